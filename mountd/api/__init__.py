@@ -1,0 +1,1 @@
+"""HTTP over the control socket and TCP: what the daemon tells and takes."""

@@ -1,0 +1,127 @@
+"""Snapshot, versions and operations as the JSON documents that scripts rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mountd.errors import Busy, MountdError
+from mountd.journal.journal import Record
+from mountd.model.content import Content
+from mountd.status import readiness
+from mountd.status.snapshot import AppStatus, ModelStatus, MountStatus, Snapshot
+
+SCHEMA = 1
+
+
+def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "version": version,
+        "pid": pid,
+        "uptime_s": round(uptime_s, 1),
+        "ready": readiness.is_ready(snapshot),
+        "health": str(readiness.health(snapshot)),
+        "reasons": [reason.as_json() for reason in readiness.reasons(snapshot)],
+        "remotes": {name: {"health": str(remote.health)} for name, remote in readiness.remotes(snapshot).items()},
+        "mounts": {name: _mount(mount) for name, mount in snapshot.mounts.items()},
+        "models": {name: _model(model) for name, model in snapshot.models.items()},
+        "apps": {name: _app(app) for name, app in snapshot.apps.items()},
+        "operation": snapshot.operation.as_json() if snapshot.operation else None,
+    }
+
+
+def _mount(mount: MountStatus) -> dict[str, Any]:
+    return {
+        "state": str(mount.state),
+        "stage": str(mount.stage),
+        "health": str(mount.health),
+        "path": mount.path,
+        "remote": mount.remote,
+        "pid": mount.pid,
+        "restarts": mount.restarts,
+        "since": mount.since,
+        "cache": {
+            "bytes_used": mount.cache.bytes_used,
+            "files": mount.cache.files,
+            "uploads_queued": mount.cache.uploads_queued,
+        },
+    }
+
+
+def _model(model: ModelStatus) -> dict[str, Any]:
+    return {
+        "stage": str(model.stage),
+        "health": str(model.health),
+        "current": model.current,
+        "previous": model.previous,
+        "desired": model.desired,
+        "sync": str(model.sync),
+        "link": model.link,
+        "target": model.target,
+        "digest": model.digest,
+        "verified": model.verified,
+        "warmed_percent": model.warmed_percent,
+    }
+
+
+def _app(app: AppStatus) -> dict[str, Any]:
+    return {
+        "state": str(app.state),
+        "health": str(app.health),
+        "pid": app.pid,
+        "restarts": app.restarts,
+        "versions": dict(app.versions),
+    }
+
+
+def versions(model: str, contents: Sequence[Content], status_: ModelStatus) -> dict[str, Any]:
+    return {"schema": SCHEMA, "model": model, "versions": [_version(content, status_) for content in contents]}
+
+
+def _version(content: Content, status_: ModelStatus) -> dict[str, Any]:
+    role = {status_.current: "current", status_.previous: "previous"}.get(content.version)
+    return {
+        "version": content.version,
+        "complete": content.complete,
+        "verified": content.verified,
+        "bytes": content.bytes,
+        "files": len(content.files),
+        "warmed_percent": status_.warmed_percent if role == "current" else None,
+        "role": role,
+        "digest": content.digest or None,
+        "quarantined": False,
+        "problems": list(content.problems),
+    }
+
+
+def operation(record: Record) -> dict[str, Any]:
+    failed = record.finished is not None and record.result != "committed"
+    return {
+        "schema": SCHEMA,
+        "id": record.id,
+        "kind": record.kind,
+        "model": record.model,
+        "from": record.from_version,
+        "to": record.to_version,
+        "operator": record.operator,
+        "source": record.source,
+        "step": record.step,
+        "percent": None,
+        "eta_s": None,
+        "started": record.started,
+        "finished": record.finished,
+        "result": record.result,
+        "reason": record.reason,
+        "duration_s": record.duration_s,
+        "cause": record.cause,
+        "error": {"exit": record.exit_code, "text": record.cause, "hint": record.hint} if failed else None,
+    }
+
+
+def error(failure: MountdError) -> dict[str, Any]:
+    holder = failure.holder if isinstance(failure, Busy) else ""
+    return {
+        "schema": SCHEMA,
+        "error": {"exit": failure.exit_code, "text": failure.text, "hint": failure.hint, "holder": holder},
+    }

@@ -1,0 +1,281 @@
+"""The HTTP routes: documents out, requests in, errors as documents with the right status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from mountd import __version__
+from mountd.api import documents, metrics
+from mountd.api.peer import Peer
+from mountd.errors import MountdError, NotFound, UsageError
+from mountd.operation.switch import Asked, Operations
+from mountd.process.child import Line, Ring
+from mountd.process.lifecycle import RestartAsked
+from mountd.process.supervisor import Supervisor
+from mountd.status import readiness
+from mountd.status.board import Board
+from mountd.status.snapshot import Snapshot
+
+log = structlog.get_logger()
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_WAIT_S = 60.0
+FOLLOW_LINES = 1000
+HTTP_OF_EXIT = {1: 503, 2: 400, 3: 404, 6: 409, 7: 422}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What the routes speak for."""
+
+    board: Board
+    operations: Operations
+    supervisors: Mapping[str, Supervisor]
+    rings: Mapping[str, Ring]
+    started: float
+
+
+def _json(document: Mapping[str, Any], status: int = 200) -> web.Response:
+    return web.json_response(document, status=status, dumps=lambda it: json.dumps(it, ensure_ascii=False))
+
+
+@web.middleware
+async def errors_as_documents(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except MountdError as error:
+        return _json(documents.error(error), HTTP_OF_EXIT.get(error.exit_code, 500))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        text = f"cannot answer {request.method} {request.path}: {error.reason.lower()}"
+        return _json(documents.error(NotFound(text) if error.status == 404 else UsageError(text)), error.status)
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception:
+        log.exception("request failed", path=request.path)
+        bug = {"exit": 20, "text": "a bug in mountd: see its log", "hint": "", "holder": ""}
+        return _json({"schema": 1, "error": bug}, 500)
+
+
+class Routes:
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def probes(self) -> list[web.RouteDef]:
+        """Open to everybody who reaches the address."""
+        return [web.get("/healthz", self.healthz), web.get("/readyz", self.readyz), web.get("/metrics", self.metrics)]
+
+    def reads(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/v1/status", self.status),
+            web.get("/api/v1/versions", self.versions),
+            web.get("/api/v1/operations/{id}", self.operation),
+            web.get("/api/v1/logs", self.logs),
+        ]
+
+    def writes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/api/v1/switch", self.switch),
+            web.post("/api/v1/rollback", self.rollback),
+            web.post("/api/v1/restart", self.restart),
+        ]
+
+    # -- probes ---------------------------------------------------------------------------------------------------
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        return _json({"schema": documents.SCHEMA, "alive": True})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        snapshot = self._rooms.board.snapshot
+        ready = readiness.is_ready(snapshot)
+        reasons = [reason.as_json() for reason in readiness.reasons(snapshot)]
+        return _json({"schema": documents.SCHEMA, "ready": ready, "reasons": reasons}, 200 if ready else 503)
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=metrics.render(self._rooms.board), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    # -- reads ----------------------------------------------------------------------------------------------------
+
+    async def status(self, request: web.Request) -> web.Response:
+        """With `wait=SECONDS&for=ready|version=V` answers as soon as that holds, at the latest after the wait."""
+        board = self._rooms.board
+        if "for" in request.query:
+            holds = self._condition(request.query["for"], request.query.get("model"))
+            try:
+                await board.wait_until(holds, _seconds(request, "wait"))
+            except TimeoutError:
+                pass
+        uptime_s = time.monotonic() - self._rooms.started
+        return _json(documents.status(board.snapshot, version=__version__, pid=os.getpid(), uptime_s=uptime_s))
+
+    def _condition(self, wanted: str, model: str | None) -> Callable[[Snapshot], bool]:
+        if wanted == "ready":
+            return readiness.is_ready
+        key, _, version = wanted.partition("=")
+        if key != "version" or not version:
+            raise UsageError(f"cannot wait for {wanted!r}", hint="wait for `ready` or for `version=v23`")
+        name = self._rooms.operations.model(model).name
+
+        def is_live(snapshot: Snapshot) -> bool:
+            found = snapshot.models[name]
+            return found.linked and found.current == version and snapshot.operation is None
+
+        return is_live
+
+    async def versions(self, request: web.Request) -> web.Response:
+        model = self._rooms.operations.model(request.query.get("model"))
+        contents = await model.versions()
+        return _json(documents.versions(model.name, contents, self._rooms.board.snapshot.models[model.name]))
+
+    async def operation(self, request: web.Request) -> web.Response:
+        try:
+            id_ = int(request.match_info["id"])
+        except ValueError:
+            raise UsageError(f"cannot use {request.match_info['id']!r} as the id of an operation") from None
+        seen = request.query.get("step", "")
+        record = await self._rooms.operations.wait(id_, seen_step=seen, timeout_s=_seconds(request, "wait"))
+        return _json(documents.operation(record))
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        rings = self._rooms.rings
+        name = request.query.get("name")
+        if name is not None and name not in rings:
+            raise NotFound(f"cannot find {name}", hint=f"names: {', '.join(rings)}")
+        try:
+            count = min(2000, max(0, int(request.query.get("lines", "100"))))
+        except ValueError:
+            raise UsageError("cannot use `lines`: it is not a number") from None
+        chosen = {name: rings[name]} if name is not None else rings
+        lines = sorted(
+            (_line(owner, line) for owner, ring in chosen.items() for line in ring.last(count)),
+            key=lambda line: line["time"],
+        )[-count:]
+        if request.query.get("follow") != "1":
+            return _json({"schema": documents.SCHEMA, "logs": lines})
+        return await self._follow(request, chosen, lines)
+
+    async def _follow(
+        self, request: web.Request, chosen: Mapping[str, Ring], lines: list[dict[str, str]]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        queue: asyncio.Queue[dict[str, str]] = asyncio.Queue(FOLLOW_LINES)
+
+        def keep(owner: str, line: Line) -> None:
+            if queue.full():  # a reader that is too slow loses the oldest, not the daemon its memory
+                queue.get_nowait()
+            queue.put_nowait(_line(owner, line))
+
+        stops = [ring.follow(partial(keep, owner)) for owner, ring in chosen.items()]
+        try:
+            for line in lines:
+                await response.write(_encoded(line))
+            while not self._rooms.board.snapshot.stopping:
+                try:
+                    async with asyncio.timeout(1.0):
+                        line = await queue.get()
+                except TimeoutError:
+                    continue
+                await response.write(_encoded(line))
+        finally:
+            for stop in stops:
+                stop()
+        return response
+
+    # -- writes ---------------------------------------------------------------------------------------------------
+
+    async def switch(self, request: web.Request) -> web.Response:
+        body = await _body(request, {"version": str, "model": str, "reason": str})
+        if "version" not in body:
+            raise UsageError("cannot switch: no version given")
+        asked = await self._rooms.operations.switch(
+            body.get("model"),
+            body["version"],
+            operator=_operator(request),
+            source=_source(request),
+            reason=body.get("reason", ""),
+        )
+        return _asked(asked)
+
+    async def rollback(self, request: web.Request) -> web.Response:
+        body = await _body(request, {"model": str, "reason": str})
+        asked = await self._rooms.operations.rollback(
+            body.get("model"), operator=_operator(request), source=_source(request), reason=body.get("reason", "")
+        )
+        return _asked(asked)
+
+    async def restart(self, request: web.Request) -> web.Response:
+        body = await _body(request, {"name": str})
+        name = body.get("name", "")
+        supervisor = self._rooms.supervisors.get(name)
+        if supervisor is None:
+            raise NotFound(
+                f"cannot restart {name!r}: no such mount or app", hint=f"names: {', '.join(self._rooms.supervisors)}"
+            )
+        operator = _operator(request)
+        log.info("restart asked", name=name, operator=operator)
+        supervisor.post(RestartAsked(f"{operator} asked for a restart"))
+        return _json({"schema": documents.SCHEMA, "name": name}, 202)
+
+
+def _line(owner: str, line: Line) -> dict[str, str]:
+    return {"name": owner, "time": line.time, "text": line.text}
+
+
+def _encoded(line: Mapping[str, str]) -> bytes:
+    return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def _asked(asked: Asked) -> web.Response:
+    if asked.record is None:
+        return _json({"schema": documents.SCHEMA, "unchanged": True, "operation": None, "timeout_s": 0.0})
+    document = {
+        "schema": documents.SCHEMA,
+        "unchanged": False,
+        "operation": documents.operation(asked.record),
+        "timeout_s": asked.limit_s,
+    }
+    return _json(document, 202)
+
+
+def _seconds(request: web.Request, key: str) -> float:
+    try:
+        return min(MAX_WAIT_S, max(0.0, float(request.query.get(key, "0"))))
+    except ValueError:
+        raise UsageError(f"cannot use `{key}`: it is not a number of seconds") from None
+
+
+async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.read() or b"{}")
+    except ValueError:
+        raise UsageError("cannot read the request: its body is not JSON") from None
+    if not isinstance(body, dict):
+        raise UsageError("cannot read the request: its body is not a JSON object")
+    for key, value in body.items():
+        if key not in fields:
+            raise UsageError(f"cannot read the request: unknown field {key!r}")
+        if value is not None and not isinstance(value, fields[key]):
+            raise UsageError(f"cannot read the request: {key} must be text")
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _operator(request: web.Request) -> str:
+    assert request.transport is not None
+    return Peer.of(request.transport.get_extra_info("socket")).operator()
+
+
+def _source(request: web.Request) -> str:
+    return "cli" if request.headers.get("User-Agent", "").startswith("mountd/") else "api"

@@ -1,0 +1,136 @@
+"""Where the routes are served: everything on the control socket, probes and local reads on TCP."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from aiohttp import web
+
+from mountd.api import documents
+from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
+from mountd.errors import Busy, MountdError, UsageError
+from mountd.settings.schema import Control, Http
+
+SHUTDOWN_S = 2.0
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+
+
+class Server:
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+        self._runners: list[web.AppRunner] = []
+        self._socket_path: Path | None = None
+
+    async def listen_unix(self, control: Control) -> None:
+        """Everything, for whom the socket's mode lets in. Raises Busy, MountdError."""
+        sock = _bind_unix(control)
+        self._socket_path = control.socket
+        app = web.Application(middlewares=[errors_as_documents], client_max_size=MAX_BODY_BYTES)
+        app.add_routes([*self._routes.probes(), *self._routes.reads(), *self._routes.writes()])
+        await self._serve(app, sock)
+
+    async def listen_tcp(self, http: Http) -> None:
+        """Probes for everybody; the other reads only on loopback; no writes. Raises MountdError."""
+        host, port = http.address
+        loopback = _is_loopback(host)
+        sock = _bind_tcp(host, port)
+        app = web.Application(middlewares=[errors_as_documents, _guard(loopback)], client_max_size=MAX_BODY_BYTES)
+        app.add_routes([*self._routes.probes(), *(self._routes.reads() if loopback else [])])
+        await self._serve(app, sock)
+
+    async def _serve(self, app: web.Application, sock: socket.socket) -> None:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
+        await runner.setup()
+        await web.SockSite(runner, sock).start()
+        self._runners.append(runner)
+
+    async def close(self) -> None:
+        if self._socket_path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._socket_path)
+        for runner in self._runners:
+            await runner.cleanup()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _guard(loopback: bool):  # type: ignore[no-untyped-def]
+    """A page in a browser must not reach us under another name (DNS rebinding); writes are for the socket."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
+        if loopback and host not in LOCAL_NAMES:
+            refusal = UsageError(f"cannot answer for the host {host!r}", hint="use 127.0.0.1 or localhost")
+            return web.json_response(documents.error(refusal), status=400)
+        if request.method not in ("GET", "HEAD"):
+            refusal = UsageError("cannot write over TCP", hint="use the mountd command, or the control socket")
+            return web.json_response(documents.error(refusal), status=403)
+        return await handler(request)
+
+    return check
+
+
+def _bind_unix(control: Control) -> socket.socket:
+    path = str(control.socket)
+    _refuse_if_served(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    mask = os.umask(0o117)  # 0660 from the first moment on
+    try:
+        os.makedirs(control.socket.parent, mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        sock.bind(path)
+        if control.group is not None:
+            os.chown(path, -1, grp.getgrnam(control.group).gr_gid)
+    except KeyError:
+        sock.close()
+        hint = f"create it (groupadd --system {control.group}) or remove control.group"
+        raise MountdError(f"cannot open {path} to the group {control.group}: no such group", hint=hint) from None
+    except OSError as error:
+        sock.close()
+        cause = (error.strerror or str(error)).lower()
+        raise MountdError(f"cannot listen on {path}: {cause}", hint="set control.socket to a path you may write") from None
+    finally:
+        os.umask(mask)
+    sock.listen(128)
+    return sock
+
+
+def _refuse_if_served(path: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise Busy(f"cannot listen on {path}: another mountd answers there", hint="give this one another control.socket")
+
+
+def _bind_tcp(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host or "0.0.0.0", port))
+    except OSError as error:
+        sock.close()
+        cause = "another process listens there" if error.errno == errno.EADDRINUSE else (error.strerror or "").lower()
+        raise MountdError(
+            f"cannot listen on {host}:{port}: {cause}", hint="set http.listen to a free port, such as 127.0.0.1:8781"
+        ) from None
+    sock.listen(128)
+    return sock

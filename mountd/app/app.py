@@ -1,0 +1,278 @@
+"""One app: started when everything it needs is there, ready when it answers itself, stopped by its own signal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from mountd.app import ready
+from mountd.errors import CannotStart, MountdError
+from mountd.process import tool
+from mountd.process.backoff import Backoff
+from mountd.process.child import Child, Exit, Ring, User, spawn
+from mountd.process.instance import Instance, without_private
+from mountd.process.lifecycle import Allowed, Forbidden, Life, Policy, RestartAsked, Unwanted, Wanted
+from mountd.process.supervisor import Ending, Supervisor
+from mountd.settings.schema import App as AppSettings
+from mountd.settings.schema import Settings
+from mountd.settings.secret import SecretRef
+from mountd.status import readiness
+from mountd.status.board import Board
+from mountd.status.snapshot import AppStatus, Health, Reason, Snapshot, State
+
+log = structlog.get_logger()
+
+KILL_WAIT_S = 5.0
+"""After SIGKILL: only a process stuck in the kernel takes longer."""
+
+
+def policy_of(app: AppSettings) -> Policy:
+    backoff = app.restart.backoff
+    return Policy(
+        grace_s=app.stop.grace,
+        backoff=Backoff(backoff.initial, backoff.factor, backoff.max),
+        crash_limit=(app.restart.limit.count, app.restart.limit.window_s),
+        restart_after_crash="crash" in app.restart.after,
+    )
+
+
+class App:
+    """A `Service`, and its supervisor."""
+
+    kind = "app"
+
+    def __init__(self, name: str, settings: Settings, *, instance: Instance, board: Board) -> None:
+        self.name = name
+        self.settings = settings.apps[name]
+        self.ring = Ring()
+        self.stop_signal: signal.Signals = self.settings.stop.signal
+        self._instance = instance
+        self._board = board
+        self._secret_variables = settings.secret_variables()
+        self._mounts = tuple(settings.mounts_of(self.settings))
+        self._child: Child | None = None
+        self._environment: dict[str, str] = {}
+        self._user: User | None = None
+        self._failure: Reason | None = None
+        self._last_line = ""
+        self._runs = 0
+        self._status = AppStatus(needs=tuple(self.settings.needs))
+        self.supervisor = Supervisor(self, policy_of(self.settings), Life(allowed=False))
+
+    # -- status ---------------------------------------------------------------------------------------------------
+
+    def _publish(self, **changes: object) -> None:
+        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+        self._board.set_app(self.name, self._status)
+
+    def changed(self, life: Life, since: str, pid: int | None) -> None:
+        state = life.state
+        if state is State.RUNNING and self._status.state is not State.RUNNING:
+            self._runs += 1
+        health, reason = Health.PROGRESSING, None
+        if state is State.RUNNING:
+            health = Health.HEALTHY
+        elif state in (State.BACKOFF, State.FAILED) or life.failures:
+            health = Health.DEGRADED
+            reason = self._failure or Reason("app-down", life.cause or f"{self.name} is down", "app", self.name)
+            if state is State.FAILED:
+                reason = Reason("app-failed", life.cause, "app", self.name, f"mend it, then: mountd restart {self.name}")
+        self._publish(
+            state=state,
+            health=health,
+            ready=state is State.RUNNING,
+            reason=reason,
+            pid=pid,
+            since=since,
+            restarts=max(0, self._runs - 1),
+        )
+
+    def explain_exit(self, exit_: Exit) -> Ending:
+        program = self.settings.command[0]
+        directory = self.settings.directory
+        hint = f"see `mountd logs {self.name}`"
+        code = "app-exited"
+        if exit_.code == 127:
+            code, text = "app-command-not-found", f"cannot start {self.name}: command not found: {program}"
+            hint = "set apps.*.command to a program on PATH, or to an absolute path"
+        elif exit_.code == 126:
+            code, text = "app-cannot-execute", f"cannot start {self.name}: cannot execute {program} in {directory}"
+            hint = "see that the directory exists and that its user may enter it and execute the program"
+        else:
+            said = f": {self._last_line}" if self._last_line else ""
+            text = f"{self.name} ended with {exit_}{said}"
+        self._failure = Reason(code, text, "app", self.name, hint)
+        return Ending(text)
+
+    # -- the gate -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled: the supervisor, and the gate that follows the board."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.supervisor.run())
+            group.create_task(self._follow_needs())
+
+    async def _follow_needs(self) -> None:
+        allowed = False
+        while True:
+            snapshot = self._board.snapshot
+            if self.name in snapshot.apps:
+                may_start = not readiness.blockers(snapshot, self.name)
+                if may_start != allowed:
+                    self.supervisor.post(Allowed() if may_start else Forbidden())
+                    allowed = may_start
+                if may_start and self._is_behind_a_remount(snapshot):
+                    self.supervisor.post(RestartAsked("its mount was replaced: open files of the old one are dead"))
+                    self._publish(mounts=self._mount_lives(snapshot))
+            await self._board.changed()
+
+    def _mount_lives(self, snapshot: Snapshot) -> dict[str, int]:
+        return {name: snapshot.mounts[name].restarts for name in self._mounts}
+
+    def _is_behind_a_remount(self, snapshot: Snapshot) -> bool:
+        return (
+            "remount" in self.settings.restart.after
+            and self._status.state in (State.STARTING, State.RUNNING)
+            and self._status.mounts != self._mount_lives(snapshot)
+        )
+
+    # -- one start ------------------------------------------------------------------------------------------------
+
+    async def start(self, spawned: Callable[[Child], None]) -> None:
+        snapshot = self._board.snapshot
+        self._publish(mounts=self._mount_lives(snapshot), versions=self._versions(snapshot))
+        try:
+            child = await self._spawn(spawned)
+            await self._reach_ready(child)
+            self._failure = None
+        except MountdError as error:
+            code = getattr(error, "code", "app-down")
+            self._failure = Reason(code, error.text, "app", self.name, error.hint)
+            raise
+
+    def _versions(self, snapshot: Snapshot) -> dict[str, str]:
+        models = {need: snapshot.models[need].current for need in self.settings.needs if need in snapshot.models}
+        return {name: version for name, version in models.items() if version}
+
+    async def _spawn(self, spawned: Callable[[Child], None]) -> Child:
+        ready.check_port_free(self.name, ready.port_of(self.settings.ready))
+        self._user = _resolve_user(self.name, self.settings.user)
+        self._environment = self._build_environment()
+        self._last_line = ""
+        try:
+            self._child = spawn(
+                self.settings.command,
+                self._environment,
+                self._on_line,
+                directory=str(self.settings.directory),
+                user=self._user,
+            )
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            raise CannotStart(f"cannot start {self.name}: {cause}", hint="see the app's user and command") from None
+        spawned(self._child)
+        return self._child
+
+    def _build_environment(self) -> dict[str, str]:
+        base = without_private(os.environ, also=self._secret_variables)
+        if self._user is not None:
+            base |= {"HOME": self._user.home, "USER": self._user.name, "LOGNAME": self._user.name}
+        own = {
+            key: value.read() if isinstance(value, SecretRef) else value
+            for key, value in self.settings.environment.items()
+        }
+        return {**base, "PYTHONUNBUFFERED": "1", **own, **self._instance.marks(self.name)}
+
+    def _on_line(self, line: str) -> None:
+        self.ring.append(line)
+        self._last_line = line[:300]
+        log.info("app says", app=self.name, text=line)
+
+    async def _reach_ready(self, child: Child) -> None:
+        settings = self.settings.ready
+        if settings is None:
+            return
+        interval_s = ready.INTERVAL_S if settings.http else ready.COMMAND_INTERVAL_S
+        why = ""
+        try:
+            async with asyncio.timeout(settings.timeout):
+                while why := await ready.answers(
+                    self.settings, child.pid, environment=self._environment, user=self._user
+                ):
+                    await asyncio.sleep(interval_s)
+        except TimeoutError:
+            raise CannotStart(
+                f"{self.name} is not ready after {settings.timeout:g} s: {why}",
+                hint=f"see `mountd logs {self.name}`; a large model may need a longer ready.timeout",
+                code="app-not-ready",
+            ) from None
+
+    async def watch(self) -> None:
+        """Nothing to watch but its exit, which the supervisor sees."""
+        await asyncio.Event().wait()
+
+    async def clean(self) -> None:
+        """Whatever it left in its group, or detached with setsid."""
+        if self._child is not None:
+            self._child.signal(signal.SIGKILL)
+            self._child.release()
+            self._child = None
+        for orphan in await tool.end_orphans(self._instance.id, self.name):
+            log.info("ended what the app had left running", app=self.name, process=orphan)
+
+    # -- for operations -------------------------------------------------------------------------------------------
+
+    @property
+    def stop_limit_s(self) -> float:
+        return self.settings.stop.grace + KILL_WAIT_S
+
+    async def stop(self) -> None:
+        """Returns once nothing of it runs. Raises CannotStart (never: it may be stuck in the kernel) after the limit."""
+        self.supervisor.post(Unwanted())
+        try:
+            await self._board.wait_until(lambda snapshot: self._is(snapshot, State.STOPPED), self.stop_limit_s)
+        except TimeoutError:
+            raise CannotStart(f"cannot stop {self.name}: it is stuck in the kernel") from None
+
+    def want(self) -> None:
+        self.supervisor.post(Wanted())
+
+    async def start_and_wait(self) -> None:
+        """Returns when it is ready; the first failure is raised, the supervisor goes on trying. Raises CannotStart."""
+        self.want()
+        limit_s = (self.settings.ready.timeout if self.settings.ready else 0.0) + self.stop_limit_s
+        over = (State.RUNNING, State.BACKOFF, State.FAILED)
+        with contextlib.suppress(TimeoutError):
+            await self._board.wait_until(lambda snapshot: self._is(snapshot, *over), limit_s)
+        if not self._is(self._board.snapshot, State.RUNNING):
+            reason = self._board.snapshot.apps[self.name].reason
+            raise CannotStart(reason.text if reason else f"{self.name} did not start", hint=reason.hint if reason else "")
+
+    def _is(self, snapshot: Snapshot, *states: State) -> bool:
+        return snapshot.apps[self.name].state in states
+
+
+def _resolve_user(app: str, name: str | None) -> User | None:
+    if name is None:
+        return None
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise CannotStart(
+            f"cannot start {app}: there is no user {name}", hint=f"create it: useradd --system {name}", code="no-user"
+        ) from None
+    if entry.pw_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise CannotStart(
+            f"cannot start {app} as {name}: only root may change users", hint="run mountd as root, or drop `user:`"
+        )
+    groups = tuple(os.getgrouplist(name, entry.pw_gid))
+    return User(name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)

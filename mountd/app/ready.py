@@ -1,0 +1,120 @@
+"""Is the app ready: it answers, and it is the app that answers, not a stranger on its port."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import aiohttp
+import psutil
+
+from mountd.errors import CannotStart, MountdError
+from mountd.process import tool
+from mountd.process.child import User
+from mountd.settings.schema import App, Ready
+
+HTTP_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 120.0
+"""A warm-up request may have to load the whole model."""
+INTERVAL_S = 0.2
+COMMAND_INTERVAL_S = 2.0
+
+
+def port_of(ready: Ready | None) -> int | None:
+    """The port that the app is expected to listen on, when its readiness says so."""
+    if ready is None or ready.http is None:
+        return None
+    return urlsplit(ready.http).port or 80
+
+
+def listeners(port: int) -> set[int]:
+    """Processes that listen on TCP `port` (0 for one whose process cannot be seen)."""
+    return {
+        connection.pid or 0
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+    }
+
+
+def family(pid: int) -> set[int]:
+    """`pid` and all of its descendants."""
+    try:
+        return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    except psutil.Error:
+        return {pid}
+
+
+def describe(pid: int) -> str:
+    if not pid:
+        return "another process"
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})"
+    except psutil.Error:
+        return f"pid {pid}"
+
+
+def check_port_free(name: str, port: int | None) -> None:
+    """Raises CannotStart when somebody listens where the app is about to."""
+    taken = listeners(port) if port is not None else set()
+    if taken:
+        raise CannotStart(
+            f"cannot start {name}: port {port} is taken by {describe(min(taken))}",
+            hint="stop it, or give the app another port",
+            code="port-taken",
+        )
+
+
+async def answers(app: App, pid: int, *, environment: Mapping[str, str], user: User | None) -> str:
+    """Empty when the app is ready, else why not. Raises CannotStart when it never can be: a stranger has its port."""
+    ready = app.ready
+    if ready is None:
+        return ""
+    if ready.command is not None:
+        return await _command(ready.command, app, environment, user)
+    assert ready.http is not None
+    why = await _http(ready.http)
+    if why:
+        return why
+    port = port_of(ready)
+    assert port is not None
+    owners = listeners(port)
+    if owners & family(pid):
+        return ""
+    if owners - {0}:
+        raise CannotStart(
+            f"port {port} is answered by {describe(min(owners - {0}))}, not by the app",
+            hint="stop it, or give the app another port",
+            code="port-taken",
+        )
+    return f"nobody is seen to listen on port {port}"
+
+
+async def _http(url: str) -> str:
+    timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
+    try:
+        # A session each time: a kept connection would go on asking a process that has been replaced.
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
+            session.get(url, allow_redirects=False) as response,
+        ):
+            return "" if response.status < 400 else f"{url} answers {response.status}"
+    except TimeoutError:
+        return f"{url} does not answer in {HTTP_TIMEOUT_S:g} s"
+    except (aiohttp.ClientError, socket.gaierror) as error:
+        refused = isinstance(error, aiohttp.ClientConnectorError)
+        return f"{url} refuses connections: it is loading" if refused else f"{url}: {error}"
+
+
+async def _command(command: list[str], app: App, environment: Mapping[str, str], user: User | None) -> str:
+    directory = str(app.directory)
+    try:
+        outcome = await tool.run(
+            command, timeout_s=COMMAND_TIMEOUT_S, environment=environment, directory=directory, user=user
+        )
+    except MountdError as error:
+        return error.text
+    if outcome.code == 0:
+        return ""
+    last = outcome.output.splitlines()[-1:] or [""]
+    return f"the readiness command ended with {outcome.code}: {last[0][:200]}"

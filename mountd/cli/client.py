@@ -1,0 +1,272 @@
+"""Asks the daemon: HTTP/1.1 over its Unix socket, with `socket` and `json` alone because imports cost most."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..errors import MountdError
+
+SCHEMA = 1
+TIMEOUT_S = 10.0
+MAX_HEAD_BYTES = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
+Document = dict[str, Any]
+
+
+def get(socket_path: str, path: str, *, timeout_s: float = TIMEOUT_S, **parameters: object) -> Document:
+    """The document at `path`. Raises what the daemon's error document says, Unreachable."""
+    return _wanted(*request(socket_path, "GET", with_query(path, parameters), timeout_s=timeout_s))
+
+
+def post(socket_path: str, path: str, body: Document, *, timeout_s: float = TIMEOUT_S) -> Document:
+    """The answer to `body`. Raises what the daemon's error document says, Unreachable."""
+    return _wanted(*request(socket_path, "POST", path, body, timeout_s=timeout_s))
+
+
+def request(
+    socket_path: str, method: str, path: str, body: Document | None = None, *, timeout_s: float = TIMEOUT_S
+) -> tuple[int, Document]:
+    """One exchange → HTTP status and document. Raises Unreachable when there is no whole answer in `timeout_s`."""
+    exchange = _Exchange(socket_path, time.monotonic() + timeout_s)
+    try:
+        status, headers = exchange.ask(method, path, body)
+        data = bytearray()
+        for chunk in exchange.chunks(headers):
+            data += chunk
+            if len(data) > MAX_BODY_BYTES:
+                raise _unreachable(socket_path, "its answer is over 64 MiB")
+    finally:
+        exchange.close()
+    return status, _document(bytes(data), socket_path)
+
+
+def stream_lines(socket_path: str, path: str, **parameters: object) -> Iterator[Document]:
+    """The documents of an endless answer, one a line, until the daemon ends it. Raises as `get` does."""
+    exchange = _Exchange(socket_path, time.monotonic() + TIMEOUT_S)
+    try:
+        status, headers = exchange.ask("GET", with_query(path, parameters), None)
+        if status >= 400:
+            _wanted(status, _document(b"".join(exchange.chunks(headers)), socket_path))
+        exchange.deadline = None
+        rest = b""
+        for chunk in exchange.chunks(headers):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > MAX_BODY_BYTES:
+                raise _unreachable(socket_path, "it sent a line over 64 MiB")
+            yield from (_document(line, socket_path) for line in lines if line.strip())
+    finally:
+        exchange.close()
+
+
+def with_query(path: str, parameters: dict[str, object]) -> str:
+    """`path` with the parameters that are not None."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    if not given:
+        return path
+    from urllib.parse import urlencode
+
+    return f"{path}?{urlencode(given)}"
+
+
+def failure(error: Document) -> MountdError:
+    """The `error` of a document → the exception that ends the command with the same text, hint and exit code."""
+    from .. import errors
+
+    text, hint = str(error.get("text") or "the daemon gave no reason"), str(error.get("hint") or "")
+    kinds = (
+        errors.UsageError, errors.NotFound, errors.StillRunning, errors.RolledBack, errors.Refused,
+        errors.Unreachable, errors.Bug,
+    )  # fmt: skip
+    if error.get("exit") == errors.Busy.exit_code:
+        return errors.Busy(text, hint=hint, holder=str(error.get("holder") or ""))
+    for kind in kinds:
+        if error.get("exit") == kind.exit_code:
+            return kind(text, hint=hint)
+    return errors.MountdError(text, hint=hint)
+
+
+def connect(socket_path: str, deadline: float | None) -> socket.socket:
+    """A connected socket. Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        while True:
+            connection.settimeout(_left(deadline))
+            try:
+                connection.connect(socket_path)
+            except BlockingIOError:  # what a Unix socket says when the listener's queue is full
+                time.sleep(0.05)
+            else:
+                return connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+class _Exchange:
+    """One request and its answer on a connection of its own."""
+
+    def __init__(self, socket_path: str, deadline: float | None) -> None:
+        self.path = socket_path
+        self.deadline = deadline
+        self._buffer = b""
+        try:
+            self._socket = connect(socket_path, deadline)
+        except OSError as error:
+            raise _cannot_connect(socket_path, error) from None
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def ask(self, method: str, path: str, body: Document | None) -> tuple[int, dict[str, str]]:
+        """Send, and read the answer's status and headers (names in lower case)."""
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: mountd/{__version__}\r\n"
+        head += "Accept: application/json\r\nConnection: close\r\n"
+        if body is not None:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+        try:
+            self._socket.settimeout(_left(self.deadline))
+            self._socket.sendall(head.encode("ascii") + b"\r\n" + data)
+        except TimeoutError:
+            raise _silent(self.path) from None
+        except OSError as error:  # an early answer, such as a refusal, may stand behind a closed connection
+            if error.errno not in {errno.EPIPE, errno.ECONNRESET}:
+                raise _cannot_connect(self.path, error) from None
+        while True:
+            status_line, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+            version, _, rest = status_line.partition(" ")
+            if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+                raise _unreachable(self.path, "what answers there does not speak HTTP")
+            if rest[0] != "1":  # 1xx: the real answer follows
+                break
+        pairs = (line.partition(":") for line in lines)
+        return int(rest[:3]), {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+    def chunks(self, headers: dict[str, str]) -> Iterator[bytes]:
+        """The body as it comes. Raises Unreachable when the connection ends before the body does."""
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            while size := self._number(self._until(b"\r\n").split(b";")[0], 16):
+                yield from self._exactly(size)
+                self._until(b"\r\n")
+        elif "content-length" in headers:
+            yield from self._exactly(self._number(headers["content-length"].encode(), 10))
+        else:
+            while data := self._some(1 << 16):
+                yield data
+
+    def _number(self, digits: bytes, base: int) -> int:
+        try:
+            number = int(digits, base)
+        except ValueError:
+            number = -1
+        if not 0 <= number <= MAX_BODY_BYTES:
+            raise _unreachable(self.path, f"its answer gives {digits.decode('latin-1')!r} as a length")
+        return number
+
+    def _some(self, most: int) -> bytes:
+        """Up to `most` bytes; b"" at the end."""
+        if not self._buffer:
+            try:
+                self._socket.settimeout(_left(self.deadline))
+                self._buffer = self._socket.recv(1 << 16)
+            except TimeoutError:
+                raise _silent(self.path) from None
+            except OSError as error:
+                raise _unreachable(self.path, f"the connection broke: {_cause(error)}") from None
+        data, self._buffer = self._buffer[:most], self._buffer[most:]
+        return data
+
+    def _exactly(self, count: int) -> Iterator[bytes]:
+        while count:
+            data = self._some(count)
+            if not data:
+                raise _unreachable(self.path, "it closed the connection in the middle of its answer")
+            count -= len(data)
+            yield data
+
+    def _until(self, end: bytes) -> bytes:
+        data = b""
+        while end not in data:
+            more = self._some(1 << 16)
+            if not more:
+                raise _unreachable(self.path, "it closed the connection without a whole answer")
+            data += more
+            if len(data) > MAX_HEAD_BYTES + (1 << 16):
+                raise _unreachable(self.path, "its answer has no end of line")
+        line, _, rest = data.partition(end)
+        self._buffer = rest + self._buffer
+        return line
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0.001)
+
+
+def _wanted(status: int, document: Document) -> Document:
+    if isinstance(document.get("error"), dict) and status >= 400:
+        raise failure(document["error"])
+    if status >= 400:
+        raise failure({"exit": 1, "text": f"the daemon answered with HTTP {status} and no reason"})
+    if document.get("schema") != SCHEMA:
+        text = f"the daemon speaks schema {document.get('schema')}, this mountd schema {SCHEMA}"
+        raise failure(
+            {"exit": 1, "text": text, "hint": "restart the daemon: it is of another version than the command"}
+        )
+    return document
+
+
+def _document(data: bytes, socket_path: str) -> Document:
+    try:
+        document = json.loads(data)
+    except ValueError:  # also of text that is not UTF-8
+        document = None
+    if not isinstance(document, dict):
+        raise _unreachable(socket_path, "its answer is not a JSON document")
+    return document
+
+
+def _cause(error: OSError) -> str:
+    return (os.strerror(error.errno) if error.errno else str(error)).lower()
+
+
+def _unreachable(socket_path: str, cause: str, hint: str = "") -> MountdError:
+    from ..errors import Unreachable
+
+    hint = hint or "is it mountd's socket? `journalctl -u mountd` shows what the daemon says"
+    return Unreachable(f"cannot reach mountd at {socket_path}: {cause}", hint=hint)
+
+
+def _silent(socket_path: str) -> MountdError:
+    hint = "the daemon may be stopped or overloaded: `systemctl status mountd`, `journalctl -u mountd`"
+    return _unreachable(socket_path, "it takes connections but does not answer", hint)
+
+
+def _cannot_connect(socket_path: str, error: OSError) -> MountdError:
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return _unreachable(socket_path, "your user may not use the socket", _permission_hint(socket_path))
+    if isinstance(error, TimeoutError):
+        return _silent(socket_path)
+    hint = "start the daemon (`systemctl start mountd`), or try `mountd demo`"
+    return _unreachable(socket_path, _cause(error), hint)
+
+
+def _permission_hint(socket_path: str) -> str:
+    try:
+        gid = os.stat(socket_path).st_gid
+        import grp
+
+        group = grp.getgrgid(gid).gr_name
+    except (OSError, KeyError):
+        gid, group = 0, ""
+    join = f", or join the group {group} (`sudo usermod -aG {group} $USER`, then log in again)" if gid and group else ""
+    return f"use sudo{join}; `control.group` names the group that may use it"

@@ -1,0 +1,57 @@
+"""Shell completion: the scripts, and what a shell asks for while a command is typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+ASK_TIMEOUT_S = 1.0
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash:  mountd completion bash > ~/.local/share/bash-completion/completions/mountd
+    zsh:   mountd completion zsh > "${fpath[1]}/_mountd"
+    fish:  mountd completion fish > ~/.config/fish/completions/mountd.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from .main import cli
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    made = kind(cli, {}, "mountd", "_MOUNTD_COMPLETE")
+    click.echo(made.source_template % made.source_vars())
+
+
+def complete_version(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    found = _ask(ctx, "/api/v1/versions").get("versions") or []
+    return [entry["version"] for entry in found if entry["version"].startswith(incomplete)]
+
+
+def complete_model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return _names(ctx, incomplete, "models")
+
+
+def complete_thing(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return _names(ctx, incomplete, "mounts", "apps")
+
+
+def _names(ctx: click.Context, incomplete: str, *kinds: str) -> list[str]:
+    status = _ask(ctx, "/api/v1/status")
+    return [name for kind in kinds for name in status.get(kind) or {} if name.startswith(incomplete)]
+
+
+def _ask(ctx: click.Context, path: str) -> dict[str, Any]:
+    from ..errors import MountdError
+    from .client import get
+
+    try:
+        return get(ctx.obj.find(), path, timeout_s=ASK_TIMEOUT_S)
+    except MountdError:  # a Tab must stay silent
+        return {}

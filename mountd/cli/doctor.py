@@ -1,0 +1,94 @@
+"""`mountd doctor`: a line a check, and how to mend what is wrong. Works with and without a daemon."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import config_option, output_option
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .examine import Check
+    from .options import Asked
+
+
+@click.command()
+@config_option
+@output_option
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Check machine, configuration, bucket and permissions.
+
+    A line a check, with what to do about it. Run it as the user that runs mountd. Exits 1 when a check failed.
+    """
+    import asyncio
+
+    asked: Asked = ctx.obj
+
+    async def examine() -> list[Check]:
+        checks = []
+        async for check in all_checks(asked.config):
+            if not asked.json:
+                _show(check)
+            checks.append(check)
+        return checks
+
+    checks = asyncio.run(examine())
+    if asked.json:
+        plain = [{"name": each.name, "result": each.result, "text": each.text, "hint": each.hint} for each in checks]
+        asked.print_json({"schema": 1, "checks": plain})
+    if any(check.result == "fail" for check in checks):
+        ctx.exit(1)
+
+
+async def all_checks(config: str | None) -> AsyncIterator[Check]:
+    """Every check in the order in which one would mend things: machine, file, secrets, places, bucket."""
+    from ..errors import ConfigError
+    from ..settings.load import check_secrets, config_path, load
+    from . import examine, examine_bucket
+    from .examine import Check
+
+    try:
+        loaded = load(config_path(config, os.environ))
+    except ConfigError as error:
+        for check in examine.machine(None):
+            yield check
+        for problem in error.problems:
+            yield Check("config", "fail", f"{error.source}: {problem}", error.hint)
+        return
+    settings = loaded.settings
+    for check in examine.machine(settings):
+        yield check
+    binary, check = await examine_bucket.rclone(settings)
+    yield check
+    yield Check("config", "ok", f"{loaded.source} is valid")
+    for warning in loaded.warnings:
+        yield Check("config", "warn", str(warning))
+    problems = check_secrets(settings, loaded.lines)
+    for problem in problems:
+        yield Check("secrets", "fail", str(problem))
+    if not problems:
+        yield Check("secrets", "ok", "every secret can be read")
+    check, running = await examine.control(settings)
+    yield check
+    for group in (examine.directories, examine.links, examine.apps, *(() if running else (examine.ports,))):
+        for check in group(settings):
+            yield check
+    for check in await examine.mount_points(settings):
+        yield check
+    if binary is not None and not problems:
+        async for check in examine_bucket.buckets(settings, binary):
+            yield check
+
+
+def _show(check: Check) -> None:
+    colour = {"ok": "green", "warn": "yellow", "fail": "red"}[check.result]
+    colour_allowed = None if not os.environ.get("NO_COLOR") else False
+    mark = click.style(f"{check.result:<4}", fg=colour)
+    click.echo(f"{mark}  {check.name}: {check.text}", color=colour_allowed)
+    if check.hint and check.result != "ok":
+        click.echo(f"        → {check.hint}")

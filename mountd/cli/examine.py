@@ -1,0 +1,224 @@
+"""What `doctor` looks at on this machine: what mounting needs, directories, sockets, ports, links, apps.
+
+Nothing is created or changed, and a mount point is only touched through a worker with a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import pwd
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from ..errors import DiskError, MountdError
+from ..files.client import Files, NoStat
+from ..mount import preflight, table
+from ..mount.watch import read_table
+from ..process.instance import Instance
+from ..settings.schema import App, Settings
+from .render import nearest
+
+TOUCH_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the doctor: what was looked at, how it is, and how to mend it."""
+
+    name: str
+    result: Literal["ok", "warn", "fail"]
+    text: str
+    hint: str = ""
+
+
+def tried(name: str, well: str, check: Callable[[], object]) -> Check:
+    """`check` as a line: ok with the text `well`, or what it raised."""
+    try:
+        check()
+    except MountdError as error:
+        return Check(name, "fail", error.text, error.hint)
+    return Check(name, "ok", well)
+
+
+def machine(settings: Settings | None) -> Iterator[Check]:
+    yield tried("fuse", "/dev/fuse can be opened", preflight.check_fuse)
+    yield tried("fusermount", "fusermount3 is there", preflight.check_fusermount)
+    root = os.geteuid() == 0
+    if settings and any(settings.allows_other(mount, root=root) for mount in settings.mounts.values()):
+        text = "other users may be let in" + (" (root needs no permission)" if root else "")
+        yield tried("allow_other", text, lambda: preflight.check_allow_other(allow_other=True, root=root))
+
+
+def directories(settings: Settings) -> Iterator[Check]:
+    yield _writable("state", settings.state)
+    yield _writable("runtime", settings.runtime)
+    for name, mount in settings.mounts.items():
+        where = f"cache of {name}"
+        check = _writable(where, mount.cache.dir)
+        if check.result != "ok":
+            yield check
+            continue
+        usage = os.statvfs(nearest(mount.cache.dir))
+        free, total = usage.f_bavail * usage.f_frsize, usage.f_blocks * usage.f_frsize
+        keep = mount.cache.min_free.of(total)
+        room = f"{mount.cache.dir}: {free / 1024**3:.1f} GiB free"
+        if free < keep + preflight.MIN_FREE_BYTES:
+            hint = "free some space there, or set cache.dir to a larger disk"
+            yield Check(
+                where, "fail", f"{room}, and {mount.cache.min_free} ({keep / 1024**3:.1f} GiB) is to be kept", hint
+            )
+        elif mount.cache.max_size and mount.cache.max_size.of(total) > free + _used(mount.cache.dir):
+            hint = "set cache.max_size to less, or cache.dir to a larger disk"
+            yield Check(where, "warn", f"{room}, less than cache.max_size {mount.cache.max_size}", hint)
+        else:
+            yield Check(where, "ok", room)
+
+
+def _used(directory: Path) -> int:
+    return sum(
+        info.st_blocks * 512
+        for base, _, files in os.walk(directory)
+        for name in files
+        if (info := _lstat(os.path.join(base, name)))
+    )
+
+
+def _writable(name: str, path: Path) -> Check:
+    """Whether this user can write there, or create it."""
+    found = nearest(path)
+    if not stat.S_ISDIR(os.stat(found).st_mode):
+        return Check(name, "fail", f"{found} is not a directory", "move it away, or set another path")
+    if not os.access(found, os.W_OK | os.X_OK):
+        hint = f"make it writable for mountd's user (here uid {os.geteuid()}), or run doctor as that user"
+        return Check(name, "fail", f"{found} cannot be written", hint)
+    return Check(name, "ok", f"{path} {'can be written' if found == path else 'can be created'}")
+
+
+def _lstat(path: str | Path) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+async def mount_points(settings: Settings) -> list[Check]:
+    instance = Instance.of(settings.state, settings.runtime)
+    files = Files("doctor", {})
+    try:
+        return [
+            await _mount_point(f"mount point of {name}", str(mount.path), table.devname(instance.id, name), files)
+            for name, mount in settings.mounts.items()
+        ]
+    finally:
+        await files.close()
+
+
+async def _mount_point(name: str, path: str, source: str, files: Files) -> Check:
+    try:
+        if preflight.occupant(read_table(), path, source):
+            await files.statfs(path, timeout_s=TOUCH_TIMEOUT_S)
+            return Check(name, "ok", f"{path} is mounted by mountd")
+        (found,) = await files.stat([path], timeout_s=TOUCH_TIMEOUT_S)
+        if isinstance(found, NoStat) and found.errno == errno.ENOENT:
+            return _writable(name, Path(path))
+        if isinstance(found, NoStat):
+            return Check(name, "fail", f"{path}: {found.error.lower()}", "look at the directory above it")
+        if found.type != "directory":
+            return Check(name, "fail", f"{path} is not a directory", "move it away, or choose another path")
+        listing = await files.list(path, limit=3, timeout_s=TOUCH_TIMEOUT_S)
+    except DiskError as error:
+        hint = f"`mountd restart` the mount, or when no mountd runs: umount --lazy {path}"
+        return Check(name, "fail", f"{path} does not answer: {error.text}", hint)
+    except MountdError as error:
+        return Check(name, "fail", error.text, error.hint)
+    if listing.items:
+        hint = "a mount would hide these files: move them away, or choose another path"
+        return Check(name, "fail", f"{path} is not empty ({', '.join(item.name for item in listing.items)})", hint)
+    return Check(name, "ok", f"{path} is an empty directory")
+
+
+def links(settings: Settings) -> Iterator[Check]:
+    for name, model in settings.models.items():
+        where, info = f"link of {name}", _lstat(model.link)
+        if info is not None and not stat.S_ISLNK(info.st_mode):
+            text = f"{model.link} is not a link, and mountd never deletes what is there"
+            yield Check(where, "fail", text, "move it away, or choose another link")
+        elif (check := _writable(where, model.link.parent)).result != "ok":
+            yield check
+        elif info is None:
+            yield Check(where, "ok", f"{model.link} can be made")
+        else:
+            yield Check(where, "ok", f"{model.link} → {os.readlink(model.link)}")
+
+
+async def control(settings: Settings) -> tuple[Check, bool]:
+    """The line about the control socket, and whether a daemon answers there."""
+    from .client import get
+
+    path = str(settings.control.socket)
+    try:
+        status = await asyncio.to_thread(get, path, "/api/v1/status", timeout_s=TOUCH_TIMEOUT_S)
+    except MountdError as error:
+        if _lstat(path) is None or "connection refused" in error.text:
+            return Check("daemon", "warn", "not running", "start it: systemctl start mountd"), False
+        return Check("daemon", "fail", error.text, error.hint), True
+    ready = bool(status.get("ready"))
+    text = f"answers at {path}, {'ready' if ready else 'not ready'}"
+    return Check("daemon", "ok" if ready else "warn", text, "" if ready else "`mountd status` says why"), True
+
+
+def ports(settings: Settings) -> Iterator[Check]:
+    """To be asked only while no daemon runs: else the ports are taken, by it and its apps."""
+    yield _port("http", *settings.http.address)
+    for name, app in settings.apps.items():
+        if app.ready and app.ready.http:
+            parts = urlsplit(app.ready.http)
+            yield _port(f"port of {name}", parts.hostname or "127.0.0.1", parts.port or 80)
+
+
+def _port(name: str, host: str, port: int) -> Check:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        return Check(
+            name, "fail", f"port {port} cannot be used: {cause}", f"see who has it: ss -ltnp 'sport = :{port}'"
+        )
+    return Check(name, "ok", f"port {port} is free")
+
+
+def apps(settings: Settings) -> Iterator[Check]:
+    for name, app in settings.apps.items():
+        yield _app(f"app {name}", app)
+
+
+def _app(name: str, app: App) -> Check:
+    if not os.path.isdir(app.directory):
+        return Check(name, "fail", f"its directory {app.directory} does not exist", "create it, or correct `directory`")
+    if app.user is not None:
+        try:
+            uid = pwd.getpwnam(app.user).pw_uid
+        except KeyError:
+            return Check(name, "fail", f"there is no user {app.user}", f"create it: useradd --system {app.user}")
+        if os.geteuid() not in {0, uid}:
+            return Check(name, "fail", f"only root can run it as {app.user}", "run mountd as root, or leave out `user`")
+    path = app.environment.get("PATH")
+    program = app.command[0]
+    where = os.path.join(app.directory, program) if "/" in program else program
+    found = shutil.which(where, path=path if isinstance(path, str) else None)
+    if found is None:
+        return Check(name, "fail", f"{program} was not found", "install it, or write its whole path in `command`")
+    return Check(name, "ok", found)

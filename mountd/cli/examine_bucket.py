@@ -1,0 +1,120 @@
+"""What `doctor` asks rclone: whether it is there, whether each bucket can be listed, and which versions it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from ..errors import MountdError, Unavailable
+from ..model.layout import Layout
+from ..process import tool
+from ..rclone import binary as binaries
+from ..rclone.binary import OLD, Binary
+from ..rclone.command import MountCommand, source
+from ..rclone.conf_file import ConfFile
+from ..rclone.failures import classify
+from ..settings.schema import Settings
+from .examine import Check
+from .render import command_of
+
+DEADLINE_S = 15.0
+SHOWN_VERSIONS = 8
+_LOG_PREFIX = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d [A-Z]+ *: ", re.MULTILINE)
+_PATIENCE = ("--contimeout=5s", "--timeout=10s", "--retries=1", "--low-level-retries=1", "--log-level=ERROR")
+_OF_THE_CONNECTION = ("--ca-cert=", "--no-check-certificate", "--s3-")
+
+
+async def rclone(settings: Settings) -> tuple[Binary | None, Check]:
+    try:
+        found = await asyncio.to_thread(binaries.find, settings.rclone.binary)
+    except MountdError as error:
+        return None, Check("rclone", "fail", error.text, error.hint)
+    text = f"{found} at {found.path}"
+    if found.version < OLD:
+        return found, Check(
+            "rclone", "warn", f"{text} is old: its cache cannot keep disk space free", binaries.INSTALL_HINT
+        )
+    return found, Check("rclone", "ok", text)
+
+
+async def buckets(settings: Settings, binary: Binary) -> AsyncIterator[Check]:
+    """One line for each mount's bucket and, where it can be listed, one for each model; all asked at the same time."""
+    with tempfile.TemporaryDirectory(prefix="mountd-doctor-") as directory:  # 0700, as its file of secrets asks for
+        conf = Path(directory, "rclone.conf")
+        try:
+            await ConfFile(conf, binary).write(settings)
+        except MountdError as error:
+            yield Check("rclone.conf", "fail", error.text, error.hint)
+            return
+        for checks in await asyncio.gather(*(_bucket(settings, name, binary, conf) for name in settings.mounts)):
+            for check in checks:
+                yield check
+
+
+async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> list[Check]:
+    mount = settings.mounts[name]
+    where = f"bucket of {name}"
+    try:
+        command = command_of(settings, name, binary, conf)
+    except MountdError as error:
+        return [Check(f"mount {name}", "fail", error.text, error.hint)]
+    checks = [Check(f"mount {name}", "warn", warning) for warning in command.warnings]
+    try:
+        entries = await _list(command, binary, conf, source(mount.remote))
+    except MountdError as error:
+        return [*checks, Check(where, "fail", error.text, error.hint)]
+    if not entries:
+        text = f"{mount.remote} can be listed, and is empty"
+        return [
+            *checks,
+            Check(where, "warn", text, "upload a version: mountd goes live by itself when one is complete"),
+        ]
+    checks.append(Check(where, "ok", f"{mount.remote} can be listed"))
+    for model_name, model in settings.models.items():
+        if model.mount != name:
+            continue
+        layout = Layout(model.directory)
+        try:
+            inside = source(f"{mount.remote.rstrip('/')}/{layout.parent}")
+            names = await _list(command, binary, conf, inside) if layout.parent else entries
+        except MountdError as error:
+            checks.append(Check(f"versions of {model_name}", "fail", error.text, error.hint))
+            continue
+        versions = [layout.version_of(entry[:-1]) for entry in names if entry.endswith("/")]
+        checks.append(_versions(model_name, model.version, [version for version in versions if version]))
+    return checks
+
+
+def _versions(model: str, wanted: str, found: list[str]) -> Check:
+    where = f"versions of {model}"
+    shown = ", ".join(found[:SHOWN_VERSIONS]) + (
+        f" and {len(found) - SHOWN_VERSIONS} more" if found[SHOWN_VERSIONS:] else ""
+    )
+    if not found:
+        return Check(
+            where, "fail", "there is none in the bucket", "compare models.*.directory with what the bucket holds"
+        )
+    if wanted not in found:
+        hint = "upload it, or correct `version`"
+        return Check(where, "warn", f"{wanted}, wanted at first start, is not among {shown}", hint)
+    return Check(where, "ok", shown)
+
+
+async def _list(command: MountCommand, binary: Binary, conf: Path, remote: str) -> list[str]:
+    """Names at the root of `remote`, directories with a slash. Raises Unavailable with what rclone's answer means."""
+    connection = [flag for flag in command.argv if flag.startswith(_OF_THE_CONNECTION)]
+    environment = {name: value for name, value in command.environment.items() if not name.startswith("RCLONE_RC_")}
+    argv = [str(binary.path), f"--config={conf}", *connection, *_PATIENCE, "lsf", remote]
+    try:
+        outcome = await tool.run(argv, timeout_s=DEADLINE_S, environment=environment)
+    except Unavailable:
+        raise Unavailable(
+            f"{remote} did not answer within {DEADLINE_S:g} s", hint="check the network and the endpoint"
+        ) from None
+    if outcome.code != 0:
+        failure = classify(_LOG_PREFIX.sub("", outcome.output))
+        raise Unavailable(f"cannot list {remote}: {failure.text}", hint=failure.hint)
+    return outcome.output.splitlines()

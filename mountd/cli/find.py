@@ -1,0 +1,123 @@
+"""Which daemon a command means: the one that was named, else the one that answers where daemons usually are."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from typing import Any
+
+from .client import connect
+
+SYSTEM_SOCKET = "/run/mountd/mountd.sock"
+PROBE_TIMEOUT_S = 1.0
+MAX_ENTRY_BYTES = 64 * 1024
+
+
+def find(named: str | None, config: str | None) -> str:
+    """The path of the control socket. Raises Unreachable when none answers, UsageError when two demos run."""
+    config = config or os.environ.get("MOUNTD_CONFIG")
+    if named or (named := os.environ.get("MOUNTD_SOCKET")):
+        return named
+    if config and (written := _of_config(config)):
+        return written
+    usual = [SYSTEM_SOCKET, _user_socket()]
+    for path in usual:
+        if path and _answers(path):
+            return path
+    demos = running_demos()
+    if len(demos) > 1:
+        answering = [demo for demo in demos if _answers(demo["socket"])]
+        demos = answering or demos
+    if len(demos) > 1:
+        from ..errors import UsageError
+
+        lines = "".join(f"\n  --socket {demo['socket']}    {demo.get('directory', '')}" for demo in demos)
+        raise UsageError(f"{len(demos)} demos are running; say which one is meant:{lines}")
+    if demos:
+        return str(demos[0]["socket"])
+    from ..errors import Unreachable
+
+    places = ", ".join(path for path in usual if path)
+    raise Unreachable(
+        f"cannot reach mountd: no daemon answers at {places}, and no demo runs",
+        hint="start it (`systemctl start mountd`), or try `mountd demo`; --socket names another place",
+    )
+
+
+def demo_directories() -> list[str]:
+    """Where the demos of this user are registered: by name, whether or not it exists, the first one for new entries."""
+    name = f"mountd-demos-{os.getuid()}"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return [os.path.join(base, name) for base in ([runtime, "/tmp"] if runtime else ["/tmp"])]  # noqa: S108
+
+
+def running_demos() -> list[dict[str, Any]]:
+    """`{pid, socket, directory, started}` of each registered demo whose process lives, the oldest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for directory in demo_directories():
+        if not _is_ours(directory, 0o077):
+            continue
+        for name in os.listdir(directory):
+            entry = _read_entry(os.path.join(directory, name)) if name.endswith(".json") else None
+            if entry and _lives(entry["pid"]):
+                found[entry["socket"]] = entry
+    return sorted(found.values(), key=lambda entry: str(entry.get("started", "")))
+
+
+def _of_config(path: str) -> str:
+    """The socket that the file names, "" when it names none: its default depends on who runs the daemon, not on us."""
+    # By name: the rest of the remote commands must not know the settings, whose import costs more than all of them.
+    from importlib import import_module
+    from pathlib import Path
+
+    loaded = import_module("mountd.settings.load").load(Path(path))
+    named = ("control", "socket") in loaded.lines or ("runtime",) in loaded.lines
+    return str(loaded.settings.control.socket) if named else ""
+
+
+def _user_socket() -> str:
+    """The socket of a daemon that this user runs, "" where another user could have put one."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        return os.path.join(runtime, "mountd", "mountd.sock")
+    directory = f"/tmp/mountd-{os.getuid()}"  # noqa: S108
+    return os.path.join(directory, "mountd.sock") if _is_ours(directory, 0o022) else ""
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens; also true when we may not ask, so that the command can say just that."""
+    try:
+        connect(path, time.monotonic() + PROBE_TIMEOUT_S).close()
+    except (PermissionError, TimeoutError):
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _is_ours(directory: str, forbidden_mode: int) -> bool:
+    try:
+        info = os.lstat(directory)
+    except OSError:
+        return False
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & forbidden_mode
+
+
+def _read_entry(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb") as file:
+            entry = json.loads(file.read(MAX_ENTRY_BYTES))
+    except (OSError, ValueError):
+        return None
+    wanted = isinstance(entry, dict) and isinstance(entry.get("pid"), int) and isinstance(entry.get("socket"), str)
+    return entry if wanted and entry["pid"] > 0 else None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:  # also of somebody else's process: then it is not our demo
+        return False
+    return True

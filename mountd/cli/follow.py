@@ -1,0 +1,251 @@
+"""Waits for what was asked for, and says meanwhile how far it is: an operation, a condition, a restart."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import MountdError, NotFound, StillRunning, Unreachable, UsageError
+from . import client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .options import Asked
+
+Document = dict[str, Any]
+LONG_POLL_S = 20.0
+ANSWER_S = 5.0
+RETRY_S = 0.5
+RESTART_POLL_S = 0.3
+
+
+def follow_operation(asked: Asked, path: str, answer: Document, timeout_s: float | None) -> None:
+    """Show the operation of a 202 `answer` until it has finished.
+
+    Raises what it ended with, StillRunning, Unreachable.
+    """
+    operation: Document = answer["operation"]
+    if timeout_s is None:
+        timeout_s = float(answer.get("timeout_s") or 3600.0)
+    deadline = time.monotonic() + timeout_s
+    progress = Progress()
+    try:
+        operation = _until_finished(path, operation, deadline, progress)
+    except KeyboardInterrupt:
+        click.echo(f"{_goes_on(operation)}; `mountd status` shows it", err=True)
+        raise
+    except MountdError:
+        if asked.json:
+            asked.print_json(operation)
+        raise
+    finally:
+        progress.end()
+    if asked.json:
+        asked.print_json(operation)
+    if operation.get("result") != "committed":
+        raise client.failure(operation.get("error") or {"exit": 1, "text": _ended(operation)})
+    if not asked.json:
+        took = operation.get("duration_s")
+        click.echo(f"{operation['model']} is at {operation['to']}" + (f" ({took:.1f} s)" if took is not None else ""))
+
+
+def _until_finished(path: str, operation: Document, deadline: float, progress: Progress) -> Document:
+    away: MountdError | None = None
+    while not operation.get("finished"):
+        progress.show(operation)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            if away:
+                raise away
+            raise StillRunning(
+                f"{_goes_on(operation)}: it did not finish before --timeout, step {operation.get('step')}",
+                hint="`mountd status` shows how far it is",
+            )
+        wait = min(left, progress.interval_s)
+        try:
+            operation = client.get(
+                path,
+                f"/api/v1/operations/{operation['id']}",
+                timeout_s=wait + ANSWER_S,
+                wait=f"{wait:.1f}",
+                step=operation.get("step"),
+            )
+            away = None
+        except Unreachable as error:  # a daemon that restarts finishes or undoes what it was at
+            away = error
+            time.sleep(min(RETRY_S, left))
+    progress.show(operation)
+    return operation
+
+
+def _goes_on(operation: Document) -> str:
+    return f"operation {operation['id']} ({_what(operation)}) goes on"
+
+
+def _ended(operation: Document) -> str:
+    cause = operation.get("cause") or operation.get("result") or "no reason was given"
+    return f"cannot {operation.get('kind', 'switch')} {operation.get('model')} to {operation.get('to')}: {cause}"
+
+
+def _what(operation: Document) -> str:
+    start = operation.get("from") or "nothing"
+    return f"{operation.get('kind')} {operation.get('model')} {start} → {operation.get('to')}"
+
+
+class Progress:
+    """On a terminal one line that is written over, elsewhere a line for each step; on stderr."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.interval_s = 1.0 if self.live else LONG_POLL_S
+        self._last = ""
+
+    def show(self, operation: Document) -> None:
+        step = str(operation.get("step") or "")
+        line = f"{_what(operation)}: {step}"
+        if not self.live:
+            if step and step != self._last:
+                click.echo(line, err=True)
+            self._last = step
+            return
+        if operation.get("percent") is not None:
+            line += f"  {_bar(operation['percent'])} {operation['percent']} %"
+        if operation.get("eta_s") is not None:
+            line += f"  about {operation['eta_s']:.0f} s left"
+        try:
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        except OSError:
+            columns = 80
+        sys.stderr.write(f"\r\x1b[2K{line[: columns - 1]}")
+        sys.stderr.flush()
+        self._last = line
+
+    def end(self) -> None:
+        """Free the line for what comes next."""
+        if self.live and self._last:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+
+
+def _bar(percent: float, width: int = 20) -> str:
+    full = round(width * min(max(percent, 0), 100) / 100)
+    return "━" * full + "╌" * (width - full)
+
+
+def wait_for(asked: Asked, condition: str, model: str | None, timeout_s: float) -> Document:
+    """The first status in which `condition` (`ready`, `version=V`) holds, also when the daemon is still to start.
+
+    Raises StillRunning with the reasons why it does not hold yet, Unreachable when there was no daemon at the end.
+    """
+    deadline = time.monotonic() + timeout_s
+    status: Document | None = None
+    away: Unreachable | None = None
+    while True:
+        began = time.monotonic()
+        left = max(deadline - began, 0.0)
+        wait = min(left, LONG_POLL_S)
+        parameters = {"wait": f"{wait:.1f}", "for": condition, "model": model}
+        try:
+            status = client.get(asked.find(), "/api/v1/status", timeout_s=wait + ANSWER_S, **parameters)
+            away = None
+            if holds(condition, status, model):
+                return status
+        except Unreachable as error:
+            away = error
+        if time.monotonic() >= deadline:
+            break
+        # Long polling paces itself; this is for a daemon that is away, or answers at once.
+        time.sleep(max(0.0, min(RETRY_S - (time.monotonic() - began), deadline - time.monotonic())))
+    if away:
+        raise away
+    assert status is not None
+    raise StillRunning(f"--timeout ran out before {condition.replace('=', ' ')}{_why_not(condition, status, model)}")
+
+
+def holds(condition: str, status: Document, model: str | None) -> bool:
+    """Whether it is `ready`, or `version=V`: the model is linked to V and no operation runs.
+
+    Raises NotFound, UsageError.
+    """
+    if condition == "ready":
+        return bool(status.get("ready"))
+    found = _model(status, model)
+    linked = found.get("stage") == "linked" and found.get("current") == condition.partition("=")[2]
+    return linked and status.get("operation") is None
+
+
+def _model(status: Document, name: str | None) -> Document:
+    models: Document = status.get("models") or {}
+    if name is None and len(models) == 1:
+        name = next(iter(models))
+    if name is None:
+        raise UsageError("--model is needed", hint=f"one of {', '.join(models)}" if models else "there are no models")
+    if name not in models:
+        raise NotFound(f"there is no model {name}", hint=f"one of {', '.join(models)}" if models else "there are none")
+    found: Document = models[name]
+    return found
+
+
+def _why_not(condition: str, status: Document, model: str | None) -> str:
+    lines = [reason["text"] for reason in status.get("reasons") or []]
+    if condition != "ready":
+        lines.insert(0, f"the live version is {_model(status, model).get('current') or 'none'}")
+    return "".join(f"\n  {line}" for line in lines)
+
+
+def restart(asked: Asked, name: str, timeout_s: float) -> Document:
+    """Restart a mount or an app → its status once it runs again. Raises NotFound, StillRunning, MountdError."""
+    path = asked.find()
+    before = _thing(client.get(path, "/api/v1/status"), name)
+    client.post(path, "/api/v1/restart", {"name": name})
+    deadline = time.monotonic() + timeout_s
+    changed = False
+    for now in _states(path, name, deadline):
+        changed = changed or _life(now) != _life(before)
+        if not changed:
+            continue
+        if now.get("state") == "running" and now.get("stage", "ready") == "ready":
+            return now
+        if now.get("state") in {"failed", "backoff"}:
+            reason = now.get("reason") or {}
+            raise MountdError(
+                f"cannot restart {name}: {reason.get('text') or 'it did not start'}",
+                hint=str(reason.get("hint") or "") or f"`mountd logs {name}` shows what it said",
+            )
+    raise StillRunning(f"{name} is not running before --timeout", hint=f"mountd keeps at it; see `mountd logs {name}`")
+
+
+def _states(path: str, name: str, deadline: float) -> Iterator[Document]:
+    while time.monotonic() < deadline:
+        try:
+            yield _thing(client.get(path, "/api/v1/status"), name)
+        except Unreachable:
+            if time.monotonic() + RESTART_POLL_S >= deadline:
+                raise
+        time.sleep(RESTART_POLL_S)
+
+
+def _life(thing: Document) -> tuple[object, ...]:
+    """What differs once the old process is no more."""
+    return thing.get("state"), thing.get("since"), thing.get("pid"), thing.get("restarts")
+
+
+def _thing(status: Document, name: str) -> Document:
+    """The mount or app of that name, with the reason for its health."""
+    things: Document = {**(status.get("apps") or {}), **(status.get("mounts") or {})}
+    if name not in things:
+        raise NotFound(f"there is no mount or app {name}", hint=f"one of {', '.join(things)}" if things else "")
+    reasons = [reason for reason in status.get("reasons") or [] if reason.get("object") == name]
+    return {"reason": reasons[0] if reasons else None, **things[name]}
+
+
+def watch(draw: Callable[[], None], interval_s: float = 1.0) -> None:
+    """Call `draw` at once and each `interval_s`, until Ctrl-C."""
+    while True:
+        draw()
+        time.sleep(interval_s)

@@ -1,0 +1,52 @@
+"""The commands that are the daemon: `run` and `demo`. They load the heavy modules by themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import config_option
+
+if TYPE_CHECKING:
+    from .options import Asked
+
+_PORT = click.IntRange(1, 65535)
+
+
+@click.command()
+@config_option
+@click.pass_context
+def run(ctx: click.Context) -> None:
+    """Run the daemon; also the entrypoint of a container.
+
+    Stays in the foreground and works as process 1. SIGTERM and SIGINT stop it in good order, SIGHUP reloads the
+    configuration.
+    """
+    asked: Asked = ctx.obj
+    from ..process.init import fork_daemon
+
+    def daemon() -> int:
+        from ..daemon.run import main
+
+        return main(asked.config)
+
+    ctx.exit(fork_daemon(daemon))
+
+
+@click.command()
+@click.option("--directory", metavar="DIR", type=click.Path(), help="Where everything is kept.  [default: one in /tmp]")
+@click.option("--port", type=_PORT, metavar="N", help="Of the stand-in WebUI.  [default: 7860, or a free one]")
+@click.option("--s3-port", type=_PORT, metavar="N", help="Of the local S3 server.  [default: a free one]")
+@click.option("--http-port", type=_PORT, metavar="N", help="Of mountd's own pages.  [default: 8780, or a free one]")
+@click.pass_context
+def demo(
+    ctx: click.Context, directory: str | None, port: int | None, s3_port: int | None, http_port: int | None
+) -> None:
+    """Try everything on this machine, with nothing to configure.
+
+    A local S3 server with two versions of a small model, the mount, and a stand-in WebUI; prints the commands to try.
+    """
+    from ..demo.run import main
+
+    ctx.exit(main(directory=directory, port=port, s3_port=s3_port, http_port=http_port))

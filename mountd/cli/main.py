@@ -1,0 +1,129 @@
+"""The `mountd` command: finds each command by its name, and ends every failure with a sentence and an exit code.
+
+Imports are the whole cost of a command that asks the daemon, so nothing is imported before it is needed: a command's
+module when the command runs, what reports failures when something fails, what draws tables when one is drawn.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import __version__
+from .options import Asked, output_option, place_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "run": ("local", "run", "Run the daemon; also the entrypoint of a container."),
+    "demo": ("local", "demo", "Try everything on this machine, with nothing to configure."),
+    "status": ("remote", "status", "Show each layer from the bucket to the app, and why it is not healthy."),
+    "versions": ("remote", "versions", "List the versions in the bucket."),
+    "switch": ("remote", "switch", "Switch a model to another version, or undo it all."),
+    "rollback": ("remote", "rollback", "Switch a model back to its previous version."),
+    "wait": ("remote", "wait", "Wait until mountd is ready or a version is live."),
+    "logs": ("remote", "logs", "Show recent output of rclone and of the app."),
+    "restart": ("remote", "restart", "Restart a mount or an app, and wait until it runs again."),
+    "config": ("config", "config", "Check and show the configuration, and what rclone is given."),
+    "doctor": ("doctor", "doctor", "Check machine, configuration, bucket and permissions."),
+    "completion": ("completion", "completion", "Print the completion script of a shell."),
+}
+"""name → module in this package, attribute, and the first line of its help; in the order of `mountd --help`"""
+
+EXIT_CODES = """\b
+Exit codes:
+  0   ok
+  1   failed, or unhealthy
+  2   wrong usage, configuration or version name
+  3   not found
+  4   --timeout ran out; the operation goes on
+  5   rolled back: something had changed and was undone
+  6   busy: another operation runs
+  7   refused: nothing was changed
+  8   no daemon answers
+  20  a bug in mountd
+"""
+
+
+class LazyGroup(click.Group):
+    """Imports a command only when it is the one that was asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(import_module(f"{__package__}.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = "".join(f" Did you mean {name}?" for name in get_close_matches(args[0], COMMANDS, n=1))
+            ctx.fail(f"No such command {args[0]!r}.{near}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"mountd {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@place_options
+@output_option
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def cli() -> None:
+    """Makes an object-storage bucket a dependable disk for a TTS service."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns its exit code."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    asked = Asked()
+    if "_MOUNTD_COMPLETE" in os.environ:
+        cli.main(args, prog_name="mountd", obj=asked)
+    for stream in (sys.stdout, sys.stderr):  # an old locale must not turn a Chinese file name into a traceback
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    try:
+        code = _invoke(args, asked)
+        sys.stdout.flush()
+    except Exception as error:
+        return _report(error, args, asked)
+    except KeyboardInterrupt as error:
+        return _report(error, args, asked)
+    return code
+
+
+def _invoke(args: list[str], asked: Asked) -> int:
+    try:
+        with cli.make_context("mountd", args, obj=asked) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def _report(error: BaseException, args: list[str], asked: Asked) -> int:
+    from .report import report, wants_json
+
+    return report(error, json_too=wants_json(args) and not asked.answered)

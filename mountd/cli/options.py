@@ -1,0 +1,81 @@
+"""What several commands share: where the daemon is, how to print, how long to wait."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Asked:
+    """What was asked for, before or after the command's name; the object of every click context."""
+
+    def __init__(self) -> None:
+        self.config: str | None = None
+        self.socket: str | None = None
+        self.output = "table"
+        self.answered = False
+        """a document is on stdout already, so that a failure adds none"""
+
+    @property
+    def json(self) -> bool:
+        return self.output == "json"
+
+    def find(self) -> str:
+        """The path of the daemon's socket. Raises Unreachable, UsageError."""
+        from .find import find
+
+        return find(self.socket, self.config)
+
+    def print_json(self, document: dict[str, Any], *, indent: int | None = 2) -> None:
+        import json
+
+        self.answered = True
+        click.echo(json.dumps(document, indent=indent, ensure_ascii=False))
+
+
+def duration(text: str) -> float:
+    """`500ms 2s 5m 1m30s 1h` → seconds, as in the configuration (whose parser would bring pydantic with it)."""
+    text = text.strip()
+    if text != "0" and not _DURATION.fullmatch(text):
+        raise click.BadParameter(f"{text!r} is not a duration: write 500ms, 2s, 5m or 1h")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None and ctx.obj is not None and param.name:
+        setattr(ctx.obj, param.name, value)
+
+
+def _remembered(*names: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
+    return click.option(*names, expose_value=False, callback=_remember, **attributes)
+
+
+def config_option(command: Decorated) -> Decorated:
+    return _remembered("-c", "--config", metavar="FILE", type=click.Path(), help="The configuration file.")(command)
+
+
+def place_options(command: Decorated) -> Decorated:
+    """`-c` and `--socket`: which daemon."""
+    socket = _remembered("--socket", metavar="PATH", type=click.Path(), help="The daemon's control socket.")
+    return socket(config_option(command))
+
+
+def output_option(command: Decorated) -> Decorated:
+    kinds = click.Choice(["table", "json"])
+    return _remembered("-o", "--output", type=kinds, help="For people or for scripts.  [default: table]")(command)
+
+
+def timeout_option(help_text: str, *, default: str | None = None) -> Callable[[Decorated], Decorated]:
+    """`--timeout`, given to the command as seconds or None."""
+    return click.option(
+        "--timeout", type=duration, metavar="TIME", default=default, show_default=default is not None, help=help_text
+    )

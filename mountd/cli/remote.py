@@ -1,0 +1,247 @@
+"""The commands that ask the daemon over its socket; whatever costs an import is imported where it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .completion import complete_model, complete_thing, complete_version
+from .options import output_option, place_options, timeout_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .options import Asked
+
+_TIMEOUT_HELP = "Stop waiting after this time, as in 90s or 5m (exit 4; it goes on).  [default: its own limits]"
+_reason_option = click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
+
+
+def _model_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--model", metavar="NAME", shell_complete=complete_model, help="Which model; needed when there are several."
+    )(command)
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Draw it again each second, until Ctrl-C.")
+@place_options
+@output_option
+@click.pass_context
+def status(ctx: click.Context, watch: bool) -> None:
+    """Show each layer from the bucket to the app, and why it is not healthy.
+
+    Exits 0 when ready and 1 when not; a ready app stays ready through an outage of the bucket.
+    """
+    from . import client
+
+    asked: Asked = ctx.obj
+    if watch:
+        _watch_status(asked)
+        return
+    document = client.get(asked.find(), "/api/v1/status")
+    if asked.json:
+        asked.print_json(document)
+    else:
+        from . import view, view_status
+
+        view.show(view.console(), view_status.render(document))
+    if not document.get("ready"):
+        ctx.exit(1)
+
+
+def _watch_status(asked: Asked) -> None:
+    from . import client
+    from .follow import watch
+
+    if asked.json:
+        path = asked.find()
+        watch(lambda: asked.print_json(client.get(path, "/api/v1/status"), indent=None))
+        return
+    from rich.live import Live
+
+    from ..errors import MountdError
+    from . import view, view_status
+
+    console = view.console()
+
+    def render() -> Any:
+        try:
+            return view_status.render(client.get(asked.find(), "/api/v1/status"))
+        except MountdError as error:  # a restart of the daemon is worth watching too
+            return view.text(f"{error.text}\n→ {error.hint}" if error.hint else error.text, "red")
+
+    if not console.is_terminal:
+        watch(lambda: view.show(console, render()))
+    with Live(console=console, auto_refresh=False) as live:
+        watch(lambda: live.update(render(), refresh=True))
+
+
+@click.command()
+@_model_option
+@place_options
+@output_option
+@click.pass_obj
+def versions(asked: Asked, model: str | None) -> None:
+    """List the versions in the bucket.
+
+    Each with whether all of its files are there, whether its manifest says so, its size, how much of it is in the
+    cache, and whether it is the current or the previous one.
+    """
+    from . import client
+
+    document = client.get(asked.find(), "/api/v1/versions", model=model)
+    if asked.json:
+        asked.print_json(document)
+        return
+    from . import view
+
+    def row(entry: dict[str, Any]) -> tuple[object, ...]:
+        warmed = entry.get("warmed_percent")
+        digest = str(entry.get("digest") or "").removeprefix("sha256:")[:12]
+        return (
+            entry["version"],
+            entry.get("role") or "",
+            "yes" if entry.get("complete") else view.text("no", "red"),
+            "yes" if entry.get("verified") else "no",
+            view.size(entry.get("bytes")),
+            entry.get("files") if entry.get("files") is not None else "",
+            "" if warmed is None else f"{warmed} %",
+            digest,
+            "quarantined" if entry.get("quarantined") else "",
+        )
+
+    headings = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "WARMED", "DIGEST", "")
+    rows = [row(entry) for entry in document.get("versions") or []]
+    if not rows:
+        click.echo(f"no versions of {document.get('model')} in the bucket", err=True)
+        return
+    view.show(view.console(), view.table(headings, rows, right=("SIZE", "FILES", "WARMED")))
+
+
+@click.command()
+@click.argument("version", shell_complete=complete_version)
+@_model_option
+@timeout_option(_TIMEOUT_HELP)
+@_reason_option
+@place_options
+@output_option
+@click.pass_obj
+def switch(asked: Asked, version: str, model: str | None, timeout: float | None, reason: str | None) -> None:
+    """Switch a model to another version, or undo it all.
+
+    Waits, with progress on stderr, until the version is live and its app ready again. Exits 5 when that failed and the
+    former version is back, 7 when the version was refused and nothing was changed, 6 when another operation runs.
+    """
+    _change(asked, "/api/v1/switch", {"version": version, "model": model, "reason": reason}, timeout)
+
+
+@click.command()
+@_model_option
+@timeout_option(_TIMEOUT_HELP)
+@_reason_option
+@place_options
+@output_option
+@click.pass_obj
+def rollback(asked: Asked, model: str | None, timeout: float | None, reason: str | None) -> None:
+    """Switch a model back to its previous version.
+
+    A switch like any other, and the two versions swap their roles: a second rollback undoes the first.
+    """
+    _change(asked, "/api/v1/rollback", {"model": model, "reason": reason}, timeout)
+
+
+def _change(asked: Asked, path: str, body: dict[str, Any], timeout_s: float | None) -> None:
+    from . import client
+    from .follow import follow_operation
+
+    socket_path = asked.find()
+    given = {name: value for name, value in body.items() if value is not None}
+    answer = client.post(socket_path, path, given, timeout_s=30.0)
+    if not answer.get("unchanged"):
+        follow_operation(asked, socket_path, answer, timeout_s)
+    elif asked.json:
+        asked.print_json(answer)
+    else:
+        click.echo(f"{body.get('version') or 'it'} is live already; nothing to do")
+
+
+@click.command()
+@click.option(
+    "--for", "condition", required=True, metavar="ready|version=V",
+    help="Ready as a whole, or a version live with nothing changing it.",
+)  # fmt: skip
+@_model_option
+@timeout_option("Give up after this time (exit 4).", default="5m")
+@place_options
+@output_option
+@click.pass_obj
+def wait(asked: Asked, condition: str, model: str | None, timeout: float) -> None:
+    """Wait until mountd is ready or a version is live.
+
+    For scripts: it may be called before the daemon has started. Exits 4 when the time ran out, with the reasons, and 8
+    when no daemon answered at the end.
+    """
+    kind, _, version = condition.partition("=")
+    if not (condition == "ready" or (kind == "version" and version)):
+        raise click.UsageError(f"--for {condition!r}: write ready, or version=v23")
+    from .follow import wait_for
+
+    document = wait_for(asked, condition, model, timeout)
+    if asked.json:
+        asked.print_json(document)
+    else:
+        click.echo("ready" if condition == "ready" else f"{version} is live")
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=complete_thing)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0), metavar="N", default=100, show_default=True)
+@place_options
+@output_option
+@click.pass_obj
+def logs(asked: Asked, name: str | None, follow: bool, lines: int) -> None:
+    """Show recent output of rclone and of the app.
+
+    NAME is a mount or an app; without it, all of them.
+    """
+    from . import client
+
+    def show(line: dict[str, Any]) -> None:
+        click.echo(f"{line.get('time')} {line.get('name')}: {line.get('text')}")
+
+    if follow:
+        for line in client.stream_lines(asked.find(), "/api/v1/logs", name=name, lines=lines, follow=1):
+            if asked.json:
+                asked.print_json(line, indent=None)
+            else:
+                show(line)
+        return
+    document = client.get(asked.find(), "/api/v1/logs", name=name, lines=lines)
+    if asked.json:
+        asked.print_json(document)
+        return
+    for line in document.get("logs") or []:
+        show(line)
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_thing)
+@timeout_option("Stop waiting after this time (exit 4; mountd keeps at it).", default="15m")
+@place_options
+@output_option
+@click.pass_obj
+def restart(asked: Asked, name: str, timeout: float) -> None:
+    """Restart a mount or an app, and wait until it runs again.
+
+    Restarting a mount restarts the apps on it too, as they ask for. Exits 1 when it does not come up.
+    """
+    from .follow import restart as restart_and_wait
+
+    now = restart_and_wait(asked, name, timeout)
+    if asked.json:
+        asked.print_json({"schema": 1, "name": name, "status": now})
+    else:
+        click.echo(f"{name} is running" + (f", pid {now['pid']}" if now.get("pid") else ""))

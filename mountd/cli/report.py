@@ -1,0 +1,59 @@
+"""A failure → what is printed and the exit code; imported only when something failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import Bug, Busy, MountdError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+PIPE_CLOSED = 141  # 128 + SIGPIPE: what `set -o pipefail` sees of any other program
+
+
+def report(error: BaseException, *, json_too: bool) -> int:
+    """Print `error` on stderr, with `json_too` as the error document on stdout as well; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains while it ends
+        return PIPE_CLOSED
+    if isinstance(error, click.ClickException):
+        code, text, hint, holder = 2, error.format_message(), "", ""
+        error.show()
+    elif isinstance(error, MountdError):
+        code, text, hint = error.exit_code, error.text, error.hint
+        holder = error.holder if isinstance(error, Busy) else ""
+        _tell(text, hint or ("this is a bug in mountd, please report it" if isinstance(error, Bug) else ""))
+    else:
+        code, hint, holder = Bug.exit_code, "this is a bug in mountd, please report it with the lines above", ""
+        text = f"{type(error).__name__}: {error}"
+        traceback.print_exception(error)
+        _tell(text, hint)
+    if json_too:
+        failure = {"exit": code, "text": text, "hint": hint, "holder": holder}
+        print(json.dumps({"schema": 1, "error": failure}, indent=2, ensure_ascii=False), flush=True)
+    return code
+
+
+def wants_json(args: Sequence[str]) -> bool:
+    """Whether `-o json` was written; from the words alone, because they may not have been understood."""
+    words = [*args[: args.index("--")]] if "--" in args else [*args]
+    if "-ojson" in words or "--output=json" in words:
+        return True
+    return any(a in {"-o", "--output"} and b == "json" for a, b in pairwise(words))
+
+
+def _tell(text: str, hint: str) -> None:
+    click.echo(f"mountd: {text}", err=True)
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)

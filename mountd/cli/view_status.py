@@ -1,0 +1,119 @@
+"""The status document → lines for people: bucket → rclone → mount → link → app, each with its health and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.text import Text
+
+from .view import COLOURS, duration, size, table, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+Document = dict[str, Any]
+Line = tuple[str, str, str, str]
+"""layer, name, health, state"""
+
+_PROCESS_HEALTH = {"running": "Healthy", "failed": "Degraded", "stopped": "Missing"}
+
+
+def render(status: Document) -> RenderableType:
+    reasons = list(status.get("reasons") or [])
+    parts: list[RenderableType] = [_headline(status)]
+    if operation := status.get("operation"):
+        parts.append(_operation_line(operation))
+    rows = []
+    for layer, name, health, state in lines(status):
+        mine = [reason for reason in reasons if (reason.get("layer"), reason.get("object")) == (layer, name)]
+        reasons = [reason for reason in reasons if reason not in mine]
+        cell = text(state)
+        for reason in mine:
+            _append_reason(cell, reason)
+        rows.append((layer, name, text(health), cell))
+    parts += [text(""), table(("LAYER", "NAME", "HEALTH", "STATE"), rows)]
+    for reason in reasons:  # of nothing that has a line above
+        cell = Text()
+        _append_reason(cell, reason)
+        parts.append(cell)
+    return Group(*parts)
+
+
+def lines(status: Document) -> Iterator[Line]:
+    """One line for each thing, from the bucket up to the app."""
+    for name, remote in (status.get("remotes") or {}).items():
+        yield "bucket", name, remote.get("health", "Unknown"), ""
+    mounts = (status.get("mounts") or {}).items()
+    for name, mount in mounts:
+        yield "rclone", name, _PROCESS_HEALTH.get(mount.get("state", ""), "Progressing"), _process(mount)
+    for name, mount in mounts:
+        cache = mount.get("cache") or {}
+        facts = [mount.get("stage"), mount.get("path")]
+        if cache.get("bytes_used"):
+            facts.append(f"cache {size(cache['bytes_used'])}")
+        if cache.get("uploads_queued"):
+            facts.append(f"{cache['uploads_queued']} uploads queued")
+        yield "mount", name, mount.get("health", "Unknown"), _joined(facts)
+    for name, model in (status.get("models") or {}).items():
+        yield "link", name, model.get("health", "Unknown"), _model(model)
+    for name, app in (status.get("apps") or {}).items():
+        versions = [f"{model} {version}" for model, version in (app.get("versions") or {}).items()]
+        yield "app", name, app.get("health", "Unknown"), _joined([_process(app), *versions])
+
+
+def _headline(status: Document) -> Text:
+    ready, health = bool(status.get("ready")), str(status.get("health", "Unknown"))
+    line = Text().append("● ", style="green" if ready else "red")
+    line.append("ready" if ready else "not ready", style="bold green" if ready else "bold red")
+    line.append(", ").append(health, style=COLOURS.get(health, ""))
+    up = duration(float(status.get("uptime_s") or 0))
+    return line.append(f"    mountd {status.get('version')}, pid {status.get('pid')}, up {up}", style="dim")
+
+
+def _operation_line(operation: Document) -> Text:
+    facts = [
+        f"operation {operation.get('id')}: {operation.get('kind')} {operation.get('model')}",
+        f"{operation.get('from') or 'nothing'} → {operation.get('to')}",
+        f"step {operation.get('step')}",
+        f"{operation['percent']} %" if operation.get("percent") is not None else "",
+        f"about {duration(operation['eta_s'])} left" if operation.get("eta_s") is not None else "",
+        f"by {operation.get('operator')} since {operation.get('started')}",
+    ]
+    return text(_joined(facts), "cyan")
+
+
+def _process(thing: Document) -> str:
+    count = thing.get("restarts") or 0
+    restarts = f"{count} restart{'s' if count != 1 else ''}" if count else ""
+    since = f"since {thing['since']}" if thing.get("since") else ""
+    pid = f"pid {thing['pid']}" if thing.get("pid") else ""
+    return _joined([thing.get("state", "unknown"), pid, restarts, since])
+
+
+def _model(model: Document) -> str:
+    current, desired = model.get("current"), model.get("desired")
+    facts = [
+        f"{current or 'no version'} at {model.get('link')}",
+        f"stage {model.get('stage')}" if model.get("stage") != "linked" else "",
+        f"wanted {desired}" if desired and desired != current else "",
+        f"previous {model['previous']}" if model.get("previous") else "",
+        ("verified" if model.get("verified") else "unverified") if current else "",
+        f"warmed {model['warmed_percent']} %" if model.get("warmed_percent") is not None and current else "",
+        str(model["sync"]) if model.get("sync") not in {None, "Synced"} else "",
+    ]
+    return _joined(facts)
+
+
+def _joined(facts: list[Any]) -> str:
+    return ", ".join(str(fact) for fact in facts if fact)
+
+
+def _append_reason(cell: Text, reason: Document) -> None:
+    if cell:
+        cell.append("\n")
+    cell.append_text(text(reason.get("text", ""), "yellow"))
+    if reason.get("hint"):
+        cell.append_text(text(f"\n→ {reason['hint']}", "cyan"))

@@ -1,0 +1,37 @@
+"""The end, in one place: what is stopped in which order, how long each may take, and the sum of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mountd.app.app import KILL_WAIT_S
+from mountd.mount.mount import CLEAR_TIMEOUT_S, STOP_GRACE_S
+from mountd.settings.schema import Settings
+
+OPERATION_S = 5.0
+API_S = 3.0
+WORKERS_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopTimes:
+    """Seconds, in the order of stopping: operation → apps → mounts (together) → workers → API.
+
+    The sum must stay below systemd's TimeoutStopSec and the grace period of a container.
+    """
+
+    operation_s: float
+    apps_s: float
+    mounts_s: float
+    workers_s: float
+    api_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.operation_s + self.apps_s + self.mounts_s + self.workers_s + self.api_s
+
+
+def stop_times(settings: Settings) -> StopTimes:
+    apps_s = max((app.stop.grace + KILL_WAIT_S for app in settings.apps.values()), default=0.0)
+    mounts_s = STOP_GRACE_S + KILL_WAIT_S + CLEAR_TIMEOUT_S
+    return StopTimes(OPERATION_S, apps_s, mounts_s, WORKERS_S, API_S)

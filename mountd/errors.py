@@ -1,0 +1,153 @@
+"""The whole error tree on one page: what can go wrong, its exit code, and whether trying again can help.
+
+MountdError                     1   something failed
+ ├── UsageError                 2   wrong words, wrong configuration
+ │    ├── ConfigError           2   every problem of a file, each with its place
+ │    └── BadVersionName        2   a name that can never be a version
+ ├── NotFound                   3   no such model, version, mount or app
+ ├── StillRunning               4   the caller's patience ended; the operation goes on
+ ├── RolledBack                 5   something had changed and was undone
+ ├── Busy                       6   somebody else is at it
+ ├── Refused                    7   checked and refused; nothing was changed
+ ├── Unreachable                8   no daemon answers
+ ├── Unavailable                1   a part that is needed is not there now; trying again can help
+ │    ├── CannotStart           1   a child could not be brought up
+ │    ├── RemoteError           1   the bucket did not give what was asked
+ │    └── DiskError             1   a touch of a mounted path failed
+ │         └── DiskTimeout      1   … or was not answered in time
+ └── Bug                       20   mountd itself is wrong
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class MountdError(Exception):
+    """An expected failure: `text` reads "cannot X: cause", `hint` says what to do.
+
+    `exit_code` is what the command line exits with, `retryable` whether the same call may succeed later without
+    anybody changing anything.
+    """
+
+    exit_code = 1
+    retryable = False
+
+    def __init__(self, text: str, *, hint: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.hint = hint
+
+
+class UsageError(MountdError):
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a configuration file: where (`a.b.c`, 1-based line, 0 when unknown) and what would be right."""
+
+    path: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line else ""
+        return f"{place}{self.path}: {self.text}" if self.path else f"{place}{self.text}"
+
+
+class ConfigError(UsageError):
+    """A file that cannot be used, with all of its problems."""
+
+    def __init__(self, source: str, problems: list[Problem], *, hint: str = "") -> None:
+        self.source = source
+        self.problems = problems
+        count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(f"cannot use {source}: {count}{lines}", hint=hint)
+
+
+class BadVersionName(UsageError):
+    pass
+
+
+class NotFound(MountdError):
+    exit_code = 3
+
+
+class StillRunning(MountdError):
+    exit_code = 4
+
+
+class RolledBack(MountdError):
+    exit_code = 5
+
+
+class Busy(MountdError):
+    """`holder` says who: operator, target and age, or the process that holds a lock."""
+
+    exit_code = 6
+    retryable = True
+
+    def __init__(self, text: str, *, hint: str = "", holder: str = "") -> None:
+        super().__init__(text, hint=hint)
+        self.holder = holder
+
+
+class Refused(MountdError):
+    exit_code = 7
+
+
+class Unreachable(MountdError):
+    exit_code = 8
+    retryable = True
+
+
+class Unavailable(MountdError):
+    retryable = True
+
+
+class CannotStart(Unavailable):
+    """A child could not be brought up.
+
+    `code` names the reason in status, `permanent` ends the attempts, `retry_s` is a wait of its own before the next
+    one (seconds, instead of the growing backoff).
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        hint: str = "",
+        code: str = "cannot-start",
+        permanent: bool = False,
+        retry_s: float | None = None,
+    ) -> None:
+        super().__init__(text, hint=hint)
+        self.code = code
+        self.permanent = permanent
+        self.retry_s = retry_s
+
+
+class RemoteError(Unavailable):
+    """The bucket, asked outside the mount, did not give what was asked; `code` tells the kinds apart."""
+
+    def __init__(self, text: str, *, hint: str = "", code: str = "bucket-error") -> None:
+        super().__init__(text, hint=hint)
+        self.code = code
+
+
+class DiskError(Unavailable):
+    """A touch of a mounted path failed; `errno` is the kernel's answer, 0 when there was none."""
+
+    def __init__(self, text: str, *, hint: str = "", errno: int = 0) -> None:
+        super().__init__(text, hint=hint)
+        self.errno = errno
+
+
+class DiskTimeout(DiskError):
+    pass
+
+
+class Bug(MountdError):
+    exit_code = 20

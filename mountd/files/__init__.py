@@ -1,0 +1,1 @@
+"""Every touch of a mounted path, made by a process that can be killed."""

@@ -1,0 +1,282 @@
+"""Asks the files worker with a deadline; a worker that misses one is killed and, once it is gone, replaced.
+
+This is the only way the daemon touches a mounted path. SIGKILL frees a worker only while the file system has not yet
+read its request; otherwise it stays in the kernel until the file system answers or its connection is aborted. So a
+killed worker counts as *stuck* until its exit is seen, no second one is started meanwhile, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mountd.errors import DiskError, DiskTimeout
+
+WORKER = Path(__file__).with_name("worker.py")
+MINIMAL_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+READ_LIMIT = 16 * 1024 * 1024  # bytes a call; the worker refuses more
+ANSWER_LIMIT = 32 * 1024 * 1024  # bytes a line; holds the largest read in base64
+EXIT_GRACE_S = 0.1  # a killed worker that is not in the kernel is gone in a few ms: not worth calling it stuck
+CLOSE_LIMIT_S = 1.0
+
+FileType = Literal["file", "directory", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statfs:
+    """The file system's own numbers: blocks of `block_size` bytes; `files` is its count of inodes."""
+
+    block_size: int
+    blocks: int
+    available: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One name in a directory, links not followed; `size` in bytes, None when not asked for or gone meanwhile."""
+
+    name: str
+    type: FileType
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Items by name; `truncated` when there were more than the limit (which ones are missing is the disk's choice)."""
+
+    items: tuple[Item, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    size: int
+    mode: int
+    type: FileType
+    mtime_s: float
+    device: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoStat:
+    """Why one path of several has no Stat."""
+
+    errno: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    sha256: str
+    bytes: int
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One process; `gone` is set once it has been reaped, `killed_at` (monotonic) once it was told to go."""
+
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    killed_at: float | None = None
+    touch: str = ""
+
+
+class Files:
+    """One persistent worker; calls are made one after the other, each within its own deadline.
+
+    Every call raises DiskError with the kernel's errno, or DiskTimeout when there was no answer within `timeout_s`
+    seconds (waiting for calls before it included) or when a former call still holds the worker in the kernel.
+    """
+
+    def __init__(self, name: str, environment: Mapping[str, str]) -> None:
+        """The worker gets `environment` besides PATH and LANG, and nothing else: put the marker for orphans in it."""
+        self.name = name
+        self._environment = {**MINIMAL_ENVIRONMENT, **environment}
+        self._lock = asyncio.Lock()
+        self._worker: _Worker | None = None
+        self._closed = False
+        self._last_id = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process, running or stuck; None before the first call and after its end."""
+        return self._worker.process.pid if self._worker else None
+
+    @property
+    def stuck(self) -> bool:
+        """A worker was killed and its exit has not been seen yet."""
+        return self._worker is not None and self._worker.killed_at is not None
+
+    async def statfs(self, path: str, *, timeout_s: float) -> Statfs:
+        it = await self._call("statfs", f"statfs {shown(path)}", {"path": path}, timeout_s)
+        return Statfs(it["block_size"], it["blocks"], it["available"], it["files"])
+
+    async def list(self, path: str, *, limit: int, sizes: bool = False, timeout_s: float) -> Listing:
+        """Up to `limit` names; with `sizes` each costs the disk a lookup."""
+        request = {"path": path, "limit": limit, "sizes": sizes}
+        it = await self._call("list", f"list {shown(path)}", request, timeout_s)
+        return Listing(tuple(Item(one["name"], one["type"], one["size"]) for one in it["entries"]), it["truncated"])
+
+    async def stat(self, paths: Sequence[str], *, timeout_s: float) -> tuple[Stat | NoStat, ...]:
+        """One result for each path, in order, links followed; `timeout_s` is for all of them together."""
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        touch = f"stat {shown(paths[0]) if paths else 'nothing'}{more}"
+        it = await self._call("stat", touch, {"paths": [*paths]}, timeout_s)
+        return tuple(NoStat(**one) if "errno" in one else Stat(**one) for one in it)
+
+    async def read(self, path: str, *, offset: int = 0, length: int, timeout_s: float) -> bytes:
+        """At most `length` (≤ READ_LIMIT) bytes from `offset`, fewer only at the end of the file.
+
+        Decoding costs the event loop about 3 ms for each MiB: ask for small pieces.
+        """
+        request = {"path": path, "offset": offset, "length": length}
+        it = await self._call("read", f"read {shown(path)}", request, timeout_s)
+        return base64.b64decode(it["data"])
+
+    async def hash(self, path: str, *, timeout_s: float) -> Digest:
+        it = await self._call("hash", f"hash {shown(path)}", {"path": path}, timeout_s)
+        return Digest(it["sha256"], it["bytes"])
+
+    async def close(self) -> int | None:
+        """Kills the worker and waits for its end, but never more than about 1 s; the pid of one left behind, or None.
+
+        A call that is under way fails. One left behind is still reaped when its end comes while the loop runs.
+        """
+        self._closed = True
+        worker = self._worker
+        if worker is None:
+            return None
+        self._kill(worker)
+        return None if await _within(worker.gone, CLOSE_LIMIT_S) else worker.process.pid
+
+    async def _call(self, op: str, touch: str, request: Mapping[str, object], timeout_s: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s), self._lock:
+                reply = await self._ask(op, touch, request)
+        except TimeoutError:
+            raise DiskTimeout(f"cannot {touch}: no answer in {timeout_s:g} s") from None
+        if "errno" in reply:
+            raise DiskError(f"cannot {touch}: {reply['error']}", errno=reply["errno"])
+        return reply["ok"]
+
+    async def _ask(self, op: str, touch: str, request: Mapping[str, object]) -> dict[str, Any]:
+        """Sends the request to a worker and returns its reply; every operation only reads, so it may be sent twice."""
+        for _ in range(2):
+            worker = await self._ready(touch)
+            worker.touch = touch
+            self._last_id += 1
+            line = json.dumps({"id": self._last_id, "op": op, **request}).encode("ascii") + b"\n"
+            try:
+                worker.writer.write(line)
+                await worker.writer.drain()
+                answer = await worker.reader.readline()
+            except (ConnectionError, ValueError) as error:  # ValueError: longer than ANSWER_LIMIT
+                self._kill(worker)
+                if isinstance(error, ValueError):
+                    raise DiskError(f"cannot {touch}: the answer is too long") from None
+            except BaseException:  # the deadline, or a caller that gave up: a late answer must not meet the next call
+                self._kill(worker)
+                raise
+            else:
+                if answer.endswith(b"\n"):
+                    reply: dict[str, Any] = json.loads(answer)
+                    return reply
+                self._kill(worker)  # its end is being seen; a new one starts only when it is reaped
+            await worker.gone.wait()
+        raise DiskError(f"cannot {touch}: the file worker ended twice, at last with {worker.process.returncode}")
+
+    async def _ready(self, touch: str) -> _Worker:
+        if self._closed:
+            raise DiskError(f"cannot {touch}: the file worker {self.name} is closed")
+        worker = self._worker
+        if worker is not None and worker.killed_at is not None:
+            since_s = time.monotonic() - worker.killed_at
+            if not await _within(worker.gone, EXIT_GRACE_S - since_s):
+                raise DiskTimeout(
+                    f"cannot {touch}: a former touch ({worker.touch}) is still stuck in process {worker.process.pid}",
+                    hint="it goes when the file system answers or its connection is aborted",
+                )
+            worker = None
+        return worker or await self._start(touch)
+
+    async def _start(self, touch: str) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=ANSWER_LIMIT)
+            except BaseException:
+                ours.close()
+                raise
+            if self._closed:  # meanwhile
+                writer.close()
+                raise DiskError(f"cannot {touch}: the file worker {self.name} is closed")
+            try:
+                process = self._spawn(theirs.fileno())
+            except OSError as error:
+                writer.close()
+                cause = f"cannot start a file worker: {error}"
+                raise DiskError(f"cannot {touch}: {cause}", errno=error.errno or 0) from None
+        worker = _Worker(process, os.pidfd_open(process.pid), reader, writer)
+        self._worker = worker
+        asyncio.get_running_loop().add_reader(worker.pidfd, self._reap, worker)
+        return worker
+
+    def _spawn(self, stream: int) -> subprocess.Popen[bytes]:
+        # Not asyncio's subprocess: its child watcher brings threads or waits of its own; a pidfd needs neither.
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-X", "utf8", str(WORKER)],
+            stdin=stream,
+            stdout=stream,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=self._environment,
+            start_new_session=True,
+        )
+
+    def _kill(self, worker: _Worker) -> None:
+        """Tells the worker to go, once; whether and when it does is seen by `_reap`."""
+        if worker.killed_at is None and not worker.gone.is_set():
+            worker.killed_at = time.monotonic()
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+
+    def _reap(self, worker: _Worker) -> None:
+        if worker.process.poll() is None:
+            return
+        asyncio.get_running_loop().remove_reader(worker.pidfd)
+        os.close(worker.pidfd)
+        worker.writer.close()
+        worker.gone.set()
+        if self._worker is worker:
+            self._worker = None
+
+
+async def _within(event: asyncio.Event, limit_s: float) -> bool:
+    """Whether the event came within the limit."""
+    try:
+        async with asyncio.timeout(max(limit_s, 0)):
+            await event.wait()
+    except TimeoutError:
+        pass
+    return event.is_set()
+
+
+def shown(path: str) -> str:
+    """A path as it can be printed: bytes that are no UTF-8 become escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

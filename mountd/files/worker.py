@@ -1,0 +1,165 @@
+"""Touches files on behalf of the daemon, in a process that may be killed: JSON lines in, JSON lines out.
+
+Run as `python -I -S -X utf8 worker.py` with one stream as stdin and stdout; ends with that stream. One request at a
+time: `{"id": 1, "op": "statfs", "path": "/mnt/x"}` is answered by `{"id": 1, "ok": …}` or, with the kernel's errno (0
+when the failure was not the kernel's), by `{"id": 1, "errno": 2, "error": "No such file or directory"}`.
+
+It knows only the standard library and nothing of mountd, because its imports are its whole start time. A death signal
+for the parent's end is not asked for: that needs ctypes, which costs more than everything else here, and the end of
+stdin says the same to a worker that can still run. One that is stuck in the kernel is found by its environment.
+"""
+
+from __future__ import annotations
+
+import binascii
+import errno
+import json
+import os
+import signal
+import stat as modes
+import sys
+
+READ_LIMIT = 16 * 1024 * 1024
+ANSWER_LIMIT = 32 * 1024 * 1024  # the client refuses a longer line, and then would have to replace the worker
+HASH_BLOCK = 1024 * 1024
+
+Request = dict[str, object]
+
+
+def type_of(mode: int) -> str:
+    if modes.S_ISREG(mode):
+        return "file"
+    return "directory" if modes.S_ISDIR(mode) else "other"
+
+
+def whole(request: Request, name: str) -> int:
+    """The whole, non-negative number that a request carries under `name`."""
+    value = request[name]
+    if not isinstance(value, int) or value < 0:
+        raise OSError(errno.EINVAL, f"{name} is not a whole number")
+    return value
+
+
+def statfs(path: str, request: Request) -> object:
+    it = os.statvfs(path)
+    return {"block_size": it.f_frsize, "blocks": it.f_blocks, "available": it.f_bavail, "files": it.f_files}
+
+
+def list_directory(path: str, request: Request) -> object:
+    """Up to `limit` entries; sizes only when asked for, since each costs a lookup."""
+    limit, sizes = whole(request, "limit"), bool(request.get("sizes"))
+    entries: list[dict[str, object]] = []
+    truncated = False
+    with os.scandir(path) as found:
+        for entry in found:
+            if len(entries) == limit:
+                truncated = True
+                break
+            kind = "other"
+            if entry.is_dir(follow_symlinks=False):
+                kind = "directory"
+            elif entry.is_file(follow_symlinks=False):
+                kind = "file"
+            entries.append({"name": entry.name, "type": kind, "size": size_of(entry) if sizes else None})
+    entries.sort(key=lambda item: str(item["name"]))
+    return {"entries": entries, "truncated": truncated}
+
+
+def size_of(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:  # gone since the listing began: named, but without a size
+        return None
+
+
+def stat_all(path: str, request: Request) -> object:
+    """One answer for each of `paths`, in order; a path that fails does not spoil the others."""
+    paths = request["paths"]
+    if not isinstance(paths, list):
+        raise OSError(errno.EINVAL, "paths is not a list")
+    return [stat_one(str(one)) for one in paths]
+
+
+def stat_one(path: str) -> dict[str, object]:
+    try:
+        it = os.stat(path)
+    except (OSError, ValueError) as error:
+        return failure(error)
+    return {
+        "size": it.st_size,
+        "mode": it.st_mode,
+        "type": type_of(it.st_mode),
+        "mtime_s": it.st_mtime,
+        "device": it.st_dev,
+    }
+
+
+def read(path: str, request: Request) -> object:
+    offset, length = whole(request, "offset"), whole(request, "length")
+    if length > READ_LIMIT:
+        raise OSError(errno.EINVAL, f"more than {READ_LIMIT} bytes asked for")
+    data = bytearray()
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while len(data) < length:
+            piece = os.pread(handle, length - len(data), offset + len(data))
+            if not piece:
+                break
+            data += piece
+    finally:
+        os.close(handle)
+    return {"data": binascii.b2a_base64(data, newline=False).decode("ascii"), "bytes": len(data)}
+
+
+def digest(path: str, request: Request) -> object:
+    import hashlib  # 2 ms that most workers never need
+
+    sha256, size = hashlib.sha256(), 0
+    buffer = bytearray(HASH_BLOCK)
+    view = memoryview(buffer)
+    with open(path, "rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            sha256.update(view[:count])
+            size += count
+    return {"sha256": sha256.hexdigest(), "bytes": size}
+
+
+OPERATIONS = {"statfs": statfs, "list": list_directory, "stat": stat_all, "read": read, "hash": digest}
+
+
+def failure(error: Exception) -> dict[str, object]:
+    if isinstance(error, OSError):
+        return {"errno": error.errno or 0, "error": error.strerror or str(error)}
+    if isinstance(error, ValueError):  # a path with a NUL in it, which the kernel never sees
+        return {"errno": errno.EINVAL, "error": str(error)}
+    return {"errno": 0, "error": f"{type(error).__name__}: {error}"}
+
+
+def answer(line: bytes) -> bytes:
+    request: Request = json.loads(line)
+    number = request["id"]
+    try:
+        operation = OPERATIONS[str(request["op"])]
+        reply: dict[str, object] = {"ok": operation(str(request.get("path", "")), request)}
+    except Exception as error:  # whatever it was, the asker gets an answer and the worker stays
+        reply = failure(error)
+    text = json.dumps({"id": number, **reply}, separators=(",", ":"))
+    if len(text) >= ANSWER_LIMIT:
+        text = json.dumps({"id": number, "errno": errno.EMSGSIZE, "error": "answer too long: ask for less"})
+    return text.encode("ascii") + b"\n"
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    try:
+        while line := requests.readline():
+            answers.write(answer(line))
+            answers.flush()
+    except ConnectionError:
+        pass  # nobody is left to answer
+    os._exit(0)  # nothing to tidy up, so no time to spend on it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Versions side by side in a bucket, one of them live behind a link."""

@@ -1,0 +1,122 @@
+"""One version: what it holds, whether it is complete, and its metadata loaded so that the app finds it warm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mountd.errors import MountdError, NotFound, Refused, RemoteError
+from mountd.files.client import NoStat
+from mountd.model import manifest
+from mountd.model.disk import Disk
+from mountd.model.layout import Layout
+from mountd.rclone.rc import Item
+
+PROGRESS_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A version as the bucket holds it. `problems` is empty when it is complete; `verified` means: by its manifest."""
+
+    version: str
+    directory: str
+    files: dict[str, int] = field(repr=False)
+    digest: str
+    verified: bool
+    problems: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        return not self.problems
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.files.values())
+
+
+async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[str]) -> Content:
+    """What the bucket holds of `version`, compared with its manifest, else with `required`.
+
+    One listing, and a read of the manifest through the mount. Raises NotFound, Unavailable.
+    """
+    directory = layout.directory(version)
+    items = await _list(disk, directory)
+    files = {item.path[len(directory) + 1 :]: item.size for item in items if not item.is_dir}
+    if not files:
+        raise NotFound(
+            f"cannot find version {version}: nothing in {directory}", hint="`mountd versions` lists the versions"
+        )
+    problems = [f"{path} is missing" for path in required if path not in files]
+    problems += [f"{path} is empty" for path in required if files.get(path) == 0]
+    if manifest.NAME not in files:
+        return Content(version, directory, files, manifest.listing_digest(files), False, tuple(problems))
+    data = await _read_manifest(disk, layout, directory, files[manifest.NAME])
+    try:
+        wanted = manifest.parse(data)
+        if wanted.version != version:
+            problems.append(f"{manifest.NAME} is of version {wanted.version}")
+        problems += manifest.compare(wanted.files, files)
+    except Refused as error:
+        problems.append(error.text)
+    # Required files are usually named by the manifest too: say it once.
+    unique = tuple(dict.fromkeys(problems))
+    return Content(version, directory, files, manifest.digest(data), not unique, unique)
+
+
+async def _list(disk: Disk, directory: str) -> list[Item]:
+    try:
+        return await disk.list_bucket(directory, recursive=True)
+    except RemoteError as error:
+        if error.code == "directory-missing":
+            return []
+        raise
+
+
+async def _read_manifest(disk: Disk, layout: Layout, directory: str, size: int) -> bytes:
+    if size > manifest.MAX_BYTES:
+        raise Refused(f"cannot read {directory}/{manifest.NAME}: {size} bytes are too many for a manifest")
+    # It may have come after the mount last looked, or, named like an old one, have changed since.
+    await disk.refresh(layout.parent)
+    await disk.refresh(directory)
+    return await disk.read(f"{directory}/{manifest.NAME}", max(size, 1))
+
+
+async def load_metadata(disk: Disk, content: Content, progress: Callable[[int], None]) -> float:
+    """Loads every name and size of the version into the mount's directory cache; seconds that it took.
+
+    `progress` hears of percents. Raises Unavailable.
+    """
+    began = time.monotonic()
+    before = await disk.cached_files()
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_INTERVAL_S)
+            with contextlib.suppress(MountdError):
+                known = await disk.cached_files() - before
+                progress(max(0, min(99, 100 * known // len(content.files))))
+
+    watching = asyncio.create_task(watch())
+    try:
+        await disk.refresh(content.directory, recursive=True)
+    finally:
+        watching.cancel()
+    progress(100)
+    return time.monotonic() - began
+
+
+async def check_required(disk: Disk, content: Content, required: Sequence[str]) -> None:
+    """What the app must find is there, through the mount, with its full size. Raises Refused, DiskError."""
+    found = await disk.stat([f"{content.directory}/{path}" for path in required])
+    problems = []
+    for path, stat in zip(required, found, strict=True):
+        if isinstance(stat, NoStat):
+            problems.append(f"{path}: {stat.error.lower()}")
+        elif stat.type != "file" or stat.size != content.files.get(path) or stat.size == 0:
+            problems.append(f"{path} has {stat.size} bytes instead of {content.files.get(path)}")
+    if problems:
+        raise Refused(f"cannot use version {content.version}, seen through the mount: {manifest.summary(problems)}")

@@ -1,0 +1,29 @@
+"""What a model needs of a mount; who gives it is not the model's business."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mountd.files.client import NoStat, Stat
+from mountd.rclone.rc import Item
+
+
+class Disk(Protocol):
+    """Paths are relative to `root`. Every method raises Unavailable (RemoteError, DiskError) when it cannot answer."""
+
+    @property
+    def root(self) -> str: ...
+
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+        """What the bucket holds now, past any cache."""
+
+    async def refresh(self, directory: str, *, recursive: bool = False) -> None:
+        """Load a directory's listing so that the disk knows it."""
+
+    async def cached_files(self) -> int:
+        """How many files the disk knows without asking."""
+
+    async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]: ...
+
+    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes: ...

@@ -1,0 +1,68 @@
+"""What a complete version holds: `MANIFEST.json`, its digest, and how it compares with what is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mountd.errors import Refused
+
+NAME = "MANIFEST.json"
+SCHEMA = 1
+MAX_BYTES = 16 * 1024 * 1024
+"""A line of about 150 bytes a file: room for 100,000 files."""
+SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`files` maps each path below the version's directory to its size in bytes."""
+
+    version: str
+    files: Mapping[str, int]
+
+
+def parse(data: bytes) -> Manifest:
+    """Raises Refused, in words, for anything that is not a whole manifest of schema 1."""
+    try:
+        document = json.loads(data)
+        if document["schema"] != SCHEMA:
+            raise Refused(f"cannot read {NAME}: schema {document['schema']!r} is not {SCHEMA}")
+        files = {entry["path"]: entry["size"] for entry in document["files"]}
+        version = document["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Refused(f"cannot read {NAME}: it is truncated or not a manifest ({type(error).__name__})") from None
+    if not isinstance(version, str) or not all(
+        isinstance(path, str) and path and isinstance(size, int) and size >= 0 for path, size in files.items()
+    ):
+        raise Refused(f"cannot read {NAME}: each file needs a path and a size")
+    return Manifest(version, files)
+
+
+def digest(data: bytes) -> str:
+    """Digest of a version that has a manifest: sha256 of the manifest's bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def listing_digest(files: Mapping[str, int]) -> str:
+    """Digest of a version without a manifest: sha256 of its sorted `path\\tsize\\n` lines. Shown as unverified."""
+    lines = "".join(f"{path}\t{size}\n" for path, size in sorted(files.items()))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def compare(wanted: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
+    """What is wrong with `found` (path → bytes), in words; files beyond the manifest are nobody's business."""
+    problems = [f"{path} is missing" for path in wanted if path not in found]
+    problems += [
+        f"{path} has {found[path]} bytes instead of {size}"
+        for path, size in wanted.items()
+        if path in found and found[path] != size
+    ]
+    return problems
+
+
+def summary(problems: list[str]) -> str:
+    more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return "; ".join(problems[:SHOWN]) + more

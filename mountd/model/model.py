@@ -1,0 +1,251 @@
+"""One model: climbs waiting → listed → warmed → linked on a mount that runs, and again after each remount."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+
+from mountd.errors import NotFound, Refused, Unavailable
+from mountd.journal.journal import Committed, Journal
+from mountd.model import catalogue, link, manifest
+from mountd.model.content import Content, check_required, inspect, load_metadata
+from mountd.model.disk import Disk
+from mountd.model.layout import Layout
+from mountd.settings.schema import Model as ModelSettings
+from mountd.status.board import Board
+from mountd.status.snapshot import Health, ModelStage, ModelStatus, Reason, Snapshot, Sync
+
+log = structlog.get_logger()
+
+CONTENT_INTERVAL_S = 10.0
+"""How often a bucket that lacks the version is asked again."""
+TROUBLE_INTERVAL_S = 2.0
+
+
+class Model:
+    """Owns the link. `run` keeps it true; an operation changes it through `verify`, `flip` and `commit`."""
+
+    def __init__(self, name: str, settings: ModelSettings, disk: Disk, board: Board, journal: Journal) -> None:
+        self.name = name
+        self.settings = settings
+        self.layout = Layout(settings.directory)
+        self._disk = disk
+        self._board = board
+        self._journal = journal
+        self._lock = asyncio.Lock()  # a climb and an operation must not use the link at once
+        self._committed = Committed()
+        self._status = ModelStatus(mount=settings.mount, link=str(settings.link))
+        self._log = log.bind(model=name)
+
+    @property
+    def current(self) -> str | None:
+        return self._committed.current
+
+    @property
+    def previous(self) -> str | None:
+        return self._committed.previous
+
+    async def load(self) -> str | None:
+        """Reads what was committed; returns the version that an edited `version:` in the file asks for, else None."""
+        committed = await self._journal.committed(self.name)
+        wanted = self.settings.version
+        edited = committed.config_version not in (None, wanted)
+        self._committed = replace(committed, config_version=wanted, desired=committed.desired or wanted)
+        if committed.current is None:
+            self._committed = replace(self._committed, desired=wanted)
+        await self._journal.commit(self.name, self._committed)
+        link.sweep(self.settings.link)
+        self._publish()
+        return wanted if edited and committed.current is not None and wanted != committed.current else None
+
+    # -- status ---------------------------------------------------------------------------------------------------
+
+    def _publish(self, **changes: object) -> None:
+        status = replace(self._status, **changes)  # type: ignore[arg-type]
+        known = self._committed
+        current = status.current if status.linked else known.current
+        synced = Sync.SYNCED if current == known.desired else Sync.OUT_OF_SYNC
+        self._status = replace(
+            status,
+            current=current,
+            previous=known.previous,
+            desired=known.desired,
+            sync=synced if status.linked else Sync.UNKNOWN,
+        )
+        self._board.set_model(self.name, self._status)
+
+    # -- the climb ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled: whenever the mount has come (back), climb; while that fails, try again."""
+        while True:
+            mount = self._board.snapshot.mounts[self.settings.mount]
+            if not mount.usable:
+                self._publish(stage=ModelStage.WAITING, health=Health.PROGRESSING, reason=None)
+                await self._board.changed()
+            elif self._status.linked and self._status.mount_restarts == mount.restarts:
+                await self._board.changed()
+            else:
+                pause_s = await self._try_climb(mount.restarts)
+                await self._pause(pause_s, mount.restarts)
+
+    async def _try_climb(self, restarts: int) -> float:
+        version = self._committed.current or self._committed.desired
+        assert version is not None
+        try:
+            async with self._lock:
+                await self._climb(version, restarts)
+        except (NotFound, Refused) as error:
+            self._fail("waiting-for-content", f"waiting for content: {error.text}", error.hint, Health.MISSING)
+            return CONTENT_INTERVAL_S
+        except link.LinkBlocked as error:
+            self._fail("link-blocked", error.text, error.hint, Health.DEGRADED)
+            return CONTENT_INTERVAL_S
+        except Unavailable as error:
+            self._fail("model-unavailable", error.text, error.hint, Health.DEGRADED)
+            return TROUBLE_INTERVAL_S
+        return 0.0
+
+    def _fail(self, code: str, text: str, hint: str, health: Health) -> None:
+        if self._status.reason is None or self._status.reason.text != text:
+            self._log.warning("model cannot go live yet", cause=text, hint=hint)
+        self._publish(health=health, reason=Reason(code, text, "link", self.name, hint))
+
+    async def _pause(self, pause_s: float, restarts: int) -> None:
+        def mount_changed(snapshot: Snapshot) -> bool:
+            mount = snapshot.mounts[self.settings.mount]
+            return not mount.usable or mount.restarts != restarts or self._status.linked
+
+        with contextlib.suppress(TimeoutError):
+            await self._board.wait_until(mount_changed, pause_s)
+
+    async def _climb(self, version: str, restarts: int) -> None:
+        self._publish(stage=ModelStage.WAITING, warmed_percent=0)
+        content = await self._prepare(version)
+        self._point(content, restarts)
+        if self._committed.current is None:
+            self._committed = replace(self._committed, current=version)
+            await self._journal.commit(self.name, self._committed)
+            await self._journal.event("first-version", self.name, f"{version} is live")
+            self._publish()
+
+    async def _prepare(self, version: str) -> Content:
+        """From waiting to warmed, for a version that is not live yet or has to be loaded again."""
+        required = self.settings.required
+        content = await inspect(self._disk, self.layout, version, required)
+        if not content.complete:
+            raise Refused(f"cannot use version {version}: incomplete, {manifest.summary(list(content.problems))}")
+        if not self._status.linked:
+            self._publish(stage=ModelStage.LISTED, reason=None)
+        await self._disk.refresh(self.layout.parent)
+        seconds = await load_metadata(self._disk, content, self._progress)
+        await check_required(self._disk, content, required)
+        if not self._status.linked:
+            self._publish(stage=ModelStage.WARMED, warm_seconds=round(seconds, 3))
+        self._log.info("metadata loaded", version=version, files=len(content.files), seconds=round(seconds, 3))
+        return content
+
+    def _progress(self, percent: int) -> None:
+        if not self._status.linked:
+            self._publish(warmed_percent=percent)
+
+    def _target(self, version: str) -> str:
+        return f"{self._disk.root}/{self.layout.directory(version)}"
+
+    def _point(self, content: Content, restarts: int) -> None:
+        target = self._target(content.version)
+        link.point(self.settings.link, target)
+        self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
+        self._publish(
+            stage=ModelStage.LINKED,
+            health=Health.HEALTHY,
+            reason=None,
+            current=content.version,
+            target=target,
+            digest=content.digest,
+            verified=content.verified,
+            warmed_percent=100,
+            mount_restarts=restarts,
+        )
+
+    # -- for operations -------------------------------------------------------------------------------------------
+
+    async def verify(self, version: str) -> Content:
+        """Everything that must hold before a version may go live; changes nothing.
+
+        Raises NotFound, Refused, Unavailable.
+        """
+        mount = self._board.snapshot.mounts[self.settings.mount]
+        if not mount.usable:
+            why = mount.reason.text if mount.reason else f"it is {mount.state}"
+            raise Unavailable(f"cannot verify {version}: mount {self.settings.mount} is not running: {why}")
+        try:
+            link.check(self.settings.link)
+        except link.LinkBlocked as error:
+            raise Refused(error.text, hint=error.hint) from None
+        async with self._lock:
+            return await self._prepare(version)
+
+    async def flip(self, content: Content | None) -> None:
+        """Point the link at `content`; None takes it away again, when nothing was live before. Raises LinkBlocked."""
+        async with self._lock:
+            if content is None:
+                self._unlink()
+            else:
+                self._point(content, self._board.snapshot.mounts[self.settings.mount].restarts)
+
+    def _unlink(self) -> None:
+        try:
+            os.unlink(self.settings.link)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EISDIR, errno.EPERM):
+                raise link.LinkBlocked(f"cannot remove the link {self.settings.link}: {error.strerror}") from None
+        self._publish(stage=ModelStage.WAITING, target=None, digest=None, verified=False, mount_restarts=-1)
+
+    def live_content(self) -> Content | None:
+        """What is linked now, enough to flip back to."""
+        status = self._status
+        version = status.current if status.linked else None
+        if version is None:
+            return None
+        directory = self.layout.directory(version)
+        return Content(version, directory, {}, status.digest or "", status.verified, ())
+
+    async def ask_for(self, version: str) -> None:
+        """Remember what was asked for."""
+        await self._remember(replace(self._committed, desired=version))
+
+    async def commit(self, version: str) -> None:
+        """`version` is live for good; what was live becomes `previous`."""
+        known = self._committed
+        previous = known.previous if known.current in (None, version) else known.current
+        await self._remember(replace(known, current=version, previous=previous, desired=version))
+
+    async def _remember(self, committed: Committed) -> None:
+        await self._journal.commit(self.name, committed)
+        self._committed = committed
+        self._publish()
+
+    @property
+    def desired(self) -> str | None:
+        return self._committed.desired
+
+    async def versions(self) -> Sequence[Content]:
+        """What the bucket holds now. Raises Unavailable."""
+        return await catalogue.describe(self._disk, self.layout, self.settings.required)
+
+    def probe_paths(self) -> list[str]:
+        """What is worth reading to prove a mount: the manifest, then the required files."""
+        version = self._committed.current or self._committed.desired
+        if version is None:
+            return []
+        directory = self.layout.directory(version)
+        return [f"{directory}/{path}" for path in (manifest.NAME, *self.settings.required)]
+
+

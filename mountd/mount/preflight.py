@@ -1,0 +1,160 @@
+"""What must be so before rclone may be started, each with what to do when it is not."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from mountd.errors import CannotStart, DiskError
+from mountd.files.client import Files, NoStat
+from mountd.mount import table
+from mountd.mount.table import Entry
+
+RETRY_S = 10.0
+"""Somebody has to mend these; asking every 10 s costs nothing and saves them a restart."""
+LOCK_NAME = "mountd.lock"
+FUSE_DEVICE = "/dev/fuse"
+FUSE_CONF = Path("/etc/fuse.conf")
+MIN_FREE_BYTES = 64 * 1024 * 1024
+"""Below this rclone's cache cannot even hold its chunks in flight."""
+TOUCH_TIMEOUT_S = 10.0
+
+
+def failure(code: str, text: str, hint: str) -> CannotStart:
+    return CannotStart(text, hint=hint, code=code, retry_s=RETRY_S)
+
+
+def check_fuse(device: str = FUSE_DEVICE) -> None:
+    """Raises CannotStart when this machine, container or user cannot mount with FUSE at all."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        hint = "run `modprobe fuse`; in a container pass the device: --device /dev/fuse --cap-add SYS_ADMIN"
+        raise failure("no-fuse", f"cannot mount: {device} does not exist", hint) from None
+    except OSError as error:
+        hint = f"let this user (uid {os.geteuid()}) open {device}, or run mountd as root"
+        cause = (error.strerror or str(error)).lower()
+        raise failure("no-fuse", f"cannot mount: {device}: {cause}", hint) from None
+
+
+def check_fusermount(path: str | None = None) -> None:
+    """Raises CannotStart when `fusermount3` (for rclone also `fusermount`) is not on PATH."""
+    if shutil.which("fusermount3", path=path) is None and shutil.which("fusermount", path=path) is None:
+        raise failure(
+            "no-fusermount", "cannot mount: fusermount3 was not found on PATH", "install it: apt-get install fuse3"
+        )
+
+
+def check_allow_other(*, allow_other: bool, root: bool, conf: Path = FUSE_CONF) -> None:
+    """Raises CannotStart when FUSE would refuse `allow_other` to this user."""
+    if not allow_other or root:
+        return
+    try:
+        lines = conf.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    if not any(line.partition("#")[0].strip() == "user_allow_other" for line in lines):
+        raise failure(
+            "no-user-allow-other",
+            f"cannot mount with allow_other: {conf} does not permit it to users",
+            f"add the line user_allow_other to {conf}, or set allow_other: false",
+        )
+
+
+def occupant(entries: Sequence[Entry], path: str, source: str) -> Entry | None:
+    """What is mounted at `path` when it is our own leftover, else None. Raises CannotStart for somebody else's."""
+    entry = table.at(entries, path)
+    if entry is None or entry.source == source:
+        return entry
+    raise failure(
+        "mount-point-taken",
+        f"cannot mount at {path}: {entry.source} ({entry.fs_type}) is already mounted there",
+        f"unmount it (umount {path}) or give the mount another path",
+    )
+
+
+async def check_mount_point(path: str, files: Files) -> None:
+    """A directory, empty, made when missing. Asked of the worker: nobody knows what lies above it. Raises CannotStart."""
+    try:
+        (found,) = await files.stat([path], timeout_s=TOUCH_TIMEOUT_S)
+        if isinstance(found, NoStat) and found.errno == errno.ENOENT:
+            _make(path)
+            return
+        if isinstance(found, NoStat):
+            cause = found.error.lower()
+            raise failure("mount-point", f"cannot mount at {path}: {cause}", "look at the directory above it")
+        if found.type != "directory":
+            raise failure(
+                "mount-point", f"cannot mount at {path}: it is not a directory", "move it away, or choose another path"
+            )
+        listing = await files.list(path, limit=3, timeout_s=TOUCH_TIMEOUT_S)
+    except DiskError as error:
+        raise failure("mount-point", f"cannot mount at {path}: {error.text}", "look at the directory above it") from None
+    if listing.items:
+        names = ", ".join(item.name for item in listing.items) + (", …" if listing.truncated else "")
+        raise failure(
+            "mount-point-not-empty",
+            f"cannot mount at {path}: the directory is not empty ({names})",
+            "a mount would hide these files: move them away, or choose another path",
+        )
+
+
+def _make(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise failure(
+            "mount-point", f"cannot create the mount point {path}: {cause}", "create it, owned by mountd's user"
+        ) from None
+
+
+def lock_cache(directory: Path) -> int:
+    """Creates the cache directory (0700), proves that it can be written and takes it: two rclones on one cache corrupt
+    it. The descriptor holds the lock. Raises CannotStart."""
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if not stat.S_ISDIR(os.stat(directory).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise failure(
+            "cache-not-writable",
+            f"cannot use the cache directory {directory}: {cause}",
+            f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir",
+        ) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pwrite(fd, b"\n", 0)
+    except BlockingIOError:
+        os.close(fd)
+        raise failure(
+            "cache-taken",
+            f"cannot use the cache directory {directory}: another mount uses it",
+            "give each mount a cache.dir of its own",
+        ) from None
+    except OSError as error:
+        os.close(fd)
+        cause = (error.strerror or str(error)).lower()
+        raise failure(
+            "cache-not-writable", f"cannot use the cache directory {directory}: {cause}", "free space there"
+        ) from None
+    return fd
+
+
+def check_space(directory: Path) -> None:
+    """Raises CannotStart when the cache's file system has less than 64 MiB left."""
+    usage = os.statvfs(directory)
+    free = usage.f_bavail * usage.f_frsize
+    if free < MIN_FREE_BYTES:
+        raise failure(
+            "cache-full",
+            f"cannot use the cache directory {directory}: only {free // 1024**2} MiB are free",
+            f"free at least {MIN_FREE_BYTES // 1024**2} MiB there, or set cache.dir to a larger disk",
+        )

@@ -1,0 +1,110 @@
+"""What is mounted where: the text of /proc/self/mountinfo as entries, and questions about them.
+
+Fields are those of proc_pid_mountinfo(5). The kernel escapes space, tab, newline, backslash (and `#` in a source) as
+three octal digits; everything else is passed as the bytes it is, so bytes that are no UTF-8 are kept as surrogates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mountd.errors import Bug
+
+DEVNAME_PREFIX = "mountd"
+_ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One mount. `device` is "major:minor"; `root` is not "/" when only a part of a file system is mounted (bind)."""
+
+    mount_id: int
+    parent_id: int
+    device: str
+    root: str
+    mount_point: str
+    options: tuple[str, ...]
+    fs_type: str
+    source: str
+    super_options: tuple[str, ...]
+
+    @property
+    def minor(self) -> int:
+        """The device's minor number: for FUSE also the name of its directory in /sys/fs/fuse/connections."""
+        return int(self.device.partition(":")[2])
+
+    @property
+    def is_fuse(self) -> bool:
+        return self.fs_type == "fuse" or self.fs_type.startswith("fuse.")
+
+
+def parse(text: str) -> tuple[Entry, ...]:
+    """Entries in the kernel's order; a line that is not complete (no such is known) raises Bug.
+
+    `text` is mountinfo decoded as UTF-8 with surrogateescape.
+    """
+    # Not splitlines() and a bare split(): those also split at characters that a path may hold unescaped.
+    return tuple(_entry(line) for line in text.split("\n") if line)
+
+
+def _entry(line: str) -> Entry:
+    fields = line.split(" ")
+    try:
+        dash = fields.index("-", 6)  # any number of optional fields lies before it
+        mount_id, parent_id, device, root, mount_point, options = fields[:6]
+        fs_type, source, super_options = fields[dash + 1 : dash + 4]
+        return Entry(
+            mount_id=int(mount_id),
+            parent_id=int(parent_id),
+            device=device,
+            root=unescape(root),
+            mount_point=unescape(mount_point),
+            options=tuple(options.split(",")),
+            fs_type=unescape(fs_type),
+            source=unescape(source),
+            super_options=tuple(unescape(option) for option in super_options.split(",")),
+        )
+    except ValueError:
+        raise Bug(f"cannot read mountinfo: unknown form of line {line!r}") from None
+
+
+def unescape(word: str) -> str:
+    """`/mnt/my\\040models` → `/mnt/my models`."""
+    if "\\" not in word:
+        return word
+    raw = word.encode("utf-8", "surrogateescape")
+    return _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), raw).decode("utf-8", "surrogateescape")
+
+
+def at(entries: Iterable[Entry], path: str) -> Entry | None:
+    """The mount that is seen at this mount point: of several stacked there, the topmost.
+
+    `path` is absolute and without links, as mountinfo has it; a path inside a mount has no entry.
+    """
+    path = path.rstrip("/") or "/"
+    here = [entry for entry in entries if entry.mount_point == path]
+    # A mount on top has the one beneath as its parent; order alone is not enough after `mount --move`.
+    covered = {entry.parent_id for entry in here if entry.parent_id != entry.mount_id}
+    tops = [entry for entry in here if entry.mount_id not in covered]
+    return tops[-1] if tops else None
+
+
+def devname(instance: str, name: str) -> str:
+    """What rclone is told as `--devname`, and what then stands in mountinfo as the source."""
+    if not instance or not name or ":" in instance:
+        raise Bug(f"cannot name a mount of instance {instance!r}, {name!r}: empty, or a colon in the instance")
+    return f"{DEVNAME_PREFIX}:{instance}:{name}"
+
+
+def of_source(entries: Iterable[Entry], source: str, path: str) -> list[Entry]:
+    """This FUSE source's mounts at this mount point, the lowest first."""
+    path = path.rstrip("/") or "/"
+    return [entry for entry in entries if entry.is_fuse and entry.source == source and entry.mount_point == path]
+
+
+def of_instance(entries: Iterable[Entry], instance: str) -> list[Entry]:
+    """All FUSE mounts that this instance of mountd made, wherever they are (bind mounts of them too)."""
+    prefix = f"{DEVNAME_PREFIX}:{instance}:"
+    return [entry for entry in entries if entry.is_fuse and entry.source.startswith(prefix)]

@@ -1,0 +1,1 @@
+"""What changes several rooms at once: the only room that knows mount, model and app."""

@@ -1,0 +1,1 @@
+"""A supervised child, whatever it is."""

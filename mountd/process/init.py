@@ -1,0 +1,98 @@
+"""The parent of the daemon: child subreaper, forwards signals, reaps everything, and leaves nothing behind.
+
+A process that runs asyncio must not `waitpid(-1)`: it steals the exit codes of its own children. So mountd forks before
+anything heavy is imported; the child becomes the daemon and this small parent does what an init does, not only as PID 1
+of a container: what an app detaches with setsid is reparented here and ends here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+LEFTOVER_PATIENCE_S = 5.0
+
+
+def fork_daemon(daemon: Callable[[], int]) -> int:
+    """Run `daemon` in a child and look after it. Returns its exit code, or 128 + the signal that ended it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    watched = {*FORWARDED, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # nothing may be lost between the fork and the first wait
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()  # a Ctrl-C reaches the daemon once, through the parent
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+        _run_and_exit(daemon)
+    while True:
+        received = signal.sigwait(watched)
+        if received == signal.SIGCHLD:
+            code = _reap(pid)
+            if code is not None:
+                _end_leftovers()
+                return code
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, received)
+
+
+def _run_and_exit(daemon: Callable[[], int]) -> None:
+    code = 20
+    try:
+        code = daemon()
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _reap(main: int) -> int | None:
+    """Reap whatever has ended; the exit code of `main` when it is among them."""
+    code = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code
+        if pid == 0:
+            return code
+        if pid == main:
+            ended = os.waitstatus_to_exitcode(status)
+            code = ended if ended >= 0 else 128 - ended
+
+
+def _children() -> list[int]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{entry}/stat") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == os.getpid():
+                    found.append(int(entry))
+    return found
+
+
+def _end_leftovers() -> None:
+    """SIGKILL whatever the daemon left, and what that leaves in turn; bounded, because D state ignores SIGKILL."""
+    deadline = time.monotonic() + LEFTOVER_PATIENCE_S
+    while time.monotonic() < deadline and (left := _children()):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)

@@ -1,0 +1,350 @@
+"""The one state machine of a supervised thing: a state and an event give the next state and what to do.
+
+                 Begin                  Ready
+    stopped ──────────────▶ starting ─────────▶ running
+       ▲                       │ failed, exited,    │ exited, condemned,
+       │                       ▼ not wanted         ▼ not wanted
+       │ not wanted         stopping ◀──────────────┘
+       │                       │ child gone and attempt ended
+       │                       ▼
+       └────────────────── cleaning ───▶ backoff ───▶ starting
+                               └───────▶ failed (what retrying cannot change)
+
+Two facts are kept beside the state: whether a child exists and whether an attempt to start one is under way. Only when
+neither is true may cleaning begin, and only after cleaning may the next attempt: so there are never two children.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mountd.status.snapshot import State
+from mountd.process.backoff import Backoff
+
+STARTS_PER_WINDOW = 10
+START_WINDOW_S = 60.0
+"""At most 10 starts in any 60 s, whatever the reason: a hot loop helps nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How patient the machine is. `crash_limit` is (count, seconds); None never gives up."""
+
+    grace_s: float = 30.0
+    backoff: Backoff = Backoff()
+    crash_limit: tuple[int, float] | None = None
+    restart_after_crash: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """All that the machine remembers. Times are seconds on the monotonic clock."""
+
+    state: State = State.STOPPED
+    wanted: bool = False
+    allowed: bool = True
+    """the gate: whether it may be started; what runs is left alone"""
+    child: bool = False
+    attempting: bool = False
+    failures: int = 0
+    """starts in a row that did not reach running"""
+    crashes: tuple[float, ...] = ()
+    starts: tuple[float, ...] = ()
+    due: float | None = None
+    """stopping: when patience ends and SIGKILL comes; backoff: when to try again"""
+    retry_s: float | None = None
+    """a wait that the failure itself asked for, instead of the backoff"""
+    cause: str = ""
+    crashed: bool = False
+    """the present cleaning follows a crash"""
+    hopeless: bool = False
+    """the present cleaning follows what retrying cannot change"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class RestartAsked:
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class BecameReady:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    cause: str
+    permanent: bool = False
+    retry_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    cause: str
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """It runs, but it must be replaced, by force."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    pass
+
+
+Event = (
+    Wanted
+    | Unwanted
+    | RestartAsked
+    | Allowed
+    | Forbidden
+    | Spawned
+    | BecameReady
+    | StartFailed
+    | Abandoned
+    | Exited
+    | Condemned
+    | Cleaned
+    | Ticked
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start an attempt; it ends with exactly one of BecameReady, StartFailed and Abandoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """End the attempt under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """The polite signal to the child's process group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """SIGKILL to the child's process group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Remove what the child left; ends with Cleaned."""
+
+
+Action = Begin | Abandon | Terminate | Kill | Clean
+Step = tuple[Life, tuple[Action, ...]]
+
+
+def step(life: Life, event: Event, now: float, policy: Policy) -> Step:
+    """The next life and what to do, for every pair of state and event."""
+    match event:
+        case Wanted():
+            return _want(replace(life, wanted=True), now)
+        case Unwanted():
+            return _unwant(replace(life, wanted=False), now, policy)
+        case RestartAsked(cause):
+            return _restart(life, cause, now, policy)
+        case Allowed():
+            return _try_begin(replace(life, allowed=True), now)
+        case Forbidden():
+            return replace(life, allowed=False), ()
+        case Spawned():
+            return _spawned(life)
+        case BecameReady():
+            return _ready(life)
+        case StartFailed():
+            return _start_failed(life, event, now)
+        case Abandoned():
+            return _settle(replace(life, attempting=False)) if life.state is State.STOPPING else (life, ())
+        case Exited():
+            return _exited(life, event, now)
+        case Condemned(cause):
+            if life.state is not State.RUNNING:
+                return life, ()
+            return replace(life, state=State.STOPPING, due=None, cause=cause), (Kill(),)
+        case Cleaned():
+            return _cleaned(life, now, policy) if life.state is State.CLEANING else (life, ())
+        case Ticked():
+            return _ticked(life, now)
+
+
+def _begin(life: Life, now: float) -> Step:
+    recent = tuple(start for start in life.starts if now - start < START_WINDOW_S)
+    if len(recent) >= STARTS_PER_WINDOW:
+        return replace(life, state=State.BACKOFF, due=recent[0] + START_WINDOW_S, starts=recent), ()
+    begun = replace(
+        life,
+        state=State.STARTING,
+        attempting=True,
+        starts=(*recent, now),
+        due=None,
+        retry_s=None,
+        crashed=False,
+        hopeless=False,
+    )
+    return begun, (Begin(),)
+
+
+def _try_begin(life: Life, now: float) -> Step:
+    if not (life.wanted and life.allowed):
+        return life, ()
+    if life.state is State.STOPPED or (life.state is State.BACKOFF and now >= (life.due or 0.0)):
+        return _begin(life, now)
+    return life, ()
+
+
+def _want(life: Life, now: float) -> Step:
+    if life.state is State.FAILED:
+        life = replace(life, state=State.STOPPED, failures=0, crashes=(), cause="")
+    return _try_begin(life, now)
+
+
+def _unwant(life: Life, now: float, policy: Policy) -> Step:
+    if life.state in (State.BACKOFF, State.FAILED):
+        return replace(life, state=State.STOPPED, due=None, failures=0, crashes=(), cause=""), ()
+    if life.state in (State.STARTING, State.RUNNING):
+        return _stop(life, now, policy)
+    return life, ()
+
+
+def _restart(life: Life, cause: str, now: float, policy: Policy) -> Step:
+    fresh = replace(life, failures=0, crashes=(), cause=cause)
+    if life.state in (State.STARTING, State.RUNNING):
+        return _stop(fresh, now, policy)
+    if life.state in (State.BACKOFF, State.FAILED):
+        return _try_begin(replace(fresh, state=State.STOPPED, due=None), now)
+    return life, ()
+
+
+def _stop(life: Life, now: float, policy: Policy) -> Step:
+    stopping = replace(life, state=State.STOPPING, due=now + policy.grace_s)
+    actions: tuple[Action, ...] = (Abandon(),) if life.attempting else ()
+    return stopping, (*actions, Terminate()) if life.child else actions
+
+
+def _spawned(life: Life) -> Step:
+    alive = replace(life, child=True)
+    if life.state is State.STARTING:
+        return alive, ()
+    # The attempt was abandoned in the moment it succeeded: this child is nobody's.
+    return replace(alive, state=State.STOPPING, due=None), (Kill(),)
+
+
+def _ready(life: Life) -> Step:
+    ended = replace(life, attempting=False)
+    if life.state is State.STARTING and life.child:
+        return replace(ended, state=State.RUNNING, failures=0, cause=""), ()
+    return _settle(ended) if life.state is State.STOPPING else (ended, ())
+
+
+def _start_failed(life: Life, event: StartFailed, now: float) -> Step:
+    ended = replace(life, attempting=False)
+    if life.state is State.STOPPING:
+        return _settle(ended)
+    if life.state is not State.STARTING:
+        return ended, ()
+    failed = replace(
+        ended,
+        state=State.STOPPING,
+        due=None,
+        failures=life.failures + 1,
+        cause=event.cause,
+        retry_s=event.retry_s,
+        hopeless=event.permanent,
+    )
+    if life.child:
+        return replace(failed, crashes=(*life.crashes, now), crashed=True), (Kill(),)
+    return _settle(failed)
+
+
+def _exited(life: Life, event: Exited, now: float) -> Step:
+    gone = replace(life, child=False)
+    if life.state is State.STOPPING:
+        return _settle(gone)
+    if life.state not in (State.STARTING, State.RUNNING):
+        return gone, ()
+    crashed = replace(
+        gone,
+        state=State.STOPPING,
+        due=None,
+        failures=life.failures + (life.state is State.STARTING),
+        crashes=(*life.crashes, now),
+        cause=event.cause,
+        crashed=True,
+        hopeless=event.permanent,
+    )
+    return (crashed, (Abandon(),)) if life.attempting else _settle(crashed)
+
+
+def _settle(life: Life) -> Step:
+    """From stopping to cleaning, once nothing of the attempt is left."""
+    if life.child or life.attempting:
+        return life, ()
+    return replace(life, state=State.CLEANING, due=None), (Clean(),)
+
+
+def _cleaned(life: Life, now: float, policy: Policy) -> Step:
+    if not life.wanted:
+        return replace(life, state=State.STOPPED, due=None, failures=0, crashes=()), ()
+    crashes = life.crashes
+    if policy.crash_limit is not None:
+        count, window_s = policy.crash_limit
+        crashes = tuple(crash for crash in crashes if now - crash < window_s)
+        if len(crashes) > count:
+            cause = f"{life.cause}; it has failed {len(crashes)} times in {window_s / 60:g} minutes"
+            return replace(life, state=State.FAILED, crashes=crashes, cause=cause), ()
+    else:
+        crashes = crashes[-1:]
+    if life.hopeless or (life.crashed and not policy.restart_after_crash):
+        return replace(life, state=State.FAILED, crashes=crashes), ()
+    delay_s = policy.backoff.delay_s(life.failures) if life.retry_s is None else life.retry_s
+    waiting = replace(life, state=State.BACKOFF, due=now + delay_s, crashes=crashes)
+    return _try_begin(waiting, now)
+
+
+def _ticked(life: Life, now: float) -> Step:
+    if life.state is State.STOPPING and life.due is not None and now >= life.due:
+        return replace(life, due=None), (Kill(),) if life.child else ()
+    return _try_begin(life, now)

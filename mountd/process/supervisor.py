@@ -1,0 +1,226 @@
+"""One task that keeps one service alive: a queue of events → `step` → actions."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from mountd.errors import CannotStart, MountdError
+from mountd.status.snapshot import State
+from mountd.process.child import Child, Exit
+from mountd.process.lifecycle import (
+    Abandon,
+    Abandoned,
+    Action,
+    BecameReady,
+    Begin,
+    Clean,
+    Cleaned,
+    Condemned,
+    Event,
+    Exited,
+    Kill,
+    Life,
+    Policy,
+    Spawned,
+    StartFailed,
+    Terminate,
+    Ticked,
+    step,
+)
+
+log = structlog.get_logger()
+
+QUEUE_EVENTS = 1000
+"""Far more than ever wait; a full queue is a bug and ends the daemon."""
+TICK_S = 10.0
+"""A slow tick heals what a lost event would leave undone."""
+
+
+class MustReplace(MountdError):
+    """Raised by `Service.watch`: what runs has to be replaced by force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What an exit means: a cause in words, and whether trying again is hopeless."""
+
+    cause: str
+    permanent: bool = False
+
+
+class Service(Protocol):
+    """What the supervisor needs to know of the thing that it keeps alive."""
+
+    name: str
+    kind: str
+    stop_signal: signal.Signals
+
+    async def start(self, spawned: Callable[[Child], None]) -> None:
+        """One attempt: returns when ready; calls `spawned` as soon as a child exists; raises MountdError."""
+
+    async def watch(self) -> None:
+        """Runs while it runs; raises MustReplace when it has to be replaced."""
+
+    async def clean(self) -> None:
+        """Removes what an ended child left; raises MountdError when that cannot be done now."""
+
+    def explain_exit(self, exit_: Exit) -> Ending:
+        """What this exit means."""
+
+    def changed(self, life: Life, since: str, pid: int | None) -> None:
+        """Publish the new life."""
+
+
+class Supervisor:
+    def __init__(self, service: Service, policy: Policy, life: Life | None = None) -> None:
+        self._service = service
+        self.policy = policy
+        self.life = life or Life()
+        self.since = _now_text()
+        self.child: Child | None = None
+        self._queue: asyncio.Queue[Event | BaseException] = asyncio.Queue(QUEUE_EVENTS)
+        self._attempt: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._log = log.bind(**{service.kind: service.name})
+
+    def post(self, event: Event) -> None:
+        self._queue.put_nowait(event)
+
+    async def run(self) -> None:
+        """Until cancelled. An unexpected exception in the service ends it, and with it the daemon."""
+        self._service.changed(self.life, self.since, None)
+        try:
+            while True:
+                self._handle(await self._next())
+        finally:
+            for task in (self._attempt, self._watching, *self._waiting):
+                if task is not None:
+                    task.cancel()
+
+    async def _next(self) -> Event:
+        wait_s = TICK_S
+        if self.life.due is not None:
+            wait_s = min(TICK_S, max(0.0, self.life.due - time.monotonic()))
+        try:
+            async with asyncio.timeout(wait_s):
+                event = await self._queue.get()
+        except TimeoutError:
+            return Ticked()
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    def _handle(self, event: Event) -> None:
+        before = self.life
+        self.life, actions = step(before, event, time.monotonic(), self.policy)
+        if isinstance(event, Exited):
+            self.child = None
+        if self.life.state is not before.state:
+            self.since = _now_text()
+            self._report(before)
+        for action in actions:
+            self._perform(action)
+        if self.life.state is State.RUNNING and self._watching is None:
+            self._watching = asyncio.create_task(self._watch(), name=f"watch {self._service.name}")
+        elif self.life.state is not State.RUNNING and self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        if self.life != before:
+            self._service.changed(self.life, self.since, self.child.pid if self.child else None)
+
+    def _report(self, before: Life) -> None:
+        keys: dict[str, object] = {"state": str(self.life.state), "prev_state": str(before.state)}
+        if self.child is not None:
+            keys["pid"] = self.child.pid
+        if self.life.cause:
+            keys["cause"] = self.life.cause
+        if self.life.state is State.BACKOFF and self.life.due is not None:
+            keys["delay_s"] = round(max(0.0, self.life.due - time.monotonic()), 1)
+            keys["attempt"] = self.life.failures
+        bad = self.life.state in (State.BACKOFF, State.FAILED)
+        (self._log.warning if bad else self._log.info)("state changed", **keys)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Begin():
+                start = self._service.start(self._adopt)
+                self._attempt = asyncio.create_task(start, name=f"start {self._service.name}")
+                self._attempt.add_done_callback(self._attempt_ended)
+            case Abandon():
+                if self._attempt is not None:
+                    self._attempt.cancel()
+            case Terminate():
+                if self.child is not None:
+                    self.child.signal(self._service.stop_signal)
+            case Kill():
+                if self.child is not None:
+                    self.child.signal(signal.SIGKILL)
+            case Clean():
+                self._spawn_waiting(self._clean())
+
+    def _spawn_waiting(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    def _attempt_ended(self, attempt: asyncio.Task[None]) -> None:
+        # A callback, not a wrapper: a task cancelled before its first step never runs a line of its own.
+        if attempt.cancelled():
+            self.post(Abandoned())
+            return
+        match attempt.exception():
+            case None:
+                self.post(BecameReady())
+            case CannotStart() as error:
+                self.post(StartFailed(error.text, permanent=error.permanent, retry_s=error.retry_s))
+            case MountdError() as error:
+                self.post(StartFailed(error.text))
+            case error:
+                self._queue.put_nowait(error)
+
+    def _adopt(self, child: Child) -> None:
+        self.child = child
+        self.post(Spawned())
+        self._spawn_waiting(self._await_exit(child))
+
+    async def _await_exit(self, child: Child) -> None:
+        ended = await child.wait()
+        ending = self._service.explain_exit(ended)
+        self.post(Exited(ending.cause, ending.permanent))
+
+    async def _watch(self) -> None:
+        try:
+            await self._service.watch()
+        except MustReplace as error:
+            self.post(Condemned(error.text))
+        except Exception as error:
+            self._queue.put_nowait(error)
+
+    async def _clean(self) -> None:
+        delay_s = 0.5
+        while True:
+            try:
+                await self._service.clean()
+            except MountdError as error:
+                self._log.warning("cannot clean yet", cause=error.text, hint=error.hint)
+                await asyncio.sleep(delay_s)
+                delay_s = min(10.0, delay_s * 2)
+            except Exception as error:
+                self._queue.put_nowait(error)
+                return
+            else:
+                self.post(Cleaned())
+                return
+
+
+def _now_text() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

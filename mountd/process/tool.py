@@ -1,0 +1,71 @@
+"""A short command run to its end: with a deadline, in a session of its own, killed when it overstays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mountd.errors import Unavailable
+from mountd.process import orphans
+from mountd.process.child import User, spawn
+
+MAX_OUTPUT_BYTES = 1024 * 1024
+MINIMAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    code: int
+    output: str
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+    directory: str = "/",
+    user: User | None = None,
+) -> Outcome:
+    """Its exit code and its output, both streams in one, at most 1 MiB kept. Raises Unavailable when it cannot be
+    started or has not ended after `timeout_s`."""
+    lines: list[str] = []
+    size = 0
+
+    def keep(line: str) -> None:
+        nonlocal size
+        size += len(line)
+        if size <= MAX_OUTPUT_BYTES:
+            lines.append(line)
+
+    given = {"PATH": os.environ.get("PATH", MINIMAL_PATH), "LANG": "C.UTF-8"} if environment is None else environment
+    try:
+        child = spawn(argv, given, keep, directory=directory, user=user)
+    except OSError as error:
+        raise Unavailable(f"cannot run {argv[0]}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        async with asyncio.timeout(timeout_s):
+            ended = await child.wait()
+    except TimeoutError:
+        raise Unavailable(f"cannot finish {argv[0]}: no end after {timeout_s:g} s") from None
+    finally:
+        child.signal(signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):  # one stuck in the kernel is left to the reaper
+                await child.wait()
+        child.release()
+    return Outcome(ended.code, "\n".join(lines))
+
+
+async def end_orphans(instance: str, name: str | None = None) -> list[str]:
+    """Ends every process marked with `instance` (and `name`) but the own line of ancestors; returns `PID COMMAND`s."""
+    marks = [instance] if name is None else [instance, name]
+    outcome = await run([sys.executable, "-I", "-S", orphans.__file__, *marks], timeout_s=orphans.PATIENCE_S + 2.0)
+    return outcome.output.splitlines()
+
+

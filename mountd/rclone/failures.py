@@ -1,0 +1,162 @@
+"""What rclone says when the bucket does not give what was asked → a code, a sentence, and what to check.
+
+The texts were collected from rclone 1.60.1 and 1.75.2 (tests/unit/test_rclone_failures.py holds them).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+LONGEST_CAUSE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    code: str
+    text: str
+    hint: str
+
+
+# Pattern, code, what happened, what to check. The first that matches counts: an expired token also says 403.
+_KINDS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        r"couldn't find method|no VFS found|value must be string|Didn't find key|authentication must be set up",
+        "rclone-error",
+        "rclone refused the request",
+        "this is a mistake of mountd or of a very new rclone: please report it with `mountd debug`",
+    ),
+    (
+        r"RequestTimeTooSkewed|RequestInTheFuture",
+        "clock-skew",
+        "the clock of this machine and that of the store differ too much",
+        "set the clock: timedatectl set-ntp true",
+    ),
+    (
+        r"ExpiredToken|TokenRefreshRequired|invalid_grant|token (has |is )?expired",
+        "credentials-expired",
+        "the credentials have expired",
+        "renew the keys or the session token that remotes refers to",
+    ),
+    (
+        r"server gave HTTP response to HTTPS client",
+        "tls-failure",
+        "the endpoint does not speak TLS",
+        "write http:// instead of https:// in the endpoint, or the port of its TLS listener",
+    ),
+    (
+        r"HTTP request to an HTTPS server|StatusCode: 400.*deserialization failed"
+        r"|BadRequest: Bad Request\s+status code: 400",
+        "tls-failure",
+        "the endpoint did not understand the request, as one that expects TLS does not",
+        "write https:// instead of http:// in the endpoint",
+    ),
+    (
+        r"x509:|\btls:|certificate|remote error: tls|CABundle",
+        "tls-failure",
+        "the endpoint's certificate is not trusted",
+        "set AWS_CA_BUNDLE or the option ca-cert to the file of the authority that signed it, and check the host name",
+    ),
+    (
+        r"AuthorizationHeaderMalformed|PermanentRedirect|IllegalLocationConstraint|the region '[^']*' is wrong",
+        "bucket-error",
+        "the bucket is in another region",
+        "correct region and endpoint of the remote",
+    ),
+    (
+        r"NoCredentialProviders|failed to (retrieve|refresh cached) credentials|get credentials|no EC2 IMDS role",
+        "access-denied",
+        "there are no credentials to ask with",
+        "set access_key_id and secret_access_key of the remote, or what env_auth is to find",
+    ),
+    (
+        r"AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId|InvalidToken|Forbidden|Unauthorized|Unauthenticated"
+        r"|status ?code: 40[13]|\b40[13] (?:Forbidden|Unauthorized)|permission denied",
+        "access-denied",
+        "the store refused the credentials",
+        "check the keys of the remote and that they may list and read the bucket",
+    ),
+    (
+        r"NoSuchBucket|directory not found|bucket.*(not found|does not exist)",
+        "bucket-missing",
+        "the bucket or directory does not exist",
+        "check the name behind the colon in remote: and the endpoint",
+    ),
+    (
+        r"file does not exist",
+        "directory-missing",
+        "there is no such directory",
+        "check the name; `mountd versions` lists what the bucket holds",
+    ),
+    (
+        r"SlowDown|TooManyRequests|status ?code: 429|ServiceUnavailable|status ?code: 503|RequestTimeout\b",
+        "bucket-slow",
+        "the store asks for fewer requests",
+        "wait, or ask whoever runs the store for the limits",
+    ),
+    (
+        r"no such host|server misbehaving|name resolution",
+        "bucket-unreachable",
+        "the endpoint's name cannot be resolved",
+        "check the host in the endpoint, and DNS on this machine",
+    ),
+    (
+        r"connection refused|no route to host|network is unreachable|host is down|dial tcp.*timeout|connection reset"
+        r"|: EOF$|unexpected EOF|broken pipe|use of closed network connection|server closed idle|proxyconnect",
+        "bucket-unreachable",
+        "the endpoint cannot be reached",
+        "check the network, the address and port in the endpoint, and that the store runs",
+    ),
+    (
+        r"deadline exceeded|timeout awaiting|i/o timeout|Client\.Timeout|context canceled|operation timed out",
+        "bucket-slow",
+        "the store accepts connections but does not answer in time",
+        "look at the load of the store and of the network to it",
+    ),
+    (
+        r"didn't find section",
+        "bucket-error",
+        "rclone.conf lacks the remote",
+        "restart mountd; `mountd config render` shows the file",
+    ),
+    (
+        r"didn't find backend",
+        "bucket-error",
+        "this rclone does not know the type of the remote",
+        "correct type:, or install a newer rclone",
+    ),
+    (
+        r"status ?code: 5\d\d|InternalError|BadGateway",
+        "bucket-error",
+        "the store failed on its own side",
+        "look at the logs of the store",
+    ),
+)
+_COMPILED = [(re.compile(kind[0], re.IGNORECASE | re.DOTALL), *kind[1:]) for kind in _KINDS]
+
+_NOISE = re.compile(
+    r"error in ListJSON: |error listing: |IO error: |operation error \w+: \w+, "
+    r"|exceeded maximum number of attempts, \d+, |https response error StatusCode: 0, "
+    r"|RequestID: [^,]*, HostID: [^,]*, |request send failed, "
+    r"|RequestError: send request failed\s+caused by: |, request id: \S*, host id: \S*"
+)
+_USER_IN_URL = re.compile(r"(://)[^/@\s]+@")
+_QUERY = re.compile(r"\?[^\s\"]*")
+
+
+def classify(error: str) -> Failure:
+    """`error` as rclone wrote it. Unknown texts are `bucket-error`."""
+    cause = _cause(error)
+    for pattern, code, what, hint in _COMPILED:
+        if pattern.search(error):
+            return Failure(code, f"{what}: {cause}", hint)
+    return Failure(
+        "bucket-error", f"the store did not give what was asked: {cause}", "`mountd logs` shows what rclone says"
+    )
+
+
+def _cause(error: str) -> str:
+    """rclone's words without what repeats in all of them: request ids, queries, the chain of wrappers."""
+    text = _QUERY.sub("", _USER_IN_URL.sub(r"\1", _NOISE.sub("", error)))
+    text = " ".join(text.split()) or "no reason given"
+    return text if len(text) <= LONGEST_CAUSE else text[: LONGEST_CAUSE - 1] + "…"

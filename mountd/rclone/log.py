@@ -1,0 +1,115 @@
+"""One line that rclone wrote on stderr → an event: level, text and keys, with secrets masked. Never raises."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+MAX_TEXT_BYTES = 4096
+MAX_JSON_CHARACTERS = 256 * 1024
+MASK = "********"
+CUT = "… (cut)"
+
+_LEVELS = {
+    "emergency": "error",
+    "alert": "error",
+    "critical": "error",
+    "fatal": "error",
+    "panic": "error",
+    "error": "error",
+    "warning": "warning",
+    "warn": "warning",
+    "notice": "info",
+    "info": "info",
+    "debug": "debug",
+    "trace": "debug",
+}
+_PLAIN = re.compile(r"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? )?(?:([A-Z]+) ?: )?(.*)", re.DOTALL)
+_FATAL = re.compile(r"(Fatal error|Failed to|Can't set|panic:|fatal error:)")
+_LINE_END = re.compile(r"\s*[\r\n\v\f\x85\u2028\u2029]+\s*")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """`level` is error, warning, info or debug; `keys` are rclone's own, such as object and source."""
+
+    level: str
+    text: str
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse(line: str | bytes, secrets: Iterable[str] = ()) -> LogEvent:
+    """A line of the JSON log (1.60's and 1.75's shape) or a plain one, as written before the log is set up."""
+    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+    hidden = _patterns(secrets)
+    record = _record(text)
+    if record is None:
+        return _plain(text.strip(), hidden)
+    message = record.pop("msg", "")
+    level = record.pop("level", "info")
+    record.pop("time", None)
+    keys = {
+        _clean(key, hidden): _clean(value, hidden)
+        for key, value in record.items()
+        if isinstance(value, str | int | float)
+    }
+    return LogEvent(_LEVELS.get(str(level).lower(), "info"), _clean(message, hidden), keys)
+
+
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """`text` with every secret, in any of the forms a log may give it, replaced by MASK."""
+    return _hide(text, _patterns(secrets))
+
+
+def _record(text: str) -> dict[str, object] | None:
+    if not text.lstrip().startswith("{") or len(text) > MAX_JSON_CHARACTERS:
+        return None
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and "msg" in record else None
+
+
+def _plain(text: str, hidden: list[str]) -> LogEvent:
+    match = _PLAIN.fullmatch(text)
+    word, rest = (match[1], match[2]) if match else (None, text)
+    if word is not None and word.lower() not in _LEVELS:
+        word, rest = None, f"{word}: {rest}"
+    level = "error" if _FATAL.match(rest) else _LEVELS[word.lower()] if word else "info"
+    return LogEvent(level, _clean(rest, hidden))
+
+
+def _clean(value: object, hidden: list[str]) -> str:
+    """Masked, on one line, without what moves a terminal's cursor, and cut; masked first, for a cut would hide a secret
+    from the mask but not from a reader."""
+    text = _hide(value if isinstance(value, str) else str(value), hidden)
+    text = _CONTROL.sub("?", _LINE_END.sub(" ", text))
+    data = text.encode("utf-8", "replace")
+    if len(data) <= MAX_TEXT_BYTES:
+        return data.decode()
+    return data[: MAX_TEXT_BYTES - len(CUT.encode())].decode("utf-8", "ignore") + CUT
+
+
+def _hide(text: str, hidden: list[str]) -> str:
+    for secret in hidden:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _patterns(secrets: Iterable[str]) -> list[str]:
+    """Each secret, its lines, and its forms in JSON and in a URL; the longest first, so that no rest of one is left."""
+    found: set[str] = set()
+    for secret in secrets:
+        for part in {secret, *(line for line in secret.splitlines() if len(line) >= 8)}:
+            found |= {
+                part,
+                json.dumps(part)[1:-1],
+                json.dumps(part, ensure_ascii=False)[1:-1],
+                quote(part, safe="", errors="replace"),
+            }
+    return sorted(found - {""}, key=lambda each: (-len(each), each))

@@ -1,0 +1,233 @@
+"""Asks a running rclone through its remote control: each question with a deadline, each answer checked.
+
+HTTP 200 is no success here: `vfs/refresh` puts its failures into the values of `result`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from mountd.errors import RemoteError, Unavailable
+from mountd.rclone.address import RcAddress
+from mountd.rclone.command import source
+from mountd.rclone.failures import classify
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+CALL_S = 2.0
+QUICK_S = 5.0
+NOOP_S = 1.0
+
+# One request to the store and one repetition (rclone's own, which no option turns off), without pauses that grow: a
+# refused connection is known in 0.1 s instead of 7 s (1.75.2), a dropped one after 4 s (1.60.1: 8 s) [T].
+# `Timeout` is long because the caller's deadline decides what is slow: dropping the call also ends rclone's request.
+_QUICK = {"LowLevelRetries": 1, "Retries": 1, "ConnectTimeout": 2_000_000_000, "Timeout": 30_000_000_000}
+
+
+class RcTimeout(Unavailable):
+    """rclone took the call but did not answer in time: it may wait for the bucket, or hang."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of a listing; `path` is relative to what was listed, `size` is -1 for some directories."""
+
+    path: str
+    name: str
+    size: int
+    is_dir: bool
+    mod_time: str = ""
+
+
+class RcClient:
+    """Not tied to one process: the address stays the same over restarts. Use with `async with`, or `close` it."""
+
+    def __init__(self, address: RcAddress) -> None:
+        self.address = address
+        self._session: aiohttp.ClientSession | None = None
+
+    async def call(
+        self, method: str, params: Mapping[str, Any] | None = None, timeout_s: float = CALL_S
+    ) -> dict[str, Any]:
+        """One call. Raises RemoteError when rclone says no, RcTimeout or another Unavailable when it says nothing."""
+        session = self._open()
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with session.post(
+                f"http://rclone/{method}" if self.address.socket else self._url(method),
+                json=params or {},
+                timeout=timeout,
+            ) as answer:
+                status, body = answer.status, await _read(answer)
+        except TimeoutError:
+            raise RcTimeout(f"rclone does not answer: no reply to {method} within {timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"rclone does not answer: {_cause(error)}") from None
+        return _checked(method, status, body)
+
+    async def version(self, timeout_s: float = CALL_S) -> tuple[int, int, int]:
+        numbers = (await self.call("core/version", timeout_s=timeout_s)).get("decomposed")
+        if not isinstance(numbers, list) or len(numbers) < 2:
+            raise Unavailable("rclone does not answer: it does not tell its version")
+        major, minor, patch = [*map(int, numbers), 0][:3]
+        return major, minor, patch
+
+    async def vfs_stats(self, timeout_s: float = CALL_S) -> dict[str, Any]:
+        """Of the process's only VFS. Without `diskCache` in it the cache is off, whatever was asked for."""
+        return await self.call("vfs/stats", timeout_s=timeout_s)
+
+    async def stats(self, timeout_s: float = CALL_S) -> dict[str, Any]:
+        """`core/stats`: bytes, speed, errors, lastError, transferring."""
+        return await self.call("core/stats", timeout_s=timeout_s)
+
+    async def vfs_refresh(
+        self, directory: str = "", *, recursive: bool = False, timeout_s: float = 60.0
+    ) -> dict[str, str]:
+        """Read a directory (relative to the mount, "" its root) anew; its parents must be known to rclone already.
+
+        Raises RemoteError for the first result that is not "OK", `directory-missing` for a directory that is not there.
+        """
+        params = {"dir": directory} if directory else {}
+        if recursive:
+            params["recursive"] = "true"  # the word, not the truth value [T]
+        result = (await self.call("vfs/refresh", params, timeout_s)).get("result")
+        if not isinstance(result, dict) or not result:
+            raise RemoteError(f"cannot refresh {directory or '/'}: rclone did not say how it went")
+        for name, value in result.items():
+            if value != "OK":
+                failure = classify(str(value))
+                raise RemoteError(f"cannot refresh {name or '/'}: {failure.text}", hint=failure.hint, code=failure.code)
+        return result
+
+    async def list(
+        self,
+        fs: str,
+        directory: str = "",
+        *,
+        recursive: bool = False,
+        files_only: bool = False,
+        dirs_only: bool = False,
+        quick: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[Item]:
+        """What the store holds in `fs` (`remote:bucket/prefix`) below `directory`, asked past the mount's caches.
+
+        On S3 one request for each thousand entries. `quick`: fail fast, 5 s at most by default, for health checks.
+        A directory that does not exist is empty on S3, only a missing bucket is an error. Raises RemoteError, also
+        (`bucket-slow`) when rclone itself answers but the store does not, and Unavailable when rclone does not answer.
+        """
+        timeout_s = timeout_s if timeout_s is not None else QUICK_S if quick else 60.0
+        options = {
+            "noModTime": True,  # one HEAD for each object else
+            "noMimeType": True,
+            "recurse": recursive,
+            "filesOnly": files_only,
+            "dirsOnly": dirs_only,
+        }
+        params: dict[str, Any] = {"fs": source(fs), "remote": directory.strip("/"), "opt": options}
+        above = ""
+        if quick:
+            # `_config` counts when rclone makes its object for `fs`, and the mount's own was made with the mount's
+            # patience. "remote:" with the bucket in the path is another one [T].
+            params["fs"], above = _split(fs)
+            params["remote"] = "/".join(part for part in (above, params["remote"]) if part)
+            params["_config"] = _QUICK
+        try:
+            answer = await self.call("operations/list", params, timeout_s)
+        except RcTimeout:
+            await self.call("rc/noop", timeout_s=NOOP_S)  # else rclone hangs, which this raises
+            raise RemoteError(
+                f"the store did not answer within {timeout_s:g} s",
+                hint="look at the load of the store and of the network to it",
+                code="bucket-slow",
+            ) from None
+        entries = answer.get("list")
+        if not isinstance(entries, list):
+            raise RemoteError("cannot list the bucket: rclone's answer holds no list")
+        return [_item(entry, above) for entry in entries]
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # A connection for each call: a kept one would be that of a former process after a restart.
+            connector: aiohttp.BaseConnector = (
+                aiohttp.UnixConnector(str(self.address.socket), force_close=True)
+                if self.address.socket is not None
+                else aiohttp.TCPConnector(force_close=True)
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector, headers={"Authorization": self.address.authorization}
+            )
+        return self._session
+
+    def _url(self, method: str) -> str:
+        return f"http://127.0.0.1:{self.address.port}/{method}"
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    parts, size = [], 0
+    async for part in answer.content.iter_any():
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise aiohttp.ClientPayloadError(f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _checked(method: str, status: int, body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    if status in (401, 403) and (answer is None or "authentication must be set up" in str(answer.get("error"))):
+        raise Unavailable(f"rclone does not answer: it refused mountd's user and password ({status})")
+    if not isinstance(answer, dict):
+        raise Unavailable(f"rclone does not answer: {method} gave status {status} and no JSON")
+    if status >= 400 or "error" in answer:
+        failure = classify(str(answer.get("error", f"status {status}")))
+        raise RemoteError(failure.text, hint=failure.hint, code=failure.code)
+    return answer
+
+
+def _split(fs: str) -> tuple[str, str]:
+    remote, _, path = fs.partition(":")
+    if path.startswith("/"):  # an absolute path of a backend that knows such: not below the root of the remote
+        return source(fs), ""
+    return f"{remote}:", path.strip("/")
+
+
+def _item(entry: Any, above: str) -> Item:
+    path = str(entry["Path"])
+    return Item(
+        path.removeprefix(f"{above}/") if above else path,
+        str(entry["Name"]),
+        int(entry.get("Size", -1)),
+        bool(entry.get("IsDir")),
+        str(entry.get("ModTime") or ""),
+    )
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__

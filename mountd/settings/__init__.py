@@ -1,0 +1,1 @@
+"""What the admin wrote: one YAML file as typed, checked settings."""

@@ -1,0 +1,153 @@
+"""What no key can tell alone: names that must exist, secrets in the open, sockets too long, limits that contradict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from .geography import check_paths
+from .schema import Mount, Remote, Settings, Value
+from .secret import SecretRef, is_secret
+from .source import Place
+from .words import Finding, did_you_mean
+
+MAX_SOCKET_BYTES = 100  # sun_path holds 108 with its NUL; what follows a name may still grow
+LONGEST_SOCKET = "private/notify-{name}.sock"  # as mount/mount.py names it
+SLOW_DETECTION_S = 300
+
+_IN_THE_OPEN = (
+    "is a secret in plain text: write {env: NAME}, {file: /path} or {credential: NAME} instead, "
+    "or set allow_plain_secrets: true"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names in the file, also of entries that are too broken to be in the settings."""
+
+    remotes: list[str] = field(default_factory=list)
+    mounts: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    apps: list[str] = field(default_factory=list)
+
+
+def check(settings: Settings, known: Known) -> Iterator[Finding]:
+    """Every contradiction between keys of settings that are valid one by one."""
+    yield from _unique_names(known)
+    yield from _references(settings, known)
+    yield from check_paths(settings)
+    yield from _sockets(settings)
+    for name, remote in settings.remotes.items():
+        yield from _remote(("remotes", name), remote, plain=settings.allow_plain_secrets)
+    for name, mount in settings.mounts.items():
+        yield from _mount(("mounts", name), mount)
+    for name, app in settings.apps.items():
+        yield from _environment(("apps", name, "environment"), app.environment, plain=settings.allow_plain_secrets)
+        if app.restart.backoff.max < app.restart.backoff.initial:
+            yield Finding(("apps", name, "restart", "backoff", "max"), "must not be less than initial")
+        if app.user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", app.user):
+            yield Finding(("apps", name, "user"), "is not the name of a user")
+
+
+def _unique_names(known: Known) -> Iterator[Finding]:
+    taken: dict[str, str] = {}
+    for section, names in (("mounts", known.mounts), ("models", known.models), ("apps", known.apps)):
+        for name in names:
+            if name in taken:
+                yield Finding(
+                    (section, name),
+                    f"the name is taken by {taken[name]}: mounts, models and apps share one set of names",
+                )
+            taken.setdefault(name, f"{section}.{name}")
+
+
+def _references(settings: Settings, known: Known) -> Iterator[Finding]:
+    for name, mount in settings.mounts.items():
+        place = ("mounts", name, "remote")
+        if re.search(r"[\x00-\x1f\x7f]", mount.remote):
+            yield Finding(place, "must not contain line ends or other control characters")
+        elif "," in mount.remote_name:  # a connection string, which may hold a secret
+            yield Finding(place, "must be REMOTE:BUCKET: write the options under remotes")
+        elif mount.remote_name not in known.remotes:
+            yield Finding(place, _unknown(mount.remote_name, "remote", known.remotes))
+    for name, model in settings.models.items():
+        if model.mount not in known.mounts:
+            yield Finding(("models", name, "mount"), _unknown(model.mount, "mount", known.mounts))
+    for name, app in settings.apps.items():
+        for index, need in enumerate(app.needs):
+            if need not in known.models and need not in known.mounts:
+                yield Finding(
+                    ("apps", name, "needs", index), _unknown(need, "model or mount", known.models + known.mounts)
+                )
+
+
+def _unknown(name: str, what: str, names: list[str]) -> str:
+    meant = did_you_mean(name, names)
+    if not meant:
+        meant = f"; there is {', '.join(repr(each) for each in names)}" if names else "; there is none"
+    return f"there is no {what} {name!r}{meant}"
+
+
+def _sockets(settings: Settings) -> Iterator[Finding]:
+    control = len(str(settings.control.socket).encode())
+    if control > MAX_SOCKET_BYTES:
+        yield Finding(
+            ("control", "socket"), f"the path of a Unix socket has {MAX_SOCKET_BYTES} bytes at most, this one {control}"
+        )
+    for name in settings.mounts:
+        path = settings.runtime / LONGEST_SOCKET.format(name=name)
+        length = len(str(path).encode())
+        if length > MAX_SOCKET_BYTES:
+            yield Finding(
+                ("runtime",),
+                f"is too long: the path of a Unix socket has {MAX_SOCKET_BYTES} bytes at most, and {path} has {length}",
+            )
+            return
+
+
+def _remote(place: Place, remote: Remote, *, plain: bool) -> Iterator[Finding]:
+    for name, value in remote.options.items():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
+            better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+            yield Finding(
+                (*place, name),
+                f"is not the name of an option of rclone{f', did you mean {better!r}?' if better else ''}",
+            )
+        elif isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
+            yield Finding((*place, name), "must not contain line ends or other control characters")
+        elif _is_open(name, value) and not plain:
+            yield Finding((*place, name), _IN_THE_OPEN)
+    if remote.type == "s3":
+        provider = remote.options.get("provider")
+        amazon = isinstance(provider, str) and provider.lower() == "aws"
+        if not amazon and not remote.options.get("endpoint"):
+            yield Finding(
+                (*place, "endpoint"),
+                "is missing: write the store's address, such as https://s3.example.com, or provider: AWS for Amazon's",
+            )
+
+
+def _environment(place: Place, environment: Mapping[str, Value], *, plain: bool) -> Iterator[Finding]:
+    for name, value in environment.items():
+        if "=" in name or re.search(r"[\x00-\x20\x7f]", name):
+            yield Finding((*place, name), "is not the name of an environment variable")
+        elif _is_open(name, value) and not plain:
+            yield Finding((*place, name), _IN_THE_OPEN)
+
+
+def _is_open(name: str, value: Value) -> bool:
+    return not isinstance(value, SecretRef) and is_secret(name, value)
+
+
+def _mount(place: Place, mount: Mount) -> Iterator[Finding]:
+    health = mount.health
+    worst_s = health.failures * max(health.interval, health.timeout)
+    if worst_s > SLOW_DETECTION_S:
+        yield Finding(
+            (*place, "health"), f"a hung mount would be noticed after {worst_s / 60:.0f} minutes only", warning=True
+        )
+    if mount.cache.max_size is not None and mount.cache.max_size.of(1 << 50) == 0:
+        yield Finding((*place, "cache", "max_size"), "must be more than 0; leave it out for no limit")
+    if mount.cache.min_free.percent is not None and mount.cache.min_free.percent > 95:
+        yield Finding((*place, "cache", "min_free"), "leaves no room for the cache: write 5% or a size")

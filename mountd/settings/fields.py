@@ -1,0 +1,127 @@
+"""The types of single values: paths, names, umask, signals, addresses; each says what would be right."""
+
+from __future__ import annotations
+
+import re
+import signal as signals
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from ..errors import BadVersionName
+from .names import NAME, check_version
+from .units import Duration
+
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{str(path)!r} must be an absolute path")
+    if ".." in path.parts:
+        raise ValueError(f"{str(path)!r} must not contain '..'")
+    if re.search(r"[\x00-\x1f]", str(path)):
+        raise ValueError("a path must not contain control characters")
+    return path
+
+
+def _octal(value: Any) -> int:
+    if isinstance(value, str):
+        if not re.fullmatch(r"0?[0-7]{3}", value):
+            raise ValueError(f"{value!r} is not a umask: write three octal digits, such as 022")
+        return int(value, 8)
+    return int(value)
+
+
+def _signal(value: Any) -> signals.Signals:
+    if isinstance(value, signals.Signals):
+        return value
+    name = str(value).upper()
+    name = name if name.startswith("SIG") else f"SIG{name}"
+    if name not in STOP_SIGNALS:
+        raise ValueError(f"{value!r} cannot stop a program: use one of {', '.join(STOP_SIGNALS)}")
+    return signals.Signals[name]
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is not a name: lower-case letters, digits, '-' and '_', 32 at most")
+    return value
+
+
+def _version(value: str) -> str:
+    try:
+        return check_version(value)
+    except BadVersionName as error:
+        raise ValueError(error.text) from None
+
+
+def _below(value: str) -> str:
+    if value.startswith("/") or ".." in value.split("/") or not value.strip("/."):
+        raise ValueError(f"{value!r} must be a relative path without '..'")
+    if re.search(r"[\x00-\x1f]", value):
+        raise ValueError("a path must not contain control characters")
+    return value
+
+
+def _pattern(value: str) -> str:
+    if value.count("{version}") != 1 or re.search(r"[{}]", value.replace("{version}", "")):
+        raise ValueError("must contain {version} exactly once, and no other braces")
+    return _below(value)
+
+
+def _http(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        fine = (
+            parts.scheme == "http" and bool(parts.hostname) and parts.port != 0 and not re.search(r"[\x00-\x20]", value)
+        )
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ValueError("must be an http:// address, such as http://127.0.0.1:7860/config")
+    return value
+
+
+def _listen(value: str) -> str:
+    if int(value.rpartition(":")[2]) > 65535:
+        raise ValueError("a port is 0 to 65535")
+    return value
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute), WithJsonSchema({"type": "string", "pattern": "^/"})]
+RelativePath = Annotated[str, AfterValidator(_below), WithJsonSchema({"type": "string", "pattern": "^[^/]"})]
+Pattern = Annotated[
+    str,
+    AfterValidator(_pattern),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^([^/{}][^{}]*)?\{version\}[^{}]*$", "examples": ["cache_hub_{version}"]}
+    ),
+]
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"})]
+Umask = Annotated[
+    int,
+    BeforeValidator(_octal),
+    PlainSerializer(lambda value: f"{value:03o}", return_type=str, when_used="json"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": "^0?[0-7]{3}$"}, {"type": "integer", "minimum": 0, "maximum": 777}]}
+    ),
+]
+Signal = Annotated[
+    signals.Signals,
+    BeforeValidator(_signal),
+    PlainSerializer(lambda value: value.name, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^(SIG)?({'|'.join(name[3:] for name in STOP_SIGNALS)})$",
+            "examples": ["SIGINT"],
+        }
+    ),
+]
+HttpAddress = Annotated[str, AfterValidator(_http), WithJsonSchema({"type": "string", "pattern": "^http://"})]
+Listen = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]*):[0-9]{1,5}$"), AfterValidator(_listen)]
+Version = Annotated[str, AfterValidator(_version)]
+PositiveDuration = Annotated[Duration, Field(gt=0)]

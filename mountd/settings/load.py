@@ -1,0 +1,239 @@
+"""A file → Settings: defaults filled in, and every problem of the file at once, each with its place and line."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import CannotStart, ConfigError, Problem
+from .checks import Known, check
+from .options import settle
+from .schema import Settings, Value
+from .secret import SecretRef
+from .source import MAX_BYTES, BadSource, Place, decode, dotted, line_of, read
+from .words import Finding, explain, look_up
+
+DEFAULT_CONFIG = Path("/etc/mountd/mountd.yaml")
+CONFIG_VARIABLE = "MOUNTD_CONFIG"
+_SECTIONS = ("models", "apps", "rclone", "http", "log", "control", "state", "runtime")
+_PARTS = {
+    "mounts": ("options", "health"),
+    "apps": ("environment", "needs", "ready", "stop", "restart"),
+    "models": ("required",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where mountd keeps its things when the file does not say."""
+
+    state: Path
+    cache: Path
+    runtime: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """`lines`: place → 1-based line in `source`, for problems that show only later."""
+
+    settings: Settings
+    warnings: tuple[Problem, ...]
+    source: Path
+    lines: Mapping[Place, int] = field(default_factory=dict, repr=False)
+
+
+def config_path(option: str | Path | None, environ: Mapping[str, str]) -> Path:
+    """`-c`, else $MOUNTD_CONFIG, else /etc/mountd/mountd.yaml."""
+    return Path(option or environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG)
+
+
+def places(euid: int, environ: Mapping[str, str]) -> Places:
+    """The directories of the system for root, else the XDG ones; without a home, below a private /tmp/mountd-UID."""
+    if euid == 0:
+        return Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
+    private = Path(f"/tmp/mountd-{euid}")  # noqa: S108 - the daemon creates it 0700 and refuses somebody else's
+
+    def find(variable: str, below_home: str, otherwise: Path) -> Path:
+        if environ.get(variable, "").startswith("/"):
+            return Path(environ[variable], "mountd")
+        home = environ.get("HOME", "")
+        return Path(home, below_home, "mountd") if below_home and home.startswith("/") else otherwise
+
+    return Places(
+        state=find("XDG_STATE_HOME", ".local/state", private / "state"),
+        cache=find("XDG_CACHE_HOME", ".cache", private / "cache"),
+        runtime=find("XDG_RUNTIME_DIR", "", private),
+    )
+
+
+def load(path: Path, *, places: Places | None = None) -> Loaded:
+    """Reads and checks a file; secrets are not read (see `check_secrets`). Raises ConfigError with all problems."""
+    try:
+        with path.open("rb") as file:
+            text = decode(file.read(MAX_BYTES + 1))
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        hint = f"copy config/mountd.yaml to {path} and edit it, or name another file: mountd config check -c FILE"
+        if isinstance(error, PermissionError):
+            hint = f"let uid {os.geteuid()} read it, or name another file: mountd config check -c FILE"
+        raise ConfigError(str(path), [Problem("", 0, cause)], hint=hint) from None
+    except BadSource as error:
+        raise ConfigError(str(path), [error.problem]) from None
+    return parse(text, str(path), places or _places_here())
+
+
+def parse(text: str, name: str, places: Places) -> Loaded:
+    """The text of the file called `name` → settings. Pure. Raises ConfigError with all problems, sorted by line."""
+    try:
+        document = read(text)
+    except BadSource as error:
+        raise ConfigError(name, [error.problem]) from None
+    if not isinstance(document.data, dict):
+        raise ConfigError(name, [Problem("", 1, "must be a mapping of keys: remotes, mounts, models, apps …")])
+    lines = dict(document.lines)
+    data = _with_defaults(document.data, places)
+    findings = _settle_options(data, lines)
+    settings, more, removed = _validate(data, places)
+    findings += more
+    if settings is not None:
+        findings += (each for each in check(settings, _known(document.data)) if each.place not in removed)
+    problems = {*document.problems, *(_problem(finding, lines) for finding in findings if not finding.warning)}
+    if problems or settings is None:
+        raise ConfigError(name, _sorted(problems), hint=f"see it checked again: mountd config check -c {name}")
+    warnings = _sorted(_problem(finding, lines) for finding in findings if finding.warning)
+    return Loaded(settings, tuple(warnings), Path(name), lines)
+
+
+def check_secrets(settings: Settings, lines: Mapping[Place, int] | None = None) -> list[Problem]:
+    """Reads every secret that is referred to; a problem names the place it should be at, never what is there."""
+    problems = []
+    for place, reference in _secrets(settings):
+        try:
+            secret = reference.read()
+        except CannotStart as error:
+            text = f"{error.text}; {error.hint}"
+        else:
+            if place[0] != "remotes" or not re.search(r"[\x00-\x1f\x7f]", secret):
+                continue
+            text = f"the secret in {reference} has more than one line, which rclone.conf cannot hold"
+        problems.append(_problem(Finding(place, text), lines or {}))
+    return problems
+
+
+def _places_here() -> Places:
+    return places(os.geteuid(), os.environ)
+
+
+def _secrets(settings: Settings) -> Iterable[tuple[Place, SecretRef]]:
+    groups: list[tuple[Place, Mapping[str, Value]]] = [
+        (("remotes", name), each.options) for name, each in settings.remotes.items()
+    ]
+    groups += [(("apps", name, "environment"), each.environment) for name, each in settings.apps.items()]
+    return [
+        ((*place, key), value)
+        for place, group in groups
+        for key, value in group.items()
+        if isinstance(value, SecretRef)
+    ]
+
+
+def _problem(finding: Finding, lines: Mapping[Place, int]) -> Problem:
+    return Problem(dotted(finding.place), line_of(finding.place, lines), finding.text)
+
+
+def _sorted(problems: Iterable[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.line, problem.path, problem.text))
+
+
+def _known(written: dict[str, Any]) -> Known:
+    sections = {name: written.get(name) for name in ("remotes", "mounts", "models", "apps")}
+    return Known(**{name: list(section) for name, section in sections.items() if isinstance(section, dict)})
+
+
+def _top_defaults(data: dict[str, Any], places: Places) -> dict[str, Any]:
+    runtime = data.get("runtime")
+    usable = isinstance(runtime, str) and runtime.startswith("/")
+    socket = f"{runtime if usable else places.runtime}/mountd.sock"
+    return {"control": {"socket": socket}, "state": str(places.state), "runtime": str(places.runtime)}
+
+
+def _with_defaults(written: dict[str, Any], places: Places) -> dict[str, Any]:
+    """What was written, without empty sections, and with the paths that hang on other keys or on the user."""
+    data = copy.deepcopy(written)
+    for name in _SECTIONS:
+        if name in data and data[name] is None:
+            del data[name]
+    for section, parts in _PARTS.items():
+        for entry in _entries(data, section).values():
+            for part in parts:
+                if part in entry and entry[part] is None:
+                    del entry[part]
+    defaults = _top_defaults(data, places)
+    data = copy.deepcopy(defaults) | data
+    if isinstance(data["control"], dict) and data["control"].get("socket") is None:
+        data["control"]["socket"] = defaults["control"]["socket"]
+    for name, mount in _entries(data, "mounts").items():
+        cache = mount["cache"] = {} if mount.get("cache") is None else mount["cache"]
+        if isinstance(cache, dict) and cache.get("dir") is None:
+            cache["dir"] = str(places.cache / name)
+    return data
+
+
+def _entries(data: dict[str, Any], section: str) -> dict[str, dict[str, Any]]:
+    entries = data.get(section)
+    return (
+        {name: entry for name, entry in entries.items() if isinstance(entry, dict)} if isinstance(entries, dict) else {}
+    )
+
+
+def _settle_options(data: dict[str, Any], lines: dict[Place, int]) -> list[Finding]:
+    findings: list[Finding] = []
+    for name, mount in _entries(data, "mounts").items():
+        if isinstance(mount.get("options"), dict):
+            settled = settle(("mounts", name), mount["options"], mount.get("profile"))
+            mount["options"] = settled.options
+            findings += settled.findings
+            for option, place in settled.written.items():
+                lines[("mounts", name, "options", option)] = line_of(place, lines)
+    return findings
+
+
+def _validate(data: dict[str, Any], places: Places) -> tuple[Settings | None, list[Finding], list[Place]]:
+    """Settings, what is wrong, and what was taken out for it: the rest is tried again, so that all of it is checked."""
+    findings: list[Finding] = []
+    removed: list[Place] = []
+    for _ in range(8):
+        try:
+            return Settings.model_validate(data), findings, removed
+        except ValidationError as error:
+            found = explain(error, data)
+        findings += [each for each in found if not any(place[: len(each.place)] == each.place for place in removed)]
+        data = copy.deepcopy(data)
+        gone: list[Place] = []
+        for each in found:
+            if not any(each.place[: len(place)] == place for place in gone):
+                gone.append(_remove(data, each.place))
+        removed += gone
+        data = {"remotes": {}, "mounts": {}} | _top_defaults(data, places) | data
+    return None, findings, removed
+
+
+def _remove(data: dict[str, Any], place: Place) -> Place:
+    """Takes out the thing at the place (of a list: all of it), or when it is missing, what it is missing from."""
+    target = place[: next((index for index, part in enumerate(place) if isinstance(part, int)), len(place))]
+    while target:
+        try:
+            look_up(data, target)
+        except KeyError:
+            target = target[:-1]
+        else:
+            del look_up(data, target[:-1])[target[-1]]
+            break
+    return target or place

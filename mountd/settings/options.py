@@ -1,0 +1,90 @@
+"""A mount's `options`: rclone's flags under one spelling, without those that mountd or another key sets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from .schema import DEFAULT_PROFILE
+from .secret import is_secret
+from .source import Place
+from .words import Finding
+
+# Flag → the key of the mount that decides instead.
+SET_BY_KEY = {
+    "allow-other": "allow_other",
+    "uid": "uid",
+    "gid": "gid",
+    "umask": "umask",
+    "vfs-cache-max-size": "cache.max_size",
+    "vfs-cache-min-free-space": "cache.min_free",
+}
+_REFUSED = {
+    "config": "mountd writes rclone.conf itself",
+    "cache-dir": "write it as cache.dir",
+    "log-file": "mountd reads rclone's log from a pipe; `mountd logs` shows it",
+    "log-format": "mountd reads rclone's log from a pipe; `mountd logs` shows it",
+    "use-json-log": "mountd reads rclone's log from a pipe; `mountd logs` shows it",
+    "log-systemd": "mountd reads rclone's log from a pipe; `mountd logs` shows it",
+    "syslog": "mountd reads rclone's log from a pipe; `mountd logs` shows it",
+    "allow-non-empty": "it would hide files; empty the mount point instead",
+}
+
+
+@dataclass(slots=True)
+class Settled:
+    """What is left of the options, the place each was written at, and what was found."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    written: dict[str, Place] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def settle(mount: Place, raw: dict[str, Any], profile: Any) -> Settled:
+    """The `options` of the mount at `mount`: `--vfs_read_ahead` becomes `vfs-read-ahead`, text true/false a bool."""
+    settled = Settled()
+    for key, value in raw.items():
+        place = (*mount, "options", key)
+        name = re.sub(r"^--?", "", key).replace("_", "-")
+        if name in settled.written:
+            settled.findings.append(Finding(place, f"is the same flag as {settled.written[name][-1]!r}"))
+            continue
+        settled.written[name] = place
+        finding = _judge(place, name, value, profile or DEFAULT_PROFILE, ".".join(map(str, mount)))
+        if finding:
+            settled.findings.append(finding)
+        else:
+            settled.options[name] = (
+                {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+            )
+    return settled
+
+
+def _judge(place: Place, name: str, value: Any, profile: Any, mount: str) -> Finding | None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name):
+        return Finding(place, "is not the name of a flag of rclone")
+    if why := _refusal(name):
+        return Finding(place, f"cannot be set here: {why}")
+    if name in SET_BY_KEY:
+        return Finding(place, f"is ignored: {mount}.{SET_BY_KEY[name]} decides, write it there", warning=True)
+    if name == "devname":
+        return Finding(place, "is ignored: mountd finds its mounts by the name it gives them", warning=True)
+    if name == "read-only" and value == "false" and profile == "model-hub":
+        return Finding(place, "is ignored: the profile model-hub is read-only, plain is not", warning=True)
+    if value is None:
+        return Finding(place, "is empty: write true for a flag without a value")
+    texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+    if any(is_secret(name, text) for text in texts):
+        return Finding(place, "is a secret, which a command line would show to everybody: write it under remotes")
+    if any(re.search(r"[\x00-\x1f\x7f]", text) for text in texts):
+        return Finding(place, "must not contain line ends or other control characters")
+    return None
+
+
+def _refusal(name: str) -> str:
+    if name == "rc" or name.startswith("rc-"):
+        return "mountd runs rclone's remote control itself"
+    if name.startswith("daemon"):
+        return "mountd keeps rclone in the foreground and watches it"
+    return _REFUSED.get(name, "")

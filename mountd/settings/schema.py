@@ -1,0 +1,201 @@
+"""The YAML as types, units and defaults: the one place that says which keys exist."""
+
+from __future__ import annotations
+
+import signal as signals
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .fields import (
+    AbsolutePath,
+    HttpAddress,
+    Listen,
+    Name,
+    Pattern,
+    PositiveDuration,
+    RelativePath,
+    Signal,
+    Umask,
+    Version,
+)
+from .secret import SecretRef
+from .units import Duration, Limit, Size
+
+DEFAULT_PROFILE: Literal["model-hub"] = "model-hub"
+Value = str | SecretRef
+"""An option of a remote, or a variable of an environment."""
+Flag = bool | str | list[str]
+"""A flag of rclone: bare or `=false`, with a value, or repeated."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Remote(BaseModel):
+    """One section of rclone.conf: `type` and any option of that rclone backend."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Value] = Field(init=False)
+
+    type: Annotated[str, Field(pattern=r"^[a-z0-9]+$", description="rclone's backend, such as s3")]
+
+    @property
+    def options(self) -> dict[str, Value]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Cache(Section):
+    """Where rclone keeps what it has fetched, and how much of it."""
+
+    dir: AbsolutePath
+    max_size: Size | None = Field(None, description="room for at least two versions; default: no limit but min_free")
+    min_free: Size = Field(Size(percent=5), description="kept free on the cache's file system")
+
+
+class Health(Section):
+    """How a mount is watched: `failures` beats in a row unanswered within `timeout` mean hung."""
+
+    interval: PositiveDuration = 1.0
+    timeout: PositiveDuration = 2.0
+    failures: Annotated[int, Field(ge=1)] = 2
+    backend: Annotated[Duration, Field(ge=2)] = Field(
+        15.0, description="how often the bucket is asked outside the mount"
+    )
+
+
+class Mount(Section):
+    """One `rclone mount`."""
+
+    remote: Annotated[str, Field(pattern=r"^[^:]+:.*$", description="REMOTE:BUCKET[/PREFIX]")]
+    path: AbsolutePath = Field(description="the mount point: an empty directory, created when missing")
+    profile: Literal["model-hub", "plain"] = DEFAULT_PROFILE
+    allow_other: bool | None = Field(None, description="default: true as root or when an app runs as another user")
+    uid: Annotated[int, Field(ge=0)] | None = None
+    gid: Annotated[int, Field(ge=0)] | None = None
+    umask: Umask | None = None
+    cache: Cache
+    options: dict[str, Flag] = Field(default_factory=dict, description="any flag of rclone mount by its own name")
+    health: Health = Health()
+
+    @property
+    def remote_name(self) -> str:
+        return self.remote.partition(":")[0]
+
+
+class Model(Section):
+    """Versions side by side in a mount, one of them live behind a link."""
+
+    mount: Name
+    directory: Pattern = Field(description="under the mount; {version} names the versions")
+    link: AbsolutePath = Field(description="on local disk; atomically replaced")
+    version: Version = Field(description="wanted at first start; editing it asks for a switch")
+    required: list[RelativePath] = Field(
+        default_factory=list, description="must exist, non-empty, before a version may go live"
+    )
+
+
+class Ready(Section):
+    """When the app is ready: an HTTP answer below 400 from its own port, or a command that exits 0."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["http"]}, {"required": ["command"]}]})
+
+    http: HttpAddress | None = None
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+    timeout: PositiveDuration = 900.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Ready:
+        if (self.http is None) == (self.command is None):
+            raise ValueError("write exactly one of http and command")
+        return self
+
+
+class Stop(Section):
+    signal: Signal = signals.SIGTERM
+    grace: PositiveDuration = 30.0
+
+
+class Backoff(Section):
+    """Wait `initial`, then `factor` times as long after each further failure, up to `max`."""
+
+    initial: PositiveDuration = 1.0
+    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    max: PositiveDuration = 60.0
+
+
+class Restart(Section):
+    after: list[Literal["crash", "remount", "switch"]] = ["crash", "remount", "switch"]
+    backoff: Backoff = Backoff()
+    limit: Limit = Limit(5, 600.0)
+
+
+class App(Section):
+    """The program that needs the model."""
+
+    command: Annotated[list[str], Field(min_length=1)]
+    directory: AbsolutePath = Path("/")
+    user: str | None = Field(None, description="drop to this user when mountd runs as root")
+    environment: dict[str, Value] = Field(default_factory=dict)
+    needs: list[Name] = Field(default_factory=list, description="models and mounts")
+    ready: Ready | None = None
+    stop: Stop = Stop()
+    restart: Restart = Restart()
+
+
+class Rclone(Section):
+    binary: AbsolutePath | None = Field(None, description="default: the newest of rclone on PATH and the bundled one")
+
+
+class Control(Section):
+    socket: AbsolutePath
+    group: str | None = Field(None, description="members may use the socket; without it root and the daemon's own user")
+
+
+class Http(Section):
+    listen: Listen = "127.0.0.1:8780"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Settings(Section):
+    """Everything mountd is told."""
+
+    remotes: dict[Name, Remote]
+    mounts: Annotated[dict[Name, Mount], Field(min_length=1)]
+    models: dict[Name, Model] = Field(default_factory=dict)
+    apps: dict[Name, App] = Field(default_factory=dict)
+    rclone: Rclone = Rclone()
+    control: Control
+    http: Http = Http()
+    log: Log = Log()
+    state: AbsolutePath
+    runtime: AbsolutePath
+    allow_plain_secrets: bool = False
+
+    def allows_other(self, mount: Mount, *, root: bool) -> bool:
+        """Whether other users may read `mount`: as written, else as root or when an app runs as another user."""
+        if mount.allow_other is not None:
+            return mount.allow_other
+        return root or any(app.user is not None for app in self.apps.values())
+
+    def secret_variables(self) -> tuple[str, ...]:
+        """The variables of mountd's own environment that hold secrets: no child may inherit them."""
+        values = [value for remote in self.remotes.values() for value in remote.options.values()]
+        values += [value for app in self.apps.values() for value in app.environment.values()]
+        return tuple(value.env for value in values if isinstance(value, SecretRef) and value.env)
+
+    def mounts_of(self, app: App) -> list[str]:
+        """Names of the mounts that stand behind what `app` needs, in the order of its needs."""
+        names = (self.models[need].mount if need in self.models else need for need in app.needs)
+        return list(dict.fromkeys(names))

@@ -1,0 +1,109 @@
+"""A secret by reference: where it is, never what it is, until the moment it is needed."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from ..errors import CannotStart
+
+MAX_SECRET_BYTES = 64 * 1024
+EXACTLY_ONE = "a secret is exactly one of {env: NAME}, {file: /path} or {credential: NAME}"
+
+# Names under which rclone's backends (`rclone config providers`: IsPassword and Sensitive) and programs take secrets.
+_SECRET_NAME = re.compile(
+    r"(^|[_-])(secret|pass|passwd|password2?|passphrase|token|api_?key|account_key|private_key|secret_key|secret_access_key"
+    r"|private_access_key|master_keys?|library_key|sse_customer_key(_base64)?|key_pem|sas_url|connection_string|access_grant"
+    r"|service_account_credentials|config_credentials|mnemonic|cookies|authorization)$|^key$",
+    re.IGNORECASE,
+)
+_URL_WITH_PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether the text `value` under the option or variable `name` is to be taken for a secret."""
+    if value.lower() in ("", "true", "false"):
+        return False
+    return bool(_SECRET_NAME.search(name.replace("-", "_")) or _URL_WITH_PASSWORD.search(value))
+
+
+class SecretRef(BaseModel):
+    """`{env: NAME}`, `{file: /path}` or `{credential: NAME}` (a file in systemd's $CREDENTIALS_DIRECTORY)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    file: Annotated[Path, WithJsonSchema({"type": "string", "pattern": "^/"})] | None = None
+    credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> SecretRef:
+        if sum(value is not None for value in (self.env, self.file, self.credential)) != 1:
+            raise ValueError(EXACTLY_ONE)
+        if self.file is not None and not self.file.is_absolute():
+            raise ValueError("the path of a secret must be absolute")  # what stands there may be the secret itself
+        return self
+
+    def __str__(self) -> str:
+        kind, value = next((kind, value) for kind, value in self if value is not None)
+        return f"{{{kind}: {value}}}"
+
+    def read(self) -> str:
+        """The secret itself, without the line end. Raises CannotStart naming the place, never the content."""
+        if self.env is not None:
+            value = os.environ.get(self.env)
+            if value is None:
+                raise _missing(
+                    f"the environment variable {self.env} is not set", f"set {self.env} in mountd's environment"
+                )
+            return _checked(value, f"the environment variable {self.env}")
+        if self.credential is not None:
+            directory = os.environ.get("CREDENTIALS_DIRECTORY")
+            if directory is None:
+                raise _missing(
+                    f"the credential {self.credential} was asked for, but systemd passed none",
+                    f"add LoadCredential={self.credential}:/path/to/secret to the unit",
+                )
+            path = Path(directory, self.credential)
+        else:
+            assert self.file is not None
+            path = self.file
+        try:
+            with open(path, "rb", opener=_open_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise _missing(
+                        f"{path} is not a regular file", "point the reference at a file that holds only the secret"
+                    )
+                data = file.read(MAX_SECRET_BYTES + 1)
+        except OSError as error:
+            raise _missing(
+                f"{path}: {(error.strerror or str(error)).lower()}", f"create {path}, readable by mountd's user only"
+            ) from None
+        if len(data) > MAX_SECRET_BYTES:
+            raise _missing(f"{path} is larger than 64 KiB", "point the reference at a file that holds only the secret")
+        try:
+            return _checked(data.decode(), str(path))
+        except UnicodeDecodeError:
+            raise _missing(f"{path} is not text", "store the secret as UTF-8 text") from None
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hang the daemon
+
+
+def _checked(value: str, place: str) -> str:
+    value = value.rstrip("\r\n")
+    if not value:
+        raise _missing(f"{place} is empty", "put the secret there")
+    if "\0" in value:
+        raise _missing(f"{place} holds a NUL character", "store the secret as text")
+    return value
+
+
+def _missing(cause: str, hint: str) -> CannotStart:
+    return CannotStart(f"cannot read a secret: {cause}", hint=hint, code="secret-missing", retry_s=10.0)

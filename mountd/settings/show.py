@@ -1,0 +1,25 @@
+"""Settings → what a person would have to write for them: with defaults, secrets as references, plain ones hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .schema import Settings
+from .secret import is_secret
+
+HIDDEN = "********"
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """Plain data in the units of the file, ready for YAML or JSON.
+
+    Parsing it again gives equal settings, but for plain secrets, of which only HIDDEN is shown. A key that has no value
+    (`uid` of a mount, say) is left out.
+    """
+    shown: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
+    groups = [*shown["remotes"].values(), *(app["environment"] for app in shown["apps"].values())]
+    for group in groups:
+        for name, value in group.items():
+            if isinstance(value, str) and is_secret(name, value):
+                group[name] = HIDDEN
+    return shown

@@ -1,0 +1,195 @@
+"""pydantic's errors → findings: the place as it stands in the file, and what would be right, in a few plain words.
+
+No finding repeats a value that may be a secret: below a remote or an environment only keys are named.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from .schema import Remote, Settings, Value
+from .secret import EXACTLY_ONE, SecretRef
+from .source import Place
+from .units import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem or a warning at a place of the file."""
+
+    place: Place
+    text: str
+    warning: bool = False
+
+
+_MAPPING = "must be a mapping of keys"
+_PATTERNS = {
+    "remote": "must be REMOTE:BUCKET or REMOTE:BUCKET/PREFIX, such as compshare:index-tts-data",
+    "type": "must be the name of an rclone backend, such as s3",
+    "listen": "must be HOST:PORT, such as 127.0.0.1:8780",
+    "env": "must be the name of an environment variable, such as MOUNTD_SECRET",
+    "credential": "must be the name of a systemd credential, such as secret_key",
+}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` or nothing."""
+    known = list(known)
+    for spelling in (word, word.replace("-", "_"), word.lower()):
+        if close := difflib.get_close_matches(spelling, known, 1, 0.6):
+            return f", did you mean {close[0]!r}?"
+    return ""
+
+
+def explain(error: ValidationError, data: Any) -> list[Finding]:
+    """Every error of validating `data` as Settings, once each; several of one alternative become one."""
+    findings: dict[Finding, None] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        if finding := _explain(dict(detail), data):
+            findings[finding] = None
+    return list(findings)
+
+
+def look_up(data: Any, place: Place) -> Any:
+    """The value at the place; KeyError when nothing stands there."""
+    for part in place:
+        there = part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
+        if not there:
+            raise KeyError(place)
+        data = data[part]
+    return data
+
+
+def _explain(detail: dict[str, Any], data: Any) -> Finding | None:
+    place: Place = ()
+    expected: Any = Settings
+    for part in detail["loc"]:
+        alternatives = _alternatives(expected)
+        if len(alternatives) > 1:  # `part` names the alternative that pydantic tried
+            raw = look_up(data, place)
+            fitting = [kind for kind in alternatives if _has_shape(raw, kind)]
+            if not fitting:
+                return Finding(place, _wrong_shape(raw, secret=SecretRef in alternatives))
+            expected = next((kind for kind in fitting if _tag(kind) in str(part)), None)
+            if expected is None:
+                return None
+        elif part != "[key]":
+            place = (*place, part)
+            expected = _below(expected, part)
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "missing":
+        return Finding(place, "is missing")
+    raw = look_up(data, place)
+    if kind == "extra_forbidden":
+        return _unknown_key(place)
+    if _section(place[:-1]) is SecretRef and kind != "string_pattern_mismatch":
+        return Finding(place, "must be text" if kind.endswith("_type") else _own_words(detail))
+    return Finding(place, _words(kind, context, place, raw) or _own_words(detail))
+
+
+def _own_words(detail: dict[str, Any]) -> str:
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    return str(detail["msg"]).removeprefix("Input should be ").strip()
+
+
+def _words(kind: str, context: dict[str, Any], place: Place, raw: Any) -> str:
+    """The short sentence for an error of this kind; empty when pydantic's own must do."""
+    last = str(place[-1]) if place else ""
+    shown = f", not {raw!r}" if isinstance(raw, str) and len(raw) <= 64 else ""
+    if raw is None and kind != "value_error":
+        return "is empty"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return _MAPPING
+    if kind == "list_type":
+        return "must be a list, such as [a, b]"
+    if kind in ("string_type", "path_type"):
+        return "must be text"
+    if kind.startswith("bool"):
+        return f"must be true or false{shown}"
+    if kind.startswith("int"):
+        return f"must be a whole number{shown}"
+    if kind.startswith(("float", "finite")):
+        return f"must be a number{shown}"
+    if kind == "literal_error":
+        return f"must be {context['expected']}{shown}"
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(last, "")
+    if kind in ("too_short", "string_too_short"):
+        return f"needs at least one {last.removesuffix('s')}" if len(place) == 1 else "must not be empty"
+    for name, text in (("gt", "must be more than"), ("ge", "must be at least")):
+        if name in context:
+            bound = context[name]
+            with_unit = isinstance(raw, str) and re.search(r"[a-z]$", raw)
+            return f"{text} {format_duration(bound) if with_unit else bound}{shown}"
+    return ""
+
+
+def _unknown_key(place: Place) -> Finding:
+    section = _section(place[:-1])
+    known = list(section.model_fields) if section else []
+    meant = did_you_mean(str(place[-1]), known)
+    if section is SecretRef:  # the key may be the secret itself, written as {secret}
+        return Finding(place[:-1], f"unknown key {place[-1]!r}{meant}" if meant else EXACTLY_ONE)
+    return Finding(place, f"unknown key{meant or ': here can stand ' + ', '.join(known)}")
+
+
+def _wrong_shape(raw: Any, *, secret: bool) -> str:
+    if raw is None:
+        return "is empty"
+    return "must be text or a reference to a secret" if secret else "must be text, true, false or a list of texts"
+
+
+# Walking the types along a place
+
+
+def _section(place: Place) -> type[BaseModel] | None:
+    """The type of the mapping at the place."""
+    at: Any = Settings
+    for part in place:
+        at = _below(at, part)
+    return next((kind for kind in _alternatives(at) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _below(at: Any, part: str | int) -> Any:
+    for kind in _alternatives(at):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if part in kind.model_fields:
+                return kind.model_fields[str(part)].annotation
+            return Value if kind is Remote else None
+        if get_origin(kind) in (dict, list):
+            return get_args(kind)[-1]
+    return None
+
+
+def _alternatives(at: Any) -> list[Any]:
+    return list(_flatten(at))
+
+
+def _flatten(at: Any) -> Iterator[Any]:
+    if get_origin(at) is Annotated:
+        yield from _flatten(get_args(at)[0])
+    elif get_origin(at) in (Union, types.UnionType):
+        for kind in get_args(at):
+            yield from _flatten(kind)
+    elif at is not None and at is not type(None):
+        yield at
+
+
+def _tag(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else str(kind)
+
+
+def _has_shape(raw: Any, kind: Any) -> bool:
+    if isinstance(raw, dict):
+        return get_origin(kind) is None and issubclass(kind, BaseModel)
+    if isinstance(raw, list):
+        return get_origin(kind) is list
+    return kind is str and isinstance(raw, str | bool)

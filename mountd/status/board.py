@@ -1,0 +1,54 @@
+"""The latest snapshot, on one board: rooms write their part, whoever waits is woken by each change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from mountd.status.snapshot import AppStatus, ModelStatus, MountStatus, Operation, Snapshot
+
+
+class Board:
+    """Written and read by tasks of one event loop only."""
+
+    def __init__(self, snapshot: Snapshot | None = None) -> None:
+        self.snapshot = snapshot or Snapshot()
+        self._next: asyncio.Future[None] | None = None
+
+    def set_mount(self, name: str, status: MountStatus) -> None:
+        self._put(replace(self.snapshot, mounts={**self.snapshot.mounts, name: status}))
+
+    def set_model(self, name: str, status: ModelStatus) -> None:
+        self._put(replace(self.snapshot, models={**self.snapshot.models, name: status}))
+
+    def set_app(self, name: str, status: AppStatus) -> None:
+        self._put(replace(self.snapshot, apps={**self.snapshot.apps, name: status}))
+
+    def set_operation(self, operation: Operation | None) -> None:
+        self._put(replace(self.snapshot, operation=operation))
+
+    def set_stopping(self) -> None:
+        self._put(replace(self.snapshot, stopping=True))
+
+    def _put(self, snapshot: Snapshot) -> None:
+        if snapshot == self.snapshot:
+            return
+        self.snapshot = snapshot
+        if self._next is not None:
+            self._next.set_result(None)
+            self._next = None
+
+    async def changed(self) -> Snapshot:
+        """The snapshot after the next change."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._next)
+        return self.snapshot
+
+    async def wait_until(self, condition: Callable[[Snapshot], bool], timeout_s: float | None = None) -> Snapshot:
+        """The first snapshot for which `condition` holds. Raises TimeoutError."""
+        async with asyncio.timeout(timeout_s):
+            while not condition(self.snapshot):
+                await self.changed()
+            return self.snapshot

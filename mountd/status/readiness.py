@@ -1,0 +1,115 @@
+"""What follows from a snapshot: is all ready, how healthy is it and why not, may this app start.
+
+Computed each time, never stored: probes, systemd, metrics, the gate and people all get the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mountd.status.snapshot import Health, ModelStatus, MountStatus, Reason, RemoteStatus, Snapshot, State
+
+_ORDER = tuple(Health)
+"""Best first, as Health lists them."""
+
+
+def worst(healths: Iterator[Health] | list[Health]) -> Health:
+    return max(healths, key=_ORDER.index, default=Health.HEALTHY)
+
+
+def remotes(snapshot: Snapshot) -> dict[str, RemoteStatus]:
+    """Each remote as the mounts on it see their bucket; the worst view counts."""
+    seen: dict[str, RemoteStatus] = {}
+    for mount in snapshot.mounts.values():
+        name = mount.remote.partition(":")[0]
+        if name not in seen or _ORDER.index(mount.backend.health) > _ORDER.index(seen[name].health):
+            seen[name] = mount.backend
+    return seen
+
+
+def blockers(snapshot: Snapshot, app: str) -> tuple[Reason, ...]:
+    """Why `app` may not be started now; empty when it may. What already runs is not its business."""
+    found = []
+    for need in snapshot.apps[app].needs:
+        if need in snapshot.models:
+            model = snapshot.models[need]
+            mount = snapshot.mounts[model.mount]
+            if not mount.usable:
+                found.append(_waits_for_mount(app, model.mount, mount))
+            elif not model.linked or model.mount_restarts != mount.restarts:
+                found.append(_waits_for_model(app, need, model))
+        elif not snapshot.mounts[need].usable:
+            found.append(_waits_for_mount(app, need, snapshot.mounts[need]))
+    return tuple(found)
+
+
+def _waits_for_mount(app: str, name: str, mount: MountStatus) -> Reason:
+    return Reason("waiting-for-mount", f"{app} waits for mount {name} ({mount.state}, {mount.stage})", "app", app)
+
+
+def _waits_for_model(app: str, name: str, model: ModelStatus) -> Reason:
+    return Reason("waiting-for-model", f"{app} waits for model {name} ({model.stage})", "app", app)
+
+
+def is_ready(snapshot: Snapshot) -> bool:
+    """Every app ready; without apps every model linked; without models every mount running."""
+    if snapshot.stopping:
+        return False
+    if snapshot.apps:
+        return all(app.state is State.RUNNING and app.ready for app in snapshot.apps.values())
+    if snapshot.models:
+        return all(model.linked for model in snapshot.models.values())
+    return all(mount.usable for mount in snapshot.mounts.values())
+
+
+def is_serving_disk(snapshot: Snapshot) -> bool:
+    """What systemd's READY=1 says: every model that an app needs is linked, every mount behind it running.
+
+    Without apps all models and mounts count.
+    """
+    if not snapshot.apps:
+        return all(model.linked for model in snapshot.models.values()) and all(
+            mount.usable for mount in snapshot.mounts.values()
+        )
+    return not any(blockers(snapshot, app) for app in snapshot.apps)
+
+
+def health(snapshot: Snapshot) -> Health:
+    return worst(
+        [
+            *(remote.health for remote in remotes(snapshot).values()),
+            *(mount.health for mount in snapshot.mounts.values()),
+            *(model.health for model in snapshot.models.values()),
+            *(app.health for app in snapshot.apps.values()),
+        ]
+    )
+
+
+def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
+    """Everything that is wrong or awaited, from the bucket up to the app: the first is nearest to the cause."""
+    layers = [
+        *(remote.reason for remote in remotes(snapshot).values()),
+        *(mount.reason for mount in snapshot.mounts.values()),
+        *(model.reason for model in snapshot.models.values()),
+    ]
+    found = list(dict.fromkeys(reason for reason in layers if reason))
+    for name, app in snapshot.apps.items():
+        if app.reason:
+            found.append(app.reason)
+        elif app.state in (State.STOPPED, State.BACKOFF):
+            found.extend(blockers(snapshot, name))
+    return tuple(found)
+
+
+def headline(snapshot: Snapshot) -> str:
+    """One line for systemd's STATUS=: what is served, or what is awaited."""
+    if snapshot.stopping:
+        return "stopping"
+    if snapshot.operation:
+        operation = snapshot.operation
+        return f"{operation.kind} {operation.model} to {operation.to_version}: {operation.step}"
+    if is_ready(snapshot):
+        versions = ", ".join(f"{name} {model.current}" for name, model in snapshot.models.items())
+        return f"ready: {versions}" if versions else "ready"
+    why = reasons(snapshot)
+    return f"not ready: {why[0].text}" if why else "starting"

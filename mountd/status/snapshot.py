@@ -1,0 +1,192 @@
+"""The snapshot: what is known of remotes, mounts, models, apps and the running operation at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+
+class Health(StrEnum):
+    """Argo CD's words, best first."""
+
+    HEALTHY = "Healthy"
+    SUSPENDED = "Suspended"
+    PROGRESSING = "Progressing"
+    MISSING = "Missing"
+    DEGRADED = "Degraded"
+    UNKNOWN = "Unknown"
+
+
+class State(StrEnum):
+    """Where a supervised process is."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    CLEANING = "cleaning"
+    BACKOFF = "backoff"
+    FAILED = "failed"
+
+
+class MountStage(StrEnum):
+    """The rungs that a mount climbs; each includes the ones before it."""
+
+    PREFLIGHT = "preflight"
+    SPAWNED = "spawned"
+    MOUNTED = "mounted"
+    ANSWERING = "answering"
+    READY = "ready"
+
+
+class ModelStage(StrEnum):
+    """The rungs that a model climbs on a running mount."""
+
+    WAITING = "waiting"
+    LISTED = "listed"
+    WARMED = "warmed"
+    LINKED = "linked"
+
+
+class Sync(StrEnum):
+    SYNCED = "Synced"
+    OUT_OF_SYNC = "OutOfSync"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is not Healthy: a code for scripts, a sentence for people, and what to do."""
+
+    code: str
+    text: str
+    layer: str = ""
+    """bucket, rclone, mount, link or app"""
+    object: str = ""
+    hint: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        return {"code": self.code, "text": self.text, "layer": self.layer, "object": self.object, "hint": self.hint}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStatus:
+    health: Health = Health.UNKNOWN
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatus:
+    bytes_used: int = 0
+    files: int = 0
+    uploads_queued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MountStatus:
+    path: str
+    remote: str
+    state: State = State.STOPPED
+    stage: MountStage = MountStage.PREFLIGHT
+    health: Health = Health.UNKNOWN
+    pid: int | None = None
+    restarts: int = 0
+    """how often it has come back to `running`: another number means other FUSE files behind the same path"""
+    since: str = ""
+    """when the state began, UTC, ISO 8601"""
+    cache: CacheStatus = CacheStatus()
+    backend: RemoteStatus = RemoteStatus()
+    """the bucket behind it, asked outside the mount"""
+    reason: Reason | None = None
+
+    @property
+    def usable(self) -> bool:
+        return self.state is State.RUNNING and self.stage is MountStage.READY
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    mount: str
+    link: str
+    stage: ModelStage = ModelStage.WAITING
+    health: Health = Health.PROGRESSING
+    current: str | None = None
+    previous: str | None = None
+    desired: str | None = None
+    sync: Sync = Sync.UNKNOWN
+    target: str | None = None
+    digest: str | None = None
+    verified: bool = False
+    warmed_percent: int = 0
+    warm_seconds: float | None = None
+    mount_restarts: int = -1
+    """the mount's `restarts` that the stage was reached on"""
+    reason: Reason | None = None
+
+    @property
+    def linked(self) -> bool:
+        return self.stage is ModelStage.LINKED
+
+
+@dataclass(frozen=True, slots=True)
+class AppStatus:
+    needs: tuple[str, ...] = ()
+    state: State = State.STOPPED
+    health: Health = Health.UNKNOWN
+    ready: bool = False
+    pid: int | None = None
+    restarts: int = 0
+    since: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """version of each model that it was started with"""
+    mounts: Mapping[str, int] = field(default_factory=dict)
+    """`restarts` of each mount behind it when it was started"""
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    id: int
+    kind: str
+    model: str
+    from_version: str | None
+    to_version: str
+    operator: str
+    source: str
+    step: str
+    started: str
+    percent: int | None = None
+    eta_s: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "model": self.model,
+            "from": self.from_version,
+            "to": self.to_version,
+            "operator": self.operator,
+            "source": self.source,
+            "step": self.step,
+            "percent": self.percent,
+            "eta_s": self.eta_s,
+            "started": self.started,
+        }
+
+
+def _empty() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at one moment; immutable, so that whoever decides and whoever shows see the same."""
+
+    mounts: Mapping[str, MountStatus] = field(default_factory=_empty)
+    models: Mapping[str, ModelStatus] = field(default_factory=_empty)
+    apps: Mapping[str, AppStatus] = field(default_factory=_empty)
+    operation: Operation | None = None
+    stopping: bool = False

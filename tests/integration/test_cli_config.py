@@ -1,0 +1,190 @@
+"""`config` and `doctor`: with a real file, a real rclone and a real S3 server, without a daemon."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from mountd.cli.main import main
+from tests.support import hold_port
+from tests.support.s3 import RcloneS3
+
+SECRET = "mountd-test-secret-0001"
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneS3]:
+    root = tmp_path_factory.mktemp("s3")
+    (root / "data" / "cache_hub_v23").mkdir(parents=True)
+    (root / "data" / "cache_hub_v23" / "gpt.pth").write_text("x")
+    (root / "empty").mkdir()
+    with RcloneS3(root) as server:
+        yield server
+
+
+@pytest.fixture
+def file(tmp_path: Path, s3: RcloneS3, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TEST_SECRET", s3.secret_access_key)
+    monkeypatch.delenv("MOUNTD_CONFIG", raising=False)
+    with hold_port() as held:
+        port = held.getsockname()[1]
+    path = tmp_path / "mountd.yaml"
+    remote = {
+        "type": "s3",
+        "provider": "Rclone",
+        "endpoint": s3.endpoint,
+        "access_key_id": s3.access_key_id,
+        "secret_access_key": {"env": "TEST_SECRET"},
+    }
+    settings = {
+        "remotes": {"store": remote},
+        "mounts": {
+            "storage": {"remote": "store:data", "path": f"{tmp_path}/mnt", "cache": {"dir": f"{tmp_path}/cache"}}
+        },
+        "models": {
+            "hub": {"mount": "storage", "directory": "cache_hub_{version}", "link": f"{tmp_path}/hub", "version": "v23"}
+        },
+        "apps": {"webui": {"command": ["sleep", "1"], "needs": ["hub"]}},
+        "http": {"listen": f"127.0.0.1:{port}"},
+        "state": f"{tmp_path}/state",
+        "runtime": f"{tmp_path}/run",
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def change(file: Path, *keys: str, to: object) -> None:
+    settings = yaml.safe_load(file.read_text())
+    place = settings
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = to
+    file.write_text(yaml.safe_dump(settings))
+
+
+def test_check(file: Path, capsys) -> None:
+    assert main(["config", "check", "-c", str(file)]) == 0
+    assert "is valid: 1 remote, 1 mount, 1 model, 1 app" in capsys.readouterr().out
+
+
+def test_check_finds_a_secret_that_is_not_there(file: Path, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("TEST_SECRET")
+    assert main(["config", "check", "-c", str(file), "-o", "json"]) == 2
+    captured = capsys.readouterr()
+    (problem,) = json.loads(captured.out)["problems"]
+    assert problem["path"] == "remotes.store.secret_access_key"
+    assert "TEST_SECRET" in captured.err
+
+
+def test_check_shows_every_problem(file: Path, capsys) -> None:
+    change(file, "mounts", "storage", "profil", to="plain")
+    change(file, "models", "hub", "link", to="relative")
+    assert main(["config", "-c", str(file), "check"]) == 2
+    err = capsys.readouterr().err
+    assert "mounts.storage.profil" in err
+    assert "models.hub.link" in err
+
+
+def test_missing_file(tmp_path: Path, capsys) -> None:
+    assert main(["-c", str(tmp_path / "none.yaml"), "config", "show"]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_show_can_be_read_back(file: Path, tmp_path: Path, capsys) -> None:
+    assert main(["config", "show", "-c", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert SECRET not in shown
+    assert "Stopping takes at most" in shown
+    again = tmp_path / "again.yaml"
+    again.write_text(shown)
+    assert main(["config", "show", "-c", str(again), "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"] == yaml.safe_load(shown)
+
+
+def test_render_masks_secrets(file: Path, capsys) -> None:
+    assert main(["config", "render", "-c", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "secret_access_key = {env: TEST_SECRET}" in out
+    assert "mount \\\n    store:data" in out
+    assert SECRET not in out
+    assert main(["config", "render", "-c", str(file), "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mounts"]["storage"]["argv"][1] == "mount"
+
+
+def test_schema(file: Path, capsys) -> None:
+    assert main(["config", "schema"]) == 0
+    jsonschema.validate(yaml.safe_load(file.read_text()), json.loads(capsys.readouterr().out))
+
+
+def examine(file: Path, capsys) -> tuple[int, dict[str, dict[str, str]]]:
+    code = main(["doctor", "-c", str(file), "-o", "json"])
+    out = capsys.readouterr().out
+    assert SECRET not in out
+    return code, {check["name"]: check for check in json.loads(out)["checks"]}
+
+
+def test_doctor_of_what_is_well(file: Path, tmp_path: Path, capsys) -> None:
+    before = sorted(os.listdir(tmp_path))
+    _, checks = examine(file, capsys)
+    wrong = {name: check for name, check in checks.items() if check["result"] == "fail"}
+    assert not wrong.keys() - {"fuse", "fusermount", "allow_other"}  # which a machine for tests may lack
+    assert checks["versions of hub"]["text"] == "v23"
+    assert checks["daemon"]["result"] == "warn"
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_doctor_as_a_table(file: Path, capsys) -> None:
+    main(["doctor", "-c", str(file)])
+    out = capsys.readouterr().out
+    assert "ok    config: " in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "check", "text"),
+    [
+        (("mounts", "storage", "remote"), "store:nope", "bucket of storage", "does not exist"),
+        (("mounts", "storage", "remote"), "store:empty", "bucket of storage", "is empty"),
+        (("remotes", "store", "secret_access_key"), {"file": "/nonexistent"}, "secrets", "/nonexistent"),
+        (("remotes", "store", "access_key_id"), "SOMEBODYELSE", "bucket of storage", "refused the credentials"),
+        (("remotes", "store", "endpoint"), "http://127.0.0.1:1", "bucket of storage", "cannot be reached: Get"),
+        (("models", "hub", "version"), "v99", "versions of hub", "v99, wanted at first start, is not among v23"),
+        (("models", "hub", "directory"), "other_{version}", "versions of hub", "there is none"),
+        (("apps", "webui", "command"), ["no-such-program"], "app webui", "was not found"),
+        (("apps", "webui", "user"), "no-such-user", "app webui", "there is no user"),
+        (("mounts", "storage", "path"), "/etc", "mount point of storage", "is not empty"),
+        (("models", "hub", "link"), "/etc/hostname", "link of hub", "is not a link"),
+        (("state",), "/dev/null/x", "state", "is not a directory"),
+        (("mounts", "storage", "options"), {"no-such-flag": "1"}, "mount storage", "has no flag"),
+        (("mounts", "storage", "options"), {"checkers": "8"}, "mount storage", "no effect on a mount"),
+    ],
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else str(value)[:20],
+)
+def test_doctor_names_what_is_wrong(
+    file: Path, keys: tuple[str, ...], value: object, check: str, text: str, capsys
+) -> None:
+    change(file, *keys, to=value)
+    code, checks = examine(file, capsys)
+    assert text in checks[check]["text"]
+    assert checks[check]["hint"] or checks[check]["result"] == "warn" or check == "secrets"
+    assert code == int(any(each["result"] == "fail" for each in checks.values()))
+
+
+def test_doctor_sees_a_port_that_is_taken(file: Path, capsys) -> None:
+    with hold_port() as held:
+        held.listen()
+        change(file, "http", "listen", to=f"127.0.0.1:{held.getsockname()[1]}")
+        code, checks = examine(file, capsys)
+    assert (code, checks["http"]["result"]) == (1, "fail")
+
+
+def test_doctor_of_a_broken_file_still_looks_at_the_machine(file: Path, capsys) -> None:
+    change(file, "state", to="relative")
+    code, checks = examine(file, capsys)
+    assert code == 1
+    assert "state" in checks["config"]["text"]
+    assert "fuse" in checks

@@ -1,0 +1,277 @@
+"""An HTTP/1.1 proxy in front of an S3 server that counts what passes and, at run time, makes it slow or unreachable.
+
+The Host header passes unchanged, because the client's signature covers it. To add a fault, give `Faults` a field and
+let `request` or `chunk` act on it: everything else here only forwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import Counter, deque
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from tests.support import hold_port
+from tests.support.http1 import HEAD_BYTES, Head, read_body, read_head
+
+T = TypeVar("T")
+REMEMBERED = 100_000
+CALL_TIMEOUT_S = 10.0
+LINGER_S = 1.0  # closing a socket with unread bytes can destroy the answer, so a refused body is read on for this long
+
+
+class Reset(Exception):
+    """Raised by a fault: drop the client's connection here and now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that the proxy gives itself instead of asking the server."""
+
+    status: int
+    body: bytes = b""
+    reason: str = "Fault"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request as it went: `status` is 0 until the answer began, `body_bytes` is what the client was sent of it."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    status: int = 0
+    body_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Faults:
+    """What goes wrong now. Fields may be set from any thread; each request and chunk looks at them anew."""
+
+    latency_s: float = 0.0
+
+    async def request(self, exchange: Exchange) -> Reply | None:
+        """Before a request is forwarded: wait, raise Reset, or answer in the server's place."""
+        if self.latency_s > 0:
+            await asyncio.sleep(self.latency_s)
+        return None
+
+    async def chunk(self, exchange: Exchange, size: int) -> None:
+        """Before `size` bytes of an answer's body go to the client: wait (bandwidth) or raise Reset (a cut body)."""
+
+
+@dataclass(slots=True)
+class Counts:
+    requests: Counter[str] = field(default_factory=Counter)  # by method
+    body_bytes: int = 0  # of bodies sent to clients, without framing
+    exchanges: deque[Exchange] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # the newest last
+
+
+class Connection:
+    """One client's connection, and the one to the server that its requests share."""
+
+    def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._proxy = proxy
+        self._reader, self._writer = reader, writer
+        self._server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def serve(self) -> None:
+        """Request after request, until either side is done with the connection."""
+        try:
+            while await self._exchange():
+                pass
+            self._writer.close()
+        except (Reset, OSError, EOFError, ValueError, asyncio.LimitOverrunError):
+            pass  # an unreachable server too: to the client it is a connection that breaks
+        finally:
+            if not self._writer.is_closing():  # closing means that what is buffered still goes out
+                self._writer.transport.abort()
+            if self._server is not None:
+                self._server[1].transport.abort()
+
+    async def _exchange(self) -> bool:
+        """One request and its answer; whether the connection lives on."""
+        try:
+            head = await read_head(self._reader)
+        except asyncio.IncompleteReadError as end:
+            if end.partial:
+                raise
+            return False
+        method, target, version = head.start
+        exchange = Exchange(method, target, head.headers)
+        self._proxy.counts.requests[method] += 1
+        self._proxy.counts.exchanges.append(exchange)
+
+        reply = await self._proxy.faults.request(exchange)
+        if reply is not None:
+            return await self._answer(head, exchange, reply)
+
+        reader, writer = await self._connect()
+        writer.write(head.raw)
+        # At the same time, because a server may answer before the body, with "100 Continue" or with a refusal.
+        sending = asyncio.create_task(self._send_body(head, writer))
+        answering = asyncio.create_task(self._forward_answer(reader, exchange))
+        try:
+            await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()  # raises when the client went away in the middle of its body
+            alive = await answering
+            await asyncio.wait({sending}, timeout=LINGER_S)
+            return alive and sending.done() and sending.exception() is None and head.keeps_alive(version)
+        finally:
+            await _end(sending, answering)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._server is None or self._server[0].at_eof():
+            if self._server is not None:
+                self._server[1].transport.abort()
+            self._server = await asyncio.open_connection(*self._proxy.upstream, limit=HEAD_BYTES)
+        return self._server
+
+    async def _send_body(self, head: Head, writer: asyncio.StreamWriter) -> None:
+        async for data, _ in read_body(self._reader, head.length or 0, head.chunked):
+            # A server that reads no further may have answered already, so this failure is not yet one of the request.
+            with contextlib.suppress(OSError):
+                if not writer.is_closing():
+                    writer.write(data)
+                    await writer.drain()
+
+    async def _forward_answer(self, reader: asyncio.StreamReader, exchange: Exchange) -> bool:
+        head = await read_head(reader)
+        while head.start[1].startswith("1"):  # interim answers
+            self._writer.write(head.raw)
+            await self._writer.drain()
+            head = await read_head(reader)
+        exchange.status = int(head.start[1])
+        self._writer.write(head.raw)
+        bodyless = exchange.method == "HEAD" or exchange.status in {204, 304}
+        length = 0 if bodyless else head.length
+        chunked = head.chunked and not bodyless
+        async for data, payload in read_body(reader, length, chunked):
+            if payload:
+                await self._proxy.faults.chunk(exchange, payload)
+            self._writer.write(data)
+            exchange.body_bytes += payload
+            self._proxy.counts.body_bytes += payload
+            await self._writer.drain()
+        await self._writer.drain()
+        return (chunked or length is not None) and head.keeps_alive(head.start[0])
+
+    async def _answer(self, request: Head, exchange: Exchange, reply: Reply) -> bool:
+        exchange.status = reply.status
+        head = (
+            f"HTTP/1.1 {reply.status} {reply.reason}\r\nContent-Length: {len(reply.body)}\r\nConnection: close\r\n\r\n"
+        )
+        self._writer.write(head.encode() + (b"" if exchange.method == "HEAD" else reply.body))
+        await self._writer.drain()
+        await asyncio.wait({body := asyncio.create_task(self._skip_body(request))}, timeout=LINGER_S)
+        await _end(body)
+        return False
+
+    async def _skip_body(self, request: Head) -> None:
+        async for _ in read_body(self._reader, request.length or 0, request.chunked):
+            pass
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # marks it as seen; whoever cared has awaited it
+
+
+class Proxy:
+    """The proxy on a port of its own, in a thread of its own, from now until `close` or the end of a `with`."""
+
+    def __init__(self, upstream: str, faults: Faults | None = None) -> None:
+        url = urlsplit(upstream)
+        assert url.hostname is not None, f"not an endpoint: {upstream}"
+        assert url.port is not None, f"an endpoint without a port: {upstream}"
+        self.upstream = (url.hostname, url.port)
+        self.faults = faults or Faults()
+        self.counts = Counts()
+        self._held = hold_port()
+        self.host, self.port = self._held.getsockname()
+        self.endpoint = f"http://{self.host}:{self.port}"
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy {self.port}", daemon=True)
+        self._thread.start()
+        self.up()
+
+    @property
+    def latency_s(self) -> float:
+        return self.faults.latency_s
+
+    @latency_s.setter
+    def latency_s(self, seconds: float) -> None:
+        self.faults.latency_s = seconds
+
+    def reset_counts(self) -> Counts:
+        """Start counting anew; returns what was counted so far. Exchanges under way still write to their own."""
+        counts, self.counts = self.counts, Counts()
+        return counts
+
+    def up(self) -> None:
+        """Accept connections, again on the same port."""
+        self._call(self._up())
+
+    def down(self) -> None:
+        """Cut every connection and refuse new ones, as a machine does on which the server died."""
+        self._call(self._down())
+
+    def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        self.down()
+        self._call(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CALL_TIMEOUT_S)
+        self._loop.close()
+        self._held.close()
+
+    async def _up(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(
+                self._accept, self.host, self.port, limit=HEAD_BYTES, backlog=512, reuse_address=True
+            )
+
+    async def _down(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        tasks = list(self._connections)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # accepted in the moment of going down
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            # Only `down` cancels, and waits. Streams of Python 3.11 log a cancelled handler with a traceback.
+            with contextlib.suppress(asyncio.CancelledError):
+                await Connection(self, reader, writer).serve()
+        finally:
+            self._connections.discard(task)
+
+    def _call(self, work: Coroutine[object, object, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,29 @@
+"""Waits for a condition instead of sleeping a fixed time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.02) -> T:
+    """The first true value of `condition`, asked every `every_s`; an exception of it counts as "not yet".
+
+    Raises AssertionError after `timeout_s`, with `what` was awaited and the last value or exception seen.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        cause: Exception | None = None
+        try:
+            value = condition()
+            if value:
+                return value
+            seen = f"last value {value!r}"
+        except Exception as error:
+            cause, seen = error, f"last error {type(error).__name__}: {error}"
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"waited {timeout_s:g} s in vain for {what}; {seen}") from cause
+        time.sleep(every_s)

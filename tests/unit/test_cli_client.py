@@ -1,0 +1,170 @@
+"""The client against bytes on a Unix socket, as they are and as they should not be."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mountd import errors
+from mountd.cli import client
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start a listener that answers its one request with these pieces and closes; returns its path."""
+    threads = []
+    seen: list[bytes] = []
+
+    def start(*pieces: bytes, answers: bool = True) -> str:
+        listener = socket.socket(socket.AF_UNIX)
+        path = str(tmp_path / "s")
+        listener.bind(path)
+        listener.listen()
+        done = threading.Event()
+
+        def run() -> None:
+            with listener, listener.accept()[0] as connection:
+                connection.settimeout(10)
+                seen.append(connection.recv(65536))
+                if not answers:
+                    done.wait(10)
+                with contextlib.suppress(BrokenPipeError):  # the client may have seen enough
+                    for piece in pieces:
+                        connection.sendall(piece)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        threads.append((thread, done))
+        return path
+
+    start.seen = seen  # type: ignore[attr-defined]
+    yield start
+    for thread, done in threads:
+        done.set()
+        thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+DOCUMENT = '{"schema": 1, "名": "值"}'.encode()
+WANTED = {"schema": 1, "名": "值"}
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [HEAD + b"Content-Length: %d\r\n\r\n" % len(DOCUMENT) + DOCUMENT],
+        [HEAD + b"content-length: %d\r\n" % len(DOCUMENT), b"\r\n", DOCUMENT[:5], DOCUMENT[5:]],
+        [HEAD + b"\r\n" + DOCUMENT],
+        [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"4\r\n" + DOCUMENT[:4] + b"\r\n",
+         b"%x;x=y\r\n" % len(DOCUMENT[4:]) + DOCUMENT[4:] + b"\r\n0\r\n\r\n"],
+        [b"HTTP/1.1 100 Continue\r\n\r\n", HEAD + b"\r\n" + DOCUMENT],
+        [bytes([byte]) for byte in HEAD + b"Content-Length: %d\r\n\r\n" % len(DOCUMENT) + DOCUMENT],
+    ],
+    ids=["length", "length in pieces", "closed", "chunked", "continue", "byte by byte"],
+)  # fmt: skip
+def test_bodies(serve: Serve, pieces: list[bytes]) -> None:
+    assert client.get(serve(*pieces), "/api/v1/status") == WANTED
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (b"", "without a whole answer"),
+        (b"220 smtp ready\r\n\r\n", "does not speak HTTP"),
+        (HEAD + b"Content-Length: 50\r\n\r\n" + DOCUMENT, "in the middle"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "'zz' as a length"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n4\r\nab", "in the middle"),
+        (HEAD + b"Content-Length: 99999999999\r\n\r\n", "'99999999999' as a length"),
+        (HEAD + b"Content-Length: -1\r\n\r\n", "'-1' as a length"),
+        (HEAD + b"\r\n<html>", "not a JSON document"),
+        (HEAD + b"\r\n[1]", "not a JSON document"),
+        (HEAD + b"\r\n\xff\xfe{", "not a JSON document"),
+        (b"x" * 300_000, "no end of line"),
+    ],
+)
+def test_broken_answers_are_unreachable(serve: Serve, answer: bytes, cause: str) -> None:
+    with pytest.raises(errors.Unreachable, match=cause):
+        client.get(serve(answer), "/")
+
+
+def test_body_without_a_length_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAX_BODY_BYTES", 1000)
+    with pytest.raises(errors.Unreachable, match="64 MiB"):
+        client.get(serve(HEAD + b"\r\n" + b" " * 2000), "/")
+
+
+def test_silence_ends_at_the_deadline(serve: Serve) -> None:
+    with pytest.raises(errors.Unreachable, match="does not answer"):
+        client.get(serve(answers=False), "/", timeout_s=0.1)
+
+
+def test_another_schema_is_named(serve: Serve) -> None:
+    with pytest.raises(errors.MountdError, match="speaks schema 2"):
+        client.get(serve(HEAD + b'\r\n{"schema": 2}'), "/")
+
+
+@pytest.mark.parametrize("exit_code", [1, 2, 3, 4, 5, 6, 7, 8, 20])
+def test_errors_keep_their_exit_code_text_and_hint(serve: Serve, exit_code: int) -> None:
+    body = b'{"schema":1,"error":{"exit":%d,"text":"cannot x: y","hint":"do z","holder":"h"}}' % exit_code
+    path = serve(b"HTTP/1.1 409 Conflict\r\n\r\n" + body)
+    with pytest.raises(errors.MountdError) as raised:
+        client.post(path, "/api/v1/switch", {"version": "v23"})
+    assert (raised.value.exit_code, raised.value.text, raised.value.hint) == (exit_code, "cannot x: y", "do z")
+    assert getattr(raised.value, "holder", "h") == "h"
+
+
+def test_what_is_sent(serve: Serve) -> None:
+    path = serve(HEAD + b"\r\n" + DOCUMENT)
+    client.post(path, "/api/v1/switch", {"version": "v23"})
+    head, _, body = serve.seen[0].partition(b"\r\n\r\n")  # type: ignore[attr-defined]
+    assert head.startswith(b"POST /api/v1/switch HTTP/1.1\r\nHost: localhost\r\nUser-Agent: mountd/")
+    assert b"Content-Length: 18" in head
+    assert body == b'{"version": "v23"}'
+
+
+def test_parameters_are_quoted_and_none_left_out() -> None:
+    assert client.with_query("/x", {"a": "b&c 声", "d": None}) == "/x?a=b%26c+%E5%A3%B0"
+    assert client.with_query("/x", {"d": None}) == "/x"
+
+
+@pytest.mark.parametrize("name", ["missing", "x" * 200])
+def test_no_socket(tmp_path: Path, name: str) -> None:
+    with pytest.raises(errors.Unreachable) as raised:
+        client.get(str(tmp_path / name), "/")
+    assert raised.value.exit_code == 8
+    assert "systemctl start mountd" in raised.value.hint
+
+
+def test_socket_that_is_not_for_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(client, "connect", refuse)  # as root nothing is ever denied
+    with pytest.raises(errors.Unreachable, match="may not use the socket") as raised:
+        client.get(str(tmp_path), "/")
+    assert "sudo" in raised.value.hint
+
+
+def test_stream_gives_lines_as_they_come(serve: Serve) -> None:
+    chunks = [b'{"text":"a"}\n{"te', b'xt":"b"}\n\n', b'{"text":"c"}\n']
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    path = serve(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+    assert [line["text"] for line in client.stream_lines(path, "/api/v1/logs", follow=1)] == ["a", "b", "c"]
+
+
+def test_stream_reports_an_error(serve: Serve) -> None:
+    body = b'{"schema":1,"error":{"exit":3,"text":"no such thing","hint":""}}'
+    path = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    with pytest.raises(errors.NotFound):
+        list(client.stream_lines(path, "/api/v1/logs"))
+
+
+def test_stream_that_breaks_off_is_unreachable(serve: Serve) -> None:
+    lines = client.stream_lines(serve(HEAD + b'Transfer-Encoding: chunked\r\n\r\n6\r\n{"a":1'), "/api/v1/logs")
+    with pytest.raises(errors.Unreachable):
+        list(lines)

@@ -1,0 +1,132 @@
+"""Which daemon a command means."""
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from mountd.cli import find
+from mountd.demo import registry
+from mountd.errors import CannotStart, Unreachable, UsageError
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MOUNTD_SOCKET", raising=False)
+    monkeypatch.delenv("MOUNTD_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(find, "SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+    monkeypatch.setattr(find, "demo_directories", lambda: [str(tmp_path / "demos")])
+    monkeypatch.setattr(registry, "demo_directories", lambda: [str(tmp_path / "demos")])
+    return tmp_path
+
+
+@pytest.fixture
+def listen() -> Iterator[object]:
+    with ExitStack() as stack:
+
+        def start(path: Path) -> str:
+            path.parent.mkdir(exist_ok=True)
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(path))
+            listener.listen()
+            return str(path)
+
+        yield start
+
+
+def test_the_socket_that_was_named_wins(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUNTD_SOCKET", "/env.sock")
+    assert find.find("/named.sock", "/missing.yaml") == "/named.sock"
+    assert find.find(None, "/missing.yaml") == "/env.sock"
+
+
+def test_system_then_user_then_demo(place: Path, listen) -> None:
+    demo = listen(place / "demo.sock")
+    registry.register(place, demo)
+    assert find.find(None, None) == demo
+    user = listen(place / "mountd" / "mountd.sock")
+    assert find.find(None, None) == user
+    system = listen(place / "system.sock")
+    assert find.find(None, None) == system
+
+
+def test_socket_file_without_a_listener_is_passed_over(place: Path, listen) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(place / "system.sock"))
+    user = listen(place / "mountd" / "mountd.sock")
+    assert find.find(None, None) == user
+
+
+def test_nobody_answers(place: Path) -> None:
+    with pytest.raises(Unreachable) as raised:
+        find.find(None, None)
+    assert "cannot reach mountd" in raised.value.text
+    assert "mountd demo" in raised.value.hint
+
+
+def test_two_demos_are_both_named(place: Path, listen) -> None:
+    first, second = listen(place / "a.sock"), listen(place / "b.sock")
+    registry.register("/tmp/a", first)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        registry.register("/tmp/b", second, pid=other.pid)
+        with pytest.raises(UsageError) as raised:
+            find.find(None, None)
+        other.kill()
+    assert f"--socket {first}" in raised.value.text
+    assert f"--socket {second}" in raised.value.text
+    assert raised.value.exit_code == 2
+
+
+def test_of_two_demos_the_one_that_answers(place: Path, listen) -> None:
+    registry.register("/tmp/a", place / "silent.sock", pid=os.getpid())
+    with subprocess.Popen(["sleep", "60"]) as other:
+        answering = listen(place / "b.sock")
+        registry.register("/tmp/b", answering, pid=other.pid)
+        assert find.find(None, None) == answering
+        other.kill()
+
+
+def test_demo_of_a_dead_process_is_passed_over(place: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    registry.register("/tmp/a", place / "a.sock", pid=gone.pid)
+    assert find.running_demos() == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": "1", "socket": "x"}', '{"pid": -1, "socket": "x"}', "\0"])
+def test_broken_entries_are_passed_over(place: Path, content: str) -> None:
+    entry = registry.register("/tmp/a", "/tmp/a.sock")
+    entry.write_text(content)
+    assert find.running_demos() == []
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_registry_that_others_may_touch_is_not_believed(place: Path, mode: int) -> None:
+    entry = registry.register("/tmp/a", "/tmp/a.sock")
+    assert len(find.running_demos()) == 1
+    entry.parent.chmod(mode)
+    assert find.running_demos() == []
+
+
+def test_registry_that_is_a_link_is_not_believed(place: Path) -> None:
+    (place / "real").mkdir(mode=0o700)
+    (place / "demos").symlink_to("real")
+    with pytest.raises(CannotStart):
+        registry.register("/tmp/a", "/tmp/a.sock")
+    assert find.running_demos() == []
+
+
+def test_register_and_unregister(place: Path) -> None:
+    entry = registry.register("/tmp/a", "/tmp/a.sock")
+    assert entry.parent.stat().st_mode & 0o777 == 0o700
+    document = json.loads(entry.read_text())
+    assert (document["pid"], document["socket"], document["directory"]) == (os.getpid(), "/tmp/a.sock", "/tmp/a")
+    registry.unregister(entry)
+    registry.unregister(entry)
+    assert find.running_demos() == []

@@ -1,0 +1,97 @@
+"""Every command explains itself, and none that asks the daemon imports what it does not need."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from mountd.cli.main import COMMANDS, cli, main
+
+HEAVY = ["pydantic", "aiohttp", "structlog", "yaml", "rich", "asyncio", "http.client", "psutil", "mountd.settings"]
+ROOT = Path(__file__).parents[2]
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()):
+    context = click.Context(group, info_name="mountd")
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_of_commands_says_what_the_command_says(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert (command.help or "").splitlines()[0] == COMMANDS[name][2]
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=str)
+def test_every_command_and_option_has_help(path: tuple[str, ...], command: click.Command, capsys) -> None:
+    assert main([*path, "--help"]) == 0
+    assert f"Usage: mountd {' '.join(path)}" in capsys.readouterr().out
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help or parameter.show_default, f"{path} {parameter.opts} has no help"
+
+
+def test_no_arguments_shows_the_help_and_the_exit_codes(capsys) -> None:
+    main([])
+    captured = capsys.readouterr()
+    assert "Exit codes:" in captured.out + captured.err
+
+
+def test_version(capsys) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "mountd 0.1.0\n"
+
+
+def test_unknown_command_suggests_a_known_one(capsys) -> None:
+    assert main(["stauts"]) == 2
+    assert "Did you mean status?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, capsys) -> None:
+    assert main(["completion", shell]) == 0
+    assert "_MOUNTD_COMPLETE" in capsys.readouterr().out
+
+
+def test_completion_of_a_command_name() -> None:
+    environment = {"_MOUNTD_COMPLETE": "bash_complete", "COMP_WORDS": "mountd vers", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mountd"], env=environment, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stdout == "plain,versions\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "-o", "json"],
+        ["versions", "-o", "json"],
+        ["logs"],
+        ["switch", "v23"],
+        ["rollback"],
+        ["restart", "webui"],
+        ["wait", "--for", "ready", "--timeout", "0"],
+        ["--help"],
+        ["completion", "zsh"],
+    ],
+    ids=" ".join,
+)
+def test_remote_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import json, sys; from mountd.cli.main import main; "
+        f"main({['--socket', str(tmp_path / 'none'), *arguments]!r}); "
+        "print(); print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    found = {name for name in HEAVY if any(module == name or module.startswith(name + ".") for module in loaded)}
+    assert found == set(), done.stderr

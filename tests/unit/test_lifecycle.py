@@ -1,0 +1,294 @@
+"""The state machine: tables of single steps, and random event sequences against what must always hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mountd.process.backoff import Backoff
+from mountd.process.lifecycle import (
+    START_WINDOW_S,
+    STARTS_PER_WINDOW,
+    Abandon,
+    Abandoned,
+    Action,
+    Allowed,
+    BecameReady,
+    Begin,
+    Clean,
+    Cleaned,
+    Condemned,
+    Event,
+    Exited,
+    Forbidden,
+    Kill,
+    Life,
+    Policy,
+    RestartAsked,
+    Spawned,
+    StartFailed,
+    Terminate,
+    Ticked,
+    Unwanted,
+    Wanted,
+    step,
+)
+from mountd.status.snapshot import State
+
+POLICY = Policy(grace_s=30.0, backoff=Backoff(1.0, 2.0, 60.0), crash_limit=(5, 600.0))
+STARTING = Life(State.STARTING, wanted=True, attempting=True, starts=(0.0,))
+RUNNING = Life(State.RUNNING, wanted=True, child=True, starts=(0.0,))
+NOW = 1000.0
+
+
+def run(life: Life, *events: Event, now: float = NOW, policy: Policy = POLICY) -> tuple[Life, list[Action]]:
+    actions: list[Action] = []
+    for event in events:
+        life, new = step(life, event, now, policy)
+        actions += new
+    return life, actions
+
+
+CASES = [
+    ("starts when wanted", Life(), [Wanted()], State.STARTING, [Begin()]),
+    ("waits behind a closed gate", Life(allowed=False), [Wanted()], State.STOPPED, []),
+    ("starts when the gate opens", Life(allowed=False), [Wanted(), Allowed()], State.STARTING, [Begin()]),
+    ("runs when ready", STARTING, [Spawned(), BecameReady()], State.RUNNING, []),
+    ("a closing gate leaves what runs alone", RUNNING, [Forbidden()], State.RUNNING, []),
+    ("the first restart is immediate", RUNNING, [Exited("x"), Cleaned()], State.STARTING, [Clean(), Begin()]),
+    ("a failed start waits", STARTING, [StartFailed("x"), Cleaned()], State.BACKOFF, [Clean()]),
+    ("a failed start ends its child", STARTING, [Spawned(), StartFailed("x")], State.STOPPING, [Kill()]),
+    ("hopeless fails", STARTING, [StartFailed("x", permanent=True), Cleaned()], State.FAILED, [Clean()]),
+    ("a bad flag fails", STARTING, [Spawned(), Exited("x", True), Abandoned(), Cleaned()], State.FAILED, [Abandon(), Clean()]),
+    ("hung is killed, not asked", RUNNING, [Condemned("x")], State.STOPPING, [Kill()]),
+    ("hung comes back", RUNNING, [Condemned("x"), Exited("x"), Cleaned()], State.STARTING, [Kill(), Clean(), Begin()]),
+    ("stop asks politely", RUNNING, [Unwanted()], State.STOPPING, [Terminate()]),
+    ("stopped", RUNNING, [Unwanted(), Exited("x"), Cleaned()], State.STOPPED, [Terminate(), Clean()]),
+    ("stop in an attempt", STARTING, [Unwanted(), Abandoned(), Cleaned()], State.STOPPED, [Abandon(), Clean()]),
+    (
+        "a child that appears while stopping is ended",
+        STARTING,
+        [Unwanted(), Spawned(), Abandoned(), Exited("x"), Cleaned()],
+        State.STOPPED,
+        [Abandon(), Kill(), Clean()],
+    ),
+    ("wanted again while stopping", RUNNING, [Unwanted(), Wanted(), Exited("x"), Cleaned()], State.STARTING, [Terminate(), Clean(), Begin()]),
+    ("restart", RUNNING, [RestartAsked("x"), Exited("x"), Cleaned()], State.STARTING, [Terminate(), Clean(), Begin()]),
+    ("restart of a failed one", Life(State.FAILED, wanted=True), [RestartAsked("x")], State.STARTING, [Begin()]),
+    ("stop of a failed one", Life(State.FAILED, wanted=True), [Unwanted()], State.STOPPED, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("life", "events", "state", "actions"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])  # fmt: skip
+def test_step(life: Life, events: list[Event], state: State, actions: list[Action]) -> None:
+    after, done = run(life, *events)
+    assert (after.state, done) == (state, actions)
+
+
+def test_patience_with_a_polite_stop_ends() -> None:
+    stopping, _ = run(RUNNING, Unwanted())
+    assert stopping.due == NOW + POLICY.grace_s
+    assert run(stopping, Ticked(), now=NOW + 29.9)[1] == []
+    killed, actions = run(stopping, Ticked(), now=NOW + 30.0)
+    assert actions == [Kill()]
+    assert run(killed, Ticked(), now=NOW + 99.0)[1] == []
+
+
+def test_only_starts_that_do_not_reach_running_grow_the_backoff() -> None:
+    life, waits = STARTING, []
+    now = NOW
+    for _ in range(5):
+        life, _ = run(life, StartFailed("x"), Cleaned(), now=now)
+        assert life.due is not None
+        waits.append(life.due - now)
+        now = life.due + 20.0
+        life, _ = run(life, Ticked(), now=now)
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0]
+    life, _ = run(life, Spawned(), BecameReady(), Exited("x"), Cleaned(), now=now)
+    assert life.state is State.STARTING
+
+
+def test_a_failure_may_ask_for_its_own_wait() -> None:
+    life, _ = run(STARTING, StartFailed("x", retry_s=10.0), Cleaned())
+    assert life.due == NOW + 10.0
+
+
+def test_more_crashes_than_the_limit_fail_and_say_so() -> None:
+    life, now = RUNNING, NOW
+    for _ in range(5):
+        life, _ = run(life, Exited("it crashed"), Cleaned(), Spawned(), BecameReady(), now=now)
+        assert life.state is State.RUNNING
+        now += 30.0
+    life, _ = run(life, Exited("it crashed"), Cleaned(), now=now)
+    assert life.state is State.FAILED
+    assert life.cause == "it crashed; it has failed 6 times in 10 minutes"
+
+
+def test_restarts_that_were_asked_for_are_no_crashes() -> None:
+    life, now = RUNNING, NOW
+    for _ in range(20):
+        life, _ = run(life, RestartAsked("x"), Exited("x"), Cleaned(), Spawned(), BecameReady(), now=now)
+        assert life.state is State.RUNNING
+        now += 10.0
+
+
+def test_without_restart_after_a_crash_it_fails() -> None:
+    policy = replace(POLICY, restart_after_crash=False)
+    assert run(RUNNING, Exited("x"), Cleaned(), policy=policy)[0].state is State.FAILED
+
+
+def test_no_hot_loop() -> None:
+    policy = replace(POLICY, crash_limit=None)
+    life, now, starts = RUNNING, NOW, 0
+    while now < NOW + 300.0:
+        life, actions = run(life, Exited("x"), Cleaned(), Ticked(), now=now, policy=policy)
+        starts += actions.count(Begin())
+        if life.state is State.STARTING:
+            life, _ = run(life, Spawned(), BecameReady(), now=now, policy=policy)
+        now += 0.5
+        life, actions = run(life, Ticked(), now=now, policy=policy)
+        starts += actions.count(Begin())
+        if life.state is State.STARTING:
+            life, _ = run(life, Spawned(), BecameReady(), now=now, policy=policy)
+    assert STARTS_PER_WINDOW < starts <= STARTS_PER_WINDOW * (300.0 / START_WINDOW_S + 1)
+
+
+EVENTS: list[Event] = [
+    Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Spawned(), BecameReady(), StartFailed("f"),
+    StartFailed("p", permanent=True), Abandoned(), Exited("e"), Exited("u", permanent=True), Condemned("c"), Cleaned(),
+    Ticked(),
+]  # fmt: skip
+
+
+@given(
+    st.builds(
+        Life,
+        state=st.sampled_from(State),
+        wanted=st.booleans(),
+        allowed=st.booleans(),
+        child=st.booleans(),
+        attempting=st.booleans(),
+        due=st.none() | st.floats(0, 2000),
+        crashes=st.lists(st.floats(0, 1000), max_size=8).map(tuple),
+        starts=st.lists(st.floats(0, 1000), max_size=12).map(tuple),
+    ),
+    st.sampled_from(EVENTS),
+    st.floats(0, 3000),
+)
+def test_every_pair_of_state_and_event_is_handled(life: Life, event: Event, now: float) -> None:
+    after, actions = step(life, event, now, POLICY)
+    assert isinstance(after, Life)
+    assert actions.count(Begin()) <= 1
+
+
+class World(RuleBasedStateMachine):
+    """The machine among things that behave as processes do: late, in any order, but never twice."""
+
+    @initialize(limit=st.sampled_from([None, (3, 100.0)]), restarts=st.booleans())
+    def begin(self, limit: tuple[int, float] | None, restarts: bool) -> None:
+        self.policy = Policy(grace_s=5.0, crash_limit=limit, restart_after_crash=restarts)
+        self.life = Life()
+        self.now = 0.0
+        self.children = 0
+        self.terminated = self.killed = False
+        self.attempts = 0
+        self.cancelled = False
+        self.spawned = False
+        self.cleaning = 0
+        self.begun: list[float] = []
+
+    def post(self, event: Event) -> None:
+        self.life, actions = step(self.life, event, self.now, self.policy)
+        for action in actions:
+            match action:
+                case Begin():
+                    assert self.children == self.attempts == self.cleaning == 0, "an attempt beside something else"
+                    self.attempts, self.cancelled, self.spawned = 1, False, False
+                    self.begun.append(self.now)
+                case Abandon():
+                    self.cancelled = True
+                case Terminate():
+                    self.terminated = True
+                case Kill():
+                    self.killed = True
+                case Clean():
+                    assert self.children == self.attempts == self.cleaning == 0, "cleaning beside something else"
+                    self.cleaning = 1
+
+    @rule(event=st.sampled_from([Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Condemned("c")]))
+    def is_told(self, event: Event) -> None:
+        self.post(event)
+
+    @rule(seconds=st.floats(0.0, 100.0))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.post(Ticked())
+
+    @precondition(lambda self: self.attempts and not self.spawned)
+    @rule()
+    def a_child_appears(self) -> None:
+        self.spawned = True
+        self.children += 1
+        assert self.children == 1, "two children"
+        self.terminated = self.killed = False
+        self.post(Spawned())
+
+    @precondition(lambda self: self.attempts)
+    @rule(event=st.sampled_from([BecameReady(), StartFailed("f"), StartFailed("p", permanent=True), Abandoned()]))
+    def the_attempt_ends(self, event: Event) -> None:
+        if isinstance(event, BecameReady) and not self.spawned:
+            event = StartFailed("never spawned")
+        if isinstance(event, Abandoned) and not self.cancelled:
+            event = StartFailed("not cancelled")
+        self.attempts = 0
+        self.post(event)
+
+    @precondition(lambda self: self.children)
+    @rule(permanent=st.booleans())
+    def the_child_exits(self, permanent: bool) -> None:
+        self.children = 0
+        self.post(Exited("e", permanent))
+
+    @precondition(lambda self: self.cleaning)
+    @rule()
+    def cleaning_ends(self) -> None:
+        self.cleaning = 0
+        self.post(Cleaned())
+
+    @invariant()
+    def never_two(self) -> None:
+        assert self.children <= 1
+        assert self.attempts <= 1
+
+    @invariant()
+    def no_hot_loop(self) -> None:
+        recent = [begun for begun in self.begun if self.now - begun < START_WINDOW_S]
+        assert len(recent) <= STARTS_PER_WINDOW
+
+    def teardown(self) -> None:
+        if not hasattr(self, "life"):
+            return
+        self.post(Unwanted())
+        for _ in range(10):
+            if self.attempts and self.cancelled:
+                self.attempts = 0
+                self.post(Abandoned())
+            if self.children and not self.killed:
+                self.now += 10.0  # the child ignores the polite signal: patience must end by itself
+                self.post(Ticked())
+            if self.children and self.killed:
+                self.children = 0
+                self.post(Exited("e"))
+            if self.cleaning:
+                self.cleaning = 0
+                self.post(Cleaned())
+        assert self.life.state is State.STOPPED
+        assert (self.children, self.attempts) == (0, 0)
+
+
+World.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestWorld = World.TestCase

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mountd.errors import CannotStart
+from mountd.rclone import binary
+
+HELP = """Usage:
+  rclone mount remote:path /path/to/mountpoint [flags]
+
+    --dir-cache-time duration   Time to cache directory entries for (default 5m0s)
+
+Flags:
+      --group string   Only include flags from specific group
+      --allow-other            Allow access to other users
+  -o, --option stringArray     Option for libfuse/WinFsp (repeat if required)
+  -h, --help                   help for mount
+      --s3-no-check-bucket     If set, don't attempt to check the bucket exists
+text with --no-flag in it
+"""
+PROVIDERS = [
+    {"Name": "sftp", "Prefix": "sftp", "Options": [{"Name": "pass", "IsPassword": True}, {"Name": "host"}]},
+    {"Name": "empty", "Options": None},
+]
+
+
+def script(path: Path, version: str, *, body: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"""#!/bin/sh
+{body}
+case "$*" in
+*version) echo "rclone v{version}"; echo "- os: x" ;;
+*providers) cat <<'END'
+{json.dumps(PROVIDERS)}
+END
+;;
+*) cat <<'END'
+{HELP}
+END
+;;
+esac
+"""
+    )
+    path.chmod(0o755)
+    return path
+
+
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Path]:
+    """Where a binary on PATH and a bundled one would be."""
+    on_path, bundled = tmp_path / "path" / "rclone", tmp_path / "venv" / "rclone"
+    monkeypatch.setenv(
+        "PATH", f"{on_path.parent}:/usr/bin:/bin" if not Path("/usr/bin/rclone").exists() else f"{on_path.parent}"
+    )
+    monkeypatch.setattr(binary.sys, "executable", str(bundled.parent / "python"))
+    monkeypatch.setattr(binary.sysconfig, "get_path", lambda _: str(bundled.parent))
+    monkeypatch.setattr(binary, "clean_environment", lambda: {"PATH": "/usr/bin:/bin"})
+    return on_path, bundled
+
+
+def test_help_and_providers_are_understood() -> None:
+    assert binary.parse_flags(HELP) == {"dir-cache-time", "allow-other", "option", "s3-no-check-bucket"}
+    passwords, known = binary.parse_providers(json.dumps(PROVIDERS))
+    assert passwords == {"sftp": frozenset({"pass"}), "empty": frozenset()}
+    assert known["sftp"] == {"pass", "host"}
+
+
+@pytest.mark.parametrize(
+    ("on_path", "bundled", "chosen"),
+    [
+        ("1.70.0", "1.75.2", "1.70.0"),  # the admin's own
+        ("1.60.1-DEV", "1.75.2", "1.75.2"),  # too far behind
+        ("1.64.2", "1.62", "1.64.2"),  # old, but the newest
+        (None, "1.75.2", "1.75.2"),
+        ("1.53.3", "1.75.2", "1.75.2"),  # unusable
+    ],
+)
+def test_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: str | None, bundled: str, chosen: str
+) -> None:
+    first, second = place(monkeypatch, tmp_path)
+    if on_path:
+        script(first, on_path)
+    script(second, bundled)
+    found = binary.find()
+    assert found.version_text == chosen
+    assert "allow-other" in found.flags
+    assert found.password_options["sftp"] == {"pass"}
+
+
+def test_the_configured_one_is_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, second = place(monkeypatch, tmp_path)
+    script(second, "1.75.2")
+    configured = script(tmp_path / "own", "1.61.0")
+    assert binary.find(configured).path == configured
+    with pytest.raises(CannotStart, match="no such file"):
+        binary.find(tmp_path / "missing")
+
+
+def test_none_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(monkeypatch, tmp_path)
+    with pytest.raises(CannotStart, match="cannot find rclone: it is neither") as caught:
+        binary.find()
+    assert "apt-get install rclone" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("echo hello; exit 0", "is not rclone"),
+        ("echo broken >&2; exit 3", "exited with 3: broken"),
+        ("sleep 60 & sleep 60", "did not answer"),
+    ],
+)
+def test_what_is_no_rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str) -> None:
+    monkeypatch.setattr(binary, "DEADLINE_S", 0.5)
+    with pytest.raises(CannotStart, match=words):
+        binary.find(script(tmp_path / "odd", "1.70.0", body=body))
+
+
+def test_not_executable(tmp_path: Path) -> None:
+    path = script(tmp_path / "rclone", "1.70.0")
+    path.chmod(0o644)
+    with pytest.raises(CannotStart, match="permission denied"):
+        binary.find(path)
+
+
+def test_too_old(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match=r"version 1\.53\.3, mountd needs 1\.60"):
+        binary.find(script(tmp_path / "rclone", "1.53.3"))
+
+
+def test_asked_once_as_long_as_the_file_is_the_same(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    path = script(tmp_path / "rclone", "1.70.0", body=f"echo x >> {calls}")
+    assert binary.find(path) is binary.find(path)
+    assert len(calls.read_text().splitlines()) == 4
+    script(path, "1.71.0")
+    os.utime(path, ns=(1, 1))
+    assert binary.find(path).version == (1, 71, 0)
+
+
+def test_abilities() -> None:
+    old = binary.Binary(Path("/r"), (1, 60, 1), frozenset())
+    new = binary.Binary(Path("/r"), (1, 75, 2), frozenset({"vfs-cache-min-free-space"}))
+    assert not (old.has_rc_socket or old.rc_needs_auth or old.has_min_free_space or old.has_upload_queue)
+    assert new.has_rc_socket
+    assert new.rc_needs_auth
+    assert new.has_min_free_space
+    assert new.has_upload_queue
+    assert str(old) == "rclone 1.60.1"

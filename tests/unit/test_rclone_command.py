@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.errors import ConfigError
+from mountd.rclone.address import RcAddress
+from mountd.rclone.advice import advise
+from mountd.rclone.binary import Binary
+from mountd.rclone.command import CacheSize, MountCommand, mount_command, source
+from mountd.settings import profiles
+from mountd.settings.schema import Mount, Remote
+
+OWN = """config cache-dir devname use-json-log rc rc-addr allow-other uid gid umask log-level ca-cert vfs-cache-max-size
+exclude checkers transfers timeout direct-io vfs-used-is-size links no-modtime fast-list verbose""".split()
+PROFILES = [flag.name for each in profiles.PROFILES.values() for flag in each]
+OLD = Binary(Path("/usr/bin/rclone"), (1, 60, 1), frozenset([*OWN, *PROFILES]))
+NEW = Binary(
+    Path("/opt/rclone"),
+    (1, 75, 2),
+    OLD.flags | {"vfs-cache-min-free-space", "vfs-read-chunk-streams"},
+)
+SOCKET = RcAddress("me", "rc-pass-word", socket=Path("/run/mountd/private/storage.rc"))
+PORT = RcAddress("me", "rc-pass-word", port=4711)
+
+
+def mount(**fields: Any) -> Mount:
+    given = {"remote": "cs:bkt", "path": "/mnt/x", "cache": {"dir": "/var/cache/x"}} | fields
+    return Mount.model_validate(given)
+
+
+def command(
+    each: Mount | None = None,
+    *,
+    remote: Remote | None = None,
+    binary: Binary = NEW,
+    rc: RcAddress = SOCKET,
+    cache: CacheSize | None = None,
+    environment: dict[str, str] | None = None,
+    **more: Any,
+) -> MountCommand:
+    return mount_command(
+        "storage",
+        each or mount(),
+        remote or Remote(type="s3"),
+        binary=binary,
+        conf=Path("/run/mountd/private/rclone.conf"),
+        devname="mountd:abc:storage",
+        allow_other=True,
+        rc=rc,
+        cache=cache or CacheSize(),
+        environment=environment or {},
+        **more,
+    )
+
+
+def test_the_whole_command() -> None:
+    argv = command(mount(uid=1000, umask="022"), cache=CacheSize(30 << 30, 5 << 30)).argv
+    assert argv[:4] == ("/opt/rclone", "mount", "cs:bkt", "/mnt/x")
+    assert all(word.startswith("--") for word in argv[4:])
+    assert {
+        "--config=/run/mountd/private/rclone.conf",
+        "--cache-dir=/var/cache/x",
+        "--devname=mountd:abc:storage",
+        "--use-json-log",
+        "--log-level=INFO",
+        "--rc",
+        "--rc-addr=unix:///run/mountd/private/storage.rc",
+        "--allow-other",
+        "--uid=1000",
+        "--umask=0022",
+        "--vfs-cache-max-size=32212254720B",
+        "--vfs-cache-min-free-space=5368709120B",
+        "--read-only",
+        "--vfs-cache-mode=full",
+        "--s3-no-check-bucket",
+        "--contimeout=10s",
+    } <= set(argv)
+    assert len(argv) == len({word.partition("=")[0] for word in argv})
+
+
+def test_the_old_binary_gets_a_port_and_an_emulated_limit() -> None:
+    built = command(binary=OLD, rc=PORT, cache=CacheSize(None, 10, 100))
+    assert "--rc-addr=127.0.0.1:4711" in built.argv
+    assert "--vfs-cache-max-size=90B" in built.argv
+    assert "1.60.1 cannot keep a part of the disk free" in built.warnings[0]
+    assert "--vfs-cache-max-size=50B" in command(binary=OLD, rc=PORT, cache=CacheSize(50, 10, 100)).argv
+    assert not any("max-size" in word for word in command(binary=OLD, rc=PORT, cache=CacheSize(None, 10)).argv)
+
+
+def test_options_replace_the_profile_but_not_what_mountd_must_set() -> None:
+    options = {
+        "vfs-read-ahead": "1G",
+        "read-only": False,
+        "exclude": ["-a", "b=c"],
+        "devname": "mine",
+        "log-level": "DEBUG",
+    }
+    argv = command(mount(options=options)).argv
+    assert [word for word in argv if "read-ahead" in word] == ["--vfs-read-ahead=1G"]
+    assert "--read-only=false" in argv
+    assert [word for word in argv if "exclude" in word] == ["--exclude=-a", "--exclude=b=c"]
+    assert "--devname=mountd:abc:storage" in argv
+    assert "--log-level=DEBUG" in argv
+    assert not any("log-level" in word for word in command(mount(options={"verbose": True})).argv)
+
+
+def test_a_flag_that_the_binary_lacks() -> None:
+    lacking = Binary(Path("/r"), (1, 70, 0), NEW.flags - {"use-server-modtime"})
+    built = command(binary=lacking)
+    assert not any("use-server-modtime" in word for word in built.argv)
+    assert [each for each in built.warnings if "--use-server-modtime" in each] == [
+        "mounts.storage: rclone 1.70.0 does not know --use-server-modtime; mountd goes on without it"
+    ]
+    with pytest.raises(ConfigError) as caught:
+        command(mount(options={"vfs-read-ahed": "1G", "nonsense-xyzzy": True, "daemon": True}))
+    assert caught.value.exit_code == 2
+    assert len(caught.value.problems) == 3
+    assert "did you mean 'vfs-read-ahead'?" in caught.value.text
+
+
+ENVIRONMENT = {
+    "PATH": "/bin",
+    "HTTPS_PROXY": "http://proxy",
+    "NOTIFY_SOCKET": "/run/notify",
+    "WATCHDOG_USEC": "1",
+    "LISTEN_FDS": "1",
+    "CREDENTIALS_DIRECTORY": "/run/credentials",
+    "JOURNAL_STREAM": "8:1",
+    "RCLONE_VFS_CACHE_MODE": "off",
+    "RCLONE_CONFIG_CS_TYPE": "local",
+    "MOUNTD_SECRET": "s3cr3t",
+    "AWS_CA_BUNDLE": "/etc/ca.pem",
+    "AWS_ACCESS_KEY_ID": "AKIA",
+    "AWS_PROFILE": "p",
+}
+
+
+def test_the_environment_of_the_child() -> None:
+    built = command(environment=ENVIRONMENT, secret_variables=["MOUNTD_SECRET"])
+    expected = {
+        "PATH": "/bin",
+        "HTTPS_PROXY": "http://proxy",
+        "RCLONE_RC_USER": "me",
+        "RCLONE_RC_PASS": "rc-pass-word",
+    }
+    assert built.environment == expected
+    assert "--ca-cert=/etc/ca.pem" in built.argv
+    assert not any("rc-pass-word" in word or "s3cr3t" in word for word in built.argv)
+    assert "rc-pass-word" not in repr(built) + repr(SOCKET)
+
+
+def test_aws_variables_are_for_env_auth_and_the_socket_only_when_given() -> None:
+    remote = Remote.model_validate({"type": "s3", "env_auth": "true"})
+    built = command(remote=remote, environment=ENVIRONMENT, notify_socket="/run/mountd/private/storage.notify")
+    assert built.environment["AWS_ACCESS_KEY_ID"] == "AKIA"
+    assert "AWS_CA_BUNDLE" not in built.environment
+    assert built.environment["NOTIFY_SOCKET"] == "/run/mountd/private/storage.notify"
+    own = command(mount(options={"ca-cert": "/own.pem"}), environment=ENVIRONMENT)
+    assert [word for word in own.argv if "ca-cert" in word] == ["--ca-cert=/own.pem"]
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [
+        ("cs:bkt", "cs:bkt"),
+        ("cs:bkt/", "cs:bkt/"),
+        ("cs:bkt/prefix", "cs:bkt/prefix/"),
+        ("cs:bkt/a/b/", "cs:bkt/a/b/"),
+        ("cs:", "cs:"),
+        ("local:/tmp", "local:/tmp/"),
+        ("local:/", "local:/"),
+    ],
+)
+def test_source(remote: str, expected: str) -> None:
+    assert source(remote) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"checkers": "8"}, "no effect"),
+        ({"transfers": "8"}, "uploads only"),
+        ({"timeout": "1h"}, "hour late"),
+        ({"timeout": "0"}, "never"),
+        ({"timeout": "5m"}, ""),
+        ({"timeout": "what"}, ""),
+        ({"direct-io": True}, "page cache"),
+        ({"direct-io": False}, ""),
+        ({"links": True}, ".rclonelink"),
+        ({"vfs-used-is-size": True}, "whole bucket"),
+        ({"no-modtime": True}, "time"),
+        ({"fast-list": True}, "no effect"),
+        ({"vfs-read-chunk-streams": "2"}, "hang"),
+        ({"vfs-read-chunk-streams": "1"}, ""),
+        ({"vfs-cache-mode": "writes"}, "again"),
+        ({"vfs-cache-max-age": "0s"}, "empties"),
+        ({"vfs-read-ahead": "1G"}, ""),
+    ],
+)
+def test_advice(options: dict[str, Any], word: str) -> None:
+    found = advise("storage", mount(options=options))
+    assert len(found) == (1 if word else 0)
+    assert all(word in each and "mounts.storage.options." in each for each in found)

@@ -1,0 +1,143 @@
+"""Real texts of rclone 1.60.1 (aws-sdk-go v1) and 1.75.2 (v2), of `operations/list` over rc."""
+
+from __future__ import annotations
+
+import pytest
+
+from mountd.rclone.failures import LONGEST_CAUSE, classify
+
+OLD = 'error in ListJSON: RequestError: send request failed\ncaused by: Get "{url}": {cause}'
+NEW = (
+    "error in ListJSON: operation error S3: ListObjects, exceeded maximum number of attempts, 1, https response error "
+    'StatusCode: 0, RequestID: , HostID: , request send failed, Get "{url}": {cause}'
+)
+OLD_API = "error in ListJSON: {code}: {text}\n\tstatus code: {status}, request id: , host id: "
+NEW_API = (
+    "error in ListJSON: operation error S3: ListObjects, https response error StatusCode: {status}, RequestID: R1, "
+    "HostID: 9Gjj+/=, api error {code}: {text}"
+)
+URL = "http://127.0.0.1:9000/bkt?delimiter=%2F&max-keys=1000&prefix="
+
+NETWORK = [
+    ("dial tcp 127.0.0.1:47843: connect: connection refused", "bucket-unreachable"),
+    ("dial tcp 127.0.0.1:46331: i/o timeout", "bucket-unreachable"),
+    ("dial tcp: lookup nothere.invalid on 10.255.255.53:53: no such host", "bucket-unreachable"),
+    ("dial tcp 10.0.0.1:443: connect: no route to host", "bucket-unreachable"),
+    ("EOF", "bucket-unreachable"),
+    ("read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer", "bucket-unreachable"),
+    ("net/http: timeout awaiting response headers", "bucket-slow"),
+    ("context deadline exceeded", "bucket-slow"),
+    ("read tcp 127.0.0.1:1->127.0.0.1:2: i/o timeout", "bucket-slow"),
+    ("x509: certificate signed by unknown authority", "tls-failure"),
+    ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "tls-failure"),
+    ("http: server gave HTTP response to HTTPS client", "tls-failure"),
+]
+API = [
+    ("ExpiredToken", "The provided token has expired.", 400, "credentials-expired"),
+    ("ExpiredTokenException", "The security token included in the request is expired", 403, "credentials-expired"),
+    ("InvalidToken", "The provided token is malformed or otherwise invalid.", 403, "access-denied"),
+    (
+        "RequestTimeTooSkewed",
+        "The difference between the request time and the current time is too large.",
+        403,
+        "clock-skew",
+    ),
+    ("AccessDenied", "Access Denied", 403, "access-denied"),
+    ("InvalidAccessKeyId", "The Access Key Id you provided does not exist in our records.", 403, "access-denied"),
+    (
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided. Check your key and signing "
+        "method.",
+        403,
+        "access-denied",
+    ),
+    ("SlowDown", "Please reduce your request rate.", 503, "bucket-slow"),
+    ("InternalError", "We encountered an internal error. Please try again.", 500, "bucket-error"),
+    ("UnsupportedAlgorithm", "Encountered an unsupported algorithm.", 400, "bucket-error"),
+    (
+        "AuthorizationHeaderMalformed",
+        "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'",
+        400,
+        "bucket-error",
+    ),
+    ("NoSuchBucket", "The specified bucket does not exist", 404, "bucket-missing"),
+]
+OTHERS = [
+    ("error in ListJSON: directory not found", "bucket-missing"),
+    ("file does not exist", "directory-missing"),
+    ("error in ListJSON: BadRequest: Bad Request\n\tstatus code: 400, request id: , host id: ", "tls-failure"),
+    (
+        "error in ListJSON: operation error S3: ListObjects, exceeded maximum number of attempts, 1, https response "
+        "error StatusCode: 400, RequestID: , HostID: , deserialization failed, failed to copy error response body, "
+        "read tcp 127.0.0.1:60610->127.0.0.1:49271: read: connection reset by peer",
+        "tls-failure",
+    ),
+    (
+        "error in ListJSON: SerializationError: failed to unmarshal error message\n\tstatus code: 403, request id: , "
+        "host id: \ncaused by: UnmarshalError: failed to unmarshal error message\n\t00000000  3c 68 74 6d 6c 3e 46 6f "
+        "72 62 69 64 64 65 6e 3c  |<html>Forbidden<|\n\ncaused by: expected element type <Error> but have <html>",
+        "access-denied",
+    ),
+    (
+        "error in ListJSON: operation error S3: ListObjects, https response error StatusCode: 403, RequestID: , "
+        "HostID: , api error Forbidden: Forbidden",
+        "access-denied",
+    ),
+    (
+        "error in ListJSON: operation error S3: ListObjects, exceeded maximum number of attempts, 1, https response "
+        "error StatusCode: 502, RequestID: , HostID: , api error BadGateway: Bad Gateway",
+        "bucket-error",
+    ),
+    (
+        'error in ListJSON: couldn\'t list files: Propfind "http://127.0.0.1:47843/x/": dial tcp 127.0.0.1:47843: '
+        "connect: connection refused",
+        "bucket-unreachable",
+    ),
+    (
+        'Failed to create file system for "dead:bkt": LoadCustomCABundleError: unable to load custom CA bundle, '
+        "HTTPClient's transport unsupported type\ncaused by: unsupported transport, *fshttp.Transport",
+        "tls-failure",
+    ),
+    ('didn\'t find section in config file ("nonesuch")', "bucket-error"),
+    ('didn\'t find backend called "nosuch"', "bucket-error"),
+    ('couldn\'t find method "no/such"', "rclone-error"),
+    ('no VFS found with name "nope:"', "rclone-error"),
+    ('value must be string "recursive"=true', "rclone-error"),
+    ("something nobody has seen", "bucket-error"),
+    ("", "bucket-error"),
+]
+CASES = (
+    [(form.format(url=URL, cause=cause), code) for cause, code in NETWORK for form in (OLD, NEW)]
+    + [
+        (form.format(code=word, text=text, status=status), code)
+        for word, text, status, code in API
+        for form in (OLD_API, NEW_API)
+    ]
+    + OTHERS
+)
+
+
+@pytest.mark.parametrize(("error", "code"), CASES)
+def test_real_texts(error: str, code: str) -> None:
+    failure = classify(error)
+    assert failure.code == code
+    assert failure.hint
+    assert "\n" not in failure.text
+    assert "RequestID" not in failure.text
+    assert "delimiter" not in failure.text
+
+
+def test_the_sentence_keeps_the_cause_and_nothing_else() -> None:
+    refused = "connect: connection refused"
+    for form in (OLD, NEW):
+        error = form.format(url=URL, cause=f"dial tcp 127.0.0.1:9000: {refused}")
+        expected = (
+            'the endpoint cannot be reached: Get "http://127.0.0.1:9000/bkt": dial tcp 127.0.0.1:9000: ' + refused
+        )
+        assert classify(error).text == expected
+
+
+def test_no_password_and_no_novel() -> None:
+    failure = classify('Propfind "https://me:hunter2@dav.example/x": ' + "EOF " * 500)
+    assert "hunter2" not in failure.text
+    assert len(failure.text) < LONGEST_CAUSE + 100

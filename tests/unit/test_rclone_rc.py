@@ -1,0 +1,159 @@
+"""The client against a stand-in that answers as rclone does, on a Unix socket and on a port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from mountd.errors import RemoteError, Unavailable
+from mountd.rclone import rc
+from mountd.rclone.address import RcAddress
+from mountd.rclone.rc import Item, RcClient, RcTimeout
+
+Handler = Callable[[str, dict[str, Any]], Awaitable[web.StreamResponse]]
+
+
+class FakeRclone:
+    """Answers each method from `answers` (value, or status and value) and remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {"rc/noop": {}}
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.authorization = ""
+        self.forever = asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.authorization = request.headers.get("Authorization", "")
+        method = request.match_info["method"]
+        self.asked.append((method, await request.json()))
+        answer = self.answers[method]
+        if answer is None:
+            await self.forever.wait()
+        status, value = answer if isinstance(answer, tuple) else (200, answer)
+        text = value if isinstance(value, str) else json.dumps(value)
+        return web.Response(status=status, text=text)  # text/plain, as 1.60 sends
+
+
+@pytest_asyncio.fixture
+async def fake(tmp_path: Path) -> AsyncIterator[tuple[FakeRclone, RcClient]]:
+    rclone = FakeRclone()
+    app = web.Application()
+    app.router.add_post("/{method:.*}", rclone.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    socket = tmp_path / "rc"
+    await web.UnixSite(runner, str(socket)).start()
+    async with RcClient(RcAddress("me", "pw", socket=socket)) as client:
+        yield rclone, client
+    rclone.forever.set()
+    await runner.cleanup()
+
+
+Fake = tuple[FakeRclone, RcClient]
+
+
+async def test_calls_carry_the_credentials(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers["core/version"] = {"decomposed": [1, 75, 2]}
+    assert await client.version() == (1, 75, 2)
+    assert rclone.authorization == "Basic bWU6cHc="
+
+
+async def test_refresh_checks_every_value_and_says_true_as_a_word(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers["vfs/refresh"] = {"result": {"v23": "OK"}}
+    assert await client.vfs_refresh("v23", recursive=True) == {"v23": "OK"}
+    assert rclone.asked[-1] == ("vfs/refresh", {"dir": "v23", "recursive": "true"})
+    rclone.answers["vfs/refresh"] = {"result": {"nope": "file does not exist"}}
+    with pytest.raises(RemoteError, match="cannot refresh nope") as caught:
+        await client.vfs_refresh("nope")
+    assert caught.value.code == "directory-missing"
+    rclone.answers["vfs/refresh"] = {"result": {}}
+    with pytest.raises(RemoteError):
+        await client.vfs_refresh()
+
+
+async def test_a_listing(fake: Fake) -> None:
+    rclone, client = fake
+    entry = {"Path": "v1/a", "Name": "a", "Size": 3, "ModTime": "", "IsDir": False, "Tier": "STANDARD"}
+    rclone.answers["operations/list"] = {"list": [entry]}
+    assert await client.list("cs:bkt/pre", recursive=True) == [Item("v1/a", "a", 3, False)]
+    asked = rclone.asked[-1][1]
+    assert (asked["fs"], asked["remote"]) == ("cs:bkt/pre/", "")
+    assert asked["opt"]["recurse"] is True
+    assert "_config" not in asked
+
+
+async def test_a_quick_listing_has_an_fs_of_its_own(fake: Fake) -> None:
+    rclone, client = fake
+    entry = {"Path": "bkt/pre/v1/a", "Name": "a", "Size": 3, "ModTime": "", "IsDir": False}
+    rclone.answers["operations/list"] = {"list": [entry]}
+    assert await client.list("cs:bkt/pre", "v1", quick=True) == [Item("v1/a", "a", 3, False)]
+    asked = rclone.asked[-1][1]
+    assert (asked["fs"], asked["remote"]) == ("cs:", "bkt/pre/v1")
+    assert asked["_config"]["LowLevelRetries"] == 1
+
+
+async def test_a_store_that_hangs_is_told_from_an_rclone_that_hangs(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers["operations/list"] = None
+    with pytest.raises(RemoteError) as caught:
+        await client.list("cs:bkt", quick=True, timeout_s=0.1)
+    assert caught.value.code == "bucket-slow"
+    rclone.answers["rc/noop"] = None
+    with pytest.raises(RcTimeout, match="rclone does not answer: no reply to rc/noop"):
+        await client.list("cs:bkt", quick=True, timeout_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((401, "401 Unauthorized\n"), "refused mountd's user"),
+        ((403, {"error": "authentication must be set up on the rc server to use x"}), "refused mountd's user"),
+        ((200, "<html>"), "no JSON"),
+        ((200, [1]), "no JSON"),
+        ((200, "[" * 100_000), "no JSON"),
+        ((200, "x" * 5000), "larger than"),
+    ],
+)
+async def test_answers_that_are_none(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, Any], words: str
+) -> None:
+    rclone, client = fake
+    if words == "larger than":
+        monkeypatch.setattr(rc, "MAX_ANSWER_BYTES", 1024)
+    rclone.answers["core/stats"] = answer
+    with pytest.raises(Unavailable, match="rclone does not answer: .*" + words) as caught:
+        await client.stats()
+    assert not isinstance(caught.value, RemoteError)
+
+
+async def test_an_error_of_rclone(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers["operations/list"] = (404, {"error": "error in ListJSON: directory not found", "status": 404})
+    with pytest.raises(RemoteError) as caught:
+        await client.list("cs:nobucket")
+    assert caught.value.code == "bucket-missing"
+    assert caught.value.hint
+
+
+async def test_nobody_listens(tmp_path: Path) -> None:
+    async with RcClient(RcAddress("me", "pw", socket=tmp_path / "none")) as client:
+        with pytest.raises(Unavailable, match="rclone does not answer: no such file"):
+            await client.stats()
+    async with RcClient(RcAddress("me", "pw", port=1)) as client:
+        with pytest.raises(Unavailable, match=r"rclone does not answer: connect call failed|refused"):
+            await client.stats()
+
+
+def test_an_address_is_one_of_two() -> None:
+    with pytest.raises(ValueError, match="exactly one"):
+        RcAddress("me", "pw")
+    assert RcAddress("me", "pw", port=5).flag == "127.0.0.1:5"

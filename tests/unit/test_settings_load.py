@@ -1,0 +1,163 @@
+"""Files → settings: defaults and their places, the files we ship, missing files, and secrets that are not there."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from mountd.errors import ConfigError
+from mountd.settings.load import Places, check_secrets, config_path, load, parse, places
+from mountd.settings.secret import SecretRef
+from mountd.settings.units import Limit, Size
+
+CONFIG = Path(__file__).parents[2] / "config"
+PLACES = Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
+SMALL = """\
+remotes: {store: {type: s3, endpoint: "http://x", secret_access_key: {file: SECRET}}}
+mounts: {storage: {remote: "store:data", path: /mnt/storage}}
+apps: {webui: {command: [x], environment: {A_TOKEN: {env: MOUNTD_TEST_TOKEN}}}}
+"""
+
+
+@pytest.mark.parametrize("name", ["mountd.yaml", "glm-tts.yaml", "demo.yaml"])
+def test_the_files_we_ship_are_good(name: str) -> None:
+    loaded = load(CONFIG / name, places=PLACES)
+    assert loaded.warnings == ()
+    assert loaded.source == CONFIG / name
+    assert (CONFIG / name).read_text().startswith("# yaml-language-server: $schema=./mountd.schema.json\n")
+
+
+def test_what_the_main_file_means() -> None:
+    settings = load(CONFIG / "mountd.yaml", places=PLACES).settings
+    storage, webui = settings.mounts["storage"], settings.apps["webui"]
+    assert settings.remotes["compshare"].options["secret_access_key"] == SecretRef(file=Path("/etc/mountd/secret_key"))
+    assert storage.cache.max_size == Size(30 * 1024**3)
+    assert storage.cache.min_free == Size(percent=5)
+    assert (storage.health.interval, storage.health.timeout, storage.health.failures, storage.health.backend) == (
+        1,
+        2,
+        2,
+        15,
+    )
+    assert webui.command == ["python", "webui.py", "--port", "7860", "--host", "0.0.0.0", "--model_dir", "./cache_hub"]
+    assert webui.environment["HF_HUB_OFFLINE"] == "1"
+    assert webui.stop.signal is signal.SIGINT
+    assert webui.restart.limit == Limit(5, 600)
+    assert settings.mounts_of(webui) == ["storage"]
+
+
+def test_defaults_hang_on_the_places_and_on_each_other() -> None:
+    settings = parse(SMALL.replace("SECRET", "/s"), "x.yaml", PLACES).settings
+    assert settings.state == Path("/var/lib/mountd")
+    assert settings.runtime == Path("/run/mountd")
+    assert settings.control.socket == Path("/run/mountd/mountd.sock")
+    assert settings.mounts["storage"].cache.dir == Path("/var/cache/mountd/storage")
+    moved = parse(
+        SMALL.replace("SECRET", "/s") + "runtime: /run/other\ncontrol: {group: mountd}\n", "x.yaml", PLACES
+    ).settings
+    assert moved.control.socket == Path("/run/other/mountd.sock")
+
+
+def test_empty_sections_count_as_not_written() -> None:
+    empty = "models:\nhttp:\nlog:\ncontrol:\nstate:\n"
+    text = SMALL.replace("SECRET", "/s").replace(
+        "path: /mnt/storage", "path: /mnt/storage, cache: , health: , options: "
+    )
+    assert (
+        parse(text + empty, "x.yaml", PLACES).settings
+        == parse(SMALL.replace("SECRET", "/s"), "x.yaml", PLACES).settings
+    )
+
+
+def test_text_stays_text_and_flags_get_one_spelling() -> None:
+    text = """\
+remotes: {store: {type: s3, endpoint: "http://x", force_path_style: true}}
+mounts:
+  storage:
+    remote: store:data
+    path: /mnt/storage
+    umask: 022
+    allow_other: true
+    options: {--vfs_read_ahead: 512M, links: false, async-read: true, header: [a, b], n: 022}
+models: {hub: {mount: storage, directory: "{version}", link: /srv/hub, version: 1.10}}
+apps: {webui: {command: [x, --port, 7860], environment: {ON: on, N: 010, T: true}}}
+"""
+    settings = parse(text, "x.yaml", PLACES).settings
+    assert settings.mounts["storage"].umask == 0o022
+    assert settings.mounts["storage"].options == {
+        "vfs-read-ahead": "512M",
+        "links": False,
+        "async-read": True,
+        "header": ["a", "b"],
+        "n": "022",
+    }
+    assert settings.remotes["store"].options["force_path_style"] == "true"
+    assert settings.models["hub"].version == "1.10"
+    assert settings.apps["webui"].command == ["x", "--port", "7860"]
+    assert settings.apps["webui"].environment == {"ON": "on", "N": "010", "T": "true"}
+
+
+@pytest.mark.parametrize(
+    ("euid", "environ", "expected"),
+    [
+        (0, {"HOME": "/root", "XDG_STATE_HOME": "/x"}, ("/var/lib/mountd", "/var/cache/mountd", "/run/mountd")),
+        (7, {"HOME": "/home/a"}, ("/home/a/.local/state/mountd", "/home/a/.cache/mountd", "/tmp/mountd-7")),
+        (
+            7,
+            {"HOME": "/h", "XDG_STATE_HOME": "/s", "XDG_CACHE_HOME": "/c", "XDG_RUNTIME_DIR": "/r"},
+            ("/s/mountd", "/c/mountd", "/r/mountd"),
+        ),
+        (
+            7,
+            {"HOME": "/h", "XDG_STATE_HOME": "relative", "XDG_CACHE_HOME": ""},
+            ("/h/.local/state/mountd", "/h/.cache/mountd", "/tmp/mountd-7"),
+        ),
+        (7, {}, ("/tmp/mountd-7/state", "/tmp/mountd-7/cache", "/tmp/mountd-7")),
+    ],
+)
+def test_places(euid: int, environ: dict[str, str], expected: tuple[str, str, str]) -> None:
+    assert places(euid, environ) == Places(*map(Path, expected))
+
+
+def test_which_file() -> None:
+    assert config_path("a.yaml", {"MOUNTD_CONFIG": "/b.yaml"}) == Path("a.yaml")
+    assert config_path(None, {"MOUNTD_CONFIG": "/b.yaml"}) == Path("/b.yaml")
+    assert config_path(None, {"MOUNTD_CONFIG": ""}) == Path("/etc/mountd/mountd.yaml")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for path, cause in [(tmp_path / "none.yaml", "no such file or directory"), (tmp_path, "is a directory")]:
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert caught.value.exit_code == 2
+        assert caught.value.text == f"cannot use {path}: 1 problem\n  {cause}"
+        assert caught.value.hint == (
+            f"copy config/mountd.yaml to {path} and edit it, or name another file: mountd config check -c FILE"
+        )
+    bad = tmp_path / "bad.yaml"
+    bad.write_bytes(b"a: \xff\n")
+    with pytest.raises(ConfigError, match="line 1: this is not UTF-8 text: save the file as UTF-8"):
+        load(bad)
+
+
+def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOUNTD_TEST_TOKEN", raising=False)
+    key = tmp_path / "key"
+    loaded = parse(SMALL.replace("SECRET", str(key)), "x.yaml", PLACES)
+    assert [str(each) for each in check_secrets(loaded.settings, loaded.lines)] == [
+        f"line 1: remotes.store.secret_access_key: cannot read a secret: {key}: no such file or directory; "
+        f"create {key}, readable by mountd's user only",
+        "line 3: apps.webui.environment.A_TOKEN: cannot read a secret: the environment variable MOUNTD_TEST_TOKEN "
+        "is not set; set MOUNTD_TEST_TOKEN in mountd's environment",
+    ]
+    key.write_text("abc\nxyz\n")
+    monkeypatch.setenv("MOUNTD_TEST_TOKEN", "two\nlines are fine in a variable")
+    assert [str(each) for each in check_secrets(loaded.settings)] == [
+        f"remotes.store.secret_access_key: the secret in {{file: {key}}} has more than one line, "
+        "which rclone.conf cannot hold"
+    ]
+    key.write_text("abc\r\n")
+    assert check_secrets(loaded.settings) == []
+    assert SecretRef(file=key).read() == "abc"

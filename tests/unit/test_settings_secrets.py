@@ -1,0 +1,132 @@
+"""Secrets by reference: reading them, telling them from other text, and never saying one in a message."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mountd.errors import CannotStart, ConfigError
+from mountd.settings.load import Places, parse
+from mountd.settings.secret import SecretRef, is_secret
+
+PLACES = Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
+
+
+def test_a_secret_file_that_is_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "nul").write_bytes(b"a\0b")
+    (tmp_path / "large").write_bytes(b"x" * 70_000)
+    for name, cause in [
+        ("fifo", "fifo is not a regular file"),
+        ("empty", "empty is empty"),
+        ("binary", "binary is not text"),
+        ("nul", "nul holds a NUL character"),
+        ("large", "large is larger than 64 KiB"),
+        (".", "is a directory"),
+    ]:
+        with pytest.raises(CannotStart, match=cause):
+            SecretRef(file=tmp_path / name).read()
+
+
+def test_credentials_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(CannotStart, match="the credential key was asked for, but systemd passed none"):
+        SecretRef(credential="key").read()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "key").write_text("abc")
+    assert SecretRef(credential="key").read() == "abc"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("secret_access_key", "x", True),
+        ("s3-secret-access-key", "x", True),
+        ("pass", "x", True),
+        ("key", "x", True),
+        ("AWS_SESSION_TOKEN", "x", True),
+        ("service_account_credentials", "{}", True),
+        ("url", "redis://:x@host", True),
+        ("access_key_id", "x", False),
+        ("key_file", "/x", False),
+        ("token_url", "https://x", False),
+        ("host_key_algorithms", "x", False),
+        ("ask_password", "true", False),
+        ("token", "", False),
+        ("endpoint", "https://host:9000/a@b", False),
+    ],
+)
+def test_what_is_taken_for_a_secret(name: str, value: str, secret: bool) -> None:
+    assert is_secret(name, value) is secret
+
+
+# No message contains a secret, in whatever wrong way it is written.
+
+secrets = st.text(alphabet="ABCDEFGHJKLMNPQRSTUVWXYZ0123456789+/=", min_size=12, max_size=24).map(
+    lambda text: f"Zq{text}"
+)
+SHAPES = [
+    "{s}",
+    "'{s}'",
+    "[{s}]",
+    "[[{s}]]",
+    "{{{s}}}",
+    "{{ {{ {s} }} }}",
+    "{{env: '{s}'}}",
+    "{{evn: '{s}'}}",
+    "{{file: '{s}'}}",
+    "{{file: [{s}]}}",
+    "{{credential: '{s}'}}",
+    "{{value: '{s}'}}",
+    "{{env: ['{s}'], file: 3}}",
+    "*{s}",
+    "&{s}",
+    "!{s}",
+    "%{s}",
+    "@{s}",
+    "'{s}",
+    '"{s}',
+    '"\\{s}"',
+    "|\n {s}",
+    "!!int {s}",
+    "https://user:{s}@host",
+    "{s}: {s}",
+    "[{s}",
+    "{{{s}",
+    "-\n{s}",
+]
+KEYS = ["secret_access_key", "token", "pass", "sas_url", "secret-access-key", "Secret_Key", "api_key", "client_secret"]
+
+
+@settings(max_examples=300)
+@given(
+    secrets,
+    st.sampled_from(SHAPES),
+    st.sampled_from(KEYS),
+    st.sampled_from(["remotes", "environment", "options"]),
+)
+def test_no_message_contains_a_secret(secret: str, shape: str, key: str, where: str) -> None:
+    written = shape.format(s=secret)
+    lines = {"remotes": "", "environment": "", "options": ""} | {where: f"{key}: {written}"}
+    text = (
+        "remotes:\n  store:\n    type: s3\n    endpoint: http://x\n"
+        f"    {lines['remotes']}\n"
+        "mounts:\n  storage:\n    remote: store:data\n    path: /mnt/storage\n    options:\n      x: y\n"
+        f"      {lines['options']}\n"
+        "apps:\n  webui:\n    command: [x]\n    environment:\n      X: y\n"
+        f"      {lines['environment']}\n"
+    )
+    try:
+        loaded = parse(text, "test.yaml", PLACES)
+    except ConfigError as error:
+        said = f"{error.text} {error.hint} {error.problems!r} {error!r}"
+    else:
+        said = f"{loaded.warnings!r}"
+    assert secret not in said
+    assert secret[:10] not in said

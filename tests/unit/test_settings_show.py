@@ -1,0 +1,180 @@
+"""What is generated from the settings: the JSON Schema, the effective configuration, the flags of the profiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.settings.jsonschema import generate, render
+from mountd.settings.load import Places, load, parse
+from mountd.settings.profiles import PROFILES, flags
+from mountd.settings.show import HIDDEN, effective
+
+CONFIG = Path(__file__).parents[2] / "config"
+PLACES = Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
+VALIDATOR = jsonschema.Draft202012Validator(generate())
+FILES = sorted(CONFIG.glob("*.yaml"))
+
+
+def reparsed(shown: dict[str, Any], places: Places = PLACES) -> Any:
+    return parse(yaml.safe_dump(shown, allow_unicode=True), "shown.yaml", places)
+
+
+def test_the_committed_schema_is_the_generated_one() -> None:
+    assert (CONFIG / "mountd.schema.json").read_text(encoding="utf-8") == render(), (
+        "write it anew: mountd config schema > config/mountd.schema.json"
+    )
+    jsonschema.Draft202012Validator.check_schema(generate())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_files_we_ship_fit_the_schema(path: Path) -> None:
+    VALIDATOR.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def test_the_schema_takes_what_a_person_writes() -> None:
+    VALIDATOR.validate(
+        yaml.safe_load("""\
+remotes: {s: {type: s3, chunk_size: 5, force_path_style: true, token: {env: A}}}
+mounts:
+  m:
+    remote: s:b
+    path: /m
+    uid: 1000
+    umask: 022
+    allow_other: true
+    cache: {max_size: 1048576, min_free: 5%}
+    options: {a: 1, b: true, c: 5M, d: [1, x]}
+    health: {failures: 2, interval: 500ms}
+models: {h: {mount: m, directory: "a/{version}", link: /h, version: 1.10}}
+apps: {w: {command: [x, --port, 7860], environment: {A: 1, B: true}, restart: {backoff: {factor: 2}}, ready: {http: "http://x"}}}
+""")
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "{remotes: {}, mounts: {}}",
+        "{remotes: {}, mounts: {A B: {remote: 's:b', path: /m}}}",
+        "{remotes: {s: {}}, mounts: {m: {remote: 's:b', path: /m}}}",
+        "{remotes: {s: {type: s3, token: {evn: X}}}, mounts: {m: {remote: 's:b', path: /m}}}",
+        "{remotes: {s: {type: s3, token: {env: X, file: /x}}}, mounts: {m: {remote: 's:b', path: /m}}}",
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: /m, profil: x}}}",
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: m}}}",
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: /m, health: {interval: 2}}}}",
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: /m, cache: {max_size: 30X}}}}",
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: /m}}, apps: {w: {command: [x], ready: {timeout: 1m}}}}",
+    ],
+)
+def test_the_schema_refuses(text: str) -> None:
+    assert not VALIDATOR.is_valid(yaml.safe_load(text))
+
+
+def test_the_schema_shows_defaults_as_people_write_them() -> None:
+    definitions = generate()["$defs"]
+    assert definitions["Health"]["properties"]["timeout"]["default"] == "2s"
+    assert definitions["Cache"]["properties"]["min_free"]["default"] == "5%"
+    assert definitions["Stop"]["properties"]["signal"]["default"] == "SIGTERM"
+    assert definitions["Restart"]["properties"]["limit"]["default"] == "5 in 10m"
+    assert generate()["required"] == ["remotes", "mounts"]
+    assert definitions["Mount"]["required"] == ["remote", "path"]
+    assert "required" not in definitions["Cache"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_what_is_shown_can_be_written(path: Path) -> None:
+    settings = load(path, places=PLACES).settings
+    shown = effective(settings)
+    VALIDATOR.validate(shown)
+    again = reparsed(shown, Places(Path("/other/a"), Path("/other/b"), Path("/other/c"))).settings
+    if path.name == "demo.yaml":
+        assert shown["remotes"]["demo"]["secret_access_key"] == HIDDEN
+        assert again.model_copy(update={"remotes": settings.remotes}) == settings
+    else:
+        assert again == settings
+
+
+texts = st.text(alphabet=st.sampled_from("ab7.~:#'\"-{}[] é模"), min_size=1, max_size=12)
+durations = st.integers(1, 10**9).map(lambda ms: f"{ms}ms")
+mounts = st.fixed_dictionaries(
+    {"remote": st.just("store:data"), "path": st.just("/mnt/storage")},
+    optional={
+        "profile": st.sampled_from(["model-hub", "plain"]),
+        "allow_other": st.booleans(),
+        "uid": st.integers(0, 2**31),
+        "umask": st.sampled_from(["022", "077", "000"]),
+        "cache": st.fixed_dictionaries(
+            {}, optional={"max_size": st.integers(1, 2**50).map(str), "min_free": st.just("12.5%")}
+        ),
+        "options": st.dictionaries(
+            st.sampled_from(["vfs-read-ahead", "links", "x"]), texts | st.booleans() | st.lists(texts)
+        ),
+        "health": st.fixed_dictionaries(
+            {}, optional={"interval": durations, "timeout": durations, "failures": st.integers(1, 9)}
+        ),
+    },
+)
+apps = st.fixed_dictionaries(
+    {"command": st.lists(texts, min_size=1)},
+    optional={
+        "environment": st.dictionaries(st.sampled_from(["A", "B_C"]), texts | st.just({"env": "SECRET"})),
+        "ready": st.fixed_dictionaries({"command": st.lists(texts, min_size=1), "timeout": durations}),
+        "stop": st.fixed_dictionaries({"signal": st.sampled_from(["INT", "SIGTERM", "usr1"]), "grace": durations}),
+        "restart": st.fixed_dictionaries({"after": st.just([]), "limit": st.just("3 in 90s")}),
+    },
+)
+
+
+@given(mounts, apps)
+def test_showing_and_reading_are_inverse(mount: dict[str, Any], app: dict[str, Any]) -> None:
+    data = {
+        "remotes": {"store": {"type": "s3", "endpoint": "http://x", "token": {"file": "/t"}}},
+        "mounts": {"storage": mount},
+        "apps": {"webui": app},
+    }
+    settings = reparsed(data).settings
+    assert reparsed(effective(settings)).settings == settings
+
+
+def test_plain_secrets_are_hidden_wherever_they_are() -> None:
+    text = """\
+allow_plain_secrets: true
+remotes: {s: {type: webdav, url: "https://me:abc1@x", pass: abc2, user: me}}
+mounts: {m: {remote: "s:", path: /m}}
+apps: {w: {command: [x], environment: {HF_TOKEN: abc3, A: b}}}
+"""
+    shown = effective(parse(text, "x.yaml", PLACES).settings)
+    assert shown["remotes"]["s"] == {"type": "webdav", "url": HIDDEN, "pass": HIDDEN, "user": "me"}
+    assert shown["apps"]["w"]["environment"] == {"HF_TOKEN": HIDDEN, "A": "b"}
+
+
+def test_profiles() -> None:
+    hub = flags("model-hub", "s3")
+    assert {name: flag.value for name, flag in hub.items()} == {
+        "read-only": True,
+        "vfs-cache-mode": "full",
+        "vfs-cache-max-age": "8760h",
+        "use-server-modtime": True,
+        "dir-cache-time": "1000h",
+        "attr-timeout": "1s",
+        "vfs-read-ahead": "256M",
+        "buffer-size": "16M",
+        "contimeout": "10s",
+        "timeout": "60s",
+        "low-level-retries": "3",
+        "poll-interval": "0",
+        "s3-no-check-bucket": True,
+    }
+    assert "s3-no-check-bucket" not in flags("model-hub", "webdav")
+    assert "read-only" not in flags("plain", "s3")
+    for profile in PROFILES.values():
+        assert all(flag.why for flag in profile)
+        assert len({flag.name for flag in profile}) == len(profile)

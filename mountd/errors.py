@@ -45,7 +45,7 @@ class UsageError(MountdError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong in a configuration file: where (`a.b.c`, 1-based line, 0 when unknown) and what would be right."""
+    """One thing wrong in a configuration file: where (`a.b.c`; line from 1, 0: unknown) and what would be right."""
 
     path: str
     line: int

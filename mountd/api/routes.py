@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -113,10 +114,8 @@ class Routes:
         board = self._rooms.board
         if "for" in request.query:
             holds = self._condition(request.query["for"], request.query.get("model"))
-            try:
+            with contextlib.suppress(TimeoutError):
                 await board.wait_until(holds, _seconds(request, "wait"))
-            except TimeoutError:
-                pass
         uptime_s = time.monotonic() - self._rooms.started
         return _json(documents.status(board.snapshot, version=__version__, pid=os.getpid(), uptime_s=uptime_s))
 

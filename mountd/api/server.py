@@ -103,7 +103,9 @@ def _bind_unix(control: Control) -> socket.socket:
     except OSError as error:
         sock.close()
         cause = (error.strerror or str(error)).lower()
-        raise MountdError(f"cannot listen on {path}: {cause}", hint="set control.socket to a path you may write") from None
+        raise MountdError(
+            f"cannot listen on {path}: {cause}", hint="set control.socket to a path you may write"
+        ) from None
     finally:
         os.umask(mask)
     sock.listen(128)
@@ -125,7 +127,7 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host or "0.0.0.0", port))
+        sock.bind((host, port))  # an empty host is every address
     except OSError as error:
         sock.close()
         cause = "another process listens there" if error.errno == errno.EADDRINUSE else (error.strerror or "").lower()

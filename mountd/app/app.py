@@ -83,7 +83,9 @@ class App:
             health = Health.DEGRADED
             reason = self._failure or Reason("app-down", life.cause or f"{self.name} is down", "app", self.name)
             if state is State.FAILED:
-                reason = Reason("app-failed", life.cause, "app", self.name, f"mend it, then: mountd restart {self.name}")
+                reason = Reason(
+                    "app-failed", life.cause, "app", self.name, f"mend it, then: mountd restart {self.name}"
+                )
         self._publish(
             state=state,
             health=health,
@@ -234,7 +236,7 @@ class App:
         return self.settings.stop.grace + KILL_WAIT_S
 
     async def stop(self) -> None:
-        """Returns once nothing of it runs. Raises CannotStart (never: it may be stuck in the kernel) after the limit."""
+        """Returns once nothing of it runs. Raises CannotStart when it is stuck in the kernel."""
         self.supervisor.post(Unwanted())
         try:
             await self._board.wait_until(lambda snapshot: self._is(snapshot, State.STOPPED), self.stop_limit_s)
@@ -253,7 +255,9 @@ class App:
             await self._board.wait_until(lambda snapshot: self._is(snapshot, *over), limit_s)
         if not self._is(self._board.snapshot, State.RUNNING):
             reason = self._board.snapshot.apps[self.name].reason
-            raise CannotStart(reason.text if reason else f"{self.name} did not start", hint=reason.hint if reason else "")
+            raise CannotStart(
+                reason.text if reason else f"{self.name} did not start", hint=reason.hint if reason else ""
+            )
 
     def _is(self, snapshot: Snapshot, *states: State) -> bool:
         return snapshot.apps[self.name].state in states

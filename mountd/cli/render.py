@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..mount import table
+from ..mount import engine
 from ..process.instance import Instance
 from ..rclone import binary as binaries
 from ..rclone.address import RcAddress
 from ..rclone.binary import Binary
-from ..rclone.command import CacheSize, MountCommand, mount_command
+from ..rclone.command import MountCommand
 from ..rclone.conf import render_masked
 from ..settings.schema import Settings
 
@@ -28,27 +28,15 @@ def render(settings: Settings) -> tuple[str, dict[str, dict[str, Any]]]:
 
 def command_of(settings: Settings, name: str, binary: Binary, conf: Path) -> MountCommand:
     """As the daemon would start the mount `name`; the password of its remote control is made up anew at each start."""
-    mount = settings.mounts[name]
     instance = Instance.of(settings.state, settings.runtime)
-    usage = os.statvfs(nearest(mount.cache.dir))
-    total = usage.f_blocks * usage.f_frsize
-    max_size = mount.cache.max_size
-    return mount_command(
+    return engine.command_of(
+        settings,
         name,
-        mount,
-        settings.remotes[mount.remote_name],
+        instance=instance,
         binary=binary,
         conf=conf,
-        devname=table.devname(instance.id, name),
-        allow_other=settings.allows_other(mount, root=os.geteuid() == 0),
         rc=RcAddress("mountd", "shown-to-nobody", socket=instance.private / f"rc-{name}.sock"),
-        cache=CacheSize(
-            max_bytes=max_size.of(total) if max_size else None,
-            min_free_bytes=mount.cache.min_free.of(total),
-            room_bytes=usage.f_bavail * usage.f_frsize,
-        ),
         environment=os.environ,
-        secret_variables=settings.secret_variables(),
     )
 
 

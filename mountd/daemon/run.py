@@ -149,7 +149,9 @@ class Daemon:
                 running = [group.create_task(supervisor.run()) for supervisor in self.supervisors.values()]
                 running += [group.create_task(app.run()) for app in self.apps.values()]
                 modelling = [group.create_task(model.run()) for model in self.models.values()]
-                modelling += [group.create_task(self._switch_to(name, wanted)) for name, wanted in edited.items() if wanted]
+                modelling += [
+                    group.create_task(self._switch_to(name, wanted)) for name, wanted in edited.items() if wanted
+                ]
                 operating = group.create_task(self.operations.run())
                 telling = group.create_task(self._tell_systemd())
                 self._start()
@@ -179,7 +181,9 @@ class Daemon:
         """An edited `version:` asks for a switch, once the former version is up: so that there is a way back."""
         await self.board.wait_until(lambda snapshot: snapshot.models[model].linked and snapshot.operation is None)
         try:
-            await self.operations.switch(model, version, operator="config", source="config", reason="version: was edited")
+            await self.operations.switch(
+                model, version, operator="config", source="config", reason="version: was edited"
+            )
         except MountdError as error:
             log.error("cannot switch to the version in the file", model=model, version=version, cause=error.text)
 
@@ -226,4 +230,3 @@ class Daemon:
 
 
 _DOWN = (State.STOPPED, State.FAILED)
-

@@ -145,9 +145,7 @@ def _s3_command(rclone: Path, places: Places, secret: str) -> tuple[list[str], d
 
 
 @contextlib.contextmanager
-def _child(
-    name: str, argv: Sequence[str], environment: dict[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def _child(name: str, argv: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A child in a session of its own (a Ctrl-C is for us alone), which also ends when we are killed."""
     libc = ctypes.CDLL(None)
     with log.open("ab") as output:

@@ -37,7 +37,9 @@ def check(link: Path) -> None:
             ) from None
         return
     except OSError as error:
-        raise LinkBlocked(f"cannot place the link {link}: {_cause(error)}", hint="look at the directory above") from None
+        raise LinkBlocked(
+            f"cannot place the link {link}: {_cause(error)}", hint="look at the directory above"
+        ) from None
     if not stat.S_ISLNK(mode):
         kind = "directory" if stat.S_ISDIR(mode) else "file"
         raise LinkBlocked(

@@ -247,5 +247,3 @@ class Model:
             return []
         directory = self.layout.directory(version)
         return [f"{directory}/{path}" for path in (manifest.NAME, *self.settings.required)]
-
-

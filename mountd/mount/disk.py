@@ -1,12 +1,12 @@
-"""A mount as a disk: what models may ask of it, each answer within a deadline and never from the daemon's own threads."""
+"""A mount as a disk: what models may ask of it, each answer in time and never from the daemon's own threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from mountd.errors import Unavailable
 from mountd.files.client import Files, NoStat, Stat
-from mountd.rclone.rc import Item, RcClient
+from mountd.mount.engine import Engine
+from mountd.rclone.rc import Item
 
 STAT_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 120.0
@@ -18,29 +18,23 @@ REFRESH_TIMEOUT_S = 600.0
 class MountDisk:
     """`root` is the mount point; all other paths are relative to it, with `/`."""
 
-    def __init__(self, root: str, fs: str, files: Files, rc: Callable[[], RcClient | None]) -> None:
+    def __init__(self, root: str, fs: str, files: Files, engine: Engine) -> None:
         self.root = root
         self._fs = fs
         self._files = files
-        self._rc = rc
-
-    def _asked(self) -> RcClient:
-        rc = self._rc()
-        if rc is None:
-            raise Unavailable(f"cannot ask rclone about {self.root}: it is not running")
-        return rc
+        self._engine = engine
 
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable."""
-        return await self._asked().list(self._fs, directory, recursive=recursive, timeout_s=LIST_TIMEOUT_S)
+        return await self._engine.rc.list(self._fs, directory, recursive=recursive, timeout_s=LIST_TIMEOUT_S)
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
         """Loads the listing of `directory` into the mount's directory cache. Raises RemoteError, Unavailable."""
-        await self._asked().vfs_refresh(directory, recursive=recursive, timeout_s=REFRESH_TIMEOUT_S)
+        await self._engine.rc.vfs_refresh(directory, recursive=recursive, timeout_s=REFRESH_TIMEOUT_S)
 
     async def cached_files(self) -> int:
         """How many files the directory cache knows."""
-        stats = await self._asked().vfs_stats(timeout_s=5.0)
+        stats = await self._engine.rc.vfs_stats(timeout_s=5.0)
         return int(stats.get("metadataCache", {}).get("files", 0))
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:

@@ -79,7 +79,7 @@ def occupant(entries: Sequence[Entry], path: str, source: str) -> Entry | None:
 
 
 async def check_mount_point(path: str, files: Files) -> None:
-    """A directory, empty, made when missing. Asked of the worker: nobody knows what lies above it. Raises CannotStart."""
+    """A directory, empty, made when missing; asked of the worker, as nobody knows what is above. Raises CannotStart."""
     try:
         (found,) = await files.stat([path], timeout_s=TOUCH_TIMEOUT_S)
         if isinstance(found, NoStat) and found.errno == errno.ENOENT:
@@ -94,7 +94,9 @@ async def check_mount_point(path: str, files: Files) -> None:
             )
         listing = await files.list(path, limit=3, timeout_s=TOUCH_TIMEOUT_S)
     except DiskError as error:
-        raise failure("mount-point", f"cannot mount at {path}: {error.text}", "look at the directory above it") from None
+        raise failure(
+            "mount-point", f"cannot mount at {path}: {error.text}", "look at the directory above it"
+        ) from None
     if listing.items:
         names = ", ".join(item.name for item in listing.items) + (", …" if listing.truncated else "")
         raise failure(

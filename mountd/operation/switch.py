@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -167,7 +168,7 @@ class Operations:
                 await self._enter(record, step)
                 content = await self._do(step, model, request.version, content, apps)
         except MountdError as error:
-            result, failure = await self._fail(record, error, begun, model, before, apps)
+            result, failure = await self._fail(job, error, begun, before)
             if former_desired is not None and request.source != "config":
                 await model.ask_for(former_desired)
         except asyncio.CancelledError:
@@ -209,15 +210,10 @@ class Operations:
                 raise result
 
     async def _fail(
-        self,
-        record: Record,
-        error: MountdError,
-        begun: Sequence[Step],
-        model: Model,
-        before: Content | None,
-        apps: Sequence[App],
+        self, job: _Job, error: MountdError, begun: Sequence[Step], before: Content | None
     ) -> tuple[str, MountdError]:
         """Undo what had begun; the result and the error that the caller is told."""
+        record, model, apps = job.record, job.request.model, job.apps
         log.warning("operation failed", operation=record.id, step=begun[-1] if begun else "", cause=error.text)
         if not any(changes(step) for step in begun):
             return ("refused" if error.exit_code in (2, 3, 7) else "failed"), error
@@ -254,7 +250,9 @@ class Operations:
         finally:
             self._running = None
             self._board.set_operation(None)
-        log.info("operation finished", operation=record.id, result=result, version=record.to_version, seconds=duration_s)
+        log.info(
+            "operation finished", operation=record.id, result=result, version=record.to_version, seconds=duration_s
+        )
 
     def _show(self, record: Record) -> None:
         self._board.set_operation(
@@ -283,10 +281,8 @@ class Operations:
             operation = self._board.snapshot.operation
             return operation is None or operation.id != id_ or operation.step != seen_step
 
-        try:
+        with contextlib.suppress(TimeoutError):
             await self._board.wait_until(moved_on, timeout_s)
-        except TimeoutError:
-            pass
         record = await self._journal.operation(id_)
         if record is None:
             raise NotFound(f"cannot find operation {id_}")

@@ -1,4 +1,4 @@
-"""One child process: spawned in its own session, signalled as a group, awaited by its pidfd, its output kept in a ring."""
+"""One child process: a session of its own, signalled as a group, awaited by its pidfd, its output kept in a ring."""
 
 from __future__ import annotations
 

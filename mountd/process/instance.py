@@ -15,7 +15,15 @@ from mountd.process.orphans import INSTANCE, NAME
 
 # What concerns the daemon alone: a child that had these would talk to systemd in the daemon's name, take its sockets,
 # or read its credentials.
-PRIVATE = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_", "CREDENTIALS_DIRECTORY", "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID")
+PRIVATE = (
+    "NOTIFY_SOCKET",
+    "LISTEN_",
+    "WATCHDOG_",
+    "CREDENTIALS_DIRECTORY",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "MAINPID",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,4 @@ class Instance:
 
 def without_private(environment: Mapping[str, str], also: tuple[str, ...] = ()) -> dict[str, str]:
     """The environment as a child may see it: without what is the daemon's alone, and without `also`."""
-    return {
-        key: value for key, value in environment.items() if not key.startswith(PRIVATE) and key not in also
-    }
+    return {key: value for key, value in environment.items() if not key.startswith(PRIVATE) and key not in also}

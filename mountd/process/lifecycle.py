@@ -16,10 +16,10 @@ neither is true may cleaning begin, and only after cleaning may the next attempt
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from mountd.status.snapshot import State
 from mountd.process.backoff import Backoff
+from mountd.status.snapshot import State
 
 STARTS_PER_WINDOW = 10
 START_WINDOW_S = 60.0
@@ -31,7 +31,7 @@ class Policy:
     """How patient the machine is. `crash_limit` is (count, seconds); None never gives up."""
 
     grace_s: float = 30.0
-    backoff: Backoff = Backoff()
+    backoff: Backoff = field(default_factory=Backoff)
     crash_limit: tuple[int, float] | None = None
     restart_after_crash: bool = True
 
@@ -177,7 +177,7 @@ Action = Begin | Abandon | Terminate | Kill | Clean
 Step = tuple[Life, tuple[Action, ...]]
 
 
-def step(life: Life, event: Event, now: float, policy: Policy) -> Step:
+def step(life: Life, event: Event, now: float, policy: Policy) -> Step:  # noqa: PLR0912 (one branch an event)
     """The next life and what to do, for every pair of state and event."""
     match event:
         case Wanted():

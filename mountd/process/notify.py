@@ -27,7 +27,10 @@ class Notifier:
             return
         text = "\n".join(f"{key}={' '.join(str(value).split())}" for key, value in fields.items())
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
+        ):
             sock.setblocking(False)
             sock.sendto(text.encode(), address)
 

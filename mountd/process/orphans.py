@@ -1,4 +1,4 @@
-"""Children of a former life, found by the marks in their environment: `python -I -S orphans.py INSTANCE [NAME]` ends them.
+"""Ends children of a former life, found by marks in their environment: `python -I -S orphans.py INSTANCE [NAME]`.
 
 A process of its own because reading another process's environment waits for that process's memory lock, which a reader
 stuck on a hung mount may hold. Prints one line a process ended, `PID COMMAND`. Only what carries the mark of the own

@@ -12,8 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from mountd.errors import CannotStart, MountdError
-from mountd.status.snapshot import State
+from mountd.errors import CannotStart, MountdError, UsageError
 from mountd.process.child import Child, Exit
 from mountd.process.lifecycle import (
     Abandon,
@@ -35,6 +34,7 @@ from mountd.process.lifecycle import (
     Ticked,
     step,
 )
+from mountd.status.snapshot import State
 
 log = structlog.get_logger()
 
@@ -183,7 +183,7 @@ class Supervisor:
             case CannotStart() as error:
                 self.post(StartFailed(error.text, permanent=error.permanent, retry_s=error.retry_s))
             case MountdError() as error:
-                self.post(StartFailed(error.text))
+                self.post(StartFailed(error.text, permanent=isinstance(error, UsageError)))
             case error:
                 self._queue.put_nowait(error)
 

@@ -67,5 +67,3 @@ async def end_orphans(instance: str, name: str | None = None) -> list[str]:
     marks = [instance] if name is None else [instance, name]
     outcome = await run([sys.executable, "-I", "-S", orphans.__file__, *marks], timeout_s=orphans.PATIENCE_S + 2.0)
     return outcome.output.splitlines()
-
-

@@ -27,7 +27,7 @@ _LEVELS = {
     "debug": "debug",
     "trace": "debug",
 }
-_PLAIN = re.compile(r"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? )?(?:([A-Z]+) ?: )?(.*)", re.DOTALL)
+_PLAIN = re.compile(r"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? )?(?:([A-Z]+) *: )?(.*)", re.DOTALL)
 _FATAL = re.compile(r"(Fatal error|Failed to|Can't set|panic:|fatal error:)")
 _LINE_END = re.compile(r"\s*[\r\n\v\f\x85\u2028\u2029]+\s*")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")

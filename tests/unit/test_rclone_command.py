@@ -13,8 +13,31 @@ from mountd.rclone.command import CacheSize, MountCommand, mount_command, source
 from mountd.settings import profiles
 from mountd.settings.schema import Mount, Remote
 
-OWN = """config cache-dir devname use-json-log rc rc-addr allow-other uid gid umask log-level ca-cert vfs-cache-max-size
-exclude checkers transfers timeout direct-io vfs-used-is-size links no-modtime fast-list verbose""".split()
+OWN = [
+    "config",
+    "cache-dir",
+    "devname",
+    "use-json-log",
+    "rc",
+    "rc-addr",
+    "allow-other",
+    "uid",
+    "gid",
+    "umask",
+    "log-level",
+    "ca-cert",
+    "vfs-cache-max-size",
+    "exclude",
+    "checkers",
+    "transfers",
+    "timeout",
+    "direct-io",
+    "vfs-used-is-size",
+    "links",
+    "no-modtime",
+    "fast-list",
+    "verbose",
+]
 PROFILES = [flag.name for each in profiles.PROFILES.values() for flag in each]
 OLD = Binary(Path("/usr/bin/rclone"), (1, 60, 1), frozenset([*OWN, *PROFILES]))
 NEW = Binary(

@@ -1,0 +1,97 @@
+"""What all tests share: FUSE tests never pass by being skipped in CI, and servers that end with their test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.demo import hub
+from tests.support.daemon import BUNDLED_RCLONE, DEBIAN_RCLONE, Daemon
+from tests.support.proxy import Proxy
+from tests.support.s3 import RcloneS3
+
+IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
+
+
+def _lacks_fuse() -> str:
+    if not os.path.exists("/dev/fuse"):
+        return "no /dev/fuse"
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse cannot be opened"
+    return "" if shutil.which("fusermount3") else "no fusermount3"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    lacking = ""
+    if item.get_closest_marker("fuse"):
+        lacking = _lacks_fuse()
+    if not lacking and item.get_closest_marker("root") and os.geteuid() != 0:
+        lacking = "not root"
+    if lacking and IN_CI:
+        pytest.fail(f"must not be skipped in CI: {lacking}", pytrace=False)
+    if lacking:
+        pytest.skip(lacking)
+
+
+@pytest.fixture(scope="session")
+def hub_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bucket of the demo, small (1:10,000, under 1 MB a version); read-only for tests, which copy it."""
+    root = tmp_path_factory.mktemp("hub")
+    hub.build(root, scale=1 / 10_000)
+    return root
+
+
+@pytest.fixture
+def store(hub_directory: Path, tmp_path: Path) -> Iterator[RcloneS3]:
+    """A real S3 server over a copy of the hub that the test may change."""
+    root = tmp_path / "store"
+    shutil.copytree(hub_directory, root)
+    with RcloneS3(root) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(store: RcloneS3) -> Iterator[Proxy]:
+    """Between mountd and the store: adds latency, counts, goes away."""
+    with Proxy(store.endpoint) as between:
+        yield between
+
+
+@pytest.fixture(params=[BUNDLED_RCLONE, DEBIAN_RCLONE], ids=["bundled", "debian"])
+def each_rclone(request: pytest.FixtureRequest) -> Path:
+    """The current rclone and Debian 12's 1.60.1: both must work."""
+    path: Path = request.param
+    if not path.exists():
+        if IN_CI:
+            pytest.fail(f"must not be skipped in CI: no {path}", pytrace=False)
+        pytest.skip(f"no {path}")
+    return path
+
+
+@pytest.fixture
+def make_daemon(store: RcloneS3) -> Iterator[Callable[..., Daemon]]:
+    """Makes daemons over the store (`endpoint=` puts a proxy between); all of them end with the test."""
+    with ExitStack() as stack:
+
+        def make(**changes: Any) -> Daemon:
+            given: dict[str, Any] = {
+                "endpoint": store.endpoint,
+                "access_key_id": store.access_key_id,
+                "secret_access_key": store.secret_access_key,
+                **changes,
+            }
+            return stack.enter_context(Daemon(**given))
+
+        yield make
+
+
+@pytest.fixture
+def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
+    """A daemon over the store, not started yet."""
+    return make_daemon()

@@ -1,0 +1,135 @@
+"""The main job with both rclones: from YAML to a ready app, a switch and back, and an end that leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+
+def test_from_yaml_to_ready_switch_rollback_and_a_clean_end(
+    make_daemon: Callable[..., Daemon], each_rclone: Path
+) -> None:
+    daemon = make_daemon(rclone=each_rclone)
+    status = daemon.start_ready()
+    assert (status["ready"], status["health"], status["reasons"]) == (True, "Healthy", [])
+    assert status["models"]["cache_hub"]["current"] == "v23"
+    assert os.readlink(daemon.link) == f"{daemon.mount}/cache_hub_v23"
+    assert daemon.page()["version"] == "v23"
+    assert daemon.page()["digest"] == status["models"]["cache_hub"]["digest"]
+
+    assert daemon.cli("switch", "v22").code == 0
+    assert daemon.page()["version"] == "v22"
+    assert daemon.cli("rollback").code == 0
+    assert daemon.page()["version"] == "v23"
+    model = daemon.status()["models"]["cache_hub"]
+    assert (model["current"], model["previous"], model["desired"], model["sync"]) == ("v23", "v22", "v23", "Synced")
+
+    conf = daemon.root / "run" / "private" / "rclone.conf"
+    assert conf.stat().st_mode & 0o777 == 0o600
+    assert conf.parent.stat().st_mode & 0o777 == 0o700
+    secret = daemon.secret_access_key
+    argv = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in daemon.processes())
+    assert secret.encode() not in argv
+    assert secret not in daemon.log_text()
+
+    assert daemon.stop() == 0
+    assert daemon.mounts() == []
+    assert daemon.processes() == []
+
+
+def test_what_was_committed_is_live_after_a_restart(daemon: Daemon) -> None:
+    daemon.start_ready()
+    assert daemon.cli("switch", "v22").code == 0
+    assert daemon.stop() == 0
+    status = daemon.start_ready()
+    model = status["models"]["cache_hub"]
+    assert (model["current"], model["previous"], model["desired"]) == ("v22", "v23", "v22")
+    assert daemon.page()["version"] == "v22"
+
+
+def test_an_edited_version_asks_for_a_switch_at_the_next_start(daemon: Daemon) -> None:
+    daemon.start_ready()
+    assert daemon.stop() == 0
+    daemon.config["models"]["cache_hub"]["version"] = "v22"
+    daemon.start()
+    assert daemon.cli("wait", "--for", "version=v22", "--timeout", "60s").code == 0
+    daemon.until_ready()
+    model = daemon.status()["models"]["cache_hub"]
+    assert (model["current"], model["previous"], model["desired"]) == ("v22", "v23", "v22")
+    assert daemon.page()["version"] == "v22"
+
+
+@pytest.mark.parametrize("how", ["kill", "unmount"])
+def test_a_lost_mount_comes_back_and_the_app_with_it(daemon: Daemon, how: str) -> None:
+    before = daemon.start_ready()
+    if how == "kill":
+        os.kill(before["mounts"]["storage"]["pid"], signal.SIGKILL)
+    else:
+        assert os.system(f"fusermount3 -uz {daemon.mount}") == 0
+    until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 20, "the mount to be back")
+    until(lambda: daemon.status()["apps"]["webui"]["pid"] not in (None, before["apps"]["webui"]["pid"]), 20, "a new app")
+    daemon.until_ready()
+    assert daemon.page()["version"] == "v23"
+    assert len(daemon.mounts()) == 1
+
+
+def test_a_stopped_rclone_is_found_and_replaced(daemon: Daemon) -> None:
+    before = daemon.start_ready()
+    os.kill(before["mounts"]["storage"]["pid"], signal.SIGSTOP)
+    until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 30, "the mount to be replaced")
+    assert daemon.until_ready()["mounts"]["storage"]["pid"] != before["mounts"]["storage"]["pid"]
+
+
+def test_a_killed_daemon_leaves_nothing_that_the_next_start_does_not_clear(daemon: Daemon) -> None:
+    daemon.start_ready()
+    assert daemon.process is not None
+    pid = daemon.status()["pid"]
+    daemon.process.kill()  # the parent; the kernel then tells the daemon, which may or may not get to its end
+    os.kill(pid, signal.SIGKILL)
+    daemon.process.wait()
+    daemon.process = None
+    status = daemon.start_ready()
+    assert len(daemon.mounts()) == 1
+    assert status["apps"]["webui"]["pid"] in daemon.processes()
+    rclones = [pid for pid in daemon.processes() if b"rclone\0mount" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert rclones == [status["mounts"]["storage"]["pid"]]
+
+
+def test_a_killed_app_is_restarted(daemon: Daemon) -> None:
+    before = daemon.start_ready()
+    os.kill(before["apps"]["webui"]["pid"], signal.SIGKILL)
+    until(lambda: daemon.status()["apps"]["webui"]["restarts"] == 1, 20, "the app to be back")
+    assert daemon.until_ready()["apps"]["webui"]["pid"] != before["apps"]["webui"]["pid"]
+
+
+def test_restart_of_a_mount_and_of_an_app_by_command(daemon: Daemon) -> None:
+    before = daemon.start_ready()
+    assert daemon.cli("restart", "webui").code == 0
+    daemon.until_ready()
+    assert daemon.cli("restart", "storage").code == 0
+    after = daemon.until_ready()
+    assert after["mounts"]["storage"]["pid"] != before["mounts"]["storage"]["pid"]
+    assert daemon.cli("restart", "nothing").code == 3
+
+
+def test_a_version_uploaded_after_the_start_is_seen_and_can_be_switched_to(daemon: Daemon, store, hub_directory) -> None:  # type: ignore[no-untyped-def]
+    daemon.start_ready()
+    assert [row["version"] for row in daemon.cli("versions", "-o", "json").json["versions"]] == ["v22", "v23"]
+    from mountd.demo import hub
+
+    hub.build(store.directory, versions=("v24",), scale=1 / 10_000)
+    seen = until(
+        lambda: {row["version"]: row for row in daemon.cli("versions", "-o", "json").json["versions"]}.get("v24"), 10, "v24"
+    )
+    assert (seen["complete"], seen["verified"]) == (True, True)
+    assert daemon.cli("switch", "v24").code == 0
+    assert daemon.page()["version"] == "v24"

@@ -1,0 +1,266 @@
+"""A mount started with the built command: both real rclones, real FUSE, a real S3 server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.errors import RemoteError, Unavailable
+from mountd.rclone import binary, conf
+from mountd.rclone.address import RcAddress
+from mountd.rclone.binary import Binary
+from mountd.rclone.command import CacheSize, mount_command
+from mountd.rclone.log import LogEvent, parse
+from mountd.rclone.rc import RcClient
+from mountd.settings.schema import Mount, Remote
+from tests.support import dies_with_us, hold_port
+from tests.support.proxy import Proxy
+from tests.support.s3 import RCLONE, RcloneS3
+from tests.support.wait import until
+
+DEBIAN = Path("/usr/bin/rclone")
+BINARIES = [pytest.param(path, id=str(path)) for path in (DEBIAN, RCLONE) if os.access(path, os.X_OK)]
+if not BINARIES:
+    pytest.skip("no rclone", allow_module_level=True)
+pytestmark = pytest.mark.fuse
+
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+Local = Remote(type="local")
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[bytes]
+    path: Path
+    rc: RcClient
+    devname: str
+    events: list[LogEvent] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def mountinfo(self) -> str:
+        """The line of our mount point in the kernel's table, "" when nothing is mounted."""
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return next((line for line in lines if f" {self.path} " in line), "")
+
+
+async def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> Any:
+    return await asyncio.to_thread(until, condition, timeout_s, what)
+
+
+@asynccontextmanager
+async def mounted(
+    rclone: Path, tmp_path: Path, remotes: dict[str, dict[str, str]], source: str, **fields: Any
+) -> AsyncIterator[Running]:
+    found: Binary = binary.find(rclone)
+    directory = tmp_path / f"m{found.version[1]}"
+    for each in (directory, directory / "mnt"):
+        each.mkdir()
+    config = directory / "rclone.conf"
+    config.write_text(conf.render(remotes))
+    port = hold_port()
+    user, password = "mountd", secrets.token_hex(16)
+    socket = directory / "rc"
+    rc = (
+        RcAddress(user, password, socket=socket)
+        if found.has_rc_socket
+        else RcAddress(user, password, port=port.getsockname()[1])
+    )
+    mount = Mount.model_validate(
+        {"remote": source, "path": str(directory / "mnt"), "cache": {"dir": str(directory / "cache")}} | fields
+    )
+    remote = Remote.model_validate(remotes[mount.remote_name])
+    devname = f"mountd:{secrets.token_hex(4)}:test"
+    command = mount_command(
+        "test",
+        mount,
+        remote,
+        binary=found,
+        conf=config,
+        devname=devname,
+        allow_other=os.geteuid() == 0,
+        rc=rc,
+        cache=CacheSize(1 << 30, 1 << 20, None),
+        environment=dict(os.environ) | {"AWS_CA_BUNDLE": CA_BUNDLE, "RCLONE_READ_ONLY": "nonsense"},
+    )
+    assert password not in " ".join(command.argv)
+    process = subprocess.Popen(
+        dies_with_us(list(command.argv)), env=dict(command.environment), stderr=subprocess.PIPE, cwd="/"
+    )
+    running = Running(process, mount.path, RcClient(rc), devname, warnings=command.warnings)
+    assert process.stderr is not None
+    pump = threading.Thread(target=lambda: running.events.extend(map(parse, process.stderr or ())), daemon=True)
+    pump.start()
+    try:
+        await eventually(lambda: running.mountinfo or process.poll() is not None, "the mount")
+        assert process.poll() is None, running.events
+        yield running
+    finally:
+        await running.rc.close()
+        process.kill()
+        subprocess.run(["fusermount3", "-uzq", str(mount.path)], check=False, capture_output=True)
+        process.wait()
+        pump.join(5)
+        process.stderr.close()
+        port.close()
+
+
+@pytest.mark.parametrize("rclone", BINARIES)
+async def test_the_command_mounts(rclone: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "v1").mkdir(parents=True)
+    (source / "v1" / "a").write_text("hello")
+    async with mounted(rclone, tmp_path, {"disk": {"type": "local"}}, f"disk:{source}", umask="022") as running:
+        assert f" fuse.rclone {running.devname} ro," in running.mountinfo
+        assert await running.rc.version() == binary.find(rclone).version
+        options = (await running.rc.vfs_stats())["opt"]
+        assert options["CacheMode"] in (3, "full")
+        assert (options["CacheMaxSize"], options["ReadOnly"], options["Umask"]) == (1 << 30, True, 0o022)
+        assert await running.rc.vfs_refresh() == {"": "OK"}
+        assert await running.rc.vfs_refresh("v1", recursive=True) == {"v1": "OK"}
+        with pytest.raises(RemoteError) as caught:
+            await running.rc.vfs_refresh("nope")
+        assert caught.value.code == "directory-missing"
+        for quick in (False, True):
+            items = await running.rc.list(f"disk:{source}", "v1", quick=quick)
+            assert [(item.name, item.size, item.is_dir) for item in items] == [("a", 5, False)]
+        assert await asyncio.to_thread((running.path / "v1" / "a").read_text) == "hello"
+
+        for stranger in (
+            RcAddress("mountd", "wrong", running.rc.address.socket, running.rc.address.port),
+            RcAddress("", "", running.rc.address.socket, running.rc.address.port),
+        ):
+            async with RcClient(stranger) as client:
+                with pytest.raises(Unavailable, match="refused mountd's user and password"):
+                    await client.vfs_stats()
+
+        running.process.send_signal(signal.SIGTERM)
+        await eventually(lambda: running.process.poll() is not None, "the end of rclone")
+        # 0 in one of ten: its own unmount ends the mount, and that races with the exit of the signal handler.
+        assert running.process.returncode in (143, 0)
+        await eventually(lambda: not running.mountinfo, "the end of the mount")
+        await eventually(lambda: any("Signal received" in event.text for event in running.events), "the log")
+        assert all(event.keys.get("source") for event in running.events), "a line that is not JSON"
+        assert all(running.rc.address.password not in event.text for event in running.events)
+
+
+@pytest.mark.parametrize("rclone", BINARIES)
+async def test_a_usage_error_is_told_on_stderr(rclone: Path) -> None:
+    argv = [str(rclone), "--config", os.devnull, "mount", "a:", "/nowhere", "--no-such-flag"]
+    ended = await asyncio.to_thread(subprocess.run, argv, env=binary.clean_environment(), capture_output=True)
+    assert ended.returncode == (2 if binary.find(rclone).version >= (1, 69, 0) else 1)
+    assert parse(ended.stderr.splitlines()[-1]) == LogEvent("error", "Fatal error: unknown flag: --no-such-flag")
+
+
+def s3(endpoint: str, **more: str) -> dict[str, str]:
+    return {
+        "type": "s3",
+        "provider": "Other",
+        "endpoint": endpoint,
+        "region": "us-east-1",
+        "access_key_id": RcloneS3.access_key_id,
+        "secret_access_key": RcloneS3.secret_access_key,
+    } | more
+
+
+@pytest.mark.parametrize("rclone", BINARIES)
+async def test_the_store_is_asked_once_and_failures_are_told_apart(rclone: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "bkt" / "pre" / "v1").mkdir(parents=True)
+    (data / "bkt" / "pre" / "v1" / "a").write_text("hello")
+    (data / "bkt" / "top").write_text("x")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    await asyncio.to_thread(subprocess.run, make, check=True, capture_output=True)
+    nobody = hold_port()
+    with contextlib.ExitStack() as servers:
+        store = servers.enter_context(RcloneS3(data))
+        proxy = servers.enter_context(Proxy(store.endpoint))
+        tls = servers.enter_context(TlsS3(data, key, certificate))
+        servers.callback(nobody.close)
+        remotes = {
+            "ok": s3(proxy.endpoint),
+            "key": s3(store.endpoint, access_key_id="NOBODYKNOWS01"),
+            "secret": s3(store.endpoint, secret_access_key="somethingelse01"),
+            "dead": s3(f"http://127.0.0.1:{nobody.getsockname()[1]}"),
+            "dns": s3("http://nothere.invalid"),
+            "tls": s3(tls.replace("http:", "https:")),
+            "plain": s3(tls),
+            "notls": s3(store.endpoint.replace("http:", "https:")),
+        }
+        async with mounted(rclone, tmp_path, remotes, "ok:bkt/pre") as running:
+            rc = running.rc
+            for quick in (False, True):
+                proxy.reset_counts()
+                items = await rc.list("ok:bkt", quick=quick)
+                assert sorted((item.path, item.is_dir) for item in items) == [("pre", True), ("top", False)]
+                items = await rc.list("ok:bkt/pre", "v1", quick=quick)
+                assert [(item.path, item.size) for item in items] == [("v1/a", 5)]
+                items = await rc.list("ok:bkt/pre", recursive=True, files_only=True, quick=quick)
+                assert [item.path for item in items] == ["v1/a"]
+                assert proxy.counts.requests == {"GET": 3}, "one request for each listing, no HEAD"
+            for remote, code in {
+                "ok:nobucket": "bucket-missing",
+                "key:bkt": "access-denied",
+                "secret:bkt": "access-denied",
+                "dead:bkt": "bucket-unreachable",
+                "dns:bkt": "bucket-unreachable",
+                "tls:bkt": "tls-failure",
+                "plain:bkt": "tls-failure",
+                "notls:bkt": "tls-failure",
+            }.items():
+                with pytest.raises(RemoteError) as caught:
+                    await rc.list(remote, quick=True)
+                assert (remote, caught.value.code) == (remote, code), caught.value.text
+                assert caught.value.hint
+
+            proxy.latency_s = 30.0
+            started = asyncio.get_running_loop().time()
+            with pytest.raises(RemoteError) as caught:
+                await rc.list("ok:bkt", quick=True, timeout_s=1.0)
+            assert caught.value.code == "bucket-slow"
+            assert asyncio.get_running_loop().time() - started < 3.0
+            proxy.latency_s = 0.0
+            assert await rc.list("ok:bkt", quick=True)
+
+
+class TlsS3:
+    """`rclone serve s3` behind a certificate that nobody trusts; gives its address with http://."""
+
+    def __init__(self, data: Path, key: Path, certificate: Path) -> None:
+        self._held = hold_port()
+        port = self._held.getsockname()[1]
+        self._address = f"http://127.0.0.1:{port}"
+        argv = [str(RCLONE), "--config", os.devnull, "serve", "s3", str(data), "--addr", f"127.0.0.1:{port}"]
+        argv += ["--cert", str(certificate), "--key", str(key)]
+        environment = binary.clean_environment() | {
+            "RCLONE_AUTH_KEY": f'"{RcloneS3.access_key_id},{RcloneS3.secret_access_key}"'
+        }
+        self._process = subprocess.Popen(
+            dies_with_us(argv), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+        )
+
+    def __enter__(self) -> str:
+        import socket
+
+        port = self._held.getsockname()[1]
+        until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, 15, "the TLS server")
+        return self._address
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._held.close()

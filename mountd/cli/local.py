@@ -20,8 +20,7 @@ _PORT = click.IntRange(1, 65535)
 def run(ctx: click.Context) -> None:
     """Run the daemon; also the entrypoint of a container.
 
-    Stays in the foreground and works as process 1. SIGTERM and SIGINT stop it in good order, SIGHUP reloads the
-    configuration.
+    Stays in the foreground and works as process 1. SIGTERM and SIGINT stop it in good order.
     """
     asked: Asked = ctx.obj
     from ..process.init import fork_daemon

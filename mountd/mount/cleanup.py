@@ -11,17 +11,15 @@ Both run in a child that is killed at its deadline, because the parent directory
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
-import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mountd.errors import Bug, Unavailable
 from mountd.mount import table
 from mountd.mount.watch import read_table
+from mountd.process import tool
 
 FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
 FUSE_DEVICE = "/dev/fuse"
@@ -149,49 +147,10 @@ def _holds(pid: int, minor: int) -> bool:
 
 
 async def _run(command: list[str], timeout_s: float) -> tuple[int | None, str]:
-    """A child's exit code and the last line of its stderr; killed at the deadline, the code is None.
-
-    One that survives SIGKILL (it is in the kernel) is left to be reaped when its end comes; nothing waits for it.
-    """
+    """A child's exit code and the last line of what it said; the code is None when it did not end in time."""
     try:
-        process = _spawn(command)
-    except OSError as error:
-        return 127, f"cannot run {command[0]}: {error.strerror}"
-    loop = asyncio.get_running_loop()
-    pidfd = os.pidfd_open(process.pid)
-    gone = asyncio.Event()
-
-    def ended() -> None:
-        if process.poll() is not None:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
-            gone.set()
-
-    loop.add_reader(pidfd, ended)
-    assert process.stderr is not None
-    with process.stderr as stderr:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await gone.wait()
-        except TimeoutError:
-            return None, ""
-        finally:
-            if not gone.is_set():
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        os.set_blocking(stderr.fileno(), False)  # a grandchild might hold it open
-        said = stderr.read() or b""
-    lines = said.decode("utf-8", "replace").strip().splitlines()
-    return process.returncode, lines[-1] if lines else ""
-
-
-def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-        start_new_session=True,
-    )
+        outcome = await tool.run(command, timeout_s=timeout_s)
+    except Unavailable:
+        return None, ""
+    lines = outcome.output.strip().splitlines()
+    return outcome.code, lines[-1] if lines else ""

@@ -152,14 +152,15 @@ def command_of(
         devname=table.devname(instance.id, name),
         allow_other=settings.allows_other(mount, root=os.geteuid() == 0),
         rc=rc,
-        cache=_cache_size(mount.cache),
+        cache=_cache_size(mount.cache, emulated=not binary.has_min_free_space),
         environment=environment,
         secret_variables=settings.secret_variables(),
         notify_socket=notify_socket,
     )
 
 
-def _cache_size(cache: Cache) -> CacheSize:
+def _cache_size(cache: Cache, *, emulated: bool) -> CacheSize:
+    """`emulated`: this rclone cannot keep a part of the disk free, so the room for the cache is counted here."""
     directory = cache.dir
     while not os.path.exists(directory) and directory != directory.parent:
         directory = directory.parent
@@ -168,7 +169,17 @@ def _cache_size(cache: Cache) -> CacheSize:
     return CacheSize(
         max_bytes=cache.max_size.of(total) if cache.max_size else None,
         min_free_bytes=cache.min_free.of(total),
-        room_bytes=usage.f_bavail * usage.f_frsize,
+        room_bytes=usage.f_bavail * usage.f_frsize + _bytes_below(cache.dir) if emulated else None,
+    )
+
+
+def _bytes_below(directory: Path) -> int:
+    """What the files below a directory on local disk take; none when it cannot be read."""
+    return sum(
+        os.lstat(os.path.join(parent, name)).st_blocks * 512
+        for parent, _, names in os.walk(directory)
+        for name in names
+        if os.path.lexists(os.path.join(parent, name))
     )
 
 

@@ -146,7 +146,9 @@ class App(Section):
 
 
 class Rclone(Section):
-    binary: AbsolutePath | None = Field(None, description="default: the newest of rclone on PATH and the bundled one")
+    binary: AbsolutePath | None = Field(
+        None, description="default: rclone on PATH, unless it is old and the bundled one is newer"
+    )
 
 
 class Control(Section):

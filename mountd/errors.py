@@ -64,6 +64,7 @@ class ConfigError(UsageError):
         self.problems = problems
         count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
         lines = "".join(f"\n  {problem}" for problem in problems)
+        hint = hint or f"see it checked again: mountd config check -c {source}"
         super().__init__(f"cannot use {source}: {count}{lines}", hint=hint)
 
 

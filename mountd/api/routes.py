@@ -18,7 +18,7 @@ from aiohttp import web
 from mountd import __version__
 from mountd.api import documents, metrics
 from mountd.api.peer import Peer
-from mountd.errors import MountdError, NotFound, UsageError
+from mountd.errors import MountdError, NotFound, Refused, UsageError
 from mountd.operation.switch import Asked, Operations
 from mountd.process.child import Line, Ring
 from mountd.process.lifecycle import RestartAsked
@@ -223,6 +223,12 @@ class Routes:
             raise NotFound(
                 f"cannot restart {name!r}: no such mount or app", hint=f"names: {', '.join(self._rooms.supervisors)}"
             )
+        if name in self._rooms.board.snapshot.apps:
+            waits = readiness.blockers(self._rooms.board.snapshot, name)
+            if waits:  # it would be stopped, and could not be started again
+                raise Refused(
+                    f"cannot restart {name}: {waits[0].text}", hint="see `mountd status` for what it waits for"
+                )
         operator = _operator(request)
         log.info("restart asked", name=name, operator=operator)
         supervisor.post(RestartAsked(f"{operator} asked for a restart"))
@@ -259,7 +265,7 @@ def _seconds(request: web.Request, key: str) -> float:
 async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, Any]:
     try:
         body = json.loads(await request.read() or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: brackets in brackets in brackets
         raise UsageError("cannot read the request: its body is not JSON") from None
     if not isinstance(body, dict):
         raise UsageError("cannot read the request: its body is not a JSON object")
@@ -268,6 +274,8 @@ async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, A
             raise UsageError(f"cannot read the request: unknown field {key!r}")
         if value is not None and not isinstance(value, fields[key]):
             raise UsageError(f"cannot read the request: {key} must be text")
+        if isinstance(value, str) and value != value.encode(errors="replace").decode():
+            raise UsageError(f"cannot read the request: {key} is not valid Unicode")  # half of a surrogate pair
     return {key: value for key, value in body.items() if value is not None}
 
 

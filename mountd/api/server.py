@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import grp
 import ipaddress
 import os
 import socket
+from collections import deque
 from pathlib import Path
 
 from aiohttp import web
@@ -15,9 +17,12 @@ from aiohttp import web
 from mountd.api import documents
 from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
 from mountd.errors import Busy, MountdError, UsageError
+from mountd.process import ports
 from mountd.settings.schema import Control, Http
 
 SHUTDOWN_S = 2.0
+MAX_CONNECTIONS = 200
+"""On each socket: descriptors are for mounts first."""
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -25,6 +30,7 @@ class Server:
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
         self._runners: list[web.AppRunner] = []
+        self._listeners: list[asyncio.Server] = []
         self._socket_path: Path | None = None
 
     async def listen_unix(self, control: Control) -> None:
@@ -47,13 +53,28 @@ class Server:
     async def _serve(self, app: web.Application, sock: socket.socket) -> None:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
         await runner.setup()
-        await web.SockSite(runner, sock).start()
         self._runners.append(runner)
+        served = runner.server
+        assert served is not None
+        connections: deque[asyncio.BaseProtocol] = deque()
+
+        def accept() -> asyncio.BaseProtocol:
+            """One more; beyond the limit the oldest goes, which is one that somebody forgot or holds on purpose."""
+            connections.append(served())
+            if len(connections) > MAX_CONNECTIONS:
+                oldest = getattr(connections.popleft(), "transport", None)
+                if oldest is not None:
+                    oldest.abort()
+            return connections[-1]
+
+        self._listeners.append(await asyncio.get_running_loop().create_server(accept, sock=sock))
 
     async def close(self) -> None:
         if self._socket_path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._socket_path)
+        for listener in self._listeners:
+            listener.close()
         for runner in self._runners:
             await runner.cleanup()
 
@@ -72,7 +93,8 @@ def _guard(loopback: bool):  # type: ignore[no-untyped-def]
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
+        host = request.headers.get("Host", "localhost").lower()  # a browser sends it; probes with HTTP/1.0 may not
+        host = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if loopback and host not in LOCAL_NAMES:
             refusal = UsageError(f"cannot answer for the host {host!r}", hint="use 127.0.0.1 or localhost")
             return web.json_response(documents.error(refusal), status=400)
@@ -88,9 +110,17 @@ def _bind_unix(control: Control) -> socket.socket:
     path = str(control.socket)
     _refuse_if_served(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        if not os.path.isdir(control.socket.parent):
+            os.makedirs(control.socket.parent, exist_ok=True)
+            os.chmod(control.socket.parent, 0o755)  # noqa: S103 (the group must get to the socket)
+    except OSError as error:
+        sock.close()
+        cause = (error.strerror or str(error)).lower()
+        hint = "set control.socket to a path you may write"
+        raise MountdError(f"cannot create the directory {control.socket.parent}: {cause}", hint=hint) from None
     mask = os.umask(0o117)  # 0660 from the first moment on
     try:
-        os.makedirs(control.socket.parent, mode=0o755, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         sock.bind(path)
@@ -130,7 +160,9 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
         sock.bind((host, port))  # an empty host is every address
     except OSError as error:
         sock.close()
-        cause = "another process listens there" if error.errno == errno.EADDRINUSE else (error.strerror or "").lower()
+        cause = (error.strerror or str(error)).lower()
+        if error.errno == errno.EADDRINUSE:
+            cause = f"the port is taken by {ports.holder(port)}"
         raise MountdError(
             f"cannot listen on {host}:{port}: {cause}", hint="set http.listen to a free port, such as 127.0.0.1:8781"
         ) from None

@@ -16,7 +16,7 @@ from mountd.app import ready
 from mountd.errors import CannotStart, MountdError
 from mountd.process import tool
 from mountd.process.backoff import Backoff
-from mountd.process.child import Child, Exit, Ring, User, spawn
+from mountd.process.child import CANNOT_ENTER, Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance, without_private
 from mountd.process.lifecycle import Allowed, Forbidden, Life, Policy, RestartAsked, Unwanted, Wanted
 from mountd.process.supervisor import Ending, Supervisor
@@ -29,6 +29,11 @@ from mountd.status.snapshot import AppStatus, Health, Reason, Snapshot, State
 
 log = structlog.get_logger()
 
+SETTLE_S = 1.0
+"""An app without a readiness check counts as running when it has not ended by then."""
+USER_LIMIT_S = 30.0
+GATE_LIMIT_S = 60.0
+"""How long an operation waits for the mount to come back before it may start the app; a remount takes seconds."""
 KILL_WAIT_S = 5.0
 """After SIGKILL: only a process stuck in the kernel takes longer."""
 
@@ -65,6 +70,7 @@ class App:
         self._runs = 0
         self._status = AppStatus(needs=tuple(self.settings.needs))
         self.supervisor = Supervisor(self, policy_of(self.settings), Life(allowed=False))
+        self._publish()
 
     # -- status ---------------------------------------------------------------------------------------------------
 
@@ -89,7 +95,6 @@ class App:
         self._publish(
             state=state,
             health=health,
-            ready=state is State.RUNNING,
             reason=reason,
             pid=pid,
             since=since,
@@ -100,15 +105,18 @@ class App:
         program = self.settings.command[0]
         directory = self.settings.directory
         hint = f"see `mountd logs {self.name}`"
+        said = f": {self._last_line}" if self._last_line else ""
         code = "app-exited"
         if exit_.code == 127:
             code, text = "app-command-not-found", f"cannot start {self.name}: command not found: {program}"
-            hint = "set apps.*.command to a program on PATH, or to an absolute path"
+            hint = f"set apps.{self.name}.command to a program on PATH, or to an absolute path"
         elif exit_.code == 126:
-            code, text = "app-cannot-execute", f"cannot start {self.name}: cannot execute {program} in {directory}"
-            hint = "see that the directory exists and that its user may enter it and execute the program"
+            code, text = "app-cannot-execute", f"cannot start {self.name}: cannot execute {program}{said}"
+            hint = "see that it is a program and that the app's user may execute it"
+        elif exit_.code == CANNOT_ENTER:
+            code, text = "app-cannot-execute", f"cannot start {self.name}: cannot enter {directory}{said}"
+            hint = f"see that apps.{self.name}.directory exists and that the app's user may enter it"
         else:
-            said = f": {self._last_line}" if self._last_line else ""
             text = f"{self.name} ended with {exit_}{said}"
         self._failure = Reason(code, text, "app", self.name, hint)
         return Ending(text)
@@ -125,24 +133,24 @@ class App:
         allowed = False
         while True:
             snapshot = self._board.snapshot
-            if self.name in snapshot.apps:
-                may_start = not readiness.blockers(snapshot, self.name)
-                if may_start != allowed:
-                    self.supervisor.post(Allowed() if may_start else Forbidden())
-                    allowed = may_start
-                if may_start and self._is_behind_a_remount(snapshot):
+            may_start = not readiness.blockers(snapshot, self.name)
+            if may_start != allowed:
+                self.supervisor.post(Allowed() if may_start else Forbidden())
+                allowed = may_start
+            if may_start and self._is_behind_a_remount(snapshot):
+                if "remount" in self.settings.restart.after:
                     self.supervisor.post(RestartAsked("its mount was replaced: open files of the old one are dead"))
                     self._publish(mounts=self._mount_lives(snapshot))
+                else:
+                    self._publish(health=Health.DEGRADED, reason=_behind_a_remount(self.name))
             await self._board.changed()
 
     def _mount_lives(self, snapshot: Snapshot) -> dict[str, int]:
         return {name: snapshot.mounts[name].restarts for name in self._mounts}
 
     def _is_behind_a_remount(self, snapshot: Snapshot) -> bool:
-        return (
-            "remount" in self.settings.restart.after
-            and self._status.state in (State.STARTING, State.RUNNING)
-            and self._status.mounts != self._mount_lives(snapshot)
+        return self._status.state in (State.STARTING, State.RUNNING) and self._status.mounts != self._mount_lives(
+            snapshot
         )
 
     # -- one start ------------------------------------------------------------------------------------------------
@@ -165,7 +173,10 @@ class App:
 
     async def _spawn(self, spawned: Callable[[Child], None]) -> Child:
         ready.check_port_free(self.name, ready.port_of(self.settings.ready))
-        self._user = _resolve_user(self.name, self.settings.user)
+        # In a thread: a directory service may be asked, and be slow.
+        self._user = await asyncio.wait_for(
+            asyncio.to_thread(_resolve_user, self.name, self.settings.user), USER_LIMIT_S
+        )
         self._environment = self._build_environment()
         self._last_line = ""
         try:
@@ -200,6 +211,7 @@ class App:
     async def _reach_ready(self, child: Child) -> None:
         settings = self.settings.ready
         if settings is None:
+            await asyncio.sleep(SETTLE_S)
             return
         interval_s = ready.INTERVAL_S if settings.http else ready.COMMAND_INTERVAL_S
         why = ""
@@ -226,7 +238,12 @@ class App:
             self._child.signal(signal.SIGKILL)
             self._child.release()
             self._child = None
-        for orphan in await tool.end_orphans(self._instance.id, self.name):
+        try:
+            orphans = await tool.end_orphans(self._instance.id, self.name, self._user.uid if self._user else None)
+        except MountdError as error:  # the look hangs with a process that hangs: no reason not to go on
+            log.warning("cannot look for what the app has left", app=self.name, cause=error.text)
+            return
+        for orphan in orphans:
             log.info("ended what the app had left running", app=self.name, process=orphan)
 
     # -- for operations -------------------------------------------------------------------------------------------
@@ -249,8 +266,14 @@ class App:
     async def start_and_wait(self) -> None:
         """Returns when it is ready; the first failure is raised, the supervisor goes on trying. Raises CannotStart."""
         self.want()
-        limit_s = (self.settings.ready.timeout if self.settings.ready else 0.0) + self.stop_limit_s
         over = (State.RUNNING, State.BACKOFF, State.FAILED)
+        try:
+            await self._board.wait_until(lambda now: not readiness.blockers(now, self.name), GATE_LIMIT_S)
+        except TimeoutError:
+            waits = readiness.blockers(self._board.snapshot, self.name)
+            if waits:
+                raise CannotStart(f"cannot start {self.name}: {waits[0].text}", hint=waits[0].hint) from None
+        limit_s = (self.settings.ready.timeout if self.settings.ready else SETTLE_S) + self.stop_limit_s
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(lambda snapshot: self._is(snapshot, *over), limit_s)
         if not self._is(self._board.snapshot, State.RUNNING):
@@ -261,6 +284,11 @@ class App:
 
     def _is(self, snapshot: Snapshot, *states: State) -> bool:
         return snapshot.apps[self.name].state in states
+
+
+def _behind_a_remount(name: str) -> Reason:
+    text = f"{name} still has files open of a mount that was replaced: they are dead"
+    return Reason("app-behind-remount", text, "app", name, f"mountd restart {name}")
 
 
 def _resolve_user(app: str, name: str | None) -> User | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import aiohttp
-import psutil
 
 from mountd.errors import CannotStart, MountdError
-from mountd.process import tool
+from mountd.process import ports, tool
 from mountd.process.child import User
 from mountd.settings.schema import App, Ready
 
@@ -28,38 +28,11 @@ def port_of(ready: Ready | None) -> int | None:
     return urlsplit(ready.http).port or 80
 
 
-def listeners(port: int) -> set[int]:
-    """Processes that listen on TCP `port` (0 for one whose process cannot be seen)."""
-    return {
-        connection.pid or 0
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
-    }
-
-
-def family(pid: int) -> set[int]:
-    """`pid` and all of its descendants."""
-    try:
-        return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
-    except psutil.Error:
-        return {pid}
-
-
-def describe(pid: int) -> str:
-    if not pid:
-        return "another process"
-    try:
-        return f"{psutil.Process(pid).name()} (pid {pid})"
-    except psutil.Error:
-        return f"pid {pid}"
-
-
 def check_port_free(name: str, port: int | None) -> None:
     """Raises CannotStart when somebody listens where the app is about to."""
-    taken = listeners(port) if port is not None else set()
-    if taken:
+    if port is not None and ports.listeners(port):
         raise CannotStart(
-            f"cannot start {name}: port {port} is taken by {describe(min(taken))}",
+            f"cannot start {name}: port {port} is taken by {ports.holder(port)}",
             hint="stop it, or give the app another port",
             code="port-taken",
         )
@@ -78,16 +51,16 @@ async def answers(app: App, pid: int, *, environment: Mapping[str, str], user: U
         return why
     port = port_of(ready)
     assert port is not None
-    owners = listeners(port)
-    if owners & family(pid):
+    found = ports.listeners(port)
+    if ports.belongs(found, pid, user.uid if user else os.geteuid()):
         return ""
-    if owners - {0}:
+    if found:
         raise CannotStart(
-            f"port {port} is answered by {describe(min(owners - {0}))}, not by the app",
+            f"port {port} is answered by {ports.holder(port)}, not by the app",
             hint="stop it, or give the app another port",
             code="port-taken",
         )
-    return f"nobody is seen to listen on port {port}"
+    return f"nobody listens on port {port} of this machine"
 
 
 async def _http(url: str) -> str:

@@ -23,7 +23,7 @@ def config() -> None:
     """Check and show the configuration, and what rclone is given."""
 
 
-@config.command()
+@config.command(short_help="Check the file and the secrets it refers to.")
 @config_option
 @output_option
 @click.pass_obj
@@ -58,7 +58,7 @@ def check(asked: Asked) -> None:
     click.echo(f"{loaded.source} is valid: {counts}")
 
 
-@config.command()
+@config.command(short_help="Show the effective configuration.")
 @config_option
 @output_option
 @click.pass_obj
@@ -82,7 +82,7 @@ def show(asked: Asked) -> None:
     click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=120), nl=False)
 
 
-@config.command()
+@config.command(short_help="Show rclone.conf and rclone's command lines.")
 @config_option
 @output_option
 @click.pass_obj

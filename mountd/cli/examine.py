@@ -126,6 +126,7 @@ async def _mount_point(name: str, path: str, source: str, files: Files) -> Check
         if preflight.occupant(read_table(), path, source):
             await files.statfs(path, timeout_s=TOUCH_TIMEOUT_S)
             return Check(name, "ok", f"{path} is mounted by mountd")
+        await preflight.check_real_path(path, files)
         (found,) = await files.stat([path], timeout_s=TOUCH_TIMEOUT_S)
         if isinstance(found, NoStat) and found.errno == errno.ENOENT:
             return _writable(name, Path(path))

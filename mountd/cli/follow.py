@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 LONG_POLL_S = 20.0
 ANSWER_S = 5.0
+AWAY_S = 30.0
+"""A restarted daemon answers within seconds; one that is away for longer has ended."""
 RETRY_S = 0.5
 RESTART_POLL_S = 0.3
 
@@ -56,6 +58,7 @@ def follow_operation(asked: Asked, path: str, answer: Document, timeout_s: float
 
 def _until_finished(path: str, operation: Document, deadline: float, progress: Progress) -> Document:
     away: MountdError | None = None
+    away_since: float | None = None
     while not operation.get("finished"):
         progress.show(operation)
         left = deadline - time.monotonic()
@@ -75,9 +78,11 @@ def _until_finished(path: str, operation: Document, deadline: float, progress: P
                 wait=f"{wait:.1f}",
                 step=operation.get("step"),
             )
-            away = None
+            away, away_since = None, None
         except Unreachable as error:  # a daemon that restarts finishes or undoes what it was at
-            away = error
+            away, away_since = error, away_since or time.monotonic()
+            if time.monotonic() - away_since > AWAY_S:
+                raise
             time.sleep(min(RETRY_S, left))
     progress.show(operation)
     return operation
@@ -118,7 +123,7 @@ class Progress:
         if operation.get("eta_s") is not None:
             line += f"  about {operation['eta_s']:.0f} s left"
         try:
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # some terminals say 0
         except OSError:
             columns = 80
         sys.stderr.write(f"\r\x1b[2K{line[: columns - 1]}")

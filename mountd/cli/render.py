@@ -36,6 +36,7 @@ def command_of(settings: Settings, name: str, binary: Binary, conf: Path) -> Mou
         binary=binary,
         conf=conf,
         rc=RcAddress("mountd", "shown-to-nobody", socket=instance.private / f"rc-{name}.sock"),
+        cache=engine.cache_size(settings.mounts[name].cache, emulated=not binary.has_min_free_space),
         environment=os.environ,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from mountd.api.server import Server
 from mountd.app.app import App
 from mountd.daemon import logs
 from mountd.daemon.shutdown import stop_times
-from mountd.errors import MountdError
+from mountd.errors import Busy, MountdError
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
 from mountd.mount import cleanup, table
@@ -45,42 +46,68 @@ LEFTOVER_CLEAR_S = 10.0
 
 def main(config: str | None) -> int:
     """The whole life of the daemon; its exit code."""
+    writer: logs.Writer | None = None
     try:
         loaded = load(config_path(config, os.environ))
-        logs.configure(loaded.settings.log)
+        writer = logs.configure(loaded.settings.log)
         for warning in loaded.warnings:
             log.warning("configuration warning", cause=str(warning))
-        asyncio.run(_live(loaded))
+        _raise_descriptor_limit()
+        return asyncio.run(_live(loaded))
     except MountdError as error:
-        print(f"mountd: {error.text}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
+        told = f"mountd: {error.text}\n" + (f"  hint: {error.hint}\n" if error.hint else "")
+        (writer or sys.stderr).write(told)
         return error.exit_code
-    return 0
+    finally:
+        if writer is not None:
+            writer.close()
 
 
-async def _live(loaded: Loaded) -> None:
+def _raise_descriptor_limit() -> None:
+    """Connections to our sockets must not leave us without descriptors; children get the former limit back."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _live(loaded: Loaded) -> int:
     settings = loaded.settings
-    instance = Instance.of(settings.state, settings.runtime)
-    instance.create_directories()
-    lock = instance.lock()
+    stop = asyncio.Event()
+    _handle_signals(stop)
+    instance = Instance.create(settings.state, settings.runtime)
+    lock = instance.lock(settings.control.socket)
     try:
         log.info("mountd starts", version=__version__, pid=os.getpid(), config=str(loaded.source), instance=instance.id)
         await clear_former_life(instance)
         journal = Journal(settings.state / "mountd.db")
         await journal.open()
         try:
-            await Daemon(settings, instance, journal).live()
+            await Daemon(settings, instance, journal, stop).live()
         finally:
             await journal.close()
+        left = table.of_instance(read_table(), instance.id)
+        for entry in left:
+            log.error("still mounted", path=entry.mount_point)
+        return 1 if left else 0
     finally:
         os.close(lock)
 
 
+def _handle_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("reload is not supported: restart mountd"))
+
+
 async def clear_former_life(instance: Instance) -> None:
-    """Children and mounts that a killed daemon left, wherever they are. Raises MountdError."""
-    for orphan in await tool.end_orphans(instance.id):
-        log.warning("ended a process of a former life", process=orphan)
+    """Children and mounts that a killed daemon left, wherever they are; what cannot be ended is told."""
+    try:
+        for orphan in await tool.end_orphans(instance.id):
+            log.warning("ended a process of a former life", process=orphan)
+    except MountdError as error:
+        # Something hangs, perhaps on the very mount that is cleared next.
+        log.warning("cannot look for processes of a former life", cause=error.text)
     for entry in reversed(table.of_instance(read_table(), instance.id)):
         try:
             await cleanup.clear(entry.mount_point, entry.source, timeout_s=LEFTOVER_CLEAR_S)
@@ -90,11 +117,11 @@ async def clear_former_life(instance: Instance) -> None:
 
 
 class Daemon:
-    def __init__(self, settings: Settings, instance: Instance, journal: Journal) -> None:
+    def __init__(self, settings: Settings, instance: Instance, journal: Journal, stop: asyncio.Event) -> None:
         self._settings = settings
         self._journal = journal
         self._notifier = Notifier(os.environ)
-        self._stop = asyncio.Event()
+        self._stop = stop
         self.board = Board(Snapshot())
         found = binary.find(settings.rclone.binary)
         log.info("rclone found", path=str(found.path), version=".".join(map(str, found.version)))
@@ -139,7 +166,6 @@ class Daemon:
 
     async def live(self) -> None:
         """From start to stop; an unexpected failure of any task ends all of it."""
-        self._handle_signals()
         await self.operations.close_interrupted()
         edited = {name: await model.load() for name, model in self.models.items()}
         try:
@@ -165,12 +191,6 @@ class Daemon:
             await self._server.close()
             log.info("mountd has stopped")
 
-    def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("reload is not supported: restart mountd"))
-
     def _start(self) -> None:
         for supervisor in self.supervisors.values():
             supervisor.post(Wanted())
@@ -179,18 +199,24 @@ class Daemon:
 
     async def _switch_to(self, model: str, version: str) -> None:
         """An edited `version:` asks for a switch, once the former version is up: so that there is a way back."""
-        await self.board.wait_until(lambda snapshot: snapshot.models[model].linked and snapshot.operation is None)
-        try:
-            await self.operations.switch(
-                model, version, operator="config", source="config", reason="version: was edited"
-            )
-        except MountdError as error:
-            log.error("cannot switch to the version in the file", model=model, version=version, cause=error.text)
+        while True:
+            await self.board.wait_until(lambda snapshot: snapshot.models[model].linked and snapshot.operation is None)
+            try:
+                await self.operations.switch(
+                    model, version, operator="config", source="config", reason="version: in the configuration"
+                )
+            except Busy:
+                await self.board.changed()
+            except MountdError as error:
+                log.error("cannot switch to the version in the file", model=model, version=version, cause=error.text)
+                return
+            else:
+                return
 
     async def _tell_systemd(self) -> None:
         """READY once the disk is served, STATUS at each change, WATCHDOG while the loop turns."""
         told_ready, told = False, ""
-        interval_s = (self._notifier.watchdog_s or 60.0) / 2
+        interval_s = (self._notifier.watchdog_s or 60.0) / 3  # half is the limit; the rest is for a busy machine
         while True:
             snapshot = self.board.snapshot
             if not told_ready and readiness.is_serving_disk(snapshot):

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from mountd.cli.client import get
 from mountd.demo import hub, registry
 from mountd.demo.config import Places, render
 from mountd.errors import MountdError, Unavailable, UsageError
+from mountd.mount.watch import read_table
 from mountd.rclone import binary
 
 ACCESS_KEY_ID = "mountd-demo-key"
@@ -31,59 +33,81 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM: the demo ends, in good order."""
+    """Ctrl-C, SIGTERM or a closed terminal: the demo ends, in good order."""
+
+
+class Interrupts:
+    """Remembers the signals that end the demo, and raises Interrupted only where that is safe.
+
+    An exception out of a signal handler may come between the start of a child and the `try` that ends it, or in a place
+    where Python can only ignore it.
+    """
+
+    def __init__(self) -> None:
+        self._seen = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # under nohup it stays ignored
+                signal.signal(number, self._remember)
+
+    def _remember(self, _number: int, _frame: object) -> None:
+        self._seen = True
+
+    def check(self) -> None:
+        if self._seen:
+            raise Interrupted
+
+    def sleep(self, seconds: float) -> None:
+        self.check()
+        time.sleep(seconds)
+        self.check()
 
 
 def main(*, directory: str | None, port: int | None, s3_port: int | None, http_port: int | None) -> int:
     """Runs until interrupted; 0 then. Raises MountdError when it cannot begin."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    interrupts = Interrupts()
     try:
         with _directory(directory) as root:
             places = Places(root, _port(s3_port, None), _port(port, 7860), _port(http_port, 8780))
             with contextlib.ExitStack() as stack:
-                _run(places, stack)
+                _run(places, stack, interrupts)
     except Interrupted:
-        _say("\nStopped: nothing is mounted, nothing runs any more.")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            _say("\nStopped: nothing is mounted, nothing runs any more.")
     return 0
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    # Once is enough: a second Ctrl-C must not tear apart what the first one is putting in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Interrupted
-
-
-def _run(places: Places, stack: contextlib.ExitStack) -> None:
+def _run(places: Places, stack: contextlib.ExitStack, interrupts: Interrupts) -> None:
     rclone = _serving_rclone()
     _say("mountd demo: preparing a small model in two versions …")
     versions = hub.build(places.store)
+    interrupts.check()
     secret = _write_files(places)
     s3 = stack.enter_context(_child("the S3 server", *_s3_command(rclone, places, secret), places.root / "s3.log"))
-    _wait_for_port(s3, places.s3_port)
+    _wait_for_port(s3, places.s3_port, interrupts)
     run = [sys.executable, "-m", "mountd", "run", "-c", str(places.config)]
     mountd = stack.enter_context(_child("mountd", run, dict(os.environ), places.root / "mountd.log"))
     entry = registry.register(places.root, places.socket, mountd.pid)
     stack.callback(registry.unregister, entry)
-    _wait_until_ready(mountd, places)
+    _wait_until_ready(mountd, places, interrupts)
     _tell(places, [version.version for version in versions])
     while mountd.poll() is None:
-        time.sleep(POLL_S)
+        interrupts.sleep(POLL_S)
     raise Unavailable(f"cannot go on: mountd ended with {mountd.returncode}", hint=f"see {places.root}/mountd.log")
 
 
 @contextlib.contextmanager
 def _directory(named: str | None) -> Iterator[Path]:
-    """A new directory that goes at the end; one that the user names stays, emptied of nothing."""
+    """A new directory that goes at the end, unless something went wrong and its logs are needed; a named one stays."""
     if named is None:
         root = Path(tempfile.mkdtemp(prefix="mountd-demo-"))
         try:
             yield root
-        finally:
-            # Only once nothing is mounted below: never delete through a mount.
-            if not _mounted_below(root):
-                shutil.rmtree(root, ignore_errors=True)
+        except (Interrupted, UsageError):
+            # Never delete through a mount.
+            if _mounted_below(root):
+                raise Unavailable(f"cannot remove {root}: something is still mounted below it") from None
+            shutil.rmtree(root, ignore_errors=True)
+            raise
         return
     root = Path(named).absolute()
     try:
@@ -96,8 +120,7 @@ def _directory(named: str | None) -> Iterator[Path]:
 
 
 def _mounted_below(root: Path) -> bool:
-    with open("/proc/self/mountinfo") as file:
-        return any(line.split()[4].startswith(f"{root}/") for line in file)
+    return any(entry.mount_point.startswith(f"{root}/") for entry in read_table())
 
 
 def _port(asked: int | None, usual: int | None) -> int:
@@ -170,16 +193,16 @@ def _child(name: str, argv: Sequence[str], environment: dict[str, str], log: Pat
             process.wait()
 
 
-def _wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_for_port(process: subprocess.Popen[bytes], port: int, interrupts: Interrupts) -> None:
     deadline = time.monotonic() + 15.0
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
             return
-        time.sleep(0.02)
+        interrupts.sleep(0.02)
     raise Unavailable(f"cannot start the S3 server on port {port}", hint="see s3.log in the demo's directory")
 
 
-def _wait_until_ready(mountd: subprocess.Popen[bytes], places: Places) -> None:
+def _wait_until_ready(mountd: subprocess.Popen[bytes], places: Places, interrupts: Interrupts) -> None:
     deadline = time.monotonic() + READY_LIMIT_S
     told, reasons = "", ""
     while time.monotonic() < deadline:
@@ -195,7 +218,7 @@ def _wait_until_ready(mountd: subprocess.Popen[bytes], places: Places) -> None:
                 _say(f"  {stage}")
                 told = stage
             reasons = "; ".join(reason["text"] for reason in status["reasons"])
-        time.sleep(POLL_S)
+        interrupts.sleep(POLL_S)
     raise Unavailable(f"cannot get ready in {READY_LIMIT_S:g} s: {reasons}", hint=f"see {places.root}/mountd.log")
 
 
@@ -208,7 +231,7 @@ _PARTS = (("mounts", "storage"), ("models", "cache_hub"), ("apps", "webui"))
 
 
 def _tell(places: Places, versions: Sequence[str]) -> None:
-    mountd = f"{_program()} --socket {places.socket}"
+    mountd = f"{_program()} --socket {shlex.quote(str(places.socket))}"
     page = f"http://127.0.0.1:{places.web_port}/"
     _say(f"""
 Ready. 一切就绪。
@@ -236,8 +259,10 @@ def _program() -> str:
     beside = os.path.join(os.path.dirname(sys.executable), "mountd")
     if shutil.which("mountd") == beside:
         return "mountd"
+    if not os.access(beside, os.X_OK):  # installed for one user, or run from its source
+        return f"{shlex.quote(sys.executable)} -m mountd"
     relative = os.path.relpath(beside)
-    return beside if relative.startswith("..") else relative
+    return shlex.quote(beside if relative.startswith("..") else relative)
 
 
 def _say(text: str) -> None:

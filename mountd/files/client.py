@@ -140,6 +140,10 @@ class Files:
         it = await self._call("stat", touch, {"paths": [*paths]}, timeout_s)
         return tuple(NoStat(**one) if "errno" in one else Stat(**one) for one in it)
 
+    async def real_path(self, path: str, *, timeout_s: float) -> str:
+        """`path` with every symbolic link on it followed; what does not exist stays as it is written."""
+        return str(await self._call("real_path", f"follow {shown(path)}", {"path": path}, timeout_s))
+
     async def read(self, path: str, *, offset: int = 0, length: int, timeout_s: float) -> bytes:
         """At most `length` (≤ READ_LIMIT) bytes from `offset`, fewer only at the end of the file.
 

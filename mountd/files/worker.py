@@ -94,6 +94,10 @@ def stat_one(path: str) -> dict[str, object]:
     }
 
 
+def real_path(path: str, request: Request) -> object:
+    return os.path.realpath(path)
+
+
 def read(path: str, request: Request) -> object:
     offset, length = whole(request, "offset"), whole(request, "length")
     if length > READ_LIMIT:
@@ -124,7 +128,14 @@ def digest(path: str, request: Request) -> object:
     return {"sha256": sha256.hexdigest(), "bytes": size}
 
 
-OPERATIONS = {"statfs": statfs, "list": list_directory, "stat": stat_all, "read": read, "hash": digest}
+OPERATIONS = {
+    "statfs": statfs,
+    "list": list_directory,
+    "stat": stat_all,
+    "real_path": real_path,
+    "read": read,
+    "hash": digest,
+}
 
 
 def failure(error: Exception) -> dict[str, object]:

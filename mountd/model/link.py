@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -80,9 +81,11 @@ def point(link: Path, target: str) -> None:
 
 def sweep(link: Path) -> None:
     """Removes temporary links that a kill left beside `link`."""
+    # The whole name: `cache-hub` may be a link of its own beside `cache`.
+    ours = re.compile(re.escape(f"{_PREFIX}{link.name}-") + "[0-9a-f]{8}")
     with contextlib.suppress(OSError), os.scandir(link.parent) as entries:
         for entry in entries:
-            if entry.name.startswith(f"{_PREFIX}{link.name}-") and entry.is_symlink():
+            if ours.fullmatch(entry.name) and entry.is_symlink():
                 os.unlink(entry.path)
 
 

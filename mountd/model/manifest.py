@@ -28,15 +28,15 @@ def parse(data: bytes) -> Manifest:
     """Raises Refused, in words, for anything that is not a whole manifest of schema 1."""
     try:
         document = json.loads(data)
-        if document["schema"] != SCHEMA:
+        if type(document["schema"]) is not int or document["schema"] != SCHEMA:  # `true` equals 1 in Python
             raise Refused(f"cannot read {NAME}: schema {document['schema']!r} is not {SCHEMA}")
         files = {entry["path"]: entry["size"] for entry in document["files"]}
         version = document["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refused(f"cannot read {NAME}: it is truncated or not a manifest ({type(error).__name__})") from None
-    if not isinstance(version, str) or not all(
-        isinstance(path, str) and path and isinstance(size, int) and size >= 0 for path, size in files.items()
-    ):
+    if not isinstance(version, str):
+        raise Refused(f"cannot read {NAME}: its version is {version!r}, not a text")
+    if not all(isinstance(path, str) and path and type(size) is int and size >= 0 for path, size in files.items()):
         raise Refused(f"cannot read {NAME}: each file needs a path and a size")
     return Manifest(version, files)
 

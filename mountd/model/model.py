@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import structlog
 
-from mountd.errors import NotFound, Refused, Unavailable
+from mountd.errors import MountdError, NotFound, Refused, Unavailable
 from mountd.journal.journal import Committed, Journal
 from mountd.model import catalogue, link, manifest
 from mountd.model.content import Content, check_required, inspect, load_metadata
@@ -40,6 +40,9 @@ class Model:
         self._journal = journal
         self._lock = asyncio.Lock()  # a climb and an operation must not use the link at once
         self._committed = Committed()
+        # What the link is to point at: the committed version, or what an operation has flipped to.
+        self._live: str | None = None
+        self._held = False
         self._status = ModelStatus(mount=settings.mount, link=str(settings.link))
         self._log = log.bind(model=name)
 
@@ -52,17 +55,21 @@ class Model:
         return self._committed.previous
 
     async def load(self) -> str | None:
-        """Reads what was committed; returns the version that an edited `version:` in the file asks for, else None."""
+        """Reads what was committed; returns the version that the file asks for by a switch, else None.
+
+        It asks when its `version:` differs from the last one seen there, and goes on asking at each start until that
+        version is live or a person asked for another one.
+        """
         committed = await self._journal.committed(self.name)
         wanted = self.settings.version
-        edited = committed.config_version not in (None, wanted)
-        self._committed = replace(committed, config_version=wanted, desired=committed.desired or wanted)
-        if committed.current is None:
-            self._committed = replace(self._committed, desired=wanted)
+        edited = committed.config_version != wanted
+        desired = wanted if edited or committed.current is None else committed.desired
+        self._committed = replace(committed, config_version=wanted, desired=desired)
+        self._live = committed.current
         await self._journal.commit(self.name, self._committed)
         link.sweep(self.settings.link)
         self._publish()
-        return wanted if edited and committed.current is not None and wanted != committed.current else None
+        return wanted if desired == wanted and committed.current not in (None, wanted) else None
 
     # -- status ---------------------------------------------------------------------------------------------------
 
@@ -89,14 +96,20 @@ class Model:
             if not mount.usable:
                 self._publish(stage=ModelStage.WAITING, health=Health.PROGRESSING, reason=None)
                 await self._board.changed()
-            elif self._status.linked and self._status.mount_restarts == mount.restarts:
+            elif self._is_settled(mount.restarts):
                 await self._board.changed()
             else:
                 pause_s = await self._try_climb(mount.restarts)
                 await self._pause(pause_s, mount.restarts)
 
+    def _is_settled(self, restarts: int) -> bool:
+        if self._status.linked:
+            return self._status.mount_restarts == restarts
+        # Nothing was ever live, and an operation is about to decide what will be: leave that to it.
+        return self._held and self._live is None
+
     async def _try_climb(self, restarts: int) -> float:
-        version = self._committed.current or self._committed.desired
+        version = self._live or self._committed.current or self._committed.desired
         assert version is not None
         try:
             async with self._lock:
@@ -110,6 +123,9 @@ class Model:
         except Unavailable as error:
             self._fail("model-unavailable", error.text, error.hint, Health.DEGRADED)
             return TROUBLE_INTERVAL_S
+        except MountdError as error:
+            self._fail("journal-unusable", error.text, error.hint, Health.DEGRADED)
+            return CONTENT_INTERVAL_S
         return 0.0
 
     def _fail(self, code: str, text: str, hint: str, health: Health) -> None:
@@ -127,33 +143,33 @@ class Model:
 
     async def _climb(self, version: str, restarts: int) -> None:
         self._publish(stage=ModelStage.WAITING, warmed_percent=0)
-        content = await self._prepare(version)
+        content = await self._prepare(version, climbing=True)
         self._point(content, restarts)
-        if self._committed.current is None:
-            self._committed = replace(self._committed, current=version)
-            await self._journal.commit(self.name, self._committed)
+        if self._committed.current is None and not self._held:
+            await self._remember(replace(self._committed, current=version))
             await self._journal.event("first-version", self.name, f"{version} is live")
-            self._publish()
 
-    async def _prepare(self, version: str) -> Content:
-        """From waiting to warmed, for a version that is not live yet or has to be loaded again."""
+    async def _prepare(self, version: str, *, climbing: bool) -> Content:
+        """From waiting to warmed; the stages are the model's own only when it climbs itself."""
         required = self.settings.required
         content = await inspect(self._disk, self.layout, version, required)
         if not content.complete:
-            raise Refused(f"cannot use version {version}: incomplete, {manifest.summary(list(content.problems))}")
-        if not self._status.linked:
+            raise Refused(
+                f"cannot use version {version}: incomplete, {manifest.summary(list(content.problems))}",
+                hint="finish its upload, or name another version; `mountd versions` shows which are complete",
+            )
+        if climbing:
             self._publish(stage=ModelStage.LISTED, reason=None)
         await self._disk.refresh(self.layout.parent)
-        seconds = await load_metadata(self._disk, content, self._progress)
+        seconds = await load_metadata(self._disk, content, self._progress if climbing else lambda _: None)
         await check_required(self._disk, content, required)
-        if not self._status.linked:
+        if climbing:
             self._publish(stage=ModelStage.WARMED, warm_seconds=round(seconds, 3))
         self._log.info("metadata loaded", version=version, files=len(content.files), seconds=round(seconds, 3))
         return content
 
     def _progress(self, percent: int) -> None:
-        if not self._status.linked:
-            self._publish(warmed_percent=percent)
+        self._publish(warmed_percent=percent)
 
     def _target(self, version: str) -> str:
         return f"{self._disk.root}/{self.layout.directory(version)}"
@@ -161,6 +177,7 @@ class Model:
     def _point(self, content: Content, restarts: int) -> None:
         target = self._target(content.version)
         link.point(self.settings.link, target)
+        self._live = content.version
         self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
         self._publish(
             stage=ModelStage.LINKED,
@@ -190,7 +207,7 @@ class Model:
         except link.LinkBlocked as error:
             raise Refused(error.text, hint=error.hint) from None
         async with self._lock:
-            return await self._prepare(version)
+            return await self._prepare(version, climbing=False)
 
     async def flip(self, content: Content | None) -> None:
         """Point the link at `content`; None takes it away again, when nothing was live before. Raises LinkBlocked."""
@@ -206,12 +223,21 @@ class Model:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EISDIR, errno.EPERM):
                 raise link.LinkBlocked(f"cannot remove the link {self.settings.link}: {error.strerror}") from None
+        self._live = None
         self._publish(stage=ModelStage.WAITING, target=None, digest=None, verified=False, mount_restarts=-1)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """For the time of an operation: the model follows it, and commits nothing by itself."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
     def live_content(self) -> Content | None:
-        """What is linked now, enough to flip back to."""
-        status = self._status
-        version = status.current if status.linked else None
+        """What the link is to point at now, enough to flip back to."""
+        version, status = self._live, self._status
         if version is None:
             return None
         directory = self.layout.directory(version)
@@ -222,7 +248,9 @@ class Model:
         await self._remember(replace(self._committed, desired=version))
 
     async def commit(self, version: str) -> None:
-        """`version` is live for good; what was live becomes `previous`."""
+        """`version` is live for good; what was live becomes `previous`. Raises MountdError, Unavailable."""
+        if self._live != version:
+            raise Unavailable(f"cannot commit {version}: the link is at {self._live or 'nothing'}")
         known = self._committed
         previous = known.previous if known.current in (None, version) else known.current
         await self._remember(replace(known, current=version, previous=previous, desired=version))

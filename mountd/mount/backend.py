@@ -8,7 +8,7 @@ import structlog
 
 from mountd.errors import MountdError, RemoteError
 from mountd.mount.engine import Engine
-from mountd.mount.health import backend_status
+from mountd.mount.health import backend_status, is_refusal
 from mountd.status.snapshot import RemoteStatus
 
 log = structlog.get_logger()
@@ -25,6 +25,11 @@ class Backend:
         self._remote = remote
         self._engine = engine
 
+    @property
+    def is_refusing(self) -> bool:
+        """The bucket says no: other credentials could change that."""
+        return self.status.reason is not None and is_refusal(self.status.reason.code)
+
     async def ask(self) -> bool:
         """Whether the bucket gives what it is asked; a slow one does."""
         name = self._remote.partition(":")[0]
@@ -35,7 +40,8 @@ class Backend:
             usable = True
         except RemoteError as error:
             took_s = time.monotonic() - began
-            status = backend_status(name, took_s=took_s, code=error.code, text=error.text, hint=error.hint)
+            text = f"cannot read {self._remote}: {error.text}"
+            status = backend_status(name, took_s=took_s, code=error.code, text=text, hint=error.hint)
             usable = False
         except MountdError:
             return False  # rclone itself did not answer: that is the beat's question, not the bucket's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from mountd.errors import DiskError, DiskTimeout
 from mountd.files.client import Files
@@ -11,6 +12,8 @@ from mountd.mount.health import Beats
 from mountd.mount.watch import read_table
 
 _NOBODY_SERVES = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOENT)
+_NOBODY_ASKED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+"""The machine is short of something, so the question was never put: that says nothing of the mount."""
 
 
 class Beat:
@@ -22,9 +25,9 @@ class Beat:
         self._files = files
         self._timeout_s = timeout_s
 
-    def entry(self) -> table.Entry | None:
-        """Our own mount, when it is what is seen at the mount point."""
-        entry = table.at(read_table(), self.path)
+    def entry(self, entries: Sequence[table.Entry] | None = None) -> table.Entry | None:
+        """Our own mount, when it is what is seen at the mount point (in `entries`, else in the table as it is now)."""
+        entry = table.at(read_table() if entries is None else entries, self.path)
         return entry if entry is not None and entry.source == self._source else None
 
     async def ask(self, beats: Beats) -> Beats:
@@ -34,9 +37,15 @@ class Beat:
         except DiskTimeout:
             return beats.unanswered()
         except DiskError as error:
+            if error.errno in _NOBODY_ASKED:
+                return beats
             return beats.broken(error.text) if error.errno in _NOBODY_SERVES else beats.unanswered()
         # After an unmount the directory beneath answers, at full speed.
-        return beats.answered() if self.entry() else beats.broken(f"{self.path} is no longer mounted")
+        try:
+            mounted = self.entry() is not None
+        except OSError:
+            return beats
+        return beats.answered() if mounted else beats.broken(f"{self.path} is no longer mounted")
 
     async def close(self) -> None:
         await self._files.close()

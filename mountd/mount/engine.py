@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 
 SAID_CHARACTERS = 500
 RC_USER = "mountd"
+ANSWERS = ('rc: "', "error listing: ")
+"""So begin errors that answer a question of ours, which knows them already: an outage would log two each 2 s."""
 
 
 class Engine:
@@ -59,7 +62,7 @@ class Engine:
         await self.close()
         await self._conf.write(self._settings)
         self._secrets_seen = await fingerprint(self._settings)
-        address = self._address()
+        address, cache = self._address(), self._settings.mounts[self._name].cache
         self._notify = ReadySocket(self._instance.private / f"notify-{self._name}.sock")
         command = command_of(
             self._settings,
@@ -68,6 +71,7 @@ class Engine:
             binary=self._binary,
             conf=self._conf.path,
             rc=address,
+            cache=await asyncio.to_thread(cache_size, cache, emulated=not self._binary.has_min_free_space),
             environment=os.environ,
             notify_socket=str(self._notify.path),
         )
@@ -94,11 +98,12 @@ class Engine:
     def _on_line(self, line: str) -> None:
         event = parse(line, self._conf.secrets)
         self.ring.append(event.text)
-        if event.level == "error":
+        error = event.level == "error" and not event.text.startswith(ANSWERS)
+        if error:
             self._last_error = event.text[:SAID_CHARACTERS]
         # Its notes about single objects are for `mountd logs`; its errors are ours to tell, as warnings: whether
         # something is really wrong is decided by the health questions.
-        tell = self._log.warning if event.level == "error" else self._log.debug
+        tell = self._log.warning if error else self._log.debug
         tell("rclone says", text=event.text, rclone=dict(event.keys))
 
     async def wait_mounted(self) -> None:
@@ -138,6 +143,7 @@ def command_of(
     binary: Binary,
     conf: Path,
     rc: RcAddress,
+    cache: CacheSize,
     environment: Mapping[str, str],
     notify_socket: str | None = None,
 ) -> MountCommand:
@@ -152,15 +158,26 @@ def command_of(
         devname=table.devname(instance.id, name),
         allow_other=settings.allows_other(mount, root=os.geteuid() == 0),
         rc=rc,
-        cache=_cache_size(mount.cache, emulated=not binary.has_min_free_space),
+        cache=cache,
         environment=environment,
         secret_variables=settings.secret_variables(),
         notify_socket=notify_socket,
     )
 
 
+def cache_size(cache: Cache, *, emulated: bool) -> CacheSize:
+    """The cache's limits on this machine, in bytes. Walks the cache when `emulated`. Raises CannotStart.
+
+    `emulated`: this rclone cannot keep a part of the disk free, so the room for the cache is counted here.
+    """
+    try:
+        return _cache_size(cache, emulated=emulated)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise CannotStart(f"cannot use the cache directory {cache.dir}: {cause}", hint="look at its disk") from None
+
+
 def _cache_size(cache: Cache, *, emulated: bool) -> CacheSize:
-    """`emulated`: this rclone cannot keep a part of the disk free, so the room for the cache is counted here."""
     directory = cache.dir
     while not os.path.exists(directory) and directory != directory.parent:
         directory = directory.parent
@@ -174,13 +191,13 @@ def _cache_size(cache: Cache, *, emulated: bool) -> CacheSize:
 
 
 def _bytes_below(directory: Path) -> int:
-    """What the files below a directory on local disk take; none when it cannot be read."""
-    return sum(
-        os.lstat(os.path.join(parent, name)).st_blocks * 512
-        for parent, _, names in os.walk(directory)
-        for name in names
-        if os.path.lexists(os.path.join(parent, name))
-    )
+    """What the files below a directory on local disk take; what goes meanwhile takes nothing."""
+    total = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
+    return total
 
 
 def _free_port() -> int:

@@ -7,12 +7,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
-from mountd.errors import CannotStart, MountdError
+from mountd.errors import CannotStart, MountdError, UsageError
 from mountd.files.client import Files
 from mountd.mount import cleanup, preflight, table
 from mountd.mount.backend import Backend
@@ -30,7 +30,7 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile
 from mountd.settings.schema import Settings
 from mountd.status.board import Board
-from mountd.status.snapshot import CacheStatus, Health, MountStage, MountStatus, Reason, State
+from mountd.status.snapshot import CacheStatus, Health, MountStage, MountStatus, Reason, RemoteStatus, State
 
 log = structlog.get_logger()
 
@@ -83,6 +83,7 @@ class RcloneMount:
         self._status = MountStatus(path=self._path, remote=self._mount.remote)
         self.ring = self._engine.ring
         self.disk = MountDisk(self._path, self._mount.remote, self._files, self._engine)
+        self._publish()
 
     # -- status ---------------------------------------------------------------------------------------------------
 
@@ -94,22 +95,24 @@ class RcloneMount:
         state = life.state
         if state is State.RUNNING and self._status.state is not State.RUNNING:
             self._runs += 1
+        up = state in (State.STARTING, State.RUNNING)
         if state is State.RUNNING:
             health, reason = Health.HEALTHY, None
-        elif state in (State.BACKOFF, State.FAILED) or life.failures:
-            text = life.cause or f"mount {self.name} is down"
-            reason = self._failure or Reason("mount-down", text, "mount", self.name)
+        elif life.cause and life.wanted:
             health = Health.DEGRADED
+            reason = self._failure or Reason("mount-down", life.cause, "mount", self.name)
         else:
             health, reason = Health.PROGRESSING, None
         self._publish(
             state=state,
-            stage=self._status.stage if state in (State.STARTING, State.RUNNING) else MountStage.PREFLIGHT,
+            stage=self._status.stage if up else MountStage.PREFLIGHT,
             health=health,
             reason=reason,
             pid=pid,
             since=since,
             restarts=max(0, self._runs - 1),
+            # Without rclone nobody asks: what was last heard is no knowledge of now.
+            backend=self._status.backend if up else RemoteStatus(),
         )
 
     def explain_exit(self, exit_: Exit) -> Ending:
@@ -135,12 +138,12 @@ class RcloneMount:
             self._publish(stage=MountStage.MOUNTED)
             await self._reach_answering()
             self._publish(stage=MountStage.ANSWERING)
-            await self._reach_ready()
+            await self._while_it_beats(self._reach_ready())
             self._failure = None
             self._publish(stage=MountStage.READY)
         except MountdError as error:
-            code = getattr(error, "code", "mount-down")
-            self._failure = Reason(code, error.text, "mount", self.name, error.hint)
+            code = getattr(error, "code", "rclone-usage" if isinstance(error, UsageError) else "mount-down")
+            self._failure = Reason(code, " ".join(error.text.split()), "mount", self.name, error.hint)
             raise
 
     async def _preflight(self) -> None:
@@ -151,8 +154,7 @@ class RcloneMount:
         if preflight.occupant(read_table(), self._path, self._source) is not None:
             await self._clear()
         await preflight.check_mount_point(self._path, self._files)
-        if self._cache_lock is None:
-            self._cache_lock = preflight.lock_cache(self._mount.cache.dir)
+        self._cache_lock = preflight.lock_cache(self._mount.cache.dir, self._cache_lock)
         preflight.check_space(self._mount.cache.dir)
 
     async def _reach_mounted(self) -> None:
@@ -192,11 +194,8 @@ class RcloneMount:
 
     async def _reach_ready(self) -> None:
         """Waits for the bucket; then the mount has to show what the bucket holds, and give bytes of it."""
-        beats, tries = Beats(), 0
-        secrets_checked = time.monotonic()
+        tries, secrets_checked = 0, time.monotonic()
         while True:
-            beats = await self._beat.ask(beats)
-            self._judge(beats)
             if await self._ask_backend():
                 try:
                     await prove(self.disk, self._files, self._candidates())
@@ -213,7 +212,21 @@ class RcloneMount:
                     raise CannotStart("the credentials have changed: starting again with the new ones", retry_s=0.0)
             await asyncio.sleep(SUSPECTED_INTERVAL_S)
 
+    async def _while_it_beats(self, work: Coroutine[None, None, None]) -> None:
+        """Ends `work` when rclone hangs meanwhile: by itself it would wait for its own, much longer deadlines."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                beating = group.create_task(self._watch_beats())
+                await work
+                beating.cancel()
+        except BaseExceptionGroup as failures:
+            failure = failures.exceptions[0]
+            if isinstance(failure, MustReplace):
+                raise CannotStart(failure.text, code=self._failure.code if self._failure else "mount-down") from None
+            raise failure from None
+
     def _judge(self, beats: Beats) -> None:
+        """Raises MustReplace when nothing serves there any more."""
         verdict = beats.verdict(self._mount.health.failures)
         if verdict is Verdict.HUNG:
             text = f"mount {self.name} is hung: {beats.missed} beats unanswered"
@@ -221,10 +234,8 @@ class RcloneMount:
             text = f"mount {self.name} is dead: {beats.gone}"
         else:
             return
-        self._failure = Reason(f"mount-{verdict}", text, "mount", self.name)
-        if self._status.state is State.RUNNING:
-            raise MustReplace(text)
-        raise CannotStart(text, code=f"mount-{verdict}")
+        self._failure = Reason(f"mount-{verdict}", text, "mount", self.name, f"see `mountd logs {self.name}`")
+        raise MustReplace(text)
 
     # -- the watch ------------------------------------------------------------------------------------------------
 
@@ -248,12 +259,16 @@ class RcloneMount:
                 reason = Reason("mount-silent", f"mount {self.name} did not answer", "mount", self.name)
                 self._publish(health=Health.DEGRADED, reason=reason)
             elif before.missed and not beats.missed:
-                self._publish(health=Health.HEALTHY, reason=None)
+                running = self._status.state is State.RUNNING
+                self._publish(health=Health.HEALTHY if running else Health.PROGRESSING, reason=None)
             self._judge(beats)
 
     async def _watch_backend(self) -> None:
         while True:
             usable = await self._ask_backend()
+            if not usable and self._backend.is_refusing and await self._engine.has_stale_secrets():
+                self._failure = None
+                raise MustReplace("the store refuses the old credentials: starting again with the new ones")
             await asyncio.sleep(self._mount.health.backend if usable else SUSPECTED_INTERVAL_S)
 
     async def _ask_backend(self) -> bool:
@@ -263,7 +278,7 @@ class RcloneMount:
 
     async def _watch_table(self) -> None:
         gone = asyncio.Event()
-        watch = TableWatch(lambda _: None if self._beat.entry() else gone.set())
+        watch = TableWatch(lambda entries: None if self._beat.entry(entries) else gone.set())
         watch.start()
         try:
             if self._beat.entry():
@@ -291,7 +306,12 @@ class RcloneMount:
         if self._engine.child is not None:
             self._engine.child.signal(signal.SIGKILL)  # what it may have left in its group
         await self._engine.close()
-        await self._clear()
+        try:
+            await self._clear()
+        except MountdError as error:
+            self._failure = Reason("cannot-unmount", error.text, "mount", self.name, error.hint)
+            self._publish(health=Health.DEGRADED, reason=self._failure)
+            raise
 
     async def _clear(self) -> None:
         cleared = await cleanup.clear(self._path, self._source, timeout_s=CLEAR_TIMEOUT_S)

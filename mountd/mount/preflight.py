@@ -71,16 +71,32 @@ def occupant(entries: Sequence[Entry], path: str, source: str) -> Entry | None:
     entry = table.at(entries, path)
     if entry is None or entry.source == source:
         return entry
+    hint = f"unmount it (umount {path}), or give the mount another path"
+    if entry.is_fuse and entry.source.startswith(f"{table.DEVNAME_PREFIX}:"):
+        hint = "it belongs to another mountd: stop that one, or give the mount another path"
     raise failure(
         "mount-point-taken",
         f"cannot mount at {path}: {entry.source} ({entry.fs_type}) is already mounted there",
-        f"unmount it (umount {path}) or give the mount another path",
+        hint,
     )
+
+
+async def check_real_path(path: str, files: Files) -> None:
+    """Raises CannotStart when `path` leads through a symbolic link: the kernel's table of mounts, by which a mount is
+    found and cleared again, names real paths only. Raises DiskError."""
+    real = await files.real_path(path, timeout_s=TOUCH_TIMEOUT_S)
+    if real != path:
+        raise failure(
+            "mount-point",
+            f"cannot mount at {path}: it leads through a symbolic link, to {real}",
+            f"write the real path in its place: path: {real}",
+        )
 
 
 async def check_mount_point(path: str, files: Files) -> None:
     """A directory, empty, made when missing; asked of the worker, as nobody knows what is above. Raises CannotStart."""
     try:
+        await check_real_path(path, files)
         (found,) = await files.stat([path], timeout_s=TOUCH_TIMEOUT_S)
         if isinstance(found, NoStat) and found.errno == errno.ENOENT:
             _make(path)
@@ -116,9 +132,10 @@ def _make(path: str) -> None:
         ) from None
 
 
-def lock_cache(directory: Path) -> int:
+def lock_cache(directory: Path, held: int | None = None) -> int:
     """Creates the cache directory (0700), proves that it can be written and takes it: two rclones on one cache corrupt
-    it. The descriptor holds the lock. Raises CannotStart."""
+    it. The descriptor holds the lock; `held` is the one of before, given back when it still is the lock of this
+    directory (somebody may have removed it to clear the cache). Raises CannotStart."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         if not stat.S_ISDIR(os.stat(directory).st_mode):
@@ -131,6 +148,9 @@ def lock_cache(directory: Path) -> int:
             f"cannot use the cache directory {directory}: {cause}",
             f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir",
         ) from None
+    if held is not None and os.path.sameopenfile(held, fd):
+        os.close(fd)
+        return held
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.pwrite(fd, b"\n", 0)
@@ -151,8 +171,14 @@ def lock_cache(directory: Path) -> int:
 
 
 def check_space(directory: Path) -> None:
-    """Raises CannotStart when the cache's file system has less than 64 MiB left."""
-    usage = os.statvfs(directory)
+    """Raises CannotStart when the cache's file system has less than 64 MiB left, or has gone."""
+    try:
+        usage = os.statvfs(directory)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise failure(
+            "cache-not-writable", f"cannot use the cache directory {directory}: {cause}", "look at its disk"
+        ) from None
     free = usage.f_bavail * usage.f_frsize
     if free < MIN_FREE_BYTES:
         raise failure(

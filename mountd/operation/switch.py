@@ -1,4 +1,4 @@
-"""Runs one switch or rollback at a time: verify → stop → flip → start until ready → commit, or everything back."""
+"""Who may ask for a switch or rollback, what it becomes, and how it ended: one operation at a time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 import structlog
 
 from mountd.app.app import App
-from mountd.errors import Busy, MountdError, NotFound, RolledBack, UsageError
+from mountd.errors import Busy, MountdError, NotFound, UsageError
 from mountd.journal.journal import Journal, Record
-from mountd.model.content import Content
 from mountd.model.model import Model
-from mountd.operation.plan import Step, Undo, changes, plan, undo
+from mountd.operation.plan import Step, plan
+from mountd.operation.runner import Job, Outcome, Runner
 from mountd.settings.names import check_version
 from mountd.status.board import Board
-from mountd.status.snapshot import Operation
 
 log = structlog.get_logger()
 
@@ -39,14 +38,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    record: Record
-    request: Request
-    apps: Sequence[App]
-    steps: Sequence[Step]
-
-
-@dataclass(frozen=True, slots=True)
 class Asked:
     """An operation that was begun, or None because the version is live already."""
 
@@ -62,7 +53,8 @@ class Operations:
         self._journal = journal
         self._running: Record | None = None
         self._began = 0.0
-        self._jobs: asyncio.Queue[_Job] = asyncio.Queue(1)
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue(1)
+        self._runner = Runner(board, journal)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -120,8 +112,8 @@ class Operations:
             self._running = None
             raise
         self._running = record
-        self._show(record)
-        self._jobs.put_nowait(_Job(record, request, apps, steps))
+        self._runner.show(record)
+        self._jobs.put_nowait(Job(record, model, apps, steps, declared=request.source == "config"))
         return Asked(record, self._limit_s(apps))
 
     def _is_live(self, model: Model, version: str) -> bool:
@@ -131,7 +123,8 @@ class Operations:
     def _busy(self, running: Record) -> Busy:
         age_s = time.monotonic() - self._began
         holder = f"{running.operator} ({running.kind} {running.model} to {running.to_version}, since {age_s:.0f} s)"
-        return Busy(f"cannot begin: busy with {holder}", hint="wait for it: mountd wait --for ready", holder=holder)
+        hint = f"wait for it: mountd wait --for version={running.to_version}"
+        return Busy(f"cannot begin: busy with {holder}", hint=hint, holder=holder)
 
     def _apps_of(self, model: Model) -> list[App]:
         return [
@@ -151,122 +144,36 @@ class Operations:
     async def run(self) -> None:
         """Until cancelled; a cancelled operation leaves the link at what is committed."""
         while True:
-            await self._run(await self._jobs.get())
+            job = await self._jobs.get()
+            outcome = await self._runner.run(job)
+            await self._finish(job.record, outcome)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # it was told to end, and the runner has seen to it
+                return
 
-    async def _run(self, job: _Job) -> None:
-        record, request, apps, steps = job.record, job.request, job.apps, job.steps
-        model = request.model
-        before = model.live_content()
-        former_desired = model.desired
-        begun: list[Step] = []
-        result, failure = "committed", None
-        try:
-            await model.ask_for(request.version)
-            content: Content | None = None
-            for step in steps:
-                begun.append(step)
-                await self._enter(record, step)
-                content = await self._do(step, model, request.version, content, apps)
-        except MountdError as error:
-            result, failure = await self._fail(job, error, begun, before)
-            if former_desired is not None and request.source != "config":
-                await model.ask_for(former_desired)
-        except asyncio.CancelledError:
-            # mountd stops. What is committed decides at the next start; the link must agree already now.
-            if Step.FLIP in begun and Step.COMMIT not in begun:
-                await model.flip(before)
-            await self._finish(record, "interrupted", MountdError("mountd was stopped"))
-            raise
-        await self._finish(record, result, failure)
-
-    async def _enter(self, record: Record, step: str) -> None:
-        await self._journal.record_step(record.id, step)
-        self._show(replace(record, step=step))
-        log.info("operation step", operation=record.id, kind=record.kind, step=step, version=record.to_version)
-
-    async def _do(
-        self, step: Step, model: Model, version: str, content: Content | None, apps: Sequence[App]
-    ) -> Content | None:
-        match step:
-            case Step.VERIFY:
-                return await model.verify(version)
-            case Step.STOP:
-                await self._stop(apps)
-            case Step.FLIP:
-                await model.flip(content)
-            case Step.START:
-                await self._start(apps)
-            case Step.COMMIT:
-                await model.commit(version)
-        return content
-
-    async def _stop(self, apps: Sequence[App]) -> None:
-        await asyncio.gather(*(app.stop() for app in apps))
-
-    async def _start(self, apps: Sequence[App]) -> None:
-        results = await asyncio.gather(*(app.start_and_wait() for app in apps), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-
-    async def _fail(
-        self, job: _Job, error: MountdError, begun: Sequence[Step], before: Content | None
-    ) -> tuple[str, MountdError]:
-        """Undo what had begun; the result and the error that the caller is told."""
-        record, model, apps = job.record, job.request.model, job.apps
-        log.warning("operation failed", operation=record.id, step=begun[-1] if begun else "", cause=error.text)
-        if not any(changes(step) for step in begun):
-            return ("refused" if error.exit_code in (2, 3, 7) else "failed"), error
-        live = before.version if before else "nothing"
-        try:
-            for step in undo(begun):
-                await self._enter(record, step)
-                match step:
-                    case Undo.STOP_NEW:
-                        await self._stop(apps)
-                    case Undo.FLIP_BACK:
-                        await model.flip(before)
-                    case Undo.START_OLD:
-                        await self._start(apps)
-        except MountdError as worse:
-            for app in apps:
-                app.want()  # its supervisor goes on trying
-            text = f"{error.text}; and then, going back to {live}: {worse.text}"
-            return "failed", MountdError(text, hint=worse.hint or error.hint)
-        text = f"cannot {record.kind} to {record.to_version}: {error.text}; {live} is live again"
-        return "rolled-back", RolledBack(text, hint=error.hint)
-
-    async def _finish(self, record: Record, result: str, failure: MountdError | None) -> None:
+    async def _finish(self, record: Record, outcome: Outcome) -> None:
         duration_s = round(time.monotonic() - self._began, 3)
+        failure = outcome.failure
         try:
             await self._journal.finish(
                 record.id,
-                result=result,
+                result=outcome.result,
                 cause=failure.text if failure else "",
                 hint=failure.hint if failure else "",
                 exit_code=failure.exit_code if failure else 0,
                 duration_s=duration_s,
             )
+        except MountdError as error:
+            log.error("cannot journal the end of an operation", operation=record.id, cause=error.text, hint=error.hint)
         finally:
             self._running = None
             self._board.set_operation(None)
         log.info(
-            "operation finished", operation=record.id, result=result, version=record.to_version, seconds=duration_s
-        )
-
-    def _show(self, record: Record) -> None:
-        self._board.set_operation(
-            Operation(
-                id=record.id,
-                kind=record.kind,
-                model=record.model,
-                from_version=record.from_version,
-                to_version=record.to_version,
-                operator=record.operator,
-                source=record.source,
-                step=record.step,
-                started=record.started,
-            )
+            "operation finished",
+            operation=record.id,
+            result=outcome.result,
+            version=record.to_version,
+            seconds=duration_s,
         )
 
     # -- looking --------------------------------------------------------------------------------------------------
@@ -291,6 +198,14 @@ class Operations:
     async def close_interrupted(self) -> None:
         """At start: what a former life left unfinished is told as it is. What was committed last is live."""
         for record in await self._journal.unfinished():
+            known = await self._journal.committed(record.model)
+            if record.step == Step.COMMIT and known.current == record.to_version:
+                await self._journal.finish(
+                    record.id, result="committed", cause="", hint="", exit_code=0, duration_s=None
+                )
+                continue
+            if record.source != "config" and known.desired == record.to_version and known.current is not None:
+                await self._journal.commit(record.model, replace(known, desired=known.current))
             cause = f"mountd ended during {record.step}"
             await self._journal.finish(
                 record.id, result="interrupted", cause=cause, hint="", exit_code=1, duration_s=None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -13,13 +14,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
+"""The limit that mountd was started with; mountd raises its own, programs that use select() must not see that."""
+READ_BYTES = 64 * 1024
+FLOOD_LINES = 500
+FLOOD_PAUSE_S = 0.04
 RING_LINES = 2000
 LINE_BYTES = 8192
 """What is kept of a child: 2,000 lines of at most 8 KiB; a longer line is cut."""
 
 # The directory is entered, and the program looked up, after this first exec: a chdir or an exec on a mount that hangs
 # must hang a child that can be killed, not the fork inside the daemon.
-_LAUNCH = 'cd -- "$0" || exit 126; exec "$@"'
+# Not a shell: that would drop variables whose names are no shell names.
+_LAUNCH = ("/usr/bin/env", "-C")
+CANNOT_ENTER = 125
+"""What the launcher exits with when it cannot enter the directory; 126 and 127 are about the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +115,10 @@ class Child:
         self._ended.set()
 
     def _read(self) -> None:
+        if self._process.stdout is None or self._process.stdout.closed:
+            return  # the number of its descriptor may by now be another's
         try:
-            data = os.read(self._output, 65536)
+            data = os.read(self._output, READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -115,7 +126,12 @@ class Child:
         if not data:
             self._close_output()
             return
+        if len(data) == READ_BYTES:
+            self._pause()
         *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(lines) > FLOOD_LINES:
+            self._on_line(f"… {len(lines) - FLOOD_LINES} lines left out: too many at once")
+            lines = lines[-FLOOD_LINES:]
         for line in lines:
             if not self._skipping:
                 self._emit(line)
@@ -124,6 +140,16 @@ class Child:
             if not self._skipping:
                 self._emit(self._partial)
             self._partial, self._skipping = b"", True
+
+    def _pause(self) -> None:
+        """A child that floods us waits a moment, so that the loop need not: 1.6 MB/s of output is enough."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._output)
+        loop.call_later(FLOOD_PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        if self._process.stdout is not None and not self._process.stdout.closed:
+            asyncio.get_running_loop().add_reader(self._output, self._read)
 
     def _emit(self, line: bytes) -> None:
         text = line[:LINE_BYTES].decode(errors="replace").rstrip("\r")
@@ -152,13 +178,13 @@ def spawn(
     directory: str = "/",
     user: User | None = None,
 ) -> Child:
-    """Start `argv` in a new session with exactly `environment`, its output (both streams) going to `on_line`.
+    """Start `argv` in a new session with exactly `environment`; both its streams go to `on_line`.
 
     A program that does not exist exits 127, a directory that cannot be entered 126. Raises OSError when even the
     launcher cannot be started.
     """
     process = subprocess.Popen(
-        ["/bin/sh", "-c", _LAUNCH, directory, *argv],
+        [*_LAUNCH, directory, "--", *argv],
         env=dict(environment),
         cwd="/",
         stdin=subprocess.DEVNULL,
@@ -169,6 +195,8 @@ def spawn(
         group=user.gid if user else None,
         extra_groups=user.groups if user else None,
     )
+    with contextlib.suppress(OSError):
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, DESCRIPTORS)
     return Child(process, on_line)
 
 

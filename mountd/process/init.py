@@ -13,11 +13,12 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 LEFTOVER_PATIENCE_S = 5.0
 
 
@@ -26,7 +27,8 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     watched = {*FORWARDED, signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, watched)  # nothing may be lost between the fork and the first wait
+    # Nothing may be lost between the fork and the first wait; and what means nothing here must not end it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched | {signal.SIGUSR1, signal.SIGUSR2})
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -34,7 +36,7 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _run_and_exit(daemon)
     while True:
         received = signal.sigwait(watched)
@@ -53,10 +55,13 @@ def _run_and_exit(daemon: Callable[[], int]) -> None:
     try:
         code = daemon()
     except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else 1
+        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except BaseException:
+        traceback.print_exc()  # nobody above will: the next line ends the process
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
         os._exit(code)
 
 
@@ -90,7 +95,7 @@ def _end_leftovers() -> None:
     deadline = time.monotonic() + LEFTOVER_PATIENCE_S
     while time.monotonic() < deadline and (left := _children()):
         for pid in left:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:

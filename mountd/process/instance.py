@@ -1,4 +1,4 @@
-"""What makes a daemon's own things its own: the short hash of its state directory, which marks mounts and children."""
+"""What makes a daemon's own things its own: a short hash of its state directory, which marks mounts and children."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ PRIVATE = (
     "MAINPID",
 )
 
+PRIVATE_DIRECTORY = "private"
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
@@ -36,31 +38,44 @@ class Instance:
 
     @classmethod
     def of(cls, state: Path, runtime: Path) -> Instance:
-        return cls(hashlib.sha256(os.path.abspath(state).encode()).hexdigest()[:8], state, runtime)
+        """By the identity of the state directory, not by its name: a container's /var/lib/mountd is another one."""
+        try:
+            found = os.stat(state)
+            identity = f"{found.st_dev}:{found.st_ino}"
+        except OSError:
+            identity = os.path.abspath(state)  # not there yet: only for show
+        return cls(hashlib.sha256(identity.encode()).hexdigest()[:8], state, runtime)
 
-    @property
-    def private(self) -> Path:
-        """0700: rclone.conf, rc and notify sockets."""
-        return self.runtime / "private"
-
-    def marks(self, name: str) -> dict[str, str]:
-        """By these a child is recognised after a crash of the daemon."""
-        return {INSTANCE: self.id, NAME: name}
-
-    def create_directories(self) -> None:
-        """Raises MountdError."""
-        for path, mode in ((self.state, 0o755), (self.runtime, 0o755), (self.private, 0o700)):
+    @classmethod
+    def create(cls, state: Path, runtime: Path) -> Instance:
+        """With its directories. Raises MountdError."""
+        for path, mode in ((state, 0o755), (runtime, 0o755), (runtime / PRIVATE_DIRECTORY, 0o700)):
             try:
-                os.makedirs(path, mode=mode, exist_ok=True)
-                if path == self.private:
+                if not os.path.isdir(path):
+                    os.makedirs(path, exist_ok=True)
+                    os.chmod(path, mode)  # whatever the umask is
+                elif mode == 0o700:
                     os.chmod(path, mode)
             except OSError as error:
                 hint = f"create it, writable by the user that runs mountd (uid {os.geteuid()}), or set another path"
                 cause = (error.strerror or str(error)).lower()
                 raise MountdError(f"cannot create the directory {path}: {cause}", hint=hint) from None
+        return cls.of(state, runtime)
 
-    def lock(self) -> int:
-        """Takes the state directory for the life of the process; the descriptor holds it. Raises Busy."""
+    @property
+    def private(self) -> Path:
+        """0700: rclone.conf, rc and notify sockets."""
+        return self.runtime / PRIVATE_DIRECTORY
+
+    def marks(self, name: str) -> dict[str, str]:
+        """By these a child is recognised after a crash of the daemon."""
+        return {INSTANCE: self.id, NAME: name}
+
+    def lock(self, socket: Path) -> int:
+        """Takes the state directory for the life of the process; the descriptor holds it.
+
+        `socket` is where this daemon can be asked, for a second one to say. Raises Busy, naming the first.
+        """
         path = self.state / "mountd.lock"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -70,17 +85,18 @@ class Instance:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = ""
+            written = ""
             with contextlib.suppress(OSError):
-                holder = os.pread(fd, 100, 0).decode(errors="replace").strip()
+                written = os.pread(fd, 200, 0).decode(errors="replace")
             os.close(fd)
+            pid, _, asked_at = written.strip().partition("\n")
             raise Busy(
-                f"cannot start on {self.state}: mountd already runs on it (pid {holder or 'unknown'})",
-                hint=f"ask it: mountd --socket {self.runtime}/mountd.sock status; or give this one another `state:`",
-                holder=f"pid {holder}",
+                f"cannot start on {self.state}: mountd already runs on it (pid {pid or 'unknown'})",
+                hint=f"ask it: mountd --socket {asked_at or socket} status; or give this one a `state:` of its own",
+                holder=f"pid {pid or 'unknown'}",
             ) from None
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(fd, f"{os.getpid()}\n{socket}\n".encode(), 0)
         return fd
 
 

@@ -347,4 +347,7 @@ def _cleaned(life: Life, now: float, policy: Policy) -> Step:
 def _ticked(life: Life, now: float) -> Step:
     if life.state is State.STOPPING and life.due is not None and now >= life.due:
         return replace(life, due=None), (Kill(),) if life.child else ()
+    if life.state is State.BACKOFF and life.due is not None and now >= life.due:
+        # It has waited long enough; whether the gate is open yet is another question, and no reason to wake up again.
+        return _try_begin(replace(life, due=None), now)
     return _try_begin(life, now)

@@ -1,8 +1,10 @@
-"""Ends children of a former life, found by marks in their environment: `python -I -S orphans.py INSTANCE [NAME]`.
+"""Ends children of a former life, found by marks in their environment: `orphans.py INSTANCE [NAME [UID]]`.
 
 A process of its own because reading another process's environment waits for that process's memory lock, which a reader
 stuck on a hung mount may hold. Prints one line a process ended, `PID COMMAND`. Only what carries the mark of the own
-instance is ever touched, and neither the asker nor anything above it.
+instance is ever touched, and neither the asker nor anything above it. Root without CAP_SYS_PTRACE, as in most
+containers, cannot read the environment of another user: then processes of UID count that have come loose from the
+daemon and were taken in by its parent, which is nobody else's either.
 """
 
 import os
@@ -44,10 +46,34 @@ def marked(pid: int, instance: str, name: str | None) -> bool:
     return name is None or f"{NAME}={name}".encode() in entries
 
 
-def find(instance: str, name: str | None) -> list[int]:
+def came_loose(pid: int, uid: int) -> bool:
+    """Of user `uid`, unreadable, and below the daemon's parent (the subreaper) but not below the daemon."""
+    daemon = os.getppid()
+    try:
+        subreaper = int(stat_fields(daemon)[1])
+        if uid == os.geteuid() or subreaper <= 0 or os.stat(f"/proc/{pid}").st_uid != uid:
+            return False
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                file.read(1)
+            return False
+        except PermissionError:
+            pass
+        while pid not in (0, daemon, subreaper):
+            pid = int(stat_fields(pid)[1])
+    except OSError:
+        return False
+    return pid == subreaper
+
+
+def is_meant(pid: int, instance: str, name: str | None, uid: int | None) -> bool:
+    return marked(pid, instance, name) or (uid is not None and came_loose(pid, uid))
+
+
+def find(instance: str, name: str | None, uid: int | None) -> list[int]:
     spared = ancestors()
     pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return [pid for pid in pids if pid not in spared and marked(pid, instance, name)]
+    return [pid for pid in pids if pid not in spared and is_meant(pid, instance, name, uid)]
 
 
 def alive(pid: int) -> bool:
@@ -57,12 +83,12 @@ def alive(pid: int) -> bool:
         return False
 
 
-def end(instance: str, name: str | None) -> list[tuple[int, str]]:
+def end(instance: str, name: str | None = None, uid: int | None = None) -> list[tuple[int, str]]:
     """SIGKILL to each, again for what they spawned meanwhile, until none is left or patience ends."""
     ended: dict[int, str] = {}
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        left = [pid for pid in find(instance, name) if alive(pid)]
+        left = [pid for pid in find(instance, name, uid) if alive(pid)]
         if not left:
             break
         for pid in left:
@@ -72,7 +98,7 @@ def end(instance: str, name: str | None) -> list[tuple[int, str]]:
                 continue
             try:
                 # The number may have been given to another process since it was read: look again, holding it.
-                if marked(pid, instance, name):
+                if is_meant(pid, instance, name, uid):
                     with open(f"/proc/{pid}/comm") as file:
                         ended[pid] = file.read().strip()
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
@@ -85,5 +111,6 @@ def end(instance: str, name: str | None) -> list[tuple[int, str]]:
 
 
 if __name__ == "__main__":
-    for pid, command in end(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None):
+    words = sys.argv[1:]
+    for pid, command in end(words[0], words[1] if words[1:] else None, int(words[2]) if words[2:] else None):
         print(pid, command)

@@ -194,7 +194,9 @@ class Supervisor:
 
     async def _await_exit(self, child: Child) -> None:
         ended = await child.wait()
-        ending = self._service.explain_exit(ended)
+        # An end that was brought about here is no cause: asked about it, the service would forget the one that it has.
+        told = self.life.state in (State.STARTING, State.RUNNING)
+        ending = self._service.explain_exit(ended) if told else Ending(str(ended))
         self.post(Exited(ending.cause, ending.permanent))
 
     async def _watch(self) -> None:

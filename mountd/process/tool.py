@@ -62,8 +62,11 @@ async def run(
     return Outcome(ended.code, "\n".join(lines))
 
 
-async def end_orphans(instance: str, name: str | None = None) -> list[str]:
-    """Ends every process marked with `instance` (and `name`) but the own line of ancestors; returns `PID COMMAND`s."""
-    marks = [instance] if name is None else [instance, name]
+async def end_orphans(instance: str, name: str | None = None, uid: int | None = None) -> list[str]:
+    """Ends every process marked with `instance` (and `name`, of user `uid`); `PID COMMAND` of each. Raises Unavailable.
+
+    Whose environment cannot be read is recognised by `uid`, see orphans.py.
+    """
+    marks = [instance, *([name] if name is not None else []), *([str(uid)] if name is not None and uid else [])]
     outcome = await run([sys.executable, "-I", "-S", orphans.__file__, *marks], timeout_s=orphans.PATIENCE_S + 2.0)
     return outcome.output.splitlines()

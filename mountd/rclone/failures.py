@@ -52,10 +52,22 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         "write https:// instead of http:// in the endpoint",
     ),
     (
+        r"x509: certificate has expired",
+        "tls-failure",
+        "the endpoint's certificate has expired, or is not valid yet",
+        "renew the certificate of the store; if that is in order, set the clock of this machine",
+    ),
+    (
+        r"x509: (certificate is (not )?valid for|cannot validate certificate for|certificate relies on legacy)",
+        "tls-failure",
+        "the endpoint's certificate is for another host name",
+        "write the host name that the certificate is for in the endpoint",
+    ),
+    (
         r"x509:|\btls:|certificate|remote error: tls|CABundle",
         "tls-failure",
         "the endpoint's certificate is not trusted",
-        "set AWS_CA_BUNDLE or the option ca-cert to the file of the authority that signed it, and check the host name",
+        "add the authority that signed it to the mount, options: {ca-cert: /path/to/ca.pem}, or set AWS_CA_BUNDLE",
     ),
     (
         r"AuthorizationHeaderMalformed|PermanentRedirect|IllegalLocationConstraint|the region '[^']*' is wrong",
@@ -70,7 +82,19 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         "set access_key_id and secret_access_key of the remote, or what env_auth is to find",
     ),
     (
-        r"AccessDenied|SignatureDoesNotMatch|InvalidAccessKeyId|InvalidToken|Forbidden|Unauthorized|Unauthenticated"
+        r"InvalidAccessKeyId",
+        "access-denied",
+        "the store refused the credentials, it does not know the access key id",
+        "correct access_key_id of the remote, and see that the endpoint is the store that the key is of",
+    ),
+    (
+        r"SignatureDoesNotMatch",
+        "access-denied",
+        "the store refused the credentials, the secret key does not fit the access key id",
+        "correct secret_access_key of the remote: what it refers to must hold the key and nothing else",
+    ),
+    (
+        r"AccessDenied|InvalidToken|Forbidden|Unauthorized|Unauthenticated"
         r"|status ?code: 40[13]|\b40[13] (?:Forbidden|Unauthorized)|permission denied",
         "access-denied",
         "the store refused the credentials",
@@ -80,7 +104,7 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         r"NoSuchBucket|directory not found|bucket.*(not found|does not exist)",
         "bucket-missing",
         "the bucket or directory does not exist",
-        "check the name behind the colon in remote: and the endpoint",
+        "check the bucket's name behind the colon in the mount's remote:, and the endpoint; or create the bucket",
     ),
     (
         r"file does not exist",
@@ -137,9 +161,11 @@ _COMPILED = [(re.compile(kind[0], re.IGNORECASE | re.DOTALL), *kind[1:]) for kin
 _NOISE = re.compile(
     r"error in ListJSON: |error listing: |IO error: |operation error \w+: \w+, "
     r"|exceeded maximum number of attempts, \d+, |https response error StatusCode: 0, "
+    r"|https response error StatusCode: \d+, RequestID: [^,]*, HostID: [^,]*, api error (?!Unknown)"
     r"|RequestID: [^,]*, HostID: [^,]*, |request send failed, "
     r"|RequestError: send request failed\s+caused by: |, request id: \S*, host id: \S*"
 )
+_SAYS_NO_MORE = {"directory not found", "file does not exist"}
 _USER_IN_URL = re.compile(r"(://)[^/@\s]+@")
 _QUERY = re.compile(r"\?[^\s\"]*")
 
@@ -149,7 +175,7 @@ def classify(error: str) -> Failure:
     cause = _cause(error)
     for pattern, code, what, hint in _COMPILED:
         if pattern.search(error):
-            return Failure(code, f"{what}: {cause}", hint)
+            return Failure(code, what if cause in _SAYS_NO_MORE else f"{what}: {cause}", hint)
     return Failure(
         "bucket-error", f"the store did not give what was asked: {cause}", "`mountd logs` shows what rclone says"
     )

@@ -106,7 +106,7 @@ def parse(text: str, name: str, places: Places) -> Loaded:
         findings += (each for each in check(settings, _known(document.data)) if each.place not in removed)
     problems = {*document.problems, *(_problem(finding, lines) for finding in findings if not finding.warning)}
     if problems or settings is None:
-        raise ConfigError(name, _sorted(problems), hint=f"see it checked again: mountd config check -c {name}")
+        raise ConfigError(name, _sorted(problems))
     warnings = _sorted(_problem(finding, lines) for finding in findings if finding.warning)
     return Loaded(settings, tuple(warnings), Path(name), lines)
 

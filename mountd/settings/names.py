@@ -22,12 +22,13 @@ def check_version(name: str) -> str:
         )
     if name.lower() in MUTABLE:
         raise BadVersionName(
-            f"cannot use {name!r} as a version: it means other bytes tomorrow",
+            f"cannot use {name!r} as a version: such a name can mean other files tomorrow",
             hint="name a version that never changes, such as v23; `mountd versions` lists them",
         )
     if not VERSION.fullmatch(name) or ".." in name:
         raise BadVersionName(
-            f"cannot use {name!r} as a version: write up to 64 letters, digits, '.', '_', '-', no '.' first",
-            hint="`mountd versions` lists the versions in the bucket",
+            f"cannot use {name!r} as a version: a version is up to 64 letters, digits, '.', '_' and '-', "
+            "with a letter or digit first and no '..'",
+            hint="name a version, such as v23; `mountd versions` lists them",
         )
     return name

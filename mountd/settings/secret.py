@@ -59,7 +59,8 @@ class SecretRef(BaseModel):
             value = os.environ.get(self.env)
             if value is None:
                 raise _missing(
-                    f"the environment variable {self.env} is not set", f"set {self.env} in mountd's environment"
+                    f"the environment variable {self.env} is not set",
+                    f"set {self.env} in mountd's environment and restart it",
                 )
             return _checked(value, f"the environment variable {self.env}")
         if self.credential is not None:

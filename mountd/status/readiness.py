@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mountd.status.snapshot import Health, ModelStatus, MountStatus, Reason, RemoteStatus, Snapshot, State
+from mountd.status.snapshot import Health, ModelStage, ModelStatus, MountStatus, Reason, RemoteStatus, Snapshot, State
 
 _ORDER = tuple(Health)
 """Best first, as Health lists them."""
@@ -18,12 +18,16 @@ def worst(healths: Iterator[Health] | list[Health]) -> Health:
 
 
 def remotes(snapshot: Snapshot) -> dict[str, RemoteStatus]:
-    """Each remote as the mounts on it see their bucket; the worst view counts."""
+    """Each remote as the mounts on it see their bucket; the worst view counts, but any is better than none."""
     seen: dict[str, RemoteStatus] = {}
     for mount in snapshot.mounts.values():
-        name = mount.remote.partition(":")[0]
-        if name not in seen or _ORDER.index(mount.backend.health) > _ORDER.index(seen[name].health):
-            seen[name] = mount.backend
+        name, view = mount.remote.partition(":")[0], mount.backend
+        known = seen.get(name, view)
+        if known.health is Health.UNKNOWN or (
+            view.health is not Health.UNKNOWN and _ORDER.index(view.health) > _ORDER.index(known.health)
+        ):
+            known = view
+        seen[name] = known
     return seen
 
 
@@ -56,7 +60,7 @@ def is_ready(snapshot: Snapshot) -> bool:
     if snapshot.stopping:
         return False
     if snapshot.apps:
-        return all(app.state is State.RUNNING and app.ready for app in snapshot.apps.values())
+        return all(app.state is State.RUNNING for app in snapshot.apps.values())
     if snapshot.models:
         return all(model.linked for model in snapshot.models.values())
     return all(mount.usable for mount in snapshot.mounts.values())
@@ -77,7 +81,8 @@ def is_serving_disk(snapshot: Snapshot) -> bool:
 def health(snapshot: Snapshot) -> Health:
     return worst(
         [
-            *(remote.health for remote in remotes(snapshot).values()),
+            # A bucket that nobody has asked yet, or now, is no news: the mount on it says why.
+            *(remote.health for remote in remotes(snapshot).values() if remote.health is not Health.UNKNOWN),
             *(mount.health for mount in snapshot.mounts.values()),
             *(model.health for model in snapshot.models.values()),
             *(app.health for app in snapshot.apps.values()),
@@ -89,8 +94,8 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
     """Everything that is wrong or awaited, from the bucket up to the app: the first is nearest to the cause."""
     layers = [
         *(remote.reason for remote in remotes(snapshot).values()),
-        *(mount.reason for mount in snapshot.mounts.values()),
-        *(model.reason for model in snapshot.models.values()),
+        *(mount.reason or _climbing_mount(name, mount) for name, mount in snapshot.mounts.items()),
+        *(model.reason or _climbing_model(name, model, snapshot) for name, model in snapshot.models.items()),
     ]
     found = list(dict.fromkeys(reason for reason in layers if reason))
     for name, app in snapshot.apps.items():
@@ -98,7 +103,22 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
             found.append(app.reason)
         elif app.state in (State.STOPPED, State.BACKOFF):
             found.extend(blockers(snapshot, name))
+        elif app.state is State.STARTING:
+            found.append(Reason("app-starting", f"{name} has started and is not ready yet", "app", name))
     return tuple(found)
+
+
+def _climbing_mount(name: str, mount: MountStatus) -> Reason | None:
+    if mount.state is State.RUNNING:
+        return None
+    return Reason("mount-starting", f"mount {name} is {mount.state} ({mount.stage})", "mount", name)
+
+
+def _climbing_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason | None:
+    if model.linked or not snapshot.mounts[model.mount].usable:
+        return None
+    percent = f", {model.warmed_percent} %" if model.stage is ModelStage.LISTED else ""
+    return Reason("model-loading", f"model {name} is being loaded ({model.stage}{percent})", "link", name)
 
 
 def headline(snapshot: Snapshot) -> str:

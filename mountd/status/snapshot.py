@@ -136,7 +136,6 @@ class AppStatus:
     needs: tuple[str, ...] = ()
     state: State = State.STOPPED
     health: Health = Health.UNKNOWN
-    ready: bool = False
     pid: int | None = None
     restarts: int = 0
     since: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"must not be skipped in CI: {lacking}", pytrace=False)
     if lacking:
         pytest.skip(lacking)
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +86,11 @@ def each_rclone(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def make_daemon(store: RcloneS3) -> Iterator[Callable[..., Daemon]]:
-    """Makes daemons over the store (`endpoint=` puts a proxy between); all of them end with the test."""
+def make_daemon(store: RcloneS3, request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
+    """Makes daemons over the store (`endpoint=` puts a proxy between); all of them end with the test.
+
+    Of a test that failed their logs are shown.
+    """
     with ExitStack() as stack:
 
         def make(**changes: Any) -> Daemon:
@@ -86,9 +100,15 @@ def make_daemon(store: RcloneS3) -> Iterator[Callable[..., Daemon]]:
                 "secret_access_key": store.secret_access_key,
                 **changes,
             }
-            return stack.enter_context(Daemon(**given))
+            daemon = stack.enter_context(Daemon(**given))
+            daemons.append(daemon)
+            return daemon
 
+        daemons: list[Daemon] = []
         yield make
+        if request.node.stash.get(FAILED, False):
+            for daemon in daemons:
+                daemon.show_log()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneS3]:
     (root / "empty").mkdir()
     with RcloneS3(root) as server:
         yield server
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one: a Unix socket's address has room for 100 bytes."""
+    with tempfile.TemporaryDirectory(prefix="mountd-t-") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -76,7 +76,9 @@ def test_a_lost_mount_comes_back_and_the_app_with_it(daemon: Daemon, how: str) -
     else:
         assert os.system(f"fusermount3 -uz {daemon.mount}") == 0
     until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 20, "the mount to be back")
-    until(lambda: daemon.status()["apps"]["webui"]["pid"] not in (None, before["apps"]["webui"]["pid"]), 20, "a new app")
+    until(
+        lambda: daemon.status()["apps"]["webui"]["pid"] not in (None, before["apps"]["webui"]["pid"]), 20, "a new app"
+    )
     daemon.until_ready()
     assert daemon.page()["version"] == "v23"
     assert len(daemon.mounts()) == 1
@@ -121,14 +123,18 @@ def test_restart_of_a_mount_and_of_an_app_by_command(daemon: Daemon) -> None:
     assert daemon.cli("restart", "nothing").code == 3
 
 
-def test_a_version_uploaded_after_the_start_is_seen_and_can_be_switched_to(daemon: Daemon, store, hub_directory) -> None:  # type: ignore[no-untyped-def]
+def test_a_version_uploaded_after_the_start_is_seen_and_can_be_switched_to(
+    daemon: Daemon, store, hub_directory
+) -> None:  # type: ignore[no-untyped-def]
     daemon.start_ready()
     assert [row["version"] for row in daemon.cli("versions", "-o", "json").json["versions"]] == ["v22", "v23"]
     from mountd.demo import hub
 
     hub.build(store.directory, versions=("v24",), scale=1 / 10_000)
     seen = until(
-        lambda: {row["version"]: row for row in daemon.cli("versions", "-o", "json").json["versions"]}.get("v24"), 10, "v24"
+        lambda: {row["version"]: row for row in daemon.cli("versions", "-o", "json").json["versions"]}.get("v24"),
+        10,
+        "v24",
     )
     assert (seen["complete"], seen["verified"]) == (True, True)
     assert daemon.cli("switch", "v24").code == 0

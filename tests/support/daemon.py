@@ -53,6 +53,9 @@ class Daemon:
     webui: tuple[str, ...] = ()
     """further words for the stand-in's command line"""
     environment: dict[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = (sys.executable, "-m", "mountd")
+    wrap: tuple[str, ...] = ()
+    """a command that ends in `exec` of what follows it, such as one that enters a namespace of its own"""
 
     def __post_init__(self) -> None:
         # Not pytest's tmp_path: its long names would not fit into a Unix socket's address.
@@ -141,10 +144,12 @@ class Daemon:
         self.write_config()
         # The variables of the workplace stay (AWS_CA_BUNDLE is a good test); what would change the choice of a
         # daemon or of a flag goes.
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MOUNTD_", "RCLONE_", "NOTIFY_"))}
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("MOUNTD_", "RCLONE_", "NOTIFY_"))
+        }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                dies_with_us([sys.executable, "-m", "mountd", "run", "-c", str(self.config_file)]),
+                dies_with_us([*self.wrap, *self.program, "run", "-c", str(self.config_file)]),
                 env={**kept, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -196,9 +201,13 @@ class Daemon:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if error is not None and self.log.exists():
-            print(f"--- the log of {self.root}\n{self.log_text()[-8000:]}")
+        if error is not None:
+            self.show_log()
         self.close()
+
+    def show_log(self) -> None:
+        if self.log.exists():
+            print(f"--- the log of {self.root}\n{self.log_text()[-8000:]}")
 
     # -- looking --------------------------------------------------------------------------------------------------
 

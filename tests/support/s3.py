@@ -100,14 +100,17 @@ class S3Server:
                 stderr=subprocess.STDOUT,
                 cwd=home,
             )
-        asking, name = self.client, type(self).__name__
+        name = type(self).__name__
         until(
-            lambda: process.poll() is not None or "Buckets" in asking.list_buckets(),
+            lambda: process.poll() is not None or self._answers(),
             START_TIMEOUT_S,
             f"{name} at {self.endpoint}",
         )
         if process.poll() is not None:
             raise RuntimeError(f"{name} exited with {process.returncode}:\n{self.log}")
+
+    def _answers(self) -> bool:
+        return "Buckets" in self.client.list_buckets()
 
     def stop(self) -> None:
         """Kill it: to its clients an outage. From here on connections are refused. Stopping twice is fine."""

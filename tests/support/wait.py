@@ -12,7 +12,8 @@ T = TypeVar("T")
 def until(condition: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.02) -> T:
     """The first true value of `condition`, asked every `every_s`; an exception of it counts as "not yet".
 
-    Raises AssertionError after `timeout_s`, with `what` was awaited and the last value or exception seen.
+    Raises AssertionError at once when the condition does, and after `timeout_s`, with `what` was awaited and the last
+    value or exception seen.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -22,6 +23,8 @@ def until(condition: Callable[[], T], timeout_s: float, what: str, every_s: floa
             if value:
                 return value
             seen = f"last value {value!r}"
+        except AssertionError:
+            raise  # the condition says that it never will be
         except Exception as error:
             cause, seen = error, f"last error {type(error).__name__}: {error}"
         if time.monotonic() >= deadline:

@@ -63,7 +63,13 @@ CASES = [
     ("a failed start waits", STARTING, [StartFailed("x"), Cleaned()], State.BACKOFF, [Clean()]),
     ("a failed start ends its child", STARTING, [Spawned(), StartFailed("x")], State.STOPPING, [Kill()]),
     ("hopeless fails", STARTING, [StartFailed("x", permanent=True), Cleaned()], State.FAILED, [Clean()]),
-    ("a bad flag fails", STARTING, [Spawned(), Exited("x", True), Abandoned(), Cleaned()], State.FAILED, [Abandon(), Clean()]),
+    (
+        "a bad flag fails",
+        STARTING,
+        [Spawned(), Exited("x", True), Abandoned(), Cleaned()],
+        State.FAILED,
+        [Abandon(), Clean()],
+    ),
     ("hung is killed, not asked", RUNNING, [Condemned("x")], State.STOPPING, [Kill()]),
     ("hung comes back", RUNNING, [Condemned("x"), Exited("x"), Cleaned()], State.STARTING, [Kill(), Clean(), Begin()]),
     ("stop asks politely", RUNNING, [Unwanted()], State.STOPPING, [Terminate()]),
@@ -76,14 +82,22 @@ CASES = [
         State.STOPPED,
         [Abandon(), Kill(), Clean()],
     ),
-    ("wanted again while stopping", RUNNING, [Unwanted(), Wanted(), Exited("x"), Cleaned()], State.STARTING, [Terminate(), Clean(), Begin()]),
+    (
+        "wanted again while stopping",
+        RUNNING,
+        [Unwanted(), Wanted(), Exited("x"), Cleaned()],
+        State.STARTING,
+        [Terminate(), Clean(), Begin()],
+    ),
     ("restart", RUNNING, [RestartAsked("x"), Exited("x"), Cleaned()], State.STARTING, [Terminate(), Clean(), Begin()]),
     ("restart of a failed one", Life(State.FAILED, wanted=True), [RestartAsked("x")], State.STARTING, [Begin()]),
     ("stop of a failed one", Life(State.FAILED, wanted=True), [Unwanted()], State.STOPPED, []),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("life", "events", "state", "actions"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])  # fmt: skip
+@pytest.mark.parametrize(
+    ("life", "events", "state", "actions"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
 def test_step(life: Life, events: list[Event], state: State, actions: list[Action]) -> None:
     after, done = run(life, *events)
     assert (after.state, done) == (state, actions)

@@ -137,6 +137,51 @@ def test_the_sentence_keeps_the_cause_and_nothing_else() -> None:
         assert classify(error).text == expected
 
 
+@pytest.mark.parametrize(
+    ("cause", "says"),
+    [
+        (
+            "x509: certificate has expired or is not yet valid: current time 2026-01-01T00:00:00Z is after …",
+            "the endpoint's certificate has expired, or is not valid yet: ",
+        ),
+        (
+            "x509: certificate is valid for s3.example.com, not s3",
+            "the endpoint's certificate is for another host name: ",
+        ),
+        (
+            "x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs",
+            "the endpoint's certificate is for another host name: ",
+        ),
+        ("x509: certificate signed by unknown authority", "the endpoint's certificate is not trusted: "),
+    ],
+)
+def test_what_is_wrong_with_a_certificate(cause: str, says: str) -> None:
+    for form in (OLD, NEW):
+        failure = classify(form.format(url=URL, cause=f"tls: failed to verify certificate: {cause}"))
+        assert failure.code == "tls-failure"
+        assert failure.text.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("InvalidAccessKeyId", "the store refused the credentials, it does not know the access key id: Invalid"),
+        (
+            "SignatureDoesNotMatch",
+            "the store refused the credentials, the secret key does not fit the access key id: S",
+        ),
+        ("AccessDenied", "the store refused the credentials: AccessDenied: …"),
+    ],
+)
+def test_which_of_the_two_keys_is_wrong(word: str, says: str) -> None:
+    for form in (OLD_API, NEW_API):
+        assert classify(form.format(code=word, text="…", status=403)).text.startswith(says)
+
+
+def test_a_missing_bucket_is_said_once() -> None:
+    assert classify("error in ListJSON: directory not found").text == "the bucket or directory does not exist"
+
+
 def test_no_password_and_no_novel() -> None:
     failure = classify('Propfind "https://me:hunter2@dav.example/x": ' + "EOF " * 500)
     assert "hunter2" not in failure.text

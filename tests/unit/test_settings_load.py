@@ -150,7 +150,7 @@ def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         f"line 1: remotes.store.secret_access_key: cannot read a secret: {key}: no such file or directory; "
         f"create {key}, readable by mountd's user only",
         "line 3: apps.webui.environment.A_TOKEN: cannot read a secret: the environment variable MOUNTD_TEST_TOKEN "
-        "is not set; set MOUNTD_TEST_TOKEN in mountd's environment",
+        "is not set; set MOUNTD_TEST_TOKEN in mountd's environment and restart it",
     ]
     key.write_text("abc\nxyz\n")
     monkeypatch.setenv("MOUNTD_TEST_TOKEN", "two\nlines are fine in a variable")

@@ -100,7 +100,7 @@ def test_the_good_one_is_good() -> None:
         ("models/hub/directory", "{version}/{x}", "models.hub.directory: must contain {version} exactly once, and no other braces"),
         ("models/hub/directory", "/{version}", "models.hub.directory: '/{version}' must be a relative path without '..'"),
         ("models/hub/required", ["../x"], "models.hub.required[0]: '../x' must be a relative path without '..'"),
-        ("models/hub/version", "latest", "models.hub.version: cannot use 'latest' as a version: it means other bytes tomorrow"),
+        ("models/hub/version", "latest", "models.hub.version: cannot use 'latest' as a version: such a name can mean other files tomorrow"),
         ("apps/webui/ready", {}, "apps.webui.ready: write exactly one of http and command"),
         ("apps/webui/ready", {"http": "https://x"}, "apps.webui.ready.http: must be an http:// address, such as http://127.0.0.1:7860/config"),
         ("apps/webui/ready", {"http": "http://[x"}, "apps.webui.ready.http: must be an http:// address, such as http://127.0.0.1:7860/config"),

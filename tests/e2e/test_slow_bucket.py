@@ -1,0 +1,95 @@
+"""The failure that mountd is for: a service that looks for its model as its first act, and a bucket that is slow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mountd.demo import hub
+from tests.conftest import IN_CI
+from tests.support.daemon import BUNDLED_RCLONE, DEBIAN_RCLONE, Daemon
+from tests.support.proxy import Proxy
+from tests.support.s3 import RcloneS3
+from tests.support.wait import until
+
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+
+LATENCY_S = 0.2
+STARTS = 5  # of each kind, with each rclone: 20 in all
+REQUIRED = "models/gpt.pth"
+
+# The first act is the stat: no wait, no retry, no second look. What it saw goes into a file, then it serves.
+APP = """\
+import os
+try:
+    seen = str(os.stat("./cache_hub/models/gpt.pth").st_size)
+except OSError as error:
+    seen = str(error)
+with open("seen", "a") as file:
+    file.write(seen + "\\n")
+import signal, sys
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+class Handler(SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_the_first_look_of_the_app_always_finds_the_whole_model(
+    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy
+) -> None:
+    """Fresh starts of mountd with an empty cache, and starts after the mount was restarted or the version switched.
+
+    Both rclones side by side, because it is waiting that takes the time.
+    """
+    rclones = [path for path in (BUNDLED_RCLONE, DEBIAN_RCLONE) if path.exists()]
+    assert len(rclones) == 2 or not IN_CI
+    daemons = [make_daemon(endpoint=proxy.endpoint, rclone=path) for path in rclones]
+    for daemon in daemons:
+        script = daemon.root / "app.py"
+        script.write_text(APP)
+        app = daemon.config["apps"]["webui"]
+        app["command"] = [sys.executable, str(script), str(daemon.web_port)]
+    proxy.latency_s = LATENCY_S
+
+    for number in range(1, STARTS + 1):
+        for daemon in daemons:
+            daemon.start()
+        for daemon in daemons:
+            daemon.until_ready()
+            assert len(seen(daemon)) == number
+        for daemon in daemons if number < STARTS else ():
+            assert daemon.stop() == 0
+            assert daemon.mounts() == []
+            shutil.rmtree(daemon.root / "cache")
+
+    with ThreadPoolExecutor() as pool:
+        for number in range(1, STARTS + 1):
+            words = ("restart", "storage") if number % 2 else ("switch", "v22" if number % 4 else "v23")
+            ended = list(pool.map(lambda daemon, words=words: daemon.cli(*words), daemons))
+            assert [each.code for each in ended] == [0] * len(daemons)
+            for daemon in daemons:
+                starts = STARTS + number
+                until(lambda d=daemon, n=starts: len(seen(d)) == n, 30, f"the app to start after {words}")  # type: ignore[misc]
+                daemon.until_ready()
+
+    whole = os.stat(store.directory / hub.BUCKET / "cache_hub_v23" / REQUIRED).st_size
+    assert whole == os.stat(store.directory / hub.BUCKET / "cache_hub_v22" / REQUIRED).st_size
+    for daemon in daemons:
+        assert seen(daemon) == [str(whole)] * (2 * STARTS)
+
+
+def seen(daemon: Daemon) -> list[str]:
+    """What the app saw at each of its starts."""
+    file = daemon.app / "seen"
+    return file.read_text().splitlines() if file.exists() else []

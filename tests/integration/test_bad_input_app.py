@@ -1,0 +1,137 @@
+"""An app that cannot be started, and ports that are taken: said which and by whom, and tried again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.not_ready import assert_refuses_to_start, assert_silent, until_not_ready
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+MENDED_S = 20.0
+"""Attempts come after 1, 2, 4 and 8 s."""
+
+
+@contextmanager
+def stranger() -> Iterator[int]:
+    """The port of a program that is none of mountd's: this one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def assert_nothing_runs(daemon: Daemon) -> None:
+    app = daemon.status()["apps"]["webui"]
+    assert (app["pid"], app["restarts"], app["health"]) == (None, 0, "Degraded")
+    assert not any(
+        "--model_dir" in event["text"] or "Running on" in event["text"] for event in daemon.events("app says")
+    )
+
+
+def test_a_command_that_does_not_exist(daemon: Daemon) -> None:
+    program = daemon.root / "python-of-the-app"
+    daemon.config["apps"]["webui"]["command"][0] = str(program)
+    daemon.start()
+    reason = until_not_ready(daemon, "app-command-not-found", f"cannot start webui: command not found: {program}")
+    assert "apps.webui.command" in reason["hint"]
+    assert (reason["layer"], reason["object"]) == ("app", "webui")
+    assert_nothing_runs(daemon)
+    status = daemon.status()
+    assert status["mounts"]["storage"]["health"] == status["models"]["cache_hub"]["health"] == "Healthy"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    daemon.until_ready(MENDED_S)
+    assert daemon.page()["version"] == "v23"
+    assert_silent(daemon)
+
+
+def test_a_command_that_may_not_be_executed(daemon: Daemon) -> None:
+    program = daemon.root / "no-program"
+    program.write_text("just text\n")
+    daemon.config["apps"]["webui"]["command"] = [str(program)]
+    daemon.start()
+    until_not_ready(daemon, "app-cannot-execute", f"cannot start webui: cannot execute {program}", "denied")
+    assert_nothing_runs(daemon)
+
+
+def test_a_directory_that_does_not_exist(daemon: Daemon) -> None:
+    missing = daemon.root / "nowhere"
+    daemon.config["apps"]["webui"]["directory"] = str(missing)
+    daemon.start()
+    until_not_ready(daemon, "app-cannot-execute", f"cannot enter {missing}", "No such file or directory")
+    assert_nothing_runs(daemon)
+    assert not missing.exists()
+
+
+@pytest.mark.root
+def test_a_user_that_does_not_exist(daemon: Daemon) -> None:
+    daemon.config["apps"]["webui"]["user"] = "mountd-t-nobody"
+    daemon.start()
+    reason = until_not_ready(daemon, "no-user", "cannot start webui: there is no user mountd-t-nobody")
+    assert "useradd" in reason["hint"]
+    assert_nothing_runs(daemon)
+
+
+@pytest.mark.slow
+def test_a_secret_of_the_app_that_comes_later(daemon: Daemon) -> None:
+    token = daemon.root / "token"
+    daemon.config["apps"]["webui"]["environment"]["HF_TOKEN"] = {"file": str(token)}
+    daemon.start()
+    until_not_ready(daemon, "secret-missing", f"cannot read a secret: {token}: no such file or directory")
+    assert_nothing_runs(daemon)
+    token.write_text("hf_mountd-test-token")
+    daemon.until_ready(MENDED_S)
+    assert "hf_mountd-test-token" not in daemon.log_text()
+
+
+def test_the_port_of_the_app_is_taken(daemon: Daemon) -> None:
+    with stranger() as port:
+        command = daemon.config["apps"]["webui"]["command"]
+        command[command.index("--port") + 1] = str(port)
+        daemon.config["apps"]["webui"]["ready"]["http"] = f"http://127.0.0.1:{port}/config"
+        daemon.start()
+        reason = until_not_ready(daemon, "port-taken", f"cannot start webui: port {port} is taken by ")
+        assert f"(pid {os.getpid()})" in reason["text"]
+        assert "another port" in reason["hint"]
+        assert_nothing_runs(daemon)
+    daemon.until_ready(MENDED_S)
+    assert_silent(daemon)
+
+
+def test_the_port_of_mountd_itself_is_taken(daemon: Daemon) -> None:
+    with stranger() as port:
+        daemon.config["http"]["listen"] = f"127.0.0.1:{port}"
+        said = assert_refuses_to_start(daemon, 1, f"cannot listen on 127.0.0.1:{port}: the port is taken by ")
+        assert f"(pid {os.getpid()})" in said
+        assert "http.listen" in said
+        assert not daemon.socket.exists()
+    daemon.http_port = port
+    daemon.start_ready()
+
+
+def test_a_group_that_does_not_exist(daemon: Daemon) -> None:
+    daemon.config["control"]["group"] = "mountd-t-nobody"
+    assert_refuses_to_start(daemon, 1, "to the group mountd-t-nobody: no such group", "groupadd --system")
+    until(lambda: not daemon.processes(), 5, "nothing to be left")
+
+
+def test_an_rclone_that_does_not_exist(daemon: Daemon) -> None:
+    daemon.config["rclone"]["binary"] = "/nonexistent/rclone"
+    assert_refuses_to_start(daemon, 1, "cannot use rclone: /nonexistent/rclone: no such file or directory")
+
+
+def test_a_flag_that_this_rclone_does_not_know(daemon: Daemon) -> None:
+    daemon.config["mounts"]["storage"]["options"] = {"no-such-flag": "1"}
+    daemon.start()
+    until_not_ready(
+        daemon, "rclone-usage", "mounts.storage.options.no-such-flag: rclone ", "has no flag --no-such-flag"
+    )
+    assert daemon.status()["mounts"]["storage"]["state"] == "failed", "no retry can change it"
+    assert daemon.events("app says") == []

@@ -1,0 +1,216 @@
+"""A bucket that cannot be read: each fault is named as what it is, the app waits, and all is well once it is mended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mountd.demo import hub
+from tests.support.daemon import Daemon
+from tests.support.not_ready import assert_app_never_started, assert_silent, until_not_ready
+from tests.support.s3 import RcloneS3
+from tests.support.tls import TlsS3, make_certificate
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+MENDED_S = 20.0
+"""The bucket is asked every 2 s while it does not answer."""
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    directory = tmp_path_factory.mktemp("certificates")
+    return {name: make_certificate(directory, name) for name in ("ours", "unknown")}
+
+
+@pytest.fixture
+def bucket(hub_directory: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "tls"
+    shutil.copytree(hub_directory, root)
+    return root
+
+
+@pytest.fixture
+def plain(bucket: Path) -> Iterator[TlsS3]:
+    with TlsS3(bucket, None) as server:
+        yield server
+
+
+def assert_recovers(daemon: Daemon) -> None:
+    """By itself, with the same rclone, and then the app for the first time."""
+    assert_app_never_started(daemon)
+    status = daemon.until_ready(MENDED_S)
+    assert (status["health"], status["reasons"]) == ("Healthy", [])
+    assert status["mounts"]["storage"]["restarts"] == 0
+    assert daemon.page()["version"] == "v23"
+    assert_silent(daemon)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words", "hint"),
+    [
+        (("NOBODYKNOWS0001", None), "it does not know the access key id", "correct access_key_id"),
+        ((None, "mountd-test-secret-9999"), "the secret key does not fit", "correct secret_access_key"),
+    ],
+    ids=["access-key-id", "secret"],
+)
+def test_wrong_key(
+    make_daemon: Callable[..., Daemon],
+    store: RcloneS3,
+    each_rclone: Path,
+    keys: tuple[str | None, str | None],
+    words: str,
+    hint: str,
+) -> None:
+    right = store.access_key_id, store.secret_access_key
+    daemon = make_daemon(rclone=each_rclone)
+    # The other way round, so that the server can be mended.
+    store.set_keys(keys[0] or right[0], keys[1] or right[1])
+    daemon.start()
+    reason = until_not_ready(
+        daemon, "access-denied", f"cannot read store:{hub.BUCKET}: the store refused the credentials, {words}"
+    )
+    assert hint in reason["hint"]
+    assert (reason["layer"], reason["object"]) == ("bucket", "store")
+    assert_app_never_started(daemon)
+    assert not os.path.lexists(daemon.link)
+    store.set_keys(*right)
+    assert_recovers(daemon)
+
+
+def test_missing_bucket(make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path) -> None:
+    aside = store.directory.parent / "aside"
+    (store.directory / hub.BUCKET).rename(aside)
+    daemon = make_daemon(rclone=each_rclone)
+    daemon.start()
+    reason = until_not_ready(
+        daemon, "bucket-missing", f"cannot read store:{hub.BUCKET}: the bucket or directory does not exist"
+    )
+    assert "name" in reason["hint"]
+    assert daemon.status()["health"] == "Missing"
+    assert not os.path.lexists(daemon.link), "an empty directory must never be taken for the model"
+    aside.rename(store.directory / hub.BUCKET)
+    assert_recovers(daemon)
+
+
+def test_dead_endpoint(make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path) -> None:
+    store.stop()
+    daemon = make_daemon(rclone=each_rclone)
+    daemon.start()
+    reason = until_not_ready(daemon, "bucket-unreachable", "the endpoint cannot be reached", "connection refused")
+    assert f":{store.port}" in reason["text"]
+    assert_app_never_started(daemon)
+    store.start()
+    assert_recovers(daemon)
+
+
+def test_unknown_host_name(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
+    daemon = make_daemon(rclone=each_rclone, endpoint="http://no-such-store.invalid")
+    daemon.start()
+    until_not_ready(daemon, "bucket-unreachable", "no-such-store.invalid")
+    assert_app_never_started(daemon)
+
+
+def test_certificate_that_nobody_trusts(
+    make_daemon: Callable[..., Daemon],
+    plain: TlsS3,
+    certificates: dict[str, tuple[Path, Path]],
+    each_rclone: Path,
+) -> None:
+    plain.speak(certificates["unknown"])
+    daemon = make_daemon(rclone=each_rclone, endpoint=f"https://{plain.address}")
+    daemon.config["mounts"]["storage"]["options"] = {"ca-cert": str(certificates["ours"][0])}
+    daemon.start()
+    reason = until_not_ready(daemon, "tls-failure", "the endpoint's certificate is not trusted", "x509")
+    assert "ca-cert" in reason["hint"]
+    plain.speak(certificates["ours"])
+    assert_recovers(daemon)
+
+
+def test_https_to_a_port_without_tls(
+    make_daemon: Callable[..., Daemon],
+    plain: TlsS3,
+    certificates: dict[str, tuple[Path, Path]],
+    each_rclone: Path,
+) -> None:
+    daemon = make_daemon(rclone=each_rclone, endpoint=f"https://{plain.address}")
+    daemon.config["mounts"]["storage"]["options"] = {"ca-cert": str(certificates["ours"][0])}
+    daemon.start()
+    reason = until_not_ready(daemon, "tls-failure", "the endpoint does not speak TLS")
+    assert "http://" in reason["hint"]
+    plain.speak(certificates["ours"])
+    assert_recovers(daemon)
+
+
+def test_http_to_a_port_with_tls(
+    make_daemon: Callable[..., Daemon],
+    plain: TlsS3,
+    certificates: dict[str, tuple[Path, Path]],
+    each_rclone: Path,
+) -> None:
+    plain.speak(certificates["ours"])
+    daemon = make_daemon(rclone=each_rclone, endpoint=f"http://{plain.address}")
+    daemon.start()
+    reason = until_not_ready(daemon, "tls-failure", "one that expects TLS")
+    assert "https://" in reason["hint"]
+    plain.speak(None)
+    assert_recovers(daemon)
+
+
+@pytest.mark.slow
+def test_a_wrong_secret_mended_in_its_file(daemon: Daemon) -> None:
+    daemon.secret.write_text("mountd-test-secret-9999")
+    daemon.start()
+    until_not_ready(daemon, "access-denied", "the secret key does not fit")
+    assert_app_never_started(daemon)
+    daemon.secret.write_text(daemon.secret_access_key)
+    daemon.until_ready(25)
+    assert_silent(daemon)
+    assert "mountd-test-secret-9999" not in daemon.log_text()
+
+
+@pytest.mark.slow
+def test_a_missing_secret_file_that_comes_later(daemon: Daemon) -> None:
+    daemon.secret.unlink()
+    daemon.start()
+    until_not_ready(daemon, "secret-missing", f"cannot read a secret: {daemon.secret}: no such file or directory")
+    assert_app_never_started(daemon)
+    assert daemon.mounts() == []
+    daemon.secret.write_text(daemon.secret_access_key)
+    daemon.until_ready(MENDED_S)
+    assert_silent(daemon)
+
+
+def test_a_missing_secret_variable(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    daemon.config["remotes"]["store"]["secret_access_key"] = {"env": "STORE_SECRET_KEY"}
+    daemon.start()
+    reason = until_not_ready(daemon, "secret-missing", "the environment variable STORE_SECRET_KEY is not set")
+    assert "restart" in reason["hint"]
+    assert_app_never_started(daemon)
+    assert daemon.stop() == 0
+    daemon.environment["STORE_SECRET_KEY"] = daemon.secret_access_key
+    daemon.start_ready()
+    assert_silent(daemon)
+
+
+def test_the_log_tells_a_fault_once_however_long_it_lasts(
+    make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path
+) -> None:
+    daemon = make_daemon(rclone=each_rclone)
+    store.set_keys(store.access_key_id, "mountd-test-secret-9999")
+    daemon.start()
+    until(lambda: daemon.cli("logs", "storage").out.count("operations/list") >= 3, 20, "three questions to the bucket")
+    (told,) = daemon.events("bucket has a problem")
+    assert told["level"] == "warning"
+    assert told["hint"]
+    assert daemon.events("rclone says") == []
+    store.set_keys(store.access_key_id, daemon.secret_access_key)
+    daemon.until_ready(MENDED_S)
+    assert len(daemon.events("bucket has a problem")) == 1
+    assert len(daemon.events("bucket answers again")) == 1

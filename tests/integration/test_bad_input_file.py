@@ -1,0 +1,188 @@
+"""A configuration that cannot be used: `run` and `config check` say where, and what would be right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.not_ready import assert_refused, assert_refuses_to_start
+
+SECRET = "mountd-test-secret-0001"
+
+
+@pytest.fixture
+def unused() -> Iterator[Daemon]:
+    """A daemon that never gets as far as asking its bucket."""
+    with Daemon("http://127.0.0.1:9", "MOUNTDTESTKEY0001", SECRET) as daemon:
+        yield daemon
+
+
+def both(daemon: Daemon, *words: str, environment: dict[str, str] | None = None) -> None:
+    """`config check` and `run` refuse the file as it stands, with exit code 2 and these words."""
+    for command in (("config", "check"), ("run",)):
+        result = daemon.cli(*command, "-c", str(daemon.config_file), timeout_s=20, environment=environment)
+        assert_refused(result, 2, str(daemon.config_file), *words)
+        assert SECRET not in result.err
+    assert not (daemon.root / "state").exists(), "nothing may be touched for a file that cannot be used"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["the file is empty"]),
+        ("- remotes\n- mounts\n", ["line 1: must be a mapping of keys"]),
+        ("remotes:\n  store: {type: s3\nmounts: {}\n", ["line 2: this bracket is not closed, or a comma is missing"]),
+        ("remotes:\n\tstore: x\n", ["line 2: a tab cannot indent: use spaces"]),
+        ('remotes:\n  store: "type\n', ["line 2: this quote is not closed"]),
+        ("remotes:\n  store: type: s3\n", ["line 2: wrong indentation, or a value that holds ': ' and needs quotes"]),
+        ("remotes:\n  a: 1\n b: 2\n", ["line 3: wrong indentation: this does not line up"]),
+        ("remotes: {}\n---\nmounts: {}\n", ["line 2: more than one document ('---')"]),
+        ("remotes: !!python/object:os.system {}\n", ["line 1: ", "tag"]),
+    ],
+    ids=["empty", "list", "bracket", "tab", "quote", "colon", "indentation", "documents", "tag"],
+)
+def test_broken_yaml(unused: Daemon, text: str, words: list[str]) -> None:
+    unused.config_file.write_text(text)
+    both(unused, *words)
+
+
+def test_a_file_that_is_no_text(unused: Daemon) -> None:
+    unused.config_file.write_bytes(b"remotes:\n  store: \xff\xfe\n")
+    both(unused, "line 2: this is not UTF-8 text")
+
+
+def test_no_file_and_a_directory(unused: Daemon) -> None:
+    both(unused, "no such file or directory", "copy config/mountd.yaml to")
+    unused.config_file.mkdir()
+    both(unused, "is a directory")
+
+
+def test_duplicate_and_unknown_keys_all_at_once(unused: Daemon) -> None:
+    text = unused.write_config().read_text()
+    text = text.replace("mounts:\n", "mountz: {}\nmounts:\n", 1)
+    text = text.replace("    version: v23\n", "    version: v23\n    version: v22\n    requierd: []\n")
+    text = text.replace("    path: ", "    pth: ")
+    unused.config_file.write_text(text)
+    line = {part: number for number, part in enumerate(text.splitlines(), 1)}
+    first, second = line["    version: v23"], line["    version: v22"]
+    both(
+        unused,
+        ": 5 problems",
+        f"line {line['mountz: {}']}: mountz: unknown key, did you mean 'mounts'?",
+        f"line {second}: models.cache_hub.version: is written twice, first in line {first}",
+        f"line {second + 1}: models.cache_hub.requierd: unknown key, did you mean 'required'?",
+        "mounts.storage.pth: unknown key, did you mean 'path'?",
+        "mounts.storage.path: is missing",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("../x", "a version is up to 64 letters, digits, '.', '_' and '-'"),
+        ("a/b", "a version is up to 64 letters, digits, '.', '_' and '-'"),
+        ("..", "with a letter or digit first and no '..'"),
+        ("", "an empty version name"),
+        ("latest", "such a name can mean other files tomorrow"),
+        ("v" * 65, "up to 64 letters"),
+    ],
+)
+def test_a_version_that_cannot_be_one(unused: Daemon, name: str, why: str) -> None:
+    unused.config["models"]["cache_hub"]["version"] = name
+    line = unused.write_config().read_text().splitlines().index(f"    version: {name or repr('')}") + 1
+    both(unused, f"line {line}: models.cache_hub.version: cannot use", why)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        (
+            ("control", "socket"),
+            "/tmp/" + "x" * 120,
+            ["control.socket: the path of a Unix socket has 100 bytes at most"],
+        ),
+        (("runtime",), "/tmp/" + "x" * 80, ["runtime: is too long: the path of a Unix socket has 100 bytes at most"]),
+        (("control", "socket"), "/tmp/" + "声" * 40, ["this one 125"]),
+    ],
+    ids=["control", "runtime", "bytes"],
+)
+def test_a_socket_path_that_is_too_long(unused: Daemon, keys: tuple[str, ...], value: str, words: list[str]) -> None:
+    place = unused.config
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    unused.write_config()
+    both(unused, *words)
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ({"file": "/nonexistent/secret"}, ["/nonexistent/secret: no such file or directory", "create"]),
+        ({"env": "MOUNTD_T_UNSET"}, ["the environment variable MOUNTD_T_UNSET is not set"]),
+        ({"env": "MOUNTD_T_EMPTY"}, ["the environment variable MOUNTD_T_EMPTY is empty"]),
+        ({"credential": "secret_key"}, ["the credential secret_key was asked for", "LoadCredential=secret_key:"]),
+    ],
+    ids=["file", "unset", "empty", "credential"],
+)
+def test_config_check_names_a_secret_that_is_missing(
+    unused: Daemon, reference: dict[str, str], words: list[str]
+) -> None:
+    unused.config["remotes"]["store"]["secret_access_key"] = reference
+    unused.write_config()
+    result = unused.cli(
+        *("config", "check", "-c", str(unused.config_file)), environment={"MOUNTD_T_EMPTY": ""}, timeout_s=20
+    )
+    assert_refused(result, 2, "remotes.store.secret_access_key: cannot read a secret: ", *words)
+
+
+def test_a_secret_in_the_open_is_refused_and_not_repeated(unused: Daemon) -> None:
+    unused.config["remotes"]["store"]["secret_access_key"] = SECRET
+    unused.write_config()
+    both(unused, "remotes.store.secret_access_key: is a secret in plain text: write {env: NAME}")
+
+
+@pytest.mark.fuse
+def test_a_file_broken_later_leaves_what_is_live_alone(daemon: Daemon) -> None:
+    daemon.start_ready()
+    assert daemon.stop() == 0
+    target = os.readlink(daemon.link)
+    daemon.config["models"]["cache_hub"]["version"] = "../x"
+    assert_refuses_to_start(daemon, 2, "cannot use '../x' as a version")
+    assert os.readlink(daemon.link) == target
+    daemon.config["models"]["cache_hub"]["version"] = "v23"
+    assert daemon.start_ready()["models"]["cache_hub"]["current"] == "v23"
+
+
+@pytest.mark.fuse
+def test_a_second_daemon_on_the_same_state_directory(daemon: Daemon) -> None:
+    before = daemon.start_ready()
+    with Daemon(daemon.endpoint, daemon.access_key_id, daemon.secret_access_key) as second:
+        second.config["state"] = daemon.config["state"]
+        said = assert_refuses_to_start(second, 6, "mountd already runs on it", f"(pid {before['pid']})")
+        assert f"mountd --socket {daemon.socket} status" in said
+    after = daemon.status()
+    assert after["ready"]
+    for kind, name in (("mounts", "storage"), ("apps", "webui")):
+        assert (after[kind][name]["pid"], after[kind][name]["restarts"]) == (before[kind][name]["pid"], 0)
+    assert daemon.page()["version"] == "v23"
+
+
+@pytest.mark.fuse
+def test_a_second_daemon_on_the_same_control_socket(daemon: Daemon) -> None:
+    daemon.start_ready()
+    with Daemon(daemon.endpoint, daemon.access_key_id, daemon.secret_access_key) as second:
+        second.config["control"]["socket"] = str(daemon.socket)
+        assert_refuses_to_start(second, 6, f"cannot listen on {daemon.socket}: another mountd answers there")
+    assert daemon.status()["ready"]
+
+
+def test_a_state_directory_that_is_a_file(unused: Daemon) -> None:
+    state = Path(unused.config["state"])
+    state.write_text("precious")
+    assert_refuses_to_start(unused, 1, f"cannot create the directory {state}: ")
+    assert state.read_text() == "precious"

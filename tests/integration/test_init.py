@@ -1,0 +1,220 @@
+"""The parent of the daemon: passes on its end and its signals, reaps what is reparented, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from mountd.process import orphans
+from tests.support import dies_with_us
+from tests.support.wait import until
+
+PRELUDE = """
+import os, signal, subprocess, sys, time
+from mountd.process.init import fork_daemon
+
+def say(*words):
+    print(*words, flush=True)
+
+def detach(*argv):
+    '''A process that nobody waits for, in a session of its own; its pid.'''
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        pid = os.fork()
+        if pid == 0:
+            os.execvp(argv[0], argv)
+        os.write(writer, str(pid).encode())
+        os._exit(0)
+    os.wait()
+    return int(os.read(reader, 20))
+
+def daemon():
+{body}
+
+say('init', os.getpid())
+sys.exit(fork_daemon(daemon))
+"""
+Start = Callable[[str], "Init"]
+
+
+class Init:
+    def __init__(self, body: str) -> None:
+        source = PRELUDE.format(body=textwrap.indent(textwrap.dedent(body).strip(), "    "))
+        self.process = subprocess.Popen(
+            dies_with_us([sys.executable, "-c", source]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.pid = int(self.line().split()[1])
+
+    def line(self) -> str:
+        out: IO[str] | None = self.process.stdout
+        assert out is not None
+        return out.readline().strip()
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and what it said on stderr."""
+        _, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, errors
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    inits: list[Init] = []
+
+    def make(body: str) -> Init:
+        inits.append(Init(body))
+        return inits[-1]
+
+    yield make
+    for init in inits:
+        init.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        ("return 0", 0, ""),
+        ("return 7", 7, ""),
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit('words')", 1, ""),
+        ("sys.exit()", 0, ""),
+        ("raise ZeroDivisionError('of a bug')", 20, "ZeroDivisionError: of a bug"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 128 + 9, ""),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", 128 + 11, ""),
+    ],
+)
+def test_its_end_is_passed_on(start: Start, body: str, code: int, says: str) -> None:
+    ended, errors = start(body).end()
+    assert ended == code
+    assert says in errors
+
+
+def test_what_it_printed_last_is_not_lost(start: Start) -> None:
+    init = start("sys.stdout.write('last words'); return 0")
+    assert init.line() == "last words"
+
+
+NOTE_SIGNALS = """
+    seen = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, lambda number, _: (seen.append(number), say(signal.Signals(number).name)))
+    say('daemon', os.getpid())
+    while len(seen) < 4:
+        signal.pause()
+    return 5
+"""
+
+
+def test_signals_are_forwarded(start: Start) -> None:
+    init = start(NOTE_SIGNALS)
+    assert init.line().startswith("daemon")
+    for number in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):
+        os.kill(init.pid, signal.Signals[number])
+        assert init.line() == number
+    assert init.end()[0] == 5
+
+
+def test_a_signal_without_a_meaning_is_harmless(start: Start) -> None:
+    init = start("signal.pthread_sigmask(signal.SIG_BLOCK, {15}); say('daemon'); signal.sigwait({15}); return 6")
+    init.line()
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+        os.kill(init.pid, number)
+    assert init.end()[0] == 6
+
+
+def test_a_signal_that_it_does_not_expect_ends_it_as_a_shell_says(start: Start) -> None:
+    init = start("say('daemon', os.getpid()); time.sleep(60)")
+    init.line()
+    os.kill(init.pid, signal.SIGTERM)
+    assert init.end()[0] == 128 + 15
+
+
+def test_a_ctrl_c_reaches_it_once(start: Start) -> None:
+    """A terminal signals a whole process group: the daemon must not be in it."""
+    init = start("say('daemon', os.getpid(), os.getsid(0)); signal.pause()")
+    _, daemon, session = init.line().split()
+    assert daemon == session
+    assert os.getsid(init.pid) != int(session)
+
+
+def test_it_blocks_no_signals(start: Start) -> None:
+    init = start("say(len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))); return 0")
+    assert init.line() == "0"
+
+
+def test_what_it_leaves_is_ended(start: Start) -> None:
+    init = start(
+        """
+        detached = detach('sleep', '60')
+        deaf = detach('sh', '-c', 'trap "" TERM INT HUP; while :; do sleep 1; done')
+        child = subprocess.Popen(['sleep', '60'], start_new_session=True).pid
+        say(detached, deaf, child)
+        return 4
+        """
+    )
+    left = [int(word) for word in init.line().split()]
+    assert len(left) == 3
+    assert init.end()[0] == 4
+    assert not any(orphans.alive(pid) for pid in left)
+
+
+def test_also_after_it_was_killed(start: Start) -> None:
+    init = start("say(os.getpid(), detach('sleep', '60')); signal.pause()")
+    daemon, detached = map(int, init.line().split())
+    os.kill(daemon, signal.SIGKILL)
+    assert init.end()[0] == 128 + 9
+    assert not orphans.alive(detached)
+
+
+def test_what_is_reparented_is_reaped_and_its_own_children_are_left_to_it(start: Start) -> None:
+    init = start(
+        """
+        for _ in range(20):
+            detach('true')
+        codes = [subprocess.Popen(['sh', '-c', 'exit 9']).wait() for _ in range(20)]
+        say('codes', *codes)
+        signal.pause()
+        """
+    )
+    assert init.line() == "codes" + 20 * " 9"
+
+    def zombies() -> list[str]:
+        children = Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()
+        return [pid for pid in children if not orphans.alive(int(pid))]
+
+    until(lambda: zombies() == [], 5, "no zombies")
+
+
+def test_it_is_told_when_its_parent_dies(start: Start, tmp_path: Path) -> None:
+    init = start(
+        f"""
+        def last(number, _):
+            open('{tmp_path}/told', 'w').write(signal.Signals(number).name)
+            os._exit(0)
+        signal.signal(signal.SIGTERM, last)
+        say('daemon', os.getpid())
+        while True:
+            time.sleep(60)
+        """
+    )
+    daemon = int(init.line().split()[1])
+    os.kill(init.pid, signal.SIGKILL)
+    assert init.end()[0] == -signal.SIGKILL
+    until(lambda: not orphans.alive(daemon), 5, "the daemon to end")
+    assert (tmp_path / "told").read_text() == "SIGTERM"

@@ -1,0 +1,138 @@
+"""Processes of a former life: all that carry the mark end, wherever they hide; nothing else is touched."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mountd.process import orphans, tool
+from tests.support.wait import until
+
+SCRIPT = [sys.executable, "-I", "-S", orphans.__file__]
+
+
+class Brood:
+    """Processes with marks; they end with the test, and so does whatever carries the same marks."""
+
+    def __init__(self) -> None:
+        self.instance = f"t{secrets.token_hex(6)}"
+        self._all: list[subprocess.Popen[str]] = []
+        self._instances: set[str] = set()
+
+    def start(self, script: str, *, instance: str | None = None, name: str = "webui") -> subprocess.Popen[str]:
+        """`script` in a session of its own; it must print a line when it is up."""
+        environment = {"PATH": os.environ["PATH"]}
+        if instance is not None:
+            environment |= {orphans.INSTANCE: instance, orphans.NAME: name}
+            self._instances.add(instance)
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", script], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self._all.append(process)
+        return process
+
+    def marked(self, script: str = "echo up; exec sleep 60", **more: str) -> subprocess.Popen[str]:
+        process = self.start(script, instance=self.instance, **more)
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        return process
+
+    def close(self) -> None:
+        for instance in self._instances:
+            subprocess.run([*SCRIPT, instance], timeout=20, check=False, capture_output=True)
+        for process in self._all:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def brood() -> Iterator[Brood]:
+    brood = Brood()
+    yield brood
+    brood.close()
+
+
+def end(*words: str) -> list[str]:
+    done = subprocess.run([*SCRIPT, *words], timeout=20, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    return process.wait(5)
+
+
+def test_what_carries_the_mark_ends_and_is_told(brood: Brood) -> None:
+    processes = [brood.marked() for _ in range(3)]
+    assert end(brood.instance) == [f"{process.pid} sleep" for process in sorted(processes, key=lambda it: it.pid)]
+    assert {ended(process) for process in processes} == {-signal.SIGKILL}
+    assert end(brood.instance) == []
+
+
+def test_also_what_hid_in_another_session(brood: Brood, tmp_path: Path) -> None:
+    daemonised = f"setsid sh -c 'setsid sleep 60 & echo $! > {tmp_path}/pid' ; echo up"
+    parent = brood.marked(daemonised)
+    assert ended(parent) == 0
+    hidden = int((tmp_path / "pid").read_text())
+    until(lambda: os.getsid(hidden) == hidden, 5, "a session of its own")
+    until(lambda: Path(f"/proc/{hidden}/comm").read_text() == "sleep\n", 5, "its program")
+    assert end(brood.instance) == [f"{hidden} sleep"]
+    until(lambda: not orphans.alive(hidden), 5, "the hidden one to end")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "trap '' TERM INT HUP; echo up; while :; do sleep 1; done",
+        "echo up; kill -STOP $$; exec sleep 60",
+        "while :; do sleep 60 & echo up; sleep 0.01; done",
+    ],
+    ids=["deaf", "stopped", "breeding"],
+)
+def test_also_what_resists(brood: Brood, script: str) -> None:
+    process = brood.marked(script)
+    assert f"{process.pid} sh" in end(brood.instance)
+    assert ended(process) == -signal.SIGKILL
+    assert orphans.find(brood.instance, None, None) == []
+
+
+def test_what_is_not_ours_is_not_touched(brood: Brood) -> None:
+    unmarked = brood.start("exec sleep 60")
+    others = [
+        brood.start("exec sleep 60", instance=f"{brood.instance}0"),
+        brood.start("exec sleep 60", instance=brood.instance[:-1]),
+        brood.start("exec sleep 60", instance=brood.instance.upper()),
+        brood.start(f"exec sleep 60 # {orphans.INSTANCE}={brood.instance}"),
+    ]
+    ours = brood.marked()
+    assert end(brood.instance) == [f"{ours.pid} sleep"]
+    assert [process.poll() for process in (unmarked, *others)] == [None] * 5
+
+
+def test_of_one_name_only(brood: Brood) -> None:
+    webui, longer, storage = brood.marked(), brood.marked(name="webui-2"), brood.marked(name="storage")
+    assert end(brood.instance, "webui") == [f"{webui.pid} sleep"]
+    assert [process.poll() for process in (longer, storage)] == [None, None]
+    assert len(end(brood.instance)) == 2
+
+
+def test_neither_the_asker_nor_what_is_above_it(brood: Brood) -> None:
+    """A daemon may itself be a marked child: of a mountd whose app starts another one on the same state."""
+    asker = f"{' '.join(SCRIPT)} {brood.instance}; echo still here"
+    other = brood.marked()
+    process = brood.start(asker, instance=brood.instance)
+    out, _ = process.communicate(timeout=20)
+    assert out.splitlines() == [f"{other.pid} sleep", "still here"]
+
+
+async def test_as_the_daemon_asks(brood: Brood) -> None:
+    process = brood.marked("echo up; exec sleep 60")
+    assert await tool.end_orphans(brood.instance, "another") == []
+    assert await tool.end_orphans(brood.instance) == [f"{process.pid} sleep"]

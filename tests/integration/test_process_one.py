@@ -1,0 +1,191 @@
+"""mountd as process 1, as in a container: becomes ready, reaps what others leave behind, and ends in good order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support import dies_with_us
+from tests.support.daemon import STOP_S, Daemon
+from tests.support.s3 import RcloneS3
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+# An app that leaves things behind: one that ends at once, so that somebody must reap it, one that stays in a session
+# of its own, and one that also shed its environment, by which mountd would know it.
+APP = """\
+import os, sys
+def detach(argv, environment):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve(argv[0], argv, environment)
+        os._exit(0)
+    os.wait()
+detach(["/bin/true"], os.environ)
+detach(["/bin/sleep", "100001"], os.environ)
+detach(["/bin/sleep", "100002"], {})
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+KNOWN, UNKNOWN = "100001", "100002"
+
+
+class ProcessOne(Daemon):
+    """A daemon that is process 1 of a PID namespace, with mounts and a /proc of its own, as in a container."""
+
+    holder: subprocess.Popen[bytes] | None = None
+
+    @property
+    def init(self) -> psutil.Process:
+        assert self.process is not None
+        (init,) = psutil.Process(self.process.pid).children()
+        return init
+
+    def hold_mounts(self) -> None:
+        """Keep its mount namespace, so that what it left mounted can be seen after its end."""
+        words = ["nsenter", f"--mount=/proc/{self.init.pid}/ns/mnt", "sleep", "600"]
+        self.holder = holder = subprocess.Popen(dies_with_us(words), cwd="/")
+        until(lambda: Path(f"/proc/{holder.pid}/comm").read_text() == "sleep\n", 10, "nsenter")
+
+    def mounts(self) -> list[str]:
+        if self.holder is None:
+            return super().mounts()
+        table = Path(f"/proc/{self.holder.pid}/mountinfo").read_text()
+        return [line.split()[4] for line in table.splitlines() if line.split()[4].startswith(f"{self.root}/")]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """`unshare` itself ignores the signal; its child is process 1, whose exit code it hands on."""
+        assert self.process is not None
+        os.kill(self.init.pid, number)
+        return self.wait_exit(STOP_S)
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()  # and with it, by --kill-child, all of the namespace
+            self.process.wait()
+            self.process = None
+        if self.holder is not None:
+            self.holder.kill()
+            self.holder.wait()
+            self.holder = None
+        super().close()
+
+
+def leaving(daemon: Daemon) -> None:
+    """Make its app leave things behind."""
+    script = daemon.root / "app.py"
+    script.write_text(APP)
+    command = daemon.config["apps"]["webui"]["command"]
+    daemon.config["apps"]["webui"]["command"] = [command[0], str(script), *command[1:]]
+
+
+def below(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def detached(process: psutil.Process, seconds: str) -> list[int]:
+    """The sleeping ones below `process`."""
+    found = []
+    for each in below(process):
+        with contextlib.suppress(psutil.Error):
+            if each.cmdline() == ["/bin/sleep", seconds]:
+                found.append(each.pid)
+    return found
+
+
+def zombies(process: psutil.Process) -> list[psutil.Process]:
+    found = []
+    for each in below(process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if each.status() == psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
+
+
+@pytest.fixture
+def process_one(store: RcloneS3) -> Iterator[ProcessOne]:
+    given: dict[str, Any] = {
+        "endpoint": store.endpoint,
+        "access_key_id": store.access_key_id,
+        "secret_access_key": store.secret_access_key,
+        "wrap": ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--"),
+    }
+    with ProcessOne(**given) as daemon:
+        yield daemon
+
+
+@pytest.mark.root
+def test_as_process_one_it_serves_reaps_and_ends_in_good_order(process_one: ProcessOne) -> None:
+    daemon = process_one
+    leaving(daemon)
+    status = daemon.start_ready()
+    assert status["ready"]
+    assert daemon.page()["version"] == "v23"
+    daemon.hold_mounts()
+    assert len(daemon.mounts()) == 1
+    init = daemon.init
+    inside = Path(f"/proc/{init.pid}/status").read_text()
+    assert next(line.split()[-1] for line in inside.splitlines() if line.startswith("NSpid:")) == "1"
+
+    until(lambda: not zombies(init), 10, "what ended to be reaped")
+    (known,) = detached(init, KNOWN)
+    (unknown,) = detached(init, UNKNOWN)
+    assert {psutil.Process(known).ppid(), psutil.Process(unknown).ppid()} == {init.pid}
+
+    assert daemon.cli("restart", "webui").code == 0
+    assert not psutil.pid_exists(known)
+    assert daemon.cli("switch", "v22").code == 0
+    assert daemon.page()["version"] == "v22"
+    assert len(detached(init, KNOWN)) == 1
+    until(lambda: not zombies(init), 10, "what ended to be reaped")
+
+    everything = [each.pid for each in below(init)]
+    began = time.monotonic()
+    assert daemon.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - began < daemon.events("mountd stops")[0]["at_most_s"]
+    assert daemon.mounts() == []
+    assert [pid for pid in everything if psutil.pid_exists(pid)] == []
+
+
+def test_what_an_app_detached_ends_with_it_and_the_rest_with_mountd(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """The same outside a container, where the kernel does not clear up at the end."""
+    daemon = make_daemon()
+    leaving(daemon)
+    daemon.start_ready()
+    assert daemon.process is not None
+    parent = psutil.Process(daemon.process.pid)
+    (known,) = detached(parent, KNOWN)
+    (unknown,) = detached(parent, UNKNOWN)
+
+    os.kill(daemon.status()["apps"]["webui"]["pid"], signal.SIGKILL)
+    until(lambda: daemon.status()["apps"]["webui"]["restarts"] == 1, 20, "the app to be back")
+    assert not psutil.pid_exists(known)
+    assert len(detached(parent, KNOWN)) == 1
+    until(lambda: not zombies(parent), 10, "what ended to be reaped")
+
+    everything = [each.pid for each in below(parent)]
+    assert unknown in everything
+    assert daemon.stop() == 0
+    assert [pid for pid in everything if psutil.pid_exists(pid)] == []
+    assert daemon.mounts() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.root
+def test_other_signals_end_process_one_too(process_one: ProcessOne, number: signal.Signals) -> None:
+    process_one.start_ready()
+    process_one.hold_mounts()
+    assert process_one.stop(number) == 0
+    assert process_one.mounts() == []

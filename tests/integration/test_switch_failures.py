@@ -1,0 +1,449 @@
+"""Switches that fail, one way at a time: what is told, what is undone, and what nobody noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.demo import hub
+from tests.support import hold_port
+from tests.support.daemon import Daemon, Result
+from tests.support.proxy import Proxy
+from tests.support.s3 import RcloneS3
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+SOON_S = 30.0
+
+# An app that does with each version what a file APP-VERSION says: crash, exit, hang, deaf, slow SECONDS. It knows the
+# version from the manifest behind its link, so what its page says was read through the link and the mount.
+APP = r"""
+import json, os, signal, socket, sys, time
+port, behaviours, app, link = int(sys.argv[1]), *sys.argv[2:5]
+with open(f"{link}/MANIFEST.json") as file:
+    version = json.load(file)["version"]
+try:
+    with open(f"{behaviours}/{app}-{version}") as file:
+        words = file.read().split()
+except FileNotFoundError:
+    words = []
+print("loading", version, *words, flush=True)
+if "deaf" in words:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+if "crash" in words:
+    sys.exit("RuntimeError: CUDA out of memory")
+if "exit" in words:
+    sys.exit(0)
+if "hang" in words:
+    time.sleep(600)
+if "slow" in words:
+    time.sleep(float(words[words.index("slow") + 1]))
+server = socket.create_server(("127.0.0.1", port))
+body = json.dumps({"version": version, "pid": os.getpid()}).encode()
+while True:
+    client, _ = server.accept()
+    with client:
+        client.recv(65536)
+        client.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+"""
+
+
+class Stage:
+    """A daemon with such an app, and what a test wants to know of it."""
+
+    def __init__(self, daemon: Daemon, *, ready: str = "20s", grace: str = "3s") -> None:
+        self.daemon = daemon
+        self.behaviours = daemon.root / "behaviours"
+        self.behaviours.mkdir()
+        (daemon.root / "app.py").write_text(APP)
+        app = daemon.config["apps"]["webui"]
+        app["command"] = self.command("webui", daemon.web_port, daemon.link)
+        app["ready"]["timeout"] = ready
+        app["stop"]["grace"] = grace
+
+    def command(self, app: str, port: int, link: Path) -> list[str]:
+        script = self.daemon.root / "app.py"
+        return [sys.executable, "-I", "-S", str(script), str(port), str(self.behaviours), app, str(link)]
+
+    def add_app(self, name: str, model: str, link: Path, port: int) -> dict[str, Any]:
+        apps = self.daemon.config["apps"]
+        apps[name] = {
+            **apps["webui"],
+            "command": self.command(name, port, link),
+            "needs": [model],
+            "ready": {**apps["webui"]["ready"], "http": f"http://127.0.0.1:{port}/config"},
+        }
+        added: dict[str, Any] = apps[name]
+        return added
+
+    def behave(self, version: str, behaviour: str, app: str = "webui") -> None:
+        """From its next start on; empty: as it should."""
+        (self.behaviours / f"{app}-{version}").write_text(behaviour)
+
+    def model(self, name: str = "cache_hub") -> dict[str, Any]:
+        found: dict[str, Any] = self.daemon.status()["models"][name]
+        return found
+
+    def pid(self, app: str = "webui") -> int:
+        found: int = self.daemon.status()["apps"][app]["pid"]
+        return found
+
+    def link(self) -> str:
+        return os.path.basename(os.readlink(self.daemon.link)).removeprefix("cache_hub_")
+
+    def operation(self, id_: int) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{self.daemon.http_port}/api/v1/operations/{id_}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    def begin(self, version: str) -> None:
+        """Asks for it and does not wait for its end."""
+        assert self.daemon.cli("switch", version, "--timeout", "100ms").code == 4
+
+    def until_step(self, step: str) -> None:
+        def there() -> bool:
+            operation = self.daemon.status()["operation"]
+            return operation is not None and operation["step"] == step
+
+        until(there, SOON_S, f"the step {step}", every_s=0.01)
+
+    def until_said(self, text: str) -> None:
+        until(lambda: any(event["text"] == text for event in self.daemon.events("app says")), SOON_S, f"{text!r}")
+
+    def check_serves(self, version: str) -> None:
+        """All that could disagree agrees."""
+        model = self.model()
+        assert (model["stage"], model["current"], self.link()) == ("linked", version, version)
+        assert self.daemon.page()["version"] == version
+        assert (model["desired"], model["sync"]) == (version, "Synced")
+
+
+Staged = Callable[..., Stage]
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with hold_port() as held:
+        yield held.getsockname()[1]
+
+
+@pytest.fixture
+def staged(make_daemon: Callable[..., Daemon]) -> Staged:
+    def make(*, ready: str = "20s", grace: str = "3s", **changes: Any) -> Stage:
+        return Stage(make_daemon(**changes), ready=ready, grace=grace)
+
+    return make
+
+
+def says(result: Result, code: int, *texts: str) -> None:
+    assert result.code == code, result
+    for text in texts:
+        assert text in result.err, result.err
+
+
+# -- refused ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_refused_changes_nothing(staged: Staged, store: RcloneS3) -> None:
+    stage = staged()
+    daemon = stage.daemon
+    daemon.start_ready()
+    pid = stage.pid()
+    hub.build_bad(store.directory)
+
+    refused = daemon.cli("switch", "bad", "-o", "json")
+    says(refused, 7, "incomplete", "campplus_cn_common.bin is missing", "models/s2mel.pth has ", " bytes instead of ")
+    bad = stage.operation(refused.json["id"])
+    assert (bad["result"], bad["error"]["exit"], bad["to"], bad["step"]) == ("refused", 7, "bad", "verify")
+    says(daemon.cli("switch", "v99"), 3, "cannot find version v99", "mountd versions")
+    for name in ("latest", "../v22", "", "v 22", "v22/models"):
+        says(daemon.cli("switch", name), 2, "version")
+    says(daemon.cli("rollback"), 3, "cannot roll back cache_hub", "no version was live before v23")
+    same = daemon.cli("switch", "v23")
+    assert (same.code, "v23 is live already" in same.out) == (0, True)
+    assert stage.pid() == pid
+    stage.check_serves("v23")
+
+    daemon.link.unlink()
+    daemon.link.mkdir()
+    (daemon.link / "precious").write_text("data")
+    says(daemon.cli("switch", "v22"), 7, "a real directory is in its place", f"mv {daemon.link}")
+    assert os.listdir(daemon.link) == ["precious"]
+    assert stage.pid() == pid
+    assert stage.model()["desired"] == "v23"
+
+
+def test_unusual_versions_and_a_link_that_was_removed_by_hand(staged: Staged, store: RcloneS3) -> None:
+    stage = staged()
+    daemon = stage.daemon
+    hub.build_bad(store.directory)
+    daemon.start_ready()
+    daemon.link.unlink()
+    assert daemon.cli("switch", "v22").code == 0
+    stage.check_serves("v22")
+    assert daemon.cli("switch", "odd").code == 0
+    stage.check_serves("odd")
+    assert stage.model()["verified"] is True
+    for name in hub.ODD_NAMES:
+        bucket = store.directory / hub.BUCKET / "cache_hub_odd" / name
+        assert (daemon.link / name).read_bytes() == bucket.read_bytes()
+
+    daemon.config["apps"] = {}  # the app reads the manifest, which this one lacks
+    assert daemon.stop() == 0
+    daemon.start_ready()
+    assert daemon.cli("switch", "bare").code == 0
+    model = stage.model()
+    directory = store.directory / hub.BUCKET / "cache_hub_bare"
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    lines = sorted(f"{path.relative_to(directory)}\t{path.stat().st_size}\n" for path in files)
+    assert (model["current"], model["verified"]) == ("bare", False)
+    assert model["digest"] == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+# -- rolled back ------------------------------------------------------------------------------------------------------
+
+
+def test_a_version_that_does_not_come_up_is_rolled_back(staged: Staged) -> None:
+    stage = staged(ready="1500ms")
+    daemon = stage.daemon
+    daemon.start_ready()
+    for behaviour, cause in [
+        ("crash", "webui ended with exit code 1: RuntimeError: CUDA out of memory"),
+        ("exit", "webui ended with exit code 0"),
+        ("hang", "webui is not ready after 1.5 s"),
+    ]:
+        stage.behave("v22", behaviour)
+        before = stage.pid()
+        failed = daemon.cli("switch", "v22", "-o", "json")
+        says(failed, 5, f"cannot switch to v22: {cause}", "v23 is live again", "mountd logs webui")
+        stage.check_serves("v23")
+        assert stage.pid() != before
+        assert daemon.status()["ready"]
+        assert stage.model()["previous"] is None
+        operation = stage.operation(failed.json["id"])
+        told = (
+            operation["result"],
+            operation["error"]["exit"],
+            operation["from"],
+            operation["to"],
+            operation["source"],
+        )
+        assert told == ("rolled-back", 5, "v23", "v22", "cli")
+        assert cause in operation["cause"]
+        assert operation["operator"]
+        assert operation["duration_s"] > 0
+
+    stage.behave("v22", "")
+    assert daemon.cli("switch", "v22").code == 0
+    stage.check_serves("v22")
+    stage.behave("v23", "crash")
+    says(daemon.cli("rollback"), 5, "cannot rollback to v23", "v22 is live again")
+    stage.check_serves("v22")
+    assert stage.model()["previous"] == "v23"
+
+
+def test_when_going_back_fails_too_both_causes_are_told_and_it_is_tried_on(staged: Staged) -> None:
+    stage = staged()
+    daemon = stage.daemon
+    daemon.start_ready()
+    for version in ("v22", "v23"):
+        stage.behave(version, "crash")
+    says(daemon.cli("switch", "v22"), 1, "CUDA out of memory", "and then, going back to v23")
+    assert stage.link() == "v23"
+    assert stage.operation(1)["result"] == "failed"
+    assert not daemon.status()["ready"]
+    stage.behave("v23", "")
+    daemon.until_ready()
+    stage.check_serves("v23")
+
+
+# -- one at a time ----------------------------------------------------------------------------------------------------
+
+
+def test_a_caller_whose_patience_ends_and_one_who_comes_second(staged: Staged) -> None:
+    stage = staged()
+    daemon = stage.daemon
+    daemon.start_ready()
+    stage.behave("v22", "slow 3")
+    left = daemon.cli("switch", "v22", "--timeout", "1s")
+    says(left, 4, "operation 1 (switch cache_hub v23 → v22) goes on")
+    busy = daemon.cli("switch", "v23")
+    says(busy, 6, "switch cache_hub to v22", "since 1 s", str(stage.operation(1)["operator"]))
+    says(daemon.cli("rollback"), 3)
+    assert daemon.cli("wait", "--for", "version=v22", "--timeout", "20s").code == 0
+    stage.check_serves("v22")
+    assert stage.operation(1)["result"] == "committed"
+
+
+# -- the bucket or the mount goes away --------------------------------------------------------------------------------
+
+
+def test_an_outage_before_anything_was_changed(staged: Staged, proxy: Proxy) -> None:
+    stage = staged(endpoint=proxy.endpoint)
+    daemon = stage.daemon
+    daemon.config["mounts"]["storage"]["options"] = {"low-level-retries": "2"}  # else it gives up after 7 s
+    daemon.start_ready()
+    pid = stage.pid()
+    proxy.down()
+    failed = daemon.cli("switch", "v22")
+    assert failed.code == 1, failed
+    assert stage.operation(1)["result"] == "failed"
+    assert (stage.pid(), stage.link()) == (pid, "v23")
+    assert daemon.status()["ready"], "an app that runs stays ready"
+    proxy.up()
+    assert daemon.cli("switch", "v22").code == 0
+    stage.check_serves("v22")
+
+
+def test_a_mount_that_dies_in_the_middle(staged: Staged) -> None:
+    """Whatever comes of it, link, journal and app agree."""
+    stage = staged()
+    daemon = stage.daemon
+    daemon.start_ready()
+    stage.behave("v22", "slow 3")
+    stage.begin("v22")
+    stage.until_said("loading v22 slow 3")
+    os.kill(daemon.status()["mounts"]["storage"]["pid"], signal.SIGKILL)
+    until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, SOON_S, "the mount to be back")
+    until(lambda: stage.operation(1)["finished"], SOON_S, "the end of the switch")
+    daemon.until_ready()
+    operation = stage.operation(1)
+    assert operation["result"] in ("committed", "rolled-back"), operation
+    stage.check_serves("v22" if operation["result"] == "committed" else "v23")
+    if operation["result"] == "rolled-back":
+        assert "mount" in operation["cause"]
+
+
+# -- mountd itself ends -----------------------------------------------------------------------------------------------
+
+
+def test_mountd_that_ends_in_the_middle_serves_what_was_committed(staged: Staged) -> None:
+    stage = staged()
+    daemon = stage.daemon
+    daemon.start_ready()
+    stage.behave("v22", "slow 30")
+
+    stage.begin("v22")
+    stage.until_said("loading v22 slow 30")
+    assert stage.link() == "v22"
+    assert daemon.stop() == 0
+    assert stage.link() == "v23", "also while nobody is there to put it right"
+    assert (daemon.mounts(), daemon.processes()) == ([], [])
+    daemon.start_ready()
+    stage.check_serves("v23")
+    assert (stage.operation(1)["result"], stage.operation(1)["finished"] is not None) == ("interrupted", True)
+
+    daemon.log.write_text("")
+    stage.begin("v22")
+    stage.until_said("loading v22 slow 30")
+    pid = daemon.status()["pid"]
+    assert daemon.process is not None
+    os.kill(pid, signal.SIGKILL)
+    daemon.wait_exit()
+    assert stage.link() == "v22"
+    daemon.start_ready()
+    stage.check_serves("v23")
+    ended = stage.operation(2)
+    assert (ended["result"], "mountd ended during start" in ended["cause"]) == ("interrupted", True)
+    stage.behave("v22", "")
+    assert daemon.cli("switch", "v22").code == 0
+    stage.check_serves("v22")
+
+
+def test_mountd_that_is_stopped_while_it_undoes(staged: Staged, port: int) -> None:
+    stage = staged(grace="2s")
+    daemon = stage.daemon
+    stage.add_app("api", "cache_hub", daemon.link, port)
+    daemon.start_ready()
+    stage.behave("v22", "crash")
+    stage.behave("v22", "deaf", "api")  # comes up, and takes its time to go
+    stage.begin("v22")
+    stage.until_step("stop-new")
+    assert stage.link() == "v22"
+    assert daemon.stop() == 0
+    assert stage.link() == "v23"
+    daemon.start_ready()
+    stage.check_serves("v23")
+    assert stage.operation(1)["result"] == "interrupted"
+
+
+# -- several models and apps ------------------------------------------------------------------------------------------
+
+
+def test_a_switch_touches_only_the_apps_of_its_model(staged: Staged, store: RcloneS3, port: int) -> None:
+    stage = staged()
+    daemon = stage.daemon
+    models = daemon.config["models"]
+    for name in ("voices", "spare"):
+        models[name] = {**models["cache_hub"], "link": str(daemon.root / name), "version": "v22"}
+    stage.add_app("api", "voices", daemon.root / "voices", port)
+    # One that reads the link anew for each job, say, and so need not be restarted by a switch.
+    daemon.config["apps"]["batch"] = {
+        "command": ["sleep", "600"],
+        "needs": ["spare"],
+        "restart": {"after": ["crash", "remount"]},
+    }
+    hub.build_bad(store.directory)
+    daemon.start_ready()
+
+    def pids() -> dict[str, int]:
+        return {name: app["pid"] for name, app in daemon.status()["apps"].items()}
+
+    def currents() -> dict[str, str]:
+        return {name: model["current"] for name, model in daemon.status()["models"].items()}
+
+    before = pids()
+    says(daemon.cli("switch", "v23"), 2, "--model", "cache_hub, voices, spare")
+    says(daemon.cli("switch", "v23", "--model", "nothing"), 3, "cache_hub, voices, spare")
+    says(daemon.cli("switch", "bad", "--model", "spare"), 7)
+    assert pids() == before
+    assert currents() == {"cache_hub": "v23", "voices": "v22", "spare": "v22"}
+
+    assert daemon.cli("switch", "v23", "--model", "spare").code == 0
+    assert pids() == before, "nobody had asked to be restarted"
+    assert os.readlink(daemon.root / "spare") == f"{daemon.mount}/cache_hub_v23"
+
+    assert daemon.cli("switch", "v23", "--model", "voices").code == 0
+    after = pids()
+    assert {name for name in after if after[name] != before[name]} == {"api"}
+    assert currents() == {"cache_hub": "v23", "voices": "v23", "spare": "v23"}
+    assert daemon.cli("rollback", "--model", "spare").code == 0
+    assert currents()["spare"] == "v22"
+    assert daemon.cli("wait", "--for", "version=v22", "--model", "spare", "--timeout", "5s").code == 0
+    assert pids() == after
+
+    stage.behave("v22", "crash", "api")
+    says(daemon.cli("rollback", "--model", "voices"), 5, "api ended with exit code 1")
+    assert currents()["voices"] == "v23"
+    assert {name for name, pid in pids().items() if pid != after[name]} == {"api"}
+
+
+def test_models_without_apps(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
+    daemon = make_daemon()
+    daemon.config["apps"] = {}
+    hub.build_bad(store.directory)
+    daemon.start_ready()
+    assert daemon.cli("switch", "v22").code == 0
+    assert (daemon.link / "MANIFEST.json").read_bytes().find(b'"v22"') > 0
+    assert daemon.cli("switch", "bad").code == 7
+    assert daemon.cli("rollback").code == 0
+    model = daemon.status()["models"]["cache_hub"]
+    assert (model["current"], model["previous"], model["desired"]) == ("v23", "v22", "v23")
+    assert daemon.status()["ready"]
+
+    # A version that loses a file between the listing and the flip is nothing to mount; one that is gone is not found.
+    shutil.rmtree(store.directory / hub.BUCKET / "cache_hub_v22")
+    assert daemon.cli("rollback").code == 3
+    assert daemon.status()["models"]["cache_hub"]["current"] == "v23"

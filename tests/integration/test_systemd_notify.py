@@ -1,0 +1,186 @@
+"""What systemd is told and when, and that nothing of what it gives to mountd reaches mountd's children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.proxy import Proxy
+from tests.support.s3 import RcloneS3
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+WATCHDOG_S = 4.0
+PRIVATE = ("WATCHDOG_", "CREDENTIALS_DIRECTORY", "LISTEN_", "INVOCATION_ID", "JOURNAL_STREAM")
+
+
+@dataclass(frozen=True)
+class Message:
+    at: float
+    fields: dict[str, str]
+    link: str
+    """where the link pointed when the message came, "" when there was none"""
+
+
+class Systemd:
+    """The other end of NOTIFY_SOCKET, and a directory of credentials."""
+
+    def __init__(self) -> None:
+        self._root = tempfile.TemporaryDirectory(prefix="mountd-t-")
+        self.credentials = Path(self._root.name) / "credentials"
+        self.credentials.mkdir(mode=0o700)
+        self.address = f"{self._root.name}/notify"
+        self.messages: list[Message] = []
+        self.link: Path | None = None
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.address)
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+        self._thread.start()
+
+    def _receive(self) -> None:
+        while data := self._socket.recv(65536):
+            fields = dict(line.partition("=")[::2] for line in data.decode().splitlines())
+            link = os.readlink(self.link) if self.link is not None and self.link.is_symlink() else ""
+            self.messages.append(Message(time.monotonic(), fields, link))
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "NOTIFY_SOCKET": self.address,
+            "WATCHDOG_USEC": str(int(WATCHDOG_S * 1_000_000)),
+            "WATCHDOG_PID": "1",
+            "CREDENTIALS_DIRECTORY": str(self.credentials),
+            "INVOCATION_ID": "0123456789abcdef",
+            "JOURNAL_STREAM": "1:2",
+            "LISTEN_FDNAMES": "nothing",
+        }
+
+    def of(self, key: str) -> list[Message]:
+        return [message for message in self.messages if key in message.fields]
+
+    def told(self, key: str) -> list[str]:
+        return [message.fields[key] for message in self.of(key)]
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"", self.address)
+        self._thread.join(5)
+        self._socket.close()
+        self._root.cleanup()
+
+
+@pytest.fixture
+def systemd() -> Iterator[Systemd]:
+    made = Systemd()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def supervised(make_daemon: Callable[..., Daemon], proxy: Proxy, systemd: Systemd) -> Daemon:
+    """A daemon as a unit of `systemd`, its bucket behind `proxy`."""
+    daemon = make_daemon(endpoint=proxy.endpoint, environment=systemd.environment())
+    systemd.link = daemon.link
+    return daemon
+
+
+def test_ready_comes_with_the_link_and_status_says_what_is_awaited(
+    supervised: Daemon, proxy: Proxy, systemd: Systemd
+) -> None:
+    proxy.down()
+    supervised.config["apps"]["webui"]["command"].append("--never-ready")
+    supervised.start()
+    reason = supervised.until_reason("waiting-for-mount")
+    until(
+        lambda: any(proxy.endpoint in text for text in systemd.told("STATUS")), 30, "systemd to be told of the outage"
+    )
+    assert reason["text"].startswith("webui waits for mount storage")
+    assert systemd.of("READY") == []
+    assert not supervised.link.is_symlink()
+
+    proxy.latency_s = 0.1  # so that too early a READY=1 would be seen
+    proxy.up()
+    until(lambda: systemd.of("READY"), 60, "READY=1")
+    (ready,) = systemd.of("READY")
+    assert ready.fields["READY"] == "1"
+    assert ready.link == f"{supervised.mount}/cache_hub_v23"
+    # The app is not waited for; what is awaited from now on is the app.
+    assert not supervised.status()["ready"]
+    until(lambda: "webui" in systemd.told("STATUS")[-1], 10, "systemd to be told of the app")
+    assert supervised.stop() == 0  # while its bucket is there
+
+
+def test_the_watchdog_is_fed_in_time_and_a_stop_is_told(supervised: Daemon, systemd: Systemd) -> None:
+    supervised.start_ready()
+    until(lambda: "ready: cache_hub v23" in systemd.told("STATUS"), 10, "systemd to be told that all is ready")
+    fed = len(systemd.of("WATCHDOG"))
+    until(lambda: len(systemd.of("WATCHDOG")) >= fed + 4, 4 * WATCHDOG_S, "the watchdog to be fed")
+    times = [message.at for message in systemd.of("WATCHDOG")]
+    assert max(after - before for before, after in pairwise(times)) < WATCHDOG_S / 2
+    assert systemd.of("STOPPING") == []
+    assert supervised.stop(signal.SIGTERM) == 0
+    until(lambda: systemd.of("STOPPING"), 5, "STOPPING=1")
+    assert systemd.told("STOPPING") == ["1"]
+    assert systemd.told("STATUS")[-1] == "stopping"
+    assert systemd.told("READY") == ["1"]
+
+
+def test_children_see_nothing_that_is_the_daemons_alone(supervised: Daemon, store: RcloneS3, systemd: Systemd) -> None:
+    """Its secrets, by credential and by variable, work; rclone, the app and the workers have none of it."""
+    (systemd.credentials / "s3-secret").write_text(f"{store.secret_access_key}\n")
+    (systemd.credentials / "s3-secret").chmod(0o400)
+    remote = supervised.config["remotes"]["store"]
+    remote["secret_access_key"] = {"credential": "s3-secret"}
+    remote["access_key_id"] = {"env": "MY_KEY_ID"}
+    supervised.environment["MY_KEY_ID"] = store.access_key_id
+    status = supervised.start_ready()
+    assert supervised.page()["version"] == "v23"
+    assert supervised.process is not None
+
+    children = descendants(status["pid"])
+    assert {status["mounts"]["storage"]["pid"], status["apps"]["webui"]["pid"]} < children.keys()
+    for pid, variables in children.items():
+        for name, value in variables.items():
+            assert not name.startswith(PRIVATE), f"{pid} has {name}"
+            assert name != "MY_KEY_ID", f"{pid} has {name}"
+            assert store.secret_access_key not in value, f"{pid} has the secret in {name}"
+            assert store.access_key_id not in value, f"{pid} has the key in {name}"
+        assert variables.get("NOTIFY_SOCKET") != systemd.address, f"{pid} could talk to systemd"
+    assert store.secret_access_key not in supervised.log_text()
+
+
+def test_a_missing_credential_is_a_reason_with_what_to_do(supervised: Daemon, systemd: Systemd) -> None:
+    supervised.config["remotes"]["store"]["secret_access_key"] = {"credential": "s3-secret"}
+    supervised.start()
+    reason = supervised.until_reason("secret-missing")
+    assert "s3-secret" in reason["text"]
+    assert set(reason) == {"code", "text", "layer", "object", "hint"}
+    assert reason["hint"]
+    assert systemd.of("READY") == []
+    (systemd.credentials / "s3-secret").write_text(supervised.secret_access_key)  # tried again by itself
+    supervised.until_ready()
+    until(lambda: systemd.of("READY"), 5, "READY=1")
+
+
+def descendants(pid: int) -> dict[int, dict[str, str]]:
+    """The environment of everything below `pid`."""
+    found: dict[int, dict[str, str]] = {}
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found[child.pid] = child.environ()
+    return found

@@ -1,0 +1,158 @@
+"""Manifests: read whole or refused in words, digests as the interface defines them, compared with what is there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.demo import hub
+from mountd.errors import Refused
+from mountd.model import manifest
+from mountd.model.manifest import Manifest
+
+FILES = [{"path": "models/gpt.pth", "size": 7, "sha256": 64 * "0"}, {"path": "config.yaml", "size": 0}]
+
+
+def document(**changes: Any) -> bytes:
+    whole = {"schema": 1, "version": "v23", "created": "2026-01-01T00:00:00Z", "tool": "x", "files": FILES}
+    return json.dumps({**whole, **changes}, ensure_ascii=False).encode()
+
+
+def test_a_manifest() -> None:
+    assert manifest.parse(document()) == Manifest("v23", {"models/gpt.pth": 7, "config.yaml": 0})
+
+
+def test_the_manifest_of_the_demo(hub_directory: Path) -> None:
+    directory = hub_directory / hub.BUCKET / "cache_hub_v23"
+    data = (directory / manifest.NAME).read_bytes()
+    parsed = manifest.parse(data)
+    there = {
+        path.relative_to(directory).as_posix(): path.stat().st_size for path in directory.rglob("*") if path.is_file()
+    }
+    assert parsed.version == "v23"
+    assert manifest.compare(parsed.files, there) == []
+    assert set(parsed.files) == set(there) - {manifest.NAME}
+
+
+def test_unknown_keys_and_odd_names_are_fine() -> None:
+    files = [{"path": path, "size": 1, "etag": "x"} for path in ("声音 模型.safetensors", "a b#2.pth", "x\ty")]
+    assert set(manifest.parse(document(files=files, more={})).files) == {"声音 模型.safetensors", "a b#2.pth", "x\ty"}
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 20, len(document()) // 2, len(document()) - 1])
+def test_truncated(size: int) -> None:
+    with pytest.raises(Refused, match=r"cannot read MANIFEST.json: it is truncated or not a manifest"):
+        manifest.parse(document()[:size])
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (document(schema=2), "schema 2 is not 1"),
+        (document(schema="1"), "schema '1' is not 1"),
+        (document(schema=True), "schema True is not 1"),
+        (document(schema=None), "schema None is not 1"),
+        (b"[]", "not a manifest"),
+        (b"null", "not a manifest"),
+        (b"{}", "not a manifest"),
+        (b"\xff\xfe\x00", "not a manifest"),
+        (b"<html>", "not a manifest"),
+        (b"[" * 100_000, "not a manifest"),
+        (document(files=None), "not a manifest"),
+        (document(files={"a": 1}), "not a manifest"),
+        (document(files=["a"]), "not a manifest"),
+        (document(files=[{"path": "a"}]), "not a manifest"),
+        (document(files=[{"path": ["a"], "size": 1}]), "not a manifest"),
+        (document(files=[{"path": 1, "size": 1}]), "needs a path and a size"),
+        (document(files=[{"path": "", "size": 1}]), "needs a path and a size"),
+        (document(files=[{"path": "a", "size": -1}]), "needs a path and a size"),
+        (document(files=[{"path": "a", "size": "1"}]), "needs a path and a size"),
+        (document(files=[{"path": "a", "size": 1.5}]), "needs a path and a size"),
+        (document(files=[{"path": "a", "size": True}]), "needs a path and a size"),
+        (document(version=23), "version"),
+    ],
+)
+def test_what_is_no_manifest(data: bytes, why: str) -> None:
+    with pytest.raises(Refused) as refused:
+        manifest.parse(data)
+    assert refused.value.text.startswith("cannot read MANIFEST.json: ")
+    assert why in refused.value.text
+    assert refused.value.exit_code == 7
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_else(data: bytes) -> None:
+    with contextlib.suppress(Refused):
+        manifest.parse(data)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["path", "size", "x"]), inner),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["schema", "version", "files"]), json_values)
+def test_no_value_raises_anything_else(key: str, value: Any) -> None:
+    with contextlib.suppress(Refused):
+        manifest.parse(document(**{key: value}))
+
+
+# -- digests, as interface.md says ------------------------------------------------------------------------------------
+
+
+def test_digest_is_the_sha256_of_the_manifest_bytes() -> None:
+    assert manifest.digest(document()) == hashlib.sha256(document()).hexdigest()
+    assert manifest.digest(document() + b"\n") != manifest.digest(document())
+
+
+def test_listing_digest_is_the_sha256_of_sorted_lines() -> None:
+    lines = "B\t3\na b\t2\nmodels/gpt.pth\t1\n声\t4\n"
+    files = {"models/gpt.pth": 1, "声": 4, "a b": 2, "B": 3}
+    assert manifest.listing_digest(files) == hashlib.sha256(lines.encode()).hexdigest()
+    assert manifest.listing_digest({}) == hashlib.sha256(b"").hexdigest()
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.integers(0)), st.randoms())
+def test_listing_digest_does_not_depend_on_the_order(files: dict[str, int], random: Any) -> None:
+    shuffled = [*files.items()]
+    random.shuffle(shuffled)
+    assert manifest.listing_digest(dict(shuffled)) == manifest.listing_digest(files)
+
+
+def test_listing_digest_of_names_that_are_no_text() -> None:
+    assert manifest.listing_digest({"caf\udce9": 1}) == hashlib.sha256(b"caf\xe9\t1\n").hexdigest()
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "problems"),
+    [
+        ({"a": 1, "b": 2}, []),
+        ({"a": 1, "b": 2, "more": 3}, []),
+        ({"a": 1}, ["b is missing"]),
+        ({}, ["a is missing", "b is missing"]),
+        ({"a": 1, "b": 1}, ["b has 1 bytes instead of 2"]),
+        ({"a": 0}, ["b is missing", "a has 0 bytes instead of 1"]),
+    ],
+)
+def test_compare(found: dict[str, int], problems: list[str]) -> None:
+    assert manifest.compare({"a": 1, "b": 2}, found) == problems
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, ""), (1, "p0"), (3, "p0; p1; p2"), (4, "p0; p1; p2 and 1 more"), (9, "p0; p1; p2 and 6 more")],
+)
+def test_summary(count: int, text: str) -> None:
+    assert manifest.summary([f"p{n}" for n in range(count)]) == text

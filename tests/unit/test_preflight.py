@@ -1,0 +1,214 @@
+"""What must be so before rclone may start: each check with what passes, and with what it says when it does not."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from mountd.errors import CannotStart
+from mountd.files.client import Files
+from mountd.mount import preflight, table
+
+
+@pytest.fixture
+async def files() -> AsyncIterator[Files]:
+    files = Files("test", {"MOUNTD_INSTANCE": f"test-{os.getpid()}"})
+    yield files
+    await files.close()
+
+
+def refusal(check: Callable[[], object]) -> CannotStart:
+    with pytest.raises(CannotStart) as refused:
+        check()
+    return judged(refused.value)
+
+
+def judged(error: CannotStart) -> CannotStart:
+    """Whatever it is: somebody can mend it, is told how, and need not restart mountd."""
+    assert error.text.startswith("cannot ")
+    assert error.hint
+    assert not error.permanent
+    assert error.retry_s == preflight.RETRY_S
+    return error
+
+
+# -- the machine ------------------------------------------------------------------------------------------------------
+
+
+def test_the_fuse_device(tmp_path: Path) -> None:
+    (tmp_path / "fuse").touch()
+    preflight.check_fuse(str(tmp_path / "fuse"))
+    missing = refusal(lambda: preflight.check_fuse(str(tmp_path / "missing")))
+    assert (missing.code, "does not exist" in missing.text, "--device /dev/fuse" in missing.hint) == (
+        "no-fuse",
+        True,
+        True,
+    )
+    closed = refusal(lambda: preflight.check_fuse(str(tmp_path)))
+    assert (closed.code, "is a directory" in closed.text, str(os.geteuid()) in closed.hint) == ("no-fuse", True, True)
+
+
+@pytest.mark.parametrize("program", ["fusermount3", "fusermount"])
+def test_fusermount(tmp_path: Path, program: str) -> None:
+    missing = refusal(lambda: preflight.check_fusermount(str(tmp_path)))
+    assert (missing.code, "fuse3" in missing.hint) == ("no-fusermount", True)
+    (tmp_path / program).touch(mode=0o644)
+    refusal(lambda: preflight.check_fusermount(str(tmp_path)))  # there, but nobody may execute it
+    (tmp_path / program).chmod(0o755)
+    preflight.check_fusermount(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("conf", "permits"),
+    [
+        ("user_allow_other\n", True),
+        ("# comment\n  user_allow_other  # yes\nmount_max = 5\n", True),
+        ("user_allow_other", True),
+        ("", False),
+        ("#user_allow_other\n", False),
+        ("user_allow_other_users\n", False),
+        (None, False),
+    ],
+)
+def test_allow_other(tmp_path: Path, conf: str | None, permits: bool) -> None:
+    path = tmp_path / "fuse.conf"
+    if conf is not None:
+        path.write_text(conf)
+    preflight.check_allow_other(allow_other=False, root=False, conf=path)
+    preflight.check_allow_other(allow_other=True, root=True, conf=path)
+    if permits:
+        preflight.check_allow_other(allow_other=True, root=False, conf=path)
+        return
+    error = refusal(lambda: preflight.check_allow_other(allow_other=True, root=False, conf=path))
+    assert error.code == "no-user-allow-other"
+    assert str(path) in error.hint
+
+
+# -- the mount point --------------------------------------------------------------------------------------------------
+
+TABLE = table.parse(
+    "1 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+    "2 1 0:5 / /mnt/ours rw - fuse.rclone mountd:abc:storage rw\n"
+    "3 1 0:6 / /mnt/another rw - fuse.rclone mountd:def:storage rw\n"
+    "4 1 0:7 / /mnt/nfs rw - nfs4 server:/export rw\n"
+    "5 2 0:8 / /mnt/ours rw - tmpfs over-it rw\n"
+)
+
+
+def test_occupant() -> None:
+    ours = "mountd:abc:storage"
+    assert preflight.occupant(TABLE, "/mnt/free", ours) is None
+    leftover = preflight.occupant(TABLE[:4], "/mnt/ours", ours)
+    assert leftover is not None
+    assert leftover.source == ours
+
+
+@pytest.mark.parametrize(
+    ("path", "says", "hint"),
+    [
+        ("/mnt/another", "mountd:def:storage (fuse.rclone)", "another mountd"),
+        ("/mnt/nfs", "server:/export (nfs4)", "umount /mnt/nfs"),
+        ("/mnt/ours", "over-it (tmpfs)", "umount /mnt/ours"),
+        ("/", "/dev/sda1 (ext4)", "another path"),
+    ],
+)
+def test_somebody_elses_mount_is_left_alone(path: str, says: str, hint: str) -> None:
+    error = refusal(lambda: preflight.occupant(TABLE, path, "mountd:abc:storage"))
+    assert error.code == "mount-point-taken"
+    assert says in error.text
+    assert hint in error.hint
+
+
+async def test_a_mount_point_is_made_when_missing(files: Files, tmp_path: Path) -> None:
+    point = tmp_path / "a" / "b 声"
+    await preflight.check_mount_point(str(point), files)
+    assert point.is_dir()
+    await preflight.check_mount_point(str(point), files)
+
+
+async def test_a_mount_point_with_files_in_it(files: Files, tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / name).touch()
+    with pytest.raises(CannotStart) as refused:
+        await preflight.check_mount_point(str(tmp_path), files)
+    error = judged(refused.value)
+    assert (error.code, error.text.endswith("is not empty (a, b, c, …)")) == ("mount-point-not-empty", True), error.text
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.touch(), "not a directory"),
+        (lambda path: path.symlink_to("/nowhere/at/all"), "cannot "),
+        (lambda path: path.symlink_to(path), "symbolic links"),
+    ],
+    ids=["file", "dangling", "loop"],
+)
+async def test_what_is_no_mount_point(
+    files: Files, tmp_path: Path, make: Callable[[Path], None], says: str
+) -> None:  # fmt: skip
+    make(tmp_path / "x")
+    with pytest.raises(CannotStart) as refused:
+        await preflight.check_mount_point(str(tmp_path / "x"), files)
+    error = judged(refused.value)
+    assert (error.code, says in error.text) == ("mount-point", True), error.text
+
+
+async def test_a_mount_point_that_cannot_be_made(files: Files) -> None:
+    with pytest.raises(CannotStart) as refused:
+        await preflight.check_mount_point("/proc/mountd-test", files)
+    assert judged(refused.value).code == "mount-point"
+
+
+# -- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_the_cache_is_made_private_and_taken_once(tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "cache"
+    fd = preflight.lock_cache(directory)
+    try:
+        assert directory.stat().st_mode & 0o777 == 0o700
+        assert not os.get_inheritable(fd), "rclone would hold the lock beyond our death"
+        error = refusal(lambda: preflight.lock_cache(directory))
+        assert (error.code, "another mount uses it" in error.text) == ("cache-taken", True)
+    finally:
+        os.close(fd)
+    os.close(preflight.lock_cache(directory))
+
+
+def test_a_lock_file_that_was_left_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / preflight.LOCK_NAME).write_text("4711\n")
+    os.close(preflight.lock_cache(tmp_path))
+
+
+def test_a_lock_of_another_process_counts(tmp_path: Path) -> None:
+    with (tmp_path / preflight.LOCK_NAME).open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert refusal(lambda: preflight.lock_cache(tmp_path)).code == "cache-taken"
+
+
+@pytest.mark.parametrize("place", ["file", "file/cache", "dangling"])
+def test_what_is_no_cache_directory(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("/nowhere/at/all")
+    error = refusal(lambda: preflight.lock_cache(tmp_path / place))
+    assert error.code == "cache-not-writable"
+    assert "cache.dir" in error.hint
+
+
+def test_a_cache_that_cannot_be_written() -> None:
+    assert refusal(lambda: preflight.lock_cache(Path("/proc/mountd-test"))).code == "cache-not-writable"
+    assert refusal(lambda: preflight.lock_cache(Path("/sys"))).code == "cache-not-writable"
+
+
+def test_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "MIN_FREE_BYTES", 1)
+    preflight.check_space(tmp_path)
+    monkeypatch.setattr(preflight, "MIN_FREE_BYTES", 2**62)
+    error = refusal(lambda: preflight.check_space(tmp_path))
+    assert (error.code, "MiB are free" in error.text) == ("cache-full", True)

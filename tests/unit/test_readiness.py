@@ -1,0 +1,266 @@
+"""What follows from a snapshot, in tables: may an app start, is all ready, how healthy is it, why not, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.status import readiness
+from mountd.status.snapshot import (
+    AppStatus,
+    Health,
+    ModelStage,
+    ModelStatus,
+    MountStage,
+    MountStatus,
+    Operation,
+    Reason,
+    RemoteStatus,
+    Snapshot,
+    State,
+)
+
+MOUNT = MountStatus(
+    "/mnt/x",
+    "store:bucket",
+    State.RUNNING,
+    MountStage.READY,
+    Health.HEALTHY,
+    restarts=2,
+    backend=RemoteStatus(Health.HEALTHY),
+)
+MODEL = ModelStatus("disk", "/srv/hub", ModelStage.LINKED, Health.HEALTHY, current="v23", mount_restarts=2)
+APP = AppStatus(needs=("hub",), state=State.RUNNING, health=Health.HEALTHY)
+OUTAGE = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "the bucket is away", "bucket", "store"))
+GOOD = Snapshot({"disk": MOUNT}, {"hub": MODEL}, {"webui": APP})
+
+
+def snapshot(
+    mount: MountStatus = MOUNT, model: ModelStatus | None = MODEL, app: AppStatus | None = APP, **changes: object
+) -> Snapshot:
+    made = Snapshot({"disk": mount}, {"hub": model} if model else {}, {"webui": app} if app else {})
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+# -- may it start -----------------------------------------------------------------------------------------------------
+
+BLOCKERS = [
+    ("all is there", MOUNT, MODEL, ("hub",), []),
+    ("needs nothing", replace(MOUNT, state=State.FAILED), replace(MODEL, stage=ModelStage.WAITING), (), []),
+    ("mount down", replace(MOUNT, state=State.BACKOFF), MODEL, ("hub",), [("waiting-for-mount", "disk")]),
+    ("mount not proven", replace(MOUNT, stage=MountStage.ANSWERING), MODEL, ("hub",), [("waiting-for-mount", "disk")]),
+    ("mount still starting", replace(MOUNT, state=State.STARTING), MODEL, ("hub",), [("waiting-for-mount", "disk")]),
+    ("warm, not linked", MOUNT, replace(MODEL, stage=ModelStage.WARMED), ("hub",), [("waiting-for-model", "hub")]),
+    ("linked on an older mount", MOUNT, replace(MODEL, mount_restarts=1), ("hub",), [("waiting-for-model", "hub")]),
+    ("a mount itself", MOUNT, replace(MODEL, stage=ModelStage.WAITING), ("disk",), []),
+    ("a mount itself, down", replace(MOUNT, state=State.STOPPING), MODEL, ("disk",), [("waiting-for-mount", "disk")]),
+    ("a degraded mount that runs", replace(MOUNT, health=Health.DEGRADED, backend=OUTAGE), MODEL, ("hub",), []),
+    ("both", replace(MOUNT, state=State.STOPPED), MODEL, ("disk", "hub"), [("waiting-for-mount", "disk")] * 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mount", "model", "needs", "why"), [case[1:] for case in BLOCKERS], ids=[c[0] for c in BLOCKERS]
+)
+def test_blockers(mount: MountStatus, model: ModelStatus, needs: tuple[str, ...], why: list[tuple[str, str]]) -> None:
+    found = readiness.blockers(snapshot(mount, model, replace(APP, needs=needs)), "webui")
+    assert [reason.code for reason in found] == [code for code, _ in why]
+    for reason, (_, named) in zip(found, why, strict=True):
+        assert (reason.layer, reason.object) == ("app", "webui")
+        assert reason.text.startswith("webui waits for ")
+        assert named in reason.text
+
+
+# -- ready ------------------------------------------------------------------------------------------------------------
+
+DOWN = replace(MOUNT, state=State.BACKOFF)
+UNLINKED = replace(MODEL, stage=ModelStage.WAITING)
+LOADING = replace(APP, state=State.STARTING)
+READY = [
+    # what,                                 snapshot,                                  ready, serves the disk
+    ("all is well", GOOD, True, True),
+    ("an app that loads", snapshot(app=LOADING), False, True),
+    ("a ready app through an outage", snapshot(replace(MOUNT, backend=OUTAGE)), True, True),
+    ("a ready app while its mount is replaced", snapshot(DOWN), True, False),
+    ("one of two apps", snapshot(apps={"a": APP, "b": LOADING}), False, True),
+    ("no apps, linked", snapshot(app=None), True, True),
+    ("no apps, not linked", snapshot(model=UNLINKED, app=None), False, False),
+    ("no apps, linked, mount down", snapshot(DOWN, app=None), True, False),
+    ("only a mount", snapshot(model=None, app=None), True, True),
+    ("only a mount, down", snapshot(DOWN, None, None), False, False),
+    ("only a mount, unproven", snapshot(replace(MOUNT, stage=MountStage.MOUNTED), None, None), False, False),
+    ("an app that needs nothing of a broken disk", snapshot(DOWN, UNLINKED, replace(APP, needs=())), True, True),
+    ("stopping", snapshot(stopping=True), False, True),
+]
+
+
+@pytest.mark.parametrize(("now", "ready", "serves"), [case[1:] for case in READY], ids=[case[0] for case in READY])
+def test_ready(now: Snapshot, ready: bool, serves: bool) -> None:
+    assert (readiness.is_ready(now), readiness.is_serving_disk(now)) == (ready, serves)
+
+
+# -- health -----------------------------------------------------------------------------------------------------------
+
+
+def test_healths_from_best_to_worst() -> None:
+    assert list(Health) == ["Healthy", "Suspended", "Progressing", "Missing", "Degraded", "Unknown"]
+
+
+@given(st.lists(st.sampled_from(Health)))
+def test_the_worst_counts(healths: list[Health]) -> None:
+    order = list(Health)
+    worst = readiness.worst(healths)
+    assert order.index(worst) == max((order.index(health) for health in healths), default=0)
+
+
+@pytest.mark.parametrize("health", Health)
+@pytest.mark.parametrize("layer", ["remote", "mount", "model", "app"])
+def test_every_layer_counts(layer: str, health: Health) -> None:
+    ill = {
+        "remote": snapshot(replace(MOUNT, backend=RemoteStatus(health))),
+        "mount": snapshot(replace(MOUNT, health=health)),
+        "model": snapshot(model=replace(MODEL, health=health)),
+        "app": snapshot(app=replace(APP, health=health)),
+    }[layer]
+    unasked = layer == "remote" and health is Health.UNKNOWN
+    assert readiness.health(ill) is (Health.HEALTHY if unasked else health)
+    assert readiness.health(GOOD) is Health.HEALTHY
+
+
+def test_a_remote_of_several_mounts_is_as_ill_as_the_worst_sees_it() -> None:
+    mounts = {
+        "a": replace(MOUNT, backend=RemoteStatus(Health.HEALTHY)),
+        "b": replace(MOUNT, remote="store:other", backend=OUTAGE),
+        "c": replace(MOUNT, remote="elsewhere:bucket"),
+    }
+    remotes = readiness.remotes(Snapshot(mounts))
+    assert remotes == {"store": OUTAGE, "elsewhere": RemoteStatus(Health.HEALTHY)}
+
+
+# -- reasons ----------------------------------------------------------------------------------------------------------
+
+
+def reason(layer: str) -> Reason:
+    return Reason(f"{layer}-broken", f"the {layer} is broken", layer)
+
+
+def test_reasons_go_from_the_bucket_up_to_the_app() -> None:
+    now = Snapshot(
+        mounts={
+            "disk": replace(MOUNT, reason=reason("mount"), backend=RemoteStatus(Health.DEGRADED, reason("bucket"))),
+            "second": replace(MOUNT, reason=reason("rclone"), backend=RemoteStatus(Health.DEGRADED, reason("bucket"))),
+        },
+        models={"hub": replace(MODEL, reason=reason("link"))},
+        apps={"webui": replace(APP, reason=reason("app"))},
+    )
+    assert [one.layer for one in readiness.reasons(now)] == ["bucket", "mount", "rclone", "link", "app"]
+    assert readiness.reasons(GOOD) == ()
+
+
+WAITING: list[tuple[State, list[str]]] = [
+    (State.STOPPED, ["mount-starting", "waiting-for-mount"]),
+    (State.BACKOFF, ["mount-starting", "waiting-for-mount"]),
+    (State.STARTING, ["mount-starting", "app-starting"]),
+    (State.RUNNING, ["mount-starting"]),
+    (State.FAILED, ["mount-starting"]),
+]
+
+
+@pytest.mark.parametrize(("state", "codes"), WAITING)
+def test_what_an_app_waits_for_is_a_reason_unless_it_has_its_own(state: State, codes: list[str]) -> None:
+    waiting = snapshot(DOWN, app=replace(APP, state=state))
+    assert [one.code for one in readiness.reasons(waiting)] == codes
+    own = snapshot(DOWN, app=replace(APP, state=state, reason=reason("app")))
+    assert [one.code for one in readiness.reasons(own)] == ["mount-starting", "app-broken"]
+
+
+CLIMBING = [
+    ("a mount", snapshot(replace(DOWN, state=State.STARTING), UNLINKED, None), "mount disk is starting (ready)"),
+    ("a mount with its own", snapshot(replace(DOWN, reason=reason("mount")), UNLINKED, None), "the mount is broken"),
+    ("a model", snapshot(model=UNLINKED, app=None), "model hub is being loaded (waiting)"),
+    (
+        "a model that loads",
+        snapshot(model=replace(MODEL, stage=ModelStage.LISTED, warmed_percent=40), app=None),
+        "model hub is being loaded (listed, 40 %)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("now", "text"), [case[1:] for case in CLIMBING], ids=[case[0] for case in CLIMBING])
+def test_what_still_climbs_says_so(now: Snapshot, text: str) -> None:
+    assert [one.text for one in readiness.reasons(now)] == [text]
+
+
+# -- one line ---------------------------------------------------------------------------------------------------------
+
+SWITCH = Operation(7, "switch", "hub", "v23", "v22", "tina", "cli", "verify", "2026-01-01T00:00:00Z")
+HEADLINES: Mapping[str, Snapshot] = {
+    "ready: hub v23": GOOD,
+    "ready": snapshot(model=None, app=None),
+    "not ready: webui has started and is not ready yet": snapshot(app=LOADING),
+    "not ready: the bucket is away": snapshot(replace(DOWN, backend=OUTAGE), app=LOADING),
+    "switch hub to v22: verify": snapshot(operation=SWITCH),
+    "stopping": snapshot(operation=SWITCH, stopping=True),
+}
+
+
+@pytest.mark.parametrize(("text", "now"), HEADLINES.items())
+def test_headline(text: str, now: Snapshot) -> None:
+    assert readiness.headline(now) == text
+
+
+# -- always -----------------------------------------------------------------------------------------------------------
+
+mounts = st.builds(
+    MountStatus,
+    path=st.just("/mnt/x"),
+    remote=st.sampled_from(["store:a", "other:b"]),
+    state=st.sampled_from(State),
+    stage=st.sampled_from(MountStage),
+    health=st.sampled_from(Health),
+    restarts=st.integers(0, 2),
+    backend=st.sampled_from([RemoteStatus(), RemoteStatus(Health.HEALTHY), OUTAGE]),
+    reason=st.sampled_from([None, reason("mount")]),
+)
+models = st.builds(
+    ModelStatus,
+    mount=st.just("disk"),
+    link=st.just("/srv/hub"),
+    stage=st.sampled_from(ModelStage),
+    mount_restarts=st.integers(-1, 2),
+    reason=st.sampled_from([None, reason("link")]),
+)
+apps = st.builds(
+    AppStatus,
+    needs=st.sampled_from([(), ("hub",), ("disk",), ("disk", "hub")]),
+    state=st.sampled_from(State),
+    reason=st.sampled_from([None, reason("app")]),
+)
+snapshots = st.builds(
+    Snapshot,
+    mounts=st.fixed_dictionaries({"disk": mounts}, optional={"more": mounts}),
+    models=st.fixed_dictionaries({"hub": models}),
+    apps=st.dictionaries(st.sampled_from(["a", "b"]), apps, max_size=2),
+    operation=st.sampled_from([None, SWITCH]),
+    stopping=st.booleans(),
+)
+
+
+@given(snapshots)
+def test_the_answers_agree_with_each_other(now: Snapshot) -> None:
+    layers = [one.layer for one in readiness.reasons(now)]
+    assert layers == sorted(layers, key=["bucket", "mount", "link", "app"].index)
+    assert readiness.headline(now)
+    if readiness.is_ready(now):
+        assert not now.stopping
+    if now.apps:
+        assert readiness.is_serving_disk(now) == (not any(readiness.blockers(now, app) for app in now.apps))
+    for name, app in now.apps.items():
+        if not app.needs:
+            assert readiness.blockers(now, name) == ()
+        if "hub" in app.needs and not now.models["hub"].linked:
+            assert readiness.blockers(now, name)

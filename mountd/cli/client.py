@@ -9,12 +9,12 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from mountd import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..errors import MountdError
+    from mountd.errors import MountdError
 
 SCHEMA = 1
 TIMEOUT_S = 10.0
@@ -80,7 +80,7 @@ def with_query(path: str, parameters: dict[str, object]) -> str:
 
 def failure(error: Document) -> MountdError:
     """The `error` of a document → the exception that ends the command with the same text, hint and exit code."""
-    from .. import errors
+    from mountd import errors
 
     text, hint = str(error.get("text") or "the daemon gave no reason"), str(error.get("hint") or "")
     kinds = (
@@ -240,7 +240,7 @@ def _cause(error: OSError) -> str:
 
 
 def _unreachable(socket_path: str, cause: str, hint: str = "") -> MountdError:
-    from ..errors import Unreachable
+    from mountd.errors import Unreachable
 
     hint = hint or "is it mountd's socket? `journalctl -u mountd` shows what the daemon says"
     return Unreachable(f"cannot reach mountd at {socket_path}: {cause}", hint=hint)

@@ -21,7 +21,7 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from .main import cli
+    from mountd.cli.main import cli
 
     kind = get_completion_class(shell)
     assert kind is not None
@@ -48,8 +48,8 @@ def _names(ctx: click.Context, incomplete: str, *kinds: str) -> list[str]:
 
 
 def _ask(ctx: click.Context, path: str) -> dict[str, Any]:
-    from ..errors import MountdError
-    from .client import get
+    from mountd.cli.client import get
+    from mountd.errors import MountdError
 
     try:
         return get(ctx.obj.find(), path, timeout_s=ASK_TIMEOUT_S)

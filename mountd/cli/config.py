@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import config_option, output_option
+from mountd.cli.options import config_option, output_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..errors import Problem
-    from ..settings.load import Loaded
-    from .options import Asked
+    from mountd.cli.options import Asked
+    from mountd.errors import Problem
+    from mountd.settings.load import Loaded
 
 
 @click.group()
@@ -32,8 +32,8 @@ def check(asked: Asked) -> None:
 
     Exits 2 when something is wrong; warnings alone exit 0.
     """
-    from ..errors import ConfigError
-    from ..settings.load import check_secrets
+    from mountd.errors import ConfigError
+    from mountd.settings.load import check_secrets
 
     try:
         loaded = _load(asked, warn=not asked.json)
@@ -65,8 +65,8 @@ def check(asked: Asked) -> None:
 def show(asked: Asked) -> None:
     """Show the effective configuration, with every default; secrets are masked."""
     loaded = _load(asked, warn=not asked.json)
-    from ..daemon.shutdown import stop_times
-    from ..settings.show import effective
+    from mountd.daemon.shutdown import stop_times
+    from mountd.settings.show import effective
 
     limit_s = stop_times(loaded.settings).total_s
     shown = effective(loaded.settings)
@@ -89,7 +89,7 @@ def show(asked: Asked) -> None:
 def render(asked: Asked) -> None:
     """Show the rclone.conf (secrets masked) and the command line of each mount."""
     loaded = _load(asked, warn=not asked.json)
-    from .render import render as rendered
+    from mountd.cli.render import render as rendered
 
     conf, commands = rendered(loaded.settings)
     if asked.json:
@@ -107,14 +107,14 @@ def render(asked: Asked) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
-    from ..settings.jsonschema import render as rendered
+    from mountd.settings.jsonschema import render as rendered
 
     click.echo(rendered(), nl=False)
 
 
 def _load(asked: Asked, *, warn: bool) -> Loaded:
     """The file that was asked for, its warnings on stderr. Raises ConfigError."""
-    from ..settings.load import config_path, load
+    from mountd.settings.load import config_path, load
 
     loaded = load(config_path(asked.config, os.environ))
     if warn:

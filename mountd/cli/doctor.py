@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import config_option, output_option
+from mountd.cli.options import config_option, output_option
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from .examine import Check
-    from .options import Asked
+    from mountd.cli.examine import Check
+    from mountd.cli.options import Asked
 
 
 @click.command()
@@ -47,10 +47,10 @@ def doctor(ctx: click.Context) -> None:
 
 async def all_checks(config: str | None) -> AsyncIterator[Check]:
     """Every check in the order in which one would mend things: machine, file, secrets, places, bucket."""
-    from ..errors import ConfigError
-    from ..settings.load import check_secrets, config_path, load
-    from . import examine, examine_bucket
-    from .examine import Check
+    from mountd.cli import examine, examine_bucket
+    from mountd.cli.examine import Check
+    from mountd.errors import ConfigError
+    from mountd.settings.load import check_secrets, config_path, load
 
     try:
         loaded = load(config_path(config, os.environ))

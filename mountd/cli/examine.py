@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from ..errors import DiskError, MountdError
-from ..files.client import Files, NoStat
-from ..mount import preflight, table
-from ..mount.watch import read_table
-from ..process.instance import Instance
-from ..settings.schema import App, Settings
-from .render import nearest
+from mountd.cli.render import nearest
+from mountd.errors import DiskError, MountdError
+from mountd.files.client import Files, NoStat
+from mountd.mount import preflight, table
+from mountd.mount.watch import read_table
+from mountd.process.instance import Instance
+from mountd.settings.schema import App, Settings
 
 TOUCH_TIMEOUT_S = 5.0
 
@@ -162,7 +162,7 @@ def links(settings: Settings) -> Iterator[Check]:
 
 async def control(settings: Settings) -> tuple[Check, bool]:
     """The line about the control socket, and whether a daemon answers there."""
-    from .client import get
+    from mountd.cli.client import get
 
     path = str(settings.control.socket)
     try:

@@ -8,17 +8,17 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from ..errors import MountdError, Unavailable
-from ..model.layout import Layout
-from ..process import tool
-from ..rclone import binary as binaries
-from ..rclone.binary import OLD, Binary
-from ..rclone.command import MountCommand, source
-from ..rclone.conf_file import ConfFile
-from ..rclone.failures import classify
-from ..settings.schema import Settings
-from .examine import Check
-from .render import command_of
+from mountd.cli.examine import Check
+from mountd.cli.render import command_of
+from mountd.errors import MountdError, Unavailable
+from mountd.model.layout import Layout
+from mountd.process import tool
+from mountd.rclone import binary as binaries
+from mountd.rclone.binary import OLD, Binary
+from mountd.rclone.command import MountCommand, source
+from mountd.rclone.conf_file import ConfFile
+from mountd.rclone.failures import classify
+from mountd.settings.schema import Settings
 
 DEADLINE_S = 15.0
 SHOWN_VERSIONS = 8

@@ -8,7 +8,7 @@ import stat
 import time
 from typing import Any
 
-from .client import connect
+from mountd.cli.client import connect
 
 SYSTEM_SOCKET = "/run/mountd/mountd.sock"
 PROBE_TIMEOUT_S = 1.0
@@ -31,13 +31,13 @@ def find(named: str | None, config: str | None) -> str:
         answering = [demo for demo in demos if _answers(demo["socket"])]
         demos = answering or demos
     if len(demos) > 1:
-        from ..errors import UsageError
+        from mountd.errors import UsageError
 
         lines = "".join(f"\n  --socket {demo['socket']}    {demo.get('directory', '')}" for demo in demos)
         raise UsageError(f"{len(demos)} demos are running; say which one is meant:{lines}")
     if demos:
         return str(demos[0]["socket"])
-    from ..errors import Unreachable
+    from mountd.errors import Unreachable
 
     places = ", ".join(path for path in usual if path)
     raise Unreachable(

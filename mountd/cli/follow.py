@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import MountdError, NotFound, StillRunning, Unreachable, UsageError
-from . import client
+from mountd.cli import client
+from mountd.errors import MountdError, NotFound, StillRunning, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .options import Asked
+    from mountd.cli.options import Asked
 
 Document = dict[str, Any]
 LONG_POLL_S = 20.0

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import config_option
+from mountd.cli.options import config_option
 
 if TYPE_CHECKING:
-    from .options import Asked
+    from mountd.cli.options import Asked
 
 _PORT = click.IntRange(1, 65535)
 
@@ -23,10 +23,10 @@ def run(ctx: click.Context) -> None:
     Stays in the foreground and works as process 1. SIGTERM and SIGINT stop it in good order.
     """
     asked: Asked = ctx.obj
-    from ..process.init import fork_daemon
+    from mountd.process.init import fork_daemon
 
     def daemon() -> int:
-        from ..daemon.run import main
+        from mountd.daemon.run import main
 
         return main(asked.config)
 
@@ -46,6 +46,6 @@ def demo(
 
     A local S3 server with two versions of a small model, the mount, and a stand-in WebUI; prints the commands to try.
     """
-    from ..demo.run import main
+    from mountd.demo.run import main
 
     ctx.exit(main(directory=directory, port=port, s3_port=s3_port, http_port=http_port))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import __version__
-from .options import Asked, output_option, place_options
+from mountd import __version__
+from mountd.cli.options import Asked, output_option, place_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,6 +124,6 @@ def _invoke(args: list[str], asked: Asked) -> int:
 
 
 def _report(error: BaseException, args: list[str], asked: Asked) -> int:
-    from .report import report, wants_json
+    from mountd.cli.report import report, wants_json
 
     return report(error, json_too=wants_json(args) and not asked.answered)

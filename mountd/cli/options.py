@@ -31,7 +31,7 @@ class Asked:
 
     def find(self) -> str:
         """The path of the daemon's socket. Raises Unreachable, UsageError."""
-        from .find import find
+        from mountd.cli.find import find
 
         return find(self.socket, self.config)
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .completion import complete_model, complete_thing, complete_version
-from .options import output_option, place_options, timeout_option
+from mountd.cli.completion import complete_model, complete_thing, complete_version
+from mountd.cli.options import output_option, place_options, timeout_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .options import Asked
+    from mountd.cli.options import Asked
 
 _TIMEOUT_HELP = "Stop waiting after this time, as in 90s or 5m (exit 4; it goes on).  [default: its own limits]"
 _reason_option = click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
@@ -34,7 +34,7 @@ def status(ctx: click.Context, watch: bool) -> None:
 
     Exits 0 when ready and 1 when not; a ready app stays ready through an outage of the bucket.
     """
-    from . import client
+    from mountd.cli import client
 
     asked: Asked = ctx.obj
     if watch:
@@ -44,7 +44,7 @@ def status(ctx: click.Context, watch: bool) -> None:
     if asked.json:
         asked.print_json(document)
     else:
-        from . import view, view_status
+        from mountd.cli import view, view_status
 
         view.show(view.console(), view_status.render(document))
     if not document.get("ready"):
@@ -52,8 +52,8 @@ def status(ctx: click.Context, watch: bool) -> None:
 
 
 def _watch_status(asked: Asked) -> None:
-    from . import client
-    from .follow import watch
+    from mountd.cli import client
+    from mountd.cli.follow import watch
 
     if asked.json:
         path = asked.find()
@@ -61,8 +61,8 @@ def _watch_status(asked: Asked) -> None:
         return
     from rich.live import Live
 
-    from ..errors import MountdError
-    from . import view, view_status
+    from mountd.cli import view, view_status
+    from mountd.errors import MountdError
 
     console = view.console()
 
@@ -89,13 +89,13 @@ def versions(asked: Asked, model: str | None) -> None:
     Each with whether all of its files are there, whether its manifest says so, its size, how much of it is in the
     cache, and whether it is the current or the previous one.
     """
-    from . import client
+    from mountd.cli import client
 
     document = client.get(asked.find(), "/api/v1/versions", model=model)
     if asked.json:
         asked.print_json(document)
         return
-    from . import view
+    from mountd.cli import view
 
     def row(entry: dict[str, Any]) -> tuple[object, ...]:
         warmed = entry.get("warmed_percent")
@@ -153,8 +153,8 @@ def rollback(asked: Asked, model: str | None, timeout: float | None, reason: str
 
 
 def _change(asked: Asked, path: str, body: dict[str, Any], timeout_s: float | None) -> None:
-    from . import client
-    from .follow import follow_operation
+    from mountd.cli import client
+    from mountd.cli.follow import follow_operation
 
     socket_path = asked.find()
     given = {name: value for name, value in body.items() if value is not None}
@@ -186,7 +186,7 @@ def wait(asked: Asked, condition: str, model: str | None, timeout: float) -> Non
     kind, _, version = condition.partition("=")
     if not (condition == "ready" or (kind == "version" and version)):
         raise click.UsageError(f"--for {condition!r}: write ready, or version=v23")
-    from .follow import wait_for
+    from mountd.cli.follow import wait_for
 
     document = wait_for(asked, condition, model, timeout)
     if asked.json:
@@ -207,7 +207,7 @@ def logs(asked: Asked, name: str | None, follow: bool, lines: int) -> None:
 
     NAME is a mount or an app; without it, all of them.
     """
-    from . import client
+    from mountd.cli import client
 
     def show(line: dict[str, Any]) -> None:
         click.echo(f"{line.get('time')} {line.get('name')}: {line.get('text')}")
@@ -238,7 +238,7 @@ def restart(asked: Asked, name: str, timeout: float) -> None:
 
     Restarting a mount restarts the apps on it too, as they ask for. Exits 1 when it does not come up.
     """
-    from .follow import restart as restart_and_wait
+    from mountd.cli.follow import restart as restart_and_wait
 
     now = restart_and_wait(asked, name, timeout)
     if asked.json:

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..mount import engine
-from ..process.instance import Instance
-from ..rclone import binary as binaries
-from ..rclone.address import RcAddress
-from ..rclone.binary import Binary
-from ..rclone.command import MountCommand
-from ..rclone.conf import render_masked
-from ..settings.schema import Settings
+from mountd.mount import engine
+from mountd.process.instance import Instance
+from mountd.rclone import binary as binaries
+from mountd.rclone.address import RcAddress
+from mountd.rclone.binary import Binary
+from mountd.rclone.command import MountCommand
+from mountd.rclone.conf import render_masked
+from mountd.settings.schema import Settings
 
 
 def render(settings: Settings) -> tuple[str, dict[str, dict[str, Any]]]:

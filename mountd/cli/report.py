@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import Bug, Busy, MountdError
+from mountd.errors import Bug, Busy, MountdError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from .view import COLOURS, duration, size, table, text
+from mountd.cli.view import COLOURS, duration, size, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

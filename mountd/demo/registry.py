@@ -11,8 +11,8 @@ import stat
 import time
 from pathlib import Path
 
-from ..cli.find import demo_directories
-from ..errors import CannotStart
+from mountd.cli.find import demo_directories
+from mountd.errors import CannotStart
 
 
 def register(directory: str | Path, socket: str | Path, pid: int | None = None) -> Path:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .geography import check_paths
-from .schema import Mount, Remote, Settings, Value
-from .secret import SecretRef, is_secret
-from .source import Place
-from .words import Finding, did_you_mean
+from mountd.settings.geography import check_paths
+from mountd.settings.schema import Mount, Remote, Settings, Value
+from mountd.settings.secret import SecretRef, is_secret
+from mountd.settings.source import Place
+from mountd.settings.words import Finding, did_you_mean
 
 MAX_SOCKET_BYTES = 100  # sun_path holds 108 with its NUL; what follows a name may still grow
 LONGEST_SOCKET = "private/notify-{name}.sock"  # as mount/mount.py names it

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from ..errors import BadVersionName
-from .names import NAME, check_version
-from .units import Duration
+from mountd.errors import BadVersionName
+from mountd.settings.names import NAME, check_version
+from mountd.settings.units import Duration
 
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 

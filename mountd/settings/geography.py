@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path, PurePath
 
-from .schema import Settings
-from .secret import SecretRef
-from .source import Place, dotted
-from .words import Finding
+from mountd.settings.schema import Settings
+from mountd.settings.secret import SecretRef
+from mountd.settings.source import Place, dotted
+from mountd.settings.words import Finding
 
 
 @dataclass(frozen=True, slots=True)

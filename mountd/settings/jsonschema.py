@@ -12,7 +12,7 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from . import schema, secret
+from mountd.settings import schema, secret
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FILLED_IN = {  # required by the types, filled in by load

@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import CannotStart, ConfigError, Problem
-from .checks import Known, check
-from .options import settle
-from .schema import Settings, Value
-from .secret import SecretRef
-from .source import MAX_BYTES, BadSource, Place, decode, dotted, line_of, read
-from .words import Finding, explain, look_up
+from mountd.errors import CannotStart, ConfigError, Problem
+from mountd.settings.checks import Known, check
+from mountd.settings.options import settle
+from mountd.settings.schema import Settings, Value
+from mountd.settings.secret import SecretRef
+from mountd.settings.source import MAX_BYTES, BadSource, Place, decode, dotted, line_of, read
+from mountd.settings.words import Finding, explain, look_up
 
 DEFAULT_CONFIG = Path("/etc/mountd/mountd.yaml")
 CONFIG_VARIABLE = "MOUNTD_CONFIG"

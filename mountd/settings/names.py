@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import BadVersionName
+from mountd.errors import BadVersionName
 
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .schema import DEFAULT_PROFILE
-from .secret import is_secret
-from .source import Place
-from .words import Finding
+from mountd.settings.schema import DEFAULT_PROFILE
+from mountd.settings.secret import is_secret
+from mountd.settings.source import Place
+from mountd.settings.words import Finding
 
 # Flag → the key of the mount that decides instead.
 SET_BY_KEY = {

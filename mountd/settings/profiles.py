@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .schema import Flag
+from mountd.settings.schema import Flag
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .fields import (
+from mountd.settings.fields import (
     AbsolutePath,
     HttpAddress,
     Listen,
@@ -20,8 +20,8 @@ from .fields import (
     Umask,
     Version,
 )
-from .secret import SecretRef
-from .units import Duration, Limit, Size
+from mountd.settings.secret import SecretRef
+from mountd.settings.units import Duration, Limit, Size
 
 DEFAULT_PROFILE: Literal["model-hub"] = "model-hub"
 Value = str | SecretRef

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from ..errors import CannotStart
+from mountd.errors import CannotStart
 
 MAX_SECRET_BYTES = 64 * 1024
 EXACTLY_ONE = "a secret is exactly one of {env: NAME}, {file: /path} or {credential: NAME}"

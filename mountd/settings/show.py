@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .schema import Settings
-from .secret import is_secret
+from mountd.settings.schema import Settings
+from mountd.settings.secret import is_secret
 
 HIDDEN = "********"
 

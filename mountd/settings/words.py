@@ -14,10 +14,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from .schema import Remote, Settings, Value
-from .secret import EXACTLY_ONE, SecretRef
-from .source import Place
-from .units import format_duration
+from mountd.settings.schema import Remote, Settings, Value
+from mountd.settings.secret import EXACTLY_ONE, SecretRef
+from mountd.settings.source import Place
+from mountd.settings.units import format_duration
 
 
 @dataclass(frozen=True, slots=True)

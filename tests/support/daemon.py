@@ -142,8 +142,8 @@ class Daemon:
         """Spawns the daemon and returns at once."""
         assert self.process is None
         self.write_config()
-        # The variables of the workplace stay (AWS_CA_BUNDLE is a good test); what would change the choice of a
-        # daemon or of a flag goes.
+        # The variables of this environment stay (an AWS_CA_BUNDLE among them is a good test); what would change the
+        # choice of a daemon or of a flag goes.
         kept = {
             key: value for key, value in os.environ.items() if not key.startswith(("MOUNTD_", "RCLONE_", "NOTIFY_"))
         }

@@ -147,7 +147,6 @@ class Model:
         self._point(content, restarts)
         if self._committed.current is None and not self._held:
             await self._remember(replace(self._committed, current=version))
-            await self._journal.event("first-version", self.name, f"{version} is live")
 
     async def _prepare(self, version: str, *, climbing: bool) -> Content:
         """From waiting to warmed; the stages are the model's own only when it climbs itself."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,10 @@ def test_from_yaml_to_ready_switch_rollback_and_a_clean_end(
     assert daemon.stop() == 0
     assert daemon.mounts() == []
     assert daemon.processes() == []
+    with closing(sqlite3.connect(daemon.root / "state" / "mountd.db")) as journal:
+        events = [code for (code,) in journal.execute("SELECT code FROM events ORDER BY id")]
+    first = [events.index(code) for code in ("mount-running", "model-linked", "app-running", "ready", "mount-stopped")]
+    assert first == sorted(first)
 
 
 def test_what_was_committed_is_live_after_a_restart(daemon: Daemon) -> None:

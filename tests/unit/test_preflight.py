@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -136,7 +137,10 @@ async def test_a_mount_point_with_files_in_it(files: Files, tmp_path: Path) -> N
     with pytest.raises(CannotStart) as refused:
         await preflight.check_mount_point(str(tmp_path), files)
     error = judged(refused.value)
-    assert (error.code, error.text.endswith("is not empty (a, b, c, …)")) == ("mount-point-not-empty", True), error.text
+    assert (error.code, re.search(r"is not empty \([abcd], [abcd], [abcd], …\)$", error.text) is not None) == (
+        "mount-point-not-empty",
+        True,
+    ), error.text
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "c", "d"]
 
 

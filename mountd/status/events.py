@@ -1,0 +1,63 @@
+"""Two snapshots → what happened between them, as events for the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mountd.status import readiness
+from mountd.status.snapshot import AppStatus, MountStatus, Snapshot
+
+_Supervised = Mapping[str, MountStatus] | Mapping[str, AppStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """`code` for scripts, `object` is the name of a remote, mount, model or app, `text` for people."""
+
+    code: str
+    object: str
+    text: str
+
+
+def between(before: Snapshot, after: Snapshot) -> list[Happening]:
+    """From the bucket up to the app; what stayed is not told again."""
+    found = _remotes(before, after)
+    found += _states("mount", before.mounts, after.mounts)
+    for name, model in after.models.items():
+        old = before.models.get(name)
+        if model.linked and (old is None or not old.linked or old.current != model.current):
+            found.append(Happening("model-linked", name, f"{name} is at {model.current}"))
+    found += _states("app", before.apps, after.apps)
+    if readiness.is_ready(before) != readiness.is_ready(after):
+        ready = readiness.is_ready(after)
+        found.append(Happening("ready" if ready else "not-ready", "mountd", readiness.headline(after)))
+    return found
+
+
+def _remotes(before: Snapshot, after: Snapshot) -> list[Happening]:
+    old, found = readiness.remotes(before), []
+    for name, remote in readiness.remotes(after).items():
+        known = old[name].reason if name in old else None
+        if (known and known.code) == (remote.reason and remote.reason.code):
+            continue
+        if remote.reason:
+            found.append(Happening(remote.reason.code, name, remote.reason.text))
+        elif known:
+            found.append(Happening("bucket-answers", name, f"{name} answers again"))
+    return found
+
+
+def _states(
+    kind: str,
+    before: Mapping[str, MountStatus] | Mapping[str, AppStatus],
+    after: Mapping[str, MountStatus] | Mapping[str, AppStatus],
+) -> list[Happening]:
+    found = []
+    for name, status in after.items():
+        old = before.get(name)
+        if old is None or old.state is status.state:
+            continue
+        why = f": {status.reason.text}" if status.reason else ""
+        found.append(Happening(f"{kind}-{status.state}", name, f"{name} is {status.state}{why}"))
+    return found

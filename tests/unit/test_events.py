@@ -1,0 +1,64 @@
+"""Two snapshots → what happened between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mountd.status.events import between
+from mountd.status.snapshot import (
+    AppStatus,
+    Health,
+    ModelStage,
+    ModelStatus,
+    MountStage,
+    MountStatus,
+    Reason,
+    RemoteStatus,
+    Snapshot,
+    State,
+)
+
+MOUNT = MountStatus(
+    "/mnt/x", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY, backend=RemoteStatus(Health.HEALTHY)
+)
+MODEL = ModelStatus("disk", "/srv/hub", ModelStage.LINKED, Health.HEALTHY, current="v23", mount_restarts=0)
+APP = AppStatus(needs=("hub",), state=State.RUNNING, health=Health.HEALTHY)
+GOOD = Snapshot({"disk": MOUNT}, {"hub": MODEL}, {"webui": APP})
+AWAY = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "the bucket is away", "bucket", "store"))
+OUT = replace(GOOD, mounts={"disk": replace(MOUNT, backend=AWAY)})
+CRASHED = replace(APP, state=State.BACKOFF, reason=Reason("app-exited", "it ended with 1", "app", "webui"))
+
+CASES = [
+    ("nothing", GOOD, GOOD, []),
+    ("an outage", GOOD, OUT, ["bucket-unreachable store: the bucket is away"]),
+    ("an outage that lasts", OUT, replace(OUT, mounts={"disk": replace(OUT.mounts["disk"], pid=7)}), []),
+    ("its end", OUT, GOOD, ["bucket-answers store: store answers again"]),
+    (
+        "a crash",
+        GOOD,
+        replace(GOOD, apps={"webui": CRASHED}),
+        [
+            "app-backoff webui: webui is backoff: it ended with 1",
+            "not-ready mountd: not ready: it ended with 1",
+        ],
+    ),
+    (
+        "a mount that is replaced",
+        GOOD,
+        replace(GOOD, mounts={"disk": replace(MOUNT, state=State.STOPPING)}),
+        ["mount-stopping disk: disk is stopping"],
+    ),
+    (
+        "another version",
+        GOOD,
+        replace(GOOD, models={"hub": replace(MODEL, current="v22")}),
+        ["model-linked hub: hub is at v22"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "told"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_between(before: Snapshot, after: Snapshot, told: list[str]) -> None:
+    assert [f"{one.code} {one.object}: {one.text}" for one in between(before, after)] == told

@@ -104,7 +104,9 @@ class Model:
 
     def _is_settled(self, restarts: int) -> bool:
         if self._status.linked:
-            return self._status.mount_restarts == restarts
+            # A first version that could not be journaled is tried again.
+            remembered = self._committed.current is not None or self._held
+            return self._status.mount_restarts == restarts and remembered
         # Nothing was ever live, and an operation is about to decide what will be: leave that to it.
         return self._held and self._live is None
 
@@ -136,7 +138,7 @@ class Model:
     async def _pause(self, pause_s: float, restarts: int) -> None:
         def mount_changed(snapshot: Snapshot) -> bool:
             mount = snapshot.mounts[self.settings.mount]
-            return not mount.usable or mount.restarts != restarts or self._status.linked
+            return not mount.usable or mount.restarts != restarts or self._is_settled(restarts)
 
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(mount_changed, pause_s)
@@ -159,7 +161,8 @@ class Model:
             )
         if climbing:
             self._publish(stage=ModelStage.LISTED, reason=None)
-        await self._disk.refresh(self.layout.parent)
+        if manifest.NAME not in content.files:  # else it was done in order to read it
+            await self._disk.refresh(self.layout.parent)
         seconds = await load_metadata(self._disk, content, self._progress if climbing else lambda _: None)
         await check_required(self._disk, content, required)
         if climbing:

@@ -188,3 +188,24 @@ def test_signals_without_a_meaning_are_harmless(daemon: Daemon) -> None:
         daemon.process.send_signal(number)
     assert daemon.status()["pid"] == status["pid"]
     assert daemon.status()["ready"] is True
+
+
+@pytest.mark.slow
+def test_a_first_version_is_remembered_once_the_journal_can_be_written(daemon: Daemon, store: RcloneS3) -> None:
+    daemon.config["apps"] = {}
+    store.stop()
+    daemon.start()
+    daemon.until_reason("bucket-unreachable")
+    database = daemon.root / "state" / "mountd.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        store.start()
+        daemon.until_reason("journal-unusable")
+        other.execute("ROLLBACK")
+
+    def committed() -> bool:
+        with closing(sqlite3.connect(database)) as journal:
+            return journal.execute("SELECT current FROM models").fetchall() == [("v23",)]
+
+    until(committed, 30, "the version to be committed", every_s=0.2)
+    until(lambda: daemon.status()["health"] == "Healthy", 10, "all to be well")

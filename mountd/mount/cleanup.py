@@ -24,6 +24,7 @@ from mountd.process import tool
 FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
 FUSE_DEVICE = "/dev/fuse"
 ABORT_LIMIT_S = 1.0
+SHORTEST_TRY_S = 2.0
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 0.5
 
 
@@ -97,7 +98,8 @@ async def clear(mount_point: str, source: str, *, timeout_s: float) -> Cleared:
         if await abort(top.minor):
             aborted.append(top.minor)
         try:
-            await unmount(mount_point, lazy=True, timeout_s=max(deadline - loop.time(), 0))
+            # The last try too gets time enough to say why it failed.
+            await unmount(mount_point, lazy=True, timeout_s=max(deadline - loop.time(), SHORTEST_TRY_S))
             unmounted += 1
         except Unavailable:
             # Whoever else unmounts it meanwhile makes this fail and the next look at the table succeed.

@@ -85,7 +85,7 @@ async def test_a_password_survives_obscuring(path: Path) -> None:
     for password in ("hunter2", " spaced ", "-dash", "ключ", 'a"b\\c'):
         hidden = await obscure(binary.find(path), password)
         assert password not in hidden
-        assert (await asyncio.to_thread(run, path, "reveal", "--", hidden)) == password + "\n"
+        assert (await asyncio.to_thread(run, path, "reveal", "--", "--", hidden)) == password + "\n"
 
 
 def settings(remotes: dict[str, Any]) -> Settings:
@@ -122,7 +122,7 @@ async def test_the_file_follows_the_secrets(path: Path, tmp_path: Path) -> None:
     assert await file.write(given) is True
     dump = json.loads(await asyncio.to_thread(run, path, "--config", str(file.path), "config", "dump"))
     assert dump["s"]["secret_access_key"] == "second"
-    assert await asyncio.to_thread(run, path, "reveal", dump["f"]["pass"]) == "second\n"
+    assert await asyncio.to_thread(run, path, "reveal", "--", dump["f"]["pass"]) == "second\n"
     assert os.listdir(file.path.parent) == ["rclone.conf"]
 
     file.path.chmod(0o644)

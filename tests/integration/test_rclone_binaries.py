@@ -85,7 +85,7 @@ async def test_a_password_survives_obscuring(path: Path) -> None:
     for password in ("hunter2", " spaced ", "-dash", "ключ", 'a"b\\c'):
         hidden = await obscure(binary.find(path), password)
         assert password not in hidden
-        assert (await asyncio.to_thread(run, path, "reveal", "--", "--", hidden)) == password + "\n"
+        assert (await asyncio.to_thread(run, path, "reveal", "--", hidden)) == password + "\n"
 
 
 def settings(remotes: dict[str, Any]) -> Settings:

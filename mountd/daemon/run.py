@@ -18,6 +18,7 @@ from mountd.api.routes import Rooms, Routes
 from mountd.api.server import Server
 from mountd.app.app import App
 from mountd.daemon import logs
+from mountd.daemon.recorder import Recorder
 from mountd.daemon.shutdown import stop_times
 from mountd.errors import Busy, MountdError
 from mountd.journal.journal import Journal
@@ -35,7 +36,7 @@ from mountd.rclone import binary
 from mountd.rclone.conf_file import ConfFile
 from mountd.settings.load import Loaded, config_path, load
 from mountd.settings.schema import Settings
-from mountd.status import events, readiness
+from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot, State
 
@@ -123,7 +124,7 @@ class Daemon:
         self._notifier = Notifier(os.environ)
         self._stop = stop
         self.board = Board(Snapshot())
-        self._recorded = self.board.snapshot
+        self._recorder = Recorder(self.board, journal)
         found = binary.find(settings.rclone.binary)
         log.info("rclone found", path=str(found.path), version=".".join(map(str, found.version)))
         conf = ConfFile(instance.private / "rclone.conf", found)
@@ -180,13 +181,14 @@ class Daemon:
                     group.create_task(self._switch_to(name, wanted)) for name, wanted in edited.items() if wanted
                 ]
                 operating = group.create_task(self.operations.run())
-                telling = [group.create_task(self._tell_systemd()), group.create_task(self._record_events())]
+                telling = group.create_task(self._tell_systemd())
+                recording = group.create_task(self._recorder.run())
                 self._start()
                 await self._stop.wait()
                 await self._shut_down([operating, *modelling])
-                for task in (*telling, *running):
+                for task in (telling, recording, *running):
                     task.cancel()
-                await self._record_news()
+                await self._recorder.flush()
         finally:
             for mount in self.mounts.values():
                 await mount.close()
@@ -233,20 +235,6 @@ class Daemon:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval_s):
                     await self.board.changed()
-
-    async def _record_events(self) -> None:
-        while True:
-            await self.board.changed()
-            await self._record_news()
-
-    async def _record_news(self) -> None:
-        """What happened since the last time goes into the journal; one that cannot be written goes without."""
-        before, self._recorded = self._recorded, self.board.snapshot
-        for happening in events.between(before, self._recorded):
-            try:
-                await self._journal.event(happening.code, happening.object, happening.text)
-            except MountdError as error:
-                log.warning("cannot journal an event", code=happening.code, cause=error.text)
 
     async def _shut_down(self, first: Sequence[asyncio.Task[None]]) -> None:
         """Not ready → operation and models → apps → mounts; each with its limit, see `stop_times`."""

@@ -15,6 +15,7 @@ MountdError                     1   something failed
  │    ├── RemoteError           1   the bucket did not give what was asked
  │    └── DiskError             1   a touch of a mounted path failed
  │         └── DiskTimeout      1   … or was not answered in time
+ ├── NotUploaded                1   mountd ended before all uploads did; they are kept
  └── Bug                       20   mountd itself is wrong
 """
 
@@ -54,6 +55,9 @@ class Problem:
     def __str__(self) -> str:
         place = f"line {self.line}: " if self.line else ""
         return f"{place}{self.path}: {self.text}" if self.path else f"{place}{self.text}"
+
+    def as_json(self) -> dict[str, str | int]:
+        return {"path": self.path, "line": self.line, "text": self.text}
 
 
 class ConfigError(UsageError):
@@ -147,6 +151,10 @@ class DiskError(Unavailable):
 
 
 class DiskTimeout(DiskError):
+    pass
+
+
+class NotUploaded(MountdError):
     pass
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mountd.errors import Busy, MountdError
+from mountd.errors import Busy, ConfigError, MountdError
 from mountd.journal.journal import Record
 from mountd.model.content import Content
 from mountd.status import readiness
@@ -28,6 +28,7 @@ def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> di
         "models": {name: _model(model) for name, model in snapshot.models.items()},
         "apps": {name: _app(app) for name, app in snapshot.apps.items()},
         "operation": snapshot.operation.as_json() if snapshot.operation else None,
+        "config": snapshot.config.as_json(),
     }
 
 
@@ -46,6 +47,7 @@ def _mount(mount: MountStatus) -> dict[str, Any]:
             "files": mount.cache.files,
             "uploads_queued": mount.cache.uploads_queued,
         },
+        "drain": mount.drain.as_json() if mount.drain else None,
     }
 
 
@@ -96,7 +98,7 @@ def _version(content: Content, status_: ModelStatus) -> dict[str, Any]:
 
 
 def operation(record: Record) -> dict[str, Any]:
-    failed = record.finished is not None and record.result != "committed"
+    failed = record.finished is not None and record.result not in ("committed", "passed")
     return {
         "schema": SCHEMA,
         "id": record.id,
@@ -121,7 +123,12 @@ def operation(record: Record) -> dict[str, Any]:
 
 def error(failure: MountdError) -> dict[str, Any]:
     holder = failure.holder if isinstance(failure, Busy) else ""
-    return {
-        "schema": SCHEMA,
-        "error": {"exit": failure.exit_code, "text": failure.text, "hint": failure.hint, "holder": holder},
+    told: dict[str, Any] = {
+        "exit": failure.exit_code,
+        "text": failure.text,
+        "hint": failure.hint,
+        "holder": holder,
     }
+    if isinstance(failure, ConfigError):
+        told["problems"] = [problem.as_json() for problem in failure.problems]
+    return {"schema": SCHEMA, "error": told}

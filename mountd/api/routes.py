@@ -19,6 +19,7 @@ from mountd import __version__
 from mountd.api import documents, metrics
 from mountd.api.peer import Peer
 from mountd.errors import MountdError, NotFound, Refused, UsageError
+from mountd.operation.drill import Drills
 from mountd.operation.switch import Asked, Operations
 from mountd.process.child import Line, Ring
 from mountd.process.lifecycle import RestartAsked
@@ -33,6 +34,8 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_S = 60.0
 FOLLOW_LINES = 1000
 HTTP_OF_EXIT = {1: 503, 2: 400, 3: 404, 6: 409, 7: 422}
+Reload = Callable[[str], Awaitable[Mapping[str, Any]]]
+"""who asked → what the reload did; raises ConfigError, Busy"""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -44,6 +47,8 @@ class Rooms:
     operations: Operations
     supervisors: Mapping[str, Supervisor]
     rings: Mapping[str, Ring]
+    reload: Reload
+    drills: Drills
     started: float
 
 
@@ -91,6 +96,8 @@ class Routes:
             web.post("/api/v1/switch", self.switch),
             web.post("/api/v1/rollback", self.rollback),
             web.post("/api/v1/restart", self.restart),
+            web.post("/api/v1/reload", self.reload),
+            web.post("/api/v1/drill", self.drill),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------
@@ -145,7 +152,10 @@ class Routes:
             raise UsageError(f"cannot use {request.match_info['id']!r} as the id of an operation") from None
         seen = request.query.get("step", "")
         record = await self._rooms.operations.wait(id_, seen_step=seen, timeout_s=_seconds(request, "wait"))
-        return _json(documents.operation(record))
+        document = documents.operation(record)
+        if record.kind == "drill":
+            document["drill"] = await self._rooms.drills.measured(record)
+        return _json(document)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         rings = self._rooms.rings
@@ -234,6 +244,29 @@ class Routes:
         supervisor.post(RestartAsked(f"{operator} asked for a restart"))
         return _json({"schema": documents.SCHEMA, "name": name}, 202)
 
+    async def reload(self, request: web.Request) -> web.Response:
+        await _body(request, {})
+        return _json({"schema": documents.SCHEMA, **await self._rooms.reload(f"{_operator(request)} asked")})
+
+    async def drill(self, request: web.Request) -> web.Response:
+        body = await _body(request, {"kind": str, "mount": str, "for": str, "reason": str, "dry_run": bool})
+        begun = await self._rooms.drills.ask(
+            body.get("kind", ""),
+            body.get("mount"),
+            body.get("for"),
+            operator=_operator(request),
+            source=_source(request),
+            reason=body.get("reason", ""),
+            dry_run=body.get("dry_run", False),
+        )
+        document = {
+            "schema": documents.SCHEMA,
+            "plan": begun.plan.as_json(),
+            "operation": documents.operation(begun.record) if begun.record else None,
+            "timeout_s": begun.limit_s,
+        }
+        return _json(document, 202 if begun.record else 200)
+
 
 def _line(owner: str, line: Line) -> dict[str, str]:
     return {"name": owner, "time": line.time, "text": line.text}
@@ -273,7 +306,8 @@ async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, A
         if key not in fields:
             raise UsageError(f"cannot read the request: unknown field {key!r}")
         if value is not None and not isinstance(value, fields[key]):
-            raise UsageError(f"cannot read the request: {key} must be text")
+            wanted = "text" if fields[key] is str else "true or false"
+            raise UsageError(f"cannot read the request: {key} must be {wanted}")
         if isinstance(value, str) and value != value.encode(errors="replace").decode():
             raise UsageError(f"cannot read the request: {key} is not valid Unicode")  # half of a surrogate pair
     return {key: value for key, value in body.items() if value is not None}

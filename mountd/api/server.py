@@ -10,6 +10,7 @@ import ipaddress
 import os
 import socket
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
@@ -26,11 +27,24 @@ MAX_CONNECTIONS = 200
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """One socket and what serves it; `http` is where, of a TCP one."""
+
+    listener: asyncio.Server
+    runner: web.AppRunner
+    http: Http
+
+    async def close(self) -> None:
+        self.listener.close()
+        await self.runner.cleanup()
+
+
 class Server:
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
-        self._runners: list[web.AppRunner] = []
-        self._listeners: list[asyncio.Server] = []
+        self._unix: Listening | None = None
+        self._tcp: Listening | None = None
         self._socket_path: Path | None = None
 
     async def listen_unix(self, control: Control) -> None:
@@ -39,21 +53,43 @@ class Server:
         self._socket_path = control.socket
         app = web.Application(middlewares=[errors_as_documents], client_max_size=MAX_BODY_BYTES)
         app.add_routes([*self._routes.probes(), *self._routes.reads(), *self._routes.writes()])
-        await self._serve(app, sock)
+        self._unix = await self._serve(app, sock)
 
     async def listen_tcp(self, http: Http) -> None:
-        """Probes for everybody; the other reads only on loopback; no writes. Raises MountdError."""
+        """Probes for everybody; the other reads only on loopback; no writes. Raises MountdError.
+
+        Called again it moves there: the new address answers before the old one ends, or the old one stays.
+        """
         host, port = http.address
-        loopback = _is_loopback(host)
-        sock = _bind_tcp(host, port)
+        try:
+            sock = _bind_tcp(host, port)
+        except MountdError:
+            if self._tcp is None or self._tcp.http.address[1] != port:
+                raise
+            # Perhaps it is we ourselves who have the port, on another address of this machine.
+            sock = await self._take_over(self._tcp, http)
+        before, self._tcp = self._tcp, await self._serve_tcp(http, sock)
+        if before is not None:
+            await before.close()
+
+    async def _take_over(self, before: Listening, http: Http) -> socket.socket:
+        before.listener.close()
+        try:
+            return _bind_tcp(*http.address)
+        except MountdError:
+            self._tcp = await self._serve_tcp(before.http, _bind_tcp(*before.http.address))
+            await before.close()
+            raise
+
+    async def _serve_tcp(self, http: Http, sock: socket.socket) -> Listening:
+        loopback = _is_loopback(http.address[0])
         app = web.Application(middlewares=[errors_as_documents, _guard(loopback)], client_max_size=MAX_BODY_BYTES)
         app.add_routes([*self._routes.probes(), *(self._routes.reads() if loopback else [])])
-        await self._serve(app, sock)
+        return await self._serve(app, sock, http)
 
-    async def _serve(self, app: web.Application, sock: socket.socket) -> None:
+    async def _serve(self, app: web.Application, sock: socket.socket, http: Http | None = None) -> Listening:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
         await runner.setup()
-        self._runners.append(runner)
         served = runner.server
         assert served is not None
         connections: deque[asyncio.BaseProtocol] = deque()
@@ -67,16 +103,18 @@ class Server:
                     oldest.abort()
             return connections[-1]
 
-        self._listeners.append(await asyncio.get_running_loop().create_server(accept, sock=sock))
+        listener = await asyncio.get_running_loop().create_server(accept, sock=sock)
+        return Listening(listener, runner, http or Http())
 
     async def close(self) -> None:
         if self._socket_path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._socket_path)
-        for listener in self._listeners:
-            listener.close()
-        for runner in self._runners:
-            await runner.cleanup()
+        listening = [each for each in (self._unix, self._tcp) if each is not None]
+        for each in listening:
+            each.listener.close()
+        for each in listening:
+            await each.close()
 
 
 def _is_loopback(host: str) -> bool:

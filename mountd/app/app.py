@@ -72,6 +72,15 @@ class App:
         self.supervisor = Supervisor(self, policy_of(self.settings), Life(allowed=False))
         self._publish()
 
+    def reconfigure(self, settings: Settings) -> None:
+        """A reload: what needs no restart holds from now on, the rest from the next start."""
+        self.settings = settings.apps[self.name]
+        self.stop_signal = self.settings.stop.signal
+        self.supervisor.policy = policy_of(self.settings)
+        self._secret_variables = settings.secret_variables()
+        self._mounts = tuple(settings.mounts_of(self.settings))
+        self._publish(needs=tuple(self.settings.needs))
+
     # -- status ---------------------------------------------------------------------------------------------------
 
     def _publish(self, **changes: object) -> None:
@@ -85,6 +94,8 @@ class App:
         health, reason = Health.PROGRESSING, None
         if state is State.RUNNING:
             health = Health.HEALTHY
+        elif state is State.BACKOFF and not (life.crashed or life.failures):
+            reason = None  # it waits for what it needs, and `readiness.blockers` says for what
         elif state in (State.BACKOFF, State.FAILED) or life.failures:
             health = Health.DEGRADED
             reason = self._failure or Reason("app-down", life.cause or f"{self.name} is down", "app", self.name)
@@ -119,7 +130,7 @@ class App:
         else:
             text = f"{self.name} ended with {exit_}{said}"
         self._failure = Reason(code, text, "app", self.name, hint)
-        return Ending(text)
+        return Ending(text, outside=exit_.code < 0)
 
     # -- the gate -------------------------------------------------------------------------------------------------
 
@@ -137,6 +148,9 @@ class App:
             if may_start != allowed:
                 self.supervisor.post(Allowed() if may_start else Forbidden())
                 allowed = may_start
+            why = readiness.must_stop(snapshot, self.name)
+            if why and self._status.state in (State.STARTING, State.RUNNING):
+                self.supervisor.post(RestartAsked(why[0].text))  # the gate is closed: it starts when that opens
             if may_start and self._is_behind_a_remount(snapshot):
                 if "remount" in self.settings.restart.after:
                     self.supervisor.post(RestartAsked("its mount was replaced: open files of the old one are dead"))
@@ -231,6 +245,9 @@ class App:
     async def watch(self) -> None:
         """Nothing to watch but its exit, which the supervisor sees."""
         await asyncio.Event().wait()
+
+    async def prepare_end(self) -> None:
+        """Its signal comes at once."""
 
     async def clean(self) -> None:
         """Whatever it left in its group, or detached with setsid."""

@@ -38,6 +38,10 @@ def complete_model(ctx: click.Context, _param: click.Parameter, incomplete: str)
     return _names(ctx, incomplete, "models")
 
 
+def complete_mount(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return _names(ctx, incomplete, "mounts")
+
+
 def complete_thing(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     return _names(ctx, incomplete, "mounts", "apps")
 

@@ -87,17 +87,17 @@ def show(asked: Asked) -> None:
 @output_option
 @click.pass_obj
 def render(asked: Asked) -> None:
-    """Show the rclone.conf (secrets masked) and the command line of each mount."""
+    """Show the rclone.conf and the files beside it (secrets masked), and the command line of each mount."""
     loaded = _load(asked, warn=not asked.json)
     from mountd.cli.render import render as rendered
 
-    conf, commands = rendered(loaded.settings)
+    files, commands = rendered(loaded.settings)
     if asked.json:
-        asked.print_json({"schema": 1, "rclone_conf": conf, "mounts": commands})
+        asked.print_json({"schema": 1, "rclone_conf": next(iter(files.values())), "files": files, "mounts": commands})
         return
     import shlex
 
-    click.echo(f"# {loaded.settings.runtime}/private/rclone.conf\n{conf.rstrip()}")
+    click.echo("\n\n".join(f"# {path}\n{text.rstrip()}" for path, text in files.items()))
     for name, command in commands.items():
         for warning in command["warnings"]:
             click.echo(f"warning: {warning}", err=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from mountd.process import tool
 from mountd.rclone import binary as binaries
 from mountd.rclone.binary import OLD, Binary
 from mountd.rclone.command import MountCommand, source
-from mountd.rclone.conf_file import ConfFile
+from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.rclone.failures import classify
 from mountd.settings.schema import Settings
 
@@ -44,6 +46,8 @@ async def buckets(settings: Settings, binary: Binary) -> AsyncIterator[Check]:
     """One line for each mount's bucket and, where it can be listed, one for each model; all asked at the same time."""
     with tempfile.TemporaryDirectory(prefix="mountd-doctor-") as directory:  # 0700, as its file of secrets asks for
         conf = Path(directory, "rclone.conf")
+        with contextlib.suppress(OSError):  # tokens that rclone renewed; a copy, as the record is the daemon's
+            shutil.copy(record_path(settings.state), directory)
         try:
             await ConfFile(conf, binary).write(settings)
         except MountdError as error:

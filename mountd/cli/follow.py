@@ -37,9 +37,9 @@ def follow_operation(asked: Asked, path: str, answer: Document, timeout_s: float
     deadline = time.monotonic() + timeout_s
     progress = Progress()
     try:
-        operation = _until_finished(path, operation, deadline, progress)
+        operation = until_finished(path, operation, deadline, progress)
     except KeyboardInterrupt:
-        click.echo(f"{_goes_on(operation)}; `mountd status` shows it", err=True)
+        click.echo(f"{goes_on(operation)}; `mountd status` shows it", err=True)
         raise
     except MountdError:
         if asked.json:
@@ -56,7 +56,8 @@ def follow_operation(asked: Asked, path: str, answer: Document, timeout_s: float
         click.echo(f"{operation['model']} is at {operation['to']}" + (f" ({took:.1f} s)" if took is not None else ""))
 
 
-def _until_finished(path: str, operation: Document, deadline: float, progress: Progress) -> Document:
+def until_finished(path: str, operation: Document, deadline: float, progress: Progress) -> Document:
+    """The operation once it has finished. Raises StillRunning, Unreachable."""
     away: MountdError | None = None
     away_since: float | None = None
     while not operation.get("finished"):
@@ -66,7 +67,7 @@ def _until_finished(path: str, operation: Document, deadline: float, progress: P
             if away:
                 raise away
             raise StillRunning(
-                f"{_goes_on(operation)}: it did not finish before --timeout, step {operation.get('step')}",
+                f"{goes_on(operation)}: it did not finish before --timeout, step {operation.get('step')}",
                 hint="`mountd status` shows how far it is",
             )
         wait = min(left, progress.interval_s)
@@ -88,7 +89,8 @@ def _until_finished(path: str, operation: Document, deadline: float, progress: P
     return operation
 
 
-def _goes_on(operation: Document) -> str:
+def goes_on(operation: Document) -> str:
+    """What to say to somebody who waits no longer."""
     return f"operation {operation['id']} ({_what(operation)}) goes on"
 
 
@@ -98,6 +100,8 @@ def _ended(operation: Document) -> str:
 
 
 def _what(operation: Document) -> str:
+    if operation.get("kind") == "drill":
+        return f"drill {operation.get('to')} of {operation.get('model')}"
     start = operation.get("from") or "nothing"
     return f"{operation.get('kind')} {operation.get('model')} {start} → {operation.get('to')}"
 

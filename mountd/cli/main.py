@@ -28,6 +28,8 @@ COMMANDS = {
     "wait": ("remote", "wait", "Wait until mountd is ready or a version is live."),
     "logs": ("remote", "logs", "Show recent output of rclone and of the app."),
     "restart": ("remote", "restart", "Restart a mount or an app, and wait until it runs again."),
+    "reload": ("remote", "reload", "Make the daemon use the configuration file as it is now."),
+    "drill": ("drill", "drill", "Rehearse a fault, and measure how it is found and mended."),
     "config": ("config", "config", "Check and show the configuration, and what rclone is given."),
     "doctor": ("doctor", "doctor", "Check machine, configuration, bucket and permissions."),
     "completion": ("completion", "completion", "Print the completion script of a shell."),

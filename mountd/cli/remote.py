@@ -245,3 +245,43 @@ def restart(asked: Asked, name: str, timeout: float) -> None:
         asked.print_json({"schema": 1, "name": name, "status": now})
     else:
         click.echo(f"{name} is running" + (f", pid {now['pid']}" if now.get("pid") else ""))
+
+
+@click.command()
+@timeout_option("Stop waiting after this time (exit 4; the reload goes on).", default="5m")
+@place_options
+@output_option
+@click.pass_obj
+def reload(asked: Asked, timeout: float) -> None:
+    """Make the daemon use the configuration file as it is now.
+
+    Prints what has changed and what restarts for it. A file that cannot be used, or that changes what only a restart of
+    mountd can change, exits 2 with every problem, and the former configuration goes on. mountd also reloads by itself
+    when the file or a secret changes.
+    """
+    import time
+
+    from mountd.cli import client
+    from mountd.errors import StillRunning, Unreachable
+
+    began = time.monotonic()
+    try:
+        answer = client.post(asked.find(), "/api/v1/reload", {}, timeout_s=timeout)
+    except Unreachable:
+        if time.monotonic() - began < timeout:
+            raise
+        raise StillRunning("the reload goes on after --timeout", hint="`mountd status` shows what it is at") from None
+    if asked.json:
+        asked.print_json(answer)
+        return
+    if not answer["changed"]:
+        config = client.get(asked.find(), "/api/v1/status").get("config") or {}
+        last = f"; that reload {config['summary']}" if config.get("summary") else ""
+        click.echo(f"nothing has changed since {config.get('loaded')}{last}")
+        return
+    from mountd.cli import view
+
+    in_place = set(answer["in_place"])
+    rows = [(place, "in place" if place in in_place else "") for place in answer["changed"]]
+    view.show(view.console(), view.table(("CHANGED", "EFFECT"), rows))
+    click.echo(f"restarted: {', '.join(answer['restarted']) or 'nothing'}", err=True)

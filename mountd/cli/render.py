@@ -1,4 +1,4 @@
-"""What rclone would be given, for `config render` and `doctor`: rclone.conf with masked secrets, and commands."""
+"""What rclone would be given, for `config render` and `doctor`: its files with masked secrets, and commands."""
 
 from __future__ import annotations
 
@@ -9,21 +9,33 @@ from typing import Any
 from mountd.mount import engine
 from mountd.process.instance import Instance
 from mountd.rclone import binary as binaries
+from mountd.rclone import credentials
 from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import MountCommand
-from mountd.rclone.conf import render_masked
+from mountd.rclone.conf import render_masked, shown
 from mountd.settings.schema import Settings
 
 
-def render(settings: Settings) -> tuple[str, dict[str, dict[str, Any]]]:
-    """The text of rclone.conf, and for each mount `{argv, warnings}`. Raises CannotStart (no rclone), ConfigError."""
+def render(settings: Settings) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """The text of each file by its path, rclone.conf first, and for each mount `{argv, warnings}`.
+
+    Raises CannotStart (no rclone), ConfigError.
+    """
     found = binaries.find(settings.rclone.binary)
     remotes = {name: {"type": remote.type, **remote.options} for name, remote in settings.remotes.items()}
     conf = Instance.of(settings.state, settings.runtime).private / "rclone.conf"
     commands = {name: command_of(settings, name, found, conf) for name in settings.mounts}
     plain = {name: {"argv": list(each.argv), "warnings": list(each.warnings)} for name, each in commands.items()}
-    return render_masked(remotes, found.password_options), plain
+    split = credentials.split(remotes, conf.parent)
+    files = {conf: render_masked(split.remotes, found.password_options)}
+    if split.keys:
+        files[conf.with_name(credentials.CONFIG_NAME)] = credentials.render_config(split.keys, conf.parent)
+        files[conf.with_name(credentials.SCRIPT_NAME)] = credentials.SCRIPT
+    for name, keys in split.keys.items():
+        masked = {option: shown(option, value) for option, value in keys.items()}
+        files[conf.with_name(credentials.keys_name(name))] = credentials.render_keys(masked)
+    return {str(path): text for path, text in files.items()}, plain
 
 
 def command_of(settings: Settings, name: str, binary: Binary, conf: Path) -> MountCommand:

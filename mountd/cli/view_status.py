@@ -18,7 +18,7 @@ Document = dict[str, Any]
 Line = tuple[str, str, str, str]
 """layer, name, health, state"""
 
-_PROCESS_HEALTH = {"running": "Healthy", "failed": "Degraded", "stopped": "Missing"}
+_PROCESS_HEALTH = {"running": "Healthy", "backoff": "Degraded", "failed": "Degraded", "stopped": "Missing"}
 
 
 def render(status: Document) -> RenderableType:
@@ -56,6 +56,8 @@ def lines(status: Document) -> Iterator[Line]:
             facts.append(f"cache {size(cache['bytes_used'])}")
         if cache.get("uploads_queued"):
             facts.append(f"{cache['uploads_queued']} uploads queued")
+        if drain := mount.get("drain"):
+            facts.append(_drain(drain))
         yield "mount", name, mount.get("health", "Unknown"), _joined(facts)
     for name, model in (status.get("models") or {}).items():
         yield "link", name, model.get("health", "Unknown"), _model(model)
@@ -74,9 +76,10 @@ def _headline(status: Document) -> Text:
 
 
 def _operation_line(operation: Document) -> Text:
+    drill = operation.get("kind") == "drill"
     facts = [
         f"operation {operation.get('id')}: {operation.get('kind')} {operation.get('model')}",
-        f"{operation.get('from') or 'nothing'} → {operation.get('to')}",
+        str(operation.get("to")) if drill else f"{operation.get('from') or 'nothing'} → {operation.get('to')}",
         f"step {operation.get('step')}",
         f"{operation['percent']} %" if operation.get("percent") is not None else "",
         f"about {duration(operation['eta_s'])} left" if operation.get("eta_s") is not None else "",
@@ -105,6 +108,11 @@ def _model(model: Document) -> str:
         str(model["sync"]) if model.get("sync") not in {None, "Synced"} else "",
     ]
     return _joined(facts)
+
+
+def _drain(drain: Document) -> str:
+    open_ = f", {drain['open']} open for writing" if drain.get("open") else ""
+    return f"draining: {drain['files_left']} of {drain['files']} files left, {size(drain['bytes_left'])}{open_}"
 
 
 def _joined(facts: list[Any]) -> str:

@@ -20,6 +20,8 @@ from mountd.settings.schema import Log
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 QUEUE_LINES = 10_000
 FLUSH_S = 1.0
+_level = logging.INFO
+"""Asked for each line, since loggers are made once and the level may change."""
 
 
 class Writer:
@@ -64,20 +66,34 @@ def configure(log: Log) -> Writer:
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
+    set_level(log.level)
     writer = Writer(sys.stderr)
     structlog.configure(
         processors=[
+            _drop_below_level,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if not console else _keep,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[log.level]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     return writer
+
+
+def set_level(level: str) -> None:
+    """From the next line on."""
+    global _level  # noqa: PLW0603 (one log a process)
+    _level = LEVELS[level]
+
+
+def _drop_below_level(_: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if LEVELS.get(method, logging.ERROR) < _level:
+        raise structlog.DropEvent
+    return event
 
 
 def _keep(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -9,36 +9,36 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from mountd import __version__
 from mountd.api.routes import Rooms, Routes
 from mountd.api.server import Server
-from mountd.app.app import App
 from mountd.daemon import logs
+from mountd.daemon.edits import Edits
+from mountd.daemon.members import Members
 from mountd.daemon.recorder import Recorder
+from mountd.daemon.reload import Reloader
 from mountd.daemon.shutdown import stop_times
-from mountd.errors import Busy, MountdError
+from mountd.errors import MountdError
 from mountd.journal.journal import Journal
-from mountd.model.model import Model
 from mountd.mount import cleanup, table
-from mountd.mount.mount import STOP_GRACE_S, RcloneMount
 from mountd.mount.watch import read_table
+from mountd.operation import drill_runner
+from mountd.operation.drill import Drills
 from mountd.operation.switch import Operations
 from mountd.process import tool
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import Policy, Unwanted, Wanted
 from mountd.process.notify import Notifier
-from mountd.process.supervisor import Supervisor
 from mountd.rclone import binary
-from mountd.rclone.conf_file import ConfFile
+from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.settings.load import Loaded, config_path, load
-from mountd.settings.schema import Settings
 from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import Snapshot, State
+from mountd.status.snapshot import Snapshot
 
 log = structlog.get_logger()
 
@@ -73,8 +73,7 @@ def _raise_descriptor_limit() -> None:
 
 async def _live(loaded: Loaded) -> int:
     settings = loaded.settings
-    stop = asyncio.Event()
-    _handle_signals(stop)
+    signals = Signals()
     instance = Instance.create(settings.state, settings.runtime)
     lock = instance.lock(settings.control.socket)
     try:
@@ -83,22 +82,28 @@ async def _live(loaded: Loaded) -> int:
         journal = Journal(settings.state / "mountd.db")
         await journal.open()
         try:
-            await Daemon(settings, instance, journal, stop).live()
+            daemon = Daemon(loaded, instance, journal, signals)
+            await daemon.live()
         finally:
             await journal.close()
         left = table.of_instance(read_table(), instance.id)
         for entry in left:
             log.error("still mounted", path=entry.mount_point)
+        daemon.members.check_uploaded()
         return 1 if left else 0
     finally:
         os.close(lock)
 
 
-def _handle_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("reload is not supported: restart mountd"))
+class Signals:
+    """What the daemon was told by signals."""
+
+    def __init__(self) -> None:
+        self.stop, self.hangup = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self.stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.hangup.set)
 
 
 async def clear_former_life(instance: Instance) -> None:
@@ -118,113 +123,103 @@ async def clear_former_life(instance: Instance) -> None:
 
 
 class Daemon:
-    def __init__(self, settings: Settings, instance: Instance, journal: Journal, stop: asyncio.Event) -> None:
+    def __init__(self, loaded: Loaded, instance: Instance, journal: Journal, signals: Signals) -> None:
+        settings = loaded.settings
         self._settings = settings
-        self._journal = journal
+        self._signals = signals
         self._notifier = Notifier(os.environ)
-        self._stop = stop
+        self._told_ready = False
         self.board = Board(Snapshot())
         self._recorder = Recorder(self.board, journal)
         found = binary.find(settings.rclone.binary)
         log.info("rclone found", path=str(found.path), version=".".join(map(str, found.version)))
-        conf = ConfFile(instance.private / "rclone.conf", found)
-        self.mounts = {
-            name: RcloneMount(
-                name,
-                settings,
-                instance=instance,
+        conf = ConfFile(instance.private / "rclone.conf", found, record=record_path(instance.state))
+        self.members = Members(settings, instance=instance, board=self.board, journal=journal, binary=found, conf=conf)
+        self.operations = Operations(self.members.models, self.members.apps, self.board, journal)
+        self.drills = Drills(
+            drill_runner.Rooms(
+                settings=lambda: self.members.settings,
+                mounts=self.members.mounts,
+                supervisors=self.members.supervisors,
+                probe_paths=self.members.probe_paths,
                 board=self.board,
+                operations=self.operations,
+                journal=journal,
+                instance=instance,
                 binary=found,
-                conf=conf,
-                candidates=lambda name=name: self._probe_paths(name),  # type: ignore[misc]
             )
-            for name in settings.mounts
-        }
-        self.models = {
-            name: Model(name, model, self.mounts[model.mount].disk, self.board, journal)
-            for name, model in settings.models.items()
-        }
-        self.apps = {name: App(name, settings, instance=instance, board=self.board) for name in settings.apps}
-        mount_policy = Policy(grace_s=STOP_GRACE_S)
-        self.supervisors = {name: Supervisor(mount, mount_policy) for name, mount in self.mounts.items()}
-        self.operations = Operations(self.models, self.apps, self.board, journal)
+        )
+        self._edits = Edits(self.operations, self.board)
         self._server = Server(
             Routes(
                 Rooms(
                     board=self.board,
                     operations=self.operations,
-                    supervisors={**self.supervisors, **{name: app.supervisor for name, app in self.apps.items()}},
-                    rings={
-                        **{name: mount.ring for name, mount in self.mounts.items()},
-                        **{name: app.ring for name, app in self.apps.items()},
-                    },
+                    supervisors=self.members.supervisors,
+                    rings=self.members.rings,
+                    reload=self._reload,
+                    drills=self.drills,
                     started=time.monotonic(),
                 )
             )
         )
-
-    def _probe_paths(self, mount: str) -> Sequence[str]:
-        return [path for model in self.models.values() if model.settings.mount == mount for path in model.probe_paths()]
+        self._reloader = Reloader(
+            loaded,
+            members=self.members,
+            operations=self.operations,
+            edits=self._edits,
+            server=self._server,
+            board=self.board,
+            journal=journal,
+            own_mounts=lambda: {entry.mount_point for entry in table.of_instance(read_table(), instance.id)},
+        )
 
     async def live(self) -> None:
         """From start to stop; an unexpected failure of any task ends all of it."""
         await self.operations.close_interrupted()
-        edited = {name: await model.load() for name, model in self.models.items()}
+        edited = {name: await model.load() for name, model in self.members.models.items()}
         try:
             await self._server.listen_unix(self._settings.control)
             await self._server.listen_tcp(self._settings.http)
             async with asyncio.TaskGroup() as group:
-                running = [group.create_task(supervisor.run()) for supervisor in self.supervisors.values()]
-                running += [group.create_task(app.run()) for app in self.apps.values()]
-                modelling = [group.create_task(model.run()) for model in self.models.values()]
-                modelling += [
-                    group.create_task(self._switch_to(name, wanted)) for name, wanted in edited.items() if wanted
-                ]
+                await self._reloader.begin(group)
+                self.members.run(group)
+                for name, wanted in edited.items():
+                    if wanted is not None:
+                        self._edits.ask(group, name, wanted)
                 operating = group.create_task(self.operations.run())
+                reloading = [
+                    group.create_task(self._reloader.follow_files()),
+                    group.create_task(
+                        self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._told_ready)
+                    ),
+                ]
                 telling = group.create_task(self._tell_systemd())
                 recording = group.create_task(self._recorder.run())
-                self._start()
-                await self._stop.wait()
-                await self._shut_down([operating, *modelling])
-                for task in (telling, recording, *running):
+                await self._signals.stop.wait()
+                await self._shut_down([operating, *reloading])
+                for task in (telling, recording):
                     task.cancel()
+                self.members.cancel()
                 await self._recorder.flush()
         finally:
-            for mount in self.mounts.values():
-                await mount.close()
+            self._reloader.close()
+            await self.members.close()
+            await self.drills.close()
             await self._server.close()
             log.info("mountd has stopped")
 
-    def _start(self) -> None:
-        for supervisor in self.supervisors.values():
-            supervisor.post(Wanted())
-        for app in self.apps.values():
-            app.want()
-
-    async def _switch_to(self, model: str, version: str) -> None:
-        """An edited `version:` asks for a switch, once the former version is up: so that there is a way back."""
-        while True:
-            await self.board.wait_until(lambda snapshot: snapshot.models[model].linked and snapshot.operation is None)
-            try:
-                await self.operations.switch(
-                    model, version, operator="config", source="config", reason="version: in the configuration"
-                )
-            except Busy:
-                await self.board.changed()
-            except MountdError as error:
-                log.error("cannot switch to the version in the file", model=model, version=version, cause=error.text)
-                return
-            else:
-                return
+    async def _reload(self, operator: str) -> Mapping[str, Any]:
+        return await self._reloader.ask(operator)
 
     async def _tell_systemd(self) -> None:
         """READY once the disk is served, STATUS at each change, WATCHDOG while the loop turns."""
-        told_ready, told = False, ""
+        told = ""
         interval_s = (self._notifier.watchdog_s or 60.0) / 3  # half is the limit; the rest is for a busy machine
         while True:
             snapshot = self.board.snapshot
-            if not told_ready and readiness.is_serving_disk(snapshot):
-                told_ready = True
+            if not self._told_ready and readiness.is_serving_disk(snapshot):
+                self._told_ready = True
                 self._notifier.send(READY=1)
                 log.info("disk is served", ready=readiness.is_ready(snapshot))
             headline = readiness.headline(snapshot)
@@ -237,26 +232,14 @@ class Daemon:
                     await self.board.changed()
 
     async def _shut_down(self, first: Sequence[asyncio.Task[None]]) -> None:
-        """Not ready → operation and models → apps → mounts; each with its limit, see `stop_times`."""
-        times = stop_times(self._settings)
+        """Not ready → reload, operation and models → apps → mounts; each with its limit, see `stop_times`."""
+        times = stop_times(self.members.settings)
         log.info("mountd stops", at_most_s=times.total_s)
         self.board.set_stopping()
         self._notifier.send(STOPPING=1, STATUS="stopping")
-        for task in first:
+        ending = [*first, *self._reloader.tasks(), *self.members.model_tasks()]
+        for task in ending:
             task.cancel()
-        await asyncio.wait(first, timeout=times.operation_s)
-        for app in self.apps.values():
-            app.supervisor.post(Unwanted())
-        await self._wait_stopped(lambda now: all(app.state in _DOWN for app in now.apps.values()), times.apps_s)
-        for supervisor in self.supervisors.values():
-            supervisor.post(Unwanted())
-        await self._wait_stopped(lambda now: all(mount.state in _DOWN for mount in now.mounts.values()), times.mounts_s)
-
-    async def _wait_stopped(self, stopped: Callable[[Snapshot], bool], limit_s: float) -> None:
-        try:
-            await self.board.wait_until(stopped, limit_s)
-        except TimeoutError:
-            log.error("something does not stop: going on without it", limit_s=limit_s)
-
-
-_DOWN = (State.STOPPED, State.FAILED)
+        await asyncio.wait(ending, timeout=times.operation_s)
+        await self.members.stop_apps(times.apps_s)
+        await self.members.stop_mounts(times.mounts_s)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mountd.app.app import KILL_WAIT_S
+from mountd.mount.drain import SCAN_LIMIT_S
 from mountd.mount.mount import CLEAR_TIMEOUT_S, STOP_GRACE_S
-from mountd.settings.schema import Settings
+from mountd.process.lifecycle import Policy
+from mountd.settings.profiles import writes_back
+from mountd.settings.schema import Mount, Settings
 
 OPERATION_S = 5.0
 API_S = 3.0
@@ -31,7 +34,17 @@ class StopTimes:
         return self.operation_s + self.apps_s + self.mounts_s + self.workers_s + self.api_s
 
 
+def mount_policy(mount: Mount) -> Policy:
+    """How patient the supervisor of a mount is. One that has nothing to upload never needs its `drain`."""
+    return Policy(grace_s=STOP_GRACE_S, prepare_s=mount.drain)
+
+
+def _mount_s(mount: Mount) -> float:
+    uploads_s = mount.drain + SCAN_LIMIT_S if writes_back(mount) else 0.0
+    return uploads_s + STOP_GRACE_S + KILL_WAIT_S + CLEAR_TIMEOUT_S
+
+
 def stop_times(settings: Settings) -> StopTimes:
     apps_s = max((app.stop.grace + KILL_WAIT_S for app in settings.apps.values()), default=0.0)
-    mounts_s = STOP_GRACE_S + KILL_WAIT_S + CLEAR_TIMEOUT_S
+    mounts_s = max(map(_mount_s, settings.mounts.values()))
     return StopTimes(OPERATION_S, apps_s, mounts_s, WORKERS_S, API_S)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mountd.errors import MountdError
 
@@ -51,7 +52,38 @@ class Record:
     duration_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """What the drill of one operation measured, in seconds; None: did not happen. `details` is a JSON object."""
+
+    operation: int
+    kind: str
+    mount: str
+    detected_s: float | None
+    serving_again_s: float | None
+    ready_again_s: float | None
+    app_restarted: bool
+    passed: bool
+    details: str = "{}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "id": self.operation,
+            "kind": self.kind,
+            "mount": self.mount,
+            "detected_s": self.detected_s,
+            "serving_again_s": self.serving_again_s,
+            "ready_again_s": self.ready_again_s,
+            "app_restarted": bool(self.app_restarted),
+            "passed": bool(self.passed),
+            **json.loads(self.details),
+        }
+
+
+_SCHEMAS = ("schema.sql", "schema-2-drills.sql")
+"""The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
 _COLUMNS = ", ".join(field.name for field in fields(Record))
+_DRILLED = ", ".join(field.name for field in fields(Drilled))
 
 
 class Journal:
@@ -72,11 +104,11 @@ class Journal:
         self._db = sqlite3.connect(self.path, isolation_level=None, timeout=5.0, check_same_thread=False)
         self._db.execute("PRAGMA synchronous = FULL")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            schema = files(__package__).joinpath("schema.sql").read_text()
-            self._db.executescript(f"BEGIN;{schema}COMMIT;")
-        elif version != 1:
+        if version > len(_SCHEMAS):
             raise sqlite3.DatabaseError(f"it is of a newer mountd (schema {version})")
+        for name in _SCHEMAS[version:]:
+            schema = files(__package__).joinpath(name).read_text()
+            self._db.executescript(f"BEGIN;{schema}COMMIT;")
 
     async def close(self) -> None:
         if self._db is not None:
@@ -87,7 +119,9 @@ class Journal:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
-            hint = f"see whether its disk is full; a broken file can be moved away: mv {self.path} {self.path}.broken"
+            hint = "see whether its disk is full or read-only, or another program holds the file"
+            if not isinstance(error, sqlite3.OperationalError):  # as it is for a file that is none of SQLite's
+                hint = f"stop mountd and move the broken file away: mv {self.path} {self.path}.broken"
             raise MountdError(f"cannot use the journal {self.path}: {error}", hint=hint) from None
 
     def _rows(self, sql: str, *values: object) -> list[tuple[object, ...]]:
@@ -146,6 +180,18 @@ class Journal:
     async def unfinished(self) -> list[Record]:
         sql = f"SELECT {_COLUMNS} FROM operations WHERE finished IS NULL ORDER BY id"
         return [Record(*row) for row in await self._run(lambda: self._rows(sql))]  # type: ignore[arg-type]
+
+    async def record_drill(self, drilled: Drilled) -> None:
+        values = astuple(drilled)
+        sql = f"INSERT OR REPLACE INTO drills ({_DRILLED}) VALUES ({', '.join('?' * len(values))})"
+        await self._run(lambda: self._rows(sql, *values))
+        # With the operation that it belongs to goes what it measured.
+        gone = "DELETE FROM drills WHERE operation < (SELECT min(id) FROM operations)"
+        await self._run(lambda: self._rows(gone))
+
+    async def drill(self, operation: int) -> Drilled | None:
+        rows = await self._run(lambda: self._rows(f"SELECT {_DRILLED} FROM drills WHERE operation = ?", operation))
+        return Drilled(*rows[0]) if rows else None  # type: ignore[arg-type]
 
     async def event(self, code: str, object_: str, text: str) -> None:
         sql = "INSERT INTO events (time, code, object, text) VALUES (?, ?, ?, ?)"

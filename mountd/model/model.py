@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import structlog
 
@@ -43,6 +44,7 @@ class Model:
         # What the link is to point at: the committed version, or what an operation has flipped to.
         self._live: str | None = None
         self._held = False
+        self._former_links: list[Path] = []
         self._status = ModelStatus(mount=settings.mount, link=str(settings.link))
         self._log = log.bind(model=name)
 
@@ -70,6 +72,36 @@ class Model:
         link.sweep(self.settings.link)
         self._publish()
         return wanted if desired == wanted and committed.current not in (None, wanted) else None
+
+    async def edit(self) -> str | None:
+        """A reload has changed `version:`: as `load` asks at a start, so here."""
+        wanted, live = self.settings.version, self._committed.current
+        await self._remember(replace(self._committed, config_version=wanted, desired=wanted))
+        return wanted if live not in (None, wanted) else None
+
+    def reconfigure(self, settings: ModelSettings, disk: Disk) -> None:
+        """A reload; while no operation runs, and for another mount or directory between two lives of `run`.
+
+        What is elsewhere now is climbed again, and the link stays as it is until that is there. Another link is placed
+        at once when the model is live, and the former one taken away after it.
+        """
+        before, self.settings = self.settings, settings
+        elsewhere = disk is not self._disk or settings.directory != before.directory
+        self._disk, self.layout = disk, Layout(settings.directory)
+        if settings.link != before.link:
+            self._former_links.append(before.link)
+        if elsewhere:
+            self._climb_again()
+        elif settings.link != before.link and self._status.linked and self._status.target is not None:
+            try:
+                self._place_link(self._status.target)
+            except link.LinkBlocked as error:  # climbing tries again, and tells
+                self._log.warning("cannot move the link yet", cause=error.text, hint=error.hint)
+                self._climb_again()
+        self._publish(mount=settings.mount, link=str(settings.link))
+
+    def _climb_again(self) -> None:
+        self._publish(stage=ModelStage.WAITING, health=Health.PROGRESSING, reason=None, mount_restarts=-1)
 
     # -- status ---------------------------------------------------------------------------------------------------
 
@@ -136,9 +168,12 @@ class Model:
         self._publish(health=health, reason=Reason(code, text, "link", self.name, hint))
 
     async def _pause(self, pause_s: float, restarts: int) -> None:
+        asked = self.settings, self._committed.desired
+
         def mount_changed(snapshot: Snapshot) -> bool:
             mount = snapshot.mounts[self.settings.mount]
-            return not mount.usable or mount.restarts != restarts or self._is_settled(restarts)
+            edited = (self.settings, self._committed.desired) != asked
+            return edited or not mount.usable or mount.restarts != restarts or self._is_settled(restarts)
 
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(mount_changed, pause_s)
@@ -178,7 +213,7 @@ class Model:
 
     def _point(self, content: Content, restarts: int) -> None:
         target = self._target(content.version)
-        link.point(self.settings.link, target)
+        self._place_link(target)
         self._live = content.version
         self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
         self._publish(
@@ -192,6 +227,17 @@ class Model:
             warmed_percent=100,
             mount_restarts=restarts,
         )
+
+    def _place_link(self, target: str) -> None:
+        """Then the links of a former configuration go, as far as they are still ours. Raises LinkBlocked."""
+        ours = {target, self._status.target}
+        link.point(self.settings.link, target)
+        while self._former_links:
+            former = self._former_links.pop()
+            if former != self.settings.link and link.read(former) in ours:
+                with contextlib.suppress(OSError):
+                    os.unlink(former)
+                    self._log.info("former link removed", link=str(former))
 
     # -- for operations -------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ class Beat:
         self.path = path
         self._source = source
         self._files = files
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
 
     def entry(self, entries: Sequence[table.Entry] | None = None) -> table.Entry | None:
         """Our own mount, when it is what is seen at the mount point (in `entries`, else in the table as it is now)."""
@@ -33,7 +33,7 @@ class Beat:
     async def ask(self, beats: Beats) -> Beats:
         """`beats` with one more answer."""
         try:
-            await self._files.statfs(self.path, timeout_s=self._timeout_s)
+            await self._files.statfs(self.path, timeout_s=self.timeout_s)
         except DiskTimeout:
             return beats.unanswered()
         except DiskError as error:

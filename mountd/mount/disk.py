@@ -20,13 +20,13 @@ class MountDisk:
 
     def __init__(self, root: str, fs: str, files: Files, engine: Engine) -> None:
         self.root = root
-        self._fs = fs
+        self.fs = fs
         self._files = files
         self._engine = engine
 
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable."""
-        return await self._engine.rc.list(self._fs, directory, recursive=recursive, timeout_s=LIST_TIMEOUT_S)
+        return await self._engine.rc.list(self.fs, directory, recursive=recursive, timeout_s=LIST_TIMEOUT_S)
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
         """Loads the listing of `directory` into the mount's directory cache. Raises RemoteError, Unavailable."""

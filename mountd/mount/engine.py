@@ -7,27 +7,38 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from mountd.errors import CannotStart, Unavailable
 from mountd.mount import table
+from mountd.mount.cache import held_bytes
 from mountd.process.child import Child, Exit, Ring, spawn
 from mountd.process.instance import Instance
 from mountd.process.notify import ReadySocket
 from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, MountCommand, mount_command
-from mountd.rclone.conf_file import ConfFile, fingerprint
-from mountd.rclone.log import parse
+from mountd.rclone.conf_file import ConfFile, Fresh, Seen
+from mountd.rclone.exits import Explained, explain
+from mountd.rclone.fold import Folder
+from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
 from mountd.settings.schema import Cache, Settings
+from mountd.settings.wrapping import beneath
 
 log = structlog.get_logger()
 
 SAID_CHARACTERS = 500
+FLOOD_LINES = 2000
+"""More than a child may say at once: only its goroutines are as many, and cost little; lines of its log are long."""
+SAID_S = 5.0
+"""What it said longer ago is not why it ended."""
+RESIGNED_S = 3.0
 RC_USER = "mountd"
 ANSWERS = ('rc: "', "error listing: ")
 """So begin errors that answer a question of ours, which knows them already: an outage would log two each 2 s."""
@@ -47,8 +58,25 @@ class Engine:
         self._log = log.bind(mount=name)
         self._rc: RcClient | None = None
         self._notify: ReadySocket | None = None
-        self._secrets_seen = ""
-        self._last_error = ""
+        self._seen = Seen()
+        self._resigned_at: float | None = None
+        self.unreadable = ""
+        """why the secrets behind this mount cannot be read now; it goes on with those it has"""
+        self._said = ""
+        """an error, else a line that is not of its log: from before that was set up, or not from rclone"""
+        self._said_error_at: float | None = None
+        self._dump = DumpCapture()
+        self._folder = Folder()
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._followers: list[Callable[[str], None]] = []
+        self.detour: Mapping[str, str] = {}
+        """variables that the next rclone gets besides, such as a proxy"""
+        self.trouble = asyncio.Event()
+        """set by each error that rclone logs"""
+
+    def reconfigure(self, settings: Settings) -> None:
+        """For the next start."""
+        self._settings = settings
 
     @property
     def rc(self) -> RcClient:
@@ -60,8 +88,9 @@ class Engine:
     async def spawn(self) -> Child:
         """Write rclone.conf and start `rclone mount`. Raises CannotStart, ConfigError (flags that it does not have)."""
         await self.close()
-        await self._conf.write(self._settings)
-        self._secrets_seen = await fingerprint(self._settings)
+        written = await self._conf.write(self._settings)
+        self._resigned_at = None
+        self._seen = written.seen[self._settings.mounts[self._name].remote_name]
         address, cache = self._address(), self._settings.mounts[self._name].cache
         self._notify = ReadySocket(self._instance.private / f"notify-{self._name}.sock")
         command = command_of(
@@ -77,10 +106,11 @@ class Engine:
         )
         for warning in command.warnings:
             self._log.warning("flag has no use", cause=warning)
-        self._last_error = ""
-        environment = {**command.environment, **self._instance.marks(self._name)}
+        self._said, self._said_error_at = "", None
+        self._dump = DumpCapture()
+        environment = {**command.environment, **self.detour, **self._instance.marks(self._name)}
         try:
-            self.child = spawn(command.argv, environment, self._on_line)
+            self.child = spawn(command.argv, environment, self._on_line, flood_lines=FLOOD_LINES)
         except OSError as error:
             raise CannotStart(f"cannot start rclone: {(error.strerror or str(error)).lower()}") from None
         self._rc = RcClient(address)
@@ -95,38 +125,110 @@ class Engine:
             os.unlink(path)
         return RcAddress(RC_USER, password, socket=path)
 
+    def capture_dump(self) -> None:
+        """From now on the goroutines that rclone tells of at SIGQUIT are kept, for `dump`, and not logged."""
+        self._dump = DumpCapture(expected=True)
+
+    def dump(self) -> str:
+        """Also when rclone ended so by itself; until the next one starts."""
+        return mask(self._dump.text, self._conf.secrets)
+
+    def follow(self, follower: Callable[[str], None]) -> None:
+        """Calls `follower` with the text of each line, before lines are folded for the ring and the log."""
+        self._followers.append(follower)
+
     def _on_line(self, line: str) -> None:
+        if self._dump.feed(line):
+            return
         event = parse(line, self._conf.secrets)
-        self.ring.append(event.text)
-        error = event.level == "error" and not event.text.startswith(ANSWERS)
-        if error:
-            self._last_error = event.text[:SAID_CHARACTERS]
-        # Its notes about single objects are for `mountd logs`; its errors are ours to tell, as warnings: whether
-        # something is really wrong is decided by the health questions.
-        tell = self._log.warning if error else self._log.debug
-        tell("rclone says", text=event.text, rclone=dict(event.keys))
+        if event.level == "error" and event.text.startswith(ANSWERS):
+            event = replace(event, level="info")
+        if event.level == "error":
+            self._said, self._said_error_at = event.text[:SAID_CHARACTERS], asyncio.get_running_loop().time()
+            self.trouble.set()
+        elif self._said_error_at is None and event.text and not line.startswith("{"):
+            self._said = event.text[:SAID_CHARACTERS]
+        for follower in self._followers:
+            follower(event.text)
+        self._tell(self._folder.feed(event, asyncio.get_running_loop().time()))
+
+    def _tell(self, events: Sequence[LogEvent]) -> None:
+        """What is left of its lines once they are folded; the rest is told when their window ends, or rclone does."""
+        for event in events:
+            self.ring.append(event.text)
+            # Its notes about single objects are for `mountd logs`; its errors are ours to tell, as warnings: whether
+            # something is really wrong is decided by the health questions.
+            tell = self._log.warning if event.level == "error" else self._log.debug
+            tell("rclone says", text=event.text, rclone=dict(event.keys))
+        if self._flush_timer is None and self._folder.due is not None:
+            self._flush_timer = asyncio.get_running_loop().call_at(self._folder.due, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_timer = None
+        self._tell(self._folder.flush(asyncio.get_running_loop().time()))
+
+    def _finish_lines(self) -> None:
+        self._tell(self._folder.finish(asyncio.get_running_loop().time()))
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
 
     async def wait_mounted(self) -> None:
         """Until rclone says that it has mounted."""
         assert self._notify is not None
         await self._notify.wait()
 
-    async def has_stale_secrets(self) -> bool:
-        """Whether a secret has changed since this rclone was started. Raises CannotStart when one cannot be read."""
-        return await fingerprint(self._settings) != self._secrets_seen
+    async def refresh_secrets(self) -> Fresh:
+        """Look at the secrets behind this mount again: rclone is given new S3 keys while it runs.
 
-    def explain_exit(self, exit_: Exit) -> tuple[str, bool]:
-        """What an exit means in words, and whether it is a usage error, which no retry mends."""
-        # Before 1.69 a wrong flag ended it with 1 as well.
-        usage = exit_.code == 2 or (exit_.code == 1 and "unknown flag" in self._last_error)
-        said = f": {self._last_error}" if self._last_error else ""
-        return f"rclone ended with {exit_}{said}", usage
+        REMOUNT: another secret has changed, which only a new rclone reads. Lasts a second or more when something has
+        changed. With a secret that cannot be read, or a disk that cannot be written, rclone keeps what it has, and
+        `unreadable` says why.
+        """
+        child = self.child
+        if child is None:
+            return Fresh.NOTHING
+        remote = self._settings.mounts[self._name].remote_name
+        try:
+            refreshed = await self._conf.refresh(self._settings, remote, self._seen)
+        except CannotStart as error:
+            if error.text != self.unreadable:
+                self._log.warning("going on with the former secrets", cause=error.text, hint=error.hint)
+            self.unreadable = error.text
+            return Fresh.NOTHING
+        self.unreadable = ""
+        if self.child is not child:
+            return Fresh.NOTHING  # another rclone was started meanwhile, with what there is now
+        self._seen = refreshed.seen
+        self._resigned_at = (self._resigned_at or time.monotonic()) if refreshed.resigned else None
+        if refreshed.fresh is Fresh.LIVE:
+            self._log.info("rclone is given new keys", remote=remote)
+        return refreshed.fresh
+
+    async def has_stale_secrets(self) -> bool:
+        """As `refresh_secrets`, when the store refuses the keys: whether a new rclone is needed."""
+        if await self.refresh_secrets() is Fresh.REMOUNT:
+            return True
+        # The id that belongs to the new secret may be on its way: rclone takes both together while it runs.
+        return self._resigned_at is not None and time.monotonic() - self._resigned_at >= RESIGNED_S
+
+    def explain_exit(self, exit_: Exit) -> Explained:
+        """What an exit means."""
+        if self._dump.text:  # a panic ends it with the code of a usage error, and so does SIGQUIT
+            cause = mask(self._dump.cause, self._conf.secrets)[:SAID_CHARACTERS]
+            text = f"rclone ended with {exit_}" + (f": {cause}" if cause else "")
+            return Explained("rclone-crashed", text, f"see `mountd logs {self._name}`")
+        at = self._said_error_at
+        old = at is not None and asyncio.get_running_loop().time() - at > SAID_S
+        return explain(exit_.code, str(exit_), "" if old else self._said, self._name)
 
     async def close(self) -> None:
         """After its end: no socket, no pipe left."""
         if self.child is not None:
             self.child.release()
+            self._finish_lines()
             self.child = None
+            await self._conf.remember()
         if self._notify is not None:
             self._notify.close()
             self._notify = None
@@ -149,10 +251,12 @@ def command_of(
 ) -> MountCommand:
     """The command of mount `name` on this machine. Raises ConfigError for flags that the binary does not have."""
     mount = settings.mounts[name]
+    names = beneath({each: remote.options for each, remote in settings.remotes.items()}, mount.remote_name)
     return mount_command(
         name,
         mount,
         settings.remotes[mount.remote_name],
+        beneath=[settings.remotes[each] for each in names],
         binary=binary,
         conf=conf,
         devname=table.devname(instance.id, name),
@@ -186,18 +290,8 @@ def _cache_size(cache: Cache, *, emulated: bool) -> CacheSize:
     return CacheSize(
         max_bytes=cache.max_size.of(total) if cache.max_size else None,
         min_free_bytes=cache.min_free.of(total),
-        room_bytes=usage.f_bavail * usage.f_frsize + _bytes_below(cache.dir) if emulated else None,
+        room_bytes=usage.f_bavail * usage.f_frsize + held_bytes(cache.dir) if emulated else None,
     )
-
-
-def _bytes_below(directory: Path) -> int:
-    """What the files below a directory on local disk take; what goes meanwhile takes nothing."""
-    total = 0
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
-    return total
 
 
 def _free_port() -> int:

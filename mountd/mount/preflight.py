@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -13,7 +14,9 @@ from pathlib import Path
 from mountd.errors import CannotStart, DiskError
 from mountd.files.client import Files, NoStat
 from mountd.mount import table
+from mountd.mount.mend import DATA, META
 from mountd.mount.table import Entry
+from mountd.settings.units import Size
 
 RETRY_S = 10.0
 """Somebody has to mend these; asking every 10 s costs nothing and saves them a restart."""
@@ -22,6 +25,9 @@ FUSE_DEVICE = "/dev/fuse"
 FUSE_CONF = Path("/etc/fuse.conf")
 MIN_FREE_BYTES = 64 * 1024 * 1024
 """Below this rclone's cache cannot even hold its chunks in flight."""
+LEAST_FREE_BYTES = 1024 * 1024
+"""Less than this is nothing, however little the cache is to leave free."""
+MIN_FREE_FILES = 100
 TOUCH_TIMEOUT_S = 10.0
 
 
@@ -138,20 +144,21 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
     directory (somebody may have removed it to clear the cache). Raises CannotStart."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        if not stat.S_ISDIR(os.stat(directory).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
+        # `makedirs` says "file exists" of a file that is in the place of the directory.
+        cause = "not a directory" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
         raise failure(
             "cache-not-writable",
             f"cannot use the cache directory {directory}: {cause}",
             f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir",
         ) from None
-    if held is not None and os.path.sameopenfile(held, fd):
-        os.close(fd)
-        return held
     try:
+        for below in (DATA, META):
+            _check_own(directory / below)
+        if held is not None and os.path.sameopenfile(held, fd):
+            os.close(fd)
+            return held
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.pwrite(fd, b"\n", 0)
     except BlockingIOError:
@@ -165,13 +172,28 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
         os.close(fd)
         cause = (error.strerror or str(error)).lower()
         raise failure(
-            "cache-not-writable", f"cannot use the cache directory {directory}: {cause}", "free space there"
+            "cache-not-writable",
+            f"cannot use the cache directory {directory}: {cause}",
+            "look at what is in it, and at the room on its disk",
         ) from None
     return fd
 
 
-def check_space(directory: Path) -> None:
-    """Raises CannotStart when the cache's file system has less than 64 MiB left, or has gone."""
+def _check_own(place: Path) -> None:
+    """What rclone makes there itself: without it nothing is read, cached or not. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.stat(place).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, f"{place.name} in it is not a directory")
+        if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{place.name} in it cannot be written")
+
+
+def check_space(directory: Path, *, held_bytes: int = 0, min_free: Size | None = None) -> None:
+    """Raises CannotStart when the cache's file system has less than 64 MiB left, or has gone.
+
+    `held_bytes` are in the cache, which gives them up for what is read next. `min_free` is for a cache in use: on a
+    small disk rclone may leave less than 64 MiB, so half of what it is to keep free is enough.
+    """
     try:
         usage = os.statvfs(directory)
     except OSError as error:
@@ -179,10 +201,18 @@ def check_space(directory: Path) -> None:
         raise failure(
             "cache-not-writable", f"cannot use the cache directory {directory}: {cause}", "look at its disk"
         ) from None
-    free = usage.f_bavail * usage.f_frsize
-    if free < MIN_FREE_BYTES:
+    free, needed = usage.f_bavail * usage.f_frsize, MIN_FREE_BYTES
+    if min_free is not None:
+        needed = min(needed, max(LEAST_FREE_BYTES, min_free.of(usage.f_blocks * usage.f_frsize) // 2))
+    if free + held_bytes < needed:
         raise failure(
             "cache-full",
             f"cannot use the cache directory {directory}: only {free // 1024**2} MiB are free",
             f"free at least {MIN_FREE_BYTES // 1024**2} MiB there, or set cache.dir to a larger disk",
+        )
+    if usage.f_files > 0 and usage.f_favail < MIN_FREE_FILES:  # some file systems do not count them: 0 of 0
+        raise failure(
+            "cache-full",
+            f"cannot use the cache directory {directory}: its disk has room, but not for more files (inodes)",
+            "remove files there that nobody needs (`df -i` counts them), or set cache.dir to another disk",
         )

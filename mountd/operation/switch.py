@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 VERIFY_LIMIT_S = 600.0
 """Listing and loading a version's metadata, at the slowest that the mount's own deadlines allow."""
+QUIET_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,14 @@ class Asked:
     limit_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """An operation that is no switch: `work` returns how it ended, also when it is cancelled."""
+
+    record: Record
+    work: Callable[[Record], Awaitable[Outcome]]
+
+
 class Operations:
     def __init__(self, models: Mapping[str, Model], apps: Mapping[str, App], board: Board, journal: Journal) -> None:
         self._models = models
@@ -52,8 +61,9 @@ class Operations:
         self._board = board
         self._journal = journal
         self._running: Record | None = None
+        self._quiet = False
         self._began = 0.0
-        self._jobs: asyncio.Queue[Job] = asyncio.Queue(1)
+        self._jobs: asyncio.Queue[Job | Errand] = asyncio.Queue(1)
         self._runner = Runner(board, journal)
 
     # -- asking ---------------------------------------------------------------------------------------------------
@@ -85,46 +95,130 @@ class Operations:
             )
         return await self._begin(Request("rollback", model, model.previous, operator, source, reason))
 
+    @contextlib.asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Waits until no operation runs; inside none begins, whoever asks is told Busy."""
+        while self._running is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_LOOK_S):
+                    await self._board.changed()
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+    def check_free(self, wanted: str = "begin") -> None:
+        """Raises Busy, naming the operation that runs."""
+        if self._running is not None:
+            raise self._busy(self._running, wanted)
+
+    def check_may_begin(self, wanted: str = "begin") -> None:
+        """Raises Busy, also while a reload lets no operation begin."""
+        self.check_free(wanted)
+        if self._quiet:
+            holder = "a reload of the configuration"
+            raise Busy(f"cannot {wanted}: busy with {holder}", hint="try again in a moment", holder=holder)
+
     async def _begin(self, request: Request) -> Asked:
         model = request.model
         apps = self._apps_of(model)
-        if self._running is not None:
-            raise self._busy(self._running)
+        self.check_may_begin()
         if self._is_live(model, request.version):
             if model.desired != request.version:
                 await model.ask_for(request.version)
             return Asked(None, 0.0)
         steps = plan([app.name for app in apps])
-        claim = Record(0, request.kind, model.name, None, request.version, request.operator, request.source, "", "", "")
+        record = await self._claim(
+            kind=request.kind,
+            model=model.name,
+            from_version=model.current,
+            to_version=request.version,
+            operator=request.operator,
+            source=request.source,
+            reason=request.reason,
+            step=steps[0],
+        )
+        self._jobs.put_nowait(Job(record, model, apps, steps, declared=request.source == "config"))
+        return Asked(record, self._limit_s(apps))
+
+    async def begin_errand(
+        self,
+        *,
+        kind: str,
+        target: str,
+        wanted: str,
+        operator: str,
+        source: str,
+        reason: str,
+        step: str,
+        work: Callable[[Record], Awaitable[Outcome]],
+    ) -> Record:
+        """An operation other than a switch, on `target`. Raises Busy."""
+        self.check_may_begin(kind)
+        record = await self._claim(
+            kind=kind,
+            model=target,
+            from_version=None,
+            to_version=wanted,
+            operator=operator,
+            source=source,
+            reason=reason,
+            step=step,
+        )
+        self._jobs.put_nowait(Errand(record, work))
+        return record
+
+    async def show_step(self, record: Record, step: str) -> None:
+        """The step that an errand begins, in the journal and on the board."""
+        await self._journal.record_step(record.id, step)
+        self._runner.show(replace(record, step=step))
+
+    async def _claim(
+        self,
+        *,
+        kind: str,
+        model: str,
+        from_version: str | None,
+        to_version: str,
+        operator: str,
+        source: str,
+        reason: str,
+        step: str,
+    ) -> Record:
+        claim = Record(0, kind, model, None, to_version, operator, source, "", "", "")
         self._running, self._began = claim, time.monotonic()  # claimed before the first await: one at a time
         try:
             record = await self._journal.begin(
-                kind=request.kind,
-                model=model.name,
-                from_version=model.current,
-                to_version=request.version,
-                operator=request.operator,
-                source=request.source,
-                reason=request.reason,
-                step=steps[0],
+                kind=kind,
+                model=model,
+                from_version=from_version,
+                to_version=to_version,
+                operator=operator,
+                source=source,
+                reason=reason,
+                step=step,
             )
         except BaseException:
             self._running = None
             raise
         self._running = record
         self._runner.show(record)
-        self._jobs.put_nowait(Job(record, model, apps, steps, declared=request.source == "config"))
-        return Asked(record, self._limit_s(apps))
+        return record
 
     def _is_live(self, model: Model, version: str) -> bool:
         status = self._board.snapshot.models[model.name]
         return status.linked and status.current == version
 
-    def _busy(self, running: Record) -> Busy:
+    def _busy(self, running: Record, wanted: str) -> Busy:
         age_s = time.monotonic() - self._began
+        if running.kind == "drill":
+            holder = f"{running.operator} (drill {running.to_version} of {running.model}, since {age_s:.0f} s)"
+            hint = "it ends by itself; `mountd status` shows how far it is"
+            return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)
         holder = f"{running.operator} ({running.kind} {running.model} to {running.to_version}, since {age_s:.0f} s)"
         hint = f"wait for it: mountd wait --for version={running.to_version}"
-        return Busy(f"cannot begin: busy with {holder}", hint=hint, holder=holder)
+        return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)
 
     def _apps_of(self, model: Model) -> list[App]:
         return [
@@ -145,7 +239,7 @@ class Operations:
         """Until cancelled; a cancelled operation leaves the link at what is committed."""
         while True:
             job = await self._jobs.get()
-            outcome = await self._runner.run(job)
+            outcome = await (job.work(job.record) if isinstance(job, Errand) else self._runner.run(job))
             await self._finish(job.record, outcome)
             task = asyncio.current_task()
             if task is not None and task.cancelling():  # it was told to end, and the runner has seen to it

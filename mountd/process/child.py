@@ -76,12 +76,13 @@ class Ring:
 class Child:
     """A running child. Made by `spawn`; `exit` is set once it has ended and was reaped."""
 
-    def __init__(self, process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], on_line: Callable[[str], None], flood_lines: int) -> None:
         self.pid = process.pid
         self.started = time.monotonic()
         self.exit: Exit | None = None
         self._process = process
         self._on_line = on_line
+        self._flood_lines = flood_lines
         self._ended = asyncio.Event()
         self._partial = b""
         self._skipping = False
@@ -129,9 +130,9 @@ class Child:
         if len(data) == READ_BYTES:
             self._pause()
         *lines, self._partial = (self._partial + data).split(b"\n")
-        if len(lines) > FLOOD_LINES:
-            self._on_line(f"… {len(lines) - FLOOD_LINES} lines left out: too many at once")
-            lines = lines[-FLOOD_LINES:]
+        if len(lines) > self._flood_lines:
+            self._on_line(f"… {len(lines) - self._flood_lines} lines left out: too many at once")
+            lines = lines[-self._flood_lines :]
         for line in lines:
             if not self._skipping:
                 self._emit(line)
@@ -177,8 +178,11 @@ def spawn(
     *,
     directory: str = "/",
     user: User | None = None,
+    flood_lines: int = FLOOD_LINES,
 ) -> Child:
     """Start `argv` in a new session with exactly `environment`; both its streams go to `on_line`.
+
+    Of what comes at once, at most 64 KiB, only the last `flood_lines` lines are kept.
 
     A program that does not exist exits 127, a directory that cannot be entered 126. Raises OSError when even the
     launcher cannot be started.
@@ -197,7 +201,7 @@ def spawn(
     )
     with contextlib.suppress(OSError):
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, DESCRIPTORS)
-    return Child(process, on_line)
+    return Child(process, on_line, flood_lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,20 @@ from mountd.status.snapshot import State
 
 STARTS_PER_WINDOW = 10
 START_WINDOW_S = 60.0
-"""At most 10 starts in any 60 s, whatever the reason: a hot loop helps nobody."""
+"""At most 10 starts in any 60 s: a hot loop helps nobody."""
+STEADY_S = 2.0
+"""A start that ran as long and was ended from outside is not counted: that is no loop, however often it happens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How patient the machine is. `crash_limit` is (count, seconds); None never gives up."""
+    """How patient the machine is. `crash_limit` is (count, seconds); None never gives up.
+
+    A stop takes `prepare_s` at most until the polite signal, and `grace_s` from then until SIGKILL.
+    """
 
     grace_s: float = 30.0
+    prepare_s: float = 0.0
     backoff: Backoff = field(default_factory=Backoff)
     crash_limit: tuple[int, float] | None = None
     restart_after_crash: bool = True
@@ -50,6 +56,9 @@ class Life:
     """starts in a row that did not reach running"""
     crashes: tuple[float, ...] = ()
     starts: tuple[float, ...] = ()
+    """those that count for the limit"""
+    ran_since: float | None = None
+    """when the present child was ready"""
     due: float | None = None
     """stopping: when patience ends and SIGKILL comes; backoff: when to try again"""
     retry_s: float | None = None
@@ -59,6 +68,11 @@ class Life:
     """the present cleaning follows a crash"""
     hopeless: bool = False
     """the present cleaning follows what retrying cannot change"""
+
+    @property
+    def limited(self) -> bool:
+        """It waits because it was started too often, not because of its last failure."""
+        return self.state is State.BACKOFF and len(self.starts) >= STARTS_PER_WINDOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +124,16 @@ class Abandoned:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
+    """`outside`: it was killed, or what it served was taken away; it did not end by itself."""
+
     cause: str
     permanent: bool = False
+    outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """What had to be done before is done: the polite signal was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +164,7 @@ Event = (
     | StartFailed
     | Abandoned
     | Exited
+    | Signalled
     | Condemned
     | Cleaned
     | Ticked
@@ -160,7 +183,7 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class Terminate:
-    """The polite signal to the child's process group."""
+    """Prepare the child's end, then the polite signal to its process group; ends with Signalled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +216,16 @@ def step(life: Life, event: Event, now: float, policy: Policy) -> Step:  # noqa:
         case Spawned():
             return _spawned(life)
         case BecameReady():
-            return _ready(life)
+            return _ready(life, now)
         case StartFailed():
             return _start_failed(life, event, now)
         case Abandoned():
             return _settle(replace(life, attempting=False)) if life.state is State.STOPPING else (life, ())
         case Exited():
             return _exited(life, event, now)
+        case Signalled():
+            patient = life.state is State.STOPPING and life.due is not None
+            return (replace(life, due=min(life.due or now, now + policy.grace_s)), ()) if patient else (life, ())
         case Condemned(cause):
             if life.state is not State.RUNNING:
                 return life, ()
@@ -254,12 +280,13 @@ def _restart(life: Life, cause: str, now: float, policy: Policy) -> Step:
     if life.state in (State.STARTING, State.RUNNING):
         return _stop(fresh, now, policy)
     if life.state in (State.BACKOFF, State.FAILED):
-        return _try_begin(replace(fresh, state=State.STOPPED, due=None), now)
+        # Who asks has mended it: a limit on starts that did not help is no reason to let them wait.
+        return _try_begin(replace(fresh, state=State.STOPPED, due=None, starts=()), now)
     return life, ()
 
 
 def _stop(life: Life, now: float, policy: Policy) -> Step:
-    stopping = replace(life, state=State.STOPPING, due=now + policy.grace_s)
+    stopping = replace(life, state=State.STOPPING, due=now + policy.prepare_s + policy.grace_s)
     actions: tuple[Action, ...] = (Abandon(),) if life.attempting else ()
     return stopping, (*actions, Terminate()) if life.child else actions
 
@@ -272,10 +299,10 @@ def _spawned(life: Life) -> Step:
     return replace(alive, state=State.STOPPING, due=None), (Kill(),)
 
 
-def _ready(life: Life) -> Step:
+def _ready(life: Life, now: float) -> Step:
     ended = replace(life, attempting=False)
     if life.state is State.STARTING and life.child:
-        return replace(ended, state=State.RUNNING, failures=0, cause=""), ()
+        return replace(ended, state=State.RUNNING, failures=0, cause="", ran_since=now), ()
     return _settle(ended) if life.state is State.STOPPING else (ended, ())
 
 
@@ -300,7 +327,9 @@ def _start_failed(life: Life, event: StartFailed, now: float) -> Step:
 
 
 def _exited(life: Life, event: Exited, now: float) -> Step:
-    gone = replace(life, child=False)
+    lasted = life.ran_since is not None and now - life.ran_since >= STEADY_S
+    starts = life.starts[:-1] if lasted and event.outside else life.starts
+    gone = replace(life, child=False, ran_since=None, starts=starts)
     if life.state is State.STOPPING:
         return _settle(gone)
     if life.state not in (State.STARTING, State.RUNNING):

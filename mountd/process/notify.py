@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,6 +34,10 @@ class Notifier:
         ):
             sock.setblocking(False)
             sock.sendto(text.encode(), address)
+
+    def send_reloading(self) -> None:
+        """What `Type=notify-reload` waits for after its SIGHUP; READY=1 must follow. The time is CLOCK_MONOTONIC's."""
+        self.send(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
 
 
 class ReadySocket:

@@ -28,6 +28,8 @@ from mountd.process.lifecycle import (
     Kill,
     Life,
     Policy,
+    RestartAsked,
+    Signalled,
     Spawned,
     StartFailed,
     Terminate,
@@ -45,15 +47,20 @@ TICK_S = 10.0
 
 
 class MustReplace(MountdError):
-    """Raised by `Service.watch`: what runs has to be replaced by force."""
+    """Raised by `Service.watch` and `Service.prepare_end`: what runs has to be ended by force."""
+
+
+class ShouldRestart(MountdError):
+    """Raised by `Service.watch`: what runs is well, but must begin anew; it ends politely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What an exit means: a cause in words, and whether trying again is hopeless."""
+    """What an exit means: a cause in words, whether trying again is hopeless, and whether it was ended from outside."""
 
     cause: str
     permanent: bool = False
+    outside: bool = False
 
 
 class Service(Protocol):
@@ -68,6 +75,12 @@ class Service(Protocol):
 
     async def watch(self) -> None:
         """Runs while it runs; raises MustReplace when it has to be replaced."""
+
+    async def prepare_end(self) -> None:
+        """What must be done before the polite signal; raises MustReplace when that would reach nobody.
+
+        Cancelled when the child ends or the policy's `prepare_s` are over.
+        """
 
     async def clean(self) -> None:
         """Removes what an ended child left; raises MountdError when that cannot be done now."""
@@ -89,6 +102,7 @@ class Supervisor:
         self._queue: asyncio.Queue[Event | BaseException] = asyncio.Queue(QUEUE_EVENTS)
         self._attempt: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._waiting: set[asyncio.Task[None]] = set()
         self._log = log.bind(**{service.kind: service.name})
 
@@ -102,7 +116,7 @@ class Supervisor:
             while True:
                 self._handle(await self._next())
         finally:
-            for task in (self._attempt, self._watching, *self._waiting):
+            for task in (self._attempt, self._watching, self._ending, *self._waiting):
                 if task is not None:
                     task.cancel()
 
@@ -124,6 +138,7 @@ class Supervisor:
         self.life, actions = step(before, event, time.monotonic(), self.policy)
         if isinstance(event, Exited):
             self.child = None
+            self._end_preparing()
         if self.life.state is not before.state:
             self.since = _now_text()
             self._report(before)
@@ -160,8 +175,9 @@ class Supervisor:
                     self._attempt.cancel()
             case Terminate():
                 if self.child is not None:
-                    self.child.signal(self._service.stop_signal)
+                    self._ending = asyncio.create_task(self._end(self.child), name=f"end {self._service.name}")
             case Kill():
+                self._end_preparing()
                 if self.child is not None:
                     self.child.signal(signal.SIGKILL)
             case Clean():
@@ -196,16 +212,38 @@ class Supervisor:
         ended = await child.wait()
         # An end that was brought about here is no cause: asked about it, the service would forget the one that it has.
         told = self.life.state in (State.STARTING, State.RUNNING)
-        ending = self._service.explain_exit(ended) if told else Ending(str(ended))
-        self.post(Exited(ending.cause, ending.permanent))
+        ending = self._service.explain_exit(ended) if told else Ending(str(ended), outside=True)
+        self.post(Exited(ending.cause, ending.permanent, ending.outside))
 
     async def _watch(self) -> None:
         try:
             await self._service.watch()
         except MustReplace as error:
             self.post(Condemned(error.text))
+        except ShouldRestart as error:
+            self.post(RestartAsked(error.text))
         except Exception as error:
             self._queue.put_nowait(error)
+
+    async def _end(self, child: Child) -> None:
+        try:
+            async with asyncio.timeout(self.policy.prepare_s or None):
+                await self._service.prepare_end()
+            child.signal(self._service.stop_signal)
+        except TimeoutError:
+            child.signal(self._service.stop_signal)
+        except MustReplace as error:
+            self._log.warning("ended by force", cause=error.text)
+            child.signal(signal.SIGKILL)
+        except Exception as error:
+            self._queue.put_nowait(error)
+            return
+        self.post(Signalled())
+
+    def _end_preparing(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
 
     async def _clean(self) -> None:
         delay_s = 0.5

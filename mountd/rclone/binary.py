@@ -53,6 +53,14 @@ class Binary:
         return self.version >= (1, 61, 0)
 
     @property
+    def keeps_signing_keys(self) -> bool:
+        """Whether another secret for the same access key id is not used before a restart.
+
+        Since 1.68 the AWS SDK keeps what it derives from a secret for a day, by the access key id alone [T].
+        """
+        return self.version >= (1, 68, 0)
+
+    @property
     def rc_needs_auth(self) -> bool:
         """Whether most rc calls are refused without user and password, on a Unix socket too."""
         return self.version >= (1, 74, 0)

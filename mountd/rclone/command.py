@@ -6,6 +6,7 @@ must set itself. Facts marked [T] were tried with rclone 1.60.1 and 1.75.2.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +61,16 @@ def mount_command(
     rc: RcAddress,
     cache: CacheSize,
     environment: Mapping[str, str],
+    beneath: Collection[Remote] = (),
     secret_variables: Collection[str] = (),
     notify_socket: str | None = None,
 ) -> MountCommand:
-    """What to spawn for the mount `name`. `environment` is mountd's own, `secret_variables` in it held secrets.
+    """What to spawn for the mount `name`. `environment` is mountd's own, `secret_variables` in it held secrets;
+    `beneath` are the remotes that `remote` wraps.
 
     Raises ConfigError, with every unknown flag, when the admin's options name flags that this binary does not have.
     """
-    _refuse_unknown(name, mount, binary)
+    refuse_unknown(name, mount, binary)
     warnings = advise(name, mount)
     flags: dict[str, Flag] = {}
     for layer in (_defaults(mount, environment), _profile(mount, remote), mount.options):
@@ -81,7 +84,7 @@ def mount_command(
             argv += _spelled(flag, value)
         else:
             warnings.append(f"mounts.{name}: {binary} does not know --{flag}; mountd goes on without it")
-    child = _environment(environment, remote, secret_variables)
+    child = _environment(environment, (remote, *beneath), secret_variables)
     child |= {"RCLONE_RC_USER": rc.user, "RCLONE_RC_PASS": rc.password}  # never in argv, which everybody can read
     if notify_socket is not None:
         child["NOTIFY_SOCKET"] = notify_socket
@@ -167,7 +170,8 @@ def _leaving_free(cache: CacheSize) -> int | None:
     return room if cache.max_bytes is None else min(room, cache.max_bytes)
 
 
-def _refuse_unknown(name: str, mount: Mount, binary: Binary) -> None:
+def refuse_unknown(name: str, mount: Mount, binary: Binary) -> None:
+    """Raises ConfigError for each option of the mount that this rclone does not have."""
     problems = []
     for flag in mount.options:
         place = f"mounts.{name}.options.{flag}"
@@ -195,10 +199,15 @@ def _spelled(flag: str, value: Flag) -> list[str]:
     return [f"--{flag}={value}"]
 
 
-def _environment(given: Mapping[str, str], remote: Remote, secret_variables: Collection[str]) -> dict[str, str]:
+def _environment(
+    given: Mapping[str, str], remotes: Collection[Remote], secret_variables: Collection[str]
+) -> dict[str, str]:
     """AWS_* are for a remote that asks for them (env_auth) alone: rclone shall not find keys of others."""
-    env_auth = str(remote.options.get("env_auth", "")).lower() in ("true", "1", "t")
-    return {
+    env_auth = any(str(each.options.get("env_auth", "")).lower() in ("true", "1", "t") for each in remotes)
+    # Else both SDKs read ~/.aws/credentials as well, and 1.60.1 stops at one that is broken [T].
+    alone = any(each.type == "s3" for each in remotes) and not env_auth
+    child = {"AWS_SHARED_CREDENTIALS_FILE": os.devnull} if alone else {}
+    return child | {
         variable: value
         for variable, value in given.items()
         if variable not in _PRIVATE

@@ -16,7 +16,7 @@ from mountd.settings.names import NAME
 from mountd.settings.secret import SecretRef, is_secret
 from mountd.settings.show import HIDDEN
 
-HEADER = "# Written by mountd: changes are lost. `mountd config render` shows it with secrets hidden.\n"
+HEADER = "# Written by mountd: change its configuration instead. `mountd config render` shows it with secrets hidden.\n"
 
 _OPTION = re.compile(r"[a-z0-9][a-z0-9_]*")
 _REPLACED = re.compile(r"%\([^)]+\)s")
@@ -38,7 +38,7 @@ def render_masked(
     return render(
         {
             name: {
-                option: _shown(option, value, option in passwords.get(str(options.get("type")), ()))
+                option: shown(option, value, password=option in passwords.get(str(options.get("type")), ()))
                 for option, value in options.items()
             }
             for name, options in remotes.items()
@@ -46,7 +46,8 @@ def render_masked(
     )
 
 
-def _shown(option: str, value: str | SecretRef, password: bool) -> str:
+def shown(option: str, value: str | SecretRef, *, password: bool = False) -> str:
+    """The value of an option, fit to be shown to people."""
     if isinstance(value, SecretRef):
         return str(value)
     return HIDDEN if password or is_secret(option, value) else value

@@ -1,63 +1,227 @@
-"""Keeps rclone.conf in line with the settings: resolves secrets, obscures passwords, replaces the file as a whole."""
+"""Keeps rclone.conf, and the keys that rclone takes while it runs, in line with the settings and the secrets."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import os
 import secrets as random
-import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
+import structlog
+from pydantic import ValidationError
+
 from mountd.errors import CannotStart
-from mountd.rclone import conf
-from mountd.rclone.binary import Binary, clean_environment
+from mountd.rclone import conf, credentials, writeback
+from mountd.rclone.ask import dump, obscure
+from mountd.rclone.binary import Binary
+from mountd.rclone.private_file import Identity, identity, read, remove_leftovers, replace
+from mountd.rclone.writeback import Record
 from mountd.settings.schema import Settings
 from mountd.settings.secret import SecretRef, is_secret
+from mountd.settings.wrapping import beneath
 
-OBSCURE_DEADLINE_S = 10.0
+log = structlog.get_logger()
+
+SETTLED_S = 1.0
+"""A secret that has changed counts when it has lain still for so long: keys in two files are rotated one after the
+other, and a file may be written in place."""
+SETTLING_LIMIT_S = 5.0
+SETTLING_STEP_S = 0.1
+REMEMBERED_SECRETS = 200
+TRIES = 5
+RECORD_NAME = "rclone-written.json"
 
 _KEY = random.token_bytes(32)  # of this process: digests of secrets mean nothing outside of it
 
 Resolved = dict[str, dict[str, str]]
 
 
-class ConfFile:
-    """`<runtime>/private/rclone.conf`, mode 0600 in a 0700 directory."""
+class Fresh(Enum):
+    """What new secrets behind a remote mean for an rclone that runs."""
 
-    def __init__(self, path: Path, binary: Binary) -> None:
+    NOTHING = auto()
+    """there are none"""
+    LIVE = auto()
+    """rclone takes them by itself, within `credentials.LIFE_S`"""
+    REMOUNT = auto()
+    """rclone reads them only when it starts"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Digests of what an rclone started now would find behind a remote; only comparable within this process."""
+
+    fixed: str = ""
+    live: str = ""
+    pairs: tuple[tuple[str, str, str], ...] = ()
+    """of each remote with live keys: its name, its access key id, its secret key"""
+
+    def same(self, other: Seen) -> bool:
+        return (self.fixed, self.live) == (other.fixed, other.live)
+
+    def resigns(self, before: Seen) -> bool:
+        """Whether an access key id has another secret than before."""
+        known = {name: (key_id, secret) for name, key_id, secret in before.pairs}
+        return any(
+            name in known and known[name][0] == key_id and known[name][1] != secret
+            for name, key_id, secret in self.pairs
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """`conf`: rclone.conf has changed, for rclone to read when it starts. `live`: keys that a running one takes."""
+
+    conf: bool
+    live: bool
+    seen: Mapping[str, Seen]
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """`seen` is for the next time: what the rclone that runs has now.
+
+    `resigned`: a key id has another secret, which this rclone may not use, see `Binary.keeps_signing_keys`.
+    """
+
+    fresh: Fresh
+    seen: Seen
+    resigned: bool = False
+
+
+def record_path(state: Path) -> Path:
+    """Where a daemon on this state directory remembers what rclone writes: tokens, in a 0700 directory."""
+    return state / "private" / RECORD_NAME
+
+
+class ConfFile:
+    """`<runtime>/private/rclone.conf` and the files beside it, mode 0600 in a 0700 directory."""
+
+    def __init__(self, path: Path, binary: Binary, *, record: Path | None = None) -> None:
+        """`record`: where to remember what rclone itself writes (OAuth tokens), see `record_path`.
+
+        Without it, beside the file: lost with it at a reboot, and with it a token that cannot be had again.
+        """
         self.path = path
         self.secrets: tuple[str, ...] = ()
-        """what a log must not show: every secret of the last `write`, plain and obscured"""
+        """what a log must not show: the secrets of the last writes, plain and obscured"""
         self._binary = binary
+        self._record_path = record or path.with_name(RECORD_NAME)
+        self._record: Record | None = None
+        self._lock = asyncio.Lock()
+        self._known: dict[SecretRef, str] = {}
         self._obscured: dict[tuple[str, str], tuple[str, str]] = {}
-        self._written = ""
+        self._looked_at: Identity | None = None
+        self._same: tuple[str, Resolved] | None = None  # a text by rclone, and what it says
+        self._is_first = True
 
-    async def write(self, settings: Settings) -> bool:
-        """Write what the settings and the secrets say now; whether anything changed.
+    async def write(self, settings: Settings) -> Written:
+        """Write what the settings and the secrets say now.
 
-        What rclone itself wrote into the file since (OAuth tokens) stays until the settings or a secret change.
-        Raises CannotStart (a secret or the disk) and UsageError (a value the format cannot hold).
+        A secret that cannot be read now is taken as it was last, when there is such. What rclone itself wrote into the
+        file stays, unless the settings have changed there. Raises CannotStart (a secret or the disk) and UsageError (a
+        value the format cannot hold).
         """
-        resolved = await asyncio.to_thread(_resolve, settings)
-        hidden = [
-            value
-            for name, options in resolved.items()
-            for option, value in options.items()
-            if isinstance(settings.remotes[name].options.get(option), SecretRef) or is_secret(option, value)
-        ]
+        async with self._lock:
+            resolved = await asyncio.to_thread(self._resolve, settings, settings.remotes, lenient=True)
+            split = credentials.split(resolved, self.path.parent)
+            asked = {name: dict(options) for name, options in split.remotes.items()}
+            self._hide(settings, resolved)
+            own = await self._obscure_all(asked)
+            live = await asyncio.to_thread(self._write_live, split.keys)
+            changed = await self._write_conf(own, asked)
+            remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
+            seen = {name: _seen(resolved, beneath(remotes, name), self.path.parent) for name in resolved}
+            return Written(changed, live, seen)
+
+    async def refresh(self, settings: Settings, remote: str, since: Seen) -> Refreshed:
+        """Look again at the secrets behind one remote, for an rclone that was started when they were as in `since`.
+
+        New S3 keys are put where it takes them. When something has changed this lasts `SETTLED_S`; what does not come
+        to rest within `SETTLING_LIMIT_S` is left for the next time. Raises CannotStart when a secret cannot be read or
+        the disk not be written: what rclone has stays.
+        """
+        await self.remember()
+        remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
+        names = beneath(remotes, remote)
+        resolved = await asyncio.to_thread(self._resolve, settings, names)
+        seen = _seen(resolved, names, self.path.parent)
+        if seen.same(since):
+            return Refreshed(Fresh.NOTHING, since, self._binary.keeps_signing_keys and seen.resigns(since))
+        began = still_since = time.monotonic()
+        while time.monotonic() - still_since < SETTLED_S:
+            await asyncio.sleep(SETTLING_STEP_S)
+            before, resolved = resolved, await asyncio.to_thread(self._resolve, settings, names)
+            if resolved != before:
+                still_since = time.monotonic()
+                if still_since - began > SETTLING_LIMIT_S:
+                    return Refreshed(Fresh.NOTHING, since)
+        seen = _seen(resolved, names, self.path.parent)
+        if seen.same(since):
+            return Refreshed(Fresh.NOTHING, since, self._binary.keeps_signing_keys and seen.resigns(since))
+        async with self._lock:
+            self._hide(settings, resolved)
+            keys = credentials.split(resolved, self.path.parent).keys
+            await asyncio.to_thread(self._write_keys, keys)
+        resigned = self._binary.keeps_signing_keys and seen.resigns(since)
+        fresh = Fresh.LIVE if seen.fixed == since.fixed else Fresh.REMOUNT
+        return Refreshed(fresh, Seen(since.fixed, seen.live, since.pairs if resigned else seen.pairs), resigned)
+
+    async def remember(self) -> None:
+        """Remember what rclone has written into its file since, so that it outlasts the file."""
+        async with self._lock:
+            await self._learn()
+
+    # -- secrets --------------------------------------------------------------------------------------------------
+
+    def _resolve(self, settings: Settings, names: Iterable[str], *, lenient: bool = False) -> Resolved:
+        """The options of these remotes with their secrets read. Raises CannotStart."""
+        return {
+            name: {"type": settings.remotes[name].type}
+            | {
+                option: self._read(value, lenient=lenient) if isinstance(value, SecretRef) else value
+                for option, value in settings.remotes[name].options.items()
+            }
+            for name in names
+        }
+
+    def _read(self, reference: SecretRef, *, lenient: bool) -> str:
+        try:
+            value = reference.read()
+        except CannotStart as error:
+            if not lenient or reference not in self._known:
+                raise
+            log.warning("going on with a secret as it was last", cause=error.text)
+            return self._known[reference]
+        self._known[reference] = value
+        return value
+
+    def _hide(self, settings: Settings, resolved: Resolved) -> None:
         for name, options in resolved.items():
+            given = settings.remotes[name].options
+            self._hide_values(
+                value
+                for option, value in options.items()
+                if isinstance(given.get(option), SecretRef) or is_secret(option, value)
+            )
+
+    def _hide_values(self, values: Iterable[str]) -> None:
+        """Newest first: what rclone still says of the former ones is hidden too."""
+        known = dict.fromkeys(value for value in (*values, *self.secrets) if value)
+        self.secrets = tuple(known)[:REMEMBERED_SECRETS]
+
+    async def _obscure_all(self, asked: Resolved) -> Resolved:
+        own = {name: dict(options) for name, options in asked.items()}
+        for name, options in own.items():
             for option in sorted(self._binary.password_options.get(options["type"], frozenset()) & options.keys()):
                 if options[option]:
-                    hidden.append(options[option])
-                    options[option] = await self._obscure(name, option, options[option])
-                    hidden.append(options[option])
-        self.secrets = tuple(dict.fromkeys(each for each in hidden if each))
-        text = conf.render(resolved)
-        changed = await asyncio.to_thread(_replace, self.path, text, self._written)
-        self._written = text
-        return changed
+                    plain, options[option] = options[option], await self._obscure(name, option, options[option])
+                    self._hide_values((plain, options[option]))
+        return own
 
     async def _obscure(self, name: str, option: str, value: str) -> str:
         """The same result for the same value: rclone's differs each time, which would look like a change."""
@@ -68,87 +232,107 @@ class ConfFile:
             self._obscured[name, option] = known
         return known[1]
 
+    # -- files ----------------------------------------------------------------------------------------------------
 
-async def fingerprint(settings: Settings) -> str:
-    """Changes when a secret behind a remote has changed; only comparable within this process. Raises CannotStart."""
-    resolved = await asyncio.to_thread(_resolve, settings)
-    return _digest(
-        [part for name in sorted(resolved) for item in sorted(resolved[name].items()) for part in (name, *item)]
+    def _write_live(self, keys: Mapping[str, Mapping[str, str]]) -> bool:
+        directory = self.path.parent
+        if self._is_first:  # later an rclone may still run that needs what is of no remote any more
+            wanted = {credentials.keys_name(name) for name in keys}
+            remove_leftovers(
+                directory, ("aws-*.json", ".aws*", f"{self.path.name}?*", f".{self.path.name}.*"), keep=wanted
+            )
+            self._is_first = False
+        changed = self._write_keys(keys)
+        if keys:
+            replace(directory / credentials.SCRIPT_NAME, credentials.SCRIPT)
+            replace(directory / credentials.CONFIG_NAME, credentials.render_config(keys, directory))
+        return changed
+
+    def _write_keys(self, keys: Mapping[str, Mapping[str, str]]) -> bool:
+        written = [
+            replace(self.path.with_name(credentials.keys_name(name)), credentials.render_keys(each))
+            for name, each in keys.items()
+        ]
+        return any(written)
+
+    async def _write_conf(self, own: Resolved, asked: Resolved) -> bool:
+        for attempt in range(TRIES):
+            await self._learn()
+            merged, record = writeback.merge(await self._recorded(), own, asked)
+            text = conf.render(merged)
+            current = await asyncio.to_thread(read, self.path)
+            if current is not None and self._same == (current, merged):
+                text = current  # the same in rclone's own form
+            try:
+                changed = await asyncio.to_thread(replace, self.path, text, expected=current)
+            except BlockingIOError:
+                if attempt + 1 < TRIES:
+                    continue  # rclone has written meanwhile
+                changed = await asyncio.to_thread(replace, self.path, text)
+            self._looked_at = await asyncio.to_thread(identity, self.path)
+            await self._save(record.model_copy(update={"text": record.digest(text)}))
+            return changed
+        raise AssertionError("the last attempt returns")
+
+    async def _learn(self) -> None:
+        looked_at = await asyncio.to_thread(identity, self.path)
+        if looked_at is None or looked_at == self._looked_at:
+            return  # while rclone saves it the file is away for a moment
+        record = await self._recorded()
+        text = await asyncio.to_thread(read, self.path)
+        if text is None:
+            return
+        if record.digest(text) != record.text:
+            try:
+                found = await dump(self._binary, self.path)
+            except CannotStart as error:
+                log.warning("cannot read what rclone wrote into its configuration", cause=error.text)
+                self._looked_at = looked_at
+                return
+            if await asyncio.to_thread(read, self.path) != text:
+                return  # written again: next time
+            self._same = (text, found)
+            learnt = writeback.learn(record, found, text)
+            for name, each in learnt.remotes.items():
+                self._hide_values(value for option, value in each.kept.items() if is_secret(option, value))
+                if name not in record.remotes or each.kept != record.remotes[name].kept:
+                    log.info("rclone has changed its configuration", remote=name, options=sorted(each.kept))
+            await self._save(learnt)
+        self._looked_at = looked_at
+
+    async def _recorded(self) -> Record:
+        if self._record is None:
+            self._record = await asyncio.to_thread(self._load)
+        return self._record
+
+    def _load(self) -> Record:
+        text = read(self._record_path)
+        if text is not None:
+            try:
+                return Record.model_validate_json(text)
+            except ValidationError:  # its text may hold what is secret
+                log.warning("cannot use what was remembered of rclone's configuration", path=str(self._record_path))
+        return Record(salt=random.token_hex(16))
+
+    async def _save(self, record: Record) -> None:
+        self._record = record
+        try:
+            await asyncio.to_thread(replace, self._record_path, record.model_dump_json(indent=1) + "\n")
+        except CannotStart as error:  # a full disk is no reason to have no mount
+            log.warning("cannot remember what rclone writes into its configuration", cause=error.text)
+
+
+def _seen(resolved: Mapping[str, Mapping[str, str]], names: Iterable[str], directory: Path) -> Seen:
+    split = credentials.split({name: resolved[name] for name in names}, directory)
+    pairs = tuple(
+        (name, _digest([each["access_key_id"]]), _digest([each["secret_access_key"]]))
+        for name, each in sorted(split.keys.items())
     )
+    return Seen(_digest(_parts(split.remotes)), _digest(_parts(split.keys)), pairs)
 
 
-async def obscure(binary: Binary, value: str) -> str:
-    """rclone's own form of a password, from stdin so that `ps` never shows it. Raises CannotStart."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            str(binary.path),
-            "--config",
-            os.devnull,
-            "obscure",
-            "-",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            cwd="/",
-            env=clean_environment(),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise _cannot_obscure((error.strerror or str(error)).lower()) from None
-    try:
-        async with asyncio.timeout(OBSCURE_DEADLINE_S):
-            output, _ = await process.communicate(value.encode())
-    except TimeoutError:
-        raise _cannot_obscure(f"rclone did not answer within {OBSCURE_DEADLINE_S:g} s") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode != 0 or not output.strip():
-        raise _cannot_obscure(f"rclone exited with {process.returncode}")
-    return output.decode().strip()
-
-
-def _resolve(settings: Settings) -> Resolved:
-    return {
-        name: {"type": remote.type}
-        | {option: value.read() if isinstance(value, SecretRef) else value for option, value in remote.options.items()}
-        for name, remote in settings.remotes.items()
-    }
-
-
-def _replace(path: Path, text: str, written: str) -> bool:
-    """Replace the file as a whole, unless it holds the text or its own changes to it; whether it was replaced."""
-    try:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            current = path.read_text("utf-8")
-            if text in (current, written) and path.stat().st_mode & 0o777 == 0o600:
-                return False
-        os.makedirs(path.parent, mode=0o700, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 from the start
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise CannotStart(
-            f"cannot write {path}: {(error.strerror or str(error)).lower()}",
-            hint=f"make {path.parent} writable for mountd's user, or free space there",
-            code="conf-unwritable",
-        ) from None
-    return True
+def _parts(sections: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return [part for name in sorted(sections) for item in sorted(sections[name].items()) for part in (name, *item)]
 
 
 def _digest(parts: list[str]) -> str:
@@ -157,9 +341,3 @@ def _digest(parts: list[str]) -> str:
         data = part.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()
-
-
-def _cannot_obscure(cause: str) -> CannotStart:
-    return CannotStart(
-        f"cannot obscure a password for rclone.conf: {cause}", hint="run `mountd doctor`", code="rclone-unusable"
-    )

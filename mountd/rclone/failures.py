@@ -159,7 +159,8 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
 _COMPILED = [(re.compile(kind[0], re.IGNORECASE | re.DOTALL), *kind[1:]) for kind in _KINDS]
 
 _NOISE = re.compile(
-    r"error in ListJSON: |error listing: |IO error: |operation error \w+: \w+, "
+    r"error in ListJSON: |error listing: |IO error: |vfs reader: failed to write to cache file: "
+    r"|operation error \w+: \w+, "
     r"|exceeded maximum number of attempts, \d+, |https response error StatusCode: 0, "
     r"|https response error StatusCode: \d+, RequestID: [^,]*, HostID: [^,]*, api error (?!Unknown)"
     r"|RequestID: [^,]*, HostID: [^,]*, |request send failed, "

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 MAX_TEXT_BYTES = 4096
 MAX_JSON_CHARACTERS = 256 * 1024
+MAX_DUMP_BYTES = 256 * 1024
 MASK = "********"
 CUT = "… (cut)"
 
@@ -29,6 +30,11 @@ _LEVELS = {
 }
 _PLAIN = re.compile(r"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? )?(?:([A-Z]+) *: )?(.*)", re.DOTALL)
 _FATAL = re.compile(r"(Fatal error|Failed to|Can't set|panic:|fatal error:)")
+_LOGGED = re.compile(r"\s*\{\"|\d{4}/\d\d/\d\d \d\d:\d\d:\d\d")
+# In lower case only the runtime writes so. The last of the beginnings is of a stack, for when the head was lost.
+_PANIC = re.compile(r"panic:|fatal error:")
+_SIGNAL = re.compile(r"SIG[A-Z]+: ")
+_DUMP_BEGIN = re.compile(_SIGNAL.pattern + r"|goroutine \d+ .*\[|\t\S+\.(?:go|s):\d+")
 _LINE_END = re.compile(r"\s*[\r\n\v\f\x85\u2028\u2029]+\s*")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
@@ -113,3 +119,41 @@ def _patterns(secrets: Iterable[str]) -> list[str]:
                 quote(part, safe="", errors="replace"),
             }
     return sorted(found - {""}, key=lambda each: (-len(each), each))
+
+
+class DumpCapture:
+    """What the Go runtime tells when it ends rclone, at SIGQUIT or a panic: thousands of plain lines, one stack each.
+
+    It begins with the first line that only the runtime writes; with `expected`, at the first line that is no record
+    of rclone's log. Kept are whole lines, so that a secret is masked whole, of at most `limit_bytes` together.
+    """
+
+    def __init__(self, *, expected: bool = False, limit_bytes: int = MAX_DUMP_BYTES) -> None:
+        self._taking = expected
+        self._limit_bytes = limit_bytes
+        self._lines: list[str] = []
+        self.cause = ""
+        """what ended it: the signal or the panic; empty when that was lost, or nothing was taken"""
+        self._bytes = 0
+        self._full = False
+
+    @property
+    def text(self) -> str:
+        return "".join(f"{line}\n" for line in self._lines)
+
+    def feed(self, line: str) -> bool:
+        """Whether the line belongs to the dump, and is nothing for a log. What rclone died of is for both: False."""
+        panic = _PANIC.match(line) is not None
+        if not self._taking:
+            self._taking = panic or _DUMP_BEGIN.match(line) is not None
+        if not self._taking or _LOGGED.match(line):
+            return False
+        if not self.cause and (panic or _SIGNAL.match(line)):
+            self.cause = line
+        size = len(line.encode("utf-8", "replace")) + 1
+        if self._full or self._bytes + size > self._limit_bytes:
+            self._full = True
+        else:
+            self._lines.append(line)
+            self._bytes += size
+        return not panic

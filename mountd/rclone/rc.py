@@ -23,6 +23,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CALL_S = 2.0
 QUICK_S = 5.0
 NOOP_S = 1.0
+LONG_AGO_S = -1e9
 
 # One request to the store and one repetition (rclone's own, which no option turns off), without pauses that grow: a
 # refused connection is known in 0.1 s instead of 7 s (1.75.2), a dropped one after 4 s (1.60.1: 8 s) [T].
@@ -43,6 +44,18 @@ class Item:
     size: int
     is_dir: bool
     mod_time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One entry of the upload queue; it may begin in `due_s` seconds (negative: it could have)."""
+
+    id: int
+    name: str
+    size: int
+    tries: int
+    due_s: float
+    uploading: bool
 
 
 class RcClient:
@@ -104,6 +117,36 @@ class RcClient:
                 failure = classify(str(value))
                 raise RemoteError(f"cannot refresh {name or '/'}: {failure.text}", hint=failure.hint, code=failure.code)
         return result
+
+    async def vfs_forget(self, file: str, timeout_s: float = CALL_S) -> None:
+        """Ask the bucket again about this file (relative to the mount) when somebody next looks."""
+        await self.call("vfs/forget", {"file": file}, timeout_s)
+
+    async def vfs_queue(self, timeout_s: float = CALL_S) -> list[Upload] | None:
+        """What waits to be uploaded or is on its way; None from an rclone before 1.68, which cannot tell."""
+        try:
+            entries = (await self.call("vfs/queue", timeout_s=timeout_s)).get("queue")
+        except RemoteError as error:
+            if error.code == "rclone-error":
+                return None
+            raise
+        if not isinstance(entries, list):
+            raise Unavailable("rclone does not answer: it does not tell its upload queue")
+        return [
+            Upload(
+                int(entry["id"]),
+                str(entry["name"]),
+                int(entry.get("size", 0)),
+                int(entry.get("tries", 0)),
+                float(entry.get("expiry", 0.0)),
+                bool(entry.get("uploading")),
+            )
+            for entry in entries
+        ]
+
+    async def vfs_upload_now(self, upload: int, timeout_s: float = CALL_S) -> None:
+        """Begin the upload of that id without further waiting. Raises RemoteError when it is no longer in the queue."""
+        await self.call("vfs/queue-set-expiry", {"id": upload, "expiry": LONG_AGO_S}, timeout_s)
 
     async def list(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mountd.settings.geography import check_paths
+from mountd.settings.profiles import writes_back
 from mountd.settings.schema import Mount, Remote, Settings, Value
 from mountd.settings.secret import SecretRef, is_secret
 from mountd.settings.source import Place
@@ -147,6 +148,8 @@ def _mount(place: Place, mount: Mount) -> Iterator[Finding]:
         yield Finding(
             (*place, "health"), f"a hung mount would be noticed after {worst_s / 60:.0f} minutes only", warning=True
         )
+    if "drain" in mount.model_fields_set and not writes_back(mount):
+        yield Finding((*place, "drain"), "has no use: nothing waits for its upload on this mount", warning=True)
     if mount.cache.max_size is not None and mount.cache.max_size.of(1 << 50) == 0:
         yield Finding((*place, "cache", "max_size"), "must be more than 0; leave it out for no limit")
     if mount.cache.min_free.percent is not None and mount.cache.min_free.percent > 95:

@@ -114,7 +114,7 @@ def parse(text: str, name: str, places: Places) -> Loaded:
 def check_secrets(settings: Settings, lines: Mapping[Place, int] | None = None) -> list[Problem]:
     """Reads every secret that is referred to; a problem names the place it should be at, never what is there."""
     problems = []
-    for place, reference in _secrets(settings):
+    for place, reference in secret_references(settings):
         try:
             secret = reference.read()
         except CannotStart as error:
@@ -131,7 +131,8 @@ def _places_here() -> Places:
     return places(os.geteuid(), os.environ)
 
 
-def _secrets(settings: Settings) -> Iterable[tuple[Place, SecretRef]]:
+def secret_references(settings: Settings) -> Iterable[tuple[Place, SecretRef]]:
+    """Every secret that the settings refer to, and where they do."""
     groups: list[tuple[Place, Mapping[str, Value]]] = [
         (("remotes", name), each.options) for name, each in settings.remotes.items()
     ]

@@ -71,7 +71,7 @@ def _judge(place: Place, name: str, value: Any, profile: Any, mount: str) -> Fin
     if name == "devname":
         return Finding(place, "is ignored: mountd finds its mounts by the name it gives them", warning=True)
     if name == "read-only" and value == "false" and profile == "model-hub":
-        return Finding(place, "is ignored: the profile model-hub is read-only, plain is not", warning=True)
+        return Finding(place, "is ignored: the profile model-hub is read-only, outputs and plain are not", warning=True)
     if value is None:
         return Finding(place, "is empty: write true for a flag without a value")
     texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mountd.settings.schema import Flag
+from mountd.settings.schema import Flag, Mount
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,32 @@ PROFILES: dict[str, tuple[ProfileFlag, ...]] = {
         ),
         *_NETWORK,
     ),
+    # What an app makes, some megabytes a file: it must be able to read back at once what it wrote.
+    "outputs": (
+        ProfileFlag(
+            "vfs-cache-mode",
+            "full",
+            "programs seek in what they write and in what they play back; with full both happen on local disk",
+        ),
+        ProfileFlag(
+            "vfs-write-back",
+            "2s",
+            "uploaded soon, yet a file that is closed and opened again at once (a tag, a new name) goes up only once",
+        ),
+        ProfileFlag(
+            "vfs-cache-max-age", "24h", "what was made today is read from local disk; what waits for its upload stays"
+        ),
+        ProfileFlag(
+            "vfs-cache-max-size",
+            "10G",
+            "beyond it the oldest uploaded files go; what is not uploaded never does: 8 MB waited in a cache of 1M [T]",
+        ),
+        ProfileFlag("dir-cache-time", "1m", "what others upload is seen within a minute"),
+        ProfileFlag("attr-timeout", "1s", "the kernel asks rclone for attributes once a second at most"),
+        ProfileFlag("buffer-size", "16M", "memory for each open file"),
+        # No use-server-modtime: 1.60.1 then takes its own upload for a changed object and fetches it again [T].
+        *_NETWORK,
+    ),
     # Anything else: writable, others may write to the bucket at the same time.
     "plain": (
         ProfileFlag("vfs-cache-mode", "writes", "programs that seek while they write (WAV headers) fail without"),
@@ -77,3 +103,19 @@ PROFILES: dict[str, tuple[ProfileFlag, ...]] = {
 def flags(profile: str, backend: str) -> dict[str, ProfileFlag]:
     """The flags of a profile for a remote of type `backend`, by name, in order. KeyError for an unknown profile."""
     return {flag.name: flag for flag in PROFILES[profile] if flag.backend in ("", backend)}
+
+
+def writes_back(mount: Mount) -> bool:
+    """Whether files wait in this mount's cache for their upload: anything that can be written, with a cache."""
+    read_only = mount.options.get("read-only")
+    if read_only is None:
+        read_only = any(flag.name == "read-only" for flag in PROFILES[mount.profile])
+    return str(read_only).lower() in ("false", "f", "0") and cache_mode(mount).lower() != "off"
+
+
+def cache_mode(mount: Mount) -> str:
+    """What `--vfs-cache-mode` of this mount is, rclone's default included."""
+    given = mount.options.get("vfs-cache-mode")
+    if given is None:
+        return next((str(flag.value) for flag in PROFILES[mount.profile] if flag.name == "vfs-cache-mode"), "off")
+    return str(given)

@@ -51,8 +51,14 @@ class Cache(Section):
     """Where rclone keeps what it has fetched, and how much of it."""
 
     dir: AbsolutePath
-    max_size: Size | None = Field(None, description="room for at least two versions; default: no limit but min_free")
+    max_size: Size | None = Field(
+        None, description="room for at least two versions; default: no limit but min_free (profile outputs: 10G)"
+    )
     min_free: Size = Field(Size(percent=5), description="kept free on the cache's file system")
+    on_failure: Literal["keep", "stop"] = Field(
+        "keep",
+        description="the apps while the directory is full or cannot be written: keep them, or stop them until it can",
+    )
 
 
 class Health(Section):
@@ -71,7 +77,7 @@ class Mount(Section):
 
     remote: Annotated[str, Field(pattern=r"^[^:]+:.*$", description="REMOTE:BUCKET[/PREFIX]")]
     path: AbsolutePath = Field(description="the mount point: an empty directory, created when missing")
-    profile: Literal["model-hub", "plain"] = DEFAULT_PROFILE
+    profile: Literal["model-hub", "outputs", "plain"] = DEFAULT_PROFILE
     allow_other: bool | None = Field(None, description="default: true as root or when an app runs as another user")
     uid: Annotated[int, Field(ge=0)] | None = None
     gid: Annotated[int, Field(ge=0)] | None = None
@@ -79,6 +85,7 @@ class Mount(Section):
     cache: Cache
     options: dict[str, Flag] = Field(default_factory=dict, description="any flag of rclone mount by its own name")
     health: Health = Health()
+    drain: Duration = Field(60.0, description="how long its end waits at most for uploads that are not done")
 
     @property
     def remote_name(self) -> str:

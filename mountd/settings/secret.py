@@ -53,6 +53,14 @@ class SecretRef(BaseModel):
         kind, value = next((kind, value) for kind, value in self if value is not None)
         return f"{{{kind}: {value}}}"
 
+    @property
+    def path(self) -> Path | None:
+        """The file that holds it; None for a variable, or when systemd passed no credentials."""
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        if self.credential is not None:
+            return Path(directory, self.credential) if directory is not None else None
+        return self.file
+
     def read(self) -> str:
         """The secret itself, without the line end. Raises CannotStart naming the place, never the content."""
         if self.env is not None:
@@ -63,17 +71,12 @@ class SecretRef(BaseModel):
                     f"set {self.env} in mountd's environment and restart it",
                 )
             return _checked(value, f"the environment variable {self.env}")
-        if self.credential is not None:
-            directory = os.environ.get("CREDENTIALS_DIRECTORY")
-            if directory is None:
-                raise _missing(
-                    f"the credential {self.credential} was asked for, but systemd passed none",
-                    f"add LoadCredential={self.credential}:/path/to/secret to the unit",
-                )
-            path = Path(directory, self.credential)
-        else:
-            assert self.file is not None
-            path = self.file
+        path = self.path
+        if path is None:
+            raise _missing(
+                f"the credential {self.credential} was asked for, but systemd passed none",
+                f"add LoadCredential={self.credential}:/path/to/secret to the unit",
+            )
         try:
             with open(path, "rb", opener=_open_without_waiting) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

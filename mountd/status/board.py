@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from mountd.status.snapshot import AppStatus, ModelStatus, MountStatus, Operation, Snapshot
+from mountd.status.snapshot import AppStatus, ConfigStatus, ModelStatus, MountStatus, Operation, Reason, Snapshot
 
 
 class Board:
@@ -27,6 +27,20 @@ class Board:
 
     def set_operation(self, operation: Operation | None) -> None:
         self._put(replace(self.snapshot, operation=operation))
+
+    def set_config(self, config: ConfigStatus) -> None:
+        self._put(replace(self.snapshot, config=config))
+
+    def set_journal(self, reason: Reason | None) -> None:
+        self._put(replace(self.snapshot, journal=reason))
+
+    def remove(self, name: str) -> None:
+        """The mount, model or app of that name is no more."""
+        now = self.snapshot
+        mounts = {key: value for key, value in now.mounts.items() if key != name}
+        models = {key: value for key, value in now.models.items() if key != name}
+        apps = {key: value for key, value in now.apps.items() if key != name}
+        self._put(replace(now, mounts=mounts, models=models, apps=apps))
 
     def set_stopping(self) -> None:
         self._put(replace(self.snapshot, stopping=True))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mountd.status import readiness
-from mountd.status.snapshot import AppStatus, MountStatus, Snapshot
+from mountd.status.snapshot import AppStatus, ConfigStatus, MountStatus, Snapshot
 
 _Supervised = Mapping[str, MountStatus] | Mapping[str, AppStatus]
 
@@ -32,7 +32,19 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
     if readiness.is_ready(before) != readiness.is_ready(after):
         ready = readiness.is_ready(after)
         found.append(Happening("ready" if ready else "not-ready", "mountd", readiness.headline(after)))
-    return found
+    return found + _config(before.config, after.config)
+
+
+def _config(before: ConfigStatus, after: ConfigStatus) -> list[Happening]:
+    """The first one to be read is no reload."""
+    if after.problems and after.problems != before.problems:
+        problems = "; ".join(str(problem) for problem in after.problems[: readiness.PROBLEMS_TOLD])
+        return [Happening("config-broken", after.source, problems)]
+    if before.loaded and after.loaded != before.loaded:
+        return [Happening("config-reloaded", after.source, after.summary)]
+    if before.problems and not after.problems:
+        return [Happening("config-reloaded", after.source, "the file is good again, and says what is in use")]
+    return []
 
 
 def _remotes(before: Snapshot, after: Snapshot) -> list[Happening]:

@@ -7,10 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mountd.status.snapshot import Health, ModelStage, ModelStatus, MountStatus, Reason, RemoteStatus, Snapshot, State
+from mountd.status.snapshot import (
+    ConfigStatus,
+    Health,
+    ModelStage,
+    ModelStatus,
+    MountStatus,
+    Reason,
+    RemoteStatus,
+    Snapshot,
+    State,
+)
 
 _ORDER = tuple(Health)
 """Best first, as Health lists them."""
+PROBLEMS_TOLD = 5
+"""Of a broken file, in one sentence; `mountd config check` has them all."""
 
 
 def worst(healths: Iterator[Health] | list[Health]) -> Health:
@@ -44,7 +56,21 @@ def blockers(snapshot: Snapshot, app: str) -> tuple[Reason, ...]:
                 found.append(_waits_for_model(app, need, model))
         elif not snapshot.mounts[need].usable:
             found.append(_waits_for_mount(app, need, snapshot.mounts[need]))
-    return tuple(found)
+    return tuple(found) + must_stop(snapshot, app)
+
+
+def must_stop(snapshot: Snapshot, app: str) -> tuple[Reason, ...]:
+    """Why `app` may not even go on running: by configuration, none runs on a mount whose cache cannot be used."""
+    needs = snapshot.apps[app].needs
+    names = dict.fromkeys(snapshot.models[need].mount if need in snapshot.models else need for need in needs)
+    return tuple(
+        Reason("waiting-for-cache", f"{app} waits for the cache of mount {name}", "app", app, _CACHE_HINT)
+        for name in names
+        if snapshot.mounts[name].cache_broken and snapshot.mounts[name].cache_stops_apps
+    )
+
+
+_CACHE_HINT = "mend the cache and it starts by itself; cache.on_failure: keep lets it run meanwhile"
 
 
 def _waits_for_mount(app: str, name: str, mount: MountStatus) -> Reason:
@@ -86,6 +112,7 @@ def health(snapshot: Snapshot) -> Health:
             *(mount.health for mount in snapshot.mounts.values()),
             *(model.health for model in snapshot.models.values()),
             *(app.health for app in snapshot.apps.values()),
+            *([Health.DEGRADED] if snapshot.config.problems or snapshot.journal else []),
         ]
     )
 
@@ -105,7 +132,21 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
             found.extend(blockers(snapshot, name))
         elif app.state is State.STARTING:
             found.append(Reason("app-starting", f"{name} has started and is not ready yet", "app", name))
-    return tuple(found)
+    if snapshot.journal and not any(reason.code == snapshot.journal.code for reason in found):
+        found.append(snapshot.journal)
+    return (*found, *_config(snapshot.config))
+
+
+def _config(config: ConfigStatus) -> Iterator[Reason]:
+    """Last: what runs does not depend on it."""
+    if config.problems:
+        told = "; ".join(str(problem) for problem in config.problems[:PROBLEMS_TOLD])
+        more = len(config.problems) - PROBLEMS_TOLD
+        text = f"cannot use {config.source}, the former configuration goes on: {told}"
+        text += f"; and {more} more" if more > 0 else ""
+        yield Reason("config-broken", text, "config", config.source, config.hint)
+    for warning in config.warnings:
+        yield Reason("config-warning", str(warning), "config", config.source)
 
 
 def _climbing_mount(name: str, mount: MountStatus) -> Reason | None:
@@ -124,9 +165,12 @@ def _climbing_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason
 def headline(snapshot: Snapshot) -> str:
     """One line for systemd's STATUS=: what is served, or what is awaited."""
     if snapshot.stopping:
-        return "stopping"
+        drains = [f"{name} uploads, {mount.drain}" for name, mount in snapshot.mounts.items() if mount.drain]
+        return f"stopping: {'; '.join(drains)}" if drains else "stopping"
     if snapshot.operation:
         operation = snapshot.operation
+        if operation.kind == "drill":
+            return f"drill {operation.to_version} of {operation.model}: {operation.step}"
         return f"{operation.kind} {operation.model} to {operation.to_version}: {operation.step}"
     if is_ready(snapshot):
         versions = ", ".join(f"{name} {model.current}" for name, model in snapshot.models.items())

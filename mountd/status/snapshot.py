@@ -8,6 +8,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from mountd.errors import Problem
+
 
 class Health(StrEnum):
     """Argo CD's words, best first."""
@@ -64,7 +66,7 @@ class Reason:
     code: str
     text: str
     layer: str = ""
-    """bucket, rclone, mount, link or app"""
+    """bucket, rclone, mount, link, app, config or journal"""
     object: str = ""
     hint: str = ""
 
@@ -86,6 +88,38 @@ class CacheStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainStatus:
+    """Uploads that an end waits for; `open` of the files that are left are still being written by a program."""
+
+    files: int
+    files_left: int
+    bytes_left: int
+    open: int = 0
+
+    def __str__(self) -> str:
+        open_ = f", {self.open} open for writing" if self.open else ""
+        return f"{self.files_left} of {self.files} files left, {size(self.bytes_left)}{open_}"
+
+    def as_json(self) -> dict[str, int]:
+        return {
+            "files": self.files,
+            "files_left": self.files_left,
+            "bytes_left": self.bytes_left,
+            "open": self.open,
+        }
+
+
+def size(count: int) -> str:
+    """Bytes → `12 MiB`."""
+    value = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+@dataclass(frozen=True, slots=True)
 class MountStatus:
     path: str
     remote: str
@@ -101,6 +135,12 @@ class MountStatus:
     backend: RemoteStatus = RemoteStatus()
     """the bucket behind it, asked outside the mount"""
     reason: Reason | None = None
+    drain: DrainStatus | None = None
+    """while its end waits for uploads"""
+    cache_broken: bool = False
+    """its cache directory is gone, full or cannot be written"""
+    cache_stops_apps: bool = False
+    """by configuration no app runs on it meanwhile"""
 
     @property
     def usable(self) -> bool:
@@ -176,6 +216,30 @@ class Operation:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigStatus:
+    """The configuration file: which one runs, and what is wrong with what stands there now."""
+
+    source: str = ""
+    loaded: str = ""
+    """when what runs was read, UTC, ISO 8601"""
+    summary: str = ""
+    """what the last reload changed"""
+    problems: tuple[Problem, ...] = ()
+    """why the file as it is now is not used: the former one goes on"""
+    hint: str = ""
+    warnings: tuple[Problem, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "loaded": self.loaded,
+            "summary": self.summary,
+            "problems": [problem.as_json() for problem in self.problems],
+            "warnings": [problem.as_json() for problem in self.warnings],
+        }
+
+
 def _empty() -> Mapping[str, Any]:
     return MappingProxyType({})
 
@@ -189,3 +253,6 @@ class Snapshot:
     apps: Mapping[str, AppStatus] = field(default_factory=_empty)
     operation: Operation | None = None
     stopping: bool = False
+    config: ConfigStatus = ConfigStatus()
+    journal: Reason | None = None
+    """why events are not written down"""

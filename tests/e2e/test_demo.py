@@ -73,6 +73,7 @@ STATUS: dict[str, Any] = {
         "webui": {"state": None, "health": None, "pid": None, "restarts": None, "versions": {"cache_hub": None}},
     },
     "operation": None,
+    "config": {"source": None, "loaded": None, "summary": None, "problems": None, "warnings": None},
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 from mountd.demo import hub
 from tests.support.daemon import Daemon
 from tests.support.not_ready import assert_app_never_started, assert_silent, until_not_ready
+from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.tls import TlsS3, make_certificate
 from tests.support.wait import until
@@ -43,7 +44,6 @@ def plain(bucket: Path) -> Iterator[TlsS3]:
 
 def assert_recovers(daemon: Daemon) -> None:
     """By itself, with the same rclone, and then the app for the first time."""
-    assert_app_never_started(daemon)
     status = daemon.until_ready(MENDED_S)
     assert (status["health"], status["reasons"]) == ("Healthy", [])
     assert status["mounts"]["storage"]["restarts"] == 0
@@ -94,6 +94,7 @@ def test_missing_bucket(make_daemon: Callable[..., Daemon], store: RcloneS3, eac
     assert "name" in reason["hint"]
     assert daemon.status()["health"] == "Missing"
     assert not os.path.lexists(daemon.link), "an empty directory must never be taken for the model"
+    assert_app_never_started(daemon)
     aside.rename(store.directory / hub.BUCKET)
     assert_recovers(daemon)
 
@@ -128,6 +129,7 @@ def test_certificate_that_nobody_trusts(
     daemon.start()
     reason = until_not_ready(daemon, "tls-failure", "the endpoint's certificate is not trusted", "x509")
     assert "ca-cert" in reason["hint"]
+    assert_app_never_started(daemon)
     plain.speak(certificates["ours"])
     assert_recovers(daemon)
 
@@ -143,6 +145,7 @@ def test_https_to_a_port_without_tls(
     daemon.start()
     reason = until_not_ready(daemon, "tls-failure", "the endpoint does not speak TLS")
     assert "http://" in reason["hint"]
+    assert_app_never_started(daemon)
     plain.speak(certificates["ours"])
     assert_recovers(daemon)
 
@@ -158,6 +161,7 @@ def test_http_to_a_port_with_tls(
     daemon.start()
     reason = until_not_ready(daemon, "tls-failure", "one that expects TLS")
     assert "https://" in reason["hint"]
+    assert_app_never_started(daemon)
     plain.speak(None)
     assert_recovers(daemon)
 
@@ -200,12 +204,12 @@ def test_a_missing_secret_variable(make_daemon: Callable[..., Daemon]) -> None:
 
 
 def test_the_log_tells_a_fault_once_however_long_it_lasts(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path
+    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path
 ) -> None:
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon(endpoint=proxy.endpoint, rclone=each_rclone)
     store.set_keys(store.access_key_id, "mountd-test-secret-9999")
     daemon.start()
-    until(lambda: daemon.cli("logs", "storage").out.count("operations/list") >= 3, 20, "three questions to the bucket")
+    until(lambda: proxy.counts.requests.total() >= 4, 20, "some questions to the bucket")
     (told,) = daemon.events("bucket has a problem")
     assert told["level"] == "warning"
     assert told["hint"]

@@ -116,7 +116,9 @@ def test_show_can_be_read_back(file: Path, tmp_path: Path, capsys) -> None:
 def test_render_masks_secrets(file: Path, capsys) -> None:
     assert main(["config", "render", "-c", str(file)]) == 0
     out = capsys.readouterr().out
-    assert "secret_access_key = {env: TEST_SECRET}" in out
+    assert '"SecretAccessKey": "{env: TEST_SECRET}"' in out
+    assert "credential_process = /bin/sh " in out
+    assert "env_auth = true\n" in out
     assert "mount \\\n    store:data" in out
     assert SECRET not in out
     assert main(["config", "render", "-c", str(file), "-o", "json"]) == 0

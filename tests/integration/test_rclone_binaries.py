@@ -14,7 +14,8 @@ import pytest
 
 from mountd.errors import CannotStart
 from mountd.rclone import binary, conf
-from mountd.rclone.conf_file import ConfFile, fingerprint, obscure
+from mountd.rclone.ask import obscure
+from mountd.rclone.conf_file import ConfFile, Fresh
 from mountd.settings import profiles
 from mountd.settings.schema import Settings
 from tests.support.s3 import RCLONE
@@ -100,36 +101,37 @@ async def test_the_file_follows_the_secrets(path: Path, tmp_path: Path) -> None:
     secret.write_text("first\n")
     given = settings(
         {
-            "s": {"type": "s3", "access_key_id": "AKIA", "secret_access_key": {"file": str(secret)}},
+            "s": {"type": "swift", "user": "me", "key": {"file": str(secret)}},
             "f": {"type": "sftp", "host": "h", "pass": {"file": str(secret)}},
         },
     )
     file = ConfFile(tmp_path / "private" / "rclone.conf", binary.find(path))
-    assert await file.write(given) is True
+    written = await file.write(given)
+    assert (written.conf, written.live) == (True, False)
     assert file.path.stat().st_mode & 0o777 == 0o600
     assert file.path.parent.stat().st_mode & 0o777 == 0o700
-    text, identity, print_ = file.path.read_text(), file.path.stat().st_ino, await fingerprint(given)
+    text, identity, seen = file.path.read_text(), file.path.stat().st_ino, written.seen["s"]
     assert text.count("first") == 1, "the password is obscured, the key is not"
     assert "first" in file.secrets
     assert len(file.secrets) == 2
 
-    assert await file.write(given) is False
+    assert (await file.write(given)).conf is False
     assert file.path.stat().st_ino == identity
-    assert await fingerprint(given) == print_
+    assert (await file.refresh(given, "s", seen)).fresh is Fresh.NOTHING
 
     secret.write_text("second\n")
-    assert await fingerprint(given) != print_
-    assert await file.write(given) is True
+    assert (await file.refresh(given, "s", seen)).fresh is Fresh.REMOUNT
+    assert (await file.write(given)).conf is True
     dump = json.loads(await asyncio.to_thread(run, path, "--config", str(file.path), "config", "dump"))
-    assert dump["s"]["secret_access_key"] == "second"
+    assert dump["s"]["key"] == "second"
     assert await asyncio.to_thread(run, path, "reveal", "--", dump["f"]["pass"]) == "second\n"
-    assert os.listdir(file.path.parent) == ["rclone.conf"]
+    assert sorted(os.listdir(file.path.parent)) == ["rclone-written.json", "rclone.conf"]
 
     file.path.chmod(0o644)
-    assert await file.write(given) is True
+    assert (await file.write(given)).conf is True
     assert file.path.stat().st_mode & 0o777 == 0o600
     file.path.unlink()
-    assert await file.write(given) is True
+    assert (await file.write(given)).conf is True
 
 
 async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 async def test_an_obscure_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mountd.rclone.conf_file.OBSCURE_DEADLINE_S", 0.2)
+    monkeypatch.setattr("mountd.rclone.ask.DEADLINE_S", 0.2)
     sleeper = tmp_path / "rclone"
     sleeper.write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} 60\n")
     sleeper.chmod(0o755)

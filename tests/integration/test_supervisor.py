@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -46,6 +46,8 @@ class Program:
     ready_s: float = SOON_S
     refusals: int = 0
     """how many cleanings fail"""
+    preparing: asyncio.Future[None] | None = None
+    """what its polite signal waits for"""
     before_spawn: Callable[[], None] = lambda: None
     name: str = "program"
     kind: str = "app"
@@ -77,6 +79,10 @@ class Program:
         finally:
             if self.watched.done():  # it is about this life only
                 self.watched = asyncio.get_running_loop().create_future()
+
+    async def prepare_end(self) -> None:
+        if self.preparing is not None:
+            await self.preparing
 
     async def clean(self) -> None:
         assert all(child.exit for child in self.children), "cleaned under a child that runs"
@@ -176,6 +182,50 @@ async def test_start_and_a_polite_stop(make: Make) -> None:
     states = [State.STOPPED, State.STARTING, State.RUNNING, State.STOPPING, State.CLEANING, State.STOPPED]
     assert run.program.states == states
     assert run.program.cleaned == 1
+
+
+async def test_the_polite_signal_waits_for_what_comes_before_the_end(make: Make) -> None:
+    run = make(policy=replace(POLICY, prepare_s=SOON_S))
+    await run.start()
+    run.program.preparing = asyncio.get_running_loop().create_future()
+    run.post(Unwanted())
+    await run.until_state(State.STOPPING)
+    await asyncio.sleep(POLICY.grace_s * 1.5)  # the patience with the signal has not even begun
+    assert run.program.children[0].exit is None
+    run.program.preparing.set_result(None)
+    await run.until_state(State.STOPPED)
+    assert run.program.children[0].exit == Exit(-signal.SIGTERM)
+
+
+async def test_a_preparation_that_takes_too_long_is_cut_short(make: Make) -> None:
+    run = make(policy=replace(POLICY, prepare_s=0.2))
+    await run.start()
+    run.program.preparing = asyncio.get_running_loop().create_future()
+    run.post(Unwanted())
+    await run.until_state(State.STOPPED)
+    assert run.program.children[0].exit == Exit(-signal.SIGTERM)
+    assert run.program.preparing.cancelled()
+
+
+async def test_what_a_signal_would_not_reach_is_killed(make: Make) -> None:
+    run = make(policy=replace(POLICY, prepare_s=SOON_S), script=STUBBORN)
+    await run.start()
+    run.program.preparing = asyncio.get_running_loop().create_future()
+    run.program.preparing.set_exception(MustReplace("it hangs"))
+    run.post(Unwanted())
+    await run.until_state(State.STOPPED)
+    assert run.program.children[0].exit == Exit(-signal.SIGKILL)
+
+
+async def test_a_child_that_ends_by_itself_ends_its_preparation(make: Make) -> None:
+    run = make(policy=replace(POLICY, prepare_s=SOON_S))
+    await run.start()
+    run.program.preparing = asyncio.get_running_loop().create_future()
+    run.post(RestartAsked("x"))
+    await run.until_state(State.STOPPING)
+    kill(run.program.children[0])
+    await run.until_state(State.RUNNING)
+    assert run.program.preparing.cancelled()
 
 
 async def test_its_own_stop_signal_is_used(make: Make) -> None:

@@ -184,3 +184,20 @@ def descendants(pid: int) -> dict[int, dict[str, str]]:
         with contextlib.suppress(psutil.Error):
             found[child.pid] = child.environ()
     return found
+
+
+def test_a_reload_by_signal_is_told_from_its_begin_to_its_end(supervised: Daemon, systemd: Systemd) -> None:
+    """Also one that fails: `Type=notify-reload` would wait for the end in vain."""
+    supervised.start_ready()
+    until(lambda: systemd.told("READY"), 10, "READY")
+    assert supervised.process is not None
+    for number, text in enumerate(["log: {level: debug}", "no: such key"], 1):
+        supervised.config_file.write_text(f"{supervised.config_file.read_text()}\n{text}\n")
+        began_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        supervised.process.send_signal(signal.SIGHUP)
+        until(lambda: len(systemd.told("READY")) > number, 10, "the end of the reload")  # noqa: B023
+        begin = systemd.of("RELOADING")[-1]
+        assert len(systemd.of("RELOADING")) == number
+        assert int(begin.fields["MONOTONIC_USEC"]) >= began_us
+        assert systemd.of("READY")[-1].at >= begin.at
+    assert "config-broken" in supervised.reasons()

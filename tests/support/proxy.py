@@ -1,13 +1,15 @@
-"""An HTTP/1.1 proxy in front of an S3 server that counts what passes and, at run time, makes it slow or unreachable.
+"""An HTTP/1.1 proxy in front of an S3 server that counts what passes and, at run time, lets it go wrong.
 
-The Host header passes unchanged, because the client's signature covers it. To add a fault, give `Faults` a field and
-let `request` or `chunk` act on it: everything else here only forwards.
+The Host header passes unchanged, because the client's signature covers it. What goes wrong is decided by `Faults`:
+everything here only forwards, goes away and comes back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 import threading
 from collections import Counter, deque
 from collections.abc import Coroutine
@@ -17,7 +19,10 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from tests.support import hold_port
+from tests.support.faults import Closed, Exchange, Faults, Line, Reply, Reset
 from tests.support.http1 import HEAD_BYTES, Head, read_body, read_head
+
+__all__ = ["Closed", "Counts", "Exchange", "Faults", "Proxy", "Reply", "Reset"]
 
 T = TypeVar("T")
 REMEMBERED = 100_000
@@ -25,50 +30,14 @@ CALL_TIMEOUT_S = 10.0
 LINGER_S = 1.0  # closing a socket with unread bytes can destroy the answer, so a refused body is read on for this long
 
 
-class Reset(Exception):
-    """Raised by a fault: drop the client's connection here and now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer that the proxy gives itself instead of asking the server."""
-
-    status: int
-    body: bytes = b""
-    reason: str = "Fault"
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One request as it went: `status` is 0 until the answer began, `body_bytes` is what the client was sent of it."""
-
-    method: str
-    target: str
-    headers: dict[str, str]
-    status: int = 0
-    body_bytes: int = 0
-
-
-@dataclass(slots=True)
-class Faults:
-    """What goes wrong now. Fields may be set from any thread; each request and chunk looks at them anew."""
-
-    latency_s: float = 0.0
-
-    async def request(self, exchange: Exchange) -> Reply | None:
-        """Before a request is forwarded: wait, raise Reset, or answer in the server's place."""
-        if self.latency_s > 0:
-            await asyncio.sleep(self.latency_s)
-        return None
-
-    async def chunk(self, exchange: Exchange, size: int) -> None:
-        """Before `size` bytes of an answer's body go to the client: wait (bandwidth) or raise Reset (a cut body)."""
-
-
 @dataclass(slots=True)
 class Counts:
+    """What passed, as long as it is not reset; may be read from any thread."""
+
     requests: Counter[str] = field(default_factory=Counter)  # by method
+    kinds: Counter[str] = field(default_factory=Counter)  # by kind: tells LIST from GET
     body_bytes: int = 0  # of bodies sent to clients, without framing
+    object_bytes: int = 0  # of them, what was content of objects: no listings, no errors
     exchanges: deque[Exchange] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # the newest last
 
 
@@ -79,6 +48,7 @@ class Connection:
         self._proxy = proxy
         self._reader, self._writer = reader, writer
         self._server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._line = Line()
 
     async def serve(self) -> None:
         """Request after request, until either side is done with the connection."""
@@ -86,7 +56,14 @@ class Connection:
             while await self._exchange():
                 pass
             self._writer.close()
-        except (Reset, OSError, EOFError, ValueError, asyncio.LimitOverrunError):
+        except Closed:
+            self._writer.close()
+        except Reset:
+            # Only with this option does closing send a reset, not an end in good order.
+            connection = self._writer.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             pass  # an unreachable server too: to the client it is a connection that breaks
         finally:
             if not self._writer.is_closing():  # closing means that what is buffered still goes out
@@ -103,9 +80,11 @@ class Connection:
                 raise
             return False
         method, target, version = head.start
-        exchange = Exchange(method, target, head.headers)
-        self._proxy.counts.requests[method] += 1
-        self._proxy.counts.exchanges.append(exchange)
+        exchange = Exchange(method, target, head.headers, line=self._line)
+        counts = self._proxy.counts
+        counts.requests[method] += 1
+        counts.kinds[exchange.kind] += 1
+        counts.exchanges.append(exchange)
 
         reply = await self._proxy.faults.request(exchange)
         if reply is not None:
@@ -114,7 +93,7 @@ class Connection:
         reader, writer = await self._connect()
         writer.write(head.raw)
         # At the same time, because a server may answer before the body, with "100 Continue" or with a refusal.
-        sending = asyncio.create_task(self._send_body(head, writer))
+        sending = asyncio.create_task(self._send_body(head, writer, exchange))
         answering = asyncio.create_task(self._forward_answer(reader, exchange))
         try:
             await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
@@ -133,13 +112,20 @@ class Connection:
             self._server = await asyncio.open_connection(*self._proxy.upstream, limit=HEAD_BYTES)
         return self._server
 
-    async def _send_body(self, head: Head, writer: asyncio.StreamWriter) -> None:
-        async for data, _ in read_body(self._reader, head.length or 0, head.chunked):
-            # A server that reads no further may have answered already, so this failure is not yet one of the request.
-            with contextlib.suppress(OSError):
-                if not writer.is_closing():
-                    writer.write(data)
-                    await writer.drain()
+    async def _send_body(self, head: Head, writer: asyncio.StreamWriter, exchange: Exchange) -> None:
+        faults = self._proxy.faults
+        async for data, payload in read_body(self._reader, head.length or 0, head.chunked):
+            left = memoryview(data)
+            while left:
+                size = faults.slice(len(left)) if payload else len(left)
+                await faults.upload(exchange, size if payload else 0)
+                exchange.sent_bytes += size if payload else 0
+                # A server that reads no further may have answered already, so this failure is not yet the request's.
+                with contextlib.suppress(OSError):
+                    if not writer.is_closing():
+                        writer.write(left[:size])
+                        await writer.drain()
+                left = left[size:]
 
     async def _forward_answer(self, reader: asyncio.StreamReader, exchange: Exchange) -> bool:
         head = await read_head(reader)
@@ -147,27 +133,45 @@ class Connection:
             self._writer.write(head.raw)
             await self._writer.drain()
             head = await read_head(reader)
-        exchange.status = int(head.start[1])
-        self._writer.write(head.raw)
-        bodyless = exchange.method == "HEAD" or exchange.status in {204, 304}
+        bodyless = exchange.method == "HEAD" or int(head.start[1]) in {204, 304}
         length = 0 if bodyless else head.length
         chunked = head.chunked and not bodyless
+        exchange.promised = length
+        await self._proxy.faults.answer(exchange)
+        exchange.status = int(head.start[1])
+        self._writer.write(head.raw)
         async for data, payload in read_body(reader, length, chunked):
             if payload:
-                await self._proxy.faults.chunk(exchange, payload)
-            self._writer.write(data)
-            exchange.body_bytes += payload
-            self._proxy.counts.body_bytes += payload
-            await self._writer.drain()
+                await self._send_payload(data, exchange)
+            else:
+                self._writer.write(data)
+                await self._writer.drain()
         await self._writer.drain()
         return (chunked or length is not None) and head.keeps_alive(head.start[0])
 
+    async def _send_payload(self, data: bytes, exchange: Exchange) -> None:
+        faults = self._proxy.faults
+        left = memoryview(data)
+        while left:
+            size = faults.piece(exchange, len(left))
+            await faults.chunk(exchange, size)
+            # Counted first, so that who has received something finds it counted.
+            counts = self._proxy.counts
+            exchange.body_bytes += size
+            counts.body_bytes += size
+            if exchange.kind == "GET" and exchange.status in {200, 206}:
+                counts.object_bytes += size
+            self._writer.write(left[:size])
+            left = left[size:]
+            await self._writer.drain()
+
     async def _answer(self, request: Head, exchange: Exchange, reply: Reply) -> bool:
         exchange.status = reply.status
-        head = (
-            f"HTTP/1.1 {reply.status} {reply.reason}\r\nContent-Length: {len(reply.body)}\r\nConnection: close\r\n\r\n"
+        headers = {"Content-Length": str(len(reply.body)), "Connection": "close", **reply.headers}
+        lines = [f"HTTP/1.1 {reply.status} {reply.reason}", *(f"{name}: {value}" for name, value in headers.items())]
+        self._writer.write(
+            ("\r\n".join(lines) + "\r\n\r\n").encode() + (b"" if exchange.method == "HEAD" else reply.body)
         )
-        self._writer.write(head.encode() + (b"" if exchange.method == "HEAD" else reply.body))
         await self._writer.drain()
         await asyncio.wait({body := asyncio.create_task(self._skip_body(request))}, timeout=LINGER_S)
         await _end(body)

@@ -157,11 +157,13 @@ class RcloneS3(S3Server):
     def __init__(self, directory: Path, rclone: Path = RCLONE) -> None:
         self.directory = directory
         self._rclone = rclone
+        self._more_keys: tuple[tuple[str, str], ...] = ()
         super().__init__()
 
-    def set_keys(self, access_key_id: str, secret_access_key: str) -> None:
-        """Restart with other keys, so that whoever holds the former ones gets 403."""
+    def set_keys(self, access_key_id: str, secret_access_key: str, *more: tuple[str, str]) -> None:
+        """Restart with other keys, so that whoever holds the former ones gets 403; `more` are accepted as well."""
         self.access_key_id, self.secret_access_key = access_key_id, secret_access_key
+        self._more_keys = more
         self.restart()
 
     def _command(self) -> tuple[list[str], dict[str, str]]:
@@ -169,8 +171,9 @@ class RcloneS3(S3Server):
         argv += ["--addr", f"{self.host}:{self.port}", "--config", os.devnull]
         argv += ["--etag-hash", ""]  # else each request hashes the whole file
         argv += ["--dir-cache-time", "100ms", "--poll-interval", "0"]
+        pairs = [(self.access_key_id, self.secret_access_key), *self._more_keys]
         row = io.StringIO()
-        csv.writer(row, quoting=csv.QUOTE_ALL).writerow([f"{self.access_key_id},{self.secret_access_key}"])
+        csv.writer(row, quoting=csv.QUOTE_ALL).writerow(",".join(pair) for pair in pairs)
         return argv, {"RCLONE_AUTH_KEY": row.getvalue().strip()}  # not in argv, where `ps` would show it
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from mountd.errors import MountdError
 from mountd.journal import journal as journals
-from mountd.journal.journal import Committed, Journal, Record
+from mountd.journal.journal import Committed, Drilled, Journal, Record
 
 SOON_S = 10.0
 COMMITTED = Committed("v23", "v22", "v24", "v24")
@@ -262,9 +262,9 @@ async def test_a_journal_of_a_newer_mountd_is_left_alone(path: Path) -> None:
     await journal.commit("hub", COMMITTED)
     await journal.close()
     with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
     before = path.read_bytes()
-    assert "newer mountd (schema 2)" in (await refused(path)).text
+    assert "newer mountd (schema 3)" in (await refused(path)).text
     assert path.read_bytes() == before
 
 
@@ -277,3 +277,48 @@ async def test_an_empty_file_is_a_new_journal(path: Path) -> None:
     journal = await reopened(path)
     assert await journal.committed("hub") == Committed()
     await journal.close()
+
+
+# -- drills -----------------------------------------------------------------------------------------------------------
+
+DRILLED = Drilled(1, "offline", "disk", 3.5, None, None, app_restarted=False, passed=False, details='{"for_s": 30.0}')
+
+
+async def test_what_a_drill_measured_is_there_again(path: Path) -> None:
+    journal = await reopened(path)
+    record = await begin(journal)
+    drilled = replace(DRILLED, operation=record.id)
+    await journal.record_drill(drilled)
+    await journal.close()
+    journal = await reopened(path)
+    found = await journal.drill(record.id)
+    assert found == drilled
+    assert found is not None
+    assert found.as_json()["app_restarted"] is False
+    assert found.as_json()["for_s"] == 30
+    assert await journal.drill(record.id + 1) is None
+    await journal.close()
+
+
+async def test_a_drill_goes_with_its_operation(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "OPERATIONS_KEPT", 2)
+    ids = []
+    for _ in range(4):
+        ids.append((await begin(journal)).id)
+        await journal.record_drill(replace(DRILLED, operation=ids[-1]))
+    assert [await journal.drill(id_) is not None for id_ in ids] == [False, False, True, True]
+
+
+async def test_the_journal_of_an_older_mountd_gets_the_table(path: Path) -> None:
+    first = Path(journals.__file__).with_name("schema.sql").read_text()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(first)
+        db.execute("INSERT INTO models VALUES ('hub', 'v23', 'v22', 'v24', 'v24')")
+        db.commit()
+    for _ in range(2):
+        journal = await reopened(path)
+        assert await journal.committed("hub") == COMMITTED
+        await journal.record_drill(DRILLED)
+        await journal.close()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)

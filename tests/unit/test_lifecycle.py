@@ -13,6 +13,7 @@ from mountd.process.backoff import Backoff
 from mountd.process.lifecycle import (
     START_WINDOW_S,
     STARTS_PER_WINDOW,
+    STEADY_S,
     Abandon,
     Abandoned,
     Action,
@@ -171,6 +172,17 @@ def test_no_hot_loop() -> None:
     assert STARTS_PER_WINDOW < starts <= STARTS_PER_WINDOW * (300.0 / START_WINDOW_S + 1)
 
 
+def test_what_is_killed_from_outside_comes_back_at_once_however_often() -> None:
+    policy = replace(POLICY, crash_limit=None)
+    life, now = RUNNING, NOW
+    life = replace(life, ran_since=NOW - STEADY_S)
+    for _ in range(40):
+        life, actions = run(life, Exited("SIGKILL", outside=True), Cleaned(), now=now, policy=policy)
+        assert Begin() in actions
+        life, _ = run(life, Spawned(), BecameReady(), now=now + 0.2, policy=policy)
+        now += 0.2 + STEADY_S
+
+
 EVENTS: list[Event] = [
     Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Spawned(), BecameReady(), StartFailed("f"),
     StartFailed("p", permanent=True), Abandoned(), Exited("e"), Exited("u", permanent=True), Condemned("c"), Cleaned(),
@@ -214,6 +226,7 @@ class World(RuleBasedStateMachine):
         self.spawned = False
         self.cleaning = 0
         self.begun: list[float] = []
+        self.ready_at: float | None = None
 
     def post(self, event: Event) -> None:
         self.life, actions = step(self.life, event, self.now, self.policy)
@@ -235,6 +248,8 @@ class World(RuleBasedStateMachine):
 
     @rule(event=st.sampled_from([Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Condemned("c")]))
     def is_told(self, event: Event) -> None:
+        if isinstance(event, RestartAsked) and self.life.state in (State.BACKOFF, State.FAILED):
+            self.begun.clear()  # who asks need not wait for the limit
         self.post(event)
 
     @rule(seconds=st.floats(0.0, 100.0))
@@ -260,12 +275,17 @@ class World(RuleBasedStateMachine):
             event = StartFailed("not cancelled")
         self.attempts = 0
         self.post(event)
+        if isinstance(event, BecameReady) and self.life.state is State.RUNNING:
+            self.ready_at = self.now
 
     @precondition(lambda self: self.children)
-    @rule(permanent=st.booleans())
-    def the_child_exits(self, permanent: bool) -> None:
+    @rule(permanent=st.booleans(), outside=st.booleans())
+    def the_child_exits(self, permanent: bool, outside: bool) -> None:
         self.children = 0
-        self.post(Exited("e", permanent))
+        if outside and self.ready_at is not None and self.now - self.ready_at >= STEADY_S:
+            del self.begun[-1]  # does not count: it came to something
+        self.ready_at = None
+        self.post(Exited("e", permanent, outside))
 
     @precondition(lambda self: self.cleaning)
     @rule()

@@ -168,6 +168,7 @@ def test_the_environment_of_the_child() -> None:
         "HTTPS_PROXY": "http://proxy",
         "RCLONE_RC_USER": "me",
         "RCLONE_RC_PASS": "rc-pass-word",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     }
     assert built.environment == expected
     assert "--ca-cert=/etc/ca.pem" in built.argv
@@ -181,6 +182,10 @@ def test_aws_variables_are_for_env_auth_and_the_socket_only_when_given() -> None
     assert built.environment["AWS_ACCESS_KEY_ID"] == "AKIA"
     assert "AWS_CA_BUNDLE" not in built.environment
     assert built.environment["NOTIFY_SOCKET"] == "/run/mountd/private/storage.notify"
+    assert "AWS_SHARED_CREDENTIALS_FILE" not in built.environment
+    wrapping = command(remote=Remote(type="crypt"), beneath=[remote], environment=ENVIRONMENT)
+    assert wrapping.environment["AWS_PROFILE"] == "p"
+    assert not any(name.startswith("AWS_") for name in command(remote=Remote(type="sftp")).environment)
     own = command(mount(options={"ca-cert": "/own.pem"}), environment=ENVIRONMENT)
     assert [word for word in own.argv if "ca-cert" in word] == ["--ca-cert=/own.pem"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.rclone.log import MASK, MAX_TEXT_BYTES, LogEvent, mask, parse
+from mountd.rclone.log import MASK, MAX_DUMP_BYTES, MAX_TEXT_BYTES, DumpCapture, LogEvent, mask, parse
 
 NEW = (
     '{"time":"2026-11-21T01:26:18.251049755Z","level":"info","msg":"poll-interval is not supported by this remote",'
@@ -112,3 +112,81 @@ def test_never_raises_on_json(record: dict[str, object], secret: str) -> None:
 @given(st.text(min_size=9), st.text(alphabet="abcdef", min_size=9))
 def test_no_secret_is_left(around: str, secret: str) -> None:
     assert secret not in parse(json.dumps({"msg": around + secret + around}), [secret]).text
+
+
+# -- what the Go runtime tells ----------------------------------------------------------------------------------------
+
+STACK = [
+    "PC=0x498941 m=0 sigcode=0",
+    "",
+    "goroutine 1 gp=0x2e3bf82621e0 m=nil [chan receive, 2 minutes]:",
+    "runtime.gopark(0x2e3bf8683a28?, 0x4164a5?, 0x65?, 0xbe?, 0x8?)",
+    "\truntime/proc.go:462 +0xce fp=0x2e3bf8683a00 sp=0x2e3bf86839e0 pc=0x45b52e",
+    "created by github.com/rclone/rclone/cmd/mount.mount in goroutine 1",
+    "rax    0xca",
+]
+
+
+def taken(capture: DumpCapture, *lines: str) -> list[bool]:
+    return [capture.feed(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "SIGQUIT: quit",
+        "SIGABRT: abort",
+        "goroutine 11 [syscall]:",
+        "goroutine 0 gp=0x55bf120 m=0 mp=0x55c11e0 [idle]:",
+        "\tbazil.org/fuse@v0.0.0-20230120002735-62a210ff1fd5/fs/serve.go:511 +0x3fd fp=0x2 sp=0x2e pc=0x26429",
+        "\truntime/asm_amd64.s:1771 +0x1 fp=0x2e3bf8a0dfe8",
+    ],
+)
+def test_a_dump_is_taken_from_its_head_on(head: str) -> None:
+    capture = DumpCapture()
+    assert taken(capture, "before", NEW, head, *STACK, NEW, "2026/11/21 01:31:00 INFO  : Exiting...") == [
+        *(False, False, True),
+        *[True] * len(STACK),
+        *(False, False),
+    ]
+    assert capture.text == "\n".join([head, *STACK, ""])
+    assert capture.cause == (head if head.startswith("SIG") else "")
+
+
+@pytest.mark.parametrize("cause", ["panic: runtime error: index out of range", "fatal error: concurrent map writes"])
+def test_what_it_died_of_is_for_the_log_too(cause: str) -> None:
+    capture = DumpCapture()
+    assert taken(capture, cause, *STACK) == [False, *[True] * len(STACK)]
+    assert capture.text.startswith(f"{cause}\n")
+    assert capture.cause == cause
+    assert parse(cause).level == "error"
+
+
+def test_what_is_no_dump_is_left_alone() -> None:
+    capture = DumpCapture()
+    lines = ["Fatal error: unknown flag: --x", "Usage:", "  rclone mount [flags]", "goroutines are fine", NEW, OLD, ""]
+    assert not any(taken(capture, *lines))
+    assert capture.text == ""
+
+
+def test_an_expected_dump_needs_no_head() -> None:
+    capture = DumpCapture(expected=True)
+    assert taken(capture, NEW, "… 600 lines left out: too many at once", *STACK) == [False, *[True] * (1 + len(STACK))]
+
+
+def test_a_dump_is_bounded_by_whole_lines() -> None:
+    capture = DumpCapture()
+    capture.feed("SIGQUIT: quit")
+    assert all(capture.feed("声" * 1000) for _ in range(1000))
+    assert MAX_DUMP_BYTES - 4000 < len(capture.text.encode()) <= MAX_DUMP_BYTES
+    assert capture.text.endswith("声\n")
+    assert capture.feed("short"), "still no line for the log"
+    assert "short" not in capture.text
+
+
+@given(st.lists(st.text(max_size=40), max_size=50), st.booleans(), st.integers(0, 200))
+def test_a_dump_never_raises_nor_grows(lines: list[str], expected: bool, limit: int) -> None:
+    capture = DumpCapture(expected=expected, limit_bytes=limit)
+    for line in lines:
+        capture.feed(line)
+    assert len(capture.text.encode("utf-8", "replace")) <= limit

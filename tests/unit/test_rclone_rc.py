@@ -15,7 +15,7 @@ from aiohttp import web
 from mountd.errors import RemoteError, Unavailable
 from mountd.rclone import rc
 from mountd.rclone.address import RcAddress
-from mountd.rclone.rc import Item, RcClient, RcTimeout
+from mountd.rclone.rc import Item, RcClient, RcTimeout, Upload
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -78,6 +78,24 @@ async def test_refresh_checks_every_value_and_says_true_as_a_word(fake: Fake) ->
     rclone.answers["vfs/refresh"] = {"result": {}}
     with pytest.raises(RemoteError):
         await client.vfs_refresh()
+
+
+async def test_the_upload_queue(fake: Fake) -> None:
+    rclone, client = fake
+    entry = {"name": "a.bin", "id": 1, "size": 5, "expiry": -0.8, "tries": 3, "delay": 4, "uploading": True}
+    rclone.answers["vfs/queue"] = {"queue": [entry]}
+    assert await client.vfs_queue() == [Upload(1, "a.bin", 5, 3, -0.8, True)]
+    rclone.answers["vfs/queue"] = (404, {"error": 'couldn\'t find method "vfs/queue"', "status": 404})
+    assert await client.vfs_queue() is None  # 1.60
+    rclone.answers["vfs/queue-set-expiry"] = {}
+    await client.vfs_upload_now(1)
+    assert rclone.asked[-1] == ("vfs/queue-set-expiry", {"id": 1, "expiry": -1e9})
+    rclone.answers["vfs/queue-set-expiry"] = (500, {"error": "id not found in queue", "status": 500})
+    with pytest.raises(RemoteError):
+        await client.vfs_upload_now(1)
+    rclone.answers["vfs/forget"] = {"forgotten": ["a.bin"]}
+    await client.vfs_forget("a.bin")
+    assert rclone.asked[-1] == ("vfs/forget", {"file": "a.bin"})
 
 
 async def test_a_listing(fake: Fake) -> None:

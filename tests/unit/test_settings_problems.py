@@ -80,7 +80,7 @@ def test_the_good_one_is_good() -> None:
         ("mounts/storage/path", "/mnt/../x", "mounts.storage.path: '/mnt/../x' must not contain '..'"),
         ("mounts/storage/path", "/mnt/a\nb", "mounts.storage.path: a path must not contain control characters"),
         ("mounts/storage/path", "/", "mounts.storage.path: must not be /"),
-        ("mounts/storage/profile", "outputs", "mounts.storage.profile: must be 'model-hub' or 'plain', not 'outputs'"),
+        ("mounts/storage/profile", "output", "mounts.storage.profile: must be 'model-hub', 'outputs' or 'plain', not 'output'"),
         ("mounts/storage/allow_other", "maybe", "mounts.storage.allow_other: must be true or false, not 'maybe'"),
         ("mounts/storage/uid", "tts", "mounts.storage.uid: must be a whole number, not 'tts'"),
         ("mounts/storage/uid", "-1", "mounts.storage.uid: must be at least 0, not '-1'"),
@@ -184,7 +184,7 @@ def test_what_must_be_there(missing: str) -> None:
         ("options", {"uid": "5"}, "options.uid: is ignored: mounts.storage.uid decides, write it there"),
         ("options", {"--vfs_cache_max_size": "5G"}, "options.--vfs_cache_max_size: is ignored: mounts.storage.cache.max_size decides, write it there"),
         ("options", {"devname": "x"}, "options.devname: is ignored: mountd finds its mounts by the name it gives them"),
-        ("options", {"read-only": "false"}, "options.read-only: is ignored: the profile model-hub is read-only, plain is not"),
+        ("options", {"read-only": "false"}, "options.read-only: is ignored: the profile model-hub is read-only, outputs and plain are not"),
         ("health", {"timeout": "5m"}, "health: a hung mount would be noticed after 10 minutes only"),
     ],
 )  # fmt: skip

@@ -107,7 +107,7 @@ durations = st.integers(1, 10**9).map(lambda ms: f"{ms}ms")
 mounts = st.fixed_dictionaries(
     {"remote": st.just("store:data"), "path": st.just("/mnt/storage")},
     optional={
-        "profile": st.sampled_from(["model-hub", "plain"]),
+        "profile": st.sampled_from(["model-hub", "outputs", "plain"]),
         "allow_other": st.booleans(),
         "uid": st.integers(0, 2**31),
         "umask": st.sampled_from(["022", "077", "000"]),
@@ -175,6 +175,18 @@ def test_profiles() -> None:
     }
     assert "s3-no-check-bucket" not in flags("model-hub", "webdav")
     assert "read-only" not in flags("plain", "s3")
+    assert {name: flag.value for name, flag in flags("outputs", "webdav").items()} == {
+        "vfs-cache-mode": "full",
+        "vfs-write-back": "2s",
+        "vfs-cache-max-age": "24h",
+        "vfs-cache-max-size": "10G",
+        "dir-cache-time": "1m",
+        "attr-timeout": "1s",
+        "buffer-size": "16M",
+        "contimeout": "10s",
+        "timeout": "60s",
+        "low-level-retries": "3",
+    }
     for profile in PROFILES.values():
         assert all(flag.why for flag in profile)
         assert len({flag.name for flag in profile}) == len(profile)

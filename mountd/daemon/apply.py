@@ -1,0 +1,150 @@
+"""What a reload changes in what runs, in an order in which nothing stands on what is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+import structlog
+
+from mountd.daemon import logs
+from mountd.daemon.edits import Edits
+from mountd.daemon.members import Members
+from mountd.daemon.shutdown import mount_policy
+from mountd.errors import MountdError
+from mountd.process.lifecycle import RestartAsked
+from mountd.settings.change import Change, remounting
+from mountd.settings.schema import Settings
+from mountd.status.board import Board
+from mountd.status.snapshot import State
+
+log = structlog.get_logger()
+
+CAUSE = "the configuration was changed"
+STUCK = (State.BACKOFF, State.FAILED)
+
+
+class Applier:
+    """`apply` is called while no operation runs, and for one change at a time."""
+
+    def __init__(self, members: Members, edits: Edits, board: Board) -> None:
+        self._members = members
+        self._edits = edits
+        self._board = board
+        self._group: asyncio.TaskGroup | None = None
+        self._following: dict[str, asyncio.Task[None]] = {}
+
+    def begin(self, group: asyncio.TaskGroup) -> None:
+        """Tasks are made in `group`."""
+        self._group = group
+
+    def _tasks(self) -> asyncio.TaskGroup:
+        assert self._group is not None
+        return self._group
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What waits to change something later."""
+        return [*self._following.values(), *self._edits.tasks()]
+
+    async def apply(self, change: Change, new: Settings) -> Change:
+        """Returns the change as it became: a secret may turn out to need a remount.
+
+        From the top down for what goes, from the bottom up for what comes: nobody stands on what is taken away."""
+        members, old = self._members, self._members.settings
+        gone = {*change.removed.mounts, *change.replace}
+        stopped = {name for name in old.apps if name in new.apps and gone & set(old.mounts_of(old.apps[name]))}
+        removing = (members.remove_app(name) for name in change.removed.apps)
+        await asyncio.gather(*removing, *(members.stop_app(name) for name in stopped))
+        members.settings = new
+        logs.set_level(new.log.level)
+        await self._change_models(change)
+        for app in members.apps.values():
+            app.reconfigure(new)
+        for name in change.removed.models:
+            await members.remove_model(name)
+        for name in change.removed.mounts:
+            await members.remove_mount(name)
+        change = remounting(change, await self._change_mounts(change), new)
+        for name in change.added.apps:
+            members.add_app(name)
+        for name in (*change.added.mounts, *change.replace, *change.added.models, *change.climb, *change.added.apps):
+            members.begin(name)
+        for name in stopped:
+            members.apps[name].want()
+        self._restart_apps(change, stopped, old)
+        await self._edit_versions(change)
+        return change
+
+    async def _change_models(self, change: Change) -> None:
+        """Onto the mounts that will be there: no model refers to one that goes."""
+        members = self._members
+        for name in (*change.climb, *change.removed.models):
+            self._forget(name)
+            await members.pause_model(name)
+        for name in change.replace:
+            await members.remove_mount(name)
+            members.add_mount(name)  # before anybody can see that it was gone
+        for name in change.added.mounts:
+            members.add_mount(name)
+        for name, model in members.models.items():
+            if name not in change.removed.models:
+                settings = members.settings.models[name]
+                model.reconfigure(settings, members.mounts[settings.mount].disk)
+        for name in change.added.models:
+            members.add_model(name)
+            wanted = await members.models[name].load()
+            if wanted is not None:
+                self._edits.ask(self._tasks(), name, wanted)
+
+    async def _change_mounts(self, change: Change) -> Collection[str]:
+        """Those that must be remounted for a secret that only a new rclone reads."""
+        members = self._members
+        stale = set()
+        for name, mount in members.mounts.items():
+            mount.reconfigure(members.settings)
+            members.supervisors[name].policy = mount_policy(members.settings.mounts[name])
+        for name in change.remount:
+            members.supervisors[name].post(RestartAsked(CAUSE))
+        for name in change.credentials:
+            if members.supervisors[name].life.state in STUCK:
+                members.supervisors[name].post(RestartAsked("its credentials have changed"))
+                continue
+            try:
+                if await members.mounts[name].refresh_credentials():
+                    stale.add(name)
+                    members.supervisors[name].post(RestartAsked("a secret has changed that only a new rclone reads"))
+            except MountdError as error:  # the mount tells it when the store refuses the old ones
+                log.warning("cannot give new credentials to a mount", mount=name, cause=error.text, hint=error.hint)
+        return stale
+
+    def _restart_apps(self, change: Change, stopped: Collection[str], old: Settings) -> None:
+        members = self._members
+        for name, app in members.apps.items():
+            changed = name in old.apps and app.settings != old.apps[name]
+            mended = changed and app.supervisor.life.state in STUCK
+            if mended or (name in change.restart and name not in stopped):
+                app.supervisor.post(RestartAsked(CAUSE))
+        for name in change.climb:
+            apps = [each for each in change.follow if name in members.apps[each].settings.needs]
+            if apps:
+                self._following[name] = self._tasks().create_task(self._restart_after_climb(name, apps))
+
+    async def _restart_after_climb(self, model: str, apps: Collection[str]) -> None:
+        """What an app has open stays good until the model is live where it is now."""
+        await self._board.wait_until(lambda snapshot: snapshot.models[model].linked)
+        for name in apps:
+            if name in self._members.apps:
+                self._members.apps[name].supervisor.post(RestartAsked(f"{model} is elsewhere now"))
+
+    async def _edit_versions(self, change: Change) -> None:
+        for name in change.switch:
+            wanted = await self._members.models[name].edit()
+            self._edits.forget(name)
+            if wanted is not None:
+                self._edits.ask(self._tasks(), name, wanted)
+
+    def _forget(self, model: str) -> None:
+        """What waits for this model waits no longer."""
+        self._edits.forget(model)
+        if model in self._following:
+            self._following.pop(model).cancel()

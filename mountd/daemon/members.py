@@ -1,0 +1,199 @@
+"""Every mount, model and app of the settings, with the task that keeps it alive: made, changed and removed by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+
+import structlog
+
+from mountd.app.app import App
+from mountd.daemon.shutdown import mount_policy, stop_times
+from mountd.errors import MountdError, NotUploaded
+from mountd.journal.journal import Journal
+from mountd.model.model import Model
+from mountd.mount.mount import RcloneMount
+from mountd.process.child import Ring
+from mountd.process.instance import Instance
+from mountd.process.lifecycle import Unwanted, Wanted
+from mountd.process.supervisor import Supervisor
+from mountd.rclone.binary import Binary
+from mountd.rclone.command import refuse_unknown
+from mountd.rclone.conf_file import ConfFile
+from mountd.settings.schema import Settings
+from mountd.status.board import Board
+from mountd.status.snapshot import Snapshot, State
+
+log = structlog.get_logger()
+
+DOWN = (State.STOPPED, State.FAILED)
+
+
+class Members:
+    """Names are unique over mounts, models and apps. `settings` is replaced by a reload."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        instance: Instance,
+        board: Board,
+        journal: Journal,
+        binary: Binary,
+        conf: ConfFile,
+    ) -> None:
+        self.settings = settings
+        self.mounts: dict[str, RcloneMount] = {}
+        self.models: dict[str, Model] = {}
+        self.apps: dict[str, App] = {}
+        self.supervisors: dict[str, Supervisor] = {}
+        """of the mounts and of the apps"""
+        self.rings: dict[str, Ring] = {}
+        self._instance = instance
+        self._board = board
+        self._journal = journal
+        self._binary = binary
+        self._conf = conf
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        for name in settings.mounts:
+            self.add_mount(name)
+        for name in settings.models:
+            self.add_model(name)
+        for name in settings.apps:
+            self.add_app(name)
+
+    # -- made -----------------------------------------------------------------------------------------------------
+
+    def add_mount(self, name: str) -> None:
+        mount = self.mounts[name] = RcloneMount(
+            name,
+            self.settings,
+            instance=self._instance,
+            board=self._board,
+            binary=self._binary,
+            conf=self._conf,
+            candidates=lambda: self.probe_paths(name),
+        )
+        self.supervisors[name] = Supervisor(mount, mount_policy(self.settings.mounts[name]))
+        self.rings[name] = mount.ring
+
+    def check_mount(self, settings: Settings, name: str) -> None:
+        """Raises ConfigError for flags that this rclone does not have."""
+        refuse_unknown(name, settings.mounts[name], self._binary)
+
+    def add_model(self, name: str) -> None:
+        model = self.settings.models[name]
+        self.models[name] = Model(name, model, self.mounts[model.mount].disk, self._board, self._journal)
+
+    def add_app(self, name: str) -> None:
+        app = self.apps[name] = App(name, self.settings, instance=self._instance, board=self._board)
+        self.supervisors[name] = app.supervisor
+        self.rings[name] = app.ring
+
+    def probe_paths(self, mount: str) -> Sequence[str]:
+        return [path for model in self.models.values() if model.settings.mount == mount for path in model.probe_paths()]
+
+    # -- alive ----------------------------------------------------------------------------------------------------
+
+    def run(self, group: asyncio.TaskGroup) -> None:
+        """All of them, as tasks of `group`; models have been loaded."""
+        self._group = group
+        for name in (*self.mounts, *self.models, *self.apps):
+            self.begin(name)
+
+    def begin(self, name: str) -> None:
+        """The task of one, which from now on is wanted."""
+        if name in self.mounts:
+            self._run(name, self.supervisors[name].run())
+            self.supervisors[name].post(Wanted())
+        elif name in self.models:
+            self._run(name, self.models[name].run())
+        else:
+            self._run(name, self.apps[name].run())
+            self.apps[name].want()
+
+    def _run(self, name: str, work: Coroutine[None, None, None]) -> None:
+        assert self._group is not None
+        self._tasks[name] = self._group.create_task(work, name=name)
+
+    async def pause_model(self, name: str) -> None:
+        """Its task ends; `begin` makes another one."""
+        await self._end(name)
+
+    def model_tasks(self) -> list[asyncio.Task[None]]:
+        return [self._tasks[name] for name in self.models if name in self._tasks]
+
+    async def _end(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def check_uploaded(self) -> None:
+        """At the end of all. Raises NotUploaded."""
+        left = [mount.not_uploaded for mount in self.mounts.values() if mount.not_uploaded]
+        if left:
+            told = "; ".join(reason.text for reason in left)
+            raise NotUploaded(f"cannot upload everything before the end: {told}", hint=left[0].hint)
+
+    # -- removed --------------------------------------------------------------------------------------------------
+
+    async def remove_app(self, name: str) -> None:
+        await self.stop_app(name)
+        await self._end(name)
+        del self.apps[name], self.supervisors[name], self.rings[name]
+        self._board.remove(name)
+        log.info("app removed", app=name)
+
+    async def stop_app(self, name: str) -> None:
+        """Returns when it has stopped, or when it is clear that it cannot."""
+        try:
+            await self.apps[name].stop()
+        except MountdError as error:
+            log.error("going on without it", app=name, cause=error.text)
+
+    async def remove_model(self, name: str) -> None:
+        """The link stays as it is: it is not ours to decide that nobody needs it any more."""
+        await self._end(name)
+        link = self.models.pop(name).settings.link
+        self._board.remove(name)
+        log.info("model removed, its link stays", model=name, link=str(link))
+
+    async def remove_mount(self, name: str) -> None:
+        """Drained and stopped as at the end of the daemon."""
+        self.supervisors[name].post(Unwanted())
+        limit_s = stop_times(self.settings).mounts_s
+        await self.wait_until(lambda now: now.mounts[name].state in DOWN, limit_s)
+        await self._end(name)
+        await self.mounts.pop(name).close()
+        del self.supervisors[name], self.rings[name]
+        self._board.remove(name)
+        log.info("mount removed", mount=name)
+
+    async def wait_until(self, condition: Callable[[Snapshot], bool], limit_s: float) -> None:
+        """At most that long, then on without it."""
+        try:
+            await self._board.wait_until(condition, limit_s)
+        except TimeoutError:
+            log.error("something does not stop: going on without it", limit_s=limit_s)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    async def stop_apps(self, limit_s: float) -> None:
+        for app in self.apps.values():
+            app.supervisor.post(Unwanted())
+        await self.wait_until(lambda now: all(app.state in DOWN for app in now.apps.values()), limit_s)
+
+    async def stop_mounts(self, limit_s: float) -> None:
+        for name in self.mounts:
+            self.supervisors[name].post(Unwanted())
+        await self.wait_until(lambda now: all(mount.state in DOWN for mount in now.mounts.values()), limit_s)
+
+    def cancel(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def close(self) -> None:
+        for mount in self.mounts.values():
+            await mount.close()

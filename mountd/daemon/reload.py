@@ -1,0 +1,279 @@
+"""Reload: the file is read again and all of it checked before anything changes; then what differs is changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets as random
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from mountd.api.server import Server
+from mountd.daemon import watch_files
+from mountd.daemon.apply import Applier
+from mountd.daemon.edits import Edits
+from mountd.daemon.members import Members
+from mountd.daemon.watch_files import FileWatch
+from mountd.errors import Busy, CannotStart, ConfigError, MountdError, Problem
+from mountd.journal.journal import Journal, now_text
+from mountd.model import link
+from mountd.operation.switch import Operations
+from mountd.process.notify import Notifier
+from mountd.settings.change import Change, Digests, compare
+from mountd.settings.load import Loaded, check_secrets, load, secret_references
+from mountd.settings.schema import Settings
+from mountd.settings.source import Place, dotted, line_of
+from mountd.status.board import Board
+from mountd.status.snapshot import ConfigStatus
+
+log = structlog.get_logger()
+
+PATIENCE_S = 10.0
+"""How long somebody who asks for a reload waits for the end of an operation or of another reload."""
+NEEDS_RESTART = "needs a restart of mountd"
+_KEY = random.token_bytes(32)  # of this process: digests of secrets mean nothing outside of it
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload did: keys that changed, mounts and apps that restart for them, keys that need no restart."""
+
+    changed: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+    in_place: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {"changed": [*self.changed], "restarted": [*self.restarted], "in_place": [*self.in_place]}
+
+    def __str__(self) -> str:
+        return f"changed {', '.join(self.changed) or 'nothing'} and restarted {', '.join(self.restarted) or 'nothing'}"
+
+
+class Reloader:
+    """All or nothing: a file that cannot be used leaves everything as it is, and is shown until it is mended."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        members: Members,
+        operations: Operations,
+        edits: Edits,
+        server: Server,
+        board: Board,
+        journal: Journal,
+        own_mounts: Callable[[], Collection[str]],
+    ) -> None:
+        """`own_mounts`: mount points of ours, whatever is configured: no file there is read or watched."""
+        self._source = Path(os.path.abspath(loaded.source))
+        self._members = members
+        self._operations = operations
+        self._server = server
+        self._board = board
+        self._journal = journal
+        self._own_mounts = own_mounts
+        self._watch = FileWatch(self._mounts)
+        self._digests: Digests = {}
+        self._turn = asyncio.Lock()
+        self._applier = Applier(members, edits, board)
+        self._asked: set[asyncio.Task[Reloaded]] = set()
+        self._board.set_config(ConfigStatus(str(loaded.source), loaded=now_text(), warnings=loaded.warnings))
+
+    def _mounts(self) -> Collection[str]:
+        return {*self._own_mounts(), *(str(mount.path) for mount in self._members.settings.mounts.values())}
+
+    # -- its tasks ------------------------------------------------------------------------------------------------
+
+    async def begin(self, group: asyncio.TaskGroup) -> None:
+        """Before anything of the settings starts: what changes from now on is noticed."""
+        self._applier.begin(group)
+        settings = self._members.settings
+        await self._watch.follow(self._files(settings))
+        self._digests = await asyncio.to_thread(_digests, settings)
+
+    async def follow_files(self) -> None:
+        """Until cancelled: reload when the file or a secret has changed."""
+        if await self._is_edited():  # between the first reading and `begin`
+            await self._try("the configuration file has changed")
+        while True:
+            await self._watch.changed()
+            await self._try("a file has changed")
+
+    async def follow_signal(self, hangup: asyncio.Event, notifier: Notifier, is_up: Callable[[], bool]) -> None:
+        """Until cancelled: SIGHUP, and the two messages that systemd waits for then (once it knows that we are up)."""
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            up = is_up()
+            if up:
+                notifier.send_reloading()
+            await self._try("SIGHUP")
+            if up:
+                notifier.send(READY=1)
+
+    async def _is_edited(self) -> bool:
+        try:
+            return (await asyncio.to_thread(load, self._source)).settings != self._members.settings
+        except ConfigError:
+            return True
+
+    async def _try(self, cause: str) -> None:
+        with contextlib.suppress(MountdError):  # told already
+            await self.reload(cause, patience_s=None)
+
+    async def ask(self, operator: str) -> Mapping[str, Any]:
+        """For the API: goes on when the one who asked goes away. Raises ConfigError, Busy, MountdError."""
+        task = asyncio.create_task(self.reload(f"{operator} asked"))
+        self._asked.add(task)
+        task.add_done_callback(self._answered)
+        return (await asyncio.shield(task)).as_json()
+
+    def _answered(self, task: asyncio.Task[Reloaded]) -> None:
+        self._asked.discard(task)
+        if not task.cancelled():
+            task.exception()  # is told to the one who asked, if anybody still listens
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What must end before anything else does."""
+        return [*self._asked, *self._applier.tasks()]
+
+    def close(self) -> None:
+        self._watch.close()
+
+    # -- one reload -----------------------------------------------------------------------------------------------
+
+    async def reload(self, cause: str, *, patience_s: float | None = PATIENCE_S) -> Reloaded:
+        """Raises ConfigError with all problems (the former configuration goes on), Busy after `patience_s`."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(patience_s):
+                    await stack.enter_async_context(self._turn)
+                    await stack.enter_async_context(self._operations.quiet())
+            except TimeoutError:
+                self._operations.check_free("reload")
+                holder = "another reload"
+                raise Busy(f"cannot reload: busy with {holder}", hint="try again in a moment", holder=holder) from None
+            try:
+                loaded, digests = await self._read()
+                change = await self._check(loaded, digests)
+            except ConfigError as error:
+                self._show_broken(error, cause)
+                raise
+            except MountdError as error:
+                log.error("cannot reload the configuration", cause=error.text, hint=error.hint)
+                raise
+            if change:
+                change = await self._applier.apply(change, loaded.settings)
+            self._digests = digests
+            done = self._report(change)
+        self._show(done, loaded, cause)
+        return done
+
+    async def _read(self) -> tuple[Loaded, Digests]:
+        """Raises ConfigError."""
+        running = self._files(self._members.settings)
+        await self._refuse_on_mounts([self._source])
+        loaded = await asyncio.to_thread(load, self._source)
+        wanted = self._files(loaded.settings)
+        # Before secrets are read, so that no change is missed; those of both, whichever of the two goes on.
+        await self._watch.follow([*wanted, *running])
+        await self._refuse_on_mounts(wanted)
+        problems = await asyncio.to_thread(check_secrets, loaded.settings, loaded.lines)
+        if problems:
+            raise ConfigError(str(self._source), problems)
+        return loaded, await asyncio.to_thread(_digests, loaded.settings)
+
+    def _files(self, settings: Settings) -> list[Path]:
+        paths = (reference.path for _, reference in secret_references(settings))
+        return [self._source, *(path for path in paths if path is not None)]
+
+    async def _refuse_on_mounts(self, paths: Iterable[Path]) -> None:
+        mounts = self._mounts()
+        for path in paths:
+            found = await asyncio.to_thread(watch_files.trail, path, mounts)
+            if found.mount:
+                text = f"{path} must be on local disk, but lies on the mount {found.mount}"
+                raise ConfigError(str(self._source), [Problem("", 0, text)])
+
+    async def _check(self, loaded: Loaded, digests: Digests) -> Change:
+        """What to do; everything that can fail has been tried afterwards. Raises ConfigError."""
+        old, new = self._members.settings, loaded.settings
+        change = compare(old, new, self._digests, digests, root=os.geteuid() == 0)
+        problems = [_problem(loaded, place, NEEDS_RESTART) for place in change.refused]
+        for name in (*change.remount, *change.replace, *change.added.mounts):
+            try:
+                self._members.check_mount(new, name)
+            except ConfigError as error:
+                lines = {dotted(place): line for place, line in loaded.lines.items()}
+                problems += [Problem(each.path, lines.get(each.path, 0), each.text) for each in error.problems]
+        for name in change.relink:
+            try:
+                link.check(new.models[name].link)
+            except link.LinkBlocked as error:
+                problems.append(_problem(loaded, ("models", name, "link"), f"{error.text}; {error.hint}"))
+        for name in (*change.added.models, *change.switch):  # a journal that cannot be written is known before
+            await self._journal.commit(name, await self._journal.committed(name))
+        if not problems and change.listen:
+            try:
+                await self._server.listen_tcp(new.http)
+            except MountdError as error:
+                problems.append(_problem(loaded, ("http", "listen"), error.text))
+        if problems:
+            raise ConfigError(str(self._source), sorted(problems, key=lambda each: (each.line, each.path)))
+        return change
+
+    # -- what is told ---------------------------------------------------------------------------------------------
+
+    def _report(self, change: Change) -> Reloaded:
+        return Reloaded(
+            changed=tuple(map(dotted, change.places)),
+            restarted=(*change.remount, *change.replace, *change.restart, *change.follow),
+            in_place=tuple(map(dotted, change.in_place)),
+        )
+
+    def _show(self, done: Reloaded, loaded: Loaded, cause: str) -> None:
+        before = self._board.snapshot.config
+        for warning in loaded.warnings:
+            if warning not in before.warnings:
+                log.warning("configuration warning", cause=str(warning))
+        told = log.info if done.changed or before.problems else log.debug
+        told("configuration reloaded", cause=cause, **done.as_json())
+        self._board.set_config(
+            ConfigStatus(
+                source=before.source,
+                loaded=now_text() if done.changed else before.loaded,
+                # Who edits and then asks may come second: the watch was faster. What it did is still to be seen.
+                summary=str(done) if done.changed else before.summary,
+                warnings=loaded.warnings,
+            )
+        )
+
+    def _show_broken(self, error: ConfigError, cause: str) -> None:
+        before = self._board.snapshot.config
+        problems = tuple(error.problems)
+        told = log.debug if problems == before.problems else log.warning
+        told("configuration broken, the former one goes on", cause=cause, problems=[str(each) for each in problems])
+        self._board.set_config(replace(before, problems=problems, hint=error.hint))
+
+
+def _problem(loaded: Loaded, place: Place, text: str) -> Problem:
+    return Problem(dotted(place), line_of(place, loaded.lines), text)
+
+
+def _digests(settings: Settings) -> Mapping[Place, str]:
+    """Of every secret that can be read; "" for one that cannot."""
+    found = {}
+    for place, reference in secret_references(settings):
+        try:
+            secret = reference.read().encode()
+        except CannotStart:
+            found[place] = ""
+        else:
+            found[place] = hashlib.blake2b(secret, key=_KEY, digest_size=16).hexdigest()
+    return found

@@ -1,0 +1,227 @@
+"""Whether the configuration file or a secret has changed: what is really there decides, inotify only says when to look.
+
+So a change is seen however it was made: written in place, renamed over it, or by a link above it that now points
+elsewhere, as Kubernetes changes a ConfigMap (`mountd.yaml → ..data/mountd.yaml`, `..data → ..2026_01_01`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import structlog
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+log = structlog.get_logger()
+
+MAX_LINKS = 40
+"""As the kernel."""
+QUIET_S = 0.3
+"""Who replaces several files, or writes one piece by piece, is done when nothing has moved for so long."""
+RESTLESS_S = 3.0
+"""A file that changes all the time is read all the same after this time."""
+POLL_S = 5.0
+"""What inotify cannot tell: a network file system, a directory that was moved away, permissions, no free watches."""
+# Not what is written meanwhile: a log that lies beside the file would wake us with each line.
+EVENTS: list[type[FileSystemEvent]] = [
+    FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileMovedEvent,
+    DirCreatedEvent, DirDeletedEvent, DirMovedEvent,
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """With its identity: another one of the same name needs another watch."""
+
+    path: str
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What stands on the way to a file, each link followed by hand.
+
+    `seen` says what is there and changes when it does; `directories` are those to watch, without links in their path;
+    `mount` is the mount of ours that the way would lead onto, where it ends: nobody touches what lies there.
+    """
+
+    seen: tuple[object, ...]
+    directories: frozenset[Directory]
+    mount: str = ""
+
+
+def trail(path: PurePath, mounts: Collection[str]) -> Trail:
+    """The way to an absolute `path`; `mounts` are mount points of ours, none of which is touched."""
+    waiting = list(reversed(path.parts[1:]))
+    at, links = "/", 0
+    seen: list[object] = []
+    directories: list[str] = []
+    mount = ""
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            at = os.path.dirname(at)
+            continue
+        here = os.path.join(at, part)
+        if here in mounts:
+            mount = here
+            break
+        try:
+            found = os.lstat(here)
+            target = os.readlink(here) if stat.S_ISLNK(found.st_mode) else None
+        except OSError as error:
+            seen.append((here, error.errno))
+            directories.append(at)  # whatever appears there is news
+            break
+        if target is not None:
+            seen.append((here, target))
+            directories.append(at)
+            links += 1
+            if links > MAX_LINKS:
+                break
+            if target.startswith("/"):
+                at = "/"
+            waiting += [each for each in reversed(target.split("/")) if each not in ("", ".")]
+        elif waiting:
+            at = here
+        else:
+            directories.append(at)
+            # ctime too: a file of the same size may be written within one tick of the clock that mtime goes by.
+            seen.append((here, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return Trail((*seen, mount), frozenset(_identified(directories)), mount)
+
+
+def _identified(directories: Iterable[str]) -> Iterator[Directory]:
+    for path in directories:
+        with contextlib.suppress(OSError):
+            found = os.lstat(path)
+            yield Directory(path, found.st_dev, found.st_ino)
+
+
+class FileWatch:
+    """Watches what `follow` was given; `own_mounts` are the mount points of ours at this moment."""
+
+    def __init__(self, own_mounts: Callable[[], Collection[str]]) -> None:
+        self._own_mounts = own_mounts
+        self._seen: dict[Path, tuple[object, ...]] = {}
+        self._event = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._observer: BaseObserver | None = None
+        self._watches: dict[Directory, ObservedWatch] = {}
+        self._complained = False
+
+    async def follow(self, paths: Iterable[Path]) -> None:
+        """From now on these; those that were followed before keep what was last seen of them."""
+        async with self._turn:
+            wanted = tuple(dict.fromkeys(paths))
+            now = await self._look(wanted)
+            self._seen = {path: self._seen.get(path, now[path]) for path in wanted}
+
+    async def changed(self) -> None:
+        """Returns once something has changed since it was seen last, and has come to rest."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._event.wait()
+            self._event.clear()
+            if await self._is_changed():
+                return
+
+    async def _is_changed(self) -> bool:
+        async with self._turn:
+            restless = time.monotonic() + RESTLESS_S
+            now = await self._look(self._seen)
+            if now == self._seen:
+                return False
+            before: dict[Path, tuple[object, ...]] = {}
+            while before != now and time.monotonic() < restless:
+                await asyncio.sleep(QUIET_S)
+                before, now = now, await self._look(now)
+            self._seen = now
+            return True
+
+    async def _look(self, paths: Iterable[Path]) -> dict[Path, tuple[object, ...]]:
+        # In a thread: the files may lie on a network.
+        mounts, loop = self._own_mounts(), asyncio.get_running_loop()
+        return await asyncio.to_thread(self._look_now, tuple(paths), mounts, loop)
+
+    # -- inotify, in a thread -------------------------------------------------------------------------------------
+
+    def _look_now(
+        self, paths: tuple[Path, ...], mounts: Collection[str], loop: asyncio.AbstractEventLoop
+    ) -> dict[Path, tuple[object, ...]]:
+        trails = {path: trail(path, mounts) for path in paths}
+        wanted = {directory for each in trails.values() for directory in each.directories}
+        if wanted == self._watches.keys():
+            return {path: each.seen for path, each in trails.items()}
+        self._watch(wanted, loop)
+        # Again: what changed before its directory was watched.
+        return {path: trail(path, mounts).seen for path in paths}
+
+    def _watch(self, wanted: set[Directory], loop: asyncio.AbstractEventLoop) -> None:
+        """Watches of these and no other directories, as far as the kernel has any left."""
+        if self._observer is None:
+            try:
+                observer = Observer(timeout=POLL_S)
+                observer.daemon = True
+                observer.start()
+            except OSError as error:
+                self._complain(error)
+                return
+            self._observer = observer
+        handler = _Handler(loop, self._event)
+        for directory in self._watches.keys() - wanted:
+            watch = self._watches.pop(directory)
+            with contextlib.suppress(OSError, KeyError):
+                self._observer.unschedule(watch)
+        for directory in wanted - self._watches.keys():
+            try:
+                self._watches[directory] = self._observer.schedule(handler, directory.path, event_filter=EVENTS)
+            except FileNotFoundError:
+                continue  # gone meanwhile: the next look sees it
+            except OSError as error:
+                self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        """Once; the poll goes on alone."""
+        if not self._complained:
+            self._complained = True
+            cause = (error.strerror or str(error)).lower()
+            log.warning("cannot watch the configuration: looking each few seconds", cause=cause, every_s=POLL_S)
+
+    def close(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer = None
+            self._watches.clear()
+
+
+class _Handler(FileSystemEventHandler):
+    """Called in a thread of watchdog's."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+        self._loop = loop
+        self._event = event
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._event.set)

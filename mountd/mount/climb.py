@@ -1,0 +1,116 @@
+"""The climb of a mount: preflight, spawned, mounted, answering, ready; "mounted" alone means nothing yet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+
+from mountd.errors import CannotStart, MountdError
+from mountd.mount import preflight
+from mountd.mount.backend import PATIENT_S
+from mountd.mount.health import Beats
+from mountd.mount.parts import Parts
+from mountd.mount.proof import prove
+from mountd.mount.watch import read_table
+from mountd.mount.watching import ASK_INTERVAL_S, Watching, cache_status
+from mountd.process.child import Child
+from mountd.status.snapshot import MountStage, Reason
+
+MOUNTED_TIMEOUT_S = 30.0
+"""rclone says READY 0.14 s after its start, also with a dead bucket; 30 s is for a machine that swaps."""
+ANSWERING_TIMEOUT_S = 15.0
+PROOF_INTERVAL_S = 2.0
+PROOF_TRIES = 3
+
+
+async def climb(parts: Parts, watching: Watching, spawned: Callable[[Child], None]) -> None:
+    """Each rung has its deadline but the wait for the bucket, which lasts as long as the bucket is away.
+
+    Raises CannotStart and other MountdErrors.
+    """
+    parts.publish(stage=MountStage.PREFLIGHT)
+    await _prepare(parts)
+    child = await parts.engine.spawn()
+    spawned(child)
+    parts.publish(stage=MountStage.SPAWNED, pid=child.pid)
+    await _reach_mounted(parts)
+    parts.publish(stage=MountStage.MOUNTED)
+    await _reach_answering(parts)
+    parts.publish(stage=MountStage.ANSWERING)
+    await watching.while_it_beats(_reach_ready(parts))
+    parts.publish(stage=MountStage.READY)
+
+
+async def _prepare(parts: Parts) -> None:
+    root = os.geteuid() == 0
+    preflight.check_fuse()
+    preflight.check_fusermount()
+    preflight.check_allow_other(allow_other=parts.settings.allows_other(parts.mount, root=root), root=root)
+    if preflight.occupant(read_table(), parts.path, parts.source) is not None:
+        await parts.clear()
+    await preflight.check_mount_point(parts.path, parts.files)
+    await parts.cache.begin(parts.mount.cache)
+    parts.uploads.begin(parts.mount)
+    await parts.uploads.mend()
+
+
+async def _reach_mounted(parts: Parts) -> None:
+    try:
+        async with asyncio.timeout(MOUNTED_TIMEOUT_S):
+            await parts.engine.wait_mounted()
+            while parts.beat.entry() is None:
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise CannotStart(
+            f"cannot mount {parts.mount.remote} at {parts.path}: not mounted after {MOUNTED_TIMEOUT_S:g} s",
+            hint=f"see `mountd logs {parts.name}`",
+        ) from None
+
+
+async def _reach_answering(parts: Parts) -> None:
+    deadline = time.monotonic() + ANSWERING_TIMEOUT_S
+    while True:
+        beats = await parts.beat.ask(Beats())
+        try:
+            stats = await parts.engine.rc.vfs_stats(timeout_s=parts.mount.health.timeout)
+            if beats == Beats():
+                break
+            cause = beats.gone or "no answer to statfs"
+        except MountdError as error:
+            cause = error.text
+        if time.monotonic() > deadline:
+            raise CannotStart(f"cannot use {parts.path}: {cause}", hint=f"see `mountd logs {parts.name}`")
+        await asyncio.sleep(0.1)
+    parts.publish(cache=cache_status(stats))
+    parts.uploads.noticed(stats)
+    if parts.needs_cache and "diskCache" not in stats:
+        raise CannotStart(
+            f"cannot use {parts.path}: rclone runs without its disk cache ({parts.mount.cache.dir})",
+            hint=f"see `mountd logs {parts.name}`; the directory must be writable",
+            code="cache-off",
+            retry_s=preflight.RETRY_S,
+        )
+
+
+async def _reach_ready(parts: Parts) -> None:
+    """Waits for the bucket; then the mount has to show what the bucket holds, and give bytes of it."""
+    tries = 0
+    while True:
+        if await parts.ask_backend(PATIENT_S):
+            await parts.uploads.reopen(parts.path, parts.files)
+            try:
+                await prove(parts.disk, parts.files, parts.candidates())
+                return
+            except MountdError as error:
+                tries += 1
+                parts.log.info("mount is not proven yet", cause=error.text, attempt=tries)
+                parts.publish(reason=Reason("mount-not-proven", error.text, "mount", parts.name, error.hint))
+                if tries >= PROOF_TRIES and await parts.ask_backend(PATIENT_S):
+                    raise CannotStart(error.text, hint=error.hint, code="mount-not-proven") from None
+            await asyncio.sleep(PROOF_INTERVAL_S)
+        elif parts.backend.is_refusing and await parts.engine.has_stale_secrets():
+            raise CannotStart("the credentials have changed: starting again with the new ones", retry_s=0.0)
+        else:
+            await asyncio.sleep(ASK_INTERVAL_S)

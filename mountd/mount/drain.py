@@ -1,0 +1,265 @@
+"""Lets rclone finish its uploads before it is stopped: by itself it ends at once and leaves them in its cache [T]."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+
+from mountd.errors import CannotStart, DiskError, DiskTimeout, MountdError, RemoteError
+from mountd.files.client import Files
+from mountd.mount import pending as disk
+from mountd.mount.engine import Engine
+from mountd.mount.mend import META, RESCUED, mend
+from mountd.mount.uploads import (
+    Look,
+    Pending,
+    Tries,
+    Verdict,
+    judge,
+    not_uploaded,
+    progress,
+    to_hurry,
+)
+from mountd.settings import profiles
+from mountd.settings.schema import Mount
+from mountd.status.snapshot import DrainStatus, Reason, size
+
+if TYPE_CHECKING:
+    from mountd.mount.parts import Publish
+
+log = structlog.get_logger()
+
+POLL_S = 0.1
+"""How often rclone is asked: an answer costs it and us well under 1 ms."""
+QUEUE_S = 1.0
+REOPEN_TIMEOUT_S = 10.0
+TELL_S = 5.0
+SCAN_SHARE = 5
+"""A look at the disk is taken again after five times the time that it took."""
+SCAN_LIMIT_S = 5.0
+"""For the last look, once rclone has ended; 100,000 cached files take about 3 s."""
+
+
+class Uploads:
+    """The uploads of one write-back mount: how they go, the drain, and what is left at its end."""
+
+    def __init__(self, name: str, mount: Mount, engine: Engine, publish: Publish) -> None:
+        self.left = Pending()
+        """what the last polite end had to leave in the cache"""
+        self._name = name
+        self._engine = engine
+        self._publish = publish
+        self._log = log.bind(mount=name)
+        self._tries = Tries()
+        self._seen = Pending()
+        self._leftovers: list[str] = []
+        self.begin(mount)
+        engine.follow(self._on_line)
+
+    def _on_line(self, line: str) -> None:
+        self._tries = self._tries.heard(line)
+
+    def begin(self, mount: Mount) -> None:
+        """A new rclone starts. What its end needs is kept as it is now: a reload changes the settings before it."""
+        self._cache, self._writes_back = mount.cache.dir, profiles.writes_back(mount)
+        self._meta, self._queued, self._tries, self.left = "", 0, Tries(), Pending()
+        self._draining = self._looked = self._looked_for_stranded = False
+
+    async def mend(self) -> None:
+        """Before rclone starts: the cache of one that was killed. Raises CannotStart."""
+        if not self._writes_back:
+            return
+        try:
+            done = await asyncio.to_thread(mend, self._cache)
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            raise CannotStart(
+                f"cannot use the cache directory {self._cache}: {cause}", hint="look at its disk", code="cache-broken"
+            ) from None
+        self._leftovers = done.leftovers
+        if done.waiting:
+            self._log.info("uploads of a former life go on", files=done.waiting)
+        if done.mended:
+            self._log.warning("mended files that rclone would have thrown away", names=list(done.mended))
+        if done.emptied:
+            self._log.warning("forgot wrong content of uploaded files", names=list(done.emptied))
+        if done.rescued:
+            self._log.error(
+                "put aside files that are perhaps not whole", names=list(done.rescued), path=str(self._cache / RESCUED)
+            )
+
+    async def reopen(self, root: str, files: Files) -> None:
+        """Opens what a former life left, through the mount at `root`, before it is uploaded: see `mount/mend.py`.
+
+        Raises CannotStart when that came too late for a file; the next start mends it.
+        """
+        if not self._leftovers or not self._meta:
+            return
+        above = self._meta.removeprefix(f"{self._cache / META}/") + "/"
+        names = [name.removeprefix(above) for name in self._leftovers if name.startswith(above)]
+        self._leftovers = []
+        waiting = await asyncio.to_thread(disk.sizes, self._cache, self._meta)
+        for name in names:
+            if name not in waiting:
+                # Uploaded meanwhile: rclone shows the object when it lists the directory anew.
+                await self._engine.rc.vfs_forget(name)
+                continue
+            try:
+                data = await files.read(f"{root}/{name}", offset=0, length=1, timeout_s=REOPEN_TIMEOUT_S)
+            except DiskTimeout:
+                return
+            except DiskError:
+                continue  # not to be seen before its upload, and then rightly
+            if waiting[name] and not data:
+                raise CannotStart(f"rclone shows {name} without its content", code="content-lost", retry_s=0.0)
+
+    # -- while it runs --------------------------------------------------------------------------------------------
+
+    def noticed(self, stats: Mapping[str, object]) -> None:
+        """The answer to `vfs/stats`, whenever somebody has it."""
+        found = stats.get("diskCache")
+        if isinstance(found, dict):
+            self._meta = str(found.get("pathMeta") or "")
+            self._queued = int(found.get("uploadsQueued", 0)) + int(found.get("uploadsInProgress", 0))
+            if not self._queued:
+                self._tries = Tries()
+
+    @property
+    def trouble(self) -> Reason | None:
+        """Uploads that fail again and again."""
+        return self._tries.reason(self._name, self._queued)
+
+    async def tell_stranded(self) -> None:
+        """Once for each rclone: files of a former remote, bucket or set of backend flags, which nobody uploads now."""
+        if self._looked_for_stranded or not self._meta or not self._writes_back:
+            return
+        self._looked_for_stranded = True
+        found = await self._scan(stranded=True)
+        if found:
+            self._log.warning(
+                "files of a former configuration are not uploaded",
+                files=found.files, bytes=found.bytes, names=list(found.names), cache=str(self._cache),
+                hint="start once with the former remote and flags, or copy them by hand from the cache",
+            )  # fmt: skip
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    async def drain(self, limit_s: float) -> bool:
+        """Until nothing waits, or for `limit_s` seconds. False: rclone hangs, a polite signal would reach nobody.
+
+        Does nothing for a mount on which nothing waits. May be cancelled, when rclone ends meanwhile.
+        """
+        if not self._writes_back:
+            return True
+        self._draining = True
+        began = heard = time.monotonic()
+        deadline, told, status = began + limit_s, began, None
+        asked: dict[int, float] = {}
+        queue_due = scan_due = 0.0
+        seen = Pending()
+        try:
+            while True:
+                busy = await self._busy(min(2.0, max(0.1, deadline - time.monotonic())))
+                now = time.monotonic()
+                if busy is not None:
+                    heard = now
+                if now >= scan_due or not (busy or seen):
+                    seen = await self._scan()
+                    scan_due = time.monotonic() + (time.monotonic() - now) * SCAN_SHARE
+                look = Look(busy, seen)
+                verdict = judge(look, now=time.monotonic(), heard=heard, deadline=deadline)
+                self._seen = look.pending
+                if verdict is not Verdict.WAITING:
+                    break
+                status = self._show(status, progress(status, look), began, limit_s)
+                if now - told >= TELL_S:
+                    told = now
+                    self._tell("uploading before the end", status)
+                if busy and now >= queue_due:
+                    queue_due = now + QUEUE_S
+                    await self._hurry(asked)
+                await asyncio.sleep(POLL_S)
+        finally:
+            self._publish(drain=None)
+        if verdict is Verdict.SILENT:
+            self._log.warning("rclone does not answer: no upload can be waited for", files=seen.files)
+        elif verdict is Verdict.DRAINED and status is not None:
+            self._log.info("all uploaded", files=status.files, took_s=round(time.monotonic() - began, 1))
+        return verdict is not Verdict.SILENT
+
+    def _show(self, before: DrainStatus | None, now: DrainStatus, began: float, limit_s: float) -> DrainStatus:
+        if before is None:
+            self._log.info(
+                "uploading before the end",
+                files=now.files,
+                left=now.files_left,
+                bytes=now.bytes_left,
+                at_most_s=limit_s,
+            )
+        if now != before:
+            self._publish(drain=now)
+        return now
+
+    def _tell(self, phrase: str, status: DrainStatus) -> None:
+        keys: dict[str, object] = {"files": status.files, "left": status.files_left, "bytes": status.bytes_left}
+        if status.open:
+            keys["open"] = status.open
+        if self._tries.failed:
+            keys["cause"] = self._tries.cause
+        self._log.info(phrase, **keys)
+
+    async def _busy(self, timeout_s: float) -> int | None:
+        """Uploads queued and under way; None without an answer. A cache that is off queues nothing."""
+        try:
+            self.noticed(await self._engine.rc.vfs_stats(timeout_s=timeout_s))
+        except RemoteError:
+            return 0  # it answers, and has no mount yet
+        except MountdError:
+            return None
+        return self._queued
+
+    async def _hurry(self, asked: dict[int, float]) -> None:
+        """Without it an upload that has failed for long waits for up to 5 minutes; before 1.68 it cannot be helped."""
+        try:
+            queue = await self._engine.rc.vfs_queue()
+            now = time.monotonic()
+            for number in to_hurry(queue or [], asked, now):
+                asked[number] = now
+                await self._engine.rc.vfs_upload_now(number)
+        except MountdError:
+            return
+
+    async def _scan(self, *, stranded: bool = False) -> Pending:
+        look = disk.stranded if stranded else disk.pending
+        return await asyncio.to_thread(look, self._cache, self._meta)
+
+    async def ended(self) -> None:
+        """After a polite end: what rclone left, which is the truth whatever was seen before."""
+        if self._draining:
+            await self.look_last()
+
+    async def look_last(self) -> None:
+        """What is left in the cache now that no rclone runs; once after each."""
+        if self._looked or not self._writes_back:
+            return
+        self._looked = True
+        try:
+            self.left = await asyncio.wait_for(self._scan(), SCAN_LIMIT_S)
+        except TimeoutError:
+            self.left = self._seen
+        self._tries = Tries()
+        if self.left:
+            self._log.warning(
+                "uploads are pending",
+                files=self.left.files, bytes=self.left.bytes, size=size(self.left.bytes), names=list(self.left.names),
+                cache=str(self._cache), hint="they will be uploaded at the next start",
+            )  # fmt: skip
+
+    @property
+    def reason(self) -> Reason | None:
+        """`uploads-pending`, after an end that left some."""
+        return not_uploaded(self._name, self.left, str(self._cache)) if self.left else None

@@ -1,0 +1,184 @@
+"""What is kept of an incident, before the repair destroys it: one directory each, bounded in number, size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from mountd.errors import MountdError
+from mountd.mount.cleanup import FUSE_CONNECTIONS
+from mountd.mount.engine import Engine
+from mountd.process import tool
+
+log = structlog.get_logger()
+
+COLLECT_S = 1.0
+"""The repair waits for this."""
+WRITE_S = 1.0
+ASK_S = 0.3
+DUMP_S = 0.4
+KEPT = 20
+"""Incidents; the oldest go first."""
+MAX_BYTES = 256 * 1024
+"""A file."""
+LOG_LINES = 200
+MAX_THREADS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """`verdict` is hung, dead, lying or exited; `minor` is that of the FUSE device, when it is known."""
+
+    mount: str
+    verdict: str
+    cause: str
+    minor: int | None = None
+    details: Mapping[str, object] | None = None
+
+
+async def keep(incidents: Path, incident: Incident, engine: Engine, *, dump: bool) -> Path | None:
+    """Collects for a second at most, then writes; the directory, or None when it could not be written.
+
+    `dump`: rclone's goroutines too, which ends it. A stopped process is asked nothing and not continued for it.
+    """
+    files: dict[str, str] = {}
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(COLLECT_S):
+            await _collect(files, incident, engine, dump=dump)
+    try:
+        # In a thread: the state directory may lie on a network volume.
+        writing = asyncio.to_thread(_save, incidents, f"{incident.mount}-{incident.verdict}", files)
+        directory = await asyncio.wait_for(writing, WRITE_S)
+    except (OSError, TimeoutError) as error:
+        log.warning("cannot keep evidence", mount=incident.mount, path=str(incidents), cause=str(error) or "timeout")
+        return None
+    log.warning("evidence kept", mount=incident.mount, path=str(directory))
+    return directory
+
+
+async def _collect(files: dict[str, str], incident: Incident, engine: Engine, *, dump: bool) -> None:
+    """Into `files`, name → text, the most telling first: what is not there in time goes without."""
+    pid = engine.child.pid if engine.child is not None and engine.child.exit is None else None
+    threads = _threads(pid) if pid is not None else []
+    stopped = any(thread.state in "Tt" for thread in threads)
+    files["incident.json"] = _json(incident, pid=pid, stopped=stopped, waiting=None)
+    files["log.txt"] = "\n".join(f"{line.time} {line.text}" for line in engine.ring.last(LOG_LINES))
+    files["threads.txt"] = "\n".join(map(_shown, threads))
+    if pid is None:
+        files["goroutines.txt"] = engine.dump()  # what a crash told by itself
+        return
+    files["incident.json"] = _json(incident, pid=pid, stopped=stopped, waiting=await _waiting(incident.minor))
+    if stopped:
+        return
+    files["stats.json"] = json.dumps(await _stats(engine), indent=1)
+    if dump:
+        files["goroutines.txt"] = await _goroutines(engine)
+
+
+def _save(incidents: Path, name: str, files: Mapping[str, str]) -> Path:
+    directory = incidents / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{name}"
+    os.makedirs(incidents, mode=0o700, exist_ok=True)
+    os.mkdir(directory, 0o700)
+    for each, text in files.items():
+        if text:
+            with open(os.open(directory / each, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(text.encode("utf-8", "replace")[-MAX_BYTES:])
+    for old in sorted(os.listdir(incidents))[:-KEPT]:
+        shutil.rmtree(incidents / old, ignore_errors=True)
+    return directory
+
+
+def _json(incident: Incident, *, pid: int | None, stopped: bool, waiting: int | None) -> str:
+    document = {
+        "mount": incident.mount,
+        "verdict": incident.verdict,
+        "cause": incident.cause,
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "pid": pid,
+        "stopped": stopped,
+        "fuse_waiting": waiting,
+        **(incident.details or {}),
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """`where` it waits in the kernel, and the `stack` there, which is empty where that is not permitted."""
+
+    tid: int
+    name: str
+    state: str
+    where: str
+    stack: str
+
+
+def _threads(pid: int) -> list[Thread]:
+    found: list[Thread] = []
+    with contextlib.suppress(OSError):
+        for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task")))[:MAX_THREADS]:
+            base = f"/proc/{pid}/task/{tid}"
+            name, _, rest = _read(f"{base}/stat").rpartition(")")
+            state = rest.split()[:1] or ["?"]
+            found.append(Thread(tid, name.partition("(")[2], state[0], _read(f"{base}/wchan"), _read(f"{base}/stack")))
+    return found
+
+
+def _shown(thread: Thread) -> str:
+    stack = "".join(f"    {line}\n" for line in thread.stack.splitlines())
+    return f"{thread.tid} {thread.name} {thread.state} {thread.where}\n{stack}"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(MAX_BYTES).strip("\0\n")
+    except OSError:
+        return ""
+
+
+async def _waiting(minor: int | None) -> int | None:
+    """Requests that the kernel has put to rclone and that are unanswered; None where fusectl is not mounted."""
+    path = f"{FUSE_CONNECTIONS}/{minor}/waiting"
+    if minor is None or not os.access(path, os.R_OK):
+        return None
+    # In a child: the kernel takes a lock that is also held while a FUSE file system is being mounted.
+    with contextlib.suppress(MountdError, ValueError):
+        return int((await tool.run(["cat", path], timeout_s=ASK_S)).output)
+    return None
+
+
+async def _stats(engine: Engine) -> dict[str, object]:
+    """What its remote control still tells; the errors are evidence as well."""
+
+    async def ask(method: str) -> object:
+        try:
+            return await engine.rc.call(method, timeout_s=ASK_S)
+        except MountdError as error:
+            return error.text
+
+    methods = ("vfs/stats", "core/stats", "core/memstats")
+    return dict(zip(methods, await asyncio.gather(*map(ask, methods)), strict=True))
+
+
+async def _goroutines(engine: Engine) -> str:
+    """SIGQUIT makes the Go runtime tell what every goroutine does, and end."""
+    child = engine.child
+    if child is None:
+        return ""
+    engine.capture_dump()
+    child.signal(signal.SIGQUIT)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DUMP_S):
+            await child.wait()
+    return engine.dump()

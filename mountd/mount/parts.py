@@ -1,0 +1,99 @@
+"""What one mount is made of; shared by its climb, its watch and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from mountd.files.client import Files
+from mountd.mount import cleanup
+from mountd.mount.backend import Backend
+from mountd.mount.beat import Beat
+from mountd.mount.cache import CacheGuard
+from mountd.mount.disk import MountDisk
+from mountd.mount.drain import Uploads
+from mountd.mount.engine import Engine
+from mountd.mount.health import SLOW_S
+from mountd.settings import profiles
+from mountd.settings.schema import Mount, Settings
+from mountd.status.board import Board
+from mountd.status.snapshot import MountStatus
+
+CLEAR_TIMEOUT_S = 10.0
+
+
+class Publish(Protocol):
+    def __call__(self, **changes: Any) -> None:
+        """Changes fields of the mount's status on the board."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """`settings` may be replaced while it runs; everything else stays. `candidates`: what is worth reading, best first.
+
+    Three workers, so that a touch that waits for the bucket delays neither the beat nor the models: `beat` has one,
+    `looker` looks at paths, `files` is for the climb and for models.
+    """
+
+    name: str
+    settings: Settings
+    path: str
+    source: str
+    incidents: Path
+    board: Board
+    files: Files
+    looker: Files
+    beat: Beat
+    engine: Engine
+    backend: Backend
+    cache: CacheGuard
+    disk: MountDisk
+    uploads: Uploads
+    candidates: Callable[[], Sequence[str]]
+    publish: Publish
+    log: FilteringBoundLogger
+
+    @property
+    def mount(self) -> Mount:
+        return self.settings.mounts[self.name]
+
+    @property
+    def status(self) -> MountStatus:
+        return self.board.snapshot.mounts[self.name]
+
+    async def ask_backend(self, timeout_s: float) -> bool:
+        """Whether the bucket gives what it is asked; the answer goes onto the board, and so does its silence."""
+        asking = asyncio.ensure_future(self.backend.ask(timeout_s))
+        try:
+            answered, _ = await asyncio.wait({asking}, timeout=SLOW_S)
+            if not answered:
+                await self.backend.miss()
+                self.publish(backend=self.backend.status)
+            usable = await asking
+        finally:
+            asking.cancel()
+        self.publish(backend=self.backend.status)
+        return usable
+
+    @property
+    def needs_cache(self) -> bool:
+        """Whether the mount was asked to keep on disk what it reads or writes: rclone goes on without, silently."""
+        return profiles.cache_mode(self.mount) != "off"
+
+    async def clear(self) -> None:
+        """Nothing of ours stays mounted there. Raises Unavailable."""
+        cleared = await cleanup.clear(self.path, self.source, timeout_s=CLEAR_TIMEOUT_S)
+        if cleared.unmounted:
+            self.log.info("cleared what was left mounted", path=self.path, mounts=cleared.unmounted)
+
+    async def close(self) -> None:
+        """The workers, and the lock on the cache."""
+        await self.files.close()
+        await self.looker.close()
+        await self.beat.close()
+        self.cache.release()

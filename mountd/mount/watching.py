@@ -1,0 +1,276 @@
+"""The watch over a mount that runs: each question at its own pace, all answers into one verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
+
+from mountd.errors import CannotStart, DiskError, MountdError
+from mountd.mount import readers
+from mountd.mount.backend import TIMEOUT_S
+from mountd.mount.health import Beats, Facts, Reads, Stall, Verdict, verdict
+from mountd.mount.parts import Parts
+from mountd.mount.watch import TableWatch
+from mountd.process.supervisor import MustReplace, ShouldRestart
+from mountd.rclone.conf_file import Fresh
+from mountd.rclone.failures import classify
+from mountd.status.snapshot import CacheStatus, Health, Reason, State
+
+ASK_INTERVAL_S = 1.0
+"""Between two questions to a bucket that does not answer."""
+TROUBLE_INTERVAL_S = 2.0
+"""Errors that rclone logs make the next question come early, but not more often than this."""
+STATS_INTERVAL_S = 10.0
+CACHE_INTERVAL_S = 5.0
+READERS_INTERVAL_S = 5.0
+SECRETS_INTERVAL_S = 2.0
+LOOK_LIMIT_S = 10.0
+OF_A_READ = "vfs reader: "
+"""In what rclone counts as errors: those of uploads are told by `Uploads`."""
+STALL_TOLD_S = 15.0
+"""A read that waits as long is told; it is rclone's to give up on it first."""
+
+Condemn = Callable[[Verdict, str], Awaitable[None]]
+
+
+class Watching:
+    """`condemn` keeps the evidence of a verdict; after it the mount is given up."""
+
+    def __init__(self, parts: Parts, condemn: Condemn) -> None:
+        self._parts = parts
+        self._condemn = condemn
+        self._facts = Facts()
+        self._told: Reason | None = None
+        self._cache: Reason | None = None
+
+    async def run(self) -> None:
+        """Until cancelled. Raises MustReplace."""
+        self._facts = Facts(bucket=self._parts.backend.status)
+        self._cache = None
+        await _all_of(
+            self._beats(),
+            self._bucket(),
+            self._table(),
+            self._stats(),
+            self._cache_directory(),
+            self._readers(),
+            self._secrets(),
+        )
+
+    async def while_it_beats(self, work: Coroutine[None, None, None]) -> None:
+        """Ends `work` when rclone hangs meanwhile: by itself it would wait for its own, much longer deadlines.
+
+        Raises what `work` raises, and CannotStart when it is hung or dead.
+        """
+        self._facts = Facts()
+        try:
+            async with asyncio.TaskGroup() as group:
+                beating = group.create_task(self._beats())
+                await work
+                beating.cancel()
+        except BaseExceptionGroup as failures:
+            failure = failures.exceptions[0]
+            if isinstance(failure, MustReplace):
+                raise CannotStart(failure.text, code="mount-hung") from None
+            raise failure from None
+
+    # -- one verdict ----------------------------------------------------------------------------------------------
+
+    async def _learn(self, **facts: object) -> None:
+        """Raises MustReplace when nothing serves there any more."""
+        self._facts = replace(self._facts, **facts)  # type: ignore[arg-type]
+        parts, now = self._parts, time.monotonic()
+        found = verdict(self._facts, failures=parts.mount.health.failures, now=now)
+        if found.replaces:
+            text = _in_words(found, self._facts, parts.name, now)
+            await self._condemn(found, text)
+            raise MustReplace(text)
+        self._tell(found, now)
+
+    def _tell(self, found: Verdict, now: float) -> None:
+        reason, name = self._cache or self._parts.uploads.trouble, self._parts.name
+        stalled_s = self._facts.stall.lasts_s(now)
+        if found is Verdict.SUSPECTED:
+            reason = Reason("mount-silent", f"mount {name} did not answer", "mount", name)
+        elif stalled_s >= STALL_TOLD_S and reason is None:
+            text = f"a read through mount {name} waits, although the bucket answers"
+            reason = Reason("read-stuck", text, "mount", name, "mountd replaces the mount when it lasts a minute")
+        elif self._facts.reads.failing and reason is None:
+            failure = classify(self._facts.reads.cause)
+            text = f"reads through mount {name} fail, although the bucket can be listed: {failure.text}"
+            reason = Reason("reads-failing", text, "mount", name, failure.hint)
+        if reason == self._told:
+            return
+        self._told = reason
+        running = self._parts.status.state is State.RUNNING
+        well = Health.HEALTHY if running else Health.PROGRESSING
+        self._parts.publish(health=Health.DEGRADED if reason else well, reason=reason)
+
+    # -- the questions --------------------------------------------------------------------------------------------
+
+    async def _beats(self) -> None:
+        while True:
+            began, before = time.monotonic(), self._facts.beats
+            beats = await self._parts.beat.ask(before)
+            await self._learn(beats=beats)
+            # After a silence the next question comes at once; but one that a stuck worker could not even put counts
+            # as a silence only after as long a time.
+            pause_s = self._parts.mount.health.interval
+            if beats.missed:
+                pause_s = began + self._parts.mount.health.timeout - time.monotonic()
+            await asyncio.sleep(max(0.0, pause_s))
+
+    async def _bucket(self) -> None:
+        parts = self._parts
+        while True:
+            began = time.monotonic()
+            usable = await parts.ask_backend(TIMEOUT_S)
+            await self._learn(bucket=parts.backend.status)
+            if not usable and parts.backend.is_refusing and await parts.engine.has_stale_secrets():
+                raise ShouldRestart("the store refuses the old credentials: starting again with the new ones")
+            if usable and parts.backend.status.reason is None:
+                await self._until_trouble(parts.mount.health.backend)
+                await asyncio.sleep(max(0.0, TROUBLE_INTERVAL_S - (time.monotonic() - began)))
+            else:
+                await asyncio.sleep(ASK_INTERVAL_S)
+
+    async def _until_trouble(self, limit_s: float) -> None:
+        """Until rclone logs an error, `limit_s` seconds at most."""
+        trouble = self._parts.engine.trouble
+        trouble.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await trouble.wait()
+
+    async def _table(self) -> None:
+        gone = asyncio.Event()
+        beat = self._parts.beat
+        watch = TableWatch(lambda entries: None if beat.entry(entries) else gone.set())
+        watch.start()
+        try:
+            if beat.entry():
+                await gone.wait()
+        finally:
+            watch.close()
+        await self._learn(beats=Beats(gone=f"{self._parts.path} was unmounted by somebody else"))
+
+    async def _stats(self) -> None:
+        parts = self._parts
+        while True:
+            with contextlib.suppress(MountdError):
+                stats = await parts.engine.rc.vfs_stats(timeout_s=parts.mount.health.timeout)
+                parts.publish(cache=cache_status(stats))
+                parts.uploads.noticed(stats)
+                await parts.uploads.tell_stranded()
+                lies = parts.needs_cache and "diskCache" not in stats
+                await self._learn(lie="its disk cache is off" if lies else "")
+            await asyncio.sleep(STATS_INTERVAL_S)
+
+    async def _cache_directory(self) -> None:
+        while True:
+            await asyncio.sleep(CACHE_INTERVAL_S)
+            before, self._cache = self._cache, await self._parts.cache.look()
+            if self._cache and (before is None or before.code != self._cache.code):
+                self._parts.log.warning("cache cannot be used", cause=self._cache.text, hint=self._cache.hint)
+            elif before and self._cache is None:
+                self._parts.log.info("cache can be used again")
+            self._parts.publish(cache_broken=self._cache is not None)
+            await self._learn()
+
+    async def _secrets(self) -> None:
+        """New keys reach rclone, and tokens that it renewed are kept, whatever the configuration file says."""
+        while True:
+            await asyncio.sleep(SECRETS_INTERVAL_S)
+            if await self._parts.engine.refresh_secrets() is Fresh.REMOUNT:
+                raise ShouldRestart("a secret has changed that only a new rclone reads")
+
+    async def _readers(self) -> None:
+        """Readers that the beat does not see: our own look at the root, and the threads of the apps."""
+        looking: asyncio.Task[None] | None = None
+        looked = time.monotonic()
+        _, reads = await self._look_at_readers()  # what is counted from here on happened while it runs
+        await self._learn(reads=reads)
+        try:
+            while True:
+                await asyncio.sleep(READERS_INTERVAL_S)
+                if looking is None or (looking.done() and time.monotonic() - looked >= self._look_interval_s):
+                    looked, looking = time.monotonic(), asyncio.create_task(self._look_at_root())
+                stall, reads = await self._look_at_readers()
+                await self._learn(stall=stall, reads=reads)
+        finally:
+            if looking is not None:
+                looking.cancel()
+
+    @property
+    def _look_interval_s(self) -> float:
+        return self._parts.mount.health.backend
+
+    async def _look_at_root(self) -> None:
+        """A directory that rclone knows already: no request to the bucket, no file opened."""
+        if not self._parts.looker.stuck:
+            with contextlib.suppress(DiskError):
+                await self._parts.looker.list(self._parts.path, limit=1, timeout_s=LOOK_LIMIT_S)
+
+    async def _look_at_readers(self) -> tuple[Stall, Reads]:
+        parts, snapshot = self._parts, self._parts.board.snapshot
+        users = [name for name, app in parts.settings.apps.items() if parts.name in parts.settings.mounts_of(app)]
+        pids = [app.pid for name in users if (app := snapshot.apps.get(name)) and app.pid]
+        waiting = set(await asyncio.to_thread(readers.waiting, pids, parts.path))
+        if parts.looker.stuck:
+            waiting.add(f"look/{parts.looker.pid}")
+        if waiting:
+            parts.engine.trouble.set()  # perhaps for the bucket: ask it now
+        quick = parts.backend.status.health is Health.HEALTHY
+        stats: dict[str, object] = {}
+        if quick:
+            with contextlib.suppress(MountdError):
+                stats = await parts.engine.rc.stats(timeout_s=parts.mount.health.timeout)
+        now, moved_bytes, errors = time.monotonic(), _count(stats, "bytes"), _count(stats, "errors")
+        cause = str(stats.get("lastError") or "")
+        return (
+            self._facts.stall.look(now, waiting, moved_bytes=moved_bytes, errors=errors, bucket_quick=quick),
+            self._facts.reads.look(
+                now,
+                moved_bytes=moved_bytes,
+                errors=errors,
+                cause=cause if OF_A_READ in cause else "",
+                bucket_quick=quick and bool(stats),
+            ),
+        )
+
+
+def _count(stats: Mapping[str, object], name: str) -> int:
+    value = stats.get(name)
+    return int(value) if isinstance(value, int | float) else -1
+
+
+def cache_status(stats: Mapping[str, object]) -> CacheStatus:
+    """What `vfs/stats` says of the cache."""
+    disk = stats.get("diskCache")
+    if not isinstance(disk, dict):
+        return CacheStatus()
+    queued = int(disk.get("uploadsQueued", 0)) + int(disk.get("uploadsInProgress", 0))
+    return CacheStatus(int(disk.get("bytesUsed", 0)), int(disk.get("files", 0)), queued)
+
+
+def _in_words(found: Verdict, facts: Facts, name: str, now: float) -> str:
+    if found is Verdict.DEAD:
+        return f"mount {name} is dead: {facts.beats.gone}"
+    if found is Verdict.LYING:
+        return f"mount {name} is not what was asked for: {facts.lie}"
+    if facts.beats.missed:
+        return f"mount {name} is hung: {facts.beats.missed} beats unanswered"
+    return f"mount {name} is hung: a read waits for {facts.stall.lasts_s(now):.0f} s although the bucket answers"
+
+
+async def _all_of(*works: Coroutine[None, None, None]) -> None:
+    """Together, until one fails."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

@@ -1,0 +1,118 @@
+"""Who may ask for a drill, and what it becomes: a rehearsal of a fault on the running system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mountd.errors import NotFound, Refused, UsageError
+from mountd.journal.journal import Record
+from mountd.operation import drill_plan as plans
+from mountd.operation.drill_plan import Kind, Plan, Way
+from mountd.operation.drill_runner import DrillRunner, Rooms
+from mountd.settings.units import parse_duration
+from mountd.settings.wrapping import beneath
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """`record` is None for a plan that was only asked about. `limit_s`: how long it may take in all."""
+
+    plan: Plan
+    record: Record | None
+    limit_s: float
+
+
+class Drills:
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._runner = DrillRunner(rooms)
+
+    async def ask(
+        self,
+        kind: str,
+        mount: str | None,
+        for_: str | None,
+        *,
+        operator: str,
+        source: str,
+        reason: str = "",
+        dry_run: bool = False,
+    ) -> Begun:
+        """Raises UsageError, NotFound, Busy, and Refused when it would prove nothing or cannot be done."""
+        plan = self._plan(kind, mount, for_)
+        limit_s = self._runner.limit_s(plan)
+        self._rooms.operations.check_may_begin("drill")
+        why = plans.unfit(self._rooms.board.snapshot, plan)
+        if why:
+            raise Refused(
+                f"cannot drill {plan.mount}: {why}",
+                hint="a drill proves something only on a healthy system; see `mountd status`",
+            )
+        if not plan.kind.breaks_rclone and (why := plans.no_way(self._way(plan.mount))):
+            raise Refused(
+                f"cannot drill {plan.kind} on {plan.mount}: {why}",
+                hint="`mountd drill kill` and `mountd drill hang` work with every bucket",
+            )
+        if dry_run:
+            return Begun(plan, None, limit_s)
+        record = await self._rooms.operations.begin_errand(
+            kind="drill",
+            target=plan.mount,
+            wanted=str(plan.kind),
+            operator=operator,
+            source=source,
+            reason=reason,
+            step="fault" if plan.kind.breaks_rclone else "detour",
+            work=lambda record: self._runner.run(plan, record),
+        )
+        return Begun(plan, record, limit_s)
+
+    def _plan(self, kind: str, mount: str | None, for_: str | None) -> Plan:
+        settings = self._rooms.settings()
+        kinds = ", ".join(Kind)
+        if kind not in list(Kind):
+            raise UsageError(f"cannot drill {kind!r}: no such drill", hint=f"drills: {kinds}")
+        if mount is None:
+            if len(settings.mounts) > 1:
+                raise UsageError(f"cannot choose a mount: say which with --mount: {', '.join(settings.mounts)}")
+            mount = next(iter(settings.mounts))
+        if mount not in settings.mounts:
+            raise NotFound(f"cannot find the mount {mount}", hint=f"mounts: {', '.join(settings.mounts)}")
+        for_s = None
+        if for_ is not None:
+            if Kind(kind).breaks_rclone:
+                raise UsageError(
+                    f"cannot drill {kind} for {for_}: it lasts until mountd has mended it",
+                    hint="--for is for slow and offline",
+                )
+            try:
+                for_s = parse_duration(for_)
+            except ValueError as error:
+                raise UsageError(f"cannot drill for that long: {error}") from None
+            if not 1.0 <= for_s <= plans.LONGEST_FOR_S:
+                raise UsageError(f"cannot drill for {for_}: write 1s to {plans.LONGEST_FOR_S / 3600:g}h")
+        apps = {name: app for name, app in settings.apps.items() if mount in settings.mounts_of(app)}
+        return plans.make(Kind(kind), mount, settings.mounts[mount], for_s, apps)
+
+    def _way(self, mount: str) -> Way:
+        settings = self._rooms.settings()
+        top = settings.mounts[mount].remote_name
+        names = beneath({name: remote.options for name, remote in settings.remotes.items()}, top)
+        return Way(
+            [settings.remotes[name] for name in dict.fromkeys([top, *names])],
+            settings.mounts[mount].options,
+            os.environ,
+            has_proxy_flag="http-proxy" in self._rooms.binary.flags,
+        )
+
+    async def measured(self, record: Record) -> Mapping[str, Any] | None:
+        """What the drill of this operation measured; None while it runs, and when it measured nothing."""
+        found = await self._rooms.journal.drill(record.id)
+        return None if found is None else found.as_json()
+
+    async def close(self) -> None:
+        """After the mounts."""
+        await self._runner.close()

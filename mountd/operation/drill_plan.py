@@ -1,0 +1,309 @@
+"""A drill, decided: what it does to whom, whether it can be done, how long each part may take, and who has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from mountd.settings.schema import App, Mount, Remote
+from mountd.settings.units import format_duration
+from mountd.status import readiness
+from mountd.status.snapshot import Health, Snapshot, State
+
+DELAY_S = 5.0
+"""What each request of a slow bucket takes longer."""
+DEFAULT_FOR_S = 30.0
+LONGEST_FOR_S = 3600.0
+ASK_S = 10.0
+"""What one question to the bucket takes at most."""
+MARGIN_S = 1.0
+"""What a busy machine adds to anything."""
+EVIDENCE_S = 1.0
+"""Kept of a mount that hangs, before anything else is done about it."""
+REPAIR_S = 5.0
+"""A new rclone in 0.3 s, and the few requests that prove the mount."""
+RETURN_S = 5.0
+MODEL_S = 60.0
+"""For the metadata of a large model, which is loaded again after each remount."""
+APP_S = 10.0
+"""To be stopped by force, and to count as running where nothing tells when it is ready."""
+_NO_HTTP = frozenset({"local", "memory", "sftp", "ftp", "smb", "hdfs"})
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY")
+
+
+class Kind(StrEnum):
+    KILL = "kill"
+    HANG = "hang"
+    SLOW = "slow"
+    OFFLINE = "offline"
+
+    @property
+    def breaks_rclone(self) -> bool:
+        """Else it is the bucket that something is wrong with."""
+        return self in (Kind.KILL, Kind.HANG)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds within which each must have happened; see Measured for when they begin."""
+
+    detected_s: float
+    serving_again_s: float
+    ready_again_s: float
+
+    def as_json(self) -> dict[str, float]:
+        return {
+            "detected_s": self.detected_s,
+            "serving_again_s": self.serving_again_s,
+            "ready_again_s": self.ready_again_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`apps` are those on the mount, `restarted` those of them that a remount restarts."""
+
+    kind: Kind
+    mount: str
+    path: str
+    for_s: float
+    apps: tuple[str, ...]
+    restarted: tuple[str, ...]
+    limits: Limits
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kind": str(self.kind),
+            "mount": self.mount,
+            "for_s": None if self.kind.breaks_rclone else self.for_s,
+            "apps_restarted": [*self.restarted],
+            "limits": self.limits.as_json(),
+            "text": [*described(self)],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Seconds; None: did not happen.
+
+    `detected_s` begins with the fault. The other two begin with the fault that breaks rclone, and with the *end* of one
+    of the bucket. Serving: reads come through the mount, and the bucket is well; ready: models and apps too.
+    `app_restarted` and `rclone_restarted` are about the fault, not about remounts that a drill needs before and after.
+    `cached_reads`: what was cached could be read during the fault; None when there was nothing to try.
+    """
+
+    detected_s: float | None = None
+    serving_again_s: float | None = None
+    ready_again_s: float | None = None
+    app_restarted: bool = False
+    rclone_restarted: bool = False
+    cached_reads: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The way of a mount's rclone to its bucket: the remotes from top to bottom, and what decides how rclone goes."""
+
+    remotes: Sequence[Remote]
+    options: Mapping[str, object] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    has_proxy_flag: bool = False
+
+
+def make(kind: Kind, name: str, mount: Mount, for_s: float | None, apps: Mapping[str, App]) -> Plan:
+    """The plan for mount `name`, on which `apps` run; `for_s` seconds, or as long as detecting needs by default."""
+    restarted = {name: app for name, app in apps.items() if "remount" in app.restart.after}
+    health = mount.health
+    apps_s = max(
+        (app.stop.grace + APP_S + (app.ready.timeout if app.ready else 0.0) for app in apps.values()), default=0
+    )
+    match kind:
+        case Kind.KILL:
+            detected_s = MARGIN_S
+        case Kind.HANG:
+            detected_s = health.interval + health.failures * health.timeout + EVIDENCE_S + MARGIN_S
+        case Kind.SLOW | Kind.OFFLINE:
+            detected_s = health.backend + ASK_S + MARGIN_S
+    if kind.breaks_rclone:
+        serving_s = detected_s + REPAIR_S
+        ready_s = serving_s + MODEL_S + (apps_s if restarted else 0.0)
+    else:
+        # A slow bucket is asked no more often than a healthy one: it does answer.
+        serving_s = RETURN_S + (health.backend if kind is Kind.SLOW else 0.0)
+        ready_s = serving_s
+    if for_s is None:
+        for_s = max(DEFAULT_FOR_S, detected_s)
+    limits = Limits(round(detected_s, 3), round(serving_s, 3), round(ready_s, 3))
+    return Plan(kind, name, str(mount.path), for_s, tuple(apps), tuple(restarted), limits)
+
+
+def described(plan: Plan) -> tuple[str, ...]:
+    """What will happen to whom, in plain words."""
+    mount, for_ = plan.mount, format_duration(plan.for_s)
+    apps = " and ".join(plan.restarted)
+    are = "are" if len(plan.restarted) > 1 else "is"
+    match plan.kind:
+        case Kind.KILL:
+            what = f"rclone, which serves mount {mount}, is killed, as if it had crashed."
+            then = f"Reads through {plan.path} fail until mountd has mounted it again, a few seconds."
+        case Kind.HANG:
+            what = f"rclone, which serves mount {mount}, is frozen, as if it hung."
+            then = (
+                f"Reads through {plan.path} wait until mountd has noticed (at most {plan.limits.detected_s:g} s), then "
+                "fail until it is mounted again, a few seconds."
+            )
+        case Kind.SLOW:
+            what = f"For {for_} each request of mount {mount} to its bucket takes {DELAY_S:g} s longer."
+            then = "What is cached goes on at full speed; what is not, waits."
+        case Kind.OFFLINE:
+            what = f"For {for_} mount {mount} cannot reach its bucket."
+            then = "What is cached goes on at full speed; what is not, fails."
+    if plan.kind.breaks_rclone:
+        told = f"{apps} {are} restarted: files of the old mount that are open are dead." if apps else ""
+        return what, then, told or "No app is restarted."
+    around = (
+        f"So that it happens to nobody else, {mount} is mounted anew through a small proxy on this machine before, "
+        "and without it after."
+    )
+    told = f"{apps} {are} restarted at both of these remounts, and not in between." if apps else "No app is restarted."
+    return what, then, around, told
+
+
+def unfit(snapshot: Snapshot, plan: Plan) -> str:
+    """Why a drill would prove nothing now; empty when all is well."""
+    mount = snapshot.mounts[plan.mount]
+    if not mount.usable:
+        return f"mount {plan.mount} is {mount.state} ({mount.stage})"
+    if mount.health is not Health.HEALTHY:
+        return mount.reason.text if mount.reason else f"mount {plan.mount} is {mount.health}"
+    if mount.backend.health is not Health.HEALTHY:
+        return mount.backend.reason.text if mount.backend.reason else "it is not known yet whether the bucket answers"
+    for name, model in snapshot.models.items():
+        if model.mount == plan.mount and not model.linked:
+            return f"model {name} is {model.stage}"
+    for name in plan.apps:
+        if snapshot.apps[name].state is not State.RUNNING:
+            waits = readiness.blockers(snapshot, name)
+            return waits[0].text if waits else f"{name} is {snapshot.apps[name].state}"
+    return ""
+
+
+def no_way(way: Way) -> str:
+    """Why rclone cannot be led through a proxy to its bucket; empty when it can, as far as is known."""
+    for remote in way.remotes:
+        if remote.type in _NO_HTTP:
+            return f"a remote of type {remote.type} does not speak HTTP, and only that can be made slow or cut off"
+    if "http-proxy" in way.options:
+        return "its way to the bucket already leads through a proxy (option http-proxy)"
+    endpoint = str(way.remotes[-1].options.get("endpoint") or way.remotes[-1].options.get("url") or "")
+    if not _is_loopback(endpoint):
+        given = {name.upper() for name, value in way.environment.items() if value}
+        for variable in _PROXY_VARIABLES:
+            if variable in given:
+                return f"its way to the bucket already leads through a proxy ({variable} in mountd's environment)"
+    elif not way.has_proxy_flag:
+        return f"{endpoint} is on this machine, where only a newer rclone (with --http-proxy) goes through a proxy"
+    return ""
+
+
+def _is_loopback(endpoint: str) -> bool:
+    """As Go sees it, whose clients then use no proxy of the environment."""
+    try:
+        host = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").hostname or ""
+    except ValueError:
+        return False
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def proxy_variables(url: str) -> dict[str, str]:
+    """What makes rclone go through the proxy at `url`: its own flag where it has it, else what Go's clients know."""
+    return {"HTTP_PROXY": url, "HTTPS_PROXY": url, "NO_PROXY": "", "no_proxy": "", "RCLONE_HTTP_PROXY": url}
+
+
+# -- what is seen on the board -------------------------------------------------------------------------------------
+
+
+def is_down(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
+    """mountd has seen that rclone is gone or hung: it has begun to replace it."""
+    return now.mounts[plan.mount].state is not State.RUNNING or is_replaced(now, before, plan)
+
+
+def is_replaced(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
+    return now.mounts[plan.mount].restarts != before.mounts[plan.mount].restarts
+
+
+def is_suspect(now: Snapshot, plan: Plan) -> bool:
+    """mountd has seen that something is wrong with the bucket."""
+    return now.mounts[plan.mount].backend.health not in (Health.HEALTHY, Health.UNKNOWN)
+
+
+def is_serving(now: Snapshot, plan: Plan) -> bool:
+    mount = now.mounts[plan.mount]
+    return mount.usable and mount.health is Health.HEALTHY and mount.backend.health is Health.HEALTHY
+
+
+def is_ready_after_remount(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
+    """All that stands on the mount has followed it, and is ready."""
+    mount = now.mounts[plan.mount]
+    if not (is_serving(now, plan) and is_replaced(now, before, plan)):
+        return False
+    models = [model for model in now.models.values() if model.mount == plan.mount]
+    if not all(model.linked and model.mount_restarts == mount.restarts for model in models):
+        return False
+    apps_run = all(now.apps[name].state is State.RUNNING for name in plan.apps)
+    return apps_run and all(has_restarted(now, before, name) for name in plan.restarted)
+
+
+def is_ready_after_outage(now: Snapshot, plan: Plan) -> bool:
+    models = [model for model in now.models.values() if model.mount == plan.mount]
+    return (
+        is_serving(now, plan)
+        and all(model.linked for model in models)
+        and all(now.apps[name].state is State.RUNNING for name in plan.apps)
+    )
+
+
+def has_restarted(now: Snapshot, before: Snapshot, app: str) -> bool:
+    return now.apps[app].restarts != before.apps[app].restarts
+
+
+def disturbed(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
+    """Whether an app on the mount is not the process any more that it was."""
+    return any(now.apps[name].pid != before.apps[name].pid for name in plan.apps)
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------
+
+
+def shortfalls(plan: Plan, measured: Measured) -> tuple[str, ...]:
+    """What did not go as it should; empty: passed."""
+    limits = plan.limits
+    parts = (
+        ("the fault was", "detected", measured.detected_s, limits.detected_s),
+        (f"mount {plan.mount} was", "serving again", measured.serving_again_s, limits.serving_again_s),
+        ("everything was", "ready again", measured.ready_again_s, limits.ready_again_s),
+    )
+    found = []
+    for subject, event, took_s, limit_s in parts:
+        if took_s is None:
+            found.append(f"{subject} not {event}")
+            break  # what comes after it could not happen
+        if took_s > limit_s:
+            found.append(f"{subject} {event} after {took_s:.1f} s, the limit is {limit_s:g} s")
+    if not plan.kind.breaks_rclone:
+        if measured.rclone_restarted:
+            found.append("rclone was restarted, which cannot help a bucket")
+        if measured.app_restarted:
+            found.append("an app was restarted, although its files were there")
+        if measured.cached_reads is False:
+            found.append("what was cached could not be read")
+    return tuple(found)

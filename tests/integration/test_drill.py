@@ -1,0 +1,264 @@
+"""Drills on a real daemon: each fault is made, found, mended, measured and journaled, and never outlives the drill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.daemon import BUNDLED_RCLONE, DEBIAN_RCLONE, Daemon
+from tests.support.proxy import Proxy
+from tests.support.s3 import RcloneS3
+from tests.support.tls import TlsS3, make_certificate
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+SOON_S = 30.0
+FOR = "10s"
+"""Long enough for a question each 2 s that takes 5 s more."""
+Made = Callable[..., Daemon]
+
+
+@pytest.fixture
+def quick(make_daemon: Made) -> Made:
+    """Daemons that ask the bucket often."""
+
+    def make(**changes: Any) -> Daemon:
+        daemon = make_daemon(**changes)
+        daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}
+        return daemon
+
+    return make
+
+
+def drill(daemon: Daemon, *words: str) -> dict[str, Any]:
+    """The document of a drill that has passed."""
+    done = daemon.cli("drill", *words, "--yes", "-o", "json")
+    assert done.code == 0, done.err
+    document = done.json
+    assert document["schema"] == 1
+    found: dict[str, Any] = document["drill"]
+    assert found["passed"], found
+    for key in ("detected_s", "serving_again_s", "ready_again_s"):
+        assert 0 <= found[key] <= found["limits"][key]
+    assert found["serving_again_s"] <= found["ready_again_s"]
+    return found
+
+
+def journaled(daemon: Daemon) -> list[dict[str, Any]]:
+    """Operations, with what was measured."""
+    with closing(sqlite3.connect(daemon.root / "state" / "mountd.db")) as db:
+        db.row_factory = sqlite3.Row
+        sql = "SELECT o.*, d.detected_s, d.serving_again_s, d.ready_again_s, d.passed FROM operations o"
+        return [dict(row) for row in db.execute(f"{sql} LEFT JOIN drills d ON d.operation = o.id ORDER BY o.id")]
+
+
+def begin(daemon: Daemon, *words: str) -> None:
+    """Begins a drill and waits until its fault is there."""
+    done = daemon.cli("drill", *words, "--yes", "--no-wait", "-o", "json")
+    assert done.code == 0, done.err
+    until(lambda: (daemon.status()["operation"] or {}).get("step") == "fault", SOON_S, "the fault", every_s=0.05)
+
+
+def proxies(daemon: Daemon) -> list[int]:
+    return [pid for pid in daemon.processes() if b"throttle_proxy" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def proxy_of(rclone: int) -> tuple[str, int]:
+    entries = Path(f"/proc/{rclone}/environ").read_bytes().decode().split("\0")
+    url = urlsplit(next(entry.partition("=")[2] for entry in entries if entry.startswith("HTTPS_PROXY=")))
+    assert url.hostname is not None
+    assert url.port is not None
+    return url.hostname, url.port
+
+
+def accepts(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=5):
+            return True
+    except ConnectionRefusedError:
+        return False
+
+
+def check_as_before(daemon: Daemon) -> None:
+    status = daemon.status()
+    assert status["operation"] is None
+    assert status["ready"]
+    assert status["health"] == "Healthy"
+    assert proxies(daemon) == []
+    environment = Path(f"/proc/{status['mounts']['storage']['pid']}/environ").read_bytes()
+    assert b"HTTP_PROXY" not in environment
+
+
+@pytest.mark.parametrize("kind", ["kill", "hang"])
+def test_rclone_breaks(kind: str, make_daemon: Made, each_rclone: Path) -> None:
+    daemon = make_daemon(rclone=each_rclone)
+    before = daemon.start_ready()
+    found = drill(daemon, kind)
+    assert (found["kind"], found["mount"]) == (kind, "storage")
+    assert 0 < found["detected_s"] < found["serving_again_s"]
+    assert found["rclone_restarted"]
+    assert found["app_restarted"]
+    after = daemon.status()
+    assert after["mounts"]["storage"]["pid"] != before["mounts"]["storage"]["pid"]
+    assert after["apps"]["webui"]["pid"] != before["apps"]["webui"]["pid"]
+    if kind == "hang":
+        assert found["detected_s"] > 2  # two beats of 2 s went unanswered
+    check_as_before(daemon)
+
+    (operation,) = journaled(daemon)
+    assert (operation["kind"], operation["model"], operation["to_version"]) == ("drill", "storage", kind)
+    assert (operation["result"], operation["exit_code"], operation["passed"]) == ("passed", 0, 1)
+    for key in ("detected_s", "serving_again_s", "ready_again_s"):
+        assert operation[key] == found[key]
+    assert operation["duration_s"] >= found["ready_again_s"]
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{daemon.http_port}/api/v1/operations/{found['id']}", timeout=10
+    ) as answer:
+        assert json.load(answer)["drill"] == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["slow", "offline"])
+@pytest.mark.parametrize("way", ["bundled", "debian", "tls"])
+def test_the_bucket_breaks(kind: str, way: str, quick: Made, store: RcloneS3, tmp_path: Path) -> None:
+    if way == "debian":
+        # For an address of this machine that Go takes for one, an old rclone uses no proxy; this is a name to it.
+        check_bucket_drill(quick(rclone=DEBIAN_RCLONE, endpoint=f"http://127.1:{store.port}"), kind)
+    elif way == "bundled":
+        check_bucket_drill(quick(rclone=BUNDLED_RCLONE), kind)
+    else:
+        pair = make_certificate(tmp_path, "store")
+        with TlsS3(store.directory, pair) as secure:
+            daemon = quick(endpoint=f"https://{secure.address}")
+            daemon.config["mounts"]["storage"]["options"] = {"ca-cert": str(pair[0])}
+            check_bucket_drill(daemon, kind)
+
+
+def check_bucket_drill(daemon: Daemon, kind: str) -> None:
+    daemon.start_ready()
+    found = drill(daemon, kind, "--for", FOR)
+    assert found["for_s"] == 10
+    assert 0 < found["detected_s"] < 10
+    if kind == "slow":
+        assert found["detected_s"] > 4
+    assert found["cached_reads"] is True
+    assert not found["rclone_restarted"]
+    assert not found["app_restarted"]
+    check_as_before(daemon)
+    (operation,) = journaled(daemon)
+    assert (operation["to_version"], operation["result"], operation["detected_s"]) == (
+        kind,
+        "passed",
+        found["detected_s"],
+    )
+    said = [event["cause"] for event in daemon.events("bucket has a problem")]
+    assert len(said) == 1
+    assert ("needs" in said[0] or "has not answered" in said[0]) == (kind == "slow")
+
+
+@pytest.mark.slow
+def test_a_fault_that_nobody_notices_is_not_passed(make_daemon: Made) -> None:
+    daemon = make_daemon()
+    daemon.config["mounts"]["storage"]["health"] = {"backend": "5m"}
+    daemon.start_ready()
+    done = daemon.cli("drill", "slow", "--for", "1s", "--yes")
+    assert done.code == 1
+    assert "not passed" in done.out
+    assert "the fault was not detected" in done.err
+    check_as_before(daemon)
+    assert [(each["result"], each["passed"]) for each in journaled(daemon)] == [("failed", 0)]
+
+
+def test_what_is_refused_and_how_it_is_asked(make_daemon: Made, store: RcloneS3) -> None:
+    with Proxy(store.endpoint) as proxy:
+        daemon = make_daemon(rclone=DEBIAN_RCLONE, endpoint=proxy.endpoint)
+        daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}
+        before = daemon.start_ready()
+
+        unasked = daemon.cli("drill", "kill")
+        assert unasked.code == 2
+        assert "add --yes" in unasked.err
+        assert daemon.cli("drill", "flood", "--yes").code == 2
+        assert daemon.cli("drill", "kill", "--yes", "--mount", "nothere").code == 3
+        assert daemon.cli("drill", "kill", "--yes", "--for", "10s").code == 2
+        for wrong in ("soon", "0s", "2h"):
+            assert daemon.cli("drill", "slow", "--yes", "--for", wrong).code == 2, wrong
+
+        cannot = daemon.cli("drill", "offline", "--yes")
+        assert cannot.code == 7
+        assert "is on this machine" in cannot.err
+
+        proxy.down()
+        daemon.until_reason("bucket-unreachable")
+        degraded = daemon.cli("drill", "kill", "--yes")
+        assert degraded.code == 7
+        assert "a healthy system" in degraded.err
+
+        after = daemon.status()
+        assert after["mounts"]["storage"]["pid"] == before["mounts"]["storage"]["pid"]
+        assert after["apps"]["webui"]["pid"] == before["apps"]["webui"]["pid"]
+        assert journaled(daemon) == []
+
+
+def test_one_operation_at_a_time(daemon: Daemon) -> None:
+    daemon.start_ready()
+    begin(daemon, "hang")
+    for words in (["drill", "kill", "--yes"], ["switch", "v22"]):
+        busy = daemon.cli(*words, "-o", "json")
+        assert busy.code == 6, busy.err
+        assert "drill hang of storage" in busy.json["error"]["holder"]
+    assert "drill" in daemon.cli("status").out
+    until(lambda: daemon.status()["operation"] is None, SOON_S, "the end of the drill")
+    assert daemon.cli("switch", "v22").code == 0
+
+
+@pytest.mark.parametrize("words", [("hang",), ("offline", "--for", "1m")], ids=["hang", "offline"])
+def test_mountd_ends_during_a_drill(words: tuple[str, ...], daemon: Daemon) -> None:
+    daemon.start_ready()
+    begin(daemon, *words)
+    assert daemon.stop() == 0
+    assert daemon.processes() == []
+    assert daemon.mounts() == []
+    (operation,) = journaled(daemon)
+    assert (operation["result"], operation["detected_s"]) == ("interrupted", None)
+    daemon.start_ready()
+    check_as_before(daemon)
+
+
+def test_mountd_is_killed_during_a_drill(daemon: Daemon) -> None:
+    before = daemon.start_ready()
+    begin(daemon, "offline", "--for", "1m")
+    (proxy,) = proxies(daemon)
+    rclone = daemon.status()["mounts"]["storage"]["pid"]
+    address = proxy_of(rclone)
+    assert not accepts(address)
+    assert daemon.process is not None
+    # Both at once, stopped first, so that neither can end what the other has left.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (daemon.process.pid, before["pid"]):
+            os.kill(pid, number)
+    daemon.process.wait(10)
+    daemon.process = None
+
+    # The fault is gone with its owner. An rclone that cannot log any more may end by itself, and the proxy with it.
+    until(lambda: accepts(address) or proxy not in daemon.processes(), SOON_S, "the way to be free")
+
+    daemon.start_ready()
+    assert proxy not in daemon.processes()
+    assert rclone not in daemon.processes()
+    assert len(daemon.mounts()) == 1
+    check_as_before(daemon)
+    (operation,) = journaled(daemon)
+    assert operation["result"] == "interrupted"

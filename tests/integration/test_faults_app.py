@@ -1,0 +1,185 @@
+"""The app's faults: however it ends it comes back, however deaf it is it ends, and nothing that it detached is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mountd.process import orphans
+from tests.support.daemon import Daemon
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+BACK_S = 10.0
+GRACE_S = 1.0
+# Ends with 0 or 3 when it is told to; a wait is interrupted by a signal, a sleep is not.
+STEADY = "trap 'exit 0' USR1; trap 'exit 3' USR2; echo up; while :; do sleep 60 & wait; done"
+DEAF = "trap '' TERM INT HUP; echo up; while :; do sleep 0.1; done"
+# Each writes its pid to $1: one in a session of its own, deaf; one whose parent is gone, and its session's leader too;
+# one that has closed all that it inherited, as a daemon does.
+DETACHED = """
+    setsid sh -c 'trap "" TERM INT HUP; echo $$ >>"$0"; while :; do sleep 0.1; done' "$1" &
+    (setsid sh -c 'sleep 300 & echo $! >>"$0"' "$1" &)
+    (setsid sh -c 'exec </dev/null >/dev/null 2>&1; setsid sleep 300 & echo $! >>"$0"' "$1" &)
+"""
+DETACHED_COUNT = 3
+
+
+class Apps:
+    """A daemon whose only app is a script, and what that has detached."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self._pids = daemon.root / "detached"
+        self._pids.touch()
+
+    def use(self, script: str, **stop: str) -> None:
+        self.daemon.config["apps"] = {
+            "webui": {
+                "command": ["/bin/sh", "-c", script, "sh", str(self._pids)],
+                "stop": {"signal": "SIGTERM", "grace": f"{GRACE_S}s", **stop},
+                "restart": {"backoff": {"initial": "100ms"}, "limit": "50 in 10m"},
+            }
+        }
+
+    @property
+    def pid(self) -> int | None:
+        found: int | None = self.daemon.status()["apps"]["webui"]["pid"]
+        return found
+
+    def detached(self, lives: int = 1) -> list[int]:
+        """The pids of what so many lives of the app have detached, once all are there."""
+
+        def all_there() -> list[int] | None:
+            found = [int(word) for word in self._pids.read_text().split()]
+            return found if len(found) == lives * DETACHED_COUNT else None
+
+        found = until(all_there, 10, "all of it to be detached")
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def apps(daemon: Daemon) -> Apps:
+    return Apps(daemon)
+
+
+def living(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if orphans.alive(pid)]
+
+
+def stop_within(daemon: Daemon, limit_s: float) -> None:
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    lasted_s = time.monotonic() - began
+    (told,) = daemon.events("mountd stops")
+    assert lasted_s < min(limit_s, told["at_most_s"])
+    assert daemon.processes() == []
+    assert daemon.mounts() == []
+
+
+def test_however_it_ends_it_is_back_and_nothing_else_restarts(apps: Apps) -> None:
+    apps.use(STEADY)
+    before = apps.daemon.start_ready()
+    ends = (signal.SIGKILL, signal.SIGSEGV, signal.SIGUSR1, signal.SIGUSR2)
+    for number, end in enumerate(ends, start=1):
+        old = apps.pid
+        assert old is not None
+        os.kill(old, end)
+        until(lambda: apps.daemon.status()["apps"]["webui"]["restarts"] == number, BACK_S, f"the app after {end.name}")  # noqa: B023
+        assert apps.pid not in (None, old)
+        assert not orphans.alive(old)
+    after = apps.daemon.until_ready()
+    assert after["health"] == "Healthy"
+    assert after["mounts"]["storage"]["pid"] == before["mounts"]["storage"]["pid"]
+    causes = [event.get("cause", "") for event in apps.daemon.events("state changed") if event.get("app") == "webui"]
+    for what in ("signal SIGKILL", "signal SIGSEGV", "exit code 0", "exit code 3"):
+        assert any(what in cause for cause in causes), what
+
+
+def test_killed_before_it_is_ready(apps: Apps) -> None:
+    apps.use(STEADY)
+    ready = apps.daemon.root / "may-be-ready"
+    apps.daemon.config["apps"]["webui"]["ready"] = {"command": ["test", "-e", str(ready)], "timeout": "60s"}
+    apps.daemon.start()
+    first = until(lambda: apps.pid, 30, "the app to start")
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    until(lambda: apps.pid not in (None, first), BACK_S, "another one")
+    assert not orphans.alive(first)
+    ready.touch()
+    assert apps.daemon.until_ready()["apps"]["webui"]["restarts"] == 0, "it ran for the first time"
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_one_that_is_deaf_gets_its_grace_and_then_sigkill(apps: Apps, number: str) -> None:
+    apps.use(DEAF, signal=number)
+    apps.daemon.start_ready()
+    old = apps.pid
+    assert old is not None
+    began = time.monotonic()
+    assert apps.daemon.cli("restart", "webui").code == 0
+    assert time.monotonic() - began >= GRACE_S
+    assert not orphans.alive(old)
+    assert apps.pid not in (None, old)
+    stop_within(apps.daemon, GRACE_S + 10)
+
+
+def test_one_that_is_stopped_ends_too(apps: Apps) -> None:
+    """SIGSTOP: it hears its polite signal only when it goes on, which it never does."""
+    apps.use(STEADY)
+    apps.daemon.start_ready()
+    pid = apps.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    stop_within(apps.daemon, GRACE_S + 10)
+
+
+@pytest.mark.parametrize("app", [STEADY, DEAF], ids=["polite", "deaf"])
+def test_what_it_detached_ends_with_it_at_the_stop(apps: Apps, app: str) -> None:
+    apps.use(DETACHED + app)
+    apps.daemon.start_ready()
+    detached = apps.detached()
+    assert living(detached) == detached
+    stop_within(apps.daemon, GRACE_S + 10)
+    assert living(detached) == []
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGUSR1, None], ids=["crash", "exit", "restart"])
+def test_what_it_detached_ends_before_the_next_one_starts(apps: Apps, end: signal.Signals | None) -> None:
+    """Else two would write to the same port, files or GPU."""
+    check = """
+        for pid in $(cat "$1"); do [ -e "/proc/$pid" ] && echo "$pid" >>"$1.overlap"; done
+    """
+    apps.use(check + DETACHED + STEADY)
+    apps.daemon.start_ready()
+    detached, old = apps.detached(), apps.pid
+    assert living(detached) == detached
+    assert old is not None
+    if end is None:
+        assert apps.daemon.cli("restart", "webui").code == 0
+    else:
+        os.kill(old, end)
+    both = apps.detached(lives=2)
+    assert living(detached) == []
+    assert not Path(f"{apps.daemon.root}/detached.overlap").exists()
+    assert living(both) == both[DETACHED_COUNT:]
+    apps.daemon.until_ready()
+    stop_within(apps.daemon, GRACE_S + 10)
+    assert living(both) == []
+
+
+def test_what_it_detached_ends_when_the_daemon_is_killed(apps: Apps) -> None:
+    """The daemon alone: its small parent ends what is left, without waiting for a next start."""
+    apps.use(DETACHED + DEAF)
+    status = apps.daemon.start_ready()
+    detached = apps.detached()
+    os.kill(status["pid"], signal.SIGKILL)
+    assert apps.daemon.wait_exit() == 128 + signal.SIGKILL
+    assert living(detached) == []
+    assert apps.daemon.processes() == []

@@ -1,0 +1,206 @@
+"""The wall clock jumps an hour forth and back: nothing restarts, and every timer goes on as before.
+
+Debian's libfaketime stands between mountd and the clock, and leaves the monotonic one alone. It is loaded into mountd's
+own processes only: rclone, the app and the workers keep the machine's clock, which is never set.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import IN_CI
+from tests.support.daemon import Daemon
+from tests.support.proxy import Proxy
+from tests.support.wait import until
+
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+
+HOUR_S = 3600
+FOUND_S = 15.0
+"""A hung rclone is replaced within 8 s where nothing else runs; by the wall clock it would be an hour, or at once."""
+NEAR = timedelta(minutes=5)
+# The library reads its variables all the time, so they stay; but nothing that mountd starts may load it. And what it
+# shares with programs that are started, in /dev/shm, is left there by a process that is killed. A sleep until a moment
+# of the monotonic clock, which is Python's, it takes for one of the wall clock (EINVAL): select() waits for a while.
+UNLOADED = """
+import glob, os, select, sys, time
+time.sleep = lambda seconds: select.select((), (), (), seconds)
+del os.environ["LD_PRELOAD"]
+for path in glob.glob(f"/dev/shm/*faketime_s??_{os.getpid()}"):
+    os.unlink(path)
+from mountd.cli.main import main
+sys.exit(main())
+"""
+
+
+class Clock:
+    """The wall clock of a daemon: the machine's, and an offset that may change while it runs."""
+
+    def __init__(self, daemon: Daemon, library: Path) -> None:
+        self.daemon = daemon
+        self._file = daemon.root / "offset"
+        self.offset = timedelta()
+        self.jump(0)
+        daemon.program = (sys.executable, "-c", UNLOADED)
+        daemon.environment |= {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+
+    def jump(self, offset_s: int) -> None:
+        """At once: the file is replaced as a whole."""
+        written = self._file.with_suffix(".new")
+        written.write_text(f"{offset_s:+d}\n")
+        written.replace(self._file)
+        self.offset = timedelta(seconds=offset_s)
+
+    def shows(self, text: str) -> bool:
+        """Whether a timestamp of mountd is of the time that its clock shows now."""
+        return abs(datetime.fromisoformat(text) - datetime.now(UTC) - self.offset) < NEAR
+
+
+@pytest.fixture
+def clock(make_daemon: Callable[..., Daemon], proxy: Proxy) -> Clock:
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        if IN_CI:
+            pytest.fail("must not be skipped in CI: no libfaketime", pytrace=False)
+        pytest.skip("no libfaketime: sudo apt-get install faketime")
+    daemon = make_daemon(endpoint=proxy.endpoint)
+    daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}
+    return Clock(daemon, found[0])
+
+
+def pids(status: dict[str, Any]) -> dict[str, int]:
+    named = {**status["mounts"], **status["apps"]}
+    return {"mountd": status["pid"], **{name: thing["pid"] for name, thing in named.items()}}
+
+
+def restarts_of(clock: Clock) -> int:
+    found: int = clock.daemon.status()["mounts"]["storage"]["restarts"]
+    return found
+
+
+def goes_on(proxy: Proxy) -> None:
+    """Returns when the bucket was asked some more times: timers run."""
+    before = proxy.counts.requests.total()
+    until(lambda: proxy.counts.requests.total() >= before + 3, 15, "the bucket to be asked as before")
+
+
+def test_only_mountd_has_the_clock(clock: Clock) -> None:
+    status = clock.daemon.start_ready()
+    loaded = {
+        pid: "libfaketime" in Path(f"/proc/{pid}/maps").read_text()
+        for pid in {*clock.daemon.processes(), *pids(status).values()}
+    }
+    assert [pid for pid, has in loaded.items() if has] == [status["pid"]]
+
+
+def test_nothing_restarts_and_nothing_is_late(clock: Clock, proxy: Proxy) -> None:
+    before = clock.daemon.start_ready()
+    assert clock.shows(before["mounts"]["storage"]["since"])
+    for offset_s in (HOUR_S, 0, -HOUR_S, 0):
+        began = time.monotonic()
+        clock.jump(offset_s)
+        goes_on(proxy)
+        status = clock.daemon.status()
+        assert pids(status) == pids(before)
+        assert (status["ready"], status["health"], status["reasons"]) == (True, "Healthy", [])
+        assert abs(status["uptime_s"] - before["uptime_s"]) < 60, "how long it runs is no matter of the wall clock"
+        assert time.monotonic() - began < 20
+    assert [thing["restarts"] for thing in (status["mounts"]["storage"], status["apps"]["webui"])] == [0, 0]
+    clock.jump(HOUR_S)
+    began = time.monotonic()
+    assert clock.daemon.stop() == 0
+    assert time.monotonic() - began < 15
+    assert clock.daemon.processes() == []
+
+
+@pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S], ids=["forth", "back"])
+def test_a_hung_rclone_is_found_as_fast_after_a_jump(clock: Clock, offset_s: int) -> None:
+    clock.daemon.start_ready()
+    for restarts, jump_s in enumerate((offset_s, 0), start=1):
+        status = clock.daemon.until_ready()
+        clock.jump(jump_s)
+        os.kill(status["mounts"]["storage"]["pid"], signal.SIGSTOP)
+        began = time.monotonic()
+        until(lambda: restarts_of(clock) == restarts, 30, "a new rclone", every_s=0.2)  # noqa: B023
+        assert 1 < time.monotonic() - began < FOUND_S
+        after = clock.daemon.until_ready()
+        assert clock.shows(after["mounts"]["storage"]["since"])
+
+
+@pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S], ids=["forth", "back"])
+def test_who_waits_meanwhile_waits_as_long_as_he_asked_for(clock: Clock, offset_s: int) -> None:
+    clock.daemon.start_ready()
+    asked = [sys.executable, "-m", "mountd", "--socket", str(clock.daemon.socket), "wait", "--timeout", "3s"]
+    began = time.monotonic()
+    with subprocess.Popen([*asked, "--for", "version=v99"], stderr=subprocess.PIPE) as waiting:
+        clock.jump(offset_s)
+        assert clock.daemon.cli("wait", "--for", "ready", "--timeout", "5s").code == 0
+        assert waiting.wait(30) == 4
+    assert 3.0 <= time.monotonic() - began < 10.0
+
+
+@pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S], ids=["forth", "back"])
+def test_grace_and_backoff_last_as_long_as_ever(clock: Clock, offset_s: int) -> None:
+    daemon, times = clock.daemon, {"initial": "3s", "max": "3s"}
+    deaf = "trap '' TERM; while :; do sleep 0.1; done"
+    daemon.config["apps"] = {
+        "deaf": {"command": ["/bin/sh", "-c", deaf], "stop": {"signal": "SIGTERM", "grace": "3s"}},
+        "broken": {"command": ["false"], "restart": {"backoff": times, "limit": "50 in 10m"}},
+    }
+
+    def changes(app: str, state: str) -> int:
+        return sum((event.get("app"), event["state"]) == (app, state) for event in daemon.events("state changed"))
+
+    daemon.start()
+    until(lambda: changes("broken", "backoff") and changes("deaf", "running"), 30, "both apps to have started")
+    seen = changes("broken", "backoff")
+    until(lambda: changes("broken", "backoff") > seen, 20, "a backoff that has just begun")
+    clock.jump(offset_s)
+    began, starts = time.monotonic(), changes("broken", "starting")
+    until(lambda: changes("broken", "starting") > starts, 20, "the end of the backoff")
+    assert 2 < time.monotonic() - began < 6
+
+    clock.jump(0)
+    asked = [sys.executable, "-m", "mountd", "--socket", str(daemon.socket), "restart", "deaf"]
+    with subprocess.Popen(asked, stderr=subprocess.PIPE) as restarting:
+        until(lambda: changes("deaf", "stopping"), 20, "its polite signal")
+        clock.jump(offset_s)
+        began = time.monotonic()
+        assert restarting.wait(60) == 0
+    assert 2 < time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S], ids=["forth", "back"])
+def test_a_switch_across_a_jump(clock: Clock, offset_s: int) -> None:
+    clock.daemon.config["apps"]["webui"]["command"] += ["--load-seconds", "2"]
+    clock.daemon.start_ready()
+    asked = [sys.executable, "-m", "mountd", "--socket", str(clock.daemon.socket), "switch", "v22"]
+    with subprocess.Popen(asked, stderr=subprocess.PIPE) as switching:
+        until(lambda: (clock.daemon.status()["operation"] or {}).get("step") == "start", 20, "the app to start")
+        clock.jump(offset_s)
+        assert switching.wait(60) == 0
+    status = clock.daemon.until_ready()
+    assert status["models"]["cache_hub"]["current"] == "v22"
+    with closing(sqlite3.connect(clock.daemon.root / "state" / "mountd.db")) as journal:
+        rows = journal.execute("SELECT finished, duration_s FROM operations WHERE result = 'committed'").fetchall()
+    finished, duration_s = rows[-1]
+    assert clock.shows(finished)
+    assert 2 <= duration_s < 30, "not by the wall clock"

@@ -1,0 +1,266 @@
+"""A drill, decided: its limits, its words, whether it can be done, and who has passed, in tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.operation import drill_plan as plans
+from mountd.operation.drill_plan import Kind, Limits, Measured, Plan, Way
+from mountd.settings.schema import App, Mount, Remote
+from mountd.status.snapshot import (
+    AppStatus,
+    Health,
+    ModelStage,
+    ModelStatus,
+    MountStage,
+    MountStatus,
+    Reason,
+    RemoteStatus,
+    Snapshot,
+    State,
+)
+
+MOUNT = Mount.model_validate({"remote": "store:bucket", "path": "/mnt/x", "cache": {"dir": "/var/cache/x"}})
+APP = App.model_validate({"command": ["x"], "ready": {"command": ["true"], "timeout": "60s"}, "stop": {"grace": "5s"}})
+KEPT = App.model_validate({"command": ["x"], "restart": {"after": ["crash"]}})
+KINDS = list(Kind)
+BUCKET = [Kind.SLOW, Kind.OFFLINE]
+RCLONE = [Kind.KILL, Kind.HANG]
+
+
+def plan(kind: Kind, apps: dict[str, App] | None = None, for_s: float | None = None) -> Plan:
+    return plans.make(kind, "disk", MOUNT, for_s, {"webui": APP} if apps is None else apps)
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "detected_s"), [("kill", 1), ("hang", 7), ("slow", 26), ("offline", 26)])
+def test_what_is_detected_in_which_time_with_the_defaults(kind: str, detected_s: float) -> None:
+    assert plan(Kind(kind)).limits.detected_s == detected_s
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_limits_are_in_order(kind: Kind) -> None:
+    limits = plan(kind).limits
+    assert 0 < limits.serving_again_s <= limits.ready_again_s
+    if kind in RCLONE:
+        assert limits.detected_s < limits.serving_again_s
+
+
+@pytest.mark.parametrize("kind", BUCKET)
+def test_by_default_a_fault_lasts_until_it_must_have_been_seen(kind: Kind) -> None:
+    health = MOUNT.health.model_copy(update={"backend": 100.0})
+    lazy = plans.make(kind, "disk", MOUNT.model_copy(update={"health": health}), None, {})
+    assert plan(kind).for_s == 30
+    assert lazy.for_s >= lazy.limits.detected_s > 100
+    assert plan(kind, for_s=3.0).for_s == 3
+
+
+def test_an_app_that_is_not_restarted_is_not_waited_for() -> None:
+    assert plan(Kind.KILL, {"webui": KEPT}).limits.ready_again_s < plan(Kind.KILL).limits.ready_again_s
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_says_what_happens_to_whom(kind: Kind) -> None:
+    text = " ".join(plans.described(plan(kind)))
+    assert "disk" in text
+    assert "webui is restarted" in text
+    assert ("proxy" in text) == (kind in BUCKET)
+    assert ("30s" in text) == (kind in BUCKET)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_says_that_nobody_is_restarted(kind: Kind) -> None:
+    assert plans.described(plan(kind, {"webui": KEPT}))[-1] == "No app is restarted."
+
+
+def test_several_apps_are_named() -> None:
+    assert "a and b are restarted" in plans.described(plan(Kind.KILL, {"a": APP, "b": APP}))[-1]
+
+
+# -- whether it would prove anything ----------------------------------------------------------------------------------
+
+GOOD_MOUNT = MountStatus(
+    "/mnt/x",
+    "store:bucket",
+    State.RUNNING,
+    MountStage.READY,
+    Health.HEALTHY,
+    7,
+    2,
+    backend=RemoteStatus(Health.HEALTHY),
+)
+GOOD_MODEL = ModelStatus("disk", "/srv/hub", ModelStage.LINKED, Health.HEALTHY, current="v23", mount_restarts=2)
+GOOD_APP = AppStatus(needs=("hub",), state=State.RUNNING, health=Health.HEALTHY, pid=8)
+GOOD = Snapshot({"disk": GOOD_MOUNT}, {"hub": GOOD_MODEL}, {"webui": GOOD_APP})
+AWAY = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "the bucket is away"))
+
+
+def with_mount(**changes: Any) -> Snapshot:
+    return replace(GOOD, mounts={"disk": replace(GOOD_MOUNT, **changes)})
+
+
+def with_app(**changes: Any) -> Snapshot:
+    return replace(GOOD, apps={"webui": replace(GOOD_APP, **changes)})
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        (GOOD, ""),
+        (with_mount(state=State.BACKOFF), "mount disk is backoff"),
+        (with_mount(stage=MountStage.ANSWERING), "mount disk is running (answering)"),
+        (with_mount(health=Health.DEGRADED, reason=Reason("mount-silent", "no beat")), "no beat"),
+        (with_mount(backend=AWAY), "the bucket is away"),
+        (with_mount(backend=RemoteStatus()), "not known yet"),
+        (replace(GOOD, models={"hub": replace(GOOD_MODEL, stage=ModelStage.LISTED)}), "model hub is listed"),
+        (with_app(state=State.STARTING), "webui is starting"),
+    ],
+)
+def test_only_a_healthy_system_is_drilled(now: Snapshot, why: str) -> None:
+    found = plans.unfit(now, plan(Kind.KILL))
+    assert (why in found) if why else not found
+
+
+def remote(**options: str) -> Remote:
+    return Remote.model_validate({"type": "s3", **options})
+
+
+S3 = remote(endpoint="https://s3.example.com")
+CRYPT = Remote.model_validate({"type": "crypt", "remote": "a:b"})
+
+
+@pytest.mark.parametrize(
+    ("way", "why"),
+    [
+        (Way([S3]), ""),
+        (Way([remote()]), ""),
+        (Way([remote(endpoint="s3.example.com:9000")]), ""),
+        (Way([CRYPT, S3]), ""),
+        (Way([Remote.model_validate({"type": "sftp", "host": "x"})]), "sftp"),
+        (Way([CRYPT, Remote.model_validate({"type": "local"})]), "local"),
+        (Way([S3], {"http-proxy": "http://p:1"}), "option http-proxy"),
+        (Way([S3], environment={"https_proxy": "http://p:1"}), "HTTPS_PROXY"),
+        (Way([S3], environment={"HTTPS_PROXY": ""}), ""),
+        (Way([remote(endpoint="http://127.0.0.1:9000")]), "127.0.0.1"),
+        (Way([remote(endpoint="localhost:9000")]), "localhost"),
+        (Way([remote(endpoint="http://[::1]:9000")]), "::1"),
+        (Way([remote(endpoint="http://127.0.0.1:9000")], has_proxy_flag=True), ""),
+        # Go asks no proxy of the environment for these, so one that is set there is not in the way.
+        (Way([remote(endpoint="http://127.0.0.1:9000")], {}, {"HTTP_PROXY": "http://p:1"}, has_proxy_flag=True), ""),
+        (Way([remote(endpoint="http://[bad")]), ""),
+    ],
+)  # fmt: skip
+def test_whether_rclone_can_be_led_through_a_proxy(way: Way, why: str) -> None:
+    found = plans.no_way(way)
+    assert (why in found) if why else not found
+
+
+def test_the_environment_is_not_printed() -> None:
+    assert "secret" not in repr(Way([S3], environment={"X": "secret"}))
+
+
+# -- what is seen -----------------------------------------------------------------------------------------------------
+
+AGAIN = replace(
+    GOOD,
+    mounts={"disk": replace(GOOD_MOUNT, restarts=3, pid=17)},
+    models={"hub": replace(GOOD_MODEL, mount_restarts=3)},
+    apps={"webui": replace(GOOD_APP, restarts=1, pid=18)},
+)
+KILL = plan(Kind.KILL)
+
+
+def test_a_fault_of_rclone_is_detected_when_its_mount_is_being_replaced() -> None:
+    assert not plans.is_down(GOOD, GOOD, KILL)
+    assert plans.is_down(with_mount(state=State.STOPPING), GOOD, KILL)
+    assert plans.is_down(AGAIN, GOOD, KILL)  # also when that went by unseen
+
+
+@pytest.mark.parametrize(
+    ("now", "ready"),
+    [
+        (AGAIN, True),
+        (GOOD, False),
+        (replace(AGAIN, mounts={"disk": replace(AGAIN.mounts["disk"], state=State.STARTING)}), False),
+        (replace(AGAIN, mounts={"disk": replace(AGAIN.mounts["disk"], backend=AWAY)}), False),
+        (replace(AGAIN, models=GOOD.models), False),  # linked on the former mount
+        (replace(AGAIN, apps=GOOD.apps), False),  # runs, with files of the former mount
+        (replace(AGAIN, apps={"webui": replace(AGAIN.apps["webui"], state=State.STARTING)}), False),
+    ],
+)
+def test_ready_again_is_when_all_that_stands_on_the_mount_has_followed(now: Snapshot, ready: bool) -> None:
+    assert plans.is_ready_after_remount(now, GOOD, KILL) is ready
+
+
+def test_an_app_that_is_left_alone_is_not_awaited() -> None:
+    assert plans.is_ready_after_remount(replace(AGAIN, apps=GOOD.apps), GOOD, plan(Kind.KILL, {"webui": KEPT}))
+
+
+def test_an_outage_is_suspected_by_the_buckets_answer_alone() -> None:
+    assert plans.is_suspect(with_mount(backend=AWAY), KILL)
+    assert not plans.is_suspect(with_mount(backend=RemoteStatus()), KILL)
+    assert not plans.is_suspect(with_mount(health=Health.DEGRADED), KILL)
+
+
+# -- who has passed ---------------------------------------------------------------------------------------------------
+
+LIMITS = Limits(1.0, 5.0, 60.0)
+WELL = Measured(0.1, 1.0, 20.0)
+SECONDS = st.none() | st.floats(0, 100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "measured", "said"),
+    [
+        (Kind.KILL, WELL, ()),
+        (Kind.KILL, replace(WELL, app_restarted=True, rclone_restarted=True), ()),
+        (Kind.KILL, Measured(), ("not detected",)),
+        (Kind.KILL, Measured(0.1), ("not serving again",)),
+        (Kind.KILL, Measured(0.1, 1.0), ("not ready again",)),
+        (Kind.KILL, Measured(2.0, 9.0, 61.0), ("detected after 2.0 s", "serving again after 9.0", "ready again after")),
+        (Kind.SLOW, replace(WELL, cached_reads=True), ()),
+        (Kind.SLOW, replace(WELL, cached_reads=False), ("cached",)),
+        (Kind.SLOW, replace(WELL, app_restarted=True), ("an app was restarted",)),
+        (Kind.OFFLINE, replace(WELL, rclone_restarted=True), ("rclone was restarted",)),
+    ],
+)
+def test_shortfalls(kind: Kind, measured: Measured, said: tuple[str, ...]) -> None:
+    found = plans.shortfalls(replace(plan(kind), limits=LIMITS), measured)
+    assert len(found) == len(said)
+    for text, part in zip(found, said, strict=True):
+        assert part in text
+
+
+@given(st.sampled_from(KINDS), SECONDS, SECONDS, SECONDS)
+def test_who_passes_was_in_time_with_everything(
+    kind: Kind, detected_s: float | None, serving_s: float | None, ready_s: float | None
+) -> None:
+    passed = not plans.shortfalls(replace(plan(kind), limits=LIMITS), Measured(detected_s, serving_s, ready_s))
+    limits = (LIMITS.detected_s, LIMITS.serving_again_s, LIMITS.ready_again_s)
+    in_time = all(
+        took is not None and took <= limit for took, limit in zip((detected_s, serving_s, ready_s), limits, strict=True)
+    )
+    assert passed == in_time
+
+
+def test_the_plan_as_json_has_what_a_client_needs() -> None:
+    document = plan(Kind.OFFLINE).as_json()
+    assert document["apps_restarted"] == ["webui"]
+    assert document["for_s"] == 30
+    assert document["text"] == list(plans.described(plan(Kind.OFFLINE)))
+    assert plan(Kind.KILL).as_json()["for_s"] is None
+
+
+def test_the_path_is_the_mounts() -> None:
+    assert Path(plan(Kind.KILL).path) == MOUNT.path

@@ -29,7 +29,7 @@ BACK_S = 10.0
 """Seconds to Healthy, generous: measured 0.1 to 1.5, with 5 s a request 5.2."""
 CLEANED_S = 15.0
 """A new rclone cleans its cache after a minute, and the tests have read from it for some seconds before."""
-MINUTE = pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.timeout(300)], id="minute")
+MINUTE = pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)], id="minute")
 
 
 @dataclass

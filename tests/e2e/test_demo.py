@@ -52,6 +52,7 @@ STATUS: dict[str, Any] = {
             "restarts": None,
             "since": None,
             "cache": {"bytes_used": None, "files": None, "uploads_queued": None},
+            "drain": None,
         }
     },
     "models": {

@@ -84,7 +84,9 @@ class Uploads:
         if done.waiting:
             self._log.info("uploads of a former life go on", files=done.waiting)
         if done.mended:
-            self._log.warning("mended files that rclone would have thrown away", names=list(done.mended))
+            self._log.warning(
+                "mended what the cache tells of files that wait for their upload", names=list(done.mended)
+            )
         if done.emptied:
             self._log.warning("forgot wrong content of uploaded files", names=list(done.emptied))
         if done.rescued:

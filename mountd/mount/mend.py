@@ -4,6 +4,8 @@ Seen with rclone 1.60.1 and 1.75.2 [T]:
 
 - Metadata is written in place. A SIGKILL in that moment, which comes right after a program closes a file, leaves half
   of it, and the next rclone then deletes the data, although it was never uploaded.
+- Metadata is written with the first write to a file and then only after its close. A SIGKILL between leaves a record
+  that knows the first block alone: the rest cannot be read before its upload, and gives way to what an old object says.
 - What a new rclone finds not uploaded it shows in the mount without an object behind it. Who reads such a file for the
   first time after its upload gets 0 bytes, and the cache remembers them as the content, over restarts as well.
 """
@@ -95,6 +97,9 @@ def mend(cache: Path) -> Mended:
             found.rescued = _with(found.rescued, name)
         elif isinstance(record, dict) and record.get("Dirty") is True:
             found.add(name)
+            if not _covers(record, data.st_size) and (_is_whole(data) or not record.get("Fingerprint")):
+                _write(cache, meta, data)
+                found.mended = _with(found.mended, name)
         elif isinstance(record, dict) and _differs_from_its_object(record):
             os.unlink(data_of(cache, meta))
             os.unlink(meta)
@@ -109,6 +114,16 @@ def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 def _is_whole(data: os.stat_result) -> bool:
     """No hole in it. What was only read may have holes, and must not be uploaded over the object."""
     return data.st_blocks * 512 >= data.st_size
+
+
+def _covers(record: dict[str, Any], size: int) -> bool:
+    """The record knows all of the data. rclone merges ranges that touch: a whole file has one."""
+    ranges = record.get("Rs") or []
+    try:
+        known = any(each["Pos"] == 0 and each["Size"] >= size for each in ranges)
+    except (TypeError, KeyError):
+        known = False
+    return (known or not size) and record.get("Size") == size
 
 
 def _differs_from_its_object(record: dict[str, Any]) -> bool:

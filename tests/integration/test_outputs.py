@@ -84,12 +84,13 @@ class Outputs:
         )
 
     @contextlib.contextmanager
-    def open_for_writing(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A process that has written 1,000 bytes and keeps the file open until its stdin is closed."""
+    def open_for_writing(self, name: str, writes: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+        """A process that writes 1,000 zeros, that many times, and keeps the file open until its stdin is closed."""
         hold = (
-            "import sys; f = open(sys.argv[1], 'wb', 0); f.write(bytes(1000)); print(1, flush=True); sys.stdin.read()"
+            "import sys; f = open(sys.argv[1], 'wb', 0); [f.write(bytes(1000)) for _ in range(int(sys.argv[2]))]; "
+            "print(1, flush=True); sys.stdin.read()"
         )
-        argv = [sys.executable, "-c", hold, str(self.daemon.mount / name)]
+        argv = [sys.executable, "-c", hold, str(self.daemon.mount / name), str(writes)]
         holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             assert holder.stdout is not None
@@ -216,6 +217,21 @@ def test_a_killed_rclone_loses_nothing(make: Callable[..., Outputs], each_rclone
         outputs.until_uploaded({**files, "open.wav": hashlib.sha256(bytes(1000)).hexdigest()})
 
 
+def test_a_file_that_was_open_when_rclone_was_killed_is_whole(make: Callable[..., Outputs], each_rclone: Path) -> None:
+    """Of all that was written to it, its metadata knows the first block at that time."""
+    outputs = make(each_rclone, options={"vfs-write-back": "5s"})
+    (outputs.bucket / "old.wav").write_bytes(os.urandom(3000))
+    outputs.daemon.start_ready()
+    before = outputs.pid
+    files = dict.fromkeys(("new.wav", "old.wav"), hashlib.sha256(bytes(3000)).hexdigest())
+    with outputs.open_for_writing("new.wav", 3), outputs.open_for_writing("old.wav", 3):
+        os.kill(before, signal.SIGKILL)
+        until(lambda: outputs.mount["state"] == "running" and outputs.pid != before, SOON_S, "the next rclone")
+        assert {name: outputs.read_back(name) for name in files} == files
+        outputs.until_uploaded(files)
+        assert {name: outputs.read_back(name) for name in files} == files
+
+
 def test_a_killed_mountd_loses_nothing(make: Callable[..., Outputs], each_rclone: Path) -> None:
     outputs = make(each_rclone, options={"vfs-write-back": "1h"})
     (outputs.bucket / "d").mkdir()
@@ -263,7 +279,7 @@ def test_half_written_metadata_of_a_killed_rclone_loses_nothing(
         meta.write_text(text)
     outputs.daemon.config["mounts"]["outputs"]["options"] = {}
     outputs.daemon.start_ready()
-    (told,) = outputs.daemon.events("mended files that rclone would have thrown away")
+    (told,) = outputs.daemon.events("mended what the cache tells of files that wait for their upload")
     assert len(told["names"]) == 2
     outputs.until_uploaded(files)
     assert {name: outputs.read_back(name) for name in files} == files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -139,9 +140,10 @@ def test_what_is_left_is_told_with_some_names() -> None:
 
 
 def put(cache: Path, path: str, *, dirty: bool, data: bytes | None = b"12345", text: str = "") -> None:
+    whole = {"Size": len(data or b""), "Rs": [{"Pos": 0, "Size": len(data or b"")}]}
     meta = cache / "vfsMeta" / path
     meta.parent.mkdir(parents=True, exist_ok=True)
-    meta.write_text(text or json.dumps({"ModTime": "2026-01-01T00:00:00Z", "Size": 0, "Rs": None, "Dirty": dirty}))
+    meta.write_text(text or json.dumps({"ModTime": "2026-01-01T00:00:00Z", **whole, "Dirty": dirty}))
     if data is not None:
         file = cache / "vfs" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +183,25 @@ def test_torn_metadata_is_mended_so_that_the_file_is_uploaded(tmp_path: Path) ->
     assert (record["Dirty"], record["Size"], record["Rs"]) == (True, 5, [{"Pos": 0, "Size": 5}])
     assert json.loads((tmp_path / "vfsMeta/r/b/nothing").read_text())["Rs"] is None
     assert mend(tmp_path).mended == ()
+
+
+@pytest.mark.parametrize("rs", [None, [], [{"Pos": 0, "Size": 2}], [{"Pos": 1, "Size": 4}], 3])
+@pytest.mark.parametrize("fingerprint", ["", "4,2026-01-01 00:00:00 +0000 UTC,abc"])
+def test_a_record_of_the_first_write_alone_is_mended(tmp_path: Path, rs: object, fingerprint: str) -> None:
+    record = {"Size": 0, "Rs": rs, "Fingerprint": fingerprint, "Dirty": True}
+    put(tmp_path, "r/b/new", dirty=True, text=json.dumps(record))
+    assert mend(tmp_path).mended == ("r/b/new",)
+    mended = json.loads((tmp_path / "vfsMeta/r/b/new").read_text())
+    assert (mended["Dirty"], mended["Size"], mended["Rs"]) == (True, 5, [{"Pos": 0, "Size": 5}])
+
+
+@pytest.mark.parametrize(("fingerprint", "mended"), [("", ("r/b/holes",)), ("4,x", ())])
+def test_holes_are_content_only_where_no_object_has_some(
+    tmp_path: Path, fingerprint: str, mended: tuple[str, ...]
+) -> None:
+    put(tmp_path, "r/b/holes", dirty=True, text=json.dumps({"Size": 5, "Fingerprint": fingerprint, "Dirty": True}))
+    os.truncate(tmp_path / "vfs/r/b/holes", 10 << 20)
+    assert mend(tmp_path).mended == mended
 
 
 def test_what_is_perhaps_not_whole_is_put_aside_and_not_uploaded(tmp_path: Path) -> None:

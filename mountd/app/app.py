@@ -68,9 +68,9 @@ class App:
         self._failure: Reason | None = None
         self._last_line = ""
         self._runs = 0
-        self._status = AppStatus(needs=tuple(self.settings.needs))
+        self._status = AppStatus()
         self.supervisor = Supervisor(self, policy_of(self.settings), Life(allowed=False))
-        self._publish()
+        self._publish_settings()
 
     def reconfigure(self, settings: Settings) -> None:
         """A reload: what needs no restart holds from now on, the rest from the next start."""
@@ -79,7 +79,10 @@ class App:
         self.supervisor.policy = policy_of(self.settings)
         self._secret_variables = settings.secret_variables()
         self._mounts = tuple(settings.mounts_of(self.settings))
-        self._publish(needs=tuple(self.settings.needs))
+        self._publish_settings()
+
+    def _publish_settings(self) -> None:
+        self._publish(needs=tuple(self.settings.needs), follows_remounts="remount" in self.settings.restart.after)
 
     # -- status ---------------------------------------------------------------------------------------------------
 
@@ -142,6 +145,7 @@ class App:
 
     async def _follow_needs(self) -> None:
         allowed = False
+        asked: dict[str, int] = {}
         while True:
             snapshot = self._board.snapshot
             may_start = not readiness.blockers(snapshot, self.name)
@@ -151,21 +155,16 @@ class App:
             why = readiness.must_stop(snapshot, self.name)
             if why and self._status.state in (State.STARTING, State.RUNNING):
                 self.supervisor.post(RestartAsked(why[0].text))  # the gate is closed: it starts when that opens
-            if may_start and self._is_behind_a_remount(snapshot):
-                if "remount" in self.settings.restart.after:
-                    self.supervisor.post(RestartAsked("its mount was replaced: open files of the old one are dead"))
-                    self._publish(mounts=self._mount_lives(snapshot))
-                else:
+            if may_start and readiness.is_behind_a_remount(snapshot, self._status):
+                if not self._status.follows_remounts:
                     self._publish(health=Health.DEGRADED, reason=_behind_a_remount(self.name))
+                elif (lives := self._mount_lives(snapshot)) != asked:
+                    self.supervisor.post(RestartAsked("its mount was replaced: open files of the old one are dead"))
+                    asked = lives
             await self._board.changed()
 
     def _mount_lives(self, snapshot: Snapshot) -> dict[str, int]:
         return {name: snapshot.mounts[name].restarts for name in self._mounts}
-
-    def _is_behind_a_remount(self, snapshot: Snapshot) -> bool:
-        return self._status.state in (State.STARTING, State.RUNNING) and self._status.mounts != self._mount_lives(
-            snapshot
-        )
 
     # -- one start ------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,10 +31,14 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 0.5
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """How many mounts were taken away, and the device minors of those whose connection was aborted before."""
+    """How many mounts were taken away, and the device minors of those whose connection was aborted before.
+
+    `ended` are the processes that were killed because they held a connection that could not be aborted.
+    """
 
     unmounted: int
     aborted: tuple[int, ...]
+    ended: tuple[int, ...] = ()
 
 
 async def unmount(mount_point: str, *, lazy: bool, timeout_s: float) -> None:
@@ -75,20 +80,21 @@ def _unmount_commands(mount_point: str, *, lazy: bool) -> Iterator[list[str]]:
 async def clear(mount_point: str, source: str, *, timeout_s: float) -> Cleared:
     """Takes every mount of `source` (see table.devname) away from this mount point; nothing to do is a success.
 
-    The caller has killed rclone before. Then, for each mount from the topmost down: abort its FUSE connection where
-    fusectl is mounted, which frees processes that are stuck in it, and unmount lazily; until mountinfo shows none.
+    The caller has killed rclone before. Then, for each mount from the topmost down: end its FUSE connection, which
+    frees processes stuck in it, and unmount lazily; until mountinfo shows none. It is aborted where fusectl is
+    mounted; elsewhere whoever still holds its other end is killed.
     Raises Unavailable when that is not so after `timeout_s` seconds, or when another file system lies on top.
     """
     if not source.startswith(f"{table.DEVNAME_PREFIX}:"):
         raise Bug(f"cannot clear {mount_point}: {source!r} is not the name of a mount of mountd")
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
-    delay_s, unmounted, aborted = FIRST_DELAY_S, 0, list[int]()
+    delay_s, unmounted, aborted, ended = FIRST_DELAY_S, 0, list[int](), list[int]()
     while True:
         entries = read_table()
         mine = table.of_source(entries, source, mount_point)
         if not mine:
-            return Cleared(unmounted, tuple(aborted))
+            return Cleared(unmounted, tuple(aborted), tuple(ended))
         top = table.at(entries, mount_point)
         if top not in mine:
             what = f"{top.source} ({top.fs_type})" if top else "something"
@@ -97,6 +103,8 @@ async def clear(mount_point: str, source: str, *, timeout_s: float) -> Cleared:
             )
         if await abort(top.minor):
             aborted.append(top.minor)
+        else:
+            ended += await asyncio.to_thread(_end_holders, top.minor)
         try:
             # The last try too gets time enough to say why it failed.
             await unmount(mount_point, lazy=True, timeout_s=max(deadline - loop.time(), SHORTEST_TRY_S))
@@ -106,7 +114,7 @@ async def clear(mount_point: str, source: str, *, timeout_s: float) -> Cleared:
             if loop.time() + delay_s >= deadline:
                 if table.of_source(read_table(), source, mount_point):
                     raise
-                return Cleared(unmounted, tuple(aborted))
+                return Cleared(unmounted, tuple(aborted), tuple(ended))
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_DELAY_S)
 
@@ -133,6 +141,27 @@ def holders(minor: int) -> tuple[int, ...]:
     answer is empty. Reads only /proc; about 3 ms for each 100 processes.
     """
     return tuple(sorted(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _holds(pid, minor)))
+
+
+def _end_holders(minor: int) -> list[int]:
+    """Kills whom `holders` names, but never mountd itself."""
+    ended = []
+    for pid in holders(minor):
+        if pid == os.getpid():
+            continue
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:
+            continue
+        try:
+            if _holds(pid, minor):  # asked again, now that the number cannot pass to another process
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                ended.append(pid)
+        except OSError:
+            pass  # it ended by itself
+        finally:
+            os.close(handle)
+    return ended
 
 
 def _holds(pid: int, minor: int) -> bool:

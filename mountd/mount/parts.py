@@ -89,7 +89,8 @@ class Parts:
         """Nothing of ours stays mounted there. Raises Unavailable."""
         cleared = await cleanup.clear(self.path, self.source, timeout_s=CLEAR_TIMEOUT_S)
         if cleared.unmounted:
-            self.log.info("cleared what was left mounted", path=self.path, mounts=cleared.unmounted)
+            ended = {"ended": list(cleared.ended)} if cleared.ended else {}
+            self.log.info("cleared what was left mounted", path=self.path, mounts=cleared.unmounted, **ended)
 
     async def close(self) -> None:
         """The workers, and the lock on the cache."""

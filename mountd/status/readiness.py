@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mountd.status.snapshot import (
+    AppStatus,
     ConfigStatus,
     Health,
     ModelStage,
@@ -86,10 +87,20 @@ def is_ready(snapshot: Snapshot) -> bool:
     if snapshot.stopping:
         return False
     if snapshot.apps:
-        return all(app.state is State.RUNNING for app in snapshot.apps.values())
+        return all(
+            app.state is State.RUNNING and not (app.follows_remounts and is_behind_a_remount(snapshot, app))
+            for app in snapshot.apps.values()
+        )
     if snapshot.models:
         return all(model.linked for model in snapshot.models.values())
     return all(mount.usable for mount in snapshot.mounts.values())
+
+
+def is_behind_a_remount(snapshot: Snapshot, app: AppStatus) -> bool:
+    """It runs, and a mount behind it was replaced since it was started: files that it has open there are dead."""
+    return app.state in (State.STARTING, State.RUNNING) and any(
+        snapshot.mounts[name].restarts != restarts for name, restarts in app.mounts.items() if name in snapshot.mounts
+    )
 
 
 def is_serving_disk(snapshot: Snapshot) -> bool:
@@ -111,10 +122,17 @@ def health(snapshot: Snapshot) -> Health:
             *(remote.health for remote in remotes(snapshot).values() if remote.health is not Health.UNKNOWN),
             *(mount.health for mount in snapshot.mounts.values()),
             *(model.health for model in snapshot.models.values()),
-            *(app.health for app in snapshot.apps.values()),
+            *(_app_health(snapshot, app) for app in snapshot.apps.values()),
             *([Health.DEGRADED] if snapshot.config.problems or snapshot.journal else []),
         ]
     )
+
+
+def _app_health(snapshot: Snapshot, app: AppStatus) -> Health:
+    """One that is about to be restarted is on its way, however well it is."""
+    if app.follows_remounts and is_behind_a_remount(snapshot, app):
+        return worst([app.health, Health.PROGRESSING])
+    return app.health
 
 
 def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
@@ -132,6 +150,9 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
             found.extend(blockers(snapshot, name))
         elif app.state is State.STARTING:
             found.append(Reason("app-starting", f"{name} has started and is not ready yet", "app", name))
+        elif app.follows_remounts and is_behind_a_remount(snapshot, app):
+            text = f"{name} is restarted: its mount was replaced, and files open on the old one are dead"
+            found.append(Reason("app-behind-remount", text, "app", name))
     if snapshot.journal and not any(reason.code == snapshot.journal.code for reason in found):
         found.append(snapshot.journal)
     return (*found, *_config(snapshot.config))

@@ -183,6 +183,8 @@ class AppStatus:
     """version of each model that it was started with"""
     mounts: Mapping[str, int] = field(default_factory=dict)
     """`restarts` of each mount behind it when it was started"""
+    follows_remounts: bool = True
+    """by configuration it is restarted when a mount behind it was replaced"""
     reason: Reason | None = None
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from mountd.errors import Bug, DiskError, DiskTimeout, Unavailable
 from mountd.files.client import Files
-from mountd.mount import table
+from mountd.mount import cleanup, table
 from mountd.mount.cleanup import Cleared, clear, holders, unmount
 from mountd.mount.watch import TableWatch, read_table
 
@@ -158,6 +158,29 @@ async def test_a_stopped_rclone_is_killed_and_cleared(mounts: Mounts, point: str
         assert (await files.list(point, limit=5, timeout_s=SOON_S)).items == ()
     finally:
         await files.close()
+
+
+@pytest.mark.fuse
+async def test_without_fusectl_whoever_holds_the_connection_is_ended(
+    mounts: Mounts, point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "FUSE_CONNECTIONS", str(tmp_path / "not-mounted"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = mounts.start(point, remote=f":http,url='http://127.0.0.1:{silent.getsockname()[1]}/':")
+        (entry,) = mounts.of(point)
+        if not holders(entry.minor):
+            pytest.skip("this kernel does not tell who holds a connection")
+        files = Files("test", {})
+        try:
+            with pytest.raises(DiskTimeout):
+                await files.list(point, limit=5, timeout_s=0.5)
+            assert files.stuck
+            assert await clear(point, mounts.source, timeout_s=SOON_S) == Cleared(1, (), (process.pid,))
+            await until(lambda: not files.stuck, "the worker is free again")
+            assert mounts.of(point) == []
+        finally:
+            kill(process)
+            await files.close()
 
 
 @pytest.mark.fuse

@@ -55,11 +55,12 @@ class Served:
     def read_cached(self, for_s: float) -> None:
         """Reads the whole model again and again; every byte is there at once."""
         end = time.monotonic() + for_s
-        while True:
+
+        def read_until_the_end() -> bool:
             assert read_like(self.model, self.version, 20) == self.model
-            if time.monotonic() > end:
-                break
-            time.sleep(0.5)
+            return time.monotonic() >= end
+
+        until(read_until_the_end, for_s + 20, "the time to be over", every_s=0.5)
 
     def until_healthy(self, onlooker: Onlooker) -> None:
         now = time.monotonic()

@@ -264,3 +264,23 @@ def test_the_answers_agree_with_each_other(now: Snapshot) -> None:
             assert readiness.blockers(now, name) == ()
         if "hub" in app.needs and not now.models["hub"].linked:
             assert readiness.blockers(now, name)
+
+
+# -- a mount that was replaced under an app ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "ready", "health"),
+    [
+        ({"mounts": {"disk": 2}}, True, Health.HEALTHY),
+        ({"mounts": {"disk": 1}}, False, Health.PROGRESSING),
+        ({"mounts": {"gone": 1}}, True, Health.HEALTHY),
+        ({"mounts": {"disk": 1}, "follows_remounts": False}, True, Health.HEALTHY),
+        ({"mounts": {"disk": 1}, "state": State.STARTING}, False, Health.PROGRESSING),
+        ({"mounts": {"disk": 1}, "health": Health.DEGRADED}, False, Health.DEGRADED),
+    ],
+)
+def test_an_app_on_dead_files_is_not_ready(changes: dict[str, object], ready: bool, health: Health) -> None:
+    seen = snapshot(app=replace(APP, **changes))  # type: ignore[arg-type]
+    assert (readiness.is_ready(seen), readiness.health(seen)) == (ready, health)
+    assert ("app" in [reason.layer for reason in readiness.reasons(seen)]) is not ready

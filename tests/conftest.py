@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mountd.demo import hub
 from tests.support.daemon import BUNDLED_RCLONE, DEBIAN_RCLONE, Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
+
+# What an example takes says how busy the machine is, and nothing about what is tested.
+settings.register_profile("mountd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mountd")
 
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 

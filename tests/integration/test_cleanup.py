@@ -23,6 +23,7 @@ from mountd.files.client import Files
 from mountd.mount import cleanup, table
 from mountd.mount.cleanup import Cleared, clear, holders, unmount
 from mountd.mount.watch import TableWatch, read_table
+from tests.support import wait
 
 SOON_S = 15.0
 TOP = Path(__file__).parents[2]
@@ -329,11 +330,16 @@ async def test_only_mounts_of_mountd_can_be_cleared() -> None:
 def test_who_holds_the_connection(mounts: Mounts, point: str) -> None:
     process = mounts.start(point)
     (entry,) = mounts.of(point)
+    # The mount is seen a moment before fusermount3 hands its end of the connection over.
+    descriptors = Path(f"/proc/{process.pid}/fd")
+    wait.until(
+        lambda: "/dev/fuse" in [os.readlink(each) for each in descriptors.iterdir()], SOON_S, "rclone to have its end"
+    )
     told = [path.read_text() for path in Path(f"/proc/{process.pid}/fdinfo").iterdir()]
     if not any("fuse_connection" in text for text in told):
         assert holders(entry.minor) == ()
     else:
-        assert holders(entry.minor) == (process.pid,)
+        wait.until(lambda: holders(entry.minor) == (process.pid,), SOON_S, "nobody else to hold it")
     assert holders(2**20) == ()
 
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import yaml
 
+from mountd.cli.client import get
 from mountd.demo import hub
 from mountd.process.instance import Instance
 from tests.support import dies_with_us, hold_port
@@ -27,6 +28,7 @@ DEBIAN_RCLONE = Path("/usr/bin/rclone")
 WEBUI = Path(hub.__file__).with_name("webui.py")
 READY_S = 30.0
 STOP_S = 60.0
+ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +259,8 @@ class Daemon:
         return Result(done.returncode, done.stdout, done.stderr)
 
     def status(self) -> dict[str, Any]:
-        document: dict[str, Any] = self.cli("status", "-o", "json").json
-        return document
+        """Asked over the socket: a command for each look at it would keep the machine busy with starting Python."""
+        return get(str(self.socket), "/api/v1/status", timeout_s=ANSWER_S)
 
     def reasons(self) -> dict[str, dict[str, str]]:
         """Why it is not ready, by code."""

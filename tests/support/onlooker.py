@@ -43,6 +43,13 @@ class Seen:
         return {name: (thing["pid"], thing["restarts"]) for name, thing in things.items()}
 
 
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120]
+    except OSError:
+        return "gone"
+
+
 class Onlooker:
     """Asks the status over the socket ten times a second, from now until the end of a `with`."""
 
@@ -52,6 +59,7 @@ class Onlooker:
         self.unanswered: list[str] = []
         self.processes: list[int] = []
         """how many of the instance there were, once a second"""
+        self._most: list[str] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="onlooker", daemon=True)
 
@@ -76,8 +84,14 @@ class Onlooker:
                 self.unanswered.append(f"{at:.1f}: {error}")
             if at - counted >= 1:
                 counted = at
-                self.processes.append(len(self._daemon.processes()))
+                self._count()
             self._ended.wait(EVERY_S)
+
+    def _count(self) -> None:
+        pids = self._daemon.processes()
+        if len(pids) > max(self.processes, default=0):
+            self._most = [command_of(pid) for pid in pids]
+        self.processes.append(len(pids))
 
     # -- what was seen --------------------------------------------------------------------------------------------
 
@@ -125,6 +139,11 @@ class Onlooker:
         return "\n".join(lines)
 
     # -- what must hold -------------------------------------------------------------------------------------------
+
+    def assert_nothing_adds_up(self, more: int) -> None:
+        """For a moment there may be one that asks something and ends; never two looks in a row, a second apart."""
+        lasting = max(map(min, pairwise(self.processes)))
+        assert lasting <= self.processes[0] + more, self._most
 
     def assert_steady(self) -> None:
         """It answered at once all the time, nothing was restarted, and it never stopped being ready."""

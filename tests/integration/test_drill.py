@@ -65,7 +65,7 @@ def journaled(daemon: Daemon) -> list[dict[str, Any]]:
 
 
 def begin(daemon: Daemon, *words: str) -> None:
-    """Begins a drill and waits until its fault is there."""
+    """Begins a drill and waits until its fault has begun."""
     done = daemon.cli("drill", *words, "--yes", "--no-wait", "-o", "json")
     assert done.code == 0, done.err
     until(lambda: (daemon.status()["operation"] or {}).get("step") == "fault", SOON_S, "the fault", every_s=0.05)
@@ -243,7 +243,7 @@ def test_mountd_is_killed_during_a_drill(daemon: Daemon) -> None:
     (proxy,) = proxies(daemon)
     rclone = daemon.status()["mounts"]["storage"]["pid"]
     address = proxy_of(rclone)
-    assert not accepts(address)
+    until(lambda: not accepts(address), SOON_S, "the fault to be there")
     assert daemon.process is not None
     # Both at once, stopped first, so that neither can end what the other has left.
     for number in (signal.SIGSTOP, signal.SIGKILL):

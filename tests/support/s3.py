@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -50,7 +51,7 @@ def environment(home: Path) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8"}
 
 
-class S3Server:
+class S3Server(ABC):
     """A server process on one port over all its restarts; runs from now on until `close` or the end of a `with`."""
 
     access_key_id = ACCESS_KEY_ID
@@ -68,9 +69,9 @@ class S3Server:
             self.close()
             raise
 
+    @abstractmethod
     def _command(self) -> tuple[list[str], dict[str, str]]:
         """The argv, and what the environment holds besides."""
-        raise NotImplementedError
 
     @property
     def client(self) -> Any:

@@ -52,6 +52,20 @@ def request(
 
 def stream_lines(socket_path: str, path: str, **parameters: object) -> Iterator[Document]:
     """The documents of an endless answer, one a line, until the daemon ends it. Raises as `get` does."""
+    for line in stream(socket_path, path, **parameters):
+        if line.strip():
+            yield _document(line, socket_path)
+
+
+def stream_events(socket_path: str, path: str, **parameters: object) -> Iterator[Document]:
+    """The documents of a stream of server-sent events, until the daemon ends it. Raises as `get` does."""
+    for line in stream(socket_path, path, **parameters):
+        if line.startswith(b"data: "):
+            yield _document(line.removeprefix(b"data: "), socket_path)
+
+
+def stream(socket_path: str, path: str, **parameters: object) -> Iterator[bytes]:
+    """The lines of an endless answer."""
     exchange = _Exchange(socket_path, time.monotonic() + TIMEOUT_S)
     try:
         status, headers = exchange.ask("GET", with_query(path, parameters), None)
@@ -63,7 +77,7 @@ def stream_lines(socket_path: str, path: str, **parameters: object) -> Iterator[
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > MAX_BODY_BYTES:
                 raise _unreachable(socket_path, "it sent a line over 64 MiB")
-            yield from (_document(line, socket_path) for line in lines if line.strip())
+            yield from lines
     finally:
         exchange.close()
 

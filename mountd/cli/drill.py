@@ -98,13 +98,13 @@ def _follow(asked: Asked, path: str, answer: Document) -> None:
     if measured is not None and asked.json:
         asked.print_json({"schema": 1, "drill": measured})
     elif measured is not None:
-        _show(measured)
+        show_measured(measured)
     if operation.get("result") != "passed":
         error = operation.get("error") or {"exit": 1, "text": f"the drill ended: {operation.get('result')}"}
         raise client.failure(error)
 
 
-def _show(measured: Document) -> None:
+def show_measured(measured: Document) -> None:
     from mountd.cli import view
 
     limits = measured["limits"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 
 import structlog
 
@@ -18,6 +19,7 @@ log = structlog.get_logger()
 RETRY_S = 10.0
 GAP = "journal-gap"
 """Written first once the journal can be written again."""
+REPLACED = "journal-replaced"
 
 
 class Recorder:
@@ -28,13 +30,17 @@ class Recorder:
         self._turn = asyncio.Lock()
         self._lost = 0
         """events that could not be written since the journal fails"""
+        self._replaced: Reason | None = None
+        """stands in the status until mountd is restarted or a person has taken the broken file away"""
 
     async def run(self) -> None:
         """Until cancelled; `flush` afterwards tells what happened last."""
+        await self._tell_replaced()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_S if self._lost else None):
+                async with asyncio.timeout(RETRY_S if self._lost or self._replaced else None):
                     await self._board.changed()
+            self._look_for_broken()
             await self.flush()
 
     async def flush(self) -> None:
@@ -64,4 +70,32 @@ class Recorder:
             if code == GAP:
                 log.info("journal can be written again", lost=self._lost)
                 self._lost = 0
-                self._board.set_journal(None)
+                self._board.set_journal(self._replaced)
+
+    # -- a journal that was begun anew ----------------------------------------------------------------------------
+
+    async def _tell_replaced(self) -> None:
+        if self._journal.replaced is None:
+            return
+        path, cause = self._journal.replaced
+        text = (
+            f"the journal could not be used ({cause}): it was set aside as {path} and a new one begun;"
+            " history, quarantine and pauses until now are not known any more, each link was taken as what is live"
+        )
+        hint = (
+            "see that `mountd status` shows the right versions and that the disk is sound;"
+            f" the alarm ends when {path} is moved away or deleted"
+        )
+        log.error("journal replaced", cause=cause, set_aside=str(path), hint=hint)
+        self._replaced = Reason(REPLACED, text, "journal", "mountd", hint)
+        self._board.set_journal(self._replaced)
+        async with self._turn:
+            await self._write(REPLACED, "mountd", text)
+
+    def _look_for_broken(self) -> None:
+        if self._replaced is None or self._journal.replaced is None or os.path.lexists(self._journal.replaced[0]):
+            return
+        log.info("broken journal was taken away", set_aside=str(self._journal.replaced[0]))
+        if self._board.snapshot.journal == self._replaced:
+            self._board.set_journal(None)
+        self._replaced = None

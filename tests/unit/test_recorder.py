@@ -1,4 +1,4 @@
-"""Nothing that happened is lost when the daemon ends while it is being written."""
+"""Nothing that happened is lost when the daemon ends while it is being written; a lost journal is told."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from mountd.daemon import recorder as recorders
 from mountd.daemon.recorder import Recorder
 from mountd.journal.journal import Journal
+from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import MountStatus, Snapshot, State
+from mountd.status.snapshot import Health, MountStatus, Snapshot, State
 
+SOON_S = 10.0
 NAMES = [f"mount-{number}" for number in range(20)]
 
 
@@ -40,3 +43,40 @@ async def test_a_cancelled_recorder_has_written_everything_after_a_flush(tmp_pat
     with contextlib.closing(sqlite3.connect(tmp_path / "mountd.db")) as database:
         stopped = [name for (name,) in database.execute("SELECT object FROM events WHERE code = 'mount-stopped'")]
     assert sorted(stopped) == sorted(NAMES)
+
+
+async def test_a_journal_that_was_begun_anew_is_an_alarm_until_the_broken_file_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorders, "RETRY_S", 0.02)
+    (tmp_path / "mountd.db").write_text("no database" * 1000)
+    journal, board = Journal(tmp_path / "mountd.db"), Board()
+    await journal.open()
+    assert journal.replaced is not None
+    running = asyncio.create_task(Recorder(board, journal).run())
+    try:
+        told = await board.wait_until(lambda snapshot: snapshot.journal is not None, SOON_S)
+        assert told.journal is not None
+        assert told.journal.code == "journal-replaced"
+        assert str(journal.replaced[0]) in told.journal.text
+        assert readiness.health(told) is Health.DEGRADED
+        async with asyncio.timeout(SOON_S):
+            while not await journal.last_event():
+                await asyncio.sleep(0.01)
+        # Trouble with writing takes its place, and gives it back.
+        with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+            other.execute("CREATE TRIGGER no BEFORE INSERT ON events BEGIN SELECT raise(ABORT, 'full'); END")
+            board.set_mount("disk", MountStatus(path="/mnt", remote="store:bucket", state=State.STOPPED))
+            board.set_mount("disk", MountStatus(path="/mnt", remote="store:bucket", state=State.RUNNING))
+            await board.wait_until(
+                lambda now: now.journal is not None and now.journal.code != told.journal.code, SOON_S
+            )
+            other.execute("DROP TRIGGER no")
+        await board.wait_until(lambda now: now.journal == told.journal, SOON_S)
+        assert [event.text for event in await journal.events(code="journal-replaced", limit=9)] == [told.journal.text]
+        journal.replaced[0].rename(tmp_path / "taken-away")
+        await board.wait_until(lambda now: now.journal is None, SOON_S)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await journal.close()

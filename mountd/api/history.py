@@ -1,0 +1,171 @@
+"""The routes of what was: operations and events out of the journal, events also as a server-sent stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from mountd.api import documents
+from mountd.errors import MountdError, NotFound, UsageError
+from mountd.journal.journal import EventRecord, Journal
+from mountd.status.board import Board
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 1000
+MAX_ID = 2**63 - 1
+"""What SQLite can compare with."""
+STREAM_PAGE = 200
+"""How many events a stream holds in memory at once: a reader that is slow gets the others from the journal later."""
+KEEP_ALIVE_S = 15.0
+LOOK_S = 1.0
+"""How soon a stream notices that mountd ends."""
+WRITE_LIMIT_S = 30.0
+"""A reader that takes nothing for so long is let go; it comes back with the id that it saw last."""
+EVENT_STREAM = "text/event-stream"
+
+
+class History:
+    def __init__(self, journal: Journal, board: Board) -> None:
+        self._journal = journal
+        self._board = board
+
+    def reads(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/v1/history", self.history),
+            web.get("/api/v1/history/{id}", self.operation),
+            web.get("/api/v1/events", self.events),
+        ]
+
+    async def history(self, request: web.Request) -> web.Response:
+        """Newest first; `next` is what to give as `before` for those that are older, null at the end."""
+        query, limit = request.query, _limit(request)
+        records = await self._journal.history(
+            query.get("model"),
+            query.get("kind"),
+            query.get("result"),
+            limit=limit + 1,
+            before=_number(request, "before"),
+        )
+        more = len(records) > limit
+        shown = [_without_schema(documents.operation(record)) for record in records[:limit]]
+        return _json({"schema": documents.SCHEMA, "history": shown, "next": shown[-1]["id"] if more else None})
+
+    async def operation(self, request: web.Request) -> web.Response:
+        """One operation with its steps, and what a drill measured."""
+        word = request.match_info["id"]
+        if not _is_number(word):
+            raise UsageError(f"cannot use {word!r} as the id of an operation")
+        record = await self._journal.operation(int(word))
+        if record is None:
+            raise NotFound(f"cannot find operation {word}", hint="`mountd history` lists the ids")
+        steps = await self._journal.steps(record.id)
+        drilled = await self._journal.drill(record.id) if record.kind == "drill" else None
+        document = documents.operation(record)
+        document["hint"] = record.hint
+        document["steps"] = [step.as_json() for step in steps]
+        document["drill"] = drilled.as_json() if drilled else None
+        return _json(document)
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Oldest first: those after the id `after`, without it the last ones.
+
+        With `follow=1`, or where a stream of server-sent events is accepted, goes on with what comes; `after` may be
+        given as Last-Event-ID too, as a browser does that connects again.
+        """
+        after, limit = _number(request, "after"), _limit(request)
+        if request.query.get("follow") == "1" or EVENT_STREAM in request.headers.get("Accept", ""):
+            return await self._stream(request, _last_seen(request, after), limit)
+        return _json(
+            {"schema": documents.SCHEMA, "events": [each.as_json() for each in await self._read(request, after, limit)]}
+        )
+
+    async def _read(self, request: web.Request, after: int | None, limit: int) -> Sequence[EventRecord]:
+        query = request.query
+        return await self._journal.events(after, limit=limit, code=query.get("code"), object_=query.get("object"))
+
+    async def _stream(self, request: web.Request, after: int | None, limit: int) -> web.StreamResponse:
+        written = self._journal.event_written()
+        newest = await self._journal.last_event()
+        if after is not None and after > newest:
+            after = 0  # of a journal that was lost: all of this one is new
+        events = await self._read(request, after, limit if after is None else STREAM_PAGE)
+        response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
+        await response.prepare(request)
+        await _send(request, response, b"retry: 1000\n\n")
+        seen, told = newest if after is None else after, time.monotonic()
+        while True:
+            for event in events:
+                await _send(request, response, _encoded(event))
+                seen, told = event.id, time.monotonic()
+            if self._board.snapshot.stopping:
+                return response
+            if len(events) < STREAM_PAGE:
+                await asyncio.wait([written], timeout=LOOK_S)  # which never cancels what others wait for too
+            if time.monotonic() - told >= KEEP_ALIVE_S:
+                await _send(request, response, b":\n\n")
+                told = time.monotonic()
+            if written.done() or len(events) >= STREAM_PAGE:
+                written = self._journal.event_written()
+                try:
+                    events = await self._read(request, seen, STREAM_PAGE)
+                except MountdError:  # of the journal: the reader connects again, and is told then
+                    return response
+            else:
+                events = []
+
+
+async def _send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    try:
+        async with asyncio.timeout(WRITE_LIMIT_S):
+            await response.write(data)
+    except TimeoutError:
+        if request.transport is not None:  # an orderly end would wait for the reader again
+            request.transport.abort()
+        raise ConnectionResetError("the reader of a stream takes nothing") from None
+
+
+def _encoded(event: EventRecord) -> bytes:
+    # JSON has no line breaks of its own, so one `data:` line holds it.
+    return f"id: {event.id}\ndata: {json.dumps(event.as_json(), ensure_ascii=False)}\n\n".encode(errors="replace")
+
+
+def _last_seen(request: web.Request, after: int | None) -> int | None:
+    word = request.headers.get("Last-Event-ID", "")
+    if not word:
+        return after
+    if not _is_number(word):
+        raise UsageError("cannot use the header Last-Event-ID: it is not the id of an event")
+    return int(word)
+
+
+def _limit(request: web.Request) -> int:
+    limit = _number(request, "limit")
+    return DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
+
+
+def _number(request: web.Request, key: str) -> int | None:
+    word = request.query.get(key)
+    if word is None:
+        return None
+    if not _is_number(word):
+        raise UsageError(f"cannot use `{key}`: it is not a number from 0 on")
+    return int(word)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 20 and int(word) <= MAX_ID
+
+
+def _without_schema(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != "schema"}
+
+
+def _json(document: dict[str, Any]) -> web.Response:
+    return web.json_response(document, dumps=lambda it: json.dumps(it, ensure_ascii=False))

@@ -1,0 +1,213 @@
+"""`mountd history` and `mountd events`: who did what and why, and what happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mountd.cli.completion import complete_model
+from mountd.cli.options import output_option, place_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mountd.cli.options import Asked
+
+Document = dict[str, Any]
+PAGE = 1000
+"""Of a request: for more than that, several are made."""
+RETRY_S = 1.0
+
+
+@click.command()
+@click.argument("operation", required=False, type=click.IntRange(0), metavar="[ID]")
+@click.option("--model", metavar="NAME", shell_complete=complete_model, help="Of this model, or drills of this mount.")
+@click.option("--kind", metavar="KIND", help="Of this kind: switch, rollback, drill, …")
+@click.option("--result", metavar="RESULT", help="With this result: committed, rolled-back, refused, …")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="At most so many."
+)
+@click.option("--before", type=click.IntRange(0), metavar="ID", help="Only those that are older than this one.")
+@place_options
+@output_option
+@click.pass_obj
+def history(
+    asked: Asked,
+    *,
+    operation: int | None,
+    model: str | None,
+    kind: str | None,
+    result: str | None,
+    limit: int,
+    before: int | None,
+) -> None:
+    """Show who switched what to what, when, why, and how it ended.
+
+    Newest first. With an ID, all that is known of that operation: its steps with their seconds, its cause and what to
+    do, what a drill measured.
+    """
+    from mountd.cli import client
+
+    path = asked.find()
+    if operation is not None:
+        document = client.get(path, f"/api/v1/history/{operation}")
+        if asked.json:
+            asked.print_json(document)
+        else:
+            _show_operation(document)
+        return
+    operations = list(_pages(path, limit, before, {"model": model, "kind": kind, "result": result}))
+    if asked.json:
+        asked.print_json({"schema": client.SCHEMA, "history": operations})
+    elif not operations:
+        click.echo("no such operation in the history", err=True)
+    else:
+        _show_table(operations)
+
+
+def _pages(path: str, limit: int, before: int | None, filters: dict[str, Any]) -> Iterator[Document]:
+    from mountd.cli import client
+
+    while limit:
+        document = client.get(path, "/api/v1/history", limit=min(limit, PAGE), before=before, **filters)
+        yield from document["history"]
+        limit, before = limit - len(document["history"]), document["next"]
+        if before is None:
+            return
+
+
+def _show_table(operations: list[Document]) -> None:
+    from mountd.cli import view
+
+    rows: list[tuple[object, ...]] = [
+        (each["id"], _second(each["started"]), _who(each), _what(each), _result(each), _seconds(each), _why(each))
+        for each in operations
+    ]
+    headings = ("ID", "WHEN", "WHO", "WHAT", "RESULT", "SECONDS", "WHY")
+    view.show(view.console(), view.table(headings, rows, right=("ID", "SECONDS")))
+
+
+def _show_operation(operation: Document) -> None:
+    from mountd.cli import view
+
+    ended = f", ended {_second(operation['finished'])}" if operation.get("finished") else ""
+    seconds = f" after {operation['duration_s']:.1f} s" if operation.get("duration_s") is not None else ""
+    facts = [
+        ("operation", f"{operation['id']}: {_what(operation)}"),
+        ("result", f"{_result(operation)}{seconds}"),
+        ("who", _who(operation)),
+        ("when", f"began {_second(operation['started'])}{ended}"),
+        ("reason", operation.get("reason")),
+        ("cause", operation.get("cause")),
+        ("hint", operation.get("hint")),
+    ]
+    console = view.console()
+    for name, value in facts:
+        if value:
+            view.show(console, view.text(f"{name:<10} {value}"))
+    steps: list[Document] = operation.get("steps") or []
+    if steps:
+        rows: list[tuple[object, ...]] = [
+            (step["step"], _second(step["began"]), _seconds(step), step.get("outcome") or "not ended") for step in steps
+        ]
+        view.show(console, view.table(("STEP", "BEGAN", "SECONDS", "OUTCOME"), rows, right=("SECONDS",)))
+    if operation.get("drill"):
+        from mountd.cli.drill import show_measured
+
+        show_measured(operation["drill"])
+
+
+def _what(operation: Document) -> str:
+    """`switch cache_hub v22 → v23`, `drill kill storage`."""
+    if operation["kind"] == "drill":
+        return f"drill {operation['to']} {operation['model']}"
+    return f"{operation['kind']} {operation['model']} {operation.get('from') or 'nothing'} → {operation['to']}"
+
+
+def _who(operation: Document) -> str:
+    source = operation.get("source")
+    return f"{operation['operator']} ({source})" if source == "api" else str(operation["operator"])
+
+
+def _result(operation: Document) -> str:
+    return str(operation.get("result") or f"runs: {operation['step']}")
+
+
+def _why(operation: Document) -> str:
+    return "; ".join(str(operation[key]) for key in ("reason", "cause") if operation.get(key))
+
+
+def _second(time: str) -> str:
+    """As it stands in the journal, without the milliseconds: UTC, like all times that mountd tells."""
+    return f"{time.partition('.')[0].rstrip('Z')}Z"
+
+
+def _seconds(timed: Document) -> str:
+    seconds = timed.get("duration_s")
+    return "" if seconds is None else f"{seconds:.1f}"
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--object", "object_", metavar="NAME", help="Of this remote, mount, model or app; mountd for itself.")
+@click.option("--code", metavar="CODE", help="Of this kind, as in app-backoff.")
+@click.option("--after", type=click.IntRange(0), metavar="ID", help="The first ones after this one, not the last ones.")
+@click.option("-n", "--limit", type=click.IntRange(0, PAGE), metavar="N", default=50, show_default=True)
+@place_options
+@output_option
+@click.pass_obj
+def events(asked: Asked, *, follow: bool, object_: str | None, code: str | None, after: int | None, limit: int) -> None:
+    """Show what happened, and go on with what comes.
+
+    Oldest first. What is followed goes on through a restart of mountd, without a gap.
+    """
+    from mountd.cli import client
+
+    path = asked.find()
+    filters: dict[str, Any] = {"object": object_, "code": code}
+    if follow:
+        for event in _followed(path, after, limit, filters):
+            if asked.json:
+                asked.print_json(event, indent=None)
+            else:
+                click.echo(_line(event))
+        return
+    document = client.get(path, "/api/v1/events", after=after, limit=limit, **filters)
+    if asked.json:
+        asked.print_json(document)
+        return
+    for event in document["events"]:
+        click.echo(_line(event))
+
+
+def _followed(path: str, after: int | None, limit: int, filters: dict[str, Any]) -> Iterator[Document]:
+    """Without an end. A daemon that goes away is asked again, from the event on that was seen last."""
+    import time
+
+    from mountd.cli import client
+    from mountd.errors import Unreachable
+
+    connected = told = False
+    while True:
+        try:
+            for event in client.stream_events(path, "/api/v1/events", follow=1, after=after, limit=limit, **filters):
+                connected, told, after = True, False, event["id"]
+                yield event
+            connected = True
+        except Unreachable as error:
+            if not connected:
+                raise
+            if not told:
+                click.echo(f"{error.text}; asking again until it does", err=True)
+                told = True
+        time.sleep(RETRY_S)
+
+
+def _line(event: Document) -> str:
+    """The object is named once: most sentences begin with it."""
+    text = str(event["text"])
+    told = text if str(event["object"]) in text else f"{event['object']}: {text}"
+    # Escape sequences in a program's message would be obeyed by the terminal.
+    printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in told)
+    return f"{event['time']} {event['code']}: {printable}"

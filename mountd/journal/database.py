@@ -1,0 +1,203 @@
+"""The journal's file: opened and brought up to date, used on a thread of its own, set aside when it is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mountd.errors import MountdError
+from mountd.journal.records import Committed, Drilled, EventRecord, KnownContent, Quarantined, Record, StepRecord
+
+BROKEN_KEPT = 3
+"""Of the files that were set aside; the oldest go."""
+LOCKED_S = 5.0
+"""How long another program may hold the file."""
+
+_SCHEMAS = ("schema.sql", "schema-2-drills.sql", "schema-3-switch.sql")
+"""The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
+_FIRST_TABLES = frozenset({"operations", "events", "models"})
+"""Of the first schema: a file without them is no journal, whatever number it has."""
+_COMPANIONS = ("-journal", "-wal", "-shm")
+"""What SQLite may have beside a file: applied to another one, it would break that."""
+_T = TypeVar("_T")
+
+
+def columns_of(kind: type[Any]) -> str:
+    return ", ".join(field.name for field in fields(kind))
+
+
+_TABLES: dict[str, type[Any]] = {
+    "operations": Record,
+    "steps": StepRecord,
+    "events": EventRecord,
+    "models": Committed,
+    "quarantine": Quarantined,
+    "contents": KnownContent,
+    "drills": Drilled,
+}
+
+
+class _Broken(Exception):
+    """The file can never be used as a journal; the cause in words."""
+
+
+class Database:
+    """Every call is carried out on its thread, one after the other. Raises MountdError when the disk or file fails.
+
+    Not in WAL mode: the state directory may lie on a network volume, where its shared memory does not work.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.replaced: tuple[Path, str] | None = None
+        """where a file was put that could not be used, and why not; a new one was begun for it"""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._db: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        await self.run(self._open)
+
+    async def close(self) -> None:
+        if self._db is not None:
+            await self.run(self._db.close)
+        self._thread.shutdown(wait=False)
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            hint = "see whether its disk is full or read-only, or another program holds the file"
+            if isinstance(error, _Newer):
+                hint = f"run the newer mountd, or begin a new journal: mv {self.path} {self.path}.newer"
+            elif not isinstance(error, sqlite3.OperationalError):
+                hint = "restart mountd: it sets a broken journal aside and begins a new one"
+            raise MountdError(f"cannot use the journal {self.path}: {error}", hint=hint) from None
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            raise MountdError(
+                f"cannot set the broken journal {self.path} aside: {cause}",
+                hint=f"let mountd's user write in {self.path.parent}, or move the file away",
+            ) from None
+
+    async def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """One statement, its own transaction."""
+        return await self.run(lambda: self._rows(sql, *values))
+
+    async def change(self, *statements: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        """All of the statements (each its text and values) or none; the rows that the first one returns."""
+
+        def work() -> list[tuple[Any, ...]]:
+            self._rows("BEGIN IMMEDIATE")
+            try:
+                found = [self._rows(str(sql), *values) for sql, *values in statements]
+                self._rows("COMMIT")
+            except sqlite3.Error:
+                with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back already
+                    self._rows("ROLLBACK")
+                raise
+            return found[0]
+
+        return await self.run(work)
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        assert self._db is not None
+        return self._db.execute(sql, values).fetchall()
+
+    # -- the file -------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        try:
+            self._connect()
+        except _Broken as broken:
+            self._close()
+            self.replaced = (set_aside(self.path), str(broken))
+            self._connect()
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _connect(self) -> None:
+        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=LOCKED_S, check_same_thread=False)
+        try:
+            self._rows("PRAGMA synchronous = FULL")
+            self._bring_up_to_date()
+        except sqlite3.OperationalError:  # the disk, or another program; the file may be good
+            self._close()
+            raise
+        except _Newer:
+            self._close()
+            raise
+        except sqlite3.DatabaseError as error:
+            raise _Broken(str(error)) from None
+
+    def _bring_up_to_date(self) -> None:
+        ((version,),) = self._rows("PRAGMA user_version")
+        tables = {str(name) for (name,) in self._rows("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if (version or tables) and not (version > 0 and tables >= _FIRST_TABLES):
+            raise _Broken("it is a database of another program")
+        if version > len(_SCHEMAS):
+            raise _Newer(f"it is of a newer mountd (schema {version})")
+        ((first, *_),) = self._rows("PRAGMA quick_check(1)")
+        if first != "ok":
+            raise _Broken(str(first))
+        missing = [files(__package__).joinpath(name).read_text() for name in _SCHEMAS[version:]]
+        try:
+            if missing:
+                assert self._db is not None
+                self._db.executescript(f"BEGIN IMMEDIATE;{''.join(missing)}")
+            self._check_columns()
+            if missing:
+                self._rows("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):  # there may be nothing to roll back
+                self._rows("ROLLBACK")
+            if is_about_schema(error):
+                raise _Broken(str(error)) from None
+            raise
+
+    def _check_columns(self) -> None:
+        for table, kind in _TABLES.items():
+            self._rows(f"SELECT {columns_of(kind)} FROM {table} LIMIT 0")
+
+
+class _Newer(sqlite3.DatabaseError):
+    """A file that a newer mountd wrote: good, but not for us."""
+
+
+def is_about_schema(error: sqlite3.Error) -> bool:
+    """SQLITE_ERROR: the statement does not fit the tables; the disk and locks have codes of their own."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+
+
+def set_aside(path: Path) -> Path:
+    """Renames the file and what SQLite has beside it; where it is now. At most BROKEN_KEPT are kept. Raises OSError."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    broken = path.with_name(f"{path.name}.broken-{now}")
+    os.rename(path, broken)
+    for companion in _COMPANIONS:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{path}{companion}", f"{broken}{companion}")
+    ours = re.compile(re.escape(f"{path.name}.broken-") + r"\d{8}T\d{6}\.\d{6}Z")
+    kept = sorted(entry for entry in os.listdir(path.parent) if ours.fullmatch(entry))
+    for name in kept[:-BROKEN_KEPT]:
+        for companion in ("", *_COMPANIONS):
+            with contextlib.suppress(OSError):
+                os.unlink(path.with_name(f"{name}{companion}"))
+    return broken
+
+
+def now_text() -> str:
+    """The wall clock, for people: UTC, ISO 8601, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,128 @@
+"""What stands in the journal, a dataclass for each table. Its fields are the table's columns, in this order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What is durable of a model: the versions that are, were and should be live."""
+
+    current: str | None = None
+    previous: str | None = None
+    desired: str | None = None
+    config_version: str | None = None
+    suspended: str | None = None
+    """who and why automatic changes are paused; None: they are not"""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One operation, as it stands in the journal; `finished` is None while it runs."""
+
+    id: int
+    kind: str
+    model: str
+    from_version: str | None
+    to_version: str
+    operator: str
+    source: str
+    reason: str
+    step: str
+    started: str
+    finished: str | None = None
+    result: str | None = None
+    cause: str = ""
+    hint: str = ""
+    exit_code: int | None = None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step of an operation; `ended` is None while it runs, and for ever when mountd ended in it."""
+
+    operation: int
+    step: str
+    began: str
+    ended: str | None = None
+    outcome: str | None = None
+    duration_s: float | None = None
+    """seconds, of a clock that nobody sets; None also when mountd was restarted in between"""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "began": self.began,
+            "ended": self.ended,
+            "outcome": self.outcome,
+            "duration_s": self.duration_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Content that failed by its own fault, known by its digest; `version` is what it was called then."""
+
+    model: str
+    digest: str
+    version: str
+    operation: int | None
+    cause: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownContent:
+    """What a version held when it was committed; `listing` is the digest of its sorted lines of paths and sizes."""
+
+    model: str
+    version: str
+    digest: str
+    listing: str
+    recorded: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """Something that happened; ids grow with time and are never used again."""
+
+    id: int
+    time: str
+    code: str
+    object: str
+    text: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"id": self.id, "time": self.time, "code": self.code, "object": self.object, "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """What the drill of one operation measured, in seconds; None: did not happen. `details` is a JSON object."""
+
+    operation: int
+    kind: str
+    mount: str
+    detected_s: float | None
+    serving_again_s: float | None
+    ready_again_s: float | None
+    app_restarted: bool
+    passed: bool
+    details: str = "{}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "id": self.operation,
+            "kind": self.kind,
+            "mount": self.mount,
+            "detected_s": self.detected_s,
+            "serving_again_s": self.serving_again_s,
+            "ready_again_s": self.ready_again_s,
+            "app_restarted": bool(self.app_restarted),
+            "passed": bool(self.passed),
+            **json.loads(self.details),
+        }

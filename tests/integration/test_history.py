@@ -1,0 +1,131 @@
+"""The history of a real daemon: read by people, followed through restarts, and lost without harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.cli.client import get
+from tests.support.daemon import ANSWER_S, Daemon
+from tests.support.machine import Tmpfs
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+
+@contextmanager
+def following(daemon: Daemon) -> Iterator[Path]:
+    """`mountd events --follow` into the file."""
+    out = daemon.root / "followed"
+    with out.open("wb") as file:
+        child = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mountd",
+                "--socket",
+                str(daemon.socket),
+                "events",
+                "-f",
+                "-n",
+                "1000",
+                "-o",
+                "json",
+            ],
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+        )
+    try:
+        yield out
+    finally:
+        child.kill()
+        child.wait()
+
+
+def events(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def broken(daemon: Daemon) -> list[Path]:
+    return sorted((daemon.root / "state").glob("mountd.db.broken-*"))
+
+
+def stored(daemon: Daemon) -> list[dict[str, Any]]:
+    document = get(str(daemon.socket), "/api/v1/events", timeout_s=ANSWER_S, after=0, limit=1000)
+    found: list[dict[str, Any]] = document["events"]
+    return found
+
+
+@pytest.mark.slow
+def test_a_broken_journal_is_set_aside_and_the_link_is_the_truth(daemon: Daemon) -> None:
+    daemon.start_ready()
+    assert daemon.cli("switch", "v22", "--reason", "to lose it").code == 0
+    (line,) = daemon.cli("history").out.splitlines()[1:]
+    for words in ("switch cache_hub v23 → v22", "committed", "to lose it"):
+        assert words in line
+    assert daemon.stop() == 0
+
+    journal = daemon.root / "state" / "mountd.db"
+    journal.write_bytes(journal.read_bytes()[:100] + os.urandom(20_000))
+    status = daemon.start_ready()
+    assert status["models"]["cache_hub"]["current"] == "v22"
+    assert status["models"]["cache_hub"]["desired"] == "v22"
+    assert daemon.page()["version"] == "v22"
+    assert os.readlink(daemon.link).endswith("cache_hub_v22")
+    (file,) = broken(daemon)
+    alarm = daemon.until_reason("journal-replaced")
+    assert str(file) in alarm["text"]
+    assert alarm["hint"]
+    assert daemon.status()["health"] == "Degraded"
+    assert daemon.events("journal replaced")
+    assert "journal-replaced" in [event["code"] for event in stored(daemon)]
+    assert daemon.cli("history").out == ""
+    # All goes on, and what is written now is kept: `version: v23` in the file was nobody's wish meanwhile.
+    assert daemon.cli("switch", "v23").code == 0
+    assert [each["to"] for each in daemon.cli("history", "-o", "json").json["history"]] == ["v23"]
+    file.rename(daemon.root / "taken-away")
+    until(lambda: "journal-replaced" not in daemon.reasons(), 30, "the alarm to end", every_s=0.2)
+    assert daemon.stop() == 0
+    daemon.start_ready()
+    assert broken(daemon) == []
+    assert daemon.status()["models"]["cache_hub"]["current"] == "v23"
+    assert daemon.status()["models"]["cache_hub"]["previous"] == "v22"
+
+
+@pytest.mark.slow
+def test_events_are_followed_through_a_restart_without_a_gap(daemon: Daemon) -> None:
+    daemon.start_ready()
+    with following(daemon) as out:
+        until(lambda: "ready" in [event["code"] for event in events(out)], 20, "what was before")
+        assert daemon.stop() == 0
+        daemon.start_ready()
+        until(lambda: [event["code"] for event in events(out)].count("ready") == 2, 20, "what came after the restart")
+        assert daemon.cli("restart", "webui").code == 0
+        until(lambda: stored(daemon) == events(out), 20, "all to be told, each once")
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_a_start_with_a_full_disk_serves_what_is_known(daemon: Daemon) -> None:
+    with Tmpfs(daemon.root / "state", 4) as state:
+        daemon.start_ready()
+        assert daemon.stop() == 0
+        state.fill()
+        daemon.start_ready()
+        assert daemon.page()["version"] == "v23"
+        daemon.until_reason("journal-unusable")
+        assert "v23" in daemon.cli("status").out
+        assert daemon.cli("switch", "v22").code == 1
+        assert broken(daemon) == []
+        state.empty()
+        until(lambda: daemon.status()["health"] == "Healthy", 30, "all to be well", every_s=0.1)
+        assert "journal-gap" in [event["code"] for event in stored(daemon)]
+        daemon.stop()

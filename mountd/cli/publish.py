@@ -1,0 +1,263 @@
+"""`mountd publish`: uploads a directory as a version of a model, by itself, without a daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from mountd.cli.options import config_option, output_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mountd.cli.options import Asked
+    from mountd.publish import run
+    from mountd.publish.hashing import Tree
+    from mountd.publish.record import Record
+    from mountd.publish.upload import Store
+    from mountd.settings.schema import Settings
+
+JOBS = 4
+LINE_S = 10.0
+"""Between two lines of progress where there is no terminal."""
+TERMINATED = 143  # 128 + SIGTERM
+GO_ON = "interrupted: run the same command again to go on where this one ended"
+
+
+@click.command()
+@click.argument("directory", type=click.Path())
+@click.argument("version")
+@click.option("--model", metavar="NAME", help="Of which model; needed when there are several.")
+@click.option("--dry-run", is_flag=True, help="Read and compare everything, say what would be done, write nothing.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    default=JOBS,
+    show_default=True,
+    help="How many files are read, and sent, at the same time.",
+)
+@click.option("--download-check", is_flag=True, help="Read everything back from the bucket and compare its sha256.")
+@click.option("--take-over", is_flag=True, help="Go on with what somebody else began and will not finish.")
+@config_option
+@output_option
+@click.pass_context
+def publish(
+    ctx: click.Context,
+    *,
+    directory: str,
+    version: str,
+    model: str | None,
+    dry_run: bool,
+    jobs: int,
+    download_check: bool,
+    take_over: bool,
+) -> None:
+    """Upload a directory as a version of a model.
+
+    Hashes every file, sends what the bucket does not hold yet, verifies sizes and hashes, and writes MANIFEST.json
+    last. Until then an object .mountd-publishing-ID in the version tells mountd that it is incomplete. Works without a
+    daemon.
+
+    Interrupted, it goes on when it is run again: what has arrived is neither hashed nor sent again; only a file sent in
+    parts begins anew. A published version never changes: other content under its name is refused (7), the same content
+    is fine (0). A file that changes meanwhile is an error.
+
+    All files are sent, hidden ones too, but an own MANIFEST.json at the top; empty directories are not. A link is sent
+    as the file or directory that it leads to, which must lie in DIRECTORY too. In a Hugging Face cache (models--…) the
+    files in snapshots are sent, and the blobs that they link to are not sent a second time.
+
+    Two that publish one version at the same time see each other's mark, and the later one ends with 6, or both do. That
+    holds as long as nobody says --take-over while the other still runs. What a killed run has sent in parts stays in
+    the bucket, unseen, until a lifecycle rule for incomplete multipart uploads removes it.
+    """
+    import asyncio
+
+    from mountd.settings.load import config_path, load
+    from mountd.settings.names import check_version
+
+    asked: Asked = ctx.obj
+    check_version(version)
+    loaded = load(config_path(asked.config, os.environ))
+    name = _model(loaded.settings, model)
+    began = time.monotonic()
+    from mountd.publish.run import Asked as AskedToPublish
+
+    wanted = AskedToPublish(
+        version, tuple(loaded.settings.models[name].required), jobs, dry_run, take_over, download_check
+    )
+    try:
+        place, published = asyncio.run(_publish(loaded.settings, name, directory, wanted))
+    except KeyboardInterrupt:
+        click.echo(GO_ON, err=True)
+        raise
+    except asyncio.CancelledError:
+        click.echo(GO_ON, err=True)
+        ctx.exit(TERMINATED)
+    took_s = time.monotonic() - began
+    if asked.json:
+        asked.print_json(_document(name, version, place, published, took_s))
+    else:
+        _show(version, place, published, took_s)
+
+
+def _model(settings: Settings, asked: str | None) -> str:
+    from mountd.errors import NotFound, UsageError
+
+    names = ", ".join(settings.models)
+    if asked is not None and asked not in settings.models:
+        raise NotFound(f"cannot find model {asked}", hint=f"the configuration has: {names or 'none'}")
+    if asked is None and len(settings.models) != 1:
+        text = "there are several" if names else "the configuration has none"
+        raise UsageError(f"cannot publish without a model: {text}", hint=f"add --model with one of: {names}")
+    return asked or next(iter(settings.models))
+
+
+async def _publish(settings: Settings, model: str, directory: str, asked: run.Asked) -> tuple[str, run.Published]:
+    """Where to, and how it ended."""
+    import asyncio
+    import signal
+
+    from mountd.model.layout import Layout
+    from mountd.publish import record as records
+    from mountd.publish.plan import key_prefix, place
+    from mountd.publish.run import look_at, publish
+
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    remote = settings.mounts[settings.models[model].mount].remote
+    path = Layout(settings.models[model].directory).directory(asked.version)
+    tree: Tree = await asyncio.to_thread(look_at, directory, asked, key_prefix(remote, path))
+    record = await records.open_record(_state(settings), place(remote, path), tree.root)
+    bar = Bar()
+    try:
+        store = await _store(settings, settings.models[model].mount, path, record)
+        return store.place, await publish(asked, tree, store, record, bar.show)
+    finally:
+        bar.end()
+        record.close()
+
+
+def _state(settings: Settings) -> Path:
+    """Where the record of a run is kept: the daemon's state directory, or this user's when that is closed to him."""
+    from mountd.cli.render import nearest
+    from mountd.settings.load import places
+
+    own = places(os.geteuid(), os.environ).state
+    return settings.state if os.access(nearest(settings.state), os.W_OK | os.X_OK) else own
+
+
+async def _store(settings: Settings, mount: str, path: str, record: Record) -> Store:
+    """The version's directory, reached as the mount reaches its bucket, with an rclone.conf of its own."""
+    import asyncio
+    import contextlib
+    import shutil
+
+    from mountd.cli.render import command_of
+    from mountd.publish.upload import Access, Store
+    from mountd.rclone import binary as binaries
+    from mountd.rclone.conf_file import ConfFile, record_path
+    from mountd.settings.wrapping import beneath
+
+    remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
+    needed = beneath(remotes, settings.mounts[mount].remote_name)
+    alone = settings.model_copy(update={"remotes": {name: settings.remotes[name] for name in needed}})
+    binary = await asyncio.to_thread(binaries.find, settings.rclone.binary)
+    conf = record.private / "rclone.conf"
+    with contextlib.suppress(OSError):  # tokens that rclone renewed; a copy, as the record is the daemon's
+        shutil.copy(record_path(settings.state), record.private)
+    file = ConfFile(conf, binary)
+    await file.write(alone)
+    command = command_of(alone, mount, binary, conf)
+    access = Access(binary.path, conf, command.argv, command.environment, file.secrets)
+    return Store(access, settings.mounts[mount].remote, path, scratch=record.private, lock=record.lock)
+
+
+class Bar:
+    """Progress on stderr: one line that is written over on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._next = time.monotonic() + LINE_S
+        self._width = 0
+        self._shown: tuple[str, int] | None = None
+
+    def show(self, progress: run.Progress) -> None:
+        from mountd.publish.plan import percent
+
+        now = time.monotonic()
+        part = percent(progress.done, progress.total)
+        if (progress.what, part) == self._shown or (not self._live and now < self._next):
+            return
+        self._next = now + LINE_S
+        self._shown = (progress.what, part)
+        text = f"{progress.what} {_size(progress.total)}: {part} %"
+        if progress.speed:
+            text += f", {_size(progress.speed)}/s"
+        if progress.eta_s is not None and part < 100:
+            minutes, seconds = divmod(round(progress.eta_s), 60)
+            text += f", {minutes}m{seconds:02}s left"
+        if self._live:
+            click.echo(f"\r{text:<{self._width}}", err=True, nl=False)
+            self._width = len(text)
+        else:
+            click.echo(text, err=True)
+
+    def end(self) -> None:
+        if self._live and self._width:
+            click.echo("", err=True)
+        self._width = 0
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _document(model: str, version: str, place: str, published: run.Published, took_s: float) -> dict[str, object]:
+    return {
+        "schema": 1,
+        "model": model,
+        "version": version,
+        "destination": place,
+        "result": published.result,
+        "digest": published.digest,
+        "files": published.files,
+        "bytes": published.bytes,
+        "sent": {"files": published.sent, "bytes": published.sent_bytes},
+        "deleted": list(published.deleted),
+        "left_out": list(published.left_out),
+        "checked": published.checked,
+        "duration_s": round(took_s, 3),
+    }
+
+
+def _show(version: str, place: str, published: run.Published, took_s: float) -> None:
+    files = f"{published.files} files, {_size(published.bytes)}"
+    sent = f"{published.sent} of them ({_size(published.sent_bytes)})"
+    if published.left_out:
+        click.echo(
+            f"left out: {', '.join(published.left_out[:3])}" + (" …" if published.left_out[3:] else ""), err=True
+        )
+    if published.deleted:
+        gone = "would be deleted" if published.result == "would-publish" else "deleted"
+        click.echo(f"{gone}, as they were of an interrupted run: {len(published.deleted)} files", err=True)
+    match published.result:
+        case "would-publish":
+            click.echo(f"{version} would be published to {place}: {files}; {sent} would be sent")
+        case "already-published":
+            click.echo(f"{version} is published already, with the same content: {files}; nothing was changed")
+        case "published":
+            how = {"size": "sizes", "hash": "sizes and hashes", "download": "every byte"}.get(published.checked, "")
+            click.echo(
+                f"{version} is published to {place}: {files}; {sent} sent in {took_s:.1f} s, {how} compared\n"
+                f"digest {published.digest}"
+            )

@@ -1,0 +1,150 @@
+"""What a version should hold and what the bucket holds → what is to be sent, what may not be, and what is wrong."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mountd.errors import Refused
+from mountd.model import manifest
+
+LONGEST_KEY_BYTES = 1024
+LONGEST_PART_BYTES = 255
+"""S3 takes no longer key, and a mount shows no longer name in a directory."""
+MAX_FILES = 100_000
+_STAND_INS = "\u201b\uff0f\u2400"
+_DOTS = ("\uff0e", "\uff0e\uff0e")
+"""What rclone itself writes for characters that a store cannot hold: it reads them as those."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Of the local directory; size in bytes, digests in hex."""
+
+    size: int
+    sha256: str
+    md5: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Of the bucket; `md5` is empty where the store does not tell."""
+
+    size: int
+    md5: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What the version's directory in the bucket holds now."""
+
+    files: Mapping[str, Stored] = field(repr=False)
+    manifest: bool
+    markers: frozenset[str]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.files or self.manifest)
+
+
+def place(remote: str, directory: str) -> str:
+    """`remote:bucket/prefix` and a directory below it → where that is."""
+    name, _, path = remote.partition(":")
+    return f"{name}:" + "/".join(part for part in (path.rstrip("/"), directory) if part)
+
+
+def key_prefix(remote: str, directory: str) -> str:
+    """What the keys of objects in that directory begin with, without the bucket and the last slash."""
+    return place(remote, directory).partition(":")[2].lstrip("/").partition("/")[2]
+
+
+def bucket(entries: Iterable[Mapping[str, Any]]) -> Bucket:
+    """From the entries of `rclone lsjson`."""
+    found = {entry["Path"]: Stored(entry["Size"], (entry.get("Hashes") or {}).get("md5", "")) for entry in entries}
+    markers = frozenset(path for path in found if manifest.is_marker(path))
+    files = {path: stored for path, stored in found.items() if path not in markers and path != manifest.NAME}
+    return Bucket(files, manifest.NAME in found, markers)
+
+
+def name_problem(path: str, prefix: str) -> str:
+    """Why a file cannot become the object `prefix/path` under its own name; empty when it can."""
+    try:
+        key = f"{prefix}/{path}".encode()
+    except UnicodeEncodeError:
+        return f"{path!r} is not UTF-8"
+    if any(unicodedata.category(character) == "Cc" for character in path):
+        return f"{path!r} holds a line end or another control character"
+    if any(character in path for character in _STAND_INS) or any(part in _DOTS for part in path.split("/")):
+        return f"{path!r} holds a character that rclone uses as a stand-in for another"
+    if len(key) > LONGEST_KEY_BYTES:
+        return f"{path!r} is too long: with its directory {len(key)} bytes, of {LONGEST_KEY_BYTES} at most"
+    if any(len(part.encode()) > LONGEST_PART_BYTES for part in path.split("/")):
+        return f"{path!r} has a part of more than {LONGEST_PART_BYTES} bytes"
+    if manifest.is_marker(path):
+        return f"{path!r} is what mountd itself calls the mark of a version that is being published"
+    return ""
+
+
+def required_problems(required: Iterable[str], sizes: Mapping[str, int]) -> list[str]:
+    """What would keep the version from ever going live; `sizes` in bytes by path."""
+    return [
+        f"{path} is {'empty' if path in sizes else 'missing'}, and the model requires it"
+        for path in required
+        if not sizes.get(path)
+    ]
+
+
+def to_send(wanted: Mapping[str, File], found: Mapping[str, Stored], sent: Mapping[str, str]) -> list[str]:
+    """Paths that the bucket does not hold as they are wanted.
+
+    Where the store tells no hash, `sent` decides: the sha256 of what an earlier run has sent, by path.
+    """
+
+    def held(path: str, file: File) -> bool:
+        stored = found.get(path)
+        if stored is None or stored.size != file.size:
+            return False
+        return stored.md5 == file.md5 if stored.md5 else sent.get(path) == file.sha256
+
+    return sorted(path for path, file in wanted.items() if not held(path, file))
+
+
+def strays(wanted: Mapping[str, File], found: Mapping[str, Stored]) -> list[str]:
+    """Paths that the bucket holds beyond what is wanted."""
+    return sorted(found.keys() - wanted.keys())
+
+
+def wrong(wanted: Mapping[str, File], found: Mapping[str, Stored], *, exactly: bool) -> list[str]:
+    """What is wrong in the bucket, in words; with `exactly` what is there beyond `wanted` too."""
+    problems = manifest.compare(
+        {path: file.size for path, file in wanted.items()}, {path: stored.size for path, stored in found.items()}
+    )
+    problems += [
+        f"{path} has the MD5 {found[path].md5} instead of {file.md5}"
+        for path, file in wanted.items()
+        if path in found and found[path].size == file.size and found[path].md5 not in ("", file.md5)
+    ]
+    return problems + ([f"{path} is there too" for path in strays(wanted, found)] if exactly else [])
+
+
+def differences(data: bytes, version: str, wanted: Mapping[str, File]) -> list[str]:
+    """How a manifest that is there already differs from what would be published, in words."""
+    try:
+        known = manifest.parse(data)
+    except Refused as error:
+        return [error.text]
+    if known.version != version:
+        return [f"{manifest.NAME} is of version {known.version}"]
+    problems = [f"{path} is new" for path in sorted(wanted.keys() - known.files.keys())]
+    problems += [f"{path} is gone" for path in sorted(known.files.keys() - wanted.keys())]
+    return problems + [
+        f"{path} {'differs' if path in known.sha256 else 'has no digest to compare with'}"
+        for path, file in sorted(wanted.items())
+        if path in known.files and (known.files[path], known.sha256.get(path)) != (file.size, file.sha256)
+    ]
+
+
+def percent(done: int, total: int) -> int:
+    return 100 if total <= 0 else max(0, min(100, 100 * done // total))

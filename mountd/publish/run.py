@@ -1,0 +1,355 @@
+"""`mountd publish` as a whole: what is there, what is missing, who else is at it; sent, verified, manifest last.
+
+Before anything is written the version gets a mark of this publisher, an object `.mountd-publishing-ID`. While a mark is
+there mountd takes the version for incomplete. It goes when everything is verified and the manifest is there: that one
+deletion makes the version visible.
+
+Of two that write their marks at the same time, at least one sees the other's in the listing that follows, since S3
+lists what was written before; who sees another's withdraws.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from mountd import __version__
+from mountd.errors import Busy, MountdError, NotFound, Refused, RemoteError, UsageError
+from mountd.model import manifest
+from mountd.publish import hashing, plan
+from mountd.publish.hashing import CHANGED_HINT, Tree
+from mountd.publish.plan import Bucket, File
+from mountd.publish.record import Record
+from mountd.publish.upload import Store
+
+CLAIM_CHECK_S = 10.0
+AGAIN = "run the same command again: it goes on where this one ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`jobs`: files at the same time. `take_over`: go on with what somebody else has begun."""
+
+    version: str
+    required: Sequence[str]
+    jobs: int
+    dry_run: bool = False
+    take_over: bool = False
+    download_check: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `total` bytes; `speed` in bytes a second, `eta_s` in seconds, where they are known."""
+
+    what: Literal["reading", "sending", "reading back"]
+    done: int
+    total: int
+    speed: float | None = None
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How it ended; `digest` is empty after a dry run, `checked` says what was compared with the bucket."""
+
+    result: Literal["published", "already-published", "would-publish"]
+    digest: str
+    files: int
+    bytes: int
+    sent: int
+    sent_bytes: int
+    deleted: tuple[str, ...]
+    left_out: tuple[str, ...]
+    checked: Literal["size", "hash", "download", ""]
+
+
+Tell = Callable[[Progress], None]
+
+
+def look_at(directory: str, asked: Asked, prefix: str) -> Tree:
+    """The files to publish below the key `prefix`. Blocks. Raises NotFound, UsageError, Refused, MountdError."""
+    if not os.path.isdir(directory):
+        if os.path.lexists(directory):
+            raise UsageError(f"cannot publish {directory}: it is not a directory")
+        raise NotFound(f"cannot publish {directory}: there is no such directory")
+    tree = hashing.scan(directory)
+    problems = [*dict.fromkeys(tree.problems), *filter(None, (plan.name_problem(path, prefix) for path in tree.files))]
+    if problems:
+        hint = "`mountd publish --help` says what can be a version"
+        if any("leads out" in problem for problem in problems):
+            hint = "copy it with the files that its links mean, and publish that: cp -rL"
+        raise Refused(f"cannot publish {directory}: {manifest.summary(problems)}", hint=hint)
+    if not tree.files:
+        raise Refused(f"cannot publish {directory}: there are no files in it")
+    problems = plan.required_problems(asked.required, {path: seen.size for path, seen in tree.files.items()})
+    if problems:
+        hint = "name the directory that holds them, or correct models.*.required"
+        raise Refused(f"cannot publish {directory}: {manifest.summary(problems)}", hint=hint)
+    return tree
+
+
+async def publish(asked: Asked, tree: Tree, store: Store, record: Record, tell: Tell) -> Published:
+    """Raises Refused and Busy before anything is written, later MountdError: then another run goes on."""
+    return await _Publishing(asked, tree, store, record, tell).run()
+
+
+class _Publishing:
+    def __init__(self, asked: Asked, tree: Tree, store: Store, record: Record, tell: Tell) -> None:
+        self._asked, self._tree, self._store, self._record, self._tell = asked, tree, store, record, tell
+        self._marker = f"{manifest.MARKER}{record.id}"
+        self._wanted: dict[str, File] = {}
+        self._data = b""  # of the manifest, once it is known
+
+    async def run(self) -> Published:
+        seen = await self._store.look()
+        try:
+            await self._check_claim(seen)  # before hours of reading
+            self._wanted = await hashing.digests(self._tree, self._record, self._asked.jobs, self._tell_reading)
+            await self._check_manifest(seen)
+        except (Refused, Busy):
+            if self._marker not in seen.markers:  # nothing was begun that another run could go on with
+                self._record.forget()
+            raise
+        if seen.manifest and not seen.markers and not plan.wrong(self._wanted, seen.files, exactly=False):
+            return await self._already(seen)
+        if self._asked.dry_run:
+            return self._ended("would-publish", self._missing(seen), self._beyond(seen), "")
+        seen = await self._claim(seen)
+        missing, deleted = self._missing(seen), self._beyond(seen)
+        try:
+            await self._store.remove(deleted)
+            await self._send(missing)
+            checked = await self._verify()
+            await self._finish()
+        except RemoteError as error:
+            error.hint = f"{error.hint}; then {AGAIN}" if error.hint else AGAIN
+            raise
+        self._record.forget()
+        return self._ended("published", missing, deleted, checked)
+
+    # -- who ------------------------------------------------------------------------------------------------------
+
+    async def _check_claim(self, seen: Bucket) -> None:
+        """Raises Busy, Refused when this version is not ours to go on with."""
+        others = sorted(seen.markers - {self._marker})
+        if others and not self._asked.take_over:
+            holder = await self._holder(others[0])
+            raise Busy(
+                f"cannot publish {self._asked.version}: {holder} is publishing it",
+                hint="wait for its end; if it has been interrupted let it be run again there, or add --take-over here",
+                holder=holder,
+            )
+        if seen.markers or seen.empty or seen.manifest:
+            return
+        if not self._asked.take_over:
+            raise Refused(
+                f"cannot publish {self._asked.version}: {self._store.place} holds {len(seen.files)} files that"
+                " `mountd publish` did not send, and no manifest",
+                hint="choose another version name, or add --take-over to keep what is equal and replace what is not",
+            )
+        beyond = plan.strays({path: File(0, "", "") for path in self._tree.files}, seen.files)
+        if beyond:  # of an interrupted run they may be deleted, these are somebody's
+            raise Refused(
+                f"cannot publish {self._asked.version}: {self._store.place} holds files that {self._tree.root} does"
+                f" not: {manifest.summary(beyond)}",
+                hint="delete them there, or add them here, or choose another version name",
+            )
+
+    async def _holder(self, marker: str) -> str:
+        try:
+            told = json.loads(await self._store.read(marker))
+            return f"{told['user']} on {told['host']} (since {told['since']})"
+        except (MountdError, ValueError, TypeError, KeyError):
+            return f"somebody ({marker})"
+
+    async def _check_manifest(self, seen: Bucket) -> None:
+        """Raises Refused when the version is published with other content."""
+        if not seen.manifest:
+            return
+        data = await self._store.read(manifest.NAME)
+        different = plan.differences(data, self._asked.version, self._wanted)
+        if different:
+            raise Refused(
+                f"cannot publish {self._asked.version}: it is published with other content:"
+                f" {manifest.summary(different)}",
+                hint="a version never changes: choose another name",
+            )
+        self._data = data
+
+    async def _claim(self, seen: Bucket) -> Bucket:
+        """Our mark is there and no other; what the bucket holds then. Raises Busy, Refused."""
+        fresh = self._marker not in seen.markers
+        if fresh:
+            await self._store.write(self._marker, _who())
+        now = await self._store.look()
+        try:
+            if self._marker not in now.markers:
+                raise MountdError(f"cannot publish {self._asked.version}: {self._marker} was written and is not there")
+            await self._check_claim(now)
+            await self._check_manifest(now)
+        except MountdError:
+            if fresh:  # nothing was sent under it
+                with contextlib.suppress(MountdError):
+                    await self._store.remove([self._marker])
+            raise
+        await self._store.remove(now.markers - {self._marker})
+        return now
+
+    async def _still_ours(self) -> Bucket:
+        now = await self._store.look()
+        if self._marker not in now.markers:
+            raise Busy(
+                f"cannot go on with {self._asked.version}: its mark is gone, somebody else has taken it over",
+                hint="let only one publish it",
+            )
+        return now
+
+    # -- what -----------------------------------------------------------------------------------------------------
+
+    async def _already(self, seen: Bucket) -> Published:
+        """The same content is published; it is read back when that was asked for. Raises MountdError."""
+        if self._asked.download_check and (bad := await self._read_back()):
+            raise MountdError(
+                f"cannot trust {self._asked.version}: read back as something else: {manifest.summary(bad)}",
+                hint="look at the store; what is damaged can be deleted there, then publish it again",
+            )
+        self._record.forget()
+        return self._ended("already-published", [], [], self._checked(seen))
+
+    def _missing(self, seen: Bucket) -> list[str]:
+        # A manifest vouches for what a store without hashes does not tell.
+        vouched = {path: file.sha256 for path, file in self._wanted.items()} if self._data else self._record.sent
+        return plan.to_send(self._wanted, seen.files, vouched)
+
+    def _beyond(self, seen: Bucket) -> list[str]:
+        """To be deleted: what an interrupted run has sent and nobody wants any more; see `_check_claim`."""
+        # Beside a published version that lacks something it may be anybody's.
+        return [] if self._data else plan.strays(self._wanted, seen.files)
+
+    def _checked(self, seen: Bucket) -> Literal["size", "hash", "download"]:
+        if self._asked.download_check:
+            return "download"
+        known = all(seen.files[path].md5 for path, file in self._wanted.items() if file.size)
+        return "hash" if known else "size"
+
+    async def _send(self, missing: Sequence[str]) -> None:
+        if not missing:
+            return
+        total = sum(self._wanted[path].size for path in missing)
+
+        def listen(event: Mapping[str, Any]) -> None:
+            if str(event.get("msg", "")).startswith("Copied") and event.get("object") in self._wanted:
+                self._record.note_sent(event["object"], self._wanted[event["object"]].sha256)
+            self._tell_stats("sending", event, total)
+
+        self._tell(Progress("sending", 0, total))
+        sending = asyncio.create_task(self._store.send(self._tree.root, missing, self._asked.jobs, listen))
+        try:
+            while not (await asyncio.wait({sending}, timeout=CLAIM_CHECK_S))[0]:
+                await self._still_ours()
+            await sending
+        finally:
+            sending.cancel()
+            await asyncio.wait({sending})
+        for path in missing:
+            self._record.note_sent(path, self._wanted[path].sha256)
+
+    def _tell_reading(self, done: int, total: int) -> None:
+        self._tell(Progress("reading", done, total))
+
+    def _tell_stats(self, what: Literal["sending", "reading back"], event: Mapping[str, Any], total: int) -> None:
+        stats = event.get("stats")
+        if isinstance(stats, dict):
+            done = min(int(stats.get("bytes") or 0), total)
+            speed = float(stats.get("speed") or 0.0)
+            self._tell(Progress(what, done, total, speed or None, (total - done) / speed if speed else None))
+
+    async def _verify(self) -> Literal["size", "hash", "download"]:
+        """The local files are still what was hashed, and the bucket holds just these. Raises MountdError."""
+        changed = await asyncio.to_thread(lambda: list(hashing.changed(self._tree.root, self._tree.files)))
+        if changed:
+            raise MountdError(
+                f"cannot publish {self._tree.root}: files have changed since they were read:"
+                f" {manifest.summary(changed)}",
+                hint=CHANGED_HINT,
+            )
+        seen = await self._still_ours()
+        self._refuse(plan.wrong(self._wanted, seen.files, exactly=not self._data))
+        if self._asked.download_check and (bad := await self._read_back()):
+            for path in bad:
+                self._record.note_sent(path, "")
+            await self._store.remove(bad)  # or the hash that the store tells would speak for them
+            self._refuse([f"{path} was read back as something else" for path in bad])
+        return self._checked(seen)
+
+    async def _read_back(self) -> list[str]:
+        """Paths whose bytes in the bucket are not what they should be."""
+        total = sum(file.size for file in self._wanted.values())
+        digests = await self._store.sha256(
+            self._wanted, self._asked.jobs, lambda event: self._tell_stats("reading back", event, total)
+        )
+        return [path for path, file in self._wanted.items() if digests.get(path) != file.sha256]
+
+    def _refuse(self, problems: list[str]) -> None:
+        if problems:
+            raise MountdError(f"cannot publish {self._asked.version}: {manifest.summary(problems)}", hint=AGAIN)
+
+    async def _finish(self) -> None:
+        """The manifest, read back, and then the mark away. Raises MountdError."""
+        if not self._data:
+            self._data = self._render()
+            await self._store.write(manifest.NAME, self._data)
+        if await self._store.read(manifest.NAME) != self._data:
+            raise Refused(
+                f"cannot publish {self._asked.version}: its manifest was read back as another one",
+                hint="somebody else publishes it too: let only one do so",
+            )
+        await self._still_ours()
+        await self._store.remove([self._marker])
+
+    def _render(self) -> bytes:
+        files = ((path, file.size, file.sha256) for path, file in self._wanted.items())
+        data = manifest.render(self._asked.version, files, created=_now(), tool=f"mountd {__version__}")
+        if len(data) > manifest.MAX_BYTES:
+            raise Refused(f"cannot publish {self._asked.version}: its manifest would have {len(data)} bytes")
+        return data
+
+    def _ended(
+        self,
+        result: Literal["published", "already-published", "would-publish"],
+        sent: Sequence[str],
+        deleted: Sequence[str],
+        checked: Literal["size", "hash", "download", ""],
+    ) -> Published:
+        return Published(
+            result,
+            manifest.digest(self._data) if self._data else "",
+            len(self._wanted),
+            sum(file.size for file in self._wanted.values()),
+            len(sent),
+            sum(self._wanted[path].size for path in sent),
+            tuple(deleted),
+            tuple(self._tree.left_out),
+            checked,
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _who() -> bytes:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = f"uid {os.getuid()}"
+    return json.dumps({"schema": 1, "user": user, "host": socket.gethostname(), "since": _now()}).encode()

@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 
 from mountd.errors import Unavailable
+from mountd.model import drift
+from mountd.model.drift import Kind, Seen
 
 _PREFIX = ".mountd-"
 
@@ -26,27 +28,38 @@ def read(link: Path) -> str | None:
         return None
 
 
-def check(link: Path) -> None:
-    """Raises LinkBlocked unless `link` is free or a link, in a directory that exists."""
+def look(link: Path) -> Seen:
+    """What stands there, without following it."""
     try:
         mode = os.lstat(link).st_mode
+        if stat.S_ISLNK(mode):
+            return Seen(Kind.LINK, os.readlink(link))
     except FileNotFoundError:
-        if not link.parent.is_dir():
-            raise LinkBlocked(
-                f"cannot place the link {link}: the directory {link.parent} does not exist",
-                hint=f"create it (mkdir -p {link.parent}), or set another link",
-            ) from None
-        return
+        return Seen(Kind.NOTHING if link.parent.is_dir() else Kind.NO_PARENT)
+    except OSError as error:
+        return Seen(Kind.UNREADABLE, _cause(error))
+    return Seen(Kind.DIRECTORY if stat.S_ISDIR(mode) else Kind.FILE)
+
+
+def check(link: Path) -> None:
+    """Raises LinkBlocked unless `link` is free or a link, in a directory that exists."""
+    blocked = drift.block(link, look(link))
+    if blocked is not None:
+        raise LinkBlocked(blocked.text, hint=blocked.hint)
+
+
+def prove(link: Path, target: str) -> None:
+    """A link can be made beside `link`: there is room, and its directory may be written. Raises LinkBlocked."""
+    check(link)
+    temporary = link.parent / f"{_PREFIX}{link.name}-{secrets.token_hex(4)}"
+    try:
+        os.symlink(target, temporary)
+        os.unlink(temporary)
     except OSError as error:
         raise LinkBlocked(
-            f"cannot place the link {link}: {_cause(error)}", hint="look at the directory above"
+            f"cannot place the link {link}: {_cause(error)}",
+            hint=f"let mountd's user write in {link.parent}, and see that its disk has room",
         ) from None
-    if not stat.S_ISLNK(mode):
-        kind = "directory" if stat.S_ISDIR(mode) else "file"
-        raise LinkBlocked(
-            f"cannot place the link {link}: a real {kind} is in its place",
-            hint=f"mountd never deletes data: look what it is, then move it away (mv {link} {link}.old)",
-        )
 
 
 def point(link: Path, target: str) -> None:

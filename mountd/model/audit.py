@@ -1,0 +1,158 @@
+"""Looks now and then whether the live version in the bucket is still what was made live; it must never change.
+
+A look costs one listing and one HEAD, and reads nothing: a manifest is read again only when the store says that it was
+written again. The climb has compared all of it just before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from mountd.errors import MountdError, RemoteError
+from mountd.journal.journal import Journal, KnownContent
+from mountd.model import manifest
+from mountd.model.content import Content
+from mountd.model.disk import Disk
+from mountd.model.known import alarm, changed_since, differences
+from mountd.model.model import Model
+from mountd.status.board import Board
+from mountd.status.snapshot import Health, Reason, Snapshot
+
+log = structlog.get_logger()
+
+INTERVAL_S = 600.0
+"""How long a changed version may go unnoticed, by what mountd is to do: LIST of the live version every 10 minutes."""
+SPREAD_S = 60.0
+"""The first look, and the first after an outage, comes within so long: many pods that start together do not ask at
+once."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """Of one model's live version since it became that."""
+
+    key: object
+    version: str
+    due: float
+    digest: str
+    """of its manifest as it was read last"""
+    mark: str | None = None
+    """what the store told of it then; None: it was not asked"""
+    told: Reason | None = None
+
+
+class Audit:
+    """`models` are those of now, however a reload changes them."""
+
+    def __init__(self, models: Mapping[str, Model], board: Board, journal: Journal) -> None:
+        self._models = models
+        self._board = board
+        self._journal = journal
+        self._seen: dict[str, Seen] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            for model in list(self._models.values()):
+                await self._attend(model)
+            for name in self._seen.keys() - self._models.keys():
+                del self._seen[name]
+            due = min((seen.due for seen in self._seen.values()), default=None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                    await self._board.changed()
+
+    async def _attend(self, model: Model) -> None:
+        content, snapshot, now = model.content, self._board.snapshot, time.monotonic()
+        if content is None:
+            return
+        key = (content, snapshot.models[model.name].mount_restarts)
+        seen = self._seen.get(model.name)
+        if seen is None or seen.key != key:
+            if seen is not None and seen.version != content.version:
+                model.show_change(None)  # what was told was of another version
+            seen = Seen(key, content.version, now + random.uniform(0, SPREAD_S), content.digest)  # noqa: S311
+            self._seen[model.name] = seen
+        if now < seen.due:
+            return
+        if not _may_ask(model, snapshot):
+            seen.due = now + random.uniform(SPREAD_S / 2, SPREAD_S)  # noqa: S311
+            return
+        seen.due = now + INTERVAL_S
+        try:
+            await self._look(model, content, seen)
+        except MountdError as error:
+            log.info("cannot look whether the live version has changed", model=model.name, cause=error.text)
+
+    async def _look(self, model: Model, content: Content, seen: Seen) -> None:
+        """Raises MountdError."""
+        known = await self._recorded(model, content)
+        files = await _files(model.disk, content.directory)
+        if manifest.NAME in content.files and manifest.NAME in files:
+            path = f"{content.directory}/{manifest.NAME}"
+            mark = await model.disk.mark(path)
+            # Where the store tells no digest, the time of two writes within a second is the same.
+            if seen.mark not in (None, mark) or seen.digest != known.digest:
+                if files[manifest.NAME] > manifest.MAX_BYTES:
+                    seen.digest = ""
+                else:
+                    seen.digest = manifest.digest(await model.disk.fetch(path))
+            seen.mark = mark
+        digest = seen.digest if manifest.NAME in content.files else manifest.listing_digest(files)
+        problems = differences(known, content, digest, files)
+        reason = alarm(model.name, content.version, known, problems) if problems else None
+        if model.content is not content:
+            return  # it is no longer live
+        if (seen.told is None) != (reason is None):
+            if reason:
+                log.error("live version has changed", model=model.name, cause=reason.text, hint=reason.hint)
+            else:
+                log.info("live version is what it was again", model=model.name, version=content.version)
+        seen.told = reason
+        model.show_change(reason)
+
+    async def _recorded(self, model: Model, content: Content) -> KnownContent:
+        """What is live without ever having been recorded, as after a journal was lost, counts from now on."""
+        known = await self._journal.content(model.name, content.version)
+        if known is None:
+            await self._journal.record_content(
+                model.name, content.version, digest=content.digest, listing=content.listing
+            )
+            known = await self._journal.content(model.name, content.version)
+        assert known is not None
+        return known
+
+
+async def changed(journal: Journal, model: str, contents: Sequence[Content]) -> dict[str, str]:
+    """Of versions that were live once: version → why it is not what it was. Raises MountdError."""
+    found = {}
+    for content in contents:
+        if content.files:  # else nobody could look
+            why = changed_since(await journal.content(model, content.version), content)
+            if why is not None:
+                found[content.version] = why
+    return found
+
+
+async def _files(disk: Disk, directory: str) -> dict[str, int]:
+    try:
+        items = await disk.list_bucket(directory, recursive=True)
+    except RemoteError as error:
+        if error.code != "directory-missing":
+            raise
+        items = []
+    return {item.path[len(directory) + 1 :]: item.size for item in items if not item.is_dir}
+
+
+def _may_ask(model: Model, snapshot: Snapshot) -> bool:
+    """Never while the bucket is not well, and never beside an operation."""
+    mount = snapshot.mounts.get(model.settings.mount)
+    well = mount is not None and mount.usable and mount.backend.health is Health.HEALTHY
+    return well and snapshot.models[model.name].linked and snapshot.operation is None and not snapshot.stopping

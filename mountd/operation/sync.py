@@ -1,0 +1,77 @@
+"""Pause and resume: what mountd changes by itself stops and goes on; supervision and what a person asks for never stop.
+
+Paused are the switch to an edited `version:`, its retries, the healing of a changed link and pruning. A switch by hand
+needs no pause of its own: an edited `version:` is a wish, made once, and a later one takes its place. A source that is
+asked again and again, and would undo such a switch, would have to be paused by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from mountd.errors import NotFound, UsageError
+from mountd.journal.journal import Journal
+from mountd.model.model import Model
+
+log = structlog.get_logger()
+
+WHY_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """How one model stands now; `changed` is False when it stood so before."""
+
+    model: str
+    suspended: str | None
+    changed: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {"model": self.model, "suspended": self.suspended, "changed": self.changed}
+
+
+class Syncing:
+    def __init__(self, models: Mapping[str, Model], journal: Journal) -> None:
+        self._models = models
+        self._journal = journal
+
+    async def pause(self, name: str | None, *, operator: str, reason: str = "") -> list[Paused]:
+        """Of one model, else of all; the last one who asks is who has paused it.
+
+        Durable when this returns. Raises NotFound, UsageError (a reason that is too long), MountdError (journal).
+        """
+        why = _why(operator, reason)
+        return [await self._set(model, why, f"{model.name} is paused by {why}") for model in self._meant(name)]
+
+    async def resume(self, name: str | None, *, operator: str, reason: str = "") -> list[Paused]:
+        """What has waited begins at once. Raises as `pause` does."""
+        why = _why(operator, reason)
+        return [await self._set(model, None, f"{model.name} is resumed by {why}") for model in self._meant(name)]
+
+    def _meant(self, name: str | None) -> list[Model]:
+        if not self._models:
+            raise NotFound("cannot find a model: none is configured", hint="add one under `models:`")
+        if name is None:
+            return list(self._models.values())
+        if name not in self._models:
+            raise NotFound(f"cannot find the model {name}", hint=f"models: {', '.join(self._models)}")
+        return [self._models[name]]
+
+    async def _set(self, model: Model, suspended: str | None, text: str) -> Paused:
+        if model.suspended == suspended:
+            return Paused(model.name, suspended, changed=False)
+        await model.suspend(suspended)
+        log.info("automatic changes paused" if suspended else "automatic changes resumed", model=model.name, cause=text)
+        await self._journal.event("suspended" if suspended else "resumed", model.name, text)
+        return Paused(model.name, suspended, changed=True)
+
+
+def _why(operator: str, reason: str) -> str:
+    if len(reason) > WHY_CHARACTERS:
+        raise UsageError(f"cannot keep a reason of {len(reason)} characters: {WHY_CHARACTERS} are enough")
+    words = " ".join(reason.split())
+    return f"{operator}: {words}" if words else operator

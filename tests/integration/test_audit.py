@@ -1,0 +1,129 @@
+"""A version that is changed in the bucket after it went live: an alarm, and no way back to it by accident."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mountd.cli.client import get
+from mountd.demo import hub
+from mountd.model import manifest
+from mountd.model.known import CHANGED
+from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.proxy import Proxy
+from tests.support.s3 import RcloneS3
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+# The product looks every ten minutes.
+OFTEN = """
+import sys
+from mountd.cli.main import main
+from mountd.model import audit
+audit.INTERVAL_S, audit.SPREAD_S = 0.5, 0.2
+sys.exit(main())
+"""
+SOON_S = 20.0
+
+
+def often(make_daemon: Callable[..., Daemon], endpoint: str, rclone: Path) -> Daemon:
+    daemon = make_daemon(endpoint=endpoint, rclone=rclone, program=(sys.executable, "-c", OFTEN))
+    daemon.config["models"]["cache_hub"]["watch"] = {"for": "0s"}
+    return daemon
+
+
+def until_well(daemon: Daemon) -> None:
+    until(lambda: CHANGED not in daemon.reasons(), SOON_S, "the alarm to end")
+
+
+def write(path: Path, data: bytes) -> None:
+    """As at another second, which is all that this store tells of a file of the same size."""
+    second = int(path.stat().st_mtime) + 10
+    path.write_bytes(data)
+    os.utime(path, (second, second))
+
+
+def changed_digit(data: bytes) -> bytes:
+    """Another sha256 of the same length."""
+    at = data.index(b'"sha256": "') + len(b'"sha256": "')
+    return data[:at] + (b"1" if data[at : at + 1] == b"0" else b"0") + data[at + 1 :]
+
+
+@pytest.mark.slow
+def test_content_that_changes_under_the_live_version(
+    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path
+) -> None:
+    daemon = often(make_daemon, proxy.endpoint, each_rclone)
+    version = store.directory / hub.BUCKET / "cache_hub_v23"
+    before = daemon.start_ready()
+    until(lambda: proxy.counts.kinds["HEAD"] >= 2, SOON_S, "two looks")
+    proxy.reset_counts()
+    until(lambda: proxy.counts.kinds["HEAD"] >= 2, SOON_S, "two more")
+    counts = proxy.reset_counts()
+    assert (counts.object_bytes, set(counts.kinds)) == (0, {"HEAD", "LIST"})
+    assert (daemon.status()["health"], daemon.reasons()) == ("Healthy", {})
+
+    gpt, config = version / "models" / "gpt.pth", version / "config.yaml"
+    kept = gpt.read_bytes(), config.read_bytes()
+    gpt.unlink()
+    config.write_bytes(b"x")
+    reason = daemon.until_reason(CHANGED, SOON_S)
+    assert (reason["layer"], reason["object"]) == ("bucket", "cache_hub")
+    assert "the content of v23, which is live, has changed in the bucket" in reason["text"]
+    until(lambda: "models/gpt.pth has vanished" in daemon.reasons()[CHANGED]["text"], SOON_S, "what has vanished")
+    until(lambda: "config.yaml has 1 bytes instead of" in daemon.reasons()[CHANGED]["text"], SOON_S, "what has changed")
+    status = daemon.status()
+    assert (status["ready"], status["health"]) == (True, "Degraded")
+    assert status["models"]["cache_hub"]["health"] == "Degraded"
+    assert status["apps"]["webui"]["pid"] == before["apps"]["webui"]["pid"]
+    gpt.write_bytes(kept[0])
+    config.write_bytes(kept[1])
+    until_well(daemon)
+    assert (daemon.status()["health"], daemon.page()["version"]) == ("Healthy", "v23")
+
+    # Of the same size: only its time tells.
+    path = version / manifest.NAME
+    whole = path.read_bytes()
+    write(path, changed_digit(whole))
+    assert "MANIFEST.json says something else" in daemon.until_reason(CHANGED, SOON_S)["text"]
+    write(path, whole)
+    until_well(daemon)
+    codes = [event["code"] for event in get(str(daemon.socket), "/api/v1/events", timeout_s=10)["events"]]
+    assert (codes.count(CHANGED) >= 2, codes.count("content-restored")) == (True, 2)
+    assert len(daemon.events("live version has changed")) == 2
+
+
+@pytest.mark.slow
+def test_a_version_that_was_changed_while_nobody_looked(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
+    daemon = often(make_daemon, store.endpoint, BUNDLED_RCLONE)
+    path = store.directory / hub.BUCKET / "cache_hub_v23" / manifest.NAME
+    whole = path.read_bytes()
+    daemon.start_ready()
+    # Seen soon after the next start, by what was recorded when it went live.
+    assert daemon.stop() == 0
+    write(path, changed_digit(whole))
+    daemon.start_ready()
+    assert "MANIFEST.json says something else" in daemon.until_reason(CHANGED, SOON_S)["text"]
+
+    assert daemon.cli("switch", "v22").code == 0
+    until_well(daemon)
+    rows = {row["version"]: row for row in daemon.cli("versions", "-o", "json").json["versions"]}
+    assert "has changed since it was live on" in rows["v23"]["changed"]
+    assert rows["v22"]["changed"] is None
+    refused = daemon.cli("switch", "v23")
+    assert (refused.code, "has changed since it was live on" in refused.err) == (7, True), refused
+    assert daemon.page()["version"] == "v22"
+    forced = daemon.cli("switch", "v23", "--force")
+    assert forced.code == 0, forced
+    # What a person has let in is what it is compared with from now on.
+    assert {row["version"]: row["changed"] for row in daemon.cli("versions", "-o", "json").json["versions"]}[
+        "v23"
+    ] is None
+    assert daemon.cli("rollback").code == 0
+    assert daemon.cli("rollback").code == 0
+    assert CHANGED not in daemon.reasons()

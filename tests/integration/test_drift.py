@@ -1,0 +1,161 @@
+"""A link that somebody changes under a running daemon: put right within two seconds, or told what stands in its way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.cli.client import get
+from mountd.model.drift import HEALS_PER_WINDOW
+from tests.support.daemon import Daemon
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+HEALED_S = 2.0
+SOON_S = 20.0
+
+
+def model(daemon: Daemon) -> dict[str, Any]:
+    found: dict[str, Any] = daemon.status()["models"]["cache_hub"]
+    return found
+
+
+def codes(daemon: Daemon) -> list[str]:
+    events = get(str(daemon.socket), "/api/v1/events?object=cache_hub&limit=1000", timeout_s=10)["events"]
+    return [event["code"] for event in events]
+
+
+def target(daemon: Daemon, version: str = "v23") -> str:
+    return f"{daemon.mount}/cache_hub_{version}"
+
+
+def point(link: Path, somewhere: Path | str) -> None:
+    """As `ln -sfn` does it, in one step."""
+    other = link.with_name(f"other-{threading.get_ident()}")
+    other.symlink_to(somewhere)
+    other.rename(link)
+
+
+def is_right(daemon: Daemon) -> bool:
+    with contextlib.suppress(OSError):
+        return os.readlink(daemon.link) == target(daemon)
+    return False
+
+
+def assert_healed(daemon: Daemon) -> None:
+    """By the clock of this machine, which may be busy: what is measured is the change of the link alone."""
+    until(lambda: is_right(daemon), HEALED_S, "the link to be right again", every_s=0.005)
+    until(lambda: (model(daemon)["sync"], model(daemon)["health"]) == ("Synced", "Healthy"), SOON_S, "Synced")
+
+
+@pytest.fixture
+def linked(daemon: Daemon) -> Daemon:
+    """Its link lies in a directory of its own, which may be taken away while the app runs."""
+    daemon.link = daemon.root / "links" / "cache_hub"
+    daemon.link.parent.mkdir()
+    daemon.config["models"]["cache_hub"]["link"] = str(daemon.link)
+    command = daemon.config["apps"]["webui"]["command"]
+    command[command.index("./cache_hub")] = str(daemon.link)
+    daemon.start_ready()
+    return daemon
+
+
+@pytest.mark.slow
+def test_whatever_is_done_to_the_link_it_is_right_again_and_data_is_never_touched(linked: Daemon) -> None:
+    daemon = linked
+    app = daemon.status()["apps"]["webui"]["pid"]
+    theirs = daemon.root / "theirs"
+    theirs.mkdir()
+    (theirs / "gpt.pth").write_text("precious")
+
+    changes: list[Callable[[], object]] = [
+        daemon.link.unlink,
+        lambda: point(daemon.link, theirs),
+        lambda: point(daemon.link, target(daemon, "v22")),
+        lambda: daemon.link.rename(daemon.link.with_name("moved")),
+        lambda: (shutil.rmtree(daemon.link.parent), daemon.link.parent.mkdir()),
+    ]
+    for change in changes:
+        change()
+        assert_healed(daemon)
+    assert (theirs / "gpt.pth").read_text() == "precious"
+    assert len(daemon.events("link healed")) == len(changes)
+    assert [event["cause"] for event in daemon.events("link was changed")][:2] == [
+        f"the link {daemon.link} was removed",
+        f"the link {daemon.link} was pointed to {theirs}",
+    ]
+    until(lambda: codes(daemon).count("link-healed") == len(changes), SOON_S, "the events")
+    assert codes(daemon).count("link-drifted") >= len(changes)
+
+    # A real directory, with data in it: told, with what to do, and left.
+    daemon.link.unlink()
+    daemon.link.mkdir()
+    (daemon.link / "gpt.pth").write_text("precious")
+    reason = daemon.until_reason("link-blocked")
+    assert reason["text"] == f"cannot place the link {daemon.link}: a real directory is in its place"
+    assert f"mv {daemon.link} {daemon.link}.old" in reason["hint"]
+    now = model(daemon)
+    assert (now["health"], now["sync"], now["stage"]) == ("Degraded", "OutOfSync", "warmed")
+    status = daemon.status()
+    assert (status["health"], status["ready"]) == ("Degraded", True), "what runs goes on"
+    old = daemon.link.rename(f"{daemon.link}.old")
+    assert_healed(daemon)
+    assert model(daemon)["stage"] == "linked"
+    assert (old / "gpt.pth").read_text() == "precious"
+    assert "link-blocked" in codes(daemon)
+
+    # Its directory is gone for a while.
+    away = daemon.link.parent.rename(daemon.root / "away")
+    assert "does not exist" in daemon.until_reason("link-blocked")["text"]
+    assert not daemon.link.parent.exists()
+    daemon.link.parent.mkdir()
+    assert_healed(daemon)
+    assert (away / "cache_hub.old" / "gpt.pth").read_text() == "precious"
+    assert daemon.status()["apps"]["webui"]["pid"] == app
+
+    # A switch still works, and has the link for itself.
+    assert daemon.cli("switch", "v22").code == 0
+    assert os.readlink(daemon.link) == target(daemon, "v22")
+
+
+@pytest.mark.slow
+def test_somebody_who_changes_it_again_and_again_is_told_and_slowed_down(linked: Daemon) -> None:
+    daemon, over = linked, threading.Event()
+
+    def fight() -> None:
+        while not over.wait(0.005):
+            with contextlib.suppress(OSError):
+                if is_right(daemon):
+                    point(daemon.link, "/somewhere/else")
+
+    fighting = threading.Thread(target=fight)
+    fighting.start()
+    try:
+        reason = until(
+            lambda: next((each for each in daemon.status()["reasons"] if "again and again" in each["text"]), None),
+            SOON_S,
+            "the fight to be told",
+            every_s=0.1,
+        )
+        assert reason is not None
+        assert (reason["code"], reason["object"]) == ("link-drifted", "cache_hub")
+        assert (model(daemon)["sync"], model(daemon)["health"]) == ("OutOfSync", "Degraded")
+        looking = time.monotonic() + 3
+        until(lambda: time.monotonic() > looking, 10, "some seconds of being fought", every_s=0.5)
+        assert len(daemon.events("link healed")) == HEALS_PER_WINDOW
+        assert len(daemon.events("link was changed")) <= HEALS_PER_WINDOW + 1
+        assert daemon.status()["ready"]
+    finally:
+        over.set()
+        fighting.join()
+    point(daemon.link, target(daemon))  # the one who did it has put it right
+    until(lambda: model(daemon)["sync"] == "Synced", SOON_S, "peace")

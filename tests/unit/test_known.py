@@ -1,0 +1,110 @@
+"""What a version held and what it holds: no change goes unseen, and nothing else is told."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.journal.records import KnownContent
+from mountd.model import manifest
+from mountd.model.content import Content
+from mountd.model.known import CHANGED, alarm, changed_since, differences, is_same
+
+FILES = {"a": 1, "models/gpt.pth": 100}
+MANIFESTED = {**FILES, manifest.NAME: 50}
+SINCE = "2026-01-02T03:04:05.678Z"
+
+
+def content(files: dict[str, int], digest: str = "") -> Content:
+    return Content("v1", "hub_v1", files, digest or manifest.listing_digest(files), bool(digest), ())
+
+
+def known(of: Content) -> KnownContent:
+    return KnownContent("hub", "v1", of.digest, of.listing, SINCE)
+
+
+BARE, WHOLE = content(FILES), content(MANIFESTED, "d1")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "same"),
+    [
+        (WHOLE, WHOLE, True),
+        (WHOLE, content({**MANIFESTED, "README": 3}, "d1"), True),
+        (WHOLE, content(MANIFESTED, "d2"), False),
+        (WHOLE, BARE, False),
+        (BARE, BARE, True),
+        (BARE, content({**FILES, "b": 1}), False),
+        (BARE, content({**FILES, "a": 2}), False),
+        (BARE, content(MANIFESTED, "d1"), True),
+        (BARE, content({**MANIFESTED, "a": 2}, "d1"), False),
+    ],
+    ids=[
+        "same", "more-than-the-manifest", "other-manifest", "manifest-gone", "same-bare", "added", "other-size",
+        "manifest-came", "manifest-came-with-a-change",
+    ],
+)  # fmt: skip
+def test_what_is_still_the_same_version(before: Content, now: Content, same: bool) -> None:
+    assert is_same(known(before), now.digest, now.files) is same
+    text = changed_since(known(before), now)
+    assert (text is None) is same
+    if text:
+        assert "since it was live on 2026-01-02 03:04 UTC" in text
+        assert "--force" in text
+
+
+def test_a_version_that_was_never_live_has_not_changed() -> None:
+    assert changed_since(None, WHOLE) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "digest", "files", "told"),
+    [
+        (WHOLE, "d1", MANIFESTED, []),
+        (WHOLE, "d1", {**MANIFESTED, "README": 3}, []),
+        (WHOLE, "d2", MANIFESTED, ["MANIFEST.json says something else"]),
+        (WHOLE, "d1", {"a": 1, manifest.NAME: 50}, ["models/gpt.pth has vanished"]),
+        (WHOLE, "d1", FILES, ["MANIFEST.json has vanished"]),
+        (WHOLE, "d1", {}, ["a has vanished", "models/gpt.pth has vanished", "MANIFEST.json has vanished"]),
+        (WHOLE, "d1", {**MANIFESTED, "a": 7}, ["a has 7 bytes instead of 1"]),
+        (WHOLE, "d2", {**MANIFESTED, manifest.NAME: 51}, ["MANIFEST.json says something else"]),
+        (BARE, BARE.digest, FILES, []),
+        (BARE, "other", {**FILES, "b": 1}, ["b was added"]),
+        (BARE, "other", MANIFESTED, []),
+    ],
+)
+def test_what_is_told_of_a_change(before: Content, digest: str, files: dict[str, int], told: list[str]) -> None:
+    assert differences(known(before), before, digest, files) == told
+
+
+def test_a_change_before_this_start_is_told_without_names() -> None:
+    now = content({**FILES, "a": 9})
+    assert differences(known(BARE), now, now.digest, now.files) == ["its list of files is another one"]
+    assert differences(known(WHOLE), content(MANIFESTED, "d2"), "d2", MANIFESTED) == [
+        "MANIFEST.json says something else"
+    ]
+
+
+def test_the_alarm_names_the_first_files_only() -> None:
+    reason = alarm("hub", "v1", known(WHOLE), [f"{number} has vanished" for number in range(9)])
+    assert (reason.code, reason.layer, reason.object) == (CHANGED, "bucket", "hub")
+    assert reason.text.endswith("0 has vanished; 1 has vanished; 2 has vanished and 6 more")
+    assert reason.hint
+
+
+_files = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 3), min_size=1)
+
+
+@given(before=_files, now=_files)
+def test_of_a_bare_version_every_change_is_told(before: dict[str, int], now: dict[str, int]) -> None:
+    then = content(before)
+    problems = differences(known(then), then, manifest.listing_digest(now), now)
+    assert bool(problems) == (before != now)
+
+
+@given(before=_files, now=_files)
+def test_of_a_manifest_version_what_is_missing_or_other_is_told(before: dict[str, int], now: dict[str, int]) -> None:
+    then = content({**before, manifest.NAME: 5}, "d1")
+    problems = differences(known(then), then, "d1", {**now, manifest.NAME: 5})
+    assert len(problems) == sum(now.get(path) != size for path, size in before.items())

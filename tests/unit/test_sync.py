@@ -1,0 +1,202 @@
+"""Pause and resume: durable, told with who and why, and never at the cost of what an operation writes meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.errors import MountdError, NotFound, UsageError
+from mountd.files.client import NoStat, Stat
+from mountd.journal.journal import Journal
+from mountd.model.model import Model
+from mountd.operation.sync import WHY_CHARACTERS, Paused, Syncing
+from mountd.rclone.rc import Item
+from mountd.settings.schema import Model as ModelSettings
+from mountd.status import readiness
+from mountd.status.board import Board
+from mountd.status.snapshot import Health, ModelStage, MountStage, MountStatus, Operation, Snapshot, State, Sync
+
+MOUNT = MountStatus("/mnt", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY)
+
+
+class EmptyDisk:
+    """A bucket with nothing in it: a pause needs none."""
+
+    root = "/mnt"
+
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+        return []
+
+    async def refresh(self, directory: str, *, recursive: bool = False) -> None: ...
+
+    async def cached_files(self) -> int:
+        return 0
+
+    async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
+        return ()
+
+    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
+        return b""
+
+    async def digest(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        return ""
+
+    hash = sha256 = digest
+
+
+class Stage:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.board = Board(Snapshot(mounts={"storage": MOUNT}))
+        self.journal = Journal(directory / "mountd.db")
+        self.models: dict[str, Model] = {}
+        self.syncing = Syncing(self.models, self.journal)
+
+    async def add(self, name: str, **keys: Any) -> Model:
+        settings = ModelSettings.model_validate(
+            {
+                "mount": "storage",
+                "directory": "hub_{version}",
+                "link": str(self.directory / name),
+                "version": "v1",
+                **keys,
+            }
+        )
+        model = self.models[name] = Model(name, settings, EmptyDisk(), self.board, self.journal)  # type: ignore[arg-type]
+        await model.load()
+        return model
+
+    async def events(self) -> list[tuple[str, str, str]]:
+        return [(each.code, each.object, each.text) for each in await self.journal.events(limit=100)]
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    found = Stage(tmp_path)
+    await found.journal.open()
+    yield found
+    await found.journal.close()
+
+
+async def test_a_pause_is_durable_and_says_who_and_why(stage: Stage) -> None:
+    model, other = await stage.add("hub"), await stage.add("voices")
+    why = "alice: night shift"
+    assert await stage.syncing.pause("hub", operator="alice", reason=" night\n shift ") == [Paused("hub", why, True)]
+    assert (await stage.journal.committed("hub")).suspended == why
+    assert (model.suspended, other.suspended) == (why, None)
+    assert stage.board.snapshot.models["hub"].suspended == why
+    again = await stage.add("hub")  # as at the next start
+    assert again.suspended == why
+    assert await stage.syncing.pause("hub", operator="alice", reason="night shift") == [Paused("hub", why, False)]
+
+    assert await stage.syncing.pause(None, operator="bob") == [
+        Paused("hub", "bob", True),
+        Paused("voices", "bob", True),
+    ]
+    resumed = await stage.syncing.resume(None, operator="carol", reason="done")
+    assert resumed == [Paused("hub", None, True), Paused("voices", None, True)]
+    assert await stage.syncing.resume("hub", operator="carol") == [Paused("hub", None, False)]
+    assert (await stage.journal.committed("hub")).suspended is None
+    assert await stage.events() == [
+        ("suspended", "hub", "hub is paused by alice: night shift"),
+        ("suspended", "hub", "hub is paused by bob"),
+        ("suspended", "voices", "voices is paused by bob"),
+        ("resumed", "hub", "hub is resumed by carol: done"),
+        ("resumed", "voices", "voices is resumed by carol: done"),
+    ]
+
+
+async def test_what_cannot_be_paused_is_told(stage: Stage) -> None:
+    with pytest.raises(NotFound, match="none is configured"):
+        await stage.syncing.pause(None, operator="alice")
+    await stage.add("hub")
+    with pytest.raises(NotFound, match="cannot find the model nowhere"):
+        await stage.syncing.resume("nowhere", operator="alice")
+    with pytest.raises(UsageError, match="501 characters"):
+        await stage.syncing.pause("hub", operator="alice", reason="x" * (WHY_CHARACTERS + 1))
+    with contextlib.closing(sqlite3.connect(stage.journal.path)) as database:
+        database.execute("DROP TABLE models")
+    with pytest.raises(MountdError, match="cannot use the journal"):
+        await stage.syncing.pause("hub", operator="alice")
+    assert stage.models["hub"].suspended is None, "what is not on disk is not so"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_pause_during_a_write_of_an_operation_loses_neither(tmp_path: Path, turns: int) -> None:
+    """At whichever moment of the write it comes."""
+    stage = Stage(tmp_path)
+    await stage.journal.open()
+    try:
+        model = await stage.add("hub")
+        asking = asyncio.create_task(model.ask_for("v2"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.gather(asking, stage.syncing.pause("hub", operator="alice"), model.ask_for("v3"))
+        known = await stage.journal.committed("hub")
+        assert (known.desired, known.suspended) == ("v3", "alice")
+        assert (model.desired, model.suspended) == ("v3", "alice")
+    finally:
+        await stage.journal.close()
+
+
+def linked(stage: Stage, **changes: Any) -> Snapshot:
+    status = replace(
+        stage.board.snapshot.models["hub"],
+        stage=ModelStage.LINKED,
+        health=Health.HEALTHY,
+        current="v1",
+        desired="v1",
+        sync=Sync.SYNCED,
+        **changes,
+    )
+    return Snapshot(mounts={"storage": MOUNT}, models={"hub": status})
+
+
+async def test_paused_shows_as_suspended_and_takes_nothing_from_readiness(stage: Stage) -> None:
+    model = await stage.add("hub")
+    assert readiness.health(linked(stage)) is Health.HEALTHY
+    await model.suspend("alice: night shift")
+    now = linked(stage)
+    assert readiness.health(now) is Health.SUSPENDED
+    assert readiness.is_ready(now)
+    (reason,) = readiness.reasons(now)
+    assert (reason.code, reason.text) == ("suspended", "automatic changes of hub are paused by alice: night shift")
+    assert "mountd resume" in reason.hint
+    # What is worse is not hidden by it.
+    assert readiness.health(linked(stage, suspended="alice")) is Health.SUSPENDED
+    worse = replace(now.models["hub"], health=Health.DEGRADED)
+    assert readiness.health(replace(now, models={"hub": worse})) is Health.DEGRADED
+
+
+@pytest.mark.parametrize(
+    ("automatic", "suspended", "codes"),
+    [
+        (True, None, []),
+        (True, "alice", ["switch-waits", "suspended"]),
+        (False, None, ["switch-waits"]),
+        (False, "alice", ["switch-waits", "suspended"]),
+    ],
+)
+async def test_a_version_that_waits_is_told(
+    stage: Stage, automatic: bool, suspended: str | None, codes: list[str]
+) -> None:
+    model = await stage.add("hub", sync={"automatic": automatic})
+    await model.suspend(suspended)
+    status = replace(linked(stage).models["hub"], desired="v2")
+    assert status.follows is (automatic and suspended is None)
+    now = Snapshot(mounts={"storage": MOUNT}, models={"hub": status})
+    found = readiness.reasons(now)
+    assert [reason.code for reason in found] == codes
+    if codes:
+        assert "hub is at v1 and v2 is asked for" in found[0].text
+        assert found[0].hint == "mountd switch v2 --model hub"
+    switching = Operation(1, "switch", "hub", "v1", "v2", "alice", "cli", "warm", "2026-01-01T00:00:00Z")
+    by_hand = replace(now, operation=switching, operations=(switching,))
+    assert "switch-waits" not in [reason.code for reason in readiness.reasons(by_hand)]

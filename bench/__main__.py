@@ -1,13 +1,13 @@
-"""`python -m bench recovery|soak|steady [OPTIONS]`."""
+"""`python -m bench recovery|soak|steady|switch [OPTIONS]`."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-from bench import recovery, soak, steady
+from bench import recovery, soak, steady, switch
 
-COMMANDS = {"recovery": recovery.main, "soak": soak.main, "steady": steady.main}
+COMMANDS = {"recovery": recovery.main, "soak": soak.main, "steady": steady.main, "switch": switch.main}
 
 
 def main() -> int:

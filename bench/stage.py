@@ -54,6 +54,8 @@ class Setup:
     phase_s: float = 1.0
     """the period of the question that notices the fault"""
     rclone: Path = BUNDLED_RCLONE
+    webui: tuple[str, ...] = ()
+    """further words for the app's command line"""
 
 
 class Stage:
@@ -88,7 +90,9 @@ class Stage:
         if setup.keys > 1:
             self.store.set_keys(*self.keys[0], *self.keys[1:])
         self.proxy = stack.enter_context(Proxy(self.store.endpoint))
-        self.daemon = stack.enter_context(Daemon(self.proxy.endpoint, *self.keys[0], rclone=setup.rclone))
+        self.daemon = stack.enter_context(
+            Daemon(self.proxy.endpoint, *self.keys[0], rclone=setup.rclone, webui=setup.webui)
+        )
         self._key_id = self.daemon.root / "key-id"
         self.use_key(0)
         self.daemon.config["remotes"]["store"]["access_key_id"] = {"file": str(self._key_id)}

@@ -12,9 +12,11 @@ MountdError                     1   something failed
  ├── Unreachable                8   no daemon answers
  ├── Unavailable                1   a part that is needed is not there now; trying again can help
  │    ├── CannotStart           1   a child could not be brought up
+ │    ├── Overstayed            1   a command had not ended when its time was up
  │    ├── RemoteError           1   the bucket did not give what was asked
  │    └── DiskError             1   a touch of a mounted path failed
  │         └── DiskTimeout      1   … or was not answered in time
+ ├── GateFailed                 1   a new version did not pass what the configuration asks of it
  ├── NotUploaded                1   mountd ended before all uploads did; they are kept
  └── Bug                       20   mountd itself is wrong
 """
@@ -134,6 +136,14 @@ class CannotStart(Unavailable):
         self.retry_s = retry_s
 
 
+class Overstayed(Unavailable):
+    """A command had not ended when its time was up; `output` is what it had said by then."""
+
+    def __init__(self, text: str, *, output: str) -> None:
+        super().__init__(text)
+        self.output = output
+
+
 class RemoteError(Unavailable):
     """The bucket, asked outside the mount, did not give what was asked; `code` tells the kinds apart."""
 
@@ -152,6 +162,17 @@ class DiskError(Unavailable):
 
 class DiskTimeout(DiskError):
     pass
+
+
+class GateFailed(MountdError):
+    """A gate did not let a version pass. `code`: `gate-failed`, the version's own doing as far as anybody can tell, or
+    `gate-unanswered`: whether it is good could not be found out, which is `retryable` when that may pass by itself.
+    """
+
+    def __init__(self, text: str, *, hint: str = "", code: str = "gate-failed", retryable: bool = False) -> None:
+        super().__init__(text, hint=hint)
+        self.code = code
+        self.retryable = retryable
 
 
 class NotUploaded(MountdError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mountd.errors import Busy, ConfigError, MountdError
@@ -28,6 +29,7 @@ def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> di
         "models": {name: _model(model) for name, model in snapshot.models.items()},
         "apps": {name: _app(app) for name, app in snapshot.apps.items()},
         "operation": snapshot.operation.as_json() if snapshot.operation else None,
+        "operations": [operation.as_json() for operation in snapshot.operations],
         "config": snapshot.config.as_json(),
     }
 
@@ -54,11 +56,12 @@ def _mount(mount: MountStatus) -> dict[str, Any]:
 def _model(model: ModelStatus) -> dict[str, Any]:
     return {
         "stage": str(model.stage),
-        "health": str(model.health),
+        "health": str(readiness.model_health(model)),
         "current": model.current,
         "previous": model.previous,
         "desired": model.desired,
         "sync": str(model.sync),
+        "suspended": model.suspended,
         "link": model.link,
         "target": model.target,
         "digest": model.digest,
@@ -77,11 +80,23 @@ def _app(app: AppStatus) -> dict[str, Any]:
     }
 
 
-def versions(model: str, contents: Sequence[Content], status_: ModelStatus) -> dict[str, Any]:
-    return {"schema": SCHEMA, "model": model, "versions": [_version(content, status_) for content in contents]}
+def versions(
+    model: str,
+    contents: Sequence[Content],
+    status_: ModelStatus,
+    quarantined: Container[str] = (),
+    changed: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """`quarantined`: digests of content that is refused; `changed`: version → why it is not what was live once."""
+    found = [
+        _version(content, status_, quarantined=content.digest in quarantined)
+        | {"changed": changed.get(content.version)}
+        for content in contents
+    ]
+    return {"schema": SCHEMA, "model": model, "versions": found}
 
 
-def _version(content: Content, status_: ModelStatus) -> dict[str, Any]:
+def _version(content: Content, status_: ModelStatus, *, quarantined: bool) -> dict[str, Any]:
     role = {status_.current: "current", status_.previous: "previous"}.get(content.version)
     return {
         "version": content.version,
@@ -92,7 +107,7 @@ def _version(content: Content, status_: ModelStatus) -> dict[str, Any]:
         "warmed_percent": status_.warmed_percent if role == "current" else None,
         "role": role,
         "digest": content.digest or None,
-        "quarantined": False,
+        "quarantined": quarantined,
         "problems": list(content.problems),
     }
 

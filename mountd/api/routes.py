@@ -17,10 +17,15 @@ from aiohttp import web
 
 from mountd import __version__
 from mountd.api import documents, metrics
+from mountd.api.history import History
 from mountd.api.peer import Peer
+from mountd.api.sync import SyncRoutes
 from mountd.errors import MountdError, NotFound, Refused, UsageError
+from mountd.journal.journal import Journal
+from mountd.model import audit
 from mountd.operation.drill import Drills
-from mountd.operation.switch import Asked, Operations
+from mountd.operation.switch import Asked, Operations, Request
+from mountd.operation.sync import Syncing
 from mountd.process.child import Line, Ring
 from mountd.process.lifecycle import RestartAsked
 from mountd.process.supervisor import Supervisor
@@ -30,6 +35,7 @@ from mountd.status.snapshot import Snapshot
 
 log = structlog.get_logger()
 
+ASKING: Mapping[str, type] = {"reason": str, "dry_run": bool, "force": bool, "digests": bool}
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_S = 60.0
 FOLLOW_LINES = 1000
@@ -49,6 +55,8 @@ class Rooms:
     rings: Mapping[str, Ring]
     reload: Reload
     drills: Drills
+    journal: Journal
+    syncing: Syncing
     started: float
 
 
@@ -78,6 +86,7 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
 class Routes:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
+        self._history = History(rooms.journal, rooms.board)
 
     def probes(self) -> list[web.RouteDef]:
         """Open to everybody who reaches the address."""
@@ -89,15 +98,18 @@ class Routes:
             web.get("/api/v1/versions", self.versions),
             web.get("/api/v1/operations/{id}", self.operation),
             web.get("/api/v1/logs", self.logs),
+            *self._history.reads(),
         ]
 
     def writes(self) -> list[web.RouteDef]:
         return [
             web.post("/api/v1/switch", self.switch),
             web.post("/api/v1/rollback", self.rollback),
+            web.post("/api/v1/cancel", self.cancel),
             web.post("/api/v1/restart", self.restart),
             web.post("/api/v1/reload", self.reload),
             web.post("/api/v1/drill", self.drill),
+            *SyncRoutes(self._rooms.syncing, _body, _operator).writes(),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------
@@ -136,14 +148,18 @@ class Routes:
 
         def is_live(snapshot: Snapshot) -> bool:
             found = snapshot.models[name]
-            return found.linked and found.current == version and snapshot.operation is None
+            at_rest = not any(operation.model == name for operation in snapshot.operations)
+            return found.linked and found.current == version and at_rest
 
         return is_live
 
     async def versions(self, request: web.Request) -> web.Response:
         model = self._rooms.operations.model(request.query.get("model"))
-        contents = await model.versions()
-        return _json(documents.versions(model.name, contents, self._rooms.board.snapshot.models[model.name]))
+        contents = await model.versions.all()
+        quarantined = await self._rooms.journal.quarantined(model.name)
+        status = self._rooms.board.snapshot.models[model.name]
+        changed = await audit.changed(self._rooms.journal, model.name, contents)
+        return _json(documents.versions(model.name, contents, status, quarantined, changed))
 
     async def operation(self, request: web.Request) -> web.Response:
         try:
@@ -153,6 +169,9 @@ class Routes:
         seen = request.query.get("step", "")
         record = await self._rooms.operations.wait(id_, seen_step=seen, timeout_s=_seconds(request, "wait"))
         document = documents.operation(record)
+        for running in self._rooms.board.snapshot.operations:
+            if running.id == record.id and running.step == record.step:
+                document |= {"percent": running.percent, "eta_s": running.eta_s}
         if record.kind == "drill":
             document["drill"] = await self._rooms.drills.measured(record)
         return _json(document)
@@ -206,24 +225,23 @@ class Routes:
     # -- writes ---------------------------------------------------------------------------------------------------
 
     async def switch(self, request: web.Request) -> web.Response:
-        body = await _body(request, {"version": str, "model": str, "reason": str})
+        body = await _body(request, {"version": str, "model": str, **ASKING})
         if "version" not in body:
             raise UsageError("cannot switch: no version given")
-        asked = await self._rooms.operations.switch(
-            body.get("model"),
-            body["version"],
-            operator=_operator(request),
-            source=_source(request),
-            reason=body.get("reason", ""),
-        )
-        return _asked(asked)
+        asking = _asking(request, body)
+        asked = await self._rooms.operations.switch(body.get("model"), body["version"], asking)
+        return _asked(asked, dry_run=asking.dry_run)
 
     async def rollback(self, request: web.Request) -> web.Response:
-        body = await _body(request, {"model": str, "reason": str})
-        asked = await self._rooms.operations.rollback(
-            body.get("model"), operator=_operator(request), source=_source(request), reason=body.get("reason", "")
-        )
-        return _asked(asked)
+        body = await _body(request, {"model": str, **ASKING})
+        asking = _asking(request, body)
+        return _asked(await self._rooms.operations.rollback(body.get("model"), asking), dry_run=asking.dry_run)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Answers at once; the undoing can be followed as the operation itself."""
+        body = await _body(request, {"model": str})
+        record = self._rooms.operations.cancel(body.get("model"), _operator(request))
+        return _json({"schema": documents.SCHEMA, "operation": documents.operation(record)}, 202)
 
     async def restart(self, request: web.Request) -> web.Response:
         body = await _body(request, {"name": str})
@@ -276,7 +294,20 @@ def _encoded(line: Mapping[str, str]) -> bytes:
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def _asked(asked: Asked) -> web.Response:
+def _asking(request: web.Request, body: Mapping[str, Any]) -> Request:
+    return Request(
+        _operator(request),
+        _source(request),
+        body.get("reason", ""),
+        dry_run=body.get("dry_run", False),
+        force=body.get("force", False),
+        digests=body.get("digests", False),
+    )
+
+
+def _asked(asked: Asked, *, dry_run: bool) -> web.Response:
+    if dry_run:
+        return _json({"schema": documents.SCHEMA, "dry_run": True, "plan": asked.plan.as_json()})
     if asked.record is None:
         return _json({"schema": documents.SCHEMA, "unchanged": True, "operation": None, "timeout_s": 0.0})
     document = {

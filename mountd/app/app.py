@@ -7,7 +7,7 @@ import contextlib
 import os
 import pwd
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import structlog
@@ -34,17 +34,21 @@ SETTLE_S = 1.0
 USER_LIMIT_S = 30.0
 GATE_LIMIT_S = 60.0
 """How long an operation waits for the mount to come back before it may start the app; a remount takes seconds."""
+SPAWN_LIMIT_S = 40.0
+"""For a process to be there: a directory service may be asked for its user first."""
 KILL_WAIT_S = 5.0
 """After SIGKILL: only a process stuck in the kernel takes longer."""
 
 
-def policy_of(app: AppSettings) -> Policy:
+def policy_of(app: AppSettings, *, held: bool = False) -> Policy:
+    """`held`: during an operation, which decides itself what comes after a failure."""
     backoff = app.restart.backoff
     return Policy(
         grace_s=app.stop.grace,
         backoff=Backoff(backoff.initial, backoff.factor, backoff.max),
         crash_limit=(app.restart.limit.count, app.restart.limit.window_s),
         restart_after_crash="crash" in app.restart.after,
+        retry=not held,
     )
 
 
@@ -68,6 +72,7 @@ class App:
         self._failure: Reason | None = None
         self._last_line = ""
         self._runs = 0
+        self._held = 0
         self._status = AppStatus()
         self.supervisor = Supervisor(self, policy_of(self.settings), Life(allowed=False))
         self._publish_settings()
@@ -76,7 +81,7 @@ class App:
         """A reload: what needs no restart holds from now on, the rest from the next start."""
         self.settings = settings.apps[self.name]
         self.stop_signal = self.settings.stop.signal
-        self.supervisor.policy = policy_of(self.settings)
+        self.supervisor.policy = policy_of(self.settings, held=self._held > 0)
         self._secret_variables = settings.secret_variables()
         self._mounts = tuple(settings.mounts_of(self.settings))
         self._publish_settings()
@@ -146,6 +151,7 @@ class App:
     async def _follow_needs(self) -> None:
         allowed = False
         asked: dict[str, int] = {}
+        asked_at: Mapping[str, str] | None = None
         while True:
             snapshot = self._board.snapshot
             may_start = not readiness.blockers(snapshot, self.name)
@@ -161,7 +167,15 @@ class App:
                 elif (lives := self._mount_lives(snapshot)) != asked:
                     self.supervisor.post(RestartAsked("its mount was replaced: open files of the old one are dead"))
                     asked = lives
+            if may_start and self._is_behind_the_link(snapshot) and self._status.versions != asked_at:
+                self.supervisor.post(RestartAsked("it was started while its link was pointed to another version"))
+                asked_at = self._status.versions
             await self._board.changed()
+
+    def _is_behind_the_link(self, snapshot: Snapshot) -> bool:
+        """An operation restarts it itself, and one that reads the link anew each time needs none."""
+        follows = "switch" in self.settings.restart.after and not self._held and not snapshot.stopping
+        return follows and readiness.is_behind_the_link(snapshot, self._status)
 
     def _mount_lives(self, snapshot: Snapshot) -> dict[str, int]:
         return {name: snapshot.mounts[name].restarts for name in self._mounts}
@@ -181,7 +195,7 @@ class App:
             raise
 
     def _versions(self, snapshot: Snapshot) -> dict[str, str]:
-        models = {need: snapshot.models[need].current for need in self.settings.needs if need in snapshot.models}
+        models = {need: snapshot.models[need].seen_by_apps for need in self.settings.needs if need in snapshot.models}
         return {name: version for name, version in models.items() if version}
 
     async def _spawn(self, spawned: Callable[[Child], None]) -> Child:
@@ -264,42 +278,93 @@ class App:
 
     # -- for operations -------------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """For the time of an operation: what fails stays down until the operation, or its end, starts it again."""
+        self._hold(+1)
+        try:
+            yield
+        finally:
+            self._hold(-1)
+            if not self._held and self.state is State.FAILED and not self._board.snapshot.stopping:
+                self.want()
+
+    def _hold(self, change: int) -> None:
+        self._held += change
+        self.supervisor.policy = policy_of(self.settings, held=self._held > 0)
+
+    @property
+    def state(self) -> State:
+        return self._status.state
+
+    @property
+    def user(self) -> User | None:
+        """Whom it runs as since its last start; None: mountd's own user."""
+        return self._user
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What it was started with last."""
+        return self._environment
+
     @property
     def stop_limit_s(self) -> float:
         return self.settings.stop.grace + KILL_WAIT_S
+
+    @property
+    def ready_limit_s(self) -> float:
+        """From its start until it is ready, or has failed and is gone."""
+        return (self.settings.ready.timeout if self.settings.ready else SETTLE_S) + self.stop_limit_s
 
     async def stop(self) -> None:
         """Returns once nothing of it runs. Raises CannotStart when it is stuck in the kernel."""
         self.supervisor.post(Unwanted())
         try:
-            await self._board.wait_until(lambda snapshot: self._is(snapshot, State.STOPPED), self.stop_limit_s)
+            await self._board.wait_until(lambda _: self.state is State.STOPPED, self.stop_limit_s)
         except TimeoutError:
-            raise CannotStart(f"cannot stop {self.name}: it is stuck in the kernel") from None
+            raise CannotStart(f"cannot stop {self.name}: it is stuck in the kernel", code="app-stuck") from None
 
     def want(self) -> None:
         self.supervisor.post(Wanted())
 
-    async def start_and_wait(self) -> None:
-        """Returns when it is ready; the first failure is raised, the supervisor goes on trying. Raises CannotStart."""
+    async def begin(self) -> None:
+        """Returns when a process of it runs; while it is `held`. Raises CannotStart, also when it has ended again."""
         self.want()
-        over = (State.RUNNING, State.BACKOFF, State.FAILED)
         try:
             await self._board.wait_until(lambda now: not readiness.blockers(now, self.name), GATE_LIMIT_S)
         except TimeoutError:
             waits = readiness.blockers(self._board.snapshot, self.name)
             if waits:
-                raise CannotStart(f"cannot start {self.name}: {waits[0].text}", hint=waits[0].hint) from None
-        limit_s = (self.settings.ready.timeout if self.settings.ready else SETTLE_S) + self.stop_limit_s
+                raise CannotStart(
+                    f"cannot start {self.name}: {waits[0].text}", hint=waits[0].hint, code=waits[0].code
+                ) from None
         with contextlib.suppress(TimeoutError):
-            await self._board.wait_until(lambda snapshot: self._is(snapshot, *over), limit_s)
-        if not self._is(self._board.snapshot, State.RUNNING):
-            reason = self._board.snapshot.apps[self.name].reason
-            raise CannotStart(
-                reason.text if reason else f"{self.name} did not start", hint=reason.hint if reason else ""
+            await self._board.wait_until(
+                lambda now: now.apps[self.name].pid is not None or self.state is State.FAILED, SPAWN_LIMIT_S
             )
+        if self._status.pid is None:
+            raise self._down()
 
-    def _is(self, snapshot: Snapshot, *states: State) -> bool:
-        return snapshot.apps[self.name].state in states
+    async def become_ready(self) -> None:
+        """Returns when it is ready; while it is `held`. Raises CannotStart with what it failed for."""
+        with contextlib.suppress(TimeoutError):
+            await self._board.wait_until(
+                lambda _: self.state in (State.RUNNING, State.FAILED), GATE_LIMIT_S + self.ready_limit_s
+            )
+        if self.state is not State.RUNNING:
+            raise self._down()
+
+    def _down(self) -> CannotStart:
+        known = self._failure or self._status.reason
+        if known is None:
+            waits = readiness.blockers(self._board.snapshot, self.name)
+            known = waits[0] if waits else Reason("app-down", f"{self.name} is {self.state}")
+        return CannotStart(known.text, hint=known.hint, code=known.code)
+
+    def check_running(self) -> None:
+        """Raises CannotStart when it has failed; one that is being restarted, or was not started yet, has not."""
+        if self.state is State.FAILED:
+            raise self._down()
 
 
 def _behind_a_remount(name: str) -> Reason:

@@ -24,22 +24,72 @@ AWAY_S = 30.0
 """A restarted daemon answers within seconds; one that is away for longer has ended."""
 RETRY_S = 0.5
 RESTART_POLL_S = 0.3
+FALLBACK_LIMIT_S = 3600.0
+"""For a daemon that does not say how long an operation may take."""
+CHANGES = ("switch", "rollback")
+DONE = ("committed", "passed")
+UNDONE = ("cancelled", "rolled-back")
 
 
 def follow_operation(asked: Asked, path: str, answer: Document, timeout_s: float | None) -> None:
-    """Show the operation of a 202 `answer` until it has finished.
+    """Show the operation of a 202 `answer` until it has finished, and say what came of it.
 
     Raises what it ended with, StillRunning, Unreachable.
     """
+    operation = _to_its_end(asked, path, answer, timeout_s)
+    if operation.get("result") not in DONE:
+        raise _failure(operation)
+    if asked.json:
+        return
+    took = operation.get("duration_s")
+    in_time = f" ({took:.1f} s)" if took is not None else ""
+    if operation.get("kind") in CHANGES:
+        click.echo(f"{operation['model']} is at {operation['to']}{in_time}")
+    else:
+        click.echo(f"{_what(operation)} {operation['result']}{in_time}")
+
+
+def follow_cancel(asked: Asked, path: str, answer: Document, timeout_s: float | None) -> None:
+    """As `follow_operation`, for one that is being undone: here that is the success."""
+    operation = _to_its_end(asked, path, answer, timeout_s)
+    if operation.get("result") in DONE:
+        raise MountdError(
+            f"cannot cancel {named(operation)}: it was done before it could be undone",
+            hint="`mountd rollback` goes back to the former version",
+        )
+    if operation.get("result") not in UNDONE:
+        raise _failure(operation)
+    if not asked.json:
+        live = operation.get("from") or "nothing"
+        click.echo(f"{named(operation)} was undone: {operation['model']} is at {live}")
+
+
+def wait_for_operation(asked: Asked, id_: int, timeout_s: float) -> None:
+    """As `follow_operation`, for one that somebody else began, also when the daemon is still to start."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            path = asked.find()
+            operation = client.get(path, f"/api/v1/operations/{id_}", timeout_s=ANSWER_S)
+        except Unreachable:
+            if time.monotonic() + RETRY_S >= deadline:
+                raise
+            time.sleep(RETRY_S)
+        else:
+            return follow_operation(asked, path, {"operation": operation}, max(deadline - time.monotonic(), 0.0))
+
+
+def _to_its_end(asked: Asked, path: str, answer: Document, timeout_s: float | None) -> Document:
+    """The operation of `answer` once it has finished, shown meanwhile; with JSON it is printed, finished or not."""
     operation: Document = answer["operation"]
     if timeout_s is None:
-        timeout_s = float(answer.get("timeout_s") or 3600.0)
-    deadline = time.monotonic() + timeout_s
+        timeout_s = float(answer.get("timeout_s") or FALLBACK_LIMIT_S)
     progress = Progress()
     try:
-        operation = until_finished(path, operation, deadline, progress)
+        operation = until_finished(path, operation, time.monotonic() + timeout_s, progress)
     except KeyboardInterrupt:
-        click.echo(f"{goes_on(operation)}; `mountd status` shows it", err=True)
+        progress.end()
+        click.echo(f"{goes_on(operation)}; {pick_up(operation)}", err=True)
         raise
     except MountdError:
         if asked.json:
@@ -49,11 +99,7 @@ def follow_operation(asked: Asked, path: str, answer: Document, timeout_s: float
         progress.end()
     if asked.json:
         asked.print_json(operation)
-    if operation.get("result") != "committed":
-        raise client.failure(operation.get("error") or {"exit": 1, "text": _ended(operation)})
-    if not asked.json:
-        took = operation.get("duration_s")
-        click.echo(f"{operation['model']} is at {operation['to']}" + (f" ({took:.1f} s)" if took is not None else ""))
+    return operation
 
 
 def until_finished(path: str, operation: Document, deadline: float, progress: Progress) -> Document:
@@ -68,7 +114,7 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
                 raise away
             raise StillRunning(
                 f"{goes_on(operation)}: it did not finish before --timeout, step {operation.get('step')}",
-                hint="`mountd status` shows how far it is",
+                hint=pick_up(operation),
             )
         wait = min(left, progress.interval_s)
         try:
@@ -91,12 +137,24 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
 
 def goes_on(operation: Document) -> str:
     """What to say to somebody who waits no longer."""
-    return f"operation {operation['id']} ({_what(operation)}) goes on"
+    return f"{named(operation)} goes on"
 
 
-def _ended(operation: Document) -> str:
+def named(operation: Document) -> str:
+    """`operation 7 (switch cache_hub v22 → v23)`."""
+    return f"operation {operation['id']} ({_what(operation)})"
+
+
+def pick_up(operation: Document) -> str:
+    """How to wait for it again, and how to undo it."""
+    wait = f"`mountd wait --for operation={operation['id']}` waits for its end"
+    return f"{wait}, `mountd cancel` undoes it" if operation.get("kind") in CHANGES else wait
+
+
+def _failure(operation: Document) -> MountdError:
     cause = operation.get("cause") or operation.get("result") or "no reason was given"
-    return f"cannot {operation.get('kind', 'switch')} {operation.get('model')} to {operation.get('to')}: {cause}"
+    ended = f"cannot {operation.get('kind', 'switch')} {operation.get('model')} to {operation.get('to')}: {cause}"
+    return client.failure(operation.get("error") or {"exit": 1, "text": ended})
 
 
 def _what(operation: Document) -> str:
@@ -107,7 +165,7 @@ def _what(operation: Document) -> str:
 
 
 class Progress:
-    """On a terminal one line that is written over, elsewhere a line for each step; on stderr."""
+    """On a terminal one line that is written over, elsewhere a line for each step and each 20 s of one; on stderr."""
 
     def __init__(self) -> None:
         self.live = sys.stderr.isatty()
@@ -116,16 +174,17 @@ class Progress:
 
     def show(self, operation: Document) -> None:
         step = str(operation.get("step") or "")
+        percent, eta_s = operation.get("percent"), operation.get("eta_s")
         line = f"{_what(operation)}: {step}"
+        if percent or (self.live and percent is not None):
+            line += f"  {_bar(percent)} {percent} %" if self.live else f" {percent} %"
+        if eta_s is not None:
+            line += f"  about {eta_s:.0f} s left" if self.live else f", about {eta_s:.0f} s left"
         if not self.live:
-            if step and step != self._last:
+            if step and line != self._last:
                 click.echo(line, err=True)
-            self._last = step
+            self._last = line
             return
-        if operation.get("percent") is not None:
-            line += f"  {_bar(operation['percent'])} {operation['percent']} %"
-        if operation.get("eta_s") is not None:
-            line += f"  about {operation['eta_s']:.0f} s left"
         try:
             columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # some terminals say 0
         except OSError:
@@ -185,7 +244,12 @@ def holds(condition: str, status: Document, model: str | None) -> bool:
         return bool(status.get("ready"))
     found = _model(status, model)
     linked = found.get("stage") == "linked" and found.get("current") == condition.partition("=")[2]
-    return linked and status.get("operation") is None
+    return linked and not any(operation["model"] == found["name"] for operation in _operations(status))
+
+
+def _operations(status: Document) -> list[Document]:
+    one = status.get("operation")
+    return list(status.get("operations") or ([one] if one else []))
 
 
 def _model(status: Document, name: str | None) -> Document:
@@ -196,8 +260,7 @@ def _model(status: Document, name: str | None) -> Document:
         raise UsageError("--model is needed", hint=f"one of {', '.join(models)}" if models else "there are no models")
     if name not in models:
         raise NotFound(f"there is no model {name}", hint=f"one of {', '.join(models)}" if models else "there are none")
-    found: Document = models[name]
-    return found
+    return {"name": name, **models[name]}
 
 
 def _why_not(condition: str, status: Document, model: str | None) -> str:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from mountd.cli.completion import complete_model
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
@@ -72,6 +74,14 @@ def place_options(command: Decorated) -> Decorated:
 def output_option(command: Decorated) -> Decorated:
     kinds = click.Choice(["table", "json"])
     return _remembered("-o", "--output", type=kinds, help="For people or for scripts.  [default: table]")(command)
+
+
+def model_option(help_text: str) -> Callable[[Decorated], Decorated]:
+    """`--model`, given to the command as a name or None."""
+    return click.option("--model", metavar="NAME", shell_complete=complete_model, help=help_text)
+
+
+reason_option = click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
 
 
 def timeout_option(help_text: str, *, default: str | None = None) -> Callable[[Decorated], Decorated]:

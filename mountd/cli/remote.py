@@ -6,22 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mountd.cli.completion import complete_model, complete_thing, complete_version
-from mountd.cli.options import output_option, place_options, timeout_option
+from mountd.cli.completion import complete_thing
+from mountd.cli.options import model_option, output_option, place_options, timeout_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mountd.cli.options import Asked
 
-_TIMEOUT_HELP = "Stop waiting after this time, as in 90s or 5m (exit 4; it goes on).  [default: its own limits]"
-_reason_option = click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
-
-
-def _model_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--model", metavar="NAME", shell_complete=complete_model, help="Which model; needed when there are several."
-    )(command)
+_model_option = model_option("Which model; needed when there are several.")
 
 
 @click.command()
@@ -109,7 +100,7 @@ def versions(asked: Asked, model: str | None) -> None:
             entry.get("files") if entry.get("files") is not None else "",
             "" if warmed is None else f"{warmed} %",
             digest,
-            "quarantined" if entry.get("quarantined") else "",
+            "quarantined" if entry.get("quarantined") else "changed" if entry.get("changed") else "",
         )
 
     headings = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "WARMED", "DIGEST", "")
@@ -121,56 +112,9 @@ def versions(asked: Asked, model: str | None) -> None:
 
 
 @click.command()
-@click.argument("version", shell_complete=complete_version)
-@_model_option
-@timeout_option(_TIMEOUT_HELP)
-@_reason_option
-@place_options
-@output_option
-@click.pass_obj
-def switch(asked: Asked, version: str, model: str | None, timeout: float | None, reason: str | None) -> None:
-    """Switch a model to another version, or undo it all.
-
-    Waits, with progress on stderr, until the version is live and its app ready again. Exits 5 when that failed and the
-    former version is back, 7 when the version was refused and nothing was changed, 6 when another operation runs.
-    """
-    _change(asked, "/api/v1/switch", {"version": version, "model": model, "reason": reason}, timeout)
-
-
-@click.command()
-@_model_option
-@timeout_option(_TIMEOUT_HELP)
-@_reason_option
-@place_options
-@output_option
-@click.pass_obj
-def rollback(asked: Asked, model: str | None, timeout: float | None, reason: str | None) -> None:
-    """Switch a model back to its previous version.
-
-    A switch like any other, and the two versions swap their roles: a second rollback undoes the first.
-    """
-    _change(asked, "/api/v1/rollback", {"model": model, "reason": reason}, timeout)
-
-
-def _change(asked: Asked, path: str, body: dict[str, Any], timeout_s: float | None) -> None:
-    from mountd.cli import client
-    from mountd.cli.follow import follow_operation
-
-    socket_path = asked.find()
-    given = {name: value for name, value in body.items() if value is not None}
-    answer = client.post(socket_path, path, given, timeout_s=30.0)
-    if not answer.get("unchanged"):
-        follow_operation(asked, socket_path, answer, timeout_s)
-    elif asked.json:
-        asked.print_json(answer)
-    else:
-        click.echo(f"{body.get('version') or 'it'} is live already; nothing to do")
-
-
-@click.command()
 @click.option(
-    "--for", "condition", required=True, metavar="ready|version=V",
-    help="Ready as a whole, or a version live with nothing changing it.",
+    "--for", "condition", required=True, metavar="ready|version=V|operation=ID",
+    help="Ready as a whole, a version live with nothing changing it, or the end of an operation.",
 )  # fmt: skip
 @_model_option
 @timeout_option("Give up after this time (exit 4).", default="5m")
@@ -178,21 +122,26 @@ def _change(asked: Asked, path: str, body: dict[str, Any], timeout_s: float | No
 @output_option
 @click.pass_obj
 def wait(asked: Asked, condition: str, model: str | None, timeout: float) -> None:
-    """Wait until mountd is ready or a version is live.
+    """Wait until mountd is ready, a version is live or an operation has ended.
 
     For scripts: it may be called before the daemon has started. Exits 4 when the time ran out, with the reasons, and 8
-    when no daemon answered at the end.
+    when no daemon answered at the end. Of an operation it shows the progress, and exits as the command would have that
+    began it: 0 when what it was for is done, 5 when it was undone.
     """
-    kind, _, version = condition.partition("=")
-    if not (condition == "ready" or (kind == "version" and version)):
-        raise click.UsageError(f"--for {condition!r}: write ready, or version=v23")
-    from mountd.cli.follow import wait_for
+    kind, _, value = condition.partition("=")
+    fine = condition == "ready" or (kind == "version" and value) or (kind == "operation" and value.isdecimal())
+    if not fine:
+        raise click.UsageError(f"--for {condition!r}: write ready, version=v23 or operation=7")
+    from mountd.cli.follow import wait_for, wait_for_operation
 
+    if kind == "operation":
+        wait_for_operation(asked, int(value), timeout)
+        return
     document = wait_for(asked, condition, model, timeout)
     if asked.json:
         asked.print_json(document)
     else:
-        click.echo("ready" if condition == "ready" else f"{version} is live")
+        click.echo("ready" if condition == "ready" else f"{value} is live")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""An edited `version:` asks for a switch, as soon as one can be begun."""
+"""An edited `version:` asks for a switch, as soon as one can be begun, and again when it failed for what can pass."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ import contextlib
 import structlog
 
 from mountd.errors import Busy, MountdError
-from mountd.operation.switch import Operations
+from mountd.operation.switch import Operations, Request
+from mountd.process.backoff import Backoff
 from mountd.status.board import Board
+from mountd.status.snapshot import Snapshot
 
 log = structlog.get_logger()
 
 AGAIN_S = 5.0
+WISH = Request("config", "config", "version: in the configuration")
+
+
+def _is_due(now: Snapshot, model: str, version: str) -> bool:
+    """It can begin, and nobody has paused it; or it is no longer wanted."""
+    found = now.models[model]
+    busy = any(operation.model == model for operation in now.operations)
+    return found.linked and not busy and (found.follows or found.desired != version)
 
 
 class Edits:
@@ -36,19 +46,33 @@ class Edits:
         return list(self._waiting.values())
 
     async def _switch(self, model: str, version: str) -> None:
-        """Once the former version is up: so that there is a way back."""
+        """Once the former version is up, so that there is a way back; again when what it failed for can pass."""
+        failures = 0
         while True:
-            await self._board.wait_until(lambda snapshot: snapshot.models[model].linked and snapshot.operation is None)
+            await self._board.wait_until(lambda now: _is_due(now, model, version))
+            if self._board.snapshot.models[model].desired != version:
+                log.info("another version was asked for since", model=model, version=version)
+                return
+            retry = self._operations.model(model).settings.sync.retry
             try:
-                await self._operations.switch(
-                    model, version, operator="config", source="config", reason="version: in the configuration"
-                )
+                asked = await self._operations.switch(model, version, WISH)
             except Busy:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(AGAIN_S):
                         await self._board.changed()
+                continue
             except MountdError as error:
                 log.error("cannot switch to the version in the file", model=model, version=version, cause=error.text)
-                return
+                if not error.retryable:
+                    return
             else:
+                outcome = await self._operations.outcome(asked.record) if asked.record else None
+                if outcome is None or not outcome.retryable:
+                    return
+            failures += 1
+            if failures > retry.limit:
+                log.error("gave up the version in the file", model=model, version=version, tries=failures)
                 return
+            delay_s = Backoff(retry.initial, retry.factor, retry.max).delay_s(failures)
+            log.info("switch is tried again", model=model, version=version, tries=failures, delay_s=delay_s)
+            await asyncio.sleep(delay_s)

@@ -25,11 +25,14 @@ from mountd.daemon.reload import Reloader
 from mountd.daemon.shutdown import stop_times
 from mountd.errors import MountdError
 from mountd.journal.journal import Journal
+from mountd.model.audit import Audit
 from mountd.mount import cleanup, table
 from mountd.mount.watch import read_table
 from mountd.operation import drill_runner
 from mountd.operation.drill import Drills
+from mountd.operation.prune import Prune
 from mountd.operation.switch import Operations
+from mountd.operation.sync import Syncing
 from mountd.process import tool
 from mountd.process.instance import Instance
 from mountd.process.notify import Notifier
@@ -45,7 +48,7 @@ log = structlog.get_logger()
 LEFTOVER_CLEAR_S = 10.0
 
 
-def main(config: str | None) -> int:
+def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
     """The whole life of the daemon; its exit code."""
     writer: logs.Writer | None = None
     try:
@@ -54,7 +57,7 @@ def main(config: str | None) -> int:
         for warning in loaded.warnings:
             log.warning("configuration warning", cause=str(warning))
         _raise_descriptor_limit()
-        return asyncio.run(_live(loaded))
+        return asyncio.run(_live(loaded, journal))
     except MountdError as error:
         told = f"mountd: {error.text}\n" + (f"  hint: {error.hint}\n" if error.hint else "")
         (writer or sys.stderr).write(told)
@@ -71,7 +74,7 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _live(loaded: Loaded) -> int:
+async def _live(loaded: Loaded, journal_type: type[Journal]) -> int:
     settings = loaded.settings
     signals = Signals()
     instance = Instance.create(settings.state, settings.runtime)
@@ -79,7 +82,7 @@ async def _live(loaded: Loaded) -> int:
     try:
         log.info("mountd starts", version=__version__, pid=os.getpid(), config=str(loaded.source), instance=instance.id)
         await clear_former_life(instance)
-        journal = Journal(settings.state / "mountd.db")
+        journal = journal_type(settings.state / "mountd.db")
         await journal.open()
         try:
             daemon = Daemon(loaded, instance, journal, signals)
@@ -149,6 +152,8 @@ class Daemon:
                 binary=found,
             )
         )
+        self._audit = Audit(self.members.models, self.board, journal)
+        self._prune = Prune(self.members.models, self.members.mounts, self.board, journal)
         self._edits = Edits(self.operations, self.board)
         self._server = Server(
             Routes(
@@ -159,6 +164,8 @@ class Daemon:
                     rings=self.members.rings,
                     reload=self._reload,
                     drills=self.drills,
+                    journal=journal,
+                    syncing=Syncing(self.members.models, journal),
                     started=time.monotonic(),
                 )
             )
@@ -188,6 +195,7 @@ class Daemon:
                     if wanted is not None:
                         self._edits.ask(group, name, wanted)
                 operating = group.create_task(self.operations.run())
+                keeping = [group.create_task(self._audit.run()), group.create_task(self._prune.run())]
                 reloading = [
                     group.create_task(self._reloader.follow_files()),
                     group.create_task(
@@ -197,7 +205,7 @@ class Daemon:
                 telling = group.create_task(self._tell_systemd())
                 recording = group.create_task(self._recorder.run())
                 await self._signals.stop.wait()
-                await self._shut_down([operating, *reloading])
+                await self._shut_down([operating, *reloading, *keeping])
                 for task in (telling, recording):
                     task.cancel()
                 self.members.cancel()

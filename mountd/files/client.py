@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,9 @@ from mountd.errors import DiskError, DiskTimeout
 WORKER = Path(__file__).with_name("worker.py")
 MINIMAL_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 READ_LIMIT = 16 * 1024 * 1024  # bytes a call; the worker refuses more
+HASH_PIECE = 2 * 1024 * 1024
+HASH_ATTEMPTS = 3
+"""A worker that was replaced in between has to begin anew."""
 ANSWER_LIMIT = 32 * 1024 * 1024  # bytes a line; holds the largest read in base64
 EXIT_GRACE_S = 0.1  # a killed worker that is not in the kernel is gone in a few ms: not worth calling it stuck
 CLOSE_LIMIT_S = 1.0
@@ -112,6 +116,7 @@ class Files:
         self._worker: _Worker | None = None
         self._closed = False
         self._last_id = 0
+        self._last_hash = 0
 
     @property
     def pid(self) -> int | None:
@@ -153,9 +158,36 @@ class Files:
         it = await self._call("read", f"read {shown(path)}", request, timeout_s)
         return base64.b64decode(it["data"])
 
-    async def hash(self, path: str, *, timeout_s: float) -> Digest:
-        it = await self._call("hash", f"hash {shown(path)}", {"path": path}, timeout_s)
-        return Digest(it["sha256"], it["bytes"])
+    async def hash(self, path: str, *, timeout_s: float, progress: Callable[[int], None] | None = None) -> Digest:
+        """The digest of a whole file; `timeout_s` is for each piece of HASH_PIECE bytes, so that a slow disk is none.
+
+        `progress` hears after each of them how many bytes are done. Between two of them other calls have their turn.
+        """
+        touch = f"hash {shown(path)}"
+        for attempt in range(HASH_ATTEMPTS):
+            try:
+                return await self._hash(path, touch, timeout_s, progress)
+            except DiskError as error:
+                if error.errno != errno.ESTALE or attempt + 1 == HASH_ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _hash(self, path: str, touch: str, timeout_s: float, progress: Callable[[int], None] | None) -> Digest:
+        self._last_hash += 1
+        key, done = self._last_hash, 0
+        while True:
+            request = {"path": path, "key": key, "from": done, "length": HASH_PIECE}
+            try:
+                it = await self._call("hash", touch, request, timeout_s)
+            except asyncio.CancelledError:
+                if self._worker is not None:
+                    self._kill(self._worker)  # it holds the file open
+                raise
+            done = it["bytes"]
+            if progress is not None:
+                progress(done)
+            if it["sha256"] is not None:
+                return Digest(it["sha256"], done)
 
     async def close(self) -> int | None:
         """Kills the worker and waits for its end, but never more than about 1 s; the pid of one left behind, or None.

@@ -22,6 +22,8 @@ import sys
 READ_LIMIT = 16 * 1024 * 1024
 ANSWER_LIMIT = 32 * 1024 * 1024  # the client refuses a longer line, and then would have to replace the worker
 HASH_BLOCK = 1024 * 1024
+HASHES = 4
+"""Digests under way at once; one that was left is given up for a new one."""
 
 Request = dict[str, object]
 
@@ -115,17 +117,51 @@ def read(path: str, request: Request) -> object:
     return {"data": binascii.b2a_base64(data, newline=False).decode("ascii"), "bytes": len(data)}
 
 
-def digest(path: str, request: Request) -> object:
-    import hashlib  # 2 ms that most workers never need
+class Hashing:
+    """A file that is being read for its digest, a piece at a time: it stays open, so that reading ahead goes on."""
 
-    sha256, size = hashlib.sha256(), 0
-    buffer = bytearray(HASH_BLOCK)
-    view = memoryview(buffer)
-    with open(path, "rb", buffering=0) as stream:
-        while count := stream.readinto(buffer):
-            sha256.update(view[:count])
-            size += count
-    return {"sha256": sha256.hexdigest(), "bytes": size}
+    def __init__(self, path: str) -> None:
+        import hashlib  # 2 ms that most workers never need
+
+        self.sha256 = hashlib.sha256()
+        self.stream = open(path, "rb", buffering=0)  # noqa: SIM115 (closed with the last piece)
+        self.bytes = 0
+
+    def advance(self, length: int) -> bool:
+        """Whether that was the end of the file."""
+        view = memoryview(bytearray(HASH_BLOCK))
+        goal = self.bytes + length
+        while self.bytes < goal:
+            count = self.stream.readinto(view[: goal - self.bytes])
+            if not count:
+                self.stream.close()
+                return True
+            self.sha256.update(view[:count])
+            self.bytes += count
+        return False
+
+
+_hashing: dict[int, Hashing] = {}
+
+
+def digest(path: str, request: Request) -> object:
+    """The next `length` bytes of the digest `key`, `from` the byte where its last piece ended."""
+    key, begin = whole(request, "key"), whole(request, "from")
+    if begin == 0:
+        while len(_hashing) >= HASHES:
+            _hashing.pop(next(iter(_hashing))).stream.close()
+        _hashing[key] = Hashing(path)
+    it = _hashing.get(key)
+    if it is None or it.bytes != begin:  # it was begun in a worker that is no more, or was given up
+        raise OSError(errno.ESTALE, "the digest has to be begun again")
+    try:
+        done = it.advance(whole(request, "length"))
+    except OSError:
+        _hashing.pop(key).stream.close()
+        raise
+    if done:
+        del _hashing[key]
+    return {"sha256": it.sha256.hexdigest() if done else None, "bytes": it.bytes}
 
 
 OPERATIONS = {

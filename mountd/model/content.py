@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from mountd.errors import MountdError, NotFound, Refused, RemoteError
 from mountd.files.client import NoStat
 from mountd.model import manifest
 from mountd.model.disk import Disk
 from mountd.model.layout import Layout
+from mountd.model.manifest import Manifest
 from mountd.rclone.rc import Item
 
 PROGRESS_INTERVAL_S = 0.5
+STATS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Content:
     digest: str
     verified: bool
     problems: tuple[str, ...]
+    manifest: Manifest | None = field(default=None, repr=False)
 
     @property
     def complete(self) -> bool:
@@ -36,6 +40,11 @@ class Content:
     @property
     def bytes(self) -> int:
         return sum(self.files.values())
+
+    @property
+    def listing(self) -> str:
+        """Digest of all paths and sizes."""
+        return manifest.listing_digest(self.files)
 
 
 async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[str]) -> Content:
@@ -50,11 +59,16 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
         raise NotFound(
             f"cannot find version {version}: nothing in {directory}", hint="`mountd versions` lists the versions"
         )
+    if marker := next(filter(manifest.is_marker, files), None):
+        # Whatever else is there: until its publisher takes the mark away, nothing of it is final.
+        problem = f"it is being published, or that was interrupted ({marker} is there)"
+        return Content(version, directory, files, manifest.listing_digest(files), False, (problem,))
     problems = [f"{path} is missing" for path in required if path not in files]
     problems += [f"{path} is empty" for path in required if files.get(path) == 0]
     if manifest.NAME not in files:
         return Content(version, directory, files, manifest.listing_digest(files), False, tuple(problems))
     data = await _read_manifest(disk, layout, directory, files[manifest.NAME])
+    wanted: Manifest | None = None
     try:
         wanted = manifest.parse(data)
         if wanted.version != version:
@@ -64,7 +78,7 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
         problems.append(error.text)
     # Required files are usually named by the manifest too: say it once.
     unique = tuple(dict.fromkeys(problems))
-    return Content(version, directory, files, manifest.digest(data), not unique, unique)
+    return Content(version, directory, files, manifest.digest(data), not unique, unique, wanted)
 
 
 async def _list(disk: Disk, directory: str) -> list[Item]:
@@ -109,14 +123,66 @@ async def load_metadata(disk: Disk, content: Content, progress: Callable[[int], 
     return time.monotonic() - began
 
 
-async def check_required(disk: Disk, content: Content, required: Sequence[str]) -> None:
-    """What the app must find is there, through the mount, with its full size. Raises Refused, DiskError."""
-    found = await disk.stat([f"{content.directory}/{path}" for path in required])
-    problems = []
-    for path, stat in zip(required, found, strict=True):
-        if isinstance(stat, NoStat):
-            problems.append(f"{path}: {stat.error.lower()}")
-        elif stat.type != "file" or stat.size != content.files.get(path) or stat.size == 0:
-            problems.append(f"{path} has {stat.size} bytes instead of {content.files.get(path)}")
+async def check_files(disk: Disk, content: Content, required: Sequence[str]) -> None:
+    """What the app must find is there, through the mount, with its full size: what the manifest names, and `required`.
+
+    From the directory cache, so that it costs little. Raises Refused, DiskError.
+    """
+    named = content.manifest.files if content.manifest else {}
+    wanted = {**{path: content.files.get(path) for path in required}, **named}
+    problems: list[str] = []
+    for batch in _batches(list(wanted)):
+        found = await disk.stat([f"{content.directory}/{path}" for path in batch])
+        for path, stat in zip(batch, found, strict=True):
+            if isinstance(stat, NoStat):
+                problems.append(f"{path}: {stat.error.lower()}")
+            elif stat.type != "file" or stat.size != wanted[path] or (stat.size == 0 and path in required):
+                problems.append(f"{path} has {stat.size} bytes instead of {wanted[path]}")
     if problems:
         raise Refused(f"cannot use version {content.version}, seen through the mount: {manifest.summary(problems)}")
+
+
+def _batches(paths: list[str]) -> Iterator[list[str]]:
+    for begin in range(0, len(paths), STATS_AT_ONCE):
+        yield paths[begin : begin + STATS_AT_ONCE]
+
+
+def check_has_digests(content: Content) -> None:
+    """Raises Refused when there is nothing that the bytes of a file could be compared with."""
+    if content.manifest is None:
+        raise Refused(
+            f"cannot check the digests of version {content.version}: it has no {manifest.NAME}",
+            hint="`mountd publish` writes one",
+        )
+    lacking = [path for path in content.manifest.files if path not in content.manifest.sha256]
+    if lacking:
+        raise Refused(
+            f"cannot check the digests of version {content.version}: its {manifest.NAME} has no sha256 of "
+            f"{manifest.summary(lacking)}",
+            hint="`mountd publish` writes all of them",
+        )
+
+
+def _tell(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    progress(before + done, total)
+
+
+async def check_digests(disk: Disk, content: Content, progress: Callable[[int, int], None]) -> None:
+    """Reads all of the version through the mount; `progress` hears of bytes done and in all.
+
+    Raises Refused with every file that differs, DiskError.
+    """
+    assert content.manifest is not None
+    total, before = sum(content.manifest.files.values()), 0
+    problems = []
+    for path, wanted in content.manifest.sha256.items():
+        told = partial(_tell, progress, before, total)
+        found = await disk.hash(f"{content.directory}/{path}", told)
+        before += found.bytes
+        if found.sha256 != wanted:
+            problems.append(f"{path} has other bytes than {manifest.NAME} says (sha256 {found.sha256[:12]}…)")
+    if problems:
+        raise Refused(
+            f"cannot use version {content.version}: {manifest.summary(problems)}",
+            hint="upload it again, or publish it under a new name",
+        )

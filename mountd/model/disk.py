@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mountd.files.client import NoStat, Stat
+from mountd.files.client import Digest, NoStat, Stat
 from mountd.rclone.rc import Item
 
 
@@ -18,12 +18,24 @@ class Disk(Protocol):
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past any cache."""
 
+    async def mark(self, path: str) -> str:
+        """Past any cache, without reading the file: another text when it was written again, "" when it is not there."""
+
+    async def fetch(self, path: str) -> bytes:
+        """All of a small file as the bucket holds it now, past any cache."""
+
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
         """Load a directory's listing so that the disk knows it."""
 
     async def cached_files(self) -> int:
         """How many files the disk knows without asking."""
 
+    async def cache_could_hold(self) -> int | None:
+        """Bytes that find room on local disk if all else in the cache is gone; None: what is read is not kept."""
+
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]: ...
 
     async def read(self, path: str, length: int, *, offset: int = 0) -> bytes: ...
+
+    async def hash(self, path: str, progress: Callable[[int], None]) -> Digest:
+        """Of the whole file, however slow it comes; `progress` hears of bytes."""

@@ -29,6 +29,17 @@ class Layout:
     def directory(self, version: str) -> str:
         return self.pattern.strip("/").replace(PLACEHOLDER, version)
 
+    def version_of_target(self, root: str, target: str) -> str | None:
+        """The version that a link to `target` points at on the mount at `root`; None when that is something else."""
+        beneath = f"{root.rstrip('/')}/"
+        if not target.startswith(beneath):
+            return None
+        relative = target.removeprefix(beneath).rstrip("/")
+        depth = self.parent.count("/") + 1 if self.parent else 0
+        component = (relative.split("/") + [""] * depth)[depth]
+        version = self.version_of(component)
+        return version if version is not None and self.directory(version) == relative else None
+
     def version_of(self, name: str) -> str | None:
         """The version that a directory called `name` in `parent` holds, None when it is something else."""
         before, _, after = self._parts()[1].partition(PLACEHOLDER)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +14,17 @@ import structlog
 
 from mountd.errors import MountdError, NotFound, Refused, Unavailable
 from mountd.journal.journal import Committed, Journal
-from mountd.model import catalogue, link, manifest
-from mountd.model.content import Content, check_required, inspect, load_metadata
+from mountd.model import link
+from mountd.model.content import Content
 from mountd.model.disk import Disk
+from mountd.model.drift import Keeping, Kind
 from mountd.model.layout import Layout
+from mountd.model.link_guard import LinkGuard
+from mountd.model.memory import Memory
+from mountd.model.versions import Versions
 from mountd.settings.schema import Model as ModelSettings
 from mountd.status.board import Board
-from mountd.status.snapshot import Health, ModelStage, ModelStatus, Reason, Snapshot, Sync
+from mountd.status.snapshot import DriftStatus, Health, ModelStage, ModelStatus, Reason, Snapshot, Sync
 
 log = structlog.get_logger()
 
@@ -35,26 +39,47 @@ class Model:
     def __init__(self, name: str, settings: ModelSettings, disk: Disk, board: Board, journal: Journal) -> None:
         self.name = name
         self.settings = settings
-        self.layout = Layout(settings.directory)
-        self._disk = disk
+        self.versions = Versions(name, settings, disk, board)
         self._board = board
-        self._journal = journal
+        self._memory = Memory(name, journal, self._publish)
         self._lock = asyncio.Lock()  # a climb and an operation must not use the link at once
-        self._committed = Committed()
         # What the link is to point at: the committed version, or what an operation has flipped to.
         self._live: str | None = None
         self._held = False
+        self._wished: str | None = None
+        """what an operation is about to make live"""
+        self._content: Content | None = None
+        """what was pointed at last, with its files"""
         self._former_links: list[Path] = []
+        self._placed: Path | None = None
+        """where the link was placed in this life, so that it can be kept true"""
+        self._astray = False
+        """linked, but for what somebody has made of the link"""
+        self._guard = LinkGuard(name, self._keeping, self._show_drift)
         self._status = ModelStatus(mount=settings.mount, link=str(settings.link))
         self._log = log.bind(model=name)
 
+    # -- what is durable ------------------------------------------------------------------------------------------
+
+    @property
+    def committed(self) -> Committed:
+        return self._memory.committed
+
     @property
     def current(self) -> str | None:
-        return self._committed.current
+        return self.committed.current
 
     @property
     def previous(self) -> str | None:
-        return self._committed.previous
+        return self.committed.previous
+
+    @property
+    def desired(self) -> str | None:
+        return self.committed.desired
+
+    @property
+    def suspended(self) -> str | None:
+        return self.committed.suspended
 
     async def load(self) -> str | None:
         """Reads what was committed; returns the version that the file asks for by a switch, else None.
@@ -62,21 +87,33 @@ class Model:
         It asks when its `version:` differs from the last one seen there, and goes on asking at each start until that
         version is live or a person asked for another one.
         """
-        committed = await self._journal.committed(self.name)
+        await self._memory.load()
         wanted = self.settings.version
+        committed = self._as_linked(self.committed)
         edited = committed.config_version != wanted
         desired = wanted if edited or committed.current is None else committed.desired
-        self._committed = replace(committed, config_version=wanted, desired=desired)
         self._live = committed.current
-        await self._journal.commit(self.name, self._committed)
+        await self._memory.update(replace(committed, config_version=wanted, desired=desired))
         link.sweep(self.settings.link)
-        self._publish()
         return wanted if desired == wanted and committed.current not in (None, wanted) else None
+
+    def _as_linked(self, known: Committed) -> Committed:
+        """After a journal was lost the link is the truth: what it points at was live.
+
+        Nobody knows which `version:` was seen last in the file; it is taken as seen, so that no switch begins that
+        nobody asked for.
+        """
+        target = link.read(self.settings.link) if self._memory.is_lost else None
+        version = self.layout.version_of_target(self.disk.root, target) if target else None
+        if version is None:
+            return known
+        self._log.info("the link says which version is live", version=version)
+        return replace(known, current=version, desired=version, config_version=self.settings.version)
 
     async def edit(self) -> str | None:
         """A reload has changed `version:`: as `load` asks at a start, so here."""
-        wanted, live = self.settings.version, self._committed.current
-        await self._remember(replace(self._committed, config_version=wanted, desired=wanted))
+        wanted, live = self.settings.version, self.current
+        await self._memory.remember(replace(self.committed, config_version=wanted, desired=wanted))
         return wanted if live not in (None, wanted) else None
 
     def reconfigure(self, settings: ModelSettings, disk: Disk) -> None:
@@ -86,8 +123,8 @@ class Model:
         at once when the model is live, and the former one taken away after it.
         """
         before, self.settings = self.settings, settings
-        elsewhere = disk is not self._disk or settings.directory != before.directory
-        self._disk, self.layout = disk, Layout(settings.directory)
+        elsewhere = disk is not self.disk or settings.directory != before.directory
+        self.versions.reconfigure(settings, disk)
         if settings.link != before.link:
             self._former_links.append(before.link)
         if elsewhere:
@@ -99,6 +136,7 @@ class Model:
                 self._log.warning("cannot move the link yet", cause=error.text, hint=error.hint)
                 self._climb_again()
         self._publish(mount=settings.mount, link=str(settings.link))
+        self._guard.wake()
 
     def _climb_again(self) -> None:
         self._publish(stage=ModelStage.WAITING, health=Health.PROGRESSING, reason=None, mount_restarts=-1)
@@ -107,22 +145,32 @@ class Model:
 
     def _publish(self, **changes: object) -> None:
         status = replace(self._status, **changes)  # type: ignore[arg-type]
-        known = self._committed
+        known = self.committed
         current = status.current if status.linked else known.current
-        synced = Sync.SYNCED if current == known.desired else Sync.OUT_OF_SYNC
+        drifted = status.drift.reason is not None
+        desired = self._wished or known.desired
+        synced = Sync.SYNCED if current == desired and not drifted else Sync.OUT_OF_SYNC
         self._status = replace(
             status,
             current=current,
             previous=known.previous,
-            desired=known.desired,
-            sync=synced if status.linked else Sync.UNKNOWN,
+            desired=desired,
+            sync=synced if status.linked or drifted else Sync.UNKNOWN,
+            suspended=known.suspended,
+            automatic=self.settings.sync.automatic,
         )
         self._board.set_model(self.name, self._status)
 
     # -- the climb ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled: whenever the mount has come (back), climb; while that fails, try again."""
+        """Until cancelled: climbs, and keeps the link what it was made to be."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._guard.run(lambda: self.settings.link), name=f"guard {self.name}")
+            group.create_task(self._climb_always(), name=f"climb {self.name}")
+
+    async def _climb_always(self) -> None:
+        """Whenever the mount has come (back), climb; while that fails, try again."""
         while True:
             mount = self._board.snapshot.mounts[self.settings.mount]
             if not mount.usable:
@@ -135,15 +183,17 @@ class Model:
                 await self._pause(pause_s, mount.restarts)
 
     def _is_settled(self, restarts: int) -> bool:
+        if self._astray and self._status.stage is ModelStage.WARMED:  # the guard puts that right, no climb does
+            return self._status.mount_restarts == restarts
         if self._status.linked:
             # A first version that could not be journaled is tried again.
-            remembered = self._committed.current is not None or self._held
+            remembered = self.committed.current is not None or self._held
             return self._status.mount_restarts == restarts and remembered
         # Nothing was ever live, and an operation is about to decide what will be: leave that to it.
         return self._held and self._live is None
 
     async def _try_climb(self, restarts: int) -> float:
-        version = self._live or self._committed.current or self._committed.desired
+        version = self._live or self.committed.current or self.committed.desired
         assert version is not None
         try:
             async with self._lock:
@@ -168,54 +218,43 @@ class Model:
         self._publish(health=health, reason=Reason(code, text, "link", self.name, hint))
 
     async def _pause(self, pause_s: float, restarts: int) -> None:
-        asked = self.settings, self._committed.desired
+        asked = self.settings, self.committed.desired
 
         def mount_changed(snapshot: Snapshot) -> bool:
             mount = snapshot.mounts[self.settings.mount]
-            edited = (self.settings, self._committed.desired) != asked
+            edited = (self.settings, self.committed.desired) != asked
             return edited or not mount.usable or mount.restarts != restarts or self._is_settled(restarts)
 
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(mount_changed, pause_s)
 
     async def _climb(self, version: str, restarts: int) -> None:
+        self._astray = False
         self._publish(stage=ModelStage.WAITING, warmed_percent=0)
-        content = await self._prepare(version, climbing=True)
-        self._point(content, restarts)
-        if self._committed.current is None and not self._held:
-            await self._remember(replace(self._committed, current=version))
+        content = await self._prepare(version)
+        self._point(content, restarts, climbing=True)
+        if self.committed.current is None and not self._held:
+            await self._memory.go_live(content)
 
-    async def _prepare(self, version: str, *, climbing: bool) -> Content:
-        """From waiting to warmed; the stages are the model's own only when it climbs itself."""
-        required = self.settings.required
-        content = await inspect(self._disk, self.layout, version, required)
-        if not content.complete:
-            raise Refused(
-                f"cannot use version {version}: incomplete, {manifest.summary(list(content.problems))}",
-                hint="finish its upload, or name another version; `mountd versions` shows which are complete",
-            )
-        if climbing:
-            self._publish(stage=ModelStage.LISTED, reason=None)
-        if manifest.NAME not in content.files:  # else it was done in order to read it
-            await self._disk.refresh(self.layout.parent)
-        seconds = await load_metadata(self._disk, content, self._progress if climbing else lambda _: None)
-        await check_required(self._disk, content, required)
-        if climbing:
-            self._publish(stage=ModelStage.WARMED, warm_seconds=round(seconds, 3))
-        self._log.info("metadata loaded", version=version, files=len(content.files), seconds=round(seconds, 3))
+    async def _prepare(self, version: str) -> Content:
+        """From waiting to warmed."""
+        content = await self.versions.inspect(version)
+        self._publish(stage=ModelStage.LISTED, reason=None)
+        seconds = await self.versions.warm(content, lambda percent: self._publish(warmed_percent=percent))
+        await self.versions.verify(content)
+        self._publish(stage=ModelStage.WARMED, warm_seconds=round(seconds, 3))
         return content
 
-    def _progress(self, percent: int) -> None:
-        self._publish(warmed_percent=percent)
-
-    def _target(self, version: str) -> str:
-        return f"{self._disk.root}/{self.layout.directory(version)}"
-
-    def _point(self, content: Content, restarts: int) -> None:
-        target = self._target(content.version)
-        self._place_link(target)
+    def _point(self, content: Content, restarts: int, *, climbing: bool = False) -> None:
+        target = self.versions.target(content.version)
+        if climbing and self._is_left_alone(target):
+            self._placed = self.settings.link
+        else:
+            self._place_link(target)
+            self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
+        self._astray = False
         self._live = content.version
-        self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
+        self._content = content if content.files else None
         self._publish(
             stage=ModelStage.LINKED,
             health=Health.HEALTHY,
@@ -227,11 +266,14 @@ class Model:
             warmed_percent=100,
             mount_restarts=restarts,
         )
+        self._guard.look()  # at once: an app that starts now is to know what it finds
 
     def _place_link(self, target: str) -> None:
         """Then the links of a former configuration go, as far as they are still ours. Raises LinkBlocked."""
         ours = {target, self._status.target}
         link.point(self.settings.link, target)
+        self._placed = self.settings.link
+        self._guard.placed(self.settings.link, target)
         while self._former_links:
             former = self._former_links.pop()
             if former != self.settings.link and link.read(former) in ours:
@@ -239,31 +281,87 @@ class Model:
                     os.unlink(former)
                     self._log.info("former link removed", link=str(former))
 
+    # -- content --------------------------------------------------------------------------------------------------
+
+    @property
+    def disk(self) -> Disk:
+        return self.versions.disk
+
+    @property
+    def layout(self) -> Layout:
+        return self.versions.layout
+
+    @property
+    def content(self) -> Content | None:
+        """What is live, as it was when it became that; None while nothing is linked."""
+        return self._content if self._status.linked and self._live is not None else None
+
+    def show_change(self, reason: Reason | None) -> None:
+        """The live version is no longer what it was made to be, or it is again."""
+        self._publish(changed=reason)
+
+    # -- drift ----------------------------------------------------------------------------------------------------
+
+    def _keeping(self) -> Keeping | None:
+        """What the guard is to keep true; None while an operation has the link, or nothing is live."""
+        target = self._status.target
+        if self._held or self._live is None or target is None or self._placed != self.settings.link:
+            return None
+        return Keeping(self.settings.link, target, *self._left_alone(target))
+
+    def _left_alone(self, target: str) -> tuple[str, str]:
+        """Why a changed link is not healed now, and what ends that; empty: it is."""
+        if self.committed.suspended is not None:
+            return f"it is not healed while {self.name} is paused", "`mountd resume` puts it right"
+        if not self.settings.sync.self_heal:
+            return "it is not healed: sync.self_heal is false", f"put it right: ln -sfn {target} {self.settings.link}"
+        return "", ""
+
+    def _is_left_alone(self, target: str) -> bool:
+        """Somebody has changed the link, and it is not to be healed: a climb does not do it either."""
+        seen = link.look(self.settings.link)
+        if self.committed.current is None or not self._left_alone(target)[0]:
+            return False
+        if seen.kind is Kind.NOTHING:
+            return self._placed == self.settings.link
+        return seen.kind is Kind.LINK and seen.detail not in (target, self._status.target)
+
+    def _show_drift(self, drift: DriftStatus) -> None:
+        """Without its link the model is not linked; an app that starts would not find it."""
+        stage = self._status.stage
+        if drift.absent and stage is ModelStage.LINKED:
+            self._astray, stage = True, ModelStage.WARMED
+        elif not drift.absent and self._astray:
+            self._astray = False
+            stage = ModelStage.LINKED if stage is ModelStage.WARMED else stage
+        astray_at = self.layout.version_of_target(self.disk.root, drift.target) if drift.target else None
+        self._publish(drift=drift, stage=stage, astray_at=astray_at)
+
     # -- for operations -------------------------------------------------------------------------------------------
 
-    async def verify(self, version: str) -> Content:
-        """Everything that must hold before a version may go live; changes nothing.
-
-        Raises NotFound, Refused, Unavailable.
-        """
-        mount = self._board.snapshot.mounts[self.settings.mount]
-        if not mount.usable:
-            why = mount.reason.text if mount.reason else f"it is {mount.state}"
-            raise Unavailable(f"cannot verify {version}: mount {self.settings.mount} is not running: {why}")
-        try:
-            link.check(self.settings.link)
-        except link.LinkBlocked as error:
-            raise Refused(error.text, hint=error.hint) from None
-        async with self._lock:
-            return await self._prepare(version, climbing=False)
-
     async def flip(self, content: Content | None) -> None:
-        """Point the link at `content`; None takes it away again, when nothing was live before. Raises LinkBlocked."""
+        """Point the link at `content`; None takes it away again, when nothing was live before. Raises LinkBlocked.
+
+        What was loaded on a mount that has been replaced since is loaded again.
+        """
         async with self._lock:
             if content is None:
                 self._unlink()
             else:
-                self._point(content, self._board.snapshot.mounts[self.settings.mount].restarts)
+                self._point(content, self.versions.warmed_on(content.version))
+
+    def restore_link(self, live: str | None, *, failed: str) -> bool:
+        """At a start, before `load`: a link that an operation left at `failed` goes back to `live`; whether it had to.
+
+        Raises LinkBlocked.
+        """
+        if live == failed or link.read(self.settings.link) != self.versions.target(failed):
+            return False
+        if live is None:
+            self._unlink()
+        else:
+            link.point(self.settings.link, self.versions.target(live))
+        return True
 
     def _unlink(self) -> None:
         try:
@@ -275,51 +373,51 @@ class Model:
         self._publish(stage=ModelStage.WAITING, target=None, digest=None, verified=False, mount_restarts=-1)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """For the time of an operation: the model follows it, and commits nothing by itself."""
-        self._held = True
+    def held(self, wished: str) -> Iterator[None]:
+        """For the time of an operation: the model follows it, and commits nothing by itself.
+
+        `wished` is what is desired as long: of a wish that fails, or is cut off with mountd, nothing is remembered.
+        """
+        self._held, self._wished = True, wished
+        self._publish()
         try:
             yield
         finally:
-            self._held = False
+            self._held, self._wished = False, None
+            self._publish()
+            self._guard.wake()
 
     def live_content(self) -> Content | None:
         """What the link is to point at now, enough to flip back to."""
         version, status = self._live, self._status
         if version is None:
             return None
+        self.versions.is_warm(version, status.mount_restarts)
+        if self._content is not None and self._content.version == version:
+            return self._content
         directory = self.layout.directory(version)
         return Content(version, directory, {}, status.digest or "", status.verified, ())
 
     async def ask_for(self, version: str) -> None:
         """Remember what was asked for."""
-        await self._remember(replace(self._committed, desired=version))
+        await self._memory.ask_for(version)
 
-    async def commit(self, version: str) -> None:
-        """`version` is live for good; what was live becomes `previous`. Raises MountdError, Unavailable."""
-        if self._live != version:
-            raise Unavailable(f"cannot commit {version}: the link is at {self._live or 'nothing'}")
-        known = self._committed
-        previous = known.previous if known.current in (None, version) else known.current
-        await self._remember(replace(known, current=version, previous=previous, desired=version))
+    async def commit(self, content: Content) -> None:
+        """Its version is live for good; what was live becomes `previous`. Raises MountdError, Unavailable."""
+        if self._live != content.version:
+            raise Unavailable(f"cannot commit {content.version}: the link is at {self._live or 'nothing'}")
+        await self._memory.commit(content)
 
-    async def _remember(self, committed: Committed) -> None:
-        await self._journal.commit(self.name, committed)
-        self._committed = committed
-        self._publish()
+    async def revert(self) -> None:
+        """As before a commit that failed, which may have reached the disk all the same. Raises MountdError."""
+        await self._memory.revert()
 
-    @property
-    def desired(self) -> str | None:
-        return self._committed.desired
-
-    async def versions(self) -> Sequence[Content]:
-        """What the bucket holds now. Raises Unavailable."""
-        return await catalogue.describe(self._disk, self.layout, self.settings.required)
+    async def suspend(self, why: str | None) -> None:
+        """Automatic changes are paused, by whom and why is `why`; None: they are not any more. Raises MountdError."""
+        await self._memory.suspend(why)
+        self._guard.wake()
 
     def probe_paths(self) -> list[str]:
-        """What is worth reading to prove a mount: the manifest, then the required files."""
-        version = self._committed.current or self._committed.desired
-        if version is None:
-            return []
-        directory = self.layout.directory(version)
-        return [f"{directory}/{path}" for path in (manifest.NAME, *self.settings.required)]
+        """What is worth reading to prove the mount."""
+        version = self.current or self.desired
+        return [] if version is None else self.versions.paths(version)

@@ -62,6 +62,16 @@ class CacheGuard:
             return Reason("cache-silent", text, "rclone", self._mount, "look at the disk that it lies on")
         return None
 
+    async def could_hold(self) -> int:
+        """Bytes, if all else in it were gone and the disk were filled to the brim. Raises CannotStart."""
+        try:
+            usage = await asyncio.wait_for(asyncio.to_thread(os.statvfs, self.cache.dir), LOOK_LIMIT_S)
+            held = await asyncio.wait_for(asyncio.to_thread(held_bytes, self.cache.dir), LOOK_LIMIT_S)
+        except (OSError, TimeoutError) as error:
+            cause = getattr(error, "strerror", None) or "no answer"
+            raise CannotStart(f"cannot look at the cache directory {self.cache.dir}: {cause.lower()}") from None
+        return usage.f_bavail * usage.f_frsize + held
+
     def release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)

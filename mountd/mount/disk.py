@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from mountd.files.client import Files, NoStat, Stat
+from mountd.files.client import Digest, Files, NoStat, Stat
+from mountd.mount.cache import CacheGuard
 from mountd.mount.engine import Engine
 from mountd.rclone.rc import Item
 
@@ -18,15 +19,24 @@ REFRESH_TIMEOUT_S = 600.0
 class MountDisk:
     """`root` is the mount point; all other paths are relative to it, with `/`."""
 
-    def __init__(self, root: str, fs: str, files: Files, engine: Engine) -> None:
+    def __init__(self, root: str, fs: str, files: Files, engine: Engine, cache: CacheGuard) -> None:
         self.root = root
         self.fs = fs
         self._files = files
         self._engine = engine
+        self._cache = cache
 
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable."""
         return await self._engine.rc.list(self.fs, directory, recursive=recursive, timeout_s=LIST_TIMEOUT_S)
+
+    async def mark(self, path: str) -> str:
+        """What the bucket tells of one file, past the mount. Raises RemoteError, Unavailable."""
+        return await self._engine.rc.mark(self.fs, path, timeout_s=LIST_TIMEOUT_S)
+
+    async def fetch(self, path: str) -> bytes:
+        """A small file as the bucket holds it, past the mount and its cache. Raises RemoteError, Unavailable."""
+        return await self._engine.fetch(self.fs, path, READ_TIMEOUT_S)
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
         """Loads the listing of `directory` into the mount's directory cache. Raises RemoteError, Unavailable."""
@@ -37,6 +47,10 @@ class MountDisk:
         stats = await self._engine.rc.vfs_stats(timeout_s=5.0)
         return int(stats.get("metadataCache", {}).get("files", 0))
 
+    async def cache_could_hold(self) -> int | None:
+        """Bytes that local disk could hold, all else in it gone; None: reads are not kept. Raises CannotStart."""
+        return await self._cache.could_hold() if self._engine.keeps_what_is_read else None
+
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
         """Through the mount. Raises DiskError when there is no answer at all."""
         return await self._files.stat([f"{self.root}/{path}" for path in paths], timeout_s=STAT_TIMEOUT_S)
@@ -44,3 +58,7 @@ class MountDisk:
     async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
         """Through the mount. Raises DiskError."""
         return await self._files.read(f"{self.root}/{path}", offset=offset, length=length, timeout_s=READ_TIMEOUT_S)
+
+    async def hash(self, path: str, progress: Callable[[int], None]) -> Digest:
+        """Through the mount, each piece of the file within READ_TIMEOUT_S. Raises DiskError."""
+        return await self._files.hash(f"{self.root}/{path}", timeout_s=READ_TIMEOUT_S, progress=progress)

@@ -28,6 +28,7 @@ from mountd.rclone.exits import Explained, explain
 from mountd.rclone.fold import Folder
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
+from mountd.settings import profiles
 from mountd.settings.schema import Cache, Settings
 from mountd.settings.wrapping import beneath
 
@@ -77,6 +78,11 @@ class Engine:
     def reconfigure(self, settings: Settings) -> None:
         """For the next start."""
         self._settings = settings
+
+    @property
+    def keeps_what_is_read(self) -> bool:
+        """On local disk, file by file."""
+        return profiles.cache_mode(self._settings.mounts[self._name]) == "full"
 
     @property
     def rc(self) -> RcClient:
@@ -177,6 +183,20 @@ class Engine:
         """Until rclone says that it has mounted."""
         assert self._notify is not None
         await self._notify.wait()
+
+    async def fetch(self, fs: str, path: str, timeout_s: float) -> bytes:
+        """One small file of the bucket, past the mount and its cache. Raises RemoteError, Unavailable.
+
+        1.60.1 misses the second change of a file that keeps its size, and goes on giving what it has cached [T].
+        """
+        to = self._instance.private / f"fetched-{self._name}-{secrets.token_hex(8)}"
+        try:
+            await self.rc.copy_file(fs, path, to, timeout_s)
+            return await asyncio.to_thread(to.read_bytes)
+        except OSError as error:
+            raise Unavailable(f"cannot fetch {path}: {(error.strerror or str(error)).lower()}") from None
+        finally:
+            to.unlink(missing_ok=True)
 
     async def refresh_secrets(self) -> Fresh:
         """Look at the secrets behind this mount again: rclone is given new S3 keys while it runs.

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ from mountd.mount.engine import Engine
 from mountd.mount.evidence import Incident
 from mountd.mount.health import Verdict
 from mountd.mount.parts import CLEAR_TIMEOUT_S, Parts
+from mountd.mount.stored import Place
 from mountd.mount.watching import Watching
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
@@ -30,6 +32,7 @@ from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Life
 from mountd.process.supervisor import Ending, MustReplace
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile, Fresh
+from mountd.settings import profiles
 from mountd.settings.schema import Settings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStage, MountStatus, Reason, RemoteStatus, State
@@ -70,7 +73,7 @@ class RcloneMount:
         def worker(kind: str) -> Files:
             return Files(f"{name}-{kind}", instance.marks(f"{name}-{kind}"))
 
-        files = worker("disk")
+        files, cache = worker("disk"), CacheGuard(mount.cache, name)
         self._parts = Parts(
             name=name,
             settings=settings,
@@ -83,8 +86,8 @@ class RcloneMount:
             beat=Beat(path, source, worker("beat"), mount.health.timeout),
             engine=engine,
             backend=Backend(mount.remote, engine),
-            cache=CacheGuard(mount.cache, name),
-            disk=MountDisk(path, mount.remote, files, engine),
+            cache=cache,
+            disk=MountDisk(path, mount.remote, files, engine, cache),
             uploads=Uploads(name, mount, engine, self._publish),
             candidates=candidates,
             publish=self._publish,
@@ -204,6 +207,20 @@ class RcloneMount:
             self._failure = Reason("cannot-unmount", error.text, "mount", self.name, error.hint)
             self._publish(health=Health.DEGRADED, reason=self._failure)
             raise
+
+    async def place(self) -> Place | None:
+        """Where the present rclone keeps what was read; None where files may wait for their upload, or without one.
+
+        Raises Unavailable.
+        """
+        parts, child, entry = self._parts, self._parts.engine.child, self._parts.beat.entry()
+        if child is None or entry is None or not self._status.usable or profiles.writes_back(parts.mount):
+            return None
+        found = (await parts.engine.rc.vfs_stats()).get("diskCache")
+        if not isinstance(found, dict):
+            return None
+        data, meta = Path(found["path"]), Path(found["pathMeta"])
+        return Place(parts.cache.cache.dir, data, meta, parts.path, child.pid, entry.minor)
 
     async def refresh_credentials(self) -> bool:
         """Gives rclone the secrets as they are now; whether only a new rclone would read what has changed."""

@@ -1,16 +1,37 @@
-"""A switch as a list of steps, and a failed one as the list that undoes it."""
+"""A switch as a plan: its steps, how long each may take, and what undoes it; a value that is shown and carried out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+from mountd.settings.units import format_duration
+
+PREFLIGHT_S = 300.0
+"""Two listings, a manifest that is read, at the slowest that the mount's own deadlines allow."""
+WARM_S = 600.0
+"""Its metadata, as long as the mount may take for it."""
+VERIFY_S = 300.0
+DIGESTS_S = 6 * 3600.0
+"""Every byte of a version, through a slow bucket."""
+FLIP_S = 5.0
+SPAWN_S = 100.0
+"""A remount that the start waits for, and the start of the process."""
+COMMIT_S = 10.0
 
 
 class Step(StrEnum):
+    PREFLIGHT = "preflight"
+    WARM = "warm"
     VERIFY = "verify"
     STOP = "stop"
     FLIP = "flip"
     START = "start"
+    READY = "ready"
+    GATES = "gates"
+    WATCH = "watch"
     COMMIT = "commit"
 
 
@@ -20,13 +41,191 @@ class Undo(StrEnum):
     START_OLD = "start-old"
 
 
-def plan(apps: Sequence[str]) -> tuple[Step, ...]:
-    """The steps that make a version live; `apps` are those that have to be restarted for it.
+HARMLESS = (Step.PREFLIGHT, Step.WARM, Step.VERIFY)
+"""What changes nothing, so that nothing has to be undone."""
 
-    START ends when every app is ready.
+
+@dataclass(frozen=True, slots=True)
+class Concerned:
+    """An app that is restarted. `stop_s` and `ready_s`: how long each may take, in seconds."""
+
+    name: str
+    stop_s: float
+    ready_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """A gate in words, and how long one answer may take."""
+
+    words: str
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`link` will point at `target`, or already does when there are no steps. Times in seconds.
+
+    `crashes`: how many crashes of an app within `watch_s` after it was ready bring the former version back.
     """
-    around = (Step.STOP, Step.FLIP, Step.START) if apps else (Step.FLIP,)
-    return (Step.VERIFY, *around, Step.COMMIT)
+
+    kind: str
+    model: str
+    from_version: str | None
+    to_version: str
+    link: str
+    target: str
+    apps: tuple[Concerned, ...] = ()
+    gates: tuple[Gated, ...] = ()
+    watch_s: float = 0.0
+    crashes: int = 1
+    digests: bool = False
+    force: bool = False
+    steps: tuple[Step, ...] = ()
+
+    def limit_of(self, step: Step | Undo) -> float:
+        """How long a step may take, in seconds."""
+        match step:
+            case Step.PREFLIGHT:
+                return PREFLIGHT_S
+            case Step.WARM:
+                return WARM_S
+            case Step.VERIFY:
+                return VERIFY_S + (DIGESTS_S if self.digests else 0.0)
+            case Step.STOP | Undo.STOP_NEW:
+                return max((app.stop_s for app in self.apps), default=0.0)
+            case Step.FLIP | Undo.FLIP_BACK:
+                return FLIP_S
+            case Step.START:
+                return SPAWN_S
+            case Step.READY:
+                return max((app.ready_s for app in self.apps), default=0.0)
+            case Undo.START_OLD:
+                return self.limit_of(Step.START) + self.limit_of(Step.READY)
+            case Step.GATES:
+                return sum(gate.limit_s for gate in self.gates)
+            case Step.WATCH:
+                again_s = self.limit_of(Step.STOP) + self.limit_of(Step.START) + self.limit_of(Step.READY)
+                return self.watch_s + self.limit_of(Step.GATES) + self.crashes * again_s
+            case Step.COMMIT:
+                return COMMIT_S
+
+    @property
+    def limit_s(self) -> float:
+        """All of it, the undoing included."""
+        steps: tuple[Step | Undo, ...] = (*self.steps, *undo(self.steps))
+        return sum(map(self.limit_of, steps), start=0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "model": self.model,
+            "from": self.from_version,
+            "to": self.to_version,
+            "link": self.link,
+            "target": self.target,
+            "apps": [app.name for app in self.apps],
+            "gates": [gate.words for gate in self.gates],
+            "watch": {"for_s": self.watch_s, "crashes": self.crashes},
+            "digests": self.digests,
+            "force": self.force,
+            "steps": [
+                {"step": str(step), "text": self._told(step), "limit_s": round(self.limit_of(step), 3)}
+                for step in self.steps
+            ],
+            "undo": [str(step) for step in undo(self.steps)],
+            "limit_s": round(self.limit_s, 3),
+            "text": self.lines(),
+        }
+
+    def lines(self) -> list[str]:
+        """What will happen, for people: a line for each step."""
+        head = f"{self.kind} {self.model} {self.from_version or 'nothing'} → {self.to_version}"
+        if not self.steps:
+            return [f"{self.model} is at {self.to_version} already: nothing to do"]
+        width = max(len(step) for step in Step)
+        lines = [head, *(f"  {step:<{width}}  {self._told(step)}" for step in self.steps)]
+        back = ", ".join(undo(self.steps))
+        return [*lines, f"Whatever fails from {self.steps[len(HARMLESS)]} on is undone: {back}."]
+
+    def _told(self, step: Step) -> str:
+        names = " and ".join(app.name for app in self.apps)
+        limit = f"at most {format_duration(self.limit_of(step))}"
+        match step:
+            case Step.PREFLIGHT:
+                forced = "" if self.force else ", and not in quarantine"
+                return f"see that {self.to_version} is complete{forced}, and that the link can be placed"
+            case Step.WARM:
+                return f"load the names and sizes of its files through the mount, {limit}"
+            case Step.VERIFY:
+                more = ", and read every byte for its sha256" if self.digests else ""
+                return f"compare its files, seen through the mount, with the manifest{more}, {limit}"
+            case Step.STOP:
+                return f"stop {names}, {limit}"
+            case Step.FLIP:
+                return f"point {self.link} at {self.target}"
+            case Step.START:
+                return f"start {names}"
+            case Step.READY:
+                return f"wait until {names} {'is' if len(self.apps) == 1 else 'are'} ready, {limit}"
+            case Step.GATES:
+                return "; ".join(gate.words for gate in self.gates)
+            case Step.WATCH:
+                return f"for {format_duration(self.watch_s)}: {self._watched(names)} brings {self._back} back"
+            case Step.COMMIT:
+                return f"{self.to_version} is live for good, and {self.from_version or 'nothing'} its way back"
+
+    @property
+    def _back(self) -> str:
+        return self.from_version or "nothing"
+
+    def _watched(self, names: str) -> str:
+        crash = f"a crash of {names}" if self.crashes == 1 else f"crash {self.crashes} of {names}"
+        watched = [crash] if names else []
+        return " or ".join([*watched, *(["a gate that fails"] if self.gates else [])])
+
+
+def steps_of(apps: Sequence[Concerned], gates: Sequence[Gated], watch_s: float) -> tuple[Step, ...]:
+    """The steps that make a version live. What nothing can be seen of is not watched."""
+    around = (Step.STOP, Step.FLIP, Step.START, Step.READY) if apps else (Step.FLIP,)
+    gated = (Step.GATES,) if gates else ()
+    watched = (Step.WATCH,) if watch_s > 0 and (apps or gates) else ()
+    return (*HARMLESS, *around, *gated, *watched, Step.COMMIT)
+
+
+def make(
+    *,
+    kind: str,
+    model: str,
+    from_version: str | None,
+    to_version: str,
+    link: str,
+    target: str,
+    apps: Sequence[Concerned] = (),
+    gates: Sequence[Gated] = (),
+    watch_s: float = 0.0,
+    crashes: int = 1,
+    digests: bool = False,
+    force: bool = False,
+    is_live: bool = False,
+) -> Plan:
+    """The plan that leads from one version to another; `is_live`: it is there already, and nothing is to be done."""
+    steps = () if is_live else steps_of(apps, gates, watch_s)
+    return Plan(
+        kind=kind,
+        model=model,
+        from_version=from_version,
+        to_version=to_version,
+        link=link,
+        target=target,
+        apps=tuple(apps),
+        gates=tuple(gates),
+        watch_s=watch_s,
+        crashes=crashes,
+        digests=digests,
+        force=force,
+        steps=steps,
+    )
 
 
 def undo(begun: Sequence[Step]) -> tuple[Undo, ...]:
@@ -46,4 +245,4 @@ def undo(begun: Sequence[Step]) -> tuple[Undo, ...]:
 
 def changes(step: Step) -> bool:
     """From this step on a failure has to be undone."""
-    return step is not Step.VERIFY
+    return step not in HARMLESS

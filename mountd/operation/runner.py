@@ -1,165 +1,291 @@
-"""Executes one switch, step by step, each journaled before it begins; undoes it when a step fails."""
+"""Executes one switch, step by step, each journaled before it begins and when it ends; undoes it when a step fails."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import structlog
 
 from mountd.app.app import App
-from mountd.errors import MountdError, RolledBack
-from mountd.journal.journal import Journal, Record
+from mountd.errors import MountdError, Refused, RolledBack
+from mountd.journal.journal import Committed, Journal, Record
 from mountd.model.content import Content
 from mountd.model.model import Model
-from mountd.operation.plan import Step, Undo, changes, undo
+from mountd.operation import rules, steps
+from mountd.operation.plan import Plan, Step, Undo, changes, undo
+from mountd.operation.show import Display
+from mountd.operation.steps import Steps
 from mountd.status.board import Board
-from mountd.status.snapshot import Operation
+from mountd.status.snapshot import Health, Snapshot
 
 log = structlog.get_logger()
 
+BUCKET_LIMIT_S = 10.0
+"""For one question to the bucket, before a version is blamed."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass
 class Job:
-    """`declared`: the configuration asks for it, so that what is desired stays even when it fails."""
-
     record: Record
+    plan: Plan
     model: Model
     apps: Sequence[App]
-    steps: Sequence[Step]
-    declared: bool
+    cancelled_by: str = ""
+    forward: asyncio.Task[None] | None = None
+    """its steps, until it has to be undone"""
+    step: Step | None = None
+    """the one that is under way, or was last"""
+    is_over: bool = False
+    """its steps have ended: it is committed or being undone"""
+
+    def cancel(self, operator: str) -> None:
+        """Undoes it; once it is being undone that is what happens anyway. Raises Refused when it is too late."""
+        if self.step is Step.COMMIT:
+            raise Refused(
+                f"cannot cancel: {self.record.model} is being committed to {self.record.to_version}",
+                hint="`mountd rollback` goes back",
+            )
+        if self.is_over:
+            return
+        self.cancelled_by = self.cancelled_by or operator
+        if self.forward is not None:
+            self.forward.cancel()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`result` is committed, refused, rolled-back, failed or interrupted; `failure` is None only for the first."""
+    """`result` is committed, refused, rolled-back, failed, cancelled or interrupted; `failure` is None only for the
+    first (of a drill: passed). `retryable`: the same may succeed later without anybody changing anything."""
 
     result: str
     failure: MountdError | None = None
+    retryable: bool = False
+
+
+@dataclass
+class _Trail:
+    """What an operation has left behind so far, and what was before it."""
+
+    before: Content | None
+    former: Committed
+    restarts: int
+    """of the mount, when it began"""
+    begun: list[Step] = field(default_factory=list)
+    unwell: bool = False
+    """mount or bucket were in trouble at some moment since"""
 
 
 class Runner:
-    def __init__(self, board: Board, journal: Journal) -> None:
+    def __init__(self, board: Board, journal: Journal, display: Display) -> None:
         self._board = board
         self._journal = journal
+        self._display = display
 
     async def run(self, job: Job) -> Outcome:
         """To its end, whatever that is. Cancelled, it leaves the link at what is committed and says interrupted."""
-        before, former_desired = job.model.live_content(), job.model.desired
-        begun: list[Step] = []
-        with job.model.held():
+        mount = self._board.snapshot.mounts[job.model.settings.mount]
+        trail = _Trail(job.model.live_content(), job.model.committed, mount.restarts)
+        observing = asyncio.create_task(self._observe(job, trail))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(job.model.held(job.record.to_version))
+            for app in job.apps:
+                stack.enter_context(app.held())
             try:
-                return await self._carry_out(job, begun, before, former_desired)
+                return await self._carry_out(job, trail)
             except asyncio.CancelledError:
-                return await self._interrupt(job, begun, before, former_desired)
+                return await self._interrupt(job, trail)
+            finally:
+                observing.cancel()
 
-    async def _interrupt(
-        self, job: Job, begun: Sequence[Step], before: Content | None, former_desired: str | None
-    ) -> Outcome:
+    # -- forward --------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, job: Job, trail: _Trail) -> Outcome:
+        work = Steps(
+            job.record.id,
+            job.plan,
+            job.model,
+            job.apps,
+            board=self._board,
+            journal=self._journal,
+            display=self._display,
+        )
+        job.forward = asyncio.create_task(self._go_forward(job, trail, work))
+        if job.cancelled_by:  # before its first step
+            job.forward.cancel()
+        try:
+            await job.forward
+        except asyncio.CancelledError:
+            if _is_ending():
+                raise
+            error = MountdError(f"cannot {job.record.kind} to {job.record.to_version}: cancelled by {job.cancelled_by}")
+        except MountdError as failure:
+            error = failure
+        else:
+            return Outcome("committed")
+        finally:
+            job.forward, job.is_over = None, True
+        job.step = None
+        return await self._go_back(job, trail, error, work.content)
+
+    async def _go_forward(self, job: Job, trail: _Trail, work: Steps) -> None:
+        for step in job.plan.steps:
+            trail.begun.append(step)
+            job.step = step
+            await self._journal.begin_step(job.record.id, step)
+            self._display.step(job.record, step)
+            await work.do(step)
+            if step is not Step.COMMIT:
+                await self._journal.end_step(job.record.id, step, "done")
+        # From here on it has taken place, whatever can be written down of it.
+        with _logged("journal the end of a step"):
+            await self._journal.end_step(job.record.id, Step.COMMIT, "done")
+        if job.plan.force and work.content is not None:
+            with _logged("release a version from quarantine"):
+                await self._journal.release(job.model.name, work.content.digest)
+
+    # -- back -----------------------------------------------------------------------------------------------------
+
+    async def _go_back(self, job: Job, trail: _Trail, error: MountdError, content: Content | None) -> Outcome:
+        failed = trail.begun[-1] if trail.begun else None
+        log.warning("operation failed", operation=job.record.id, step=str(failed or ""), cause=error.text)
+        if failed is not None:
+            with _logged("journal the end of a step"):
+                await self._journal.end_step(job.record.id, failed, "cancelled" if job.cancelled_by else "failed")
+        if any(changes(step) for step in trail.begun):
+            worse = await self._undo(job, trail)
+        else:
+            worse = None
+        quarantined = await self._judge(job, trail, error, content)
+        retryable = rules.is_retryable(error, quarantined=quarantined, cancelled=bool(job.cancelled_by))
+        return _told(job, trail, error, worse, quarantined=quarantined, retryable=retryable)
+
+    async def _undo(self, job: Job, trail: _Trail) -> MountdError | None:
+        """Why not all of it could be undone, None when it was. A journal that fails is no reason to leave off."""
+        try:
+            for step in undo(trail.begun):
+                with _logged("journal a step of the undo"):
+                    await self._journal.begin_step(job.record.id, step)
+                self._display.step(job.record, step)
+                await self._undo_step(step, job, trail)
+                with _logged("journal the end of a step"):
+                    await self._journal.end_step(job.record.id, step, "done")
+        except MountdError as worse:
+            with _logged("journal the end of a step"):
+                await self._journal.end_step(job.record.id, step, "failed")
+            for app in job.apps:
+                app.want()  # its supervisor goes on trying
+            return worse
+        return None
+
+    async def _undo_step(self, step: Undo, job: Job, trail: _Trail) -> None:
+        match step:
+            case Undo.STOP_NEW:
+                await steps.stop(job.apps)
+            case Undo.FLIP_BACK:
+                await job.model.flip(trail.before)
+                if Step.COMMIT in trail.begun:
+                    with _logged("take a commit back"):
+                        await job.model.revert()
+            case Undo.START_OLD if trail.before is None:
+                for app in job.apps:
+                    app.want()  # as before: it waits for a first version
+            case Undo.START_OLD:
+                await steps.begin(job.apps)
+                await steps.become_ready(job.apps)
+
+    async def _interrupt(self, job: Job, trail: _Trail) -> Outcome:
         """mountd stops, perhaps during an undo. What is committed decides at the next start: the link must agree."""
-        if Step.COMMIT in begun:
+        if Step.COMMIT in trail.begun:
             # Of a commit that was cancelled only the journal knows whether it took place.
             with _logged("see whether the commit took place"):
                 if (await self._journal.committed(job.model.name)).current == job.record.to_version:
                     return Outcome("committed")
-        if Step.FLIP in begun:
+        if Step.FLIP in trail.begun:
             with _logged("point the link back"):
-                await job.model.flip(before)
-        if former_desired is not None and not job.declared:
-            with _logged("remember what was asked for"):
-                await job.model.ask_for(former_desired)
-        return Outcome("interrupted", MountdError("mountd was stopped"))
+                await job.model.flip(trail.before)
+        if trail.begun:
+            with _logged("journal the end of a step"):
+                await self._journal.end_step(job.record.id, trail.begun[-1], "interrupted")
+        told = f"cannot {job.record.kind} to {job.record.to_version}: mountd was stopped"
+        if not any(changes(step) for step in trail.begun):
+            return Outcome("interrupted", MountdError(told))
+        return Outcome("rolled-back", RolledBack(f"{told}; the link is at {_live(trail)} again"))
 
-    async def _carry_out(
-        self, job: Job, begun: list[Step], before: Content | None, former_desired: str | None
-    ) -> Outcome:
-        model, version = job.model, job.record.to_version
+    # -- whose fault ----------------------------------------------------------------------------------------------
+
+    async def _observe(self, job: Job, trail: _Trail) -> None:
+        while True:
+            trail.unwell = trail.unwell or not _is_well(self._board.snapshot, job, trail)
+            await self._board.changed()
+
+    async def _judge(self, job: Job, trail: _Trail, error: MountdError, content: Content | None) -> bool:
+        """Whether the version is in quarantine from now on."""
+        if content is None or not trail.begun or job.cancelled_by:
+            return False
+        failed = trail.begun[-1]
+        # What is known of the bucket is some seconds old: it is asked before anybody is blamed.
+        well = not trail.unwell and rules.own_fault(failed, error, mount_well=True) and await _answers(job.model)
+        if not rules.own_fault(failed, error, mount_well=well):
+            return False
         try:
-            await model.ask_for(version)
-            content: Content | None = None
-            for step in job.steps:
-                begun.append(step)
-                await self._journal.record_step(job.record.id, step)
-                self.show(replace(job.record, step=step))
-                content = await self._do(step, job, content)
-        except MountdError as error:
-            log.warning("operation failed", operation=job.record.id, step=begun[-1] if begun else "", cause=error.text)
-            if former_desired is not None and not job.declared:
-                with _logged("remember what was asked for"):
-                    await model.ask_for(former_desired)
-            return await self._undo(job, error, begun, before)
-        return Outcome("committed")
-
-    async def _do(self, step: Step, job: Job, content: Content | None) -> Content | None:
-        match step:
-            case Step.VERIFY:
-                return await job.model.verify(job.record.to_version)
-            case Step.STOP:
-                await _stop(job.apps)
-            case Step.FLIP:
-                await job.model.flip(content)
-            case Step.START:
-                await _start(job.apps)
-            case Step.COMMIT:
-                await job.model.commit(job.record.to_version)
-        return content
-
-    async def _undo(self, job: Job, error: MountdError, begun: Sequence[Step], before: Content | None) -> Outcome:
-        if not any(changes(step) for step in begun):
-            return Outcome("refused" if error.exit_code in (2, 3, 7) else "failed", error)
-        live = before.version if before else "nothing"
-        try:
-            for step in undo(begun):
-                with _logged("journal a step of the undo"):  # never a reason not to undo
-                    await self._journal.record_step(job.record.id, step)
-                self.show(replace(job.record, step=step))
-                match step:
-                    case Undo.STOP_NEW:
-                        await _stop(job.apps)
-                    case Undo.FLIP_BACK:
-                        await job.model.flip(before)
-                    case Undo.START_OLD:
-                        await _start(job.apps)
-        except MountdError as worse:
-            for app in job.apps:
-                app.want()  # its supervisor goes on trying
-            text = f"{error.text}; and then, going back to {live}: {worse.text}"
-            return Outcome("failed", MountdError(text, hint=worse.hint or error.hint))
-        text = f"cannot {job.record.kind} to {job.record.to_version}: {error.text}; {live} is live again"
-        return Outcome("rolled-back", RolledBack(text, hint=error.hint))
-
-    def show(self, record: Record) -> None:
-        """On the board, and in the log."""
-        log.info(
-            "operation step", operation=record.id, kind=record.kind, step=str(record.step), version=record.to_version
-        )
-        self._board.set_operation(
-            Operation(
-                id=record.id,
-                kind=record.kind,
-                model=record.model,
-                from_version=record.from_version,
-                to_version=record.to_version,
-                operator=record.operator,
-                source=record.source,
-                step=record.step,
-                started=record.started,
+            await self._journal.quarantine(
+                job.model.name,
+                content.digest,
+                version=content.version,
+                operation=job.record.id,
+                cause=error.text,
             )
-        )
+        except MountdError as worse:
+            log.error("cannot put a version into quarantine", cause=worse.text, hint=worse.hint)
+            return False
+        log.warning("version is in quarantine", version=content.version, digest=content.digest, cause=error.text)
+        return True
 
 
-async def _stop(apps: Sequence[App]) -> None:
-    await asyncio.gather(*(app.stop() for app in apps))
+def _told(
+    job: Job, trail: _Trail, error: MountdError, worse: MountdError | None, *, quarantined: bool, retryable: bool
+) -> Outcome:
+    what = f"cannot {job.record.kind} to {job.record.to_version}"
+    hint = error.hint
+    if quarantined:
+        hint += ("; " if hint else "") + f"{job.record.to_version} is refused until what it holds changes, or --force"
+    if not any(changes(step) for step in trail.begun):
+        if quarantined:
+            error = Refused(error.text, hint=hint)
+        result = "cancelled" if job.cancelled_by else "refused" if rules.is_refusal(error) else "failed"
+        return Outcome(result, error, retryable)
+    if worse is not None:
+        text = f"{error.text}; and then, going back to {_live(trail)}: {worse.text}"
+        return Outcome("failed", MountdError(text, hint=worse.hint or error.hint))
+    text = error.text if error.text.startswith(what) else f"{what}: {error.text}"
+    return Outcome("rolled-back", RolledBack(f"{text}; {_live(trail)} is live again", hint=hint), retryable)
 
 
-async def _start(apps: Sequence[App]) -> None:
-    """All of them, each to its end, so that none is left half started; then the first failure is raised."""
-    results = await asyncio.gather(*(app.start_and_wait() for app in apps), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+def _live(trail: _Trail) -> str:
+    return trail.before.version if trail.before else "nothing"
+
+
+def _is_well(snapshot: Snapshot, job: Job, trail: _Trail) -> bool:
+    mount = snapshot.mounts[job.model.settings.mount]
+    return mount.usable and mount.restarts == trail.restarts and mount.backend.health is not Health.DEGRADED
+
+
+async def _answers(model: Model) -> bool:
+    try:
+        async with asyncio.timeout(BUCKET_LIMIT_S):
+            await model.versions.ask_bucket()
+    except (MountdError, TimeoutError):
+        return False
+    return True
+
+
+def _is_ending() -> bool:
+    """The task that runs this was told to end; else what it waited for was."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @contextlib.contextmanager

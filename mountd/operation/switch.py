@@ -1,57 +1,86 @@
-"""Who may ask for a switch or rollback, what it becomes, and how it ended: one operation at a time."""
+"""Who may ask for a switch or rollback, what it becomes, and how it ended: one operation at a time on one thing."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 import structlog
 
 from mountd.app.app import App
-from mountd.errors import Busy, MountdError, NotFound, UsageError
+from mountd.errors import Busy, MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal, Record
 from mountd.model.model import Model
-from mountd.operation.plan import Step, plan
+from mountd.operation import gates, plan, recover
+from mountd.operation.plan import Concerned, Gated, Plan
 from mountd.operation.runner import Job, Outcome, Runner
+from mountd.operation.show import Display
+from mountd.operation.steps import preflight
 from mountd.settings.names import check_version
 from mountd.status.board import Board
+from mountd.status.snapshot import Snapshot
 
 log = structlog.get_logger()
 
-VERIFY_LIMIT_S = 600.0
-"""Listing and loading a version's metadata, at the slowest that the mount's own deadlines allow."""
 QUIET_LOOK_S = 1.0
+QUEUED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks for what, and where the asking came from (`cli`, `api`, `config`)."""
+    """Who asks for what, and where the asking came from (`cli`, `api`, `config`).
 
-    kind: str
-    model: Model
-    version: str
+    `dry_run` checks what can be checked beforehand and changes nothing; `force` passes over a quarantine; `digests`
+    compares every byte.
+    """
+
     operator: str
     source: str
     reason: str = ""
+    dry_run: bool = False
+    force: bool = False
+    digests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An operation that was begun, or None because the version is live already."""
+    """`record` is None for a plan that was only asked about, and when the version is live already: no steps then."""
 
     record: Record | None
-    limit_s: float
+    plan: Plan
+
+    @property
+    def limit_s(self) -> float:
+        return self.plan.limit_s
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
     """An operation that is no switch: `work` returns how it ended, also when it is cancelled."""
 
-    record: Record
     work: Callable[[Record], Awaitable[Outcome]]
+
+
+@dataclass
+class _Running:
+    """An operation from the moment it is claimed; `model` is empty for an errand, which may touch everything."""
+
+    kind: str
+    target: str
+    wanted: str
+    operator: str
+    model: str = ""
+    apps: frozenset[str] = frozenset()
+    job: Job | Errand | None = None
+    record: Record | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def meets(self, model: str, apps: frozenset[str]) -> bool:
+        """Whether it and an operation on these (an errand: on none) would be in each other's way."""
+        return not self.model or not model or self.model == model or bool(self.apps & apps)
 
 
 class Operations:
@@ -60,11 +89,12 @@ class Operations:
         self._apps = apps
         self._board = board
         self._journal = journal
-        self._running: Record | None = None
+        self._running: list[_Running] = []
         self._quiet = False
-        self._began = 0.0
-        self._jobs: asyncio.Queue[Job | Errand] = asyncio.Queue(1)
-        self._runner = Runner(board, journal)
+        self._ended: dict[int, asyncio.Future[Outcome]] = {}
+        self._jobs: asyncio.Queue[_Running] = asyncio.Queue(QUEUED)
+        self._display = Display(board)
+        self._runner = Runner(board, journal, self._display)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -80,25 +110,46 @@ class Operations:
             raise NotFound(f"cannot find the model {name}", hint=f"models: {', '.join(self._models) or 'none'}")
         return self._models[name]
 
-    async def switch(self, name: str | None, version: str, *, operator: str, source: str, reason: str = "") -> Asked:
-        """Raises BadVersionName, NotFound, UsageError, Busy."""
+    async def switch(self, name: str | None, version: str, request: Request) -> Asked:
+        """Raises BadVersionName, NotFound, UsageError, Busy; for a dry run also Refused, Unavailable."""
         check_version(version)
-        return await self._begin(Request("switch", self.model(name), version, operator, source, reason))
+        return await self._ask("switch", self.model(name), version, request)
 
-    async def rollback(self, name: str | None, *, operator: str, source: str, reason: str = "") -> Asked:
-        """Raises NotFound when nothing was live before, UsageError, Busy."""
+    async def rollback(self, name: str | None, request: Request) -> Asked:
+        """Raises NotFound when nothing was live before, UsageError, Busy; for a dry run also Refused, Unavailable."""
         model = self.model(name)
         if model.previous is None:
             raise NotFound(
                 f"cannot roll back {model.name}: no version was live before {model.current}",
                 hint="`mountd versions` lists what can be switched to",
             )
-        return await self._begin(Request("rollback", model, model.previous, operator, source, reason))
+        return await self._ask("rollback", model, model.previous, request)
+
+    def cancel(self, name: str | None, operator: str) -> Record:
+        """Undoes the operation that runs (on model `name`); returns at once. Raises NotFound, UsageError, Refused."""
+        wanted = None if name is None else self.model(name).name
+        found = [each for each in self._running if wanted is None or each.model in (wanted, "")]
+        if not found:
+            raise NotFound("cannot cancel: no operation runs", hint="`mountd history` tells how the last ones ended")
+        if len(found) > 1:
+            models = ", ".join(each.target for each in found)
+            raise UsageError(f"cannot choose an operation: say which with --model: {models}")
+        (running,) = found
+        if isinstance(running.job, Errand):
+            raise Refused(
+                f"cannot cancel the {running.kind} of {running.target}: it undoes what it did by itself",
+                hint="`mountd status` shows how far it is",
+            )
+        if running.job is None or running.record is None:
+            raise Refused("cannot cancel: it is just being begun", hint="try again in a moment")
+        running.job.cancel(operator)
+        log.info("operation is cancelled", operation=running.record.id, operator=operator)
+        return running.record
 
     @contextlib.asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
         """Waits until no operation runs; inside none begins, whoever asks is told Busy."""
-        while self._running is not None:
+        while self._running:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(QUIET_LOOK_S):
                     await self._board.changed()
@@ -108,39 +159,56 @@ class Operations:
         finally:
             self._quiet = False
 
-    def check_free(self, wanted: str = "begin") -> None:
-        """Raises Busy, naming the operation that runs."""
-        if self._running is not None:
-            raise self._busy(self._running, wanted)
+    def check_free(self, wanted: str = "begin", *, model: str = "", apps: frozenset[str] = frozenset()) -> None:
+        """Raises Busy, naming the operation that runs on `model` or one of `apps`; without these, any."""
+        for running in self._running:
+            if running.meets(model, apps):
+                raise _busy(running, wanted)
 
-    def check_may_begin(self, wanted: str = "begin") -> None:
+    def check_may_begin(self, wanted: str = "begin", *, model: str = "", apps: frozenset[str] = frozenset()) -> None:
         """Raises Busy, also while a reload lets no operation begin."""
-        self.check_free(wanted)
+        self.check_free(wanted, model=model, apps=apps)
         if self._quiet:
             holder = "a reload of the configuration"
             raise Busy(f"cannot {wanted}: busy with {holder}", hint="try again in a moment", holder=holder)
 
-    async def _begin(self, request: Request) -> Asked:
-        model = request.model
+    async def _ask(self, kind: str, model: Model, version: str, request: Request) -> Asked:
         apps = self._apps_of(model)
-        self.check_may_begin()
-        if self._is_live(model, request.version):
-            if model.desired != request.version:
-                await model.ask_for(request.version)
-            return Asked(None, 0.0)
-        steps = plan([app.name for app in apps])
-        record = await self._claim(
-            kind=request.kind,
+        planned = self._plan(kind, model, version, apps, request)
+        if request.dry_run:
+            if planned.steps:
+                await preflight(model, self._journal, planned)
+            return Asked(None, planned)
+        names = frozenset(app.name for app in apps)
+        self.check_may_begin(model=model.name, apps=names)
+        if not planned.steps:
+            if model.desired != version:
+                await model.ask_for(version)
+            return Asked(None, planned)
+        running = _Running(kind, model.name, version, request.operator, model=model.name, apps=names)
+        record = await self._claim(running, model.current, request, planned.steps[0])
+        running.job = Job(record, planned, model, apps)
+        self._jobs.put_nowait(running)
+        return Asked(record, planned)
+
+    def _plan(self, kind: str, model: Model, version: str, apps: list[App], request: Request) -> Plan:
+        settings = model.settings
+        status = self._board.snapshot.models[model.name]
+        return plan.make(
+            kind=kind,
             model=model.name,
             from_version=model.current,
-            to_version=request.version,
-            operator=request.operator,
-            source=request.source,
-            reason=request.reason,
-            step=steps[0],
+            to_version=version,
+            link=str(settings.link),
+            target=model.versions.target(version),
+            apps=[Concerned(app.name, app.stop_limit_s, app.ready_limit_s) for app in apps],
+            gates=[Gated(gates.words(gate), gate.timeout) for gate in settings.gates],
+            watch_s=settings.watch.period,
+            crashes=settings.watch.crashes,
+            digests=request.digests,
+            force=request.force,
+            is_live=status.linked and status.current == version,
         )
-        self._jobs.put_nowait(Job(record, model, apps, steps, declared=request.source == "config"))
-        return Asked(record, self._limit_s(apps))
 
     async def begin_errand(
         self,
@@ -154,71 +222,38 @@ class Operations:
         step: str,
         work: Callable[[Record], Awaitable[Outcome]],
     ) -> Record:
-        """An operation other than a switch, on `target`. Raises Busy."""
+        """An operation other than a switch, on `target`; nothing else runs meanwhile. Raises Busy."""
         self.check_may_begin(kind)
-        record = await self._claim(
-            kind=kind,
-            model=target,
-            from_version=None,
-            to_version=wanted,
-            operator=operator,
-            source=source,
-            reason=reason,
-            step=step,
-        )
-        self._jobs.put_nowait(Errand(record, work))
+        running = _Running(kind, target, wanted, operator, job=Errand(work))
+        record = await self._claim(running, None, Request(operator, source, reason), step)
+        self._jobs.put_nowait(running)
         return record
 
     async def show_step(self, record: Record, step: str) -> None:
         """The step that an errand begins, in the journal and on the board."""
         await self._journal.record_step(record.id, step)
-        self._runner.show(replace(record, step=step))
+        self._display.step(record, step)
 
-    async def _claim(
-        self,
-        *,
-        kind: str,
-        model: str,
-        from_version: str | None,
-        to_version: str,
-        operator: str,
-        source: str,
-        reason: str,
-        step: str,
-    ) -> Record:
-        claim = Record(0, kind, model, None, to_version, operator, source, "", "", "")
-        self._running, self._began = claim, time.monotonic()  # claimed before the first await: one at a time
+    async def _claim(self, running: _Running, from_version: str | None, request: Request, step: str) -> Record:
+        self._running.append(running)  # before the first await: one at a time
         try:
             record = await self._journal.begin(
-                kind=kind,
-                model=model,
+                kind=running.kind,
+                model=running.target,
                 from_version=from_version,
-                to_version=to_version,
-                operator=operator,
-                source=source,
-                reason=reason,
+                to_version=running.wanted,
+                operator=request.operator,
+                source=request.source,
+                reason=request.reason,
                 step=step,
             )
         except BaseException:
-            self._running = None
+            self._running.remove(running)
             raise
-        self._running = record
-        self._runner.show(record)
+        running.record = record
+        self._ended[record.id] = asyncio.get_running_loop().create_future()
+        self._display.step(record, step)
         return record
-
-    def _is_live(self, model: Model, version: str) -> bool:
-        status = self._board.snapshot.models[model.name]
-        return status.linked and status.current == version
-
-    def _busy(self, running: Record, wanted: str) -> Busy:
-        age_s = time.monotonic() - self._began
-        if running.kind == "drill":
-            holder = f"{running.operator} (drill {running.to_version} of {running.model}, since {age_s:.0f} s)"
-            hint = "it ends by itself; `mountd status` shows how far it is"
-            return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)
-        holder = f"{running.operator} ({running.kind} {running.model} to {running.to_version}, since {age_s:.0f} s)"
-        hint = f"wait for it: mountd wait --for version={running.to_version}"
-        return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)
 
     def _apps_of(self, model: Model) -> list[App]:
         return [
@@ -227,26 +262,26 @@ class Operations:
             if model.name in app.settings.needs and "switch" in app.settings.restart.after
         ]
 
-    def _limit_s(self, apps: Sequence[App]) -> float:
-        """The sum of the operation's own limits, the undoing included."""
-        ready_s = sum(app.settings.ready.timeout if app.settings.ready else 0.0 for app in apps)
-        stop_s = sum(app.stop_limit_s for app in apps)
-        return VERIFY_LIMIT_S + 2 * ready_s + 4 * stop_s
-
     # -- running --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled; a cancelled operation leaves the link at what is committed."""
-        while True:
-            job = await self._jobs.get()
-            outcome = await (job.work(job.record) if isinstance(job, Errand) else self._runner.run(job))
-            await self._finish(job.record, outcome)
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # it was told to end, and the runner has seen to it
-                return
+        """Until cancelled; operations that run then leave the link at what is committed."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                running = await self._jobs.get()
+                group.create_task(self._carry_out(running), name=f"{running.kind} {running.target}")
 
-    async def _finish(self, record: Record, outcome: Outcome) -> None:
-        duration_s = round(time.monotonic() - self._began, 3)
+    async def _carry_out(self, running: _Running) -> None:
+        assert running.record is not None
+        if isinstance(running.job, Errand):
+            outcome = await running.job.work(running.record)
+        else:
+            assert running.job is not None
+            outcome = await self._runner.run(running.job)
+        await self._finish(running, running.record, outcome)
+
+    async def _finish(self, running: _Running, record: Record, outcome: Outcome) -> None:
+        duration_s = round(time.monotonic() - running.began, 3)
         failure = outcome.failure
         try:
             await self._journal.finish(
@@ -260,8 +295,9 @@ class Operations:
         except MountdError as error:
             log.error("cannot journal the end of an operation", operation=record.id, cause=error.text, hint=error.hint)
         finally:
-            self._running = None
-            self._board.set_operation(None)
+            self._running.remove(running)
+            self._ended.pop(record.id).set_result(outcome)
+            self._display.end(record.id)
         log.info(
             "operation finished",
             operation=record.id,
@@ -272,15 +308,19 @@ class Operations:
 
     # -- looking --------------------------------------------------------------------------------------------------
 
+    async def outcome(self, record: Record) -> Outcome | None:
+        """How an operation of this life of mountd ended, once it has; None when it had ended before."""
+        ending = self._ended.get(record.id)
+        return None if ending is None else await asyncio.shield(ending)
+
     async def wait(self, id_: int, *, seen_step: str, timeout_s: float) -> Record:
         """The operation as soon as it is past `seen_step` or finished, at the latest after `timeout_s`.
 
         Raises NotFound.
         """
 
-        def moved_on(_: object) -> bool:
-            operation = self._board.snapshot.operation
-            return operation is None or operation.id != id_ or operation.step != seen_step
+        def moved_on(now: Snapshot) -> bool:
+            return not any(each.id == id_ and each.step == seen_step for each in now.operations)
 
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(moved_on, timeout_s)
@@ -290,18 +330,16 @@ class Operations:
         return record
 
     async def close_interrupted(self) -> None:
-        """At start: what a former life left unfinished is told as it is. What was committed last is live."""
-        for record in await self._journal.unfinished():
-            known = await self._journal.committed(record.model)
-            if record.step == Step.COMMIT and known.current == record.to_version:
-                await self._journal.finish(
-                    record.id, result="committed", cause="", hint="", exit_code=0, duration_s=None
-                )
-                continue
-            if record.source != "config" and known.desired == record.to_version and known.current is not None:
-                await self._journal.commit(record.model, replace(known, desired=known.current))
-            cause = f"mountd ended during {record.step}"
-            await self._journal.finish(
-                record.id, result="interrupted", cause=cause, hint="", exit_code=1, duration_s=None
-            )
-            log.warning("operation was interrupted", operation=record.id, step=record.step, version=record.to_version)
+        """At start, before the models are loaded: what a former life left unfinished is finished or undone."""
+        await recover.recover(self._journal, self._models)
+
+
+def _busy(running: _Running, wanted: str) -> Busy:
+    age_s = time.monotonic() - running.began
+    if running.kind == "drill":
+        holder = f"{running.operator} (drill {running.wanted} of {running.target}, since {age_s:.0f} s)"
+        hint = "it ends by itself; `mountd status` shows how far it is"
+        return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)
+    holder = f"{running.operator} ({running.kind} {running.target} to {running.wanted}, since {age_s:.0f} s)"
+    hint = f"wait for it: mountd wait --for version={running.wanted}; or undo it: mountd cancel"
+    return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)

@@ -32,6 +32,7 @@ STEADY_S = 2.0
 class Policy:
     """How patient the machine is. `crash_limit` is (count, seconds); None never gives up.
 
+    Without `retry` whatever fails stays down: somebody else decides what comes next.
     A stop takes `prepare_s` at most until the polite signal, and `grace_s` from then until SIGKILL.
     """
 
@@ -40,6 +41,7 @@ class Policy:
     backoff: Backoff = field(default_factory=Backoff)
     crash_limit: tuple[int, float] | None = None
     restart_after_crash: bool = True
+    retry: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +271,15 @@ def _want(life: Life, now: float) -> Step:
 
 def _unwant(life: Life, now: float, policy: Policy) -> Step:
     if life.state in (State.BACKOFF, State.FAILED):
-        return replace(life, state=State.STOPPED, due=None, failures=0, crashes=(), cause=""), ()
+        return _stopped(life, cause=""), ()
     if life.state in (State.STARTING, State.RUNNING):
         return _stop(life, now, policy)
     return life, ()
+
+
+def _stopped(life: Life, cause: str) -> Life:
+    """Somebody wanted that, which ends every loop: its next start is a first one."""
+    return replace(life, state=State.STOPPED, due=None, failures=0, crashes=(), starts=(), cause=cause)
 
 
 def _restart(life: Life, cause: str, now: float, policy: Policy) -> Step:
@@ -356,7 +363,7 @@ def _settle(life: Life) -> Step:
 
 def _cleaned(life: Life, now: float, policy: Policy) -> Step:
     if not life.wanted:
-        return replace(life, state=State.STOPPED, due=None, failures=0, crashes=()), ()
+        return _stopped(life, life.cause), ()
     crashes = life.crashes
     if policy.crash_limit is not None:
         count, window_s = policy.crash_limit
@@ -366,7 +373,8 @@ def _cleaned(life: Life, now: float, policy: Policy) -> Step:
             return replace(life, state=State.FAILED, crashes=crashes, cause=cause), ()
     else:
         crashes = crashes[-1:]
-    if life.hopeless or (life.crashed and not policy.restart_after_crash):
+    given_up = not policy.retry and (life.crashed or life.failures > 0)
+    if life.hopeless or given_up or (life.crashed and not policy.restart_after_crash):
         return replace(life, state=State.FAILED, crashes=crashes), ()
     delay_s = policy.backoff.delay_s(life.failures) if life.retry_s is None else life.retry_s
     waiting = replace(life, state=State.BACKOFF, due=now + delay_s, crashes=crashes)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mountd.errors import Unavailable
+from mountd.errors import Overstayed, Unavailable
 from mountd.process import orphans
 from mountd.process.child import User, spawn
 
@@ -33,7 +33,7 @@ async def run(
     user: User | None = None,
 ) -> Outcome:
     """Its exit code and its output, both streams in one, at most 1 MiB kept. Raises Unavailable when it cannot be
-    started or has not ended after `timeout_s`."""
+    started, Overstayed when it has not ended after `timeout_s`."""
     lines: list[str] = []
     size = 0
 
@@ -52,7 +52,7 @@ async def run(
         async with asyncio.timeout(timeout_s):
             ended = await child.wait()
     except TimeoutError:
-        raise Unavailable(f"cannot finish {argv[0]}: no end after {timeout_s:g} s") from None
+        raise Overstayed(f"cannot finish {argv[0]}: no end after {timeout_s:g} s", output="\n".join(lines)) from None
     finally:
         child.signal(signal.SIGKILL)
         with contextlib.suppress(TimeoutError):

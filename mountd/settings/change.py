@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import App, Remote, Settings
+from mountd.settings.schema import App, Remote, Settings, keys_of
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place
 from mountd.settings.wrapping import beneath
@@ -81,6 +81,10 @@ _MODEL = {
     "link": Effect.RELINK,
     "version": Effect.SWITCH,
     "required": Effect.IN_PLACE,
+    "keep": Effect.IN_PLACE,
+    "sync": Effect.IN_PLACE,
+    "watch": Effect.IN_PLACE,
+    "gates": Effect.IN_PLACE,
 }
 _APP = {
     "command": Effect.RESTART,
@@ -258,7 +262,7 @@ def _parts(value: Any) -> Mapping[str, Any] | None:
     if isinstance(value, Remote):
         return {"type": value.type, **value.options}
     if isinstance(value, BaseModel) and not isinstance(value, SecretRef):
-        return {name: getattr(value, name) for name in type(value).model_fields}
+        return {key: getattr(value, name) for key, name in keys_of(type(value)).items()}
     return value if isinstance(value, dict) else None
 
 

@@ -43,6 +43,9 @@ def check(settings: Settings, known: Known) -> Iterator[Finding]:
         yield from _remote(("remotes", name), remote, plain=settings.allow_plain_secrets)
     for name, mount in settings.mounts.items():
         yield from _mount(("mounts", name), mount)
+    for name, model in settings.models.items():
+        if model.sync.retry.max < model.sync.retry.initial:
+            yield Finding(("models", name, "sync", "retry", "max"), "must not be less than initial")
     for name, app in settings.apps.items():
         yield from _environment(("apps", name, "environment"), app.environment, plain=settings.allow_plain_secrets)
         if app.restart.backoff.max < app.restart.backoff.initial:

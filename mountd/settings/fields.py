@@ -85,6 +85,26 @@ def _http(value: str) -> str:
     return value
 
 
+def _web(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        fine = fine and not re.search(r"[\x00-\x20]", value)
+    except ValueError:
+        fine, parts = False, urlsplit("")
+    if parts.username is not None:  # it would be shown in plans and in the history
+        raise ValueError("must not hold a user or a password")
+    if not fine:
+        raise ValueError("must be an http:// or https:// address, such as http://127.0.0.1:7860/config")
+    return value
+
+
+def _prometheus(value: str) -> str:
+    if set("?#") & set(_web(value)) or urlsplit(value).path.rstrip("/").endswith("/api/v1/query"):
+        raise ValueError("must be the address of Prometheus alone, such as http://127.0.0.1:9090")
+    return value.rstrip("/")
+
+
 def _listen(value: str) -> str:
     if int(value.rpartition(":")[2]) > 65535:
         raise ValueError("a port is 0 to 65535")
@@ -122,6 +142,12 @@ Signal = Annotated[
     ),
 ]
 HttpAddress = Annotated[str, AfterValidator(_http), WithJsonSchema({"type": "string", "pattern": "^http://"})]
+WebAddress = Annotated[str, AfterValidator(_web), WithJsonSchema({"type": "string", "pattern": "^https?://"})]
+PrometheusAddress = Annotated[
+    str,
+    AfterValidator(_prometheus),
+    WithJsonSchema({"type": "string", "pattern": "^https?://[^?#]*$", "examples": ["http://127.0.0.1:9090"]}),
+]
 Listen = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]*):[0-9]{1,5}$"), AfterValidator(_listen)]
 Version = Annotated[str, AfterValidator(_version)]
 PositiveDuration = Annotated[Duration, Field(gt=0)]

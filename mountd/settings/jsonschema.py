@@ -55,10 +55,11 @@ def _finish(section: type[BaseModel], found: dict[str, Any]) -> None:
     found.pop("required", None)
     if required:
         found["required"] = required
-    for name, field in section.model_fields.items():
-        found["properties"][name].pop("default", None)
+    for key, name in schema.keys_of(section).items():
+        field = section.model_fields[name]
+        found["properties"][key].pop("default", None)
         if not field.is_required() and (default := _default(field)) is not None:
-            found["properties"][name]["default"] = default
+            found["properties"][key]["default"] = default
 
 
 def _default(field: FieldInfo) -> Any:

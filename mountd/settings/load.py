@@ -26,7 +26,7 @@ _SECTIONS = ("models", "apps", "rclone", "http", "log", "control", "state", "run
 _PARTS = {
     "mounts": ("options", "health"),
     "apps": ("environment", "needs", "ready", "stop", "restart"),
-    "models": ("required",),
+    "models": ("required", "sync", "watch", "gates"),
 }
 
 

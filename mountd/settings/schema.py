@@ -15,10 +15,12 @@ from mountd.settings.fields import (
     Name,
     Pattern,
     PositiveDuration,
+    PrometheusAddress,
     RelativePath,
     Signal,
     Umask,
     Version,
+    WebAddress,
 )
 from mountd.settings.secret import SecretRef
 from mountd.settings.units import Duration, Limit, Size
@@ -32,6 +34,11 @@ Flag = bool | str | list[str]
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def keys_of(section: type[BaseModel]) -> dict[str, str]:
+    """Key of the file → attribute; they differ where the key is a word of Python."""
+    return {field.alias or name: name for name, field in section.model_fields.items()}
 
 
 class Remote(BaseModel):
@@ -92,6 +99,63 @@ class Mount(Section):
         return self.remote.partition(":")[0]
 
 
+class Retry(Section):
+    """A failed change of version that the file asked for: after `initial`, then `factor` times as long, up to `max`."""
+
+    limit: Annotated[int, Field(ge=0, le=100)] = Field(3, description="0: never")
+    initial: PositiveDuration = 10.0
+    factor: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 2.0
+    max: PositiveDuration = 60.0
+
+
+class Sync(Section):
+    """What mountd changes by itself; `mountd pause` stops all of it until `mountd resume`."""
+
+    automatic: bool = Field(True, description="an edited version is switched to without anybody asking")
+    self_heal: bool = Field(True, description="a link that somebody changed is put right")
+    retry: Retry = Field(Retry(), description="only for causes that can pass, such as an outage")
+
+
+class Watch(Section):
+    """After a switch the app is watched; a crash or a failing gate brings the former version back."""
+
+    period: Duration = Field(30.0, alias="for", description="0s: not at all")
+    crashes: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="how many crashes end it; after those before, the app is started again"
+    )
+
+
+class Gate(Section):
+    """What a new version must pass before it stays: an answer below 400, a command that exits 0, or a figure."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["http"]}, {"required": ["command"]}, {"required": ["prometheus", "query", "max"]}],
+            "dependentRequired": {"query": ["prometheus"], "max": ["prometheus"]},
+        }
+    )
+
+    http: WebAddress | None = None
+    command: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="run as the app's user, with MOUNTD_VERSION and MOUNTD_MODEL"
+    )
+    prometheus: PrometheusAddress | None = None
+    query: Annotated[str, Field(min_length=1, max_length=4000)] | None = Field(None, description="PromQL; one figure")
+    max: Annotated[float, Field(allow_inf_nan=False)] | None = Field(None, description="the figure may not be more")
+    timeout: PositiveDuration = 60.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Gate:
+        if sum(each is not None for each in (self.http, self.command, self.prometheus)) != 1:
+            raise ValueError("write exactly one of http, command and prometheus")
+        for name, value in (("query", self.query), ("max", self.max)):
+            if self.prometheus is not None and value is None:
+                raise ValueError(f"prometheus needs {name} as well")
+            if self.prometheus is None and value is not None:
+                raise ValueError(f"{name} belongs to prometheus")
+        return self
+
+
 class Model(Section):
     """Versions side by side in a mount, one of them live behind a link."""
 
@@ -101,6 +165,14 @@ class Model(Section):
     version: Version = Field(description="wanted at first start; editing it asks for a switch")
     required: list[RelativePath] = Field(
         default_factory=list, description="must exist, non-empty, before a version may go live"
+    )
+    keep: Annotated[int, Field(ge=2)] = Field(
+        2, description="versions that stay in the local cache, the live and the previous one among them"
+    )
+    sync: Sync = Sync()
+    watch: Watch = Watch()
+    gates: Annotated[list[Gate], Field(max_length=20)] = Field(
+        default_factory=list, description="tried in this order once the app is ready, and again while it is watched"
     )
 
 

@@ -16,7 +16,7 @@ def effective(settings: Settings) -> dict[str, Any]:
     Parsing it again gives equal settings, but for plain secrets, of which only HIDDEN is shown. A key that has no value
     (`uid` of a mount, say) is left out.
     """
-    shown: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
+    shown: dict[str, Any] = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
     groups = [*shown["remotes"].values(), *(app["environment"] for app in shown["apps"].values())]
     for group in groups:
         for name, value in group.items():

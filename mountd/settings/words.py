@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mountd.settings.schema import Remote, Settings, Value
+from mountd.settings.schema import Remote, Settings, Value, keys_of
 from mountd.settings.secret import EXACTLY_ONE, SecretRef
 from mountd.settings.source import Place
 from mountd.settings.units import format_duration
@@ -30,6 +30,12 @@ class Finding:
 
 
 _MAPPING = "must be a mapping of keys"
+_SIMPLE = {
+    "bool": "must be true or false",
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "finite": "must be a number",
+}
 _PATTERNS = {
     "remote": "must be REMOTE:BUCKET or REMOTE:BUCKET/PREFIX, such as compshare:index-tts-data",
     "type": "must be the name of an rclone backend, such as s3",
@@ -112,19 +118,17 @@ def _words(kind: str, context: dict[str, Any], place: Place, raw: Any) -> str:
         return "must be a list, such as [a, b]"
     if kind in ("string_type", "path_type"):
         return "must be text"
-    if kind.startswith("bool"):
-        return f"must be true or false{shown}"
-    if kind.startswith("int"):
-        return f"must be a whole number{shown}"
-    if kind.startswith(("float", "finite")):
-        return f"must be a number{shown}"
+    if simple := next((text for start, text in _SIMPLE.items() if kind.startswith(start)), ""):
+        return f"{simple}{shown}"
     if kind == "literal_error":
         return f"must be {context['expected']}{shown}"
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(last, "")
     if kind in ("too_short", "string_too_short"):
         return f"needs at least one {last.removesuffix('s')}" if len(place) == 1 else "must not be empty"
-    for name, text in (("gt", "must be more than"), ("ge", "must be at least")):
+    if kind in ("too_long", "string_too_long"):
+        return f"must not have more than {context['max_length']} {'entries' if kind == 'too_long' else 'characters'}"
+    for name, text in (("gt", "must be more than"), ("ge", "must be at least"), ("le", "must be at most")):
         if name in context:
             bound = context[name]
             with_unit = isinstance(raw, str) and re.search(r"[a-z]$", raw)
@@ -134,7 +138,7 @@ def _words(kind: str, context: dict[str, Any], place: Place, raw: Any) -> str:
 
 def _unknown_key(place: Place) -> Finding:
     section = _section(place[:-1])
-    known = list(section.model_fields) if section else []
+    known = list(keys_of(section)) if section else []
     meant = did_you_mean(str(place[-1]), known)
     if section is SecretRef:  # the key may be the secret itself, written as {secret}
         return Finding(place[:-1], f"unknown key {place[-1]!r}{meant}" if meant else EXACTLY_ONE)
@@ -161,8 +165,9 @@ def _section(place: Place) -> type[BaseModel] | None:
 def _below(at: Any, part: str | int) -> Any:
     for kind in _alternatives(at):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            if part in kind.model_fields:
-                return kind.model_fields[str(part)].annotation
+            keys = keys_of(kind)
+            if part in keys:
+                return kind.model_fields[keys[str(part)]].annotation
             return Value if kind is Remote else None
         if get_origin(kind) in (dict, list):
             return get_args(kind)[-1]

@@ -25,8 +25,10 @@ class Board:
     def set_app(self, name: str, status: AppStatus) -> None:
         self._put(replace(self.snapshot, apps={**self.snapshot.apps, name: status}))
 
-    def set_operation(self, operation: Operation | None) -> None:
-        self._put(replace(self.snapshot, operation=operation))
+    def set_operations(self, *operations: Operation) -> None:
+        """All that run, in the order in which they were begun."""
+        first = operations[0] if operations else None
+        self._put(replace(self.snapshot, operation=first, operations=operations))
 
     def set_config(self, config: ConfigStatus) -> None:
         self._put(replace(self.snapshot, config=config))

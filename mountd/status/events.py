@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mountd.status import readiness
-from mountd.status.snapshot import AppStatus, ConfigStatus, MountStatus, Snapshot
+from mountd.status.snapshot import AppStatus, ConfigStatus, DriftStatus, ModelStatus, MountStatus, Snapshot
 
 _Supervised = Mapping[str, MountStatus] | Mapping[str, AppStatus]
 
@@ -28,11 +28,34 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
         old = before.models.get(name)
         if model.linked and (old is None or not old.linked or old.current != model.current):
             found.append(Happening("model-linked", name, f"{name} is at {model.current}"))
+        found += _drift(name, old.drift if old else DriftStatus(), model.drift)
+        found += _content(name, old, model)
     found += _states("app", before.apps, after.apps)
     if readiness.is_ready(before) != readiness.is_ready(after):
         ready = readiness.is_ready(after)
         found.append(Happening("ready" if ready else "not-ready", "mountd", readiness.headline(after)))
     return found + _config(before.config, after.config)
+
+
+def _content(name: str, before: ModelStatus | None, after: ModelStatus) -> list[Happening]:
+    """What a live version holds in the bucket; that of another version is no restoration."""
+    known, now = before.changed if before else None, after.changed
+    if now is not None and now != known:
+        return [Happening(now.code, name, now.text)]
+    if before is not None and known is not None and now is None and before.current == after.current:
+        return [Happening("content-restored", name, f"{after.current} holds again what it was made live with")]
+    return []
+
+
+def _drift(name: str, before: DriftStatus, after: DriftStatus) -> list[Happening]:
+    """By counting, for a link is healed sooner than anybody looks."""
+    found = []
+    if after.times > before.times:
+        code = after.reason.code if after.reason else "link-drifted"
+        found.append(Happening(code, name, after.last))
+    if after.heals > before.heals:
+        found.append(Happening("link-healed", name, f"the link of {name} was put right"))
+    return found
 
 
 def _config(before: ConfigStatus, after: ConfigStatus) -> list[Happening]:

@@ -103,6 +103,14 @@ def is_behind_a_remount(snapshot: Snapshot, app: AppStatus) -> bool:
     )
 
 
+def is_behind_the_link(snapshot: Snapshot, app: AppStatus) -> bool:
+    """It runs, and was started while somebody else had pointed a link to another version than it points to now."""
+    if app.state not in (State.STARTING, State.RUNNING):
+        return False
+    needed = ((snapshot.models[name], version) for name, version in app.versions.items() if name in snapshot.models)
+    return any(model.linked and model.drift.reason is None and model.current != version for model, version in needed)
+
+
 def is_serving_disk(snapshot: Snapshot) -> bool:
     """What systemd's READY=1 says: every model that an app needs is linked, every mount behind it running.
 
@@ -121,11 +129,18 @@ def health(snapshot: Snapshot) -> Health:
             # A bucket that nobody has asked yet, or now, is no news: the mount on it says why.
             *(remote.health for remote in remotes(snapshot).values() if remote.health is not Health.UNKNOWN),
             *(mount.health for mount in snapshot.mounts.values()),
-            *(model.health for model in snapshot.models.values()),
+            *(model_health(model) for model in snapshot.models.values()),
             *(_app_health(snapshot, app) for app in snapshot.apps.values()),
             *([Health.DEGRADED] if snapshot.config.problems or snapshot.journal else []),
         ]
     )
+
+
+def model_health(model: ModelStatus) -> Health:
+    """Paused is no trouble, and what is worse counts."""
+    suspended = Health.SUSPENDED if model.suspended else Health.HEALTHY
+    changed = Health.DEGRADED if model.changed else Health.HEALTHY
+    return worst([model.health, model.drift.health, changed, suspended])
 
 
 def _app_health(snapshot: Snapshot, app: AppStatus) -> Health:
@@ -139,8 +154,10 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
     """Everything that is wrong or awaited, from the bucket up to the app: the first is nearest to the cause."""
     layers = [
         *(remote.reason for remote in remotes(snapshot).values()),
+        *(model.changed for model in snapshot.models.values()),
         *(mount.reason or _climbing_mount(name, mount) for name, mount in snapshot.mounts.items()),
         *(model.reason or _climbing_model(name, model, snapshot) for name, model in snapshot.models.items()),
+        *(reason for name, model in snapshot.models.items() for reason in _out_of_sync(name, model, snapshot)),
     ]
     found = list(dict.fromkeys(reason for reason in layers if reason))
     for name, app in snapshot.apps.items():
@@ -177,10 +194,24 @@ def _climbing_mount(name: str, mount: MountStatus) -> Reason | None:
 
 
 def _climbing_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason | None:
-    if model.linked or not snapshot.mounts[model.mount].usable:
+    if model.linked or model.drift.absent or not snapshot.mounts[model.mount].usable:
         return None
     percent = f", {model.warmed_percent} %" if model.stage is ModelStage.LISTED else ""
     return Reason("model-loading", f"model {name} is being loaded ({model.stage}{percent})", "link", name)
+
+
+def _out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[Reason]:
+    """What differs from what was asked for and stays so, and who wants that."""
+    if model.drift.reason and not (model.reason and model.reason.code == model.drift.reason.code):
+        yield model.drift.reason
+    busy = any(operation.model == name for operation in snapshot.operations)
+    if model.linked and model.desired != model.current and not model.follows and not busy:
+        why = "it is paused" if model.suspended else "sync.automatic is false"
+        text = f"{name} is at {model.current} and {model.desired} is asked for: it waits while {why}"
+        yield Reason("switch-waits", text, "link", name, f"mountd switch {model.desired} --model {name}")
+    if model.suspended:
+        text = f"automatic changes of {name} are paused by {model.suspended}"
+        yield Reason("suspended", text, "link", name, "`mountd resume` ends it; what runs is watched all the same")
 
 
 def headline(snapshot: Snapshot) -> str:

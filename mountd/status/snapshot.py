@@ -148,6 +148,23 @@ class MountStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftStatus:
+    """Whether the link is still what it was made to be; somebody may change it behind mountd's back."""
+
+    reason: Reason | None = None
+    health: Health = Health.HEALTHY
+    times: int = 0
+    """how often it was found changed"""
+    heals: int = 0
+    last: str = ""
+    """what was found last, also when it is long healed"""
+    absent: bool = False
+    """no link is there at all"""
+    target: str | None = None
+    """where the link points instead; None: nowhere, or it has not drifted"""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     mount: str
     link: str
@@ -165,6 +182,26 @@ class ModelStatus:
     mount_restarts: int = -1
     """the mount's `restarts` that the stage was reached on"""
     reason: Reason | None = None
+    drift: DriftStatus = DriftStatus()
+    changed: Reason | None = None
+    """why the live version is no longer what it was made to be in the bucket"""
+    suspended: str | None = None
+    """who has paused automatic changes and why; None: nobody"""
+    automatic: bool = True
+    """by configuration an edited version is switched to by itself"""
+
+    astray_at: str | None = None
+    """the version that the link was pointed to by somebody else, as long as it is"""
+
+    @property
+    def seen_by_apps(self) -> str | None:
+        """The version that who opens the link now finds; None when that is none."""
+        return self.astray_at if self.drift.reason is not None else self.current
+
+    @property
+    def follows(self) -> bool:
+        """Whether an edited version is switched to without anybody asking."""
+        return self.automatic and self.suspended is None
 
     @property
     def linked(self) -> bool:
@@ -254,6 +291,9 @@ class Snapshot:
     models: Mapping[str, ModelStatus] = field(default_factory=_empty)
     apps: Mapping[str, AppStatus] = field(default_factory=_empty)
     operation: Operation | None = None
+    """of those that run the one that was begun first"""
+    operations: tuple[Operation, ...] = ()
+    """all that run, in the order in which they were begun: at most one a model"""
     stopping: bool = False
     config: ConfigStatus = ConfigStatus()
     journal: Reason | None = None

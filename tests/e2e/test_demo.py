@@ -63,6 +63,7 @@ STATUS: dict[str, Any] = {
             "previous": None,
             "desired": None,
             "sync": None,
+            "suspended": None,
             "link": None,
             "target": None,
             "digest": None,
@@ -74,6 +75,7 @@ STATUS: dict[str, Any] = {
         "webui": {"state": None, "health": None, "pid": None, "restarts": None, "versions": {"cache_hub": None}},
     },
     "operation": None,
+    "operations": None,
     "config": {"source": None, "loaded": None, "summary": None, "problems": None, "warnings": None},
 }
 

@@ -222,7 +222,8 @@ def test_what_does_not_exist_is_a_document_too(asking: Asking) -> None:
     "body",
     [
         b"{", b"version=v22", b"\xff\xfe", b"[]", b'"v22"', b"null", b"{}", b'{"version": 22}', b'{"version": ""}',
-        b'{"version": "v22", "force": true}', b'{"version": ["v22"]}', b'{"version": "../v22"}',
+        b'{"version": "v22", "force": "yes"}', b'{"version": "v22", "forced": true}',
+        b'{"version": ["v22"]}', b'{"version": "../v22"}',
         b'{"version": "latest"}', b'{"version": "v22", "model": {}}', b"[" * 50_000,
         b'{"version": "v22", "reason": "\\ud800"}',
     ],

@@ -1,4 +1,4 @@
-"""`switch` and `rollback`, against a stand-in daemon."""
+"""`switch`, `rollback`, `cancel`, `pause`, `resume` and waiting for an operation, against a stand-in daemon."""
 
 import io
 import json
@@ -12,6 +12,9 @@ import pytest
 from mountd.cli.main import main
 from tests.integration.test_cli_standin import COMMITTED, OPERATION, Answer, Asked, Daemon, accept, error
 
+DONE = {**COMMITTED, "percent": None, "eta_s": None}
+GOES_ON = "operation 17 (switch cache_hub v22 → v23) goes on; `mountd wait --for operation=17` waits for its end"
+
 
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
@@ -23,12 +26,13 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
 
 
 def test_switch_shows_each_step_and_the_end(daemon: Daemon, capsys) -> None:
-    accept(daemon, {"step": "warm"}, {"step": "flip"}, COMMITTED)
+    flip = {"step": "flip", "percent": None, "eta_s": None}
+    accept(daemon, {"step": "warm"}, {"step": "warm", "percent": 80, "eta_s": 1.2}, flip, flip, DONE)
     assert main(["switch", "v23", "--model", "cache_hub", "--reason", "更新"]) == 0
     captured = capsys.readouterr()
     assert captured.out == "cache_hub is at v23 (12.3 s)\n"
     steps = [line.rpartition(": ")[2] for line in captured.err.splitlines()]
-    assert steps == ["warm", "flip", "commit"]
+    assert steps == ["warm 40 %, about 3 s left", "warm 80 %, about 1 s left", "flip", "commit"]
     assert daemon.asked[0].body == {"version": "v23", "model": "cache_hub", "reason": "更新"}
     assert daemon.asked[1].query == {"wait": "20.0", "step": "warm"}
 
@@ -44,6 +48,34 @@ def test_switch_to_the_live_version(daemon: Daemon, capsys) -> None:
     daemon.answers["POST /api/v1/switch"] = lambda _: (200, answer)
     assert main(["switch", "v22"]) == 0
     assert "v22 is live already" in capsys.readouterr().out
+    assert main(["switch", "v22", "--no-wait"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, "v22 is live already" in captured.err) == ("", True)
+
+
+@pytest.mark.parametrize("words", [["switch", "v23"], ["rollback"]], ids=" ".join)
+def test_a_dry_run_prints_the_plan(daemon: Daemon, words: list[str], capsys) -> None:
+    plan = {"model": "cache_hub", "steps": [], "text": ["switch cache_hub v22 → v23", "  verify  …"]}
+    answer = {"schema": 1, "dry_run": True, "plan": plan}
+    daemon.answers[f"POST /api/v1/{words[0]}"] = lambda _: (200, answer)
+    assert main([*words, "--dry-run", "--force", "--digests"]) == 0
+    assert capsys.readouterr().out == "switch cache_hub v22 → v23\n  verify  …\n"
+    version = {"version": "v23"} if words[0] == "switch" else {}
+    assert daemon.asked[0].body == {**version, "dry_run": True, "force": True, "digests": True}
+    assert main([*words, "--dry-run", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == answer
+    assert len(daemon.asked) == 2, "it waits for nothing"
+
+
+def test_no_wait_prints_the_id_and_how_to_pick_it_up(daemon: Daemon, capsys) -> None:
+    accept(daemon, {"step": "warm"})
+    assert main(["switch", "v23", "--no-wait"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "17\n"
+    assert "`mountd wait --for operation=17`" in captured.err
+    assert "`mountd cancel`" in captured.err
+    assert main(["switch", "v23", "--no-wait", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == OPERATION
 
 
 @pytest.mark.parametrize(("exit_code", "result"), [(1, "failed"), (5, "rolled-back"), (7, "refused")])
@@ -70,7 +102,9 @@ def test_switch_that_is_not_taken(daemon: Daemon, status: int, exit_code: int, c
 def test_switch_that_outlasts_the_timeout_names_the_operation(daemon: Daemon, capsys) -> None:
     accept(daemon, {"step": "warm"})
     assert main(["switch", "v23", "--timeout", "200ms"]) == 4
-    assert "operation 17 (switch cache_hub v22 → v23) goes on" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "operation 17 (switch cache_hub v22 → v23) goes on: it did not finish before --timeout, step warm" in err
+    assert "hint: `mountd wait --for operation=17` waits for its end, `mountd cancel` undoes it" in err
 
 
 def test_switch_uses_the_timeout_that_the_daemon_names(daemon: Daemon, capsys) -> None:
@@ -115,7 +149,7 @@ def test_interrupted_switch_says_that_it_goes_on(daemon: Daemon, monkeypatch, ca
 
     monkeypatch.setattr("mountd.cli.follow.Progress.show", interrupt)
     assert main(["switch", "v23"]) == 130
-    assert "operation 17 (switch cache_hub v22 → v23) goes on" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"{GOES_ON}, `mountd cancel` undoes it\n"
 
 
 def test_progress_on_a_terminal_is_one_line(daemon: Daemon, monkeypatch) -> None:
@@ -139,3 +173,94 @@ def test_rollback(daemon: Daemon, capsys) -> None:
     assert main(["rollback"]) == 0
     assert capsys.readouterr().out.startswith("cache_hub is at v22")
     assert daemon.asked[0].body == {}
+
+
+# cancel ---------------------------------------------------------------------------------------------------------------
+
+
+def cancelled(daemon: Daemon, **end: object) -> None:
+    accept(daemon, {"step": "flip-back"}, {**DONE, **end}, path="/api/v1/cancel")
+
+
+@pytest.mark.parametrize("result", ["cancelled", "rolled-back"])
+def test_cancel_is_done_once_it_is_undone(daemon: Daemon, result: str, capsys) -> None:
+    cancelled(daemon, result=result, error={"exit": 5, "text": "cancelled by root", "hint": ""})
+    assert main(["cancel", "--model", "cache_hub"]) == 0
+    wanted = "operation 17 (switch cache_hub v22 → v23) was undone: cache_hub is at v22\n"
+    assert capsys.readouterr().out == wanted
+    assert daemon.asked[0].body == {"model": "cache_hub"}
+    cancelled(daemon, result=result)
+    assert main(["cancel", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["result"] == result
+    assert main(["cancel", "--no-wait"]) == 0
+    assert capsys.readouterr().out == "17\n"
+
+
+def test_cancel_that_came_too_late_or_fails(daemon: Daemon, capsys) -> None:
+    cancelled(daemon)
+    assert main(["cancel"]) == 1
+    err = capsys.readouterr().err
+    assert "cannot cancel operation 17 (switch cache_hub v22 → v23): it was done before it could be undone" in err
+    assert "mountd rollback" in err
+    cancelled(daemon, result="failed", error={"exit": 1, "text": "v22 is gone, too", "hint": "look"})
+    assert main(["cancel"]) == 1
+    assert "mountd: v22 is gone, too\n  hint: look" in capsys.readouterr().err
+    daemon.answers["POST /api/v1/cancel"] = error(404, 3, "cannot cancel: no operation runs")
+    assert main(["cancel"]) == 3
+
+
+# wait for an operation ------------------------------------------------------------------------------------------------
+
+
+def test_wait_picks_an_operation_up(daemon: Daemon, capsys) -> None:
+    accept(daemon, {"step": "warm"}, DONE)
+    daemon.stop()
+    timer = threading.Timer(0.3, daemon.start)
+    timer.start()
+    assert main(["wait", "--for", "operation=17"]) == 0
+    timer.join()
+    captured = capsys.readouterr()
+    assert captured.out == "cache_hub is at v23 (12.3 s)\n"
+    assert captured.err.splitlines()[-1].endswith(": commit")
+
+
+@pytest.mark.parametrize(("exit_code", "result"), [(1, "failed"), (5, "rolled-back"), (7, "refused")])
+def test_wait_exits_as_the_operation_did(daemon: Daemon, exit_code: int, result: str, capsys) -> None:
+    accept(daemon, {**DONE, "result": result, "error": {"exit": exit_code, "text": "cannot switch: no", "hint": ""}})
+    assert main(["wait", "--for", "operation=17", "-o", "json"]) == exit_code
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["result"] == result
+    assert captured.err.endswith("mountd: cannot switch: no\n")
+
+
+def test_wait_for_other_operations(daemon: Daemon, capsys) -> None:
+    accept(daemon, {"step": "warm"})
+    assert main(["wait", "--for", "operation=17", "--timeout", "200ms"]) == 4
+    assert "hint: `mountd wait --for operation=17`" in capsys.readouterr().err
+    drill = {"kind": "drill", "model": "storage", "to": "kill", "result": "passed"}
+    accept(daemon, {**DONE, **drill})
+    assert main(["wait", "--for", "operation=17"]) == 0
+    assert capsys.readouterr().out == "drill kill of storage passed (12.3 s)\n"
+    daemon.answers["GET /api/v1/operations/18"] = error(404, 3, "cannot find operation 18")
+    assert main(["wait", "--for", "operation=18"]) == 3
+    daemon.stop()
+    assert main(["wait", "--for", "operation=17", "--timeout", "0"]) == 8
+    for wrong in ("operation=", "operation=x", "operation=-1"):
+        assert main(["wait", "--for", wrong]) == 2
+
+
+# pause and resume -----------------------------------------------------------------------------------------------------
+
+
+def test_pause_and_resume(daemon: Daemon, capsys) -> None:
+    paused = {"model": "cache_hub", "suspended": "root: 维护", "changed": True}
+    going_on = {"model": "other", "suspended": None, "changed": False}
+    daemon.answers["POST /api/v1/pause"] = lambda _: (200, {"schema": 1, "models": [paused]})
+    daemon.answers["POST /api/v1/resume"] = lambda _: (200, {"schema": 1, "models": [going_on]})
+    assert main(["pause", "--reason", "维护"]) == 0
+    assert main(["resume", "--model", "other"]) == 0
+    out = capsys.readouterr().out
+    assert out == "cache_hub: paused by root: 维护\nother: automatic changes go on, as before\n"
+    assert [asked.body for asked in daemon.asked] == [{"reason": "维护"}, {"model": "other"}]
+    assert main(["pause", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["models"] == [paused]

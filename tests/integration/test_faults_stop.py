@@ -193,10 +193,10 @@ def failed(bench: Bench) -> None:
     bench.until_mount(state="failed")
 
 
-def switch_verifies(bench: Bench) -> None:
+def switch_looks(bench: Bench) -> None:
     bench.daemon.start_ready()
     bench.proxy.faults.black_hole = True
-    bench.switch("verify")
+    bench.switch("preflight")
 
 
 def switch_starts(bench: Bench) -> None:
@@ -217,7 +217,7 @@ STAGES = (
         backoff,
         failed,
     ),
-    *(switch_verifies, switch_starts),
+    *(switch_looks, switch_starts),
 )
 
 

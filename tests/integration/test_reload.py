@@ -161,6 +161,7 @@ def test_the_link_moves_and_the_former_one_goes(running: Daemon) -> None:
 
 def test_a_former_link_that_is_not_ours_any_more_stays(running: Daemon) -> None:
     former = running.link
+    assert running.cli("pause").code == 0  # else it would be put right before anybody looks
     former.unlink()
     former.symlink_to("/somewhere/else")
     running.config["models"]["cache_hub"]["link"] = str(running.app / "hub")

@@ -3,132 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import signal
-import sys
-import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mountd.demo import hub
 from tests.support import hold_port
-from tests.support.daemon import Daemon, Result
+from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
+from tests.support.stage import SOON_S, Stage, says
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
-
-SOON_S = 30.0
-
-# An app that does with each version what a file APP-VERSION says: crash, exit, hang, deaf, slow SECONDS. It knows the
-# version from the manifest behind its link, so what its page says was read through the link and the mount.
-APP = r"""
-import json, os, signal, socket, sys, time
-port, behaviours, app, link = int(sys.argv[1]), *sys.argv[2:5]
-with open(f"{link}/MANIFEST.json") as file:
-    version = json.load(file)["version"]
-try:
-    with open(f"{behaviours}/{app}-{version}") as file:
-        words = file.read().split()
-except FileNotFoundError:
-    words = []
-print("loading", version, *words, flush=True)
-if "deaf" in words:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-if "crash" in words:
-    sys.exit("RuntimeError: CUDA out of memory")
-if "exit" in words:
-    sys.exit(0)
-if "hang" in words:
-    time.sleep(600)
-if "slow" in words:
-    time.sleep(float(words[words.index("slow") + 1]))
-server = socket.create_server(("127.0.0.1", port))
-body = json.dumps({"version": version, "pid": os.getpid()}).encode()
-while True:
-    client, _ = server.accept()
-    with client:
-        client.recv(65536)
-        client.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-"""
-
-
-class Stage:
-    """A daemon with such an app, and what a test wants to know of it."""
-
-    def __init__(self, daemon: Daemon, *, ready: str = "20s", grace: str = "3s") -> None:
-        self.daemon = daemon
-        self.behaviours = daemon.root / "behaviours"
-        self.behaviours.mkdir()
-        (daemon.root / "app.py").write_text(APP)
-        app = daemon.config["apps"]["webui"]
-        app["command"] = self.command("webui", daemon.web_port, daemon.link)
-        app["ready"]["timeout"] = ready
-        app["stop"]["grace"] = grace
-
-    def command(self, app: str, port: int, link: Path) -> list[str]:
-        script = self.daemon.root / "app.py"
-        return [sys.executable, "-I", "-S", str(script), str(port), str(self.behaviours), app, str(link)]
-
-    def add_app(self, name: str, model: str, link: Path, port: int) -> dict[str, Any]:
-        apps = self.daemon.config["apps"]
-        apps[name] = {
-            **apps["webui"],
-            "command": self.command(name, port, link),
-            "needs": [model],
-            "ready": {**apps["webui"]["ready"], "http": f"http://127.0.0.1:{port}/config"},
-        }
-        added: dict[str, Any] = apps[name]
-        return added
-
-    def behave(self, version: str, behaviour: str, app: str = "webui") -> None:
-        """From its next start on; empty: as it should."""
-        (self.behaviours / f"{app}-{version}").write_text(behaviour)
-
-    def model(self, name: str = "cache_hub") -> dict[str, Any]:
-        found: dict[str, Any] = self.daemon.status()["models"][name]
-        return found
-
-    def pid(self, app: str = "webui") -> int:
-        found: int = self.daemon.status()["apps"][app]["pid"]
-        return found
-
-    def link(self) -> str:
-        return os.path.basename(os.readlink(self.daemon.link)).removeprefix("cache_hub_")
-
-    def operation(self, id_: int) -> dict[str, Any]:
-        url = f"http://127.0.0.1:{self.daemon.http_port}/api/v1/operations/{id_}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-
-    def begin(self, version: str) -> None:
-        """Asks for it and does not wait for its end."""
-        assert self.daemon.cli("switch", version, "--timeout", "100ms").code == 4
-
-    def until_step(self, step: str) -> None:
-        def there() -> bool:
-            operation = self.daemon.status()["operation"]
-            return operation is not None and operation["step"] == step
-
-        until(there, SOON_S, f"the step {step}", every_s=0.01)
-
-    def until_said(self, text: str) -> None:
-        until(lambda: any(event["text"] == text for event in self.daemon.events("app says")), SOON_S, f"{text!r}")
-
-    def check_serves(self, version: str) -> None:
-        """All that could disagree agrees."""
-        model = self.model()
-        assert (model["stage"], model["current"], self.link()) == ("linked", version, version)
-        assert self.daemon.page()["version"] == version
-        assert (model["desired"], model["sync"]) == (version, "Synced")
-
 
 Staged = Callable[..., Stage]
 
@@ -147,12 +38,6 @@ def staged(make_daemon: Callable[..., Daemon]) -> Staged:
     return make
 
 
-def says(result: Result, code: int, *texts: str) -> None:
-    assert result.code == code, result
-    for text in texts:
-        assert text in result.err, result.err
-
-
 # -- refused ----------------------------------------------------------------------------------------------------------
 
 
@@ -166,7 +51,7 @@ def test_what_is_refused_changes_nothing(staged: Staged, store: RcloneS3) -> Non
     refused = daemon.cli("switch", "bad", "-o", "json")
     says(refused, 7, "incomplete", "campplus_cn_common.bin is missing", "models/s2mel.pth has ", " bytes instead of ")
     bad = stage.operation(refused.json["id"])
-    assert (bad["result"], bad["error"]["exit"], bad["to"], bad["step"]) == ("refused", 7, "bad", "verify")
+    assert (bad["result"], bad["error"]["exit"], bad["to"], bad["step"]) == ("refused", 7, "bad", "preflight")
     says(daemon.cli("switch", "v99"), 3, "cannot find version v99", "mountd versions")
     for name in ("latest", "../v22", "", "v 22", "v22/models"):
         says(daemon.cli("switch", name), 2, "version")
@@ -203,7 +88,8 @@ def test_unusual_versions_and_a_link_that_was_removed_by_hand(staged: Staged, st
     daemon.config["apps"] = {}  # the app reads the manifest, which this one lacks
     assert daemon.stop() == 0
     daemon.start_ready()
-    assert daemon.cli("switch", "bare").code == 0
+    says(daemon.cli("switch", "bare"), 7, "it has no MANIFEST.json, but odd, which is live, has one")
+    assert daemon.cli("switch", "bare", "--force").code == 0
     model = stage.model()
     directory = store.directory / hub.BUCKET / "cache_hub_bare"
     files = sorted(path for path in directory.rglob("*") if path.is_file())
@@ -226,7 +112,7 @@ def test_a_version_that_does_not_come_up_is_rolled_back(staged: Staged) -> None:
     ]:
         stage.behave("v22", behaviour)
         before = stage.pid()
-        failed = daemon.cli("switch", "v22", "-o", "json")
+        failed = daemon.cli("switch", "v22", "--force", "-o", "json")
         says(failed, 5, f"cannot switch to v22: {cause}", "v23 is live again", "mountd logs webui")
         stage.check_serves("v23")
         assert stage.pid() != before
@@ -245,8 +131,10 @@ def test_a_version_that_does_not_come_up_is_rolled_back(staged: Staged) -> None:
         assert operation["operator"]
         assert operation["duration_s"] > 0
 
+        says(daemon.cli("switch", "v22"), 7, "v22: it is in quarantine since 20", cause, "--force")
+
     stage.behave("v22", "")
-    assert daemon.cli("switch", "v22").code == 0
+    assert daemon.cli("switch", "v22", "--force").code == 0
     stage.check_serves("v22")
     stage.behave("v23", "crash")
     says(daemon.cli("rollback"), 5, "cannot rollback to v23", "v22 is live again")
@@ -343,7 +231,9 @@ def test_mountd_that_ends_in_the_middle_serves_what_was_committed(staged: Staged
     assert (daemon.mounts(), daemon.processes()) == ([], [])
     daemon.start_ready()
     stage.check_serves("v23")
-    assert (stage.operation(1)["result"], stage.operation(1)["finished"] is not None) == ("interrupted", True)
+    stopped = stage.operation(1)
+    assert (stopped["result"], stopped["error"]["exit"], stopped["finished"] is not None) == ("rolled-back", 5, True)
+    assert "mountd was stopped; the link is at v23 again" in stopped["cause"]
 
     daemon.log.write_text("")
     stage.begin("v22")
@@ -356,7 +246,8 @@ def test_mountd_that_ends_in_the_middle_serves_what_was_committed(staged: Staged
     daemon.start_ready()
     stage.check_serves("v23")
     ended = stage.operation(2)
-    assert (ended["result"], "mountd ended during start" in ended["cause"]) == ("interrupted", True)
+    assert (ended["result"], ended["error"]["exit"]) == ("rolled-back", 5)
+    assert "mountd ended during ready; the link is at v23 again" in ended["cause"]
     stage.behave("v22", "")
     assert daemon.cli("switch", "v22").code == 0
     stage.check_serves("v22")
@@ -376,7 +267,7 @@ def test_mountd_that_is_stopped_while_it_undoes(staged: Staged, port: int) -> No
     assert stage.link() == "v23"
     daemon.start_ready()
     stage.check_serves("v23")
-    assert stage.operation(1)["result"] == "interrupted"
+    assert stage.operation(1)["result"] == "rolled-back"
 
 
 # -- several models and apps ------------------------------------------------------------------------------------------

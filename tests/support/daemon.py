@@ -103,6 +103,7 @@ class Daemon:
                     "link": str(self.link),
                     "version": "v23",
                     "required": ["models/gpt.pth"],
+                    "watch": {"for": "0s"},
                 }
             },
             "apps": {

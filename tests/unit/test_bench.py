@@ -10,6 +10,9 @@ from bench.census import POOL_THREADS, Census
 from bench.figures import Mark, Row, Sample, table
 from bench.reader import wrong_bytes
 from bench.steady import SMALL_BYTES, Idle
+from bench.switching import LIMIT_S, Figures, Turn, down_s, quantile, rows
+from bench.switching import missed as missed_by
+from bench.switching import table as table_of_turns
 
 FAST, SLOW = Sample(0.1, 0.2, app_restarted=True), Sample(0.1, 2.0)
 SHARE, ALWAYS = Mark("serving_s", 1.5, share=0.99), Mark("serving_s", 3.0)
@@ -60,7 +63,7 @@ IDLE = Idle(seconds=60.0, interval_s=15.0, requests=5, kinds={"LIST": 5}, object
     ("change", "word"),
     [
         ({}, ""),
-        ({"requests": 6}, "6 requests in 60 s, 5 are allowed"),
+        ({"requests": 8}, "8 requests in 60 s, 7 are allowed"),
         ({"requests": 0}, "never asked"),
         ({"object_bytes": 1}, "1 bytes of objects"),
         ({"largest_bytes": SMALL_BYTES + 1}, "an answer of"),
@@ -92,3 +95,63 @@ def test_what_counts_as_a_leak(change: dict[str, object], word: str) -> None:
     found = replace(HELD, **change).more_than(HELD, 0.10)  # type: ignore[arg-type]
     assert len(found) == bool(word)
     assert word in "".join(found)
+
+
+TURN = Turn(alone_s=2.0, switch_s=2.5, rollback_s=2.75, switch_command_s=3.5, rollback_command_s=4.0)
+STEPS = [
+    {"step": "verify", "began": "2026-01-01T00:00:00.000Z", "ended": "2026-01-01T00:00:09.000Z"},
+    {"step": "stop", "began": "2026-01-01T00:00:09.100Z", "ended": "2026-01-01T00:00:10.000Z"},
+    {"step": "flip", "began": "2026-01-01T00:00:10.010Z", "ended": "2026-01-01T00:00:10.020Z"},
+    {"step": "ready", "began": "2026-01-01T00:00:10.030Z", "ended": "2026-01-01T00:00:11.350Z"},
+    {"step": "commit", "began": "2026-01-01T00:00:11.400Z", "ended": "2026-01-01T00:00:20.000Z"},
+]
+
+
+def test_how_long_an_operation_took_its_app_away() -> None:
+    assert down_s(STEPS) == pytest.approx(2.25)
+
+
+@pytest.mark.parametrize(
+    "steps", [[], STEPS[:1], STEPS[:2], STEPS[2:], [*STEPS[:3], {**STEPS[3], "ended": None}]], ids=len
+)
+def test_an_operation_that_did_not_get_there_has_no_such_time(steps: list[dict[str, str]]) -> None:
+    with pytest.raises(ValueError, match="no stop and ready among"):
+        down_s(steps)
+
+
+@pytest.mark.parametrize(
+    ("overheads", "word"),
+    [
+        ([LIMIT_S], ""),
+        ([LIMIT_S + 0.01], "costs 1.01 s more"),
+        ([0.1, 0.1, 9.0], ""),
+        ([0.1, 1.5, 1.5], "costs 1.50 s more"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["switch", "rollback"])
+def test_what_a_switch_may_cost(kind: str, overheads: list[float], word: str) -> None:
+    turns = [replace(TURN, **{f"{kind}_s": TURN.alone_s + over}) for over in overheads]
+    found = missed_by(turns)
+    assert len(found) == bool(word)
+    assert all(text.startswith(f"a {kind} {word}") for text in found)
+
+
+def test_overheads_are_differences_within_a_turn() -> None:
+    """Of a machine that is slow for a while both grow, and their difference does not."""
+    slow = Turn(*(value + 10.0 for value in (2.0, 2.5, 2.75, 3.5, 4.0)))
+    assert missed_by([TURN, slow, slow]) == []
+    assert rows([TURN, slow, slow])[1].over == Figures(0.5, 0.5, 0.5)
+
+
+def test_the_table_of_turns() -> None:
+    shown = table_of_turns(rows([TURN, replace(TURN, switch_s=3.25)]), 2).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown]
+    assert cells[2] == ["the app alone, stop and start", "2", "2.00 s", "2.00 s", "2.00 s", "", "", ""]
+    assert cells[3][1:] == ["2", "2.88 s", "3.25 s", "3.25 s", "0.88 s", "1.25 s", "1.25 s"]
+
+
+@pytest.mark.parametrize(
+    ("share", "value"), [(0.0, 1.0), (0.1, 1.0), (0.5, 5.0), (0.9, 9.0), (0.91, 10.0), (1.0, 10.0)]
+)
+def test_a_quantile_is_one_of_the_values(share: float, value: float) -> None:
+    assert quantile([10.0, *(float(each) for each in range(1, 10))], share) == value

@@ -22,13 +22,13 @@ def test_each_room_writes_its_own_part_of_a_snapshot_that_nobody_changes() -> No
     board.set_mount("disk", MOUNT)
     board.set_model("hub", MODEL)
     board.set_app("webui", AppStatus())
-    board.set_operation(OPERATION)
+    board.set_operations(OPERATION)
     before = board.snapshot
     board.set_mount("disk", replace(MOUNT, state=State.RUNNING))
     board.set_stopping()
-    board.set_operation(None)
+    board.set_operations()
     assert empty == Snapshot()
-    assert before == Snapshot({"disk": MOUNT}, {"hub": MODEL}, {"webui": AppStatus()}, OPERATION)
+    assert before == Snapshot({"disk": MOUNT}, {"hub": MODEL}, {"webui": AppStatus()}, OPERATION, (OPERATION,))
     assert board.snapshot.mounts["disk"].state is State.RUNNING
     assert (board.snapshot.stopping, board.snapshot.operation) == (True, None)
 
@@ -39,7 +39,7 @@ async def test_every_waiter_is_woken_by_a_change_and_none_by_the_same_again() ->
     waiters = [asyncio.create_task(board.changed()) for _ in range(3)]
     await asyncio.sleep(0)
     board.set_mount("disk", replace(MOUNT))
-    board.set_operation(None)
+    board.set_operations()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not any(waiter.done() for waiter in waiters)
@@ -79,7 +79,7 @@ async def test_wait_until() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not waiter.done()
-    board.set_operation(OPERATION)
+    board.set_operations(OPERATION)
     assert (await waiter).operation == OPERATION
 
     with pytest.raises(TimeoutError):

@@ -96,3 +96,31 @@ def test_and_back_again(pattern: str, name: str) -> None:
 def test_no_two_versions_share_a_directory(pattern: str, one: str, other: str) -> None:
     layout = Layout(pattern)
     assert (layout.directory(one) == layout.directory(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("target", "version"),
+    [
+        ("/mnt/tts/cache_hub_v23", "v23"),
+        ("/mnt/tts/cache_hub_v23/", "v23"),
+        ("/mnt/tts/cache_hub_v23/models", None),
+        ("/mnt/tts/cache_hub_latest", None),
+        ("/mnt/tts/audio", None),
+        ("/mnt/tts/", None),
+        ("/mnt/tts", None),
+        ("/mnt/tts2/cache_hub_v23", None),
+        ("/mnt/cache_hub_v23", None),
+        ("cache_hub_v23/", None),
+        ("", None),
+    ],
+)
+def test_the_version_that_a_link_points_at(target: str, version: str | None) -> None:
+    assert HUB.version_of_target("/mnt/tts", target) == version
+
+
+@given(patterns, versions, st.sampled_from(["/mnt/tts", "/mnt/tts/", "/"]))
+def test_from_a_target_to_its_version(pattern: str, version: str, root: str) -> None:
+    layout = Layout(pattern)
+    target = f"{root.rstrip('/')}/{layout.directory(version)}"
+    assert layout.version_of_target(root, target) == version
+    assert layout.version_of_target(root, f"{target}x/y") is None

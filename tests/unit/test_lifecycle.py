@@ -190,6 +190,33 @@ EVENTS: list[Event] = [
 ]  # fmt: skip
 
 
+def test_whoever_stops_and_starts_it_waits_for_no_limit() -> None:
+    life, now = RUNNING, NOW
+    for _ in range(3 * STARTS_PER_WINDOW):
+        life, actions = run(life, Unwanted(), Exited("x"), Cleaned(), Wanted(), Spawned(), BecameReady(), now=now)
+        assert (life.state, Begin() in actions) == (State.RUNNING, True)
+        now += 0.5
+
+
+HELD = [
+    (RUNNING, [Exited("x"), Cleaned()], State.FAILED),
+    (STARTING, [Spawned(), Exited("x"), Abandoned(), Cleaned()], State.FAILED),
+    (STARTING, [StartFailed("x"), Cleaned()], State.FAILED),
+    (STARTING, [Spawned(), StartFailed("x"), Exited("x"), Cleaned()], State.FAILED),
+    (RUNNING, [RestartAsked("x"), Exited("x"), Cleaned()], State.STARTING),
+    (RUNNING, [Forbidden(), RestartAsked("x"), Exited("x"), Cleaned()], State.BACKOFF),
+    (RUNNING, [Forbidden(), RestartAsked("x"), Exited("x"), Cleaned(), Allowed()], State.STARTING),
+    (RUNNING, [Exited("x"), Cleaned(), Unwanted(), Wanted()], State.STARTING),
+]
+
+
+@pytest.mark.parametrize(("life", "events", "state"), HELD)
+def test_without_retry_what_fails_stays_down_and_what_is_restarted_does_not(
+    life: Life, events: list[Event], state: State
+) -> None:
+    assert run(life, *events, policy=replace(POLICY, retry=False))[0].state is state
+
+
 @given(
     st.builds(
         Life,
@@ -214,9 +241,9 @@ def test_every_pair_of_state_and_event_is_handled(life: Life, event: Event, now:
 class World(RuleBasedStateMachine):
     """The machine among things that behave as processes do: late, in any order, but never twice."""
 
-    @initialize(limit=st.sampled_from([None, (3, 100.0)]), restarts=st.booleans())
-    def begin(self, limit: tuple[int, float] | None, restarts: bool) -> None:
-        self.policy = Policy(grace_s=5.0, crash_limit=limit, restart_after_crash=restarts)
+    @initialize(limit=st.sampled_from([None, (3, 100.0)]), restarts=st.booleans(), retry=st.booleans())
+    def begin(self, limit: tuple[int, float] | None, restarts: bool, retry: bool) -> None:
+        self.policy = Policy(grace_s=5.0, crash_limit=limit, restart_after_crash=restarts, retry=retry)
         self.life = Life()
         self.now = 0.0
         self.children = 0
@@ -245,6 +272,8 @@ class World(RuleBasedStateMachine):
                 case Clean():
                     assert self.children == self.attempts == self.cleaning == 0, "cleaning beside something else"
                     self.cleaning = 1
+        if self.life.state is State.STOPPED:
+            self.begun.clear()  # it was wanted so: no loop
 
     @rule(event=st.sampled_from([Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Condemned("c")]))
     def is_told(self, event: Event) -> None:

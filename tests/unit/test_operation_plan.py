@@ -1,36 +1,79 @@
-"""Plans: the order of a switch, and that what undoes it restores, wherever it broke off."""
+"""Plans: the order of a switch, what is told of it, and that what undoes it restores, wherever it broke off."""
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
-from mountd.operation.plan import Step, Undo, changes, plan, undo
+from mountd.operation.plan import HARMLESS, Concerned, Gated, Plan, Step, Undo, changes, make, undo
 
-V, S, F, A, C = Step.VERIFY, Step.STOP, Step.FLIP, Step.START, Step.COMMIT
+P, W, V, S, F, A, R, G, O, C = Step  # noqa: E741
+WEBUI = Concerned("webui", stop_s=35.0, ready_s=935.0)
+API = Concerned("api", stop_s=15.0, ready_s=20.0)
+GATE = Gated("http http://127.0.0.1:7860/config", 60.0)
+
+
+def planned(
+    apps: Sequence[Concerned] = (WEBUI,), gates: Sequence[Gated] = (), watch_s: float = 0.0, **more: Any
+) -> Plan:
+    return make(
+        kind="switch",
+        model="cache_hub",
+        from_version=more.pop("from_version", "v22"),
+        to_version="v23",
+        link="/srv/cache_hub",
+        target="/mnt/cache_hub_v23",
+        apps=apps,
+        gates=gates,
+        watch_s=watch_s,
+        **more,
+    )
 
 
 @pytest.mark.parametrize(
-    ("apps", "steps"), [([], (V, F, C)), (["webui"], (V, S, F, A, C)), (["webui", "api"], (V, S, F, A, C))]
+    ("apps", "gates", "watch_s", "steps"),
+    [
+        ([], [], 0, (P, W, V, F, C)),
+        ([], [], 30, (P, W, V, F, C)),  # nobody to watch
+        ([], [GATE], 30, (P, W, V, F, G, O, C)),
+        ([WEBUI], [], 0, (P, W, V, S, F, A, R, C)),
+        ([WEBUI, API], [], 0, (P, W, V, S, F, A, R, C)),
+        ([WEBUI], [], 30, (P, W, V, S, F, A, R, O, C)),
+        ([WEBUI], [GATE], 0, (P, W, V, S, F, A, R, G, C)),
+        ([WEBUI], [GATE], 30, (P, W, V, S, F, A, R, G, O, C)),
+    ],
 )
-def test_plan(apps: list[str], steps: tuple[Step, ...]) -> None:
-    assert plan(apps) == steps
+def test_steps(apps: list[Concerned], gates: list[Gated], watch_s: float, steps: tuple[Step, ...]) -> None:
+    assert planned(apps, gates, watch_s).steps == steps
+
+
+def test_what_is_live_needs_no_steps() -> None:
+    plan = planned(is_live=True)
+    assert (plan.steps, plan.limit_s) == ((), 0)
+    assert plan.lines() == ["cache_hub is at v23 already: nothing to do"]
+    assert plan.as_json()["undo"] == []
+
+
+BACK = (Undo.STOP_NEW, Undo.FLIP_BACK, Undo.START_OLD)
 
 
 @pytest.mark.parametrize(
     ("begun", "undone"),
     [
         ((), ()),
-        ((V,), ()),
-        ((V, S), (Undo.STOP_NEW, Undo.START_OLD)),
-        ((V, S, F), (Undo.STOP_NEW, Undo.FLIP_BACK, Undo.START_OLD)),
-        ((V, S, F, A), (Undo.STOP_NEW, Undo.FLIP_BACK, Undo.START_OLD)),
-        ((V, S, F, A, C), (Undo.STOP_NEW, Undo.FLIP_BACK, Undo.START_OLD)),
-        ((V, F), (Undo.FLIP_BACK,)),
-        ((V, F, C), (Undo.FLIP_BACK,)),
+        ((P,), ()),
+        ((P, W, V), ()),
+        ((P, W, V, S), (Undo.STOP_NEW, Undo.START_OLD)),
+        ((P, W, V, S, F), BACK),
+        ((P, W, V, S, F, A), BACK),
+        ((P, W, V, S, F, A, R, G, O, C), BACK),
+        ((P, W, V, F), (Undo.FLIP_BACK,)),
+        ((P, W, V, F, C), (Undo.FLIP_BACK,)),
     ],
 )
 def test_undo(begun: tuple[Step, ...], undone: tuple[Undo, ...]) -> None:
@@ -38,11 +81,71 @@ def test_undo(begun: tuple[Step, ...], undone: tuple[Undo, ...]) -> None:
 
 
 def test_only_what_changes_something_has_to_be_undone() -> None:
-    assert [step for step in Step if not changes(step)] == [V]
-    for apps in ([], ["webui"]):
-        steps = plan(apps)
+    assert [step for step in Step if not changes(step)] == [*HARMLESS] == [P, W, V]
+    for apps in ([], [WEBUI]):
+        steps = planned(apps, [GATE], 30).steps
         for count in range(len(steps) + 1):
             assert bool(undo(steps[:count])) == any(changes(step) for step in steps[:count])
+
+
+# -- told -------------------------------------------------------------------------------------------------------------
+
+
+def test_told_to_people() -> None:
+    plan = planned([WEBUI], [GATE], 30, crashes=2, digests=True)
+    assert plan.lines() == [
+        "switch cache_hub v22 → v23",
+        "  preflight  see that v23 is complete, and not in quarantine, and that the link can be placed",
+        "  warm       load the names and sizes of its files through the mount, at most 10m",
+        "  verify     compare its files, seen through the mount, with the manifest, and read every byte for its sha256,"
+        " at most 6h5m",
+        "  stop       stop webui, at most 35s",
+        "  flip       point /srv/cache_hub at /mnt/cache_hub_v23",
+        "  start      start webui",
+        "  ready      wait until webui is ready, at most 15m35s",
+        "  gates      http http://127.0.0.1:7860/config",
+        "  watch      for 30s: crash 2 of webui or a gate that fails brings v22 back",
+        "  commit     v23 is live for good, and v22 its way back",
+        "Whatever fails from stop on is undone: stop-new, flip-back, start-old.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plan", "line"),
+    [
+        (planned([WEBUI, API]), "  ready      wait until webui and api are ready, at most 15m35s"),
+        (planned([], from_version=None), "switch cache_hub nothing → v23"),
+        (planned([]), "Whatever fails from flip on is undone: flip-back."),
+        (planned(force=True), "  preflight  see that v23 is complete, and that the link can be placed"),
+        (planned([], [GATE], 1.5), "  watch      for 1s500ms: a gate that fails brings v22 back"),
+    ],
+)
+def test_a_line(plan: Plan, line: str) -> None:
+    assert line in plan.lines()
+
+
+def test_told_to_scripts() -> None:
+    plan = planned([WEBUI, API], [GATE], 30)
+    told = json.loads(json.dumps(plan.as_json()))
+    assert [step["step"] for step in told["steps"]] == [str(step) for step in plan.steps]
+    assert told["undo"] == ["stop-new", "flip-back", "start-old"]
+    assert (told["from"], told["to"], told["link"], told["target"]) == (
+        *("v22", "v23"),
+        *("/srv/cache_hub", "/mnt/cache_hub_v23"),
+    )
+    assert (told["apps"], told["gates"]) == (["webui", "api"], [GATE.words])
+    assert (told["watch"], told["digests"], told["force"]) == ({"for_s": 30, "crashes": 1}, False, False)
+    assert told["limit_s"] >= sum(step["limit_s"] for step in told["steps"]) > 35 + 935 + 60 + 30
+    assert told["text"] == plan.lines()
+
+
+def test_limits_grow_with_what_is_asked() -> None:
+    least = planned([], []).limit_s
+    assert planned([WEBUI]).limit_s > least + 2 * (35 + 935), "the undoing takes as long once more"
+    assert planned(digests=True).limit_s > planned().limit_s + 3600
+    assert planned(gates=[GATE]).limit_s == planned().limit_s + 60
+    both = planned([WEBUI, API])
+    assert both.limit_s == planned([WEBUI]).limit_s, "apps are stopped and started together"
 
 
 # -- a world in which the plan is carried out -------------------------------------------------------------------------
@@ -62,8 +165,6 @@ def flipped(world: World, version: str) -> World:
 
 def done(world: World, step: Step | Undo) -> World:
     match step:
-        case Step.VERIFY | Step.COMMIT:
-            return world
         case Step.STOP | Undo.STOP_NEW:
             return replace(world, apps=(None,) * len(world.apps))
         case Step.FLIP:
@@ -72,20 +173,31 @@ def done(world: World, step: Step | Undo) -> World:
             return flipped(world, "old")
         case Step.START | Undo.START_OLD:
             return replace(world, apps=tuple(app or world.link for app in world.apps))
+        case _:
+            return world
 
 
 def broken_off(world: World, step: Step) -> Iterator[World]:
-    """Every state that a step which failed may leave: nothing, all, or some of it."""
+    """Every state that a step which failed may leave: nothing, all, or some of it; and an app that crashed."""
     whole = done(world, step)
-    for apps in itertools.product(*zip(world.apps, whole.apps, strict=True)):
+    later = step in (Step.READY, Step.GATES, Step.WATCH)
+    choices = [{was, becomes, *([None] if later else [])} for was, becomes in zip(world.apps, whole.apps, strict=True)]
+    for apps in itertools.product(*choices):
         for link in {world.link, whole.link}:
             yield World(link, apps)
 
 
-@pytest.mark.parametrize("apps", [(), ("webui",), ("webui", "api"), ("a", "b", "c")], ids=len)
-def test_wherever_it_breaks_off_the_undo_restores(apps: Sequence[str]) -> None:
-    before = World("old", ("old",) * len(apps))
-    steps = plan(apps)
+NAMES = [(), ("webui",), ("webui", "api"), ("a", "b", "c")]
+
+
+def plan_for(names: Sequence[str]) -> Plan:
+    return planned([Concerned(name, 1, 1) for name in names], [GATE], 30)
+
+
+@pytest.mark.parametrize("names", NAMES, ids=len)
+def test_wherever_it_breaks_off_the_undo_restores(names: Sequence[str]) -> None:
+    before = World("old", ("old",) * len(names))
+    steps = plan_for(names).steps
     for failing in range(len(steps)):
         world = before
         for step in steps[:failing]:
@@ -97,9 +209,9 @@ def test_wherever_it_breaks_off_the_undo_restores(apps: Sequence[str]) -> None:
             assert restored == before, f"{steps[failing]} left {left}"
 
 
-@pytest.mark.parametrize("apps", [(), ("webui",), ("webui", "api")], ids=len)
-def test_carried_out_it_is_live(apps: Sequence[str]) -> None:
-    world = World("old", ("old",) * len(apps))
-    for step in plan(apps):
+@pytest.mark.parametrize("names", NAMES, ids=len)
+def test_carried_out_it_is_live(names: Sequence[str]) -> None:
+    world = World("old", ("old",) * len(names))
+    for step in plan_for(names).steps:
         world = done(world, step)
-    assert world == World("new", ("new",) * len(apps))
+    assert world == World("new", ("new",) * len(names))

@@ -98,6 +98,12 @@ ROWS: list[tuple[str, Any, dict[str, Any]]] = [
     # a model
     ("models.voice.version", "v2", {"switch": ("voice",)}),
     ("models.voice.required", ["a"], {}),
+    ("models.voice.keep", "3", {}),
+    ("models.voice.sync.automatic", "false", {}),
+    ("models.voice.sync.retry.limit", "0", {}),
+    ("models.voice.watch.for", "5s", {}),
+    ("models.voice.watch.crashes", "2", {}),
+    ("models.voice.gates", [{"http": "http://x"}], {}),
     ("models.voice.link", "/srv/voice2", {"relink": ("voice",)}),
     ("models.voice.directory", "v/{version}", {"climb": ("voice",), "follow": ("webui",)}),
     ("models.voice.mount", "out", {"climb": ("voice",), "follow": ("webui",)}),

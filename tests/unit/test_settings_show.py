@@ -52,10 +52,17 @@ mounts:
     cache: {max_size: 1048576, min_free: 5%}
     options: {a: 1, b: true, c: 5M, d: [1, x]}
     health: {failures: 2, interval: 500ms}
-models: {h: {mount: m, directory: "a/{version}", link: /h, version: 1.10}}
+models: {h: {mount: m, directory: "a/{version}", link: /h, version: 1.10, keep: 3, watch: {for: 0},
+  gates: [{command: [say, 1]}, {prometheus: "http://p", query: up, max: 1.5, timeout: 5s}, {http: "https://x"}]}}
 apps: {w: {command: [x, --port, 7860], environment: {A: 1, B: true}, restart: {backoff: {factor: 2}}, ready: {http: "http://x"}}}
 """)
     )
+
+
+GATE = (
+    "{remotes: {}, mounts: {m: {remote: 's:b', path: /m}},"
+    " models: {h: {mount: m, directory: 'a/{version}', link: /h, version: v1, gates: [GATE]}}}"
+)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,9 @@ apps: {w: {command: [x, --port, 7860], environment: {A: 1, B: true}, restart: {b
         "{remotes: {}, mounts: {m: {remote: 's:b', path: m}}}",
         "{remotes: {}, mounts: {m: {remote: 's:b', path: /m, health: {interval: 2}}}}",
         "{remotes: {}, mounts: {m: {remote: 's:b', path: /m, cache: {max_size: 30X}}}}",
+        GATE.replace("GATE", "{http: 'http://x', query: up}"),
+        GATE.replace("GATE", "{http: 'http://x', command: [y]}"),
+        GATE.replace("GATE", "{prometheus: 'http://x', query: up}"),
         "{remotes: {}, mounts: {m: {remote: 's:b', path: /m}}, apps: {w: {command: [x], ready: {timeout: 1m}}}}",
     ],
 )
@@ -133,15 +143,43 @@ apps = st.fixed_dictionaries(
 )
 
 
-@given(mounts, apps)
-def test_showing_and_reading_are_inverse(mount: dict[str, Any], app: dict[str, Any]) -> None:
+gates = st.one_of(
+    st.fixed_dictionaries({"http": st.just("https://x/y?z")}, optional={"timeout": durations}),
+    st.fixed_dictionaries({"command": st.lists(texts, min_size=1)}, optional={"timeout": durations}),
+    st.fixed_dictionaries(
+        {"prometheus": st.just("http://p:9090"), "query": texts, "max": st.floats(-1e9, 1e9, allow_nan=False).map(str)}
+    ),
+)
+models = st.fixed_dictionaries(
+    {
+        "mount": st.just("storage"),
+        "directory": st.just("hub_{version}"),
+        "link": st.just("/l"),
+        "version": st.just("v1"),
+    },
+    optional={
+        "keep": st.integers(2, 9).map(str),
+        "sync": st.fixed_dictionaries(
+            {}, optional={"automatic": st.booleans(), "retry": st.fixed_dictionaries({"limit": st.integers(0, 9)})}
+        ),
+        "watch": st.fixed_dictionaries({}, optional={"for": durations | st.just("0"), "crashes": st.integers(1, 9)}),
+        "gates": st.lists(gates, max_size=3),
+    },
+)
+
+
+@given(mounts, models, apps)
+def test_showing_and_reading_are_inverse(mount: dict[str, Any], model: dict[str, Any], app: dict[str, Any]) -> None:
     data = {
         "remotes": {"store": {"type": "s3", "endpoint": "http://x", "token": {"file": "/t"}}},
         "mounts": {"storage": mount},
+        "models": {"hub": model},
         "apps": {"webui": app},
     }
     settings = reparsed(data).settings
-    assert reparsed(effective(settings)).settings == settings
+    shown = effective(settings)
+    VALIDATOR.validate(shown)
+    assert reparsed(shown).settings == settings
 
 
 def test_plain_secrets_are_hidden_wherever_they_are() -> None:

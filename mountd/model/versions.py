@@ -1,0 +1,122 @@
+"""The versions of one model as its mount shows them: is one complete, is it loaded, is it what its manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from mountd.errors import Refused, Unavailable
+from mountd.model import catalogue, link, manifest
+from mountd.model.content import Content, check_digests, check_files, check_has_digests, inspect, load_metadata
+from mountd.model.disk import Disk
+from mountd.model.layout import Layout
+from mountd.settings.schema import Model as ModelSettings
+from mountd.status.board import Board
+from mountd.status.snapshot import MountStatus
+
+log = structlog.get_logger()
+
+
+class Versions:
+    """Changes nothing but what the mount has loaded. Methods raise Unavailable while mount or bucket do not answer."""
+
+    def __init__(self, model: str, settings: ModelSettings, disk: Disk, board: Board) -> None:
+        self._board = board
+        self._warmed: dict[str, int] = {}
+        self._log = log.bind(model=model)
+        self.reconfigure(settings, disk)
+
+    def reconfigure(self, settings: ModelSettings, disk: Disk) -> None:
+        self._settings = settings
+        self.disk = disk
+        self.layout = Layout(settings.directory)
+
+    @property
+    def mount(self) -> MountStatus:
+        return self._board.snapshot.mounts[self._settings.mount]
+
+    def target(self, version: str) -> str:
+        """What the link points at when `version` is live."""
+        return f"{self.disk.root}/{self.layout.directory(version)}"
+
+    async def all(self) -> Sequence[Content]:
+        """What the bucket holds now."""
+        return await catalogue.describe(self.disk, self.layout, self._settings.required)
+
+    async def ask_bucket(self) -> None:
+        """Whether the bucket answers, past any cache."""
+        await self.disk.list_bucket(self.layout.parent)
+
+    def paths(self, version: str) -> list[str]:
+        """What is worth reading to prove a mount: the manifest, then the required files."""
+        directory = self.layout.directory(version)
+        return [f"{directory}/{path}" for path in (manifest.NAME, *self._settings.required)]
+
+    # -- from waiting to warmed -----------------------------------------------------------------------------------
+
+    async def inspect(self, version: str) -> Content:
+        """Raises NotFound, Refused for one that is incomplete."""
+        content = await inspect(self.disk, self.layout, version, self._settings.required)
+        if not content.complete:
+            raise Refused(
+                f"cannot use version {version}: incomplete, {manifest.summary(list(content.problems))}",
+                hint="finish its upload, or name another version; `mountd versions` shows which are complete",
+            )
+        return content
+
+    async def warm(self, content: Content, progress: Callable[[int], None]) -> float:
+        """Loads its metadata through the mount; `progress` hears of percents. Seconds that it took."""
+        restarts = self.mount.restarts
+        if manifest.NAME not in content.files:  # else it was done in order to read it
+            await self.disk.refresh(self.layout.parent)
+        seconds = await load_metadata(self.disk, content, progress)
+        self._warmed[content.version] = restarts
+        self._log.info("metadata loaded", version=content.version, files=len(content.files), seconds=round(seconds, 3))
+        return seconds
+
+    def warmed_on(self, version: str) -> int:
+        """The mount's `restarts` that its metadata was loaded on; -1: never."""
+        return self._warmed.get(version, -1)
+
+    def is_warm(self, version: str, restarts: int) -> None:
+        """Its metadata is known to have been loaded on that life of the mount."""
+        self._warmed[version] = restarts
+
+    async def verify(self, content: Content, progress: Callable[[int, int], None] | None = None) -> None:
+        """Its files, seen through the mount; with `progress`, which hears of bytes, also what is in them.
+
+        Raises Refused.
+        """
+        await check_files(self.disk, content, self._settings.required)
+        if progress is not None:
+            await check_digests(self.disk, content, progress)
+
+    # -- before a switch ------------------------------------------------------------------------------------------
+
+    async def preflight(self, version: str, *, digests: bool = False) -> Content:
+        """What must hold before anything else is worth the time; changes nothing.
+
+        Raises NotFound, Refused (incomplete, the link blocked, the cache broken).
+        """
+        self.check_mount(version)
+        if self.mount.cache_broken:
+            raise Refused(
+                f"cannot use version {version}: the cache of mount {self._settings.mount} cannot be used",
+                hint="see `mountd status`: it says what is wrong with it",
+            )
+        try:
+            link.prove(self._settings.link, self.target(version))
+        except link.LinkBlocked as error:
+            raise Refused(error.text, hint=error.hint) from None
+        content = await self.inspect(version)
+        if digests:
+            check_has_digests(content)
+        return content
+
+    def check_mount(self, version: str) -> None:
+        """Raises Unavailable unless the mount runs."""
+        mount = self.mount
+        if not mount.usable:
+            why = mount.reason.text if mount.reason else f"it is {mount.state}"
+            raise Unavailable(f"cannot use version {version}: mount {self._settings.mount} is not running: {why}")

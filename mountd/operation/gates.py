@@ -1,0 +1,156 @@
+"""What a new version must pass before it stays: an HTTP answer, a command, a figure of Prometheus."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import ssl
+from collections.abc import Mapping
+
+import aiohttp
+
+from mountd.errors import GateFailed, Overstayed, Unavailable
+from mountd.operation.figure import NoFigure, figure
+from mountd.process import tool
+from mountd.process.child import CANNOT_ENTER, Exit, User
+from mountd.settings.schema import Gate
+
+MAX_ANSWER_BYTES = 1024 * 1024
+MAX_WORDS = 100
+MAX_SAID = 200
+_NOT_STARTED = {
+    CANNOT_ENTER: "cannot enter its directory",
+    126: "cannot be executed",
+    127: "command not found",
+}
+"""What the launcher exits with, so not an answer of the gate."""
+
+
+def words(gate: Gate) -> str:
+    """What it asks, in one short line: `http URL`, `command …`, `prometheus QUERY <= 3`."""
+    if gate.http is not None:
+        return _short(f"http {gate.http}")
+    if gate.command is not None:
+        return _short(f"command {shlex.join(gate.command)}")
+    return _short(f"prometheus {gate.query} <= {gate.max:g}")
+
+
+async def check(
+    gate: Gate,
+    *,
+    number: int,
+    model: str,
+    version: str,
+    environment: Mapping[str, str],
+    directory: str = "/",
+    user: User | None = None,
+) -> None:
+    """Ask once; returns when it lets `version` pass, at the latest after its timeout. `number`: its place, from 1.
+
+    A command gets `environment` with MOUNTD_MODEL and MOUNTD_VERSION added. Raises GateFailed.
+    """
+    try:
+        if gate.command is not None:
+            given = {**environment, "MOUNTD_MODEL": model, "MOUNTD_VERSION": version}
+            await _command(gate.command, gate.timeout, given, directory, user)
+        elif gate.http is not None:
+            await _http(gate.http, gate.timeout)
+        else:
+            await _prometheus(gate)
+    except GateFailed as failed:
+        raise GateFailed(
+            f"gate {number} ({words(gate)}) failed: {failed.text}",
+            hint=failed.hint,
+            code=failed.code,
+            retryable=failed.retryable,
+        ) from None
+
+
+async def _command(
+    argv: list[str], timeout_s: float, environment: Mapping[str, str], directory: str, user: User | None
+) -> None:
+    try:
+        outcome = await tool.run(argv, timeout_s=timeout_s, environment=environment, directory=directory, user=user)
+    except Overstayed as error:
+        raise GateFailed(f"no end after {timeout_s:g} s{_last(error.output)}") from None
+    except Unavailable as error:
+        raise GateFailed(error.text, code="gate-unanswered", retryable=True) from None
+    if outcome.code in _NOT_STARTED:
+        raise GateFailed(f"{_NOT_STARTED[outcome.code]}{_last(outcome.output)}", code="gate-unanswered")
+    if outcome.code != 0:
+        raise GateFailed(f"{Exit(outcome.code)}{_last(outcome.output)}")
+
+
+async def _http(url: str, timeout_s: float) -> None:
+    try:
+        status, _ = await _get(url, {}, timeout_s, most=0)
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        raise GateFailed(_cause(error, timeout_s)) from None
+    if status >= 400:
+        raise GateFailed(f"it answers {status}")
+
+
+async def _prometheus(gate: Gate) -> None:
+    assert gate.query is not None
+    assert gate.max is not None
+    try:
+        status, body = await _get(f"{gate.prometheus}/api/v1/query", {"query": gate.query}, gate.timeout)
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        text = f"{gate.prometheus}: {_cause(error, gate.timeout)}"
+        raise GateFailed(text, code="gate-unanswered", retryable=True) from None
+    if len(body) > MAX_ANSWER_BYTES:
+        raise GateFailed("its answer is over 1 MiB: aggregate the query to one figure", code="gate-unanswered")
+    try:
+        value = figure(body)
+    except NoFigure as error:
+        text = f"{error} (HTTP {status})" if status >= 400 else str(error)
+        # 4xx and a wrong answer stay what they are; a Prometheus that starts, or its proxy, answers 5xx.
+        raise GateFailed(_clean(text), code="gate-unanswered", retryable=status >= 500) from None
+    if value > gate.max:
+        raise GateFailed(f"it is {value:g}, more than {gate.max:g}")
+
+
+async def _get(
+    url: str, parameters: Mapping[str, str], timeout_s: float, *, most: int = MAX_ANSWER_BYTES
+) -> tuple[int, bytes]:
+    """Status and body, of which little more than `most` bytes is read. No proxy, no redirect, no kept connection."""
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    body = bytearray()
+    async with (
+        aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
+        session.get(url, params=parameters, allow_redirects=False) as response,
+    ):
+        while len(body) <= most and (chunk := await response.content.read(64 * 1024) if most else b""):
+            body += chunk
+        return response.status, bytes(body)
+
+
+def _cause(error: Exception, timeout_s: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer after {timeout_s:g} s"
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return _clean(f"TLS fails: {getattr(error, 'certificate_error', None) or error}")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno != errno.ECONNRESET:
+        refused = error.os_error.errno == errno.ECONNREFUSED
+        return "it refuses connections" if refused else f"it cannot be reached: {error.strerror}"
+    if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError | ConnectionError):
+        return "it broke off the connection"
+    return _clean(f"it does not answer in HTTP: {error}")
+
+
+def _last(output: str) -> str:
+    """`: ` and the last line that says anything."""
+    said = next((line for line in reversed(output.splitlines()) if line.strip()), "")
+    return f": {_clean(said)}" if said else ""
+
+
+def _short(text: str) -> str:
+    text = _clean(" ".join(text.split()))
+    return text if len(text) <= MAX_WORDS else f"{text[: MAX_WORDS - 1]}…"
+
+
+def _clean(text: str) -> str:
+    """For one line of a log or terminal, whatever a program has said."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:MAX_SAID])

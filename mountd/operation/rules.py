@@ -1,0 +1,69 @@
+"""What follows from how an operation ended: after a crash, whose fault it was, and whether to try again."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from mountd.errors import GateFailed, MountdError, Refused
+from mountd.operation.plan import Step, Undo
+
+
+class Recovery(StrEnum):
+    """What a new life of mountd does with an operation that a former one left unfinished."""
+
+    NOTHING = "nothing"
+    """nothing had changed"""
+    UNDO = "undo"
+    """the link goes back to what is committed, and the apps start with that"""
+    FINISH = "finish"
+    """it had taken place, only nobody wrote down its end"""
+
+
+def after_crash(step: str, *, committed: bool) -> Recovery:
+    """By the step that was begun last; `committed`: the journal says that the new version is the live one.
+
+    | step                          | rule                                          |
+    |-------------------------------|-----------------------------------------------|
+    | preflight, warm, verify       | nothing                                       |
+    | stop … watch                  | undo                                          |
+    | commit                        | finish when it is committed, else undo        |
+    | stop-new, flip-back, start-old| undo                                          |
+    | steps of a drill              | nothing: the fault ended with its processes   |
+    """
+    if step == Step.COMMIT:
+        return Recovery.FINISH if committed else Recovery.UNDO
+    if step in (Step.STOP, Step.FLIP, Step.START, Step.READY, Step.GATES, Step.WATCH) or step in list(Undo):
+        return Recovery.UNDO
+    return Recovery.NOTHING
+
+
+_OF_THE_VERSION = ("app-exited", "app-not-ready")
+"""How an app ends that cannot do with what it was given; all else is about the machine: ports, users, commands."""
+
+
+def own_fault(step: Step, error: MountdError, *, mount_well: bool) -> bool:
+    """Whether the version itself is at fault, so that the same content would fail again.
+
+    Never what happened while the mount or its bucket were not well: then nobody knows.
+    """
+    if not mount_well:
+        return False
+    match step:
+        case Step.VERIFY:
+            return isinstance(error, Refused)
+        case Step.START | Step.READY | Step.GATES | Step.WATCH:
+            if isinstance(error, GateFailed):
+                return error.code == "gate-failed"
+            return getattr(error, "code", "") in _OF_THE_VERSION
+        case _:
+            return False
+
+
+def is_retryable(error: MountdError, *, quarantined: bool, cancelled: bool) -> bool:
+    """Whether the same switch may succeed later without anybody changing anything."""
+    return error.retryable and not quarantined and not cancelled
+
+
+def is_refusal(error: MountdError) -> bool:
+    """Refused, or asked for in words that can never hold: it says itself that nothing was changed."""
+    return error.exit_code in (2, 3, 7)

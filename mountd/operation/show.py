@@ -1,0 +1,63 @@
+"""How far each operation is: on the board for whoever waits, and in the log."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import structlog
+
+from mountd.journal.journal import Record
+from mountd.status.board import Board
+from mountd.status.snapshot import Operation
+
+log = structlog.get_logger()
+
+ETA_AFTER_S = 1.0
+"""Sooner nobody knows how fast it goes."""
+
+
+class Display:
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._shown: dict[int, Operation] = {}
+        self._began: dict[int, float] = {}
+        """of the present steps, monotonic"""
+
+    def step(self, record: Record, step: str) -> None:
+        """The operation has begun this step; told once, however often it is said."""
+        if record.id in self._shown and self._shown[record.id].step == step:
+            return
+        log.info("operation step", operation=record.id, kind=record.kind, step=str(step), version=record.to_version)
+        self._began[record.id] = time.monotonic()
+        self._shown[record.id] = Operation(
+            id=record.id,
+            kind=record.kind,
+            model=record.model,
+            from_version=record.from_version,
+            to_version=record.to_version,
+            operator=record.operator,
+            source=record.source,
+            step=str(step),
+            started=record.started,
+        )
+        self._publish()
+
+    def progress(self, id_: int, done: float, total: float) -> None:
+        """So much of the present step; told when the percent changes."""
+        known = self._shown.get(id_)
+        percent = 100 if total <= 0 else max(0, min(100, int(100 * done / total)))
+        if known is None or known.percent == percent:
+            return
+        took_s = time.monotonic() - self._began[id_]
+        eta_s = round(took_s * (total - done) / done, 1) if done > 0 and took_s >= ETA_AFTER_S else None
+        self._shown[id_] = replace(known, percent=percent, eta_s=eta_s)
+        self._publish()
+
+    def end(self, id_: int) -> None:
+        self._shown.pop(id_, None)
+        self._began.pop(id_, None)
+        self._publish()
+
+    def _publish(self) -> None:
+        self._board.set_operations(*self._shown.values())

@@ -1,0 +1,231 @@
+"""What each step of a switch does: the only place where model, apps and gates are moved forward."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+from functools import partial
+
+import structlog
+
+from mountd.app.app import App
+from mountd.errors import CannotStart, GateFailed, Refused, Unavailable
+from mountd.journal.journal import Journal
+from mountd.model import manifest
+from mountd.model.content import Content
+from mountd.model.known import changed_since
+from mountd.model.model import Model
+from mountd.operation import gates
+from mountd.operation.plan import Plan, Step
+from mountd.operation.room import room
+from mountd.operation.show import Display
+from mountd.process import tool
+from mountd.status.board import Board
+from mountd.status.snapshot import State
+
+log = structlog.get_logger()
+
+GATES_AGAIN_S = 5.0
+"""How often the gates are asked again during the watch."""
+LOOK_S = 0.5
+NOTICE_S = 1.0
+"""Until the end of a process is known, and what it left is gone."""
+
+
+class Steps:
+    """Of one operation; `content` is known from PREFLIGHT on. Every step raises MountdError."""
+
+    def __init__(
+        self,
+        id_: int,
+        plan: Plan,
+        model: Model,
+        apps: Sequence[App],
+        *,
+        board: Board,
+        journal: Journal,
+        display: Display,
+    ) -> None:
+        self.content: Content | None = None
+        self._id = id_
+        self._plan = plan
+        self._model = model
+        self._apps = apps
+        self._board = board
+        self._journal = journal
+        self._tell = partial(display.progress, id_)
+
+    async def do(self, step: Step) -> None:
+        match step:
+            case Step.PREFLIGHT:
+                self.content = await preflight(self._model, self._journal, self._plan)
+            case Step.WARM:
+                await self._model.versions.warm(self._known, lambda percent: self._tell(percent, 100))
+            case Step.VERIFY:
+                await self._model.versions.verify(self._known, self._tell if self._plan.digests else None)
+            case Step.STOP:
+                await stop(self._apps)
+            case Step.FLIP:
+                self._model.versions.check_mount(self._plan.to_version)
+                await self._model.flip(self._known)
+            case Step.START:
+                await begin(self._apps)
+            case Step.READY:
+                await become_ready(self._apps)
+            case Step.GATES:
+                await self._ask_gates()
+            case Step.WATCH:
+                await self._watch()
+            case Step.COMMIT:
+                await self._model.commit(self._known)
+
+    @property
+    def _known(self) -> Content:
+        assert self.content is not None
+        return self.content
+
+    # -- gates ----------------------------------------------------------------------------------------------------
+
+    async def _ask_gates(self) -> None:
+        """Raises what the first gate fails for, or, when that is why, what an app has crashed with."""
+        try:
+            await self._ask_each_gate()
+        except GateFailed:
+            # A gate may see that an app is gone before its supervisor does.
+            with contextlib.suppress(TimeoutError):
+                await self._board.wait_until(lambda _: not self._all_run(), NOTICE_S)
+                await self._board.wait_until(lambda _: bool(self._failed()) or self._all_run(), NOTICE_S)
+            for app in self._failed():
+                app.check_running()
+            raise
+
+    async def _ask_each_gate(self) -> None:
+        """One after the other. Commands run as the first of the apps does."""
+        app = self._apps[0] if self._apps else None
+        for number, gate in enumerate(self._model.settings.gates, start=1):
+            await gates.check(
+                gate,
+                number=number,
+                model=self._model.name,
+                version=self._plan.to_version,
+                environment=app.environment if app else {"PATH": tool.MINIMAL_PATH, "LANG": "C.UTF-8"},
+                directory=str(app.settings.directory) if app else "/",
+                user=app.user if app else None,
+            )
+
+    # -- the watch ------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Until its time is over: too many crashes, or a gate, end it."""
+        until = time.monotonic() + self._plan.watch_s
+        tasks = {asyncio.create_task(self._watch_apps(until))}
+        if self._plan.gates:
+            tasks.add(asyncio.create_task(self._watch_gates(until)))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await become_ready(self._apps)  # one may be on its way back from a remount
+
+    async def _watch_apps(self, until: float) -> None:
+        began, crashes = time.monotonic(), 0
+        while (left_s := until - time.monotonic()) > 0:
+            self._tell(self._plan.watch_s - left_s, self._plan.watch_s)
+            with contextlib.suppress(TimeoutError):
+                await self._board.wait_until(lambda _: bool(self._failed()), min(left_s, LOOK_S))
+            for app in self._failed():
+                crashes += 1
+                after_s = time.monotonic() - began
+                log.warning(
+                    "app crashed while it was watched", app=app.name, crashes=crashes, after_s=round(after_s, 1)
+                )
+                if crashes >= self._plan.crashes:
+                    try:
+                        app.check_running()
+                    except CannotStart as error:
+                        count = f", crash {crashes} of at most {self._plan.crashes - 1}" if crashes > 1 else ""
+                        text = f"{error.text}, {after_s:.0f} s after it was ready{count}"
+                        raise CannotStart(text, hint=error.hint, code=error.code) from None
+                await app.stop()
+                await app.begin()
+                await app.become_ready()
+
+    def _failed(self) -> list[App]:
+        return [app for app in self._apps if app.state is State.FAILED]
+
+    async def _watch_gates(self, until: float) -> None:
+        while (left_s := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, GATES_AGAIN_S))
+            try:
+                await self._ask_gates()
+            except CannotStart:
+                continue  # whoever watches the apps counts it
+            except GateFailed:
+                # Of an app that is being started again nobody expects an answer.
+                if self._all_run():
+                    raise
+
+    def _all_run(self) -> bool:
+        return all(app.state is State.RUNNING for app in self._apps)
+
+
+async def preflight(model: Model, journal: Journal, plan: Plan) -> Content:
+    """Changes nothing, so that a plan that is only shown is checked as well. Raises NotFound, Refused, Unavailable."""
+    content = await model.versions.preflight(plan.to_version, digests=plan.digests)
+    await _check_room(model, content)
+    known = (await journal.quarantined(model.name)).get(content.digest)
+    if known is not None and not plan.force:
+        raise Refused(
+            f"cannot use version {plan.to_version}: it is in quarantine since {known.since}: {known.cause}",
+            hint="it is refused until what it holds changes; --force tries it all the same",
+        )
+    former = await journal.content(model.name, plan.to_version)
+    changed = changed_since(former, content)
+    if changed is not None and not plan.force:
+        raise Refused(f"cannot use version {plan.to_version}: {changed}")
+    live = model.live_content()
+    if former is None and live is not None and live.verified and not content.verified and not plan.force:
+        raise Refused(
+            f"cannot use version {plan.to_version}: it has no {manifest.NAME}, but {live.version}, which is live, has"
+            " one: perhaps its upload was never finished",
+            hint="publish it (mountd publish), or --force",
+        )
+    return content
+
+
+async def _check_room(model: Model, content: Content) -> None:
+    """Raises Refused. A disk that does not tell in time is no reason: whether it can be used at all was seen before."""
+    try:
+        could_hold = await model.disk.cache_could_hold()
+    except Unavailable as error:
+        log.warning("cannot tell whether there is room", version=content.version, cause=error.text)
+        return
+    lacking = None if could_hold is None else room(content.version, content.bytes, could_hold)
+    if lacking is not None:
+        raise Refused(f"cannot use version {content.version}: {lacking}", hint="free space on the disk of cache.dir")
+
+
+async def stop(apps: Sequence[App]) -> None:
+    await _each(app.stop() for app in apps)
+
+
+async def begin(apps: Sequence[App]) -> None:
+    """A process of each."""
+    await _each(app.begin() for app in apps)
+
+
+async def become_ready(apps: Sequence[App]) -> None:
+    await _each(app.become_ready() for app in apps)
+
+
+async def _each(works: Iterable[Awaitable[None]]) -> None:
+    """All of them, each to its end, so that nothing is left half done; then the first failure is raised."""
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,343 @@
+"""Switches as transactions: bad versions one by one, cancelling, several at once, retries, and what a plan promises."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.cli.client import get, post
+from mountd.demo import hub
+from mountd.errors import MountdError
+from tests.support import hold_port
+from tests.support.daemon import ANSWER_S, Daemon
+from tests.support.proxy import Proxy
+from tests.support.s3 import RcloneS3
+from tests.support.stage import SOON_S, Stage, says
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+SCALE = 1 / 10_000
+STEPS = ["preflight", "warm", "verify", "stop", "flip", "start", "ready", "gates", "watch", "commit"]
+BACK = ["stop-new", "flip-back", "start-old"]
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with hold_port() as held:
+        yield held.getsockname()[1]
+
+
+def build(store: RcloneS3, *versions: str) -> None:
+    hub.build(store.directory, versions=versions, scale=SCALE)
+
+
+def directory(store: RcloneS3, version: str) -> Path:
+    return store.directory / hub.BUCKET / f"cache_hub_{version}"
+
+
+def told(daemon: Daemon, id_: int) -> dict[str, Any]:
+    found: dict[str, Any] = get(str(daemon.socket), f"/api/v1/operations/{id_}", timeout_s=ANSWER_S)
+    return found
+
+
+def ask(daemon: Daemon, version: str, **body: Any) -> int:
+    """Begins a switch and returns its id."""
+    answer = post(str(daemon.socket), "/api/v1/switch", {"version": version, **body}, timeout_s=ANSWER_S)
+    id_: int = answer["operation"]["id"]
+    return id_
+
+
+def ended(daemon: Daemon, id_: int, limit_s: float = SOON_S) -> dict[str, Any]:
+    found = until(lambda: told(daemon, id_)["finished"] and told(daemon, id_), limit_s, f"the end of operation {id_}")
+    assert isinstance(found, dict)
+    return found
+
+
+def refused(daemon: Daemon, path: str, exit_code: int, **body: Any) -> str:
+    """What a request is refused for."""
+    with pytest.raises(MountdError) as error:
+        post(str(daemon.socket), f"/api/v1/{path}", body, timeout_s=ANSWER_S)
+    assert error.value.exit_code == exit_code
+    return f"{error.value.text} {error.value.hint}"
+
+
+def cancel(daemon: Daemon, **body: Any) -> None:
+    post(str(daemon.socket), "/api/v1/cancel", body, timeout_s=ANSWER_S)
+
+
+def is_quarantined(daemon: Daemon, version: str) -> bool:
+    listed = get(str(daemon.socket), "/api/v1/versions", timeout_s=ANSWER_S)["versions"]
+    (found,) = [each["quarantined"] for each in listed if each["version"] == version]
+    return bool(found)
+
+
+def steps_of(daemon: Daemon, id_: int) -> list[str]:
+    """As the log tells them, in their order."""
+    return [event["step"] for event in daemon.events("operation step") if event["operation"] == id_]
+
+
+# -- bad versions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
+    build(store, "lost", "short", "torn", "flipped", "bare", "crashes", "dies", "hangs", "mute", "good")
+    (directory(store, "lost") / "models/gpt.pth").unlink()
+    short = directory(store, "short") / "models/s2mel.pth"
+    short.write_bytes(short.read_bytes()[:-1])
+    torn = directory(store, "torn") / "MANIFEST.json"
+    torn.write_bytes(torn.read_bytes()[:400])
+    flipped = directory(store, "flipped") / "models/gpt.pth"
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped.write_bytes(content)
+    (directory(store, "bare") / "MANIFEST.json").unlink()
+
+    stage = Stage(make_daemon(), ready="1500ms")
+    daemon = stage.daemon
+    daemon.config["models"]["cache_hub"]["watch"] = {"for": "2s"}
+    stage.gate()
+    for version, behaviour in [("crashes", "crash"), ("dies", "dies 1"), ("hangs", "hang"), ("mute", "mute")]:
+        stage.behave(version, behaviour)
+    daemon.start_ready()
+    pid = stage.pid()
+
+    # Refused before anything was changed.
+    for version, flags, step, cause, quarantined in [
+        ("lost", {}, "preflight", "version lost: incomplete, models/gpt.pth is missing", False),
+        ("short", {}, "preflight", "version short: incomplete, models/s2mel.pth has ", False),
+        ("torn", {}, "preflight", "cannot read MANIFEST.json: it is truncated or not a manifest", False),
+        ("bare", {}, "preflight", "it has no MANIFEST.json, but v23, which is live, has one", False),
+        ("bare", {"digests": True, "force": True}, "preflight", "it has no MANIFEST.json", False),
+        ("flipped", {"digests": True}, "verify", "models/gpt.pth has other bytes than MANIFEST.json says", True),
+    ]:
+        operation = ended(daemon, ask(daemon, version, **flags))
+        assert (operation["result"], operation["error"]["exit"], operation["step"]) == ("refused", 7, step)
+        assert cause in operation["cause"]
+        assert is_quarantined(daemon, version) is quarantined
+        assert stage.pid() == pid
+    stage.check_serves("v23")
+    says(daemon.cli("switch", "flipped"), 7, "flipped: it is in quarantine", "has other bytes")
+
+    # Undone.
+    for version, step, cause in [
+        ("crashes", "ready", "webui ended with exit code 1: RuntimeError: CUDA out of memory"),
+        ("dies", "watch", "webui ended with exit code 1: RuntimeError: device-side assert triggered, 1 s after it was"),
+        ("hangs", "ready", "webui is not ready after 1.5 s"),
+        ("mute", "gates", f"gate 1 (http http://127.0.0.1:{daemon.web_port}/synthesis) failed: it answers 500"),
+        ("bare", "ready", "webui ended with exit code 1: FileNotFoundError"),
+    ]:
+        operation = ended(daemon, ask(daemon, version, force=version == "bare"))
+        assert (operation["result"], operation["error"]["exit"]) == ("rolled-back", 5)
+        assert operation["cause"].startswith(f"cannot switch to {version}: {cause}")
+        assert operation["cause"].endswith("; v23 is live again")
+        assert f"{version} is refused until" in operation["error"]["hint"]
+        stage.check_serves("v23")
+        assert daemon.status()["ready"]
+        wanted = STEPS[: STEPS.index(step) + 1]
+        assert steps_of(daemon, operation["id"]) == [*wanted, *BACK]
+        assert is_quarantined(daemon, version)
+        assert stage.model()["previous"] is None
+
+    # Refused again, until what it holds changes, or by force.
+    pid = stage.pid()
+    says(daemon.cli("switch", "dies"), 7, "dies: it is in quarantine since ", "device-side assert triggered", "--force")
+    assert stage.pid() == pid
+    stage.behave("dies", "")
+    assert daemon.cli("switch", "dies", "--force").code == 0
+    stage.check_serves("dies")
+    assert not is_quarantined(daemon, "dies"), "it has proven itself"
+    (directory(store, "mute") / "config.yaml").write_text("version: 2.1\n")
+    (directory(store, "mute") / "MANIFEST.json").write_bytes(hub.manifest(directory(store, "mute"), "mute"))
+    stage.behave("mute", "")
+    assert ended(daemon, ask(daemon, "mute"))["result"] == "committed"
+    stage.check_serves("mute")
+
+
+def test_a_good_version_with_its_digests_and_a_dry_run(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
+    stage = Stage(make_daemon())
+    daemon = stage.daemon
+    daemon.config["models"]["cache_hub"]["watch"] = {"for": "1500ms", "crashes": 2}
+    stage.gate()
+    stage.behave("v22", "dies-once 0.5")
+    daemon.start_ready()
+    pid = stage.pid()
+
+    shown = daemon.cli("switch", "v22", "--dry-run", "--digests")
+    assert shown.code == 0, shown
+    for line in ("switch cache_hub v23 → v22", f"point {daemon.link} at {daemon.mount}/cache_hub_v22", "stop webui"):
+        assert line in shown.out
+    dry = daemon.cli("switch", "v22", "--dry-run", "-o", "json").json
+    assert (dry["schema"], dry["dry_run"], dry["plan"]["from"], dry["plan"]["to"]) == (1, True, "v23", "v22")
+    says(daemon.cli("switch", "v99", "--dry-run"), 3, "cannot find version v99")
+    assert "nothing to do" in daemon.cli("switch", "v23", "--dry-run").out
+    assert (stage.pid(), stage.model()["desired"]) == (pid, "v23")
+    with pytest.raises(MountdError, match="cannot find operation 1"):
+        told(daemon, 1)
+
+    # One crash is allowed: the app is started again, by the operation, and the version stays.
+    done = daemon.cli("switch", "v22", "--digests", "-o", "json")
+    assert done.code == 0, done
+    stage.check_serves("v22")
+    assert steps_of(daemon, 1) == [step["step"] for step in dry["plan"]["steps"]] == STEPS
+    assert [event["crashes"] for event in daemon.events("app crashed while it was watched")] == [1]
+    assert done.json["duration_s"] >= 1.5, "it returns after the watch"
+    assert daemon.cli("rollback", "--dry-run").out.startswith("rollback cache_hub v22 → v23\n")
+
+
+# -- cancelled --------------------------------------------------------------------------------------------------------
+
+
+def test_cancel(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
+    stage = Stage(make_daemon(endpoint=proxy.endpoint))
+    daemon = stage.daemon
+    daemon.start_ready()
+    pid = stage.pid()
+    assert "cannot cancel: no operation runs" in refused(daemon, "cancel", 3)
+
+    proxy.latency_s = 2.0  # the listing of preflight waits
+    first = ask(daemon, "v22")
+    cancel(daemon)
+    cancelled = ended(daemon, first)
+    proxy.latency_s = 0.0
+    assert (cancelled["result"], cancelled["error"]["exit"]) == ("cancelled", 1)
+    assert cancelled["cause"].startswith("cannot switch to v22: cancelled by ")
+    assert steps_of(daemon, first) == ["preflight"]
+    assert stage.pid() == pid
+    stage.check_serves("v23")
+
+    stage.behave("v22", "slow 30")
+    second = ask(daemon, "v22")
+    stage.until_said("loading v22 slow 30")
+    cancel(daemon)
+    cancelled = ended(daemon, second)
+    assert (cancelled["result"], cancelled["error"]["exit"]) == ("rolled-back", 5)
+    assert "cancelled by " in cancelled["cause"]
+    assert "v23 is live again" in cancelled["cause"]
+    stage.check_serves("v23")
+    assert not is_quarantined(daemon, "v22")
+    stage.behave("v22", "")
+    assert ended(daemon, ask(daemon, "v22"))["result"] == "committed"
+    stage.check_serves("v22")
+
+
+# -- several at once --------------------------------------------------------------------------------------------------
+
+
+def test_one_operation_a_model_and_a_shared_app(make_daemon: Callable[..., Daemon], port: int) -> None:
+    stage = Stage(make_daemon())
+    daemon = stage.daemon
+    models = daemon.config["models"]
+    models["voices"] = {**models["cache_hub"], "link": str(daemon.root / "voices")}
+    models["spare"] = {**models["cache_hub"], "link": str(daemon.root / "spare")}
+    stage.add_app("api", "voices", daemon.root / "voices", port)["needs"] = ["voices", "spare"]
+    daemon.start_ready()
+    stage.behave("v22", "slow 30")
+
+    first = ask(daemon, "v22", model="cache_hub")
+    stage.until_step("ready")
+    assert ended(daemon, ask(daemon, "v22", model="voices"))["result"] == "committed"
+    stage.behave("v22", "slow 29", "api")
+    second = ask(daemon, "v22", model="spare")
+    until(lambda: len(daemon.status()["operations"]) == 2, SOON_S, "two operations at once")
+    status = daemon.status()
+    assert [each["model"] for each in status["operations"]] == ["cache_hub", "spare"]
+    assert status["operation"]["id"] == first
+    assert "switch spare to v22" in refused(daemon, "switch", 6, version="v23", model="voices"), "they share an app"
+    assert "switch cache_hub to v22" in refused(daemon, "switch", 6, version="v23", model="cache_hub")
+    assert "switch cache_hub to v22" in refused(daemon, "drill", 6, kind="kill")
+    assert "cache_hub, spare" in refused(daemon, "cancel", 2)
+    stage.until_said("loading v22 slow 29")
+    stage.behave("v22", "", "api")
+    cancel(daemon, model="spare")
+    assert ended(daemon, second)["result"] == "rolled-back"
+    assert daemon.status()["operation"]["id"] == first, "the other one goes on"
+    cancel(daemon, model="cache_hub")
+    assert ended(daemon, first)["result"] == "rolled-back"
+    currents = {name: model["current"] for name, model in daemon.status()["models"].items()}
+    assert currents == {"cache_hub": "v23", "voices": "v22", "spare": "v23"}
+
+
+# -- tried again ------------------------------------------------------------------------------------------------------
+
+
+def test_a_declared_switch_is_tried_again_for_causes_that_can_pass(
+    make_daemon: Callable[..., Daemon], proxy: Proxy, store: RcloneS3
+) -> None:
+    build(store, "bad")
+    (directory(store, "bad") / "models/gpt.pth").unlink()
+    stage = Stage(make_daemon(endpoint=proxy.endpoint))
+    daemon = stage.daemon
+    model = daemon.config["models"]["cache_hub"]
+    model["sync"] = {"retry": {"limit": 3, "initial": "300ms", "factor": 1, "max": "300ms"}}
+    daemon.config["mounts"]["storage"]["options"] = {"low-level-retries": "1"}
+    daemon.start_ready()
+    proxy.down()
+    model["version"] = "v22"
+    daemon.write_config()
+    until(lambda: daemon.events("switch is tried again"), SOON_S, "a second try")
+    proxy.up()
+    until(lambda: stage.model()["current"] == "v22", SOON_S, "the version of the file")
+    tries = len(daemon.events("switch is tried again"))
+    until(lambda: ended(daemon, tries + 1)["result"] == "committed", SOON_S, "the end")
+    assert {told(daemon, number)["result"] for number in range(1, tries + 1)} == {"failed"}
+    assert {told(daemon, number)["source"] for number in range(1, tries + 2)} == {"config"}
+    stage.check_serves("v22")
+
+    model["version"] = "bad"
+    daemon.write_config()
+    assert ended(daemon, tries + 2)["result"] == "refused"
+    assert (stage.model()["desired"], stage.model()["sync"]) == ("bad", "OutOfSync")
+    assert len(daemon.events("switch is tried again")) == tries, "nothing that passes by itself"
+
+
+# -- a journal that fails ---------------------------------------------------------------------------------------------
+
+JOURNAL_THAT_FAILS = """
+import asyncio, os, sys
+from mountd.daemon import run
+from mountd.errors import MountdError
+from mountd.journal.journal import Journal
+
+class Failing(Journal):
+    def __getattribute__(self, name):
+        asked = ("begin", "begin_step", "end_step", "commit", "finish", "event", "quarantine", "record_content")
+        if name in asked and os.path.exists(os.environ["JOURNAL_FAILS"]):
+            async def fail(*_, **__):
+                raise MountdError("cannot use the journal: database or disk is full")
+            return fail
+        return super().__getattribute__(name)
+
+sys.exit(run.main(sys.argv[sys.argv.index("-c") + 1], journal=Failing))
+"""
+
+
+def test_a_journal_that_cannot_be_written_keeps_nobody_from_undoing(make_daemon: Callable[..., Daemon]) -> None:
+    stage = Stage(make_daemon())
+    daemon = stage.daemon
+    script, fails = daemon.root / "failing.py", daemon.root / "journal-fails"
+    script.write_text(JOURNAL_THAT_FAILS)
+    daemon.program = (sys.executable, str(script))
+    daemon.environment = {"JOURNAL_FAILS": str(fails), "PYTHONPATH": os.getcwd()}
+    stage.behave("v22", "slow 1")
+    daemon.start_ready()
+    pid = stage.pid()
+    ask(daemon, "v22")
+    stage.until_said("loading v22 slow 1")
+    assert stage.link() == "v22"
+    fails.touch()
+    until(lambda: stage.link() == "v23" and daemon.page()["version"] == "v23", SOON_S, "the old version again")
+    until(lambda: daemon.status()["operation"] is None, SOON_S, "the end of the operation")
+    assert stage.pid() != pid
+    assert (stage.model()["current"], daemon.page()["version"]) == ("v23", "v23")
+    assert "cannot use the journal" in refused(daemon, "switch", 1, version="v22")
+    assert daemon.status()["operation"] is None
+    fails.unlink()
+    assert ended(daemon, ask(daemon, "v22"))["result"] == "committed"
+    stage.check_serves("v22")

@@ -1,0 +1,98 @@
+"""What a gate's answer means: the one figure in Prometheus' JSON, and the words of a plan."""
+
+# ruff: noqa: E501 - a table reads better with one case a line
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.operation.figure import NoFigure, figure
+from mountd.operation.gates import words
+from mountd.settings.schema import Gate
+
+
+def answer(kind: str, result: Any) -> bytes:
+    return json.dumps({"status": "success", "data": {"resultType": kind, "result": result}}).encode()
+
+
+def sample(value: Any) -> dict[str, Any]:
+    return {"metric": {"instance": "a"}, "value": [1700000000.123, value]}
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (answer("scalar", [1700000000, "1.5"]), 1.5),
+        (answer("vector", [sample("-2e-3")]), -0.002),
+        (answer("vector", [sample("+Inf")]), math.inf),
+    ],
+)
+def test_one_figure(body: bytes, value: float) -> None:
+    assert figure(body) == value
+
+
+NO_PROMETHEUS = "what answers there is no Prometheus"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (answer("vector", []), "the query gives no sample: nothing has been measured"),
+        (answer("vector", [sample("1"), sample("2")]), "the query gives 2 samples, not one: aggregate it, such as with max()"),
+        (answer("vector", [sample("NaN")]), "the query gives NaN, not a figure: nothing has been measured, or it divides by 0"),
+        (answer("scalar", [1, "-Inf"]), "the query gives -Inf, not a figure: nothing has been measured, or it divides by 0"),
+        (answer("vector", [{"metric": {}, "histogram": [1, {}]}]), "the query gives a histogram, not one figure: use histogram_quantile()"),
+        (answer("matrix", []), "the query gives a matrix, not one figure"),
+        (answer("string", [1, "x"]), "the query gives a string, not one figure"),
+        (b'{"status":"error","errorType":"bad_data","error":"parse error"}', "Prometheus answers bad_data: parse error"),
+        (answer("scalar", [1, "x"]), NO_PROMETHEUS),
+        (answer("scalar", [1, 1.5]), NO_PROMETHEUS),
+        (answer("vector", ["x"]), NO_PROMETHEUS),
+        (answer("vector", {}), NO_PROMETHEUS),
+        (answer("tensor", []), NO_PROMETHEUS),
+        (b'{"status":"success"}', NO_PROMETHEUS),
+        (b"[]", NO_PROMETHEUS),
+        (b"<html>", NO_PROMETHEUS),
+        (b"\xff", NO_PROMETHEUS),
+        (b"", NO_PROMETHEUS),
+        (b"[" * 100_000, NO_PROMETHEUS),
+    ],
+)  # fmt: skip
+def test_no_figure(body: bytes, text: str) -> None:
+    with pytest.raises(NoFigure) as caught:
+        figure(body)
+    assert str(caught.value) == text
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["value", "metric", "x"]), inner),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["scalar", "vector"]), json_values)
+def test_whatever_answers_it_is_a_figure_or_none(kind: str, result: Any) -> None:
+    try:
+        value = figure(answer(kind, result))
+    except NoFigure:
+        return
+    assert not math.isnan(value)
+
+
+@pytest.mark.parametrize(
+    ("gate", "text"),
+    [
+        ({"http": "http://127.0.0.1:7860/config"}, "http http://127.0.0.1:7860/config"),
+        ({"command": ["say", "你好 a"]}, "command say '你好 a'"),
+        ({"command": ["python", "-c", "a\n  b\x1b[2J"]}, "command python -c 'a b\N{REPLACEMENT CHARACTER}[2J'"),
+        ({"prometheus": "http://p:9090/", "query": "max(up)", "max": 2.5}, "prometheus max(up) <= 2.5"),
+        ({"command": ["x" * 200]}, f"command {'x' * 91}…"),
+    ],
+)
+def test_the_words_of_a_plan(gate: dict[str, Any], text: str) -> None:
+    assert words(Gate(**gate)) == text

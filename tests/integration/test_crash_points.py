@@ -33,9 +33,16 @@ RESULTS = {Recovery.NOTHING: "interrupted", Recovery.UNDO: "rolled-back", Recove
 
 
 # Between the end of a step and the beginning of the next one nothing is done and nothing journaled, so that these two
-# moments find what the others have found; they are gone through all the same when there is time.
-MOMENTS = [
-    pytest.param(moment, marks=[pytest.mark.long] if moment in (Moment.BEGINNING, Moment.ENDED) else [])
+# moments find what the others have found, and a rollback does what a switch does. They are gone through all the same
+# when there is time.
+LONG = (Moment.BEGINNING, Moment.ENDED)
+CASES = [
+    pytest.param(
+        kind,
+        moment,
+        marks=[pytest.mark.long] if moment in LONG or (kind, moment) == ("rollback", Moment.DONE) else [],
+    )
+    for kind in ("switch", "rollback")
     for moment in Moment
 ]
 
@@ -160,8 +167,7 @@ def end_as_mountd(bench: Bench, kind: str) -> None:
     bench.at.check_agrees(bench.live)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("kind", ["switch", "rollback"])
+@pytest.mark.parametrize(("kind", "moment"), CASES)
 def test_killed_around_each_step(bench: Bench, kind: str, moment: Moment) -> None:
     bench.daemon.start_ready()
     if kind == "rollback":
@@ -170,8 +176,7 @@ def test_killed_around_each_step(bench: Bench, kind: str, moment: Moment) -> Non
     end_as_mountd(bench, kind)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("kind", ["switch", "rollback"])
+@pytest.mark.parametrize(("kind", "moment"), CASES)
 def test_killed_around_each_step_of_the_undoing(bench: Bench, kind: str, moment: Moment) -> None:
     """Provoked by a gate, the last step of all that can fail by the version's own fault at once."""
     at = bench.at

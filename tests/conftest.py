@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -30,6 +31,15 @@ def _lacks_fuse() -> str:
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "/dev/fuse cannot be opened"
     return "" if shutil.which("fusermount3") else "no fusermount3"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before the marks are chosen from."""
+    for item in items:
+        old = isinstance(item, pytest.Function) and "debian" in re.split(r"[\[\]-]", item.name)
+        if old and item.get_closest_marker("current_first"):
+            item.add_marker("long")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

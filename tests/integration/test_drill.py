@@ -22,7 +22,7 @@ from tests.support.s3 import RcloneS3
 from tests.support.tls import TlsS3, make_certificate
 from tests.support.wait import until
 
-pytestmark = pytest.mark.fuse
+pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
 
 SOON_S = 30.0
 FOR = "10s"

@@ -23,7 +23,7 @@ from tests.support.read import Reader, digests, read_like
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = pytest.mark.fuse
+pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
 
 BACK_S = 10.0
 """Seconds to Healthy, generous: measured 0.1 to 1.5, with 5 s a request 5.2."""

@@ -21,7 +21,7 @@ from tests.support.not_ready import assert_app_never_started, assert_silent, unt
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.root]
+pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.current_first]
 
 SEEN_S = 15.0
 """The cache is looked at each 5 s, and on a busy machine a little later."""

@@ -102,6 +102,11 @@ def goes_on(proxy: Proxy) -> None:
     until(lambda: proxy.counts.requests.total() >= before + 3, 15, "the bucket to be asked as before")
 
 
+JUMPS = pytest.mark.parametrize(
+    "offset_s", [pytest.param(HOUR_S, id="forth"), pytest.param(-HOUR_S, id="back", marks=pytest.mark.long)]
+)
+
+
 def test_only_mountd_has_the_clock(clock: Clock) -> None:
     status = clock.daemon.start_ready()
     loaded = {
@@ -131,7 +136,7 @@ def test_nothing_restarts_and_nothing_is_late(clock: Clock, proxy: Proxy) -> Non
     assert clock.daemon.processes() == []
 
 
-@pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S], ids=["forth", "back"])
+@JUMPS
 def test_a_hung_rclone_is_found_as_fast_after_a_jump(clock: Clock, offset_s: int) -> None:
     clock.daemon.start_ready()
     for restarts, jump_s in enumerate((offset_s, 0), start=1):
@@ -145,7 +150,7 @@ def test_a_hung_rclone_is_found_as_fast_after_a_jump(clock: Clock, offset_s: int
         assert clock.shows(after["mounts"]["storage"]["since"])
 
 
-@pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S], ids=["forth", "back"])
+@JUMPS
 def test_who_waits_meanwhile_waits_as_long_as_he_asked_for(clock: Clock, offset_s: int) -> None:
     clock.daemon.start_ready()
     asked = [sys.executable, "-m", "mountd", "--socket", str(clock.daemon.socket), "wait", "--timeout", "3s"]
@@ -157,7 +162,7 @@ def test_who_waits_meanwhile_waits_as_long_as_he_asked_for(clock: Clock, offset_
     assert 3.0 <= time.monotonic() - began < 10.0
 
 
-@pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S], ids=["forth", "back"])
+@JUMPS
 def test_grace_and_backoff_last_as_long_as_ever(clock: Clock, offset_s: int) -> None:
     daemon, times = clock.daemon, {"initial": "3s", "max": "3s"}
     deaf = "trap '' TERM; while :; do sleep 0.1; done"
@@ -188,13 +193,13 @@ def test_grace_and_backoff_last_as_long_as_ever(clock: Clock, offset_s: int) -> 
     assert 2 < time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S], ids=["forth", "back"])
+@JUMPS
 def test_a_switch_across_a_jump(clock: Clock, offset_s: int) -> None:
     clock.daemon.config["apps"]["webui"]["command"] += ["--load-seconds", "2"]
     clock.daemon.start_ready()
     asked = [sys.executable, "-m", "mountd", "--socket", str(clock.daemon.socket), "switch", "v22"]
     with subprocess.Popen(asked, stderr=subprocess.PIPE) as switching:
-        until(lambda: (clock.daemon.status()["operation"] or {}).get("step") == "start", 20, "the app to start")
+        until(lambda: (clock.daemon.status()["operation"] or {}).get("step") == "ready", 20, "the app to start")
         clock.jump(offset_s)
         assert switching.wait(60) == 0
     status = clock.daemon.until_ready()

@@ -22,7 +22,7 @@ from tests.support.read import Part, Reader
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = pytest.mark.fuse
+pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
 
 FILES, FILE_BYTES = 5, 20_000_000
 READERS, PARTS = 4, 10

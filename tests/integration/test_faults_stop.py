@@ -202,7 +202,7 @@ def switch_looks(bench: Bench) -> None:
 def switch_starts(bench: Bench) -> None:
     bench.daemon.config["apps"]["webui"]["command"] += ["--load-seconds", "3"]
     bench.daemon.start_ready()
-    bench.switch("start")
+    bench.switch("ready")
 
 
 STAGES = (

@@ -117,7 +117,7 @@ def test_a_journal_that_cannot_write_is_told_and_undone(daemon: Daemon) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "mountd", "--socket", str(daemon.socket), "switch", "v22"], stderr=subprocess.PIPE
     ) as switching:
-        until(lambda: (daemon.status()["operation"] or {}).get("step") == "start", 20, "the app to start")
+        until(lambda: (daemon.status()["operation"] or {}).get("step") == "ready", 20, "the app to start")
         with closing(sqlite3.connect(daemon.root / "state" / "mountd.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             until(lambda: daemon.events("operation failed"), 40, "the switch to fail")

@@ -21,7 +21,7 @@ from tests.support.proxy import Exchange, Faults, Proxy, Reply
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = pytest.mark.fuse
+pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
 
 BUCKET = "outputs"
 TOUCH_S = 20.0

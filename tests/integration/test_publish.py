@@ -280,7 +280,7 @@ def test_refusals(machine: Daemon, store: RcloneS3, source: Path, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.long), "after"])
 def test_killed_at_every_call(machine: Daemon, store: RcloneS3, source: Path, when: str) -> None:
     """The group is killed around the first call of rclone, then the second …, until a run gets to its end."""
     rclone = scripted(machine)

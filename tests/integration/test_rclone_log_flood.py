@@ -19,7 +19,7 @@ from tests.support.daemon import Daemon
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = pytest.mark.fuse
+pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
 
 FILES = 300
 READERS = 60

@@ -15,7 +15,7 @@ from bench.steady import measure
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 
-pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.current_first]
 
 SECONDS = float(os.environ.get("MOUNTD_STEADY_S", "40"))
 INTERVAL_S = 15.0

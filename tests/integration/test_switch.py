@@ -82,6 +82,16 @@ def steps_of(daemon: Daemon, id_: int) -> list[str]:
     return [event["step"] for event in daemon.events("operation step") if event["operation"] == id_]
 
 
+def until_served(store: RcloneS3, key: str) -> None:
+    """A file that was changed behind the server is what it gives a moment later: it keeps listings for 100 ms."""
+    content = (store.directory / hub.BUCKET / key).read_bytes()
+    until(
+        lambda: store.client.get_object(Bucket=hub.BUCKET, Key=key)["Body"].read() == content,
+        10,
+        "the server to see it",
+    )
+
+
 # -- bad versions -----------------------------------------------------------------------------------------------------
 
 
@@ -155,6 +165,7 @@ def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemo
     assert not is_quarantined(daemon, "dies"), "it has proven itself"
     (directory(store, "mute") / "config.yaml").write_text("version: 2.1\n")
     (directory(store, "mute") / "MANIFEST.json").write_bytes(hub.manifest(directory(store, "mute"), "mute"))
+    until_served(store, "cache_hub_mute/MANIFEST.json")
     stage.behave("mute", "")
     assert ended(daemon, ask(daemon, "mute"))["result"] == "committed"
     stage.check_serves("mute")

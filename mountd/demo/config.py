@@ -74,6 +74,7 @@ models:
     link: {q(str(places.app / "cache_hub"))}
     version: v23
     required: [models/gpt.pth]
+    watch: {{for: 3s}}               # as long a new version must run before it stays; 30s by default
 
 apps:
   webui:

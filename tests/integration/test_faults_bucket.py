@@ -160,7 +160,9 @@ PARTS = {
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("fresh", [False, True], ids=["used", "restarted"])
+@pytest.mark.parametrize(
+    "fresh", [pytest.param(False, id="used"), pytest.param(True, id="restarted", marks=pytest.mark.long)]
+)
 def test_a_part_of_the_bucket_fails(serve: Callable[..., Served], each_rclone: Path, part: str, fresh: bool) -> None:
     """No cached data is lost, also in an rclone that has just begun.
 

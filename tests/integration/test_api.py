@@ -240,7 +240,7 @@ def test_a_body_that_is_too_large_is_refused(shared: Asking) -> None:
     assert answer.status == 413
     assert answer.error["exit"] == 2
     assert shared.unix("GET", "/api/v1/status").json["operation"] is None
-    assert "Traceback" not in shared.daemon.log_text()
+    assert "Traceback" not in shared.daemon.own_log_text()
 
 
 @pytest.fixture(scope="module")
@@ -405,4 +405,4 @@ def test_logs_are_shown_and_followed(asking: Asking, tmp_path: Path) -> None:
         assert asking.unix("GET", "/healthz").status == 200
         assert daemon.stop() == 0
         second.wait(10)  # and one that stays does not hold up the end
-    assert "Traceback" not in out.read_text() + other.read_text() + daemon.log_text()
+    assert "Traceback" not in out.read_text() + other.read_text() + daemon.own_log_text()

@@ -437,7 +437,7 @@ def refused(daemon: Daemon) -> Result:
     assert result.code == 2, result
     assert result.out == ""
     assert str(daemon.config_file) in result.err
-    assert "Traceback" not in result.err + daemon.log_text()
+    assert "Traceback" not in result.err + daemon.own_log_text()
     status = daemon.status()
     assert status["health"] == "Degraded"
     assert status["ready"], "the former configuration goes on"

@@ -74,6 +74,15 @@ class Keeping:
     """what ends the leaving alone"""
 
 
+def left_alone(model: str, link: Path, target: str, suspended: bool, self_heal: bool) -> tuple[str, str]:
+    """Why a changed link is not healed now, and what ends that; empty: it is healed."""
+    if suspended:
+        return f"it is not healed while {model} is paused", "`mountd resume` puts it right"
+    if not self_heal:
+        return "it is not healed: sync.self_heal is false", f"put it right: ln -sfn {target} {link}"
+    return "", ""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`code` is empty when all is in sync. `again_s`: look again then, whatever is heard."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import structlog
 
@@ -17,7 +14,8 @@ from mountd.journal.journal import Committed, Journal
 from mountd.model import link
 from mountd.model.content import Content
 from mountd.model.disk import Disk
-from mountd.model.drift import Keeping, Kind
+from mountd.model.drift import Keeping, left_alone
+from mountd.model.kept_link import KeptLink
 from mountd.model.layout import Layout
 from mountd.model.link_guard import LinkGuard
 from mountd.model.memory import Memory
@@ -50,9 +48,7 @@ class Model:
         """what an operation is about to make live"""
         self._content: Content | None = None
         """what was pointed at last, with its files"""
-        self._former_links: list[Path] = []
-        self._placed: Path | None = None
-        """where the link was placed in this life, so that it can be kept true"""
+        self._link = KeptLink(name, settings.link)
         self._astray = False
         """linked, but for what somebody has made of the link"""
         self._guard = LinkGuard(name, self._keeping, self._show_drift)
@@ -126,12 +122,12 @@ class Model:
         elsewhere = disk is not self.disk or settings.directory != before.directory
         self.versions.reconfigure(settings, disk)
         if settings.link != before.link:
-            self._former_links.append(before.link)
+            self._link.move(settings.link)
         if elsewhere:
             self._climb_again()
         elif settings.link != before.link and self._status.linked and self._status.target is not None:
             try:
-                self._place_link(self._status.target)
+                self._place(self._status.target)
             except link.LinkBlocked as error:  # climbing tries again, and tells
                 self._log.warning("cannot move the link yet", cause=error.text, hint=error.hint)
                 self._climb_again()
@@ -248,9 +244,9 @@ class Model:
     def _point(self, content: Content, restarts: int, *, climbing: bool = False) -> None:
         target = self.versions.target(content.version)
         if climbing and self._is_left_alone(target):
-            self._placed = self.settings.link
+            self._link.leave(target)
         else:
-            self._place_link(target)
+            self._place(target)
             self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
         self._astray = False
         self._live = content.version
@@ -268,18 +264,10 @@ class Model:
         )
         self._guard.look()  # at once: an app that starts now is to know what it finds
 
-    def _place_link(self, target: str) -> None:
-        """Then the links of a former configuration go, as far as they are still ours. Raises LinkBlocked."""
-        ours = {target, self._status.target}
-        link.point(self.settings.link, target)
-        self._placed = self.settings.link
-        self._guard.placed(self.settings.link, target)
-        while self._former_links:
-            former = self._former_links.pop()
-            if former != self.settings.link and link.read(former) in ours:
-                with contextlib.suppress(OSError):
-                    os.unlink(former)
-                    self._log.info("former link removed", link=str(former))
+    def _place(self, target: str) -> None:
+        """Raises LinkBlocked."""
+        self._link.place(target)
+        self._guard.placed(self._link.path, target)
 
     # -- content --------------------------------------------------------------------------------------------------
 
@@ -304,27 +292,20 @@ class Model:
 
     def _keeping(self) -> Keeping | None:
         """What the guard is to keep true; None while an operation has the link, or nothing is live."""
-        target = self._status.target
-        if self._held or self._live is None or target is None or self._placed != self.settings.link:
+        target = self._link.target
+        if self._held or self._live is None or target is None or not self._link.is_placed:
             return None
-        return Keeping(self.settings.link, target, *self._left_alone(target))
+        return Keeping(self._link.path, target, *self._left_alone(target))
 
     def _left_alone(self, target: str) -> tuple[str, str]:
-        """Why a changed link is not healed now, and what ends that; empty: it is."""
-        if self.committed.suspended is not None:
-            return f"it is not healed while {self.name} is paused", "`mountd resume` puts it right"
-        if not self.settings.sync.self_heal:
-            return "it is not healed: sync.self_heal is false", f"put it right: ln -sfn {target} {self.settings.link}"
-        return "", ""
+        healed = self.settings.sync.self_heal
+        return left_alone(self.name, self._link.path, target, self.committed.suspended is not None, healed)
 
     def _is_left_alone(self, target: str) -> bool:
         """Somebody has changed the link, and it is not to be healed: a climb does not do it either."""
-        seen = link.look(self.settings.link)
         if self.committed.current is None or not self._left_alone(target)[0]:
             return False
-        if seen.kind is Kind.NOTHING:
-            return self._placed == self.settings.link
-        return seen.kind is Kind.LINK and seen.detail not in (target, self._status.target)
+        return self._link.is_changed(target)
 
     def _show_drift(self, drift: DriftStatus) -> None:
         """Without its link the model is not linked; an app that starts would not find it."""
@@ -355,20 +336,10 @@ class Model:
 
         Raises LinkBlocked.
         """
-        if live == failed or link.read(self.settings.link) != self.versions.target(failed):
-            return False
-        if live is None:
-            self._unlink()
-        else:
-            link.point(self.settings.link, self.versions.target(live))
-        return True
+        return self._link.restore(self.versions.target(failed), None if live is None else self.versions.target(live))
 
     def _unlink(self) -> None:
-        try:
-            os.unlink(self.settings.link)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EISDIR, errno.EPERM):
-                raise link.LinkBlocked(f"cannot remove the link {self.settings.link}: {error.strerror}") from None
+        self._link.take_away()
         self._live = None
         self._publish(stage=ModelStage.WAITING, target=None, digest=None, verified=False, mount_restarts=-1)
 

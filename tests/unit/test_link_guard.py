@@ -184,6 +184,23 @@ async def test_an_operation_has_the_link_alone(kept: Kept) -> None:
     await kept.until(lambda: kept.right)
 
 
+async def test_a_link_that_the_model_has_placed_anew_is_right(kept: Kept) -> None:
+    """A remount's climb puts it back before the guard has: what was told is over, and what is wanted now is kept."""
+    kept.keeping = Keeping(kept.link, TARGET, "it is not healed while paused", "resume")
+    _point_elsewhere(kept)
+    await kept.until(lambda: kept.shown.reason is not None)
+    assert kept.shown.target == "/somewhere/else"
+    heals = kept.shown.heals
+    newer = f"{TARGET}-newer"
+    link.point(kept.link, newer)
+    kept.keeping = Keeping(kept.link, newer)
+    kept.guard.placed(kept.link, newer)
+    assert (kept.shown.reason, kept.shown.target, kept.shown.health) == (None, None, Health.HEALTHY)
+    assert kept.shown.heals == heals  # nobody had to heal
+    _remove(kept)
+    await kept.until(lambda: link.read(kept.link) == newer)
+
+
 async def test_what_else_happens_in_a_busy_directory_wakes_nobody(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
     former = link.look

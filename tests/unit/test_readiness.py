@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mountd.status import readiness
 from mountd.status.snapshot import (
     AppStatus,
+    DriftStatus,
     Health,
     ModelStage,
     ModelStatus,
@@ -36,6 +37,7 @@ MOUNT = MountStatus(
 MODEL = ModelStatus("disk", "/srv/hub", ModelStage.LINKED, Health.HEALTHY, current="v23", mount_restarts=2)
 APP = AppStatus(needs=("hub",), state=State.RUNNING, health=Health.HEALTHY)
 OUTAGE = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "the bucket is away", "bucket", "store"))
+DRIFTED = DriftStatus(Reason("link-drifted", "somebody pointed it elsewhere", "link", "hub"))
 GOOD = Snapshot({"disk": MOUNT}, {"hub": MODEL}, {"webui": APP})
 
 
@@ -284,3 +286,29 @@ def test_an_app_on_dead_files_is_not_ready(changes: dict[str, object], ready: bo
     seen = snapshot(app=replace(APP, **changes))  # type: ignore[arg-type]
     assert (readiness.is_ready(seen), readiness.health(seen)) == (ready, health)
     assert ("app" in [reason.layer for reason in readiness.reasons(seen)]) is not ready
+
+
+# -- a link that was elsewhere while an app started -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("app", "model", "behind"),
+    [
+        ({}, {}, False),
+        ({"versions": {"hub": "v23"}}, {}, False),
+        ({"versions": {"hub": "v22"}}, {}, True),
+        ({"versions": {"hub": "v22"}, "state": State.STARTING}, {}, True),
+        ({"versions": {"hub": "v22"}, "state": State.STOPPED}, {}, False),
+        ({"versions": {"hub": "v22"}, "state": State.BACKOFF}, {}, False),
+        ({"versions": {"hub": "v22"}}, {"stage": ModelStage.WARMED}, False),  # not there: nothing to be started behind
+        ({"versions": {"hub": "v22"}}, {"drift": DRIFTED}, False),  # still elsewhere: it would be the same again
+        ({"versions": {"gone": "v22"}}, {}, False),  # a model that a reload took away
+        ({"versions": {"gone": "v22", "hub": "v22"}}, {}, True),
+    ],
+)
+def test_an_app_that_was_started_behind_another_version(
+    app: dict[str, object], model: dict[str, object], behind: bool
+) -> None:
+    running = replace(APP, **app)  # type: ignore[arg-type]
+    seen = snapshot(model=replace(MODEL, **model), app=running)  # type: ignore[arg-type]
+    assert readiness.is_behind_the_link(seen, running) is behind

@@ -55,13 +55,24 @@ def disk(make_daemon: Callable[..., Daemon]) -> Iterator[Callable[..., tuple[Dae
 
 @contextlib.contextmanager
 def read_only(path: Path) -> Iterator[None]:
-    """For whoever opens something there from now on; a remount would be refused while files are open for writing."""
-    subprocess.run(["mount", "--bind", str(path), str(path)], check=True, timeout=20)
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True, timeout=20)
+    """For whoever opens something there from now on; what is open for writing stays so.
+
+    It is made read-only aside, where nobody can open anything in between: then the kernel would refuse.
+    """
+    aside = path.with_name(f"{path.name}.aside")
+    aside.mkdir()
+    with contextlib.ExitStack() as mounted:
+
+        def mount(*argv: str) -> None:
+            subprocess.run(["mount", *argv], check=True, timeout=20)
+
+        mounted.callback(aside.rmdir)
+        mount("--bind", str(path), str(aside))
+        mounted.callback(subprocess.run, ["umount", "-l", str(aside)], check=True, timeout=20)
+        mount("-o", "remount,bind,ro", str(aside))
+        mount("--bind", str(aside), str(path))
+        mounted.callback(subprocess.run, ["umount", "-l", str(path)], check=True, timeout=20)
         yield
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True, timeout=20)
 
 
 def read(daemon: Daemon, number: int) -> bytes:

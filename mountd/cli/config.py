@@ -11,6 +11,7 @@ from mountd.cli.options import config_option, output_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from mountd.cli.options import Asked
     from mountd.errors import Problem
@@ -30,24 +31,25 @@ def config() -> None:
 def check(asked: Asked) -> None:
     """Check the file and the secrets that it refers to; show every problem at once.
 
-    Exits 2 when something is wrong; warnings alone exit 0.
+    Where rclone is installed, its flags and the options of remotes are looked up as well. What else the machine lacks
+    (users, programs, directories) `mountd doctor` tells. Exits 2 when something is wrong; warnings alone exit 0.
     """
+    from mountd.cli.examine_config import examine
     from mountd.errors import ConfigError
-    from mountd.settings.load import check_secrets
+    from mountd.settings.load import config_path
 
+    source = config_path(asked.config, os.environ)
     try:
-        loaded = _load(asked, warn=not asked.json)
-        if problems := check_secrets(loaded.settings, loaded.lines):
-            raise ConfigError(str(loaded.source), problems)
+        found = examine(source)
     except ConfigError as error:
-        if asked.json:
-            asked.print_json({"schema": 1, "source": error.source, "problems": _plain(error.problems), "warnings": []})
+        _print_found(asked, source, error.problems, [])
         raise
+    _print_found(asked, source, found.problems, found.warnings)
+    settings = found.settings
+    if found.problems or settings is None:
+        raise ConfigError(str(source), [*found.problems], hint="every key and what it may hold: mountd config schema")
     if asked.json:
-        warnings = _plain(loaded.warnings)
-        asked.print_json({"schema": 1, "source": str(loaded.source), "problems": [], "warnings": warnings})
         return
-    settings = loaded.settings
     parts = (
         ("remote", len(settings.remotes)),
         ("mount", len(settings.mounts)),
@@ -55,7 +57,7 @@ def check(asked: Asked) -> None:
         ("app", len(settings.apps)),
     )
     counts = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in parts)
-    click.echo(f"{loaded.source} is valid: {counts}")
+    click.echo(f"{source} is valid: {counts}")
 
 
 @config.command(short_help="Show the effective configuration.")
@@ -112,15 +114,28 @@ def schema() -> None:
     click.echo(rendered(), nl=False)
 
 
+def _print_found(asked: Asked, source: Path, problems: Iterable[Problem], warnings: Iterable[Problem]) -> None:
+    """All of it as a document, else the warnings alone; problems are told by the failure that follows."""
+    if asked.json:
+        found = {"problems": _plain(problems), "warnings": _plain(warnings)}
+        asked.print_json({"schema": 1, "source": str(source), **found})
+    else:
+        _warn(warnings)
+
+
 def _load(asked: Asked, *, warn: bool) -> Loaded:
     """The file that was asked for, its warnings on stderr. Raises ConfigError."""
     from mountd.settings.load import config_path, load
 
     loaded = load(config_path(asked.config, os.environ))
     if warn:
-        for warning in loaded.warnings:
-            click.echo(f"warning: {warning}", err=True)
+        _warn(loaded.warnings)
     return loaded
+
+
+def _warn(warnings: Iterable[Problem]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def _plain(problems: Iterable[Problem]) -> list[dict[str, Any]]:

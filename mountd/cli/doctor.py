@@ -47,27 +47,25 @@ def doctor(ctx: click.Context) -> None:
 
 async def all_checks(config: str | None) -> AsyncIterator[Check]:
     """Every check in the order in which one would mend things: machine, file, secrets, places, bucket."""
-    from mountd.cli import examine, examine_bucket
+    from mountd.cli import examine, examine_bucket, examine_config
     from mountd.cli.examine import Check
     from mountd.errors import ConfigError
     from mountd.settings.load import check_secrets, config_path, load
 
+    path = config_path(config, os.environ)
     try:
-        loaded = load(config_path(config, os.environ))
+        loaded = load(path)
     except ConfigError as error:
-        for check in examine.machine(None):
+        for check in [*examine.machine(None), *examine_config.broken(path, error)]:
             yield check
-        for problem in error.problems:
-            yield Check("config", "fail", f"{error.source}: {problem}", error.hint)
         return
     settings = loaded.settings
     for check in examine.machine(settings):
         yield check
     binary, check = await examine_bucket.rclone(settings)
     yield check
-    yield Check("config", "ok", f"{loaded.source} is valid")
-    for warning in loaded.warnings:
-        yield Check("config", "warn", str(warning))
+    for check in examine_config.valid(loaded, binary):
+        yield check
     problems = check_secrets(settings, loaded.lines)
     for problem in problems:
         yield Check("secrets", "fail", str(problem))

@@ -49,8 +49,9 @@ def find(named: str | None, config: str | None) -> str:
 def demo_directories() -> list[str]:
     """Where the demos of this user are registered: by name, whether or not it exists, the first one for new entries."""
     name = f"mountd-demos-{os.getuid()}"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return [os.path.join(base, name) for base in ([runtime, "/tmp"] if runtime else ["/tmp"])]  # noqa: S108
+    temporary = os.environ.get("TMPDIR", "")
+    bases = [os.environ.get("XDG_RUNTIME_DIR"), temporary if temporary.startswith("/") else "/tmp"]  # noqa: S108
+    return [os.path.join(base, name) for base in bases if base]
 
 
 def running_demos() -> list[dict[str, Any]]:
@@ -67,14 +68,12 @@ def running_demos() -> list[dict[str, Any]]:
 
 
 def _of_config(path: str) -> str:
-    """The socket that the file names, "" when it names none: its default depends on who runs the daemon, not on us."""
+    """The socket that the file names, "" when it names none. Raises ConfigError when there is no such file."""
     # By name: the rest of the remote commands must not know the settings, whose import costs more than all of them.
     from importlib import import_module
     from pathlib import Path
 
-    loaded = import_module("mountd.settings.load").load(Path(path))
-    named = ("control", "socket") in loaded.lines or ("runtime",) in loaded.lines
-    return str(loaded.settings.control.socket) if named else ""
+    return str(import_module("mountd.settings.control_socket").named_in(Path(path)))
 
 
 def _user_socket() -> str:

@@ -27,6 +27,7 @@ from mountd.rclone import binary
 ACCESS_KEY_ID = "mountd-demo-key"
 SERVE_SINCE = (1, 65, 0)
 READY_LIMIT_S = 180.0
+UNMOUNT_LIMIT_S = 10.0
 STOP_LIMIT_S = 60.0
 POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -92,6 +93,7 @@ def _run(places: Places, stack: contextlib.ExitStack, interrupts: Interrupts) ->
     _tell(places, [version.version for version in versions])
     while mountd.poll() is None:
         interrupts.sleep(POLL_S)
+    _unmount_below(places.root)
     raise Unavailable(f"cannot go on: mountd ended with {mountd.returncode}", hint=f"see {places.root}/mountd.log")
 
 
@@ -119,8 +121,15 @@ def _directory(named: str | None) -> Iterator[Path]:
     yield root
 
 
-def _mounted_below(root: Path) -> bool:
-    return any(entry.mount_point.startswith(f"{root}/") for entry in read_table())
+def _mounted_below(root: Path) -> list[str]:
+    return [entry.mount_point for entry in read_table() if entry.mount_point.startswith(f"{root}/")]
+
+
+def _unmount_below(root: Path) -> None:
+    """What a mountd that was killed has left, and no next start of it clears."""
+    for path in _mounted_below(root):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(["fusermount3", "-uz", path], timeout=UNMOUNT_LIMIT_S, check=False)
 
 
 def _port(asked: int | None, usual: int | None) -> int:

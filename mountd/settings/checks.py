@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from mountd.settings.fields import is_host_address
 from mountd.settings.geography import check_paths
 from mountd.settings.profiles import writes_back
 from mountd.settings.schema import Mount, Remote, Settings, Value
-from mountd.settings.secret import SecretRef, is_secret
+from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 from mountd.settings.source import Place
 from mountd.settings.words import Finding, did_you_mean
 
@@ -76,7 +77,7 @@ def _references(settings: Settings, known: Known) -> Iterator[Finding]:
         elif mount.remote_name not in known.remotes:
             yield Finding(place, _unknown(mount.remote_name, "remote", known.remotes))
     for name, model in settings.models.items():
-        if model.mount not in known.mounts:
+        if known.mounts and model.mount not in known.mounts:  # none at all is a problem by itself
             yield Finding(("models", name, "mount"), _unknown(model.mount, "mount", known.mounts))
     for name, app in settings.apps.items():
         for index, need in enumerate(app.needs):
@@ -120,12 +121,14 @@ def _remote(place: Place, remote: Remote, *, plain: bool) -> Iterator[Finding]:
             )
         elif isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
             yield Finding((*place, name), "must not contain line ends or other control characters")
-        elif _is_open(name, value) and not plain:
+        elif not isinstance(value, SecretRef) and is_secret_option(name, value) and not plain:
             yield Finding((*place, name), _IN_THE_OPEN)
     if remote.type == "s3":
-        provider = remote.options.get("provider")
+        provider, endpoint = remote.options.get("provider"), remote.options.get("endpoint")
         amazon = isinstance(provider, str) and provider.lower() == "aws"
-        if not amazon and not remote.options.get("endpoint"):
+        if isinstance(endpoint, str) and endpoint and not is_host_address(endpoint):
+            yield Finding((*place, "endpoint"), "must be the store's address, such as https://s3.example.com")
+        if not amazon and not endpoint:
             yield Finding(
                 (*place, "endpoint"),
                 "is missing: write the store's address, such as https://s3.example.com, or provider: AWS for Amazon's",
@@ -136,12 +139,8 @@ def _environment(place: Place, environment: Mapping[str, Value], *, plain: bool)
     for name, value in environment.items():
         if "=" in name or re.search(r"[\x00-\x20\x7f]", name):
             yield Finding((*place, name), "is not the name of an environment variable")
-        elif _is_open(name, value) and not plain:
+        elif not isinstance(value, SecretRef) and is_secret(name, value) and not plain:
             yield Finding((*place, name), _IN_THE_OPEN)
-
-
-def _is_open(name: str, value: Value) -> bool:
-    return not isinstance(value, SecretRef) and is_secret(name, value)
 
 
 def _mount(place: Place, mount: Mount) -> Iterator[Finding]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 
 from mountd.errors import BadVersionName
 from mountd.settings.names import NAME, check_version
 from mountd.settings.units import Duration
 
+ANY_NAME = "any name"
+"""In the context of a validation: names are taken as they are, because they were judged already."""
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
@@ -45,8 +47,8 @@ def _signal(value: Any) -> signals.Signals:
     return signals.Signals[name]
 
 
-def _name(value: str) -> str:
-    if not NAME.fullmatch(value):
+def _name(value: str, info: ValidationInfo) -> str:
+    if not NAME.fullmatch(value) and not (info.context or {}).get(ANY_NAME):
         raise ValueError(f"{value!r} is not a name: lower-case letters, digits, '-' and '_', 32 at most")
     return value
 
@@ -103,6 +105,21 @@ def _prometheus(value: str) -> str:
     if set("?#") & set(_web(value)) or urlsplit(value).path.rstrip("/").endswith("/api/v1/query"):
         raise ValueError("must be the address of Prometheus alone, such as http://127.0.0.1:9090")
     return value.rstrip("/")
+
+
+def is_host_address(value: str) -> bool:
+    """Whether it is an http:// or https:// address, or only `host` or `host:port` as rclone takes it too."""
+    if re.search(r"[\x00-\x20\x7f]", value):
+        return False
+    try:
+        parts = urlsplit(value if "://" in value else f"//{value}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    named = (
+        bool(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", host)) or ":" in host
+    )  # else urlsplit says no
+    return parts.scheme in ("", "http", "https") and named and port != 0
 
 
 def _listen(value: str) -> str:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from mountd.errors import CannotStart, ConfigError, Problem
+from mountd.settings import punctuation
 from mountd.settings.checks import Known, check
 from mountd.settings.options import settle
 from mountd.settings.schema import Settings, Value
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import MAX_BYTES, BadSource, Place, decode, dotted, line_of, read
-from mountd.settings.words import Finding, explain, look_up
+from mountd.settings.validate import is_below, validate
+from mountd.settings.words import Finding
 
 DEFAULT_CONFIG = Path("/etc/mountd/mountd.yaml")
 CONFIG_VARIABLE = "MOUNTD_CONFIG"
@@ -49,6 +49,21 @@ class Loaded:
     lines: Mapping[Place, int] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """All that is wrong in a text, sorted by line, and what can be made of the rest.
+
+    With problems, `settings` are for further checks alone: what is broken is a default or a stand-in in them, and
+    `doubtful` are the places where that is so, or where something else is wrong.
+    """
+
+    settings: Settings | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
+    lines: Mapping[Place, int] = field(default_factory=dict, repr=False)
+    doubtful: tuple[Place, ...] = ()
+
+
 def config_path(option: str | Path | None, environ: Mapping[str, str]) -> Path:
     """`-c`, else $MOUNTD_CONFIG, else /etc/mountd/mountd.yaml."""
     return Path(option or environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG)
@@ -58,7 +73,7 @@ def places(euid: int, environ: Mapping[str, str]) -> Places:
     """The directories of the system for root, else the XDG ones; without a home, below a private /tmp/mountd-UID."""
     if euid == 0:
         return Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
-    private = Path(f"/tmp/mountd-{euid}")  # noqa: S108 - the daemon creates it 0700 and refuses somebody else's
+    private = Path(f"/tmp/mountd-{euid}")  # noqa: S108 - `process/directories.py` makes it 0700 and refuses a stranger's
 
     def find(variable: str, below_home: str, otherwise: Path) -> Path:
         if environ.get(variable, "").startswith("/"):
@@ -75,46 +90,91 @@ def places(euid: int, environ: Mapping[str, str]) -> Places:
 
 def load(path: Path, *, places: Places | None = None) -> Loaded:
     """Reads and checks a file; secrets are not read (see `check_secrets`). Raises ConfigError with all problems."""
+    return parse(read_text(path), str(path), places or _places_here())
+
+
+def inspect(path: Path) -> Inspected:
+    """As `load`, but returns what is wrong. Raises ConfigError when the file cannot be read at all."""
+    return inspect_text(read_text(path), _places_here())
+
+
+def read_text(path: Path) -> str:
+    """Raises ConfigError."""
     try:
         with path.open("rb") as file:
-            text = decode(file.read(MAX_BYTES + 1))
+            return decode(file.read(MAX_BYTES + 1))
     except OSError as error:
         cause = (error.strerror or str(error)).lower()
         hint = f"copy config/mountd.yaml to {path} and edit it, or name another file: mountd config check -c FILE"
-        if isinstance(error, PermissionError):
+        if isinstance(error, IsADirectoryError):
+            hint = f"name the file in it: mountd config check -c {path / 'mountd.yaml'}"
+        elif isinstance(error, PermissionError):
             hint = f"let uid {os.geteuid()} read it, or name another file: mountd config check -c FILE"
         raise ConfigError(str(path), [Problem("", 0, cause)], hint=hint) from None
     except BadSource as error:
         raise ConfigError(str(path), [error.problem]) from None
-    return parse(text, str(path), places or _places_here())
 
 
 def parse(text: str, name: str, places: Places) -> Loaded:
     """The text of the file called `name` → settings. Pure. Raises ConfigError with all problems, sorted by line."""
+    found = inspect_text(text, places)
+    if found.problems or found.settings is None:
+        raise ConfigError(name, [*found.problems])
+    return Loaded(found.settings, found.warnings, Path(name), found.lines)
+
+
+def inspect_text(text: str, places: Places) -> Inspected:
+    """Pure."""
+    found, _ = _inspect(text, places)
+    if not found.problems:
+        return found
+
+    def examine(text: str) -> punctuation.Verdict:
+        each, readable = _inspect(text, places)
+        return punctuation.Verdict(readable, each.problems)
+
+    mended, typos = punctuation.mend(text, examine)
+    if not typos:
+        return found
+    found, _ = _inspect(mended, places)
+    return replace(found, problems=tuple(_sorted([*found.problems, *typos])))
+
+
+def _inspect(text: str, places: Places) -> tuple[Inspected, bool]:
+    """Also whether it is YAML that can be read."""
     try:
         document = read(text)
     except BadSource as error:
-        raise ConfigError(name, [error.problem]) from None
+        return Inspected(None, (error.problem,)), False
     if not isinstance(document.data, dict):
-        raise ConfigError(name, [Problem("", 1, "must be a mapping of keys: remotes, mounts, models, apps …")])
+        problem = Problem("", 1, "must be a mapping of keys: remotes, mounts, models, apps …")
+        return Inspected(None, (problem,)), True
     lines = dict(document.lines)
     data = _with_defaults(document.data, places)
     findings = _settle_options(data, lines)
-    settings, more, removed = _validate(data, places)
+    settings, more, replaced = validate(data, _top_defaults(data, places))
     findings += more
     if settings is not None:
-        findings += (each for each in check(settings, _known(document.data)) if each.place not in removed)
+        judged = {finding.place for finding in more}
+        contradictions = check(settings, _known(document.data))
+        findings += [each for each in contradictions if each.place not in judged and not is_below(each.place, replaced)]
     problems = {*document.problems, *(_problem(finding, lines) for finding in findings if not finding.warning)}
-    if problems or settings is None:
-        raise ConfigError(name, _sorted(problems))
     warnings = _sorted(_problem(finding, lines) for finding in findings if finding.warning)
-    return Loaded(settings, tuple(warnings), Path(name), lines)
+    doubtful = (*replaced, *(finding.place for finding in findings if not finding.warning))
+    return Inspected(settings, tuple(_sorted(problems)), tuple(warnings), lines, doubtful), True
 
 
-def check_secrets(settings: Settings, lines: Mapping[Place, int] | None = None) -> list[Problem]:
-    """Reads every secret that is referred to; a problem names the place it should be at, never what is there."""
+def check_secrets(
+    settings: Settings, lines: Mapping[Place, int] | None = None, *, doubtful: Collection[Place] = ()
+) -> list[Problem]:
+    """Reads every secret that is referred to; a problem names the place it should be at, never what is there.
+
+    `doubtful`: places that are wrong already; a file may lie on a mount there, and is not touched.
+    """
     problems = []
     for place, reference in secret_references(settings):
+        if any(each[: len(place)] == place for each in doubtful):
+            continue
         try:
             secret = reference.read()
         except CannotStart as error:
@@ -204,37 +264,3 @@ def _settle_options(data: dict[str, Any], lines: dict[Place, int]) -> list[Findi
             for option, place in settled.written.items():
                 lines[("mounts", name, "options", option)] = line_of(place, lines)
     return findings
-
-
-def _validate(data: dict[str, Any], places: Places) -> tuple[Settings | None, list[Finding], list[Place]]:
-    """Settings, what is wrong, and what was taken out for it: the rest is tried again, so that all of it is checked."""
-    findings: list[Finding] = []
-    removed: list[Place] = []
-    for _ in range(8):
-        try:
-            return Settings.model_validate(data), findings, removed
-        except ValidationError as error:
-            found = explain(error, data)
-        findings += [each for each in found if not any(place[: len(each.place)] == each.place for place in removed)]
-        data = copy.deepcopy(data)
-        gone: list[Place] = []
-        for each in found:
-            if not any(each.place[: len(place)] == place for place in gone):
-                gone.append(_remove(data, each.place))
-        removed += gone
-        data = {"remotes": {}, "mounts": {}} | _top_defaults(data, places) | data
-    return None, findings, removed
-
-
-def _remove(data: dict[str, Any], place: Place) -> Place:
-    """Takes out the thing at the place (of a list: all of it), or when it is missing, what it is missing from."""
-    target = place[: next((index for index, part in enumerate(place) if isinstance(part, int)), len(place))]
-    while target:
-        try:
-            look_up(data, target)
-        except KeyError:
-            target = target[:-1]
-        else:
-            del look_up(data, target[:-1])[target[-1]]
-            break
-    return target or place

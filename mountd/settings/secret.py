@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import stat
@@ -23,6 +24,15 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _URL_WITH_PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
+# Of a remote, whatever looks like one: a secret under a mistyped name is still a secret. What rclone's backends have of
+# that look and is none stands in _NO_SECRET.
+_LOOKS_SECRET = re.compile(r"secret|token|key|credential|(^|_)pas(?!sive)", re.IGNORECASE)
+_WORDS = ("secret", "token", "password", "passphrase", "credentials")
+_NO_SECRET = re.compile(
+    r"_(id|name|file|path|url|uri|endpoint|type|command|expiry|md5|sha256|algorithms|exchange|agent|blocks)$"
+    r"|^(host_keys|pin_host_key|pubkey|public_key|resource_key|client_credentials)$",
+    re.IGNORECASE,
+)
 
 
 def is_secret(name: str, value: str) -> bool:
@@ -30,6 +40,17 @@ def is_secret(name: str, value: str) -> bool:
     if value.lower() in ("", "true", "false"):
         return False
     return bool(_SECRET_NAME.search(name.replace("-", "_")) or _URL_WITH_PASSWORD.search(value))
+
+
+def is_secret_option(name: str, value: str) -> bool:
+    """As `is_secret`, for an option of a remote: also under a name that only looks like that of a secret."""
+    if is_secret(name, value) or value.lower() in ("", "true", "false"):
+        return is_secret(name, value)
+    name = name.replace("-", "_")
+    if _NO_SECRET.search(name):
+        return False
+    words = re.split(r"[^A-Za-z]+", name.lower())
+    return bool(_LOOKS_SECRET.search(name)) or any(difflib.get_close_matches(word, _WORDS, 1, 0.8) for word in words)
 
 
 class SecretRef(BaseModel):

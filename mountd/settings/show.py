@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mountd.settings.schema import Settings
-from mountd.settings.secret import is_secret
+from mountd.settings.secret import is_secret, is_secret_option
 
 HIDDEN = "********"
 
@@ -17,9 +17,10 @@ def effective(settings: Settings) -> dict[str, Any]:
     (`uid` of a mount, say) is left out.
     """
     shown: dict[str, Any] = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
-    groups = [*shown["remotes"].values(), *(app["environment"] for app in shown["apps"].values())]
-    for group in groups:
+    groups = [(remote, is_secret_option) for remote in shown["remotes"].values()]
+    groups += [(app["environment"], is_secret) for app in shown["apps"].values()]
+    for group, hides in groups:
         for name, value in group.items():
-            if isinstance(value, str) and is_secret(name, value):
+            if isinstance(value, str) and hides(name, value):
                 group[name] = HIDDEN
     return shown

@@ -15,9 +15,10 @@ _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _LONGEST_S = 3650 * 86_400
 _LARGEST_BYTES = 2**60
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([BKMGTP]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:B|([KMGTP])(?:i?B)?)", re.IGNORECASE)
+_NO_UNIT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
-_POWER = {"": 0, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+_POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _LIMIT = re.compile(r"([0-9]{1,6})\s+in\s+(\S+)")
 
 
@@ -74,18 +75,22 @@ class Size:
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """`16M`, `30G`, `1024`, `5%`. Raises ValueError."""
+        """`16M`, `30G`, `1024B`, `5%`, `0`. Raises ValueError."""
         text = str(text).strip()
+        if text == "0":
+            return cls()
         if match := _PERCENT.fullmatch(text):
             percent = round(float(match[1]), 6)
             if percent > 100:
                 raise ValueError(f"{text!r} is more than the whole file system")
             return cls(percent=percent)
         if match := _SIZE.fullmatch(text):
-            size = Decimal(match[1]) * 1024 ** _POWER[match[2].upper()]
+            size = Decimal(match[1]) * 1024 ** _POWER[(match[2] or "").upper()]
             if size > _LARGEST_BYTES:
                 raise ValueError(f"{text!r} is more than any disk holds")
             return cls(bytes=int(size))
+        if _NO_UNIT.fullmatch(text):  # as bytes, "5" for "5%" would switch the limit off
+            raise ValueError(f"{text!r} has no unit: write 16M, 30G or 5%")
         raise ValueError(f"{text!r} is not a size: write 16M, 30G or 5%")
 
     def of(self, total_bytes: int) -> int:
@@ -111,8 +116,8 @@ class Size:
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        text = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([BKMGTPbkmgtp]?([iI]?[Bb])?|%)$"}
-        return {"anyOf": [text, {"type": "integer", "minimum": 0}], "examples": ["16M", "30G", "5%"]}
+        text = {"type": "string", "pattern": r"^(0|[0-9]+(\.[0-9]+)?([Bb]|[KMGTPkmgtp]([iI]?[Bb])?|%))$"}
+        return {"anyOf": [text, {"const": 0}], "examples": ["16M", "30G", "5%"]}
 
 
 @dataclass(frozen=True, slots=True)

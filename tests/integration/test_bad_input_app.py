@@ -6,25 +6,30 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
+from tests.support import hold_port
 from tests.support.daemon import Daemon
 from tests.support.not_ready import assert_refuses_to_start, assert_silent, until_not_ready
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-MENDED_S = 20.0
+MENDED_S = 60.0
 """Attempts come after 1, 2, 4 and 8 s."""
 
 
-@contextmanager
-def stranger() -> Iterator[int]:
-    """The port of a program that is none of mountd's: this one."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+@pytest.fixture
+def port() -> Iterator[int]:
+    """It is the test's own all the time, whoever listens there."""
+    with hold_port() as held:
+        yield held.getsockname()[1]
+
+
+def stranger(port: int) -> socket.socket:
+    """A program that is none of mountd's listens there: this one."""
+    return socket.create_server(("127.0.0.1", port))
 
 
 def assert_nothing_runs(daemon: Daemon) -> None:
@@ -91,8 +96,8 @@ def test_a_secret_of_the_app_that_comes_later(daemon: Daemon) -> None:
     assert "hf_mountd-test-token" not in daemon.log_text()
 
 
-def test_the_port_of_the_app_is_taken(daemon: Daemon) -> None:
-    with stranger() as port:
+def test_the_port_of_the_app_is_taken(daemon: Daemon, port: int) -> None:
+    with stranger(port):
         command = daemon.config["apps"]["webui"]["command"]
         command[command.index("--port") + 1] = str(port)
         daemon.config["apps"]["webui"]["ready"]["http"] = f"http://127.0.0.1:{port}/config"
@@ -105,8 +110,8 @@ def test_the_port_of_the_app_is_taken(daemon: Daemon) -> None:
     assert_silent(daemon)
 
 
-def test_the_port_of_mountd_itself_is_taken(daemon: Daemon) -> None:
-    with stranger() as port:
+def test_the_port_of_mountd_itself_is_taken(daemon: Daemon, port: int) -> None:
+    with stranger(port):
         daemon.config["http"]["listen"] = f"127.0.0.1:{port}"
         said = assert_refuses_to_start(daemon, 1, f"cannot listen on 127.0.0.1:{port}: the port is taken by ")
         assert f"(pid {os.getpid()})" in said
@@ -119,7 +124,7 @@ def test_the_port_of_mountd_itself_is_taken(daemon: Daemon) -> None:
 def test_a_group_that_does_not_exist(daemon: Daemon) -> None:
     daemon.config["control"]["group"] = "mountd-t-nobody"
     assert_refuses_to_start(daemon, 1, "to the group mountd-t-nobody: no such group", "groupadd --system")
-    until(lambda: not daemon.processes(), 5, "nothing to be left")
+    until(lambda: not daemon.processes(), 20, "nothing to be left")
 
 
 def test_an_rclone_that_does_not_exist(daemon: Daemon) -> None:

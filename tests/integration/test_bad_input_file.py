@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,10 @@ def test_a_secret_in_the_open_is_refused_and_not_repeated(unused: Daemon) -> Non
 @pytest.mark.fuse
 def test_a_file_broken_later_leaves_what_is_live_alone(daemon: Daemon) -> None:
     daemon.start_ready()
+    text = daemon.config_file.read_text()
+    daemon.config_file.write_text(f"{text}broken: [\n")
+    shown = daemon.cli("--socket=", "-c", str(daemon.config_file), "status", "-o", "json")  # now it is needed most
+    assert json.loads(shown.out)["models"]["cache_hub"]["current"] == "v23"
     assert daemon.stop() == 0
     target = os.readlink(daemon.link)
     daemon.config["models"]["cache_hub"]["version"] = "../x"

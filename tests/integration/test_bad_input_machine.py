@@ -18,7 +18,7 @@ from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-MENDED_S = 20.0
+MENDED_S = 60.0
 """Preflight is tried again every 10 s."""
 
 # A mount namespace of its own whose /dev holds what programs need and no fuse. $1: a directory, then the command.

@@ -17,7 +17,7 @@ from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-MENDED_S = 20.0
+MENDED_S = 60.0
 """Content and link are looked at again every 10 s."""
 
 

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from mountd.cli.main import main
+from mountd.rclone.binary import find
+from mountd.settings.secret import is_secret, is_secret_option
 from tests.support import hold_port
 from tests.support.s3 import RcloneS3
 
@@ -35,11 +37,15 @@ def tmp_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def file(tmp_path: Path, s3: RcloneS3, monkeypatch: pytest.MonkeyPatch) -> Path:
+def port() -> Iterator[int]:
+    with hold_port() as held:
+        yield held.getsockname()[1]
+
+
+@pytest.fixture
+def file(tmp_path: Path, s3: RcloneS3, port: int, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TEST_SECRET", s3.secret_access_key)
     monkeypatch.delenv("MOUNTD_CONFIG", raising=False)
-    with hold_port() as held:
-        port = held.getsockname()[1]
     path = tmp_path / "mountd.yaml"
     remote = {
         "type": "s3",
@@ -76,7 +82,9 @@ def change(file: Path, *keys: str, to: object) -> None:
 
 def test_check(file: Path, capsys) -> None:
     assert main(["config", "check", "-c", str(file)]) == 0
-    assert "is valid: 1 remote, 1 mount, 1 model, 1 app" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "is valid: 1 remote, 1 mount, 1 model, 1 app" in captured.out
+    assert captured.err == ""  # rclone knows all of it
 
 
 def test_check_finds_a_secret_that_is_not_there(file: Path, monkeypatch, capsys) -> None:
@@ -95,6 +103,70 @@ def test_check_shows_every_problem(file: Path, capsys) -> None:
     err = capsys.readouterr().err
     assert "mounts.storage.profil" in err
     assert "models.hub.link" in err
+    assert "config check" not in err  # it has just been typed
+    assert "hint: every key and what it may hold: mountd config schema" in err
+
+
+def test_check_looks_at_the_text_the_secrets_and_rclone_in_one_pass(
+    file: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.delenv("TEST_SECRET")
+    change(file, "models", "hub", "link", to="relative")
+    change(file, "mounts", "storage", "options", to={"vfs-read-ahed": "1M"})
+    change(file, "mounts", "storage", "path", to=str(tmp_path / "secrets"))
+    change(file, "remotes", "store", "endpont", to="http://x")
+    change(file, "remotes", "store", "sse_customer_key", to={"file": str(tmp_path / "secrets" / "key")})
+    change(file, "remotes", "store", "of_tomorrow", to="1")
+    change(file, "remotes", "other", to={"type": "swfit"})
+    assert main(["config", "check", "-c", str(file), "-o", "json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    lines = {row.strip().partition(":")[0]: number for number, row in enumerate(file.read_text().splitlines(), 1)}
+    assert {"vfs-read-ahed", "endpont"} <= {
+        key for each in found["problems"] for key, line in lines.items() if each["line"] == line
+    }
+    texts = {each["path"]: each["text"] for each in found["problems"]}
+    assert texts.keys() == {
+        "models.hub.link",
+        "mounts.storage.options.vfs-read-ahed",
+        "remotes.store.endpont",
+        "remotes.store.secret_access_key",
+        "remotes.store.sse_customer_key.file",
+    }
+    assert "did you mean 'vfs-read-ahead'?" in texts["mounts.storage.options.vfs-read-ahed"]
+    assert "has no option 'endpont' for s3" in texts["remotes.store.endpont"]
+    assert "TEST_SECRET is not set" in texts["remotes.store.secret_access_key"]
+    assert "must be on local disk" in texts["remotes.store.sse_customer_key.file"]
+    warned = {each["path"]: each["text"] for each in found["warnings"]}
+    assert warned.keys() == {"remotes.store.of_tomorrow", "remotes.other.type"}
+    assert "has no backend 'swfit', did you mean 'swift'?" in warned["remotes.other.type"]
+
+
+def test_no_option_that_rclone_has_only_looks_like_a_secret(each_rclone: Path) -> None:
+    """What a mistyped name is taken for must not hit what is written right; passwords must all be known."""
+    found = find(each_rclone)
+    for backend, options in found.known_options.items():
+        wrong = {name for name in options if is_secret_option(name, "x") != is_secret(name, "x")}
+        missed = {name for name in found.password_options[backend] if not is_secret(name, "x")}
+        assert (wrong, missed) == (set(), set()), backend
+
+
+def test_check_without_rclone_says_so(file: Path, capsys) -> None:
+    change(file, "rclone", to={"binary": "/nonexistent/rclone"})
+    assert main(["config", "check", "-c", str(file)]) == 0
+    assert "warning: flags and options of rclone were not checked: " in capsys.readouterr().err
+
+
+def test_a_secret_under_a_mistyped_name_is_refused_and_never_shown(file: Path, capsys) -> None:
+    change(file, "remotes", "store", "secret_acess_key", to=SECRET)
+    assert main(["config", "check", "-c", str(file)]) == 2
+    assert "remotes.store.secret_acess_key: is a secret in plain text" in capsys.readouterr().err
+    change(file, "allow_plain_secrets", to="true")
+    for command in (["config", "show"], ["config", "render"], ["doctor"]):
+        main([*command, "-c", str(file)])
+        captured = capsys.readouterr()
+        assert SECRET not in captured.out + captured.err
+    assert "config: " in captured.out
+    assert "has no option 'secret_acess_key' for s3, did you mean" in captured.out
 
 
 def test_missing_file(tmp_path: Path, capsys) -> None:
@@ -159,7 +231,7 @@ def test_doctor_as_a_table(file: Path, capsys) -> None:
     [
         (("mounts", "storage", "remote"), "store:nope", "bucket of storage", "does not exist"),
         (("mounts", "storage", "remote"), "store:empty", "bucket of storage", "is empty"),
-        (("remotes", "store", "secret_access_key"), {"file": "/nonexistent"}, "secrets", "/nonexistent"),
+        (("remotes", "store", "secret_access_key"), {"file": "/nonexistent/key"}, "secrets", "/nonexistent/key"),
         (("remotes", "store", "access_key_id"), "SOMEBODYELSE", "bucket of storage", "refused the credentials"),
         (("remotes", "store", "endpoint"), "http://127.0.0.1:1", "bucket of storage", "cannot be reached: Get"),
         (("models", "hub", "version"), "v99", "versions of hub", "v99, wanted at first start, is not among v23"),
@@ -194,7 +266,13 @@ def test_doctor_sees_a_port_that_is_taken(file: Path, capsys) -> None:
 
 def test_doctor_of_a_broken_file_still_looks_at_the_machine(file: Path, capsys) -> None:
     change(file, "state", to="relative")
+    change(file, "runtime", to="relative")
+    change(file, "remotes", "store", "secret_access_key", to={"file": "/nonexistent/key"})
     code, checks = examine(file, capsys)
     assert code == 1
     assert "state" in checks["config"]["text"]
     assert "fuse" in checks
+    main(["doctor", "-c", str(file)])
+    out = capsys.readouterr().out
+    assert "/nonexistent/key: no such file" in out
+    assert out.count("mountd config check -c") == 1  # what to do is the same for all

@@ -12,7 +12,9 @@ import pytest
 
 from mountd.cli import find
 from mountd.demo import registry
-from mountd.errors import CannotStart, Unreachable, UsageError
+from mountd.errors import CannotStart, ConfigError, Unreachable, UsageError
+
+DEMO_DIRECTORIES = find.demo_directories
 
 
 @pytest.fixture
@@ -44,6 +46,33 @@ def test_the_socket_that_was_named_wins(place: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MOUNTD_SOCKET", "/env.sock")
     assert find.find("/named.sock", "/missing.yaml") == "/named.sock"
     assert find.find(None, "/missing.yaml") == "/env.sock"
+
+
+def test_the_socket_of_a_broken_file_is_asked_all_the_same(place: Path, listen, monkeypatch) -> None:
+    """That is when `status` is needed. Where the file does not tell, the usual places are tried."""
+    system = listen(place / "system.sock")
+    file = place / "mountd.yaml"
+    file.write_text("control: {socket: /named.sock}\nmounts: [\n")
+    assert find.find(None, str(file)) == "/named.sock"
+    monkeypatch.setenv("MOUNTD_CONFIG", str(file))
+    assert find.find(None, None) == "/named.sock"
+    file.write_text("mounts: [\n")
+    assert find.find(None, None) == system
+    with pytest.raises(ConfigError, match="no such file"):
+        find.find(None, str(place / "none.yaml"))
+
+
+def test_where_demos_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"mountd-demos-{os.getuid()}"
+    for runtime, temporary, bases in [
+        ("/run/user/7", "/room", ["/run/user/7", "/room"]),
+        ("", "/room", ["/room"]),
+        ("/run/user/7", "", ["/run/user/7", "/tmp"]),
+        ("", "relative", ["/tmp"]),
+    ]:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        monkeypatch.setenv("TMPDIR", temporary)
+        assert DEMO_DIRECTORIES() == [f"{base}/{name}" for base in bases]
 
 
 def test_system_then_user_then_demo(place: Path, listen) -> None:

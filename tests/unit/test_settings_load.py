@@ -128,14 +128,20 @@ def test_which_file() -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    for path, cause in [(tmp_path / "none.yaml", "no such file or directory"), (tmp_path, "is a directory")]:
+    missing = tmp_path / "none.yaml"
+    for path, cause, hint in [
+        (
+            missing,
+            "no such file or directory",
+            f"copy config/mountd.yaml to {missing} and edit it, or name another file: mountd config check -c FILE",
+        ),
+        (tmp_path, "is a directory", f"name the file in it: mountd config check -c {tmp_path}/mountd.yaml"),
+    ]:
         with pytest.raises(ConfigError) as caught:
             load(path)
         assert caught.value.exit_code == 2
         assert caught.value.text == f"cannot use {path}: 1 problem\n  {cause}"
-        assert caught.value.hint == (
-            f"copy config/mountd.yaml to {path} and edit it, or name another file: mountd config check -c FILE"
-        )
+        assert caught.value.hint == hint
     bad = tmp_path / "bad.yaml"
     bad.write_bytes(b"a: \xff\n")
     with pytest.raises(ConfigError, match="line 1: this is not UTF-8 text: save the file as UTF-8"):

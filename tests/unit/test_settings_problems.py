@@ -23,6 +23,7 @@ GOOD: dict[str, Any] = {
 }
 SECRET = "{env: NAME}, {file: /path} or {credential: NAME}"
 IN_THE_OPEN = f"is a secret in plain text: write {SECRET} instead, or set allow_plain_secrets: true"
+ADDRESS = "must be the store's address, such as https://s3.example.com"
 MOUNT_2 = {"remote": "store:data", "path": "/mnt/two"}
 
 
@@ -89,6 +90,7 @@ def test_the_good_one_is_good() -> None:
         ("mounts/storage/remote", "store:a\nb", "mounts.storage.remote: must be REMOTE:BUCKET or REMOTE:BUCKET/PREFIX, such as compshare:index-tts-data"),
         ("mounts/storage/remote", "store:a\tb", "mounts.storage.remote: must not contain line ends or other control characters"),
         ("mounts/storage/cache/max_size", "30X", "mounts.storage.cache.max_size: '30X' is not a size: write 16M, 30G or 5%"),
+        ("mounts/storage/cache/min_free", "5", "mounts.storage.cache.min_free: '5' has no unit: write 16M, 30G or 5%"),
         ("mounts/storage/cache/max_size", "0", "mounts.storage.cache.max_size: must be more than 0; leave it out for no limit"),
         ("mounts/storage/cache/min_free", "101%", "mounts.storage.cache.min_free: '101%' is more than the whole file system"),
         ("mounts/storage/cache/min_free", "99%", "mounts.storage.cache.min_free: leaves no room for the cache: write 5% or a size"),
@@ -162,11 +164,18 @@ def test_the_good_one_is_good() -> None:
         # remotes
         ("remotes/store", {"type": "s3"}, "remotes.store.endpoint: is missing: write the store's address, such as https://s3.example.com, or provider: AWS for Amazon's"),
         ("remotes/store/endpoint", None, "remotes.store.endpoint: is empty"),
+        ("remotes/store/endpoint", "ftp://x", f"remotes.store.endpoint: {ADDRESS}"),
+        ("remotes/store/endpoint", "a b", f"remotes.store.endpoint: {ADDRESS}"),
+        ("remotes/store/endpoint", "'http://x'", f"remotes.store.endpoint: {ADDRESS}"),
+        ("remotes/store/endpoint", "http://", f"remotes.store.endpoint: {ADDRESS}"),
+        ("remotes/store/endpoint", "x:99999", f"remotes.store.endpoint: {ADDRESS}"),
         ("remotes/store/access-key-id", "x", "remotes.store.access-key-id: is not the name of an option of rclone, did you mean 'access_key_id'?"),
         ("remotes/store/region", "a\nb = c", "remotes.store.region: must not contain line ends or other control characters"),
         ("remotes/store/region", ["a"], "remotes.store.region: must be text or a reference to a secret"),
         # secrets
         ("remotes/store/secret_access_key", "abc", f"remotes.store.secret_access_key: {IN_THE_OPEN}"),
+        ("remotes/store/secret_acess_key", "abc", f"remotes.store.secret_acess_key: {IN_THE_OPEN}"),
+        ("remotes/store/paswrod", "abc", f"remotes.store.paswrod: {IN_THE_OPEN}"),
         ("remotes/store/url", "https://me:abc@x", f"remotes.store.url: {IN_THE_OPEN}"),
         ("apps/webui/environment", {"HF_TOKEN": "abc"}, f"apps.webui.environment.HF_TOKEN: {IN_THE_OPEN}"),
         ("remotes/store/token", {"evn": "X"}, "remotes.store.token: unknown key 'evn', did you mean 'env'?"),
@@ -223,6 +232,9 @@ def test_warnings(path: str, value: Any, warning: str) -> None:
     [
         ("remotes/store", {"type": "s3", "provider": "AWS"}),
         ("remotes/store", {"type": "local"}),
+        ("remotes/store/endpoint", "s3.example.com"),
+        ("remotes/store/endpoint", "minio_1:9000"),
+        ("remotes/store/endpoint", "http://[::1]:9000/storage/v1/s3"),
         ("remotes/store/token_url", "https://x"),
         ("remotes/store/ask_password", "true"),
         ("remotes/store/private_key_file", "/x"),
@@ -275,17 +287,82 @@ def test_all_problems_at_once_by_line() -> None:
         parse(SEVERAL, "several.yaml", PLACES)
     assert caught.value.text == "\n".join(
         [
-            "cannot use several.yaml: 7 problems",
+            "cannot use several.yaml: 8 problems",
             "  line 5: mounts.storage.remote: there is no remote 'stroe', did you mean 'store'?",
             "  line 8: mounts.storage.cache.max_size: '30X' is not a size: write 16M, 30G or 5%",
             "  line 9: mounts.storage.cache: is written twice, first in line 7",
             "  line 11: models.hub.version: is missing",
             "  line 13: models.hub.directory: must contain {version} exactly once, and no other braces",
+            "  line 14: models.hub.link: must be on local disk, but lies in mounts.storage.path (/mnt/storage)",
             "  line 15: models.hub.verzion: unknown key, did you mean 'version'?",
             "  line 16: logg: unknown key, did you mean 'log'?",
         ]
     )
     assert caught.value.hint == "see it checked again: mountd config check -c several.yaml"
+
+
+BROKEN = """\
+remotes:
+  Store:
+    type: s3
+    endpoint: x y
+    secret_key: abc
+  two: {type: s3, endpoint: "http://x", token: {env: A, file: /b}, secret_access_key: abc}
+mounts:
+  storage: {remote: "compsare:data", path: mnt/x, cache: {min_free: 5, dir: x}, health: {failures: 0}}
+  empty: {remote: data, cache: {dir: /c}}
+models:
+  hub: {mount: storag, directory: hub, link: rel, version: latest, watch: {for: 5}}
+apps:
+  webui:
+    command: [x, null]
+    needs: [hbu, Bad]
+    environment: {HF_TOKEN: abc, "A B": x}
+    ready: {}
+  hub: {}
+log: {level: all}
+state: here
+"""
+
+
+def test_what_is_broken_hides_nothing_around_it() -> None:
+    """Names, secrets and paths are checked in the same pass, also in an entry of which nothing else is right."""
+    with pytest.raises(ConfigError) as caught:
+        parse(BROKEN, "broken.yaml", PLACES)
+    assert [f"{each.line} {each.path}: {each.text}" for each in caught.value.problems] == [
+        "2 remotes.Store: 'Store' is not a name: lower-case letters, digits, '-' and '_', 32 at most",
+        f"4 remotes.Store.endpoint: {ADDRESS}",
+        f"5 remotes.Store.secret_key: {IN_THE_OPEN}",
+        f"6 remotes.two.secret_access_key: {IN_THE_OPEN}",
+        f"6 remotes.two.token: a secret is exactly one of {SECRET}",
+        "8 mounts.storage.cache.dir: 'x' must be an absolute path",
+        "8 mounts.storage.cache.min_free: '5' has no unit: write 16M, 30G or 5%",
+        "8 mounts.storage.health.failures: must be at least 1, not '0'",
+        "8 mounts.storage.path: 'mnt/x' must be an absolute path",
+        "8 mounts.storage.remote: there is no remote 'compsare'; there is 'Store', 'two'",
+        "9 mounts.empty.path: is missing",
+        "9 mounts.empty.remote: must be REMOTE:BUCKET or REMOTE:BUCKET/PREFIX, such as compshare:index-tts-data",
+        "11 models.hub.directory: must contain {version} exactly once, and no other braces",
+        "11 models.hub.link: 'rel' must be an absolute path",
+        "11 models.hub.mount: there is no mount 'storag', did you mean 'storage'?",
+        "11 models.hub.version: cannot use 'latest' as a version: such a name can mean other files tomorrow",
+        "11 models.hub.watch.for: '5' is not a duration: write 500ms, 2s, 5m or 1h",
+        "14 apps.webui.command[1]: is empty",
+        "15 apps.webui.needs[0]: there is no model or mount 'hbu', did you mean 'hub'?",
+        "15 apps.webui.needs[1]: 'Bad' is not a name: lower-case letters, digits, '-' and '_', 32 at most",
+        '16 apps.webui.environment."A B": is not the name of an environment variable',
+        f"16 apps.webui.environment.HF_TOKEN: {IN_THE_OPEN}",
+        "17 apps.webui.ready: write exactly one of http and command",
+        "18 apps.hub: the name is taken by models.hub: mounts, models and apps share one set of names",
+        "18 apps.hub.command: is missing",
+        "19 log.level: must be 'debug', 'info', 'warning' or 'error', not 'all'",
+        "20 state: 'here' must be an absolute path",
+    ]
+
+
+def test_a_file_without_mounts_is_checked_as_well() -> None:
+    data = {key: value for key, value in changed("remotes/store/token", "abc").items() if key != "mounts"}
+    assert problems(data) == ["mounts: is missing", f"remotes.store.token: {IN_THE_OPEN}"]
 
 
 def test_a_text_that_is_no_mapping() -> None:

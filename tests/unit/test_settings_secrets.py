@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mountd.errors import CannotStart, ConfigError
 from mountd.settings.load import Places, parse
-from mountd.settings.secret import SecretRef, is_secret
+from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 
 PLACES = Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
 
@@ -64,6 +64,29 @@ def test_credentials_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 )
 def test_what_is_taken_for_a_secret(name: str, value: str, secret: bool) -> None:
     assert is_secret(name, value) is secret
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("secret_acess_key", "x", True),
+        ("sercet", "x", True),
+        ("toekn", "x", True),
+        ("pasword", "x", True),
+        ("Access-Key", "x", True),
+        ("secret_access_key", "", False),
+        ("key_use_agent", "true", False),
+        ("acess_key_id", "x", False),
+        ("sse_kms_key_id", "x", False),
+        ("host_key_algorithms", "x", False),
+        ("pass_bad_blocks", "x", False),
+        ("passive_mode", "x", False),
+        ("region", "x", False),
+        ("endpoint", "x", False),
+    ],
+)
+def test_what_looks_like_a_secret_of_a_remote(name: str, value: str, secret: bool) -> None:
+    assert is_secret_option(name, value) is secret
 
 
 # No message contains a secret, in whatever wrong way it is written.

@@ -49,7 +49,7 @@ mounts:
     uid: 1000
     umask: 022
     allow_other: true
-    cache: {max_size: 1048576, min_free: 5%}
+    cache: {max_size: 1048576B, min_free: 0}
     options: {a: 1, b: true, c: 5M, d: [1, x]}
     health: {failures: 2, interval: 500ms}
 models: {h: {mount: m, directory: "a/{version}", link: /h, version: 1.10, keep: 3, watch: {for: 0},
@@ -78,6 +78,7 @@ GATE = (
         "{remotes: {}, mounts: {m: {remote: 's:b', path: m}}}",
         "{remotes: {}, mounts: {m: {remote: 's:b', path: /m, health: {interval: 2}}}}",
         "{remotes: {}, mounts: {m: {remote: 's:b', path: /m, cache: {max_size: 30X}}}}",
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: /m, cache: {max_size: 5}}}}",
         GATE.replace("GATE", "{http: 'http://x', query: up}"),
         GATE.replace("GATE", "{http: 'http://x', command: [y]}"),
         GATE.replace("GATE", "{prometheus: 'http://x', query: up}"),
@@ -122,7 +123,8 @@ mounts = st.fixed_dictionaries(
         "uid": st.integers(0, 2**31),
         "umask": st.sampled_from(["022", "077", "000"]),
         "cache": st.fixed_dictionaries(
-            {}, optional={"max_size": st.integers(1, 2**50).map(str), "min_free": st.just("12.5%")}
+            {},
+            optional={"max_size": st.integers(1, 2**50).map(lambda size: f"{size}B"), "min_free": st.just("12.5%")},
         ),
         "options": st.dictionaries(
             st.sampled_from(["vfs-read-ahead", "links", "x"]), texts | st.booleans() | st.lists(texts)
@@ -185,12 +187,13 @@ def test_showing_and_reading_are_inverse(mount: dict[str, Any], model: dict[str,
 def test_plain_secrets_are_hidden_wherever_they_are() -> None:
     text = """\
 allow_plain_secrets: true
-remotes: {s: {type: webdav, url: "https://me:abc1@x", pass: abc2, user: me}}
+remotes: {s: {type: webdav, url: "https://me:abc1@x", pass: abc2, user: me, beerer_token: abc4, paswrod: abc5}}
 mounts: {m: {remote: "s:", path: /m}}
 apps: {w: {command: [x], environment: {HF_TOKEN: abc3, A: b}}}
 """
     shown = effective(parse(text, "x.yaml", PLACES).settings)
-    assert shown["remotes"]["s"] == {"type": "webdav", "url": HIDDEN, "pass": HIDDEN, "user": "me"}
+    hidden = dict.fromkeys(("url", "pass", "beerer_token", "paswrod"), HIDDEN)
+    assert shown["remotes"]["s"] == {"type": "webdav", "user": "me", **hidden}
     assert shown["apps"]["w"]["environment"] == {"HF_TOKEN": HIDDEN, "A": "b"}
 
 

@@ -51,7 +51,7 @@ def test_a_duration_is_written_as_it_is_read(ms: int) -> None:
     ("text", "size"),
     [
         ("0", Size(0)),
-        ("1024", Size(1024)),
+        ("1024B", Size(1024)),
         ("1B", Size(1)),
         ("16M", Size(16 * 1024**2)),
         ("16m", Size(16 * 1024**2)),
@@ -67,10 +67,17 @@ def test_sizes(text: str, size: Size) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "G", "-1G", "1X", "5 %", "101%", "1 in 2", "9" * 400, "9" * 400 + "%", "5000P", "inf"]
+    "text",
+    ["", "G", "-1G", "1X", "5 %", "101%", "1 in 2", "5iB", "5BB", "9" * 400 + "G", "9" * 400 + "%", "5000P", "inf"],
 )
 def test_no_sizes(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a size: write 16M, 30G or 5%|more than"):
+        Size.parse(text)
+
+
+@pytest.mark.parametrize("text", ["5", "1024", "1.5", "9" * 400])
+def test_a_size_needs_a_unit(text: str) -> None:
+    with pytest.raises(ValueError, match="has no unit: write 16M, 30G or 5%"):
         Size.parse(text)
 
 

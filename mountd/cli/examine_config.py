@@ -1,0 +1,108 @@
+"""All that is wrong with a configuration file in one pass: its text, its secrets, and its words for rclone."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mountd.cli.examine import Check
+from mountd.errors import CannotStart, ConfigError, Problem
+from mountd.rclone import binary as binaries
+from mountd.rclone.binary import Binary
+from mountd.rclone.command import refuse_unknown
+from mountd.settings.load import Inspected, Loaded, check_secrets, inspect
+from mountd.settings.schema import Settings
+from mountd.settings.source import Place, dotted, line_of
+from mountd.settings.words import did_you_mean
+
+SURE = 0.9
+"""How like a known name a mistyped one is. Of the options that rclone got between 1.60 and 1.75, none is so like one
+that it had (0.875 at most)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What rclone would not understand; `warnings`: names that a newer rclone may know."""
+
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def examine(path: Path) -> Inspected:
+    """As `inspect`, with the secrets read and, where rclone is there, its flags and options looked up.
+
+    Raises ConfigError when the file cannot be read at all.
+    """
+    found = inspect(path)
+    settings = found.settings
+    if settings is None:
+        return found
+    secrets = check_secrets(settings, found.lines, doubtful=found.doubtful)
+    try:
+        words = unknown_words(settings, binaries.find(settings.rclone.binary), found.lines, doubtful=found.doubtful)
+    except CannotStart as error:
+        words = Words(warnings=(Problem("", 0, f"flags and options of rclone were not checked: {error.text}"),))
+    return replace(
+        found,
+        problems=_sorted([*found.problems, *secrets, *words.problems]),
+        warnings=_sorted([*found.warnings, *words.warnings]),
+    )
+
+
+def broken(path: Path, error: ConfigError) -> list[Check]:
+    """For `doctor`: a line a problem of the file that `error` tells of; what to do is the same for all."""
+    problems = error.problems
+    with contextlib.suppress(ConfigError):
+        problems = [*examine(path).problems] or problems  # those of secrets and of rclone's words as well
+    checks = [Check("config", "fail", f"{path}: {problem}") for problem in problems]
+    return [*checks[:-1], replace(checks[-1], hint=error.hint)]
+
+
+def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
+    """For `doctor`: what there is to say of a file that can be used; a mount with a wrong flag says so itself."""
+    words = unknown_words(loaded.settings, binary, loaded.lines) if binary else Words()
+    wrong = [problem for problem in words.problems if problem.path.startswith("remotes.")]
+    checks = [Check("config", "ok", f"{loaded.source} is valid")] if not wrong else []
+    checks += [Check("config", "fail", str(problem), "correct the name") for problem in wrong]
+    return checks + [Check("config", "warn", str(warning)) for warning in (*loaded.warnings, *words.warnings)]
+
+
+def unknown_words(
+    settings: Settings, binary: Binary, lines: Mapping[Place, int], *, doubtful: Collection[Place] = ()
+) -> Words:
+    """Flags of mounts and options of remotes that `binary` does not have; none at the `doubtful` places."""
+    places = {dotted(place): line for place, line in lines.items()}
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    for name, mount in settings.mounts.items():
+        try:
+            refuse_unknown(name, mount, binary)
+        except ConfigError as error:
+            problems += (Problem(each.path, places.get(each.path, 0), each.text) for each in error.problems)
+    for place, text, sure in _options(settings, binary):
+        if place not in doubtful:
+            (problems if sure else warnings).append(Problem(dotted(place), line_of(place, lines), text))
+    return Words(tuple(problems), tuple(warnings))
+
+
+def _options(settings: Settings, binary: Binary) -> Iterator[tuple[Place, str, bool]]:
+    """Of each remote what rclone does not know: place, words, and whether it is surely wrong."""
+    by_type = {backend.replace(" ", ""): options for backend, options in binary.known_options.items()}
+    for name, remote in settings.remotes.items():
+        known = by_type.get(remote.type)
+        if known is None:
+            meant = did_you_mean(remote.type, sorted(by_type))
+            yield ("remotes", name, "type"), f"{binary} has no backend {remote.type!r}{meant}", False
+            continue
+        for option in remote.options:
+            if option not in known:
+                sure = bool(difflib.get_close_matches(option, known, 1, SURE))
+                meant = did_you_mean(option, sorted(known)) or ": it is ignored"
+                yield ("remotes", name, option), f"{binary} has no option {option!r} for {remote.type}{meant}", sure
+
+
+def _sorted(problems: Collection[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(dict.fromkeys(problems), key=lambda each: (each.line, each.path, each.text)))

@@ -8,7 +8,8 @@ import structlog
 
 from mountd.errors import MountdError, RemoteError
 from mountd.mount.engine import Engine
-from mountd.mount.health import SLOW_HINT, SLOW_S, backend_status, is_refusal
+from mountd.mount.health import SLOW_HINT, SLOW_S, Answers, backend_status, is_refusal
+from mountd.rclone.rc import Abilities, names_bucket
 from mountd.status.snapshot import RemoteStatus
 
 log = structlog.get_logger()
@@ -19,27 +20,47 @@ NOOP_S = 1.0
 TIMEOUT_S = 10.0
 """While it runs: two requests of 5 s. A question that was lost with its connection must not hold up the next for
 long: the bucket may be back by then."""
+SHORTEST_S = 1.0
+_SAYS_NO = frozenset({"bucket-missing", "directory-missing", "access-denied"})
 
 
 class Backend:
-    """`status` is the last answer."""
+    """`status` is the last answer, `answers` says when there was one."""
 
     def __init__(self, remote: str, engine: Engine) -> None:
         self.status = RemoteStatus()
+        self.answers = Answers()
         self.remote = remote
         self._engine = engine
+        self._abilities: Abilities | None = None
+        self._asks_root = False
+        self._usable = False
+
+    def begin(self) -> None:
+        """A new rclone starts, perhaps with another remote."""
+        self._abilities, self._asks_root = None, False
 
     @property
     def is_refusing(self) -> bool:
         """The bucket says no: other credentials could change that."""
         return self.status.reason is not None and is_refusal(self.status.reason.code)
 
+    @property
+    def could_begin(self) -> bool:
+        """Whether a new rclone could begin, as far as is known: the bucket gives what it is asked, or refuses."""
+        return self._usable or self.is_refusing
+
+    @property
+    def is_asked_for_room(self) -> bool:
+        """Whether a `statfs` of the mount may wait for the bucket; so it may as long as that is not known."""
+        return self._abilities is None or self._abilities.tells_room
+
     async def ask(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Whether the bucket gives what it is asked; a slow one does."""
         name = self.remote.partition(":")[0]
         began = time.monotonic()
         try:
-            await self._engine.rc.list(self.remote, quick=True, timeout_s=timeout_s)
+            await self._question(began + timeout_s)
             status = backend_status(name, took_s=time.monotonic() - began)
             usable = True
         except RemoteError as error:
@@ -50,25 +71,61 @@ class Backend:
             usable = False
         except MountdError:
             return False  # rclone itself did not answer: that is the beat's question, not the bucket's
-        self._report(status)
-        self.status = status
+        self._learn(status, began, usable=usable)
         return usable
+
+    async def _question(self, deadline: float) -> None:
+        """Lists what holds nothing: of a large root each thousand entries would cost a request.
+
+        Where the bucket says no to that, listing the root decides; and from then on, when it does not.
+        """
+        rc = self._engine.rc
+        said_no = False
+        if await self._has_buckets(deadline) and names_bucket(self.remote) and not self._asks_root:
+            try:
+                await rc.knock(self.remote, _left_s(deadline))
+            except RemoteError as error:
+                if error.code not in _SAYS_NO:
+                    raise
+                said_no = True
+            else:
+                return
+        await rc.list(self.remote, quick=True, timeout_s=_left_s(deadline))
+        self._asks_root |= said_no
+
+    async def _has_buckets(self, deadline: float) -> bool:
+        if self._abilities is None:
+            try:
+                self._abilities = await self._engine.rc.abilities(self.remote, _left_s(deadline) / 2)
+            except MountdError:
+                return False  # the listing tells why
+        return self._abilities.has_buckets
 
     async def miss(self) -> None:
         """The question is not answered after SLOW_S: that much is known before it ends, if rclone itself answers."""
-        if self.status.reason is None and await self._rclone_answers():
+        before = self.answers
+        if self.status.reason is None and await self.rclone_answers() and self.answers is before:
             name = self.remote.partition(":")[0]
             text = f"cannot read {self.remote}: the store has not answered for {SLOW_S:g} s"
             status = backend_status(name, took_s=SLOW_S, code="bucket-slow", text=text, hint=SLOW_HINT)
-            self._report(status)
-            self.status = status
+            self._learn(status, 0.0, usable=False)
 
-    async def _rclone_answers(self) -> bool:
+    async def rclone_answers(self, timeout_s: float = NOOP_S) -> bool:
+        """Whether rclone itself is awake, whatever its mount and the bucket do."""
         try:
-            await self._engine.rc.call("rc/noop", timeout_s=NOOP_S)
+            await self._engine.rc.call("rc/noop", timeout_s=timeout_s)
         except MountdError:
             return False
         return True
+
+    def _learn(self, status: RemoteStatus, asked_at: float, *, usable: bool) -> None:
+        self._report(status)
+        self.status, self._usable = status, usable
+        answers = self.answers
+        if status.reason is None:
+            self.answers = Answers(asked_at, answers.bad_at)
+        else:
+            self.answers = Answers(answers.quick_at, time.monotonic())
 
     def _report(self, status: RemoteStatus) -> None:
         before, now = self.status.reason, status.reason
@@ -78,3 +135,7 @@ class Backend:
             log.info("bucket answers again", remote=self.remote)
         else:
             log.warning("bucket has a problem", remote=self.remote, cause=now.text, hint=now.hint)
+
+
+def _left_s(deadline: float) -> float:
+    return max(SHORTEST_S, deadline - time.monotonic())

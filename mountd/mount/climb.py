@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from mountd.errors import CannotStart, MountdError
 from mountd.mount import preflight
-from mountd.mount.backend import PATIENT_S
+from mountd.mount.backend import PATIENT_S, TIMEOUT_S
 from mountd.mount.health import Beats
 from mountd.mount.parts import Parts
 from mountd.mount.proof import prove
@@ -53,6 +53,7 @@ async def _prepare(parts: Parts) -> None:
     await preflight.check_mount_point(parts.path, parts.files)
     await parts.cache.begin(parts.mount.cache)
     parts.uploads.begin(parts.mount)
+    parts.backend.begin()
     await parts.uploads.mend()
 
 
@@ -78,6 +79,8 @@ async def _reach_answering(parts: Parts) -> None:
             if beats == Beats():
                 break
             cause = beats.gone or "no answer to statfs"
+            if not beats.gone and await _waits_for_bucket(parts):
+                deadline = time.monotonic() + ANSWERING_TIMEOUT_S
         except MountdError as error:
             cause = error.text
         if time.monotonic() > deadline:
@@ -92,6 +95,12 @@ async def _reach_answering(parts: Parts) -> None:
             code="cache-off",
             retry_s=preflight.RETRY_S,
         )
+
+
+async def _waits_for_bucket(parts: Parts) -> bool:
+    """Whether `statfs` may go unanswered because rclone, which is awake, asks the bucket how much room there is."""
+    await parts.ask_backend(TIMEOUT_S)
+    return parts.backend.is_asked_for_room and parts.backend.status.reason is not None
 
 
 async def _reach_ready(parts: Parts) -> None:

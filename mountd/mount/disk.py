@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
+from mountd.errors import RemoteError
 from mountd.files.client import Digest, Files, NoStat, Stat
 from mountd.mount.cache import CacheGuard
 from mountd.mount.engine import Engine
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import Item, TooMuch
 
 STAT_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 120.0
 LIST_TIMEOUT_S = 120.0
+SMALL_LISTING_S = 30.0
+SMALL_LISTING_BYTES = 8 * 1024 * 1024
+"""Some 50,000 objects."""
 REFRESH_TIMEOUT_S = 600.0
 """A listing costs one request for each 1,000 objects; at 5 s a request this covers 100,000."""
 
@@ -29,6 +34,20 @@ class MountDisk:
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable."""
         return await self._engine.rc.list(self.fs, directory, recursive=recursive, timeout_s=LIST_TIMEOUT_S)
+
+    async def small_listing(self, directory: str) -> list[Item] | None:
+        """As `list_bucket`; None when that is more than is worth waiting for. Raises RemoteError, Unavailable."""
+        began = time.monotonic()
+        try:
+            return await self._engine.rc.list(
+                self.fs, directory, timeout_s=SMALL_LISTING_S, most_bytes=SMALL_LISTING_BYTES
+            )
+        except TooMuch:
+            return None
+        except RemoteError:
+            if time.monotonic() - began >= SMALL_LISTING_S:
+                return None
+            raise
 
     async def mark(self, path: str) -> str:
         """What the bucket tells of one file, past the mount. Raises RemoteError, Unavailable."""

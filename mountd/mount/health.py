@@ -6,6 +6,7 @@ new rclone would begin without the directory cache of the old one, without which
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -17,6 +18,8 @@ SLOW_S = 4.0
 STALL_S = 60.0
 """A read that waits as long, from a bucket that is quick, while rclone moves no byte: rclone's own deadline for a
 stalled transfer (`--timeout`) is 60 s, so after it nobody in there is going to wake the reader up."""
+LISTING_S = 600.0
+"""The same for what waits for a listing: that moves no byte, and takes one request for each 1,000 objects."""
 FAILED_READS = 2
 """One is repeated by rclone, and the reader does not even notice."""
 FORGET_S = 60.0
@@ -56,6 +59,32 @@ class Beats:
     def broken(self, cause: str) -> Beats:
         """An error instead of silence: nothing serves there any more."""
         return replace(self, gone=cause)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of the bucket, in monotonic seconds: when it was asked what it last answered in time, and when it last failed
+    to."""
+
+    quick_at: float = -math.inf
+    bad_at: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Beats that go unanswered since `since` (monotonic seconds) on a mount whose `statfs` may ask the bucket: how much
+    room it has is asked of it by rclone, where the kind of store can tell. `awake`: rclone itself answers meanwhile."""
+
+    since: float = 0.0
+    awake: bool = False
+
+    def is_the_buckets(self, answers: Answers, now: float) -> bool:
+        """Whether rclone may be waiting for the bucket.
+
+        Not when that has answered a question put since. After an outage rclone gets as long as it needs itself to give
+        up on a connection that was lost.
+        """
+        return self.awake and (answers.quick_at < self.since or now - answers.bad_at < STALL_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +144,29 @@ class Facts:
     """All that is known of a mount while it runs; `lie` says what it shows or does otherwise than asked."""
 
     beats: Beats = Beats()
+    silence: Silence = Silence()
     bucket: RemoteStatus = field(default_factory=RemoteStatus)
+    answers: Answers = Answers()
     stall: Stall = Stall()
+    listing: Stall = Stall()
+    """what waits for a name or a listing, see `readers.Waiting`"""
+    perhaps: Stall = Stall()
+    """what may wait for something else: it is told, no more"""
     reads: Reads = Reads()
     lie: str = ""
+
+    def is_silent(self, failures: int, now: float) -> bool:
+        """So many beats in a row are unanswered, and the bucket is no reason for it."""
+        return self.beats.missed >= failures and not self.silence.is_the_buckets(self.answers, now)
 
 
 def verdict(facts: Facts, *, failures: int, now: float) -> Verdict:
     """The worst that the facts say; the mount itself first. `failures`: beats in a row that mean hung."""
     if facts.beats.gone:
         return Verdict.DEAD
-    if facts.beats.missed >= failures or facts.stall.lasts_s(now) >= STALL_S:
+    if facts.is_silent(failures, now):
+        return Verdict.HUNG
+    if facts.stall.lasts_s(now) >= STALL_S or facts.listing.lasts_s(now) >= LISTING_S:
         return Verdict.HUNG
     if facts.lie:
         return Verdict.LYING

@@ -223,8 +223,11 @@ class RcloneMount:
         return Place(parts.cache.cache.dir, data, meta, parts.path, child.pid, entry.minor)
 
     async def refresh_credentials(self) -> bool:
-        """Gives rclone the secrets as they are now; whether only a new rclone would read what has changed."""
-        return await self._parts.engine.refresh_secrets() is Fresh.REMOUNT
+        """Gives rclone the secrets as they are now; whether it must be a new rclone, and that could begin now.
+
+        When it could not, the mount begins anew by itself as soon as it can.
+        """
+        return await self._parts.engine.refresh_secrets() is Fresh.REMOUNT and await self._parts.could_begin()
 
     def reconfigure(self, settings: Settings) -> None:
         """For the next question and the next start; what runs is left as it is."""

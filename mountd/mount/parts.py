@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from mountd.files.client import Files
 from mountd.mount import cleanup
-from mountd.mount.backend import Backend
+from mountd.mount.backend import TIMEOUT_S, Backend
 from mountd.mount.beat import Beat
 from mountd.mount.cache import CacheGuard
 from mountd.mount.disk import MountDisk
@@ -79,6 +79,12 @@ class Parts:
             asking.cancel()
         self.publish(backend=self.backend.status)
         return usable
+
+    async def could_begin(self) -> bool:
+        """Whether a new rclone could begin now: the bucket gives what it is asked, or refuses."""
+        if self.backend.could_begin:
+            await self.ask_backend(TIMEOUT_S)
+        return self.backend.could_begin
 
     @property
     def needs_cache(self) -> bool:

@@ -1,7 +1,8 @@
 """Threads of our apps that wait for a disk and get nowhere: the readers that no beat sees.
 
-Reads only what the kernel answers without asking any file system: `stat`, `status` and `children` in /proc, and the
-names (not the targets) of open files. Nothing that takes a stuck process's memory lock, as `cmdline` and `maps` do.
+Reads only what the kernel answers without asking any file system: `stat`, `status`, `wchan`, `syscall` and `children`
+in /proc, and the names (not the targets) of open files. Nothing that takes a stuck process's memory lock, as `cmdline`
+and `maps` do.
 """
 
 from __future__ import annotations
@@ -10,21 +11,85 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
 
 MAX_PROCESSES = 256
 MAX_THREADS = 4096
 _SWITCHES = re.compile(r"^(?:non)?voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
+_PAGE = ("folio_", "page_bit", "lock_page", "fuse_direct_IO")
+"""Where the kernel waits for the content of a file, in the names of all kernels since 4.18."""
+_FAULT = "-1"
+"""Instead of a system call: it has run into a page of what it has mapped."""
+_NO_FILE = os.O_DIRECTORY | os.O_PATH
+_CALLS_SINCE = (5, 7)
+"""Before it, who asks for a system call waits for an `execve` under way, and that may wait for the mount."""
 
 
-def waiting(roots: Iterable[int], path: str) -> frozenset[str]:
-    """`pid/tid/switches` of each thread that waits for a file system, in those of the processes `roots` and their
-    descendants that have a file below `path` open. The same key at two looks: the thread has not run in between."""
-    found = set()
+class Wait(Enum):
+    """What a thread waits for, as far as the kernel tells."""
+
+    NOTHING = auto()
+    """at least nothing of a FUSE file system"""
+    CONTENT = auto()
+    """of a file of a mount"""
+    ANSWER = auto()
+    """to open, lookup, readdir: that may be a listing, which takes its time"""
+    PAGE = auto()
+    """of a file, but of which is not known: another slow disk looks the same"""
+    UNKNOWN = auto()
+    """the kernel does not say, and a driver looks the same"""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """`pid/tid/switches` of each thread that waits. The same key at two looks: it has not run in between."""
+
+    content: frozenset[str] = frozenset()
+    answer: frozenset[str] = frozenset()
+    page: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.content or self.answer or self.page or self.unknown)
+
+    def given(self, unanswered: int | None) -> Waiting:
+        """With what the kernel counts as unanswered by rclone. Nothing: then nobody waits for it. Something: then who
+        waits in D waits for it. None: that cannot be known here, so that a page gets the patience of a listing.
+        """
+        if unanswered is None:
+            return Waiting(self.content, self.answer | self.page, unknown=self.unknown)
+        if not unanswered:
+            return Waiting()
+        return Waiting(self.content | self.page | self.unknown, self.answer)
+
+
+def waiting(roots: Iterable[int], path: str) -> Waiting:
+    """Those of the processes `roots` and their descendants that have a file below `path` open."""
+    found: dict[Wait, set[str]] = {wait: set() for wait in Wait}
     for pid in _tree(roots):
-        stuck = [key for tid in _threads(pid) if (key := _stuck(pid, tid))]
+        stuck = [each for tid in _threads(pid) if (each := _look(pid, tid, path))]
         if stuck and _uses(pid, path):
-            found.update(stuck)
-    return frozenset(found)
+            for wait, key in stuck:
+                found[wait].add(key)
+    kinds = (Wait.CONTENT, Wait.ANSWER, Wait.PAGE, Wait.UNKNOWN)
+    return Waiting(*(frozenset(found[wait]) for wait in kinds))
+
+
+def wait_of(state: str, where: str, *, fault: bool, on_file: bool) -> Wait:
+    """`state` and `where` as /proc tells them. `on_file`: its system call is about an open file of our mount.
+
+    FUSE has a page awaited in D, an answer in S; one that was called off by a signal in D [T].
+    """
+    if "request_wait_answer" in where:
+        return Wait.CONTENT if fault or on_file else Wait.ANSWER
+    if state != "D":
+        return Wait.NOTHING
+    if any(word in where for word in _PAGE):
+        return Wait.CONTENT if on_file else Wait.PAGE
+    if where.startswith("fuse_"):
+        return Wait.ANSWER  # behind one that waits for it
+    return Wait.UNKNOWN if where in ("", "0") else Wait.NOTHING
 
 
 def _tree(roots: Iterable[int]) -> Iterator[int]:
@@ -47,15 +112,47 @@ def _threads(pid: int) -> list[int]:
         return []  # gone meanwhile
 
 
-def _stuck(pid: int, tid: int) -> str:
+def _look(pid: int, tid: int, path: str) -> tuple[Wait, str] | None:
+    base = f"/proc/{pid}/task/{tid}"
     try:
-        state = _read(f"/proc/{pid}/task/{tid}/stat").rpartition(")")[2].split()[0]
-        if state != "D" and "request_wait_answer" not in _read(f"/proc/{pid}/task/{tid}/wchan"):
-            return ""  # a page that FUSE fetches is awaited in D, an answer to open or readdir in S, but in there
-        switches = sum(map(int, _SWITCHES.findall(_read(f"/proc/{pid}/task/{tid}/status"))))
+        state = _read(f"{base}/stat").rpartition(")")[2].split()[0]
+        if state not in "DS":
+            return None
+        where = _read(f"{base}/wchan").strip()
+        if state == "S" and "request_wait_answer" not in where:
+            return None  # nearly all: what follows costs more
+        call = _call(base)
+        on_file = len(call) > 1 and _is_file_below(pid, call[1], path)
+        wait = wait_of(state, where, fault=call[:1] == [_FAULT], on_file=on_file)
+        if wait is Wait.NOTHING:
+            return None
+        switches = sum(map(int, _SWITCHES.findall(_read(f"{base}/status"))))
     except (OSError, IndexError):
-        return ""
-    return f"{pid}/{tid}/{switches}"
+        return None
+    return wait, f"{pid}/{tid}/{switches}"
+
+
+def _call(base: str) -> list[str]:
+    """The number of its system call and the arguments; empty where that may not be known."""
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if release is None or (int(release[1]), int(release[2])) < _CALLS_SINCE:
+        return []
+    try:
+        return _read(f"{base}/syscall").split()
+    except OSError:
+        return []
+
+
+def _is_file_below(pid: int, argument: str, path: str) -> bool:
+    """Whether the argument of a system call is an open file below `path`. Whatever is no such number is none."""
+    try:
+        number = int(argument, 16)
+        if not os.readlink(f"/proc/{pid}/fd/{number}").startswith(f"{path}/"):
+            return False
+        flags = re.search(r"^flags:\s*([0-7]+)$", _read(f"/proc/{pid}/fdinfo/{number}"), re.MULTILINE)
+    except (OSError, ValueError):
+        return False
+    return flags is not None and not int(flags[1], 8) & _NO_FILE
 
 
 def _uses(pid: int, path: str) -> bool:

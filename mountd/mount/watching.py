@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from dataclasses import replace
 
 from mountd.errors import CannotStart, DiskError, MountdError
 from mountd.mount import readers
-from mountd.mount.backend import TIMEOUT_S
-from mountd.mount.health import Beats, Facts, Reads, Stall, Verdict, verdict
+from mountd.mount.backend import NOOP_S, TIMEOUT_S
+from mountd.mount.connection import unanswered
+from mountd.mount.health import STALL_S, Beats, Facts, Reads, Silence, Stall, Verdict, verdict
 from mountd.mount.parts import Parts
 from mountd.mount.watch import TableWatch
 from mountd.process.supervisor import MustReplace, ShouldRestart
@@ -30,8 +31,10 @@ SECRETS_INTERVAL_S = 2.0
 LOOK_LIMIT_S = 10.0
 OF_A_READ = "vfs reader: "
 """In what rclone counts as errors: those of uploads are told by `Uploads`."""
+QUEUE_S = 1.0
 STALL_TOLD_S = 15.0
 """A read that waits as long is told; it is rclone's to give up on it first."""
+LISTING_TOLD_S = STALL_S
 
 Condemn = Callable[[Verdict, str], Awaitable[None]]
 
@@ -81,23 +84,23 @@ class Watching:
 
     async def _learn(self, **facts: object) -> None:
         """Raises MustReplace when nothing serves there any more."""
-        self._facts = replace(self._facts, **facts)  # type: ignore[arg-type]
+        self._facts = replace(self._facts, answers=self._parts.backend.answers, **facts)  # type: ignore[arg-type]
         parts, now = self._parts, time.monotonic()
-        found = verdict(self._facts, failures=parts.mount.health.failures, now=now)
+        failures = parts.mount.health.failures
+        found = verdict(self._facts, failures=failures, now=now)
         if found.replaces:
-            text = _in_words(found, self._facts, parts.name, now)
+            text = _in_words(found, self._facts, parts.name, failures, now)
             await self._condemn(found, text)
             raise MustReplace(text)
         self._tell(found, now)
 
     def _tell(self, found: Verdict, now: float) -> None:
         reason, name = self._cache or self._parts.uploads.trouble, self._parts.name
-        stalled_s = self._facts.stall.lasts_s(now)
         if found is Verdict.SUSPECTED:
-            reason = Reason("mount-silent", f"mount {name} did not answer", "mount", name)
-        elif stalled_s >= STALL_TOLD_S and reason is None:
-            text = f"a read through mount {name} waits, although the bucket answers"
-            reason = Reason("read-stuck", text, "mount", name, "mountd replaces the mount when it lasts a minute")
+            hint = "rclone itself answers: it may wait for its bucket" if self._facts.silence.awake else ""
+            reason = Reason("mount-silent", f"mount {name} did not answer", "mount", name, hint)
+        elif (stuck := _stuck(self._facts, name, now)) and reason is None:
+            reason = stuck
         elif self._facts.reads.failing and reason is None:
             failure = classify(self._facts.reads.cause)
             text = f"reads through mount {name} fail, although the bucket can be listed: {failure.text}"
@@ -114,14 +117,32 @@ class Watching:
     async def _beats(self) -> None:
         while True:
             began, before = time.monotonic(), self._facts.beats
-            beats = await self._parts.beat.ask(before)
-            await self._learn(beats=beats)
+            beats, awake = await self._ask_beat(before)
+            await self._learn(
+                beats=beats, silence=Silence(self._facts.silence.since if before.missed else began, awake)
+            )
             # After a silence the next question comes at once; but one that a stuck worker could not even put counts
             # as a silence only after as long a time.
             pause_s = self._parts.mount.health.interval
             if beats.missed:
                 pause_s = began + self._parts.mount.health.timeout - time.monotonic()
             await asyncio.sleep(max(0.0, pause_s))
+
+    async def _ask_beat(self, before: Beats) -> tuple[Beats, bool]:
+        """One more beat; and when it is late, and may be for the bucket's sake, whether rclone itself is awake."""
+        parts = self._parts
+        if not parts.backend.is_asked_for_room:
+            return await parts.beat.ask(before), False
+        asking = asyncio.create_task(parts.beat.ask(before))
+        try:
+            answered, _ = await asyncio.wait({asking}, timeout=parts.beat.timeout_s / 2)
+            if answered and not asking.result().missed:
+                return asking.result(), False
+            parts.engine.trouble.set()  # perhaps for the bucket: ask it now
+            awake = await parts.backend.rclone_answers(min(NOOP_S, parts.beat.timeout_s / 2))
+            return await asking, awake
+        finally:
+            asking.cancel()
 
     async def _bucket(self) -> None:
         parts = self._parts
@@ -131,8 +152,11 @@ class Watching:
             await self._learn(bucket=parts.backend.status)
             if not usable and parts.backend.is_refusing and await parts.engine.has_stale_secrets():
                 raise ShouldRestart("the store refuses the old credentials: starting again with the new ones")
-            if usable and parts.backend.status.reason is None:
-                await self._until_trouble(parts.mount.health.backend)
+            if usable:
+                pause_s = parts.mount.health.backend
+                if parts.backend.status.reason:  # it is slow: that it is quick again is seen as soon as any change
+                    pause_s = max(ASK_INTERVAL_S, pause_s - ASK_INTERVAL_S - (time.monotonic() - began))
+                await self._until_trouble(pause_s)
                 await asyncio.sleep(max(0.0, TROUBLE_INTERVAL_S - (time.monotonic() - began)))
             else:
                 await asyncio.sleep(ASK_INTERVAL_S)
@@ -181,25 +205,33 @@ class Watching:
             await self._learn()
 
     async def _secrets(self) -> None:
-        """New keys reach rclone, and tokens that it renewed are kept, whatever the configuration file says."""
+        """New keys reach rclone, and tokens that it renewed are kept, whatever the configuration file says.
+
+        What only a new rclone reads waits while the bucket is away: a new one could not serve what is cached.
+        """
+        parts, told = self._parts, False
         while True:
             await asyncio.sleep(SECRETS_INTERVAL_S)
-            if await self._parts.engine.refresh_secrets() is Fresh.REMOUNT:
+            if await parts.engine.refresh_secrets() is not Fresh.REMOUNT:
+                continue
+            if await parts.could_begin():
                 raise ShouldRestart("a secret has changed that only a new rclone reads")
+            if not told:
+                parts.log.info("a secret has changed, and the remount waits for the bucket")
+            told = True
 
     async def _readers(self) -> None:
         """Readers that the beat does not see: our own look at the root, and the threads of the apps."""
         looking: asyncio.Task[None] | None = None
         looked = time.monotonic()
-        _, reads = await self._look_at_readers()  # what is counted from here on happened while it runs
-        await self._learn(reads=reads)
+        # What is counted from here on happened while it runs.
+        await self._learn(reads=(await self._look_at_readers())["reads"])
         try:
             while True:
                 await asyncio.sleep(READERS_INTERVAL_S)
                 if looking is None or (looking.done() and time.monotonic() - looked >= self._look_interval_s):
                     looked, looking = time.monotonic(), asyncio.create_task(self._look_at_root())
-                stall, reads = await self._look_at_readers()
-                await self._learn(stall=stall, reads=reads)
+                await self._learn(**await self._look_at_readers())
         finally:
             if looking is not None:
                 looking.cancel()
@@ -214,14 +246,21 @@ class Watching:
             with contextlib.suppress(DiskError):
                 await self._parts.looker.list(self._parts.path, limit=1, timeout_s=LOOK_LIMIT_S)
 
-    async def _look_at_readers(self) -> tuple[Stall, Reads]:
+    async def _look_at_readers(self) -> dict[str, Stall | Reads]:
+        """The facts about readers after one more look."""
         parts, snapshot = self._parts, self._parts.board.snapshot
         users = [name for name, app in parts.settings.apps.items() if parts.name in parts.settings.mounts_of(app)]
         pids = [app.pid for name in users if (app := snapshot.apps.get(name)) and app.pid]
-        waiting = set(await asyncio.to_thread(readers.waiting, pids, parts.path))
-        if parts.looker.stuck:
-            waiting.add(f"look/{parts.looker.pid}")
+        waiting = await asyncio.to_thread(readers.waiting, pids, parts.path)
         if waiting:
+            entry = None
+            with contextlib.suppress(OSError):
+                entry = parts.beat.entry()
+            waiting = waiting.given(await unanswered(entry.minor if entry else None, QUEUE_S))
+        listing = set(waiting.answer)
+        if parts.looker.stuck:
+            listing.add(f"look/{parts.looker.pid}")
+        if waiting or listing:
             parts.engine.trouble.set()  # perhaps for the bucket: ask it now
         quick = parts.backend.status.health is Health.HEALTHY
         stats: dict[str, object] = {}
@@ -230,16 +269,22 @@ class Watching:
                 stats = await parts.engine.rc.stats(timeout_s=parts.mount.health.timeout)
         now, moved_bytes, errors = time.monotonic(), _count(stats, "bytes"), _count(stats, "errors")
         cause = str(stats.get("lastError") or "")
-        return (
-            self._facts.stall.look(now, waiting, moved_bytes=moved_bytes, errors=errors, bucket_quick=quick),
-            self._facts.reads.look(
+
+        def look(stall: Stall, keys: Set[str]) -> Stall:
+            return stall.look(now, keys, moved_bytes=moved_bytes, errors=errors, bucket_quick=quick)
+
+        return {
+            "stall": look(self._facts.stall, waiting.content),
+            "listing": look(self._facts.listing, listing),
+            "perhaps": look(self._facts.perhaps, waiting.unknown),
+            "reads": self._facts.reads.look(
                 now,
                 moved_bytes=moved_bytes,
                 errors=errors,
                 cause=cause if OF_A_READ in cause else "",
                 bucket_quick=quick and bool(stats),
             ),
-        )
+        }
 
 
 def _count(stats: Mapping[str, object], name: str) -> int:
@@ -256,14 +301,29 @@ def cache_status(stats: Mapping[str, object]) -> CacheStatus:
     return CacheStatus(int(disk.get("bytesUsed", 0)), int(disk.get("files", 0)), queued)
 
 
-def _in_words(found: Verdict, facts: Facts, name: str, now: float) -> str:
+def _in_words(found: Verdict, facts: Facts, name: str, failures: int, now: float) -> str:
     if found is Verdict.DEAD:
         return f"mount {name} is dead: {facts.beats.gone}"
     if found is Verdict.LYING:
         return f"mount {name} is not what was asked for: {facts.lie}"
-    if facts.beats.missed:
+    if facts.is_silent(failures, now):
         return f"mount {name} is hung: {facts.beats.missed} beats unanswered"
-    return f"mount {name} is hung: a read waits for {facts.stall.lasts_s(now):.0f} s although the bucket answers"
+    longest_s = max(facts.stall.lasts_s(now), facts.listing.lasts_s(now))
+    return f"mount {name} is hung: a read waits for {longest_s:.0f} s although the bucket answers"
+
+
+def _stuck(facts: Facts, name: str, now: float) -> Reason | None:
+    """What waits for so long that it is told."""
+    text, hint = f"a read through mount {name} waits, although the bucket answers", ""
+    if facts.stall.lasts_s(now) >= STALL_TOLD_S:
+        hint = "mountd replaces the mount when it lasts a minute"
+    elif facts.listing.lasts_s(now) >= LISTING_TOLD_S:
+        text = f"a listing, or what waits for one, lasts long on mount {name}"
+        hint = "a directory takes one request for each 1,000 objects; mountd replaces the mount after ten minutes"
+    elif facts.perhaps.lasts_s(now) >= STALL_TOLD_S:
+        text = f"a program that uses mount {name} waits for something, perhaps for the mount"
+        hint = "the kernel does not tell mountd for what: see with `cat /proc/PID/task/*/wchan`, as root"
+    return Reason("read-stuck", text, "mount", name, hint) if hint else None
 
 
 async def _all_of(*works: Coroutine[None, None, None]) -> None:

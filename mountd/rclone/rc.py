@@ -25,6 +25,8 @@ CALL_S = 2.0
 QUICK_S = 5.0
 NOOP_S = 1.0
 LONG_AGO_S = -1e9
+NOBODYS = ".mountd-asks"
+"""A directory that no bucket has."""
 
 # One request to the store and one repetition (rclone's own, which no option turns off), without pauses that grow: a
 # refused connection is known in 0.1 s instead of 7 s (1.75.2), a dropped one after 4 s (1.60.1: 8 s) [T].
@@ -36,6 +38,10 @@ class RcTimeout(Unavailable):
     """rclone took the call but did not answer in time: it may wait for the bucket, or hang."""
 
 
+class TooMuch(Unavailable):
+    """The answer is larger than mountd would take in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One entry of a listing; `path` is relative to what was listed, `size` is -1 for some directories."""
@@ -45,6 +51,15 @@ class Item:
     size: int
     is_dir: bool
     mod_time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """Of a remote. `has_buckets`: listing what is not there is no error, but for the bucket. `tells_room`: rclone asks
+    it at `statfs` how much room there is."""
+
+    has_buckets: bool
+    tells_room: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +82,16 @@ class RcClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def call(
-        self, method: str, params: Mapping[str, Any] | None = None, timeout_s: float = CALL_S
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        timeout_s: float = CALL_S,
+        most_bytes: int | None = None,
     ) -> dict[str, Any]:
-        """One call. Raises RemoteError when rclone says no, RcTimeout or another Unavailable when it says nothing."""
+        """One call. Raises RemoteError when rclone says no, RcTimeout or another Unavailable when it says nothing.
+
+        TooMuch when the answer has more than `most_bytes` (MAX_ANSWER_BYTES): the event loop takes it apart.
+        """
         session = self._open()
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
@@ -78,7 +100,7 @@ class RcClient:
                 json=params or {},
                 timeout=timeout,
             ) as answer:
-                status, body = answer.status, await _read(answer)
+                status, body = answer.status, await _read(answer, most_bytes or MAX_ANSWER_BYTES)
         except TimeoutError:
             raise RcTimeout(f"rclone does not answer: no reply to {method} within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -140,6 +162,23 @@ class RcClient:
         params = {"srcFs": source(fs), "srcRemote": path, "dstFs": str(to.parent), "dstRemote": to.name}
         await self.call("operations/copyfile", params, timeout_s)
 
+    async def abilities(self, fs: str, timeout_s: float = QUICK_S) -> Abilities:
+        """What the kind of store behind `fs` can do, which S3 and most others are not asked for [T]."""
+        # The same object as that of `list(quick=True)`.
+        features = (await self.call("operations/fsinfo", {"fs": _split(fs)[0], "_config": _QUICK}, timeout_s)).get(
+            "Features"
+        )
+        if not isinstance(features, dict):
+            raise Unavailable("rclone does not answer: it does not tell what the store can do")
+        return Abilities(bool(features.get("BucketBased")), bool(features.get("About")))
+
+    async def knock(self, fs: str, timeout_s: float) -> None:
+        """One request, however much `fs` (`remote:bucket/prefix`) holds: raises as `list` does.
+
+        Only for a remote that has buckets. Keys that may list certain directories alone are refused here.
+        """
+        await self.list(fs, NOBODYS, quick=True, timeout_s=timeout_s)
+
     async def vfs_queue(self, timeout_s: float = CALL_S) -> list[Upload] | None:
         """What waits to be uploaded or is on its way; None from an rclone before 1.68, which cannot tell."""
         try:
@@ -176,6 +215,7 @@ class RcClient:
         dirs_only: bool = False,
         quick: bool = False,
         timeout_s: float | None = None,
+        most_bytes: int | None = None,
     ) -> list[Item]:
         """What the store holds in `fs` (`remote:bucket/prefix`) below `directory`, asked past the mount's caches.
 
@@ -200,7 +240,7 @@ class RcClient:
             params["remote"] = "/".join(part for part in (above, params["remote"]) if part)
             params["_config"] = _QUICK
         try:
-            answer = await self.call("operations/list", params, timeout_s)
+            answer = await self.call("operations/list", params, timeout_s, most_bytes)
         except RcTimeout:
             await self.call("rc/noop", timeout_s=NOOP_S)  # else rclone hangs, which this raises
             raise RemoteError(
@@ -243,12 +283,12 @@ class RcClient:
         return f"http://127.0.0.1:{self.address.port}/{method}"
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     parts, size = [], 0
     async for part in answer.content.iter_any():
         size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise aiohttp.ClientPayloadError(f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB")
+        if size > most_bytes:
+            raise TooMuch(f"rclone does not answer: the answer is larger than {most_bytes >> 20} MiB")
         parts.append(part)
     return b"".join(parts)
 
@@ -266,6 +306,11 @@ def _checked(method: str, status: int, body: bytes) -> dict[str, Any]:
         failure = classify(str(answer.get("error", f"status {status}")))
         raise RemoteError(failure.text, hint=failure.hint, code=failure.code)
     return answer
+
+
+def names_bucket(fs: str) -> bool:
+    """Whether there is a bucket in `fs`: `remote:` alone has none."""
+    return bool(_split(fs)[1])
 
 
 def _split(fs: str) -> tuple[str, str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mountd.mount.readers import waiting
+from mountd.mount.readers import Waiting, waiting
 from tests.support.daemon import Daemon
+from tests.support.machine import state
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
@@ -24,7 +25,40 @@ READ = """if True:
     signal.sigwait([signal.SIGUSR1])
     held.read()
 """
+MAP = """if True:
+    import mmap, signal, sys
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    held = open(sys.argv[1], "rb")
+    seen = mmap.mmap(held.fileno(), 0, prot=mmap.PROT_READ)
+    print("held", flush=True)
+    signal.sigwait([signal.SIGUSR1])
+    sum(seen[::4096])
+"""
+LIST = """if True:
+    import os, signal, sys
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    held = open(sys.argv[1], "rb")
+    print("held", flush=True)
+    signal.sigwait([signal.SIGUSR1])
+    os.listdir(os.path.dirname(sys.argv[1]))
+"""
+VFORK = """if True:
+    import ctypes, os, signal, sys
+    held = open(sys.argv[1], "rb")
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    print("held", flush=True)
+    signal.sigwait([signal.SIGUSR1])
+    os.posix_spawn(sys.argv[2], ["fifo"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 9, sys.argv[3], os.O_RDONLY, 0)])
+"""
 IDLE = "import sys, time; held = open(sys.argv[1], 'rb'); print('held', flush=True); time.sleep(600)"
+
+
+def where(pid: int) -> str:
+    return Path(f"/proc/{pid}/wchan").read_text()
+
+
+def pids(keys: frozenset[str]) -> set[int]:
+    return {int(key.split("/")[0]) for key in keys}
 
 
 def start(program: str, *paths: Path) -> subprocess.Popen[bytes]:
@@ -32,35 +66,56 @@ def start(program: str, *paths: Path) -> subprocess.Popen[bytes]:
 
 
 def test_a_reader_of_a_stopped_rclone_is_seen_and_keeps_its_key(daemon: Daemon) -> None:
+    """One that waits for content is told from one that waits for a listing, and from what has nothing to do with it."""
     daemon.config["mounts"]["storage"]["health"] = {"failures": 1000}  # the repair would free the readers
     pid = daemon.start_ready()["mounts"]["storage"]["pid"]
     version = daemon.mount / "cache_hub_v23"
-    idle = start(IDLE, version / "config.yaml")
-    assert idle.stdout is not None
-    readers: list[subprocess.Popen[bytes]] = []
+    other, fifo = daemon.mount / "cache_hub_v22", daemon.root / "fifo"
+    os.mkfifo(fifo)
+    held = version / "config.yaml"
+    idle = start(IDLE, held)
+    kinds = [
+        start(READ, other / "models" / "gpt.pth"),
+        start(MAP, other / "models" / "s2mel.pth"),
+        start(LIST, held),
+        start(VFORK, held, Path("/bin/true"), fifo),
+    ]
+    reader, mapper, lister, spawner = kinds
     try:
-        assert idle.stdout.readline() == b"held\n"
-        assert waiting([idle.pid], str(daemon.mount)) == frozenset()
-        reader = start(READ, version / "models" / "gpt.pth")
-        readers.append(reader)
-        assert reader.stdout is not None
-        assert reader.stdout.readline() == b"held\n"
+        for process in (idle, *kinds):
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+        spawner.send_signal(signal.SIGUSR1)
+        until(
+            lambda: (state(spawner.pid), where(spawner.pid)) == ("D", "kernel_clone"), 10, "one to wait for its child"
+        )
+        assert not waiting([idle.pid, spawner.pid], str(daemon.mount))
         os.kill(pid, signal.SIGSTOP)
-        reader.send_signal(signal.SIGUSR1)
-        roots = [idle.pid, reader.pid]
-        first = until(lambda: waiting(roots, str(daemon.mount)), 10, "the reader to be seen")
-        assert {key.split("/")[0] for key in first} == {str(reader.pid)}
+        for process in (reader, mapper, lister):
+            process.send_signal(signal.SIGUSR1)
+        roots = [process.pid for process in (idle, *kinds)]
+
+        def all_wait() -> Waiting | None:
+            found = waiting(roots, str(daemon.mount))
+            return found if found.content and found.answer and found.page else None
+
+        first = until(all_wait, 10, "the readers to be seen")
+        assert first is not None
+        assert (pids(first.content), pids(first.page), pids(first.answer)) == ({reader.pid}, {mapper.pid}, {lister.pid})
+        assert not first.unknown
         assert waiting(roots, str(daemon.mount)) == first
         assert waiting([os.getpid()], str(daemon.mount)) == first, "descendants count"
-        assert waiting(roots, "/somewhere/else") == frozenset()
+        assert not waiting(roots, "/somewhere/else")
     finally:
         os.kill(pid, signal.SIGCONT)
-        for process in (idle, *readers):
+        for process in (idle, *kinds):
             process.kill()
-            process.wait()
+        with open(fifo, "wb", buffering=0, opener=lambda path, _: os.open(path, os.O_RDWR)):
+            for process in (idle, *kinds):
+                process.wait()
 
 
 def test_processes_that_are_gone_are_no_readers() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    assert waiting([gone.pid, 2**22 + 1], "/mnt") == frozenset()
+    assert waiting([gone.pid, 2**22 + 1], "/mnt") == Waiting()

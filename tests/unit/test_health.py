@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
 import pytest
@@ -10,11 +11,14 @@ from hypothesis import strategies as st
 
 from mountd.mount.health import (
     FORGET_S,
+    LISTING_S,
     SLOW_S,
     STALL_S,
+    Answers,
     Beats,
     Facts,
     Reads,
+    Silence,
     Stall,
     Verdict,
     backend_status,
@@ -94,6 +98,10 @@ FACTS = [
     (Facts(Beats(missed=1), lie="its disk cache is off"), Verdict.LYING, True),
     (Facts(stall=OLD_STALL), Verdict.HUNG, True),
     (Facts(stall=Stall(since=0.0, moved_bytes=5)), Verdict.HEALTHY, False),
+    (Facts(listing=OLD_STALL), Verdict.HEALTHY, False),
+    (Facts(perhaps=OLD_STALL), Verdict.HEALTHY, False),
+    (Facts(listing=replace(OLD_STALL, since=STALL_S - LISTING_S)), Verdict.HUNG, True),
+    (Facts(perhaps=replace(OLD_STALL, since=-1e9)), Verdict.HEALTHY, False),
 ]
 
 
@@ -101,6 +109,28 @@ FACTS = [
 def test_verdict_of_all_facts(facts: Facts, expected: Verdict, replaces: bool) -> None:
     found = verdict(facts, failures=2, now=STALL_S)
     assert (found, found.replaces) == (expected, replaces)
+
+
+SILENT_SINCE = 1000.0
+SILENCES = [
+    # rclone awake, bucket quick at, not quick at, seconds of silence → hung
+    ("rclone is silent as well", False, -1e9, 1003.0, 4.0, True),
+    ("rclone is silent, the bucket quick", False, 1001.0, -1e9, 4.0, True),
+    ("the bucket is quick", True, 1001.0, -1e9, 4.0, True),
+    ("the bucket has not been asked since", True, 999.0, -1e9, 4.0, False),
+    ("the bucket is away", True, 999.0, 1003.0, 4.0, False),
+    ("the bucket stays away", True, 999.0, 4000.0, 3001.0, False),
+    ("the bucket is back, and rclone waits for its own deadline", True, 1100.0, 1099.0, 101.0, False),
+    ("the bucket is back for longer than that", True, 1170.0, 1099.0, 99.0 + STALL_S, True),
+]
+
+
+@pytest.mark.parametrize("row", SILENCES, ids=[row[0] for row in SILENCES])
+def test_a_silence_that_may_be_the_buckets_is_no_hang(row: tuple[str, bool, float, float, float, bool]) -> None:
+    _, awake, quick_at, bad_at, seconds, hung = row
+    facts = Facts(Beats(missed=2), Silence(SILENT_SINCE, awake), answers=Answers(quick_at, bad_at))
+    expected = Verdict.HUNG if hung else Verdict.SUSPECTED
+    assert verdict(facts, failures=2, now=SILENT_SINCE + seconds) is expected
 
 
 @pytest.mark.parametrize("code", ["bucket-unreachable", "bucket-slow", "access-denied", "bucket-missing", "new"])

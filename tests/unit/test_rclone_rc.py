@@ -28,12 +28,16 @@ class FakeRclone:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.authorization = ""
         self.forever = asyncio.Event()
+        self.held: dict[str, asyncio.Event] = {}
+        """methods that answer when it is set"""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.authorization = request.headers.get("Authorization", "")
         method = request.match_info["method"]
         self.asked.append((method, await request.json()))
         answer = self.answers[method]
+        if method in self.held:
+            await self.held[method].wait()
         if answer is None:
             await self.forever.wait()
         status, value = answer if isinstance(answer, tuple) else (200, answer)

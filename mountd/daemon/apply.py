@@ -57,13 +57,13 @@ class Applier:
         await asyncio.gather(*removing, *(members.stop_app(name) for name in stopped))
         members.settings = new
         logs.set_level(new.log.level)
-        await self._change_models(change)
+        await self._change_models(change, old)
         for app in members.apps.values():
             app.reconfigure(new)
         for name in change.removed.models:
             await members.remove_model(name)
         for name in change.removed.mounts:
-            await members.remove_mount(name)
+            await members.remove_mount(name, old.mounts[name])
         change = remounting(change, await self._change_mounts(change), new)
         for name in change.added.apps:
             members.add_app(name)
@@ -75,14 +75,14 @@ class Applier:
         await self._edit_versions(change)
         return change
 
-    async def _change_models(self, change: Change) -> None:
+    async def _change_models(self, change: Change, old: Settings) -> None:
         """Onto the mounts that will be there: no model refers to one that goes."""
         members = self._members
         for name in (*change.climb, *change.removed.models):
             self._forget(name)
             await members.pause_model(name)
         for name in change.replace:
-            await members.remove_mount(name)
+            await members.remove_mount(name, old.mounts[name])
             members.add_mount(name)  # before anybody can see that it was gone
         for name in change.added.mounts:
             members.add_mount(name)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import structlog
 
-from mountd.app.app import App
-from mountd.daemon.shutdown import mount_policy, stop_times
+from mountd.app.app import KILL_WAIT_S, App
+from mountd.daemon.shutdown import mount_policy, mount_stop_s
 from mountd.errors import MountdError, NotUploaded
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
-from mountd.mount.mount import RcloneMount
-from mountd.process.child import Ring
+from mountd.mount.mount import CLEAR_TIMEOUT_S, RcloneMount
+from mountd.mount.uploads import hint_of_removed
+from mountd.process.child import Child, Ring
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import Unwanted, Wanted
 from mountd.process.supervisor import Supervisor
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import refuse_unknown
 from mountd.rclone.conf_file import ConfFile
-from mountd.settings.schema import Settings
+from mountd.settings.profiles import writes_back
+from mountd.settings.schema import Mount, Settings
 from mountd.status.board import Board
-from mountd.status.snapshot import Snapshot, State
+from mountd.status.snapshot import Reason, Snapshot, State
 
 log = structlog.get_logger()
 
@@ -49,13 +55,19 @@ class Members:
         self.supervisors: dict[str, Supervisor] = {}
         """of the mounts and of the apps"""
         self.rings: dict[str, Ring] = {}
+        self.leaving: dict[str, Mount] = {}
+        """mounts that are being removed, with the settings that they run with"""
+        self.left: dict[Path, Reason] = {}
+        """by cache directory: what a mount that was removed has left there, and nobody uploads now"""
         self._instance = instance
         self._board = board
         self._journal = journal
         self._binary = binary
         self._conf = conf
         self._group: asyncio.TaskGroup | None = None
+        self._hidden = set(settings.secret_variables())
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stuck: set[asyncio.Task[None]] = set()
         for name in settings.mounts:
             self.add_mount(name)
         for name in settings.models:
@@ -77,6 +89,7 @@ class Members:
         )
         self.supervisors[name] = Supervisor(mount, mount_policy(self.settings.mounts[name]))
         self.rings[name] = mount.ring
+        self.left = {cache: left for cache, left in self.left.items() if not self._uploads_from(cache)}
 
     def check_mount(self, settings: Settings, name: str) -> None:
         """Raises ConfigError for flags that this rclone does not have."""
@@ -87,7 +100,9 @@ class Members:
         self.models[name] = Model(name, model, self.mounts[model.mount].disk, self._board, self._journal)
 
     def add_app(self, name: str) -> None:
-        app = self.apps[name] = App(name, self.settings, instance=self._instance, board=self._board)
+        app = self.apps[name] = App(
+            name, self.settings, instance=self._instance, board=self._board, hidden=self._hidden
+        )
         self.supervisors[name] = app.supervisor
         self.rings[name] = app.ring
 
@@ -160,16 +175,62 @@ class Members:
         self._board.remove(name)
         log.info("model removed, its link stays", model=name, link=str(link))
 
-    async def remove_mount(self, name: str) -> None:
-        """Drained and stopped as at the end of the daemon."""
-        self.supervisors[name].post(Unwanted())
-        limit_s = stop_times(self.settings).mounts_s
-        await self.wait_until(lambda now: now.mounts[name].state in DOWN, limit_s)
+    async def remove_mount(self, name: str, was: Mount) -> None:
+        """Drained and stopped as at the end of the daemon; `was` are the settings that it runs with."""
+        supervisor = self.supervisors[name]
+        self.leaving[name] = was
+        supervisor.post(Unwanted())
+        if not await self._is_down(name, mount_stop_s(was)) and supervisor.child is not None:
+            # Never left to itself: it would go on serving and writing where its successor does.
+            log.error("rclone does not end: it is killed", mount=name, pid=supervisor.child.pid)
+            supervisor.child.signal(signal.SIGKILL)
+            await self._is_down(name, KILL_WAIT_S + CLEAR_TIMEOUT_S)
+        is_down, child = self._board.snapshot.mounts[name].state in DOWN, supervisor.child
         await self._end(name)
-        await self.mounts.pop(name).close()
-        del self.supervisors[name], self.rings[name]
+        mount = self.mounts.pop(name)
+        del self.supervisors[name], self.rings[name], self.leaving[name]
+        if is_down:
+            await self._close(mount, was)
+        else:
+            self._close_later(mount, was, child)
         self._board.remove(name)
         log.info("mount removed", mount=name)
+
+    async def _close(self, mount: RcloneMount, was: Mount) -> None:
+        await mount.close()
+        left, cache = mount.not_uploaded, was.cache.dir
+        if left is not None and not self._uploads_from(cache):
+            self.left[cache] = left = replace(left, hint=hint_of_removed(mount.name, str(cache)))
+            log.error("uploads of a removed mount are pending", mount=mount.name, cause=left.text, hint=left.hint)
+
+    def _uploads_from(self, cache: Path) -> bool:
+        """Whether a mount uploads what waits there; what its remote is not meant for it tells itself."""
+        return any(each.cache.dir == cache and writes_back(each) for each in self.settings.mounts.values())
+
+    def _close_later(self, mount: RcloneMount, was: Mount, child: Child | None) -> None:
+        """A killed rclone that the kernel does not let go: until it has gone nobody else gets its cache."""
+        name = mount.name
+
+        async def close() -> None:
+            if child is not None:
+                await child.wait()
+                child.release()
+            if name not in self.mounts and all(each.path != was.path for each in self.settings.mounts.values()):
+                with contextlib.suppress(MountdError):  # else its successor clears the place
+                    await mount.clean()
+                self._board.remove(name)
+            await self._close(mount, was)
+            log.info("removed mount has ended at last", mount=name)
+
+        assert self._group is not None
+        log.error("removed mount does not end: its cache stays locked until then", mount=name)
+        task = self._group.create_task(close(), name=f"close {name}")
+        self._stuck.add(task)
+        task.add_done_callback(self._stuck.discard)
+
+    async def _is_down(self, name: str, limit_s: float) -> bool:
+        await self.wait_until(lambda now: now.mounts[name].state in DOWN, limit_s)
+        return self._board.snapshot.mounts[name].state in DOWN
 
     async def wait_until(self, condition: Callable[[Snapshot], bool], limit_s: float) -> None:
         """At most that long, then on without it."""
@@ -191,7 +252,7 @@ class Members:
         await self.wait_until(lambda now: all(mount.state in DOWN for mount in now.mounts.values()), limit_s)
 
     def cancel(self) -> None:
-        for task in self._tasks.values():
+        for task in (*self._tasks.values(), *self._stuck):
             task.cancel()
 
     async def close(self) -> None:

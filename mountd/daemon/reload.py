@@ -20,7 +20,7 @@ from mountd.daemon.apply import Applier
 from mountd.daemon.edits import Edits
 from mountd.daemon.members import Members
 from mountd.daemon.watch_files import FileWatch
-from mountd.errors import Busy, CannotStart, ConfigError, MountdError, Problem
+from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
 from mountd.journal.journal import Journal, now_text
 from mountd.model import link
 from mountd.operation.switch import Operations
@@ -37,6 +37,7 @@ log = structlog.get_logger()
 PATIENCE_S = 10.0
 """How long somebody who asks for a reload waits for the end of an operation or of another reload."""
 NEEDS_RESTART = "needs a restart of mountd"
+RESTART_HINT = "undo this edit, or restart mountd: systemctl restart mountd"
 _KEY = random.token_bytes(32)  # of this process: digests of secrets mean nothing outside of it
 
 
@@ -149,7 +150,8 @@ class Reloader:
     # -- one reload -----------------------------------------------------------------------------------------------
 
     async def reload(self, cause: str, *, patience_s: float | None = PATIENCE_S) -> Reloaded:
-        """Raises ConfigError with all problems (the former configuration goes on), Busy after `patience_s`."""
+        """Raises ConfigError with all problems (the former configuration goes on), Busy after `patience_s`, and
+        NotUploaded when all is done, but a mount that was removed has left files in its cache."""
         async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(patience_s):
@@ -168,11 +170,16 @@ class Reloader:
             except MountdError as error:
                 log.error("cannot reload the configuration", cause=error.text, hint=error.hint)
                 raise
+            left_before = dict(self._members.left)
             if change:
                 change = await self._applier.apply(change, loaded.settings)
             self._digests = digests
             done = self._report(change)
         self._show(done, loaded, cause)
+        left = [reason for cache, reason in self._members.left.items() if left_before.get(cache) != reason]
+        if left:
+            told = "; ".join(reason.text for reason in left)
+            raise NotUploaded(f"cannot upload everything of a mount that was removed: {told}", hint=left[0].hint)
         return done
 
     async def _read(self) -> tuple[Loaded, Digests]:
@@ -225,7 +232,8 @@ class Reloader:
             except MountdError as error:
                 problems.append(_problem(loaded, ("http", "listen"), error.text))
         if problems:
-            raise ConfigError(str(self._source), sorted(problems, key=lambda each: (each.line, each.path)))
+            hint = RESTART_HINT if change.refused else ""  # the file by itself is valid
+            raise ConfigError(str(self._source), sorted(problems, key=lambda each: (each.line, each.path)), hint=hint)
         return change
 
     # -- what is told ---------------------------------------------------------------------------------------------
@@ -242,6 +250,7 @@ class Reloader:
         for warning in loaded.warnings:
             if warning not in before.warnings:
                 log.warning("configuration warning", cause=str(warning))
+        left = (Problem("", 0, f"{reason.text}; {reason.hint}") for reason in self._members.left.values())
         told = log.info if done.changed or before.problems else log.debug
         told("configuration reloaded", cause=cause, **done.as_json())
         self._board.set_config(
@@ -250,7 +259,7 @@ class Reloader:
                 loaded=now_text() if done.changed else before.loaded,
                 # Who edits and then asks may come second: the watch was faster. What it did is still to be seen.
                 summary=str(done) if done.changed else before.summary,
-                warnings=loaded.warnings,
+                warnings=(*loaded.warnings, *left),
             )
         )
 

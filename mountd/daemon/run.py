@@ -23,6 +23,7 @@ from mountd.daemon.members import Members
 from mountd.daemon.recorder import Recorder
 from mountd.daemon.reload import Reloader
 from mountd.daemon.shutdown import stop_times
+from mountd.daemon.threads import Threads, end_within
 from mountd.errors import MountdError
 from mountd.journal.journal import Journal
 from mountd.model.audit import Audit
@@ -76,6 +77,7 @@ def _raise_descriptor_limit() -> None:
 
 async def _live(loaded: Loaded, journal_type: type[Journal]) -> int:
     settings = loaded.settings
+    asyncio.get_running_loop().set_default_executor(Threads())
     signals = Signals()
     instance = Instance.create(settings.state, settings.runtime)
     lock = instance.lock(settings.control.socket)
@@ -241,8 +243,9 @@ class Daemon:
 
     async def _shut_down(self, first: Sequence[asyncio.Task[None]]) -> None:
         """Not ready → reload, operation and models → apps → mounts; each with its limit, see `stop_times`."""
-        times = stop_times(self.members.settings)
+        times = stop_times(self.members.settings, self.members.leaving.values())
         log.info("mountd stops", at_most_s=times.total_s)
+        end_within(times.total_s)
         self.board.set_stopping()
         self._notifier.send(STOPPING=1, STATUS="stopping")
         ending = [*first, *self._reloader.tasks(), *self.members.model_tasks()]

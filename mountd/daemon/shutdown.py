@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mountd.app.app import KILL_WAIT_S
@@ -39,12 +40,14 @@ def mount_policy(mount: Mount) -> Policy:
     return Policy(grace_s=STOP_GRACE_S, prepare_s=mount.drain)
 
 
-def _mount_s(mount: Mount) -> float:
+def mount_stop_s(mount: Mount) -> float:
+    """Within this time a mount with these settings has stopped, unless something is stuck in the kernel."""
     uploads_s = mount.drain + SCAN_LIMIT_S if writes_back(mount) else 0.0
     return uploads_s + STOP_GRACE_S + KILL_WAIT_S + CLEAR_TIMEOUT_S
 
 
-def stop_times(settings: Settings) -> StopTimes:
+def stop_times(settings: Settings, leaving: Iterable[Mount] = ()) -> StopTimes:
+    """`leaving`: mounts that are being removed, of which the settings know nothing any more."""
     apps_s = max((app.stop.grace + KILL_WAIT_S for app in settings.apps.values()), default=0.0)
-    mounts_s = max(map(_mount_s, settings.mounts.values()))
+    mounts_s = max(map(mount_stop_s, (*settings.mounts.values(), *leaving)))
     return StopTimes(OPERATION_S, apps_s, mounts_s, WORKERS_S, API_S)

@@ -2,80 +2,129 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import fcntl
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from mountd.errors import CannotStart
 from mountd.mount import preflight
 from mountd.mount.mend import DATA
+from mountd.mount.slow_disk import SlowDisk
 from mountd.settings.schema import Cache
-from mountd.settings.units import Size
 from mountd.status.snapshot import Reason
 
 LOOK_LIMIT_S = 10.0
+WALK_LIMIT_S = 60.0
+"""For a look at each file: 100,000 take a second, and many more where the disk is slow."""
 _MEANWHILE = "reads of files that are not cached may fail meanwhile"
 
 
+def silent(cache: Path, limit_s: float) -> CannotStart:
+    """What is wrong with a cache directory that gave no answer within `limit_s` seconds."""
+    text = f"cannot use the cache directory {cache}: its disk does not answer within {limit_s:g} s"
+    return preflight.failure("cache-silent", text, "look at the disk that it lies on")
+
+
 class CacheGuard:
-    """Holds the lock on the directory: two rclones on one cache corrupt it, and rclone itself takes none."""
+    """Holds the lock on the directory: two rclones on one cache corrupt it, and rclone itself takes none.
+
+    A disk that fails takes its time: nothing here asks it in the event loop, and at most one thread waits for it.
+    """
 
     def __init__(self, cache: Cache, mount: str) -> None:
         self.cache = cache
         self._mount = mount
-        self._lock: int | None = None
-        self._looking: asyncio.Future[None] | None = None
+        self._lock = _Lock()
+        self._disk = SlowDisk()
 
     async def begin(self, cache: Cache) -> None:
         """For a start: the directory is created, proven writable, locked, and has room. Raises CannotStart."""
         if self.cache.dir != cache.dir:
-            self.release()
+            self._lock.release()
+            self._lock = _Lock()
         self.cache = cache
-        self._take()
+        lock, directory = self._lock, cache.dir
+        await self._ask(lambda: lock.take(directory), LOOK_LIMIT_S)
         try:
-            preflight.check_space(cache.dir)
-        except CannotStart:
-            held = await asyncio.to_thread(held_bytes, cache.dir)
-            preflight.check_space(cache.dir, held_bytes=held)
+            await self._ask(lambda: preflight.check_space(directory), LOOK_LIMIT_S)
+        except CannotStart as error:
+            if error.code != "cache-full":
+                raise
+            await self._ask(lambda: preflight.check_space(directory, held_bytes=held_bytes(directory)), WALK_LIMIT_S)
 
-    def _take(self) -> None:
-        before, self._lock = self._lock, preflight.lock_cache(self.cache.dir, self._lock)
-        if before is not None and before != self._lock:
-            os.close(before)  # of a directory that somebody has removed
-
-    def _check(self, min_free: Size) -> None:
-        self._take()
-        preflight.check_space(self.cache.dir, min_free=min_free)
+    async def _ask(self, work: Callable[[], None], limit_s: float) -> None:
+        try:
+            await self._disk.run(work, limit_s)
+        except TimeoutError:
+            raise silent(self.cache.dir, limit_s) from None
 
     async def look(self) -> Reason | None:
         """What is wrong with it now. A directory that was removed is made anew, as rclone does it, too."""
-        if self._looking is None or self._looking.done():
-            # In a thread: a disk that fails takes its time. At most one waits for it.
-            self._looking = asyncio.ensure_future(asyncio.to_thread(self._check, self.cache.min_free))
+        lock, cache = self._lock, self.cache
+
+        def check() -> None:
+            lock.take(cache.dir)
+            preflight.check_space(cache.dir, min_free=cache.min_free)
+
         try:
-            await asyncio.wait_for(asyncio.shield(self._looking), LOOK_LIMIT_S)
+            await self._ask(check, LOOK_LIMIT_S)
         except CannotStart as error:
             return Reason(error.code, f"{error.text}; {_MEANWHILE}", "rclone", self._mount, error.hint)
-        except TimeoutError:
-            text = f"the cache directory {self.cache.dir} does not answer within {LOOK_LIMIT_S:g} s; {_MEANWHILE}"
-            return Reason("cache-silent", text, "rclone", self._mount, "look at the disk that it lies on")
         return None
 
     async def could_hold(self) -> int:
         """Bytes, if all else in it were gone and the disk were filled to the brim. Raises CannotStart."""
+        directory = self.cache.dir
         try:
-            usage = await asyncio.wait_for(asyncio.to_thread(os.statvfs, self.cache.dir), LOOK_LIMIT_S)
-            held = await asyncio.wait_for(asyncio.to_thread(held_bytes, self.cache.dir), LOOK_LIMIT_S)
+            usage = await self._disk.run(lambda: os.statvfs(directory), LOOK_LIMIT_S)
+            held = await self._disk.run(lambda: held_bytes(directory), WALK_LIMIT_S)
         except (OSError, TimeoutError) as error:
             cause = getattr(error, "strerror", None) or "no answer"
-            raise CannotStart(f"cannot look at the cache directory {self.cache.dir}: {cause.lower()}") from None
+            raise CannotStart(f"cannot look at the cache directory {directory}: {cause.lower()}") from None
         return usage.f_bavail * usage.f_frsize + held
 
     def release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """For good."""
+        self._lock.release()
+
+
+class _Lock:
+    """The lock on one directory. A thread that still takes it when nobody wants it any more gives it back."""
+
+    def __init__(self) -> None:
+        self._fd: int | None = None
+        self._taking = self._released = False
+        self._turn = threading.Lock()  # held for moments only, never while a disk is asked
+
+    def take(self, directory: Path) -> None:
+        """Blocks; one call at a time. Raises CannotStart."""
+        with self._turn:
+            if self._released:
+                return
+            before = taken = self._fd
+            self._taking = True
+        try:
+            taken = preflight.lock_cache(directory, before)
+        finally:
+            with self._turn:
+                self._taking = False
+                self._fd = None if self._released else taken
+            for fd in {before, taken} - {self._fd}:  # such as that of a directory that somebody has removed
+                if fd is not None:
+                    os.close(fd)
+
+    def release(self) -> None:
+        with self._turn:
+            self._released = True
+            fd = self._fd
+            if fd is not None and self._taking:  # it is closed by who is at it
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            elif fd is not None:
+                self._fd = None
+                os.close(fd)
 
 
 def held_bytes(cache: Path) -> int:

@@ -12,8 +12,10 @@ import structlog
 from mountd.errors import CannotStart, DiskError, DiskTimeout, MountdError, RemoteError
 from mountd.files.client import Files
 from mountd.mount import pending as disk
+from mountd.mount.cache import silent
 from mountd.mount.engine import Engine
 from mountd.mount.mend import META, RESCUED, mend
+from mountd.mount.slow_disk import SlowDisk
 from mountd.mount.uploads import (
     Look,
     Pending,
@@ -40,6 +42,8 @@ REOPEN_TIMEOUT_S = 10.0
 TELL_S = 5.0
 SCAN_SHARE = 5
 """A look at the disk is taken again after five times the time that it took."""
+MEND_LIMIT_S = 120.0
+"""For a look at each cached file; what takes longer goes on, and the next start finds it done."""
 SCAN_LIMIT_S = 5.0
 """For the last look, once rclone has ended; 100,000 cached files take about 3 s."""
 
@@ -57,6 +61,7 @@ class Uploads:
         self._tries = Tries()
         self._seen = Pending()
         self._leftovers: list[str] = []
+        self._disk = SlowDisk()
         self.begin(mount)
         engine.follow(self._on_line)
 
@@ -73,8 +78,11 @@ class Uploads:
         """Before rclone starts: the cache of one that was killed. Raises CannotStart."""
         if not self._writes_back:
             return
+        cache = self._cache
         try:
-            done = await asyncio.to_thread(mend, self._cache)
+            done = await self._disk.run(lambda: mend(cache), MEND_LIMIT_S)
+        except TimeoutError:
+            raise silent(cache, MEND_LIMIT_S) from None
         except OSError as error:
             cause = (error.strerror or str(error)).lower()
             raise CannotStart(
@@ -104,7 +112,11 @@ class Uploads:
         above = self._meta.removeprefix(f"{self._cache / META}/") + "/"
         names = [name.removeprefix(above) for name in self._leftovers if name.startswith(above)]
         self._leftovers = []
-        waiting = await asyncio.to_thread(disk.sizes, self._cache, self._meta)
+        cache, meta = self._cache, self._meta
+        try:
+            waiting = await self._disk.run(lambda: disk.sizes(cache, meta), MEND_LIMIT_S)
+        except TimeoutError:
+            raise silent(cache, MEND_LIMIT_S) from None
         for name in names:
             if name not in waiting:
                 # Uploaded meanwhile: rclone shows the object when it lists the directory anew.
@@ -140,7 +152,10 @@ class Uploads:
         if self._looked_for_stranded or not self._meta or not self._writes_back:
             return
         self._looked_for_stranded = True
-        found = await self._scan(stranded=True)
+        try:
+            found = await self._scan(stranded=True, limit_s=MEND_LIMIT_S)
+        except TimeoutError:
+            return
         if found:
             self._log.warning(
                 "files of a former configuration are not uploaded",
@@ -235,9 +250,9 @@ class Uploads:
         except MountdError:
             return
 
-    async def _scan(self, *, stranded: bool = False) -> Pending:
-        look = disk.stranded if stranded else disk.pending
-        return await asyncio.to_thread(look, self._cache, self._meta)
+    async def _scan(self, *, stranded: bool = False, limit_s: float | None = None) -> Pending:
+        look, cache, meta = disk.stranded if stranded else disk.pending, self._cache, self._meta
+        return await self._disk.run(lambda: look(cache, meta), limit_s)
 
     async def ended(self) -> None:
         """After a polite end: what rclone left, which is the truth whatever was seen before."""
@@ -250,7 +265,7 @@ class Uploads:
             return
         self._looked = True
         try:
-            self.left = await asyncio.wait_for(self._scan(), SCAN_LIMIT_S)
+            self.left = await self._scan(limit_s=SCAN_LIMIT_S)
         except TimeoutError:
             self.left = self._seen
         self._tries = Tries()
@@ -258,7 +273,7 @@ class Uploads:
             self._log.warning(
                 "uploads are pending",
                 files=self.left.files, bytes=self.left.bytes, size=size(self.left.bytes), names=list(self.left.names),
-                cache=str(self._cache), hint="they will be uploaded at the next start",
+                cache=str(self._cache), hint="they will be uploaded when the mount is started again",
             )  # fmt: skip
 
     @property

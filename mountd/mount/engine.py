@@ -16,7 +16,8 @@ import structlog
 
 from mountd.errors import CannotStart, Unavailable
 from mountd.mount import table
-from mountd.mount.cache import held_bytes
+from mountd.mount.cache import WALK_LIMIT_S, held_bytes, silent
+from mountd.mount.slow_disk import SlowDisk
 from mountd.process.child import Child, Exit, Ring, spawn
 from mountd.process.instance import Instance
 from mountd.process.notify import ReadySocket
@@ -70,6 +71,7 @@ class Engine:
         self._folder = Folder()
         self._flush_timer: asyncio.TimerHandle | None = None
         self._followers: list[Callable[[str], None]] = []
+        self._disk = SlowDisk()
         self.detour: Mapping[str, str] = {}
         """variables that the next rclone gets besides, such as a proxy"""
         self.trouble = asyncio.Event()
@@ -98,6 +100,11 @@ class Engine:
         self._resigned_at = None
         self._seen = written.seen[self._settings.mounts[self._name].remote_name]
         address, cache = self._address(), self._settings.mounts[self._name].cache
+        try:
+            emulated = not self._binary.has_min_free_space
+            size = await self._disk.run(lambda: cache_size(cache, emulated=emulated), WALK_LIMIT_S)
+        except TimeoutError:
+            raise silent(cache.dir, WALK_LIMIT_S) from None
         self._notify = ReadySocket(self._instance.private / f"notify-{self._name}.sock")
         command = command_of(
             self._settings,
@@ -106,7 +113,7 @@ class Engine:
             binary=self._binary,
             conf=self._conf.path,
             rc=address,
-            cache=await asyncio.to_thread(cache_size, cache, emulated=not self._binary.has_min_free_space),
+            cache=size,
             environment=os.environ,
             notify_socket=str(self._notify.path),
         )
@@ -137,7 +144,11 @@ class Engine:
 
     def dump(self) -> str:
         """Also when rclone ended so by itself; until the next one starts."""
-        return mask(self._dump.text, self._conf.secrets)
+        return self.masked(self._dump.text)
+
+    def masked(self, text: str) -> str:
+        """Without the secrets that it was given."""
+        return mask(text, self._conf.secrets)
 
     def follow(self, follower: Callable[[str], None]) -> None:
         """Calls `follower` with the text of each line, before lines are folded for the ring and the log."""
@@ -235,7 +246,7 @@ class Engine:
     def explain_exit(self, exit_: Exit) -> Explained:
         """What an exit means."""
         if self._dump.text:  # a panic ends it with the code of a usage error, and so does SIGQUIT
-            cause = mask(self._dump.cause, self._conf.secrets)[:SAID_CHARACTERS]
+            cause = self.masked(self._dump.cause)[:SAID_CHARACTERS]
             text = f"rclone ended with {exit_}" + (f": {cause}" if cause else "")
             return Explained("rclone-crashed", text, f"see `mountd logs {self._name}`")
         at = self._said_error_at

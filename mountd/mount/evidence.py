@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,8 @@ from pathlib import Path
 import structlog
 
 from mountd.errors import MountdError
-from mountd.mount.cleanup import FUSE_CONNECTIONS
+from mountd.mount.connection import unanswered
 from mountd.mount.engine import Engine
-from mountd.process import tool
 
 log = structlog.get_logger()
 
@@ -33,6 +33,8 @@ MAX_BYTES = 256 * 1024
 """A file."""
 LOG_LINES = 200
 MAX_THREADS = 512
+STAMP = "%Y%m%dT%H%M%S.%fZ"
+_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +79,42 @@ async def _collect(files: dict[str, str], incident: Incident, engine: Engine, *,
     if pid is None:
         files["goroutines.txt"] = engine.dump()  # what a crash told by itself
         return
-    files["incident.json"] = _json(incident, pid=pid, stopped=stopped, waiting=await _waiting(incident.minor))
+    files["incident.json"] = _json(incident, pid=pid, stopped=stopped, waiting=await unanswered(incident.minor, ASK_S))
     if stopped:
         return
-    files["stats.json"] = json.dumps(await _stats(engine), indent=1)
+    files["stats.json"] = json.dumps(masked(await _stats(engine), engine.masked), indent=1)
     if dump:
         files["goroutines.txt"] = await _goroutines(engine)
 
 
 def _save(incidents: Path, name: str, files: Mapping[str, str]) -> Path:
-    directory = incidents / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{name}"
+    directory = incidents / f"{datetime.now(UTC):{STAMP}}-{name}"
     os.makedirs(incidents, mode=0o700, exist_ok=True)
     os.mkdir(directory, 0o700)
     for each, text in files.items():
         if text:
             with open(os.open(directory / each, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(text.encode("utf-8", "replace")[-MAX_BYTES:])
-    for old in sorted(os.listdir(incidents))[:-KEPT]:
+    for old in surplus(os.listdir(incidents), directory.name):
         shutil.rmtree(incidents / old, ignore_errors=True)
     return directory
+
+
+def surplus(names: Iterable[str], newest: str) -> list[str]:
+    """Which incidents to delete now that `newest` is kept. One of the future is older: the clock was put back since."""
+    return sorted((name for name in names if _NAME.match(name)), key=lambda name: (name <= newest, name))[:-KEPT]
+
+
+def masked(value: object, mask: Callable[[str], str]) -> object:
+    """The same document with each of its texts masked: rclone tells errors there, with what the store has answered."""
+    match value:
+        case str():
+            return mask(value)
+        case list():
+            return [masked(each, mask) for each in value]
+        case dict():
+            return {key: masked(each, mask) for key, each in value.items()}
+    return value
 
 
 def _json(incident: Incident, *, pid: int | None, stopped: bool, waiting: int | None) -> str:
@@ -145,17 +164,6 @@ def _read(path: str) -> str:
             return file.read(MAX_BYTES).strip("\0\n")
     except OSError:
         return ""
-
-
-async def _waiting(minor: int | None) -> int | None:
-    """Requests that the kernel has put to rclone and that are unanswered; None where fusectl is not mounted."""
-    path = f"{FUSE_CONNECTIONS}/{minor}/waiting"
-    if minor is None or not os.access(path, os.R_OK):
-        return None
-    # In a child: the kernel takes a lock that is also held while a FUSE file system is being mounted.
-    with contextlib.suppress(MountdError, ValueError):
-        return int((await tool.run(["cat", path], timeout_s=ASK_S)).output)
-    return None
 
 
 async def _stats(engine: Engine) -> dict[str, object]:

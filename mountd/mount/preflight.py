@@ -11,11 +11,12 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from mountd.errors import CannotStart, DiskError
+from mountd.errors import CannotStart, DiskError, MountdError
 from mountd.files.client import Files, NoStat
 from mountd.mount import table
 from mountd.mount.mend import DATA, META
 from mountd.mount.table import Entry
+from mountd.process import directories
 from mountd.settings.units import Size
 
 RETRY_S = 10.0
@@ -143,14 +144,14 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
     it. The descriptor holds the lock; `held` is the one of before, given back when it still is the lock of this
     directory (somebody may have removed it to clear the cache). Raises CannotStart."""
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        directories.make(directory, 0o700)
         fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except MountdError as error:
+        raise failure("cache-not-writable", error.text, error.hint) from None
     except OSError as error:
-        # `makedirs` says "file exists" of a file that is in the place of the directory.
-        cause = "not a directory" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
         raise failure(
             "cache-not-writable",
-            f"cannot use the cache directory {directory}: {cause}",
+            f"cannot use the cache directory {directory}: {(error.strerror or str(error)).lower()}",
             f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir",
         ) from None
     try:

@@ -122,3 +122,11 @@ def not_uploaded(mount: str, pending: Pending, cache: str) -> Reason:
     text = f"{pending} of mount {mount} {'is' if pending.files == 1 else 'are'} not uploaded yet"
     hint = f"they are in the cache {cache} and will be uploaded at the next start: keep it"
     return Reason("uploads-pending", text, "mount", mount, hint)
+
+
+def hint_of_removed(mount: str, cache: str) -> str:
+    """For what waits of a mount that is configured no more: there is no next start."""
+    return (
+        f"they are in the cache {cache} and no mount uploads them now: keep it, and configure {mount} as it was"
+        " (remote, options, cache.dir) until they are uploaded"
+    )

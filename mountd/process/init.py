@@ -15,11 +15,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 LEFTOVER_PATIENCE_S = 5.0
+LAST_PATIENCE_S = 5.0
+"""For a daemon that has said with which code it ends: a thread that waits in the kernel for a disk holds it there."""
+_parent: tuple[int, int] | None = None
+"""Of the daemon: the process that forked it, and the descriptor on which that hears the exit code."""
 
 
 def fork_daemon(daemon: Callable[[], int]) -> int:
@@ -30,18 +35,25 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
     # Nothing may be lost between the fork and the first wait; and what means nothing here must not end it.
     signal.pthread_sigmask(signal.SIG_BLOCK, watched | {signal.SIGUSR1, signal.SIGUSR2})
     parent = os.getpid()
+    ear, mouth = os.pipe()
+    os.set_blocking(ear, False)
     pid = os.fork()
     if pid == 0:
+        global _parent  # noqa: PLW0603 (one parent a process)
+        _parent = parent, mouth
         os.setsid()  # a Ctrl-C reaches the daemon once, through the parent
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _run_and_exit(daemon)
+    os.close(mouth)
     while True:
         received = signal.sigwait(watched)
         if received == signal.SIGCHLD:
             code = _reap(pid)
+            if code is None and (said := _read(ear)):
+                code = _reap_at_last(pid, said[0])
             if code is not None:
                 _end_leftovers()
                 return code
@@ -62,7 +74,36 @@ def _run_and_exit(daemon: Callable[[], int]) -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        os._exit(code)
+        leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the daemon at once, from any of its threads. One that is held in the kernel is not waited for: the parent is
+    told the code, and goes without it."""
+    if _parent is not None and os.getppid() == _parent[0]:
+        with contextlib.suppress(OSError):
+            os.write(_parent[1], bytes([code & 0xFF]))
+            os.kill(_parent[0], signal.SIGCHLD)
+    os._exit(code)
+
+
+def _read(ear: int) -> bytes:
+    try:
+        return os.read(ear, 1)
+    except BlockingIOError:
+        return b""
+
+
+def _reap_at_last(main: int, said: int) -> int:
+    """The exit code of `main`, by its word when it does not end."""
+    deadline = time.monotonic() + LAST_PATIENCE_S
+    while time.monotonic() < deadline:
+        code = _reap(main)
+        if code is not None:
+            return code
+        time.sleep(0.01)
+    print(f"mountd: going without the daemon ({main}): it has ended, but the kernel holds it", file=sys.stderr)
+    return said
 
 
 def _reap(main: int) -> int | None:

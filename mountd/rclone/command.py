@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountd.errors import ConfigError, Problem
+from mountd.rclone import credentials
 from mountd.rclone.address import RcAddress
 from mountd.rclone.advice import advise
 from mountd.settings import profiles
@@ -203,7 +204,7 @@ def _environment(
     given: Mapping[str, str], remotes: Collection[Remote], secret_variables: Collection[str]
 ) -> dict[str, str]:
     """AWS_* are for a remote that asks for them (env_auth) alone: rclone shall not find keys of others."""
-    env_auth = any(str(each.options.get("env_auth", "")).lower() in ("true", "1", "t") for each in remotes)
+    env_auth = any(credentials.takes_environment(each.options) for each in remotes)
     # Else both SDKs read ~/.aws/credentials as well, and 1.60.1 stops at one that is broken [T].
     alone = any(each.type == "s3" for each in remotes) and not env_auth
     child = {"AWS_SHARED_CREDENTIALS_FILE": os.devnull} if alone else {}
@@ -212,7 +213,7 @@ def _environment(
         for variable, value in given.items()
         if variable not in _PRIVATE
         and not variable.startswith(_PRIVATE_PREFIXES)
-        and variable not in secret_variables
+        and (variable not in secret_variables or (env_auth and variable in credentials.VARIABLES))
         and (env_auth or not variable.startswith("AWS_"))
         and variable != _CA_BUNDLE
     }

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets as random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -21,7 +21,7 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.private_file import Identity, identity, read, remove_leftovers, replace
 from mountd.rclone.writeback import Record
 from mountd.settings.schema import Settings
-from mountd.settings.secret import SecretRef, is_secret
+from mountd.settings.secret import SecretRef, is_secret_option
 from mountd.settings.wrapping import beneath
 
 log = structlog.get_logger()
@@ -114,13 +114,15 @@ class ConfFile:
         self._record: Record | None = None
         self._lock = asyncio.Lock()
         self._known: dict[SecretRef, str] = {}
+        self._away: set[SecretRef] = set()
         self._obscured: dict[tuple[str, str], tuple[str, str]] = {}
         self._looked_at: Identity | None = None
         self._same: tuple[str, Resolved] | None = None  # a text by rclone, and what it says
         self._is_first = True
 
     async def write(self, settings: Settings) -> Written:
-        """Write what the settings and the secrets say now.
+        """Write what the settings and the secrets say now; when a running rclone has other keys, what they come to rest
+        at, see `refresh`.
 
         A secret that cannot be read now is taken as it was last, when there is such. What rclone itself wrote into the
         file stays, unless the settings have changed there. Raises CannotStart (a secret or the disk) and UsageError (a
@@ -129,6 +131,10 @@ class ConfFile:
         async with self._lock:
             resolved = await asyncio.to_thread(self._resolve, settings, settings.remotes, lenient=True)
             split = credentials.split(resolved, self.path.parent)
+            if not self._is_first and await asyncio.to_thread(self._has_other, split.keys):
+                # Perhaps of a mount that this start has nothing to do with, in the middle of a rotation.
+                resolved, _ = await self._settled(settings, settings.remotes, resolved, lenient=True)
+                split = credentials.split(resolved, self.path.parent)
             asked = {name: dict(options) for name, options in split.remotes.items()}
             self._hide(settings, resolved)
             own = await self._obscure_all(asked)
@@ -152,14 +158,9 @@ class ConfFile:
         seen = _seen(resolved, names, self.path.parent)
         if seen.same(since):
             return Refreshed(Fresh.NOTHING, since, self._binary.keeps_signing_keys and seen.resigns(since))
-        began = still_since = time.monotonic()
-        while time.monotonic() - still_since < SETTLED_S:
-            await asyncio.sleep(SETTLING_STEP_S)
-            before, resolved = resolved, await asyncio.to_thread(self._resolve, settings, names)
-            if resolved != before:
-                still_since = time.monotonic()
-                if still_since - began > SETTLING_LIMIT_S:
-                    return Refreshed(Fresh.NOTHING, since)
+        resolved, at_rest = await self._settled(settings, names, resolved)
+        if not at_rest:
+            return Refreshed(Fresh.NOTHING, since)
         seen = _seen(resolved, names, self.path.parent)
         if seen.same(since):
             return Refreshed(Fresh.NOTHING, since, self._binary.keeps_signing_keys and seen.resigns(since))
@@ -170,6 +171,21 @@ class ConfFile:
         resigned = self._binary.keeps_signing_keys and seen.resigns(since)
         fresh = Fresh.LIVE if seen.fixed == since.fixed else Fresh.REMOUNT
         return Refreshed(fresh, Seen(since.fixed, seen.live, since.pairs if resigned else seen.pairs), resigned)
+
+    async def _settled(
+        self, settings: Settings, names: Collection[str], resolved: Resolved, *, lenient: bool = False
+    ) -> tuple[Resolved, bool]:
+        """What is behind these remotes once it has lain still, and whether it has in time. Raises CannotStart."""
+        began = still_since = time.monotonic()
+        while time.monotonic() - still_since < SETTLED_S:
+            await asyncio.sleep(SETTLING_STEP_S)
+            before = resolved
+            resolved = await asyncio.to_thread(self._resolve, settings, names, lenient=lenient)
+            if resolved != before:
+                still_since = time.monotonic()
+                if still_since - began > SETTLING_LIMIT_S:
+                    return resolved, False
+        return resolved, True
 
     async def remember(self) -> None:
         """Remember what rclone has written into its file since, so that it outlasts the file."""
@@ -195,8 +211,11 @@ class ConfFile:
         except CannotStart as error:
             if not lenient or reference not in self._known:
                 raise
-            log.warning("going on with a secret as it was last", cause=error.text)
+            if reference not in self._away:
+                self._away.add(reference)
+                log.warning("going on with a secret as it was last", cause=error.text)
             return self._known[reference]
+        self._away.discard(reference)
         self._known[reference] = value
         return value
 
@@ -206,7 +225,7 @@ class ConfFile:
             self._hide_values(
                 value
                 for option, value in options.items()
-                if isinstance(given.get(option), SecretRef) or is_secret(option, value)
+                if isinstance(given.get(option), SecretRef) or is_secret_option(option, value)
             )
 
     def _hide_values(self, values: Iterable[str]) -> None:
@@ -247,6 +266,11 @@ class ConfFile:
             replace(directory / credentials.SCRIPT_NAME, credentials.SCRIPT)
             replace(directory / credentials.CONFIG_NAME, credentials.render_config(keys, directory))
         return changed
+
+    def _has_other(self, keys: Mapping[str, Mapping[str, str]]) -> bool:
+        """Whether one of these remotes has keys that somebody may use now, and they are others."""
+        found = {name: read(self.path.with_name(credentials.keys_name(name))) for name in keys}
+        return any(text not in (None, credentials.render_keys(keys[name])) for name, text in found.items())
 
     def _write_keys(self, keys: Mapping[str, Mapping[str, str]]) -> bool:
         written = [
@@ -294,7 +318,7 @@ class ConfFile:
             self._same = (text, found)
             learnt = writeback.learn(record, found, text)
             for name, each in learnt.remotes.items():
-                self._hide_values(value for option, value in each.kept.items() if is_secret(option, value))
+                self._hide_values(value for option, value in each.kept.items() if is_secret_option(option, value))
                 if name not in record.remotes or each.kept != record.remotes[name].kept:
                     log.info("rclone has changed its configuration", remote=name, options=sorted(each.kept))
             await self._save(learnt)

@@ -28,6 +28,15 @@ KEYS = {
 CONFIG_NAME = "aws.config"
 SCRIPT_NAME = "aws-credentials.sh"
 
+VARIABLES = frozenset(
+    {
+        *("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SESSION_TOKEN"),
+        *("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "AZURE_PASSWORD", "AZURE_STORAGE_ACCOUNT_KEY"),
+        *("OS_PASSWORD", "OS_AUTH_TOKEN", "OS_APPLICATION_CREDENTIAL_SECRET", "ST_KEY"),
+    }
+)
+"""What a remote with `env_auth` takes from mountd's environment, and no other program has to."""
+
 _ELSEWHERE = ("env_auth", "profile", "shared_credentials_file")  # the admin has decided where the keys come from
 _HEADER = "# Written by mountd: changes are lost.\n"
 _TRUE = ("true", "1", "t")
@@ -82,6 +91,11 @@ def has_live_keys(options: Mapping[str, object]) -> bool:
         and not old_signature
         and not any(option in options for option in _ELSEWHERE)
     )
+
+
+def takes_environment(options: Mapping[str, object]) -> bool:
+    """Whether rclone looks for the keys of this remote in its environment."""
+    return str(options.get("env_auth", "")).lower() in _TRUE
 
 
 def profile_of(remote: str) -> str:

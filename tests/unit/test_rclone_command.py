@@ -183,6 +183,9 @@ def test_aws_variables_are_for_env_auth_and_the_socket_only_when_given() -> None
     assert "AWS_CA_BUNDLE" not in built.environment
     assert built.environment["NOTIFY_SOCKET"] == "/run/mountd/private/storage.notify"
     assert "AWS_SHARED_CREDENTIALS_FILE" not in built.environment
+    shared = command(remote=remote, environment=ENVIRONMENT, secret_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE"))
+    assert shared.environment["AWS_ACCESS_KEY_ID"] == "AKIA", "that an app is given it takes it from nobody"
+    assert "AWS_PROFILE" not in shared.environment
     wrapping = command(remote=Remote(type="crypt"), beneath=[remote], environment=ENVIRONMENT)
     assert wrapping.environment["AWS_PROFILE"] == "p"
     assert not any(name.startswith("AWS_") for name in command(remote=Remote(type="sftp")).environment)

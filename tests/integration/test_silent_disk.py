@@ -1,0 +1,163 @@
+"""A disk that does not answer at all: mountd goes on answering, tells it, waits with one thread, and can be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mountd.daemon import threads
+from mountd.daemon.threads import Threads
+from mountd.errors import CannotStart
+from mountd.mount import cache, preflight
+from mountd.mount.cache import CacheGuard
+from mountd.mount.slow_disk import SlowDisk
+from mountd.settings.schema import Cache
+from tests.support.daemon import Daemon
+from tests.support.frozen_disk import FrozenDisk
+from tests.support.wait import until
+
+LATE_S = 10.0
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[FrozenDisk]:
+    with FrozenDisk(tmp_path / "disk", tmp_path / "image") as frozen:
+        yield frozen
+
+
+async def test_what_overstays_is_waited_for_by_the_next_and_no_two_work_at_once() -> None:
+    disk, go, seen = SlowDisk(), threading.Event(), []
+    try:
+        with pytest.raises(TimeoutError):
+            await disk.run(lambda: (go.wait(LATE_S), seen.append("first")), 0.05)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await disk.run(lambda: seen.append("never"), 0.05)
+        cancelled = asyncio.create_task(disk.run(lambda: seen.append("never"), None))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert seen == []
+        later = asyncio.create_task(disk.run(lambda: seen.append("second"), LATE_S))
+    finally:
+        go.set()
+    await later
+    assert seen == ["first", "second"]
+    with pytest.raises(ZeroDivisionError):
+        await disk.run(lambda: 1 // 0, 1.0)
+
+
+@pytest.mark.root
+async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Cache(dir=disk.path / "cache")
+    guard, other = CacheGuard(settings, "m"), CacheGuard(settings, "other")
+    monkeypatch.setattr(cache, "LOOK_LIMIT_S", 0.3)
+    disk.freeze()
+    began = time.monotonic()
+    waiting = [each for each in threading.enumerate() if each.name.startswith("asyncio")]
+    for _ in range(3):
+        with pytest.raises(CannotStart) as silent:
+            await guard.begin(settings)
+        assert (silent.value.code, silent.value.retry_s) == ("cache-silent", preflight.RETRY_S)
+        assert silent.value.text.endswith("its disk does not answer within 0.3 s")
+        reason = await guard.look()
+        assert reason is not None
+        assert reason.code == "cache-silent"
+    assert 1.5 < time.monotonic() - began < LATE_S, "the event loop was not held"
+    assert len([each for each in threading.enumerate() if each.name.startswith("asyncio")]) <= len(waiting) + 1
+    # Nobody wants the lock any more: a thread that is still at it gives it back.
+    guard.release()
+    monkeypatch.setattr(cache, "LOOK_LIMIT_S", LATE_S)
+    disk.thaw()
+    async with asyncio.timeout(LATE_S):
+        while not await begins(other, settings):
+            await asyncio.sleep(0.01)
+    other.release()
+
+
+async def begins(guard: CacheGuard, settings: Cache) -> bool:
+    try:
+        await guard.begin(settings)
+    except CannotStart as error:
+        if error.code != "cache-taken":  # the late thread has it for a moment
+            raise
+        return False
+    return True
+
+
+async def test_the_lock_is_given_back_that_is_got_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, go, begun = Cache(dir=tmp_path / "cache"), threading.Event(), threading.Event()
+    real, taken = preflight.lock_cache, []
+
+    def late(directory: Path, held: int | None = None) -> int:
+        begun.set()
+        go.wait(LATE_S)
+        taken.append(real(directory, held))
+        return taken[-1]
+
+    monkeypatch.setattr(preflight, "lock_cache", late)
+    guard = CacheGuard(settings, "m")
+    beginning = asyncio.create_task(guard.begin(settings))
+    await asyncio.to_thread(begun.wait, LATE_S)
+    beginning.cancel()
+    await asyncio.wait([beginning])
+    guard.release()
+    go.set()
+
+    await asyncio.to_thread(until, lambda: taken, LATE_S, "the lock to be taken")
+    os.close(await asyncio.to_thread(until, lambda: real(settings.dir), LATE_S, "it to be given back"))
+
+
+def test_a_stuck_thread_does_not_keep_the_loop_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "END_S", 0.2)
+    go, ended = threading.Event(), threading.Event()
+
+    async def leave_stuck() -> None:
+        asyncio.get_running_loop().set_default_executor(Threads())
+        assert await asyncio.to_thread(lambda: 3) == 3
+        stuck = asyncio.create_task(asyncio.to_thread(go.wait, LATE_S))
+        late = asyncio.create_task(asyncio.to_thread(lambda: (time.sleep(0.1), ended.set())))
+        await asyncio.sleep(0.01)
+        stuck.cancel()
+        late.cancel()
+
+    began = time.monotonic()
+    try:
+        asyncio.run(leave_stuck())
+        assert time.monotonic() - began < LATE_S / 2
+        assert ended.is_set(), "what is under way has a moment"
+    finally:
+        go.set()
+
+
+@pytest.mark.slow
+@pytest.mark.fuse
+@pytest.mark.root
+def test_mountd_answers_and_can_be_stopped(make_daemon: Callable[..., Daemon], disk: FrozenDisk) -> None:
+    """Its thread waits in the kernel, deaf to SIGKILL: the process cannot end, and its parent goes without it."""
+    daemon = make_daemon()
+    daemon.config["mounts"]["storage"]["cache"]["dir"] = str(disk.path / "cache")
+    disk.freeze()
+    daemon.start()
+    reason = daemon.until_reason("cache-silent")
+    assert reason["text"] == f"cannot use the cache directory {disk.path}/cache: its disk does not answer within 10 s"
+    assert daemon.status()["mounts"]["storage"]["state"] == "backoff"
+    assert daemon.process is not None
+    began = time.monotonic()
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.wait_exit(60.0) == 0
+    (stops,) = daemon.events("mountd stops")
+    assert time.monotonic() - began < stops["at_most_s"]
+    assert daemon.events("something does not end: going on without it")
+    assert "the kernel holds it" in daemon.log_text()
+    disk.thaw()
+    until(lambda: daemon.processes() == [], LATE_S, "the rest to be gone")
+    assert daemon.mounts() == []

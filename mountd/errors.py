@@ -15,7 +15,9 @@ MountdError                     1   something failed
  │    ├── Overstayed            1   a command had not ended when its time was up
  │    ├── RemoteError           1   the bucket did not give what was asked
  │    └── DiskError             1   a touch of a mounted path failed
- │         └── DiskTimeout      1   … or was not answered in time
+ │         ├── DiskTimeout      1   … or was not answered in time
+ │         └── NotAsked         1   … or could not even be made: that says nothing of the disk
+ ├── JournalError               1   the journal cannot be read or written now; trying again can help
  ├── GateFailed                 1   a new version did not pass what the configuration asks of it
  ├── NotUploaded                1   mountd ended before all uploads did; they are kept
  └── Bug                       20   mountd itself is wrong
@@ -162,6 +164,14 @@ class DiskError(Unavailable):
 
 class DiskTimeout(DiskError):
     pass
+
+
+class NotAsked(DiskError):
+    pass
+
+
+class JournalError(MountdError):
+    retryable = True
 
 
 class GateFailed(MountdError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pwd
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from dataclasses import replace
 import structlog
 
 from mountd.app import ready
+from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError
 from mountd.process import tool
 from mountd.process.backoff import Backoff
@@ -20,6 +20,7 @@ from mountd.process.child import CANNOT_ENTER, Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance, without_private
 from mountd.process.lifecycle import Allowed, Forbidden, Life, Policy, RestartAsked, Unwanted, Wanted
 from mountd.process.supervisor import Ending, Supervisor
+from mountd.rclone import credentials
 from mountd.settings.schema import App as AppSettings
 from mountd.settings.schema import Settings
 from mountd.settings.secret import SecretRef
@@ -31,11 +32,14 @@ log = structlog.get_logger()
 
 SETTLE_S = 1.0
 """An app without a readiness check counts as running when it has not ended by then."""
-USER_LIMIT_S = 30.0
 GATE_LIMIT_S = 60.0
 """How long an operation waits for the mount to come back before it may start the app; a remount takes seconds."""
 SPAWN_LIMIT_S = 40.0
 """For a process to be there: a directory service may be asked for its user first."""
+KILLED_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that come from elsewhere: a person, or the kernel that is out of memory; others are of its own doing."""
+QUIET = (State.STOPPED, State.FAILED, State.CLEANING)
+"""Nothing of an app runs, nor is it about to start."""
 KILL_WAIT_S = 5.0
 """After SIGKILL: only a process stuck in the kernel takes longer."""
 
@@ -57,15 +61,20 @@ class App:
 
     kind = "app"
 
-    def __init__(self, name: str, settings: Settings, *, instance: Instance, board: Board) -> None:
+    def __init__(
+        self, name: str, settings: Settings, *, instance: Instance, board: Board, hidden: set[str] | None = None
+    ) -> None:
+        """`hidden`, which all apps share: variables of mountd's own environment that none of them inherits."""
         self.name = name
         self.settings = settings.apps[name]
         self.ring = Ring()
         self.stop_signal: signal.Signals = self.settings.stop.signal
         self._instance = instance
         self._board = board
-        self._secret_variables = settings.secret_variables()
+        self._hidden = set() if hidden is None else hidden
+        self._hide_secrets(settings)
         self._mounts = tuple(settings.mounts_of(self.settings))
+        self._users = {name: app.user for name, app in settings.apps.items() if name != self.name}
         self._child: Child | None = None
         self._environment: dict[str, str] = {}
         self._user: User | None = None
@@ -82,9 +91,16 @@ class App:
         self.settings = settings.apps[self.name]
         self.stop_signal = self.settings.stop.signal
         self.supervisor.policy = policy_of(self.settings, held=self._held > 0)
-        self._secret_variables = settings.secret_variables()
+        self._hide_secrets(settings)
         self._mounts = tuple(settings.mounts_of(self.settings))
+        self._users = {name: app.user for name, app in settings.apps.items() if name != self.name}
         self._publish_settings()
+
+    def _hide_secrets(self, settings: Settings) -> None:
+        """For good: they are in the environment still when a later configuration no longer names them."""
+        self._hidden.update(settings.secret_variables())
+        if any(credentials.takes_environment(remote.options) for remote in settings.remotes.values()):
+            self._hidden.update(credentials.VARIABLES)
 
     def _publish_settings(self) -> None:
         self._publish(needs=tuple(self.settings.needs), follows_remounts="remount" in self.settings.restart.after)
@@ -136,6 +152,7 @@ class App:
             code, text = "app-cannot-execute", f"cannot start {self.name}: cannot enter {directory}{said}"
             hint = f"see that apps.{self.name}.directory exists and that the app's user may enter it"
         else:
+            code = "app-killed" if -exit_.code in KILLED_BY else code
             text = f"{self.name} ended with {exit_}{said}"
         self._failure = Reason(code, text, "app", self.name, hint)
         return Ending(text, outside=exit_.code < 0)
@@ -200,10 +217,7 @@ class App:
 
     async def _spawn(self, spawned: Callable[[Child], None]) -> Child:
         ready.check_port_free(self.name, ready.port_of(self.settings.ready))
-        # In a thread: a directory service may be asked, and be slow.
-        self._user = await asyncio.wait_for(
-            asyncio.to_thread(_resolve_user, self.name, self.settings.user), USER_LIMIT_S
-        )
+        self._user = await resolve_user(self.name, self.settings.user)
         self._environment = self._build_environment()
         self._last_line = ""
         try:
@@ -221,7 +235,7 @@ class App:
         return self._child
 
     def _build_environment(self) -> dict[str, str]:
-        base = without_private(os.environ, also=self._secret_variables)
+        base = without_private(os.environ, also=tuple(self._hidden))
         if self._user is not None:
             base |= {"HOME": self._user.home, "USER": self._user.name, "LOGNAME": self._user.name}
         own = {
@@ -269,12 +283,20 @@ class App:
             self._child.release()
             self._child = None
         try:
-            orphans = await tool.end_orphans(self._instance.id, self.name, self._user.uid if self._user else None)
+            orphans = await tool.end_orphans(self._instance.id, self.name, self._uid_of_its_own())
         except MountdError as error:  # the look hangs with a process that hangs: no reason not to go on
             log.warning("cannot look for what the app has left", app=self.name, cause=error.text)
             return
         for orphan in orphans:
             log.info("ended what the app had left running", app=self.name, process=orphan)
+
+    def _uid_of_its_own(self) -> int | None:
+        """By which what it has left can be told from what others have: while no other app of this user is up."""
+        if self._user is None:
+            return None
+        apps = self._board.snapshot.apps
+        others = (apps[name].state for name, user in self._users.items() if user == self._user.name and name in apps)
+        return self._user.uid if all(state in QUIET for state in others) else None
 
     # -- for operations -------------------------------------------------------------------------------------------
 
@@ -370,22 +392,3 @@ class App:
 def _behind_a_remount(name: str) -> Reason:
     text = f"{name} still has files open of a mount that was replaced: they are dead"
     return Reason("app-behind-remount", text, "app", name, f"mountd restart {name}")
-
-
-def _resolve_user(app: str, name: str | None) -> User | None:
-    if name is None:
-        return None
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise CannotStart(
-            f"cannot start {app}: there is no user {name}", hint=f"create it: useradd --system {name}", code="no-user"
-        ) from None
-    if entry.pw_uid == os.geteuid():
-        return None
-    if os.geteuid() != 0:
-        raise CannotStart(
-            f"cannot start {app} as {name}: only root may change users", hint="run mountd as root, or drop `user:`"
-        )
-    groups = tuple(os.getgrouplist(name, entry.pw_gid))
-    return User(name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mountd.errors import DiskError, DiskTimeout
+from mountd.errors import DiskError, DiskTimeout, NotAsked
 
 WORKER = Path(__file__).with_name("worker.py")
 MINIMAL_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -104,8 +104,9 @@ class _Worker:
 class Files:
     """One persistent worker; calls are made one after the other, each within its own deadline.
 
-    Every call raises DiskError with the kernel's errno, or DiskTimeout when there was no answer within `timeout_s`
-    seconds (waiting for calls before it included) or when a former call still holds the worker in the kernel.
+    Every call raises DiskError with the kernel's errno, DiskTimeout when there was no answer within `timeout_s`
+    seconds (waiting for calls before it included) or when a former call still holds the worker in the kernel, and
+    NotAsked when there was no worker to ask: what is wrong then is not the disk.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str]) -> None:
@@ -235,11 +236,11 @@ class Files:
                     return reply
                 self._kill(worker)  # its end is being seen; a new one starts only when it is reaped
             await worker.gone.wait()
-        raise DiskError(f"cannot {touch}: the file worker ended twice, at last with {worker.process.returncode}")
+        raise NotAsked(f"cannot {touch}: the file worker ended twice, at last with {worker.process.returncode}")
 
     async def _ready(self, touch: str) -> _Worker:
         if self._closed:
-            raise DiskError(f"cannot {touch}: the file worker {self.name} is closed")
+            raise self._is_closed(touch)
         worker = self._worker
         if worker is not None and worker.killed_at is not None:
             since_s = time.monotonic() - worker.killed_at
@@ -252,26 +253,34 @@ class Files:
         return worker or await self._start(touch)
 
     async def _start(self, touch: str) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=ANSWER_LIMIT)
-            except BaseException:
-                ours.close()
-                raise
-            if self._closed:  # meanwhile
-                writer.close()
-                raise DiskError(f"cannot {touch}: the file worker {self.name} is closed")
-            try:
-                process = self._spawn(theirs.fileno())
-            except OSError as error:
-                writer.close()
-                cause = f"cannot start a file worker: {error}"
-                raise DiskError(f"cannot {touch}: {cause}", errno=error.errno or 0) from None
-        worker = _Worker(process, os.pidfd_open(process.pid), reader, writer)
+        try:
+            worker = await self._made(touch)
+        except OSError as error:  # the machine is short of something, or Python is not there
+            cause = f"cannot start a file worker: {(error.strerror or str(error)).lower()}"
+            raise NotAsked(f"cannot {touch}: {cause}") from None
         self._worker = worker
-        asyncio.get_running_loop().add_reader(worker.pidfd, self._reap, worker)
         return worker
+
+    async def _made(self, touch: str) -> _Worker:
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=ANSWER_LIMIT)
+                undo.callback(writer.close)
+                if self._closed:  # meanwhile
+                    raise self._is_closed(touch)
+                process = self._spawn(theirs.fileno())
+            undo.callback(_drop, process)
+            pidfd = os.pidfd_open(process.pid)
+            undo.callback(os.close, pidfd)
+            worker = _Worker(process, pidfd, reader, writer)
+            asyncio.get_running_loop().add_reader(pidfd, self._reap, worker)
+            undo.pop_all()
+        return worker
+
+    def _is_closed(self, touch: str) -> NotAsked:
+        return NotAsked(f"cannot {touch}: the file worker {self.name} is closed")
 
     def _spawn(self, stream: int) -> subprocess.Popen[bytes]:
         # Not asyncio's subprocess: its child watcher brings threads or waits of its own; a pidfd needs neither.
@@ -301,6 +310,12 @@ class Files:
         worker.gone.set()
         if self._worker is worker:
             self._worker = None
+
+
+def _drop(process: subprocess.Popen[bytes]) -> None:
+    """Ends one that nobody watches, and that has never been asked anything."""
+    process.kill()
+    asyncio.get_running_loop().call_later(EXIT_GRACE_S, process.poll)  # no zombie stays
 
 
 async def _within(event: asyncio.Event, limit_s: float) -> bool:

@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -85,7 +86,7 @@ def mend(cache: Path) -> Mended:
     found = Mended()
     for meta, record, data in records(cache, cache / META):
         name = os.path.relpath(meta, cache / META)
-        if record is None and _is_whole(data):
+        if record is None and is_whole(cache, meta, data):
             _write(cache, meta, data)
             found.add(name)
             found.mended = _with(found.mended, name)
@@ -97,7 +98,7 @@ def mend(cache: Path) -> Mended:
             found.rescued = _with(found.rescued, name)
         elif isinstance(record, dict) and record.get("Dirty") is True:
             found.add(name)
-            if not _covers(record, data.st_size) and (_is_whole(data) or not record.get("Fingerprint")):
+            if not _covers(record, data.st_size) and (is_whole(cache, meta, data) or not record.get("Fingerprint")):
                 _write(cache, meta, data)
                 found.mended = _with(found.mended, name)
         elif isinstance(record, dict) and _differs_from_its_object(record):
@@ -111,9 +112,26 @@ def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
     return (*names, name)[:NAMES]
 
 
-def _is_whole(data: os.stat_result) -> bool:
+def is_whole(cache: Path, meta: str, data: os.stat_result) -> bool:
     """No hole in it. What was only read may have holes, and must not be uploaded over the object."""
-    return data.st_blocks * 512 >= data.st_size
+    with open(data_of(cache, meta), "rb") as file:
+        if _has_hole(file.fileno(), data.st_size):
+            return False
+    # Less on the disk, and no hole: it is compressed, unless this file system is one that does not tell of holes.
+    return data.st_blocks * 512 >= data.st_size or _tells_of_holes(cache, data.st_size)
+
+
+def _has_hole(fd: int, size: int) -> bool:
+    with contextlib.suppress(OSError):
+        return size > 0 and os.lseek(fd, 0, os.SEEK_HOLE) < size
+    return False
+
+
+def _tells_of_holes(cache: Path, size: int) -> bool:
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=cache) as file:
+        file.truncate(size)
+        return _has_hole(file.fileno(), size)
+    return False
 
 
 def _covers(record: dict[str, Any], size: int) -> bool:

@@ -22,6 +22,8 @@ FLOOD_PAUSE_S = 0.04
 RING_LINES = 2000
 LINE_BYTES = 8192
 """What is kept of a child: 2,000 lines of at most 8 KiB; a longer line is cut."""
+REAP_S = 1.0
+"""A child that cannot be watched is killed, and is gone by then."""
 
 # The directory is entered, and the program looked up, after this first exec: a chdir or an exec on a mount that hangs
 # must hang a child that can be killed, not the fork inside the daemon.
@@ -86,13 +88,18 @@ class Child:
         self._ended = asyncio.Event()
         self._partial = b""
         self._skipping = False
-        self._pidfd = os.pidfd_open(process.pid)
         assert process.stdout is not None
         self._output = process.stdout.fileno()
         os.set_blocking(self._output, False)
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._pidfd, self._reap)
-        loop.add_reader(self._output, self._read)
+        self._pidfd = os.pidfd_open(process.pid)
+        try:
+            loop.add_reader(self._pidfd, self._reap)
+            loop.add_reader(self._output, self._read)
+        except OSError:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            raise
 
     async def wait(self) -> Exit:
         await self._ended.wait()
@@ -101,6 +108,9 @@ class Child:
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group; silent when it is gone."""
+        # Its number is kept for the group as long as that has a member: a process of this number is somebody else.
+        if self.exit is not None and os.path.exists(f"/proc/{self.pid}"):
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -185,7 +195,7 @@ def spawn(
     Of what comes at once, at most 64 KiB, only the last `flood_lines` lines are kept.
 
     A program that does not exist exits 127, a directory that cannot be entered 126. Raises OSError when even the
-    launcher cannot be started.
+    launcher cannot be started, or what was started cannot be watched; then it is ended again.
     """
     process = subprocess.Popen(
         [*_LAUNCH, directory, "--", *argv],
@@ -201,7 +211,15 @@ def spawn(
     )
     with contextlib.suppress(OSError):
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, DESCRIPTORS)
-    return Child(process, on_line, flood_lines)
+    try:
+        return Child(process, on_line, flood_lines)
+    except BaseException:
+        # Nobody would see it end, or end it.
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.stdout is not None
+        process.stdout.close()
+        asyncio.get_running_loop().call_later(REAP_S, process.poll)
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from mountd.errors import Busy, MountdError
+from mountd.process import directories
 from mountd.process.orphans import INSTANCE, NAME
+
+log = structlog.get_logger()
 
 # What concerns the daemon alone: a child that had these would talk to systemd in the daemon's name, take its sockets,
 # or read its credentials.
@@ -48,14 +53,15 @@ class Instance:
 
     @classmethod
     def create(cls, state: Path, runtime: Path) -> Instance:
-        """With its directories. Raises MountdError."""
-        for path, mode in ((state, 0o755), (runtime, 0o755), (runtime / PRIVATE_DIRECTORY, 0o700)):
+        """With its directories. Raises MountdError, also when they are somebody else's."""
+        private = runtime / PRIVATE_DIRECTORY
+        for path in (runtime, private, state):
             try:
-                if not os.path.isdir(path):
-                    os.makedirs(path, exist_ok=True)
-                    os.chmod(path, mode)  # whatever the umask is
-                elif mode == 0o700:
-                    os.chmod(path, mode)
+                if path is private:
+                    directories.make_private(path)
+                else:
+                    directories.make(path, 0o755)
+                    _warn_of_everybody(path)
             except OSError as error:
                 hint = f"create it, writable by the user that runs mountd (uid {os.geteuid()}), or set another path"
                 cause = (error.strerror or str(error)).lower()
@@ -98,6 +104,12 @@ class Instance:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n{socket}\n".encode(), 0)
         return fd
+
+
+def _warn_of_everybody(path: Path) -> None:
+    if directories.is_anybodys(path):
+        hint = f"chmod o-w {path}, unless no other user can reach it, as in a container"
+        log.warning("everybody may replace what lies in a directory of mountd", path=str(path), hint=hint)
 
 
 def without_private(environment: Mapping[str, str], also: tuple[str, ...] = ()) -> dict[str, str]:

@@ -4,7 +4,7 @@ A process of its own because reading another process's environment waits for tha
 stuck on a hung mount may hold. Prints one line a process ended, `PID COMMAND`. Only what carries the mark of the own
 instance is ever touched, and neither the asker nor anything above it. Root without CAP_SYS_PTRACE, as in most
 containers, cannot read the environment of another user: then processes of UID count that have come loose from the
-daemon and were taken in by its parent, which is nobody else's either.
+daemon and were taken in by its parent, which is nobody else's either. UID must be nobody else's below this daemon.
 """
 
 import os

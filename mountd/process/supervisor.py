@@ -211,8 +211,14 @@ class Supervisor:
     async def _await_exit(self, child: Child) -> None:
         ended = await child.wait()
         # An end that was brought about here is no cause: asked about it, the service would forget the one that it has.
-        told = self.life.state in (State.STARTING, State.RUNNING)
-        ending = self._service.explain_exit(ended) if told else Ending(str(ended), outside=True)
+        ending = Ending(str(ended), outside=True)
+        if self.life.state in (State.STARTING, State.RUNNING):
+            try:
+                ending = self._service.explain_exit(ended)
+            except Exception as error:  # a life that goes on without its child matters more than why that has ended
+                self._log.error(
+                    "cannot tell why it has ended", cause=f"{type(error).__name__}: {error}", exit=str(ended)
+                )
         self.post(Exited(ending.cause, ending.permanent, ending.outside))
 
     async def _watch(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 from mountd.errors import Overstayed, Unavailable
 from mountd.process import orphans
-from mountd.process.child import User, spawn
+from mountd.process import user as user_script
+from mountd.process.child import Exit, User, spawn
 
 MAX_OUTPUT_BYTES = 1024 * 1024
 MINIMAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -70,3 +72,16 @@ async def end_orphans(instance: str, name: str | None = None, uid: int | None = 
     marks = [instance, *([name] if name is not None else []), *([str(uid)] if name is not None and uid else [])]
     outcome = await run([sys.executable, "-I", "-S", orphans.__file__, *marks], timeout_s=orphans.PATIENCE_S + 2.0)
     return outcome.output.splitlines()
+
+
+async def find_user(name: str, *, timeout_s: float) -> User | None:
+    """The user of that name, None when there is none. Raises Unavailable, also when there is no answer in time."""
+    try:
+        outcome = await run([sys.executable, "-I", "-S", user_script.__file__, name], timeout_s=timeout_s)
+    except Overstayed:
+        raise Unavailable(f"cannot look up user {name}: no answer in {timeout_s:g} s") from None
+    last = outcome.output.rpartition("\n")[2]
+    if outcome.code != 0:
+        raise Unavailable(f"cannot look up user {name}: {last or Exit(outcome.code)}")
+    found = json.loads(last)
+    return found and User(found["name"], found["uid"], found["gid"], tuple(found["groups"]), found["home"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import pwd
 import signal
@@ -19,6 +20,7 @@ from mountd.errors import Unavailable
 from mountd.process import tool
 from mountd.process.child import CANNOT_ENTER, LINE_BYTES, RING_LINES, Child, Exit, Ring, User, spawn
 from mountd.process.tool import Outcome
+from tests.support.wait import until_async
 
 SOON_S = 10.0
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
@@ -55,10 +57,7 @@ async def spawner() -> AsyncIterator[Spawner]:
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {SOON_S} s: {what}"
-        await asyncio.sleep(0.01)
+    await until_async(condition, SOON_S, what)
 
 
 async def ended(child: Child) -> Exit:
@@ -128,6 +127,20 @@ async def test_no_file_of_ours_stays_open_or_is_passed_on(spawner: Spawner) -> N
     assert spawner.lines == ["0", "1", "2"]
 
 
+async def test_a_child_that_cannot_be_watched_does_not_live_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(pid: int) -> int:
+        pids.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    pids: list[int] = []
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    before = open_files()
+    with pytest.raises(OSError, match="Too many open files"):
+        spawn(["sleep", "60"], ENVIRONMENT, print)
+    await until(lambda: not lives(pids[0]), "it to end")
+    assert open_files() == before
+
+
 async def test_zombies_are_reaped(spawner: Spawner) -> None:
     children = [spawner.sh("exit 1") for _ in range(10)]
     await asyncio.gather(*(ended(child) for child in children))
@@ -168,20 +181,19 @@ async def test_a_cut_line_is_one_line_however_it_arrives(spawner: Spawner, size:
 
 
 async def test_a_flood_stays_bounded_and_the_loop_turns(spawner: Spawner) -> None:
-    ring, lags = Ring(), [0.0]
+    ring, turns = Ring(), 0
     line = "0123456789abcdef" * 6
     child = spawner.sh(
         'yes "$1" | head -n 200000; head -c 20000000 /dev/zero; echo; echo end', line, on_line=ring.append
     )
     while child.exit is None:
-        before = time.monotonic()
         await asyncio.sleep(0.001)
-        lags.append(time.monotonic() - before)
+        turns += 1
     kept = ring.last(10**9)
     assert len(kept) == RING_LINES
     assert max(len(one.text) for one in kept) <= LINE_BYTES
     assert [one.text[:1] for one in kept[-3:]] == ["0", "\0", "e"]
-    assert max(lags) < 1.0
+    assert turns > 100, "the loop stood still until the end of the flood"
 
 
 async def test_what_it_said_last_is_there_when_it_has_ended(spawner: Spawner) -> None:
@@ -303,6 +315,15 @@ async def test_a_signal_that_comes_too_late_is_nobodys(spawner: Spawner) -> None
     child.signal(signal.SIGKILL)
 
 
+async def test_a_number_that_is_in_use_again_is_somebody_elses(spawner: Spawner) -> None:
+    child, stranger = spawner("true"), spawner("sleep", "60")
+    await ended(child)
+    child.pid = stranger.pid  # as the kernel may do, but not when it is asked to
+    child.signal(signal.SIGKILL)
+    await asyncio.sleep(0.1)
+    assert stranger.exit is None
+
+
 # -- a short command --------------------------------------------------------------------------------------------------
 
 
@@ -313,9 +334,9 @@ async def test_a_tool_and_its_outcome() -> None:
 
 async def test_a_tool_that_overstays_is_killed_with_what_it_started(tmp_path: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(Unavailable, match=r"cannot finish sh: no end after 0.2 s"):
-        await tool.run(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], timeout_s=0.2)
-    assert time.monotonic() - began < 2.0
+    with pytest.raises(Unavailable, match=r"cannot finish sh: no end after 3 s"):
+        await tool.run(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], timeout_s=3)
+    assert time.monotonic() - began < SOON_S + 10
     await until(lambda: not lives(int((tmp_path / "pid").read_text())), "what it started to end")
 
 

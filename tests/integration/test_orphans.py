@@ -16,6 +16,7 @@ from mountd.process import orphans, tool
 from tests.support.wait import until
 
 SCRIPT = [sys.executable, "-I", "-S", orphans.__file__]
+SLEEPS = "echo up; exec sleep 60"
 
 
 class Brood:
@@ -38,10 +39,12 @@ class Brood:
         self._all.append(process)
         return process
 
-    def marked(self, script: str = "echo up; exec sleep 60", **more: str) -> subprocess.Popen[str]:
+    def marked(self, script: str = SLEEPS, **more: str) -> subprocess.Popen[str]:
         process = self.start(script, instance=self.instance, **more)
         assert process.stdout is not None
         assert process.stdout.readline()
+        if script == SLEEPS:  # it says so just before
+            until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", 10, "it to be what it executes")
         return process
 
     def close(self) -> None:
@@ -66,7 +69,7 @@ def end(*words: str) -> list[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> int:
-    return process.wait(5)
+    return process.wait(20)
 
 
 def test_what_carries_the_mark_ends_and_is_told(brood: Brood) -> None:

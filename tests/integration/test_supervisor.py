@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 import random
@@ -49,6 +50,7 @@ class Program:
     preparing: asyncio.Future[None] | None = None
     """what its polite signal waits for"""
     before_spawn: Callable[[], None] = lambda: None
+    before_explain: Callable[[], None] = lambda: None
     name: str = "program"
     kind: str = "app"
     stop_signal: signal.Signals = signal.SIGTERM
@@ -95,6 +97,7 @@ class Program:
             child.release()
 
     def explain_exit(self, exit_: Exit) -> Ending:
+        self.before_explain()
         return Ending(f"it ended with {exit_}", permanent=exit_.code == 2)
 
     def changed(self, life: Life, since: str, pid: int | None) -> None:
@@ -294,7 +297,7 @@ async def test_one_that_ignores_the_polite_signal_is_killed_after_the_grace(make
     began = time.monotonic()
     run.post(Unwanted())
     await run.until_state(State.STOPPED)
-    assert POLICY.grace_s <= time.monotonic() - began < POLICY.grace_s + 1.0
+    assert POLICY.grace_s <= time.monotonic() - began < SOON_S
     assert run.program.children[0].exit == Exit(-signal.SIGKILL)
 
 
@@ -368,6 +371,20 @@ async def test_the_gate_keeps_from_starting_and_leaves_alone_what_runs(make: Mak
     assert len(run.program.children) == 1
     run.post(Allowed())
     await run.until_state(State.RUNNING)
+
+
+async def test_an_exit_that_nobody_can_explain_is_one_all_the_same(make: Make) -> None:
+    def fail() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    run = make(before_explain=fail)
+    await run.start()
+    kill(run.program.children[0])
+    await run.until_children(2)
+    await run.until_state(State.RUNNING)
+    assert any(life.cause == "signal SIGKILL" for life in run.program.lives)
+    run.post(Unwanted())
+    await run.until_state(State.STOPPED)
 
 
 async def test_a_cleaning_that_fails_is_tried_again_before_the_next_start(make: Make) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.rclone.log import MASK, MAX_DUMP_BYTES, MAX_TEXT_BYTES, DumpCapture, LogEvent, mask, parse
+from mountd.rclone.log import MASK, MAX_DUMP_BYTES, MAX_TEXT_BYTES, DumpCapture, LogEvent, _patterns, mask, parse
 
 NEW = (
     '{"time":"2026-11-21T01:26:18.251049755Z","level":"info","msg":"poll-interval is not supported by this remote",'
@@ -87,6 +87,15 @@ def test_secrets_are_masked_in_every_form_before_the_cut() -> None:
     assert "TAIL" not in mask("x SECRETLINE-TAIL y", ["-----BEGIN\nSECRETLINE-TAIL\n"])
     long = parse("x" * (MAX_TEXT_BYTES - 10) + secret * 3, [secret])
     assert 'a"b' not in long.text
+
+
+def test_what_is_hidden_is_worked_out_once_for_many_lines() -> None:
+    before = _patterns.cache_info().misses
+    secrets = tuple(f"a/secret+number={number:03}" for number in range(200))
+    for number in range(100):
+        assert parse(f"line {number}: a%2Fsecret%2Bnumber%3D{number:03}", secrets).text == f"line {number}: {MASK}"
+    assert mask(f"{secrets[7]}!", [*secrets]) == f"{MASK}!"
+    assert _patterns.cache_info().misses == before + 1
 
 
 @given(st.one_of(st.text(), st.binary()), st.lists(st.text(), max_size=3))

@@ -1,0 +1,108 @@
+"""An app that runs as another user: who that is may take long to find out, and what it leaves may be hard to see."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mountd.app import user as app_user
+from mountd.app.app import App
+from mountd.errors import Unavailable
+from mountd.process import tool
+from mountd.process.instance import Instance
+from mountd.settings.load import Places, parse
+from mountd.status.board import Board
+from mountd.status.snapshot import Snapshot
+from tests.support.daemon import Daemon
+from tests.support.wait import until
+
+SOON_S = 10.0
+PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
+TEXT = """
+remotes: {s: {type: s3, endpoint: "http://x"}}
+mounts: {m: {remote: "s:b", path: /m}}
+apps: {webui: {command: [sleep, "60"], user: nobody, restart: {backoff: {initial: 50ms}}}}
+"""
+
+
+async def test_a_user_as_the_machine_knows_it() -> None:
+    entry = pwd.getpwnam("nobody")
+    user = await tool.find_user("nobody", timeout_s=SOON_S)
+    assert user is not None
+    assert (user.name, user.uid, user.gid, user.home) == ("nobody", entry.pw_uid, entry.pw_gid, entry.pw_dir)
+    assert user.groups == tuple(os.getgrouplist("nobody", entry.pw_gid))
+    assert await tool.find_user("mountd-t-nobody", timeout_s=SOON_S) is None
+    with pytest.raises(Unavailable, match=r"^cannot look up user nobody: no answer in 0.001 s$"):
+        await tool.find_user("nobody", timeout_s=0.001)
+
+
+@pytest.mark.root
+async def test_a_slow_directory_service_holds_up_the_app_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board(Snapshot())
+    settings = parse(TEXT, "test.yaml", PLACES).settings
+    app = App("webui", settings, instance=Instance.create(tmp_path / "state", tmp_path / "run"), board=board)
+    monkeypatch.setattr(app_user, "USER_LIMIT_S", 0.001)  # no service answers as quickly
+    running = asyncio.create_task(app.run())
+    try:
+        app.want()
+        await board.wait_until(lambda now: now.apps["webui"].reason is not None, SOON_S)
+        reason = board.snapshot.apps["webui"].reason
+        assert reason is not None
+        assert (reason.code, reason.text) == (
+            "no-user",
+            "cannot start webui: cannot look up user nobody: no answer in 0.001 s",
+        )
+        monkeypatch.undo()
+        await board.wait_until(lambda now: now.apps["webui"].pid is not None, SOON_S)
+        pid = board.snapshot.apps["webui"].pid
+        assert os.stat(f"/proc/{pid}").st_uid == pwd.getpwnam("nobody").pw_uid
+        await app.stop()
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await tool.end_orphans(app._instance.id)
+    assert running.cancelled()
+
+
+def proc(pid: int, name: str) -> str:
+    """Of a process that may have ended meanwhile."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
+    return ""
+
+
+@pytest.mark.root
+def test_what_came_loose_ends_with_its_own_app_alone(make_daemon: Callable[..., Daemon]) -> None:
+    """As root in a container, which cannot read the marks of what other users run: it is known by its user, while no
+    other app of that user is up. (A kernel of today lets CAP_SYS_ADMIN read them, too; without it nothing is mounted.)
+    """
+    dropped = "-sys_ptrace,-perfmon,-sys_admin"
+    daemon = make_daemon(wrap=("setpriv", f"--bounding-set={dropped}", f"--inh-caps={dropped}"))
+    detaches = ["sh", "-c", "setsid -f sleep 300; exec sleep 300"]
+    users = {"asr": "nobody", "tts": "nobody", "alone": "games"}
+    daemon.config["apps"] = {name: {"command": detaches, "user": user} for name, user in users.items()}
+
+    def loose(name: str) -> set[int]:
+        app = daemon.status()["apps"][name]["pid"]
+        others = [pid for pid in daemon.processes() if app is not None and pid != app]
+        return {
+            pid for pid in others if f"MOUNTD_NAME={name}\0" in proc(pid, "environ") and "sleep" in proc(pid, "comm")
+        }
+
+    daemon.start()
+    until(daemon.socket.exists, 20, "the daemon to be up")
+    before = {name: until(lambda name=name: loose(name), 20, f"what {name} detaches") for name in users}
+    for name in ("asr", "alone"):
+        assert daemon.cli("restart", name).code == 0
+        until(lambda name=name: loose(name) - before[name], 20, f"{name} to be up again")
+    left = set(daemon.processes())
+    assert not before["alone"] & left, "what it had left itself"
+    assert before["tts"] <= left, "another app's"
+    daemon.stop()
+    assert daemon.processes() == []

@@ -13,6 +13,7 @@ from aiohttp import web
 from mountd.api import documents
 from mountd.errors import MountdError, NotFound, UsageError
 from mountd.journal.journal import EventRecord, Journal
+from mountd.operation.ends import Ends
 from mountd.status.board import Board
 
 DEFAULT_LIMIT = 50
@@ -30,9 +31,10 @@ EVENT_STREAM = "text/event-stream"
 
 
 class History:
-    def __init__(self, journal: Journal, board: Board) -> None:
+    def __init__(self, journal: Journal, board: Board, ends: Ends) -> None:
         self._journal = journal
         self._board = board
+        self._ends = ends
 
     def reads(self) -> list[web.RouteDef]:
         return [
@@ -44,7 +46,7 @@ class History:
     async def history(self, request: web.Request) -> web.Response:
         """Newest first; `next` is what to give as `before` for those that are older, null at the end."""
         query, limit = request.query, _limit(request)
-        records = await self._journal.history(
+        records = await self._ends.history(
             query.get("model"),
             query.get("kind"),
             query.get("result"),
@@ -57,12 +59,10 @@ class History:
 
     async def operation(self, request: web.Request) -> web.Response:
         """One operation with its steps, and what a drill measured."""
-        word = request.match_info["id"]
-        if not _is_number(word):
-            raise UsageError(f"cannot use {word!r} as the id of an operation")
-        record = await self._journal.operation(int(word))
+        id_ = operation_id(request)
+        record = await self._ends.operation(id_)
         if record is None:
-            raise NotFound(f"cannot find operation {word}", hint="`mountd history` lists the ids")
+            raise NotFound(f"cannot find operation {id_}", hint="`mountd history` lists the ids")
         steps = await self._journal.steps(record.id)
         drilled = await self._journal.drill(record.id) if record.kind == "drill" else None
         document = documents.operation(record)
@@ -134,6 +134,14 @@ async def _send(request: web.Request, response: web.StreamResponse, data: bytes)
 def _encoded(event: EventRecord) -> bytes:
     # JSON has no line breaks of its own, so one `data:` line holds it.
     return f"id: {event.id}\ndata: {json.dumps(event.as_json(), ensure_ascii=False)}\n\n".encode(errors="replace")
+
+
+def operation_id(request: web.Request) -> int:
+    """The id in the path. Raises UsageError."""
+    word = request.match_info["id"]
+    if not _is_number(word):
+        raise UsageError(f"cannot use {word!r} as the id of an operation")
+    return int(word)
 
 
 def _last_seen(request: web.Request, after: int | None) -> int | None:

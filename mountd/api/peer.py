@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import pwd
 import socket
 import struct
+import threading
 from dataclasses import dataclass
+
+NAME_LIMIT_S = 2.0
+LOOKUPS = 8
+"""At once; a directory service that hangs holds a thread for each user who asks, and no more than these."""
 
 _UCRED = struct.Struct("3i")
 _NO_LOGIN = 4294967295
@@ -14,19 +21,56 @@ _NO_LOGIN = 4294967295
 @dataclass(frozen=True, slots=True)
 class Peer:
     uid: int
-    pid: int
+    login: int | None = None
+    """whose login it was, also through sudo; None: a service, or nobody knows"""
 
     @classmethod
     def of(cls, sock: socket.socket) -> Peer:
         """By SO_PEERCRED: what the kernel says, not what the caller says."""
         pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        return cls(uid, pid)
+        return cls(uid, _login_uid(pid))
 
-    def operator(self) -> str:
-        """The user's name, with the login behind it when it came through sudo: `alice (as root)`."""
-        user = _name(self.uid)
-        login = _login_uid(self.pid)
-        return user if login in (None, self.uid) else f"{_name(login)} (as {user})"
+
+class Names:
+    """Names of users. They may come over the network, so each is asked for on a thread, and waited for 2 s at most."""
+
+    def __init__(self) -> None:
+        self._asked: dict[int, asyncio.Future[str]] = {}
+
+    async def operator(self, peer: Peer) -> str:
+        """The user's name, with the login behind it when it came through sudo: `alice (as root)`.
+
+        `uid 1000` when the name does not come in time.
+        """
+        if peer.login in (None, peer.uid):
+            return await self._name(peer.uid)
+        assert peer.login is not None
+        login, user = await asyncio.gather(self._name(peer.login), self._name(peer.uid))
+        return f"{login} (as {user})"
+
+    async def _name(self, uid: int) -> str:
+        asked = self._asked.get(uid)
+        if asked is None:
+            if len(self._asked) >= LOOKUPS:
+                return _number(uid)
+            asked = self._asked[uid] = asyncio.get_running_loop().create_future()
+            # No executor: the end of mountd would wait for its threads.
+            threading.Thread(target=self._look, args=(uid, asked), name=f"name of {uid}", daemon=True).start()
+        try:
+            async with asyncio.timeout(NAME_LIMIT_S):
+                return await asyncio.shield(asked)
+        except TimeoutError:
+            return _number(uid)
+
+    def _look(self, uid: int, asked: asyncio.Future[str]) -> None:
+        name = _look_up(uid)
+
+        def answer() -> None:
+            del self._asked[uid]
+            asked.set_result(name)
+
+        with contextlib.suppress(RuntimeError):  # mountd has ended meanwhile
+            asked.get_loop().call_soon_threadsafe(answer)
 
 
 def _login_uid(pid: int) -> int | None:
@@ -38,10 +82,12 @@ def _login_uid(pid: int) -> int | None:
     return None if uid == _NO_LOGIN else uid
 
 
-def _name(uid: int | None) -> str:
-    if uid is None:
-        return "unknown"
+def _look_up(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
+    except (KeyError, OSError, OverflowError):
+        return _number(uid)
+
+
+def _number(uid: int) -> str:
+    return f"uid {uid}"

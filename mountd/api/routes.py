@@ -17,9 +17,10 @@ from aiohttp import web
 
 from mountd import __version__
 from mountd.api import documents, metrics
-from mountd.api.history import History
-from mountd.api.peer import Peer
+from mountd.api.history import History, operation_id
+from mountd.api.peer import Names
 from mountd.api.sync import SyncRoutes
+from mountd.api.unbroken import PEER
 from mountd.errors import MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal
 from mountd.model import audit
@@ -86,7 +87,8 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
 class Routes:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
-        self._history = History(rooms.journal, rooms.board)
+        self._history = History(rooms.journal, rooms.board, rooms.operations.ends)
+        self._names = Names()
 
     def probes(self) -> list[web.RouteDef]:
         """Open to everybody who reaches the address."""
@@ -109,7 +111,7 @@ class Routes:
             web.post("/api/v1/restart", self.restart),
             web.post("/api/v1/reload", self.reload),
             web.post("/api/v1/drill", self.drill),
-            *SyncRoutes(self._rooms.syncing, _body, _operator).writes(),
+            *SyncRoutes(self._rooms.syncing, _body, self._operator).writes(),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ class Routes:
         def is_live(snapshot: Snapshot) -> bool:
             found = snapshot.models[name]
             at_rest = not any(operation.model == name for operation in snapshot.operations)
-            return found.linked and found.current == version and at_rest
+            return found.linked and found.current == version and found.drift.reason is None and at_rest
 
         return is_live
 
@@ -162,10 +164,7 @@ class Routes:
         return _json(documents.versions(model.name, contents, status, quarantined, changed))
 
     async def operation(self, request: web.Request) -> web.Response:
-        try:
-            id_ = int(request.match_info["id"])
-        except ValueError:
-            raise UsageError(f"cannot use {request.match_info['id']!r} as the id of an operation") from None
+        id_ = operation_id(request)
         seen = request.query.get("step", "")
         record = await self._rooms.operations.wait(id_, seen_step=seen, timeout_s=_seconds(request, "wait"))
         document = documents.operation(record)
@@ -228,19 +227,20 @@ class Routes:
         body = await _body(request, {"version": str, "model": str, **ASKING})
         if "version" not in body:
             raise UsageError("cannot switch: no version given")
-        asking = _asking(request, body)
+        asking = await self._asking(request, body)
         asked = await self._rooms.operations.switch(body.get("model"), body["version"], asking)
         return _asked(asked, dry_run=asking.dry_run)
 
     async def rollback(self, request: web.Request) -> web.Response:
         body = await _body(request, {"model": str, **ASKING})
-        asking = _asking(request, body)
+        asking = await self._asking(request, body)
         return _asked(await self._rooms.operations.rollback(body.get("model"), asking), dry_run=asking.dry_run)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Answers at once; the undoing can be followed as the operation itself."""
         body = await _body(request, {"model": str})
-        record = self._rooms.operations.cancel(body.get("model"), _operator(request))
+        operator = await self._operator()
+        record = self._rooms.operations.cancel(body.get("model"), operator)
         return _json({"schema": documents.SCHEMA, "operation": documents.operation(record)}, 202)
 
     async def restart(self, request: web.Request) -> web.Response:
@@ -257,14 +257,15 @@ class Routes:
                 raise Refused(
                     f"cannot restart {name}: {waits[0].text}", hint="see `mountd status` for what it waits for"
                 )
-        operator = _operator(request)
+        operator = await self._operator()
         log.info("restart asked", name=name, operator=operator)
         supervisor.post(RestartAsked(f"{operator} asked for a restart"))
         return _json({"schema": documents.SCHEMA, "name": name}, 202)
 
     async def reload(self, request: web.Request) -> web.Response:
         await _body(request, {})
-        return _json({"schema": documents.SCHEMA, **await self._rooms.reload(f"{_operator(request)} asked")})
+        operator = await self._operator()
+        return _json({"schema": documents.SCHEMA, **await self._rooms.reload(operator)})
 
     async def drill(self, request: web.Request) -> web.Response:
         body = await _body(request, {"kind": str, "mount": str, "for": str, "reason": str, "dry_run": bool})
@@ -272,7 +273,7 @@ class Routes:
             body.get("kind", ""),
             body.get("mount"),
             body.get("for"),
-            operator=_operator(request),
+            operator=await self._operator(),
             source=_source(request),
             reason=body.get("reason", ""),
             dry_run=body.get("dry_run", False),
@@ -285,6 +286,19 @@ class Routes:
         }
         return _json(document, 202 if begun.record else 200)
 
+    async def _operator(self) -> str:
+        return await self._names.operator(PEER.get())
+
+    async def _asking(self, request: web.Request, body: Mapping[str, Any]) -> Request:
+        return Request(
+            await self._operator(),
+            _source(request),
+            body.get("reason", ""),
+            dry_run=body.get("dry_run", False),
+            force=body.get("force", False),
+            digests=body.get("digests", False),
+        )
+
 
 def _line(owner: str, line: Line) -> dict[str, str]:
     return {"name": owner, "time": line.time, "text": line.text}
@@ -292,17 +306,6 @@ def _line(owner: str, line: Line) -> dict[str, str]:
 
 def _encoded(line: Mapping[str, str]) -> bytes:
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-
-
-def _asking(request: web.Request, body: Mapping[str, Any]) -> Request:
-    return Request(
-        _operator(request),
-        _source(request),
-        body.get("reason", ""),
-        dry_run=body.get("dry_run", False),
-        force=body.get("force", False),
-        digests=body.get("digests", False),
-    )
 
 
 def _asked(asked: Asked, *, dry_run: bool) -> web.Response:
@@ -342,11 +345,6 @@ async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, A
         if isinstance(value, str) and value != value.encode(errors="replace").decode():
             raise UsageError(f"cannot read the request: {key} is not valid Unicode")  # half of a surrogate pair
     return {key: value for key, value in body.items() if value is not None}
-
-
-def _operator(request: web.Request) -> str:
-    assert request.transport is not None
-    return Peer.of(request.transport.get_extra_info("socket")).operator()
 
 
 def _source(request: web.Request) -> str:

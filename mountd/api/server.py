@@ -9,21 +9,22 @@ import grp
 import ipaddress
 import os
 import socket
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from mountd.api import documents
+from mountd.api.connections import Connections
 from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
+from mountd.api.unbroken import Unbroken
 from mountd.errors import Busy, MountdError, UsageError
 from mountd.process import ports
 from mountd.settings.schema import Control, Http
 
 SHUTDOWN_S = 2.0
-MAX_CONNECTIONS = 200
-"""On each socket: descriptors are for mounts first."""
+CUT_OFF_S = 0.5
+"""For requests that go on although the one who asked has gone."""
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -46,12 +47,14 @@ class Server:
         self._unix: Listening | None = None
         self._tcp: Listening | None = None
         self._socket_path: Path | None = None
+        self._unbroken = Unbroken()
 
     async def listen_unix(self, control: Control) -> None:
         """Everything, for whom the socket's mode lets in. Raises Busy, MountdError."""
         sock = _bind_unix(control)
         self._socket_path = control.socket
-        app = web.Application(middlewares=[errors_as_documents], client_max_size=MAX_BODY_BYTES)
+        layers = [self._unbroken.middleware, errors_as_documents]
+        app = web.Application(middlewares=layers, client_max_size=MAX_BODY_BYTES)
         app.add_routes([*self._routes.probes(), *self._routes.reads(), *self._routes.writes()])
         self._unix = await self._serve(app, sock)
 
@@ -92,18 +95,7 @@ class Server:
         await runner.setup()
         served = runner.server
         assert served is not None
-        connections: deque[asyncio.BaseProtocol] = deque()
-
-        def accept() -> asyncio.BaseProtocol:
-            """One more; beyond the limit the oldest goes, which is one that somebody forgot or holds on purpose."""
-            connections.append(served())
-            if len(connections) > MAX_CONNECTIONS:
-                oldest = getattr(connections.popleft(), "transport", None)
-                if oldest is not None:
-                    oldest.abort()
-            return connections[-1]
-
-        listener = await asyncio.get_running_loop().create_server(accept, sock=sock)
+        listener = await asyncio.get_running_loop().create_server(Connections(served).accept, sock=sock)
         return Listening(listener, runner, http or Http())
 
     async def close(self) -> None:
@@ -113,8 +105,8 @@ class Server:
         listening = [each for each in (self._unix, self._tcp) if each is not None]
         for each in listening:
             each.listener.close()
-        for each in listening:
-            await each.close()
+        await asyncio.gather(*(each.close() for each in listening))
+        await self._unbroken.close(CUT_OFF_S)
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,11 +12,12 @@ from mountd.api import documents
 from mountd.operation.sync import Syncing
 
 ReadBody = Callable[[web.Request, Mapping[str, type]], Awaitable[dict[str, Any]]]
+Operator = Callable[[], Awaitable[str]]
 FIELDS: Mapping[str, type] = {"model": str, "reason": str}
 
 
 class SyncRoutes:
-    def __init__(self, syncing: Syncing, read_body: ReadBody, operator: Callable[[web.Request], str]) -> None:
+    def __init__(self, syncing: Syncing, read_body: ReadBody, operator: Operator) -> None:
         self._syncing = syncing
         self._read_body = read_body
         self._operator = operator
@@ -33,6 +34,7 @@ class SyncRoutes:
 
     async def _answer(self, request: web.Request, work: Callable[..., Awaitable[list[Any]]]) -> web.Response:
         body = await self._read_body(request, FIELDS)
-        paused = await work(body.get("model"), operator=self._operator(request), reason=body.get("reason", ""))
+        operator = await self._operator()
+        paused = await work(body.get("model"), operator=operator, reason=body.get("reason", ""))
         document = {"schema": documents.SCHEMA, "models": [each.as_json() for each in paused]}
         return web.json_response(document, dumps=lambda it: json.dumps(it, ensure_ascii=False))

@@ -77,7 +77,8 @@ def _print_begun(asked: Asked, operation: Document) -> None:
     if asked.json:
         asked.print_json(operation)
     else:
-        click.echo(f"operation {operation['id']} has begun; `mountd status` shows how far it is")
+        click.echo(operation["id"])  # alone on stdout, for scripts
+        click.echo(f"operation {operation['id']} has begun; `mountd status` shows how far it is", err=True)
 
 
 def _follow(asked: Asked, path: str, answer: Document) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mountd.cli import client
-from mountd.errors import MountdError, NotFound, StillRunning, Unreachable, UsageError
+from mountd.errors import MountdError, NotFound, Refused, StillRunning, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +27,8 @@ RESTART_POLL_S = 0.3
 FALLBACK_LIMIT_S = 3600.0
 """For a daemon that does not say how long an operation may take."""
 CHANGES = ("switch", "rollback")
+ASTRAY = ("link-drifted", "link-blocked")
+"""The reasons of a model whose link is not what mountd made of it."""
 DONE = ("committed", "passed")
 UNDONE = ("cancelled", "rolled-back")
 
@@ -53,7 +55,7 @@ def follow_cancel(asked: Asked, path: str, answer: Document, timeout_s: float | 
     """As `follow_operation`, for one that is being undone: here that is the success."""
     operation = _to_its_end(asked, path, answer, timeout_s)
     if operation.get("result") in DONE:
-        raise MountdError(
+        raise Refused(
             f"cannot cancel {named(operation)}: it was done before it could be undone",
             hint="`mountd rollback` goes back to the former version",
         )
@@ -117,6 +119,7 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
                 hint=pick_up(operation),
             )
         wait = min(left, progress.interval_s)
+        asked, seen = time.monotonic(), operation
         try:
             operation = client.get(
                 path,
@@ -131,6 +134,10 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
             if time.monotonic() - away_since > AWAY_S:
                 raise
             time.sleep(min(RETRY_S, left))
+        else:
+            # Long polling paces itself; this is for a daemon that answers at once, with nothing new.
+            if not operation.get("finished") and operation.get("step") == seen.get("step"):
+                time.sleep(max(0.0, min(RETRY_S - (time.monotonic() - asked), deadline - time.monotonic())))
     progress.show(operation)
     return operation
 
@@ -153,7 +160,9 @@ def pick_up(operation: Document) -> str:
 
 def _failure(operation: Document) -> MountdError:
     cause = operation.get("cause") or operation.get("result") or "no reason was given"
-    ended = f"cannot {operation.get('kind', 'switch')} {operation.get('model')} to {operation.get('to')}: {cause}"
+    kind = operation.get("kind") or "switch"
+    doing = "roll back" if kind == "rollback" else kind
+    ended = f"cannot {doing} {operation.get('model')} to {operation.get('to')}: {cause}"
     return client.failure(operation.get("error") or {"exit": 1, "text": ended})
 
 
@@ -236,7 +245,7 @@ def wait_for(asked: Asked, condition: str, model: str | None, timeout_s: float) 
 
 
 def holds(condition: str, status: Document, model: str | None) -> bool:
-    """Whether it is `ready`, or `version=V`: the model is linked to V and no operation runs.
+    """Whether it is `ready`, or `version=V`: the link points there, as mountd left it, and no operation runs.
 
     Raises NotFound, UsageError.
     """
@@ -244,7 +253,11 @@ def holds(condition: str, status: Document, model: str | None) -> bool:
         return bool(status.get("ready"))
     found = _model(status, model)
     linked = found.get("stage") == "linked" and found.get("current") == condition.partition("=")[2]
-    return linked and not any(operation["model"] == found["name"] for operation in _operations(status))
+    astray = any(
+        reason.get("object") == found["name"] and reason.get("code") in ASTRAY for reason in status.get("reasons") or []
+    )
+    busy = any(operation["model"] == found["name"] for operation in _operations(status))
+    return linked and not astray and not busy
 
 
 def _operations(status: Document) -> list[Document]:

@@ -61,7 +61,8 @@ def history(
     if asked.json:
         asked.print_json({"schema": client.SCHEMA, "history": operations})
     elif not operations:
-        click.echo("no such operation in the history", err=True)
+        filtered = model or kind or result or before is not None
+        click.echo("no such operation in the history" if filtered else "no operations yet", err=True)
     else:
         _show_table(operations)
 
@@ -85,7 +86,8 @@ def _show_table(operations: list[Document]) -> None:
         for each in operations
     ]
     headings = ("ID", "WHEN", "WHO", "WHAT", "RESULT", "SECONDS", "WHY")
-    view.show(view.console(), view.table(headings, rows, right=("ID", "SECONDS")))
+    on, optional = view.console(), ("SECONDS", "WHO", "WHEN")
+    view.show(on, view.table(headings, rows, right=("ID", "SECONDS"), optional=optional, width=on.width))
 
 
 def _show_operation(operation: Document) -> None:

@@ -89,3 +89,11 @@ def timeout_option(help_text: str, *, default: str | None = None) -> Callable[[D
     return click.option(
         "--timeout", type=duration, metavar="TIME", default=default, show_default=default is not None, help=help_text
     )
+
+
+def check_version(name: str) -> None:
+    """Before anybody is asked: raises BadVersionName for what can never be a version."""
+    # By name: the remote commands must not know the settings, most of whose modules are slow to import.
+    from importlib import import_module
+
+    import_module("mountd.settings.names").check_version(name)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mountd.cli.completion import complete_thing
-from mountd.cli.options import model_option, output_option, place_options, timeout_option
+from mountd.cli.options import check_version, model_option, output_option, place_options, timeout_option
 
 if TYPE_CHECKING:
     from mountd.cli.options import Asked
 
+BUCKET_LIMIT_S = 330.0
+"""For an answer that comes after a look at the bucket, which mountd itself gives 300 s."""
 _model_option = model_option("Which model; needed when there are several.")
 
 
@@ -77,12 +79,13 @@ def _watch_status(asked: Asked) -> None:
 def versions(asked: Asked, model: str | None) -> None:
     """List the versions in the bucket.
 
-    Each with whether all of its files are there, whether its manifest says so, its size, how much of it is in the
-    cache, and whether it is the current or the previous one.
+    Each with whether all of its files are there, whether its manifest says so, its size, how many of its names and
+    sizes are loaded, and whether it is the current or the previous one; the last column says what is wrong with it. The
+    bucket is asked, which takes minutes when it is slow.
     """
     from mountd.cli import client
 
-    document = client.get(asked.find(), "/api/v1/versions", model=model)
+    document = client.get(asked.find(), "/api/v1/versions", timeout_s=BUCKET_LIMIT_S, model=model)
     if asked.json:
         asked.print_json(document)
         return
@@ -100,15 +103,29 @@ def versions(asked: Asked, model: str | None) -> None:
             entry.get("files") if entry.get("files") is not None else "",
             "" if warmed is None else f"{warmed} %",
             digest,
-            "quarantined" if entry.get("quarantined") else "changed" if entry.get("changed") else "",
+            _wrong(entry),
         )
 
-    headings = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "WARMED", "DIGEST", "")
+    headings = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "METADATA", "DIGEST", "WRONG")
     rows = [row(entry) for entry in document.get("versions") or []]
     if not rows:
         click.echo(f"no versions of {document.get('model')} in the bucket", err=True)
         return
-    view.show(view.console(), view.table(headings, rows, right=("SIZE", "FILES", "WARMED")))
+    on = view.console()
+    optional = ("DIGEST", "FILES", "METADATA", "VERIFIED")
+    right = ("SIZE", "FILES", "METADATA")
+    view.show(on, view.table(headings, rows, right=right, optional=optional, width=on.width))
+
+
+def _wrong(entry: dict[str, Any]) -> str:
+    problems = entry.get("problems") or []
+    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    said = [
+        "quarantined" if entry.get("quarantined") else "",
+        str(entry.get("changed") or ""),
+        f"{problems[0]}{more}" if problems else "",
+    ]
+    return "; ".join(each for each in said if each)
 
 
 @click.command()
@@ -132,6 +149,8 @@ def wait(asked: Asked, condition: str, model: str | None, timeout: float) -> Non
     fine = condition == "ready" or (kind == "version" and value) or (kind == "operation" and value.isdecimal())
     if not fine:
         raise click.UsageError(f"--for {condition!r}: write ready, version=v23 or operation=7")
+    if kind == "version":
+        check_version(value)
     from mountd.cli.follow import wait_for, wait_for_operation
 
     if kind == "operation":

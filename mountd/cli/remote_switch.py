@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 POST_LIMIT_S = 30.0
-DRY_RUN_LIMIT_S = 330.0
-"""A dry run answers after its look at the bucket, which mountd itself gives 300 s."""
 _TIMEOUT_HELP = "Stop waiting after this time, as in 90s or 5m (exit 4; it goes on).  [default: its own limits]"
 
 
@@ -83,13 +81,14 @@ def _change(
 ) -> None:
     from mountd.cli import client
     from mountd.cli.follow import follow_operation
+    from mountd.cli.remote import BUCKET_LIMIT_S
 
     socket_path = asked.find()
     flags = {"dry_run": dry_run, "force": force, "digests": digests}
     body: Document = {"version": version, "model": model, "reason": reason}
     body = {name: value for name, value in body.items() if value is not None}
     body |= {name: True for name, on in flags.items() if on}
-    limit_s = (timeout or DRY_RUN_LIMIT_S) if dry_run else POST_LIMIT_S
+    limit_s = (timeout or BUCKET_LIMIT_S) if dry_run else POST_LIMIT_S
     answer = client.post(socket_path, path, body, timeout_s=limit_s)
     if answer.get("dry_run"):
         _print_plan(asked, answer)
@@ -137,8 +136,8 @@ def _print_begun(asked: Asked, operation: Document, state: str = "has begun") ->
 def cancel(asked: Asked, model: str | None, no_wait: bool, timeout: float | None) -> None:
     """Undo the operation that runs.
 
-    Waits until the former version is live again. Exits 3 when nothing runs, and 1 when it was too late to undo it, or
-    the undoing failed.
+    Waits until the former version is live again. Exits 3 when nothing runs, 6 when it is only just being begun, 7 when
+    it cannot be undone any more (it is committed, or undoes itself as a drill does), and 1 when the undoing failed.
     """
     from mountd.cli import client
     from mountd.cli.follow import follow_cancel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 OFF_TERMINAL_COLUMNS = 4096
+GAP = 2
+LAST_COLUMNS = 24
+"""What is left of the last column where a terminal is narrow."""
 
 COLOURS = {
     "Healthy": "green", "Synced": "green", "running": "green", "ok": "green", "yes": "green",
@@ -38,14 +41,49 @@ def text(value: object, style: str = "") -> Text:
     return Text(words, style=style or COLOURS.get(words, ""))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
-    """Columns with two spaces between; a cell is anything rich draws, or a value. `right`: headings aligned right."""
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    width: int = OFF_TERMINAL_COLUMNS,
+) -> Table:
+    """Columns with two spaces between; a cell is anything rich draws, or a value. Only the last one is ever wrapped.
+
+    `right`: headings aligned right. `optional`: those that go first, in this order, where `width` is too little.
+    """
+    cells = [[cell if isinstance(cell, Text) else text(cell) for cell in row] for row in rows]
+    shown = fitting(headings, [[widest(cell) for cell in row] for row in cells], optional, width)
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in headings:
-        made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    for at in shown:
+        last = at == shown[-1]
+        justify: Literal["left", "right"] = "right" if headings[at] in right else "left"
+        made.add_column(headings[at], justify=justify, overflow="fold", no_wrap=not last)
+    for row in cells:
+        made.add_row(*(row[at] for at in shown))
     return made
+
+
+def widest(cell: Text) -> int:
+    """Columns that its longest line takes."""
+    return max((line.cell_len for line in cell.split()), default=0)
+
+
+def fitting(headings: Sequence[str], widths: Sequence[Sequence[int]], optional: Sequence[str], width: int) -> list[int]:
+    """Which columns are shown: all but as many of `optional`, from the first on, as it takes to fit into `width`.
+
+    The last column may be wrapped, so it counts with at most LAST_COLUMNS.
+    """
+    shown = list(range(len(headings)))
+    needs = [max([len(heading), *(row[at] for row in widths)]) for at, heading in enumerate(headings)]
+    if needs:
+        needs[-1] = min(needs[-1], LAST_COLUMNS)
+    for heading in optional:
+        if sum(needs[at] for at in shown) + GAP * (len(shown) - 1) <= width:
+            break
+        shown.remove(headings.index(heading))
+    return shown
 
 
 def show(on: Console, drawing: RenderableType) -> None:

@@ -122,6 +122,8 @@ def _joined(facts: list[Any]) -> str:
 def _append_reason(cell: Text, reason: Document) -> None:
     if cell:
         cell.append("\n")
+    if code := reason.get("code"):
+        cell.append_text(text(f"{code}: ", "bold yellow"))  # what the handbook's tables are keyed by
     cell.append_text(text(reason.get("text", ""), "yellow"))
     if reason.get("hint"):
         cell.append_text(text(f"\n→ {reason['hint']}", "cyan"))

@@ -8,15 +8,15 @@ import contextlib
 import structlog
 
 from mountd.errors import Busy, MountdError
-from mountd.operation.switch import Operations, Request
+from mountd.operation.switch import FROM_FILE, Operations, Request
 from mountd.process.backoff import Backoff
 from mountd.status.board import Board
-from mountd.status.snapshot import Snapshot
+from mountd.status.snapshot import Snapshot, Unmet
 
 log = structlog.get_logger()
 
 AGAIN_S = 5.0
-WISH = Request("config", "config", "version: in the configuration")
+WISH = Request("config", FROM_FILE, "version: in the configuration")
 
 
 def _is_due(now: Snapshot, model: str, version: str) -> bool:
@@ -46,14 +46,18 @@ class Edits:
         return list(self._waiting.values())
 
     async def _switch(self, model: str, version: str) -> None:
-        """Once the former version is up, so that there is a way back; again when what it failed for can pass."""
-        failures = 0
+        """Once the former version is up, so that there is a way back; again when what it failed for can pass.
+
+        What could not even be begun, such as with a full disk, has disturbed nobody and counts for no try.
+        """
+        failures = put_off = 0
         while True:
             await self._board.wait_until(lambda now: _is_due(now, model, version))
             if self._board.snapshot.models[model].desired != version:
                 log.info("another version was asked for since", model=model, version=version)
                 return
             retry = self._operations.model(model).settings.sync.retry
+            pauses = Backoff(retry.initial, retry.factor, retry.max)
             try:
                 asked = await self._operations.switch(model, version, WISH)
             except Busy:
@@ -62,17 +66,27 @@ class Edits:
                         await self._board.changed()
                 continue
             except MountdError as error:
-                log.error("cannot switch to the version in the file", model=model, version=version, cause=error.text)
+                told = log.debug if put_off else log.error
+                told("cannot switch to the version in the file", model=model, version=version, cause=error.text)
+                self._show(model, version, error)
                 if not error.retryable:
                     return
-            else:
-                outcome = await self._operations.outcome(asked.record) if asked.record else None
-                if outcome is None or not outcome.retryable:
-                    return
-            failures += 1
+                put_off += 1
+                await asyncio.sleep(pauses.delay_s(put_off))
+                continue
+            outcome = await self._operations.outcome(asked.record) if asked.record else None
+            self._show(model, version, outcome.failure if outcome else None)
+            if outcome is None or not outcome.retryable:
+                return
+            failures, put_off = failures + 1, 0
             if failures > retry.limit:
                 log.error("gave up the version in the file", model=model, version=version, tries=failures)
                 return
-            delay_s = Backoff(retry.initial, retry.factor, retry.max).delay_s(failures)
+            delay_s = pauses.delay_s(failures)
             log.info("switch is tried again", model=model, version=version, tries=failures, delay_s=delay_s)
             await asyncio.sleep(delay_s)
+
+    def _show(self, model: str, version: str, failure: MountdError | None) -> None:
+        """Why the file's version is not the live one stays in status until it is, or another one is asked for."""
+        unmet = Unmet(version, failure.text, failure.hint) if failure else None
+        self._operations.model(model).show_unmet(unmet)

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mountd.errors import MountdError
+from mountd.errors import JournalError, MountdError
 from mountd.journal.records import Committed, Drilled, EventRecord, KnownContent, Quarantined, Record, StepRecord
 
 BROKEN_KEPT = 3
@@ -52,7 +52,9 @@ class _Broken(Exception):
 
 
 class Database:
-    """Every call is carried out on its thread, one after the other. Raises MountdError when the disk or file fails.
+    """Every call is carried out on its thread, one after the other.
+
+    Raises JournalError when the disk fails or somebody holds the file, MountdError when the file is no good.
 
     Not in WAL mode: the state directory may lie on a network volume, where its shared memory does not work.
     """
@@ -76,12 +78,15 @@ class Database:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
-            hint = "see whether its disk is full or read-only, or another program holds the file"
+            text = f"cannot use the journal {self.path}: {error}"
             if isinstance(error, _Newer):
                 hint = f"run the newer mountd, or begin a new journal: mv {self.path} {self.path}.newer"
-            elif not isinstance(error, sqlite3.OperationalError):
+            elif not isinstance(error, sqlite3.OperationalError) or is_about_schema(error):
                 hint = "restart mountd: it sets a broken journal aside and begins a new one"
-            raise MountdError(f"cannot use the journal {self.path}: {error}", hint=hint) from None
+            else:
+                hint = "see whether its disk is full or read-only, or another program holds the file"
+                raise JournalError(text, hint=hint) from None
+            raise MountdError(text, hint=hint) from None
         except OSError as error:
             cause = (error.strerror or str(error)).lower()
             raise MountdError(

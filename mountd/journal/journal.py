@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import astuple
 from pathlib import Path
+from typing import Protocol
 
 from mountd.journal.database import Database, columns_of, now_text
 from mountd.journal.records import (
@@ -16,6 +17,7 @@ from mountd.journal.records import (
     Quarantined,
     Record,
     StepRecord,
+    wish,
 )
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Record",
     "StepRecord",
     "now_text",
+    "wish",
 ]
 
 EVENTS_KEPT = 10_000
@@ -44,8 +47,19 @@ _CONTENT = columns_of(KnownContent)
 _DRILLED = columns_of(Drilled)
 
 
+class Holds(Protocol):
+    """What a version holds: digests of its manifest and of all its paths and sizes."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def listing(self) -> str: ...
+
+
 class Journal:
-    """Every method returns once the change is on disk. Raises MountdError when the disk or the file fails."""
+    """Every method returns once the change is on disk. Raises JournalError when the disk fails, or somebody holds the
+    file; MountdError when the file is no good."""
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path)
@@ -75,11 +89,15 @@ class Journal:
         rows = await self._database.rows(f"SELECT {_COMMITTED} FROM models WHERE model = ?", model)
         return Committed(*rows[0]) if rows else Committed()
 
-    async def commit(self, model: str, committed: Committed) -> None:
+    async def commit(self, model: str, committed: Committed, *, holds: Holds | None = None) -> None:
+        """`holds`: what the version that is live now holds; with it or not at all."""
         values = (model, *astuple(committed))
-        await self._database.rows(
-            f"INSERT OR REPLACE INTO models (model, {_COMMITTED}) VALUES ({_marks(values)})", *values
-        )
+        statement = (f"INSERT OR REPLACE INTO models (model, {_COMMITTED}) VALUES ({_marks(values)})", *values)
+        if holds is None:
+            await self._database.change(statement)
+        else:
+            recorded = _recorded(model, str(committed.current), holds.digest, holds.listing)
+            await self._database.change(statement, *recorded)
 
     async def quarantine(self, model: str, digest: str, *, version: str, operation: int | None, cause: str) -> None:
         """This content is refused from now on, whatever its version is called."""
@@ -101,11 +119,7 @@ class Journal:
 
     async def record_content(self, model: str, version: str, *, digest: str, listing: str) -> None:
         """What the version holds now, instead of what was recorded before."""
-        values = astuple(KnownContent(model, version, digest, listing, now_text()))
-        await self._database.change(
-            (f"INSERT OR REPLACE INTO contents ({_CONTENT}) VALUES ({_marks(values)})", *values),
-            _trim("contents", CONTENTS_KEPT),
-        )
+        await self._database.change(*_recorded(model, version, digest, listing))
 
     async def content(self, model: str, version: str) -> KnownContent | None:
         sql = f"SELECT {_CONTENT} FROM contents WHERE model = ? AND version = ?"
@@ -151,15 +165,21 @@ class Journal:
         )
         self._step_began[operation, step] = time.monotonic()
 
-    async def end_step(self, operation: int, step: str, outcome: str) -> None:
-        """The step that was begun last under this name has ended; `outcome` is one word, such as done or failed."""
+    async def end_step(self, operation: int, step: str, outcome: str, *, cause: str = "") -> None:
+        """The step that was begun last under this name has ended; `outcome` is one word, such as done or failed.
+
+        `cause`: why the operation fails, known from now on even if mountd dies while it is undone.
+        """
         began = self._step_began.pop((operation, step), None)
         seconds = None if began is None else round(time.monotonic() - began, 3)
         sql = (
             "UPDATE steps SET ended = ?, outcome = ?, duration_s = ? WHERE id ="
             " (SELECT max(id) FROM steps WHERE operation = ? AND step = ? AND ended IS NULL)"
         )
-        await self._database.rows(sql, now_text(), outcome, seconds, operation, step)
+        await self._database.change(
+            (sql, now_text(), outcome, seconds, operation, step),
+            ("UPDATE operations SET cause = ? WHERE id = ? AND ? != ''", cause, operation, cause),
+        )
 
     async def steps(self, operation: int) -> list[StepRecord]:
         """In the order in which they were begun."""
@@ -167,19 +187,34 @@ class Journal:
         return [StepRecord(*row) for row in await self._database.rows(sql, operation)]
 
     async def finish(
-        self, id_: int, *, result: str, cause: str, hint: str, exit_code: int, duration_s: float | None
-    ) -> Record:
+        self,
+        id_: int,
+        *,
+        result: str,
+        cause: str,
+        hint: str,
+        exit_code: int,
+        duration_s: float | None,
+        finished: str | None = None,
+    ) -> Record | None:
+        """As it stands in the journal then; None: its row was trimmed away. `finished`: when that was, if not now."""
         sql = (
             "UPDATE operations SET finished = ?, result = ?, cause = ?, hint = ?, exit_code = ?, duration_s = ?"
             f" WHERE id = ? RETURNING {_COLUMNS}"
         )
-        rows = await self._database.rows(sql, now_text(), result, cause, hint, exit_code, duration_s, id_)
+        ended = (finished or now_text(), result, cause, hint, exit_code, duration_s)
+        rows = await self._database.rows(sql, *ended, id_)
         self._step_began = {key: began for key, began in self._step_began.items() if key[0] != id_}
-        return Record(*rows[0])
+        return Record(*rows[0]) if rows else None
 
     async def operation(self, id_: int) -> Record | None:
         rows = await self._database.rows(f"SELECT {_COLUMNS} FROM operations WHERE id = ?", id_)
         return Record(*rows[0]) if rows else None
+
+    async def newest(self, model: str) -> int:
+        """The id of the last operation on it, 0 when there was none."""
+        ((newest,),) = await self._database.rows("SELECT coalesce(max(id), 0) FROM operations WHERE model = ?", model)
+        return int(newest)
 
     async def unfinished(self) -> list[Record]:
         rows = await self._database.rows(f"SELECT {_COLUMNS} FROM operations WHERE finished IS NULL ORDER BY id")
@@ -236,6 +271,14 @@ class Journal:
         if self._next_event is None:
             self._next_event = asyncio.get_running_loop().create_future()
         return self._next_event
+
+
+def _recorded(model: str, version: str, digest: str, listing: str) -> tuple[tuple[object, ...], ...]:
+    values = astuple(KnownContent(model, version, digest, listing, now_text()))
+    return (
+        (f"INSERT OR REPLACE INTO contents ({_CONTENT}) VALUES ({_marks(values)})", *values),
+        _trim("contents", CONTENTS_KEPT),
+    )
 
 
 def _marks(values: tuple[object, ...]) -> str:

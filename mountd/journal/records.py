@@ -40,6 +40,15 @@ class Record:
     exit_code: int | None = None
     duration_s: float | None = None
 
+    @property
+    def wish(self) -> str:
+        return wish(self.kind, self.to_version)
+
+
+def wish(kind: str, version: str) -> str:
+    """What an operation is for, as it is told after "cannot": `switch to v23`, `roll back to v22`."""
+    return f"{'roll back' if kind == 'rollback' else kind} to {version}"
+
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from pathlib import Path
 
@@ -55,12 +54,15 @@ class KeptLink:
         self._placed, self.target = self.path, target
 
     def take_away(self) -> None:
-        """Raises LinkBlocked."""
-        try:
-            os.unlink(self.path)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EISDIR, errno.EPERM):
-                raise link.LinkBlocked(f"cannot remove the link {self.path}: {error.strerror}") from None
+        """What is no link is not ours, and stays. Raises LinkBlocked."""
+        if link.look(self.path).kind is Kind.LINK:
+            try:
+                os.unlink(self.path)
+            except OSError as error:
+                raise link.LinkBlocked(
+                    f"cannot remove the link {self.path}: {(error.strerror or str(error)).lower()}",
+                    hint=f"let mountd's user write in {self.path.parent}",
+                ) from None
         self.target = None
 
     def is_changed(self, target: str) -> bool:

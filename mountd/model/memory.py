@@ -6,12 +6,21 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import structlog
+
+from mountd.errors import MountdError
 from mountd.journal.journal import Committed, Journal
 from mountd.model.content import Content
 
+log = structlog.get_logger()
+
+DISK_LIMIT_S = 10.0
+"""For one write; longer than another program may hold the file."""
+
 
 class Memory:
-    """`committed` is what the journal holds. Every change is on disk before it is true. Methods raise MountdError."""
+    """`committed` is what the journal holds. Every change is on disk before it is true, but for what a start reads anew
+    from the configuration. Methods raise MountdError."""
 
     def __init__(self, model: str, journal: Journal, changed: Callable[[], None]) -> None:
         self.committed = Committed()
@@ -28,25 +37,46 @@ class Memory:
     async def load(self) -> None:
         self.committed = await self._journal.committed(self._model)
 
-    async def remember(self, committed: Committed) -> None:
-        """All but a pause, which comes at any time, also between what an operation read and what it writes."""
+    async def remember(self, committed: Committed, content: Content | None = None) -> None:
+        """All but a pause, which comes at any time, also between what an operation read and what it writes.
+
+        `content`: what the version that is live now holds.
+        """
         async with self._lock:
-            await self._save(replace(committed, suspended=self.committed.suspended))
+            await self._save(replace(committed, suspended=self.committed.suspended), content)
 
     async def update(self, committed: Committed) -> None:
-        """As `remember`, but writes only what is new: a full disk does not keep what is known from being served."""
+        """What a start has found, written only when it is new.
+
+        When it cannot be written it is true all the same, and goes to disk with the next change: a full disk does not
+        keep anybody from being served, and the next start finds the same again.
+        """
         if committed != self.committed:
-            await self.remember(committed)
-        else:
-            self._changed()
+            try:
+                await self.remember(committed)
+            except MountdError as error:
+                self.committed = replace(committed, suspended=self.committed.suspended)
+                log.error("cannot journal what is asked for", model=self._model, cause=error.text, hint=error.hint)
+        self._changed()
 
     async def suspend(self, why: str | None) -> None:
         """Automatic changes are paused, by whom and why is `why`; None: they are not any more."""
         async with self._lock:
             await self._save(replace(self.committed, suspended=why))
 
-    async def _save(self, committed: Committed) -> None:
-        await self._journal.commit(self._model, committed)
+    async def _save(self, committed: Committed, content: Content | None = None) -> None:
+        writing = asyncio.ensure_future(self._journal.commit(self._model, committed, holds=content))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # It is written all the same, so it is true; who asked, or looks then, must find journal and memory agree.
+            await asyncio.wait([writing], timeout=DISK_LIMIT_S)
+            if writing.done() and writing.exception() is None:
+                self._hold(committed)
+            raise
+        self._hold(committed)
+
+    def _hold(self, committed: Committed) -> None:
         self.committed = committed
         self._changed()
 
@@ -56,19 +86,14 @@ class Memory:
 
     async def go_live(self, content: Content) -> None:
         """The first version: with it what it holds."""
-        await self._record(content)
-        await self.remember(replace(self.committed, current=content.version))
+        await self.remember(replace(self.committed, current=content.version), content)
 
     async def commit(self, content: Content) -> None:
         """Its version is live for good; what was live becomes `previous`."""
         known, version = self.committed, content.version
         previous = known.previous if known.current in (None, version) else known.current
-        await self._record(content)
-        await self.remember(replace(known, current=version, previous=previous, desired=version))
+        await self.remember(replace(known, current=version, previous=previous, desired=version), content)
 
     async def revert(self) -> None:
         """As before a commit that failed, which may have reached the disk all the same."""
         await self.remember(self.committed)
-
-    async def _record(self, content: Content) -> None:
-        await self._journal.record_content(self._model, content.version, digest=content.digest, listing=content.listing)

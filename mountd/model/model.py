@@ -22,7 +22,7 @@ from mountd.model.memory import Memory
 from mountd.model.versions import Versions
 from mountd.settings.schema import Model as ModelSettings
 from mountd.status.board import Board
-from mountd.status.snapshot import DriftStatus, Health, ModelStage, ModelStatus, Reason, Snapshot, Sync
+from mountd.status.snapshot import DriftStatus, Health, ModelStage, ModelStatus, Reason, Snapshot, Sync, Unmet
 
 log = structlog.get_logger()
 
@@ -40,10 +40,12 @@ class Model:
         self.versions = Versions(name, settings, disk, board)
         self._board = board
         self._memory = Memory(name, journal, self._publish)
-        self._lock = asyncio.Lock()  # a climb and an operation must not use the link at once
+        self._lock = asyncio.Lock()  # a climb and an operation must not place the link at once
         # What the link is to point at: the committed version, or what an operation has flipped to.
         self._live: str | None = None
         self._held = False
+        self._moving = False
+        """an operation has the link, and the guard leaves it alone"""
         self._wished: str | None = None
         """what an operation is about to make live"""
         self._content: Content | None = None
@@ -189,11 +191,8 @@ class Model:
         return self._held and self._live is None
 
     async def _try_climb(self, restarts: int) -> float:
-        version = self._live or self.committed.current or self.committed.desired
-        assert version is not None
         try:
-            async with self._lock:
-                await self._climb(version, restarts)
+            await self._climb(restarts)
         except (NotFound, Refused) as error:
             self._fail("waiting-for-content", f"waiting for content: {error.text}", error.hint, Health.MISSING)
             return CONTENT_INTERVAL_S
@@ -224,13 +223,24 @@ class Model:
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(mount_changed, pause_s)
 
-    async def _climb(self, version: str, restarts: int) -> None:
+    @property
+    def _climbed_to(self) -> str:
+        version = self._live or self.committed.current or self.committed.desired
+        assert version is not None
+        return version
+
+    async def _climb(self, restarts: int) -> None:
+        version = self._climbed_to
         self._astray = False
         self._publish(stage=ModelStage.WAITING, warmed_percent=0)
         content = await self._prepare(version)
-        self._point(content, restarts, climbing=True)
-        if self.committed.current is None and not self._held:
-            await self._memory.go_live(content)
+        # The link is free all that time, however slow the bucket is: an operation may have flipped it meanwhile.
+        async with self._lock:
+            if version != self._climbed_to:
+                return
+            self._point(content, restarts, climbing=True)
+            if self.committed.current is None and not self._held:
+                await self._memory.go_live(content)
 
     async def _prepare(self, version: str) -> Content:
         """From waiting to warmed."""
@@ -288,12 +298,16 @@ class Model:
         """The live version is no longer what it was made to be, or it is again."""
         self._publish(changed=reason)
 
+    def show_unmet(self, unmet: Unmet | None) -> None:
+        """A version that is declared could not be switched to."""
+        self._publish(unmet=unmet)
+
     # -- drift ----------------------------------------------------------------------------------------------------
 
     def _keeping(self) -> Keeping | None:
         """What the guard is to keep true; None while an operation has the link, or nothing is live."""
         target = self._link.target
-        if self._held or self._live is None or target is None or not self._link.is_placed:
+        if self._moving or self._live is None or target is None or not self._link.is_placed:
             return None
         return Keeping(self._link.path, target, *self._left_alone(target))
 
@@ -356,6 +370,15 @@ class Model:
         finally:
             self._held, self._wished = False, None
             self._publish()
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """While `held`, from the first step that changes something: the link is the operation's alone."""
+        self._moving = True
+        try:
+            yield
+        finally:
+            self._moving = False
             self._guard.wake()
 
     def live_content(self) -> Content | None:

@@ -84,6 +84,8 @@ async def _command(
 async def _http(url: str, timeout_s: float) -> None:
     try:
         status, _ = await _get(url, {}, timeout_s, most=0)
+    except (aiohttp.ClientConnectorDNSError, aiohttp.ClientSSLError, ssl.SSLError) as error:
+        raise GateFailed(_cause(error, timeout_s), code="gate-unanswered", retryable=True) from None
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         raise GateFailed(_cause(error, timeout_s)) from None
     if status >= 400:

@@ -11,18 +11,25 @@ from mountd.errors import MountdError
 from mountd.journal.journal import Committed, Journal, Record
 from mountd.model import link
 from mountd.model.model import Model
-from mountd.operation.plan import Undo
+from mountd.operation.ends import Ends
+from mountd.operation.plan import Step, Undo
 from mountd.operation.rules import Recovery, after_crash
 
 log = structlog.get_logger()
 
 
-async def recover(journal: Journal, models: Mapping[str, Model]) -> None:
+async def recover(journal: Journal, models: Mapping[str, Model], ends: Ends) -> None:
     """Before the models are loaded: whatever runs then finds link and journal in agreement. Raises MountdError only
     when the journal cannot even be read."""
     for record in await journal.unfinished():
+        newest = await journal.newest(record.model)
+        if newest != record.id:
+            await _give_up(journal, record, ends, newest)
+            continue
         known = await journal.committed(record.model)
-        rule = after_crash(record.step, committed=known.current == record.to_version)
+        # One to the version that was live already has nothing to tell the two apart by, nor to undo.
+        committed = known.current == record.to_version != record.from_version
+        rule = after_crash(record.step, committed=committed)
         log.warning(
             "operation was interrupted",
             operation=record.id,
@@ -31,27 +38,25 @@ async def recover(journal: Journal, models: Mapping[str, Model]) -> None:
             rule=str(rule),
         )
         if rule is Recovery.FINISH:
-            with _logged(record):
-                await journal.end_step(record.id, record.step, "done")
-                await journal.finish(record.id, result="committed", cause="", hint="", exit_code=0, duration_s=None)
+            await _end_step(journal, record, record.step, "done" if record.step == Step.COMMIT else "interrupted")
+            await ends.finish(record, result="committed")
             continue
-        with _logged(record):
-            await journal.end_step(record.id, record.step, "interrupted")
+        await _end_step(journal, record, record.step, "interrupted")
         if rule is Recovery.UNDO:
-            await _undo(journal, record, known, models.get(record.model))
+            await _undo(journal, record, known, models.get(record.model), ends)
         else:
-            with _logged(record):
-                await journal.finish(
-                    record.id,
-                    result="interrupted",
-                    cause=f"mountd ended during {record.step}",
-                    hint="",
-                    exit_code=1,
-                    duration_s=None,
-                )
+            await ends.finish(record, result="interrupted", cause=f"mountd ended during {record.step}", exit_code=1)
 
 
-async def _undo(journal: Journal, record: Record, known: Committed, model: Model | None) -> None:
+async def _give_up(journal: Journal, record: Record, ends: Ends, newest: int) -> None:
+    """Nobody wrote down how it ended, and what came after it decides about the link."""
+    log.warning("end of an operation is unknown", operation=record.id, step=record.step, version=record.to_version)
+    await _end_step(journal, record, record.step, "interrupted")
+    cause = f"nobody could write down how it ended; it was at {record.step}, and operation {newest} came after it"
+    await ends.finish(record, result="interrupted", cause=cause, exit_code=1)
+
+
+async def _undo(journal: Journal, record: Record, known: Committed, model: Model | None, ends: Ends) -> None:
     """Its apps ended with the former life, and start with what is committed; so the link is all there is to undo."""
     back = "its model is not configured any more, and the link was left as it is"
     if model is not None:
@@ -65,17 +70,16 @@ async def _undo(journal: Journal, record: Record, known: Committed, model: Model
         except link.LinkBlocked as error:  # climbing tries again, and tells
             log.error("cannot point the link back yet", cause=error.text, hint=error.hint)
             outcome, back = "failed", f"the link cannot be put back yet: {error.text}"
-        with _logged(record):
-            await journal.end_step(record.id, Undo.FLIP_BACK, outcome)
+        await _end_step(journal, record, Undo.FLIP_BACK, outcome)
+    what = f"cannot {record.wish}: "
+    first = f"{record.cause.removeprefix(what)}; and then " if record.cause else ""
+    cause = f"{what}{first}mountd ended during {record.step}; {back}"
+    await ends.finish(record, result="rolled-back", cause=cause, exit_code=5)
+
+
+async def _end_step(journal: Journal, record: Record, step: str, outcome: str) -> None:
     with _logged(record):
-        await journal.finish(
-            record.id,
-            result="rolled-back",
-            cause=f"cannot {record.kind} to {record.to_version}: mountd ended during {record.step}; {back}",
-            hint="",
-            exit_code=5,
-            duration_s=None,
-        )
+        await journal.end_step(record.id, step, outcome)
 
 
 @contextlib.contextmanager

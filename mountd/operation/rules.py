@@ -27,18 +27,19 @@ def after_crash(step: str, *, committed: bool) -> Recovery:
     | preflight, warm, verify       | nothing                                       |
     | stop … watch                  | undo                                          |
     | commit                        | finish when it is committed, else undo        |
-    | stop-new, flip-back, start-old| undo                                          |
+    | stop-new, flip-back, start-old| finish when it is committed, else undo        |
     | steps of a drill              | nothing: the fault ended with its processes   |
     """
-    if step == Step.COMMIT:
+    if step == Step.COMMIT or step in list(Undo):  # a commit that was told as failed may have reached the disk
         return Recovery.FINISH if committed else Recovery.UNDO
-    if step in (Step.STOP, Step.FLIP, Step.START, Step.READY, Step.GATES, Step.WATCH) or step in list(Undo):
+    if step in (Step.STOP, Step.FLIP, Step.START, Step.READY, Step.GATES, Step.WATCH):
         return Recovery.UNDO
     return Recovery.NOTHING
 
 
 _OF_THE_VERSION = ("app-exited", "app-not-ready")
-"""How an app ends that cannot do with what it was given; all else is about the machine: ports, users, commands."""
+"""How an app ends that cannot do with what it was given; all else is about the machine: ports, users, commands, a kill
+by a person or for want of memory."""
 
 
 def own_fault(step: Step, error: MountdError, *, mount_well: bool) -> bool:
@@ -54,9 +55,14 @@ def own_fault(step: Step, error: MountdError, *, mount_well: bool) -> bool:
         case Step.START | Step.READY | Step.GATES | Step.WATCH:
             if isinstance(error, GateFailed):
                 return error.code == "gate-failed"
-            return getattr(error, "code", "") in _OF_THE_VERSION
+            return is_of_the_app(error)
         case _:
             return False
+
+
+def is_of_the_app(error: MountdError) -> bool:
+    """An app has ended by itself or was never ready: it cannot do with what it was given."""
+    return getattr(error, "code", "") in _OF_THE_VERSION
 
 
 def is_retryable(error: MountdError, *, quarantined: bool, cancelled: bool) -> bool:

@@ -89,12 +89,10 @@ class Runner:
         mount = self._board.snapshot.mounts[job.model.settings.mount]
         trail = _Trail(job.model.live_content(), job.model.committed, mount.restarts)
         observing = asyncio.create_task(self._observe(job, trail))
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(job.model.held(job.record.to_version))
-            for app in job.apps:
-                stack.enter_context(app.held())
+        with contextlib.ExitStack() as taken:
+            taken.enter_context(job.model.held(job.record.to_version))
             try:
-                return await self._carry_out(job, trail)
+                return await self._carry_out(job, trail, taken)
             except asyncio.CancelledError:
                 return await self._interrupt(job, trail)
             finally:
@@ -102,7 +100,7 @@ class Runner:
 
     # -- forward --------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, job: Job, trail: _Trail) -> Outcome:
+    async def _carry_out(self, job: Job, trail: _Trail, taken: contextlib.ExitStack) -> Outcome:
         work = Steps(
             job.record.id,
             job.plan,
@@ -112,7 +110,7 @@ class Runner:
             journal=self._journal,
             display=self._display,
         )
-        job.forward = asyncio.create_task(self._go_forward(job, trail, work))
+        job.forward = asyncio.create_task(self._go_forward(job, trail, work, taken))
         if job.cancelled_by:  # before its first step
             job.forward.cancel()
         try:
@@ -120,7 +118,7 @@ class Runner:
         except asyncio.CancelledError:
             if _is_ending():
                 raise
-            error = MountdError(f"cannot {job.record.kind} to {job.record.to_version}: cancelled by {job.cancelled_by}")
+            error = MountdError(f"cannot {job.record.wish}: cancelled by {job.cancelled_by}")
         except MountdError as failure:
             error = failure
         else:
@@ -130,8 +128,13 @@ class Runner:
         job.step = None
         return await self._go_back(job, trail, error, work.content)
 
-    async def _go_forward(self, job: Job, trail: _Trail, work: Steps) -> None:
+    async def _go_forward(self, job: Job, trail: _Trail, work: Steps, taken: contextlib.ExitStack) -> None:
         for step in job.plan.steps:
+            if changes(step) and not any(map(changes, trail.begun)):
+                # Until here what is live is cared for as ever: what crashes is started again, what drifts is healed.
+                taken.enter_context(job.model.moving())
+                for app in job.apps:
+                    taken.enter_context(app.held())
             trail.begun.append(step)
             job.step = step
             await self._journal.begin_step(job.record.id, step)
@@ -153,32 +156,44 @@ class Runner:
         log.warning("operation failed", operation=job.record.id, step=str(failed or ""), cause=error.text)
         if failed is not None:
             with _logged("journal the end of a step"):
-                await self._journal.end_step(job.record.id, failed, "cancelled" if job.cancelled_by else "failed")
-        if any(changes(step) for step in trail.begun):
+                outcome = "cancelled" if job.cancelled_by else "failed"
+                await self._journal.end_step(job.record.id, failed, outcome, cause=error.text)
+        # At the same time: the former version is not to wait for an answer of the bucket, and what is known of the bad
+        # one is not to get lost with a crash in the undo.
+        judging = asyncio.create_task(self._judge(job, trail, error, content))
+        try:
             worse = await self._undo(job, trail)
-        else:
-            worse = None
-        quarantined = await self._judge(job, trail, error, content)
+            quarantined = await judging
+        finally:
+            judging.cancel()
+        if quarantined and content is not None and worse is not None and rules.is_of_the_app(worse):
+            quarantined = not await self._acquit(job, content)
         retryable = rules.is_retryable(error, quarantined=quarantined, cancelled=bool(job.cancelled_by))
         return _told(job, trail, error, worse, quarantined=quarantined, retryable=retryable)
 
     async def _undo(self, job: Job, trail: _Trail) -> MountdError | None:
-        """Why not all of it could be undone, None when it was. A journal that fails is no reason to leave off."""
-        try:
-            for step in undo(trail.begun):
-                with _logged("journal a step of the undo"):
-                    await self._journal.begin_step(job.record.id, step)
-                self._display.step(job.record, step)
+        """Why not all of it could be undone, None when it was.
+
+        Neither a journal nor a step that fails is a reason to leave off: an app that is stuck must find the right
+        link once it can be started again.
+        """
+        first: MountdError | None = None
+        for step in undo(trail.begun):
+            with _logged("journal a step of the undo"):
+                await self._journal.begin_step(job.record.id, step)
+            self._display.step(job.record, step)
+            outcome = "done"
+            try:
                 await self._undo_step(step, job, trail)
-                with _logged("journal the end of a step"):
-                    await self._journal.end_step(job.record.id, step, "done")
-        except MountdError as worse:
+            except MountdError as worse:
+                log.error("cannot undo a step", operation=job.record.id, step=str(step), cause=worse.text)
+                first, outcome = first or worse, "failed"
             with _logged("journal the end of a step"):
-                await self._journal.end_step(job.record.id, step, "failed")
+                await self._journal.end_step(job.record.id, step, outcome)
+        if first is not None:
             for app in job.apps:
                 app.want()  # its supervisor goes on trying
-            return worse
-        return None
+        return first
 
     async def _undo_step(self, step: Undo, job: Job, trail: _Trail) -> None:
         match step:
@@ -209,7 +224,7 @@ class Runner:
         if trail.begun:
             with _logged("journal the end of a step"):
                 await self._journal.end_step(job.record.id, trail.begun[-1], "interrupted")
-        told = f"cannot {job.record.kind} to {job.record.to_version}: mountd was stopped"
+        told = f"cannot {job.record.wish}: mountd was stopped"
         if not any(changes(step) for step in trail.begun):
             return Outcome("interrupted", MountdError(told))
         return Outcome("rolled-back", RolledBack(f"{told}; the link is at {_live(trail)} again"))
@@ -227,8 +242,7 @@ class Runner:
             return False
         failed = trail.begun[-1]
         # What is known of the bucket is some seconds old: it is asked before anybody is blamed.
-        well = not trail.unwell and rules.own_fault(failed, error, mount_well=True) and await _answers(job.model)
-        if not rules.own_fault(failed, error, mount_well=well):
+        if trail.unwell or not rules.own_fault(failed, error, mount_well=True) or not await _answers(job.model):
             return False
         try:
             await self._journal.quarantine(
@@ -244,11 +258,23 @@ class Runner:
         log.warning("version is in quarantine", version=content.version, digest=content.digest, cause=error.text)
         return True
 
+    async def _acquit(self, job: Job, content: Content) -> bool:
+        """The former version fails in the same way, so it is the machine. False: it stays in quarantine."""
+        if job.plan.force:
+            return False  # it may have stood there before
+        try:
+            await self._journal.release(job.model.name, content.digest)
+        except MountdError as error:
+            log.error("cannot release a version from quarantine", cause=error.text, hint=error.hint)
+            return False
+        log.warning("version is out of quarantine: the former one fails as well", version=content.version)
+        return True
+
 
 def _told(
     job: Job, trail: _Trail, error: MountdError, worse: MountdError | None, *, quarantined: bool, retryable: bool
 ) -> Outcome:
-    what = f"cannot {job.record.kind} to {job.record.to_version}"
+    what = f"cannot {job.record.wish}"
     hint = error.hint
     if quarantined:
         hint += ("; " if hint else "") + f"{job.record.to_version} is refused until what it holds changes, or --force"

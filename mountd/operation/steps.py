@@ -22,8 +22,9 @@ from mountd.operation.plan import Plan, Step
 from mountd.operation.room import room
 from mountd.operation.show import Display
 from mountd.process import tool
+from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import State
+from mountd.status.snapshot import Snapshot, State
 
 log = structlog.get_logger()
 
@@ -60,11 +61,14 @@ class Steps:
     async def do(self, step: Step) -> None:
         match step:
             case Step.PREFLIGHT:
-                self.content = await preflight(self._model, self._journal, self._plan)
+                self.content = await preflight(self._model, self._journal, self._plan, self._board.snapshot)
             case Step.WARM:
                 await self._model.versions.warm(self._known, lambda percent: self._tell(percent, 100))
             case Step.VERIFY:
                 await self._model.versions.verify(self._known, self._tell if self._plan.digests else None)
+                # That may have taken long. What runs is stopped only if it could be started again.
+                self._model.versions.check_mount(self._plan.to_version)
+                check_apps(self._board.snapshot, self._plan)
             case Step.STOP:
                 await stop(self._apps)
             case Step.FLIP:
@@ -152,9 +156,14 @@ class Steps:
                         count = f", crash {crashes} of at most {self._plan.crashes - 1}" if crashes > 1 else ""
                         text = f"{error.text}, {after_s:.0f} s after it was ready{count}"
                         raise CannotStart(text, hint=error.hint, code=error.code) from None
-                await app.stop()
-                await app.begin()
-                await app.become_ready()
+                try:
+                    await app.stop()
+                    await app.begin()
+                    await app.become_ready()
+                except CannotStart:
+                    if app.state is not State.FAILED:
+                        raise
+                    # It has crashed once more, which is counted as any other.
 
     def _failed(self) -> list[App]:
         return [app for app in self._apps if app.state is State.FAILED]
@@ -175,9 +184,10 @@ class Steps:
         return all(app.state is State.RUNNING for app in self._apps)
 
 
-async def preflight(model: Model, journal: Journal, plan: Plan) -> Content:
+async def preflight(model: Model, journal: Journal, plan: Plan, snapshot: Snapshot) -> Content:
     """Changes nothing, so that a plan that is only shown is checked as well. Raises NotFound, Refused, Unavailable."""
     content = await model.versions.preflight(plan.to_version, digests=plan.digests)
+    check_apps(snapshot, plan)
     await _check_room(model, content)
     known = (await journal.quarantined(model.name)).get(content.digest)
     if known is not None and not plan.force:
@@ -197,6 +207,19 @@ async def preflight(model: Model, journal: Journal, plan: Plan) -> Content:
             hint="publish it (mountd publish), or --force",
         )
     return content
+
+
+def check_apps(snapshot: Snapshot, plan: Plan) -> None:
+    """Raises Unavailable for an app that runs and, once stopped, could not be started: another of its needs is down."""
+    for app in plan.apps:
+        if snapshot.apps[app.name].state not in (State.STARTING, State.RUNNING):
+            continue
+        if waits := readiness.blockers(snapshot, app.name, besides=plan.model):
+            raise Unavailable(
+                f"cannot {plan.kind} to {plan.to_version}: {app.name} runs, but could not be started again:"
+                f" {waits[0].text}",
+                hint="see `mountd status`: what it needs besides must be there first",
+            )
 
 
 async def _check_room(model: Model, content: Content) -> None:

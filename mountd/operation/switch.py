@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from mountd.app.app import App
 from mountd.errors import Busy, MountdError, NotFound, Refused, UsageError
-from mountd.journal.journal import Journal, Record
+from mountd.journal.journal import Journal, Record, wish
 from mountd.model.model import Model
 from mountd.operation import gates, plan, recover
+from mountd.operation.ends import Ends
 from mountd.operation.plan import Concerned, Gated, Plan
 from mountd.operation.runner import Job, Outcome, Runner
 from mountd.operation.show import Display
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 
 QUIET_LOOK_S = 1.0
 QUEUED = 100
+FROM_FILE = "config"
+"""The source of a wish that stands in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Operations:
         self._journal = journal
         self._running: list[_Running] = []
         self._quiet = False
+        self.ends = Ends(journal)
         self._ended: dict[int, asyncio.Future[Outcome]] = {}
         self._jobs: asyncio.Queue[_Running] = asyncio.Queue(QUEUED)
         self._display = Display(board)
@@ -126,7 +130,10 @@ class Operations:
         return await self._ask("rollback", model, model.previous, request)
 
     def cancel(self, name: str | None, operator: str) -> Record:
-        """Undoes the operation that runs (on model `name`); returns at once. Raises NotFound, UsageError, Refused."""
+        """Undoes the operation that runs (on model `name`); returns at once.
+
+        Raises NotFound, UsageError, Busy when it is just being begun, Refused when it cannot be undone any more.
+        """
         wanted = None if name is None else self.model(name).name
         found = [each for each in self._running if wanted is None or each.model in (wanted, "")]
         if not found:
@@ -141,7 +148,7 @@ class Operations:
                 hint="`mountd status` shows how far it is",
             )
         if running.job is None or running.record is None:
-            raise Refused("cannot cancel: it is just being begun", hint="try again in a moment")
+            raise _busy(running, "cancel", "it is just being begun: try again in a moment")
         running.job.cancel(operator)
         log.info("operation is cancelled", operation=running.record.id, operator=operator)
         return running.record
@@ -177,10 +184,10 @@ class Operations:
         planned = self._plan(kind, model, version, apps, request)
         if request.dry_run:
             if planned.steps:
-                await preflight(model, self._journal, planned)
+                await preflight(model, self._journal, planned, self._board.snapshot)
             return Asked(None, planned)
         names = frozenset(app.name for app in apps)
-        self.check_may_begin(model=model.name, apps=names)
+        self.check_may_begin(wish(kind, version), model=model.name, apps=names)
         if not planned.steps:
             if model.desired != version:
                 await model.ask_for(version)
@@ -194,6 +201,9 @@ class Operations:
     def _plan(self, kind: str, model: Model, version: str, apps: list[App], request: Request) -> Plan:
         settings = model.settings
         status = self._board.snapshot.models[model.name]
+        is_there = status.linked and status.current == version
+        # Who asks by hand wants the link to be right; the file asks for a version, and heals nothing.
+        is_right = status.drift.reason is None or request.source == FROM_FILE
         return plan.make(
             kind=kind,
             model=model.name,
@@ -207,7 +217,7 @@ class Operations:
             crashes=settings.watch.crashes,
             digests=request.digests,
             force=request.force,
-            is_live=status.linked and status.current == version,
+            is_live=is_there and is_right,
         )
 
     async def begin_errand(
@@ -237,6 +247,7 @@ class Operations:
     async def _claim(self, running: _Running, from_version: str | None, request: Request, step: str) -> Record:
         self._running.append(running)  # before the first await: one at a time
         try:
+            await self.ends.flush()  # else the next start would take the former one for what was cut off
             record = await self._journal.begin(
                 kind=running.kind,
                 model=running.target,
@@ -266,10 +277,15 @@ class Operations:
 
     async def run(self) -> None:
         """Until cancelled; operations that run then leave the link at what is committed."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                running = await self._jobs.get()
-                group.create_task(self._carry_out(running), name=f"{running.kind} {running.target}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.ends.run(), name="ends of operations")
+                while True:
+                    running = await self._jobs.get()
+                    group.create_task(self._carry_out(running), name=f"{running.kind} {running.target}")
+        finally:
+            with contextlib.suppress(MountdError):  # told already
+                await self.ends.flush()
 
     async def _carry_out(self, running: _Running) -> None:
         assert running.record is not None
@@ -284,16 +300,14 @@ class Operations:
         duration_s = round(time.monotonic() - running.began, 3)
         failure = outcome.failure
         try:
-            await self._journal.finish(
-                record.id,
+            await self.ends.finish(
+                replace(record, step=self._step_of(record)),
                 result=outcome.result,
                 cause=failure.text if failure else "",
                 hint=failure.hint if failure else "",
                 exit_code=failure.exit_code if failure else 0,
                 duration_s=duration_s,
             )
-        except MountdError as error:
-            log.error("cannot journal the end of an operation", operation=record.id, cause=error.text, hint=error.hint)
         finally:
             self._running.remove(running)
             self._ended.pop(record.id).set_result(outcome)
@@ -305,6 +319,11 @@ class Operations:
             version=record.to_version,
             seconds=duration_s,
         )
+
+    def _step_of(self, record: Record) -> str:
+        """The one that it is at."""
+        steps = (each.step for each in self._board.snapshot.operations if each.id == record.id)
+        return next(steps, record.step)
 
     # -- looking --------------------------------------------------------------------------------------------------
 
@@ -324,22 +343,23 @@ class Operations:
 
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(moved_on, timeout_s)
-        record = await self._journal.operation(id_)
+        record = await self.ends.operation(id_)
         if record is None:
             raise NotFound(f"cannot find operation {id_}")
         return record
 
     async def close_interrupted(self) -> None:
         """At start, before the models are loaded: what a former life left unfinished is finished or undone."""
-        await recover.recover(self._journal, self._models)
+        await recover.recover(self._journal, self._models, self.ends)
 
 
-def _busy(running: _Running, wanted: str) -> Busy:
+def _busy(running: _Running, wanted: str, hint: str = "") -> Busy:
     age_s = time.monotonic() - running.began
     if running.kind == "drill":
-        holder = f"{running.operator} (drill {running.wanted} of {running.target}, since {age_s:.0f} s)"
-        hint = "it ends by itself; `mountd status` shows how far it is"
-        return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)
-    holder = f"{running.operator} ({running.kind} {running.target} to {running.wanted}, since {age_s:.0f} s)"
-    hint = f"wait for it: mountd wait --for version={running.wanted}; or undo it: mountd cancel"
+        what = f"drill {running.wanted} of {running.target}"
+        hint = hint or "it ends by itself; `mountd status` shows how far it is"
+    else:
+        what = f"{running.kind} {running.target} to {running.wanted}"
+        hint = hint or f"wait for it: mountd wait --for version={running.wanted}; or undo it: mountd cancel"
+    holder = f"{running.operator} ({what}, since {age_s:.0f} s)"
     return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)

@@ -44,10 +44,15 @@ def remotes(snapshot: Snapshot) -> dict[str, RemoteStatus]:
     return seen
 
 
-def blockers(snapshot: Snapshot, app: str) -> tuple[Reason, ...]:
-    """Why `app` may not be started now; empty when it may. What already runs is not its business."""
+def blockers(snapshot: Snapshot, app: str, *, besides: str = "") -> tuple[Reason, ...]:
+    """Why `app` may not be started now; empty when it may. What already runs is not its business.
+
+    `besides`: a model that is not looked at, since whoever asks is about to see to it.
+    """
     found = []
     for need in snapshot.apps[app].needs:
+        if need == besides:
+            continue
         if need in snapshot.models:
             model = snapshot.models[need]
             mount = snapshot.mounts[model.mount]
@@ -139,7 +144,7 @@ def health(snapshot: Snapshot) -> Health:
 def model_health(model: ModelStatus) -> Health:
     """Paused is no trouble, and what is worse counts."""
     suspended = Health.SUSPENDED if model.suspended else Health.HEALTHY
-    changed = Health.DEGRADED if model.changed else Health.HEALTHY
+    changed = Health.DEGRADED if model.changed or model.fails else Health.HEALTHY
     return worst([model.health, model.drift.health, changed, suspended])
 
 
@@ -209,6 +214,10 @@ def _out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[
         why = "it is paused" if model.suspended else "sync.automatic is false"
         text = f"{name} is at {model.current} and {model.desired} is asked for: it waits while {why}"
         yield Reason("switch-waits", text, "link", name, f"mountd switch {model.desired} --model {name}")
+    if model.fails and not busy:
+        text = f"{name} is at {model.current or 'no version'} and {model.desired} is asked for: {model.fails.cause}"
+        hint = model.fails.hint or "`mountd history` tells more; edit the version, or mend what is wrong"
+        yield Reason("switch-failed", text, "link", name, hint)
     if model.suspended:
         text = f"automatic changes of {name} are paused by {model.suspended}"
         yield Reason("suspended", text, "link", name, "`mountd resume` ends it; what runs is watched all the same")

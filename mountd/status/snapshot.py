@@ -165,6 +165,15 @@ class DriftStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Unmet:
+    """A version that was declared and could not be switched to, and why."""
+
+    version: str
+    cause: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     mount: str
     link: str
@@ -190,6 +199,8 @@ class ModelStatus:
     automatic: bool = True
     """by configuration an edited version is switched to by itself"""
 
+    unmet: Unmet | None = None
+    """what the last try to reach a declared version failed for; of no interest once another one is desired"""
     astray_at: str | None = None
     """the version that the link was pointed to by somebody else, as long as it is"""
 
@@ -202,6 +213,13 @@ class ModelStatus:
     def follows(self) -> bool:
         """Whether an edited version is switched to without anybody asking."""
         return self.automatic and self.suspended is None
+
+    @property
+    def fails(self) -> Unmet | None:
+        """Why it is not at the version that is declared, when nobody keeps it from going there."""
+        unmet = self.unmet
+        wanted = unmet is not None and unmet.version == self.desired != self.current
+        return unmet if wanted and self.follows else None
 
     @property
     def linked(self) -> bool:

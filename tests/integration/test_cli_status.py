@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mountd.cli import client
 from mountd.cli import main as main_module
 from mountd.cli.main import main
 from tests.integration.test_cli_standin import OPERATION, STATUS, Daemon, error
@@ -37,7 +39,7 @@ def test_status_as_a_table(daemon: Daemon, capsys) -> None:
     assert "cannot list 存储桶: refused" in lines[3]
     assert lines[4].strip() == "→ check the network"
     assert "cache 1.5 KiB" in lines[6]
-    assert lines[9] == "something of no layer"
+    assert lines[9] == "x: something of no layer"
     assert not any(line.endswith(" ") or "\x1b" in line for line in lines)
 
 
@@ -119,6 +121,16 @@ def test_versions(daemon: Daemon, capsys) -> None:
     assert lines[2].split()[:2] == ["bad", "no"]
     assert lines[2].endswith("quarantined")
     assert daemon.asked[0].query == {"model": "cache_hub"}
+
+
+def test_versions_wait_for_a_slow_bucket(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(_: object) -> tuple[int, object]:
+        time.sleep(0.5)
+        return 200, {"schema": 1, "model": "cache_hub", "versions": []}
+
+    daemon.answers["GET /api/v1/versions"] = slowly
+    monkeypatch.setitem(client.get.__kwdefaults__, "timeout_s", 0.1)
+    assert main(["versions"]) == 0
 
 
 def test_versions_of_an_unknown_model(daemon: Daemon, capsys) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.wait import until
 
-GATE = 'echo "no good: $MOUNTD_MODEL $MOUNTD_VERSION"; test ! -e bad'
+GATE = 'while test -e hold; do sleep 0.05; done; echo "no good: $MOUNTD_MODEL $MOUNTD_VERSION"; test ! -e bad'
 
 
 @pytest.mark.fuse
@@ -19,7 +19,10 @@ def test_from_the_plan_to_the_way_back(daemon: Daemon) -> None:
     bad = daemon.app / "bad"
     daemon.config["models"]["cache_hub"] |= {
         "version": "v22",
-        "gates": [{"http": f"http://127.0.0.1:{daemon.web_port}/config"}, {"command": ["sh", "-c", GATE]}],
+        "gates": [
+            {"http": f"http://127.0.0.1:{daemon.web_port}/config"},
+            {"command": ["sh", "-c", GATE], "timeout": "60s"},
+        ],
     }
     daemon.start_ready()
 
@@ -48,18 +51,22 @@ def test_from_the_plan_to_the_way_back(daemon: Daemon) -> None:
 
 
 def interrupted(daemon: Daemon) -> None:
-    """A rollback whose command gets Ctrl-C while its app starts."""
+    """A rollback whose command gets Ctrl-C before its gates are through."""
     argv = [sys.executable, "-m", "mountd", "--socket", str(daemon.socket), "rollback", "--force"]
-    root = Path(__file__).parents[2]
+    root, hold = Path(__file__).parents[2], daemon.app / "hold"
+    hold.touch()
+    # A test runner in the background of a shell ignores SIGINT, and so would the command.
+    argv = ["env", "--default-signal=INT", *argv]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, cwd=root) as command:
         try:
-            until(lambda: daemon.status()["operation"], 10, "the rollback")
+            until(lambda: daemon.status()["operation"], 30, "the rollback")
             assert command.stderr
             first = command.stderr.readline()
             command.send_signal(signal.SIGINT)
-            _, err = command.communicate(timeout=20)
+            _, err = command.communicate(timeout=60)
         finally:
             command.kill()
+            hold.unlink()
     assert first.startswith("rollback cache_hub v23 → v22: ")
     assert command.returncode == 130
     assert "goes on; `mountd wait --for operation=3` waits for its end, `mountd cancel` undoes it" in err

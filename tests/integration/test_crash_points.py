@@ -92,7 +92,8 @@ class Bench:
         return OTHER[self.live]
 
     def ask(self, kind: str) -> None:
-        self.at.ask(kind, **({"version": self.to} if kind == "switch" else {}))
+        # By force: a version that was found bad before the kill is in quarantine.
+        self.at.ask(kind, force=True, **({"version": self.to} if kind == "switch" else {}))
 
     def commit(self, kind: str) -> dict[str, Any]:
         """From its beginning to its good end."""
@@ -134,6 +135,14 @@ class Bench:
         if point.step in BACK:
             outcomes.remove("failed")
         assert set(outcomes) <= {"done"}, steps
+        if point.step in BACK:
+            assert "gate 1 " in told["cause"], "why it failed"
+        if point.step is Undo.START_OLD and point.moment in (Moment.DONE, Moment.ENDED):
+            assert self.is_quarantined(wanted), "what was found out is not lost with the crash"
+
+    def is_quarantined(self, version: str) -> bool:
+        rows = {row["version"]: row for row in self.at.get("versions")["versions"]}
+        return bool(rows[version]["quarantined"])
 
 
 @pytest.fixture
@@ -141,7 +150,7 @@ def bench(make_daemon: Callable[..., Daemon], store: RcloneS3) -> Bench:
     daemon = make_daemon(program=KILLING)
     kill_at = daemon.root / "kill-at"
     daemon.environment = {KILL_AT: str(kill_at)}
-    return Bench(Versioned(daemon, store.directory, ready="15s"), kill_at)
+    return Bench(Versioned(daemon, store.directory, ready="60s"), kill_at)
 
 
 def kill_at_each(bench: Bench, kind: str, where: Sequence[Point], *, from_: int) -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mountd.cli.client import get, post
-from tests.support.daemon import Daemon
+from tests.support.daemon import ONLY_BY_EAR, Daemon
 from tests.support.wait import until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 SOON_S = 30.0
-HEALED_S = 2.0
 
 
 def model(daemon: Daemon) -> dict[str, Any]:
@@ -130,6 +130,7 @@ def test_a_person_may_switch_while_paused_and_a_wish_that_waited_is_then_void(da
 
 
 def test_by_configuration_nothing_is_healed_or_switched_by_itself(daemon: Daemon) -> None:
+    daemon.program = (sys.executable, "-c", ONLY_BY_EAR)
     daemon.config["models"]["cache_hub"]["sync"] = {"automatic": False, "self_heal": False}
     daemon.start_ready()
     point(daemon.link, "/somewhere/else")
@@ -140,7 +141,7 @@ def test_by_configuration_nothing_is_healed_or_switched_by_itself(daemon: Daemon
     assert target(daemon) == "else"
 
     write(daemon, sync={"automatic": False, "self_heal": True})
-    until(lambda: target(daemon) == "cache_hub_v23", HEALED_S, "the link to be healed")
+    until(lambda: target(daemon) == "cache_hub_v23", SOON_S, "the link to be healed")
     until(lambda: "link-drifted" not in daemon.reasons(), SOON_S, "that to be told")
     assert (model(daemon)["current"], daemon.status()["operation"]) == ("v23", None)
     write(daemon, sync={"automatic": True, "self_heal": True})

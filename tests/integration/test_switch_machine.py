@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from mountd.demo import hub
-from tests.support.daemon import Daemon
+from tests.support.daemon import ONLY_BY_EAR, Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.switch_world import CRASHING, GATED, MISSING, World
@@ -24,6 +25,14 @@ SCRIPTS = {
         ("drift", {"how": "other"}),
         ("kill_the_app", {}),
         ("kill_mountd", {"both": False, "version": None, "after_s": 0.0}),
+        ("resume", {}),
+    ],
+    "a link that was left elsewhere, and a switch to what is live": [
+        ("pause", {}),
+        ("drift", {"how": "other"}),
+        ("switch", {"version": "v23", "force": False}),
+        ("drift", {"how": "nowhere"}),
+        ("switch", {"version": "v23", "force": False}),
         ("resume", {}),
     ],
     "a wish of the file, and a switch by hand that is cut off": [
@@ -49,11 +58,11 @@ def world(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy) -> 
 
         @staticmethod
         def begin() -> Versioned:
-            daemon = make_daemon(endpoint=bucket.endpoint)
+            daemon = make_daemon(endpoint=bucket.endpoint, program=(sys.executable, "-c", ONLY_BY_EAR))
             daemon.config["mounts"]["storage"]["options"] = {"low-level-retries": "2"}
             daemon.config["models"]["cache_hub"]["sync"] = {"retry": {"limit": 0}}
             daemon.config["apps"]["webui"]["restart"] = {"backoff": {"max": "2s"}, "limit": "100 in 10m"}
-            at = Versioned(daemon, store.directory, ready="15s")
+            at = Versioned(daemon, store.directory, ready="60s")
             at.behave(CRASHING, "crash")
             at.close_gate(GATED)
             daemon.start_ready()

@@ -42,9 +42,9 @@ class KillingJournal(Journal):
         await super().begin_step(operation, step)
         kill_at(step, Moment.BEGUN)
 
-    async def end_step(self, operation: int, step: str, outcome: str) -> None:
+    async def end_step(self, operation: int, step: str, outcome: str, *, cause: str = "") -> None:
         kill_at(step, Moment.DONE)
-        await super().end_step(operation, step, outcome)
+        await super().end_step(operation, step, outcome, cause=cause)
         kill_at(step, Moment.ENDED)
 
 

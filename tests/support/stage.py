@@ -14,9 +14,10 @@ from tests.support.wait import until
 
 SOON_S = 30.0
 
-# An app that does with each version what a file APP-VERSION says: crash, exit, hang, deaf, slow SECONDS, dies SECONDS
-# (after it was ready; dies-once: only the first time), mute (its page /synthesis fails). It knows the version from the
-# manifest behind its link, so what its page says was read through the link and the mount.
+# An app that does with each version what a file APP-VERSION says: crash, exit, hang, deaf, dies (once it is told to by
+# APP-VERSION.die; then-crash: and never starts again), mute (its page /synthesis fails). While there is an
+# APP-VERSION.hold its start goes on. It knows the version from the manifest behind its link, so what its page says was
+# read through the link and the mount.
 APP = r"""
 import json, os, signal, socket, sys, time
 port, behaviours, app, link = int(sys.argv[1]), *sys.argv[2:5]
@@ -30,28 +31,28 @@ except FileNotFoundError:
 print("loading", version, *words, flush=True)
 if "deaf" in words:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-if "crash" in words:
+hold, die, died = (f"{behaviours}/{app}-{version}.{each}" for each in ("hold", "die", "died"))
+if "crash" in words or ("then-crash" in words and os.path.exists(died)):
     sys.exit("RuntimeError: CUDA out of memory")
 if "exit" in words:
     sys.exit(0)
 if "hang" in words:
     time.sleep(600)
-if "slow" in words:
-    time.sleep(float(words[words.index("slow") + 1]))
-ends = None
-for word in ("dies", "dies-once"):
-    if word in words and not os.path.exists(f"{behaviours}/{app}-{version}.{word}"):
-        ends = time.monotonic() + float(words[words.index(word) + 1])
-        if word == "dies-once":
-            open(f"{behaviours}/{app}-{version}.{word}", "w").close()
+if os.path.exists(hold):
+    print("held", app, version, flush=True)
+while os.path.exists(hold):
+    time.sleep(0.02)
 server = socket.create_server(("127.0.0.1", port))
+server.settimeout(0.02 if "dies" in words else None)
 body = json.dumps({"version": version, "pid": os.getpid()}).encode()
 while True:
-    server.settimeout(None if ends is None else max(0.001, ends - time.monotonic()))
+    if "dies" in words and os.path.exists(die):
+        os.rename(die, died)
+        sys.exit("RuntimeError: device-side assert triggered")
     try:
         client, _ = server.accept()
     except TimeoutError:
-        sys.exit("RuntimeError: device-side assert triggered")
+        continue
     with client:
         client.settimeout(5)
         asked = client.recv(65536)
@@ -97,6 +98,17 @@ class Stage:
         """From its next start on; empty: as it should."""
         (self.behaviours / f"{app}-{version}").write_text(behaviour)
 
+    def hold(self, version: str, app: str = "webui") -> None:
+        """From its next start on it does not get ready."""
+        (self.behaviours / f"{app}-{version}.hold").touch()
+
+    def let_go(self, version: str, app: str = "webui") -> None:
+        (self.behaviours / f"{app}-{version}.hold").unlink()
+
+    def die(self, version: str, app: str = "webui") -> None:
+        """Now, if it was to behave so."""
+        (self.behaviours / f"{app}-{version}.die").touch()
+
     def model(self, name: str = "cache_hub") -> dict[str, Any]:
         found: dict[str, Any] = self.daemon.status()["models"][name]
         return found
@@ -125,7 +137,8 @@ class Stage:
 
         until(there, SOON_S, f"the step {step}", every_s=0.01)
 
-    def until_said(self, text: str) -> None:
+    def until_held(self, version: str, app: str = "webui") -> None:
+        text = f"held {app} {version}"
         until(lambda: any(event["text"] == text for event in self.daemon.events("app says")), SOON_S, f"{text!r}")
 
     def check_serves(self, version: str) -> None:

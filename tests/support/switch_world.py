@@ -24,8 +24,8 @@ from tests.support.wait import until
 
 SOON_S = 60.0
 """For what takes seconds, on a busy machine; the longest pause between two remounts is a minute."""
-HEALED_S = 5.0
-"""mountd promises 2."""
+HEALED_S = 20.0
+"""mountd promises 2, not on a busy machine; its daemon heals only by what it hears."""
 GOOD = ("v22", "v23", "odd")
 CRASHING, GATED, INCOMPLETE, MISSING = "crashing", "gated", "bad", "v99"
 VERSIONS = st.sampled_from([*GOOD, *GOOD, CRASHING, GATED, INCOMPLETE, MISSING])
@@ -176,7 +176,7 @@ class World(RuleBasedStateMachine):
             assert (kind, self.previous) == ("rollback", None)
             return
         if answer["unchanged"]:
-            assert (to, self.astray != "removed") == (self.live, True)
+            assert (to, self.astray) == (self.live, "")
             self.desired, self.waits = to, False
             return
         ended = self.learn(kind)
@@ -307,6 +307,7 @@ class World(RuleBasedStateMachine):
             fresh.replace(link)
         if self.paused:
             self.astray = how
+            until(lambda: "link-drifted" in self.daemon.reasons(), HEALED_S, "the link to be seen")
             return
         self.heals.append(now)
         until(self.is_healed, HEALED_S, "the link to be healed")

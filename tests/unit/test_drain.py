@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mountd.daemon.shutdown import stop_times
 from mountd.mount import pending as disk
-from mountd.mount.mend import mend
+from mountd.mount.mend import is_whole, mend
 from mountd.mount.uploads import (
     FAILING_TRIES,
     HURRY_AGAIN_S,
@@ -202,6 +202,22 @@ def test_holes_are_content_only_where_no_object_has_some(
     put(tmp_path, "r/b/holes", dirty=True, text=json.dumps({"Size": 5, "Fingerprint": fingerprint, "Dirty": True}))
     os.truncate(tmp_path / "vfs/r/b/holes", 10 << 20)
     assert mend(tmp_path).mended == mended
+
+
+def test_only_a_hole_makes_a_file_less_than_whole(tmp_path: Path) -> None:
+    """Not how much room it takes: a compressed file takes less, and what was only reserved is no content."""
+    put(tmp_path, "r/b/torn", dirty=True, text="{")
+    data = tmp_path / "vfs/r/b/torn"
+    data.write_bytes(os.urandom(1 << 20))
+    meta = str(tmp_path / "vfsMeta/r/b/torn")
+    found = os.lstat(data)
+    compressed = os.stat_result((*found[:10],), {"st_blocks": 8})
+    assert (compressed.st_size, compressed.st_blocks) == (1 << 20, 8)
+    assert is_whole(tmp_path, meta, compressed)
+    with data.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 2 << 20)
+    assert mend(tmp_path).rescued == ("r/b/torn",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rescued", "vfs", "vfsMeta"]
 
 
 def test_what_is_perhaps_not_whole_is_put_aside_and_not_uploaded(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from mountd.api import history
 from mountd.api.history import History
 from mountd.api.routes import errors_as_documents
 from mountd.journal.journal import Drilled, Journal
+from mountd.operation.ends import Ends
 from mountd.status.board import Board
 
 SOON_S = 20.0
@@ -117,7 +118,7 @@ async def served() -> AsyncIterator[Served]:
     journal, board = Journal(root / "mountd.db"), Board()
     await journal.open()
     app = web.Application(middlewares=[errors_as_documents])
-    app.add_routes(History(journal, board).reads())
+    app.add_routes(History(journal, board, Ends(journal)).reads())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.UnixSite(runner, str(root / "s")).start()
@@ -176,7 +177,7 @@ async def test_what_cannot_be_asked_is_refused_in_words(served: Served, path: st
 
 async def test_a_line_of_the_history_says_who_did_what_and_why(served: Served) -> None:
     code, out, err = await served.cli("history")
-    assert (code, out, err.strip()) == (0, "", "no such operation in the history")
+    assert (code, out, err.strip()) == (0, "", "no operations yet")
     await served.operate("v23")
     id_ = await served.operate("v24", "rolled-back", cause="webui crashed", hint="see its log")
     await served.operate("v25", None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mountd.journal import journal as journals
-from mountd.journal.journal import Journal, Quarantined, Record
+from mountd.journal.journal import Committed, Journal, KnownContent, Quarantined, Record
 
 
 @pytest.fixture
@@ -132,6 +132,25 @@ async def test_known_content_is_what_was_recorded_last(journal: Journal) -> None
     assert known is not None
     assert (known.digest, known.listing) == ("sha256:1", "b")
     assert await journal.content("other", "v23") is None
+
+
+async def test_what_a_version_holds_is_recorded_with_its_commit(journal: Journal) -> None:
+    held = KnownContent("hub", "v23", "sha256:1", "a", "")
+    await journal.commit("hub", Committed(current="v23"), holds=held)
+    await journal.commit("hub", Committed(current="v24"))
+    known = await journal.content("hub", "v23")
+    assert known is not None
+    assert (known.digest, known.listing) == ("sha256:1", "a")
+    assert await journal.content("hub", "v24") is None
+
+
+async def test_why_an_operation_fails_is_known_before_it_is_undone(journal: Journal) -> None:
+    record = await begin(journal, "hub")
+    for step, outcome, cause in [("flip", "done", ""), ("ready", "failed", "it crashed"), ("stop-new", "done", "")]:
+        await journal.begin_step(record.id, step)
+        await journal.end_step(record.id, step, outcome, cause=cause)
+    (unfinished,) = await journal.unfinished()
+    assert (unfinished.step, unfinished.cause) == ("stop-new", "it crashed")
 
 
 async def test_old_ones_are_trimmed_and_what_was_recorded_again_is_not_old(

@@ -119,11 +119,17 @@ def test_taken_away_twice(kept: KeptLink) -> None:
     assert kept.target is None
 
 
-def test_a_directory_in_its_place_is_never_taken_away(kept: KeptLink) -> None:
-    kept.path.mkdir()
-    (kept.path / "precious").touch()
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_may_be_data_is_never_taken_away(kept: KeptLink, kind: str) -> None:
+    kept.place(LIVE)
+    kept.path.unlink()
+    if kind == "file":
+        kept.path.write_text("precious")
+    else:
+        kept.path.mkdir()
     kept.take_away()
-    assert (kept.path / "precious").exists()
+    assert os.path.lexists(kept.path)
+    assert kept.target is None
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ NOTHING, UNDO, FINISH = Recovery
         ("commit", True, FINISH),
         ("commit", False, UNDO),
         *((step, False, UNDO) for step in ("stop-new", "flip-back", "start-old")),
+        *((step, True, FINISH) for step in ("stop-new", "flip-back", "start-old")),
         *((step, False, NOTHING) for step in ("fault", "detour", "recover", "restore", "of a later mountd")),
     ],
 )
@@ -64,6 +65,7 @@ OUTAGE = RemoteError("cannot list: 503", code="bucket-unreachable")
         (Step.PREFLIGHT, NotFound("no v99"), False),
         # Outages, disks, other people's ports, this machine.
         (Step.VERIFY, DiskTimeout("no answer"), False),
+        (Step.WATCH, CannotStart("webui ended with signal SIGKILL", code="app-killed"), False),
         (Step.WARM, OUTAGE, False),
         (Step.GATES, UNKNOWN, False),
         (Step.START, CannotStart("port 7860 is taken", code="port-taken"), False),

@@ -21,7 +21,17 @@ from mountd.rclone.rc import Item
 from mountd.settings.schema import Model as ModelSettings
 from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import Health, ModelStage, MountStage, MountStatus, Operation, Snapshot, State, Sync
+from mountd.status.snapshot import (
+    Health,
+    ModelStage,
+    MountStage,
+    MountStatus,
+    Operation,
+    Snapshot,
+    State,
+    Sync,
+    Unmet,
+)
 
 MOUNT = MountStatus("/mnt", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY)
 
@@ -144,6 +154,43 @@ async def test_a_pause_during_a_write_of_an_operation_loses_neither(tmp_path: Pa
         assert (model.desired, model.suspended) == ("v3", "alice")
     finally:
         await stage.journal.close()
+
+
+async def test_who_goes_away_in_the_middle_leaves_memory_and_journal_in_agreement(stage: Stage) -> None:
+    model = await stage.add("hub")
+    with contextlib.closing(sqlite3.connect(stage.journal.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        pausing = asyncio.create_task(stage.syncing.pause("hub", operator="alice"))
+        await asyncio.sleep(0.05)
+        pausing.cancel()
+        await asyncio.sleep(0.05)
+        assert model.suspended is None
+        other.execute("ROLLBACK")
+    await asyncio.wait([pausing])
+    assert pausing.cancelled()
+    assert (await stage.journal.committed("hub")).suspended == model.suspended == "alice"
+    assert stage.board.snapshot.models["hub"].suspended == "alice"
+
+
+@pytest.mark.parametrize(
+    ("unmet", "suspended", "told"),
+    [("v2", None, True), ("v3", None, False), ("v1", None, False), (None, None, False), ("v2", "alice", False)],
+)
+async def test_a_declared_version_that_cannot_be_reached_is_told(
+    stage: Stage, unmet: str | None, suspended: str | None, told: bool
+) -> None:
+    model = await stage.add("hub")
+    await model.suspend(suspended)
+    failed = Unmet(unmet, "cannot use version v2: it is in quarantine", "--force tries it") if unmet else None
+    status = replace(linked(stage, unmet=failed).models["hub"], desired="v2")
+    now = Snapshot(mounts={"storage": MOUNT}, models={"hub": status})
+    found = [reason for reason in readiness.reasons(now) if reason.code == "switch-failed"]
+    assert bool(found) is told
+    assert (readiness.health(now) is Health.DEGRADED) is told
+    assert readiness.is_ready(now)
+    for reason in found:
+        assert reason.text == "hub is at v1 and v2 is asked for: cannot use version v2: it is in quarantine"
+        assert reason.hint == "--force tries it"
 
 
 def linked(stage: Stage, **changes: Any) -> Snapshot:

@@ -1,0 +1,61 @@
+"""A request that changes something is carried out to its end, also when the one who asked goes away in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+
+import structlog
+from aiohttp import web
+
+from mountd.api import documents
+from mountd.api.peer import Peer
+from mountd.errors import Busy
+
+log = structlog.get_logger()
+
+AT_ONCE = 100
+PEER: ContextVar[Peer] = ContextVar("peer")
+"""Who asks for the change that is being carried out."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Unbroken:
+    """Reads and streams end with their reader; all else runs as a task of its own, which `close` waits for."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[web.StreamResponse]] = set()
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The outermost: what it calls gives a document for every failure."""
+        if request.method in ("GET", "HEAD"):
+            return await handler(request)
+        if len(self._tasks) >= AT_ONCE:
+            holder = f"{AT_ONCE} requests"
+            busy = Busy(f"cannot take another request: busy with {holder}", hint="try again in a moment", holder=holder)
+            return web.json_response(documents.error(busy), status=409)
+        if request.transport is None:
+            raise ConnectionResetError("the one who asked is gone already")
+        PEER.set(Peer.of(request.transport.get_extra_info("socket")))  # while there is one
+        task = asyncio.ensure_future(handler(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[web.StreamResponse]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # is told to the one who asked, if anybody still listens
+
+    async def close(self, limit_s: float) -> None:
+        """Returns when nothing is carried out any more; what takes longer than `limit_s` is cut off."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=limit_s)
+        for task in late:
+            log.warning("request cut off by the end of mountd")
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=limit_s)

@@ -1,0 +1,199 @@
+"""A bucket in memory behind a real model, link, journal and operations: what needs neither a mount nor an app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mountd.api.routes import Rooms, Routes
+from mountd.api.server import Server
+from mountd.files.client import NoStat, Stat
+from mountd.journal.journal import Journal, Record
+from mountd.model.model import Model
+from mountd.operation.switch import Operations, Request
+from mountd.operation.sync import Syncing
+from mountd.rclone.rc import Item
+from mountd.settings.schema import Control
+from mountd.settings.schema import Model as ModelSettings
+from mountd.status.board import Board
+from mountd.status.snapshot import Health, ModelStatus, MountStage, MountStatus, Snapshot, State
+
+SOON_S = 20.0
+MOUNT = MountStatus("/mnt", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY)
+TINA = Request("tina", "cli")
+
+
+class MemoryDisk:
+    """Every version is there, with one file. While `gate` is closed the bucket does not answer."""
+
+    root = "/mnt"
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+        await self.gate.wait()
+        return [Item(f"{directory}/gpt.pth", "gpt.pth", 5, False)]
+
+    async def refresh(self, directory: str, *, recursive: bool = False) -> None: ...
+
+    async def cached_files(self) -> int:
+        return 0
+
+    async def cache_could_hold(self) -> int | None:
+        return None
+
+    async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
+        return tuple(Stat(size=5, mode=0o100644, type="file", mtime_s=0.0, device=1) for _ in paths)
+
+    async def mark(self, *_: object) -> Any: ...
+
+    hash = read = fetch = mark
+
+
+class Shelf:
+    """One model `hub`, without apps; `version` is what its configuration names."""
+
+    def __init__(self, directory: Path, version: str = "v22", **keys: Any) -> None:
+        self.directory = directory
+        self.link = directory / "hub"
+        self.board = Board(Snapshot(mounts={"storage": MOUNT}))
+        self.journal = Journal(directory / "mountd.db")
+        self.disk = MemoryDisk()
+        settings = {
+            "mount": "storage",
+            "directory": "hub_{version}",
+            "link": str(self.link),
+            "version": version,
+            **keys,
+        }
+        self.model = Model("hub", ModelSettings.model_validate(settings), self.disk, self.board, self.journal)
+        self.models = {"hub": self.model}
+        self.operations = Operations(self.models, {}, self.board, self.journal)
+
+    @property
+    def status(self) -> ModelStatus:
+        return self.board.snapshot.models["hub"]
+
+    async def switch(self, version: str, request: Request = TINA) -> Record:
+        """As it ended."""
+        asked = await self.operations.switch(None, version, request)
+        assert asked.record is not None
+        await self.operations.outcome(asked.record)
+        ended = await self.operations.ends.operation(asked.record.id)
+        assert ended is not None
+        return ended
+
+    async def begin(self, version: str, *, model: str = "hub", step: str = "preflight") -> Record:
+        """An operation in the journal that nobody carries out."""
+        return await self.journal.begin(
+            kind="switch",
+            model=model,
+            from_version="v22",
+            to_version=version,
+            operator="tina",
+            source="cli",
+            reason="",
+            step=step,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """As a daemon does it."""
+        await self.operations.close_interrupted()
+        await self.model.load()
+        tasks = [asyncio.create_task(self.model.run()), asyncio.create_task(self.operations.run())]
+        try:
+            yield
+        finally:
+            self.disk.gate.set()
+            for task in tasks:
+                task.cancel()
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    raise ended
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[Path]:
+        """The API of it, on the socket whose path this is; no drills, nothing to restart or reload."""
+
+        async def reload(_: str) -> dict[str, Any]:
+            return {"changed": [], "restarted": [], "in_place": []}
+
+        rooms = Rooms(
+            board=self.board,
+            operations=self.operations,
+            supervisors={},
+            rings={},
+            reload=reload,
+            drills=None,  # type: ignore[arg-type]
+            journal=self.journal,
+            syncing=Syncing(self.models, self.journal),
+            started=time.monotonic(),
+        )
+        server, path = Server(Routes(rooms)), self.directory / "s"
+        await server.listen_unix(Control(socket=path))
+        try:
+            yield path
+        finally:
+            await server.close()
+
+    # -- faults ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Another program holds the journal: it can be read, and not written."""
+        with contextlib.closing(sqlite3.connect(self.journal.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def without_ends(self) -> Iterator[None]:
+        """The journal takes everything but the ends of operations."""
+        with contextlib.closing(sqlite3.connect(self.journal.path, isolation_level=None)) as other:
+            refuse = "BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+            other.execute(f"CREATE TRIGGER full BEFORE UPDATE OF finished ON operations {refuse}")
+            yield
+            other.execute("DROP TRIGGER full")
+
+    def point(self, somewhere: str) -> None:
+        other = self.link.with_name("other")
+        other.symlink_to(somewhere)
+        other.rename(self.link)
+
+    @property
+    def target(self) -> str:
+        return os.path.basename(os.readlink(self.link))
+
+
+@contextlib.asynccontextmanager
+async def shelf(directory: Path, *, live: str = "v22", **keys: Any) -> AsyncIterator[Shelf]:
+    """With a journal in which `live` is committed."""
+    found = Shelf(directory, **keys)
+    await found.journal.open()
+    try:
+        committed = await found.journal.committed("hub")
+        if live:
+            changed = {"current": live, "desired": live, "config_version": live}
+            await found.journal.commit("hub", type(committed)(**changed))
+        yield found
+    finally:
+        await found.journal.close()
+
+
+async def until(condition: Callable[[], Any], what: str, limit_s: float = SOON_S) -> None:
+    """Tasks of this loop go on meanwhile."""
+    try:
+        async with asyncio.timeout(limit_s):
+            while not condition():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"waited {limit_s:g} s in vain for {what}") from None

@@ -1,0 +1,49 @@
+"""Tables on terminals that are too narrow: what is shown, and that words stay whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from mountd.cli import view
+
+HEADINGS = ("ID", "WHEN", "BY", "WHY")
+WIDTHS = [[2, 20, 8, 90], [1, 20, 12, 5]]
+
+
+@pytest.mark.parametrize(
+    ("width", "optional", "shown"),
+    [
+        (4096, ("BY", "WHEN"), [0, 1, 2, 3]),
+        (2 + 20 + 12 + 24 + 6, ("BY", "WHEN"), [0, 1, 2, 3]),
+        (2 + 20 + 12 + 24 + 5, ("BY", "WHEN"), [0, 1, 3]),
+        (40, ("BY", "WHEN"), [0, 3]),
+        (10, ("BY", "WHEN"), [0, 3]),  # no more can go
+        (10, (), [0, 1, 2, 3]),
+        (42, ("WHEN", "BY"), [0, 2, 3]),
+    ],
+)
+def test_what_fits(width: int, optional: Sequence[str], shown: list[int]) -> None:
+    assert view.fitting(HEADINGS, WIDTHS, optional, width) == shown
+
+
+def test_a_short_last_column_counts_as_what_it_is() -> None:
+    assert view.fitting(("A", "B"), [[5, 3]], ("A",), 10) == [0, 1]
+    assert view.fitting(("A", "B"), [[5, 4]], ("A",), 10) == [1]
+
+
+def test_only_the_last_column_is_wrapped() -> None:
+    why = "cannot switch to v22: webui ended with exit code 1"
+    rows = [("12", "2026-11-21T10:45:45Z", "somebody", why), ("7", "2026-11-20T08:00:00Z", "root", Text("one\ntwo"))]
+    on = Console(width=56, force_terminal=False)
+    with on.capture() as captured:
+        on.print(view.table(HEADINGS, rows, right=("ID",), optional=("BY",), width=56))
+    lines = captured.get().splitlines()
+    assert lines[0].split() == ["ID", "WHEN", "WHY"]
+    assert lines[1].startswith("12  2026-11-21T10:45:45Z  cannot switch to v22:")
+    assert " ".join(line[26:].strip() for line in lines[1:-2]) == why
+    assert [line[26:].strip() for line in lines[-2:]] == ["one", "two"]
+    assert max(map(len, lines)) <= 56

@@ -1,0 +1,166 @@
+"""A model that climbs on a slow bucket while an operation moves its link: the operation never waits, nor is undone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mountd.files.client import Digest, NoStat, Stat
+from mountd.journal.journal import Journal
+from mountd.model import link
+from mountd.model.content import Content
+from mountd.model.model import Model
+from mountd.rclone.rc import Item
+from mountd.settings.schema import Model as ModelSettings
+from mountd.status.board import Board
+from mountd.status.snapshot import Health, MountStage, MountStatus, Snapshot, State
+
+MOUNT = MountStatus("/mnt", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY)
+SIZE = 5
+SOON_S = 5.0
+
+
+class MemoryDisk:
+    """Holds every version that is asked for; its bucket answers only while `open` is set."""
+
+    root = "/mnt"
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.waits = asyncio.Event()
+
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+        if not self.open.is_set():
+            self.waits.set()
+        await self.open.wait()
+        return [Item(f"{directory}/gpt.pth", "gpt.pth", SIZE, False)]
+
+    async def mark(self, path: str) -> str:
+        return ""
+
+    async def fetch(self, path: str) -> bytes:
+        return b""
+
+    async def refresh(self, directory: str, *, recursive: bool = False) -> None: ...
+
+    async def cached_files(self) -> int:
+        return 0
+
+    async def cache_could_hold(self) -> int | None:
+        return None
+
+    async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
+        return tuple(Stat(size=SIZE, mode=0o100644, type="file", mtime_s=0.0, device=1) for _ in paths)
+
+    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
+        return b""
+
+    async def hash(self, path: str, progress: Callable[[int], None]) -> Digest:
+        raise NotImplementedError
+
+
+class Bench:
+    def __init__(self, directory: Path, journal: Journal) -> None:
+        self.disk = MemoryDisk()
+        self.board = Board(Snapshot(mounts={"storage": MOUNT}))
+        self.link = directory / "hub"
+        settings = ModelSettings.model_validate(
+            {"mount": "storage", "directory": "hub_{version}", "link": str(self.link), "version": "v22"}
+        )
+        self.model = Model("hub", settings, self.disk, self.board, journal)
+
+    def remount(self) -> None:
+        mount = self.board.snapshot.mounts["storage"]
+        self.board.set_mount("storage", replace(mount, restarts=mount.restarts + 1))
+
+    async def until_linked(self, version: str) -> None:
+        def there(now: Snapshot) -> bool:
+            model = now.models["hub"]
+            return (
+                model.linked
+                and model.current == version
+                and model.mount_restarts == now.mounts["storage"].restarts
+                and link.read(self.link) == f"/mnt/hub_{version}"
+            )
+
+        await self.board.wait_until(there, SOON_S)
+
+    async def flip(self, content: Content | None) -> None:
+        async with asyncio.timeout(SOON_S):
+            await self.model.flip(content)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    journal = Journal(tmp_path / "mountd.db")
+    await journal.open()
+    made = Bench(tmp_path, journal)
+    await made.model.load()
+    task = asyncio.create_task(made.model.run())
+    await made.until_linked("v22")
+    try:
+        yield made
+    finally:
+        made.disk.open.set()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await journal.close()
+
+
+async def test_a_link_goes_back_while_the_bucket_does_not_answer(bench: Bench) -> None:
+    model = bench.model
+    before = model.live_content()
+    new = await model.versions.inspect("v23")
+    with model.held("v23"), model.moving():
+        await bench.flip(new)
+        bench.disk.open.clear()
+        bench.remount()
+        await asyncio.wait_for(bench.disk.waits.wait(), SOON_S)  # it climbs again, on the mount that came anew
+        await bench.flip(before)
+        assert link.read(bench.link) == "/mnt/hub_v22"
+        bench.disk.open.set()
+        await bench.until_linked("v22")
+    await bench.until_linked("v22")
+    assert model.current == "v22"
+
+
+async def test_a_climb_that_began_before_never_points_the_link_back(bench: Bench) -> None:
+    model = bench.model
+    new = await model.versions.inspect("v23")
+    bench.disk.open.clear()
+    bench.remount()
+    await asyncio.wait_for(bench.disk.waits.wait(), SOON_S)  # for v22
+    with model.held("v23"), model.moving():
+        await bench.flip(new)
+        bench.disk.open.set()
+        await bench.until_linked("v23")
+        await model.commit(new)
+    await bench.until_linked("v23")
+    assert model.current == "v23"
+
+
+async def test_the_guard_heals_until_an_operation_moves_the_link(bench: Bench) -> None:
+    model = bench.model
+
+    async def until_healed() -> None:
+        async with asyncio.timeout(15.0):
+            while link.read(bench.link) is None:
+                await asyncio.sleep(0.01)
+
+    with model.held("v23"):
+        bench.link.unlink()
+        await until_healed()
+        with model.moving():
+            bench.link.unlink()
+            await asyncio.sleep(0)
+            before = model.live_content()
+            assert link.read(bench.link) is None
+            await bench.flip(before)
+        assert link.read(bench.link) == "/mnt/hub_v22"
+    bench.link.unlink()
+    await until_healed()

@@ -1,0 +1,190 @@
+"""Operations on a real model, link and journal: what is told of them, who is refused, and a journal that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mountd.errors import Busy, JournalError, MountdError
+from mountd.journal import database
+from mountd.operation import ends
+from mountd.operation.switch import FROM_FILE
+from tests.support.shelf import SOON_S, TINA, Shelf, shelf, until
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Shelf]:
+    async with shelf(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def live(hub: Shelf) -> AsyncIterator[Shelf]:
+    """v22 is live."""
+    async with hub.running():
+        await until(lambda: hub.status.linked, "v22 to be linked")
+        yield hub
+
+
+# -- a journal that fails ---------------------------------------------------------------------------------------------
+
+
+async def test_an_end_that_cannot_be_written_is_told_and_written_before_the_next_begins(live: Shelf) -> None:
+    with live.without_ends():
+        first = await live.switch("v23")
+        assert (first.result, first.step, first.exit_code, live.target) == ("committed", "commit", 0, "hub_v23")
+        assert first.finished is not None
+        row = await live.journal.operation(first.id)
+        assert row is not None
+        assert row.finished is None
+
+        began = time.monotonic()
+        assert await live.operations.wait(first.id, seen_step="commit", timeout_s=SOON_S) == first
+        assert time.monotonic() - began < SOON_S / 2
+        history = live.operations.ends.history
+        assert await history(limit=5) == [first]
+        assert await history("hub", "switch", "committed", limit=5) == [first]
+        assert await history(result="rolled-back", limit=5) == []
+        assert await history(limit=5, before=first.id) == []
+
+        with pytest.raises(MountdError, match="cannot use the journal"):  # a crash would take both for cut off
+            await live.operations.switch(None, "v24", TINA)
+        assert len(await live.journal.history(limit=5)) == 1
+        live.operations.check_free()
+    second = await live.switch("v24")
+    assert await live.journal.history(limit=5) == [second, first], "with the time at which it ended"
+    assert (first.finished or "") <= second.started
+
+
+async def test_it_is_written_without_another_operation(live: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ends, "AGAIN_S", 0.05)
+    with live.without_ends():
+        ended = await live.switch("v23")
+    async with asyncio.timeout(SOON_S):
+        while await live.journal.operation(ended.id) != ended:
+            await asyncio.sleep(0.01)
+
+
+async def test_pages_of_a_history_with_ends_that_are_not_written(hub: Shelf) -> None:
+    begun = [await hub.begin(f"v{number}") for number in range(6)]
+    for record in begun[1:]:
+        await hub.journal.finish(record.id, result="committed", cause="", hint="", exit_code=0, duration_s=1.0)
+    with hub.without_ends():
+        await hub.operations.ends.finish(begun[0], result="committed", duration_s=1.0)
+        history = hub.operations.ends.history
+        for result in (None, "committed"):
+            newest = await history(result=result, limit=4)
+            assert [each.id for each in newest] == [each.id for each in begun[:1:-1]]
+            older = await history(result=result, limit=4, before=newest[-1].id)
+            assert [each.id for each in older] == [begun[1].id, begun[0].id]
+        assert await history("other", limit=4) == []
+
+
+async def test_what_a_former_life_left_is_told_as_it_is(hub: Shelf) -> None:
+    """Of two on one model the newer one decides about the link."""
+    hub.link.symlink_to("/mnt/hub_v23")
+    older = await hub.begin("v23", step="gates")
+    other = await hub.begin("v23", step="warm", model="voices")
+    newer = await hub.begin("v22")
+    await hub.journal.finish(newer.id, result="committed", cause="", hint="", exit_code=0, duration_s=1.0)
+    await hub.operations.close_interrupted()
+    told = await hub.journal.operation(older.id)
+    assert told is not None
+    assert (told.result, told.exit_code) == ("interrupted", 1)
+    assert (
+        told.cause == f"nobody could write down how it ended; it was at gates, and operation {newer.id} came after it"
+    )
+    assert hub.target == "hub_v23", "the model puts it right when it climbs"
+    told = await hub.journal.operation(other.id)
+    assert told is not None
+    assert (told.result, told.cause) == ("interrupted", "mountd ended during warm")
+
+
+async def test_a_recovery_that_cannot_be_written_is_told_all_the_same(hub: Shelf) -> None:
+    hub.link.symlink_to("/mnt/hub_v23")
+    record = await hub.begin("v23", step="start")
+    with hub.without_ends():
+        async with hub.running():
+            (told,) = await hub.operations.ends.history(limit=5)
+            assert (told.id, told.result, told.exit_code) == (record.id, "rolled-back", 5)
+            assert told.cause == "cannot switch to v23: mountd ended during start; the link is at v22 again"
+            assert hub.target == "hub_v22"
+    assert await hub.journal.history(limit=5, result="rolled-back") == []
+    await hub.operations.ends.flush()
+    assert [each.id for each in await hub.journal.history(limit=5, result="rolled-back")] == [record.id]
+
+
+# -- the link as somebody left it -------------------------------------------------------------------------------------
+
+
+async def test_who_asks_for_what_is_live_gets_a_link_that_points_there(live: Shelf) -> None:
+    asked = await live.operations.switch(None, "v22", TINA)
+    assert (asked.record, asked.plan.steps) == (None, ())
+    await live.model.suspend("alice")
+    live.point("/somewhere/else")
+    await until(lambda: live.status.drift.reason, "the link to be seen")
+    assert (live.status.current, live.status.linked) == ("v22", True)
+
+    of_the_file = await live.operations.switch(None, "v22", replace(TINA, source=FROM_FILE))
+    assert (of_the_file.record, live.target) == (None, "else"), "it heals nothing that is to be left alone"
+    dry = await live.operations.switch(None, "v22", replace(TINA, dry_run=True))
+    assert "flip" in dry.plan.steps
+    assert live.target == "else"
+    ended = await live.switch("v22")
+    assert (ended.result, ended.from_version, live.target) == ("committed", "v22", "hub_v22")
+    assert (live.model.current, live.model.previous, live.status.drift.reason) == ("v22", None, None)
+    assert (await live.operations.switch(None, "v22", TINA)).record is None
+
+
+# -- who is refused ---------------------------------------------------------------------------------------------------
+
+
+async def test_busy_says_what_was_asked_for_and_who_is_at_it(live: Shelf) -> None:
+    await live.switch("v23")
+    live.disk.gate.clear()
+    begun = await live.operations.switch(None, "v24", TINA)
+    assert begun.record is not None
+    holder = r"tina \(switch hub to v24, since 0 s\)$"
+    with pytest.raises(Busy, match=f"^cannot switch to v25: busy with {holder}"):
+        await live.operations.switch(None, "v25", TINA)
+    with pytest.raises(Busy, match=f"^cannot roll back to v22: busy with {holder}"):
+        await live.operations.rollback(None, TINA)
+    live.disk.gate.set()
+    await live.operations.outcome(begun.record)
+    assert (await live.operations.wait(begun.record.id, seen_step="", timeout_s=0)).result == "committed"
+
+
+async def test_what_is_just_being_begun_cannot_be_cancelled_yet(live: Shelf) -> None:
+    with live.locked():
+        asking = asyncio.create_task(live.operations.switch(None, "v23", TINA))
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="cannot cancel: busy with tina") as told:
+            live.operations.cancel(None, "tina")
+        assert (told.value.exit_code, told.value.hint) == (6, "it is just being begun: try again in a moment")
+    begun = await asking
+    assert begun.record is not None
+    assert live.operations.cancel(None, "tina").id == begun.record.id
+    await live.operations.outcome(begun.record)
+    assert (await live.operations.wait(begun.record.id, seen_step="", timeout_s=0)).result == "cancelled"
+
+
+async def test_a_journal_that_is_held_is_worth_another_try(hub: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LOCKED_S", 0.05)
+    again = type(hub.journal)(hub.journal.path)
+    await again.open()
+    try:
+        with hub.locked(), pytest.raises(JournalError) as told:
+            await again.event("ready", "hub", "")
+        assert told.value.retryable
+        os.truncate(hub.journal.path, 100)
+        with pytest.raises(MountdError) as broken:
+            await again.event("ready", "hub", "")
+        assert not broken.value.retryable
+    finally:
+        await again.close()

@@ -17,7 +17,7 @@ from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.timeout(300)]
 
 LATENCY_S = 0.2
 STARTS = 5  # of each kind, with each rclone: 20 in all

@@ -276,7 +276,7 @@ def test_signals_end_it(
         idle = socket.socket()
     with idle:
         ui.process.send_signal(number)
-        assert ui.process.wait(5) == code
+        assert ui.process.wait(30) == code
 
 
 def test_it_needs_nothing_but_python(versions: dict[str, hub.VersionInfo], tmp_path: Path) -> None:

@@ -43,6 +43,15 @@ def test_wait_for_a_version_waits_for_the_end_of_the_operation(daemon: Daemon, c
     assert main(["wait", "--for", "version=v23", "--timeout", "100ms"]) == 0
 
 
+def test_wait_for_a_version_waits_for_a_link_that_somebody_has_changed(daemon: Daemon, capsys) -> None:
+    drifted = {"code": "link-drifted", "text": "it was removed", "layer": "link", "object": "cache_hub", "hint": ""}
+    daemon.status = {**STATUS, "reasons": [drifted]}
+    assert main(["wait", "--for", "version=v22", "--timeout", "100ms"]) == 4
+    assert "it was removed" in capsys.readouterr().err
+    daemon.status = {**STATUS, "reasons": [{**drifted, "object": "other"}]}
+    assert main(["wait", "--for", "version=v22", "--timeout", "100ms"]) == 0
+
+
 def test_wait_that_ran_out_says_why(daemon: Daemon, capsys) -> None:
     daemon.status = {**STATUS, "ready": False}
     assert main(["wait", "--for", "ready", "--timeout", "0"]) == 4

@@ -15,7 +15,7 @@ from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-BACK_S = 10.0
+BACK_S = 30.0
 GRACE_S = 1.0
 # Ends with 0 or 3 when it is told to; a wait is interrupted by a signal, a sleep is not.
 STEADY = "trap 'exit 0' USR1; trap 'exit 3' USR2; echo up; while :; do sleep 60 & wait; done"

@@ -25,7 +25,7 @@ from tests.support.wait import until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
 
-BACK_S = 10.0
+BACK_S = 30.0
 """Seconds to Healthy, generous: measured 0.1 to 1.5, with 5 s a request 5.2."""
 CLEANED_S = 15.0
 """A new rclone cleans its cache after a minute, and the tests have read from it for some seconds before."""

@@ -150,36 +150,41 @@ def test_an_rclone_that_cannot_be_started_any_more(
     assert_silent(daemon)
 
 
-def loop(daemon: Daemon, scripted: ScriptedRclone, end: str) -> None:
+def loop(daemon: Daemon, scripted: ScriptedRclone, end: signal.Signals) -> None:
     """The worst case: each start succeeds, which makes the next one come at once; until there were too many."""
     daemon.config["apps"] = daemon.config["models"] = {}
-    scripted.behave(f"( sleep 1; {end} ) &")
+
+    def is_over() -> bool:
+        mount = daemon.status()["mounts"]["storage"]
+        if mount["state"] == "running":
+            os.kill(mount["pid"], end)
+        return mount["state"] == "backoff" and len(scripted.starts) == STARTS_PER_WINDOW
+
     daemon.start()
-    until(lambda: len(scripted.starts) == STARTS_PER_WINDOW, START_WINDOW_S / 2, "a hot loop")
-    until(lambda: daemon.status()["mounts"]["storage"]["state"] == "backoff", 10, "an end of it")
+    until(is_over, START_WINDOW_S, "a hot loop and its end", every_s=0.02)
     (reason,) = daemon.status()["reasons"]
     assert f"it has begun {STARTS_PER_WINDOW} times within {START_WINDOW_S:g} s" in reason["text"]
     assert "`mountd restart storage` starts it at once" in reason["hint"]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_hot_loop_is_held_up(make_daemon: Callable[..., Daemon], scripted: ScriptedRclone) -> None:
     daemon = make_daemon(rclone=scripted.path)
-    loop(daemon, scripted, "kill -TERM $$")
-    until(lambda: len(scripted.starts) > STARTS_PER_WINDOW, START_WINDOW_S + 10, "the next start", every_s=0.2)
+    loop(daemon, scripted, signal.SIGTERM)
+    until(lambda: len(scripted.starts) > STARTS_PER_WINDOW, START_WINDOW_S + 20, "the next start", every_s=0.2)
     starts = scripted.starts
-    assert starts[STARTS_PER_WINDOW] - starts[0] >= START_WINDOW_S - 0.1
+    assert starts[STARTS_PER_WINDOW] - starts[0] >= START_WINDOW_S - 5, "but for what the first needed to say so"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_who_has_mended_a_hot_loop_need_not_wait(make_daemon: Callable[..., Daemon], scripted: ScriptedRclone) -> None:
     daemon = make_daemon(rclone=scripted.path)
-    loop(daemon, scripted, "kill -KILL $$")
-    scripted.behave("")
-    began = time.monotonic()
+    loop(daemon, scripted, signal.SIGKILL)
     assert daemon.cli("restart", "storage").code == 0
-    assert daemon.until_ready(10)["health"] == "Healthy"
-    assert time.monotonic() - began < START_WINDOW_S / 3
+    assert daemon.until_ready(START_WINDOW_S)["health"] == "Healthy"
+    assert scripted.starts[STARTS_PER_WINDOW] - scripted.starts[0] < START_WINDOW_S - 5
 
 
 # -- content that comes later -----------------------------------------------------------------------------------------
@@ -245,7 +250,7 @@ def test_a_bucket_that_is_removed_while_it_is_served(
     assert (daemon.link / "models" / "gpt.pth").read_bytes() == gpt
     assert daemon.page()["version"] == "v23"
     aside.rename(bucket)
-    until(lambda: daemon.status()["health"] == "Healthy", 10, "all to be well")
+    until(lambda: daemon.status()["health"] == "Healthy", 30, "all to be well")
     after = daemon.status()
     for kind, each in (("mounts", "storage"), ("apps", "webui")):
         assert after[kind][each]["pid"] == before[kind][each]["pid"]

@@ -212,7 +212,7 @@ STAGES = (
         app_failing,
         running,
         pytest.param(rclone_hangs, marks=pytest.mark.slow),
-        reader_stuck,
+        pytest.param(reader_stuck, marks=pytest.mark.timeout(300)),
         between_two_rclones,
         backoff,
         failed,
@@ -223,10 +223,10 @@ STAGES = (
 
 def assert_ends(daemon: Daemon) -> None:
     """Within what was promised, with nothing left."""
-    shown = daemon.cli("config", "show", "-c", str(daemon.config_file), "-o", "json")
     began = time.monotonic()
     code = daemon.stop()
     took_s = time.monotonic() - began
+    shown = daemon.cli("config", "show", "-c", str(daemon.config_file), "-o", "json")
     (told,) = daemon.events("mountd stops")
     assert took_s <= told["at_most_s"], daemon.log_text()
     print(f"ended after {took_s:.2f} s of {told['at_most_s']:g}")

@@ -17,8 +17,8 @@ from tests.support.daemon import Daemon
 from tests.support.wait import until
 
 WITNESS = Path(__file__).parent.parent / "support" / "witness.py"
-ANSWER_S = 2.0
-"""A loop that touches a hung mount does not answer for seconds or for ever; a busy machine needs well under this."""
+ANSWER_S = 10.0
+"""A loop that touches a hung mount does not answer until that is replaced, or for ever."""
 
 
 def test_the_witness_sees_what_a_process_touches(tmp_path: Path) -> None:
@@ -58,13 +58,13 @@ def test_it_answers_all_the_time_while_the_mount_hangs(daemon: Daemon) -> None:
     status = daemon.start_ready()
     rclone = status["mounts"]["storage"]["pid"]
     os.kill(rclone, signal.SIGSTOP)
-    slowest, deadline = 0.0, time.monotonic() + 30
+    answers, deadline = 0, time.monotonic() + 60
     while daemon.status()["mounts"]["storage"]["restarts"] == 0:
         assert time.monotonic() < deadline, "the hung mount was not replaced"
-        began = time.monotonic()
-        urllib.request.urlopen(f"http://127.0.0.1:{daemon.http_port}/healthz", timeout=10).close()
-        slowest = max(slowest, time.monotonic() - began)
-    assert slowest < ANSWER_S
+        urllib.request.urlopen(f"http://127.0.0.1:{daemon.http_port}/healthz", timeout=ANSWER_S).close()
+        answers += 1
+        time.sleep(0.02)
+    assert answers > 20, "it stood still until the mount was replaced"
     daemon.until_ready()
 
 

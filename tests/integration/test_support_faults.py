@@ -190,6 +190,19 @@ def test_a_kind_that_does_not_exist_is_an_error() -> None:
 # -- slow --------------------------------------------------------------------------------------------------------------
 
 
+def quick_once(ask: Callable[[], object], limit_s: float, *, least_s: float = 0.0) -> None:
+    """A busy machine may make it slow most times, but not each time; never may it be quicker than `least_s`."""
+
+    def is_quick() -> bool:
+        began = time.monotonic()
+        ask()
+        took_s = time.monotonic() - began
+        assert took_s >= least_s
+        return took_s < limit_s
+
+    until(is_quick, 60, f"an answer within {limit_s:g} s")
+
+
 def in_parallel(count: int, work: Callable[[], Any]) -> float:
     """Seconds until `count` threads have done it."""
     began = time.monotonic()
@@ -200,30 +213,29 @@ def in_parallel(count: int, work: Callable[[], Any]) -> float:
 
 
 def test_a_connection_has_a_bandwidth(proxy: Proxy, s3: Any) -> None:
-    proxy.faults.bytes_per_s = SIZE / 0.5
-    assert 0.4 <= in_parallel(4, lambda: get(s3)) < 1.6  # side by side, each at full speed
+    proxy.faults.bytes_per_s = SIZE / 2
+    assert 1.6 <= in_parallel(4, lambda: get(s3)) < 7, "side by side, each at full speed; one after the other it is 8"
     before = time.monotonic()
     s3.put_object(Bucket=BUCKET, Key="up", Body=CONTENT)
-    assert 0.4 <= time.monotonic() - before < 1.6
+    assert time.monotonic() - before >= 1.6
     assert proxy.counts.exchanges[-1].sent_bytes == SIZE
     proxy.faults.clear()
-    assert in_parallel(1, lambda: get(s3)) < 0.4
+    quick_once(lambda: get(s3), 0.4)
 
 
 def test_all_connections_share_a_bandwidth(proxy: Proxy, s3: Any) -> None:
     proxy.faults.total_bytes_per_s = SIZE / 0.3
-    assert 1.1 <= in_parallel(4, lambda: get(s3)) < 3.0
+    assert in_parallel(4, lambda: get(s3)) >= 1.1
     assert proxy.counts.object_bytes == 4 * SIZE
 
 
 def test_a_high_cap_is_reached(proxy: Proxy, s3: Any, server: RcloneS3) -> None:
     with (server.directory / BUCKET / "big").open("wb") as file:
         file.truncate(30_000_000)
-    until(lambda: s3.head_object(Bucket=BUCKET, Key="big")["ContentLength"] == 30_000_000, 5, "the file to be seen")
+    until(lambda: s3.head_object(Bucket=BUCKET, Key="big")["ContentLength"] == 30_000_000, 30, "the file to be seen")
     proxy.faults.bytes_per_s = 50_000_000
-    began = time.monotonic()
     assert len(get(s3, "big")) == 30_000_000
-    assert 0.5 <= time.monotonic() - began < 3.0
+    quick_once(lambda: get(s3, "big"), 3.0, least_s=0.5)
 
 
 def test_a_new_cap_is_felt_by_a_running_body(proxy: Proxy, s3: Any) -> None:
@@ -234,7 +246,7 @@ def test_a_new_cap_is_felt_by_a_running_body(proxy: Proxy, s3: Any) -> None:
     proxy.faults.bytes_per_s = 0
     began = time.monotonic()
     assert len(body.read()) == SIZE - 50
-    assert time.monotonic() - began < 5, "instead of five minutes"
+    assert time.monotonic() - began < 60, "instead of five minutes"
 
 
 # -- broken ------------------------------------------------------------------------------------------------------------
@@ -320,7 +332,7 @@ def test_some_connections_are_reset(proxy: Proxy, s3: Any) -> None:
 
 
 def test_a_black_hole_swallows_and_what_hung_goes_on(proxy: Proxy, s3: Any) -> None:
-    proxy.faults.bytes_per_s = 100_000
+    proxy.faults.bytes_per_s = 20_000
     body = s3.get_object(Bucket=BUCKET, Key=KEY)["Body"]
     began = body.read(1000)
     proxy.faults.black_hole = True
@@ -329,7 +341,7 @@ def test_a_black_hole_swallows_and_what_hung_goes_on(proxy: Proxy, s3: Any) -> N
         try:
             rest = pool.submit(body.read)
             listing = pool.submit(s3.list_objects_v2, Bucket=BUCKET)
-            until(lambda: proxy.counts.kinds["LIST"] == 1, 5, "the request to be swallowed")
+            until(lambda: proxy.counts.kinds["LIST"] == 1, 30, "the request to be swallowed")
             with socket.create_connection((proxy.host, proxy.port), timeout=5) as fresh:
                 fresh.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 fresh.settimeout(0.3)
@@ -341,23 +353,24 @@ def test_a_black_hole_swallows_and_what_hung_goes_on(proxy: Proxy, s3: Any) -> N
             assert not listing.done()
         finally:
             proxy.faults.black_hole = False
-        assert began + rest.result(5) == CONTENT
-        assert "Contents" in listing.result(5)
+        assert began + rest.result(30) == CONTENT
+        assert "Contents" in listing.result(30)
 
 
 def test_an_upload_hangs_in_a_black_hole(proxy: Proxy, s3: Any, server: RcloneS3) -> None:
-    proxy.faults.bytes_per_s = 500_000
+    proxy.faults.bytes_per_s = 50_000
     with concurrent.futures.ThreadPoolExecutor() as pool:
         try:
             sending = pool.submit(s3.put_object, Bucket=BUCKET, Key="hung", Body=CONTENT)
-            until(lambda: proxy.counts.exchanges and proxy.counts.exchanges[0].sent_bytes, 5, "the upload to begin")
+            until(lambda: proxy.counts.exchanges and proxy.counts.exchanges[0].sent_bytes, 30, "the upload to begin")
             proxy.faults.black_hole = True
             with pytest.raises(TimeoutError):
                 sending.result(0.7)
             assert proxy.counts.exchanges[0].sent_bytes < SIZE
         finally:
+            proxy.faults.bytes_per_s = 0
             proxy.faults.black_hole = False
-        sending.result(5)
+        sending.result(30)
     assert get(s3, "hung") == CONTENT
 
 
@@ -374,7 +387,7 @@ def test_a_proxy_ends_while_requests_hang(server: RcloneS3) -> None:
 
         hung = threading.Thread(target=ask)
         hung.start()
-        until(lambda: proxy.counts.kinds["LIST"], 5, "the request to be swallowed")
+        until(lambda: proxy.counts.kinds["LIST"], 30, "the request to be swallowed")
         proxy.down()
-        hung.join(5)
+        hung.join(30)
         assert len(failures) == 1

@@ -82,16 +82,16 @@ def test_a_stopped_process_goes_on_though_the_test_fails(sleeper: subprocess.Pop
 
     with pytest.raises(ZeroDivisionError):
         failing()
-    until(lambda: state(sleeper.pid) == "S", 5, "the child to go on")
+    until(lambda: state(sleeper.pid) == "S", 20, "the child to go on")
     with Stopped(sleeper.pid) as stopped:
         stopped.resume()
-        until(lambda: state(sleeper.pid) == "S", 5, "the child to go on")
+        until(lambda: state(sleeper.pid) == "S", 20, "the child to go on")
 
 
 def test_a_stopped_process_may_be_killed(sleeper: subprocess.Popen[bytes]) -> None:
     with Stopped(sleeper.pid):
         sleeper.kill()
-        until(lambda: state(sleeper.pid) == "Z", 5, "the child to die")
+        until(lambda: state(sleeper.pid) == "Z", 20, "the child to die")
         assert sleeper.pid not in children(os.getpid())
         sleeper.wait()
     assert (state(sleeper.pid), name(sleeper.pid)) == ("", "")

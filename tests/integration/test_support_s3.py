@@ -133,7 +133,7 @@ def test_what_changes_on_disk_shows_soon(rclone_server: RcloneS3) -> None:
     s3 = rclone_server.client
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
     (rclone_server.directory / BUCKET / "new").write_bytes(b"x")
-    until(lambda: "Contents" in s3.list_objects_v2(Bucket=BUCKET), 5, "the file to be listed")
+    until(lambda: "Contents" in s3.list_objects_v2(Bucket=BUCKET), 20, "the file to be listed")
 
 
 def test_a_stopped_server_refuses_and_comes_back_on_its_port(server: S3Server) -> None:

@@ -26,9 +26,25 @@ from tests.support.wait import until
 BUNDLED_RCLONE = Path(sys.prefix) / "bin" / "rclone"
 DEBIAN_RCLONE = Path("/usr/bin/rclone")
 WEBUI = Path(hub.__file__).with_name("webui.py")
-READY_S = 30.0
+READY_S = 60.0
 STOP_S = 60.0
 ANSWER_S = 10.0
+# The product also looks at its links each ten seconds: without that net only what it hears of makes it heal one.
+ONLY_BY_EAR = """
+import sys
+from mountd.cli.main import main
+from mountd.model import link_guard
+link_guard.TICK_S = 600.0
+sys.exit(main())
+"""
+# The product waits for evidence no longer than a repair can: on a busy machine rclone may not have told all by then.
+PATIENT_EVIDENCE = """
+import sys
+from mountd.cli.main import main
+from mountd.mount import evidence
+evidence.COLLECT_S, evidence.ASK_S, evidence.DUMP_S, evidence.WRITE_S = 20.0, 5.0, 5.0, 5.0
+sys.exit(main())
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +184,7 @@ class Daemon:
         self.process = None
         return code
 
-    def wait_exit(self, timeout_s: float = 20.0) -> int:
+    def wait_exit(self, timeout_s: float = 60.0) -> int:
         """For a daemon that ends by itself."""
         assert self.process is not None
         code = self.process.wait(timeout_s)

@@ -36,12 +36,20 @@ class Tmpfs:
         return room.f_bavail * room.f_frsize
 
     def fill(self, leave_bytes: int = 0) -> None:
-        """Take all but `leave_bytes` of what is free; what frees itself later is not taken."""
+        """Take all but `leave_bytes` of what is free; what frees itself later is not taken.
+
+        Raises AssertionError when it is not done after 20 s.
+        """
         descriptor = os.open(self._filler, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            held = os.fstat(descriptor).st_size
+
+        def is_full() -> bool:
+            """Raises OSError when somebody else has just taken some of it."""
             if (size := self.free_bytes - leave_bytes) > 0:
-                os.posix_fallocate(descriptor, held, size)
+                os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, size)
+            return size <= 0
+
+        try:
+            until(is_full, TIMEOUT_S, f"{self.path} to be full", every_s=0.01)
         finally:
             os.close(descriptor)
 

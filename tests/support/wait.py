@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,6 +16,28 @@ def until(condition: Callable[[], T], timeout_s: float, what: str, every_s: floa
     Raises AssertionError at once when the condition does, and after `timeout_s`, with `what` was awaited and the last
     value or exception seen.
     """
+    tries = _tries(condition, timeout_s, what)
+    while True:
+        try:
+            next(tries)
+        except StopIteration as found:
+            return found.value  # type: ignore[no-any-return]
+        time.sleep(every_s)
+
+
+async def until_async(condition: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.01) -> T:
+    """As `until`, while the event loop turns."""
+    tries = _tries(condition, timeout_s, what)
+    while True:
+        try:
+            next(tries)
+        except StopIteration as found:
+            return found.value  # type: ignore[no-any-return]
+        await asyncio.sleep(every_s)
+
+
+def _tries(condition: Callable[[], T], timeout_s: float, what: str) -> Generator[None, None, T]:
+    """Yields before each new try."""
     deadline = time.monotonic() + timeout_s
     while True:
         cause: Exception | None = None
@@ -29,4 +52,4 @@ def until(condition: Callable[[], T], timeout_s: float, what: str, every_s: floa
             cause, seen = error, f"last error {type(error).__name__}: {error}"
         if time.monotonic() >= deadline:
             raise AssertionError(f"waited {timeout_s:g} s in vain for {what}; {seen}") from cause
-        time.sleep(every_s)
+        yield

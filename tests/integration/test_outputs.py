@@ -130,7 +130,8 @@ def proxy(store: RcloneS3) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def make(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy) -> Callable[..., Outputs]:
+def make(store: RcloneS3, proxy: Proxy, make_daemon: Callable[..., Daemon]) -> Callable[..., Outputs]:
+    # In this order: a daemon that ends may still have something to upload.
     def made(rclone: Path = BUNDLED_RCLONE, **mount: Any) -> Outputs:
         bucket = store.directory / BUCKET
         bucket.mkdir()

@@ -11,7 +11,7 @@ import structlog
 
 from mountd.errors import MountdError, NotFound, Refused, Unavailable
 from mountd.journal.journal import Committed, Journal
-from mountd.model import link
+from mountd.model import link, shown
 from mountd.model.content import Content
 from mountd.model.disk import Disk
 from mountd.model.drift import Keeping, left_alone
@@ -22,7 +22,7 @@ from mountd.model.memory import Memory
 from mountd.model.versions import Versions
 from mountd.settings.schema import Model as ModelSettings
 from mountd.status.board import Board
-from mountd.status.snapshot import DriftStatus, Health, ModelStage, ModelStatus, Reason, Snapshot, Sync, Unmet
+from mountd.status.snapshot import DriftStatus, Health, ModelStage, ModelStatus, Reason, Snapshot, Unmet
 
 log = structlog.get_logger()
 
@@ -143,20 +143,8 @@ class Model:
 
     def _publish(self, **changes: object) -> None:
         status = replace(self._status, **changes)  # type: ignore[arg-type]
-        known = self.committed
-        current = status.current if status.linked else known.current
-        drifted = status.drift.reason is not None
-        desired = self._wished or known.desired
-        synced = Sync.SYNCED if current == desired and not drifted else Sync.OUT_OF_SYNC
-        self._status = replace(
-            status,
-            current=current,
-            previous=known.previous,
-            desired=desired,
-            sync=synced if status.linked or drifted else Sync.UNKNOWN,
-            suspended=known.suspended,
-            automatic=self.settings.sync.automatic,
-        )
+        automatic = self.settings.sync.automatic
+        self._status = shown.complete(status, self.committed, wished=self._wished, automatic=automatic)
         self._board.set_model(self.name, self._status)
 
     # -- the climb ------------------------------------------------------------------------------------------------
@@ -181,14 +169,9 @@ class Model:
                 await self._pause(pause_s, mount.restarts)
 
     def _is_settled(self, restarts: int) -> bool:
-        if self._astray and self._status.stage is ModelStage.WARMED:  # the guard puts that right, no climb does
-            return self._status.mount_restarts == restarts
-        if self._status.linked:
-            # A first version that could not be journaled is tried again.
-            remembered = self.committed.current is not None or self._held
-            return self._status.mount_restarts == restarts and remembered
-        # Nothing was ever live, and an operation is about to decide what will be: leave that to it.
-        return self._held and self._live is None
+        return shown.is_settled(
+            self._status, self.committed, restarts, live=self._live, held=self._held, astray=self._astray
+        )
 
     async def _try_climb(self, restarts: int) -> float:
         try:

@@ -166,15 +166,20 @@ def _end_holders(minor: int) -> list[int]:
 
 def _holds(pid: int, minor: int) -> bool:
     try:
-        for number in os.listdir(f"/proc/{pid}/fd"):
-            if os.readlink(f"/proc/{pid}/fd/{number}") != FUSE_DEVICE:
-                continue
-            with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as lines:
-                if any(line.split() == ["fuse_connection:", str(minor)] for line in lines):
-                    return True
+        numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:
-        pass  # gone meanwhile, or not ours to look into
-    return False
+        return False  # gone meanwhile, or not ours to look into
+    return any(_is_connection(pid, number, minor) for number in numbers)
+
+
+def _is_connection(pid: int, number: str, minor: int) -> bool:
+    try:
+        if os.readlink(f"/proc/{pid}/fd/{number}") != FUSE_DEVICE:
+            return False
+        with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as lines:
+            return any(line.split() == ["fuse_connection:", str(minor)] for line in lines)
+    except OSError:
+        return False  # closed meanwhile, which says nothing of the others
 
 
 async def _run(command: list[str], timeout_s: float) -> tuple[int | None, str]:

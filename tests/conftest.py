@@ -37,9 +37,12 @@ def _lacks_fuse() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before the marks are chosen from."""
     for item in items:
-        old = isinstance(item, pytest.Function) and "debian" in re.split(r"[\[\]-]", item.name)
-        if old and item.get_closest_marker("current_first"):
+        variant = item.name.partition("[")[2]
+        if "debian" in re.split(r"[\]-]", variant) and item.get_closest_marker("current_first"):
             item.add_marker("long")
+        shown_by = item.get_closest_marker("shown_by")
+        if shown_by and not any(word in variant for word in shown_by.args):
+            item.add_marker("thorough")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

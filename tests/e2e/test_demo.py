@@ -261,6 +261,7 @@ def test_it_works_as_printed_and_leaves_nothing(make_demo: Callable[..., Demo], 
     room.assert_empty()
 
 
+@pytest.mark.shown_by("spaces")
 @pytest.mark.parametrize("where", [pytest.param("project", marks=pytest.mark.long), "path", "spaces"])
 def test_the_printed_commands_fit_where_it_was_started(make_demo: Callable[..., Demo], room: Room, where: str) -> None:
     """In the checkout, with mountd on the PATH, and with a directory whose name has a space."""

@@ -54,6 +54,7 @@ def changed_digit(data: bytes) -> bytes:
     return data[:at] + (b"1" if data[at : at + 1] == b"0" else b"0") + data[at + 1 :]
 
 
+@pytest.mark.shown_by("bundled")
 @pytest.mark.slow
 def test_content_that_changes_under_the_live_version(
     make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path
@@ -98,6 +99,7 @@ def test_content_that_changes_under_the_live_version(
     assert len(daemon.events("live version has changed")) == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_version_that_was_changed_while_nobody_looked(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     daemon = often(make_daemon, store.endpoint, BUNDLED_RCLONE)

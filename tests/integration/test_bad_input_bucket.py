@@ -100,6 +100,7 @@ def test_missing_bucket(make_daemon: Callable[..., Daemon], store: RcloneS3, eac
     assert_recovers(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_dead_endpoint(make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path) -> None:
     store.stop()
     daemon = make_daemon(rclone=each_rclone)
@@ -111,6 +112,7 @@ def test_dead_endpoint(make_daemon: Callable[..., Daemon], store: RcloneS3, each
     assert_recovers(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_unknown_host_name(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
     daemon = make_daemon(rclone=each_rclone, endpoint="http://no-such-store.invalid")
     daemon.start()
@@ -135,6 +137,7 @@ def test_certificate_that_nobody_trusts(
     assert_recovers(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_https_to_a_port_without_tls(
     make_daemon: Callable[..., Daemon],
     plain: TlsS3,
@@ -151,6 +154,7 @@ def test_https_to_a_port_without_tls(
     assert_recovers(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_http_to_a_port_with_tls(
     make_daemon: Callable[..., Daemon],
     plain: TlsS3,
@@ -204,6 +208,7 @@ def test_a_missing_secret_variable(make_daemon: Callable[..., Daemon]) -> None:
     assert_silent(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_the_log_tells_a_fault_once_however_long_it_lasts(
     make_daemon: Callable[..., Daemon], proxy: Proxy, each_rclone: Path
 ) -> None:

@@ -31,6 +31,7 @@ def both(daemon: Daemon, *words: str, environment: dict[str, str] | None = None)
     assert not (daemon.root / "state").exists(), "nothing may be touched for a file that cannot be used"
 
 
+@pytest.mark.shown_by("bracket", "empty", "documents")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -98,6 +99,7 @@ def test_a_version_that_cannot_be_one(unused: Daemon, name: str, why: str) -> No
     both(unused, f"line {line}: models.cache_hub.version: cannot use", why)
 
 
+@pytest.mark.shown_by("control")
 @pytest.mark.parametrize(
     ("keys", "value", "words"),
     [

@@ -176,6 +176,7 @@ def end_as_mountd(bench: Bench, kind: str) -> None:
     bench.at.check_agrees(bench.live)
 
 
+@pytest.mark.shown_by("switch-begun")
 @pytest.mark.parametrize(("kind", "moment"), CASES)
 def test_killed_around_each_step(bench: Bench, kind: str, moment: Moment) -> None:
     bench.daemon.start_ready()
@@ -185,6 +186,7 @@ def test_killed_around_each_step(bench: Bench, kind: str, moment: Moment) -> Non
     end_as_mountd(bench, kind)
 
 
+@pytest.mark.shown_by("switch-begun")
 @pytest.mark.parametrize(("kind", "moment"), CASES)
 def test_killed_around_each_step_of_the_undoing(bench: Bench, kind: str, moment: Moment) -> None:
     """Provoked by a gate, the last step of all that can fail by the version's own fault at once."""

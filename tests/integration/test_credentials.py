@@ -1,33 +1,22 @@
-"""Credentials change under a mount that goes on: S3 keys without a remount, rclone's own tokens without a loss."""
+"""S3 keys change under a mount that goes on: rclone reads with the new ones without a remount."""
 
 from __future__ import annotations
 
 import asyncio
-import http.server
-import json
 import os
-import secrets
 import subprocess
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mountd.demo import hub
 from mountd.errors import CannotStart
-from mountd.rclone import binary, credentials
-from mountd.rclone.address import RcAddress
-from mountd.rclone.ask import dump
-from mountd.rclone.command import CacheSize, mount_command
-from mountd.rclone.conf_file import ConfFile, Fresh, Refreshed, Seen
-from mountd.settings.schema import Settings
-from mountd.settings.wrapping import beneath
-from tests.support import dies_with_us, hold_port
+from mountd.rclone import credentials
+from mountd.rclone.conf_file import Fresh
 from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.keyed_mount import FILES, TAKEN_S, Mounted, cat, conf_file, mounted, put, s3, settings
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
@@ -35,10 +24,8 @@ from tests.support.wait import until
 pytestmark = pytest.mark.fuse
 
 NEW = ("ROTATEDKEY0000002", "a-second-secret-0002")
-TAKEN_S = 30.0
 STILL_S = 8.0
 """For how long a change has to lie still here, so that a busy machine gets there in time."""
-FILES = 200
 
 
 @pytest.fixture
@@ -59,116 +46,6 @@ def keys(tmp_path: Path, bucket: RcloneS3) -> Path:
     directory.mkdir(mode=0o700)
     put(directory, bucket.access_key_id, bucket.secret_access_key)
     return directory
-
-
-def put(directory: Path, access_key_id: str, secret_access_key: str) -> None:
-    (directory / "id").write_text(access_key_id + "\n")
-    (directory / "secret").write_text(secret_access_key + "\n")
-
-
-def s3(endpoint: str, keys: Path, **more: Any) -> dict[str, Any]:
-    return {
-        "type": "s3",
-        "provider": "Other",
-        "endpoint": endpoint,
-        "access_key_id": {"file": str(keys / "id")},
-        "secret_access_key": {"file": str(keys / "secret")},
-        **more,
-    }
-
-
-def settings(tmp_path: Path, remotes: dict[str, dict[str, Any]], source: str = "store:bkt") -> Settings:
-    mount = {"remote": source, "path": str(tmp_path / "mnt"), "cache": {"dir": str(tmp_path / "cache")}}
-    own = {"control": {"socket": "/run/x/s"}, "state": str(tmp_path / "state"), "runtime": str(tmp_path / "run")}
-    return Settings.model_validate({**own, "remotes": remotes, "mounts": {"m": mount}})
-
-
-def conf_file(tmp_path: Path, rclone: Path) -> ConfFile:
-    # A path that the shell and the AWS SDKs take apart unless it is quoted.
-    return ConfFile(tmp_path / "run it's #1" / "private" / "rclone.conf", binary.find(rclone))
-
-
-class Mounted:
-    """An rclone over the files of a ConfFile, as `Engine` starts and refreshes it."""
-
-    def __init__(self, conf: ConfFile, given: Settings, rclone: Path, environment: dict[str, str]) -> None:
-        self.conf, self.settings = conf, given
-        self.mount = given.mounts["m"]
-        self._rclone, self._environment = rclone, environment
-        self._read = 0
-        self.seen = Seen()
-
-    async def start(self) -> None:
-        self.seen = (await self.conf.write(self.settings)).seen[self.mount.remote_name]
-        found = binary.find(self._rclone)
-        self._port = hold_port()
-        user, password = "mountd", secrets.token_hex(8)
-        self.mount.path.mkdir(exist_ok=True)
-        names = beneath({name: each.options for name, each in self.settings.remotes.items()}, self.mount.remote_name)
-        command = mount_command(
-            "m",
-            self.mount,
-            self.settings.remotes[self.mount.remote_name],
-            beneath=[self.settings.remotes[name] for name in names],
-            binary=found,
-            conf=self.conf.path,
-            devname=f"mountd:{secrets.token_hex(4)}:m",
-            allow_other=False,
-            rc=RcAddress(user, password, port=self._port.getsockname()[1]),
-            cache=CacheSize(1 << 30, 1 << 20, None),
-            environment=self._environment,
-        )
-        self.argv = " ".join(command.argv)
-        self.log = self.conf.path.with_name("log")
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                dies_with_us(list(command.argv)), env=dict(command.environment), stderr=log, cwd="/"
-            )
-        await asyncio.to_thread(until, self.is_mounted, 60, "the mount")
-
-    def is_mounted(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        return f" {self.mount.path} " in Path("/proc/self/mountinfo").read_text()
-
-    def stop(self) -> None:
-        self.process.kill()
-        subprocess.run(["fusermount3", "-uzq", str(self.mount.path)], check=False, capture_output=True)
-        self.process.wait()
-        self._port.close()
-
-    def read(self) -> bool:
-        """Whether a file that was never read gives its bytes; each try takes another one."""
-        number = self._read
-        self._read += 1
-        assert number < FILES, f"no file left to try:\n{self.log.read_text()[-3000:]}"
-        return cat(self.mount.path / f"f{number:02}") == f"content {number}".encode()
-
-    async def refresh(self) -> Fresh:
-        refreshed: Refreshed = await self.conf.refresh(self.settings, self.mount.remote_name, self.seen)
-        self.seen = refreshed.seen
-        return refreshed.fresh
-
-    async def reads_again(self, since: float) -> float:
-        """How long after `since` (monotonic) a read of an uncached file worked."""
-        await asyncio.to_thread(until, self.read, TAKEN_S - (time.monotonic() - since), "a read with new keys", 0.5)
-        return time.monotonic() - since
-
-
-def cat(path: Path) -> bytes:
-    """In a child with a deadline: a mount that hangs must not hang the test."""
-    return subprocess.run(["cat", str(path)], capture_output=True, timeout=20, check=True).stdout
-
-
-@asynccontextmanager
-async def mounted(
-    tmp_path: Path, rclone: Path, given: Settings, environment: dict[str, str] | None = None
-) -> AsyncIterator[Mounted]:
-    mount = Mounted(conf_file(tmp_path, rclone), given, rclone, {**os.environ, **(environment or {})})
-    await mount.start()
-    try:
-        yield mount
-    finally:
-        await asyncio.to_thread(mount.stop)
 
 
 async def test_rotated_keys_are_taken_by_a_running_mount(
@@ -199,6 +76,7 @@ async def test_rotated_keys_are_taken_by_a_running_mount(
         assert mount.conf.path.parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.shown_by("bundled")
 async def test_parts_of_a_key_that_are_rotated_one_after_the_other(
     tmp_path: Path, each_rclone: Path, bucket: RcloneS3, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +160,7 @@ async def test_a_secret_that_is_away_for_a_moment_changes_nothing(
         await mount.reads_again(time.monotonic())
 
 
+@pytest.mark.shown_by("bundled")
 async def test_a_session_token_appears_changes_and_goes(
     tmp_path: Path, each_rclone: Path, bucket: RcloneS3, keys: Path
 ) -> None:
@@ -360,106 +239,6 @@ async def test_wrapped_remotes_and_secrets_that_need_a_remount(
         assert refreshed.fresh is Fresh.REMOUNT
         assert "a-third-secret-00003" in mount.conf.path.with_name("aws-store.json").read_text()
         assert (await mount.conf.refresh(given, "over", refreshed.seen)).fresh is Fresh.REMOUNT, "until it is done"
-
-
-# -- what rclone itself writes ----------------------------------------------------------------------------------------
-
-
-class TokenServer(http.server.BaseHTTPRequestHandler):
-    """An OAuth server that gives a new token each time, as those do that take a refresh token once."""
-
-    def do_POST(self) -> None:
-        self.server.given += 1  # type: ignore[attr-defined]
-        number = self.server.given  # type: ignore[attr-defined]
-        token = {"access_token": f"access-{number}", "refresh_token": f"refresh-{number}", "expires_in": 1}
-        body = json.dumps({**token, "token_type": "Bearer"}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def token_server() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), TokenServer)
-    server.given = 0  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/token"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-EXPIRED = '{"access_token":"access-0","refresh_token":"refresh-0","expiry":"2020-01-01T00:00:00Z"}'
-
-
-async def test_a_token_that_rclone_renewed_outlasts_a_rewrite_a_restart_and_a_reboot(
-    tmp_path: Path, each_rclone: Path
-) -> None:
-    found = binary.find(each_rclone)
-    path, record = tmp_path / "run" / "private" / "rclone.conf", tmp_path / "state" / "private" / "written.json"
-    with token_server() as url:
-        drive = {"type": "drive", "client_id": "id", "client_secret": "cs", "token_url": url, "token": EXPIRED}
-
-        def made(**more: Any) -> Settings:
-            return settings(tmp_path, {"d": drive | more, "f": {"type": "sftp", "pass": "x"}}, "d:")
-
-        async def token(conf: ConfFile) -> str:
-            refresh_token = json.loads((await dump(found, conf.path))["d"]["token"])["refresh_token"]
-            assert isinstance(refresh_token, str)
-            return refresh_token
-
-        def renew() -> None:
-            """rclone asks for a new token and saves it; Google itself cannot be reached."""
-            argv = [str(each_rclone), "--config", str(path), "--retries=1", "--low-level-retries=1", "lsd", "d:"]
-            environment = {**binary.clean_environment(), "HTTPS_PROXY": "http://127.0.0.1:1"}
-            subprocess.run(argv, env=environment, capture_output=True, timeout=30, check=False)
-
-        conf = ConfFile(path, found, record=record)
-        await conf.write(made())
-        assert await token(conf) == "refresh-0"
-        await asyncio.to_thread(renew)
-        first = await token(conf)
-        assert first != "refresh-0"
-
-        assert (await conf.write(made())).conf is False, "the same settings"
-        assert await token(conf) == first
-        assert (await conf.write(made(root_folder_id="other"))).conf is True
-        assert await token(conf) == first
-        assert first in record.read_text()
-        assert "cs" not in json.loads(record.read_text())["remotes"]["d"]["kept"].values()
-        assert record.stat().st_mode & 0o777 == 0o600
-        assert record.parent.stat().st_mode & 0o777 == 0o700
-        assert any(first in each for each in conf.secrets), "hidden in logs"
-
-        await asyncio.to_thread(renew)
-        second = await token(conf)
-        assert second not in ("refresh-0", first)
-        conf = ConfFile(path, found, record=record)  # mountd was killed and is back
-        await conf.write(made())
-        assert await token(conf) == second
-
-        await asyncio.to_thread(renew)
-        third = await token(conf)
-        await conf.refresh(made(), "d", Seen())  # while it runs
-        path.unlink()  # a reboot
-        conf = ConfFile(path, found, record=record)
-        await conf.write(made())
-        assert await token(conf) == third
-
-        renewed = EXPIRED.replace("refresh-0", "by-the-admin")
-        await conf.write(made(token=renewed))
-        assert await token(conf) == "by-the-admin"
-        conf = ConfFile(path, found, record=record)
-        await conf.write(made(token=renewed))
-        assert await token(conf) == "by-the-admin"
 
 
 # -- through the daemon -----------------------------------------------------------------------------------------------

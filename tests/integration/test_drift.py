@@ -128,6 +128,7 @@ def test_whatever_is_done_to_the_link_it_is_right_again_and_data_is_never_touche
     assert os.readlink(daemon.link) == target(daemon, "v22")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_somebody_who_changes_it_again_and_again_is_told_and_slowed_down(linked: Daemon) -> None:
     daemon, over = linked, threading.Event()

@@ -143,6 +143,7 @@ def test_rclone_breaks(kind: str, make_daemon: Made, each_rclone: Path) -> None:
         assert json.load(answer)["drill"] == found
 
 
+@pytest.mark.shown_by("bundled")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["slow", "offline"])
 @pytest.mark.parametrize("way", ["bundled", "debian", "tls"])

@@ -116,6 +116,7 @@ def test_killed_before_it_is_ready(apps: Apps) -> None:
     assert apps.daemon.until_ready()["apps"]["webui"]["restarts"] == 0, "it ran for the first time"
 
 
+@pytest.mark.shown_by("SIGTERM")
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
 def test_one_that_is_deaf_gets_its_grace_and_then_sigkill(apps: Apps, number: str) -> None:
     apps.use(DEAF, signal=number)
@@ -150,6 +151,7 @@ def test_what_it_detached_ends_with_it_at_the_stop(apps: Apps, app: str) -> None
     assert living(detached) == []
 
 
+@pytest.mark.shown_by("crash")
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGUSR1, None], ids=["crash", "exit", "restart"])
 def test_what_it_detached_ends_before_the_next_one_starts(apps: Apps, end: signal.Signals | None) -> None:
     """Else two would write to the same port, files or GPU."""

@@ -104,6 +104,7 @@ def test_the_bucket_is_away(serve: Callable[..., Served], each_rclone: Path, for
     print(onlooker.measured(down, up))
 
 
+@pytest.mark.shown_by("goes-on")
 @pytest.mark.parametrize("way", ["goes-on", "dropped", "listing"])
 @pytest.mark.parametrize("for_s", [pytest.param(15.0, id="short"), MINUTE])
 def test_the_bucket_is_a_black_hole(
@@ -159,6 +160,7 @@ PARTS = {
 }
 
 
+@pytest.mark.shown_by("HEAD-403", "LIST-503", "GET-503")
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize(
     "fresh", [pytest.param(False, id="used"), pytest.param(True, id="restarted", marks=pytest.mark.long)]

@@ -157,6 +157,7 @@ def test_the_disk_becomes_read_only(disk: Callable[..., tuple[Daemon, Tmpfs]], m
     assert_mends(daemon, before, more)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_disk_has_room_but_not_for_another_file(disk: Callable[..., tuple[Daemon, Tmpfs]], more: Path) -> None:
     daemon, small = disk()
@@ -189,6 +190,7 @@ def test_the_directory_is_removed(make_daemon: Callable[..., Daemon], more: Path
     assert_mends(first, before, more)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_another_mountd_takes_the_directory_that_was_removed(make_daemon: Callable[..., Daemon]) -> None:
     first, second = make_daemon(), make_daemon()
@@ -223,6 +225,7 @@ def _replace_data(cache: Path) -> Path:
     return cache / "vfs"
 
 
+@pytest.mark.shown_by("_replace_all")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "text"), [(_replace_all, ": not a directory"), (_replace_data, ": vfs in it is not a directory")]
@@ -264,6 +267,7 @@ def test_the_app_is_stopped_meanwhile_if_so_configured(disk: Callable[..., tuple
     assert_silent(daemon)
 
 
+@pytest.mark.thorough
 def test_a_change_of_mind_needs_no_restart(disk: Callable[..., tuple[Daemon, Tmpfs]]) -> None:
     daemon, small = disk()
     before = daemon.start_ready()
@@ -280,6 +284,7 @@ def test_a_change_of_mind_needs_no_restart(disk: Callable[..., tuple[Daemon, Tmp
 # -- at the start -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.shown_by("stop")
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["keep", "stop"])
 def test_a_disk_that_is_full_at_the_start(disk: Callable[..., tuple[Daemon, Tmpfs]], policy: str) -> None:
@@ -327,6 +332,7 @@ def unwritable(disk: Tmpfs) -> Iterator[None]:
         yield
 
 
+@pytest.mark.shown_by("full")
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", [full, unwritable])
 def test_a_state_directory_that_cannot_be_written(

@@ -147,6 +147,7 @@ def test_a_hung_rclone_is_found_as_fast_after_a_jump(clock: Clock, offset_s: int
         assert clock.shows(after["mounts"]["storage"]["since"])
 
 
+@pytest.mark.thorough
 @JUMPS
 def test_who_waits_meanwhile_waits_as_long_as_he_asked_for(clock: Clock, offset_s: int) -> None:
     clock.daemon.start_ready()
@@ -159,6 +160,7 @@ def test_who_waits_meanwhile_waits_as_long_as_he_asked_for(clock: Clock, offset_
     assert 3.0 <= time.monotonic() - began < 60
 
 
+@pytest.mark.thorough
 @JUMPS
 def test_grace_and_backoff_last_as_long_as_ever(clock: Clock, offset_s: int) -> None:
     daemon, times = clock.daemon, {"initial": "5s", "max": "5s"}
@@ -190,6 +192,7 @@ def test_grace_and_backoff_last_as_long_as_ever(clock: Clock, offset_s: int) -> 
     assert 1 < time.monotonic() - began < 60
 
 
+@pytest.mark.thorough
 @JUMPS
 def test_a_switch_across_a_jump(clock: Clock, offset_s: int) -> None:
     clock.daemon.config["apps"]["webui"]["command"] += ["--load-seconds", "2"]

@@ -163,6 +163,7 @@ def test_a_read_that_nobody_wakes_replaces_the_mount(
     print(f"replaced after {took_s:.0f} s")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_store_that_lists_but_does_not_give_is_told_and_nothing_is_replaced(

@@ -70,6 +70,7 @@ def until_runs(daemon: Daemon, restarts: int, timeout_s: float = SOON_S) -> int:
     return pid
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(240)
 def test_a_silent_store_is_waited_for(make_daemon: Callable[..., Daemon], webdav: WebDav, each_rclone: Path) -> None:
     daemon = make_daemon(rclone=each_rclone)

@@ -60,6 +60,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.shown_by("exits-0", "fatal", "crashes")
 @pytest.mark.parametrize("case", REFUSALS)
 def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     make_daemon: Callable[..., Daemon], scripted: ScriptedRclone, case: str
@@ -86,6 +87,7 @@ def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     assert_silent(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_a_flag_that_rclone_refuses_is_no_reason_to_try_again(
     make_daemon: Callable[..., Daemon], each_rclone: Path, tmp_path: Path
 ) -> None:
@@ -127,6 +129,7 @@ def _of_another_machine(path: Path) -> str:
     return "No such file or directory"
 
 
+@pytest.mark.shown_by("_forbid")
 @pytest.mark.parametrize("spoil", [_move_away, _forbid, _of_another_machine])
 def test_an_rclone_that_cannot_be_started_any_more(
     make_daemon: Callable[..., Daemon], scripted: ScriptedRclone, spoil: Callable[[Path], str]
@@ -190,6 +193,7 @@ def test_who_has_mended_a_hot_loop_need_not_wait(make_daemon: Callable[..., Daem
 # -- content that comes later -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.shown_by("bundled")
 @pytest.mark.slow
 def test_a_bucket_then_its_content_then_the_version_come_later(
     make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path
@@ -220,6 +224,7 @@ def test_a_bucket_then_its_content_then_the_version_come_later(
     assert_silent(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_a_bucket_without_anything_is_a_mount_all_the_same(
     make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path
 ) -> None:
@@ -232,6 +237,7 @@ def test_a_bucket_without_anything_is_a_mount_all_the_same(
     assert os.listdir(daemon.mount) == []
 
 
+@pytest.mark.shown_by("bundled")
 @pytest.mark.slow
 def test_a_bucket_that_is_removed_while_it_is_served(
     make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path

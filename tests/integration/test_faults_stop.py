@@ -212,7 +212,7 @@ STAGES = (
         app_failing,
         running,
         pytest.param(rclone_hangs, marks=pytest.mark.slow),
-        pytest.param(reader_stuck, marks=pytest.mark.timeout(300)),
+        pytest.param(reader_stuck, marks=[pytest.mark.thorough, pytest.mark.timeout(300)]),
         between_two_rclones,
         backoff,
         failed,
@@ -253,6 +253,7 @@ def test_an_end_in_a_switch_leaves_what_was_live(bench: Bench) -> None:
     assert (model["current"], model["previous"], model["sync"]) == ("v23", None, "Synced")
 
 
+@pytest.mark.thorough
 @pytest.mark.root
 def test_an_end_while_it_cannot_clean(bench: Bench) -> None:
     """What somebody has mounted on top of ours stays theirs; it is said what is left."""

@@ -78,6 +78,7 @@ def test_an_empty_bucket_and_the_version_that_comes_later(daemon: Daemon, store:
     assert daemon.page()["version"] == "v23"
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_version_that_is_completed_while_mountd_waits(daemon: Daemon, store: RcloneS3, hub_directory: Path) -> None:
     """Its manifest too was read in a former state: what was seen of it then must not stay."""

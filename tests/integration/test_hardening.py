@@ -29,6 +29,7 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.thorough
 def test_an_app_that_waits_for_its_mount_costs_nothing(daemon: Daemon, store: RcloneS3) -> None:
     before = daemon.start_ready()
     store.stop()
@@ -52,6 +53,7 @@ def test_a_removed_cache_directory_is_made_again(daemon: Daemon) -> None:
     daemon.until_ready()
 
 
+@pytest.mark.thorough
 def test_a_log_that_nobody_reads_does_not_matter(daemon: Daemon) -> None:
     """First it stalls with a chatty app, then its reader goes away."""
     daemon.config["apps"]["chatty"] = {"command": ["yes", "a line of no importance"]}
@@ -76,6 +78,7 @@ def test_a_log_that_nobody_reads_does_not_matter(daemon: Daemon) -> None:
     assert daemon.stop() == 0
 
 
+@pytest.mark.thorough
 def test_connections_that_say_nothing_do_not_use_up_the_descriptors(daemon: Daemon) -> None:
     daemon.start_ready()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -110,6 +113,7 @@ def test_an_app_of_another_user_gets_ready_without_ptrace(make_daemon: Callable[
     assert Path(f"/proc/{status['apps']['webui']['pid']}").stat().st_uid != 0
 
 
+@pytest.mark.thorough
 def test_a_journal_that_cannot_write_is_told_and_undone(daemon: Daemon) -> None:
     daemon.webui = ()
     daemon.config["apps"]["webui"]["command"] += ["--load-seconds", "3"]
@@ -142,6 +146,7 @@ def test_changed_credentials_reach_a_running_mount(daemon: Daemon, store: Rclone
     assert daemon.until_ready()["health"] == "Healthy"
 
 
+@pytest.mark.thorough
 def test_an_edited_version_is_asked_for_until_it_is_live(daemon: Daemon, store: RcloneS3) -> None:
     daemon.start_ready()
     assert daemon.stop() == 0
@@ -189,6 +194,7 @@ def test_signals_without_a_meaning_are_harmless(daemon: Daemon) -> None:
     assert daemon.status()["ready"] is True
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_first_version_is_remembered_once_the_journal_can_be_written(daemon: Daemon, store: RcloneS3) -> None:
     daemon.config["apps"] = {}

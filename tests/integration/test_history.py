@@ -64,6 +64,7 @@ def stored(daemon: Daemon) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_broken_journal_is_set_aside_and_the_link_is_the_truth(daemon: Daemon) -> None:
     daemon.start_ready()
@@ -112,6 +113,7 @@ def test_events_are_followed_through_a_restart_without_a_gap(daemon: Daemon) -> 
         until(lambda: stored(daemon) == events(out), 20, "all to be told, each once")
 
 
+@pytest.mark.thorough
 @pytest.mark.root
 @pytest.mark.slow
 def test_a_start_with_a_full_disk_serves_what_is_known(daemon: Daemon) -> None:

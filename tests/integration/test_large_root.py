@@ -18,6 +18,7 @@ from tests.support.wait import until
 pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
 
 
+@pytest.mark.thorough
 def test_a_root_of_many_objects(
     make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path
 ) -> None:

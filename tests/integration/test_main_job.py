@@ -74,6 +74,7 @@ def test_an_edited_version_asks_for_a_switch_at_the_next_start(daemon: Daemon) -
     assert daemon.page()["version"] == "v22"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["kill", "unmount"])
 def test_a_lost_mount_comes_back_and_the_app_with_it(daemon: Daemon, how: str) -> None:
     before = daemon.start_ready()
@@ -90,6 +91,7 @@ def test_a_lost_mount_comes_back_and_the_app_with_it(daemon: Daemon, how: str) -
     assert len(daemon.mounts()) == 1
 
 
+@pytest.mark.thorough
 def test_a_stopped_rclone_is_found_and_replaced(daemon: Daemon) -> None:
     before = daemon.start_ready()
     os.kill(before["mounts"]["storage"]["pid"], signal.SIGSTOP)
@@ -97,6 +99,7 @@ def test_a_stopped_rclone_is_found_and_replaced(daemon: Daemon) -> None:
     assert daemon.until_ready()["mounts"]["storage"]["pid"] != before["mounts"]["storage"]["pid"]
 
 
+@pytest.mark.thorough
 def test_a_killed_daemon_leaves_nothing_that_the_next_start_does_not_clear(daemon: Daemon) -> None:
     daemon.start_ready()
     assert daemon.process is not None
@@ -112,6 +115,7 @@ def test_a_killed_daemon_leaves_nothing_that_the_next_start_does_not_clear(daemo
     assert rclones == [status["mounts"]["storage"]["pid"]]
 
 
+@pytest.mark.thorough
 def test_a_killed_app_is_restarted(daemon: Daemon) -> None:
     before = daemon.start_ready()
     os.kill(before["apps"]["webui"]["pid"], signal.SIGKILL)

@@ -150,6 +150,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutdown, "KILL_WAIT_S", 0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("short")
 async def test_a_removed_mount_is_drained_as_long_as_it_may_be(bucket: RcloneS3) -> None:
     async with running(bucket) as room:

@@ -129,6 +129,7 @@ def test_a_person_may_switch_while_paused_and_a_wish_that_waited_is_then_void(da
     until_model(daemon, current="v23", desired="v23", sync="Synced", health="Healthy")
 
 
+@pytest.mark.thorough
 def test_by_configuration_nothing_is_healed_or_switched_by_itself(daemon: Daemon) -> None:
     daemon.program = (sys.executable, "-c", ONLY_BY_EAR)
     daemon.config["models"]["cache_hub"]["sync"] = {"automatic": False, "self_heal": False}

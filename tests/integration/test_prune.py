@@ -55,6 +55,7 @@ def switch(daemon: Daemon, version: str) -> None:
     assert done.code == 0, done
 
 
+@pytest.mark.shown_by("bundled")
 @pytest.mark.timeout(240)
 def test_old_versions_leave_the_cache(make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path) -> None:
     daemon = make_daemon(rclone=each_rclone, program=(sys.executable, "-c", AGAIN))

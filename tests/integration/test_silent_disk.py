@@ -138,6 +138,7 @@ def test_a_stuck_thread_does_not_keep_the_loop_from_ending(monkeypatch: pytest.M
         go.set()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.fuse
 @pytest.mark.root

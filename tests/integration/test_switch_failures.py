@@ -70,6 +70,7 @@ def test_what_is_refused_changes_nothing(staged: Staged, store: RcloneS3) -> Non
     assert stage.model()["desired"] == "v23"
 
 
+@pytest.mark.thorough
 def test_unusual_versions_and_a_link_that_was_removed_by_hand(staged: Staged, store: RcloneS3) -> None:
     stage = staged()
     daemon = stage.daemon
@@ -257,6 +258,7 @@ def test_mountd_that_ends_in_the_middle_serves_what_was_committed(staged: Staged
     stage.check_serves("v22")
 
 
+@pytest.mark.thorough
 def test_mountd_that_is_stopped_while_it_undoes(staged: Staged, port: int) -> None:
     stage = staged(grace="6s")
     daemon = stage.daemon

@@ -1,3 +1,5 @@
+"""Which rclone is taken, and what it says that it can do."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""A mount and a profile become an argv and an environment, for each rclone."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Remotes become the text of rclone.conf, whatever characters they hold."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""A line of rclone's log becomes an event; what is no such line is not lost."""
+
 from __future__ import annotations
 
 import json

@@ -1,0 +1,120 @@
+"""OAuth tokens that rclone renews and writes down itself: none is lost, whatever mountd rewrites or restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.rclone import binary
+from mountd.rclone.ask import dump
+from mountd.rclone.conf_file import ConfFile, Seen
+from mountd.settings.schema import Settings
+from tests.support.keyed_mount import settings
+
+pytestmark = pytest.mark.fuse
+
+
+class TokenServer(http.server.BaseHTTPRequestHandler):
+    """An OAuth server that gives a new token each time, as those do that take a refresh token once."""
+
+    def do_POST(self) -> None:
+        self.server.given += 1  # type: ignore[attr-defined]
+        number = self.server.given  # type: ignore[attr-defined]
+        token = {"access_token": f"access-{number}", "refresh_token": f"refresh-{number}", "expires_in": 1}
+        body = json.dumps({**token, "token_type": "Bearer"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def token_server() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), TokenServer)
+    server.given = 0  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/token"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+EXPIRED = '{"access_token":"access-0","refresh_token":"refresh-0","expiry":"2020-01-01T00:00:00Z"}'
+
+
+async def test_a_token_that_rclone_renewed_outlasts_a_rewrite_a_restart_and_a_reboot(
+    tmp_path: Path, each_rclone: Path
+) -> None:
+    found = binary.find(each_rclone)
+    path, record = tmp_path / "run" / "private" / "rclone.conf", tmp_path / "state" / "private" / "written.json"
+    with token_server() as url:
+        drive = {"type": "drive", "client_id": "id", "client_secret": "cs", "token_url": url, "token": EXPIRED}
+
+        def made(**more: Any) -> Settings:
+            return settings(tmp_path, {"d": drive | more, "f": {"type": "sftp", "pass": "x"}}, "d:")
+
+        async def token(conf: ConfFile) -> str:
+            refresh_token = json.loads((await dump(found, conf.path))["d"]["token"])["refresh_token"]
+            assert isinstance(refresh_token, str)
+            return refresh_token
+
+        def renew() -> None:
+            """rclone asks for a new token and saves it; Google itself cannot be reached."""
+            argv = [str(each_rclone), "--config", str(path), "--retries=1", "--low-level-retries=1", "lsd", "d:"]
+            environment = {**binary.clean_environment(), "HTTPS_PROXY": "http://127.0.0.1:1"}
+            subprocess.run(argv, env=environment, capture_output=True, timeout=30, check=False)
+
+        conf = ConfFile(path, found, record=record)
+        await conf.write(made())
+        assert await token(conf) == "refresh-0"
+        await asyncio.to_thread(renew)
+        first = await token(conf)
+        assert first != "refresh-0"
+
+        assert (await conf.write(made())).conf is False, "the same settings"
+        assert await token(conf) == first
+        assert (await conf.write(made(root_folder_id="other"))).conf is True
+        assert await token(conf) == first
+        assert first in record.read_text()
+        assert "cs" not in json.loads(record.read_text())["remotes"]["d"]["kept"].values()
+        assert record.stat().st_mode & 0o777 == 0o600
+        assert record.parent.stat().st_mode & 0o777 == 0o700
+        assert any(first in each for each in conf.secrets), "hidden in logs"
+
+        await asyncio.to_thread(renew)
+        second = await token(conf)
+        assert second not in ("refresh-0", first)
+        conf = ConfFile(path, found, record=record)  # mountd was killed and is back
+        await conf.write(made())
+        assert await token(conf) == second
+
+        await asyncio.to_thread(renew)
+        third = await token(conf)
+        await conf.refresh(made(), "d", Seen())  # while it runs
+        path.unlink()  # a reboot
+        conf = ConfFile(path, found, record=record)
+        await conf.write(made())
+        assert await token(conf) == third
+
+        renewed = EXPIRED.replace("refresh-0", "by-the-admin")
+        await conf.write(made(token=renewed))
+        assert await token(conf) == "by-the-admin"
+        conf = ConfFile(path, found, record=record)
+        await conf.write(made(token=renewed))
+        assert await token(conf) == "by-the-admin"

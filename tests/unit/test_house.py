@@ -1,0 +1,40 @@
+"""The house is as it is drawn: every module has its place on the page, every place its module, and none is too long."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import mountd
+
+TOP = Path(mountd.__file__).parents[1]
+PAGE = (TOP / "ARCHITECTURE.md").read_text()
+PYTHON = sorted(path for room in ("mountd", "tests", "bench") for path in (TOP / room).rglob("*.py"))
+MODULES = [path for path in PYTHON if path.is_relative_to(TOP / "mountd") and not path.stem.startswith("__")]
+MOST_LINES = 400
+
+
+def drawn(room: str) -> set[str]:
+    """The names of modules that stand in the drawing from the line of `room` on, up to the next one."""
+    found = re.search(rf"^  {room}/ .*?(?=^  \w+/ |^```)", PAGE, re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"\b(\w+\.py)\b", found.group())) if found else set()
+
+
+ROOMS = sorted({path.parent.name for path in MODULES if path.parent != TOP / "mountd"})
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_is_drawn_is_there_and_what_is_there_is_drawn(room: str) -> None:
+    assert drawn(room) == {path.name for path in MODULES if path.parent.name == room}
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {str(path.relative_to(TOP)): len(path.read_text().splitlines()) for path in PYTHON}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_each_module_says_its_job_first() -> None:
+    silent = [str(path.relative_to(TOP)) for path in PYTHON if not path.read_text().startswith('"""')]
+    assert [name for name in silent if not name.endswith("__init__.py")] == []

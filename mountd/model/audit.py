@@ -1,7 +1,7 @@
 """Looks now and then whether the live version in the bucket is still what was made live; it must never change.
 
-A look costs one listing and one HEAD, and reads nothing: a manifest is read again only when the store says that it was
-written again. The climb has compared all of it just before.
+A look costs one listing and one HEAD, each in place of a question for the bucket's health, and reads nothing: a
+manifest is read again only when the store says that it was written again. The climb has compared all of it just before.
 """
 
 from __future__ import annotations
@@ -94,10 +94,12 @@ class Audit:
     async def _look(self, model: Model, content: Content, seen: Seen) -> None:
         """Raises MountdError."""
         known = await self._recorded(model, content)
-        files = await _files(model.disk, content.directory)
+        async with model.disk.in_turn():
+            files = await _files(model.disk, content.directory)
         if manifest.NAME in content.files and manifest.NAME in files:
             path = f"{content.directory}/{manifest.NAME}"
-            mark = await model.disk.mark(path)
+            async with model.disk.in_turn():
+                mark = await model.disk.mark(path)
             # Where the store tells no digest, the time of two writes within a second is the same.
             if seen.mark not in (None, mark) or seen.digest != known.digest:
                 if files[manifest.NAME] > manifest.MAX_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from mountd.files.client import Digest, NoStat, Stat
@@ -14,6 +15,9 @@ class Disk(Protocol):
 
     @property
     def root(self) -> str: ...
+
+    def in_turn(self) -> AbstractAsyncContextManager[None]:
+        """Around one question that has time: it waits for its turn, so that a disk which nobody uses stays quiet."""
 
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past any cache."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, Files, NoStat, Stat
 from mountd.mount.cache import CacheGuard
 from mountd.mount.engine import Engine
+from mountd.mount.turns import Turns
 from mountd.rclone.rc import Item, TooMuch
 
 STAT_TIMEOUT_S = 60.0
@@ -24,12 +26,17 @@ REFRESH_TIMEOUT_S = 600.0
 class MountDisk:
     """`root` is the mount point; all other paths are relative to it, with `/`."""
 
-    def __init__(self, root: str, fs: str, files: Files, engine: Engine, cache: CacheGuard) -> None:
+    def __init__(self, root: str, fs: str, *, files: Files, engine: Engine, cache: CacheGuard, turns: Turns) -> None:
         self.root = root
         self.fs = fs
         self._files = files
         self._engine = engine
         self._cache = cache
+        self._turns = turns
+
+    def in_turn(self) -> AbstractAsyncContextManager[None]:
+        """Around one question to the bucket that has time. Raises Unavailable when it is not the time for any."""
+        return self._turns.take()
 
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable."""

@@ -25,6 +25,7 @@ from mountd.mount.evidence import Incident
 from mountd.mount.health import Verdict
 from mountd.mount.parts import CLEAR_TIMEOUT_S, Parts
 from mountd.mount.stored import Place
+from mountd.mount.turns import Turns
 from mountd.mount.watching import Watching
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
@@ -74,6 +75,7 @@ class RcloneMount:
             return Files(f"{name}-{kind}", instance.marks(f"{name}-{kind}"))
 
         files, cache = worker("disk"), CacheGuard(mount.cache, name)
+        turns = Turns(mount.health.backend)
         self._parts = Parts(
             name=name,
             settings=settings,
@@ -87,7 +89,8 @@ class RcloneMount:
             engine=engine,
             backend=Backend(mount.remote, engine),
             cache=cache,
-            disk=MountDisk(path, mount.remote, files, engine, cache),
+            turns=turns,
+            disk=MountDisk(path, mount.remote, files=files, engine=engine, cache=cache, turns=turns),
             uploads=Uploads(name, mount, engine, self._publish),
             candidates=candidates,
             publish=self._publish,
@@ -233,7 +236,7 @@ class RcloneMount:
         """For the next question and the next start; what runs is left as it is."""
         parts = self._parts
         parts.settings = settings
-        parts.beat.timeout_s = parts.mount.health.timeout
+        parts.beat.timeout_s, parts.turns.pause_s = parts.mount.health.timeout, parts.mount.health.backend
         parts.backend.remote = parts.disk.fs = parts.mount.remote
         parts.engine.reconfigure(settings)
         self._publish(remote=parts.mount.remote, cache_stops_apps=parts.mount.cache.on_failure == "stop")

@@ -19,6 +19,7 @@ from mountd.mount.disk import MountDisk
 from mountd.mount.drain import Uploads
 from mountd.mount.engine import Engine
 from mountd.mount.health import SLOW_S
+from mountd.mount.turns import Turns
 from mountd.settings import profiles
 from mountd.settings.schema import Mount, Settings
 from mountd.status.board import Board
@@ -52,6 +53,7 @@ class Parts:
     engine: Engine
     backend: Backend
     cache: CacheGuard
+    turns: Turns
     disk: MountDisk
     uploads: Uploads
     candidates: Callable[[], Sequence[str]]

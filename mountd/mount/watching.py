@@ -12,7 +12,7 @@ from mountd.errors import CannotStart, DiskError, MountdError
 from mountd.mount import readers
 from mountd.mount.backend import NOOP_S, TIMEOUT_S
 from mountd.mount.connection import unanswered
-from mountd.mount.health import STALL_S, Beats, Facts, Reads, Silence, Stall, Verdict, verdict
+from mountd.mount.health import SLOW_S, STALL_S, Beats, Facts, Reads, Silence, Stall, Verdict, verdict
 from mountd.mount.parts import Parts
 from mountd.mount.watch import TableWatch
 from mountd.process.supervisor import MustReplace, ShouldRestart
@@ -156,18 +156,26 @@ class Watching:
                 pause_s = parts.mount.health.backend
                 if parts.backend.status.reason:  # it is slow: that it is quick again is seen as soon as any change
                     pause_s = max(ASK_INTERVAL_S, pause_s - ASK_INTERVAL_S - (time.monotonic() - began))
-                await self._until_trouble(pause_s)
+                await self._until_time(pause_s)
                 await asyncio.sleep(max(0.0, TROUBLE_INTERVAL_S - (time.monotonic() - began)))
             else:
                 await asyncio.sleep(ASK_INTERVAL_S)
 
-    async def _until_trouble(self, limit_s: float) -> None:
-        """Until rclone logs an error, `limit_s` seconds at most."""
+    async def _until_time(self, pause_s: float) -> None:
+        """Until it is time to ask: after `pause_s` seconds, as long as nobody else asks then and is answered soon."""
+        while not await self._is_trouble(pause_s):
+            turn = None if self._parts.backend.status.reason else self._parts.turns.give()
+            if turn is None or not await turn.is_answered(SLOW_S):
+                return
+
+    async def _is_trouble(self, limit_s: float) -> bool:
+        """Whether rclone logs an error within `limit_s` seconds."""
         trouble = self._parts.engine.trouble
         trouble.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await trouble.wait()
+        return trouble.is_set()
 
     async def _table(self) -> None:
         gone = asyncio.Event()

@@ -34,6 +34,7 @@ SOON_S = 20.0
 def often(make_daemon: Callable[..., Daemon], endpoint: str, rclone: Path) -> Daemon:
     daemon = make_daemon(endpoint=endpoint, rclone=rclone, program=(sys.executable, "-c", OFTEN))
     daemon.config["models"]["cache_hub"]["watch"] = {"for": "0s"}
+    daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}  # it looks when the bucket is asked anyway
     return daemon
 
 

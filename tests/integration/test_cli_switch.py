@@ -4,7 +4,7 @@ import io
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -121,24 +121,32 @@ def test_switch_uses_the_timeout_that_the_daemon_names(daemon: Daemon, capsys) -
 
 def test_switch_goes_on_when_the_daemon_restarts_meanwhile(daemon: Daemon, capsys) -> None:
     accept(daemon, COMMITTED)
-    daemon.answers["GET /api/v1/operations/17"], committed = leave(daemon), daemon.answers["GET /api/v1/operations/17"]
-    timer = threading.Timer(0.5, come_back, [daemon, committed])
-    timer.start()
+    committed = daemon.answers["GET /api/v1/operations/17"]
+
+    def come_back() -> None:
+        daemon.answers["GET /api/v1/operations/17"] = committed
+        daemon.start()
+
+    timer = threading.Timer(0.5, come_back)
+    daemon.answers["GET /api/v1/operations/17"] = leave(daemon, timer.start)
     assert main(["switch", "v23"]) == 0
     timer.join()
 
 
-def leave(daemon: Daemon) -> Answer:
+def leave(daemon: Daemon, then: Callable[[], None] = lambda: None) -> Answer:
+    leaving: list[threading.Thread] = []
+
+    def end() -> None:
+        daemon.stop()
+        then()
+
     def answer(_: Asked) -> tuple[int, object]:
-        threading.Thread(target=daemon.stop).start()
+        if not leaving:  # it may be asked again before it is gone
+            leaving.append(threading.Thread(target=end))
+            leaving[0].start()
         return 0, None
 
     return answer
-
-
-def come_back(daemon: Daemon, answer: Answer) -> None:
-    daemon.answers["GET /api/v1/operations/17"] = answer
-    daemon.start()
 
 
 def test_switch_whose_daemon_stays_away(daemon: Daemon, capsys) -> None:

@@ -186,7 +186,7 @@ def test_killed_around_each_step(bench: Bench, kind: str, moment: Moment) -> Non
     end_as_mountd(bench, kind)
 
 
-@pytest.mark.shown_by("switch-begun")
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "moment"), CASES)
 def test_killed_around_each_step_of_the_undoing(bench: Bench, kind: str, moment: Moment) -> None:
     """Provoked by a gate, the last step of all that can fail by the version's own fault at once."""

@@ -240,6 +240,7 @@ def test_one_operation_at_a_time(daemon: Daemon) -> None:
     assert daemon.cli("switch", "v22").code == 0
 
 
+@pytest.mark.shown_by("hang")
 @pytest.mark.parametrize("words", [("hang",), ("offline", "--for", "1m")], ids=["hang", "offline"])
 def test_mountd_ends_during_a_drill(words: tuple[str, ...], daemon: Daemon) -> None:
     daemon.start_ready()

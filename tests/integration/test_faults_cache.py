@@ -301,6 +301,7 @@ def test_a_disk_that_is_full_at_the_start(disk: Callable[..., tuple[Daemon, Tmpf
     assert_silent(daemon)
 
 
+@pytest.mark.thorough
 def test_a_disk_that_the_cache_itself_fills_is_no_obstacle(
     disk: Callable[..., tuple[Daemon, Tmpfs]], store: RcloneS3, each_rclone: Path
 ) -> None:

@@ -133,6 +133,7 @@ def test_nothing_restarts_and_nothing_is_late(clock: Clock, proxy: Proxy) -> Non
     assert clock.daemon.processes() == []
 
 
+@pytest.mark.thorough
 @JUMPS
 def test_a_hung_rclone_is_found_as_fast_after_a_jump(clock: Clock, offset_s: int) -> None:
     clock.daemon.start_ready()

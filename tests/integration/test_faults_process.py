@@ -278,6 +278,7 @@ def test_somebody_else_unmounts(daemon: Daemon, how: Literal["fusermount3", "umo
     assert daemon.until_ready()["health"] == "Healthy"
 
 
+@pytest.mark.thorough
 @pytest.mark.root
 def test_somebody_else_unmounts_while_a_program_has_a_file_open(daemon: Daemon) -> None:
     """The file keeps the old mount, and so the old rclone, alive: it is ended, and the program gets an error."""

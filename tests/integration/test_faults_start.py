@@ -180,6 +180,7 @@ def test_a_hot_loop_is_held_up(make_daemon: Callable[..., Daemon], scripted: Scr
     assert starts[STARTS_PER_WINDOW] - starts[0] >= START_WINDOW_S - 5, "but for what the first needed to say so"
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_who_has_mended_a_hot_loop_need_not_wait(make_daemon: Callable[..., Daemon], scripted: ScriptedRclone) -> None:

@@ -205,19 +205,13 @@ def switch_starts(bench: Bench) -> None:
     bench.switch("ready")
 
 
+RUNGS = (spawned, mounted_and_silent, bucket_away, waiting_for_content, loading, app_starting, running, backoff, failed)
+BESIDE = (waiting_for_its_place, bucket_silent, app_failing, between_two_rclones, switch_looks, switch_starts)
 STAGES = (
-    *(waiting_for_its_place, spawned, mounted_and_silent, bucket_away, bucket_silent, waiting_for_content, loading),
-    *(
-        app_starting,
-        app_failing,
-        running,
-        pytest.param(rclone_hangs, marks=pytest.mark.slow),
-        pytest.param(reader_stuck, marks=[pytest.mark.thorough, pytest.mark.timeout(300)]),
-        between_two_rclones,
-        backoff,
-        failed,
-    ),
-    *(switch_looks, switch_starts),
+    *RUNGS,
+    pytest.param(rclone_hangs, marks=pytest.mark.slow),
+    *(pytest.param(each, marks=pytest.mark.thorough) for each in BESIDE),
+    pytest.param(reader_stuck, marks=[pytest.mark.thorough, pytest.mark.timeout(300)]),
 )
 
 

@@ -45,6 +45,7 @@ def test_an_app_that_waits_for_its_mount_costs_nothing(daemon: Daemon, store: Rc
     daemon.until_ready()
 
 
+@pytest.mark.thorough
 def test_a_removed_cache_directory_is_made_again(daemon: Daemon) -> None:
     before = daemon.start_ready()
     shutil.rmtree(daemon.root / "cache")
@@ -134,6 +135,7 @@ def test_a_journal_that_cannot_write_is_told_and_undone(daemon: Daemon) -> None:
     assert os.readlink(daemon.link).endswith("cache_hub_v23")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_changed_credentials_reach_a_running_mount(daemon: Daemon, store: RcloneS3) -> None:
     daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}
@@ -174,6 +176,7 @@ def test_a_mount_that_cannot_be_cleaned_says_so(daemon: Daemon) -> None:
     until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 30, "the mount to be back")
 
 
+@pytest.mark.thorough
 def test_a_hung_rclone_is_found_while_it_still_climbs(daemon: Daemon, store: RcloneS3) -> None:
     store.stop()
     daemon.start()

@@ -132,6 +132,7 @@ def test_a_planned_restart_drains_first_and_waits_for_a_file_that_is_open(
     assert asking.wait(SOON_S) == 0
 
 
+@pytest.mark.thorough
 def test_a_file_that_stays_open_is_uploaded_at_the_next_start(make: Callable[..., Outputs], each_rclone: Path) -> None:
     outputs = make(each_rclone, drain="1s")
     outputs.daemon.start_ready()

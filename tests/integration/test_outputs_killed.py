@@ -38,6 +38,7 @@ def test_a_killed_rclone_loses_nothing(make: Callable[..., Outputs], each_rclone
         outputs.until_uploaded({**files, "open.wav": hashlib.sha256(bytes(1000)).hexdigest()}, 2 * SOON_S)
 
 
+@pytest.mark.thorough
 def test_a_file_that_was_open_when_rclone_was_killed_is_whole(make: Callable[..., Outputs], each_rclone: Path) -> None:
     """Of all that was written to it, its metadata knows the first block at that time."""
     outputs = make(each_rclone, options={"vfs-write-back": "5s"})

@@ -127,6 +127,7 @@ def test_killed_at_random_moments(make_daemon: Callable[..., Daemon], store: Rcl
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_two_at_once(make_daemon: Callable[..., Daemon], store: RcloneS3, source: Path, tmp_path: Path) -> None:
     """On two machines, with other content: at most one wins, and then all of it is his."""
     other = tmp_path / "other"

@@ -42,6 +42,7 @@ with ThreadPoolExecutor({READERS}) as pool:
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_flood_of_failing_reads_is_a_few_lines(
     make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path

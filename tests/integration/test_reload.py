@@ -42,6 +42,7 @@ def test_a_mount_is_remounted_with_its_app_and_no_other(running: Daemon) -> None
     assert "mounts.storage.options.vfs-read-ahead" in journaled(running, "config-reloaded")[0]
 
 
+@pytest.mark.thorough
 def test_an_option_of_the_remote_remounts_what_stands_on_it(running: Daemon) -> None:
     before = pids(running)
     running.config["remotes"]["store"]["upload_cutoff"] = "100M"
@@ -144,6 +145,7 @@ def test_another_directory_of_a_model_goes_live_before_its_app_restarts(running:
     assert os.readlink(running.link) == f"{running.mount}/moved_v23"
 
 
+@pytest.mark.thorough
 def test_a_directory_that_is_not_there_leaves_the_app_on_what_it_has(running: Daemon) -> None:
     before, target = pids(running), os.readlink(running.link)
     running.config["models"]["cache_hub"]["directory"] = "nowhere_{version}"

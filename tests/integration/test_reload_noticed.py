@@ -51,6 +51,7 @@ def by_rename(file: Path, text: str) -> None:
     os.replace(other, file)
 
 
+@pytest.mark.shown_by("by_rename")
 @pytest.mark.parametrize("write", [in_place, by_rename])
 def test_a_changed_file_is_noticed(running: Daemon, write: Callable[[Path, str], None]) -> None:
     for number in range(2):
@@ -107,6 +108,7 @@ def test_a_config_map_is_swapped(daemon: Daemon, config_map: Path) -> None:
     assert changed == [["apps.webui.environment.TURN", "apps.webui.environment.HF_TOKEN"]] * 2
 
 
+@pytest.mark.thorough
 def test_a_file_that_was_touched_changes_nothing(running: Daemon) -> None:
     running.config["log"] = {"level": "debug"}
     reload(running)
@@ -129,6 +131,7 @@ def test_sighup(running: Daemon) -> None:
     assert_restarted(running, before, "free")
 
 
+@pytest.mark.thorough
 def test_a_mount_that_has_failed_comes_back_with_its_cause_gone(daemon: Daemon) -> None:
     daemon.config["mounts"]["storage"]["options"] = {"no-such-flag": "1"}
     daemon.start()

@@ -131,6 +131,7 @@ def test_a_flag_that_this_rclone_does_not_know_is_refused(running: Daemon) -> No
     assert pids(running) == before
 
 
+@pytest.mark.thorough
 def test_a_link_that_cannot_be_placed_is_refused(running: Daemon) -> None:
     blocked = running.app / "data"
     blocked.mkdir()

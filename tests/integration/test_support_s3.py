@@ -26,7 +26,7 @@ KEYS = ["cache_hub_v23/models/gpt.pth", "cache_hub_v23/models/声音 #1.bin"]
 DEBIAN_RCLONE = Path("/usr/bin/rclone")
 
 
-@pytest.fixture(params=["rclone", "moto"])
+@pytest.fixture(params=["rclone", pytest.param("moto", marks=pytest.mark.thorough)])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S3Server]:
     with RcloneS3(tmp_path) if request.param == "rclone" else MotoS3() as running:
         running.create_bucket(BUCKET)

@@ -53,6 +53,7 @@ def test_until_something_is_changed_app_and_link_are_kept_as_ever(
     stage.check_serves("v22")
 
 
+@pytest.mark.thorough
 def test_the_link_goes_back_also_when_the_new_app_cannot_be_stopped(
     make_daemon: Callable[..., Daemon], proxy: Proxy
 ) -> None:
@@ -129,6 +130,7 @@ def test_an_app_that_could_not_be_started_again_is_not_stopped(
     stage.check_serves("v22")
 
 
+@pytest.mark.thorough
 def test_a_kill_by_hand_is_not_the_versions_fault(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.config["models"]["cache_hub"]["watch"] = {"for": "60s"}
@@ -144,6 +146,7 @@ def test_a_kill_by_hand_is_not_the_versions_fault(make_daemon: Callable[..., Dae
     stage.check_serves("v23")
 
 
+@pytest.mark.thorough
 def test_a_crash_while_it_is_started_again_counts_as_any_other(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.config["models"]["cache_hub"]["watch"] = {"for": "60s", "crashes": 3}

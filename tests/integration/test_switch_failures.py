@@ -163,6 +163,7 @@ def test_when_going_back_fails_too_both_causes_are_told_and_it_is_tried_on(stage
 # -- one at a time ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_caller_whose_patience_ends_and_one_who_comes_second(staged: Staged) -> None:
     stage = staged(ready="120s")
     daemon = stage.daemon
@@ -182,6 +183,7 @@ def test_a_caller_whose_patience_ends_and_one_who_comes_second(staged: Staged) -
 # -- the bucket or the mount goes away --------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_an_outage_before_anything_was_changed(staged: Staged, proxy: Proxy) -> None:
     stage = staged(endpoint=proxy.endpoint)
     daemon = stage.daemon
@@ -327,6 +329,7 @@ def test_a_switch_touches_only_the_apps_of_its_model(staged: Staged, store: Rclo
     assert {name for name, pid in pids().items() if pid != after[name]} == {"api"}
 
 
+@pytest.mark.thorough
 def test_models_without_apps(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     daemon = make_daemon()
     daemon.config["apps"] = {}

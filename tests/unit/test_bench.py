@@ -63,7 +63,7 @@ IDLE = Idle(seconds=60.0, interval_s=15.0, requests=5, kinds={"LIST": 5}, object
     ("change", "word"),
     [
         ({}, ""),
-        ({"requests": 8}, "8 requests in 60 s, 7 are allowed"),
+        ({"requests": 8}, "8 requests in 60 s, 5 are allowed"),
         ({"requests": 0}, "never asked"),
         ({"object_bytes": 1}, "1 bytes of objects"),
         ({"largest_bytes": SMALL_BYTES + 1}, "an answer of"),

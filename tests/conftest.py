@@ -22,6 +22,8 @@ from tests.support.s3 import RcloneS3
 settings.register_profile("mountd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mountd")
 
+LONG_S = 240
+"""A test that may last longer than that is among the longest."""
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
@@ -33,9 +35,9 @@ def _lacks_fuse() -> str:
     return "" if shutil.which("fusermount3") else "no fusermount3"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Before the marks are chosen from."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Gives marks before they are chosen from, then the order to those that were chosen."""
     for item in items:
         variant = item.name.partition("[")[2]
         if "debian" in re.split(r"[\]-]", variant) and item.get_closest_marker("current_first"):
@@ -43,6 +45,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shown_by = item.get_closest_marker("shown_by")
         if shown_by and not any(word in variant for word in shown_by.args):
             item.add_marker("thorough")
+    yield
+    _begin_with_the_longest(items)
+
+
+def _begin_with_the_longest(items: list[pytest.Item]) -> None:
+    """Each worker, which begins with as many tests as any other: or one would be at them when all others are done."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    longest = [item for item in items if (limit := item.get_closest_marker("timeout")) and limit.args[0] >= LONG_S]
+    others = [item for item in items if item not in longest]
+    starts = [len(others) * number // workers for number in range(workers + 1)]
+    items[:] = [
+        item
+        for number in range(workers)
+        for item in (*longest[number::workers], *others[starts[number] : starts[number + 1]])
+    ]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

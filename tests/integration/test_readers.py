@@ -57,6 +57,10 @@ def where(pid: int) -> str:
     return Path(f"/proc/{pid}/wchan").read_text()
 
 
+def threads(pid: int) -> list[int]:
+    return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+
+
 def pids(keys: frozenset[str]) -> set[int]:
     return {int(key.split("/")[0]) for key in keys}
 
@@ -91,6 +95,7 @@ def test_a_reader_of_a_stopped_rclone_is_seen_and_keeps_its_key(daemon: Daemon) 
         )
         assert not waiting([idle.pid, spawner.pid], str(daemon.mount))
         os.kill(pid, signal.SIGSTOP)
+        until(lambda: all(state(tid) == "T" for tid in threads(pid)), 10, "each thread of rclone to have stopped")
         for process in (reader, mapper, lister):
             process.send_signal(signal.SIGUSR1)
         roots = [process.pid for process in (idle, *kinds)]

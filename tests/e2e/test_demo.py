@@ -261,7 +261,7 @@ def test_it_works_as_printed_and_leaves_nothing(make_demo: Callable[..., Demo], 
     room.assert_empty()
 
 
-@pytest.mark.shown_by("spaces")
+@pytest.mark.thorough
 @pytest.mark.parametrize("where", [pytest.param("project", marks=pytest.mark.long), "path", "spaces"])
 def test_the_printed_commands_fit_where_it_was_started(make_demo: Callable[..., Demo], room: Room, where: str) -> None:
     """In the checkout, with mountd on the PATH, and with a directory whose name has a space."""
@@ -314,6 +314,7 @@ def test_status_finds_the_only_demo_and_asks_which_of_two(make_demo: Callable[..
     assert first.mountd("status").returncode == 8
 
 
+@pytest.mark.shown_by("webui")
 @pytest.mark.parametrize("moment", ["preparing", "s3.log", "mountd.log", "  mount ", "webui starting"])
 def test_ctrl_c_during_the_start_leaves_nothing(make_demo: Callable[..., Demo], room: Room, moment: str) -> None:
     demo = make_demo()

@@ -52,6 +52,7 @@ def assert_recovers(daemon: Daemon) -> None:
     assert_silent(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 @pytest.mark.parametrize(
     ("keys", "words", "hint"),
     [
@@ -84,6 +85,7 @@ def test_wrong_key(
     assert_recovers(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_missing_bucket(make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path) -> None:
     aside = store.directory.parent / "aside"
     (store.directory / hub.BUCKET).rename(aside)
@@ -120,6 +122,7 @@ def test_unknown_host_name(make_daemon: Callable[..., Daemon], each_rclone: Path
     assert_app_never_started(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_certificate_that_nobody_trusts(
     make_daemon: Callable[..., Daemon],
     plain: TlsS3,

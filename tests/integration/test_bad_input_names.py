@@ -97,6 +97,7 @@ def _file(link: Path) -> None:
     link.write_text("precious")
 
 
+@pytest.mark.shown_by("directory")
 @pytest.mark.parametrize(("kind", "make"), [("directory", _directory), ("file", _file)])
 @pytest.mark.slow
 def test_a_link_path_that_holds_data(daemon: Daemon, kind: str, make: Any) -> None:

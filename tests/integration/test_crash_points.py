@@ -201,6 +201,7 @@ def test_killed_around_each_step_of_the_undoing(bench: Bench, kind: str, moment:
     end_as_mountd(bench, kind)
 
 
+@pytest.mark.thorough
 def test_what_the_file_asks_for_outlives_a_switch_by_hand_that_was_killed(bench: Bench) -> None:
     """As it outlives one that fails: it is still what is desired, and asked for again."""
     daemon, at = bench.daemon, bench.at

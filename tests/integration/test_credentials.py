@@ -76,7 +76,7 @@ async def test_rotated_keys_are_taken_by_a_running_mount(
         assert mount.conf.path.parent.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.shown_by("bundled")
+@pytest.mark.thorough
 async def test_parts_of_a_key_that_are_rotated_one_after_the_other(
     tmp_path: Path, each_rclone: Path, bucket: RcloneS3, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +106,7 @@ async def test_parts_of_a_key_that_are_rotated_one_after_the_other(
         await mount.reads_again(time.monotonic())
 
 
+@pytest.mark.thorough
 async def test_the_start_of_another_mount_gives_nobody_half_a_rotated_key(
     tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ def check_bucket_drill(daemon: Daemon, kind: str) -> None:
         assert ("needs" in cause or "has not answered" in cause) == (kind == "slow")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_fault_that_nobody_notices_is_not_passed(make_daemon: Made) -> None:
     daemon = make_daemon()
@@ -228,6 +229,7 @@ def test_what_is_refused_and_how_it_is_asked(make_daemon: Made, store: RcloneS3)
         assert journaled(daemon) == []
 
 
+@pytest.mark.thorough
 def test_one_operation_at_a_time(daemon: Daemon) -> None:
     daemon.start_ready()
     begin(daemon, "hang")
@@ -254,6 +256,7 @@ def test_mountd_ends_during_a_drill(words: tuple[str, ...], daemon: Daemon) -> N
     check_as_before(daemon)
 
 
+@pytest.mark.thorough
 def test_mountd_is_killed_during_a_drill(daemon: Daemon) -> None:
     before = daemon.start_ready()
     begin(daemon, "offline", "--for", "1m")

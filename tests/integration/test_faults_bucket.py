@@ -190,6 +190,7 @@ def test_a_part_of_the_bucket_fails(serve: Callable[..., Served], each_rclone: P
     assert cached_bytes(served.daemon.root / "cache") >= cached
 
 
+@pytest.mark.shown_by("expired")
 @pytest.mark.parametrize(
     ("failure", "code"), [(EXPIRED, "credentials-expired"), (SKEWED, "clock-skew")], ids=["expired", "skewed"]
 )

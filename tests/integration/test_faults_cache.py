@@ -284,7 +284,7 @@ def test_a_change_of_mind_needs_no_restart(disk: Callable[..., tuple[Daemon, Tmp
 # -- at the start -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.shown_by("stop")
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["keep", "stop"])
 def test_a_disk_that_is_full_at_the_start(disk: Callable[..., tuple[Daemon, Tmpfs]], policy: str) -> None:

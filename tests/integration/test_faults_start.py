@@ -238,7 +238,7 @@ def test_a_bucket_without_anything_is_a_mount_all_the_same(
     assert os.listdir(daemon.mount) == []
 
 
-@pytest.mark.shown_by("bundled")
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_bucket_that_is_removed_while_it_is_served(
     make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path

@@ -188,6 +188,7 @@ def test_a_hung_rclone_is_found_while_it_still_climbs(daemon: Daemon, store: Rcl
     daemon.until_ready()
 
 
+@pytest.mark.thorough
 def test_signals_without_a_meaning_are_harmless(daemon: Daemon) -> None:
     status = daemon.start_ready()
     assert daemon.process is not None

@@ -62,6 +62,7 @@ def test_what_was_committed_is_live_after_a_restart(daemon: Daemon) -> None:
     assert daemon.page()["version"] == "v22"
 
 
+@pytest.mark.thorough
 def test_an_edited_version_asks_for_a_switch_at_the_next_start(daemon: Daemon) -> None:
     daemon.start_ready()
     assert daemon.stop() == 0

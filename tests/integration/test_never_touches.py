@@ -68,6 +68,7 @@ def test_it_answers_all_the_time_while_the_mount_hangs(daemon: Daemon) -> None:
     daemon.until_ready()
 
 
+@pytest.mark.thorough
 @pytest.mark.fuse
 def test_a_stop_while_the_mount_hangs_ends_and_leaves_nothing(daemon: Daemon) -> None:
     status = daemon.start_ready()

@@ -110,6 +110,7 @@ def test_what_is_paused_waits_for_resume_over_a_restart_and_is_watched_all_the_s
     assert ask(daemon, "resume")["changed"] is False
 
 
+@pytest.mark.thorough
 def test_a_person_may_switch_while_paused_and_a_wish_that_waited_is_then_void(daemon: Daemon) -> None:
     daemon.start_ready()
     ask(daemon, "pause", model="cache_hub")

@@ -182,7 +182,7 @@ def test_what_an_app_detached_ends_with_it_and_the_rest_with_mountd(
     assert daemon.mounts() == []
 
 
-@pytest.mark.shown_by("2")
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 @pytest.mark.root
 def test_other_signals_end_process_one_too(process_one: ProcessOne, number: signal.Signals) -> None:

@@ -38,7 +38,7 @@ def machine(make_daemon: Callable[..., Daemon]) -> Daemon:
     return daemon
 
 
-@pytest.mark.shown_by("bundled")
+@pytest.mark.thorough
 def test_publish_again_and_never_otherwise(
     make_daemon: Callable[..., Daemon], store: RcloneS3, source: Path, each_rclone: Path
 ) -> None:
@@ -118,6 +118,7 @@ def test_refusals(machine: Daemon, store: RcloneS3, source: Path, tmp_path: Path
     assert {path for path in before if "v22" in path} == {path for path in after if "v22" in path}
 
 
+@pytest.mark.thorough
 def test_a_file_that_changes_meanwhile(machine: Daemon, store: RcloneS3, source: Path) -> None:
     rclone = scripted(machine)
     rclone.behave(before=f"case \"$*\" in *' copy '*) echo changed >'{source}/config.yaml' ;; esac")
@@ -132,6 +133,7 @@ def test_a_file_that_changes_meanwhile(machine: Daemon, store: RcloneS3, source:
     check_published(store, "v24", source)
 
 
+@pytest.mark.thorough
 def test_bytes_that_the_store_got_wrong(machine: Daemon, store: RcloneS3, source: Path) -> None:
     """This store tells no hash: reading back finds it, and the next run mends it."""
     rclone = scripted(machine)
@@ -146,7 +148,7 @@ def test_bytes_that_the_store_got_wrong(machine: Daemon, store: RcloneS3, source
     check_published(store, "v24", source)
 
 
-@pytest.mark.shown_by("bundled")
+@pytest.mark.thorough
 def test_hashes_of_the_store_are_believed(make_daemon: Callable[..., Daemon], source: Path, each_rclone: Path) -> None:
     """An interrupted run's object was replaced by one of the same size: the ETag tells."""
     with MotoS3() as moto:

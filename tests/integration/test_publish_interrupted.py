@@ -75,6 +75,7 @@ def watched(store: RcloneS3, version: str, source: Path) -> Iterator[list[str]]:
     assert wrong == []
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.long), "after"])

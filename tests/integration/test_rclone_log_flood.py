@@ -84,6 +84,7 @@ def test_a_flood_of_failing_reads_is_a_few_lines(
     assert daemon.status()["mounts"]["storage"]["pid"] == rclone
 
 
+@pytest.mark.thorough
 def test_the_goroutines_of_an_rclone_that_ends_are_no_lines_of_the_log(
     make_daemon: Callable[..., Daemon], each_rclone: Path
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_restart_policy_holds_for_the_next_crash(running: Daemon) -> None:
     until(lambda: running.status()["apps"]["free"]["state"] == "failed", 10, "the app to be left alone")
 
 
+@pytest.mark.thorough
 def test_the_link_moves_and_the_former_one_goes(running: Daemon) -> None:
     before = pids(running)
     former, target = running.link, os.readlink(running.link)

@@ -253,6 +253,7 @@ def test_cancel(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
 # -- several at once --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_one_operation_a_model_and_a_shared_app(make_daemon: Callable[..., Daemon], port: int) -> None:
     stage = Stage(make_daemon(), ready="120s")
     daemon = stage.daemon

@@ -224,6 +224,7 @@ def test_a_mount_that_dies_in_the_middle(staged: Staged) -> None:
 # -- mountd itself ends -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_mountd_that_ends_in_the_middle_serves_what_was_committed(staged: Staged) -> None:
     stage = staged(ready="120s")
     daemon = stage.daemon

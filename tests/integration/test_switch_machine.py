@@ -76,6 +76,7 @@ def world(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy) -> 
     return This
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_what_once_went_wrong(world: type[World], script: str) -> None:
     each = world()

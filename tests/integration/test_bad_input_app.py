@@ -110,6 +110,7 @@ def test_the_port_of_the_app_is_taken(daemon: Daemon, port: int) -> None:
     assert_silent(daemon)
 
 
+@pytest.mark.thorough
 def test_the_port_of_mountd_itself_is_taken(daemon: Daemon, port: int) -> None:
     with stranger(port):
         daemon.config["http"]["listen"] = f"127.0.0.1:{port}"

@@ -184,7 +184,7 @@ def test_all_of_them_mended_are_found_by_mountd_itself(daemon: Daemon) -> None:
         assert daemon.stop() == 0
 
 
-@pytest.mark.shown_by("itself")
+@pytest.mark.thorough
 @pytest.mark.parametrize("where", ["itself", "above"])
 def test_a_mount_point_through_a_symbolic_link(daemon: Daemon, where: str) -> None:
     """The kernel's table names the real path: mountd would never see its own mount, nor clear it."""

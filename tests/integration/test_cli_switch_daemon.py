@@ -13,6 +13,7 @@ from tests.support.wait import until
 GATE = 'while test -e hold; do sleep 0.05; done; echo "no good: $MOUNTD_MODEL $MOUNTD_VERSION"; test ! -e bad'
 
 
+@pytest.mark.thorough
 @pytest.mark.fuse
 @pytest.mark.slow
 def test_from_the_plan_to_the_way_back(daemon: Daemon) -> None:

@@ -245,6 +245,7 @@ async def test_wrapped_remotes_and_secrets_that_need_a_remount(
 # -- through the daemon -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.shown_by("bundled")
 @pytest.mark.slow
 def test_the_daemon_passes_rotated_keys_on_without_a_restart_of_anything(
     make_daemon: Callable[..., Daemon], each_rclone: Path, store: RcloneS3

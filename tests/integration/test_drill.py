@@ -115,6 +115,7 @@ def check_as_before(daemon: Daemon) -> None:
     assert b"HTTP_PROXY" not in environment
 
 
+@pytest.mark.shown_by("hang")
 @pytest.mark.parametrize("kind", ["kill", "hang"])
 def test_rclone_breaks(kind: str, make_daemon: Made, each_rclone: Path) -> None:
     daemon = patient(make_daemon(rclone=each_rclone))
@@ -143,7 +144,7 @@ def test_rclone_breaks(kind: str, make_daemon: Made, each_rclone: Path) -> None:
         assert json.load(answer)["drill"] == found
 
 
-@pytest.mark.shown_by("bundled")
+@pytest.mark.shown_by("bundled-offline")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["slow", "offline"])
 @pytest.mark.parametrize("way", ["bundled", "debian", "tls"])
@@ -242,7 +243,7 @@ def test_one_operation_at_a_time(daemon: Daemon) -> None:
     assert daemon.cli("switch", "v22").code == 0
 
 
-@pytest.mark.shown_by("hang")
+@pytest.mark.thorough
 @pytest.mark.parametrize("words", [("hang",), ("offline", "--for", "1m")], ids=["hang", "offline"])
 def test_mountd_ends_during_a_drill(words: tuple[str, ...], daemon: Daemon) -> None:
     daemon.start_ready()

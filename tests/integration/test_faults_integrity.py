@@ -41,7 +41,7 @@ FAULTS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.shown_by("cut-short", "resets", "slow-down")
+@pytest.mark.shown_by("all")
 @pytest.mark.parametrize("kind", FAULTS)
 def test_every_byte_is_that_of_the_source(
     make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path, kind: str

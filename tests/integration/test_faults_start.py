@@ -60,7 +60,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.shown_by("exits-0", "fatal", "crashes")
+@pytest.mark.shown_by("exits-0", "crashes")
 @pytest.mark.parametrize("case", REFUSALS)
 def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     make_daemon: Callable[..., Daemon], scripted: ScriptedRclone, case: str

@@ -104,6 +104,7 @@ def test_a_version_that_is_completed_while_mountd_waits(daemon: Daemon, store: R
     assert daemon.page()["digest"] == manifest.digest(whole) == model["digest"]
 
 
+@pytest.mark.thorough
 def test_a_switch_ends_the_wait(daemon: Daemon, store: RcloneS3, hub_directory: Path) -> None:
     """What was configured is not there, another version is: asked for, it becomes the first."""
     v22 = hub_directory / hub.BUCKET / "cache_hub_v22"

@@ -101,6 +101,7 @@ def test_a_broken_journal_is_set_aside_and_the_link_is_the_truth(daemon: Daemon)
     assert daemon.status()["models"]["cache_hub"]["previous"] == "v22"
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_events_are_followed_through_a_restart_without_a_gap(daemon: Daemon) -> None:
     daemon.start_ready()

@@ -80,6 +80,7 @@ def test_publish_again_and_never_otherwise(
     assert leftovers(machine) == []
 
 
+@pytest.mark.thorough
 def test_refusals(machine: Daemon, store: RcloneS3, source: Path, tmp_path: Path) -> None:
     before = tree(store.directory)
     (tmp_path / "no").mkdir()

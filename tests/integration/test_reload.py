@@ -136,6 +136,7 @@ def test_a_model_on_another_mount_climbs_there_and_its_app_follows(running: Daem
     assert os.readlink(running.link) == f"{running.root}/second/cache_hub_v23"
 
 
+@pytest.mark.thorough
 def test_another_directory_of_a_model_goes_live_before_its_app_restarts(running: Daemon, store: RcloneS3) -> None:
     before = pids(running)
     bucket = store.directory / hub.BUCKET

@@ -211,10 +211,14 @@ class Daemon:
 
     def end_leftovers(self) -> None:
         """By the marks of this instance only."""
-        orphans = Path(sys.modules["mountd.process.instance"].__file__ or "").with_name("orphans.py")
-        subprocess.run([sys.executable, "-I", "-S", str(orphans), self.instance.id], timeout=20, check=False)
+        if self.processes():
+            self._end_processes()
         for point in reversed(self.mounts()):
             subprocess.run(["fusermount3", "-uz", point], timeout=20, check=False)
+
+    def _end_processes(self) -> None:
+        orphans = Path(sys.modules["mountd.process.instance"].__file__ or "").with_name("orphans.py")
+        subprocess.run([sys.executable, "-I", "-S", str(orphans), self.instance.id], timeout=20, check=False)
 
     def __enter__(self) -> Self:
         return self

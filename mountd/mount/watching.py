@@ -163,9 +163,10 @@ class Watching:
 
     async def _until_time(self, pause_s: float) -> None:
         """Until it is time to ask: after `pause_s` seconds, as long as nobody else asks then and is answered soon."""
+        trouble = self._parts.engine.trouble
         while not await self._is_trouble(pause_s):
             turn = None if self._parts.backend.status.reason else self._parts.turns.give()
-            if turn is None or not await turn.is_answered(SLOW_S):
+            if turn is None or not await turn.is_answered(SLOW_S) or trouble.is_set():
                 return
 
     async def _is_trouble(self, limit_s: float) -> bool:

@@ -338,6 +338,7 @@ def test_what_it_started_ends_when_it_is_killed(make_demo: Callable[..., Demo], 
     assert demo.mountd("status").returncode == (0 if os.path.exists(SYSTEM_SOCKET) else 8)
 
 
+@pytest.mark.thorough
 def test_a_mountd_that_is_killed_under_it_leaves_no_dead_mount(make_demo: Callable[..., Demo], room: Room) -> None:
     demo = make_demo()
     demo.until_ready()

@@ -77,6 +77,7 @@ def proc(pid: int, name: str) -> str:
     return ""
 
 
+@pytest.mark.thorough
 @pytest.mark.root
 def test_what_came_loose_ends_with_its_own_app_alone(make_daemon: Callable[..., Daemon]) -> None:
     """As root in a container, which cannot read the marks of what other users run: it is known by its user, while no

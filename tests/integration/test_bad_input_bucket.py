@@ -157,7 +157,7 @@ def test_https_to_a_port_without_tls(
     assert_recovers(daemon)
 
 
-@pytest.mark.shown_by("bundled")
+@pytest.mark.thorough
 def test_http_to_a_port_with_tls(
     make_daemon: Callable[..., Daemon],
     plain: TlsS3,

@@ -225,7 +225,7 @@ def _replace_data(cache: Path) -> Path:
     return cache / "vfs"
 
 
-@pytest.mark.shown_by("_replace_all")
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "text"), [(_replace_all, ": not a directory"), (_replace_data, ": vfs in it is not a directory")]
@@ -333,7 +333,7 @@ def unwritable(disk: Tmpfs) -> Iterator[None]:
         yield
 
 
-@pytest.mark.shown_by("full")
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", [full, unwritable])
 def test_a_state_directory_that_cannot_be_written(

@@ -104,6 +104,7 @@ JUMPS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.thorough
 def test_only_mountd_has_the_clock(clock: Clock) -> None:
     status = clock.daemon.start_ready()
     loaded = {

@@ -208,6 +208,7 @@ def test_killed_again_and_again_there_is_no_wait_between_and_the_evidence_is_bou
     assert_one_of_each(daemon)
 
 
+@pytest.mark.shown_by("bundled")
 def test_a_stopped_rclone(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
     """SIGSTOP: replaced and not continued; what its threads waited for in the kernel is kept."""
     daemon = make_daemon(rclone=each_rclone)

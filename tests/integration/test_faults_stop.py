@@ -209,7 +209,7 @@ RUNGS = (spawned, mounted_and_silent, bucket_away, waiting_for_content, loading,
 BESIDE = (waiting_for_its_place, bucket_silent, app_failing, between_two_rclones, switch_looks, switch_starts)
 STAGES = (
     *RUNGS,
-    pytest.param(rclone_hangs, marks=pytest.mark.slow),
+    pytest.param(rclone_hangs, marks=pytest.mark.thorough),
     *(pytest.param(each, marks=pytest.mark.thorough) for each in BESIDE),
     pytest.param(reader_stuck, marks=[pytest.mark.thorough, pytest.mark.timeout(300)]),
 )
@@ -238,6 +238,7 @@ def test_an_end_that_is_asked_for(bench: Bench, stage: Callable[[Bench], None]) 
     assert_ends(bench.daemon)
 
 
+@pytest.mark.thorough
 def test_an_end_in_a_switch_leaves_what_was_live(bench: Bench) -> None:
     switch_starts(bench)
     assert_ends(bench.daemon)

@@ -124,6 +124,7 @@ async def test_an_error_names_the_touch_and_its_cause(files: Files, tmp_path: Pa
     assert not isinstance(missing.value, DiskTimeout)
 
 
+@pytest.mark.thorough
 async def test_an_answer_that_is_too_long_costs_no_worker(files: Files, tmp_path: Path) -> None:
     await files.statfs(str(tmp_path), timeout_s=SOON_S)
     pid = files.pid

@@ -124,6 +124,7 @@ def test_a_killed_app_is_restarted(daemon: Daemon) -> None:
     assert daemon.until_ready()["apps"]["webui"]["pid"] != before["apps"]["webui"]["pid"]
 
 
+@pytest.mark.thorough
 def test_restart_of_a_mount_and_of_an_app_by_command(daemon: Daemon) -> None:
     before = daemon.start_ready()
     assert daemon.cli("restart", "webui").code == 0

@@ -53,6 +53,7 @@ def test_no_path_of_the_mount_is_touched(make_daemon: Callable[..., Daemon]) -> 
     assert log.read_text() == ""
 
 
+@pytest.mark.thorough
 @pytest.mark.fuse
 def test_it_answers_all_the_time_while_the_mount_hangs(daemon: Daemon) -> None:
     status = daemon.start_ready()

@@ -57,6 +57,7 @@ def test_what_is_written_is_read_back_and_uploaded_before_the_end(
     assert outputs.daemon.mounts() == []
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_slow_bucket_is_waited_for_with_progress(make: Callable[..., Outputs], each_rclone: Path) -> None:
     outputs = make(each_rclone, options={"vfs-write-back": "10s"})

@@ -64,6 +64,7 @@ def point(link: Path, somewhere: Path | str) -> None:
     other.rename(link)
 
 
+@pytest.mark.thorough
 def test_what_is_paused_waits_for_resume_over_a_restart_and_is_watched_all_the_same(daemon: Daemon) -> None:
     daemon.start_ready()
     paused = daemon.cli("pause", "--reason", "night shift")

@@ -157,6 +157,7 @@ def test_as_process_one_it_serves_reaps_and_ends_in_good_order(process_one: Proc
     assert [pid for pid in everything if psutil.pid_exists(pid)] == []
 
 
+@pytest.mark.thorough
 def test_what_an_app_detached_ends_with_it_and_the_rest_with_mountd(
     make_daemon: Callable[..., Daemon],
 ) -> None:

@@ -195,7 +195,7 @@ def test_the_one_that_lost_its_mark_ends(machine: Daemon, store: RcloneS3, sourc
     assert not (at(store, "v24") / manifest.NAME).exists()
 
 
-@pytest.mark.shown_by("9-")
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)], ids=str
 )

@@ -171,6 +171,7 @@ def test_a_mount_at_another_path(running: Daemon) -> None:
     assert os.readlink(running.link) == f"{path}/cache_hub_v23"
 
 
+@pytest.mark.thorough
 def test_http_moves_to_another_port(running: Daemon) -> None:
     before = pids(running)
     former = running.http_port

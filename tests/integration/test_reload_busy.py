@@ -22,6 +22,7 @@ def running(daemon: Daemon) -> Daemon:
     return start_with_bystanders(daemon)
 
 
+@pytest.mark.thorough
 def test_two_at_once(running: Daemon) -> None:
     before = pids(running)
     running.config["apps"]["free"]["environment"] = {"NEW": "1"}

@@ -342,6 +342,7 @@ sys.exit(run.main(sys.argv[sys.argv.index("-c") + 1], journal=Failing))
 """
 
 
+@pytest.mark.thorough
 def test_a_journal_that_cannot_be_written_keeps_nobody_from_undoing(make_daemon: Callable[..., Daemon]) -> None:
     stage = Stage(make_daemon(), ready="120s")
     daemon = stage.daemon

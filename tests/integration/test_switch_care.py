@@ -97,6 +97,7 @@ def test_the_link_goes_back_also_when_the_new_app_cannot_be_stopped(
     assert daemon.status()["apps"]["webui"]["versions"] == {"cache_hub": "v23"}
 
 
+@pytest.mark.thorough
 def test_an_app_that_could_not_be_started_again_is_not_stopped(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ def test_a_version_that_does_not_come_up_is_rolled_back(staged: Staged) -> None:
     assert stage.model()["previous"] == "v23"
 
 
+@pytest.mark.thorough
 def test_when_going_back_fails_too_both_causes_are_told_and_it_is_tried_on(staged: Staged) -> None:
     stage = staged()
     daemon = stage.daemon
@@ -282,6 +283,7 @@ def test_mountd_that_is_stopped_while_it_undoes(staged: Staged, port: int) -> No
 # -- several models and apps ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_switch_touches_only_the_apps_of_its_model(staged: Staged, store: RcloneS3, port: int) -> None:
     stage = staged()
     daemon = stage.daemon

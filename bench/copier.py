@@ -1,4 +1,4 @@
-"""Reads each file of a directory (or one file) once through a mount: `copier.py SOURCE MOUNTED PATIENCE_S`.
+"""Reads each file below a directory (or one file) once through a mount: `copier.py SOURCE MOUNTED PATIENCE_S`.
 
 Compares it with the source and prints one JSON object: files, wrong_bytes, errors (reads that were tried again) and
 unread (names that could not be read within PATIENCE_S). Standard library only.
@@ -20,7 +20,8 @@ def content(path: str) -> bytes:
 
 def main() -> None:
     source, mounted, deadline = sys.argv[1], sys.argv[2], time.monotonic() + float(sys.argv[3])
-    names = sorted(os.listdir(source)) if os.path.isdir(source) else [""]
+    below = sorted(os.path.join(path, name) for path, _, names in os.walk(source) for name in names)
+    names = [os.path.relpath(path, source) for path in below] or [""]
     wrong, errors, unread = 0, 0, []
     for name in names:
         expected = content(os.path.join(source, name) if name else source)

@@ -9,123 +9,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
-from bench import faults_bucket, faults_process
-from bench.figures import Mark, Row, Sample, table
+from bench.catalogue import Fault, catalogue
+from bench.figures import Row, Sample, table
 from bench.machine import describe
-from bench.stage import Setup, Stage
+from bench.stage import Stage
 from tests.support.daemon import BUNDLED_RCLONE
-from tests.support.faults import Faults
 
-CALM_PAUSE_S = 0.05
-"""The reader of a fault that lasts: it need not measure to the millisecond, and takes less of the machine."""
-BACKEND_S, CACHE_S = 15.0, 5.0
-"""How often mountd asks for the bucket, by default, and for the cache's directory."""
 STAGE_TRIES = 3
-REPLACED = (Mark("serving_s", 1.5, share=0.99), Mark("serving_s", 3.0))
-SLOW_WAIT_S, QUICK_WAIT_S = 60.0, 25.0
-
-Run = Callable[[Stage, int], Sample]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """`lane`: faults of one lane run one after the other; lanes beside the first one run at the same time."""
-
-    name: str
-    title: str
-    runs: int
-    quick_runs: int
-    run: Run
-    marks: tuple[Mark, ...]
-    setup: Setup = field(default_factory=Setup)
-    lane: str = ""
-
-
-def _alone(run: Callable[[Stage], Sample]) -> Run:
-    return lambda stage, _: run(stage)
-
-
-def catalogue(*, quick: bool) -> dict[str, Fault]:
-    """All faults, by name, in the order of the table."""
-    lasts_s = QUICK_WAIT_S if quick else SLOW_WAIT_S
-    calm = Setup(pause_s=CALM_PAUSE_S, phase_s=BACKEND_S)
-    one = replace(calm, fresh=1)
-    keys = replace(one, keys=2)
-    files = replace(one, fresh_files=40, fresh_bytes=64 * 1024, phase_s=0.0)
-    process, bucket = faults_process, faults_bucket
-
-    def broken(name: str, title: str, break_: Callable[[Faults], None]) -> Fault:
-        run = _alone(partial(bucket.broken_answers, break_=break_))
-        return Fault(name, title, 20, 3, run, (), files, "answers")
-
-    found = [
-        Fault("kill", "rclone SIGKILL", 180, 10, _alone(process.kill), REPLACED),
-        Fault("kill-series", "rclone SIGKILL, every 5 s", 20, 4, _alone(process.kill_again), REPLACED),
-        Fault("stop", "rclone SIGSTOP", 20, 3, _alone(process.stop), (Mark("detected_s", 6.0), Mark("serving_s", 8.0))),
-        Fault("fusermount", "fusermount3 -uz", 20, 3, _alone(partial(process.unmount, how="fusermount3")), REPLACED),
-        Fault("umount", "umount -l", 20, 3, _alone(partial(process.unmount, how="umount")), REPLACED),
-        Fault("mountd", "mountd SIGKILL, start", 20, 3, _alone(process.kill_mountd), (Mark("serving_s", 3.0),)),
-        Fault(
-            "outage",
-            f"bucket down {lasts_s:g} s",
-            20,
-            2,
-            _alone(partial(bucket.outage, seconds=lasts_s)),
-            (Mark("detected_s", 17.0), Mark("serving_s", 5.0)),
-            calm,
-            "outage",
-        ),
-        Fault(
-            "black-hole",
-            f"black hole {lasts_s:g} s",
-            20,
-            2,
-            _alone(partial(bucket.black_hole, seconds=lasts_s)),
-            (Mark("detected_s", 21.0), Mark("serving_s", 15.0)),
-            replace(calm, fresh=bucket.STUCK_READERS),
-            "black-hole",
-        ),
-        Fault(
-            "expired",
-            "403 ExpiredToken, new key",
-            20,
-            3,
-            bucket.expired,
-            (Mark("detected_s", 17.0), Mark("serving_s", 10.0)),
-            keys,
-            "answers",
-        ),
-        broken("slow-down", "503 SlowDown, 20 %", bucket.slow_down),
-        broken("resets", "resets, 1 %", bucket.resets),
-        broken("cut-bodies", "bodies cut short, 25 %", bucket.cut_bodies),
-        Fault(
-            "latency",
-            "latency 5 s a request",
-            20,
-            2,
-            _alone(bucket.latency),
-            (Mark("detected_s", 21.0), Mark("serving_s", 15.0)),
-            one,
-            "slow",
-        ),
-        Fault(
-            "cache-full",
-            "cache disk full",
-            20,
-            2,
-            _alone(bucket.cache_full),
-            (Mark("detected_s", 7.0), Mark("serving_s", 12.0)),
-            replace(calm, cache_mib=160, phase_s=CACHE_S),
-            "slow",
-        ),
-    ]
-    return {fault.name: fault for fault in found}
 
 
 def measure(fault: Fault, runs: int, rclone: Path, logs: Path) -> Row:

@@ -23,6 +23,8 @@ from tests.support.daemon import BUNDLED_RCLONE, Daemon
 from tests.support.machine import Tmpfs
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
+from tests.support.scripted_rclone import ScriptedRclone
+from tests.support.wall_clock import Clock, library
 
 FILE = "cache_hub_v23/models/gpt.pth"
 FRESH = "fresh"
@@ -56,6 +58,14 @@ class Setup:
     rclone: Path = BUNDLED_RCLONE
     webui: tuple[str, ...] = ()
     """further words for the app's command line"""
+    scripted: bool = False
+    """an rclone that does what `stage.rclone` is told"""
+    clock: bool = False
+    """a wall clock of the daemon's own: `stage.clock`"""
+    bare: bool = False
+    """no daemon: each run has one of its own, see `Stage.renew`"""
+    prepare: Callable[[Daemon], None] = lambda daemon: None
+    """changes its configuration before it starts"""
 
 
 class Stage:
@@ -63,7 +73,7 @@ class Stage:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self._stack = ExitStack()
+        self._stack, self._daemon_stack = ExitStack(), ExitStack()
         self._fresh = 0
         self._dice = random.Random(0)  # noqa: S311 (no secret)
 
@@ -90,21 +100,39 @@ class Stage:
         if setup.keys > 1:
             self.store.set_keys(*self.keys[0], *self.keys[1:])
         self.proxy = stack.enter_context(Proxy(self.store.endpoint))
-        self.daemon = stack.enter_context(
-            Daemon(self.proxy.endpoint, *self.keys[0], rclone=setup.rclone, webui=setup.webui)
-        )
-        self._key_id = self.daemon.root / "key-id"
-        self.use_key(0)
-        self.daemon.config["remotes"]["store"]["access_key_id"] = {"file": str(self._key_id)}
         if setup.cache_mib:
             self.disk = stack.enter_context(Tmpfs(self._root / "disk", setup.cache_mib))
-            self.daemon.config["mounts"]["storage"]["cache"]["dir"] = str(self._root / "disk" / "cache")
-        self.control = stack.enter_context(Control(self.daemon.socket))
-        self.daemon.start()
-        self.settle(START_S)
-        self._list_fresh()
-        self.reads = stack.enter_context(Reads(self.daemon.mount / FILE, self.source / FILE, setup.pause_s))
-        self.reads.first_good(0.0, START_S)
+        if not setup.bare:
+            self.renew().start()
+            self.settle(START_S)
+            self._list_fresh()
+            self.reads = stack.enter_context(Reads(self.daemon.mount / FILE, self.source / FILE, setup.pause_s))
+            self.reads.first_good(0.0, START_S)
+
+    def renew(self) -> Daemon:
+        """Another daemon over the same bucket, not started yet; the former one ends, and nothing of it is left."""
+        setup = self.setup
+        self._daemon_stack.close()
+        stack = self._daemon_stack = self._stack.enter_context(ExitStack())
+        daemon = Daemon(self.proxy.endpoint, *self.keys[0], rclone=setup.rclone, webui=setup.webui)
+        self.daemon = stack.enter_context(daemon)
+        self._key_id = daemon.root / "key-id"
+        self.use_key(0)
+        daemon.config["remotes"]["store"]["access_key_id"] = {"file": str(self._key_id)}
+        self.cache = daemon.root / "cache"
+        if setup.cache_mib:
+            self.cache = self._root / "disk" / "cache"
+            daemon.config["mounts"]["storage"]["cache"]["dir"] = str(self.cache)
+        if setup.scripted:
+            self.rclone = ScriptedRclone(daemon.root, setup.rclone)
+            daemon.config["rclone"]["binary"] = str(self.rclone.path)
+        if setup.clock:
+            found = library()
+            assert found is not None, "no libfaketime: sudo apt-get install faketime"
+            self.clock = Clock(daemon, found)
+        setup.prepare(daemon)
+        self.control = stack.enter_context(Control(daemon.socket))
+        return daemon
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         with contextlib.suppress(RuntimeError):
@@ -133,6 +161,13 @@ class Stage:
         name = f"{FRESH}/{self._fresh:03}"
         self._fresh += 1
         copying = Copying(self.source / name, self.daemon.mount / name, patience_s)
+        self._stack.callback(copying.close)
+        return copying
+
+    def read_model(self) -> Copying:
+        """Begins to read all files of the live version once."""
+        version = FILE.partition("/")[0]
+        copying = Copying(self.source / version, self.daemon.mount / version, 0.0)
         self._stack.callback(copying.close)
         return copying
 

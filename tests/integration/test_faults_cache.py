@@ -16,7 +16,7 @@ import pytest
 
 from mountd.demo import hub
 from tests.support.daemon import Daemon
-from tests.support.machine import Tmpfs
+from tests.support.machine import Tmpfs, read_only
 from tests.support.not_ready import assert_app_never_started, assert_silent, until_not_ready
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
@@ -51,28 +51,6 @@ def disk(make_daemon: Callable[..., Daemon]) -> Iterator[Callable[..., tuple[Dae
             return daemon, stack.enter_context(Tmpfs(daemon.root / "cache", mib))
 
         yield make
-
-
-@contextlib.contextmanager
-def read_only(path: Path) -> Iterator[None]:
-    """For whoever opens something there from now on; what is open for writing stays so.
-
-    It is made read-only aside, where nobody can open anything in between: then the kernel would refuse.
-    """
-    aside = path.with_name(f"{path.name}.aside")
-    aside.mkdir()
-    with contextlib.ExitStack() as mounted:
-
-        def mount(*argv: str) -> None:
-            subprocess.run(["mount", *argv], check=True, timeout=20)
-
-        mounted.callback(aside.rmdir)
-        mount("--bind", str(path), str(aside))
-        mounted.callback(subprocess.run, ["umount", "-l", str(aside)], check=True, timeout=20)
-        mount("-o", "remount,bind,ro", str(aside))
-        mount("--bind", str(aside), str(path))
-        mounted.callback(subprocess.run, ["umount", "-l", str(path)], check=True, timeout=20)
-        yield
 
 
 def read(daemon: Daemon, number: int) -> bytes:

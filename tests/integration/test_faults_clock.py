@@ -1,8 +1,4 @@
-"""The wall clock jumps an hour forth and back: nothing restarts, and every timer goes on as before.
-
-Debian's libfaketime stands between mountd and the clock, and leaves the monotonic one alone. It is loaded into mountd's
-own processes only: rclone, the app and the workers keep the machine's clock, which is never set.
-"""
+"""The wall clock jumps an hour forth and back: nothing restarts, and every timer goes on as before."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,64 +18,21 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 from tests.support.wait import until
+from tests.support.wall_clock import HOUR_S, Clock, library
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
-HOUR_S = 3600
 FOUND_S = 60.0
 """A hung rclone is replaced within 8 s where nothing else runs; by the wall clock it would be an hour, or at once."""
-NEAR = timedelta(minutes=5)
-# The library reads its variables all the time, so they stay; but nothing that mountd starts may load it. And what it
-# shares with programs that are started, in /dev/shm, is left there by a process that is killed. A sleep until a moment
-# of the monotonic clock, which is Python's, it takes for one of the wall clock (EINVAL): select() waits for a while.
-UNLOADED = """
-import glob, os, select, sys, time
-time.sleep = lambda seconds: select.select((), (), (), seconds)
-del os.environ["LD_PRELOAD"]
-for path in glob.glob(f"/dev/shm/*faketime_s??_{os.getpid()}"):
-    os.unlink(path)
-from mountd.cli.main import main
-sys.exit(main())
-"""
-
-
-class Clock:
-    """The wall clock of a daemon: the machine's, and an offset that may change while it runs."""
-
-    def __init__(self, daemon: Daemon, library: Path) -> None:
-        self.daemon = daemon
-        self._file = daemon.root / "offset"
-        self.offset = timedelta()
-        self.jump(0)
-        daemon.program = (sys.executable, "-c", UNLOADED)
-        daemon.environment |= {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
-
-    def jump(self, offset_s: int) -> None:
-        """At once: the file is replaced as a whole."""
-        written = self._file.with_suffix(".new")
-        written.write_text(f"{offset_s:+d}\n")
-        written.replace(self._file)
-        self.offset = timedelta(seconds=offset_s)
-
-    def shows(self, text: str) -> bool:
-        """Whether a timestamp of mountd is of the time that its clock shows now."""
-        return abs(datetime.fromisoformat(text) - datetime.now(UTC) - self.offset) < NEAR
 
 
 @pytest.fixture
 def clock(make_daemon: Callable[..., Daemon], proxy: Proxy) -> Clock:
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
+    if not (found := library()):
         pytest.skip("no libfaketime: sudo apt-get install faketime")
     daemon = make_daemon(endpoint=proxy.endpoint)
     daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}
-    return Clock(daemon, found[0])
+    return Clock(daemon, found)
 
 
 def pids(status: dict[str, Any]) -> dict[str, int]:

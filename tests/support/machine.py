@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -70,6 +72,24 @@ class Tmpfs:
     def _remount(self, mode: str) -> bool:
         _run("mount", "-o", f"remount,{mode}", str(self.path))
         return True
+
+
+@contextlib.contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """For whoever opens something there until the end of the `with`; what is open for writing stays so. Needs root.
+
+    It is made read-only aside, where nobody can open anything in between: then the kernel would refuse.
+    """
+    aside = path.with_name(f"{path.name}.aside")
+    aside.mkdir()
+    with contextlib.ExitStack() as mounted:
+        mounted.callback(aside.rmdir)
+        _run("mount", "--bind", str(path), str(aside))
+        mounted.callback(_run, "umount", "-l", str(aside))
+        _run("mount", "-o", "remount,bind,ro", str(aside))
+        _run("mount", "--bind", str(aside), str(path))
+        mounted.callback(_run, "umount", "-l", str(path))
+        yield
 
 
 class Stopped:

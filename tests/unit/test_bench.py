@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from bench.catalogue import catalogue
 from bench.census import POOL_THREADS, Census
+from bench.faults_start import most_within
 from bench.figures import Mark, Row, Sample, table
 from bench.reader import wrong_bytes
 from bench.steady import SMALL_BYTES, Idle
@@ -54,6 +56,29 @@ def test_the_table() -> None:
 )
 def test_bytes_that_are_wrong(found: bytes, wrong: int) -> None:
     assert wrong_bytes(found, b"abc") == wrong
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_catalogue(quick: bool) -> None:
+    """Rows find their fault again by its title; figures of a few runs are no measurement."""
+    faults = catalogue(quick=quick)
+    assert len({fault.title for fault in faults.values()}) == len(faults)
+    assert all(fault.runs >= 20 for fault in faults.values())
+    assert faults["kill"].runs + faults["kill-series"].runs >= 200
+
+
+@pytest.mark.parametrize(
+    ("moments", "most"),
+    [
+        ([], 0),
+        ([5.0], 1),
+        ([0.0, 1.0, 61.5], 2),
+        ([0.0, 60.0, 120.5], 2),
+        ([0.0, 50.0, 55.0, 70.0, 130.5], 3),
+    ],
+)
+def test_the_most_starts_within_a_minute(moments: list[float], most: int) -> None:
+    assert most_within(moments, 60.0) == most
 
 
 IDLE = Idle(seconds=60.0, interval_s=15.0, requests=5, kinds={"LIST": 5}, object_bytes=0, largest_bytes=900)

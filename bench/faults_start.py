@@ -1,0 +1,175 @@
+"""Starts that fail, each told as what it is and without a hot loop, and content that comes later.
+
+`detected` counts from the beginning of the fault (the start, where content is missing), `serving` from its end.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from bench.figures import Sample
+from bench.stage import FILE, START_S, Stage, Status, app, codes, is_well, mount
+from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW
+from tests.support.scripted_rclone import ScriptedRclone
+
+LIMIT_S = 120.0
+"""Until a run is given up; far above every mark."""
+FAILING_FOR_S = 5.0
+"""Three starts, after 0, 1 and 3 s: the next one comes after 7 s."""
+PACE_S = 30.0
+"""From one such run to the next, as their starts count together."""
+CONTENT_PHASE_S = 15.0
+"""The longest of the periods in which mountd looks for what is missing."""
+VERSION = Path(FILE).parts[0]
+
+
+def most_within(moments: Sequence[float], seconds: float) -> int:
+    """The most of these moments (in order) that lie within any time of this length."""
+    return max((number - bisect_left(moments, at - seconds) for number, at in enumerate(moments, 1)), default=0)
+
+
+# -- rclone does not stay ---------------------------------------------------------------------------------------------
+
+
+def ends_by_itself(rclone: ScriptedRclone) -> None:
+    """As if it had done its work: exit code 0."""
+    rclone.behave("exit 0")
+
+
+def is_gone(rclone: ScriptedRclone) -> None:
+    """As in the middle of an upgrade of its package."""
+    rclone.path.rename(rclone.path.with_suffix(".away"))
+
+
+def is_back(rclone: ScriptedRclone) -> None:
+    """Whatever was done to it."""
+    away = rclone.path.with_suffix(".away")
+    if away.exists():
+        away.rename(rclone.path)
+    rclone.behave("")
+
+
+def cannot_start(stage: Stage, spoil: Callable[[ScriptedRclone], None], seen: str) -> Sample:
+    """rclone is killed, and no other one stays for some seconds; `seen` is the reason that is to be told. Nobody does
+    anything about it but to end the cause."""
+    return _starts_fail(stage, spoil, lambda status: seen in codes(status), lambda: None)
+
+
+def refuses_its_flags(stage: Stage) -> Sample:
+    """Exit code 2: one start, and no other until a person asks for it. Serving counts from his command."""
+    real = stage.rclone.real
+
+    def spoil(rclone: ScriptedRclone) -> None:
+        rclone.behave(f"exec '{real}' \"$@\" --no-such-flag")
+
+    def ask() -> None:
+        stage.daemon.cli("restart", "storage")
+
+    def is_told(status: Status) -> bool:
+        return "rclone-usage" in codes(status) and bool(mount(status)["state"] == "failed")
+
+    starts = len(stage.rclone.starts)
+    sample = _starts_fail(stage, spoil, is_told, ask)
+    more = len(stage.rclone.starts) - starts
+    return sample if more == 2 else replace(sample, broken=f"{more} starts, where one is refused and one asked for")
+
+
+def _starts_fail(
+    stage: Stage,
+    spoil: Callable[[ScriptedRclone], None],
+    is_told: Callable[[Status], bool],
+    ask: Callable[[], None],
+) -> Sample:
+    before = stage.at_random()
+    spoil(stage.rclone)
+    try:
+        began = time.monotonic()
+        os.kill(mount(before)["pid"], signal.SIGKILL)
+        detected, _ = stage.until(is_told, LIMIT_S, "the cause to be told")
+        for _ in stage.poll(began + FAILING_FOR_S - time.monotonic()):
+            pass
+    finally:
+        is_back(stage.rclone)
+    ended = time.monotonic()
+    ask()
+    healthy, _ = stage.until(is_well, LIMIT_S, "all to be well")
+    serving = max(healthy, stage.reads.first_good(ended, LIMIT_S))
+    after = stage.settle()
+    most = most_within(stage.rclone.starts, START_WINDOW_S)
+    sample = Sample(
+        detected_s=detected - began,
+        serving_s=serving - ended,
+        app_restarted=app(after)["pid"] != app(before)["pid"],
+        bytes_lost=stage.reads.wrong_bytes(began),
+        errors=stage.reads.failed(began, serving),
+        broken="" if most <= STARTS_PER_WINDOW else f"{most} starts within {START_WINDOW_S:g} s",
+    )
+    time.sleep(max(0.0, began + PACE_S - time.monotonic()))  # the pace of these runs
+    return sample
+
+
+# -- content that comes later -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _aside(path: Path, *, empty: bool = False) -> Iterator[Callable[[], None]]:
+    """Takes a directory away, or what is in it; a call brings it back, as does the end of the `with`."""
+    aside = path.with_name(f".{path.name}.aside")
+    path.rename(aside)
+    if empty:
+        path.mkdir()
+
+    def bring_back() -> None:
+        if aside.exists():
+            if empty:
+                path.rmdir()
+            aside.rename(path)
+
+    try:
+        yield bring_back
+    finally:
+        bring_back()
+
+
+def no_bucket(stage: Stage) -> Sample:
+    with _aside(stage.source) as bring:
+        return _comes_later(stage, "bucket-missing", bring)
+
+
+def empty_bucket(stage: Stage) -> Sample:
+    with _aside(stage.source, empty=True) as bring:
+        return _comes_later(stage, "waiting-for-content", bring)
+
+
+def no_version(stage: Stage) -> Sample:
+    """Another one is there."""
+    with _aside(stage.source / VERSION) as bring:
+        return _comes_later(stage, "waiting-for-content", bring)
+
+
+def _comes_later(stage: Stage, seen: str, bring: Callable[[], None]) -> Sample:
+    """The first start of a machine, before what it is to serve is there. Serving: ready, and all of it read."""
+    daemon, broken = stage.renew(), ""
+    began = time.monotonic()
+    daemon.start()
+    detected, _ = stage.until(lambda status: seen in codes(status), START_S, f"{seen} to be told")
+    for status, _ in stage.poll(random.uniform(0.0, CONTENT_PHASE_S)):  # noqa: S311 (no secret)
+        if status["ready"] or app(status)["pid"] is not None:
+            broken = "the app was started before the content was there"
+    rclone = mount(stage.status())["pid"]
+    ended = time.monotonic()
+    bring()
+    _, after = stage.until(is_well, LIMIT_S, "all to be well")
+    copied = stage.read_model().result(LIMIT_S)
+    serving = time.monotonic()
+    if mount(after)["pid"] != rclone or mount(after)["restarts"] or app(after)["restarts"]:
+        broken = "something was restarted"
+    return Sample(detected - began, serving - ended, False, copied.wrong_bytes, copied.errors, broken=broken)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bench import faults_app, faults_bucket, faults_cache, faults_clock, faults_process, faults_start, faults_stop
-from bench.figures import Mark, Sample
+from bench.figures import AppAfter, Mark, Sample
 from bench.stage import Setup, Stage
-from tests.support.faults import EXPIRED, SLOW_DOWN
-from tests.support.rungs import RUNGS
+from tests.support.faults import EXPIRED, NO_KEY, SLOW_DOWN, Failure
+from tests.support.rungs import RUNGS, WAITING
 
 CALM_PAUSE_S = 0.05
 """The reader of a fault that lasts: it need not measure to the millisecond, and takes less of the machine."""
@@ -24,7 +24,8 @@ Run = Callable[[Stage, int], Sample]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`lane`: faults of one lane run one after the other; lanes beside the first one run at the same time."""
+    """`app`: what must become of it. `lane`: faults of one lane run one after the other, those without one first and
+    with nothing beside them, lanes side by side."""
 
     name: str
     title: str
@@ -32,11 +33,12 @@ class Fault:
     marks: tuple[Mark, ...] = ()
     setup: Setup = field(default_factory=Setup)
     lane: str = ""
+    app: AppAfter | None = None
     runs: int = RUNS
     quick_runs: int = 2
 
 
-def alone(run: Callable[[Stage], Sample]) -> Run:
+def same(run: Callable[[Stage], Sample]) -> Run:
     """For a fault that is the same in each run."""
     return lambda stage, _: run(stage)
 
@@ -44,7 +46,7 @@ def alone(run: Callable[[Stage], Sample]) -> Run:
 CALM = Setup(pause_s=CALM_PAUSE_S, phase_s=BACKEND_S)
 READING = replace(CALM, fresh=1)
 FILES = replace(READING, fresh_files=40, fresh_bytes=64 * 1024, phase_s=0.0)
-DISK = replace(CALM, cache_mib=160, phase_s=CACHE_S)
+DISK = replace(READING, cache_mib=160, phase_s=CACHE_S)
 SCRIPTED = Setup(pause_s=CALM_PAUSE_S, scripted=True)
 BARE = Setup(bare=True)
 CLOCK = Setup(pause_s=CALM_PAUSE_S, clock=True, prepare=faults_clock.is_asked_often)
@@ -58,20 +60,39 @@ TOLD = Mark("detected_s", 3.0)
 
 def catalogue(*, quick: bool = False) -> dict[str, Fault]:
     """All faults, by name, in the order of the table; `quick` makes outages shorter."""
-    faults = (*_processes(), *_bucket(QUICK_LASTS_S if quick else LASTS_S), *_cache(), *_starts(), *_app(), *_others())
+    bucket = _bucket(QUICK_LASTS_S if quick else LASTS_S)
+    faults = (*_processes(), *_starts(), *bucket, *_content(), *_cache(), *_app(), *_others())
     return {fault.name: fault for fault in faults}
 
 
 def _processes() -> tuple[Fault, ...]:
     """These need the machine to themselves."""
-    do = faults_process
+    do, new = faults_process, AppAfter.RESTARTED
+    by_fusermount, by_umount = (partial(do.unmount, how=how) for how in ("fusermount3", "umount"))
+    started = (Mark("serving_s", 3.0),)
     return (
-        Fault("kill", "rclone SIGKILL", alone(do.kill), REPLACED, runs=180, quick_runs=10),
-        Fault("kill-series", "rclone SIGKILL, every 5 s", alone(do.kill_again), REPLACED, quick_runs=4),
-        Fault("stop", "rclone SIGSTOP", alone(do.stop), HUNG),
-        Fault("fusermount", "fusermount3 -uz", alone(partial(do.unmount, how="fusermount3")), REPLACED),
-        Fault("umount", "umount -l", alone(partial(do.unmount, how="umount")), REPLACED),
-        Fault("mountd", "mountd SIGKILL, start", alone(do.kill_mountd), (Mark("serving_s", 3.0),)),
+        Fault("kill", "rclone SIGKILL", same(do.kill), REPLACED, app=new, runs=180, quick_runs=10),
+        # The next kill may come while the app still starts.
+        Fault("kill-series", "rclone SIGKILL, every 5 s", same(do.kill_again), REPLACED, quick_runs=4),
+        Fault("stop", "rclone SIGSTOP", same(do.stop), HUNG, app=new),
+        Fault("fusermount", "fusermount3 -uz", same(by_fusermount), REPLACED, app=new),
+        Fault("umount", "umount -l", same(by_umount), REPLACED, app=new),
+        Fault("mountd", "mountd SIGKILL, start", same(do.kill_mountd), started, app=new),
+        Fault("clock-stop", "rclone SIGSTOP, wall clock jumps", faults_clock.stop_and_jump, HUNG, CLOCK, app=new),
+    )
+
+
+def _starts() -> tuple[Fault, ...]:
+    do, new = faults_start, AppAfter.RESTARTED
+    exits = partial(do.cannot_start, spoil=do.ends_by_itself, seen="rclone-exited", words="exit code 0")
+    gone = partial(do.cannot_start, spoil=do.is_gone, seen="rclone-cannot-start", words="")
+    by_itself, asked = (TOLD, Mark("serving_s", 6.0)), (TOLD, Mark("serving_s", 5.0))
+    held, loop = (Mark("detected_s", 30.0), Mark("serving_s", 65.0)), Setup(pause_s=CALM_PAUSE_S)
+    return (
+        Fault("exit-0", "rclone exits 0 for 5 s", same(exits), by_itself, SCRIPTED, "exit-0", new),
+        Fault("exit-2", "rclone refuses its flags", same(do.refuses_its_flags), asked, SCRIPTED, "exit-2", new),
+        Fault("no-rclone", "rclone cannot start for 5 s", same(gone), by_itself, SCRIPTED, "no-rclone", new),
+        Fault("hot-loop", "rclone killed after each start", same(do.hot_loop), held, loop, "loop", new, quick_runs=1),
     )
 
 
@@ -80,67 +101,80 @@ def _bucket(lasts_s: float) -> tuple[Fault, ...]:
     outage, hole = partial(do.outage, seconds=lasts_s), partial(do.black_hole, seconds=lasts_s)
     away = (Mark("detected_s", 17.0), Mark("serving_s", 5.0))
     expired = (Mark("detected_s", 17.0), Mark("serving_s", 10.0))
-    no_head = partial(do.partly, failing={"HEAD": EXPIRED}, seen="")
-    no_list = partial(do.partly, failing={"LIST": SLOW_DOWN}, seen="bucket-slow")
-    no_get = partial(do.partly, failing={"GET": SLOW_DOWN}, seen="reads-failing")
-    slow_down, resets, cut = (
-        alone(partial(do.broken_answers, break_=each)) for each in (do.slow_down, do.resets, do.cut_bodies)
-    )
-    return (
-        Fault("outage", f"bucket down {lasts_s:g} s", alone(outage), away, CALM, "outage"),
-        Fault("black-hole", f"black hole {lasts_s:g} s", alone(hole), BUCKET, stuck, "black-hole"),
-        Fault("head", "HEAD fails, GET and LIST work", alone(no_head), BUCKET[1:], READING, "parts"),
-        Fault("list", "LIST fails, GET and HEAD work", alone(no_list), BUCKET, READING, "parts"),
-        Fault("get", "GET fails, HEAD and LIST work", alone(no_get), BUCKET[1:], READING, "parts"),
+    faults = (
+        Fault("outage", f"bucket down {lasts_s:g} s", same(outage), away, CALM, "outage"),
+        Fault("black-hole", f"black hole {lasts_s:g} s", same(hole), BUCKET, stuck, "black-hole"),
+        *_parts(),
         Fault("expired", "403 ExpiredToken, new key", do.expired, expired, replace(READING, keys=2), "answers"),
-        Fault("slow-down", "503 SlowDown, 20 %", slow_down, (), FILES, "answers"),
-        Fault("resets", "resets, 1 %", resets, (), FILES, "answers"),
-        Fault("cut-bodies", "bodies cut short, 25 %", cut, (), FILES, "answers"),
-        Fault("latency", "latency 5 s a request", alone(do.latency), BUCKET, READING, "slow"),
+        *(
+            Fault(name, title, same(partial(do.broken_answers, break_=break_)), (), FILES, "answers")
+            for name, title, break_ in (
+                ("slow-down", "503 SlowDown, 20 %", do.slow_down),
+                ("resets", "resets, 1 %", do.resets),
+                ("cut-bodies", "bodies cut short, 25 %", do.cut_bodies),
+            )
+        ),
+        Fault("latency", "latency 5 s a request", same(do.latency), BUCKET, READING, "slow"),
+    )
+    return tuple(replace(fault, app=AppAfter.STAYS) for fault in faults)
+
+
+def _parts() -> tuple[Fault, ...]:
+    """Which kinds of request fail, how, what is told of it, and in which lane."""
+    counting, told = replace(READING, prepare=faults_bucket.counts_its_cache), "bucket-slow"
+    parts: tuple[tuple[str, str, dict[str, Failure], str, str], ...] = (
+        ("head", "HEAD fails, GET and LIST work", {"HEAD": EXPIRED}, "", "head"),
+        ("head-404", "HEAD finds nothing, GET and LIST work", {"HEAD": NO_KEY}, "", "head"),
+        ("list", "LIST fails, GET and HEAD work", {"LIST": SLOW_DOWN}, told, "list"),
+        ("only-get", "HEAD and LIST fail, GET works", {"HEAD": SLOW_DOWN, "LIST": SLOW_DOWN}, told, "list"),
+        ("get", "GET fails, HEAD and LIST work", {"GET": SLOW_DOWN}, "reads-failing", "get"),
+    )
+    return tuple(
+        Fault(name, title, same(partial(faults_bucket.partly, failing=failing, seen=seen)), marks, counting, lane)
+        for name, title, failing, seen, lane in parts
+        for marks in [BUCKET if seen else BUCKET[1:]]
+    )
+
+
+def _content() -> tuple[Fault, ...]:
+    do = faults_start
+    return (
+        Fault("no-bucket", "bucket comes later", same(do.no_bucket), LATER, BARE, "later"),
+        Fault("no-content", "content comes later", same(do.empty_bucket), LATER, BARE, "later"),
+        Fault("no-version", "version comes later", same(do.no_version), LATER, BARE, "later"),
     )
 
 
 def _cache() -> tuple[Fault, ...]:
     do, stops = faults_cache, replace(DISK, prepare=faults_cache.stop_the_app)
+    stays, new, again = AppAfter.STAYS, AppAfter.RESTARTED, (Mark("serving_s", 12.0),)
     return (
-        Fault("cache-full", "cache disk full", alone(do.cache_full), DISK_SEEN, DISK, "slow"),
-        Fault("cache-stop", "cache disk full, app to stop", alone(do.cache_full_stops), DISK_SEEN, stops, "cache"),
-        Fault("cache-read-only", "cache read-only", alone(do.cache_read_only), DISK_SEEN, DISK, "cache"),
-        Fault("cache-removed", "cache removed", alone(do.cache_removed), (Mark("serving_s", 7.0),), DISK, "cache"),
-    )
-
-
-def _starts() -> tuple[Fault, ...]:
-    do = faults_start
-    exits = partial(do.cannot_start, spoil=do.ends_by_itself, seen="rclone-exited")
-    gone = partial(do.cannot_start, spoil=do.is_gone, seen="rclone-cannot-start")
-    by_itself, asked = (TOLD, Mark("serving_s", 6.0)), (TOLD, Mark("serving_s", 5.0))
-    return (
-        Fault("no-bucket", "bucket comes later", alone(do.no_bucket), LATER, BARE, "later"),
-        Fault("no-content", "content comes later", alone(do.empty_bucket), LATER, BARE, "later"),
-        Fault("no-version", "version comes later", alone(do.no_version), LATER, BARE, "later"),
-        Fault("exit-0", "rclone exits 0 at once", alone(exits), by_itself, SCRIPTED, "starts"),
-        Fault("exit-2", "rclone refuses its flags", alone(do.refuses_its_flags), asked, SCRIPTED, "starts"),
-        Fault("no-rclone", "rclone cannot start", alone(gone), by_itself, SCRIPTED, "starts"),
+        Fault("cache-full", "cache disk full", same(do.full), DISK_SEEN, DISK, "slow", stays),
+        Fault("cache-stop", "cache disk full, app to stop", same(do.full_and_stopped), DISK_SEEN, stops, "cache", new),
+        Fault("cache-read-only", "cache read-only", same(do.is_read_only), DISK_SEEN, DISK, "cache", stays),
+        Fault("cache-removed", "cache removed", same(do.removed), again, DISK, "cache", stays),
     )
 
 
 def _app() -> tuple[Fault, ...]:
     do, calm = faults_app, Setup(pause_s=CALM_PAUSE_S)
     children, deaf = replace(calm, prepare=do.detaches), replace(calm, prepare=do.is_deaf)
-    back = (TOLD, Mark("serving_s", 5.0))
+    back, new = (TOLD, Mark("serving_s", 5.0)), AppAfter.RESTARTED
     return (
-        Fault("app", "app SIGKILL", alone(do.kill), back, replace(calm, prepare=do.may_crash), "app"),
-        Fault("children", "app SIGKILL, children setsid", alone(do.kill_with_children), back, children, "app"),
-        Fault("deaf", "app ignores SIGTERM", alone(do.restart_deaf), back, deaf, "app"),
+        Fault("app", "app SIGKILL", same(do.kill), back, replace(calm, prepare=do.may_crash), "app", new),
+        Fault("children", "app SIGKILL, children setsid", same(do.kill_with_children), back, children, "app", new),
+        Fault("deaf", "app ignores SIGTERM", same(do.restart_deaf), back, deaf, "app", new),
     )
 
 
 def _others() -> tuple[Fault, ...]:
-    rungs, end = len(RUNGS), faults_stop.end
     bare = replace(BARE, scripted=True)
+    ends = (
+        Fault(f"end-{name}", f"SIGTERM: {name}", same(partial(faults_stop.end, rung=rung)), (), bare, lane)
+        for number, rung in enumerate((*RUNGS, *WAITING))
+        for name, lane in [(rung.__name__.replace("_", "-"), f"end-{number % 2}")]
+    )
     return (
-        Fault("end", f"SIGTERM on {rungs} rungs of a start", end, (), bare, "end", RUNS * rungs, rungs),
-        Fault("clock", "wall clock 1 h forth and back", faults_clock.jump, (), CLOCK, "app"),
-        Fault("clock-stop", "wall clock 1 h off, rclone SIGSTOP", faults_clock.stop_after_jump, HUNG, CLOCK),
+        Fault("clock", "wall clock 1 h forth and back", faults_clock.jump, (), CLOCK, "app", AppAfter.STAYS),
+        *ends,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +29,7 @@ class Control:
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
+        self._date = ""
         self._connection: _UnixConnection | None = None
 
     def status(self) -> dict[str, Any] | None:
@@ -37,13 +39,20 @@ class Control:
             connection = self._connection = self._connection or _UnixConnection(self._path)
             try:
                 connection.request("GET", "/api/v1/status")
-                document: dict[str, Any] = json.loads(connection.getresponse().read())
+                answer = connection.getresponse()
+                self._date = answer.headers.get("Date", "")
+                document: dict[str, Any] = json.loads(answer.read())
                 return document
             except (OSError, http.client.HTTPException, ValueError):
                 self.close()
                 if fresh:
                     return None
         return None
+
+    def date(self) -> str:
+        """When it answers now, by its own wall clock. Raises ValueError when it does not."""
+        self.status()
+        return parsedate_to_datetime(self._date).isoformat()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

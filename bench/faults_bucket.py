@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bench.figures import Sample
-from bench.stage import Stage, Status, codes, mount
+from bench.stage import VERSION, Stage, Status, codes, mount
 from bench.trial import LIMIT_S, Trial, with_readers
+from tests.support.daemon import Daemon
 from tests.support.faults import ANY, SLOW_DOWN, Break, Exchange, Failure, Faults
 from tests.support.onlooker import cached_bytes
 
 STUCK_READERS = 3
 LATENCY_S = 5.0
-PARTLY_FOR_S = 10.0
-"""How long a part of the requests fails: the model is read some dozen times."""
+PARTLY_FOR_S = 15.0
+"""How long a part of the requests fails: the model is read some dozen times, and what the cache holds counted once."""
 PAUSE_S = 0.2
+REFUSALS = (403, 404, 503)
 
 
 def _bucket_trouble(status: Status) -> bool:
@@ -33,7 +35,7 @@ def outage(stage: Stage, seconds: float) -> Sample:
     trial.detect(_bucket_trouble, "the outage to be seen")
     trial.keep(trial.began + seconds - time.monotonic())
     ended = time.monotonic()
-    trial.cached_reads(ended)
+    trial.check_cached_reads(ended)
     stage.proxy.up()
     return trial.finish(ended)
 
@@ -62,7 +64,7 @@ def expired(stage: Stage, number: int) -> Sample:
     stage.use_key(number + 1)
     copied = stage.read_fresh(patience_s=LIMIT_S).result(LIMIT_S)
     read_s = time.monotonic() - ended
-    trial.cached_reads(ended)
+    trial.check_cached_reads(ended)
     return with_readers(trial.finish(ended), read_s, copied)
 
 
@@ -90,7 +92,7 @@ def broken_answers(stage: Stage, break_: Callable[[Faults], None]) -> Sample:
     read = time.monotonic()
     stage.proxy.faults.clear()
     struck = sum(map(_is_broken, stage.proxy.reset_counts().exchanges))
-    trial.cached_reads(read)
+    trial.check_cached_reads(read)
     return replace(with_readers(trial.finish(read), 0.0, copied), serving_s=read - trial.began, struck=struck)
 
 
@@ -108,19 +110,23 @@ def latency(stage: Stage) -> Sample:
     copied = stage.read_fresh(patience_s=LIMIT_S).result(LIMIT_S)
     ended = time.monotonic()
     stage.proxy.faults.latency_s = 0.0
-    trial.cached_reads(ended)
+    trial.check_cached_reads(ended)
     return with_readers(trial.finish(ended), 0.0, copied)
 
 
 def partly(stage: Stage, failing: Mapping[str, Failure], seen: str) -> Sample:
     """Some kinds of request fail, the others pass, while the whole model is read from the cache again and again, and
-    something is read that is not there yet. `seen` is the reason that is to be told, "" when there need not be one.
+    another reader and a listing want what is not there yet. `seen` is the reason to be told, "" when there need not be
+    one.
 
-    Serving: that other reader has all. Nothing of what the cache holds may go.
+    Serving: that other reader has all. Nothing that the cache holds of the model may go: then rclone would fetch it
+    once more.
     """
     stage.read_model().result(LIMIT_S)
+    stage.until(lambda status: _used(status) > 0, LIMIT_S, "the cache to be counted")
     trial = Trial(stage)
     used, held = _used(stage.status()), cached_bytes(stage.cache)
+    stage.proxy.reset_counts()
     stage.proxy.faults.fail = failing
     other = stage.read_fresh(patience_s=LIMIT_S)
     if seen:
@@ -132,14 +138,27 @@ def partly(stage: Stage, failing: Mapping[str, Failure], seen: str) -> Sample:
         trial.keep(PAUSE_S)
         if (now := _used(stage.status())) < used:
             trial.breaks(f"bytes_used fell from {used} to {now}")
+        used = max(used, now)
     ended = time.monotonic()
     stage.proxy.faults.clear()
-    trial.cached_reads(ended)
+    trial.check_cached_reads(ended)
     copied.append(other.result(LIMIT_S))
     freed_s = time.monotonic() - ended
+    sample = with_readers(trial.finish(ended), freed_s, *copied)
+    stage.read_model().result(LIMIT_S)
+    exchanges = stage.proxy.reset_counts().exchanges
+    if again := [each for each in exchanges if each.kind == "GET" and each.key.startswith(f"{VERSION}/models/")]:
+        trial.breaks(f"{len(again)} requests for what was cached, such as {again[0].key}")
     if (holds := cached_bytes(stage.cache)) < held:
         trial.breaks(f"the cache held {held} bytes, and {holds} afterwards")
-    return with_readers(trial.finish(ended), freed_s, *copied)
+    if not (struck := sum(each.status in REFUSALS for each in exchanges)):
+        trial.breaks("no request was refused")
+    return replace(trial.judge(sample), struck=struck)
+
+
+def counts_its_cache(daemon: Daemon) -> None:
+    """Each second and not each minute, so that a loss is seen."""
+    daemon.config["mounts"]["storage"]["options"] = {"vfs-cache-poll-interval": "1s"}
 
 
 def _used(status: Status) -> int:

@@ -1,22 +1,27 @@
 """Faults of the cache's disk: told, survived or waited for by policy, and well again by themselves.
 
-`detected` counts from the beginning of the fault, `serving` from its end.
+`detected` counts from the beginning of the fault, `serving` from its end; then what was never read can be read, too.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from bench.figures import Sample
-from bench.stage import Stage, app, codes
-from bench.trial import LIMIT_S, Trial
+from bench.stage import Stage, Status, app, codes
+from bench.trial import LIMIT_S, Trial, with_readers
 from tests.support.daemon import Daemon
 from tests.support.machine import read_only
+from tests.support.onlooker import cached_bytes
 from tests.support.wait import until
 
-FULL_FOR_S = 6.0
-"""Twenty looks of the reader at a full disk, and one of rclone's cleaner."""
+LASTS_S = 6.0
+"""More than one of mountd's looks at the directory, each 5 s."""
 
 
 def stop_the_app(daemon: Daemon) -> None:
@@ -24,50 +29,75 @@ def stop_the_app(daemon: Daemon) -> None:
     daemon.config["mounts"]["storage"]["cache"]["on_failure"] = "stop"
 
 
-def cache_full(stage: Stage) -> Sample:
+def full(stage: Stage) -> Sample:
     """The cache's disk fills up, and has room again later."""
+    return _full(stage, "cache-full", lambda status: True)
+
+
+def full_and_stopped(stage: Stage) -> Sample:
+    """The same, where the policy is to stop the app meanwhile."""
+    return _full(stage, "waiting-for-cache", lambda status: app(status)["pid"] is None)
+
+
+def _full(stage: Stage, seen: str, app_is_right: Callable[[Status], bool]) -> Sample:
     trial = Trial(stage)
     stage.disk.fill()
-    trial.detect(lambda status: "cache-full" in codes(status), "the full disk to be seen")
+    trial.detect(lambda status: seen in codes(status), f"{seen} to be told")
+    stage.until(app_is_right, LIMIT_S, "the policy to be carried out")
     for _ in range(3):
-        trial.keep(FULL_FOR_S / 3)
+        trial.keep(LASTS_S / 3)
+        if not app_is_right(stage.status()):
+            trial.breaks("the app runs again")
         stage.disk.fill()  # what rclone has made room for meanwhile
     ended = time.monotonic()
-    trial.cached_reads(ended)
+    trial.check_cached_reads(ended)
     stage.disk.empty()
-    return trial.finish(ended)
+    return _finish(stage, trial, ended)
 
 
-def cache_full_stops(stage: Stage) -> Sample:
-    """As `cache_full`, where the policy is to stop the app meanwhile."""
-    trial = Trial(stage)
-    stage.disk.fill()
-    trial.detect(lambda status: "waiting-for-cache" in codes(status), "the app to wait for the cache")
-    stage.until(lambda status: app(status)["pid"] is None, LIMIT_S, "the app to be gone")
-    for _ in range(3):
-        trial.keep(FULL_FOR_S / 3)
-        stage.disk.fill()
-    ended = time.monotonic()
-    trial.cached_reads(ended)
-    stage.disk.empty()
-    return trial.finish(ended)
-
-
-def cache_read_only(stage: Stage) -> Sample:
-    """For whatever is opened there from then on."""
+def is_read_only(stage: Stage) -> Sample:
+    """For whatever is opened there from then on: rclone opens nothing more, cached or not; what it has open goes on."""
     trial = Trial(stage)
     with read_only(stage.cache):
         trial.detect(lambda status: "cache-not-writable" in codes(status), "the read-only cache to be seen")
-        trial.keep(FULL_FOR_S)
+        trial.keep(LASTS_S)
         ended = time.monotonic()
-        trial.cached_reads(ended)
-    return trial.finish(ended)
+        trial.check_cached_reads(ended)
+    return _finish(stage, trial, ended)
 
 
-def cache_removed(stage: Stage) -> Sample:
-    """As `rm -rf` does it; rclone makes it again. Serving: it is locked as well, so that no other rclone takes it."""
+def removed(stage: Stage) -> Sample:
+    """As `rm -rf` does it; rclone makes it again. Serving: it is locked as well, so that no other rclone takes it, and
+    all of the model can be read."""
+    stage.read_model().result(LIMIT_S)
+    assert cached_bytes(stage.cache) > 0, "nothing is cached"
     trial = Trial(stage)
-    shutil.rmtree(stage.cache)
-    until((stage.cache / "mountd.lock").exists, LIMIT_S, "the lock to be there again", every_s=0.01)
-    trial.cached_reads(time.monotonic())
-    return trial.finish(trial.began)
+    until(lambda: _remove(stage.cache), LIMIT_S, "the directory to be removed", every_s=0.0)
+    until(lambda: _is_locked(stage.cache / "mountd.lock"), LIMIT_S, "it to be locked again", every_s=0.01)
+    model = stage.read_model().result(LIMIT_S)
+    trial.check_cached_reads(time.monotonic())
+    return with_readers(_finish(stage, trial, trial.began), 0.0, model)
+
+
+def _remove(directory: Path) -> bool:
+    """Raises OSError when rclone has just put something there."""
+    shutil.rmtree(directory)
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    """By somebody else. Raises OSError when it is not there."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _finish(stage: Stage, trial: Trial, ended: float) -> Sample:
+    """And all can be read, also what nobody has read before."""
+    sample = trial.finish(ended)
+    return with_readers(sample, 0.0, stage.read_fresh().result(LIMIT_S), stage.read_model().result(LIMIT_S))

@@ -43,7 +43,7 @@ def _replaced(before: Status) -> Callable[[Status], bool]:
     return lambda status: bool(mount(status)["pid"] != pid or mount(status)["state"] != "running")
 
 
-class _Run:
+class Run:
     """One run, from now on."""
 
     def __init__(self, stage: Stage, before: Status | None = None) -> None:
@@ -81,7 +81,7 @@ class _Run:
 
 
 def kill(stage: Stage) -> Sample:
-    run = _Run(stage)
+    run = Run(stage)
     return run.measure(run.kill())
 
 
@@ -93,18 +93,18 @@ def kill_again(stage: Stage) -> Sample:
         return stage.status()
 
     _, before = stage.until(lambda status: mount(status)["state"] == "running", LIMIT_S, "the mount to run")
-    run = _Run(stage, before)
+    run = Run(stage, before)
     return run.measure(run.kill(), rest)
 
 
 def stop(stage: Stage) -> Sample:
-    run = _Run(stage)
+    run = Run(stage)
     with Stopped(run.pid):
         return run.measure(time.monotonic())
 
 
 def unmount(stage: Stage, how: Literal["fusermount3", "umount"]) -> Sample:
-    run = _Run(stage)
+    run = Run(stage)
     external_unmount(stage.daemon.mount, how)
     return run.measure(time.monotonic())
 
@@ -112,7 +112,7 @@ def unmount(stage: Stage, how: Literal["fusermount3", "umount"]) -> Sample:
 def kill_mountd(stage: Stage) -> Sample:
     """Both of its processes, then a start: detected is when the former rclone is ended, serving when the new mount is
     `running` and read; both since the start."""
-    run = _Run(stage)
+    run = Run(stage)
     daemon, former = stage.daemon, run.before["pid"]
     assert daemon.process is not None
     with life_of(run.pid) as end:

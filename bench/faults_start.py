@@ -5,30 +5,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import random
 import signal
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from bench.figures import Sample
-from bench.stage import FILE, START_S, Stage, Status, app, codes, is_well, mount
+from bench.stage import START_S, VERSION, Stage, Status, app, codes, is_well, mount
+from bench.trial import LIMIT_S
 from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW
+from tests.support.daemon import Daemon
 from tests.support.scripted_rclone import ScriptedRclone
 
-LIMIT_S = 120.0
-"""Until a run is given up; far above every mark."""
 FAILING_FOR_S = 5.0
 """Three starts, after 0, 1 and 3 s: the next one comes after 7 s."""
+LOOK_S = 0.02
 PACE_S = 30.0
 """From one such run to the next, as their starts count together."""
 CONTENT_PHASE_S = 15.0
 """The longest of the periods in which mountd looks for what is missing."""
-VERSION = Path(FILE).parts[0]
+
+
+def starts(daemon: Daemon) -> list[float]:
+    """Each try, also of an rclone that is not there, by the log of mountd (seconds of the wall clock, in order)."""
+    told = [event for event in daemon.events("state changed") if event.get("mount") == "storage"]
+    begun = [event["timestamp"] for event in told if event["state"] == "starting"]
+    return [datetime.fromisoformat(moment).timestamp() for moment in begun]
 
 
 def most_within(moments: Sequence[float], seconds: float) -> int:
@@ -57,10 +65,14 @@ def is_back(rclone: ScriptedRclone) -> None:
     rclone.behave("")
 
 
-def cannot_start(stage: Stage, spoil: Callable[[ScriptedRclone], None], seen: str) -> Sample:
-    """rclone is killed, and no other one stays for some seconds; `seen` is the reason that is to be told. Nobody does
-    anything about it but to end the cause."""
-    return _starts_fail(stage, spoil, lambda status: seen in codes(status), lambda: None)
+def cannot_start(stage: Stage, spoil: Callable[[ScriptedRclone], None], seen: str, words: str) -> Sample:
+    """rclone is killed, and no other one stays for some seconds; `seen` is the reason that is to be told, in which
+    `words` stand. Nobody does anything about it but to end the cause."""
+
+    def is_told(status: Status) -> bool:
+        return any(reason["code"] == seen and words in reason["text"] for reason in status["reasons"])
+
+    return _starts_fail(stage, spoil, is_told, lambda: None)
 
 
 def refuses_its_flags(stage: Stage) -> Sample:
@@ -76,9 +88,9 @@ def refuses_its_flags(stage: Stage) -> Sample:
     def is_told(status: Status) -> bool:
         return "rclone-usage" in codes(status) and bool(mount(status)["state"] == "failed")
 
-    starts = len(stage.rclone.starts)
+    before = len(starts(stage.daemon))
     sample = _starts_fail(stage, spoil, is_told, ask)
-    more = len(stage.rclone.starts) - starts
+    more = len(starts(stage.daemon)) - before
     return sample if more == 2 else replace(sample, broken=f"{more} starts, where one is refused and one asked for")
 
 
@@ -100,20 +112,45 @@ def _starts_fail(
         is_back(stage.rclone)
     ended = time.monotonic()
     ask()
+    sample = _back(stage, before, began, ended)
+    time.sleep(max(0.0, began + PACE_S - time.monotonic()))  # the pace of these runs
+    return replace(sample, detected_s=detected - began)
+
+
+def hot_loop(stage: Stage) -> Sample:
+    """Each start succeeds, so that the next one comes at once, and rclone is killed as soon as it runs: until mountd
+    holds it up. Detected: from the first kill; serving: from then on, with nobody asking for it."""
+    before = stage.at_random()
+    began = time.monotonic()
+    deadline = began + START_WINDOW_S
+    while mount(status := stage.status())["state"] != "backoff":
+        assert time.monotonic() < deadline, "it was never held up"
+        if mount(status)["state"] == "running":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(mount(status)["pid"], signal.SIGKILL)
+        time.sleep(LOOK_S)
+    ended = time.monotonic()
+    texts = [reason["text"] for reason in status["reasons"]]
+    sample = replace(_back(stage, before, began, ended), detected_s=ended - began)
+    if not any(f"it has begun {STARTS_PER_WINDOW} times" in text for text in texts):
+        return replace(sample, broken=f"told as {'; '.join(texts)}")
+    return sample
+
+
+def _back(stage: Stage, before: Status, began: float, ended: float) -> Sample:
+    """Once all is well again."""
     healthy, _ = stage.until(is_well, LIMIT_S, "all to be well")
     serving = max(healthy, stage.reads.first_good(ended, LIMIT_S))
     after = stage.settle()
-    most = most_within(stage.rclone.starts, START_WINDOW_S)
-    sample = Sample(
-        detected_s=detected - began,
+    since = time.time() - (time.monotonic() - began)  # the start before, which lasted, is none of a loop
+    most = most_within([start for start in starts(stage.daemon) if start >= since], START_WINDOW_S)
+    return Sample(
         serving_s=serving - ended,
         app_restarted=app(after)["pid"] != app(before)["pid"],
         bytes_lost=stage.reads.wrong_bytes(began),
         errors=stage.reads.failed(began, serving),
         broken="" if most <= STARTS_PER_WINDOW else f"{most} starts within {START_WINDOW_S:g} s",
     )
-    time.sleep(max(0.0, began + PACE_S - time.monotonic()))  # the pace of these runs
-    return sample
 
 
 # -- content that comes later -----------------------------------------------------------------------------------------
@@ -161,9 +198,11 @@ def _comes_later(stage: Stage, seen: str, bring: Callable[[], None]) -> Sample:
     began = time.monotonic()
     daemon.start()
     detected, _ = stage.until(lambda status: seen in codes(status), START_S, f"{seen} to be told")
-    for status, _ in stage.poll(random.uniform(0.0, CONTENT_PHASE_S)):  # noqa: S311 (no secret)
+    for status, _ in stage.poll(stage.dice.uniform(0.0, CONTENT_PHASE_S)):
         if status["ready"] or app(status)["pid"] is not None:
             broken = "the app was started before the content was there"
+        if seen not in codes(status):
+            broken = f"told as {', '.join(sorted(codes(status)))}"
     rclone = mount(stage.status())["pid"]
     ended = time.monotonic()
     bring()

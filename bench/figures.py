@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Any, Literal
 
 
@@ -24,6 +25,20 @@ class Sample:
     errors: int = 0
     struck: int = 0
     broken: str = ""
+
+
+class AppAfter(StrEnum):
+    """What must become of the app in a fault."""
+
+    STAYS = "stays"
+    RESTARTED = "restarted"
+
+
+def judged(sample: Sample, app: AppAfter | None) -> Sample:
+    """With what became of the app as a promise; None where the fault says nothing about it."""
+    if sample.broken or app is None or sample.app_restarted == (app is AppAfter.RESTARTED):
+        return sample
+    return replace(sample, broken=f"the app {'was' if sample.app_restarted else 'was not'} restarted")
 
 
 @dataclass(frozen=True, slots=True)

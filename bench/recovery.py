@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,8 +13,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from bench import lanes
 from bench.catalogue import Fault, catalogue
-from bench.figures import Row, Sample, table
+from bench.figures import Row, Sample, judged, table
 from bench.machine import describe
 from bench.stage import Stage
 from tests.support.daemon import BUNDLED_RCLONE
@@ -32,18 +32,18 @@ def measure(fault: Fault, runs: int, rclone: Path, logs: Path) -> Row:
         with ExitStack() as stack:
             try:
                 stage = stack.enter_context(Stage(setup))
-            except AssertionError as error:
+            except Exception as error:  # a stage may fail in many ways, and the other faults go on
                 samples.append(Sample(broken=f"mountd did not come up: {error}"))
                 _tell(fault, len(samples), runs, samples[-1])
                 continue
             for number in range(runs - len(samples)):
                 try:
-                    samples.append(fault.run(stage, number))
+                    samples.append(judged(fault.run(stage, number), fault.app))
                 except Exception as error:  # the other runs, and the figures so far, must not be lost
                     samples.append(Sample(broken=f"{type(error).__name__}: {error}"))
                 _tell(fault, len(samples), runs, samples[-1])
                 if samples[-1].broken:
-                    print(f"  log: {stage.keep_log(logs)}", file=sys.stderr, flush=True)
+                    print(f"  log: {stage.keep_log(logs) or 'none'}", file=sys.stderr, flush=True)
                     break
         if len(samples) >= runs:
             break
@@ -54,6 +54,8 @@ def _tell(fault: Fault, number: int, runs: int, sample: Sample) -> None:
     told = [
         f"{name} {value:.2f} s" for name in ("detected_s", "serving_s") if (value := getattr(sample, name)) is not None
     ]
+    if sample.struck:
+        told.append(f"{sample.struck} requests refused or broken")
     if sample.broken:
         told.append(f"BROKEN: {sample.broken}")
     print(f"{fault.name} {number}/{runs}: {', '.join(told).replace('_s ', ' ')}", file=sys.stderr, flush=True)
@@ -74,55 +76,35 @@ def main(words: Sequence[str]) -> int:
         parser.error("--runs must be 1 or more")
 
     began, machine = time.monotonic(), describe(given.rclone)
-    rows = _run(chosen, given)
-    lasted_s = round(time.monotonic() - began)
-    document = {"schema": 1, "machine": machine, "seconds": lasted_s, "rows": [row.as_json() for row in rows]}
-    if given.json:
-        given.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+    def keep(rows: Sequence[Row]) -> None:
+        """What there is so far."""
+        if given.json:
+            document = {"schema": 1, "machine": machine, "seconds": round(time.monotonic() - began)}
+            document["rows"] = [row.as_json() for row in rows]
+            given.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+    rows: list[Row] = []
+    if len({fault.lane for fault in chosen}) == 1:
+        for fault in chosen:
+            runs = given.runs or (fault.quick_runs if given.quick else fault.runs)
+            rows.append(measure(fault, runs, given.rclone, given.logs))
+            keep(rows)
+    else:
+        found = lanes.run(chosen, _same(given))
+        failed = (Sample(broken="the benchmark itself failed"),)
+        rows = [found.get(fault.title, Row(fault.title, failed, fault.marks, 0.0)) for fault in chosen]
+        keep(rows)
     print(table(rows))
-    print(f"\n{machine['date']}, {machine['text']}, {lasted_s / 60:.0f} minutes")
+    print(f"\n{machine['date']}, {machine['text']}, {(time.monotonic() - began) / 60:.0f} minutes")
     missed = [f"{row.fault}: {what}" for row in rows for what in row.missed]
     for line in missed:
         print(f"missed: {line}")
     return 1 if missed else 0
 
 
-def _run(chosen: Sequence[Fault], given: argparse.Namespace) -> list[Row]:
-    """First what must have the machine to itself, then, side by side, what mostly waits."""
-    if len({fault.lane for fault in chosen}) == 1:
-        return [measure(fault, _runs(fault, given), given.rclone, given.logs) for fault in chosen]
-    found: dict[str, Row] = {}
-    lanes = {lane: [fault for fault in chosen if fault.lane == lane] for lane in dict.fromkeys(f.lane for f in chosen)}
-    with tempfile.TemporaryDirectory(prefix="mountd-b-") as directory:
-        for beside in ([lane for lane in lanes if not lane], [lane for lane in lanes if lane]):
-            children = []
-            try:
-                for lane in beside:
-                    result = Path(directory, f"{lane}.json")
-                    children.append((result, _child(lanes[lane], given, result)))
-                for _, child in children:
-                    child.wait()
-            finally:
-                for _, child in children:
-                    child.terminate()
-                    child.wait()
-            for result, _ in children:
-                if result.exists():
-                    found |= {each["fault"]: Row.from_json(each) for each in json.loads(result.read_text())["rows"]}
-    failed = (Sample(broken="the benchmark itself failed"),)
-    return [found.get(fault.title, Row(fault.title, failed, fault.marks, 0.0)) for fault in chosen]
-
-
-def _runs(fault: Fault, given: argparse.Namespace) -> int:
-    if given.runs is not None:
-        return int(given.runs)
-    return fault.quick_runs if given.quick else fault.runs
-
-
-def _child(lane: Sequence[Fault], given: argparse.Namespace, result: Path) -> subprocess.Popen[bytes]:
-    """A process of its own: the proxies of two lanes would share one interpreter."""
-    words = ["--json", str(result), "--rclone", str(given.rclone), "--logs", str(given.logs)]
-    words += [word for fault in lane for word in ("--only", fault.name)]
+def _same(given: argparse.Namespace) -> list[str]:
+    """The words for each lane."""
+    words = ["--rclone", str(given.rclone), "--logs", str(given.logs)]
     words += ["--quick"] if given.quick else []
-    words += ["--runs", str(given.runs)] if given.runs is not None else []
-    return subprocess.Popen([sys.executable, "-m", "bench", "recovery", *words], stdout=subprocess.DEVNULL)
+    return words + (["--runs", str(given.runs)] if given.runs is not None else [])

@@ -27,6 +27,7 @@ from tests.support.scripted_rclone import ScriptedRclone
 from tests.support.wall_clock import Clock, library
 
 FILE = "cache_hub_v23/models/gpt.pth"
+VERSION = FILE.partition("/")[0]
 FRESH = "fresh"
 SCALE = 1 / 10_000
 """Of the hub: 1 MB a version, as small hubs are what the marks are set for."""
@@ -75,14 +76,14 @@ class Stage:
         self.setup = setup
         self._stack, self._daemon_stack = ExitStack(), ExitStack()
         self._fresh = 0
-        self._dice = random.Random(0)  # noqa: S311 (no secret)
+        self.dice = random.Random(0)  # noqa: S311 (no secret)
 
     def __enter__(self) -> Self:
         try:
             self._start()
         except BaseException as error:
-            if isinstance(error, AssertionError) and hasattr(self, "daemon"):
-                error.args = (f"{error}; the end of its log: {self.daemon.log_text()[-LOG_TAIL:]}",)
+            if isinstance(error, AssertionError) and (log := self._log()):
+                error.args = (f"{error}; the end of its log: {log.read_text(errors='replace')[-LOG_TAIL:]}",)
             self._stack.close()
             raise
         return self
@@ -166,8 +167,7 @@ class Stage:
 
     def read_model(self) -> Copying:
         """Begins to read all files of the live version once."""
-        version = FILE.partition("/")[0]
-        copying = Copying(self.source / version, self.daemon.mount / version, 0.0)
+        copying = Copying(self.source / VERSION, self.daemon.mount / VERSION, 0.0)
         self._stack.callback(copying.close)
         return copying
 
@@ -214,7 +214,7 @@ class Stage:
     def at_random(self) -> Status:
         """All well still, at some moment of the period of mountd's own questions: a fault must not always come just
         before one, nor just after."""
-        time.sleep(self._dice.uniform(0.0, self.setup.phase_s))
+        time.sleep(self.dice.uniform(0.0, self.setup.phase_s))
         return self.until(is_well, SETTLE_S, "all to be well")[1]
 
     def poll(self, seconds: float, every_s: float = 0.2) -> Iterator[tuple[Status, float]]:
@@ -234,10 +234,17 @@ class Stage:
                     found.append(pid)
         return found
 
-    def keep_log(self, directory: Path) -> Path:
-        """A copy of the daemon's log, for whoever wants to know why."""
+    def keep_log(self, directory: Path) -> Path | None:
+        """A copy of the daemon's log, for whoever wants to know why; None when there is none."""
+        if not (log := self._log()):
+            return None
         directory.mkdir(parents=True, exist_ok=True)
-        return Path(shutil.copy(self.daemon.log, directory / f"{self.daemon.root.name}.log"))
+        return Path(shutil.copy(log, directory / f"{log.parent.name}.log"))
+
+    def _log(self) -> Path | None:
+        """None when no daemon was started."""
+        log = self.daemon.log if hasattr(self, "daemon") else None
+        return log if log and log.exists() else None
 
 
 def mount(status: Status) -> Status:

@@ -20,6 +20,8 @@ LOOK_LIMIT_S = 10.0
 WALK_LIMIT_S = 60.0
 """For a look at each file: 100,000 take a second, and many more where the disk is slow."""
 _MEANWHILE = "reads of files that are not cached may fail meanwhile"
+# rclone opens for writing what it has cached, also to read it.
+_MEANWHILE_UNWRITABLE = "reads of files that are not open yet may fail meanwhile, cached or not"
 
 
 def silent(cache: Path, limit_s: float) -> CannotStart:
@@ -72,7 +74,8 @@ class CacheGuard:
         try:
             await self._ask(check, LOOK_LIMIT_S)
         except CannotStart as error:
-            return Reason(error.code, f"{error.text}; {_MEANWHILE}", "rclone", self._mount, error.hint)
+            meanwhile = _MEANWHILE_UNWRITABLE if error.code == "cache-not-writable" else _MEANWHILE
+            return Reason(error.code, f"{error.text}; {meanwhile}", "rclone", self._mount, error.hint)
         return None
 
     async def could_hold(self) -> int:

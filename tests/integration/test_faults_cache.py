@@ -129,6 +129,7 @@ def test_the_disk_becomes_read_only(disk: Callable[..., tuple[Daemon, Tmpfs]], m
     with read_only(small.path):
         reason = daemon.until_reason("cache-not-writable", SEEN_S)
         assert f"cannot use the cache directory {small.path}: read-only file system" in reason["text"]
+        assert "reads of files that are not open yet may fail meanwhile, cached or not" in reason["text"]
         assert f"uid {os.geteuid()} can write" in reason["hint"]
         assert refusal(daemon, 1) == errno.EIO
         assert_goes_on(daemon, before, "cache-not-writable")

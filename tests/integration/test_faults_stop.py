@@ -14,7 +14,7 @@ from tests.support.daemon import BUNDLED_RCLONE, Daemon
 from tests.support.machine import Stopped, Tmpfs, name, state
 from tests.support.not_ready import assert_silent
 from tests.support.proxy import Proxy
-from tests.support.rungs import RUNGS, VERSION, Rig, assert_ends
+from tests.support.rungs import RUNGS, VERSION, WAITING, Rig, assert_ends
 from tests.support.s3 import RcloneS3
 from tests.support.scripted_rclone import ScriptedRclone
 from tests.support.wait import until
@@ -29,19 +29,6 @@ def rig(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, tmp_p
     rig = Rig(daemon, store, proxy, scripted)
     with rig.ends:
         yield rig
-
-
-def waiting_for_its_place(rig: Rig) -> None:
-    rig.daemon.mount.mkdir()
-    (rig.daemon.mount / "precious.txt").touch()
-    rig.daemon.start()
-    rig.daemon.until_reason("mount-point-not-empty")
-
-
-def bucket_silent(rig: Rig) -> None:
-    rig.proxy.faults.black_hole = True
-    rig.daemon.start()
-    rig.until_mount(stage="answering")
 
 
 def app_failing(rig: Rig) -> None:
@@ -86,7 +73,7 @@ def switch_starts(rig: Rig) -> None:
     rig.switch("ready")
 
 
-BESIDE = (waiting_for_its_place, bucket_silent, app_failing, between_two_rclones, switch_looks, switch_starts)
+BESIDE = (*WAITING, app_failing, between_two_rclones, switch_looks, switch_starts)
 STAGES = (
     *RUNGS,
     pytest.param(rclone_hangs, marks=pytest.mark.thorough),

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mountd.demo import hub
+from tests.support.apps import living
 from tests.support.daemon import Daemon
+from tests.support.machine import children
 from tests.support.not_ready import assert_silent
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
@@ -101,7 +103,8 @@ def waiting_for_content(rig: Rig) -> None:
     rig.daemon.until_reason("waiting-for-content")
 
 
-def loading(rig: Rig) -> None:
+def inspecting(rig: Rig) -> None:
+    """It looks at what has come, and gets no answer yet."""
     aside = rig.hide_version()
     rig.daemon.start()
     rig.daemon.until_reason("waiting-for-content")
@@ -110,6 +113,15 @@ def loading(rig: Rig) -> None:
     aside.rename(rig.version)
     wanted = f"prefix={VERSION}"
     until(lambda: any(wanted in each.target for each in rig.proxy.counts.exchanges), 20, "the model to be listed")
+
+
+def loading(rig: Rig) -> None:
+    aside = rig.hide_version()
+    rig.daemon.start()
+    rig.daemon.until_reason("waiting-for-content")
+    rig.proxy.faults.latency_s = 1.0
+    aside.rename(rig.version)
+    until(lambda: rig.daemon.status()["models"]["cache_hub"]["stage"] == "listed", 30, "the metadata to be loaded")
 
 
 def app_starting(rig: Rig) -> None:
@@ -135,11 +147,31 @@ def failed(rig: Rig) -> None:
     rig.until_mount(state="failed")
 
 
-RUNGS = (spawned, mounted_and_silent, bucket_away, waiting_for_content, loading, app_starting, running, backoff, failed)
+def waiting_for_its_place(rig: Rig) -> None:
+    rig.daemon.mount.mkdir()
+    (rig.daemon.mount / "precious.txt").touch()
+    rig.daemon.start()
+    rig.daemon.until_reason("mount-point-not-empty")
+
+
+def bucket_silent(rig: Rig) -> None:
+    rig.proxy.faults.black_hole = True
+    rig.daemon.start()
+    rig.until_mount(stage="answering")
+
+
+RUNGS = (
+    *(spawned, mounted_and_silent, bucket_away, waiting_for_content, inspecting, loading),
+    *(app_starting, running, backoff, failed),
+)
+WAITING = (waiting_for_its_place, bucket_silent)
+"""Where it waits for something from outside."""
 
 
 def assert_ends(daemon: Daemon) -> float:
     """Within what was promised, with nothing left; how many seconds it took."""
+    assert daemon.process is not None
+    own = children(daemon.process.pid, all_below=True)
     began = time.monotonic()
     code = daemon.stop()
     took_s = time.monotonic() - began
@@ -151,5 +183,6 @@ def assert_ends(daemon: Daemon) -> float:
     assert daemon.events("mountd has stopped")
     assert daemon.mounts() == []
     assert daemon.processes() == []
+    assert living(own) == []
     assert_silent(daemon)
     return took_s

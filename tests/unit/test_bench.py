@@ -9,7 +9,7 @@ import pytest
 from bench.catalogue import catalogue
 from bench.census import POOL_THREADS, Census
 from bench.faults_start import most_within
-from bench.figures import Mark, Row, Sample, table
+from bench.figures import AppAfter, Mark, Row, Sample, judged, table
 from bench.reader import wrong_bytes
 from bench.steady import SMALL_BYTES, Idle
 from bench.switching import LIMIT_S, Figures, Turn, down_s, quantile, rows
@@ -42,6 +42,21 @@ def test_a_row_tells_every_promise_that_was_not_kept() -> None:
     assert row.missed == ("serving ≤ 1 s", "3 bytes lost", "rclone was restarted")
     assert Row("kill", (FAST,), (ALWAYS,), 0.5).missed == ()
     assert Row.from_json(row.as_json()) == row
+
+
+@pytest.mark.parametrize(
+    ("sample", "app", "broken"),
+    [
+        (FAST, None, ""),
+        (FAST, AppAfter.RESTARTED, ""),
+        (FAST, AppAfter.STAYS, "the app was restarted"),
+        (SLOW, AppAfter.STAYS, ""),
+        (SLOW, AppAfter.RESTARTED, "the app was not restarted"),
+        (replace(FAST, broken="rclone was restarted"), AppAfter.STAYS, "rclone was restarted"),
+    ],
+)
+def test_what_must_become_of_the_app(sample: Sample, app: AppAfter | None, broken: str) -> None:
+    assert judged(sample, app) == replace(sample, broken=broken)
 
 
 def test_the_table() -> None:

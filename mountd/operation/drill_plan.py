@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -295,7 +296,7 @@ def shortfalls(plan: Plan, measured: Measured) -> tuple[str, ...]:
     found = []
     for subject, event, took_s, limit_s in parts:
         if took_s is None:
-            found.append(f"{subject} not {event}")
+            found.append(f"{subject} not {event}{_too_short(plan) if event == 'detected' else ''}")
             break  # what comes after it could not happen
         if took_s > limit_s:
             found.append(f"{subject} {event} after {took_s:.1f} s, the limit is {limit_s:g} s")
@@ -307,3 +308,11 @@ def shortfalls(plan: Plan, measured: Measured) -> tuple[str, ...]:
         if measured.cached_reads is False:
             found.append("what was cached could not be read")
     return tuple(found)
+
+
+def _too_short(plan: Plan) -> str:
+    """Why nobody need have noticed it."""
+    if plan.kind.breaks_rclone or plan.for_s >= plan.limits.detected_s:
+        return ""
+    enough = format_duration(float(ceil(plan.limits.detected_s)))
+    return f": it lasted {format_duration(plan.for_s)}, which may be over before mountd asks; use --for {enough}"

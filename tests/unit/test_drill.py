@@ -242,6 +242,13 @@ def test_shortfalls(kind: Kind, measured: Measured, said: tuple[str, ...]) -> No
         assert part in text
 
 
+@pytest.mark.parametrize("for_s", [5.0, 25.0, 26.0, None])
+def test_a_fault_that_was_too_short_to_be_noticed_for_sure(for_s: float | None) -> None:
+    (text,) = plans.shortfalls(plan(Kind.OFFLINE, for_s=for_s), Measured())
+    assert text.startswith("the fault was not detected")
+    assert ("use --for 26s" in text) == (for_s in (5.0, 25.0))
+
+
 @given(st.sampled_from(KINDS), SECONDS, SECONDS, SECONDS)
 def test_who_passes_was_in_time_with_everything(
     kind: Kind, detected_s: float | None, serving_s: float | None, ready_s: float | None

@@ -12,6 +12,8 @@ from bench.stage import Stage, app, mount
 from tests.support.faults import ANY, SLOW_DOWN, Break, Failure
 from tests.support.machine import Stopped, external_unmount
 
+KILL_A_WORKER = "kill a worker"
+
 
 class Mischief:
     """One fault at a time: `end` follows each `begin`, and undoes what does not end by itself."""
@@ -24,7 +26,7 @@ class Mischief:
             "kill rclone": lambda: self._signal(mount(stage.status())["pid"], signal.SIGKILL),
             "stop rclone": self._stop_rclone,
             "kill the app": lambda: self._signal(app(stage.status())["pid"], signal.SIGKILL),
-            "kill a worker": self._kill_worker,
+            KILL_A_WORKER: self._kill_worker,
             "fusermount3 -uz": lambda: self._unmount("fusermount3"),
             "umount -l": lambda: self._unmount("umount"),
             "outage": stage.proxy.down,
@@ -35,7 +37,14 @@ class Mischief:
             "switch": self._switch,
             "reload": lambda: self._signal(stage.status()["pid"], signal.SIGHUP),
         }
-        self.names = tuple(self._all)
+
+    def draw(self, *but: str) -> str:
+        """The next fault, none of these."""
+        return self._dice.choice([name for name in self._all if name not in but])
+
+    def lasts_s(self, every_s: float) -> float:
+        """A part of the time from one fault to the next."""
+        return self._dice.uniform(0.2, 0.8) * every_s
 
     def begin(self, name: str) -> None:
         """Raises AssertionError, OSError and RuntimeError."""

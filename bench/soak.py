@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.census import Census, take
 from bench.machine import describe
-from bench.mischief import Mischief
+from bench.mischief import KILL_A_WORKER, Mischief
 from bench.stage import Setup, Stage, is_well
 from tests.support.daemon import BUNDLED_RCLONE
 
@@ -63,13 +63,14 @@ class Soak:
 
 def run(stage: Stage, minutes: float, every_s: float, seed: int) -> Soak:
     """Faults for so long; the end of mountd is part of it."""
-    found, dice = Soak(seed), random.Random(seed)  # noqa: S311 (no secret)
-    mischief = Mischief(stage, dice)
+    found, mischief = Soak(seed), Mischief(stage, random.Random(seed))  # noqa: S311 (no secret)
     began = time.monotonic()
     while (now := time.monotonic()) < began + minutes * 60:
         if found.before is None and now >= began + min(WARM_UP_S, minutes * 30):
             found.before = _calm(stage, found, None)
-        _one(stage, mischief, dice, found, every_s)
+        # A killed worker comes back when it is needed: in the first look it would count as one that there never was.
+        name = mischief.draw() if found.before else mischief.draw(KILL_A_WORKER)
+        _one(stage, mischief, name, found, every_s)
     found.after = _calm(stage, found, found.before)
     _count_reads(stage, found, began)
     stage.reads.close()
@@ -82,11 +83,11 @@ def run(stage: Stage, minutes: float, every_s: float, seed: int) -> Soak:
     return found
 
 
-def _one(stage: Stage, mischief: Mischief, dice: random.Random, found: Soak, every_s: float) -> None:
-    began, name = time.monotonic(), dice.choice(mischief.names)
+def _one(stage: Stage, mischief: Mischief, name: str, found: Soak, every_s: float) -> None:
+    began = time.monotonic()
     print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
     found.faults[name] = found.faults.get(name, 0) + 1
-    lasts_s = dice.uniform(0.2, 0.8) * every_s
+    lasts_s = mischief.lasts_s(every_s)
     try:
         mischief.begin(name)
         _look(stage, found, began + lasts_s)

@@ -257,6 +257,10 @@ class World(RuleBasedStateMachine):
         os.kill(rclone, signal.SIGKILL)
         self.stranded = self.stranded or self.down
         until(lambda: self.steady()[1] != rclone, SOON_S, "mountd to see that rclone has ended")
+        if not self.down:  # one that is killed in its start as well is waited with, and then nothing can be switched
+            until(
+                lambda: self.daemon.status()["mounts"]["storage"]["state"] == "running", SOON_S, "the mount to be back"
+            )
 
     @act(
         both=st.booleans(),

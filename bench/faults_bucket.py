@@ -116,11 +116,10 @@ def latency(stage: Stage) -> Sample:
 
 def partly(stage: Stage, failing: Mapping[str, Failure], seen: str) -> Sample:
     """Some kinds of request fail, the others pass, while the whole model is read from the cache again and again, and
-    another reader and a listing want what is not there yet. `seen` is the reason to be told, "" when there need not be
-    one.
+    another reader wants what is not there yet. `seen` is the reason to be told, "" when there need not be one.
 
-    Serving: that other reader has all. Nothing that the cache holds of the model may go: then rclone would fetch it
-    once more.
+    Serving: that other reader has all. Nothing that the cache holds of the model's weights may go: then rclone would
+    fetch it once more.
     """
     stage.read_model().result(LIMIT_S)
     stage.until(lambda status: _used(status) > 0, LIMIT_S, "the cache to be counted")

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 from pathlib import Path
 
 from bench.figures import Sample
 from bench.stage import START_S, VERSION, Stage, Status, app, codes, is_well, mount
 from bench.trial import LIMIT_S
-from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW
+from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, STEADY_S
 from tests.support.daemon import Daemon
 from tests.support.scripted_rclone import ScriptedRclone
 
@@ -32,11 +33,26 @@ CONTENT_PHASE_S = 15.0
 """The longest of the periods in which mountd looks for what is missing."""
 
 
-def starts(daemon: Daemon) -> list[float]:
-    """Each try, also of an rclone that is not there, by the log of mountd (seconds of the wall clock, in order)."""
+def changes(daemon: Daemon) -> list[tuple[float, str]]:
+    """Each state of the mount and when it began, by the log of mountd (seconds of the wall clock, in order)."""
     told = [event for event in daemon.events("state changed") if event.get("mount") == "storage"]
-    begun = [event["timestamp"] for event in told if event["state"] == "starting"]
-    return [datetime.fromisoformat(moment).timestamp() for moment in begun]
+    return [(datetime.fromisoformat(event["timestamp"]).timestamp(), event["state"]) for event in told]
+
+
+def starts(changed: Sequence[tuple[float, str]]) -> list[float]:
+    """Each try, also of an rclone that is not there."""
+    return [at for at, state in changed if state == "starting"]
+
+
+def short_starts(changed: Sequence[tuple[float, str]]) -> list[float]:
+    """Those that did not lead to STEADY_S seconds in `running`: only they count for the limit."""
+    found = []
+    for number, (at, state) in enumerate(changed):
+        if state == "starting":
+            (ran_since, then), (ended, _) = [*changed[number + 1 : number + 3], (inf, ""), (inf, "")][:2]
+            if then != "running" or ended - ran_since < STEADY_S:
+                found.append(at)
+    return found
 
 
 def most_within(moments: Sequence[float], seconds: float) -> int:
@@ -88,9 +104,9 @@ def refuses_its_flags(stage: Stage) -> Sample:
     def is_told(status: Status) -> bool:
         return "rclone-usage" in codes(status) and bool(mount(status)["state"] == "failed")
 
-    before = len(starts(stage.daemon))
+    before = len(starts(changes(stage.daemon)))
     sample = _starts_fail(stage, spoil, is_told, ask)
-    more = len(starts(stage.daemon)) - before
+    more = len(starts(changes(stage.daemon))) - before
     return sample if more == 2 else replace(sample, broken=f"{more} starts, where one is refused and one asked for")
 
 
@@ -142,8 +158,7 @@ def _back(stage: Stage, before: Status, began: float, ended: float) -> Sample:
     healthy, _ = stage.until(is_well, LIMIT_S, "all to be well")
     serving = max(healthy, stage.reads.first_good(ended, LIMIT_S))
     after = stage.settle()
-    since = time.time() - (time.monotonic() - began)  # the start before, which lasted, is none of a loop
-    most = most_within([start for start in starts(stage.daemon) if start >= since], START_WINDOW_S)
+    most = most_within(short_starts(changes(stage.daemon)), START_WINDOW_S)
     return Sample(
         serving_s=serving - ended,
         app_restarted=app(after)["pid"] != app(before)["pid"],

@@ -8,7 +8,7 @@ import pytest
 
 from bench.catalogue import catalogue
 from bench.census import POOL_THREADS, Census
-from bench.faults_start import most_within
+from bench.faults_start import most_within, short_starts
 from bench.figures import AppAfter, Mark, Row, Sample, judged, table
 from bench.reader import wrong_bytes
 from bench.steady import SMALL_BYTES, Idle
@@ -94,6 +94,14 @@ def test_the_catalogue(quick: bool) -> None:
 )
 def test_the_most_starts_within_a_minute(moments: list[float], most: int) -> None:
     assert most_within(moments, 60.0) == most
+
+
+def test_only_a_start_that_did_not_last_counts() -> None:
+    steady = [(0.0, "starting"), (1.0, "running"), (3.0, "cleaning")]
+    short = [(4.0, "starting"), (5.0, "running"), (6.9, "cleaning")]
+    failed = [(7.0, "starting"), (7.1, "stopping"), (7.2, "cleaning"), (7.3, "backoff")]
+    assert short_starts([*steady, *short, *failed, (9.0, "starting"), (9.5, "running")]) == [4.0, 7.0]
+    assert short_starts([*steady, (9.0, "starting")]) == [9.0]
 
 
 IDLE = Idle(seconds=60.0, interval_s=15.0, requests=5, kinds={"LIST": 5}, object_bytes=0, largest_bytes=900)

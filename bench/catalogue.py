@@ -146,13 +146,30 @@ def _content() -> tuple[Fault, ...]:
 
 
 def _cache() -> tuple[Fault, ...]:
-    do, stops = faults_cache, replace(DISK, prepare=faults_cache.stop_the_app)
-    stays, new, again = AppAfter.STAYS, AppAfter.RESTARTED, (Mark("serving_s", 12.0),)
+    do, stays, new = faults_cache, AppAfter.STAYS, AppAfter.RESTARTED
+    stops = replace(DISK, prepare=do.stop_the_app)
+    # What is read anew has no room in what rclone could give up of the model.
+    own = replace(DISK, bare=True, fresh_bytes=2 * 1024**2)
+    twice = replace(own, fresh=2)
+    past = (Mark("detected_s", 7.0), Mark("serving_s", 12.0))
+    back, again = (Mark("serving_s", 20.0),), (Mark("serving_s", 12.0),)
+
+    def reads(name: str, title: str, spoil: faults_cache.Spoil, seen: str) -> tuple[Fault, ...]:
+        stop, go, come = (partial(each, spoil=spoil) for each in (do.app_is_stopped, do.goes_past, do.comes_back))
+        go, come = partial(go, seen=seen), partial(come, seen=seen)
+        return (
+            Fault(f"{name}-stop", f"{title}, app to stop", same(stop), DISK_SEEN, stops, f"{name}-stop", new),
+            Fault(name, f"{title}, reads fail", same(go), past, own, name, new),
+            Fault(f"{name}-back", f"{title}, then well again", same(come), back, twice, f"{name}-back", new),
+        )
+
     return (
-        Fault("cache-full", "cache disk full", same(do.full), DISK_SEEN, DISK, "slow", stays),
-        Fault("cache-stop", "cache disk full, app to stop", same(do.full_and_stopped), DISK_SEEN, stops, "cache", new),
-        Fault("cache-read-only", "cache read-only", same(do.is_read_only), DISK_SEEN, DISK, "cache", stays),
-        Fault("cache-removed", "cache removed", same(do.removed), again, DISK, "cache", stays),
+        Fault(
+            "cache-calm", "cache disk full, nothing missed", same(do.nothing_is_missed), DISK_SEEN, DISK, "slow", stays
+        ),
+        *reads("cache-full", "cache disk full", do.is_full, "cache-full"),
+        *reads("cache-read-only", "cache read-only", do.is_read_only, "cache-not-writable"),
+        Fault("cache-removed", "cache removed", same(do.removed), again, DISK, "slow", stays),
     )
 
 

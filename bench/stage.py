@@ -165,9 +165,9 @@ class Stage:
         self._stack.callback(copying.close)
         return copying
 
-    def read_model(self) -> Copying:
+    def read_model(self, patience_s: float = 0.0) -> Copying:
         """Begins to read all files of the live version once."""
-        copying = Copying(self.source / VERSION, self.daemon.mount / VERSION, 0.0)
+        copying = Copying(self.source / VERSION, self.daemon.mount / VERSION, patience_s)
         self._stack.callback(copying.close)
         return copying
 

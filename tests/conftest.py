@@ -14,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from mountd.demo import hub
+from tests.support.cache_disk import make_unread
 from tests.support.daemon import BUNDLED_RCLONE, DEBIAN_RCLONE, Daemon
+from tests.support.machine import Tmpfs
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 
@@ -150,3 +152,21 @@ def make_daemon(store: RcloneS3, request: pytest.FixtureRequest) -> Iterator[Cal
 def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
     """A daemon over the store, not started yet."""
     return make_daemon()
+
+
+@pytest.fixture
+def unread(store: RcloneS3) -> Path:
+    """A directory of the bucket with files that nobody has read."""
+    return make_unread(store)
+
+
+@pytest.fixture
+def small_cache(make_daemon: Callable[..., Daemon]) -> Iterator[Callable[..., tuple[Daemon, Tmpfs]]]:
+    """Makes a daemon whose cache has a small disk of its own."""
+    with ExitStack() as stack:
+
+        def make(mib: int = 200, **changes: Any) -> tuple[Daemon, Tmpfs]:
+            daemon = make_daemon(**changes)
+            return daemon, stack.enter_context(Tmpfs(daemon.root / "cache", mib))
+
+        yield make

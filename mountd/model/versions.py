@@ -100,7 +100,7 @@ class Versions:
         Raises NotFound, Refused (incomplete, the link blocked, the cache broken).
         """
         self.check_mount(version)
-        if self.mount.cache_broken:
+        if self.mount.cache_broken and not self.mount.cache_bypassed:
             raise Refused(
                 f"cannot use version {version}: the cache of mount {self._settings.mount} cannot be used",
                 hint="see `mountd status`: it says what is wrong with it",

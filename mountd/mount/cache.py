@@ -22,6 +22,7 @@ WALK_LIMIT_S = 60.0
 _MEANWHILE = "reads of files that are not cached may fail meanwhile"
 # rclone opens for writing what it has cached, also to read it.
 _MEANWHILE_UNWRITABLE = "reads of files that are not open yet may fail meanwhile, cached or not"
+_MEANWHILE_WITHOUT = "everything is read from the bucket meanwhile"
 
 
 def silent(cache: Path, limit_s: float) -> CannotStart:
@@ -42,8 +43,11 @@ class CacheGuard:
         self._lock = _Lock()
         self._disk = SlowDisk()
 
-    async def begin(self, cache: Cache) -> None:
-        """For a start: the directory is created, proven writable, locked, and has room. Raises CannotStart."""
+    async def begin(self, cache: Cache, *, strict: bool = False) -> None:
+        """For a start: the directory is created, proven writable, locked, and has room. Raises CannotStart.
+
+        What rclone holds is room, which it gives up for what is read next; `strict`: that does not count.
+        """
         if self.cache.dir != cache.dir:
             self._lock.release()
             self._lock = _Lock()
@@ -53,9 +57,16 @@ class CacheGuard:
         try:
             await self._ask(lambda: preflight.check_space(directory), LOOK_LIMIT_S)
         except CannotStart as error:
-            if error.code != "cache-full":
+            if strict or error.code != "cache-full":
                 raise
             await self._ask(lambda: preflight.check_space(directory, held_bytes=held_bytes(directory)), WALK_LIMIT_S)
+
+    async def was_used(self) -> bool:
+        """Whether an rclone has kept something in it before."""
+        data = self.cache.dir / DATA
+        with contextlib.suppress(TimeoutError):
+            return await self._disk.run(lambda: os.path.isdir(data), LOOK_LIMIT_S)
+        return False
 
     async def _ask(self, work: Callable[[], None], limit_s: float) -> None:
         try:
@@ -63,20 +74,29 @@ class CacheGuard:
         except TimeoutError:
             raise silent(self.cache.dir, limit_s) from None
 
-    async def look(self) -> Reason | None:
-        """What is wrong with it now. A directory that was removed is made anew, as rclone does it, too."""
+    async def look(self, *, bypassed: bool = False) -> Reason | None:
+        """What is wrong with it now. A directory that was removed is made anew, as rclone does it, too.
+
+        `bypassed`: the rclone that runs does not use it, and it is well when one can be started with it again.
+        """
         lock, cache = self._lock, self.cache
 
         def check() -> None:
             lock.take(cache.dir)
-            preflight.check_space(cache.dir, min_free=cache.min_free)
+            preflight.check_space(cache.dir, min_free=None if bypassed else cache.min_free)
 
         try:
             await self._ask(check, LOOK_LIMIT_S)
         except CannotStart as error:
-            meanwhile = _MEANWHILE_UNWRITABLE if error.code == "cache-not-writable" else _MEANWHILE
-            return Reason(error.code, f"{error.text}; {meanwhile}", "rclone", self._mount, error.hint)
+            return self.reason(error, bypassed=bypassed)
         return None
+
+    def reason(self, error: CannotStart, *, bypassed: bool) -> Reason:
+        """For the status: what is wrong, and what that means for reads."""
+        meanwhile = _MEANWHILE_UNWRITABLE if error.code == "cache-not-writable" else _MEANWHILE
+        if bypassed:
+            meanwhile = _MEANWHILE_WITHOUT
+        return Reason(error.code, f"{error.text}; {meanwhile}", "rclone", self._mount, error.hint)
 
     async def could_hold(self) -> int:
         """Bytes, if all else in it were gone and the disk were filled to the brim. Raises CannotStart."""
@@ -131,10 +151,10 @@ class _Lock:
 
 
 def held_bytes(cache: Path) -> int:
-    """What rclone holds in it, on disk; what goes meanwhile takes nothing. Blocks."""
+    """What rclone holds in it, on disk; what goes meanwhile, or cannot be looked at, counts nothing. Blocks."""
     total = 0
     for parent, _, names in os.walk(cache / DATA):
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(parent, name)).st_blocks * 512
     return total

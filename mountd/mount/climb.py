@@ -51,10 +51,35 @@ async def _prepare(parts: Parts) -> None:
     if preflight.occupant(read_table(), parts.path, parts.source) is not None:
         await parts.clear()
     await preflight.check_mount_point(parts.path, parts.files)
-    await parts.cache.begin(parts.mount.cache)
+    await _begin_cache(parts)
     parts.uploads.begin(parts.mount)
     parts.backend.begin()
     await parts.uploads.mend()
+
+
+async def _begin_cache(parts: Parts) -> None:
+    """Where it cannot be used and the policy is to go on, this start does without. Raises CannotStart."""
+    bypass, cache = parts.bypass, parts.mount.cache
+    before, found = bypass.active, None
+    if not bypass.is_open_to(parts.mount):
+        bypass.abandon()
+    try:
+        await parts.cache.begin(cache, strict=bypass.is_strict)
+        found = bypass.refused
+    except CannotStart as error:
+        # Where another mountd is at it now, that it was used before says nothing, and a silent disk does not say it.
+        was_used = error.code not in ("cache-taken", "cache-silent") and await parts.cache.was_used()
+        if not bypass.is_open_to(parts.mount, was_used=was_used):
+            raise
+        found = parts.cache.reason(error, bypassed=True)
+    bypass.begin(time.monotonic(), found, cache.dir)
+    parts.engine.without_cache = bypass.active
+    parts.publish(cache_broken=found is not None, cache_bypassed=bypass.active)
+    if bypass.active and not before:
+        told = {"cause": found.text, "hint": found.hint} if found else {}
+        parts.log.warning("going on without the cache", path=str(cache.dir), **told)
+    elif before and not bypass.active:
+        parts.log.info("going on with the cache again", path=str(cache.dir))
 
 
 async def _reach_mounted(parts: Parts) -> None:
@@ -89,12 +114,15 @@ async def _reach_answering(parts: Parts) -> None:
     parts.publish(cache=cache_status(stats))
     parts.uploads.noticed(stats)
     if parts.needs_cache and "diskCache" not in stats:
-        raise CannotStart(
+        off = CannotStart(
             f"cannot use {parts.path}: rclone runs without its disk cache ({parts.mount.cache.dir})",
             hint=f"see `mountd logs {parts.name}`; the directory must be writable",
             code="cache-off",
             retry_s=preflight.RETRY_S,
         )
+        if parts.bypass.is_open_to(parts.mount):
+            parts.bypass.refused, off.retry_s = parts.cache.reason(off, bypassed=True), 0.0
+        raise off
 
 
 async def _waits_for_bucket(parts: Parts) -> bool:

@@ -74,6 +74,8 @@ class Engine:
         self._disk = SlowDisk()
         self.detour: Mapping[str, str] = {}
         """variables that the next rclone gets besides, such as a proxy"""
+        self.without_cache = False
+        """whether the next rclone reads all from the bucket, each time anew, and writes nothing to local disk"""
         self.trouble = asyncio.Event()
         """set by each error that rclone logs"""
 
@@ -84,7 +86,7 @@ class Engine:
     @property
     def keeps_what_is_read(self) -> bool:
         """On local disk, file by file."""
-        return profiles.cache_mode(self._settings.mounts[self._name]) == "full"
+        return profiles.cache_mode(self._settings.mounts[self._name]) == "full" and not self.without_cache
 
     @property
     def rc(self) -> RcClient:
@@ -99,12 +101,8 @@ class Engine:
         written = await self._conf.write(self._settings)
         self._resigned_at = None
         self._seen = written.seen[self._settings.mounts[self._name].remote_name]
-        address, cache = self._address(), self._settings.mounts[self._name].cache
-        try:
-            emulated = not self._binary.has_min_free_space
-            size = await self._disk.run(lambda: cache_size(cache, emulated=emulated), WALK_LIMIT_S)
-        except TimeoutError:
-            raise silent(cache.dir, WALK_LIMIT_S) from None
+        address = self._address()
+        size = None if self.without_cache else await self._cache_size()
         self._notify = ReadySocket(self._instance.private / f"notify-{self._name}.sock")
         command = command_of(
             self._settings,
@@ -128,6 +126,13 @@ class Engine:
             raise CannotStart(f"cannot start rclone: {(error.strerror or str(error)).lower()}") from None
         self._rc = RcClient(address)
         return self.child
+
+    async def _cache_size(self) -> CacheSize:
+        cache, emulated = self._settings.mounts[self._name].cache, not self._binary.has_min_free_space
+        try:
+            return await self._disk.run(lambda: cache_size(cache, emulated=emulated), WALK_LIMIT_S)
+        except TimeoutError:
+            raise silent(cache.dir, WALK_LIMIT_S) from None
 
     def _address(self) -> RcAddress:
         password = secrets.token_urlsafe(24)
@@ -276,11 +281,14 @@ def command_of(
     binary: Binary,
     conf: Path,
     rc: RcAddress,
-    cache: CacheSize,
+    cache: CacheSize | None,
     environment: Mapping[str, str],
     notify_socket: str | None = None,
 ) -> MountCommand:
-    """The command of mount `name` on this machine. Raises ConfigError for flags that the binary does not have."""
+    """The command of mount `name` on this machine, without its `cache` for None.
+
+    Raises ConfigError for flags that the binary does not have.
+    """
     mount = settings.mounts[name]
     names = beneath({each: remote.options for each, remote in settings.remotes.items()}, mount.remote_name)
     return mount_command(

@@ -16,6 +16,7 @@ from mountd.files.client import Files
 from mountd.mount import evidence, table
 from mountd.mount.backend import Backend
 from mountd.mount.beat import Beat
+from mountd.mount.bypass import Bypass
 from mountd.mount.cache import CacheGuard
 from mountd.mount.climb import climb
 from mountd.mount.disk import MountDisk
@@ -89,6 +90,7 @@ class RcloneMount:
             engine=engine,
             backend=Backend(mount.remote, engine),
             cache=cache,
+            bypass=Bypass(name),
             turns=turns,
             disk=MountDisk(path, mount.remote, files=files, engine=engine, cache=cache, turns=turns),
             uploads=Uploads(name, mount, engine, self._publish),
@@ -96,6 +98,7 @@ class RcloneMount:
             publish=self._publish,
             log=structlog.get_logger().bind(mount=name),
         )
+        engine.follow(self._parts.bypass.hear)
         self._watching = Watching(self._parts, self._condemn)
         self._failure: Reason | None = None
         self._condemned = ""
@@ -117,7 +120,8 @@ class RcloneMount:
             self._runs += 1
         up = state in (State.STARTING, State.RUNNING)
         if state is State.RUNNING:
-            health, reason = Health.HEALTHY, None
+            reason = self._parts.bypass.reason
+            health = Health.DEGRADED if reason else Health.HEALTHY
         elif life.cause and life.wanted:
             health = Health.DEGRADED
             reason = self._failure or Reason("mount-down", life.cause, "mount", self.name)
@@ -140,6 +144,7 @@ class RcloneMount:
             # Without rclone nobody asks: what was last heard is no knowledge of now.
             backend=self._status.backend if up else RemoteStatus(),
             cache_broken=self._status.cache_broken if up else False,
+            cache_bypassed=self._status.cache_bypassed if up else False,
         )
 
     def explain_exit(self, exit_: Exit) -> Ending:

@@ -14,6 +14,7 @@ from mountd.files.client import Files
 from mountd.mount import cleanup
 from mountd.mount.backend import TIMEOUT_S, Backend
 from mountd.mount.beat import Beat
+from mountd.mount.bypass import Bypass
 from mountd.mount.cache import CacheGuard
 from mountd.mount.disk import MountDisk
 from mountd.mount.drain import Uploads
@@ -53,6 +54,7 @@ class Parts:
     engine: Engine
     backend: Backend
     cache: CacheGuard
+    bypass: Bypass
     turns: Turns
     disk: MountDisk
     uploads: Uploads
@@ -90,8 +92,8 @@ class Parts:
 
     @property
     def needs_cache(self) -> bool:
-        """Whether the mount was asked to keep on disk what it reads or writes: rclone goes on without, silently."""
-        return profiles.cache_mode(self.mount) != "off"
+        """Whether rclone was asked to keep on disk what it reads or writes: it goes on without, silently."""
+        return profiles.cache_mode(self.mount) != "off" and not self.bypass.active
 
     async def clear(self) -> None:
         """Nothing of ours stays mounted there. Raises Unavailable."""

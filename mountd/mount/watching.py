@@ -11,6 +11,7 @@ from dataclasses import replace
 from mountd.errors import CannotStart, DiskError, MountdError
 from mountd.mount import readers
 from mountd.mount.backend import NOOP_S, TIMEOUT_S
+from mountd.mount.bypass import Looks
 from mountd.mount.connection import unanswered
 from mountd.mount.health import SLOW_S, STALL_S, Beats, Facts, Reads, Silence, Stall, Verdict, verdict
 from mountd.mount.parts import Parts
@@ -25,7 +26,6 @@ ASK_INTERVAL_S = 1.0
 TROUBLE_INTERVAL_S = 2.0
 """Errors that rclone logs make the next question come early, but not more often than this."""
 STATS_INTERVAL_S = 10.0
-CACHE_INTERVAL_S = 5.0
 READERS_INTERVAL_S = 5.0
 SECRETS_INTERVAL_S = 2.0
 LOOK_LIMIT_S = 10.0
@@ -47,12 +47,10 @@ class Watching:
         self._condemn = condemn
         self._facts = Facts()
         self._told: Reason | None = None
-        self._cache: Reason | None = None
 
     async def run(self) -> None:
         """Until cancelled. Raises MustReplace."""
         self._facts = Facts(bucket=self._parts.backend.status)
-        self._cache = None
         await _all_of(
             self._beats(),
             self._bucket(),
@@ -95,7 +93,7 @@ class Watching:
         self._tell(found, now)
 
     def _tell(self, found: Verdict, now: float) -> None:
-        reason, name = self._cache or self._parts.uploads.trouble, self._parts.name
+        reason, name = self._parts.bypass.reason or self._parts.uploads.trouble, self._parts.name
         if found is Verdict.SUSPECTED:
             hint = "rclone itself answers: it may wait for its bucket" if self._facts.silence.awake else ""
             reason = Reason("mount-silent", f"mount {name} did not answer", "mount", name, hint)
@@ -203,15 +201,32 @@ class Watching:
             await asyncio.sleep(STATS_INTERVAL_S)
 
     async def _cache_directory(self) -> None:
+        """Whether it can be used; rclone goes on without it when reads fail for its sake, and goes back to it.
+
+        That waits while the bucket gives nothing, for a new rclone could not serve anything then; and to go back, which
+        is not urgent, while an operation runs.
+        """
+        parts, bypass = self._parts, self._parts.bypass
+        looks, waits = Looks(), False
         while True:
-            await asyncio.sleep(CACHE_INTERVAL_S)
-            before, self._cache = self._cache, await self._parts.cache.look()
-            if self._cache and (before is None or before.code != self._cache.code):
-                self._parts.log.warning("cache cannot be used", cause=self._cache.text, hint=self._cache.hint)
-            elif before and self._cache is None:
-                self._parts.log.info("cache can be used again")
-            self._parts.publish(cache_broken=self._cache is not None)
+            await asyncio.sleep(looks.pause_s)
+            before, found = bypass.found, await parts.cache.look(bypassed=bypass.active)
+            if found and (before is None or before.code != found.code):
+                parts.log.warning("cache cannot be used", cause=found.text, hint=found.hint)
+            elif before and found is None:
+                parts.log.info("cache can be used again")
+            looks = bypass.look(looks, time.monotonic(), found)
+            parts.publish(cache_broken=found is not None)
             await self._learn()
+            cause = bypass.restart(looks, time.monotonic(), parts.mount)
+            if bypass.active and parts.board.snapshot.operations:
+                continue
+            if cause and await parts.ask_backend(TIMEOUT_S):
+                bypass.decide()
+                raise ShouldRestart(cause)
+            if cause and not waits:
+                parts.log.info("the remount waits for the bucket", cause=cause)
+            waits = bool(cause)
 
     async def _secrets(self) -> None:
         """New keys reach rclone, and tokens that it renewed are kept, whatever the configuration file says.

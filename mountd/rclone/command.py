@@ -60,14 +60,15 @@ def mount_command(
     devname: str,
     allow_other: bool,
     rc: RcAddress,
-    cache: CacheSize,
+    cache: CacheSize | None,
     environment: Mapping[str, str],
     beneath: Collection[Remote] = (),
     secret_variables: Collection[str] = (),
     notify_socket: str | None = None,
 ) -> MountCommand:
     """What to spawn for the mount `name`. `environment` is mountd's own, `secret_variables` in it held secrets;
-    `beneath` are the remotes that `remote` wraps.
+    `beneath` are the remotes that `remote` wraps. Without a `cache`, whatever the profile says, rclone keeps nothing on
+    local disk.
 
     Raises ConfigError, with every unknown flag, when the admin's options name flags that this binary does not have.
     """
@@ -126,13 +127,12 @@ def _own(
     devname: str,
     allow_other: bool,
     rc: RcAddress,
-    cache: CacheSize,
+    cache: CacheSize | None,
     binary: Binary,
     warnings: list[str],
 ) -> dict[str, Flag]:
     flags: dict[str, Flag] = {
         "config": str(conf),
-        "cache-dir": str(mount.cache.dir),
         "devname": devname,
         "use-json-log": True,
         "rc": True,
@@ -145,6 +145,11 @@ def _own(
         flags["gid"] = str(mount.gid)
     if mount.umask is not None:
         flags["umask"] = f"{mount.umask:04o}"  # 1.60 takes a number without a leading 0 for a decimal one [T]
+    return flags | ({"vfs-cache-mode": "off"} if cache is None else _cache(mount, cache, binary, warnings))
+
+
+def _cache(mount: Mount, cache: CacheSize, binary: Binary, warnings: list[str]) -> dict[str, Flag]:
+    flags: dict[str, Flag] = {"cache-dir": str(mount.cache.dir)}
     largest = cache.max_bytes
     if cache.min_free_bytes and binary.has_min_free_space:
         flags["vfs-cache-min-free-space"] = f"{cache.min_free_bytes}B"

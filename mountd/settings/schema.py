@@ -64,7 +64,8 @@ class Cache(Section):
     min_free: Size = Field(Size(percent=5), description="kept free on the cache's file system")
     on_failure: Literal["keep", "stop"] = Field(
         "keep",
-        description="the apps while the directory is full or cannot be written: keep them, or stop them until it can",
+        description="while the directory is full or cannot be written: keep serving, without the cache where reads fail"
+        " for it, or stop the apps until it can be used",
     )
 
 

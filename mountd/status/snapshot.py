@@ -139,6 +139,8 @@ class MountStatus:
     """while its end waits for uploads"""
     cache_broken: bool = False
     """its cache directory is gone, full or cannot be written"""
+    cache_bypassed: bool = False
+    """everything is read from the bucket, without the cache"""
     cache_stops_apps: bool = False
     """by configuration no app runs on it meanwhile"""
 

@@ -62,7 +62,7 @@ def command(
     remote: Remote | None = None,
     binary: Binary = NEW,
     rc: RcAddress = SOCKET,
-    cache: CacheSize | None = None,
+    cache: CacheSize | None = CacheSize(),  # noqa: B008 (frozen)
     environment: dict[str, str] | None = None,
     **more: Any,
 ) -> MountCommand:
@@ -75,7 +75,7 @@ def command(
         devname="mountd:abc:storage",
         allow_other=True,
         rc=rc,
-        cache=cache or CacheSize(),
+        cache=cache,
         environment=environment or {},
         **more,
     )
@@ -104,6 +104,16 @@ def test_the_whole_command() -> None:
         "--contimeout=10s",
     } <= set(argv)
     assert len(argv) == len({word.partition("=")[0] for word in argv})
+
+
+@pytest.mark.parametrize("binary", [OLD, NEW])
+def test_without_its_cache_it_keeps_nothing_on_disk(binary: Binary) -> None:
+    given = {"on_failure": "keep", "dir": "/var/cache/x", "max_size": "30G"}
+    wanted = mount(cache=given, options={"vfs-cache-mode": "full"})
+    argv = command(wanted, binary=binary, rc=PORT, cache=None).argv
+    assert [word for word in argv if "cache-mode" in word] == ["--vfs-cache-mode=off"]
+    assert not any(word.startswith(("--cache-dir", "--vfs-cache-max-size", "--vfs-cache-min-free")) for word in argv)
+    assert "--read-only" in argv
 
 
 def test_the_old_binary_gets_a_port_and_an_emulated_limit() -> None:

@@ -1,0 +1,253 @@
+"""What the looks at a cache directory found, over time → going on without it, and going back to it."""
+
+from __future__ import annotations
+
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.mount.bypass import AGAIN_S, CACHE_INTERVAL_S, RETURN, STEADY_S, Bypass, Looks, may_bypass
+from mountd.settings.schema import Mount
+from mountd.status.snapshot import Reason
+
+ENOSPC = "write /cache/vfsMeta/store/x: no space left on device"
+CODES = ("", "cache-not-writable", "cache-taken", "cache-full", "cache-silent")
+CACHE = Path("/var/cache/x")
+
+
+def mount(cache: dict[str, Any] | None = None, **fields: Any) -> Mount:
+    return Mount.model_validate(
+        {"remote": "s:b", "path": "/mnt/x", "cache": {"dir": str(CACHE), **(cache or {})}} | fields
+    )
+
+
+def reason(code: str) -> Reason | None:
+    return Reason(code, f"cannot use it: {code}", "rclone", "x", "a hint") if code else None
+
+
+def looks(*codes: str, lacks_room: bool = False) -> Looks:
+    """One after the other, a second each."""
+    return reduce(lambda found, each: found.after(each[0], each[1], lacks_room=lacks_room), enumerate(codes), Looks())
+
+
+def used(now: float = 0.0) -> Bypass:
+    """Of a mount that was started with its cache."""
+    bypass = Bypass("x")
+    bypass.begin(now, None, CACHE)
+    return bypass
+
+
+def bypassed(now: float = 0.0) -> Bypass:
+    bypass = used(now)
+    bypass.begin(now, reason("cache-not-writable"), CACHE)
+    return bypass
+
+
+# -- which mounts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "may"),
+    [
+        (mount(), True),
+        (mount(options={"vfs-cache-mode": "Full"}), True),
+        (mount({"on_failure": "stop"}), False),
+        (mount(profile="outputs"), False),
+        (mount(profile="outputs", options={"read-only": True}), True),
+        (mount(profile="plain"), False),
+        (mount(options={"vfs-cache-mode": "off"}), False),
+        (mount(options={"vfs-cache-mode": "minimal"}), False),
+    ],
+)
+def test_only_mounts_that_read_through_their_cache_and_write_nothing(given: Mount, may: bool) -> None:
+    assert may_bypass(given) is may
+    assert used().is_open_to(given) is may
+
+
+def test_a_directory_that_never_worked_is_a_mistake() -> None:
+    assert not Bypass("x").is_open_to(mount())
+    assert not used().is_open_to(mount({"dir": "/another"}))
+
+
+def test_one_that_a_former_life_has_used_is_none() -> None:
+    assert Bypass("x").is_open_to(mount(), was_used=True)
+    assert not Bypass("x").is_open_to(mount({"on_failure": "stop"}), was_used=True)
+
+
+# -- giving it up -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "lacks_room", "gives_up"),
+    [
+        ((), False, False),
+        (("cache-not-writable",), False, False),
+        (("cache-not-writable", "cache-not-writable"), False, True),
+        (("cache-not-writable", "", "cache-not-writable"), False, False),
+        (("cache-taken", "cache-not-writable"), False, True),
+        (("cache-full", "cache-full", "cache-full"), False, False),
+        (("cache-full", "cache-full"), True, False),
+        (("cache-full", "cache-full", "cache-full"), True, True),
+        (("cache-full", "cache-full", "cache-not-writable"), True, True),
+        (("cache-full", "", "cache-full", "cache-full"), True, False),
+        (("cache-not-writable", "cache-full"), False, False),
+        # Whoever cannot be asked may well answer rclone.
+        (("cache-silent", "cache-silent", "cache-silent"), True, False),
+    ],
+)
+def test_given_up_when_reads_fail_for_it_at_some_looks_in_a_row(
+    found: tuple[str, ...], lacks_room: bool, gives_up: bool
+) -> None:
+    seen = looks(*found, lacks_room=lacks_room)
+    assert seen.give_up is gives_up
+    assert bool(used().restart(seen, 100.0, mount())) is gives_up
+    assert not used().restart(seen, 100.0, mount({"on_failure": "stop"}))
+
+
+def test_the_second_look_comes_sooner() -> None:
+    assert looks("").pause_s == looks("cache-full").pause_s == CACHE_INTERVAL_S
+    assert looks("cache-not-writable").pause_s == AGAIN_S
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        (f"vfs cache: failed to open item: vfs cache item: _save failed: {ENOSPC}", True),
+        (f"IO error: open RW handle failed to open cache file: {ENOSPC}", True),
+        (f"vfs reader: failed to write to cache file: {ENOSPC}", True),
+        (f"vfs cache item: failed to write metadata file: {ENOSPC}", False),
+        ("vfs cache: failed to open item: read-only file system", False),
+        ("vfs reader: failed to read: no such key", False),
+    ],
+)
+def test_what_rclone_says_of_reads_that_lack_room(line: str, counts: bool) -> None:
+    bypass = used()
+    bypass.hear(line)
+    assert bypass.lacks_room is counts
+    full = Looks()
+    for now in (1.0, 2.0, 3.0):
+        full = bypass.look(full, now, reason("cache-full"))
+    assert full.give_up is counts
+
+
+def test_room_that_was_made_meanwhile_counts() -> None:
+    bypass = used()
+    bypass.hear(f"failed to open item: {ENOSPC}")
+    seen = bypass.look(bypass.look(Looks(), 1.0, reason("cache-full")), 2.0, None)
+    assert not bypass.lacks_room
+    for now in range(3, 9):
+        seen = bypass.look(seen, float(now), reason("cache-full"))
+        assert not seen.give_up
+
+
+@given(st.lists(st.tuples(st.sampled_from(CODES), st.booleans())))
+def test_nothing_is_given_up_that_reads_do_not_fail_for(history: list[tuple[str, bool]]) -> None:
+    seen = Looks()
+    for now, (code, lacks_room) in enumerate(history):
+        seen = seen.after(now, code, lacks_room=lacks_room)
+    last = history[-3:] if history and history[-1][0] == "cache-full" else history[-2:]
+    fails = [code in ("cache-not-writable", "cache-taken") or (code == "cache-full" and lacks) for code, lacks in last]
+    assert seen.give_up is (len(fails) >= 2 and len(last) == (3 if last[-1][0] == "cache-full" else 2) and all(fails))
+    assert (seen.well_since is not None) is bool(history and not history[-1][0])
+
+
+# -- going back -------------------------------------------------------------------------------------------------------
+
+
+def test_back_once_it_was_well_for_a_while() -> None:
+    bypass = bypassed()
+    seen = bypass.look(Looks(), 100.0, reason("cache-not-writable"))
+    assert not bypass.restart(seen, 100.0, mount())
+    seen = bypass.look(seen, 105.0, None)
+    assert not bypass.restart(seen, 105.0 + RETURN.initial_s - 0.1, mount())
+    assert bypass.restart(seen, 105.0 + RETURN.initial_s, mount())
+    seen = bypass.look(seen, 110.0, reason("cache-not-writable"))
+    assert not bypass.restart(seen, 200.0, mount())
+
+
+def test_a_policy_that_has_become_another_one_goes_back_at_once() -> None:
+    bypass, stop = bypassed(), mount({"on_failure": "stop"})
+    seen = bypass.look(Looks(), 100.0, reason("cache-not-writable"))
+    assert not bypass.restart(seen, 100.0, stop)
+    assert bypass.restart(bypass.look(seen, 105.0, None), 105.0, stop)
+
+
+def test_a_disk_that_comes_and_goes_is_trusted_less_and_less() -> None:
+    bypass, now, holds = used(), 0.0, []
+    for _ in range(11):
+        now += 60.0
+        bypass.begin(now, reason("cache-not-writable"), CACHE)
+        holds.append(bypass.hold_s)
+        now += 60.0
+        bypass.begin(now, None, CACHE)
+    assert holds == [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
+    bypass.begin(now + STEADY_S, reason("cache-not-writable"), CACHE)
+    assert bypass.hold_s == RETURN.initial_s
+
+
+def test_a_return_that_fails_counts() -> None:
+    bypass, holds = bypassed(), []
+    for now in range(4):
+        bypass.decide()
+        bypass.begin(float(now), reason("cache-full"), CACHE)
+        holds.append(bypass.hold_s)
+    assert holds == [20, 40, 80, 160]
+
+
+def test_starts_for_other_causes_do_not() -> None:
+    bypass = bypassed()
+    for now in range(5):
+        bypass.begin(float(now), reason("cache-not-writable"), CACHE)
+    assert bypass.hold_s == RETURN.initial_s
+
+
+def test_what_was_decided_is_done_also_when_it_is_well_by_then() -> None:
+    """Or an app would be restarted again and again by a disk that is bad for some seconds each time."""
+    bypass = used()
+    bypass.decide()
+    assert bypass.is_strict
+    bypass.begin(1.0, None, CACHE)
+    assert (bypass.active, bypass.is_strict, bypass.hold_s) == (True, False, RETURN.initial_s)
+    assert bypass.reason is not None
+    bypass.decide()
+    assert bypass.is_strict
+    bypass.begin(2.0, None, CACHE)
+    assert (bypass.active, bypass.is_strict, bypass.reason) == (False, False, None)
+
+
+def test_what_rclone_refuses_is_done_without_once() -> None:
+    bypass = used()
+    bypass.refused = reason("cache-off")
+    bypass.begin(1.0, bypass.refused, CACHE)
+    assert (bypass.active, bypass.refused) == (True, None)
+
+
+def test_a_configuration_that_forbids_it_ends_it() -> None:
+    bypass = bypassed()
+    bypass.decide()
+    bypass.abandon()
+    bypass.begin(1.0, None, CACHE)
+    assert not bypass.active
+
+
+# -- what is told -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_told() -> None:
+    bypass = used()
+    assert bypass.reason is None
+    bypass.look(Looks(), 1.0, reason("cache-full"))
+    assert bypass.reason == reason("cache-full")
+    bypass.begin(2.0, reason("cache-not-writable"), CACHE)
+    assert bypass.reason == reason("cache-not-writable")
+    bypass.look(Looks(), 3.0, None)
+    assert bypass.reason is not None
+    assert bypass.reason.code == "cache-bypassed"
+    assert "10 s" in bypass.reason.hint
+    assert "mountd restart x" in bypass.reason.hint
+    bypass.begin(4.0, None, CACHE)
+    assert bypass.reason is None

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +29,8 @@ FAILING_FOR_S = 5.0
 LOOK_S = 0.02
 PACE_S = 30.0
 """From one such run to the next, as their starts count together."""
+LATE_S = 0.1
+"""A line of the log may be as late."""
 CONTENT_PHASE_S = 15.0
 """The longest of the periods in which mountd looks for what is missing."""
 
@@ -45,7 +47,7 @@ def starts(changed: Sequence[tuple[float, str]]) -> list[float]:
 
 
 def short_starts(changed: Sequence[tuple[float, str]]) -> list[float]:
-    """Those that did not lead to STEADY_S seconds in `running`: only they count for the limit."""
+    """Those that did not lead to STEADY_S seconds in `running`: each of them counts for the limit."""
     found = []
     for number, (at, state) in enumerate(changed):
         if state == "starting":
@@ -55,9 +57,16 @@ def short_starts(changed: Sequence[tuple[float, str]]) -> list[float]:
     return found
 
 
-def most_within(moments: Sequence[float], seconds: float) -> int:
-    """The most of these moments (in order) that lie within any time of this length."""
-    return max((number - bisect_left(moments, at - seconds) for number, at in enumerate(moments, 1)), default=0)
+def most_that_count(changed: Sequence[tuple[float, str]], seconds: float) -> int:
+    """The most starts within any time of this length: all that were short, and one of those that were not."""
+    short, every = short_starts(changed), starts(changed)
+    steady = sorted({*every} - {*short})
+    return max((_within(short, at, seconds) + bool(_within(steady, at, seconds)) for at in every), default=0)
+
+
+def _within(moments: Sequence[float], end: float, seconds: float) -> int:
+    """How many of these, in order, lie in the time of this length that ends with `end`."""
+    return bisect_right(moments, end) - bisect_right(moments, end - seconds)
 
 
 # -- rclone does not stay ---------------------------------------------------------------------------------------------
@@ -158,7 +167,7 @@ def _back(stage: Stage, before: Status, began: float, ended: float) -> Sample:
     healthy, _ = stage.until(is_well, LIMIT_S, "all to be well")
     serving = max(healthy, stage.reads.first_good(ended, LIMIT_S))
     after = stage.settle()
-    most = most_within(short_starts(changes(stage.daemon)), START_WINDOW_S)
+    most = most_that_count(changes(stage.daemon), START_WINDOW_S - LATE_S)
     return Sample(
         serving_s=serving - ended,
         app_restarted=app(after)["pid"] != app(before)["pid"],

@@ -25,7 +25,7 @@ STARTS_PER_WINDOW = 10
 START_WINDOW_S = 60.0
 """At most 10 starts in any 60 s: a hot loop helps nobody."""
 STEADY_S = 2.0
-"""A start that ran as long and was ended from outside is not counted: that is no loop, however often it happens."""
+"""Of starts that ran as long and were ended from outside only the last counts: they are no loop, however many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,9 @@ class Life:
     """starts in a row that did not reach running"""
     crashes: tuple[float, ...] = ()
     starts: tuple[float, ...] = ()
-    """those that count for the limit"""
+    """those that count for the limit, each"""
+    steady: float | None = None
+    """the last one that came to something, which counts as well"""
     ran_since: float | None = None
     """when the present child was ready"""
     due: float | None = None
@@ -74,7 +76,7 @@ class Life:
     @property
     def limited(self) -> bool:
         """It waits because it was started too often, not because of its last failure."""
-        return self.state is State.BACKOFF and len(self.starts) >= STARTS_PER_WINDOW
+        return self.state is State.BACKOFF and len(self.starts) + (self.steady is not None) >= STARTS_PER_WINDOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +242,16 @@ def step(life: Life, event: Event, now: float, policy: Policy) -> Step:  # noqa:
 
 def _begin(life: Life, now: float) -> Step:
     recent = tuple(start for start in life.starts if now - start < START_WINDOW_S)
-    if len(recent) >= STARTS_PER_WINDOW:
-        return replace(life, state=State.BACKOFF, due=recent[0] + START_WINDOW_S, starts=recent), ()
+    steady = life.steady if life.steady is not None and now - life.steady < START_WINDOW_S else None
+    if len(recent) + (steady is not None) >= STARTS_PER_WINDOW:
+        oldest = min(start for start in (recent[0], steady) if start is not None)
+        return replace(life, state=State.BACKOFF, due=oldest + START_WINDOW_S, starts=recent, steady=steady), ()
     begun = replace(
         life,
         state=State.STARTING,
         attempting=True,
         starts=(*recent, now),
+        steady=steady,
         due=None,
         retry_s=None,
         crashed=False,
@@ -279,7 +284,7 @@ def _unwant(life: Life, now: float, policy: Policy) -> Step:
 
 def _stopped(life: Life, cause: str) -> Life:
     """Somebody wanted that, which ends every loop: its next start is a first one."""
-    return replace(life, state=State.STOPPED, due=None, failures=0, crashes=(), starts=(), cause=cause)
+    return replace(life, state=State.STOPPED, due=None, failures=0, crashes=(), starts=(), steady=None, cause=cause)
 
 
 def _restart(life: Life, cause: str, now: float, policy: Policy) -> Step:
@@ -288,7 +293,7 @@ def _restart(life: Life, cause: str, now: float, policy: Policy) -> Step:
         return _stop(fresh, now, policy)
     if life.state in (State.BACKOFF, State.FAILED):
         # Who asks has mended it: a limit on starts that did not help is no reason to let them wait.
-        return _try_begin(replace(fresh, state=State.STOPPED, due=None, starts=()), now)
+        return _try_begin(replace(fresh, state=State.STOPPED, due=None, starts=(), steady=None), now)
     return life, ()
 
 
@@ -334,9 +339,9 @@ def _start_failed(life: Life, event: StartFailed, now: float) -> Step:
 
 
 def _exited(life: Life, event: Exited, now: float) -> Step:
-    lasted = life.ran_since is not None and now - life.ran_since >= STEADY_S
-    starts = life.starts[:-1] if lasted and event.outside else life.starts
-    gone = replace(life, child=False, ran_since=None, starts=starts)
+    gone = replace(life, child=False, ran_since=None)
+    if life.starts and life.ran_since is not None and now - life.ran_since >= STEADY_S and event.outside:
+        gone = replace(gone, starts=life.starts[:-1], steady=life.starts[-1])
     if life.state is State.STOPPING:
         return _settle(gone)
     if life.state not in (State.STARTING, State.RUNNING):

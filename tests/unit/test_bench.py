@@ -8,7 +8,7 @@ import pytest
 
 from bench.catalogue import catalogue
 from bench.census import POOL_THREADS, Census
-from bench.faults_start import most_within, short_starts
+from bench.faults_start import most_that_count, short_starts
 from bench.figures import AppAfter, Mark, Row, Sample, judged, table
 from bench.reader import wrong_bytes
 from bench.steady import SMALL_BYTES, Idle
@@ -83,17 +83,22 @@ def test_the_catalogue(quick: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moments", "most"),
+    ("short", "steady", "most"),
     [
-        ([], 0),
-        ([5.0], 1),
-        ([0.0, 1.0, 61.5], 2),
-        ([0.0, 60.0, 120.5], 2),
-        ([0.0, 50.0, 55.0, 70.0, 130.5], 3),
+        ([], [], 0),
+        ([5.0], [], 1),
+        ([], [5.0], 1),
+        ([0.0, 1.0, 61.5], [], 2),
+        ([0.0, 60.5, 121.0], [], 1),
+        ([0.0, 50.0, 55.0, 70.0, 130.5], [], 3),
+        ([10.0, 20.0], [0.0, 5.0, 30.0], 3),
+        ([70.0, 80.0], [0.0, 5.0], 2),
     ],
 )
-def test_the_most_starts_within_a_minute(moments: list[float], most: int) -> None:
-    assert most_within(moments, 60.0) == most
+def test_the_most_starts_within_a_minute(short: list[float], steady: list[float], most: int) -> None:
+    lives = [(at, [(at, "starting"), (at + 0.1, "backoff")]) for at in short]
+    lives += [(at, [(at, "starting"), (at + 0.1, "running"), (at + 3.1, "cleaning")]) for at in steady]
+    assert most_that_count([change for _, changed in sorted(lives) for change in changed], 60.0) == most
 
 
 def test_only_a_start_that_did_not_last_counts() -> None:

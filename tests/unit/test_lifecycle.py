@@ -172,6 +172,23 @@ def test_no_hot_loop() -> None:
     assert STARTS_PER_WINDOW < starts <= STARTS_PER_WINDOW * (300.0 / START_WINDOW_S + 1)
 
 
+def test_the_start_before_a_loop_counts_as_well() -> None:
+    """At most ten in any minute, whatever came before."""
+    policy = replace(POLICY, crash_limit=None, backoff=Backoff(initial_s=0.1, max_s=0.1))
+    life, began, now = replace(RUNNING, starts=(NOW,), ran_since=NOW), [NOW], NOW + STEADY_S
+    life, actions = run(life, Exited("SIGKILL", outside=True), Cleaned(), now=now, policy=policy)
+    while now < NOW + START_WINDOW_S - 1:
+        began += [now] * actions.count(Begin())
+        if life.state is State.STARTING:
+            life, _ = run(life, StartFailed("x"), Cleaned(), now=now, policy=policy)
+        now += 0.5
+        life, actions = run(life, Ticked(), now=now, policy=policy)
+    assert len(began) == STARTS_PER_WINDOW
+    assert life.limited
+    assert life.due == NOW + START_WINDOW_S
+    assert Begin() in run(life, Ticked(), now=NOW + START_WINDOW_S, policy=policy)[1]
+
+
 def test_what_is_killed_from_outside_comes_back_at_once_however_often() -> None:
     policy = replace(POLICY, crash_limit=None)
     life, now = RUNNING, NOW
@@ -228,6 +245,7 @@ def test_without_retry_what_fails_stays_down_and_what_is_restarted_does_not(
         due=st.none() | st.floats(0, 2000),
         crashes=st.lists(st.floats(0, 1000), max_size=8).map(tuple),
         starts=st.lists(st.floats(0, 1000), max_size=12).map(tuple),
+        steady=st.none() | st.floats(0, 1000),
     ),
     st.sampled_from(EVENTS),
     st.floats(0, 3000),
@@ -253,6 +271,7 @@ class World(RuleBasedStateMachine):
         self.spawned = False
         self.cleaning = 0
         self.begun: list[float] = []
+        self.steady: list[float] = []
         self.ready_at: float | None = None
 
     def post(self, event: Event) -> None:
@@ -273,12 +292,12 @@ class World(RuleBasedStateMachine):
                     assert self.children == self.attempts == self.cleaning == 0, "cleaning beside something else"
                     self.cleaning = 1
         if self.life.state is State.STOPPED:
-            self.begun.clear()  # it was wanted so: no loop
+            self.begun, self.steady = [], []  # it was wanted so: no loop
 
     @rule(event=st.sampled_from([Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Condemned("c")]))
     def is_told(self, event: Event) -> None:
         if isinstance(event, RestartAsked) and self.life.state in (State.BACKOFF, State.FAILED):
-            self.begun.clear()  # who asks need not wait for the limit
+            self.begun, self.steady = [], []  # who asks need not wait for the limit
         self.post(event)
 
     @rule(seconds=st.floats(0.0, 100.0))
@@ -312,7 +331,7 @@ class World(RuleBasedStateMachine):
     def the_child_exits(self, permanent: bool, outside: bool) -> None:
         self.children = 0
         if outside and self.ready_at is not None and self.now - self.ready_at >= STEADY_S:
-            del self.begun[-1]  # does not count: it came to something
+            self.steady = [self.begun.pop()]  # it came to something: those before it do not count
         self.ready_at = None
         self.post(Exited("e", permanent, outside))
 
@@ -329,7 +348,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def no_hot_loop(self) -> None:
-        recent = [begun for begun in self.begun if self.now - begun < START_WINDOW_S]
+        recent = [begun for begun in (*self.steady, *self.begun) if self.now - begun < START_WINDOW_S]
         assert len(recent) <= STARTS_PER_WINDOW
 
     def teardown(self) -> None:

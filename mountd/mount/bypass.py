@@ -7,8 +7,7 @@ reads the same from the bucket, each time anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from mountd.process.backoff import Backoff
 from mountd.settings import profiles
@@ -28,7 +27,7 @@ _FULL = "cache-full"
 _NO_ROOM = "no space left on device"
 _OF_A_READ = ("failed to open", "_ensure", "vfs reader")
 """In what rclone says when a read fails for its cache: it says so, too, when it cannot note when a file was used."""
-RETURN = Backoff(initial_s=10.0, factor=2.0, max_s=3600.0)
+HOLD = Backoff(initial_s=10.0, factor=2.0, max_s=3600.0)
 """How long the directory must have been well: each return restarts the app, and a disk may come and go."""
 STEADY_S = 3600.0
 """A cache that was used for so long without trouble begins anew with the shortest of these times."""
@@ -83,11 +82,11 @@ class Bypass:
         self.active = False
         self.found: Reason | None = None
         self.lacks_room = False
-        self.refused: Reason | None = None
-        """why the next start must do without, although the directory looks well: rclone could not use it"""
         self._name = name
-        self._leaves = self._returns = False
-        self._known: Path | None = None
+        self._refused: Reason | None = None
+        self._leaves = self._returns = self._is_away = False
+        self._for_room = False
+        self._is_known = False
         self._times = 0
         self._back_at = float("-inf")
 
@@ -96,42 +95,67 @@ class Bypass:
         if _NO_ROOM in line and any(words in line for words in _OF_A_READ):
             self.lacks_room = True
 
+    # -- what the next start is to be -------------------------------------------------------------------------------
+
+    def decide(self, looks: Looks) -> None:
+        """It is for the cache's sake."""
+        if self.active:
+            self._returns = True
+        else:
+            self.leave(for_room=looks.full)
+
+    def leave(self, *, for_room: bool) -> None:
+        self._leaves, self._for_room = True, for_room
+
+    def refuse(self, reason: Reason) -> None:
+        """Without, although the directory looks well: rclone could not use it."""
+        self._leaves, self._refused = True, reason
+
+    def ask(self) -> None:
+        """A person asks for it: it is tried with the cache, and what rclone could give up is room."""
+        if self.active:
+            self._returns, self._for_room = True, False
+
+    def forbid(self) -> None:
+        """It must not do without (any more)."""
+        self.active = self._leaves = self._returns = self._for_room = False
+        self._refused = None
+
     # -- a start ----------------------------------------------------------------------------------------------------
 
     @property
     def is_strict(self) -> bool:
-        """Whether the next start must not count on room that rclone would make by what it holds.
-
-        It could not, before it was left; and what was seen to be well when it returns is room that is there.
-        """
-        return self._leaves or self._returns
+        """Whether what rclone could give up is no room: reads failed for lack of room all the same."""
+        return self._for_room
 
     def is_open_to(self, mount: Mount, *, was_used: bool = False) -> bool:
-        """Whether this start may do without. A directory that never worked is a mistake, and told as one.
+        """Whether a start may do without. A directory that never worked is a mistake, and told as one.
 
         `was_used`: by a mountd before this one.
         """
-        return may_bypass(mount) and (was_used or self._known == mount.cache.dir)
+        return may_bypass(mount) and (was_used or self._is_known)
 
-    def begin(self, now: float, found: Reason | None, directory: Path) -> None:
-        """A start with the cache, which lies in `directory`; for what was found, or was decided before, without.
+    def begin(self, now: float, found: Reason | None) -> None:
+        """A start, with `found` being wrong with the directory. Without the cache for that, when it was decided so, and
+        as long as nobody decided to return.
 
         Each time that it is given up, or cannot be returned to, it is trusted less.
         """
-        active = found is not None or self._leaves
+        active = found is not None or self._leaves or (self.active and not self._returns)
         if active and (not self.active or self._returns):
             was_steady = not self.active and now - self._back_at >= STEADY_S
             self._times = 1 if was_steady else self._times + 1
         elif self.active and not active:
             self._back_at = now
-        self.active, self.found, self._known = active, found, directory
+        self._for_room = active and (self._for_room or (found is not None and found.code == _FULL))
+        self._is_away, self._is_known = self._is_away or active, self._is_known or active
+        self.active, self.found = active, found
         self._leaves = self._returns = self.lacks_room = False
-        self.refused = None
 
-    def abandon(self) -> None:
-        """No start without it any more: by a new configuration it must not be."""
-        self.active = self._leaves = self._returns = False
-        self.refused = None
+    def works(self) -> bool:
+        """rclone uses its cache; whether it did without before."""
+        was_away, self._is_away, self._is_known, self._refused = self._is_away, False, True, None
+        return was_away
 
     # -- while it runs ----------------------------------------------------------------------------------------------
 
@@ -147,6 +171,9 @@ class Bypass:
         """What is to be told of it."""
         if not self.active or self.found:
             return self.found
+        if self._refused:
+            hint = f"{self._refused.hint}; it is tried again each {self.hold_s:g} s"
+            return replace(self._refused, hint=hint)
         text = f"mount {self._name} reads everything from the bucket, without its cache, which can be used again"
         hint = f"it is mounted with its cache again when that has been well for {self.hold_s:g} s"
         return Reason(
@@ -155,7 +182,7 @@ class Bypass:
 
     @property
     def hold_s(self) -> float:
-        return RETURN.delay_s(self._times)
+        return HOLD.delay_s(self._times)
 
     def restart(self, looks: Looks, now: float, mount: Mount) -> str:
         """Why rclone is to begin anew, with the cache or without; empty while it is not."""
@@ -165,7 +192,3 @@ class Bypass:
             well = looks.well_since is not None and looks.well_for_s(now) >= hold_s
             return "its cache can be used again" if well else ""
         return "its cache cannot be used: going on without" if looks.give_up and self.is_open_to(mount) else ""
-
-    def decide(self) -> None:
-        """The next start is for its sake."""
-        self._leaves, self._returns = not self.active, self.active

@@ -52,7 +52,10 @@ class CacheGuard:
             self._lock.release()
             self._lock = _Lock()
         self.cache = cache
-        lock, directory = self._lock, cache.dir
+        await self._check(strict)
+
+    async def _check(self, strict: bool) -> None:
+        lock, directory = self._lock, self.cache.dir
         await self._ask(lambda: lock.take(directory), LOOK_LIMIT_S)
         try:
             await self._ask(lambda: preflight.check_space(directory), LOOK_LIMIT_S)
@@ -74,19 +77,19 @@ class CacheGuard:
         except TimeoutError:
             raise silent(self.cache.dir, limit_s) from None
 
-    async def look(self, *, bypassed: bool = False) -> Reason | None:
+    async def look(self, *, bypassed: bool = False, strict: bool = False) -> Reason | None:
         """What is wrong with it now. A directory that was removed is made anew, as rclone does it, too.
 
-        `bypassed`: the rclone that runs does not use it, and it is well when one can be started with it again.
+        `bypassed`: the rclone that runs does not use it, and it is well when one can `begin` with it, as `strict`.
         """
         lock, cache = self._lock, self.cache
 
         def check() -> None:
             lock.take(cache.dir)
-            preflight.check_space(cache.dir, min_free=None if bypassed else cache.min_free)
+            preflight.check_space(cache.dir, min_free=cache.min_free)
 
         try:
-            await self._ask(check, LOOK_LIMIT_S)
+            await (self._check(strict) if bypassed else self._ask(check, LOOK_LIMIT_S))
         except CannotStart as error:
             return self.reason(error, bypassed=bypassed)
         return None

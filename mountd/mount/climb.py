@@ -10,6 +10,7 @@ from collections.abc import Callable
 from mountd.errors import CannotStart, MountdError
 from mountd.mount import preflight
 from mountd.mount.backend import PATIENT_S, TIMEOUT_S
+from mountd.mount.bypass import may_bypass
 from mountd.mount.health import Beats
 from mountd.mount.parts import Parts
 from mountd.mount.proof import prove
@@ -61,25 +62,26 @@ async def _begin_cache(parts: Parts) -> None:
     """Where it cannot be used and the policy is to go on, this start does without. Raises CannotStart."""
     bypass, cache = parts.bypass, parts.mount.cache
     before, found = bypass.active, None
-    if not bypass.is_open_to(parts.mount):
-        bypass.abandon()
+    if not may_bypass(parts.mount):
+        bypass.forbid()
     try:
         await parts.cache.begin(cache, strict=bypass.is_strict)
-        found = bypass.refused
     except CannotStart as error:
-        # Where another mountd is at it now, that it was used before says nothing, and a silent disk does not say it.
-        was_used = error.code not in ("cache-taken", "cache-silent") and await parts.cache.was_used()
-        if not bypass.is_open_to(parts.mount, was_used=was_used):
+        if not await _may_do_without(parts, error.code):
             raise
         found = parts.cache.reason(error, bypassed=True)
-    bypass.begin(time.monotonic(), found, cache.dir)
+    bypass.begin(time.monotonic(), found)
     parts.engine.without_cache = bypass.active
     parts.publish(cache_broken=found is not None, cache_bypassed=bypass.active)
     if bypass.active and not before:
-        told = {"cause": found.text, "hint": found.hint} if found else {}
-        parts.log.warning("going on without the cache", path=str(cache.dir), **told)
-    elif before and not bypass.active:
-        parts.log.info("going on with the cache again", path=str(cache.dir))
+        told = bypass.reason
+        parts.log.warning("going on without the cache", cause=told and told.text, hint=told and told.hint)
+
+
+async def _may_do_without(parts: Parts, code: str) -> bool:
+    # Where another mountd is at it now, that it was used before says nothing, and a silent disk does not say it.
+    was_used = code not in ("cache-taken", "cache-silent") and await parts.cache.was_used()
+    return parts.bypass.is_open_to(parts.mount, was_used=was_used)
 
 
 async def _reach_mounted(parts: Parts) -> None:
@@ -120,9 +122,12 @@ async def _reach_answering(parts: Parts) -> None:
             code="cache-off",
             retry_s=preflight.RETRY_S,
         )
-        if parts.bypass.is_open_to(parts.mount):
-            parts.bypass.refused, off.retry_s = parts.cache.reason(off, bypassed=True), 0.0
+        if await _may_do_without(parts, off.code):
+            parts.bypass.refuse(parts.cache.reason(off, bypassed=True))
+            off.retry_s = 0.0
         raise off
+    if parts.needs_cache and parts.bypass.works():
+        parts.log.info("going on with the cache again", path=str(parts.mount.cache.dir))
 
 
 async def _waits_for_bucket(parts: Parts) -> bool:

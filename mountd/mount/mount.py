@@ -31,7 +31,7 @@ from mountd.mount.watching import Watching
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Life
-from mountd.process.supervisor import Ending, MustReplace
+from mountd.process.supervisor import Ending, MustReplace, ShouldRestart
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile, Fresh
 from mountd.settings import profiles
@@ -102,6 +102,8 @@ class RcloneMount:
         self._watching = Watching(self._parts, self._condemn)
         self._failure: Reason | None = None
         self._condemned = ""
+        self._by_itself = False
+        """the polite end under way is by its own watch"""
         self._incident: asyncio.Task[object] | None = None
         self._runs = 0
         self.ring = engine.ring
@@ -160,18 +162,26 @@ class RcloneMount:
     # -- its life -------------------------------------------------------------------------------------------------
 
     async def start(self, spawned: Callable[[Child], None]) -> None:
-        self._condemned = ""
+        self._condemned, self._by_itself = "", False
         try:
             await climb(self._parts, self._watching, spawned)
             self._failure = None
         except MountdError as error:
             code = getattr(error, "code", "rclone-usage" if isinstance(error, UsageError) else "mount-down")
             self._failure = Reason(code, " ".join(error.text.split()), "mount", self.name, error.hint)
+            bypass = self._parts.bypass
+            if bypass.lacks_room and not bypass.active and bypass.is_open_to(self._parts.mount):
+                bypass.leave(for_room=True)
             raise
 
     async def watch(self) -> None:
-        """Raises MustReplace."""
-        await self._watching.run()
+        """Raises MustReplace, ShouldRestart."""
+        self._by_itself = False
+        try:
+            await self._watching.run()
+        except ShouldRestart:
+            self._by_itself = True
+            raise
 
     async def _condemn(self, verdict: Verdict, text: str) -> None:
         """Keeps the evidence, which the repair destroys, also when rclone ends meanwhile and this is cancelled."""
@@ -191,6 +201,8 @@ class RcloneMount:
     async def prepare_end(self) -> None:
         """Waits for uploads, as long as the mount's `drain`. Raises MustReplace when rclone hangs."""
         parts = self._parts
+        if not self._by_itself:
+            parts.bypass.ask()
         if not await parts.uploads.drain(parts.mount.drain):
             raise MustReplace(f"rclone of mount {self.name} does not answer")
 

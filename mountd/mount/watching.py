@@ -11,7 +11,7 @@ from dataclasses import replace
 from mountd.errors import CannotStart, DiskError, MountdError
 from mountd.mount import readers
 from mountd.mount.backend import NOOP_S, TIMEOUT_S
-from mountd.mount.bypass import Looks
+from mountd.mount.bypass import Looks, may_bypass
 from mountd.mount.connection import unanswered
 from mountd.mount.health import SLOW_S, STALL_S, Beats, Facts, Reads, Silence, Stall, Verdict, verdict
 from mountd.mount.parts import Parts
@@ -203,26 +203,28 @@ class Watching:
     async def _cache_directory(self) -> None:
         """Whether it can be used; rclone goes on without it when reads fail for its sake, and goes back to it.
 
-        That waits while the bucket gives nothing, for a new rclone could not serve anything then; and to go back, which
-        is not urgent, while an operation runs.
+        The remount waits while the bucket gives nothing, for a new rclone could not serve anything then; and the way
+        back, which is not urgent, while an operation runs.
         """
         parts, bypass = self._parts, self._parts.bypass
         looks, waits = Looks(), False
         while True:
             await asyncio.sleep(looks.pause_s)
-            before, found = bypass.found, await parts.cache.look(bypassed=bypass.active)
+            before = bypass.found
+            found = await parts.cache.look(bypassed=bypass.active, strict=bypass.is_strict)
             if found and (before is None or before.code != found.code):
                 parts.log.warning("cache cannot be used", cause=found.text, hint=found.hint)
             elif before and found is None:
                 parts.log.info("cache can be used again")
             looks = bypass.look(looks, time.monotonic(), found)
-            parts.publish(cache_broken=found is not None)
+            waits_for_it = bypass.active and not may_bypass(parts.mount)
+            parts.publish(cache_broken=found is not None or waits_for_it)
             await self._learn()
             cause = bypass.restart(looks, time.monotonic(), parts.mount)
-            if bypass.active and parts.board.snapshot.operations:
-                continue
             if cause and await parts.ask_backend(TIMEOUT_S):
-                bypass.decide()
+                if bypass.active and parts.board.snapshot.operations:
+                    continue
+                bypass.decide(looks)
                 raise ShouldRestart(cause)
             if cause and not waits:
                 parts.log.info("the remount waits for the bucket", cause=cause)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.mount.bypass import AGAIN_S, CACHE_INTERVAL_S, RETURN, STEADY_S, Bypass, Looks, may_bypass
+from mountd.mount.bypass import AGAIN_S, CACHE_INTERVAL_S, HOLD, STEADY_S, Bypass, Looks, may_bypass
 from mountd.settings.schema import Mount
 from mountd.status.snapshot import Reason
 
 ENOSPC = "write /cache/vfsMeta/store/x: no space left on device"
 CODES = ("", "cache-not-writable", "cache-taken", "cache-full", "cache-silent")
-CACHE = Path("/var/cache/x")
 
 
 def mount(cache: dict[str, Any] | None = None, **fields: Any) -> Mount:
     return Mount.model_validate(
-        {"remote": "s:b", "path": "/mnt/x", "cache": {"dir": str(CACHE), **(cache or {})}} | fields
+        {"remote": "s:b", "path": "/mnt/x", "cache": {"dir": "/var/cache/x", **(cache or {})}} | fields
     )
 
 
@@ -37,14 +35,22 @@ def looks(*codes: str, lacks_room: bool = False) -> Looks:
 def used(now: float = 0.0) -> Bypass:
     """Of a mount that was started with its cache."""
     bypass = Bypass("x")
-    bypass.begin(now, None, CACHE)
+    bypass.begin(now, None)
+    assert not bypass.works()
     return bypass
 
 
-def bypassed(now: float = 0.0) -> Bypass:
+def bypassed(now: float = 0.0, code: str = "cache-not-writable") -> Bypass:
     bypass = used(now)
-    bypass.begin(now, reason("cache-not-writable"), CACHE)
+    bypass.begin(now, reason(code))
     return bypass
+
+
+def returned(bypass: Bypass, now: float) -> None:
+    """By its own decision."""
+    bypass.decide(Looks())
+    bypass.begin(now, None)
+    assert bypass.works()
 
 
 # -- which mounts -----------------------------------------------------------------------------------------------------
@@ -69,8 +75,10 @@ def test_only_mounts_that_read_through_their_cache_and_write_nothing(given: Moun
 
 
 def test_a_directory_that_never_worked_is_a_mistake() -> None:
-    assert not Bypass("x").is_open_to(mount())
-    assert not used().is_open_to(mount({"dir": "/another"}))
+    bypass = Bypass("x")
+    assert not bypass.is_open_to(mount())
+    bypass.begin(0.0, None)
+    assert not bypass.is_open_to(mount()), "rclone has not said that it uses it"
 
 
 def test_one_that_a_former_life_has_used_is_none() -> None:
@@ -163,8 +171,8 @@ def test_back_once_it_was_well_for_a_while() -> None:
     seen = bypass.look(Looks(), 100.0, reason("cache-not-writable"))
     assert not bypass.restart(seen, 100.0, mount())
     seen = bypass.look(seen, 105.0, None)
-    assert not bypass.restart(seen, 105.0 + RETURN.initial_s - 0.1, mount())
-    assert bypass.restart(seen, 105.0 + RETURN.initial_s, mount())
+    assert not bypass.restart(seen, 105.0 + HOLD.initial_s - 0.1, mount())
+    assert bypass.restart(seen, 105.0 + HOLD.initial_s, mount())
     seen = bypass.look(seen, 110.0, reason("cache-not-writable"))
     assert not bypass.restart(seen, 200.0, mount())
 
@@ -180,57 +188,105 @@ def test_a_disk_that_comes_and_goes_is_trusted_less_and_less() -> None:
     bypass, now, holds = used(), 0.0, []
     for _ in range(11):
         now += 60.0
-        bypass.begin(now, reason("cache-not-writable"), CACHE)
+        bypass.begin(now, reason("cache-not-writable"))
         holds.append(bypass.hold_s)
         now += 60.0
-        bypass.begin(now, None, CACHE)
+        returned(bypass, now)
     assert holds == [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
-    bypass.begin(now + STEADY_S, reason("cache-not-writable"), CACHE)
-    assert bypass.hold_s == RETURN.initial_s
+    bypass.begin(now + STEADY_S, reason("cache-not-writable"))
+    assert bypass.hold_s == HOLD.initial_s
 
 
 def test_a_return_that_fails_counts() -> None:
     bypass, holds = bypassed(), []
     for now in range(4):
-        bypass.decide()
-        bypass.begin(float(now), reason("cache-full"), CACHE)
+        bypass.decide(Looks())
+        bypass.begin(float(now), reason("cache-full"))
         holds.append(bypass.hold_s)
     assert holds == [20, 40, 80, 160]
 
 
-def test_starts_for_other_causes_do_not() -> None:
+def test_starts_for_other_causes_change_nothing() -> None:
+    """It crashes, is replaced, has new secrets: also when the directory is well by then."""
     bypass = bypassed()
-    for now in range(5):
-        bypass.begin(float(now), reason("cache-not-writable"), CACHE)
-    assert bypass.hold_s == RETURN.initial_s
+    for now, code in enumerate(["cache-not-writable", "", "cache-full", ""]):
+        bypass.begin(float(now), reason(code))
+        assert (bypass.active, bypass.hold_s) == (True, HOLD.initial_s)
 
 
 def test_what_was_decided_is_done_also_when_it_is_well_by_then() -> None:
     """Or an app would be restarted again and again by a disk that is bad for some seconds each time."""
     bypass = used()
-    bypass.decide()
-    assert bypass.is_strict
-    bypass.begin(1.0, None, CACHE)
-    assert (bypass.active, bypass.is_strict, bypass.hold_s) == (True, False, RETURN.initial_s)
+    bypass.decide(looks("cache-taken", "cache-taken"))
+    bypass.begin(1.0, None)
+    assert (bypass.active, bypass.hold_s) == (True, HOLD.initial_s)
     assert bypass.reason is not None
-    bypass.decide()
-    assert bypass.is_strict
-    bypass.begin(2.0, None, CACHE)
-    assert (bypass.active, bypass.is_strict, bypass.reason) == (False, False, None)
+    returned(bypass, 2.0)
+    assert (bypass.active, bypass.reason) == (False, None)
 
 
-def test_what_rclone_refuses_is_done_without_once() -> None:
+@pytest.mark.parametrize(
+    ("bypass", "strict"),
+    [
+        (used(), False),
+        (bypassed(code="cache-not-writable"), False),
+        (bypassed(code="cache-full"), True),
+    ],
+)
+def test_room_that_rclone_could_make_counts_unless_it_could_not(bypass: Bypass, strict: bool) -> None:
+    assert bypass.is_strict is strict
+    bypass.begin(1.0, None)
+    assert bypass.is_strict is strict, "whatever its start was for"
+    bypass.ask()
+    assert not bypass.is_strict, "a person may try"
+
+
+def test_reads_that_failed_on_a_full_disk_make_it_strict() -> None:
     bypass = used()
-    bypass.refused = reason("cache-off")
-    bypass.begin(1.0, bypass.refused, CACHE)
-    assert (bypass.active, bypass.refused) == (True, None)
+    bypass.decide(looks("cache-full", "cache-full", "cache-full", lacks_room=True))
+    assert bypass.is_strict
+    bypass.begin(1.0, None)
+    assert (bypass.active, bypass.is_strict) == (True, True)
+    returned(bypass, 2.0)
+    assert not bypass.is_strict
+
+
+def test_a_person_brings_it_back_at_once() -> None:
+    bypass = bypassed()
+    bypass.ask()
+    bypass.begin(1.0, None)
+    assert not bypass.active
+    fine = used()
+    fine.ask()
+    fine.begin(1.0, None)
+    assert not fine.active
+
+
+def test_what_rclone_refuses_is_done_without_until_it_does_not() -> None:
+    bypass, off = used(), reason("cache-off")
+    assert off is not None
+    for now, hold_s in enumerate([10, 20, 40]):
+        bypass.refuse(off)
+        bypass.begin(float(now), None)
+        assert bypass.active
+        bypass.look(Looks(), now, None)
+        assert bypass.reason is not None
+        assert (bypass.reason.code, f"each {hold_s} s" in bypass.reason.hint) == ("cache-off", True)
+        bypass.decide(Looks())
+        bypass.begin(now + 0.5, None)
+        assert not bypass.active
+    assert bypass.works()
+    bypass.begin(9.0, reason("cache-full"))
+    bypass.look(Looks(), 10.0, None)
+    assert bypass.reason is not None
+    assert bypass.reason.code == "cache-bypassed"
 
 
 def test_a_configuration_that_forbids_it_ends_it() -> None:
     bypass = bypassed()
-    bypass.decide()
-    bypass.abandon()
-    bypass.begin(1.0, None, CACHE)
+    bypass.decide(Looks())
+    bypass.forbid()
+    bypass.begin(1.0, None)
     assert not bypass.active
 
 
@@ -242,12 +298,12 @@ def test_what_is_told() -> None:
     assert bypass.reason is None
     bypass.look(Looks(), 1.0, reason("cache-full"))
     assert bypass.reason == reason("cache-full")
-    bypass.begin(2.0, reason("cache-not-writable"), CACHE)
+    bypass.begin(2.0, reason("cache-not-writable"))
     assert bypass.reason == reason("cache-not-writable")
     bypass.look(Looks(), 3.0, None)
     assert bypass.reason is not None
     assert bypass.reason.code == "cache-bypassed"
     assert "10 s" in bypass.reason.hint
     assert "mountd restart x" in bypass.reason.hint
-    bypass.begin(4.0, None, CACHE)
+    returned(bypass, 4.0)
     assert bypass.reason is None

@@ -13,7 +13,7 @@ from mountd.mount import readers
 from mountd.mount.backend import NOOP_S, TIMEOUT_S
 from mountd.mount.bypass import Looks, may_bypass
 from mountd.mount.connection import unanswered
-from mountd.mount.health import SLOW_S, STALL_S, Beats, Facts, Reads, Silence, Stall, Verdict, verdict
+from mountd.mount.health import STALL_S, Beats, Facts, Reads, Silence, Stall, Verdict, verdict
 from mountd.mount.parts import Parts
 from mountd.mount.watch import TableWatch
 from mountd.process.supervisor import MustReplace, ShouldRestart
@@ -26,7 +26,11 @@ ASK_INTERVAL_S = 1.0
 TROUBLE_INTERVAL_S = 2.0
 """Errors that rclone logs make the next question come early, but not more often than this."""
 STATS_INTERVAL_S = 10.0
+TURN_S = 0.5
+"""Whoever asks the bucket in place of a health question is answered by then, or it is asked beside him."""
 READERS_INTERVAL_S = 5.0
+FAILING_INTERVAL_S = 2.0
+"""While reads have begun to fail: a few more of them, and it is told."""
 SECRETS_INTERVAL_S = 2.0
 LOOK_LIMIT_S = 10.0
 OF_A_READ = "vfs reader: "
@@ -164,7 +168,7 @@ class Watching:
         trouble = self._parts.engine.trouble
         while not await self._is_trouble(pause_s):
             turn = None if self._parts.backend.status.reason else self._parts.turns.give()
-            if turn is None or not await turn.is_answered(SLOW_S) or trouble.is_set():
+            if turn is None or not await turn.is_answered(TURN_S) or trouble.is_set():
                 return
 
     async def _is_trouble(self, limit_s: float) -> bool:
@@ -254,7 +258,8 @@ class Watching:
         await self._learn(reads=(await self._look_at_readers())["reads"])
         try:
             while True:
-                await asyncio.sleep(READERS_INTERVAL_S)
+                fails = self._facts.reads.last > self._facts.reads.first
+                await asyncio.sleep(FAILING_INTERVAL_S if fails else READERS_INTERVAL_S)
                 if looking is None or (looking.done() and time.monotonic() - looked >= self._look_interval_s):
                     looked, looking = time.monotonic(), asyncio.create_task(self._look_at_root())
                 await self._learn(**await self._look_at_readers())

@@ -77,7 +77,7 @@ class Watching:
                 await work
                 beating.cancel()
         except BaseExceptionGroup as failures:
-            failure = failures.exceptions[0]
+            failure = _gravest(failures)
             if isinstance(failure, MustReplace):
                 raise CannotStart(failure.text, code="mount-hung") from None
             raise failure from None
@@ -195,8 +195,10 @@ class Watching:
     async def _stats(self) -> None:
         parts = self._parts
         while True:
+            stats: Mapping[str, object] | None = None
             with contextlib.suppress(MountdError):
                 stats = await parts.engine.rc.vfs_stats(timeout_s=parts.mount.health.timeout)
+            if stats is not None:
                 parts.publish(cache=cache_status(stats))
                 parts.uploads.noticed(stats)
                 await parts.uploads.tell_stranded()
@@ -364,4 +366,13 @@ async def _all_of(*works: Coroutine[None, None, None]) -> None:
             for work in works:
                 group.create_task(work)
     except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        raise _gravest(failures) from None
+
+
+def _gravest(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of those that came at once: a verdict before what else may be wrong."""
+    for kind in (MustReplace, ShouldRestart):
+        for failure in failures.exceptions:
+            if isinstance(failure, kind):
+                return failure
+    return failures.exceptions[0]

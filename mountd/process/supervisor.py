@@ -46,11 +46,19 @@ TICK_S = 10.0
 """A slow tick heals what a lost event would leave undone."""
 
 
-class MustReplace(MountdError):
+class Control(Exception):
+    """A decision about what runs, not a failure: outside the error tree, so that who expects failures lets it pass."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class MustReplace(Control):
     """Raised by `Service.watch` and `Service.prepare_end`: what runs has to be ended by force."""
 
 
-class ShouldRestart(MountdError):
+class ShouldRestart(Control):
     """Raised by `Service.watch`: what runs is well, but must begin anew; it ends politely."""
 
 

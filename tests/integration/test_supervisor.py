@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mountd.errors import CannotStart
+from mountd.errors import CannotStart, MountdError
 from mountd.process.backoff import Backoff
 from mountd.process.child import Exit
 from mountd.process.lifecycle import Allowed, Condemned, Forbidden, Life, Policy, RestartAsked, Unwanted, Wanted
-from mountd.process.supervisor import MustReplace
+from mountd.process.supervisor import MustReplace, ShouldRestart
 from mountd.status.snapshot import State
 from tests.support.supervised import LOADING, POLICY, READY, SOON_S, STUBBORN, Make, kill, making
 
@@ -111,6 +111,12 @@ async def test_a_start_that_cannot_even_spawn(make: Make) -> None:
     assert run.life.cause == "its port is taken"
     run.program.before_spawn = lambda: None
     await run.until_state(State.RUNNING)
+
+
+def test_no_decision_is_an_expected_failure() -> None:
+    """Who passes over failures (`suppress(MountdError)`) must not hold back a verdict on what runs."""
+    assert not issubclass(MustReplace, MountdError)
+    assert not issubclass(ShouldRestart, MountdError)
 
 
 async def test_restart_and_what_must_be_replaced(make: Make) -> None:

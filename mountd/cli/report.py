@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mountd.errors import Bug, Busy, MountdError
+from mountd.journald import for_stderr, leads_to_journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def report(error: BaseException, *, json_too: bool) -> int:
         return PIPE_CLOSED
     if isinstance(error, click.ClickException):
         code, text, hint, holder = 2, error.format_message(), "", ""
-        error.show()
+        _show(error)
     elif isinstance(error, MountdError):
         code, text, hint = error.exit_code, error.text, error.hint
         holder = error.holder if isinstance(error, Busy) else ""
@@ -37,7 +38,7 @@ def report(error: BaseException, *, json_too: bool) -> int:
     else:
         code, hint, holder = Bug.exit_code, "this is a bug in mountd, please report it with the lines above", ""
         text = f"{type(error).__name__}: {error}"
-        traceback.print_exception(error)
+        _say("".join(traceback.format_exception(error)).rstrip())
         _tell(text, hint)
     if json_too:
         failure = {"exit": code, "text": text, "hint": hint, "holder": holder}
@@ -53,7 +54,16 @@ def wants_json(args: Sequence[str]) -> bool:
     return any(a in {"-o", "--output"} and b == "json" for a, b in pairwise(words))
 
 
+def _show(error: click.ClickException) -> None:
+    if leads_to_journal(2, os.environ):
+        _say(f"mountd: {error.format_message()}")
+    else:
+        error.show()  # with the usage
+
+
 def _tell(text: str, hint: str) -> None:
-    click.echo(f"mountd: {text}", err=True)
-    if hint:
-        click.echo(f"  hint: {hint}", err=True)
+    _say(f"mountd: {text}" + (f"\n  hint: {hint}" if hint else ""))
+
+
+def _say(text: str) -> None:
+    click.echo(for_stderr(text), err=True)

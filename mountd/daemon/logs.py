@@ -1,4 +1,4 @@
-"""mountd's own log: one line an event, for people on a terminal, as JSON everywhere else.
+"""mountd's own log: one line an event, for people on a terminal and in systemd's journal, as JSON everywhere else.
 
 Written by a thread from a bounded queue: whoever reads our stderr may stall, go away or run out of disk, and none of
 that may stop the daemon. What does not fit is dropped and counted.
@@ -7,15 +7,21 @@ that may stop the daemon. What does not fit is dropped and counted.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import queue
+import re
 import sys
 import threading
+from collections.abc import Callable
 from typing import TextIO
 
 import structlog
 
+from mountd.journald import for_stderr, leads_to_journal, prefixed
 from mountd.settings.schema import Log
+from mountd.text import printable
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 QUEUE_LINES = 10_000
@@ -49,7 +55,8 @@ class Writer:
             dropped, self._dropped = self._dropped, 0
             with contextlib.suppress(OSError, ValueError):
                 if dropped:
-                    self._stream.write(f"mountd: {dropped} lines of the log were dropped: it is not read fast enough\n")
+                    lost = f"mountd: {dropped} lines of the log were dropped: it is not read fast enough\n"
+                    self._stream.write(for_stderr(lost, "warning"))
                 self._stream.write(text)
                 if self._lines.empty():
                     self._stream.flush()
@@ -62,19 +69,20 @@ class Writer:
 
 
 def configure(log: Log) -> Writer:
-    console = log.format == "console" or (log.format == "auto" and sys.stderr.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(ensure_ascii=False)
-    )
+    """`auto` is console on a terminal, text in the journal, JSON elsewhere. The journal gets each line's priority."""
+    journal = leads_to_journal(2, os.environ)
+    chosen: str = log.format
+    if chosen == "auto":
+        chosen = "console" if sys.stderr.isatty() else "text" if journal else "json"
     set_level(log.level)
     writer = Writer(sys.stderr)
     structlog.configure(
         processors=[
             _drop_below_level,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if not console else _keep,
-            renderer,
+            *([] if chosen == "text" else [structlog.processors.TimeStamper(fmt="iso", utc=True)]),
+            *([] if chosen == "console" else [structlog.processors.format_exc_info]),
+            _Renderer(RENDERERS[chosen](), journal=journal),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]
@@ -96,5 +104,35 @@ def _drop_below_level(_: object, method: str, event: structlog.typing.EventDict)
     return event
 
 
-def _keep(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return event
+class _Renderer:
+    """The last processor: an event → the text of its line or lines, in the journal with their priority."""
+
+    def __init__(self, render: structlog.typing.Processor, *, journal: bool) -> None:
+        self._render = render
+        self._journal = journal
+
+    def __call__(self, logger: object, method: str, event: structlog.typing.EventDict) -> str:
+        text = str(self._render(logger, method, event))
+        return prefixed(text, method) if self._journal else text
+
+
+def as_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
+    """`phrase key=value …`; the journal adds time and priority. A traceback follows on lines of its own."""
+    values = {key: value for key, value in event.items() if key not in ("event", "level", "exception")}
+    words = [str(event.get("event", "")), *(f"{key}={_value(value)}" for key, value in values.items())]
+    text = printable(" ".join(words))
+    return text + "\n" + printable(event["exception"], keep="\n") if event.get("exception") else text
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+_PLAIN = re.compile(r"""[^\s"=]+""")
+RENDERERS: dict[str, Callable[[], structlog.typing.Processor]] = {
+    "console": lambda: structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+    "json": lambda: structlog.processors.JSONRenderer(ensure_ascii=False),
+    "text": lambda: as_text,
+}

@@ -26,6 +26,7 @@ from mountd.daemon.shutdown import stop_times
 from mountd.daemon.threads import Threads, end_within
 from mountd.errors import MountdError
 from mountd.journal.journal import Journal
+from mountd.journald import for_stderr
 from mountd.model.audit import Audit
 from mountd.mount import cleanup, table
 from mountd.mount.watch import read_table
@@ -61,7 +62,7 @@ def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
         return asyncio.run(_live(loaded, journal))
     except MountdError as error:
         told = f"mountd: {error.text}\n" + (f"  hint: {error.hint}\n" if error.hint else "")
-        (writer or sys.stderr).write(told)
+        (writer or sys.stderr).write(for_stderr(told))
         return error.exit_code
     finally:
         if writer is not None:

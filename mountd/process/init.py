@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from mountd.journald import for_stderr
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -69,7 +71,7 @@ def _run_and_exit(daemon: Callable[[], int]) -> None:
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except BaseException:
-        traceback.print_exc()  # nobody above will: the next line ends the process
+        print(for_stderr(traceback.format_exc().rstrip()), file=sys.stderr)  # the next line ends the process
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -102,7 +104,8 @@ def _reap_at_last(main: int, said: int) -> int:
         if code is not None:
             return code
         time.sleep(0.01)
-    print(f"mountd: going without the daemon ({main}): it has ended, but the kernel holds it", file=sys.stderr)
+    told = f"mountd: going without the daemon ({main}): it has ended, but the kernel holds it"
+    print(for_stderr(told, "warning"), file=sys.stderr)
     return said
 
 

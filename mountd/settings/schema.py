@@ -247,7 +247,9 @@ class Http(Section):
 
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: for people on a terminal and in systemd's journal, JSON elsewhere"
+    )
 
 
 class Settings(Section):

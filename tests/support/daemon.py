@@ -74,6 +74,8 @@ class Daemon:
     program: tuple[str, ...] = (sys.executable, "-m", "mountd")
     wrap: tuple[str, ...] = ()
     """a command that ends in `exec` of what follows it, such as one that enters a namespace of its own"""
+    stderr: int | None = None
+    """a descriptor for it instead of the log"""
 
     def __post_init__(self) -> None:
         # Not pytest's tmp_path: its long names would not fit into a Unix socket's address.
@@ -172,7 +174,7 @@ class Daemon:
                 env={**kept, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=log if self.stderr is None else self.stderr,
                 start_new_session=True,
             )
 

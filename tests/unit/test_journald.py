@@ -1,0 +1,68 @@
+"""What stderr gets when it leads to systemd's journal: text without a time, each line with its priority."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.daemon.logs import as_text
+from mountd.journald import PRIORITIES, leads_to_journal, prefixed
+
+
+def test_only_the_stream_that_systemd_names_is_the_journal() -> None:
+    ear, mouth = os.pipe()
+    try:
+        found = os.fstat(mouth)
+        named = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        assert leads_to_journal(mouth, named)
+        assert not leads_to_journal(mouth, {})
+        assert not leads_to_journal(mouth, {"JOURNAL_STREAM": ""})
+        assert not leads_to_journal(mouth, {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino + 1}"})
+    finally:
+        os.close(ear)
+        os.close(mouth)
+    assert not leads_to_journal(mouth, named), "closed"
+
+
+def test_each_line_has_the_priority() -> None:
+    assert prefixed("one\ntwo\n", "warning") == "<4>one\n<4>two\n"
+    assert prefixed("one", "error") == "<3>one"
+    assert prefixed("", "info") == "<6>"
+    assert prefixed("one", "no such level") == "<3>one"
+
+
+def test_an_event_is_its_phrase_and_its_keys() -> None:
+    event = {
+        "event": "mount is ready",
+        "level": "info",
+        "mount": "storage",
+        "after_s": 1.5,
+        "why": 'a "b" c',
+        "none": None,
+    }
+    assert as_text(None, "info", event) == 'mount is ready mount=storage after_s=1.5 why="a \\"b\\" c" none=null'
+    assert as_text(None, "info", {"event": "x", "keys": ["a"], "path": "/数据"}) == 'x keys=["a"] path=/数据'
+
+
+def test_a_traceback_follows_on_lines_of_its_own() -> None:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        event: structlog.typing.EventDict = {"event": "bug", "exc_info": True}
+        text = as_text(None, "error", structlog.processors.format_exc_info(None, "error", event))
+    first, *rest = text.split("\n")
+    assert first == "bug"
+    assert rest[0].startswith("Traceback")
+    assert rest[-2:] == ["ValueError: two", "lines"]
+
+
+@given(st.text(), st.text(), st.sampled_from(sorted(PRIORITIES)))
+def test_no_text_breaks_a_line_or_forges_a_priority(phrase: str, value: str, level: str) -> None:
+    text = prefixed(as_text(None, level, {"event": phrase, "key": value}), level)
+    assert text.startswith(f"<{PRIORITIES[level]}>")
+    assert len(text.split("\n")) == 1
+    assert not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text)

@@ -7,7 +7,8 @@ import contextlib
 import hashlib
 import os
 import secrets as random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,24 +153,19 @@ class Reloader:
     async def reload(self, cause: str, *, patience_s: float | None = PATIENCE_S) -> Reloaded:
         """Raises ConfigError with all problems (the former configuration goes on), Busy after `patience_s`, and
         NotUploaded when all is done, but a mount that was removed has left files in its cache."""
+        deadline = None if patience_s is None else asyncio.get_running_loop().time() + patience_s
         async with contextlib.AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout(patience_s):
-                    await stack.enter_async_context(self._turn)
-                    await stack.enter_async_context(self._operations.quiet())
-            except TimeoutError:
-                self._operations.check_free("reload")
-                holder = "another reload"
-                raise Busy(f"cannot reload: busy with {holder}", hint="try again in a moment", holder=holder) from None
-            try:
+            await self._enter(stack, self._turn, deadline)
+            with self._told(cause):
                 loaded, digests = await self._read()
-                change = await self._check(loaded, digests)
-            except ConfigError as error:
-                self._show_broken(error, cause)
-                raise
-            except MountdError as error:
-                log.error("cannot reload the configuration", cause=error.text, hint=error.hint)
-                raise
+                change = self._compare(loaded, digests)
+            # Where nothing is left to do nobody is waited for: the operation that runs may be the switch to the edited
+            # version of this very file, noticed before somebody asked.
+            if change:
+                await self._enter(stack, self._operations.quiet(), deadline)
+                with self._told(cause):
+                    loaded, digests = await self._read()
+                    change = await self._check(loaded, digests)
             left_before = dict(self._members.left)
             if change:
                 change = await self._applier.apply(change, loaded.settings)
@@ -181,6 +177,33 @@ class Reloader:
             told = "; ".join(reason.text for reason in left)
             raise NotUploaded(f"cannot upload everything of a mount that was removed: {told}", hint=left[0].hint)
         return done
+
+    async def _enter(
+        self, stack: contextlib.AsyncExitStack, turn: AbstractAsyncContextManager[Any], deadline: float | None
+    ) -> None:
+        """Raises Busy at the deadline."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await stack.enter_async_context(turn)
+        except TimeoutError:
+            self._operations.check_free("reload")
+            holder = "another reload"
+            raise Busy(f"cannot reload: busy with {holder}", hint="try again in a moment", holder=holder) from None
+
+    @contextlib.contextmanager
+    def _told(self, cause: str) -> Iterator[None]:
+        """Around what finds out whether the file can be used."""
+        try:
+            yield
+        except ConfigError as error:
+            self._show_broken(error, cause)
+            raise
+        except MountdError as error:
+            log.error("cannot reload the configuration", cause=error.text, hint=error.hint)
+            raise
+
+    def _compare(self, loaded: Loaded, digests: Digests) -> Change:
+        return compare(self._members.settings, loaded.settings, self._digests, digests, root=os.geteuid() == 0)
 
     async def _read(self) -> tuple[Loaded, Digests]:
         """Raises ConfigError."""
@@ -210,8 +233,8 @@ class Reloader:
 
     async def _check(self, loaded: Loaded, digests: Digests) -> Change:
         """What to do; everything that can fail has been tried afterwards. Raises ConfigError."""
-        old, new = self._members.settings, loaded.settings
-        change = compare(old, new, self._digests, digests, root=os.geteuid() == 0)
+        new = loaded.settings
+        change = self._compare(loaded, digests)
         problems = [_problem(loaded, place, NEEDS_RESTART) for place in change.refused]
         for name in (*change.remount, *change.replace, *change.added.mounts):
             try:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -62,6 +63,33 @@ def test_a_switch_is_waited_for(slow: Daemon) -> None:
         assert slow.status()["operation"] is None
     assert done["in_place"] == ["apps.webui.ready.timeout"]
     assert slow.until_ready()["models"]["cache_hub"]["current"] == "v22"
+
+
+def test_nothing_left_to_do_is_success_while_a_switch_runs(slow: Daemon) -> None:
+    """Such as `systemctl reload` right after an edited version, which mountd has noticed and is switching to."""
+    slow.config["models"]["cache_hub"]["version"] = "v22"
+    slow.write_config()
+    until(lambda: slow.status()["operation"], 20, "the switch to begin")
+    began = time.monotonic()
+    result = slow.cli("reload", "-o", "json")
+    assert slow.status()["operation"] is not None, "it was not waited for"
+    assert time.monotonic() - began < SOON_S
+    assert result.code == 0, result
+    assert result.json["changed"] == []
+    until(lambda: slow.status()["operation"] is None, 60, "the end of the switch")
+    assert slow.until_ready()["models"]["cache_hub"]["current"] == "v22"
+
+
+@pytest.mark.thorough
+def test_a_broken_file_is_refused_while_a_switch_runs(slow: Daemon) -> None:
+    """At once: the end of the switch would change nothing about it."""
+    with switching(slow, "v22"):
+        slow.write_config()
+        slow.config_file.write_text(f"{slow.config_file.read_text()}\nno: such key\n")
+        result = slow.cli("reload")
+        assert slow.status()["operation"] is not None
+        assert result.code == 2, result
+        assert "config-broken" in slow.reasons()
 
 
 @pytest.mark.thorough

@@ -22,7 +22,7 @@ def find(named: str | None, config: str | None) -> str:
         return named
     if config and (written := _of_config(config)):
         return written
-    usual = [SYSTEM_SOCKET, _user_socket()]
+    usual = [*_unit_socket(), SYSTEM_SOCKET, _user_socket()]
     for path in usual:
         if path and _answers(path):
             return path
@@ -74,6 +74,12 @@ def _of_config(path: str) -> str:
     from pathlib import Path
 
     return str(import_module("mountd.settings.control_socket").named_in(Path(path)))
+
+
+def _unit_socket() -> list[str]:
+    """Of the daemon in whose systemd unit the command itself runs, as ExecReload= does."""
+    directory = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return [os.path.join(directory, "mountd.sock")] if directory.startswith("/") else []
 
 
 def _user_socket() -> str:

@@ -70,21 +70,25 @@ def config_path(option: str | Path | None, environ: Mapping[str, str]) -> Path:
 
 
 def places(euid: int, environ: Mapping[str, str]) -> Places:
-    """The directories of the system for root, else the XDG ones; without a home, below a private /tmp/mountd-UID."""
-    if euid == 0:
-        return Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
+    """The directories that systemd made for the unit; else those of the system for root, and the XDG ones for others;
+    without a home, below a private /tmp/mountd-UID."""
     private = Path(f"/tmp/mountd-{euid}")  # noqa: S108 - `process/directories.py` makes it 0700 and refuses a stranger's
 
-    def find(variable: str, below_home: str, otherwise: Path) -> Path:
+    def find(unit: str, system: str, variable: str, below_home: str, otherwise: Path) -> Path:
+        given = environ.get(unit, "").partition(":")[0]  # the first of several is the unit's main one
+        if given.startswith("/"):
+            return Path(given)
+        if euid == 0:
+            return Path(system)
         if environ.get(variable, "").startswith("/"):
             return Path(environ[variable], "mountd")
         home = environ.get("HOME", "")
         return Path(home, below_home, "mountd") if below_home and home.startswith("/") else otherwise
 
     return Places(
-        state=find("XDG_STATE_HOME", ".local/state", private / "state"),
-        cache=find("XDG_CACHE_HOME", ".cache", private / "cache"),
-        runtime=find("XDG_RUNTIME_DIR", "", private),
+        state=find("STATE_DIRECTORY", "/var/lib/mountd", "XDG_STATE_HOME", ".local/state", private / "state"),
+        cache=find("CACHE_DIRECTORY", "/var/cache/mountd", "XDG_CACHE_HOME", ".cache", private / "cache"),
+        runtime=find("RUNTIME_DIRECTORY", "/run/mountd", "XDG_RUNTIME_DIR", "", private),
     )
 
 

@@ -21,6 +21,7 @@ DEMO_DIRECTORIES = find.demo_directories
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MOUNTD_SOCKET", raising=False)
     monkeypatch.delenv("MOUNTD_CONFIG", raising=False)
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(find, "SYSTEM_SOCKET", str(tmp_path / "system.sock"))
     monkeypatch.setattr(find, "demo_directories", lambda: [str(tmp_path / "demos")])
@@ -73,6 +74,14 @@ def test_where_demos_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
         monkeypatch.setenv("TMPDIR", temporary)
         assert DEMO_DIRECTORIES() == [f"{base}/{name}" for base in bases]
+
+
+def test_a_command_in_a_unit_means_the_daemon_of_that_unit(place: Path, listen, monkeypatch) -> None:
+    system = listen(place / "system.sock")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", f"{place / 'a'}:{place / 'b'}")
+    assert find.find(None, None) == system
+    own = listen(place / "a" / "mountd.sock")
+    assert find.find(None, None) == own
 
 
 def test_system_then_user_then_demo(place: Path, listen) -> None:

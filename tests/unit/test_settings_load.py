@@ -115,10 +115,37 @@ apps: {webui: {command: [x, --port, 7860], environment: {ON: on, N: 010, T: true
             ("/h/.local/state/mountd", "/h/.cache/mountd", "/tmp/mountd-7"),
         ),
         (7, {}, ("/tmp/mountd-7/state", "/tmp/mountd-7/cache", "/tmp/mountd-7")),
+        (
+            7,
+            {
+                "HOME": "/h",
+                "XDG_RUNTIME_DIR": "/r",
+                "STATE_DIRECTORY": "/var/lib/a",
+                "RUNTIME_DIRECTORY": "/run/a:/run/b",
+            },
+            ("/var/lib/a", "/h/.cache/mountd", "/run/a"),
+        ),
+        (0, {"CACHE_DIRECTORY": "/fast", "STATE_DIRECTORY": "relative"}, ("/var/lib/mountd", "/fast", "/run/mountd")),
     ],
 )
 def test_places(euid: int, environ: dict[str, str], expected: tuple[str, str, str]) -> None:
     assert places(euid, environ) == Places(*map(Path, expected))
+
+
+def test_what_is_written_wins_over_the_directories_of_the_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("STATE", "RUNTIME", "CACHE"):
+        monkeypatch.setenv(f"{name}_DIRECTORY", f"/unit/{name.lower()}")
+    mounts = "{m: {remote: 'r:/x', path: /m}, n: {remote: 'r:/x', path: /n, cache: {dir: /c}}}"
+    text = f"remotes: {{r: {{type: local}}}}\nmounts: {mounts}\n"
+    file = tmp_path / "mountd.yaml"
+    file.write_text(text)
+    settings = load(file).settings
+    assert (settings.state, settings.runtime) == (Path("/unit/state"), Path("/unit/runtime"))
+    assert settings.control.socket == Path("/unit/runtime/mountd.sock")
+    assert [each.cache.dir for each in settings.mounts.values()] == [Path("/unit/cache/m"), Path("/c")]
+    file.write_text(f"{text}state: /s\nruntime: /r\n")
+    settings = load(file).settings
+    assert (settings.state, settings.control.socket) == (Path("/s"), Path("/r/mountd.sock"))
 
 
 def test_which_file() -> None:

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import structlog
 
-from mountd.app import ready
+from mountd.app import exits, ready
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError
 from mountd.process import tool
 from mountd.process.backoff import Backoff
-from mountd.process.child import CANNOT_ENTER, Child, Exit, Ring, User, spawn
+from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance, without_private
 from mountd.process.lifecycle import Allowed, Forbidden, Life, Policy, RestartAsked, Unwanted, Wanted
 from mountd.process.supervisor import Ending, Supervisor
@@ -36,8 +36,6 @@ GATE_LIMIT_S = 60.0
 """How long an operation waits for the mount to come back before it may start the app; a remount takes seconds."""
 SPAWN_LIMIT_S = 40.0
 """For a process to be there: a directory service may be asked for its user first."""
-KILLED_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Signals that come from elsewhere: a person, or the kernel that is out of memory; others are of its own doing."""
 QUIET = (State.STOPPED, State.FAILED, State.CLEANING)
 """Nothing of an app runs, nor is it about to start."""
 KILL_WAIT_S = 5.0
@@ -137,25 +135,8 @@ class App:
         )
 
     def explain_exit(self, exit_: Exit) -> Ending:
-        program = self.settings.command[0]
-        directory = self.settings.directory
-        hint = f"see `mountd logs {self.name}`"
-        said = f": {self._last_line}" if self._last_line else ""
-        code = "app-exited"
-        if exit_.code == 127:
-            code, text = "app-command-not-found", f"cannot start {self.name}: command not found: {program}"
-            hint = f"set apps.{self.name}.command to a program on PATH, or to an absolute path"
-        elif exit_.code == 126:
-            code, text = "app-cannot-execute", f"cannot start {self.name}: cannot execute {program}{said}"
-            hint = "see that it is a program and that the app's user may execute it"
-        elif exit_.code == CANNOT_ENTER:
-            code, text = "app-cannot-execute", f"cannot start {self.name}: cannot enter {directory}{said}"
-            hint = f"see that apps.{self.name}.directory exists and that the app's user may enter it"
-        else:
-            code = "app-killed" if -exit_.code in KILLED_BY else code
-            text = f"{self.name} ended with {exit_}{said}"
-        self._failure = Reason(code, text, "app", self.name, hint)
-        return Ending(text, outside=exit_.code < 0)
+        self._failure = exits.explain(self.name, exit_, self._last_line)
+        return Ending(self._failure.text, outside=exit_.code < 0)
 
     # -- the gate -------------------------------------------------------------------------------------------------
 

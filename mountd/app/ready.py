@@ -87,6 +87,8 @@ async def _command(command: list[str], app: App, environment: Mapping[str, str],
         )
     except MountdError as error:
         return error.text
+    if outcome.not_started is not None:
+        return f"the readiness command cannot be run: {outcome.not_started}"
     if outcome.code == 0:
         return ""
     last = outcome.output.splitlines()[-1:] or [""]

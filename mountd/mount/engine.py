@@ -256,7 +256,8 @@ class Engine:
             return Explained("rclone-crashed", text, f"see `mountd logs {self._name}`")
         at = self._said_error_at
         old = at is not None and asyncio.get_running_loop().time() - at > SAID_S
-        return explain(exit_.code, str(exit_), "" if old else self._said, self._name)
+        not_started = str(exit_.not_started or "")
+        return explain(exit_.code, str(exit_), "" if old else self._said, self._name, not_started=not_started)
 
     async def close(self) -> None:
         """After its end: no socket, no pipe left."""

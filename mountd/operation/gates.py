@@ -12,18 +12,12 @@ import aiohttp
 from mountd.errors import GateFailed, Overstayed, Unavailable
 from mountd.operation.figure import NoFigure, figure
 from mountd.process import tool
-from mountd.process.child import CANNOT_ENTER, Exit, User
+from mountd.process.child import Exit, User
 from mountd.settings.schema import Gate
 
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_WORDS = 100
 MAX_SAID = 200
-_NOT_STARTED = {
-    CANNOT_ENTER: "cannot enter its directory",
-    126: "cannot be executed",
-    127: "command not found",
-}
-"""What the launcher exits with, so not an answer of the gate."""
 
 
 def words(gate: Gate) -> str:
@@ -75,8 +69,8 @@ async def _command(
         raise GateFailed(f"no end after {timeout_s:g} s{_last(error.output)}") from None
     except Unavailable as error:
         raise GateFailed(error.text, code="gate-unanswered", retryable=True) from None
-    if outcome.code in _NOT_STARTED:
-        raise GateFailed(f"{_NOT_STARTED[outcome.code]}{_last(outcome.output)}", code="gate-unanswered")
+    if outcome.not_started is not None:
+        raise GateFailed(_clean(outcome.not_started.text), code="gate-unanswered")
     if outcome.code != 0:
         raise GateFailed(f"{Exit(outcome.code)}{_last(outcome.output)}")
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import marshal
 import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+
+from mountd.process import launch
+from mountd.process.orphans import INSTANCE, NAME
 
 DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
 """The limit that mountd was started with; mountd raises its own, programs that use select() must not see that."""
@@ -25,21 +31,35 @@ LINE_BYTES = 8192
 REAP_S = 1.0
 """A child that cannot be watched is killed, and is gone by then."""
 
-# The directory is entered, and the program looked up, after this first exec: a chdir or an exec on a mount that hangs
-# must hang a child that can be killed, not the fork inside the daemon.
-# Not a shell: that would drop variables whose names are no shell names.
-_LAUNCH = ("/usr/bin/env", "-C")
-CANNOT_ENTER = 125
-"""What the launcher exits with when it cannot enter the directory; 126 and 127 are about the program."""
+_LAUNCHER = (sys.executable, "-I", "-S", launch.__file__)
+_OF_LAUNCHER = (INSTANCE, NAME)
+"""What of the child's environment is the launcher's as well: it is known by that from its first moment."""
+_LINKER = "LD_LIBRARY_PATH"
+"""Of mountd's own environment: its Python may need it, and the child's must not be tried on it."""
+MOST_ANSWER = 100
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """The program never ran: at which step of launch.py that failed, and why, in words."""
+
+    step: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a child ended: its code, or minus the number of the signal."""
+    """How a child ended: its code, or minus the number of the signal; that of the launcher, if `not_started`."""
 
     code: int
+    not_started: NotStarted | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
+        if self.not_started is not None:
+            return self.not_started.text
         if self.code >= 0:
             return f"exit code {self.code}"
         with contextlib.suppress(ValueError):
@@ -78,11 +98,14 @@ class Ring:
 class Child:
     """A running child. Made by `spawn`; `exit` is set once it has ended and was reaped."""
 
-    def __init__(self, process: subprocess.Popen[bytes], on_line: Callable[[str], None], flood_lines: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], on_line: Callable[[str], None], flood_lines: int, order: _Order
+    ) -> None:
         self.pid = process.pid
         self.started = time.monotonic()
         self.exit: Exit | None = None
         self._process = process
+        self._order = order
         self._on_line = on_line
         self._flood_lines = flood_lines
         self._ended = asyncio.Event()
@@ -122,7 +145,7 @@ class Child:
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._read()  # what it said last is often the reason
-        self.exit = Exit(code)
+        self.exit = Exit(code, self._order.take_answer())
         self._ended.set()
 
     def _read(self) -> None:
@@ -189,37 +212,105 @@ def spawn(
     directory: str = "/",
     user: User | None = None,
     flood_lines: int = FLOOD_LINES,
+    cgroup: Path | None = None,
 ) -> Child:
     """Start `argv` in a new session with exactly `environment`; both its streams go to `on_line`.
 
     Of what comes at once, at most 64 KiB, only the last `flood_lines` lines are kept.
 
-    A program that does not exist exits 127, a directory that cannot be entered 126. Raises OSError when even the
-    launcher cannot be started, or what was started cannot be watched; then it is ended again.
+    Whatever signals mountd's own starter ignored or blocked, it begins with the default ones. `cgroup`: the directory
+    of one that it is to be in. Where the program cannot be executed, or the directory not be entered, its Exit is
+    `not_started`. Raises OSError when even the launcher cannot be started, or what was started cannot be watched; then
+    it is ended again.
     """
-    process = subprocess.Popen(
-        [*_LAUNCH, directory, "--", *argv],
-        env=dict(environment),
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        user=user.uid if user else None,
-        group=user.gid if user else None,
-        extra_groups=user.groups if user else None,
-    )
+    order = _Order(argv, environment, directory, user, cgroup)
+    try:
+        process = _launch(order, environment)
+    except BaseException:
+        order.close()
+        raise
     with contextlib.suppress(OSError):
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, DESCRIPTORS)
     try:
-        return Child(process, on_line, flood_lines)
+        return Child(process, on_line, flood_lines, order)
     except BaseException:
         # Nobody would see it end, or end it.
         os.killpg(process.pid, signal.SIGKILL)
         assert process.stdout is not None
         process.stdout.close()
+        order.close()
         asyncio.get_running_loop().call_later(REAP_S, process.poll)
         raise
+
+
+def _launch(order: _Order, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    own = {key: environment[key] for key in _OF_LAUNCHER if key in environment}
+    if _LINKER in os.environ:
+        own[_LINKER] = os.environ[_LINKER]
+    # Until the launcher has made it the default one, a SIGINT would be answered by its Python with a traceback.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(
+            [*_LAUNCHER, str(order.fd)],
+            env=own,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(order.fd,),
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+class _Order:
+    """What the launcher is to do, and its answer. In memory, because an environment holds secrets."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: str,
+        user: User | None,
+        cgroup: Path | None,
+    ) -> None:
+        self._program, self._directory, self._user = argv[0], directory, user
+        words = [os.fsencode(word) for word in argv]
+        variables = {os.fsencode(key): os.fsencode(value) for key, value in environment.items()}
+        place = None if cgroup is None else os.fsencode(cgroup)
+        who = None if user is None else (user.uid, user.gid, user.groups)
+        data = marshal.dumps((words, variables, os.fsencode(directory), place, who))
+        self.fd = os.memfd_create("mountd-order")
+        try:
+            while data:
+                data = data[os.write(self.fd, data) :]
+        except BaseException:
+            self.close()
+            raise
+
+    def take_answer(self) -> NotStarted | None:
+        """Once, when it has ended."""
+        answer = os.pread(self.fd, MOST_ANSWER, 0)
+        self.close()
+        if not answer.startswith(launch.ANSWER):
+            return None
+        step, number = answer.removeprefix(launch.ANSWER).decode().split()
+        cause = os.strerror(int(number)).lower()
+        match step:
+            case launch.USER:
+                name = self._user.name if self._user else "?"
+                return NotStarted(step, f"cannot become the user {name}: {cause}")
+            case launch.DIRECTORY:
+                return NotStarted(step, f"cannot enter {self._directory}: {cause}")
+            case launch.INTERPRETER:
+                return NotStarted(step, f"cannot execute {self._program}: the interpreter that it names does not exist")
+            case launch.MISSING:
+                return NotStarted(step, f"command not found: {self._program}")
+        return NotStarted(step, f"cannot execute {self._program}: {cause}")
+
+    def close(self) -> None:
+        os.close(self.fd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from mountd.journald import for_stderr
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 LEFTOVER_PATIENCE_S = 5.0
 LAST_PATIENCE_S = 5.0
 """For a daemon that has said with which code it ends: a thread that waits in the kernel for a disk holds it there."""
@@ -36,6 +37,7 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
     watched = {*FORWARDED, signal.SIGCHLD}
     # Nothing may be lost between the fork and the first wait; and what means nothing here must not end it.
     signal.pthread_sigmask(signal.SIG_BLOCK, watched | {signal.SIGUSR1, signal.SIGUSR2})
+    _hear_again()
     parent = os.getpid()
     ear, mouth = os.pipe()
     os.set_blocking(ear, False)
@@ -62,6 +64,16 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, received)
+
+
+def _hear_again() -> None:
+    """What whoever started mountd ignores (`nohup`, `mountd run &` in a script) means here what it always does.
+
+    SIGHUP is a reload, since no terminal's end reaches the daemon, and SIGCHLD says that a child has ended.
+    """
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN and number not in _IGNORED_BY_PYTHON:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def _run_and_exit(daemon: Callable[[], int]) -> None:

@@ -9,12 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mountd.errors import Overstayed, Unavailable
 from mountd.process import orphans
 from mountd.process import user as user_script
-from mountd.process.child import Exit, User, spawn
+from mountd.process.child import Exit, NotStarted, User, spawn
 
 MAX_OUTPUT_BYTES = 1024 * 1024
 MINIMAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -22,8 +22,11 @@ MINIMAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    """`code` and `output` are the command's own only if it was started."""
+
     code: int
     output: str
+    not_started: NotStarted | None = field(default=None, compare=False)
 
 
 async def run(
@@ -61,7 +64,7 @@ async def run(
             async with asyncio.timeout(1.0):  # one stuck in the kernel is left to the reaper
                 await child.wait()
         child.release()
-    return Outcome(ended.code, "\n".join(lines))
+    return Outcome(ended.code, "\n".join(lines), ended.not_started)
 
 
 async def end_orphans(instance: str, name: str | None = None, uid: int | None = None) -> list[str]:
@@ -82,6 +85,6 @@ async def find_user(name: str, *, timeout_s: float) -> User | None:
         raise Unavailable(f"cannot look up user {name}: no answer in {timeout_s:g} s") from None
     last = outcome.output.rpartition("\n")[2]
     if outcome.code != 0:
-        raise Unavailable(f"cannot look up user {name}: {last or Exit(outcome.code)}")
+        raise Unavailable(f"cannot look up user {name}: {last or Exit(outcome.code, outcome.not_started)}")
     found = json.loads(last)
     return found and User(found["name"], found["uid"], found["gid"], tuple(found["groups"]), found["home"])

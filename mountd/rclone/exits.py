@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 USAGE = 2
 CANNOT_EXECUTE, NOT_FOUND = 126, 127
-"""Of the launcher, before rclone ran; so does the loader of a program end that lacks a library."""
+"""So does the loader of a program end that lacks a library."""
 TERMINATED = {130: "SIGINT", 143: "SIGTERM"}
 KILL = -9
 
@@ -20,12 +20,15 @@ class Explained:
     """a usage error: the same command line fails again"""
 
 
-def explain(code: int, outcome: str, said: str, mount: str) -> Explained:
-    """`code` is minus the signal that killed it; `outcome` is that in words, `said` its last words, if any."""
+def explain(code: int, outcome: str, said: str, mount: str, *, not_started: str = "") -> Explained:
+    """`code` is minus the signal that killed it; `outcome` is that in words, `said` its last words, if any.
+
+    `not_started`: why it never ran.
+    """
     why = f": {said}" if said else ""
     logs = f"see `mountd logs {mount}`"
-    if code in (CANNOT_EXECUTE, NOT_FOUND):
-        text = f"cannot start rclone{why.replace('/usr/bin/', '', 1).replace(': env: ', ': ', 1)}"
+    if not_started or code in (CANNOT_EXECUTE, NOT_FOUND):
+        text = f"cannot start rclone{f': {not_started}' if not_started else why}"
         hint = (
             "the program, the interpreter or a library it needs is missing, or it may not be executed: install it anew"
         )

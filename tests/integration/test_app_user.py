@@ -20,7 +20,7 @@ from mountd.settings.load import Places, parse
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot
 from tests.support.daemon import Daemon
-from tests.support.wait import until
+from tests.support.wait import until, until_async
 
 SOON_S = 10.0
 PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
@@ -61,7 +61,8 @@ async def test_a_slow_directory_service_holds_up_the_app_alone(tmp_path: Path, m
         monkeypatch.undo()
         await board.wait_until(lambda now: now.apps["webui"].pid is not None, SOON_S)
         pid = board.snapshot.apps["webui"].pid
-        assert os.stat(f"/proc/{pid}").st_uid == pwd.getpwnam("nobody").pw_uid
+        nobody = pwd.getpwnam("nobody").pw_uid
+        await until_async(lambda: os.stat(f"/proc/{pid}").st_uid == nobody, SOON_S, "it to be its user")
         await app.stop()
     finally:
         running.cancel()

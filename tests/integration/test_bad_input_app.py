@@ -66,11 +66,23 @@ def test_a_command_that_may_not_be_executed(daemon: Daemon) -> None:
     assert_nothing_runs(daemon)
 
 
+def test_a_command_that_is_missing_within_the_app_is_not_the_app(daemon: Daemon) -> None:
+    """A shell ends with 127 then, and `docker run` with 125 when it fails: these codes are the program's own."""
+    program = daemon.root / "start.sh"
+    program.write_text("#!/bin/sh\nno-such-tool --serve\n")
+    program.chmod(0o755)
+    daemon.config["apps"]["webui"]["command"] = ["./start.sh"]
+    daemon.config["apps"]["webui"]["directory"] = str(daemon.root)
+    daemon.start()
+    reason = until_not_ready(daemon, "app-exited", "webui ended with exit code 127: ", "no-such-tool: not found")
+    assert "a command in it is not found" in reason["hint"]
+
+
 def test_a_directory_that_does_not_exist(daemon: Daemon) -> None:
     missing = daemon.root / "nowhere"
     daemon.config["apps"]["webui"]["directory"] = str(missing)
     daemon.start()
-    until_not_ready(daemon, "app-cannot-execute", f"cannot enter {missing}", "No such file or directory")
+    until_not_ready(daemon, "app-cannot-execute", f"cannot enter {missing}: no such file or directory")
     assert_nothing_runs(daemon)
     assert not missing.exists()
 

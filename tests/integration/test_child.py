@@ -10,59 +10,23 @@ import pwd
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mountd.errors import Unavailable
 from mountd.process import tool
-from mountd.process.child import CANNOT_ENTER, LINE_BYTES, RING_LINES, Child, Exit, Ring, User, spawn
+from mountd.process.child import LINE_BYTES, RING_LINES, Exit, Ring, User, spawn
+from mountd.process.launch import CANNOT_ENTER
 from mountd.process.tool import Outcome
-from tests.support.wait import until_async
-
-SOON_S = 10.0
-ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-
-
-class Spawner:
-    """Spawns children that end with the test."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.children: list[Child] = []
-
-    def __call__(self, *argv: str, on_line: Callable[[str], None] | None = None, **more: Any) -> Child:
-        child = spawn(argv, more.pop("environment", ENVIRONMENT), on_line or self.lines.append, **more)
-        self.children.append(child)
-        return child
-
-    def sh(self, script: str, *words: str, **more: Any) -> Child:
-        return self("/bin/sh", "-c", script, "sh", *words, **more)
-
-    async def says(self, line: str) -> None:
-        await until(lambda: line in self.lines, f"the line {line!r} in {self.lines[:20]}")
+from tests.support.spawner import ENVIRONMENT, SOON_S, Spawner, ended, spawning, until
 
 
 @pytest.fixture
 async def spawner() -> AsyncIterator[Spawner]:
-    spawner = Spawner()
-    yield spawner
-    for child in spawner.children:
-        child.signal(signal.SIGKILL)
-        async with asyncio.timeout(SOON_S):
-            await child.wait()
-        child.release()
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    await until_async(condition, SOON_S, what)
-
-
-async def ended(child: Child) -> Exit:
-    async with asyncio.timeout(SOON_S):
-        return await child.wait()
+    async with spawning() as made:
+        yield made
 
 
 def lives(pid: int) -> bool:
@@ -278,14 +242,6 @@ async def test_a_program_is_looked_up_in_its_directory(spawner: Spawner, tmp_pat
     assert spawner.lines == ["started"]
 
 
-async def test_it_reads_nothing_and_ignores_nothing(spawner: Spawner) -> None:
-    assert await ended(spawner("cat")) == Exit(0)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    assert blocked == set(), "else the next line would show what pytest blocks"
-    await ended(spawner("grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"))
-    assert [line.split()[1].strip("0") for line in spawner.lines] == ["", ""]
-
-
 @pytest.mark.root
 async def test_it_drops_to_its_user(spawner: Spawner, tmp_path: Path) -> None:
     entry = pwd.getpwnam("nobody")
@@ -329,7 +285,9 @@ async def test_a_number_that_is_in_use_again_is_somebody_elses(spawner: Spawner)
 
 async def test_a_tool_and_its_outcome() -> None:
     assert await tool.run(["sh", "-c", "echo out; echo err >&2; exit 4"], timeout_s=SOON_S) == Outcome(4, "out\nerr")
-    assert (await tool.run(["no-such-program"], timeout_s=SOON_S)).code == 127
+    missing = await tool.run(["no-such-program"], timeout_s=SOON_S)
+    assert (missing.code, str(missing.not_started)) == (127, "command not found: no-such-program")
+    assert (await tool.run(["sh", "-c", "exit 127"], timeout_s=SOON_S)).not_started is None
 
 
 async def test_a_tool_that_overstays_is_killed_with_what_it_started(tmp_path: Path) -> None:

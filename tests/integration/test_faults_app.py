@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ def test_one_that_is_deaf_gets_its_grace_and_then_sigkill(apps: Apps, number: st
     assert not orphans.alive(old)
     assert apps.pid not in (None, old)
     stop_within(apps.daemon, GRACE_S + 10)
+
+
+@pytest.mark.thorough
+def test_one_of_a_daemon_that_was_born_deaf_hears_its_signal(make_daemon: Callable[..., Daemon]) -> None:
+    """`nohup mountd run`, or `mountd run &` in a script: what those ignore means here what it always does."""
+    apps = Apps(make_daemon(wrap=("env", "--ignore-signal", "--block-signal")))
+    apps.use("trap 'exit 0' INT; echo up; while :; do sleep 60 & wait; done", signal="SIGINT", grace="60s")
+    apps.daemon.start_ready()
+    old, began = apps.pid, time.monotonic()
+    assert apps.daemon.cli("restart", "webui").code == 0
+    assert time.monotonic() - began < 30
+    assert apps.pid not in (None, old)
+    stop_within(apps.daemon, 30)
 
 
 def test_one_that_is_stopped_ends_too(apps: Apps) -> None:

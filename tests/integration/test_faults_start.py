@@ -113,20 +113,20 @@ def test_a_flag_that_rclone_refuses_is_no_reason_to_try_again(
 
 def _move_away(path: Path) -> str:
     path.rename(path.with_suffix(".away"))
-    return "No such file or directory"
+    return "command not found"
 
 
 def _forbid(path: Path) -> str:
     path.rename(path.with_suffix(".away"))
     path.write_text("#!/bin/sh\n")
-    return "Permission denied"
+    return "permission denied"
 
 
 def _of_another_machine(path: Path) -> str:
     path.rename(path.with_suffix(".away"))
     path.write_text("#!/no/such/interpreter\n")
     path.chmod(0o755)
-    return "No such file or directory"
+    return "the interpreter that it names does not exist"
 
 
 @pytest.mark.shown_by("_forbid")

@@ -45,14 +45,18 @@ def daemon():
 say('init', os.getpid())
 sys.exit(fork_daemon(daemon))
 """
-Start = Callable[[str], "Init"]
+BORN_DEAF = ("env", "--ignore-signal", "--block-signal")
+Start = Callable[..., "Init"]
 
 
 class Init:
-    def __init__(self, body: str) -> None:
+    def __init__(self, body: str, *wrap: str) -> None:
         source = PRELUDE.format(body=textwrap.indent(textwrap.dedent(body).strip(), "    "))
         self.process = subprocess.Popen(
-            dies_with_us([sys.executable, "-c", source]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            dies_with_us([*wrap, sys.executable, "-c", source]),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.pid = int(self.line().split()[1])
 
@@ -79,8 +83,8 @@ class Init:
 def start() -> Iterator[Start]:
     inits: list[Init] = []
 
-    def make(body: str) -> Init:
-        inits.append(Init(body))
+    def make(body: str, *wrap: str) -> Init:
+        inits.append(Init(body, *wrap))
         return inits[-1]
 
     yield make
@@ -144,8 +148,9 @@ def test_one_that_has_ended_and_is_held_by_the_kernel_is_not_waited_for(start: S
     assert not any(orphans.alive(pid) for pid in pids)
 
 
-def test_signals_are_forwarded(start: Start) -> None:
-    init = start(NOTE_SIGNALS)
+@pytest.mark.parametrize("wrap", [(), BORN_DEAF], ids=["", "deaf"])
+def test_signals_are_forwarded(start: Start, wrap: tuple[str, ...]) -> None:
+    init = start(NOTE_SIGNALS, *wrap)
     assert init.line().startswith("daemon")
     for number in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):
         os.kill(init.pid, signal.Signals[number])
@@ -179,6 +184,26 @@ def test_a_ctrl_c_reaches_it_once(start: Start) -> None:
 def test_it_blocks_no_signals(start: Start) -> None:
     init = start("say(len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))); return 0")
     assert init.line() == "0"
+
+
+def test_what_its_caller_ignores_or_blocks_is_heard_all_the_same(start: Start) -> None:
+    """`nohup`, a background job of a script, and whoever ignores SIGCHLD."""
+    init = start(
+        """
+        words = 'SigIgn SigBlk'.split()
+        lines = [line.split() for line in open('/proc/self/status') if line.startswith(tuple(words))]
+        say(*(hex(int(line[1], 16) & ~(1 << 12 | 1 << 24)) for line in lines))  # without what Python ignores
+        say('daemon', subprocess.Popen(['sh', '-c', 'exit 9']).wait())
+        signal.pause()
+        """,
+        *BORN_DEAF,
+    )
+    assert init.line() == "0x0 0x0"
+    assert init.line() == "daemon 9"
+    os.kill(init.pid, signal.SIGINT)
+    code, errors = init.end()
+    assert code != 0
+    assert "KeyboardInterrupt" in errors
 
 
 def test_what_it_leaves_is_ended(start: Start) -> None:

@@ -14,6 +14,7 @@ from mountd.process.child import Exit
 from mountd.process.lifecycle import RestartAsked, Unwanted, Wanted
 from mountd.process.supervisor import MustReplace
 from mountd.status.snapshot import State
+from tests.support.spawner import ignores
 from tests.support.supervised import POLICY, SOON_S, STUBBORN, Make, kill, making
 
 
@@ -95,7 +96,7 @@ async def test_one_that_ignores_the_polite_signal_is_killed_after_the_grace(make
     run.post(Wanted())
     await run.until_state(State.RUNNING if script == STUBBORN else State.STARTING)
     await run.until_children(1)
-    await asyncio.sleep(0.1)  # a shell needs a moment to ignore it
+    await run.until(lambda: ignores(run.program.children[0].pid, signal.SIGTERM), "the shell to ignore it")
     began = time.monotonic()
     run.post(Unwanted())
     await run.until_state(State.STOPPED)

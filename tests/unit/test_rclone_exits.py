@@ -15,15 +15,6 @@ from mountd.rclone.exits import explain
         (1, "", "rclone-exited", "rclone ended with …", "mountd logs hub", False),
         (1, "Fatal error: unknown flag: --x", "rclone-usage", "rclone refuses its command line (…): ", "reload", True),
         (2, "Fatal error: bad", "rclone-usage", "(…): Fatal error: bad", "mountd restart hub", True),
-        (126, "env: '/x/rclone': Permission denied", "rclone-cannot-start", ": '/x/rclone': Per", "install it", False),
-        (
-            127,
-            "/usr/bin/env: '/x': No such",
-            "rclone-cannot-start",
-            "cannot start rclone: '/x': No s",
-            "library",
-            False,
-        ),
         (127, "rclone: error while loading shared libraries: libc", "rclone-cannot-start", "libraries", "anew", False),
         (127, "", "rclone-cannot-start", "cannot start rclone", "library", False),
         (143, "x", "rclone-exited", "rclone was told to end by somebody else (SIGTERM, …)", "mountd logs hub", False),
@@ -36,3 +27,10 @@ def test_exits(code: int, said: str, found: str, text: str, hint: str, permanent
     assert (explained.code, explained.permanent) == (found, permanent)
     assert text in explained.text
     assert hint in explained.hint
+
+
+def test_one_that_never_ran() -> None:
+    explained = explain(127, "…", "of a former life", "hub", not_started="cannot execute /x/rclone: permission denied")
+    assert explained.code == "rclone-cannot-start"
+    assert explained.text == "cannot start rclone: cannot execute /x/rclone: permission denied"
+    assert "install it" in explained.hint

@@ -1,0 +1,125 @@
+"""How a child becomes its program: found as execvp finds it, with default signals; and why it never ran."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from mountd.process import launch
+from mountd.process.child import Exit, NotStarted, User
+from tests.support.spawner import ENVIRONMENT, Spawner, ended, spawning
+
+
+@pytest.fixture
+async def spawner() -> AsyncIterator[Spawner]:
+    async with spawning() as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("make", "program", "step", "says"),
+    [
+        ("", "no-such-program", launch.MISSING, "command not found: no-such-program"),
+        ("", "./none", launch.MISSING, "command not found: ./none"),
+        ("echo text >it", "./it", launch.PROGRAM, "cannot execute ./it: permission denied"),
+        ("mkdir it", "./it", launch.PROGRAM, "cannot execute ./it: permission denied"),
+        (
+            "printf '#!/no/where\\n' >it; chmod +x it",
+            "./it",
+            launch.INTERPRETER,
+            "cannot execute ./it: the interpreter",
+        ),
+        (
+            "printf '#!/bin/sh\\r\\n' >it; chmod +x it",
+            "./it",
+            launch.INTERPRETER,
+            "cannot execute ./it: the interpreter",
+        ),
+        (
+            "mkdir bin; printf '#!/no\\n' >bin/it; chmod +x bin/it",
+            "it",
+            launch.INTERPRETER,
+            "cannot execute it: the inter",
+        ),
+    ],
+)
+async def test_why_a_program_never_ran(
+    spawner: Spawner, tmp_path: Path, make: str, program: str, step: str, says: str
+) -> None:
+    await ended(spawner.sh(make, directory=str(tmp_path)))
+    environment = {**ENVIRONMENT, "PATH": f"{tmp_path}/bin:{ENVIRONMENT['PATH']}"}
+    exit_ = await ended(spawner(program, directory=str(tmp_path), environment=environment))
+    assert exit_.not_started is not None
+    assert exit_.not_started.step == step
+    assert exit_.not_started.text.startswith(says)
+    assert str(exit_) == exit_.not_started.text
+    assert spawner.lines == [], "what mountd has to say is not said in the program's name"
+
+
+@pytest.mark.parametrize("code", [125, 126, 127])
+async def test_an_exit_code_of_the_program_is_its_own(spawner: Spawner, code: int) -> None:
+    exit_ = await ended(spawner.sh(f"exit {code}"))
+    assert (exit_.code, exit_.not_started, str(exit_)) == (code, None, f"exit code {code}")
+
+
+async def test_a_directory_or_a_user_that_cannot_be_had(spawner: Spawner, tmp_path: Path) -> None:
+    missing = (await ended(spawner("true", directory=str(tmp_path / "none")))).not_started
+    assert missing == NotStarted(launch.DIRECTORY, f"cannot enter {tmp_path}/none: no such file or directory")
+    nobody = User("tts", 2**32 - 1, 65534, (), "/")  # no user may have this number
+    refused = (await ended(spawner("true", user=nobody))).not_started
+    assert refused is not None
+    assert (refused.step, refused.text[:28]) == (launch.USER, "cannot become the user tts: ")
+
+
+async def test_programs_are_found_as_execvp_finds_them(spawner: Spawner, tmp_path: Path) -> None:
+    script = """
+        mkdir none one two; echo 'echo "no first line: $1"' >two/it; echo text >one/it; chmod 755 two/it
+        mkdir one/both two/both; printf '#!/bin/sh\necho here\n' >here; chmod 755 here
+    """
+    await ended(spawner.sh(script, directory=str(tmp_path)))
+    path = ":".join(f"{tmp_path}/{name}" for name in ("none", "one", "two"))
+    assert await ended(spawner("it", "word", environment={"PATH": path}, directory=str(tmp_path))) == Exit(0)
+    assert await ended(spawner("here", environment={"PATH": f"{path}:"}, directory=str(tmp_path))) == Exit(0)
+    assert await ended(spawner("true", environment={})) == Exit(0)
+    assert spawner.lines == ["no first line: word", "here"]
+    both = await ended(spawner("both", environment={"PATH": path}))
+    assert str(both) == "cannot execute both: permission denied"
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Ignores and blocks what it can, as a caller of mountd may."""
+    may = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
+    before = {number: signal.getsignal(number) for number in may}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, may)
+    try:
+        for number in may:
+            signal.signal(number, signal.SIG_IGN)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+async def test_it_reads_nothing_and_ignores_nothing(spawner: Spawner) -> None:
+    assert await ended(spawner("cat")) == Exit(0)
+    with deaf():
+        child = spawner("grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status")
+    await ended(child)
+    assert [line.split()[1].strip("0") for line in spawner.lines] == ["", ""]
+
+
+async def test_a_ctrl_c_in_the_moment_of_its_start_ends_it_quietly(spawner: Spawner) -> None:
+    """What launches it is Python, which would answer with a traceback in the log of the app."""
+    children = [spawner("sleep", "60") for _ in range(8)]
+    for number, child in enumerate(children):
+        await asyncio.sleep(0.002 * number)
+        child.signal(signal.SIGINT)
+    assert {(await ended(child)).code for child in children} == {-signal.SIGINT}
+    assert spawner.lines == []

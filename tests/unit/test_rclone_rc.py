@@ -166,6 +166,32 @@ async def test_an_error_of_rclone(fake: Fake) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_error_inside_the_answer_counts_whatever_the_status(fake: Fake, status: int) -> None:
+    rclone, client = fake
+    rclone.answers["core/stats"] = (status, {"bytes": 0, "error": "NoSuchBucket: it is gone"})
+    rclone.answers["vfs/queue"] = (status, {"queue": [], "error": "no VFS found"})
+    rclone.answers["operations/list"] = (status, {"list": [], "error": "AccessDenied: no"})
+    rclone.answers["operations/stat"] = (status, {"item": None, "error": "AccessDenied: no"})
+    with pytest.raises(RemoteError) as caught:
+        await client.stats()
+    assert caught.value.code == "bucket-missing"
+    assert await client.vfs_queue() is None
+    with pytest.raises(RemoteError):
+        await client.list("cs:bkt")
+    with pytest.raises(RemoteError):
+        await client.mark("cs:bkt", "a")
+
+
+async def test_a_refresh_fails_for_each_value_that_is_not_ok(fake: Fake) -> None:
+    """rclone answers it with 200 and puts the failure into `result`."""
+    rclone, client = fake
+    for values in ({"": "invalid argument"}, {"a": "OK", "b": "AccessDenied"}, {"a": "ok"}, {"a": None}):
+        rclone.answers["vfs/refresh"] = {"result": values}
+        with pytest.raises(RemoteError, match="cannot refresh"):
+            await client.vfs_refresh("a")
+
+
 async def test_nobody_listens(tmp_path: Path) -> None:
     async with RcClient(RcAddress("me", "pw", socket=tmp_path / "none")) as client:
         with pytest.raises(Unavailable, match="rclone does not answer: no such file"):

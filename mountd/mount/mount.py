@@ -45,6 +45,10 @@ STOP_GRACE_S = 10.0
 _LIMITED = f"it has begun {STARTS_PER_WINDOW} times within {START_WINDOW_S:g} s, so the next start waits"
 _SOONER = "`mountd restart {}` starts it at once"
 INCIDENTS = "incidents"
+GONE_S = 60.0
+"""A mount that is down for so long: an app that still runs has lost it. A repair takes seconds."""
+_SERVES = (State.RUNNING, State.STOPPING)
+"""While it drains its uploads it can be read as ever."""
 
 
 class RcloneMount:
@@ -106,6 +110,7 @@ class RcloneMount:
         """the polite end under way is by its own watch"""
         self._incident: asyncio.Task[object] | None = None
         self._runs = 0
+        self._gone_timer: asyncio.TimerHandle | None = None
         self.ring = engine.ring
         self.disk = self._parts.disk
         self._publish()
@@ -121,6 +126,7 @@ class RcloneMount:
         if state is State.RUNNING and self._status.state is not State.RUNNING:
             self._runs += 1
         up = state in (State.STARTING, State.RUNNING)
+        self._time_absence(state)
         if state is State.RUNNING:
             reason = self._parts.bypass.reason
             health = Health.DEGRADED if reason else Health.HEALTHY
@@ -148,6 +154,18 @@ class RcloneMount:
             cache_broken=self._status.cache_broken if up else False,
             cache_bypassed=self._status.cache_bypassed if up else False,
         )
+
+    def _time_absence(self, state: State) -> None:
+        if state in _SERVES:
+            self._end_timer()
+            self._status = replace(self._status, gone=False)
+        elif self._gone_timer is None and self._runs:
+            self._gone_timer = asyncio.get_running_loop().call_later(GONE_S, lambda: self._publish(gone=True))
+
+    def _end_timer(self) -> None:
+        if self._gone_timer is not None:
+            self._gone_timer.cancel()
+            self._gone_timer = None
 
     def explain_exit(self, exit_: Exit) -> Ending:
         if self._condemned:  # SIGQUIT, for its goroutines, ends it with the code of a usage error
@@ -264,5 +282,6 @@ class RcloneMount:
 
     async def close(self) -> None:
         """The workers, and the lock on the cache."""
+        self._end_timer()
         await self._parts.uploads.look_last()
         await self._parts.close()

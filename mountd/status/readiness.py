@@ -67,8 +67,7 @@ def blockers(snapshot: Snapshot, app: str, *, besides: str = "") -> tuple[Reason
 
 def must_stop(snapshot: Snapshot, app: str) -> tuple[Reason, ...]:
     """Why `app` may not even go on running: by configuration, none runs on a mount whose cache cannot be used."""
-    needs = snapshot.apps[app].needs
-    names = dict.fromkeys(snapshot.models[need].mount if need in snapshot.models else need for need in needs)
+    names = _mounts_of(snapshot, snapshot.apps[app])
     return tuple(
         Reason("waiting-for-cache", f"{app} waits for the cache of mount {name}", "app", app, _CACHE_HINT)
         for name in names
@@ -88,12 +87,18 @@ def _waits_for_model(app: str, name: str, model: ModelStatus) -> Reason:
 
 
 def is_ready(snapshot: Snapshot) -> bool:
-    """Every app ready; without apps every model linked; without models every mount running."""
+    """Every app ready; without apps every model linked; without models every mount running.
+
+    An app that runs stays ready in an outage of the bucket, and while a mount behind it is replaced; not when that has
+    been down for a minute.
+    """
     if snapshot.stopping:
         return False
     if snapshot.apps:
         return all(
-            app.state is State.RUNNING and not (app.follows_remounts and is_behind_a_remount(snapshot, app))
+            app.state is State.RUNNING
+            and not (app.follows_remounts and is_behind_a_remount(snapshot, app))
+            and not _gone_mounts(snapshot, app)
             for app in snapshot.apps.values()
         )
     if snapshot.models:
@@ -106,6 +111,16 @@ def is_behind_a_remount(snapshot: Snapshot, app: AppStatus) -> bool:
     return app.state in (State.STARTING, State.RUNNING) and any(
         snapshot.mounts[name].restarts != restarts for name, restarts in app.mounts.items() if name in snapshot.mounts
     )
+
+
+def _gone_mounts(snapshot: Snapshot, app: AppStatus) -> list[str]:
+    """Mounts that the app needs and that have been down for longer than a repair takes."""
+    return [name for name in _mounts_of(snapshot, app) if snapshot.mounts[name].gone]
+
+
+def _mounts_of(snapshot: Snapshot, app: AppStatus) -> list[str]:
+    names = (snapshot.models[need].mount if need in snapshot.models else need for need in app.needs)
+    return list(dict.fromkeys(names))
 
 
 def is_behind_the_link(snapshot: Snapshot, app: AppStatus) -> bool:
@@ -152,6 +167,8 @@ def _app_health(snapshot: Snapshot, app: AppStatus) -> Health:
     """One that is about to be restarted is on its way, however well it is."""
     if app.follows_remounts and is_behind_a_remount(snapshot, app):
         return worst([app.health, Health.PROGRESSING])
+    if app.state is State.RUNNING and _gone_mounts(snapshot, app):
+        return worst([app.health, Health.DEGRADED])
     return app.health
 
 
@@ -175,6 +192,9 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
         elif app.follows_remounts and is_behind_a_remount(snapshot, app):
             text = f"{name} is restarted: its mount was replaced, and files open on the old one are dead"
             found.append(Reason("app-behind-remount", text, "app", name))
+        elif gone := _gone_mounts(snapshot, app):
+            text = f"{name} runs, but mount {gone[0]} has been down for more than a minute: what it reads there fails"
+            found.append(Reason("app-without-mount", text, "app", name, f"see why with `mountd logs {gone[0]}`"))
     if snapshot.journal and not any(reason.code == snapshot.journal.code for reason in found):
         found.append(snapshot.journal)
     return (*found, *_config(snapshot.config))

@@ -143,6 +143,8 @@ class MountStatus:
     """everything is read from the bucket, without the cache"""
     cache_stops_apps: bool = False
     """by configuration no app runs on it meanwhile"""
+    gone: bool = False
+    """it has been down for longer than a repair takes: who still runs on it cannot be called ready"""
 
     @property
     def usable(self) -> bool:

@@ -79,6 +79,25 @@ def test_blockers(mount: MountStatus, model: ModelStatus, needs: tuple[str, ...]
 
 # -- ready ------------------------------------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("state", [State.STARTING, State.CLEANING, State.BACKOFF, State.FAILED])
+def test_an_app_is_ready_without_its_mount_for_a_minute_and_no_longer(state: State) -> None:
+    down = replace(MOUNT, state=state, health=Health.DEGRADED, reason=Reason("mount-down", "it died", "mount", "disk"))
+    assert readiness.is_ready(snapshot(down))
+    gone = snapshot(replace(down, gone=True))
+    assert not readiness.is_ready(gone)
+    assert readiness.health(gone) is Health.DEGRADED
+    assert [reason.code for reason in readiness.reasons(gone)] == ["mount-down", "app-without-mount"]
+    needs_nothing = snapshot(replace(down, gone=True), app=replace(APP, needs=()))
+    assert readiness.is_ready(needs_nothing), "it does not need that mount"
+    by_name = snapshot(replace(down, gone=True), app=replace(APP, needs=("disk",)))
+    assert not readiness.is_ready(by_name)
+
+
+def test_an_app_is_ready_in_an_outage_however_long() -> None:
+    assert readiness.is_ready(snapshot(replace(MOUNT, health=Health.DEGRADED, backend=OUTAGE)))
+
+
 DOWN = replace(MOUNT, state=State.BACKOFF)
 UNLINKED = replace(MODEL, stage=ModelStage.WAITING)
 LOADING = replace(APP, state=State.STARTING)

@@ -1,0 +1,50 @@
+"""A mount that stays down while the app still runs: not ready after a minute, and ready again by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.not_ready import assert_silent, readyz
+from tests.support.scripted_rclone import ScriptedRclone
+from tests.support.wait import until
+
+pytestmark = pytest.mark.fuse
+
+# The product waits a minute.
+IMPATIENT = """
+import sys
+from mountd.cli.main import main
+from mountd.mount import mount
+mount.GONE_S = 3.0
+sys.exit(main())
+"""
+
+
+def test_an_app_whose_mount_stays_down_is_not_ready(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    scripted = ScriptedRclone(tmp_path, BUNDLED_RCLONE)
+    daemon = make_daemon(rclone=scripted.path, program=(sys.executable, "-c", IMPATIENT))
+    before = daemon.start_ready()
+    scripted.behave("echo the sky fell down >&2; exit 3")
+    os.kill(before["mounts"]["storage"]["pid"], signal.SIGKILL)
+    until(lambda: daemon.status()["mounts"]["storage"]["state"] != "running", 10, "the mount to be down")
+    assert readyz(daemon)[0] == 200, "a repair takes no readiness away"
+    reason = daemon.until_reason("app-without-mount", 20)
+    assert "mountd logs storage" in reason["hint"]
+    code, document = readyz(daemon)
+    assert (code, document["ready"]) == (503, False)
+    app = daemon.status()["apps"]["webui"]
+    assert (app["state"], app["pid"]) == ("running", before["apps"]["webui"]["pid"]), "it is left alone"
+    assert "rclone-exited" in daemon.reasons()
+    scripted.behave("")
+    assert daemon.cli("restart", "storage").code == 0
+    daemon.until_ready()
+    until(lambda: daemon.status()["health"] == "Healthy", 20, "Healthy")
+    assert readyz(daemon)[0] == 200
+    assert_silent(daemon)

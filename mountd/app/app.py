@@ -242,6 +242,7 @@ class App:
                 while why := await ready.answers(
                     self.settings, child.pid, environment=self._environment, user=self._user
                 ):
+                    self._publish(reason=ready.waiting(self.name, why, self._status.reason))
                     await asyncio.sleep(interval_s)
         except TimeoutError:
             raise CannotStart(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from mountd.errors import CannotStart, MountdError
 from mountd.process import ports, tool
 from mountd.process.child import User
 from mountd.settings.schema import App, Ready
+from mountd.status.snapshot import Reason
 
 HTTP_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 120.0
@@ -61,6 +63,22 @@ async def answers(app: App, pid: int, *, environment: Mapping[str, str], user: U
             code="port-taken",
         )
     return f"nobody listens on port {port} of this machine"
+
+
+def waiting(name: str, why: str, shown: Reason | None) -> Reason:
+    """Of an app that has started; `why` is what `answers` said. What it ended with before (`shown`) says more."""
+    if shown is not None and shown.code != WAITING:
+        return shown
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, why)), f"see `mountd logs {name}`")
+    return Reason(WAITING, f"{name} has started and is not ready yet: {why}", "app", name, hint)
+
+
+WAITING = "app-starting"
+_HINTS = (
+    (r" answers 40[13]$", "the page asks for a login: name one in ready.http that needs none, or use ready.command"),
+    (r" answers 404$", "there is no such page: correct ready.http"),
+    (r" answers 405$", "the page cannot be asked with GET: name another one in ready.http, or use ready.command"),
+)
 
 
 async def _http(url: str) -> str:

@@ -25,7 +25,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, MountCommand, mount_command
 from mountd.rclone.conf_file import ConfFile, Fresh, Seen
-from mountd.rclone.exits import Explained, explain
+from mountd.rclone.exits import SAID_CHARACTERS, Explained, LastWords, explain
 from mountd.rclone.fold import Folder
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
@@ -35,11 +35,8 @@ from mountd.settings.wrapping import beneath
 
 log = structlog.get_logger()
 
-SAID_CHARACTERS = 500
 FLOOD_LINES = 2000
 """More than a child may say at once: only its goroutines are as many, and cost little; lines of its log are long."""
-SAID_S = 5.0
-"""What it said longer ago is not why it ended."""
 RESIGNED_S = 3.0
 RC_USER = "mountd"
 ANSWERS = ('rc: "', "error listing: ")
@@ -64,9 +61,7 @@ class Engine:
         self._resigned_at: float | None = None
         self.unreadable = ""
         """why the secrets behind this mount cannot be read now; it goes on with those it has"""
-        self._said = ""
-        """an error, else a line that is not of its log: from before that was set up, or not from rclone"""
-        self._said_error_at: float | None = None
+        self._said = LastWords()
         self._dump = DumpCapture()
         self._folder = Folder()
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -117,7 +112,7 @@ class Engine:
         )
         for warning in command.warnings:
             self._log.warning("flag has no use", cause=warning)
-        self._said, self._said_error_at = "", None
+        self._said = LastWords()
         self._dump = DumpCapture()
         environment = {**command.environment, **self.detour, **self._instance.marks(self._name)}
         try:
@@ -166,13 +161,12 @@ class Engine:
         if event.level == "error" and event.text.startswith(ANSWERS):
             event = replace(event, level="info")
         if event.level == "error":
-            self._said, self._said_error_at = event.text[:SAID_CHARACTERS], asyncio.get_running_loop().time()
             self.trouble.set()
-        elif self._said_error_at is None and event.text and not line.startswith("{"):
-            self._said = event.text[:SAID_CHARACTERS]
+        now = asyncio.get_running_loop().time()
+        self._said.hear(event, now, logged=line.startswith("{"))
         for follower in self._followers:
             follower(event.text)
-        self._tell(self._folder.feed(event, asyncio.get_running_loop().time()))
+        self._tell(self._folder.feed(event, now))
 
     def _tell(self, events: Sequence[LogEvent]) -> None:
         """What is left of its lines once they are folded; the rest is told when their window ends, or rclone does."""
@@ -254,10 +248,8 @@ class Engine:
             cause = self.masked(self._dump.cause)[:SAID_CHARACTERS]
             text = f"rclone ended with {exit_}" + (f": {cause}" if cause else "")
             return Explained("rclone-crashed", text, f"see `mountd logs {self._name}`")
-        at = self._said_error_at
-        old = at is not None and asyncio.get_running_loop().time() - at > SAID_S
-        not_started = str(exit_.not_started or "")
-        return explain(exit_.code, str(exit_), "" if old else self._said, self._name, not_started=not_started)
+        said, not_started = self._said.text(asyncio.get_running_loop().time()), str(exit_.not_started or "")
+        return explain(exit_.code, str(exit_), said, self._name, not_started=not_started)
 
     async def close(self) -> None:
         """After its end: no socket, no pipe left."""

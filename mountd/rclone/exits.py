@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+
+from mountd.rclone.log import LogEvent
+
+SAID_CHARACTERS = 500
+SAID_S = 5.0
+"""What it said longer before its end is not why it ended."""
+ERRORS_KEPT = 3
+HELPER = "mount helper error: "
+"""So begins what fusermount says, which rclone logs as a notice."""
 
 USAGE = 2
 CANNOT_EXECUTE, NOT_FOUND = 126, 127
@@ -18,6 +28,31 @@ class Explained:
     hint: str
     permanent: bool = False
     """a usage error: the same command line fails again"""
+
+
+class LastWords:
+    """What rclone said before its end, as far as it may tell why: its last errors, for the last one alone often says
+    no more than that it failed; else its last line that is not of its log. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._errors: deque[tuple[float, str]] = deque(maxlen=ERRORS_KEPT)
+        self._plain = ""
+
+    def hear(self, event: LogEvent, now: float, *, logged: bool) -> None:
+        """`logged`: it is of rclone's log."""
+        text = event.text[:SAID_CHARACTERS]
+        if event.level == "error" or text.startswith(HELPER):
+            if text not in (known for _, known in self._errors):
+                self._errors.append((now, text))
+        elif not logged and text:
+            self._plain = text
+
+    def text(self, now: float) -> str:
+        """The last first: `Fatal error: …; before that: …`."""
+        if not self._errors:
+            return self._plain
+        recent = [text for at, text in self._errors if now - at <= SAID_S]
+        return "; before that: ".join(reversed(recent))[: 2 * SAID_CHARACTERS]
 
 
 def explain(code: int, outcome: str, said: str, mount: str, *, not_started: str = "") -> Explained:

@@ -45,11 +45,25 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         "write http:// instead of https:// in the endpoint, or the port of its TLS listener",
     ),
     (
+        r"XML syntax error.*(illegal character code|invalid UTF-8)",
+        "bucket-invalid",
+        "a key of the bucket has characters that the store's listing cannot hold",
+        "add `list_url_encode: true` to the remote, or rename the object",
+    ),
+    (
         r"HTTP request to an HTTPS server|StatusCode: 400.*deserialization failed"
         r"|BadRequest: Bad Request\s+status code: 400",
         "tls-failure",
         "the endpoint did not understand the request, as one that expects TLS does not",
         "write https:// instead of http:// in the endpoint",
+    ),
+    (
+        # No status of 500 and more but 511, which is a login page's own: there the store, or a gateway of it, is ill.
+        r"StatusCode: (?:[234]\d\d|511)\b.*(deserialization failed|error while deserializing xml error response)",
+        "bucket-invalid",
+        "what answers in the store's place is no object store",
+        "a login page, a proxy or another service answers there: open the endpoint with curl, and correct it or the way"
+        " to it",
     ),
     (
         r"x509: certificate has expired",
@@ -70,10 +84,30 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         "add the authority that signed it to the mount, options: {ca-cert: /path/to/ca.pem}, or set AWS_CA_BUNDLE",
     ),
     (
-        r"AuthorizationHeaderMalformed|PermanentRedirect|IllegalLocationConstraint|the region '[^']*' is wrong",
+        r"AuthorizationHeaderMalformed|PermanentRedirect|TemporaryRedirect|MovedPermanently|IllegalLocationConstraint"
+        r"|the region '[^']*' is wrong|must be addressed using the specified endpoint",
         "bucket-error",
         "the bucket is in another region",
         "correct region and endpoint of the remote",
+    ),
+    (
+        r"SecondLevelDomainForbidden|VirtualHostDomainRequired|PathStyleDomainForbidden"
+        r"|must be addressed using OSS third level domain",
+        "bucket-error",
+        "the store wants the bucket's name in the host name of the request",
+        "name the store's own kind as provider of the remote (Alibaba, TencentCOS, …), or set force_path_style: false",
+    ),
+    (
+        r"UserDisable|AccountProblem|AllAccessDisabled|NotSignedUp|InArrear|AccountOverdue|AccountDisabled|InvalidPayer",
+        "access-denied",
+        "the store has closed the account, which may have unpaid bills",
+        "see the account's state in the store's console; the keys themselves may be right",
+    ),
+    (
+        r"InvalidObjectState",
+        "object-archived",
+        "the object is archived",
+        "restore it first, or copy it to a class of storage that can be read at once",
     ),
     (
         r"NoCredentialProviders|failed to (retrieve|refresh cached) credentials|get credentials|no EC2 IMDS role",

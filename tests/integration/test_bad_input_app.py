@@ -153,3 +153,38 @@ def test_a_flag_that_this_rclone_does_not_know(daemon: Daemon) -> None:
     )
     assert daemon.status()["mounts"]["storage"]["state"] == "failed", "no retry can change it"
     assert daemon.events("app says") == []
+
+
+LOGIN = """
+import http.server, sys
+class Login(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(404 if self.path == "/nowhere" else 200 if self.path == "/open" else 401)
+    def log_message(self, *_): ...
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Login).serve_forever()
+"""
+
+
+def test_a_readiness_page_that_asks_for_a_login_is_told_while_it_is_awaited(daemon: Daemon) -> None:
+    app = daemon.config["apps"]["webui"]
+    app |= {"command": [sys.executable, "-c", LOGIN, str(daemon.web_port)], "needs": []}
+    daemon.start()
+    asked = f"http://127.0.0.1:{daemon.web_port}"
+
+    def told(words: str) -> dict[str, str]:
+        found = until(
+            lambda: words in daemon.reasons()["app-starting"]["text"] and daemon.reasons()["app-starting"],
+            20,
+            f"{words} in the status",
+        )
+        assert isinstance(found, dict)
+        return found
+
+    assert "login" in told(f"webui has started and is not ready yet: {asked}/config answers 401")["hint"]
+    app["ready"]["http"] = f"{asked}/nowhere"
+    daemon.write_config()
+    assert "ready.http" in told(f"{asked}/nowhere answers 404")["hint"]
+    app["ready"]["http"] = f"{asked}/open"
+    daemon.write_config()
+    until(lambda: daemon.status()["apps"]["webui"]["state"] == "running", 20, "the app to be ready")
+    assert "app-starting" not in daemon.reasons()

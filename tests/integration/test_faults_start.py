@@ -54,6 +54,12 @@ REFUSALS = {
         "mountd config render",
     ),
     "says-why": Refusal("echo the sky fell down >&2; exit 3", "rclone-exited", "exit code 3: the sky fell down"),
+    "says-why-before": Refusal(
+        """printf '{{"level":"%s","msg":"%s"}}\\n' notice 'mount helper error: fusermount3: not permitted' \
+            critical 'Fatal error: failed to mount FUSE fs: fusermount: exit status 1' >&2; exit 1""",
+        "rclone-exited",
+        "fusermount: exit status 1; before that: mount helper error: fusermount3: not permitted",
+    ),
     "killed": Refusal("kill -KILL $$", "rclone-killed", "rclone was killed (signal SIGKILL)", "memory ran out"),
     "crashes": Refusal("ulimit -c 0; kill -SEGV $$", "rclone-killed", "crashed or was killed (signal SIGSEGV)"),
     "told-to-end": Refusal("exit 143", "rclone-exited", "told to end by somebody else (SIGTERM, exit code 143)"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.rclone.exits import explain
+from mountd.rclone.exits import SAID_CHARACTERS, SAID_S, LastWords, explain
+from mountd.rclone.log import LogEvent
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,42 @@ def test_one_that_never_ran() -> None:
     assert explained.code == "rclone-cannot-start"
     assert explained.text == "cannot start rclone: cannot execute /x/rclone: permission denied"
     assert "install it" in explained.hint
+
+
+def words(*said: tuple[str, str, float]) -> LastWords:
+    """(level, text, at); the level "plain" is a line that is not of rclone's log."""
+    last = LastWords()
+    for level, text, at in said:
+        last.hear(LogEvent("info" if level == "plain" else level, text), at, logged=level != "plain")
+    return last
+
+
+FATAL = ("error", "Fatal error: failed to mount FUSE fs: fusermount: exit status 1", 1.0)
+
+
+def test_the_error_just_before_the_last_one_is_told_as_well() -> None:
+    helper = ("info", "mount helper error: fusermount3: mount failed: Operation not permitted", 0.9)
+    assert words(("info", "poll-interval is not supported", 0.5), helper, FATAL).text(1.1) == (
+        "Fatal error: failed to mount FUSE fs: fusermount: exit status 1; before that: "
+        "mount helper error: fusermount3: mount failed: Operation not permitted"
+    )
+    cause = ("error", "-o/--option not supported", 0.9)
+    assert words(cause, cause, FATAL).text(1.1).count("-o/--option") == 1
+
+
+def test_what_was_said_long_before_the_end_is_not_why() -> None:
+    old = ("error", "object x: 404", 1.0 - SAID_S)
+    assert words(old, FATAL).text(1.1) == FATAL[1]
+    assert words(FATAL).text(2 + SAID_S) == ""
+
+
+def test_a_line_that_is_not_of_its_log_counts_only_without_an_error() -> None:
+    plain = ("plain", "env: '/x/rclone': Permission denied", 0.0)
+    assert words(plain, ("info", "mounting", 0.5)).text(100.0) == plain[1]
+    assert words(plain, FATAL).text(1.1) == FATAL[1]
+    assert words().text(0.0) == ""
+
+
+def test_last_words_are_bounded() -> None:
+    said = words(*(("error", f"{number} " + "x" * 10_000, 1.0) for number in range(1000)))
+    assert len(said.text(1.0)) <= 2 * SAID_CHARACTERS

@@ -61,6 +61,28 @@ API = [
         "bucket-error",
     ),
     ("NoSuchBucket", "The specified bucket does not exist", 404, "bucket-missing"),
+    ("MovedPermanently", "Moved Permanently", 301, "bucket-error"),
+    ("UserDisable", "UserDisable", 403, "access-denied"),
+    ("InvalidObjectState", "The operation is not valid for the object's storage class", 403, "object-archived"),
+]
+HTML = "XML syntax error on line 1: element <br> closed by </body>"
+NO_XML = (
+    "error in ListJSON: operation error S3: ListObjects, https response error StatusCode: {status}, RequestID: , "
+    "HostID: , {what}: {cause}"
+)
+DECODE, ERROR = (
+    "deserialization failed, failed to decode response body",
+    "error while deserializing xml error response ",
+)
+INVALID = [
+    (200, DECODE, HTML, "bucket-invalid"),
+    (200, DECODE, "XML syntax error on line 1: unexpected EOF", "bucket-invalid"),
+    (200, DECODE, "XML syntax error on line 1: illegal character code U+0000", "bucket-invalid"),
+    (200, DECODE, "XML syntax error on line 1: invalid UTF-8", "bucket-invalid"),
+    (403, ERROR, HTML, "bucket-invalid"),
+    (407, ERROR, HTML, "bucket-invalid"),
+    (511, ERROR, HTML, "bucket-invalid"),
+    (502, ERROR, HTML, "bucket-error"),
 ]
 OTHERS = [
     ("error in ListJSON: directory not found", "bucket-missing"),
@@ -113,6 +135,7 @@ CASES = (
         for word, text, status, code in API
         for form in (OLD_API, NEW_API)
     ]
+    + [(NO_XML.format(status=status, what=what, cause=cause), code) for status, what, cause, code in INVALID]
     + OTHERS
 )
 
@@ -176,6 +199,33 @@ def test_what_is_wrong_with_a_certificate(cause: str, says: str) -> None:
 def test_which_of_the_two_keys_is_wrong(word: str, says: str) -> None:
     for form in (OLD_API, NEW_API):
         assert classify(form.format(code=word, text="…", status=403)).text.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "says", "hint"),
+    [
+        (
+            "SecondLevelDomainForbidden",
+            "The bucket you are attempting to access must be addressed using OSS third level domain.",
+            "the store wants the bucket's name in the host name",
+            "Alibaba",
+        ),
+        ("UserDisable", "UserDisable", "the store has closed the account", "the keys themselves may be right"),
+        ("InArrearOrInsufficientBalance", "…", "the store has closed the account", "console"),
+        ("PermanentRedirect", "…", "the bucket is in another region", "region and endpoint"),
+        (
+            "AccessDenied",
+            "The bucket you are attempting to access must be addressed using the specified endpoint.",
+            "the bucket is in another region",
+            "region and endpoint",
+        ),
+        ("InvalidObjectState", "…", "the object is archived", "restore it first"),
+    ],
+)
+def test_a_refusal_for_another_reason_does_not_blame_the_keys(word: str, text: str, says: str, hint: str) -> None:
+    failure = classify(NEW_API.format(code=word, text=text, status=403))
+    assert failure.text.startswith(says)
+    assert hint in failure.hint
 
 
 def test_a_missing_bucket_is_said_once() -> None:

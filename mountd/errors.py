@@ -27,6 +27,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mountd.text import storable
+
+LONGEST_TEXT = 4000
+"""Characters of a failure's text, and of its hint: what it quotes from outside may be of any length."""
+LONGEST_LIST = 64 * 1024
+"""Of one that names every problem of a file."""
+
 
 class MountdError(Exception):
     """An expected failure: `text` reads "cannot X: cause", `hint` says what to do.
@@ -37,11 +44,12 @@ class MountdError(Exception):
 
     exit_code = 1
     retryable = False
+    longest = LONGEST_TEXT
 
     def __init__(self, text: str, *, hint: str = "") -> None:
-        super().__init__(text)
-        self.text = text
-        self.hint = hint
+        self.text = storable(text, self.longest)
+        self.hint = storable(hint, self.longest)
+        super().__init__(self.text)
 
 
 class UsageError(MountdError):
@@ -66,6 +74,8 @@ class Problem:
 
 class ConfigError(UsageError):
     """A file that cannot be used, with all of its problems."""
+
+    longest = LONGEST_LIST
 
     def __init__(self, source: str, problems: list[Problem], *, hint: str = "") -> None:
         self.source = source

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Mapping
 
 LIMIT = 1000
 """Characters of one text from outside that are kept: enough for a long path and an error message around it."""
@@ -18,12 +20,25 @@ def storable(text: str, limit: int = LIMIT) -> str:
     """
     if len(text) > limit:
         text = text[: limit - 1] + "…"
+    if text.isascii():
+        return text
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: str, *, keep: str = "") -> str:
     """`text` as it can be written to a terminal: unsafe characters as escapes (`\\x1b`), but those in `keep`."""
     return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
+
+
+def dumps(
+    document: Mapping[str, object], *, indent: int | None = None, default: Callable[[object], object] | None = None
+) -> str:
+    """`document` as JSON that is valid UTF-8, and that a terminal can show: what is unsafe is escaped.
+
+    `default`: as for `json.dumps`.
+    """
+    text = json.dumps(document, indent=indent, ensure_ascii=False, default=default)
+    return _UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
 
 
 def _escape(character: str) -> str:

@@ -89,7 +89,7 @@ def versions(
 ) -> dict[str, Any]:
     """`quarantined`: digests of content that is refused; `changed`: version → why it is not what was live once."""
     found = [
-        _version(content, status_, quarantined=content.digest in quarantined)
+        _version(content, status_, quarantined=content.digest in quarantined or content.former in quarantined)
         | {"changed": changed.get(content.version)}
         for content in contents
     ]

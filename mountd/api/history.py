@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from mountd.errors import MountdError, NotFound, UsageError
 from mountd.journal.journal import EventRecord, Journal
 from mountd.operation.ends import Ends
 from mountd.status.board import Board
+from mountd.text import dumps
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1000
@@ -133,7 +133,7 @@ async def _send(request: web.Request, response: web.StreamResponse, data: bytes)
 
 def _encoded(event: EventRecord) -> bytes:
     # JSON has no line breaks of its own, so one `data:` line holds it.
-    return f"id: {event.id}\ndata: {json.dumps(event.as_json(), ensure_ascii=False)}\n\n".encode(errors="replace")
+    return f"id: {event.id}\ndata: {dumps(event.as_json())}\n\n".encode()
 
 
 def operation_id(request: web.Request) -> int:
@@ -176,4 +176,4 @@ def _without_schema(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json(document: dict[str, Any]) -> web.Response:
-    return web.json_response(document, dumps=lambda it: json.dumps(it, ensure_ascii=False))
+    return web.json_response(document, dumps=dumps)

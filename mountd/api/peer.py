@@ -75,7 +75,7 @@ class Names:
 
 def _login_uid(pid: int) -> int | None:
     try:
-        with open(f"/proc/{pid}/loginuid") as file:
+        with open(f"/proc/{pid}/loginuid", encoding="ascii") as file:
             uid = int(file.read())
     except (OSError, ValueError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from aiohttp import web
 
 from mountd.api import documents
 from mountd.operation.sync import Syncing
+from mountd.text import dumps
 
 ReadBody = Callable[[web.Request, Mapping[str, type]], Awaitable[dict[str, Any]]]
 Operator = Callable[[], Awaitable[str]]
@@ -37,4 +37,4 @@ class SyncRoutes:
         operator = await self._operator()
         paused = await work(body.get("model"), operator=operator, reason=body.get("reason", ""))
         document = {"schema": documents.SCHEMA, "models": [each.as_json() for each in paused]}
-        return web.json_response(document, dumps=lambda it: json.dumps(it, ensure_ascii=False))
+        return web.json_response(document, dumps=dumps)

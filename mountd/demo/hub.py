@@ -24,7 +24,7 @@ BUCKET = "index-tts-data"
 MANIFEST = "MANIFEST.json"
 TOOL = "mountd demo"
 
-# A constant, because the digest of a version is the digest of its manifest, and a rebuilt demo should keep it.
+# A constant, so that a rebuilt demo is the same bytes.
 CREATED = "2026-01-01T00:00:00Z"
 
 # The file that no application opens: a test can show that fewer bytes are read than are stored.
@@ -116,6 +116,13 @@ def manifest(directory: Path, version: str, *, created: str = CREATED) -> bytes:
     return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
+def content_digest(manifest: bytes) -> str:
+    """As mountd computes it: sha256 over the sorted lines of path, size and sha256."""
+    entries = sorted((each["path"], each["size"], each["sha256"]) for each in json.loads(manifest)["files"])
+    lines = "".join(f"{path}\t{size}\t{sha256}\n" for path, size, sha256 in entries)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def scaled_bytes(path: str, scale: float) -> int:
     """The size that `build` gives to one of FULL_BYTES."""
     full = FULL_BYTES[path]
@@ -140,7 +147,7 @@ def _build_version(base: Path, version: str, scale: float, extra: dict[str, int]
 def _describe(directory: Path, version: str) -> VersionInfo:
     files = _files(directory)
     listed = directory / MANIFEST
-    digest = _sha256(listed) if listed.exists() else ""
+    digest = content_digest(listed.read_bytes()) if listed.exists() else ""
     return VersionInfo(version, directory, len(files), sum(path.stat().st_size for path in files), digest)
 
 

@@ -79,6 +79,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def content_digest(manifest: bytes) -> str:
+    """As mountd computes it: sha256 over the sorted lines of path, size and sha256."""
+    entries = sorted((each["path"], each["size"], each["sha256"]) for each in json.loads(manifest)["files"])
+    lines = "".join(f"{path}\t{size}\t{sha256}\n" for path, size, sha256 in entries)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 class Model:
     """The model directory: what it says it is, and the reading of its files as the real loaders read them."""
 
@@ -90,7 +97,7 @@ class Model:
         if manifest.exists():
             content = manifest.read_bytes()
             self.version = str(json.loads(content)["version"])
-            self.digest = hashlib.sha256(content).hexdigest()
+            self.digest = content_digest(content)
 
     def load(self, extra_s: float) -> None:
         missing = [name for name in LOAD_ORDER if not (self.directory / name).exists()]

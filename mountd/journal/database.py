@@ -17,11 +17,14 @@ from typing import Any, TypeVar
 
 from mountd.errors import JournalError, MountdError
 from mountd.journal.records import Committed, Drilled, EventRecord, KnownContent, Quarantined, Record, StepRecord
+from mountd.text import storable
 
 BROKEN_KEPT = 3
 """Of the files that were set aside; the oldest go."""
 LOCKED_S = 5.0
 """How long another program may hold the file."""
+LONGEST_TEXT = 16 * 1024
+"""Characters in one field: texts from outside were cut before, this is the net."""
 
 _SCHEMAS = ("schema.sql", "schema-2-drills.sql", "schema-3-switch.sql")
 """The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
@@ -116,7 +119,8 @@ class Database:
 
     def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         assert self._db is not None
-        return self._db.execute(sql, values).fetchall()
+        stored = [storable(value, LONGEST_TEXT) if isinstance(value, str) else value for value in values]
+        return self._db.execute(sql, stored).fetchall()
 
     # -- the file -------------------------------------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class Database:
         ((first, *_),) = self._rows("PRAGMA quick_check(1)")
         if first != "ok":
             raise _Broken(str(first))
-        missing = [files(__package__).joinpath(name).read_text() for name in _SCHEMAS[version:]]
+        missing = [files(__package__).joinpath(name).read_text("utf-8") for name in _SCHEMAS[version:]]
         try:
             if missing:
                 assert self._db is not None

@@ -126,6 +126,13 @@ class Journal:
         rows = await self._database.rows(sql, model, version)
         return KnownContent(*rows[0]) if rows else None
 
+    async def rename_digest(self, model: str, former: str, digest: str) -> None:
+        """The same content, by another rule for digests: what is known of it, and its quarantine."""
+        await self._database.change(
+            ("UPDATE contents SET digest = ? WHERE model = ? AND digest = ?", digest, model, former),
+            ("UPDATE OR REPLACE quarantine SET digest = ? WHERE model = ? AND digest = ?", digest, model, former),
+        )
+
     # -- operations -----------------------------------------------------------------------------------------------
 
     async def begin(

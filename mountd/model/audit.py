@@ -15,15 +15,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from mountd.errors import MountdError, RemoteError
+from mountd.errors import MountdError, Refused, RemoteError
 from mountd.journal.journal import Journal, KnownContent
 from mountd.model import manifest
+from mountd.model.changes import recorded
 from mountd.model.content import Content
 from mountd.model.disk import Disk
 from mountd.model.known import alarm, changed_since, differences
 from mountd.model.model import Model
 from mountd.status.board import Board
-from mountd.status.snapshot import Health, Reason, Snapshot
+from mountd.status.snapshot import Health, Snapshot
 
 log = structlog.get_logger()
 
@@ -39,13 +40,11 @@ class Seen:
     """Of one model's live version since it became that."""
 
     key: object
-    version: str
     due: float
     digest: str
-    """of its manifest as it was read last"""
+    """by its manifest as it was read last"""
     mark: str | None = None
     """what the store told of it then; None: it was not asked"""
-    told: Reason | None = None
 
 
 class Audit:
@@ -76,9 +75,7 @@ class Audit:
         key = (content, snapshot.models[model.name].mount_restarts)
         seen = self._seen.get(model.name)
         if seen is None or seen.key != key:
-            if seen is not None and seen.version != content.version:
-                model.show_change(None)  # what was told was of another version
-            seen = Seen(key, content.version, now + random.uniform(0, SPREAD_S), content.digest)  # noqa: S311
+            seen = Seen(key, now + random.uniform(0, SPREAD_S), content.digest)  # noqa: S311
             self._seen[model.name] = seen
         if now < seen.due:
             return
@@ -102,27 +99,19 @@ class Audit:
                 mark = await model.disk.mark(path)
             # Where the store tells no digest, the time of two writes within a second is the same.
             if seen.mark not in (None, mark) or seen.digest != known.digest:
-                if files[manifest.NAME] > manifest.MAX_BYTES:
-                    seen.digest = ""
-                else:
-                    seen.digest = manifest.digest(await model.disk.fetch(path))
+                small = files[manifest.NAME] <= manifest.MAX_BYTES
+                seen.digest = _digest(await model.disk.fetch(path)) if small else ""
             seen.mark = mark
         digest = seen.digest if manifest.NAME in content.files else manifest.listing_digest(files)
         problems = differences(known, content, digest, files)
         reason = alarm(model.name, content.version, known, problems) if problems else None
         if model.content is not content:
             return  # it is no longer live
-        if (seen.told is None) != (reason is None):
-            if reason:
-                log.error("live version has changed", model=model.name, cause=reason.text, hint=reason.hint)
-            else:
-                log.info("live version is what it was again", model=model.name, version=content.version)
-        seen.told = reason
-        model.show_change(reason)
+        model.changes.show(content.version, reason)
 
     async def _recorded(self, model: Model, content: Content) -> KnownContent:
         """What is live without ever having been recorded, as after a journal was lost, counts from now on."""
-        known = await self._journal.content(model.name, content.version)
+        known = await recorded(self._journal, model.name, content)
         if known is None:
             await self._journal.record_content(
                 model.name, content.version, digest=content.digest, listing=content.listing
@@ -130,6 +119,14 @@ class Audit:
             known = await self._journal.content(model.name, content.version)
         assert known is not None
         return known
+
+
+def _digest(data: bytes) -> str:
+    """Empty: it is no manifest any more."""
+    try:
+        return manifest.digest(manifest.parse(data))
+    except Refused:
+        return ""
 
 
 async def changed(journal: Journal, model: str, contents: Sequence[Content]) -> dict[str, str]:

@@ -32,6 +32,8 @@ class Content:
     verified: bool
     problems: tuple[str, ...]
     manifest: Manifest | None = field(default=None, repr=False)
+    former: str = ""
+    """the digest that mountd 0.1 gave it, which a journal may hold"""
 
     @property
     def complete(self) -> bool:
@@ -78,7 +80,9 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
         problems.append(error.text)
     # Required files are usually named by the manifest too: say it once.
     unique = tuple(dict.fromkeys(problems))
-    return Content(version, directory, files, manifest.digest(data), not unique, unique, wanted)
+    # What cannot be read as a manifest says nothing of what the version holds.
+    digest = manifest.digest(wanted) if wanted else manifest.listing_digest(files)
+    return Content(version, directory, files, digest, not unique, unique, wanted, manifest.former_digest(data))
 
 
 async def _list(disk: Disk, directory: str) -> list[Item]:

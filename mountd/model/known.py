@@ -14,7 +14,7 @@ CHANGED = "content-changed"
 
 def changed_since(known: KnownContent | None, now: Content) -> str | None:
     """Why `now` is not what was live under this name before; None: it is, or was never live."""
-    if known is None or is_same(known, now.digest, now.files):
+    if known is None or now.former == known.digest or is_same(known, now.digest, now.files):
         return None
     return f"it has changed since it was live on {_day(known)}; publish under another name, or use --force"
 
@@ -55,9 +55,10 @@ def alarm(model: str, version: str, known: KnownContent, problems: list[str]) ->
     return Reason(
         CHANGED,
         f"the content of {version}, which is live, has changed in the bucket since {_day(known)}: {told}",
-        "bucket",
+        "link",
         model,
-        "put the former files back, or publish what is wanted under another name and switch to it",
+        "put the former files back, or publish what is wanted under another name and switch to it;"
+        " once it is not live any more, only --force leads back to it as it is now",
     )
 
 

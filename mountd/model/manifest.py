@@ -9,12 +9,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mountd.errors import Refused
+from mountd.text import printable, storable
 
 NAME = "MANIFEST.json"
 SCHEMA = 1
 MAX_BYTES = 16 * 1024 * 1024
 """A line of about 150 bytes a file: room for 100,000 files."""
+MAX_FILES = 100_000
+MAX_PATH_BYTES = 1024
+"""The longest key of S3."""
+MAX_FILE_BYTES = 2**53
+"""9 PB: the largest whole number that every reader of JSON takes for what it is."""
+MAX_VERSION_CHARACTERS = 64
 SHOWN = 3
+SHOWN_CHARACTERS = 200
 MARKER = ".mountd-publishing-"
 """What an object at the root of a version is called, followed by an id, as long as the version is being published."""
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
@@ -34,19 +42,62 @@ def parse(data: bytes) -> Manifest:
     try:
         document = json.loads(data)
         if type(document["schema"]) is not int or document["schema"] != SCHEMA:  # `true` equals 1 in Python
-            raise Refused(f"cannot read {NAME}: schema {document['schema']!r} is not {SCHEMA}")
-        files = {entry["path"]: entry["size"] for entry in document["files"]}
-        digests = {entry["path"]: entry["sha256"] for entry in document["files"] if "sha256" in entry}
+            raise _refused(f"schema {_shown(document['schema'])} is not {SCHEMA}")
+        entries = [(entry["path"], entry["size"], entry.get("sha256")) for entry in document["files"]]
         version = document["version"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Refused(f"cannot read {NAME}: it is truncated or not a manifest ({type(error).__name__})") from None
-    if not isinstance(version, str):
-        raise Refused(f"cannot read {NAME}: its version is {version!r}, not a text")
-    if not all(isinstance(path, str) and path and type(size) is int and size >= 0 for path, size in files.items()):
-        raise Refused(f"cannot read {NAME}: each file needs a path and a size")
-    if not all(isinstance(each, str) and _SHA256.fullmatch(each) for each in digests.values()):
-        raise Refused(f"cannot read {NAME}: a sha256 is 64 hexadecimal digits")
-    return Manifest(version, files, {path: each.lower() for path, each in digests.items()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _refused(f"it is truncated or not a manifest ({type(error).__name__})") from None
+    if not isinstance(version, str) or len(version) > MAX_VERSION_CHARACTERS or not _is_text(version):
+        raise _refused(f"its version is {_shown(version)}, not a name of up to {MAX_VERSION_CHARACTERS} characters")
+    if not entries:
+        raise _refused("it names no files")
+    if len(entries) > MAX_FILES:
+        raise _refused(f"it names {len(entries)} files, of {MAX_FILES} at most")
+    files, digests = {}, {}
+    for path, size, sha256 in entries:
+        if not (isinstance(path, str) and path and type(size) is int):
+            raise _refused("it is not a manifest: each file needs a path and a size")
+        if not 0 <= size <= MAX_FILE_BYTES:
+            raise _refused(f"each file needs a path and a size that can be: {_shown(path)} has {_shown(size)} bytes")
+        if problem := path_problem(path):
+            raise _refused(f"{_shown(path)} {problem}")
+        if path in files:
+            raise _refused(f"{_shown(path)} is named twice")
+        files[path] = size
+        if sha256 is not None:
+            if not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+                raise _refused("a sha256 is 64 hexadecimal digits")
+            digests[path] = sha256.lower()
+    return Manifest(version, files, digests)
+
+
+def path_problem(path: str) -> str:
+    """Why this cannot be the path of a file below the version's directory; empty when it can."""
+    if not _is_text(path):
+        return "is not text"
+    if len(path.encode()) > MAX_PATH_BYTES:
+        return f"is longer than {MAX_PATH_BYTES} bytes"
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return "is no path below the version: it has an empty part, a . or a .."
+    if any(character in path for character in "\0\n\r"):  # a line of the digest, and of every list of files
+        return "holds a line end or NUL"
+    return ""
+
+
+def _is_text(text: str) -> bool:
+    """JSON can name half of a surrogate pair, which no file and no other text can hold."""
+    return storable(text, len(text)) == text
+
+
+def _shown(value: object) -> str:
+    """As far as it helps; it may be megabytes, or a number of more digits than Python prints."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 64:
+        return "a number of more than 64 bits"
+    return storable(repr(value[:SHOWN_CHARACTERS] if isinstance(value, str) else value), SHOWN_CHARACTERS)
+
+
+def _refused(why: str) -> Refused:
+    return Refused(f"cannot read {NAME}: {why}")
 
 
 def render(version: str, files: Iterable[tuple[str, int, str]], *, created: str, tool: str) -> bytes:
@@ -64,15 +115,31 @@ def is_marker(path: str) -> bool:
     return path.startswith(MARKER) and "/" not in path
 
 
-def digest(data: bytes) -> str:
-    """Digest of a version that has a manifest: sha256 of the manifest's bytes, in hex."""
+def digest(of: Manifest) -> str:
+    """Digest of a version that has a manifest: sha256 of its sorted `path\\tsize\\tsha256\\n` lines, in hex.
+
+    The same content has the same digest, whoever publishes it, when, and under which name.
+    """
+    return _digest(f"{path}\t{size}\t{of.sha256.get(path, '')}\n" for path, size in sorted(of.files.items()))
+
+
+def former_digest(data: bytes) -> str:
+    """What mountd 0.1 took for the digest of such a version: sha256 of its manifest's bytes. Journals hold it."""
     return hashlib.sha256(data).hexdigest()
 
 
 def listing_digest(files: Mapping[str, int]) -> str:
     """Digest of a version without a manifest: sha256 of its sorted `path\\tsize\\n` lines. Shown as unverified."""
-    lines = "".join(f"{path}\t{size}\n" for path, size in sorted(files.items()))
-    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+    return _digest(f"{path}\t{size}\n" for path, size in sorted(files.items()))
+
+
+def _digest(lines: Iterable[str]) -> str:
+    text = "".join(lines)
+    try:
+        data = text.encode("utf-8", "surrogateescape")  # bytes of a file system that are no UTF-8, as they are
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(data).hexdigest()
 
 
 def compare(wanted: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
@@ -87,5 +154,6 @@ def compare(wanted: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
 
 
 def summary(problems: list[str]) -> str:
+    """The first of them, each on one line and as far as it helps: they name files."""
     more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return "; ".join(problems[:SHOWN]) + more
+    return "; ".join(printable(storable(problem, 2 * SHOWN_CHARACTERS)) for problem in problems[:SHOWN]) + more

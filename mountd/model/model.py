@@ -12,6 +12,7 @@ import structlog
 from mountd.errors import MountdError, NotFound, Refused, Unavailable
 from mountd.journal.journal import Committed, Journal
 from mountd.model import link, shown
+from mountd.model.changes import Changes
 from mountd.model.content import Content
 from mountd.model.disk import Disk
 from mountd.model.drift import Keeping, left_alone
@@ -40,6 +41,7 @@ class Model:
         self.versions = Versions(name, settings, disk, board)
         self._board = board
         self._memory = Memory(name, journal, self._publish)
+        self.changes = Changes(name, journal, self._publish)
         self._lock = asyncio.Lock()  # a climb and an operation must not place the link at once
         # What the link is to point at: the committed version, or what an operation has flipped to.
         self._live: str | None = None
@@ -143,8 +145,8 @@ class Model:
 
     def _publish(self, **changes: object) -> None:
         status = replace(self._status, **changes)  # type: ignore[arg-type]
-        automatic = self.settings.sync.automatic
-        self._status = shown.complete(status, self.committed, wished=self._wished, automatic=automatic)
+        sync = self.settings.sync
+        self._status = shown.complete(status, self.committed, wished=self._wished, automatic=sync.automatic)
         self._board.set_model(self.name, self._status)
 
     # -- the climb ------------------------------------------------------------------------------------------------
@@ -217,6 +219,7 @@ class Model:
         self._astray = False
         self._publish(stage=ModelStage.WAITING, warmed_percent=0)
         content = await self._prepare(version)
+        await self.changes.compare(content)  # it may have been replaced while nobody looked: told as it goes live
         # The link is free all that time, however slow the bucket is: an operation may have flipped it meanwhile.
         async with self._lock:
             if version != self._climbed_to:
@@ -252,6 +255,7 @@ class Model:
             target=target,
             digest=content.digest,
             verified=content.verified,
+            changed=self.changes.of(content.version),
             warmed_percent=100,
             mount_restarts=restarts,
         )
@@ -275,11 +279,7 @@ class Model:
     @property
     def content(self) -> Content | None:
         """What is live, as it was when it became that; None while nothing is linked."""
-        return self._content if self._status.linked and self._live is not None else None
-
-    def show_change(self, reason: Reason | None) -> None:
-        """The live version is no longer what it was made to be, or it is again."""
-        self._publish(changed=reason)
+        return self._content if self._status.linked and self._live else None
 
     def show_unmet(self, unmet: Unmet | None) -> None:
         """A version that is declared could not be switched to."""
@@ -300,9 +300,8 @@ class Model:
 
     def _is_left_alone(self, target: str) -> bool:
         """Somebody has changed the link, and it is not to be healed: a climb does not do it either."""
-        if self.committed.current is None or not self._left_alone(target)[0]:
-            return False
-        return self._link.is_changed(target)
+        left = self.committed.current is not None and self._left_alone(target)[0]
+        return bool(left) and self._link.is_changed(target)
 
     def _show_drift(self, drift: DriftStatus) -> None:
         """Without its link the model is not linked; an app that starts would not find it."""
@@ -325,8 +324,10 @@ class Model:
         async with self._lock:
             if content is None:
                 self._unlink()
-            else:
-                self._point(content, self.versions.warmed_on(content.version))
+                return
+            if content.version != self.committed.current:  # else it goes back to what was looked at before
+                await self.changes.compare(content)
+            self._point(content, self.versions.warmed_on(content.version))
 
     def restore_link(self, live: str | None, *, failed: str) -> bool:
         """At a start, before `load`: a link that an operation left at `failed` goes back to `live`; whether it had to.
@@ -376,7 +377,6 @@ class Model:
         return Content(version, directory, {}, status.digest or "", status.verified, ())
 
     async def ask_for(self, version: str) -> None:
-        """Remember what was asked for."""
         await self._memory.ask_for(version)
 
     async def commit(self, content: Content) -> None:
@@ -384,17 +384,17 @@ class Model:
         if self._live != content.version:
             raise Unavailable(f"cannot commit {content.version}: the link is at {self._live or 'nothing'}")
         await self._memory.commit(content)
+        self.changes.accept(content.version)
 
     async def revert(self) -> None:
         """As before a commit that failed, which may have reached the disk all the same. Raises MountdError."""
         await self._memory.revert()
 
     async def suspend(self, why: str | None) -> None:
-        """Automatic changes are paused, by whom and why is `why`; None: they are not any more. Raises MountdError."""
         await self._memory.suspend(why)
         self._guard.wake()
 
     def probe_paths(self) -> list[str]:
         """What is worth reading to prove the mount."""
         version = self.current or self.desired
-        return [] if version is None else self.versions.paths(version)
+        return self.versions.paths(version) if version else []

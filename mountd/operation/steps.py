@@ -14,6 +14,7 @@ from mountd.app.app import App
 from mountd.errors import CannotStart, GateFailed, Refused, Unavailable
 from mountd.journal.journal import Journal
 from mountd.model import manifest
+from mountd.model.changes import recorded
 from mountd.model.content import Content
 from mountd.model.known import changed_since
 from mountd.model.model import Model
@@ -189,13 +190,13 @@ async def preflight(model: Model, journal: Journal, plan: Plan, snapshot: Snapsh
     content = await model.versions.preflight(plan.to_version, digests=plan.digests)
     check_apps(snapshot, plan)
     await _check_room(model, content)
+    former = await recorded(journal, model.name, content)
     known = (await journal.quarantined(model.name)).get(content.digest)
     if known is not None and not plan.force:
         raise Refused(
             f"cannot use version {plan.to_version}: it is in quarantine since {known.since}: {known.cause}",
             hint="it is refused until what it holds changes; --force tries it all the same",
         )
-    former = await journal.content(model.name, plan.to_version)
     changed = changed_since(former, content)
     if changed is not None and not plan.force:
         raise Refused(f"cannot use version {plan.to_version}: {changed}")

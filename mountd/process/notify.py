@@ -35,7 +35,7 @@ class Notifier:
         text = "\n".join(f"{key}={' '.join(str(value).split())}" for key, value in fields.items())
         if len(fields) == 1 and fields.keys() <= REPLACED:
             self._unsent = deque((each for each in self._unsent if each[0] != fields.keys()), MAX_UNSENT)
-        self._unsent.append((frozenset(fields), text.encode()))
+        self._unsent.append((frozenset(fields), text.encode("utf-8", "backslashreplace")))
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with (
             contextlib.suppress(OSError),

@@ -19,7 +19,7 @@ PATIENCE_S = 3.0
 
 def stat_fields(pid: int) -> list[str]:
     """The fields of /proc/PID/stat after the command, which may itself hold spaces and brackets."""
-    with open(f"/proc/{pid}/stat") as file:
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
         return file.read().rpartition(")")[2].split()
 
 
@@ -99,7 +99,7 @@ def end(instance: str, name: str | None = None, uid: int | None = None) -> list[
             try:
                 # The number may have been given to another process since it was read: look again, holding it.
                 if is_meant(pid, instance, name, uid):
-                    with open(f"/proc/{pid}/comm") as file:
+                    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
                         ended[pid] = file.read().strip()
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
             except OSError:

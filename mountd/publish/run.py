@@ -332,7 +332,7 @@ class _Publishing:
     ) -> Published:
         return Published(
             result,
-            manifest.digest(self._data) if self._data else "",
+            manifest.digest(manifest.parse(self._data)) if self._data else "",
             len(self._wanted),
             sum(file.size for file in self._wanted.values()),
             len(sent),

@@ -127,6 +127,10 @@ def _checked(value: str, place: str) -> str:
         raise _missing(f"{place} is empty", "put the secret there")
     if "\0" in value:
         raise _missing(f"{place} holds a NUL character", "store the secret as text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a variable, whose bytes nobody has checked
+        raise _missing(f"{place} is not text", "store the secret as UTF-8 text") from None
     return value
 
 

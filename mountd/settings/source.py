@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from mountd.errors import Problem
+from mountd.text import storable
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
@@ -156,8 +157,8 @@ class _Reading:
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> str | None:
         text = str(node.value)
-        if "\0" in text:
-            self._problem(place, node.start_mark.line + 1, "holds a NUL character")
+        if bad := _unusable(text):
+            self._problem(place, node.start_mark.line + 1, f"holds {bad}")
         return None if node.style is None and text in _EMPTY else text
 
     def _sequence(self, node: yaml.Node, place: Place) -> list[Any]:
@@ -175,8 +176,8 @@ class _Reading:
                 self._problem(place, line, "a key must be text: quote a value that starts with '{' or '['")
                 continue
             key = str(key_node.value)
-            if not key or "\0" in key:
-                self._problem(place, line, "a key is empty" if not key else "a key holds a NUL character")
+            if not key or (bad := _unusable(key)):
+                self._problem(place, line, f"a key holds {bad}" if key else "a key is empty")
             elif key == "<<" and key_node.style is None:
                 self._problem(place, line, "merge keys (<<) are not supported: write the keys out")
             elif key in result:
@@ -189,6 +190,14 @@ class _Reading:
 
     def _problem(self, place: Place, line: int, text: str) -> None:
         self.problems.append(Problem(dotted(place), line, text))
+
+
+def _unusable(text: str) -> str:
+    """What in it can be no part of a name, an argument or a document; empty when all of it can."""
+    if "\0" in text:
+        return "a NUL character"
+    # In double quotes "\ud83d\ude00" are two halves, as in JSON, and YAML takes each as a character.
+    return "half of a surrogate pair (write the character itself)" if storable(text, len(text)) != text else ""
 
 
 def _in_plain_words(error: yaml.MarkedYAMLError, rows: list[str]) -> BadSource:

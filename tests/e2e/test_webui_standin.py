@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import io
 import json
@@ -285,5 +284,5 @@ def test_it_needs_nothing_but_python(versions: dict[str, hub.VersionInfo], tmp_p
     argv += ["--model_dir", str(versions["v23"].directory)]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (1, "")
-    digest = hashlib.sha256((versions["v23"].directory / hub.MANIFEST).read_bytes()).hexdigest()
+    digest = hub.content_digest((versions["v23"].directory / hub.MANIFEST).read_bytes())
     assert f">> model v23 {digest[:12]}" in done.stdout

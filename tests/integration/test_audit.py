@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,7 @@ def test_content_that_changes_under_the_live_version(
     gpt.unlink()
     config.write_bytes(b"x")
     reason = daemon.until_reason(CHANGED, SOON_S)
-    assert (reason["layer"], reason["object"]) == ("bucket", "cache_hub")
+    assert (reason["layer"], reason["object"]) == ("link", "cache_hub")
     assert "the content of v23, which is live, has changed in the bucket" in reason["text"]
     until(lambda: "models/gpt.pth has vanished" in daemon.reasons()[CHANGED]["text"], SOON_S, "what has vanished")
     until(lambda: "config.yaml has 1 bytes instead of" in daemon.reasons()[CHANGED]["text"], SOON_S, "what has changed")
@@ -98,6 +100,39 @@ def test_content_that_changes_under_the_live_version(
     codes = [event["code"] for event in get(str(daemon.socket), "/api/v1/events", timeout_s=10)["events"]]
     assert (codes.count(CHANGED) >= 2, codes.count("content-restored")) == (True, 2)
     assert len(daemon.events("live version has changed")) == 2
+
+
+@pytest.mark.slow
+def test_a_version_that_was_replaced_while_mountd_was_down(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
+    """Told as it goes live, by what the journal knows; the same content published again is no change."""
+    daemon = make_daemon(endpoint=store.endpoint)
+    path = store.directory / hub.BUCKET / "cache_hub_v23" / manifest.NAME
+    whole = path.read_bytes()
+    digest = daemon.start_ready()["models"]["cache_hub"]["digest"]
+    assert digest == hub.content_digest(whole)
+    assert daemon.stop() == 0
+
+    write(path, whole.replace(hub.CREATED.encode(), b"2030-03-03T03:03:03Z").replace(b'"demo', b'"mountd again'))
+    # As mountd 0.1 has recorded it: by the bytes of the manifest.
+    with closing(sqlite3.connect(daemon.root / "state" / "mountd.db")) as db, db:
+        db.execute("UPDATE contents SET digest = ?", [manifest.former_digest(path.read_bytes())])
+    status = daemon.start_ready()
+    assert (status["models"]["cache_hub"]["digest"], status["health"]) == (digest, "Healthy")
+    with closing(sqlite3.connect(daemon.root / "state" / "mountd.db")) as db:
+        until(lambda: db.execute("SELECT digest FROM contents").fetchall() == [(digest,)], SOON_S, "the new digest")
+    assert daemon.stop() == 0
+
+    write(path, changed_digit(whole))
+    status = daemon.start_ready()  # the first status that is ready says so
+    assert status["models"]["cache_hub"]["digest"] == hub.content_digest(path.read_bytes()) != digest
+    (reason,) = [reason for reason in status["reasons"] if reason["code"] == CHANGED]
+    assert (reason["layer"], reason["object"], status["health"]) == ("link", "cache_hub", "Degraded")
+    assert "--force" in reason["hint"]
+    shown = daemon.cli("status").out
+    row = next(line for line in shown.splitlines() if line.startswith("link "))
+    assert CHANGED in shown[shown.index(row) :].partition("\napp ")[0], shown
+    assert daemon.events("live version has changed")
+    assert daemon.page()["version"] == "v23"
 
 
 @pytest.mark.thorough

@@ -75,7 +75,7 @@ def test_building_again_gives_the_same_digest(tmp_path: Path) -> None:
     assert [info.digest for info in first] == [info.digest for info in again] == [info.digest for info in over]
     assert first[0].digest != first[1].digest
     manifest = (first[0].directory / hub.MANIFEST).read_bytes()
-    assert first[0].digest == hashlib.sha256(manifest).hexdigest()
+    assert first[0].digest == hub.content_digest(manifest)
     assert (first[0].files, first[0].bytes) == (len(hub.FULL_BYTES), sum(size for size, _ in listed_sizes(first[0])))
 
 

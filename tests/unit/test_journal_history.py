@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,28 @@ async def test_what_a_version_holds_is_recorded_with_its_commit(journal: Journal
     assert known is not None
     assert (known.digest, known.listing) == ("sha256:1", "a")
     assert await journal.content("hub", "v24") is None
+
+
+async def test_what_is_known_under_one_digest_is_known_under_another(journal: Journal) -> None:
+    await journal.record_content("hub", "v23", digest="old", listing="a")
+    await journal.record_content("other", "v23", digest="old", listing="a")
+    before = await journal.content("hub", "v23")
+    for digest in ("old", "new"):  # of two names of one content the later one counts
+        await journal.quarantine("hub", digest, version="v24", operation=1, cause=digest)
+    await journal.rename_digest("hub", "old", "new")
+    known, other = await journal.content("hub", "v23"), await journal.content("other", "v23")
+    assert before is not None
+    assert known == replace(before, digest="new")
+    assert other is not None
+    assert other.digest == "old"
+    assert (await journal.quarantined("hub")).keys() == {"new"}
+
+
+async def test_any_text_can_be_journaled(journal: Journal) -> None:
+    await journal.event("code\ud800", "a\udcff", "x" * 5_000_000)
+    (event,) = await journal.events(limit=1)
+    assert (event.code, event.object) == ("code\\ud800", "a\\udcff")
+    assert len(event.text) < 20_000
 
 
 async def test_why_an_operation_fails_is_known_before_it_is_undone(journal: Journal) -> None:

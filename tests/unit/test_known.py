@@ -54,6 +54,12 @@ def test_what_is_still_the_same_version(before: Content, now: Content, same: boo
         assert "--force" in text
 
 
+def test_what_was_recorded_under_the_former_digest_has_not_changed() -> None:
+    of_now = Content("v1", "hub_v1", MANIFESTED, "new", True, (), former="d1")
+    assert changed_since(known(WHOLE), of_now) is None
+    assert changed_since(known(content(MANIFESTED, "d2")), of_now) is not None
+
+
 def test_a_version_that_was_never_live_has_not_changed() -> None:
     assert changed_since(None, WHOLE) is None
 
@@ -88,7 +94,7 @@ def test_a_change_before_this_start_is_told_without_names() -> None:
 
 def test_the_alarm_names_the_first_files_only() -> None:
     reason = alarm("hub", "v1", known(WHOLE), [f"{number} has vanished" for number in range(9)])
-    assert (reason.code, reason.layer, reason.object) == (CHANGED, "bucket", "hub")
+    assert (reason.code, reason.layer, reason.object) == (CHANGED, "link", "hub")
     assert reason.text.endswith("0 has vanished; 1 has vanished; 2 has vanished and 6 more")
     assert reason.hint
 

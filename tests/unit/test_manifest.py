@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ from mountd.model.manifest import Manifest
 FILES = [{"path": "models/gpt.pth", "size": 7, "sha256": 64 * "0"}, {"path": "config.yaml", "size": 0}]
 
 
+BELOW_NOTHING = ("/a", "a/", "a//b", ".", "./a", "a/..", "../a", "/")
+
+
 def document(**changes: Any) -> bytes:
     whole = {"schema": 1, "version": "v23", "created": "2026-01-01T00:00:00Z", "tool": "x", "files": FILES}
-    return json.dumps({**whole, **changes}, ensure_ascii=False).encode()
+    return json.dumps({**whole, **changes}).encode()
 
 
 def test_a_manifest() -> None:
@@ -77,7 +81,18 @@ def test_truncated(size: int) -> None:
         (document(files=[{"path": "a", "size": 1.5}]), "needs a path and a size"),
         (document(files=[{"path": "a", "size": True}]), "needs a path and a size"),
         (document(version=23), "version"),
+        (document(version="v" * 65), "not a name of up to 64 characters"),
+        (document(version="\ud800"), "its version is '\\ud800'"),
+        (document(files=[]), "names no files"),
+        (document(files=[*FILES, FILES[0]]), "'models/gpt.pth' is named twice"),
+        (document(files=[{"path": "a", "size": 2**53 + 1}]), "a size that can be: 'a' has 9007199254740993 bytes"),
+        (document(files=[{"path": "a", "size": 10**4000}]), "'a' has a number of more than 64 bits bytes"),
+        (document(files=[{"path": "a\ud800", "size": 1}]), "'a\\ud800' is not text"),
+        (document(files=[{"path": "a" * 1025, "size": 1}]), "is longer than 1024 bytes"),
+        *((document(files=[{"path": path, "size": 1}]), "no path below the version") for path in BELOW_NOTHING),
+        *((document(files=[{"path": path, "size": 1}]), "holds a line end or NUL") for path in ("a\nb", "a\r", "\0")),
     ],
+    ids=itertools.count(),
 )
 def test_what_is_no_manifest(data: bytes, why: str) -> None:
     with pytest.raises(Refused) as refused:
@@ -85,6 +100,23 @@ def test_what_is_no_manifest(data: bytes, why: str) -> None:
     assert refused.value.text.startswith("cannot read MANIFEST.json: ")
     assert why in refused.value.text
     assert refused.value.exit_code == 7
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        document(schema="x" * 5_000_000),
+        document(version="x" * 5_000_000),
+        document(files=[{"path": "x" * 5_000_000, "size": 1}]),
+        document(files=[{"path": "a", "size": 1, "sha256": "x" * 5_000_000}]),
+        document(files=[{"path": f"{number}", "size": 1} for number in range(100_001)]),
+    ],
+    ids=["schema", "version", "path", "sha256", "files"],
+)
+def test_what_is_told_of_megabytes_is_short(data: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        manifest.parse(data)
+    assert len(refused.value.text) < 400
 
 
 @given(st.binary(max_size=200))
@@ -109,9 +141,30 @@ def test_no_value_raises_anything_else(key: str, value: Any) -> None:
 # -- digests, as interface.md says ------------------------------------------------------------------------------------
 
 
-def test_digest_is_the_sha256_of_the_manifest_bytes() -> None:
-    assert manifest.digest(document()) == hashlib.sha256(document()).hexdigest()
-    assert manifest.digest(document() + b"\n") != manifest.digest(document())
+def test_digest_is_the_sha256_of_sorted_lines() -> None:
+    lines = f"config.yaml\t0\t\nmodels/gpt.pth\t7\t{64 * '0'}\n"
+    assert manifest.digest(manifest.parse(document())) == hashlib.sha256(lines.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"created": "2030-01-01T00:00:00Z", "tool": "rsync", "version": "v24"}, True),
+        ({"files": FILES[::-1]}, True),
+        ({"files": [{**FILES[0], "sha256": 64 * "A"}, FILES[1]]}, False),
+        ({"files": [{**FILES[0], "size": 8}, FILES[1]]}, False),
+        ({"files": FILES[:1]}, False),
+        ({"files": [*FILES, {"path": "more", "size": 0}]}, False),
+    ],
+)
+def test_the_digest_is_of_the_content_alone(changes: dict[str, Any], same: bool) -> None:
+    before, now = (manifest.digest(manifest.parse(data)) for data in (document(), document(**changes)))
+    assert (before == now) is same
+
+
+def test_the_digest_does_not_depend_on_how_a_sha256_is_written() -> None:
+    upper, lower = (document(files=[{"path": "a", "size": 1, "sha256": 64 * letter}]) for letter in "Aa")
+    assert manifest.digest(manifest.parse(upper)) == manifest.digest(manifest.parse(lower))
 
 
 def test_listing_digest_is_the_sha256_of_sorted_lines() -> None:

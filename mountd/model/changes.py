@@ -1,0 +1,71 @@
+"""Versions of one model that are no longer what they were when they went live: found, and told once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from mountd.errors import MountdError
+from mountd.journal.journal import Journal
+from mountd.journal.records import KnownContent
+from mountd.model.content import Content
+from mountd.model.known import alarm, differences
+from mountd.status.snapshot import Reason
+
+log = structlog.get_logger()
+
+
+class Changes:
+    def __init__(self, model: str, journal: Journal, publish: Callable[..., None]) -> None:
+        self._model = model
+        self._journal = journal
+        self._publish = publish
+        self._told: dict[str, Reason] = {}
+
+    def of(self, version: str) -> Reason | None:
+        """What has last been found out."""
+        return self._told.get(version)
+
+    async def compare(self, content: Content) -> None:
+        """Before it is linked: with what the journal says of it. A journal that cannot be read keeps nobody from it."""
+        try:
+            known = await recorded(self._journal, self._model, content)
+        except MountdError as error:
+            log.warning("cannot tell whether the version has changed", model=self._model, cause=error.text)
+            return
+        problems = differences(known, content, content.digest, content.files) if known else []
+        reason = alarm(self._model, content.version, known, problems) if known and problems else None
+        self._note(content.version, reason)
+
+    def show(self, version: str, reason: Reason | None) -> None:
+        """Of the live version; None: it is what it was."""
+        self._note(version, reason)
+        self._publish(changed=reason)
+
+    def accept(self, version: str) -> None:
+        """It is live as it is now, and the journal says so."""
+        self._told.pop(version, None)
+        self._publish(changed=None)
+
+    def _note(self, version: str, reason: Reason | None) -> None:
+        before = self._told.pop(version, None)
+        if reason is not None:
+            self._told[version] = reason
+        if before is None and reason is not None:
+            log.error("live version has changed", model=self._model, cause=reason.text, hint=reason.hint)
+        elif before is not None and reason is None:
+            log.info("live version is what it was again", model=self._model, version=version)
+
+
+async def recorded(journal: Journal, model: str, content: Content) -> KnownContent | None:
+    """What the journal knows of this version. Raises MountdError.
+
+    What it knows under the digest of mountd 0.1, in quarantine too, it knows under today's from now on.
+    """
+    if content.former:
+        known = await journal.content(model, content.version)
+        held = {known.digest if known else "", *await journal.quarantined(model)}
+        if content.former in held:
+            await journal.rename_digest(model, content.former, content.digest)
+    return await journal.content(model, content.version)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from mountd.cli.terminal import say
+
 ASK_TIMEOUT_S = 1.0
 
 
@@ -26,7 +28,7 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     made = kind(cli, {}, "mountd", "_MOUNTD_COMPLETE")
-    click.echo(made.source_template % made.source_vars())
+    say(made.source_template % made.source_vars())
 
 
 def complete_version(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mountd.cli.options import config_option, output_option
+from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,7 +58,7 @@ def check(asked: Asked) -> None:
         ("app", len(settings.apps)),
     )
     counts = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in parts)
-    click.echo(f"{source} is valid: {counts}")
+    say(f"{source} is valid: {counts}")
 
 
 @config.command(short_help="Show the effective configuration.")
@@ -77,11 +78,11 @@ def show(asked: Asked) -> None:
         return
     import yaml
 
-    click.echo(
+    say(
         f"# {loaded.source} with every default. Stopping takes at most {limit_s:g} s:\n"
         "# keep systemd's TimeoutStopSec, or a container's grace period, above it."
     )
-    click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=120), nl=False)
+    say(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=120), nl=False)
 
 
 @config.command(short_help="Show rclone.conf and rclone's command lines.")
@@ -99,11 +100,11 @@ def render(asked: Asked) -> None:
         return
     import shlex
 
-    click.echo("\n\n".join(f"# {path}\n{text.rstrip()}" for path, text in files.items()))
+    say("\n\n".join(f"# {path}\n{text.rstrip()}" for path, text in files.items()))
     for name, command in commands.items():
         for warning in command["warnings"]:
-            click.echo(f"warning: {warning}", err=True)
-        click.echo(f"\n# mount {name}\n" + " \\\n    ".join(shlex.quote(word) for word in command["argv"]))
+            say(f"warning: {warning}", err=True)
+        say(f"\n# mount {name}\n" + " \\\n    ".join(shlex.quote(word) for word in command["argv"]))
 
 
 @config.command()
@@ -111,7 +112,7 @@ def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
     from mountd.settings.jsonschema import render as rendered
 
-    click.echo(rendered(), nl=False)
+    say(rendered(), nl=False)
 
 
 def _print_found(asked: Asked, source: Path, problems: Iterable[Problem], warnings: Iterable[Problem]) -> None:
@@ -135,7 +136,7 @@ def _load(asked: Asked, *, warn: bool) -> Loaded:
 
 def _warn(warnings: Iterable[Problem]) -> None:
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def _plain(problems: Iterable[Problem]) -> list[dict[str, Any]]:

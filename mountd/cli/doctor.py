@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mountd.cli.options import config_option, output_option
+from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,8 +86,6 @@ async def all_checks(config: str | None) -> AsyncIterator[Check]:
 
 def _show(check: Check) -> None:
     colour = {"ok": "green", "warn": "yellow", "fail": "red"}[check.result]
-    colour_allowed = None if not os.environ.get("NO_COLOR") else False
-    mark = click.style(f"{check.result:<4}", fg=colour)
-    click.echo(f"{mark}  {check.name}: {check.text}", color=colour_allowed)
+    say(f"  {check.name}: {check.text}", mark=f"{check.result:<4}", colour=colour)
     if check.hint and check.result != "ok":
-        click.echo(f"        → {check.hint}")
+        say(f"        → {check.hint}")

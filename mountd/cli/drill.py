@@ -10,6 +10,7 @@ import click
 
 from mountd.cli.completion import complete_mount
 from mountd.cli.options import output_option, place_options
+from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
     from mountd.cli.options import Asked
@@ -59,14 +60,14 @@ def drill(
     if not yes:
         plan = client.post(path, "/api/v1/drill", {**given, "dry_run": True}, timeout_s=POST_LIMIT_S)["plan"]
         for line in plan["text"]:
-            click.echo(line, err=True)
+            say(line, err=True)
         if not click.confirm("Go on?", err=True):
-            click.echo("nothing was done", err=True)
+            say("nothing was done", err=True)
             raise click.exceptions.Exit(1)
     answer = client.post(path, "/api/v1/drill", given, timeout_s=POST_LIMIT_S)
     if yes:
         for line in answer["plan"]["text"]:
-            click.echo(line, err=True)
+            say(line, err=True)
     if no_wait:
         _print_begun(asked, answer["operation"])
     else:
@@ -77,8 +78,8 @@ def _print_begun(asked: Asked, operation: Document) -> None:
     if asked.json:
         asked.print_json(operation)
     else:
-        click.echo(operation["id"])  # alone on stdout, for scripts
-        click.echo(f"operation {operation['id']} has begun; `mountd status` shows how far it is", err=True)
+        say(operation["id"])  # alone on stdout, for scripts
+        say(f"operation {operation['id']} has begun; `mountd status` shows how far it is", err=True)
 
 
 def _follow(asked: Asked, path: str, answer: Document) -> None:
@@ -91,7 +92,7 @@ def _follow(asked: Asked, path: str, answer: Document) -> None:
         deadline = time.monotonic() + float(answer["timeout_s"])
         operation = until_finished(path, operation, deadline, progress)
     except KeyboardInterrupt:
-        click.echo(f"{goes_on(operation)}, and ends its fault by itself; `mountd status` shows it", err=True)
+        say(f"{goes_on(operation)}, and ends its fault by itself; `mountd status` shows it", err=True)
         raise
     finally:
         progress.end()

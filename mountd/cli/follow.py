@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from mountd.cli import client
+from mountd.cli.terminal import say, write_over
 from mountd.errors import MountdError, NotFound, Refused, StillRunning, Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -46,9 +44,9 @@ def follow_operation(asked: Asked, path: str, answer: Document, timeout_s: float
     took = operation.get("duration_s")
     in_time = f" ({took:.1f} s)" if took is not None else ""
     if operation.get("kind") in CHANGES:
-        click.echo(f"{operation['model']} is at {operation['to']}{in_time}")
+        say(f"{operation['model']} is at {operation['to']}{in_time}")
     else:
-        click.echo(f"{_what(operation)} {operation['result']}{in_time}")
+        say(f"{_what(operation)} {operation['result']}{in_time}")
 
 
 def follow_cancel(asked: Asked, path: str, answer: Document, timeout_s: float | None) -> None:
@@ -63,7 +61,7 @@ def follow_cancel(asked: Asked, path: str, answer: Document, timeout_s: float | 
         raise _failure(operation)
     if not asked.json:
         live = operation.get("from") or "nothing"
-        click.echo(f"{named(operation)} was undone: {operation['model']} is at {live}")
+        say(f"{named(operation)} was undone: {operation['model']} is at {live}")
 
 
 def wait_for_operation(asked: Asked, id_: int, timeout_s: float) -> None:
@@ -91,7 +89,7 @@ def _to_its_end(asked: Asked, path: str, answer: Document, timeout_s: float | No
         operation = until_finished(path, operation, time.monotonic() + timeout_s, progress)
     except KeyboardInterrupt:
         progress.end()
-        click.echo(f"{goes_on(operation)}; {pick_up(operation)}", err=True)
+        say(f"{goes_on(operation)}; {pick_up(operation)}", err=True)
         raise
     except MountdError:
         if asked.json:
@@ -191,22 +189,16 @@ class Progress:
             line += f"  about {eta_s:.0f} s left" if self.live else f", about {eta_s:.0f} s left"
         if not self.live:
             if step and line != self._last:
-                click.echo(line, err=True)
+                say(line, err=True)
             self._last = line
             return
-        try:
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # some terminals say 0
-        except OSError:
-            columns = 80
-        sys.stderr.write(f"\r\x1b[2K{line[: columns - 1]}")
-        sys.stderr.flush()
+        write_over(line)
         self._last = line
 
     def end(self) -> None:
         """Free the line for what comes next."""
         if self.live and self._last:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+            write_over("")
 
 
 def _bar(percent: float, width: int = 20) -> str:

@@ -8,6 +8,7 @@ import click
 
 from mountd.cli.completion import complete_model
 from mountd.cli.options import output_option, place_options
+from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ def history(
         asked.print_json({"schema": client.SCHEMA, "history": operations})
     elif not operations:
         filtered = model or kind or result or before is not None
-        click.echo("no such operation in the history" if filtered else "no operations yet", err=True)
+        say("no such operation in the history" if filtered else "no operations yet", err=True)
     else:
         _show_table(operations)
 
@@ -173,14 +174,14 @@ def events(asked: Asked, *, follow: bool, object_: str | None, code: str | None,
             if asked.json:
                 asked.print_json(event, indent=None)
             else:
-                click.echo(_line(event))
+                say(_line(event))
         return
     document = client.get(path, "/api/v1/events", after=after, limit=limit, **filters)
     if asked.json:
         asked.print_json(document)
         return
     for event in document["events"]:
-        click.echo(_line(event))
+        say(_line(event))
 
 
 def _followed(path: str, after: int | None, limit: int, filters: dict[str, Any]) -> Iterator[Document]:
@@ -201,7 +202,7 @@ def _followed(path: str, after: int | None, limit: int, filters: dict[str, Any])
             if not connected:
                 raise
             if not told:
-                click.echo(f"{error.text}; asking again until it does", err=True)
+                say(f"{error.text}; asking again until it does", err=True)
                 told = True
         time.sleep(RETRY_S)
 
@@ -210,6 +211,4 @@ def _line(event: Document) -> str:
     """The object is named once: most sentences begin with it."""
     text = str(event["text"])
     told = text if str(event["object"]) in text else f"{event['object']}: {text}"
-    # Escape sequences in a program's message would be obeyed by the terminal.
-    printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in told)
-    return f"{event['time']} {event['code']}: {printable}"
+    return f"{event['time']} {event['code']}: {told}"

@@ -14,6 +14,7 @@ import click
 
 from mountd import __version__
 from mountd.cli.options import Asked, output_option, place_options
+from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +91,7 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(f"mountd {__version__}")
+        say(f"mountd {__version__}")
         ctx.exit()
 
 

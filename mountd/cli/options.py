@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from mountd.cli.completion import complete_model
+from mountd.cli.terminal import say_json
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -38,10 +39,8 @@ class Asked:
         return find(self.socket, self.config)
 
     def print_json(self, document: dict[str, Any], *, indent: int | None = 2) -> None:
-        import json
-
         self.answered = True
-        click.echo(json.dumps(document, indent=indent, ensure_ascii=False))
+        say_json(document, indent=indent)
 
 
 def duration(text: str) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mountd.cli.options import config_option, output_option
+from mountd.cli.terminal import say, write_over
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,10 +94,10 @@ def publish(
     try:
         place, published = asyncio.run(_publish(loaded.settings, name, directory, wanted))
     except KeyboardInterrupt:
-        click.echo(GO_ON, err=True)
+        say(GO_ON, err=True)
         raise
     except asyncio.CancelledError:
-        click.echo(GO_ON, err=True)
+        say(GO_ON, err=True)
         ctx.exit(TERMINATED)
     took_s = time.monotonic() - began
     if asked.json:
@@ -184,7 +185,7 @@ class Bar:
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._next = time.monotonic() + LINE_S
-        self._width = 0
+        self._shows = False
         self._shown: tuple[str, int] | None = None
 
     def show(self, progress: run.Progress) -> None:
@@ -203,15 +204,15 @@ class Bar:
             minutes, seconds = divmod(round(progress.eta_s), 60)
             text += f", {minutes}m{seconds:02}s left"
         if self._live:
-            click.echo(f"\r{text:<{self._width}}", err=True, nl=False)
-            self._width = len(text)
+            write_over(text)
+            self._shows = True
         else:
-            click.echo(text, err=True)
+            say(text, err=True)
 
     def end(self) -> None:
-        if self._live and self._width:
-            click.echo("", err=True)
-        self._width = 0
+        if self._shows:
+            say(err=True)
+        self._shows = False
 
 
 def _size(size: float) -> str:
@@ -244,20 +245,18 @@ def _show(version: str, place: str, published: run.Published, took_s: float) -> 
     files = f"{published.files} files, {_size(published.bytes)}"
     sent = f"{published.sent} of them ({_size(published.sent_bytes)})"
     if published.left_out:
-        click.echo(
-            f"left out: {', '.join(published.left_out[:3])}" + (" …" if published.left_out[3:] else ""), err=True
-        )
+        say(f"left out: {', '.join(published.left_out[:3])}" + (" …" if published.left_out[3:] else ""), err=True)
     if published.deleted:
         gone = "would be deleted" if published.result == "would-publish" else "deleted"
-        click.echo(f"{gone}, as they were of an interrupted run: {len(published.deleted)} files", err=True)
+        say(f"{gone}, as they were of an interrupted run: {len(published.deleted)} files", err=True)
     match published.result:
         case "would-publish":
-            click.echo(f"{version} would be published to {place}: {files}; {sent} would be sent")
+            say(f"{version} would be published to {place}: {files}; {sent} would be sent")
         case "already-published":
-            click.echo(f"{version} is published already, with the same content: {files}; nothing was changed")
+            say(f"{version} is published already, with the same content: {files}; nothing was changed")
         case "published":
             how = {"size": "sizes", "hash": "sizes and hashes", "download": "every byte"}.get(published.checked, "")
-            click.echo(
+            say(
                 f"{version} is published to {place}: {files}; {sent} sent in {took_s:.1f} s, {how} compared\n"
                 f"digest {published.digest}"
             )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mountd.cli.completion import complete_thing
-from mountd.cli.options import check_version, model_option, output_option, place_options, timeout_option
+from mountd.cli.options import check_version, duration, model_option, output_option, place_options, timeout_option
+from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
     from mountd.cli.options import Asked
@@ -68,7 +69,7 @@ def _watch_status(asked: Asked) -> None:
     if not console.is_terminal:
         watch(lambda: view.show(console, render()))
     with Live(console=console, auto_refresh=False) as live:
-        watch(lambda: live.update(render(), refresh=True))
+        watch(lambda: live.update(view.Clean(render()), refresh=True))
 
 
 @click.command()
@@ -109,7 +110,7 @@ def versions(asked: Asked, model: str | None) -> None:
     headings = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "METADATA", "DIGEST", "WRONG")
     rows = [row(entry) for entry in document.get("versions") or []]
     if not rows:
-        click.echo(f"no versions of {document.get('model')} in the bucket", err=True)
+        say(f"no versions of {document.get('model')} in the bucket", err=True)
         return
     on = view.console()
     optional = ("DIGEST", "FILES", "METADATA", "VERIFIED")
@@ -160,34 +161,43 @@ def wait(asked: Asked, condition: str, model: str | None, timeout: float) -> Non
     if asked.json:
         asked.print_json(document)
     else:
-        click.echo("ready" if condition == "ready" else f"{value} is live")
+        say("ready" if condition == "ready" else f"{value} is live")
 
 
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_thing)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(0), metavar="N", default=100, show_default=True)
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), metavar="N", help="At most so many.  [default: 100; with --since all]"
+)
+@click.option("--since", type=duration, metavar="TIME", help="Only what is not older, as in 90s or 10m.")
+@click.option("-p", "--previous", is_flag=True, help="Of the process before the one that runs: why it ended.")
 @place_options
 @output_option
 @click.pass_obj
-def logs(asked: Asked, name: str | None, follow: bool, lines: int) -> None:
+def logs(
+    asked: Asked, *, name: str | None, follow: bool, lines: int | None, since: float | None, previous: bool
+) -> None:
     """Show recent output of rclone and of the app.
 
-    NAME is a mount or an app; without it, all of them.
+    NAME is a mount or an app; without it, all of them. A line that is not ended yet, such as a progress bar, is shown
+    as it is now. mountd keeps 2,000 lines of each, and 500 of the process before.
     """
     from mountd.cli import client
 
+    chosen: dict[str, Any] = {"name": name, "lines": lines, "since": since, "previous": 1 if previous else None}
+
     def show(line: dict[str, Any]) -> None:
-        click.echo(f"{line.get('time')} {line.get('name')}: {line.get('text')}")
+        say(f"{line.get('time')} {line.get('name')}: {line.get('text')}")
 
     if follow:
-        for line in client.stream_lines(asked.find(), "/api/v1/logs", name=name, lines=lines, follow=1):
+        for line in client.stream_lines(asked.find(), "/api/v1/logs", **chosen, follow=1):
             if asked.json:
                 asked.print_json(line, indent=None)
             else:
                 show(line)
         return
-    document = client.get(asked.find(), "/api/v1/logs", name=name, lines=lines)
+    document = client.get(asked.find(), "/api/v1/logs", **chosen)
     if asked.json:
         asked.print_json(document)
         return
@@ -212,7 +222,7 @@ def restart(asked: Asked, name: str, timeout: float) -> None:
     if asked.json:
         asked.print_json({"schema": 1, "name": name, "status": now})
     else:
-        click.echo(f"{name} is running" + (f", pid {now['pid']}" if now.get("pid") else ""))
+        say(f"{name} is running" + (f", pid {now['pid']}" if now.get("pid") else ""))
 
 
 @click.command()
@@ -245,11 +255,11 @@ def reload(asked: Asked, timeout: float) -> None:
     if not answer["changed"]:
         config = client.get(asked.find(), "/api/v1/status").get("config") or {}
         last = f"; that reload {config['summary']}" if config.get("summary") else ""
-        click.echo(f"nothing has changed since {config.get('loaded')}{last}")
+        say(f"nothing has changed since {config.get('loaded')}{last}")
         return
     from mountd.cli import view
 
     in_place = set(answer["in_place"])
     rows = [(place, "in place" if place in in_place else "") for place in answer["changed"]]
     view.show(view.console(), view.table(("CHANGED", "EFFECT"), rows))
-    click.echo(f"restarted: {', '.join(answer['restarted']) or 'nothing'}", err=True)
+    say(f"restarted: {', '.join(answer['restarted']) or 'nothing'}", err=True)

@@ -8,6 +8,7 @@ import click
 
 from mountd.cli.completion import complete_version
 from mountd.cli.options import model_option, output_option, place_options, reason_option, timeout_option
+from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,14 +106,14 @@ def _print_plan(asked: Asked, answer: Document) -> None:
         asked.print_json(answer)
         return
     for line in answer["plan"]["text"]:
-        click.echo(line)
+        say(line)
 
 
 def _print_unchanged(asked: Asked, answer: Document, version: str | None, *, quiet: bool) -> None:
     if asked.json:
         asked.print_json(answer)
     else:  # who asked for an id reads stdout, and there is none
-        click.echo(f"{version or 'it'} is live already; nothing to do", err=quiet)
+        say(f"{version or 'it'} is live already; nothing to do", err=quiet)
 
 
 def _print_begun(asked: Asked, operation: Document, state: str = "has begun") -> None:
@@ -122,8 +123,8 @@ def _print_begun(asked: Asked, operation: Document, state: str = "has begun") ->
     if asked.json:
         asked.print_json(operation)
     else:
-        click.echo(operation["id"])
-        click.echo(f"{named(operation)} {state}; {pick_up(operation)}", err=True)
+        say(operation["id"])
+        say(f"{named(operation)} {state}; {pick_up(operation)}", err=True)
 
 
 @click.command()
@@ -189,4 +190,4 @@ def _suspend(asked: Asked, path: str, body: Document) -> None:
     for model in answer["models"]:
         who = model.get("suspended")
         already = "" if model.get("changed", True) else ", as before"
-        click.echo(f"{model['model']}: " + (f"paused by {who}" if who else f"automatic changes go on{already}"))
+        say(f"{model['model']}: " + (f"paused by {who}" if who else f"automatic changes go on{already}"))

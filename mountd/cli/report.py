@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import sys
 import traceback
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mountd.cli.terminal import say, say_json
 from mountd.errors import Bug, Busy, MountdError
 from mountd.journald import for_stderr, leads_to_journal
 
@@ -42,7 +43,7 @@ def report(error: BaseException, *, json_too: bool) -> int:
         _tell(text, hint)
     if json_too:
         failure = {"exit": code, "text": text, "hint": hint, "holder": holder}
-        print(json.dumps({"schema": 1, "error": failure}, indent=2, ensure_ascii=False), flush=True)
+        say_json({"schema": 1, "error": failure})
     return code
 
 
@@ -58,7 +59,9 @@ def _show(error: click.ClickException) -> None:
     if leads_to_journal(2, os.environ):
         _say(f"mountd: {error.format_message()}")
     else:
-        error.show()  # with the usage
+        said = io.StringIO()
+        error.show(said)  # with the usage
+        say(said.getvalue(), err=True, nl=False)
 
 
 def _tell(text: str, hint: str) -> None:
@@ -66,4 +69,4 @@ def _tell(text: str, hint: str) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(for_stderr(text), err=True)
+    say(for_stderr(text), err=True)

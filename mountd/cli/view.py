@@ -1,12 +1,15 @@
-"""Draws tables and lines with rich: colour on a terminal only, no line broken elsewhere."""
+"""Draws tables and lines with rich: colour on a terminal only, no line broken elsewhere, as safe as terminal.py."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from mountd.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,9 +26,6 @@ COLOURS = {
     "Missing": "red", "failed": "red", "fail": "red", "quarantined": "red",
 }  # fmt: skip
 
-# Escape sequences in a file's name or a program's message would be obeyed by the terminal.
-_CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}")
-
 
 def console() -> Console:
     """A console on stdout that honours NO_COLOR and, off a terminal, never wraps."""
@@ -37,7 +37,7 @@ def console() -> Console:
 
 def text(value: object, style: str = "") -> Text:
     """`value` as it is, with the colour of its word when it has one."""
-    words = str(value).translate(_CONTROL)
+    words = printable(str(value), keep="\n")
     return Text(words, style=style or COLOURS.get(words, ""))
 
 
@@ -86,13 +86,25 @@ def fitting(headings: Sequence[str], widths: Sequence[Sequence[int]], optional: 
     return shown
 
 
+class Clean:
+    """`drawing` without what a terminal would obey, whatever was put into it; but what rich itself adds."""
+
+    def __init__(self, drawing: RenderableType) -> None:
+        self._drawing = drawing
+
+    def __rich_console__(self, on: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in on.render(self._drawing, options):
+            safe = segment.control or segment.text == "\n"
+            yield segment if safe else Segment(printable(segment.text, keep="\n"), segment.style)
+
+
 def show(on: Console, drawing: RenderableType) -> None:
     """Print, off a terminal without the spaces that fill up a table's last column."""
     if on.is_terminal:
-        on.print(drawing)
+        on.print(Clean(drawing))
         return
     with on.capture() as captured:
-        on.print(drawing)
+        on.print(Clean(drawing))
     on.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     on.file.flush()
 

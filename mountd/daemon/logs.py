@@ -15,17 +15,20 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from typing import TextIO
+from functools import partial
+from typing import Any, TextIO
 
 import structlog
 
 from mountd.journald import for_stderr, leads_to_journal, prefixed
 from mountd.settings.schema import Log
-from mountd.text import printable
+from mountd.text import dumps, printable, storable
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 QUEUE_LINES = 10_000
 FLUSH_S = 1.0
+LONGEST_VALUE = 16 * 1024
+"""Characters of one value: a line of an app has at most 8 KiB, a traceback more than most."""
 _level = logging.INFO
 """Asked for each line, since loggers are made once and the level may change."""
 
@@ -81,7 +84,8 @@ def configure(log: Log) -> Writer:
             _drop_below_level,
             structlog.processors.add_log_level,
             *([] if chosen == "text" else [structlog.processors.TimeStamper(fmt="iso", utc=True)]),
-            *([] if chosen == "console" else [structlog.processors.format_exc_info]),
+            structlog.processors.format_exc_info,
+            partial(_clean, shown=chosen != "json"),
             _Renderer(RENDERERS[chosen](), journal=journal),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
@@ -102,6 +106,26 @@ def _drop_below_level(_: object, method: str, event: structlog.typing.EventDict)
     if LEVELS.get(method, logging.ERROR) < _level:
         raise structlog.DropEvent
     return event
+
+
+def _clean(_: object, __: str, event: structlog.typing.EventDict, *, shown: bool) -> structlog.typing.EventDict:
+    """Whatever was quoted from outside: bounded, and, where it is `shown` as it is, without what a terminal obeys."""
+    return {key: _cleaned(value, shown) for key, value in event.items()}
+
+
+def _cleaned(value: Any, shown: bool) -> Any:
+    if isinstance(value, str):
+        text = storable(value, LONGEST_VALUE)
+        return printable(text, keep="\n\t") if shown else text
+    if isinstance(value, dict):
+        return {key: _cleaned(each, shown) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(each, shown) for each in value]
+    return value
+
+
+def _dumps(event: structlog.typing.EventDict, **_: Any) -> str:
+    return dumps(event, default=repr)
 
 
 class _Renderer:
@@ -133,6 +157,6 @@ def _value(value: object) -> str:
 _PLAIN = re.compile(r"""[^\s"=]+""")
 RENDERERS: dict[str, Callable[[], structlog.typing.Processor]] = {
     "console": lambda: structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-    "json": lambda: structlog.processors.JSONRenderer(ensure_ascii=False),
+    "json": lambda: structlog.processors.JSONRenderer(_dumps),
     "text": lambda: as_text,
 }

@@ -44,6 +44,7 @@ from mountd.settings.load import Loaded, config_path, load
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot
+from mountd.text import printable
 
 log = structlog.get_logger()
 
@@ -62,7 +63,7 @@ def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
         return asyncio.run(_live(loaded, journal))
     except MountdError as error:
         told = f"mountd: {error.text}\n" + (f"  hint: {error.hint}\n" if error.hint else "")
-        (writer or sys.stderr).write(for_stderr(told))
+        (writer or sys.stderr).write(printable(for_stderr(told), keep="\n"))
         return error.exit_code
     finally:
         if writer is not None:

@@ -23,6 +23,7 @@ from mountd.demo.config import Places, render
 from mountd.errors import MountdError, Unavailable, UsageError
 from mountd.mount.watch import read_table
 from mountd.rclone import binary
+from mountd.text import printable
 
 ACCESS_KEY_ID = "mountd-demo-key"
 SERVE_SINCE = (1, 65, 0)
@@ -275,4 +276,4 @@ def _program() -> str:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text, keep="\n"), flush=True)

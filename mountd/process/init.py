@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from mountd.journald import for_stderr
+from mountd.text import printable
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -83,7 +84,8 @@ def _run_and_exit(daemon: Callable[[], int]) -> None:
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except BaseException:
-        print(for_stderr(traceback.format_exc().rstrip()), file=sys.stderr)  # the next line ends the process
+        told = printable(traceback.format_exc().rstrip(), keep="\n\t")
+        print(for_stderr(told), file=sys.stderr)  # the next line ends the process
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

@@ -1,0 +1,47 @@
+"""What the command line prints, all of it: text from outside cannot move a terminal's cursor, nor pass for other text.
+
+Escape sequences, control characters and marks that reorder text are written as escapes (`\\x1b`); line ends and tabs
+stay. Nothing else in this package writes to a stream.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from mountd.text import dumps, printable
+
+KEPT = "\n\t"
+ERASED = "\r\x1b[2K"
+"""To the beginning of the line, and empty it."""
+
+
+def say(message: object = "", *, err: bool = False, nl: bool = True, mark: str = "", colour: str = "") -> None:
+    """`mark`: a word of our own before it, in that colour on a terminal that shows colours."""
+    text = printable(str(message), keep=KEPT)
+    if mark:
+        shown = None if not os.environ.get("NO_COLOR") else False
+        click.echo(f"{click.style(mark, fg=colour)}{text}", err=err, nl=nl, color=shown)
+    else:
+        click.echo(text, err=err, nl=nl)
+
+
+def say_json(document: dict[str, Any], *, indent: int | None = 2) -> None:
+    click.echo(dumps(document, indent=indent))
+
+
+def columns() -> int:
+    """Of the terminal at stderr."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80  # some terminals say 0
+    except (OSError, ValueError):
+        return 80
+
+
+def write_over(line: str) -> None:
+    """One line of progress at stderr, in place of the one before it; empty: none. For terminals only."""
+    sys.stderr.write(f"{ERASED}{printable(line)[: columns() - 1]}")
+    sys.stderr.flush()

@@ -1,0 +1,93 @@
+"""Nothing from outside reaches a terminal raw, whatever the command line prints and however."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+import mountd.cli
+from mountd.cli import report, terminal, view, view_status
+from mountd.cli.options import Asked
+from mountd.errors import ConfigError, MountdError, Problem
+from tests.support.hostile import HOSTILE, raw_controls
+
+OURS = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]|\r")
+"""What rich and the progress line write."""
+
+
+def test_only_one_place_prints() -> None:
+    printing = re.compile(r"\bprint\(|\b(secho|echo)\(|sys\.std(out|err)\.(write|buffer)|print_exc|echo_via_pager")
+    for path in Path(mountd.cli.__file__).parent.glob("*.py"):
+        if path.name not in ("terminal.py", "view.py"):
+            assert not printing.search(path.read_text("utf-8")), path.name
+
+
+def test_say(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.say(HOSTILE)
+    terminal.say(HOSTILE, err=True, mark="fail", colour="red")
+    out, err = capsys.readouterr()
+    assert raw_controls(out) == raw_controls(err) == []
+    assert "声音\n\tb\\x1b[2J" in out
+    assert err.startswith("fail")
+
+
+def test_json_is_what_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    Asked().print_json({"text": HOSTILE})
+    out = capsys.readouterr().out
+    assert raw_controls(out) == []
+    assert json.loads(out) == {"text": HOSTILE}
+    assert "声音" in out
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MountdError(HOSTILE, hint=HOSTILE),
+        ConfigError(HOSTILE, [Problem(HOSTILE, 1, HOSTILE)]),
+        click.UsageError(HOSTILE),
+        RuntimeError(HOSTILE),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_failures(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    report.report(error, json_too=True)
+    out, err = capsys.readouterr()
+    assert raw_controls(out) == raw_controls(err) == []
+    assert json.loads(out)["error"]["text"]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_rich_draws(is_terminal: bool) -> None:
+    file = io.StringIO()
+    on = Console(file=file, force_terminal=is_terminal, width=200, highlight=False, markup=False, emoji=False)
+    table = Table()
+    table.add_column(Text(HOSTILE))
+    table.add_row(Text(HOSTILE))
+    view.show(on, table)
+    view.show(on, view.text(HOSTILE))
+    view.show(on, view.table((HOSTILE,), [[HOSTILE]]))
+    reason = {"code": HOSTILE, "text": HOSTILE, "layer": "app", "object": HOSTILE, "hint": HOSTILE}
+    view.show(
+        on, view_status.render({"reasons": [reason], "health": HOSTILE, "version": HOSTILE, "apps": {HOSTILE: {}}})
+    )
+    if is_terminal:
+        with Live(console=on, auto_refresh=False) as live:
+            live.update(view.Clean(Text(HOSTILE)), refresh=True)
+    assert raw_controls(OURS.sub("", file.getvalue())) == []
+
+
+def test_a_line_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.write_over(HOSTILE)
+    err = capsys.readouterr().err
+    assert err.startswith(terminal.ERASED)
+    assert raw_controls(err.removeprefix(terminal.ERASED)) == []
+    assert "\n" not in err

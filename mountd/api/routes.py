@@ -27,18 +27,20 @@ from mountd.model import audit
 from mountd.operation.drill import Drills
 from mountd.operation.switch import Asked, Operations, Request
 from mountd.operation.sync import Syncing
-from mountd.process.child import Line, Ring
+from mountd.process.child import RING_LINES, Line, Ring
 from mountd.process.lifecycle import RestartAsked
 from mountd.process.supervisor import Supervisor
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot
+from mountd.text import dumps, storable
 
 log = structlog.get_logger()
 
 ASKING: Mapping[str, type] = {"reason": str, "dry_run": bool, "force": bool, "digests": bool}
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_S = 60.0
+MAX_SINCE_S = 1e9
 FOLLOW_LINES = 1000
 HTTP_OF_EXIT = {1: 503, 2: 400, 3: 404, 6: 409, 7: 422}
 Reload = Callable[[str], Awaitable[Mapping[str, Any]]]
@@ -62,7 +64,7 @@ class Rooms:
 
 
 def _json(document: Mapping[str, Any], status: int = 200) -> web.Response:
-    return web.json_response(document, status=status, dumps=lambda it: json.dumps(it, ensure_ascii=False))
+    return web.json_response(document, status=status, dumps=dumps)
 
 
 @web.middleware
@@ -180,18 +182,24 @@ class Routes:
         name = request.query.get("name")
         if name is not None and name not in rings:
             raise NotFound(f"cannot find {name}", hint=f"names: {', '.join(rings)}")
-        try:
-            count = min(2000, max(0, int(request.query.get("lines", "100"))))
+        chosen = {name: rings[name]} if name is not None else rings
+        since_s = _seconds(request, "since", MAX_SINCE_S) if "since" in request.query else None
+        previous, follow = (request.query.get(key) == "1" for key in ("previous", "follow"))
+        try:  # who names a time wants all of it
+            count = min(RING_LINES, max(0, int(request.query.get("lines", "100" if since_s is None else RING_LINES))))
         except ValueError:
             raise UsageError("cannot use `lines`: it is not a number") from None
-        chosen = {name: rings[name]} if name is not None else rings
-        lines = sorted(
-            (_line(owner, line) for owner, ring in chosen.items() for line in ring.last(count)),
-            key=lambda line: line["time"],
-        )[-count:]
-        if request.query.get("follow") != "1":
-            return _json({"schema": documents.SCHEMA, "logs": lines})
-        return await self._follow(request, chosen, lines)
+        if previous:
+            _check_previous(name, chosen, follow=follow)
+        found = (
+            _line(owner, line)
+            for owner, ring in chosen.items()
+            for line in (ring.previous if previous else ring.last)(count, since_s)
+        )
+        lines = sorted(found, key=lambda line: line["time"])[-count:]
+        return (
+            await self._follow(request, chosen, lines) if follow else _json({"schema": documents.SCHEMA, "logs": lines})
+        )
 
     async def _follow(
         self, request: web.Request, chosen: Mapping[str, Ring], lines: list[dict[str, str]]
@@ -300,12 +308,25 @@ class Routes:
         )
 
 
+def _check_previous(name: str | None, chosen: Mapping[str, Ring], *, follow: bool) -> None:
+    """Raises UsageError, NotFound."""
+    if follow:
+        raise UsageError(
+            "cannot follow the output of a process that has ended", hint="leave out --previous or --follow"
+        )
+    if name is not None and chosen[name].life < 2:
+        raise NotFound(
+            f"cannot find a previous process of {name}: mountd has started {chosen[name].life or 'none'}",
+            hint=f"`mountd logs {name}` shows what there is; what was before mountd itself started stands in its log",
+        )
+
+
 def _line(owner: str, line: Line) -> dict[str, str]:
     return {"name": owner, "time": line.time, "text": line.text}
 
 
 def _encoded(line: Mapping[str, str]) -> bytes:
-    return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return dumps(line).encode() + b"\n"
 
 
 def _asked(asked: Asked, *, dry_run: bool) -> web.Response:
@@ -322,9 +343,9 @@ def _asked(asked: Asked, *, dry_run: bool) -> web.Response:
     return _json(document, 202)
 
 
-def _seconds(request: web.Request, key: str) -> float:
+def _seconds(request: web.Request, key: str, most_s: float = MAX_WAIT_S) -> float:
     try:
-        return min(MAX_WAIT_S, max(0.0, float(request.query.get(key, "0"))))
+        return min(most_s, max(0.0, float(request.query.get(key, "0"))))
     except ValueError:
         raise UsageError(f"cannot use `{key}`: it is not a number of seconds") from None
 
@@ -338,13 +359,15 @@ async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, A
         raise UsageError("cannot read the request: its body is not a JSON object")
     for key, value in body.items():
         if key not in fields:
-            raise UsageError(f"cannot read the request: unknown field {key!r}")
+            raise UsageError(f"cannot read the request: unknown field {storable(key, 64)!r}")
         if value is not None and not isinstance(value, fields[key]):
             wanted = "text" if fields[key] is str else "true or false"
             raise UsageError(f"cannot read the request: {key} must be {wanted}")
         if isinstance(value, str) and value != value.encode(errors="replace").decode():
             raise UsageError(f"cannot read the request: {key} is not valid Unicode")  # half of a surrogate pair
-    return {key: value for key, value in body.items() if value is not None}
+    return {
+        key: storable(value) if isinstance(value, str) else value for key, value in body.items() if value is not None
+    }
 
 
 def _source(request: web.Request) -> str:

@@ -201,6 +201,7 @@ class App:
         self._user = await resolve_user(self.name, self.settings.user)
         self._environment = self._build_environment()
         self._last_line = ""
+        self.ring.begin()
         try:
             self._child = spawn(
                 self.settings.command,
@@ -208,6 +209,7 @@ class App:
                 self._on_line,
                 directory=str(self.settings.directory),
                 user=self._user,
+                on_state=self.ring.show,
             )
         except OSError as error:
             cause = (error.strerror or str(error)).lower()

@@ -85,7 +85,7 @@ def configure(log: Log) -> Writer:
             structlog.processors.add_log_level,
             *([] if chosen == "text" else [structlog.processors.TimeStamper(fmt="iso", utc=True)]),
             structlog.processors.format_exc_info,
-            partial(_clean, shown=chosen != "json"),
+            partial(_clean, shown=chosen == "console"),
             _Renderer(RENDERERS[chosen](), journal=journal),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),

@@ -114,6 +114,7 @@ class Engine:
             self._log.warning("flag has no use", cause=warning)
         self._said = LastWords()
         self._dump = DumpCapture()
+        self.ring.begin()
         environment = {**command.environment, **self.detour, **self._instance.marks(self._name)}
         try:
             self.child = spawn(command.argv, environment, self._on_line, flood_lines=FLOOD_LINES)

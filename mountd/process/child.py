@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mountd.process import launch
+from mountd.process.lines import Lines
 from mountd.process.orphans import INSTANCE, NAME
 
 DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -26,8 +27,10 @@ READ_BYTES = 64 * 1024
 FLOOD_LINES = 500
 FLOOD_PAUSE_S = 0.04
 RING_LINES = 2000
-LINE_BYTES = 8192
-"""What is kept of a child: 2,000 lines of at most 8 KiB; a longer line is cut."""
+PREVIOUS_LINES = 500
+"""What is kept of a child: 2,000 lines of at most 8 KiB, and 500 of the process before the one that runs."""
+STATE_S = 1.0
+"""How often followers hear of a line that is not ended, such as a progress bar."""
 REAP_S = 1.0
 """A child that cannot be watched is killed, and is gone by then."""
 
@@ -71,23 +74,64 @@ class Exit:
 class Line:
     time: str
     text: str
+    at: float
+    """monotonic"""
+    life: int
+    """which process of its owner has said it: 1 the first"""
 
 
 class Ring:
     """The last lines of a child, over all of its lives; followers hear of each new one."""
 
     def __init__(self, lines: int = RING_LINES) -> None:
+        self.life = 0
         self._lines: deque[Line] = deque(maxlen=lines)
+        self._previous: list[Line] = []
+        self._state: Line | None = None
+        self._state_told = -STATE_S
         self._followers: list[Callable[[Line], None]] = []
 
+    def begin(self) -> None:
+        """A new process of it is about to be started."""
+        self._end_state()
+        if self.life:
+            self._previous = [line for line in self._lines if line.life == self.life][-PREVIOUS_LINES:]
+        self.life += 1
+
     def append(self, text: str) -> None:
-        line = Line(datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"), text)
+        self._state = None
+        line = self._line(text)
         self._lines.append(line)
+        self._tell(line)
+
+    def show(self, state: str) -> None:
+        """What stands in the line that is not ended; the next whole line takes its place."""
+        self._state = self._line(state) if state else None
+        if self._state is not None and self._state.at - self._state_told >= STATE_S:
+            self._state_told = self._state.at
+            self._tell(self._state)
+
+    def last(self, count: int, since_s: float | None = None) -> list[Line]:
+        """At most so many, of the last `since_s` seconds."""
+        lines = [*self._lines, *((self._state,) if self._state else ())]
+        return _latest(lines, count, since_s)
+
+    def previous(self, count: int, since_s: float | None = None) -> list[Line]:
+        """As `last`, of the process before the one that was started last."""
+        return _latest(self._previous, count, since_s)
+
+    def _line(self, text: str) -> Line:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return Line(now, text, time.monotonic(), self.life)
+
+    def _end_state(self) -> None:
+        if self._state is not None:
+            self._lines.append(self._state)
+            self._state = None
+
+    def _tell(self, line: Line) -> None:
         for follower in tuple(self._followers):
             follower(line)
-
-    def last(self, count: int) -> list[Line]:
-        return list(self._lines)[-count:] if count > 0 else []
 
     def follow(self, follower: Callable[[Line], None]) -> Callable[[], None]:
         """Calls `follower` with each new line until the returned function is called."""
@@ -95,11 +139,21 @@ class Ring:
         return lambda: self._followers.remove(follower)
 
 
+def _latest(lines: Sequence[Line], count: int, since_s: float | None) -> list[Line]:
+    since = None if since_s is None else time.monotonic() - since_s
+    return [line for line in lines if since is None or line.at >= since][-count:] if count > 0 else []
+
+
 class Child:
     """A running child. Made by `spawn`; `exit` is set once it has ended and was reaped."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], on_line: Callable[[str], None], flood_lines: int, order: _Order
+        self,
+        process: subprocess.Popen[bytes],
+        on_line: Callable[[str], None],
+        flood_lines: int,
+        order: _Order,
+        on_state: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.pid = process.pid
         self.started = time.monotonic()
@@ -107,10 +161,10 @@ class Child:
         self._process = process
         self._order = order
         self._on_line = on_line
+        self._on_state = on_state
         self._flood_lines = flood_lines
         self._ended = asyncio.Event()
-        self._partial = b""
-        self._skipping = False
+        self._lines = Lines()
         assert process.stdout is not None
         self._output = process.stdout.fileno()
         os.set_blocking(self._output, False)
@@ -162,18 +216,13 @@ class Child:
             return
         if len(data) == READ_BYTES:
             self._pause()
-        *lines, self._partial = (self._partial + data).split(b"\n")
+        lines = self._lines.feed(data)
         if len(lines) > self._flood_lines:
             self._on_line(f"… {len(lines) - self._flood_lines} lines left out: too many at once")
             lines = lines[-self._flood_lines :]
         for line in lines:
-            if not self._skipping:
-                self._emit(line)
-            self._skipping = False
-        if len(self._partial) > LINE_BYTES:
-            if not self._skipping:
-                self._emit(self._partial)
-            self._partial, self._skipping = b"", True
+            self._emit(line)
+        self._on_state(self._lines.state.decode(errors="replace"))
 
     def _pause(self) -> None:
         """A child that floods us waits a moment, so that the loop need not: 1.6 MB/s of output is enough."""
@@ -186,8 +235,8 @@ class Child:
             asyncio.get_running_loop().add_reader(self._output, self._read)
 
     def _emit(self, line: bytes) -> None:
-        text = line[:LINE_BYTES].decode(errors="replace").rstrip("\r")
-        if text:
+        text = line.decode(errors="replace")
+        if text.strip():
             self._on_line(text)
 
     def _close_output(self) -> None:
@@ -195,9 +244,8 @@ class Child:
             return
         asyncio.get_running_loop().remove_reader(self._output)
         self._process.stdout.close()
-        if self._partial and not self._skipping:
-            self._emit(self._partial)
-        self._partial = b""
+        for line in self._lines.end():
+            self._emit(line)
 
     def release(self) -> None:
         """Stop listening to its output; a grandchild that holds the pipe must not hold us."""
@@ -213,8 +261,11 @@ def spawn(
     user: User | None = None,
     flood_lines: int = FLOOD_LINES,
     cgroup: Path | None = None,
+    on_state: Callable[[str], None] = lambda _: None,
 ) -> Child:
     """Start `argv` in a new session with exactly `environment`; both its streams go to `on_line`.
+
+    `on_state` hears what stands in a line that is not ended yet, also when that is written over.
 
     Of what comes at once, at most 64 KiB, only the last `flood_lines` lines are kept.
 
@@ -232,7 +283,7 @@ def spawn(
     with contextlib.suppress(OSError):
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, DESCRIPTORS)
     try:
-        return Child(process, on_line, flood_lines, order)
+        return Child(process, on_line, flood_lines, order, on_state)
     except BaseException:
         # Nobody would see it end, or end it.
         os.killpg(process.pid, signal.SIGKILL)

@@ -17,8 +17,9 @@ import pytest
 
 from mountd.errors import Unavailable
 from mountd.process import tool
-from mountd.process.child import LINE_BYTES, RING_LINES, Exit, Ring, User, spawn
+from mountd.process.child import RING_LINES, Exit, Ring, User, spawn
 from mountd.process.launch import CANNOT_ENTER
+from mountd.process.lines import LINE_BYTES
 from mountd.process.tool import Outcome
 from tests.support.spawner import ENVIRONMENT, SOON_S, Spawner, ended, spawning, until
 

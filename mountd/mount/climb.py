@@ -115,6 +115,7 @@ async def _reach_answering(parts: Parts) -> None:
         await asyncio.sleep(0.1)
     parts.publish(cache=cache_status(stats))
     parts.uploads.noticed(stats)
+    await parts.uploads.hold()
     if parts.needs_cache and "diskCache" not in stats:
         off = CannotStart(
             f"cannot use {parts.path}: rclone runs without its disk cache ({parts.mount.cache.dir})",
@@ -141,10 +142,12 @@ async def _reach_ready(parts: Parts) -> None:
     tries = 0
     while True:
         if await parts.ask_backend(PATIENT_S):
-            await parts.uploads.reopen(parts.path, parts.files)
             try:
+                await parts.uploads.reopen(parts.path, parts.files)
                 await prove(parts.disk, parts.files, parts.candidates())
                 return
+            except CannotStart:
+                raise
             except MountdError as error:
                 tries += 1
                 parts.log.info("mount is not proven yet", cause=error.text, attempt=tries)

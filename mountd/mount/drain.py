@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import structlog
 
-from mountd.errors import CannotStart, DiskError, DiskTimeout, MountdError, RemoteError
+from mountd.errors import CannotStart, MountdError, RemoteError
 from mountd.files.client import Files
 from mountd.mount import pending as disk
 from mountd.mount.cache import silent
 from mountd.mount.engine import Engine
-from mountd.mount.mend import META, RESCUED, mend
+from mountd.mount.mend import RESCUED, Left, mend
+from mountd.mount.reopen import LOOK_LIMIT_S, Reopening
 from mountd.mount.slow_disk import SlowDisk
 from mountd.mount.uploads import (
     Look,
@@ -38,7 +40,6 @@ log = structlog.get_logger()
 POLL_S = 0.1
 """How often rclone is asked: an answer costs it and us well under 1 ms."""
 QUEUE_S = 1.0
-REOPEN_TIMEOUT_S = 10.0
 TELL_S = 5.0
 SCAN_SHARE = 5
 """A look at the disk is taken again after five times the time that it took."""
@@ -60,7 +61,8 @@ class Uploads:
         self._log = log.bind(mount=name)
         self._tries = Tries()
         self._seen = Pending()
-        self._leftovers: list[str] = []
+        self._leftovers: list[Left] = []
+        self._reopening = Reopening((), mount.cache.dir, "")
         self._disk = SlowDisk()
         self.begin(mount)
         engine.follow(self._on_line)
@@ -89,6 +91,7 @@ class Uploads:
                 f"cannot use the cache directory {self._cache}: {cause}", hint="look at its disk", code="cache-broken"
             ) from None
         self._leftovers = done.leftovers
+        self._engine.reopens = bool(done.leftovers)
         if done.waiting:
             self._log.info("uploads of a former life go on", files=done.waiting)
         if done.mended:
@@ -102,34 +105,27 @@ class Uploads:
                 "put aside files that are perhaps not whole", names=list(done.rescued), path=str(self._cache / RESCUED)
             )
 
-    async def reopen(self, root: str, files: Files) -> None:
-        """Opens what a former life left, through the mount at `root`, before it is uploaded: see `mount/mend.py`.
+    async def hold(self) -> None:
+        """As soon as rclone answers: puts off the uploads of a previous run, see `reopen.py`."""
+        self._reopening = Reopening(self._leftovers if self._meta else (), self._cache, self._meta)
+        with contextlib.suppress(MountdError):  # it is tried again before they are read
+            await self._reopening.hold(self._engine.rc)
 
-        Raises CannotStart when that came too late for a file; the next start mends it.
-        """
-        if not self._leftovers or not self._meta:
-            return
-        above = self._meta.removeprefix(f"{self._cache / META}/") + "/"
-        names = [name.removeprefix(above) for name in self._leftovers if name.startswith(above)]
-        self._leftovers = []
-        cache, meta = self._cache, self._meta
+    async def reopen(self, root: str, files: Files) -> None:
+        """Through the mount at `root`, what a previous run left. Raises CannotStart and other MountdErrors."""
+        told = False
+
+        def waiting(count: int) -> None:
+            nonlocal told
+            if not told:
+                told = True
+                text = f"{count} files of a previous run are made readable before mount {self._name} is ready"
+                self._publish(reason=Reason("reopening", text, "mount", self._name))
+
         try:
-            waiting = await self._disk.run(lambda: disk.sizes(cache, meta), MEND_LIMIT_S)
+            await self._reopening.finish(self._engine.rc, root, files, self._disk, waiting)
         except TimeoutError:
-            raise silent(cache, MEND_LIMIT_S) from None
-        for name in names:
-            if name not in waiting:
-                # Uploaded meanwhile: rclone shows the object when it lists the directory anew.
-                await self._engine.rc.vfs_forget(name)
-                continue
-            try:
-                data = await files.read(f"{root}/{name}", offset=0, length=1, timeout_s=REOPEN_TIMEOUT_S)
-            except DiskTimeout:
-                return
-            except DiskError:
-                continue  # not to be seen before its upload, and then rightly
-            if waiting[name] and not data:
-                raise CannotStart(f"rclone shows {name} without its content", code="content-lost", retry_s=0.0)
+            raise silent(self._cache, LOOK_LIMIT_S) from None
 
     # -- while it runs --------------------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ log = structlog.get_logger()
 
 FLOOD_LINES = 2000
 """More than a child may say at once: only its goroutines are as many, and cost little; lines of its log are long."""
+LEAST_WRITE_BACK_S = 15.0
+"""Of an rclone that finds files waiting for their upload: it must answer before it begins with them (`reopen.py`)."""
 RESIGNED_S = 3.0
 RC_USER = "mountd"
 ANSWERS = ('rc: "', "error listing: ")
@@ -71,6 +73,8 @@ class Engine:
         """variables that the next rclone gets besides, such as a proxy"""
         self.without_cache = False
         """whether the next rclone reads all from the bucket, each time anew, and writes nothing to local disk"""
+        self.reopens = False
+        """whether the next rclone finds files that wait for their upload: it must not begin with them at once"""
         self.trouble = asyncio.Event()
         """set by each error that rclone logs"""
 
@@ -116,8 +120,11 @@ class Engine:
         self._dump = DumpCapture()
         self.ring.begin()
         environment = {**command.environment, **self.detour, **self._instance.marks(self._name)}
+        argv = command.argv
+        if self.reopens and profiles.write_back_s(self._settings.mounts[self._name]) < LEAST_WRITE_BACK_S:
+            argv = (*argv, f"--vfs-write-back={LEAST_WRITE_BACK_S:g}s")
         try:
-            self.child = spawn(command.argv, environment, self._on_line, flood_lines=FLOOD_LINES)
+            self.child = spawn(argv, environment, self._on_line, flood_lines=FLOOD_LINES)
         except OSError as error:
             raise CannotStart(f"cannot start rclone: {(error.strerror or str(error)).lower()}") from None
         self._rc = RcClient(address)

@@ -7,7 +7,8 @@ Seen with rclone 1.60.1 and 1.75.2 [T]:
 - Metadata is written with the first write to a file and then only after its close. A SIGKILL between leaves a record
   that knows the first block alone: the rest cannot be read before its upload, and gives way to what an old object says.
 - What a new rclone finds not uploaded it shows in the mount without an object behind it. Who reads such a file for the
-  first time after its upload gets 0 bytes, and the cache remembers them as the content, over restarts as well.
+  first time after its upload gets 0 bytes, and the cache remembers them as the content, over restarts as well:
+  `reopen.py` prevents that, and what happened already is forgotten here.
 """
 
 from __future__ import annotations
@@ -27,8 +28,16 @@ from mountd.mount.uploads import NAMES
 
 META, DATA = "vfsMeta", "vfs"
 RESCUED = "rescued"
-LEFTOVERS = 5000
-"""As many are opened before their upload; it takes about 2 ms each."""
+LEFTOVERS = 100_000
+"""As many are opened before their upload, which takes about 3 ms each; it bounds the memory for their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A file of `size` bytes that waits for its upload; `name` is relative to the metadata."""
+
+    name: str
+    size: int
 
 
 @dataclass(slots=True)
@@ -39,17 +48,17 @@ class Mended:
     """
 
     waiting: int = 0
-    leftovers: list[str] = field(default_factory=list)
+    leftovers: list[Left] = field(default_factory=list)
     mended: tuple[str, ...] = ()
     rescued: tuple[str, ...] = ()
     """put aside, because nobody can tell whether they are whole"""
     emptied: tuple[str, ...] = ()
     """wrong content of a file that is in the bucket, forgotten"""
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, size: int) -> None:
         self.waiting += 1
         if len(self.leftovers) < LEFTOVERS:
-            self.leftovers.append(name)
+            self.leftovers.append(Left(name, size))
 
 
 def records(cache: Path, root: Path, without: str = "") -> Iterator[tuple[str, Any, os.stat_result]]:
@@ -62,11 +71,19 @@ def records(cache: Path, root: Path, without: str = "") -> Iterator[tuple[str, A
             directories[:] = [each for each in directories if os.path.join(parent, each) != without]
         for name in names:
             meta = os.path.join(parent, name)
-            with contextlib.suppress(OSError):
-                record = _read(meta)
-                data = os.lstat(data_of(cache, meta))
-                if stat.S_ISREG(data.st_mode):
-                    yield meta, record, data
+            found = record_of(cache, meta)
+            if found is not None:
+                yield meta, *found
+
+
+def record_of(cache: Path, meta: str) -> tuple[Any, os.stat_result] | None:
+    """What the metadata at `meta` says (None: torn), and its data; None when one of them is not there."""
+    with contextlib.suppress(OSError):
+        record = _read(meta)
+        data = os.lstat(data_of(cache, meta))
+        if stat.S_ISREG(data.st_mode):
+            return record, data
+    return None
 
 
 def _read(meta: str) -> Any:
@@ -88,7 +105,7 @@ def mend(cache: Path) -> Mended:
         name = os.path.relpath(meta, cache / META)
         if record is None and is_whole(cache, meta, data):
             _write(cache, meta, data)
-            found.add(name)
+            found.add(name, data.st_size)
             found.mended = _with(found.mended, name)
         elif record is None:
             aside = cache / RESCUED / name
@@ -97,7 +114,7 @@ def mend(cache: Path) -> Mended:
             os.unlink(meta)
             found.rescued = _with(found.rescued, name)
         elif isinstance(record, dict) and record.get("Dirty") is True:
-            found.add(name)
+            found.add(name, data.st_size)
             if not _covers(record, data.st_size) and (is_whole(cache, meta, data) or not record.get("Fingerprint")):
                 _write(cache, meta, data)
                 found.mended = _with(found.mended, name)
@@ -145,9 +162,12 @@ def _covers(record: dict[str, Any], size: int) -> bool:
 
 
 def _differs_from_its_object(record: dict[str, Any]) -> bool:
-    """An uploaded file has the size of its object, with which rclone's fingerprint of that begins."""
+    """An uploaded file has the size of its object, with which rclone's fingerprint of that begins.
+
+    Without a fingerprint it is what somebody read of an entry without an object: nothing tells what it belongs to.
+    """
     size, _, _ = str(record.get("Fingerprint") or "").partition(",")
-    return size.isdecimal() and int(size) != record.get("Size")
+    return not size or (size.isdecimal() and int(size) != record.get("Size"))
 
 
 def _write(cache: Path, meta: str, data: os.stat_result) -> None:

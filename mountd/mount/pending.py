@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mountd.mount.mend import META, records
+from mountd.mount.mend import META, record_of, records
 from mountd.mount.uploads import NAMES, Pending
 
 
@@ -29,9 +29,13 @@ def stranded(cache: Path, meta: str) -> Pending:
     return _count(_dirty(cache, cache / META, without=meta))
 
 
-def sizes(cache: Path, meta: str) -> dict[str, int]:
-    """Bytes of each file that waits below `meta`, by its name there."""
-    return dict(_dirty(cache, Path(meta)))
+def is_empty(cache: Path, meta: str) -> bool:
+    """Whether the cache holds the file of this metadata as uploaded and without content. Raises OSError."""
+    found = record_of(cache, meta)
+    if found is None:
+        return False
+    record, data = found
+    return data.st_size == 0 and isinstance(record, dict) and record.get("Dirty") is False
 
 
 def _count(files: Iterator[tuple[str, int]]) -> Pending:

@@ -141,10 +141,6 @@ class RcClient:
                 raise RemoteError(f"cannot refresh {name or '/'}: {failure.text}", hint=failure.hint, code=failure.code)
         return result
 
-    async def vfs_forget(self, file: str, timeout_s: float = CALL_S) -> None:
-        """Ask the bucket again about this file (relative to the mount) when somebody next looks."""
-        await self.call("vfs/forget", {"file": file}, timeout_s)
-
     async def mark(self, fs: str, path: str, timeout_s: float = 60.0) -> str:
         """What the store says of one object, past the mount's caches: size, time and MD5 as far as it tells them.
 
@@ -203,7 +199,11 @@ class RcClient:
 
     async def vfs_upload_now(self, upload: int, timeout_s: float = CALL_S) -> None:
         """Begin the upload of that id without further waiting. Raises RemoteError when it is no longer in the queue."""
-        await self.call("vfs/queue-set-expiry", {"id": upload, "expiry": LONG_AGO_S}, timeout_s)
+        await self.vfs_upload_in(upload, LONG_AGO_S, timeout_s)
+
+    async def vfs_upload_in(self, upload: int, delay_s: float, timeout_s: float = CALL_S) -> None:
+        """Begin the upload of that id in `delay_s` seconds. Raises RemoteError when it is no longer in the queue."""
+        await self.call("vfs/queue-set-expiry", {"id": upload, "expiry": delay_s}, timeout_s)
 
     async def list(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mountd.settings.schema import Flag, Mount
+from mountd.settings.units import parse_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +120,14 @@ def cache_mode(mount: Mount) -> str:
     if given is None:
         return next((str(flag.value) for flag in PROFILES[mount.profile] if flag.name == "vfs-cache-mode"), "off")
     return str(given)
+
+
+def write_back_s(mount: Mount) -> float:
+    """Seconds after the last writer until rclone uploads a file; 0 where mountd cannot read the option."""
+    given = mount.options.get("vfs-write-back")
+    if given is None:
+        given = next((flag.value for flag in PROFILES[mount.profile] if flag.name == "vfs-write-back"), "5s")
+    try:
+        return parse_duration(str(given))
+    except ValueError:
+        return 0.0

@@ -103,7 +103,9 @@ def test_half_written_metadata_of_a_killed_rclone_loses_nothing(
     outputs.daemon.config["mounts"]["outputs"]["options"] = {}
     outputs.daemon.start_ready()
     (told,) = outputs.daemon.events("mended what the cache tells of files that wait for their upload")
-    assert len(told["names"]) == 2
+    # The one that was written last may have been torn by the kill itself.
+    repaired = {name.rpartition("/")[2] for name in told["names"]}
+    assert {"torn.wav", "empty.wav"} <= repaired <= {*files}
     outputs.until_uploaded(files)
     assert {name: outputs.read_back(name) for name in files} == files
 

@@ -97,9 +97,9 @@ async def test_the_upload_queue(fake: Fake) -> None:
     rclone.answers["vfs/queue-set-expiry"] = (500, {"error": "id not found in queue", "status": 500})
     with pytest.raises(RemoteError):
         await client.vfs_upload_now(1)
-    rclone.answers["vfs/forget"] = {"forgotten": ["a.bin"]}
-    await client.vfs_forget("a.bin")
-    assert rclone.asked[-1] == ("vfs/forget", {"file": "a.bin"})
+    rclone.answers["vfs/queue-set-expiry"] = {}
+    await client.vfs_upload_in(1, 60.0)
+    assert rclone.asked[-1] == ("vfs/queue-set-expiry", {"id": 1, "expiry": 60.0})
 
 
 async def test_a_listing(fake: Fake) -> None:

@@ -1,0 +1,40 @@
+"""What is done for a file that waits for its upload when rclone starts, by what rclone's queue says of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mountd.mount.reopen import HOLD_S, Known, Step, next_step
+from mountd.rclone.rc import Upload
+
+NEW, EMPTY = Known(5), Known(0)
+HELD, READ = Known(5, held=True), Known(5, held=True, read=True)
+
+
+def queued(due_s: float, *, uploading: bool = False) -> Upload:
+    return Upload(1, "a", 5, 0, due_s, uploading)
+
+
+@pytest.mark.parametrize(
+    ("file", "upload", "step"),
+    [
+        (NEW, queued(1.0), Step.HOLD),
+        (NEW, queued(-1.0), Step.HOLD),
+        (NEW, queued(-1.0, uploading=True), Step.WAIT),
+        (NEW, None, Step.LIST),
+        (HELD, queued(HOLD_S - 1), Step.READ),
+        (HELD, queued(1.0), Step.HOLD),  # somebody has closed it meanwhile: when, nobody knows
+        (HELD, queued(-1.0, uploading=True), Step.WAIT),  # it was put off too late
+        (HELD, None, Step.LIST),
+        (READ, queued(HOLD_S - 1), Step.WAIT),  # rclone does not know of the close yet
+        (READ, queued(15.0), Step.DONE),
+        (READ, queued(-1.0, uploading=True), Step.DONE),
+        (READ, None, Step.DONE),
+        (EMPTY, queued(1.0), Step.UPLOAD),
+        (EMPTY, queued(-1e9), Step.WAIT),
+        (EMPTY, queued(-1.0, uploading=True), Step.WAIT),
+        (EMPTY, None, Step.LIST),
+    ],
+)
+def test_next_step(file: Known, upload: Upload | None, step: Step) -> None:
+    assert next_step(file, upload) is step

@@ -13,6 +13,7 @@ MountdError                     1   something failed
  ├── Unavailable                1   a part that is needed is not there now; trying again can help
  │    ├── CannotStart           1   a child could not be brought up
  │    ├── Overstayed            1   a command had not ended when its time was up
+ │    ├── Exhausted             1   this machine is short of something, or refuses something
  │    ├── RemoteError           1   the bucket did not give what was asked
  │    └── DiskError             1   a touch of a mounted path failed
  │         ├── DiskTimeout      1   … or was not answered in time
@@ -154,6 +155,14 @@ class Overstayed(Unavailable):
     def __init__(self, text: str, *, output: str) -> None:
         super().__init__(text)
         self.output = output
+
+
+class Exhausted(Unavailable):
+    """This machine is short of something that mountd needs; `code` names the resource."""
+
+    def __init__(self, text: str, *, hint: str = "", code: str) -> None:
+        super().__init__(text, hint=hint)
+        self.code = code
 
 
 class RemoteError(Unavailable):

@@ -29,6 +29,7 @@ from mountd.operation.switch import Asked, Operations, Request
 from mountd.operation.sync import Syncing
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.process.lifecycle import RestartAsked
+from mountd.process.resources import of_the_machine
 from mountd.process.supervisor import Supervisor
 from mountd.status import readiness
 from mountd.status.board import Board
@@ -80,7 +81,9 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
         return _json(documents.error(NotFound(text) if error.status == 404 else UsageError(text)), error.status)
     except (ConnectionError, asyncio.CancelledError):
         raise
-    except Exception:
+    except Exception as error:
+        if (lack := of_the_machine(error)) is not None:
+            return _json(documents.error(lack), HTTP_OF_EXIT[lack.exit_code])
         log.exception("request failed", path=request.path)
         bug = {"exit": 20, "text": "a bug in mountd: see its log", "hint": "", "holder": ""}
         return _json({"schema": 1, "error": bug}, 500)

@@ -14,7 +14,7 @@ import structlog
 from mountd.app import exits, ready
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError
-from mountd.process import tool
+from mountd.process import resources, tool
 from mountd.process.backoff import Backoff
 from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance, without_private
@@ -184,8 +184,9 @@ class App:
         snapshot = self._board.snapshot
         self._publish(mounts=self._mount_lives(snapshot), versions=self._versions(snapshot))
         try:
-            child = await self._spawn(spawned)
-            await self._reach_ready(child)
+            with resources.told():
+                child = await self._spawn(spawned)
+                await self._reach_ready(child)
             self._failure = None
         except MountdError as error:
             code = getattr(error, "code", "app-down")
@@ -212,6 +213,8 @@ class App:
                 on_state=self.ring.show,
             )
         except OSError as error:
+            if (found := resources.lack(error)) is not None:
+                raise found from None
             cause = (error.strerror or str(error)).lower()
             raise CannotStart(f"cannot start {self.name}: {cause}", hint="see the app's user and command") from None
         spawned(self._child)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from functools import partial
 
 import structlog
 
@@ -11,6 +12,7 @@ from mountd.daemon import logs
 from mountd.daemon.edits import Edits
 from mountd.daemon.members import Members
 from mountd.daemon.shutdown import mount_policy
+from mountd.daemon.tasks import Tasks
 from mountd.errors import MountdError
 from mountd.process.lifecycle import RestartAsked
 from mountd.settings.change import Change, remounting
@@ -31,14 +33,14 @@ class Applier:
         self._members = members
         self._edits = edits
         self._board = board
-        self._group: asyncio.TaskGroup | None = None
+        self._group: Tasks | None = None
         self._following: dict[str, asyncio.Task[None]] = {}
 
-    def begin(self, group: asyncio.TaskGroup) -> None:
+    def begin(self, group: Tasks) -> None:
         """Tasks are made in `group`."""
         self._group = group
 
-    def _tasks(self) -> asyncio.TaskGroup:
+    def _tasks(self) -> Tasks:
         assert self._group is not None
         return self._group
 
@@ -127,7 +129,8 @@ class Applier:
         for name in change.climb:
             apps = [each for each in change.follow if name in members.apps[each].settings.needs]
             if apps:
-                self._following[name] = self._tasks().create_task(self._restart_after_climb(name, apps))
+                follow = partial(self._restart_after_climb, name, apps)
+                self._following[name] = self._tasks().keep(follow, f"follow {name}")
 
     async def _restart_after_climb(self, model: str, apps: Collection[str]) -> None:
         """What an app has open stays good until the model is live where it is now."""

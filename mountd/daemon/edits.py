@@ -7,6 +7,7 @@ import contextlib
 
 import structlog
 
+from mountd.daemon.tasks import Tasks
 from mountd.errors import Busy, MountdError
 from mountd.operation.switch import FROM_FILE, Operations, Request
 from mountd.process.backoff import Backoff
@@ -34,9 +35,9 @@ class Edits:
         self._board = board
         self._waiting: dict[str, asyncio.Task[None]] = {}
 
-    def ask(self, group: asyncio.TaskGroup, model: str, version: str) -> None:
+    def ask(self, group: Tasks, model: str, version: str) -> None:
         self.forget(model)
-        self._waiting[model] = group.create_task(self._switch(model, version), name=f"edit {model}")
+        self._waiting[model] = group.keep(lambda: self._switch(model, version), f"edit {model}")
 
     def forget(self, model: str) -> None:
         if model in self._waiting:

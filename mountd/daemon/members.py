@@ -13,6 +13,7 @@ import structlog
 
 from mountd.app.app import KILL_WAIT_S, App
 from mountd.daemon.shutdown import mount_policy, mount_stop_s
+from mountd.daemon.tasks import Tasks
 from mountd.errors import MountdError, NotUploaded
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
@@ -64,7 +65,7 @@ class Members:
         self._journal = journal
         self._binary = binary
         self._conf = conf
-        self._group: asyncio.TaskGroup | None = None
+        self._group: Tasks | None = None
         self._hidden = set(settings.secret_variables())
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stuck: set[asyncio.Task[None]] = set()
@@ -111,7 +112,7 @@ class Members:
 
     # -- alive ----------------------------------------------------------------------------------------------------
 
-    def run(self, group: asyncio.TaskGroup) -> None:
+    def run(self, group: Tasks) -> None:
         """All of them, as tasks of `group`; models have been loaded."""
         self._group = group
         for name in (*self.mounts, *self.models, *self.apps):
@@ -119,18 +120,21 @@ class Members:
 
     def begin(self, name: str) -> None:
         """The task of one, which from now on is wanted."""
+        assert self._group is not None
+        if name in self.supervisors:
+            self.supervisors[name].on_bug = self._group.report_bug
         if name in self.mounts:
-            self._run(name, self.supervisors[name].run())
+            self._run(name, self.supervisors[name].run)
             self.supervisors[name].post(Wanted())
         elif name in self.models:
-            self._run(name, self.models[name].run())
+            self._run(name, self.models[name].run)
         else:
-            self._run(name, self.apps[name].run())
+            self._run(name, self.apps[name].run)
             self.apps[name].want()
 
-    def _run(self, name: str, work: Coroutine[None, None, None]) -> None:
+    def _run(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
         assert self._group is not None
-        self._tasks[name] = self._group.create_task(work, name=name)
+        self._tasks[name] = self._group.keep(work, name)
 
     async def pause_model(self, name: str) -> None:
         """Its task ends; `begin` makes another one."""
@@ -224,7 +228,7 @@ class Members:
 
         assert self._group is not None
         log.error("removed mount does not end: its cache stays locked until then", mount=name)
-        task = self._group.create_task(close(), name=f"close {name}")
+        task = self._group.keep(close, f"close {name}")
         self._stuck.add(task)
         task.add_done_callback(self._stuck.discard)
 

@@ -20,6 +20,7 @@ from mountd.daemon import watch_files
 from mountd.daemon.apply import Applier
 from mountd.daemon.edits import Edits
 from mountd.daemon.members import Members
+from mountd.daemon.tasks import Tasks
 from mountd.daemon.watch_files import FileWatch
 from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
 from mountd.journal.journal import Journal, now_text
@@ -92,7 +93,7 @@ class Reloader:
 
     # -- its tasks ------------------------------------------------------------------------------------------------
 
-    async def begin(self, group: asyncio.TaskGroup) -> None:
+    async def begin(self, group: Tasks) -> None:
         """Before anything of the settings starts: what changes from now on is noticed."""
         self._applier.begin(group)
         settings = self._members.settings

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,14 +18,15 @@ import structlog
 from mountd import __version__
 from mountd.api.routes import Rooms, Routes
 from mountd.api.server import Server
-from mountd.daemon import logs
+from mountd.daemon import logs, threads
 from mountd.daemon.edits import Edits
 from mountd.daemon.members import Members
 from mountd.daemon.recorder import Recorder
 from mountd.daemon.reload import Reloader
 from mountd.daemon.shutdown import stop_times
-from mountd.daemon.threads import Threads, end_within
-from mountd.errors import MountdError
+from mountd.daemon.tasks import Tasks
+from mountd.daemon.threads import Reserve
+from mountd.errors import Bug, MountdError
 from mountd.journal.journal import Journal
 from mountd.journald import for_stderr
 from mountd.model.audit import Audit
@@ -38,6 +40,7 @@ from mountd.operation.sync import Syncing
 from mountd.process import tool
 from mountd.process.instance import Instance
 from mountd.process.notify import Notifier
+from mountd.process.resources import of_the_machine
 from mountd.rclone import binary
 from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.settings.load import Loaded, config_path, load
@@ -60,11 +63,18 @@ def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
         for warning in loaded.warnings:
             log.warning("configuration warning", cause=str(warning))
         _raise_descriptor_limit()
-        return asyncio.run(_live(loaded, journal))
+        reserve = Reserve()  # first: where numbers of descriptors are limited, its are low ones
+        return threads.run(_live(loaded, journal, reserve))
     except MountdError as error:
         told = f"mountd: {error.text}\n" + (f"  hint: {error.hint}\n" if error.hint else "")
         (writer or sys.stderr).write(printable(for_stderr(told), keep="\n"))
         return error.exit_code
+    except Exception as error:
+        if (lack := of_the_machine(error)) is None:
+            log.error("a bug in mountd: it ends", exc_info=error)
+            return Bug.exit_code
+        (writer or sys.stderr).write(for_stderr(f"mountd: cannot go on: {lack.text}\n  hint: {lack.hint}\n"))
+        return lack.exit_code
     finally:
         if writer is not None:
             writer.close()
@@ -77,9 +87,8 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _live(loaded: Loaded, journal_type: type[Journal]) -> int:
+async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -> int:
     settings = loaded.settings
-    asyncio.get_running_loop().set_default_executor(Threads())
     signals = Signals()
     instance = Instance.create(settings.state, settings.runtime)
     lock = instance.lock(settings.control.socket)
@@ -89,13 +98,15 @@ async def _live(loaded: Loaded, journal_type: type[Journal]) -> int:
         journal = journal_type(settings.state / "mountd.db")
         await journal.open()
         try:
-            daemon = Daemon(loaded, instance, journal, signals)
+            daemon = Daemon(loaded, instance, journal, signals, reserve)
             await daemon.live()
         finally:
             await journal.close()
-        left = table.of_instance(read_table(), instance.id)
+        left = await clear_mounts(instance, "mount")
         for entry in left:
             log.error("still mounted", path=entry.mount_point)
+        if daemon.is_broken:
+            return Bug.exit_code
         daemon.members.check_uploaded()
         return 1 if left else 0
     finally:
@@ -121,22 +132,31 @@ async def clear_former_life(instance: Instance) -> None:
     except MountdError as error:
         # Something hangs, perhaps on the very mount that is cleared next.
         log.warning("cannot look for processes of a former life", cause=error.text)
+    await clear_mounts(instance, "mount of a former life")
+
+
+async def clear_mounts(instance: Instance, what: str) -> list[table.Entry]:
+    """All that carry our mark; those that are left."""
     for entry in reversed(table.of_instance(read_table(), instance.id)):
         try:
             await cleanup.clear(entry.mount_point, entry.source, timeout_s=LEFTOVER_CLEAR_S)
-            log.warning("cleared a mount of a former life", path=entry.mount_point)
+            log.warning(f"cleared a {what}", path=entry.mount_point)
         except MountdError as error:
-            log.warning("cannot clear a mount of a former life", path=entry.mount_point, cause=error.text)
+            log.warning(f"cannot clear a {what}", path=entry.mount_point, cause=error.text)
+    return table.of_instance(read_table(), instance.id)
 
 
 class Daemon:
-    def __init__(self, loaded: Loaded, instance: Instance, journal: Journal, signals: Signals) -> None:
+    def __init__(
+        self, loaded: Loaded, instance: Instance, journal: Journal, signals: Signals, reserve: Reserve
+    ) -> None:
         settings = loaded.settings
         self._settings = settings
         self._signals = signals
         self._notifier = Notifier(os.environ)
         self._told_ready = False
         self.board = Board(Snapshot())
+        self._tasks = Tasks(self.board, reserve, signals.stop.set)
         self._recorder = Recorder(self.board, journal)
         found = binary.find(settings.rclone.binary)
         log.info("rclone found", path=str(found.path), version=".".join(map(str, found.version)))
@@ -186,40 +206,46 @@ class Daemon:
         )
 
     async def live(self) -> None:
-        """From start to stop; an unexpected failure of any task ends all of it."""
+        """From start to stop; a bug in any task is a reason to stop, in the same order."""
+        asyncio.get_running_loop().set_exception_handler(self._tasks.unhandled)
         await self.operations.close_interrupted()
         edited = {name: await model.load() for name, model in self.members.models.items()}
         try:
             await self._server.listen_unix(self._settings.control)
             await self._server.listen_tcp(self._settings.http)
-            async with asyncio.TaskGroup() as group:
+            async with self._tasks as group:
                 await self._reloader.begin(group)
                 self.members.run(group)
                 for name, wanted in edited.items():
                     if wanted is not None:
                         self._edits.ask(group, name, wanted)
-                operating = group.create_task(self.operations.run())
-                keeping = [group.create_task(self._audit.run()), group.create_task(self._prune.run())]
+                operating = group.keep(self.operations.run, "operations")
+                keeping = [group.keep(self._audit.run, "audit"), group.keep(self._prune.run, "prune")]
                 reloading = [
-                    group.create_task(self._reloader.follow_files()),
-                    group.create_task(
-                        self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._told_ready)
-                    ),
+                    group.keep(self._reloader.follow_files, "reload"),
+                    group.keep(self._follow_signal, "reload by signal"),
                 ]
-                telling = group.create_task(self._tell_systemd())
-                recording = group.create_task(self._recorder.run())
+                telling = group.keep(self._tell_systemd, "status for systemd")
+                recording = group.keep(self._recorder.run, "events")
                 await self._signals.stop.wait()
                 await self._shut_down([operating, *reloading, *keeping])
                 for task in (telling, recording):
                     task.cancel()
                 self.members.cancel()
-                await self._recorder.flush()
+                await group.to_the_end(self._recorder.flush)
         finally:
             self._reloader.close()
-            await self.members.close()
-            await self.drills.close()
-            await self._server.close()
+            for close in (self.members.close, self.drills.close, self._server.close):
+                await self._tasks.to_the_end(close)
             log.info("mountd has stopped")
+
+    @property
+    def is_broken(self) -> bool:
+        """It has stopped for a bug."""
+        return self._tasks.is_broken
+
+    async def _follow_signal(self) -> None:
+        await self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._told_ready)
 
     async def _reload(self, operator: str) -> Mapping[str, Any]:
         return await self._reloader.ask(operator)
@@ -247,12 +273,12 @@ class Daemon:
         """Not ready → reload, operation and models → apps → mounts; each with its limit, see `stop_times`."""
         times = stop_times(self.members.settings, self.members.leaving.values())
         log.info("mountd stops", at_most_s=times.total_s)
-        end_within(times.total_s)
+        self._tasks.reserve.end_within(times.total_s, exit_code=Bug.exit_code if self.is_broken else 1)
         self.board.set_stopping()
         self._notifier.send(STOPPING=1, STATUS="stopping")
         ending = [*first, *self._reloader.tasks(), *self.members.model_tasks()]
         for task in ending:
             task.cancel()
         await asyncio.wait(ending, timeout=times.operation_s)
-        await self.members.stop_apps(times.apps_s)
-        await self.members.stop_mounts(times.mounts_s)
+        await self._tasks.to_the_end(partial(self.members.stop_apps, times.apps_s))
+        await self._tasks.to_the_end(partial(self.members.stop_mounts, times.mounts_s))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import os
+import queue
+import resource
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,17 +24,35 @@ T = TypeVar("T")
 
 THREADS = 32
 """Made when they are needed; a disk that does not answer holds some of them for as long as it likes."""
+READY = 3
+BESIDE = 8
+"""Descriptors that must be free for others, before it can be said that there are enough."""
 END_S = 2.0
 """So long what is under way may go on when all else has ended: evidence is written, a file replaced."""
 SAID_S = 0.2
+DESCRIPTORS = 32
+"""For the children, pipes and looks at the mount table of an end, and for a person who asks when there are no others.
+"""
 
 
 class Threads(ThreadPoolExecutor):
-    """The event loop's executor. Its shutdown, which asyncio waits for, ends within END_S."""
+    """The event loop's executor. Its shutdown, which asyncio waits for, ends within END_S.
+
+    READY threads are there from the start, and do all the work when no more can be started later on.
+    """
 
     def __init__(self) -> None:
         super().__init__(THREADS, thread_name_prefix="work")
         self._under_way: set[Future[Any]] = set()
+        together = threading.Barrier(READY)
+        concurrent.futures.wait([self.submit(together.wait) for _ in range(READY)])
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if len(self._threads) < READY:
+                raise
 
     def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future = super().submit(work, *args, **kwargs)
@@ -46,14 +68,66 @@ class Threads(ThreadPoolExecutor):
                 log.error("something does not end: going on without it", threads=len(stuck))
 
 
-def end_within(limit_s: float) -> None:
-    """Ends mountd, whatever is stuck, in so many seconds: the promise that a stop is over then."""
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`, with these threads; that starts one more to end the others, for which there may be no room."""
+    loop, threads = asyncio.new_event_loop(), Threads()
+    asyncio.set_event_loop(loop)
+    loop.set_default_executor(threads)
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        try:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            threads.shutdown()
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
 
-    def end() -> None:
+
+class Reserve:
+    """What the end needs, kept from the start: descriptors, and the thread that ends mountd if all else is stuck."""
+
+    def __init__(self) -> None:
+        self._descriptors: list[int] = []
+        self._limit_s: queue.SimpleQueue[float] = queue.SimpleQueue()
+        self._exit_code = 1
+        threading.Thread(target=self._end, name="end", daemon=True).start()
+        self.refill()
+
+    def refill(self) -> bool:
+        """Whether there are enough, and still some beside them."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = DESCRIPTORS if soft < 0 else min(DESCRIPTORS, soft // 8)
+        try:
+            while len(self._descriptors) < wanted + BESIDE:
+                self._descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return False
+        for each in self._descriptors[wanted:]:
+            os.close(each)
+        del self._descriptors[wanted:]
+        return True
+
+    def lend(self, count: int = DESCRIPTORS) -> int:
+        """Gives up some of the descriptors; how many there were."""
+        given, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        for each in given:
+            os.close(each)
+        return len(given)
+
+    def end_within(self, limit_s: float, *, exit_code: int = 1) -> None:
+        """Ends mountd, whatever is stuck, in so many seconds: the promise that a stop is over then."""
+        self.lend()
+        self._exit_code = exit_code
+        self._limit_s.put(limit_s)
+
+    def _end(self) -> None:
+        limit_s = self._limit_s.get()
+        time.sleep(limit_s)
         log.error("the end takes too long: something is stuck, mountd ends without it", limit_s=limit_s)
         time.sleep(SAID_S)  # the log has a thread of its own
-        init.leave(1)
-
-    timer = threading.Timer(limit_s, end)
-    timer.daemon = True
-    timer.start()
+        init.leave(self._exit_code)

@@ -6,24 +6,27 @@ Seen with strace on Linux 6.18 with rclone 1.60.1 stopped (SIGSTOP) and killed, 
 - `umount -c [-l]` calls umount2 at once; plain `umount` stats the mount point and hangs for good on a stopped rclone.
 
 Both run in a child that is killed at its deadline, because the parent directory may lie on a mount that hangs, too.
+Where no child can be started any more, root detaches the mount by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mountd.errors import Bug, Unavailable
+from mountd.errors import Bug, Exhausted, Overstayed, Unavailable
 from mountd.mount import table
 from mountd.mount.watch import read_table
 from mountd.process import tool
 
 FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
 FUSE_DEVICE = "/dev/fuse"
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 ABORT_LIMIT_S = 1.0
 SHORTEST_TRY_S = 2.0
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 0.5
@@ -53,9 +56,17 @@ async def unmount(mount_point: str, *, lazy: bool, timeout_s: float) -> None:
     cause = ""
     for command in commands:
         left_s = deadline - asyncio.get_running_loop().time()
-        code, said = await _run(command, max(left_s, 0))
+        try:
+            code, said = await _run(command, max(left_s, 0))
+        except Exhausted as error:
+            if not lazy or os.geteuid() != 0:
+                raise Unavailable(f"cannot unmount {mount_point}: {error.text}", hint=error.hint) from None
+            return await _detach(mount_point, max(left_s, SHORTEST_TRY_S))
+        except Unavailable as error:
+            cause = cause or error.text
+            continue
         if code == 0:
-            return
+            return None
         if code is None:
             raise Unavailable(
                 f"cannot unmount {mount_point}: {os.path.basename(command[0])} did not end in time",
@@ -129,7 +140,10 @@ async def abort(minor: int) -> bool:
     if not os.access(switch, os.W_OK):  # of sysfs and fusectl, never of a mount of ours
         return False
     # The kernel takes the lock that is also held while a FUSE file system is being mounted: so in a child as well.
-    code, _ = await _run(["/bin/sh", "-c", 'echo 1 >"$1"', "sh", switch], ABORT_LIMIT_S)
+    try:
+        code, _ = await _run(["/bin/sh", "-c", 'echo 1 >"$1"', "sh", switch], ABORT_LIMIT_S)
+    except Unavailable:
+        return False
     return code == 0
 
 
@@ -182,11 +196,33 @@ def _is_connection(pid: int, number: str, minor: int) -> bool:
         return False  # closed meanwhile, which says nothing of the others
 
 
+async def _detach(mount_point: str, timeout_s: float) -> None:
+    """Without a child; the thread that does it may be stuck where a child could be killed. Raises Unavailable."""
+
+    def work() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(mount_point), MNT_DETACH | UMOUNT_NOFOLLOW) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.to_thread(work)
+    except OSError as error:  # a TimeoutError among them
+        cause = (error.strerror or "no answer in time").lower()
+        raise Unavailable(
+            f"cannot unmount {mount_point}: {cause}", hint="see whether mountd may unmount there"
+        ) from None
+
+
 async def _run(command: list[str], timeout_s: float) -> tuple[int | None, str]:
-    """A child's exit code and the last line of what it said; the code is None when it did not end in time."""
+    """A child's exit code and the last line of what it said; the code is None when it did not end in time.
+
+    Raises Exhausted when there can be no child.
+    """
     try:
         outcome = await tool.run(command, timeout_s=timeout_s)
-    except Unavailable:
+    except Overstayed:
         return None, ""
     lines = outcome.output.strip().splitlines()
     return outcome.code, lines[-1] if lines else ""

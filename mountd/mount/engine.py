@@ -21,11 +21,12 @@ from mountd.mount.slow_disk import SlowDisk
 from mountd.process.child import Child, Exit, Ring, spawn
 from mountd.process.instance import Instance
 from mountd.process.notify import ReadySocket
+from mountd.process.resources import lack
 from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, MountCommand, mount_command
 from mountd.rclone.conf_file import ConfFile, Fresh, Seen
-from mountd.rclone.exits import SAID_CHARACTERS, Explained, LastWords, explain
+from mountd.rclone.exits import SAID_CHARACTERS, Explained, LastWords, explain, explain_crash
 from mountd.rclone.fold import Folder
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
@@ -126,6 +127,8 @@ class Engine:
         try:
             self.child = spawn(argv, environment, self._on_line, flood_lines=FLOOD_LINES)
         except OSError as error:
+            if (found := lack(error)) is not None:
+                raise found from None
             raise CannotStart(f"cannot start rclone: {(error.strerror or str(error)).lower()}") from None
         self._rc = RcClient(address)
         return self.child
@@ -254,8 +257,7 @@ class Engine:
         """What an exit means."""
         if self._dump.text:  # a panic ends it with the code of a usage error, and so does SIGQUIT
             cause = self.masked(self._dump.cause)[:SAID_CHARACTERS]
-            text = f"rclone ended with {exit_}" + (f": {cause}" if cause else "")
-            return Explained("rclone-crashed", text, f"see `mountd logs {self._name}`")
+            return explain_crash(cause, str(exit_), self._name)
         said, not_started = self._said.text(asyncio.get_running_loop().time()), str(exit_.not_started or "")
         return explain(exit_.code, str(exit_), said, self._name, not_started=not_started)
 

@@ -54,14 +54,14 @@ async def keep(incidents: Path, incident: Incident, engine: Engine, *, dump: boo
     `dump`: rclone's goroutines too, which ends it. A stopped process is asked nothing and not continued for it.
     """
     files: dict[str, str] = {}
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError, OSError, MemoryError):
         async with asyncio.timeout(COLLECT_S):
             await _collect(files, incident, engine, dump=dump)
     try:
         # In a thread: the state directory may lie on a network volume.
         writing = asyncio.to_thread(_save, incidents, f"{incident.mount}-{incident.verdict}", files)
         directory = await asyncio.wait_for(writing, WRITE_S)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, MemoryError) as error:
         log.warning("cannot keep evidence", mount=incident.mount, path=str(incidents), cause=str(error) or "timeout")
         return None
     log.warning("evidence kept", mount=incident.mount, path=str(directory))

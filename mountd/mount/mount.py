@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from mountd.mount.parts import CLEAR_TIMEOUT_S, Parts
 from mountd.mount.stored import Place
 from mountd.mount.turns import Turns
 from mountd.mount.watching import Watching
+from mountd.process import resources
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Life
@@ -182,7 +184,8 @@ class RcloneMount:
     async def start(self, spawned: Callable[[Child], None]) -> None:
         self._condemned, self._by_itself = "", False
         try:
-            await climb(self._parts, self._watching, spawned)
+            with resources.told():
+                await climb(self._parts, self._watching, spawned)
             self._failure = None
         except MountdError as error:
             code = getattr(error, "code", "rclone-usage" if isinstance(error, UsageError) else "mount-down")
@@ -211,7 +214,9 @@ class RcloneMount:
             await asyncio.shield(self._incident)
 
     def _keep(self, verdict: str, text: str, *, dump: bool) -> None:
-        entry = self._parts.beat.entry()
+        entry = None
+        with contextlib.suppress(OSError):  # the machine is short of something: less of it is kept
+            entry = self._parts.beat.entry()
         incident = Incident(self.name, verdict, text, entry.minor if entry else None)
         work = evidence.keep(self._parts.incidents, incident, self._parts.engine, dump=dump)
         self._incident = asyncio.create_task(work, name=f"evidence {self.name}")
@@ -240,7 +245,8 @@ class RcloneMount:
         await parts.engine.close()
         await parts.uploads.ended()
         try:
-            await parts.clear()
+            with resources.told():
+                await parts.clear()
         except MountdError as error:
             self._failure = Reason("cannot-unmount", error.text, "mount", self.name, error.hint)
             self._publish(health=Health.DEGRADED, reason=self._failure)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from dataclasses import replace
 
-from mountd.errors import CannotStart, DiskError, MountdError
+from mountd.errors import CannotStart, DiskError, Exhausted, MountdError
 from mountd.mount import readers
 from mountd.mount.backend import NOOP_S, TIMEOUT_S
 from mountd.mount.bypass import Looks, may_bypass
@@ -16,6 +16,7 @@ from mountd.mount.connection import unanswered
 from mountd.mount.health import STALL_S, Beats, Facts, Reads, Silence, Stall, Verdict, verdict
 from mountd.mount.parts import Parts
 from mountd.mount.watch import TableWatch
+from mountd.process.steady import keep
 from mountd.process.supervisor import MustReplace, ShouldRestart
 from mountd.rclone.conf_file import Fresh
 from mountd.rclone.failures import classify
@@ -51,19 +52,35 @@ class Watching:
         self._condemn = condemn
         self._facts = Facts()
         self._told: Reason | None = None
+        self._lacks: dict[str, Exhausted] = {}
+        """by question: what the machine lacks to put it"""
 
     async def run(self) -> None:
         """Until cancelled. Raises MustReplace."""
-        self._facts = Facts(bucket=self._parts.backend.status)
+        self._facts, self._lacks = Facts(bucket=self._parts.backend.status), {}
         await _all_of(
-            self._beats(),
-            self._bucket(),
-            self._table(),
-            self._stats(),
-            self._cache_directory(),
-            self._readers(),
-            self._secrets(),
+            self._kept(self._beats),
+            self._kept(self._bucket),
+            self._kept(self._table),
+            self._kept(self._stats),
+            self._kept(self._cache_directory),
+            self._kept(self._readers),
+            self._kept(self._secrets),
         )
+
+    async def _kept(self, question: Callable[[], Coroutine[None, None, None]]) -> None:
+        """What the machine does not let us ask says nothing of the mount, which serves: it is told and asked again."""
+
+        def tell(lack: Exhausted | None) -> None:
+            if lack is None:
+                self._lacks.pop(question.__name__, None)
+            else:
+                self._lacks[question.__name__] = lack
+            found = verdict(self._facts, failures=self._parts.mount.health.failures, now=time.monotonic())
+            if not found.replaces:
+                self._tell(found, time.monotonic())
+
+        await keep(question, tell)
 
     async def while_it_beats(self, work: Coroutine[None, None, None]) -> None:
         """Ends `work` when rclone hangs meanwhile: by itself it would wait for its own, much longer deadlines.
@@ -103,6 +120,9 @@ class Watching:
             reason = Reason("mount-silent", f"mount {name} did not answer", "mount", name, hint)
         elif (stuck := _stuck(self._facts, name, now)) and reason is None:
             reason = stuck
+        elif self._lacks and reason is None:
+            lack = next(iter(self._lacks.values()))
+            reason = Reason(lack.code, f"cannot look after mount {name}: {lack.text}", "mount", name, lack.hint)
         elif self._facts.reads.failing and reason is None:
             failure = classify(self._facts.reads.cause)
             text = f"reads through mount {name} fail, although the bucket can be listed: {failure.text}"

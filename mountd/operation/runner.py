@@ -18,6 +18,7 @@ from mountd.operation import rules, steps
 from mountd.operation.plan import Plan, Step, Undo, changes, undo
 from mountd.operation.show import Display
 from mountd.operation.steps import Steps
+from mountd.process import resources
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, Snapshot
 
@@ -139,7 +140,8 @@ class Runner:
             job.step = step
             await self._journal.begin_step(job.record.id, step)
             self._display.step(job.record, step)
-            await work.do(step)
+            with resources.told():
+                await work.do(step)
             if step is not Step.COMMIT:
                 await self._journal.end_step(job.record.id, step, "done")
         # From here on it has taken place, whatever can be written down of it.
@@ -184,7 +186,8 @@ class Runner:
             self._display.step(job.record, step)
             outcome = "done"
             try:
-                await self._undo_step(step, job, trail)
+                with resources.told():
+                    await self._undo_step(step, job, trail)
             except MountdError as worse:
                 log.error("cannot undo a step", operation=job.record.id, step=str(step), cause=worse.text)
                 first, outcome = first or worse, "failed"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from mountd.app.app import App
-from mountd.errors import Busy, MountdError, NotFound, Refused, UsageError
+from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal, Record, wish
 from mountd.model.model import Model
 from mountd.operation import gates, plan, recover
@@ -20,6 +20,7 @@ from mountd.operation.plan import Concerned, Gated, Plan
 from mountd.operation.runner import Job, Outcome, Runner
 from mountd.operation.show import Display
 from mountd.operation.steps import preflight
+from mountd.process import resources
 from mountd.settings.names import check_version
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot
@@ -289,11 +290,13 @@ class Operations:
 
     async def _carry_out(self, running: _Running) -> None:
         assert running.record is not None
-        if isinstance(running.job, Errand):
-            outcome = await running.job.work(running.record)
-        else:
-            assert running.job is not None
-            outcome = await self._runner.run(running.job)
+        assert running.job is not None
+        work, job = running.record, running.job
+        try:
+            with resources.told():
+                outcome = await (job.work(work) if isinstance(job, Errand) else self._runner.run(job))
+        except Exhausted as error:
+            outcome = Outcome("failed", error)
         await self._finish(running, running.record, outcome)
 
     async def _finish(self, running: _Running, record: Record, outcome: Outcome) -> None:

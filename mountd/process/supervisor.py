@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from mountd.errors import CannotStart, MountdError, UsageError
+from mountd.errors import CannotStart, Exhausted, MountdError, UsageError
 from mountd.process.child import Child, Exit
 from mountd.process.lifecycle import (
     Abandon,
@@ -36,6 +36,8 @@ from mountd.process.lifecycle import (
     Ticked,
     step,
 )
+from mountd.process.resources import of_the_machine
+from mountd.process.steady import AGAIN, keep
 from mountd.status.snapshot import State
 
 log = structlog.get_logger()
@@ -44,6 +46,7 @@ QUEUE_EVENTS = 1000
 """Far more than ever wait; a full queue is a bug and ends the daemon."""
 TICK_S = 10.0
 """A slow tick heals what a lost event would leave undone."""
+BUG = "a bug in mountd"
 
 
 class Control(Exception):
@@ -107,6 +110,8 @@ class Supervisor:
         self.life = life or Life()
         self.since = _now_text()
         self.child: Child | None = None
+        self.on_bug: Callable[[str, BaseException], None] | None = None
+        """hears of what must not happen, so that mountd ends in order; this goes on as well as it can until then"""
         self._queue: asyncio.Queue[Event | BaseException] = asyncio.Queue(QUEUE_EVENTS)
         self._attempt: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -118,7 +123,7 @@ class Supervisor:
         self._queue.put_nowait(event)
 
     async def run(self) -> None:
-        """Until cancelled. An unexpected exception in the service ends it, and with it the daemon."""
+        """Until cancelled. A bug in the service goes to `on_bug`; without one it is raised here."""
         self._service.changed(self.life, self.since, None)
         try:
             while True:
@@ -209,7 +214,15 @@ class Supervisor:
             case MountdError() as error:
                 self.post(StartFailed(error.text, permanent=isinstance(error, UsageError)))
             case error:
-                self._queue.put_nowait(error)
+                if (found := of_the_machine(error)) is None:
+                    self._report_bug(error)
+                self.post(StartFailed(found.text if found else f"{BUG}: {type(error).__name__}: {error}"))
+
+    def _report_bug(self, error: BaseException) -> None:
+        if self.on_bug is None:
+            self._queue.put_nowait(error)
+        else:
+            self.on_bug(self._service.name, error)
 
     def _adopt(self, child: Child) -> None:
         self.child = child
@@ -231,13 +244,17 @@ class Supervisor:
 
     async def _watch(self) -> None:
         try:
-            await self._service.watch()
+            await keep(self._service.watch, self._cannot_watch)
         except MustReplace as error:
             self.post(Condemned(error.text))
         except ShouldRestart as error:
             self.post(RestartAsked(error.text))
         except Exception as error:
-            self._queue.put_nowait(error)
+            self._report_bug(error)
+
+    def _cannot_watch(self, lack: Exhausted | None) -> None:
+        if lack is not None:
+            self._log.warning("cannot watch it now", cause=lack.text, hint=lack.hint)
 
     async def _end(self, child: Child) -> None:
         try:
@@ -250,8 +267,10 @@ class Supervisor:
             self._log.warning("ended by force", cause=error.text)
             child.signal(signal.SIGKILL)
         except Exception as error:
-            self._queue.put_nowait(error)
-            return
+            self._log.error("cannot prepare its end", cause=f"{type(error).__name__}: {error}")
+            if not isinstance(error, MountdError) and of_the_machine(error) is None:
+                self._report_bug(error)
+            child.signal(self._service.stop_signal)
         self.post(Signalled())
 
     def _end_preparing(self) -> None:
@@ -260,17 +279,18 @@ class Supervisor:
             self._ending = None
 
     async def _clean(self) -> None:
-        delay_s = 0.5
+        failures = 0
         while True:
             try:
                 await self._service.clean()
-            except MountdError as error:
-                self._log.warning("cannot clean yet", cause=error.text, hint=error.hint)
-                await asyncio.sleep(delay_s)
-                delay_s = min(10.0, delay_s * 2)
             except Exception as error:
-                self._queue.put_nowait(error)
-                return
+                found = error if isinstance(error, MountdError) else of_the_machine(error)
+                if found is None:
+                    self._report_bug(error)
+                    found = Exhausted(f"{BUG}: {type(error).__name__}: {error}", code="bug")
+                self._log.warning("cannot clean yet", cause=found.text, hint=found.hint)
+                failures += 1
+                await asyncio.sleep(AGAIN.delay_s(failures))
             else:
                 self.post(Cleaned())
                 return

@@ -15,6 +15,7 @@ from mountd.errors import Overstayed, Unavailable
 from mountd.process import orphans
 from mountd.process import user as user_script
 from mountd.process.child import Exit, NotStarted, User, spawn
+from mountd.process.resources import lack
 
 MAX_OUTPUT_BYTES = 1024 * 1024
 MINIMAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -52,6 +53,8 @@ async def run(
     try:
         child = spawn(argv, given, keep, directory=directory, user=user)
     except OSError as error:
+        if (found := lack(error)) is not None:
+            raise found from None
         raise Unavailable(f"cannot run {argv[0]}: {(error.strerror or str(error)).lower()}") from None
     try:
         async with asyncio.timeout(timeout_s):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from mountd.rclone.failures import classify
 from mountd.rclone.log import LogEvent
 
 SAID_CHARACTERS = 500
@@ -19,6 +20,7 @@ CANNOT_EXECUTE, NOT_FOUND = 126, 127
 """So does the loader of a program end that lacks a library."""
 TERMINATED = {130: "SIGINT", 143: "SIGTERM"}
 KILL = -9
+LACKS = ("no-processes", "no-descriptors", "no-memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ class LastWords:
             return self._plain
         recent = [text for at, text in self._errors if now - at <= SAID_S]
         return "; before that: ".join(reversed(recent))[: 2 * SAID_CHARACTERS]
+
+
+def explain_crash(cause: str, outcome: str, mount: str) -> Explained:
+    """Go ends a program that lacks what a process or thread takes in the way in which it ends one with a bug."""
+    lack = classify(cause)
+    if lack.code in LACKS:
+        return Explained(lack.code, f"rclone ended with {outcome}: {lack.text}", lack.hint)
+    text = f"rclone ended with {outcome}" + (f": {cause}" if cause else "")
+    return Explained("rclone-crashed", text, f"see `mountd logs {mount}`")
 
 
 def explain(code: int, outcome: str, said: str, mount: str, *, not_started: str = "") -> Explained:

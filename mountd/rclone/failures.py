@@ -21,6 +21,24 @@ class Failure:
 # Pattern, code, what happened, what to check. The first that matches counts: an expired token also says 403.
 _KINDS: tuple[tuple[str, str, str, str], ...] = (
     (
+        r"fork/exec [^:]*: resource temporarily unavailable|failed to create new OS thread|newosproc",
+        "no-processes",
+        "rclone can start no process or thread",
+        "see how many there are: TasksMax= of the unit, pids.max of the container, ulimit -u of the user",
+    ),
+    (
+        r"(dial|socket|open|pipe2?|fork/exec|accept4?)\b[^\n]*: too many open files",
+        "no-descriptors",
+        "rclone has no file descriptor left",
+        "see who holds them: ls -l /proc/PID/fd; raise LimitNOFILE= of the unit, or `ulimit -n`",
+    ),
+    (
+        r"(fork/exec|socket|mmap)[^\n]*: cannot allocate memory|runtime: (out of memory|cannot allocate memory)",
+        "no-memory",
+        "rclone gets no memory",
+        "see MemoryMax= of the unit, the limits of the container and `ulimit -v`",
+    ),
+    (
         r"couldn't find method|no VFS found|value must be string|Didn't find key|authentication must be set up",
         "rclone-error",
         "rclone refused the request",

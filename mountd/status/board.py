@@ -36,6 +36,10 @@ class Board:
     def set_journal(self, reason: Reason | None) -> None:
         self._put(replace(self.snapshot, journal=reason))
 
+    def set_lack(self, part: str, reason: Reason | None) -> None:
+        others = {key: value for key, value in self.snapshot.lacks.items() if key != part}
+        self._put(replace(self.snapshot, lacks={**others, part: reason} if reason else others))
+
     def remove(self, name: str) -> None:
         """The mount, model or app of that name is no more."""
         now = self.snapshot

@@ -34,7 +34,19 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
     if readiness.is_ready(before) != readiness.is_ready(after):
         ready = readiness.is_ready(after)
         found.append(Happening("ready" if ready else "not-ready", "mountd", readiness.headline(after)))
-    return found + _config(before.config, after.config)
+    return found + _config(before.config, after.config) + _lacks(before, after)
+
+
+def _lacks(before: Snapshot, after: Snapshot) -> list[Happening]:
+    """What the machine lacks, however many parts of mountd wait for it."""
+    old = {reason.code: reason for reason in before.lacks.values()}
+    new = {reason.code: reason for reason in after.lacks.values()}
+    found = [Happening(code, "mountd", reason.text) for code, reason in new.items() if code not in old]
+    return found + [
+        Happening("goes-on", "mountd", f"{code} is over: nothing of mountd waits for it any more")
+        for code in old
+        if code not in new
+    ]
 
 
 def _content(name: str, before: ModelStatus | None, after: ModelStatus) -> list[Happening]:

@@ -151,7 +151,7 @@ def health(snapshot: Snapshot) -> Health:
             *(mount.health for mount in snapshot.mounts.values()),
             *(model_health(model) for model in snapshot.models.values()),
             *(_app_health(snapshot, app) for app in snapshot.apps.values()),
-            *([Health.DEGRADED] if snapshot.config.problems or snapshot.journal else []),
+            *([Health.DEGRADED] if snapshot.config.problems or snapshot.journal or snapshot.lacks else []),
         ]
     )
 
@@ -197,6 +197,8 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
             found.append(Reason("app-without-mount", text, "app", name, f"see why with `mountd logs {gone[0]}`"))
     if snapshot.journal and not any(reason.code == snapshot.journal.code for reason in found):
         found.append(snapshot.journal)
+    codes = {reason.code for reason in found}
+    found.extend({each.code: each for each in snapshot.lacks.values() if each.code not in codes}.values())
     return (*found, *_config(snapshot.config))
 
 

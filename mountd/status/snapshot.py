@@ -320,3 +320,5 @@ class Snapshot:
     config: ConfigStatus = ConfigStatus()
     journal: Reason | None = None
     """why events are not written down"""
+    lacks: Mapping[str, Reason] = field(default_factory=_empty)
+    """by part of mountd: what this machine lacks for it"""

@@ -34,6 +34,7 @@ from mountd.status.board import Board
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.proxy import Proxy
 from tests.support.s3 import ACCESS_KEY_ID, RcloneS3
+from tests.support.tasks import tasks_of
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
@@ -125,7 +126,7 @@ async def running(bucket: RcloneS3, **changes: Any) -> AsyncIterator[Room]:
         applier = Applier(members, Edits(Operations({}, {}, board, journal), board), board)
         room = Room(root, proxy, members, board, applier)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with tasks_of(board) as group:
                 applier.begin(group)
                 members.run(group)
                 await board.wait_until(lambda now: all(each.usable for each in now.mounts.values()), READY_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from mountd.journal import database
 from mountd.journal.journal import Committed
 from mountd.model import model
 from tests.support.shelf import shelf, until
+from tests.support.tasks import tasks_of
 
 RETRY = {"retry": {"limit": 0, "initial": "50ms", "max": "50ms"}}
 
@@ -29,7 +29,7 @@ async def test_with_a_journal_that_cannot_be_written_the_old_version_serves_unti
             wanted = await hub.model.load()
             assert (wanted, hub.model.current, hub.status.desired) == ("v23", "v22", "v23")
             assert (await hub.journal.committed("hub")).config_version == "v22"
-        async with hub.running(), asyncio.TaskGroup() as group:
+        async with hub.running(), tasks_of(hub.board) as group:
             with hub.locked(), capture_logs() as logs:
                 edits.ask(group, "hub", "v23")
                 await until(lambda: hub.status.linked, "the old version to serve")
@@ -45,7 +45,7 @@ async def test_with_a_journal_that_cannot_be_written_the_old_version_serves_unti
 async def test_a_switch_that_failed_for_the_journal_is_tried_again(tmp_path: Path) -> None:
     async with shelf(tmp_path, version="v23", sync={"retry": {**RETRY["retry"], "limit": 100}}) as hub:
         edits = Edits(hub.operations, hub.board)
-        async with hub.running(), asyncio.TaskGroup() as group:
+        async with hub.running(), tasks_of(hub.board) as group:
             await until(lambda: hub.status.linked, "the old version to serve")
             hub.disk.gate.clear()
             edits.ask(group, "hub", "v23")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.rclone.exits import SAID_CHARACTERS, SAID_S, LastWords, explain
+from mountd.rclone.exits import SAID_CHARACTERS, SAID_S, LastWords, explain, explain_crash
 from mountd.rclone.log import LogEvent
 
 
@@ -74,3 +74,9 @@ def test_a_line_that_is_not_of_its_log_counts_only_without_an_error() -> None:
 def test_last_words_are_bounded() -> None:
     said = words(*(("error", f"{number} " + "x" * 10_000, 1.0) for number in range(1000)))
     assert len(said.text(1.0)) <= 2 * SAID_CHARACTERS
+
+
+def test_a_crash_for_want_of_a_thread_is_no_bug_of_rclone() -> None:
+    assert explain_crash("fatal error: newosproc", "exit code 2", "hub").code == "no-processes"
+    assert explain_crash("fatal error: runtime: out of memory", "exit code 2", "hub").code == "no-memory"
+    assert explain_crash("panic: assignment to entry in nil map", "exit code 2", "hub").code == "rclone-crashed"

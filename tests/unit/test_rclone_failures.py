@@ -125,6 +125,14 @@ OTHERS = [
     ('couldn\'t find method "no/such"', "rclone-error"),
     ('no VFS found with name "nope:"', "rclone-error"),
     ('value must be string "recursive"=true', "rclone-error"),
+    (
+        "operation error S3: ListObjects, get identity: get credentials: failed to refresh cached credentials, process "
+        "provider error: error in credential_process: fork/exec /usr/bin/sh: resource temporarily unavailable",
+        "no-processes",
+    ),
+    ("dial tcp 127.0.0.1:9000: socket: too many open files", "no-descriptors"),
+    ("open /var/cache/mountd/vfs/store/x: too many open files", "no-descriptors"),
+    ("error in credential_process: fork/exec /usr/bin/sh: cannot allocate memory", "no-memory"),
     ("something nobody has seen", "bucket-error"),
     ("", "bucket-error"),
 ]

@@ -1,0 +1,102 @@
+"""The tasks of the daemon: one that the machine lets down begins again, one with a bug ends the daemon in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from mountd.daemon.threads import Reserve
+from mountd.errors import Exhausted
+from mountd.process.resources import lack, of_the_machine
+from mountd.process.steady import keep
+from mountd.status.board import Board
+from mountd.status.snapshot import Reason
+
+log = structlog.get_logger()
+
+LENT = 8
+"""Of the reserve, for those who ask how it is."""
+REFILL_S = 10.0
+
+
+class Tasks(asyncio.TaskGroup):
+    """No task of it fails, so none ends another. `is_broken` once a bug was met; `on_bug` is called at the first."""
+
+    def __init__(self, board: Board, reserve: Reserve, on_bug: Callable[[], None]) -> None:
+        super().__init__()
+        self.is_broken = False
+        self.reserve = reserve
+        self._board = board
+        self._on_bug = on_bug
+        self._lent: asyncio.TimerHandle | None = None
+
+    def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+        """A task that does `work`, and does it again after the machine did not let it."""
+        return self.create_task(self._kept(work, name), name=name)
+
+    async def _kept(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        try:
+            await keep(work, lambda found: self.show_lack(name, found))
+        except Exception as error:
+            self.report_bug(name, error)
+
+    async def to_the_end(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A part of the end: what it fails for keeps nobody from the next one."""
+        try:
+            await work()
+        except Exception as error:
+            self.report_bug("the end", error)
+
+    def show_lack(self, part: str, found: Exhausted | None) -> None:
+        """What a part of mountd waits for; None: it goes on."""
+        known = self._board.snapshot.lacks.get(part)
+        if found is None:
+            self._board.set_lack(part, None)
+            if known is not None:
+                log.info("a part of mountd goes on", part=part)
+            return
+        if known is None or known.code != found.code:
+            log.warning("a part of mountd waits", part=part, code=found.code, cause=found.text, hint=found.hint)
+        self._board.set_lack(part, Reason(found.code, f"{part} waits: {found.text}", "mountd", "mountd", found.hint))
+
+    def report_bug(self, part: str, error: BaseException) -> None:
+        """It is told as a lack when it is one after all."""
+        if (found := of_the_machine(error)) is not None:
+            self.show_lack(part, found)
+            return
+        log.error("a bug in mountd: it ends in order", part=part, exc_info=error)
+        if not self.is_broken:
+            self.is_broken = True
+            self._on_bug()
+
+    # -- what happens outside of tasks ----------------------------------------------------------------------------
+
+    def unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """The event loop's handler: above all connections that cannot be accepted, which it tries again each second.
+
+        For a person who asks there are descriptors in reserve.
+        """
+        error = context.get("exception")
+        found = None if error is None else lack(error)
+        if found is None:
+            log.error("unexpected failure in the event loop", cause=context.get("message"), exc_info=error)
+            return
+        self.show_lack("api", found)
+        if found.code == "no-descriptors":
+            self.reserve.lend(LENT)
+        if self._lent is None:
+            self._lent = asyncio.get_running_loop().call_later(REFILL_S, self._refill)
+
+    def _refill(self) -> None:
+        """Once there is more than the reserve needs."""
+        self._lent = None
+        if self._board.snapshot.stopping:
+            return
+        if self.reserve.refill():
+            self.show_lack("api", None)
+        else:
+            self.reserve.lend(LENT)
+            self._lent = asyncio.get_running_loop().call_later(REFILL_S, self._refill)

@@ -1,0 +1,126 @@
+"""What a machine lacks is told from a mistake of mountd, and who waits for it goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sqlite3
+
+import pytest
+
+from mountd.daemon.tasks import Tasks
+from mountd.daemon.threads import Reserve
+from mountd.errors import Exhausted, JournalError
+from mountd.process import steady
+from mountd.process.backoff import Backoff
+from mountd.process.resources import lack, of_the_machine, told
+from mountd.status import readiness
+from mountd.status.board import Board
+from mountd.status.events import between
+from mountd.status.snapshot import Health
+
+
+def of(number: int, *place: str) -> OSError:
+    return OSError(number, os.strerror(number), *place)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (of(errno.EMFILE), "no-descriptors"),
+        (of(errno.ENFILE), "no-descriptors"),
+        (of(errno.EAGAIN), "no-processes"),
+        (RuntimeError("can't start new thread"), "no-processes"),
+        (MemoryError(), "no-memory"),
+        (of(errno.ENOMEM), "no-memory"),
+        (of(errno.ENOSPC, "/var/lib/mountd/x"), "disk-full"),
+        (of(errno.EDQUOT, "/var/lib/mountd/x"), "disk-full"),
+        (Exhausted("x", hint="y", code="no-memory"), "no-memory"),
+        (of(errno.EIO, "/var/lib/mountd/x"), "system-error"),
+        (ConnectionResetError(), "system-error"),
+        (ExceptionGroup("", [of(errno.EMFILE), of(errno.EIO)]), "no-descriptors"),
+        (ExceptionGroup("", [of(errno.EMFILE), KeyError()]), ""),
+        (of(errno.EBADF), ""),
+        (TimeoutError(), ""),
+        (RuntimeError("dictionary changed size during iteration"), ""),
+        (sqlite3.OperationalError("x"), ""),
+        (KeyError("x"), ""),
+    ],
+    ids=str,
+)
+def test_what_is_the_machines_and_what_is_a_bug(error: Exception, code: str) -> None:
+    found = of_the_machine(error)
+    assert (found.code if found else "") == code
+    assert found is None or (found.text and found.hint)
+    assert (lack(error) is not None) == (code not in ("", "system-error") and not isinstance(error, ExceptionGroup))
+
+
+def test_where_there_is_no_room_is_named() -> None:
+    with pytest.raises(Exhausted, match="/srv/state"), told():
+        raise of(errno.ENOSPC, "/srv/state")
+    with pytest.raises(JournalError), told():  # what is expected stays what it is
+        raise JournalError("cannot write")
+
+
+async def test_a_task_waits_for_what_is_lacking_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steady, "AGAIN", Backoff(0.01, 1.0, 0.01))
+    monkeypatch.setattr(steady, "STEADY_S", 0.05)
+    board, bugs, tries = Board(), list[str](), 0
+    before = board.snapshot
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise of(errno.EMFILE)
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10), Tasks(board, Reserve(), lambda: bugs.append("")) as tasks:
+        task = tasks.keep(work, "look")
+        await board.wait_until(lambda now: "look" in now.lacks)
+        now = board.snapshot
+        assert readiness.health(now) is Health.DEGRADED
+        assert [reason.code for reason in readiness.reasons(now)] == ["no-descriptors"]
+        assert [each.code for each in between(before, now)] == ["no-descriptors"]
+        await board.wait_until(lambda now: not now.lacks)
+        assert [each.code for each in between(now, board.snapshot)] == ["goes-on"]
+        assert tries == 4
+        task.cancel()
+    assert not bugs
+
+
+async def test_a_bug_ends_no_other_task_and_is_heard_of_once() -> None:
+    board, bugs = Board(), list[str]()
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async def bug() -> None:
+        raise KeyError("x")
+
+    async with asyncio.timeout(10), Tasks(board, Reserve(), lambda: bugs.append("")) as tasks:
+        other = tasks.keep(wait, "other")
+        for _ in range(2):
+            await tasks.keep(bug, "broken")
+        assert tasks.is_broken
+        assert bugs == [""]
+        assert not other.done()
+        assert not board.snapshot.lacks
+        other.cancel()
+
+
+def test_the_reserve_is_given_back() -> None:
+    def used() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = used()
+    reserve = Reserve()
+    held = used() - before
+    assert held > 0
+    assert reserve.lend(2) == 2
+    assert used() - before == held - 2
+    assert reserve.refill()
+    assert used() - before == held
+    assert reserve.lend() == held
+    assert used() == before

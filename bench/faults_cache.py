@@ -158,7 +158,7 @@ def _remove(directory: Path) -> bool:
 def _is_locked(path: Path) -> bool:
     """By whomever; to try it would get in mountd's way. Raises OSError when it is not there."""
     inode = os.stat(path).st_ino
-    return any(f":{inode} " in line for line in Path("/proc/locks").read_text().splitlines())
+    return any(f":{inode} " in line for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines())
 
 
 def _finish(stage: Stage, trial: Trial, ended: float) -> Sample:

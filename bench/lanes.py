@@ -71,4 +71,4 @@ def _rows(result: Path) -> dict[str, Row]:
     """Those that were measured before a lane ended, however it did."""
     if not result.exists():
         return {}
-    return {each["fault"]: Row.from_json(each) for each in json.loads(result.read_text())["rows"]}
+    return {each["fault"]: Row.from_json(each) for each in json.loads(result.read_text(encoding="utf-8"))["rows"]}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mountd import __version__
+from mountd.cli import utf8
 from mountd.cli.options import Asked, output_option, place_options
 from mountd.cli.terminal import say
 
@@ -106,7 +107,9 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns its exit code."""
+    """Run one command line, by default that of this process; returns its exit code."""
+    if arguments is None:
+        utf8.insist()
     args = list(sys.argv[1:] if arguments is None else arguments)
     asked = Asked()
     if "_MOUNTD_COMPLETE" in os.environ:

@@ -62,7 +62,7 @@ def check_allow_other(*, allow_other: bool, root: bool, conf: Path = FUSE_CONF) 
     if not allow_other or root:
         return
     try:
-        lines = conf.read_text(errors="replace").splitlines()
+        lines = conf.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     if not any(line.partition("#")[0].strip() == "user_allow_other" for line in lines):

@@ -74,7 +74,7 @@ class Record:
         os.mkdir(self.private, 0o700)
         path = self.place / "record.jsonl"
         new = path.with_suffix(".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             self._file = file
             self._add({"id": self.id, "root": self._root})
             for name, known in self.hashes.items():
@@ -84,10 +84,10 @@ class Record:
             file.flush()
             os.fsync(file.fileno())  # the id must outlast the machine, or its own marker becomes a stranger's
         os.replace(new, path)
-        self._file = path.open("a")
+        self._file = path.open("a", encoding="utf-8")
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError), (self.place / "record.jsonl").open() as file:
+        with contextlib.suppress(OSError), (self.place / "record.jsonl").open(encoding="utf-8") as file:
             for line in file:
                 try:
                     self._take(json.loads(line))

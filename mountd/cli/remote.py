@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 BUCKET_LIMIT_S = 330.0
 """For an answer that comes after a look at the bucket, which mountd itself gives 300 s."""
+VERSION_HEADINGS = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "METADATA", "DIGEST", "WRONG")
+VERSION_OPTIONAL = ("FILES", "METADATA", "VERIFIED", "SIZE", "DIGEST")
+"""The digest goes last: nothing else says whether two versions are the same."""
 _model_option = model_option("Which model; needed when there are several.")
 
 
@@ -94,7 +97,7 @@ def versions(asked: Asked, model: str | None) -> None:
 
     def row(entry: dict[str, Any]) -> tuple[object, ...]:
         warmed = entry.get("warmed_percent")
-        digest = str(entry.get("digest") or "").removeprefix("sha256:")[:12]
+        digest = str(entry.get("digest") or "")[: view.SHORT_DIGEST]
         return (
             entry["version"],
             entry.get("role") or "",
@@ -107,15 +110,13 @@ def versions(asked: Asked, model: str | None) -> None:
             _wrong(entry),
         )
 
-    headings = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "METADATA", "DIGEST", "WRONG")
     rows = [row(entry) for entry in document.get("versions") or []]
     if not rows:
         say(f"no versions of {document.get('model')} in the bucket", err=True)
         return
     on = view.console()
-    optional = ("DIGEST", "FILES", "METADATA", "VERIFIED")
     right = ("SIZE", "FILES", "METADATA")
-    view.show(on, view.table(headings, rows, right=right, optional=optional, width=on.width))
+    view.show(on, view.table(VERSION_HEADINGS, rows, right=right, optional=VERSION_OPTIONAL, width=on.width))
 
 
 def _wrong(entry: dict[str, Any]) -> str:

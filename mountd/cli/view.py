@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OFF_TERMINAL_COLUMNS = 4096
 GAP = 2
+SHORT_DIGEST = 12
+"""Characters of a digest that tell versions apart; `-o json` has all of it."""
 LAST_COLUMNS = 24
 """What is left of the last column where a terminal is narrow."""
 

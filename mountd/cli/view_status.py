@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from mountd.cli.view import COLOURS, duration, size, table, text
+from mountd.cli.view import COLOURS, SHORT_DIGEST, duration, size, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +103,7 @@ def _model(model: Document) -> str:
         f"stage {model.get('stage')}" if model.get("stage") != "linked" else "",
         f"wanted {desired}" if desired and desired != current else "",
         f"previous {model['previous']}" if model.get("previous") else "",
+        f"digest {str(model['digest'])[:SHORT_DIGEST]}" if model.get("digest") and current else "",
         ("verified" if model.get("verified") else "unverified") if current else "",
         f"warmed {model['warmed_percent']} %" if model.get("warmed_percent") is not None and current else "",
         str(model["sync"]) if model.get("sync") not in {None, "Synced"} else "",

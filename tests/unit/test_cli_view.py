@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from mountd.cli import view
+from mountd.cli import view, view_status
+from mountd.cli.remote import VERSION_HEADINGS, VERSION_OPTIONAL
 
 HEADINGS = ("ID", "WHEN", "BY", "WHY")
 WIDTHS = [[2, 20, 8, 90], [1, 20, 12, 5]]
@@ -47,3 +48,24 @@ def test_only_the_last_column_is_wrapped() -> None:
     assert " ".join(line[26:].strip() for line in lines[1:-2]) == why
     assert [line[26:].strip() for line in lines[-2:]] == ["one", "two"]
     assert max(map(len, lines)) <= 56
+
+
+@pytest.mark.parametrize("wrong", [0, 90])
+def test_versions_show_their_digest_on_80_columns(wrong: int) -> None:
+    rows = [[len("v2026.11.21-a"), 8, 3, 3, 9, 5, 5, 12, wrong], [3, 7, 3, 3, 9, 5, 0, 12, 0]]
+    assert "DIGEST" in [VERSION_HEADINGS[at] for at in view.fitting(VERSION_HEADINGS, rows, VERSION_OPTIONAL, 80)]
+
+
+def test_the_status_shows_the_digest_of_what_is_live() -> None:
+    model = {
+        "current": "v23",
+        "link": "/srv/index-tts/cache_hub",
+        "stage": "linked",
+        "digest": 64 * "a",
+        "sync": "Synced",
+    }
+    on = Console(width=80, force_terminal=False)
+    with on.capture() as captured:
+        on.print(view_status.render({"models": {"cache_hub": model}}))
+    assert "digest aaaaaaaaaaaa" in captured.get()
+    assert 13 * "a" not in captured.get()

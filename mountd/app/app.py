@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import structlog
 
 from mountd.app import exits, ready
+from mountd.app.belonging import Belonging
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError
-from mountd.process import resources, tool
+from mountd.process import resources
 from mountd.process.backoff import Backoff
 from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance, without_private
@@ -36,6 +37,10 @@ GATE_LIMIT_S = 60.0
 """How long an operation waits for the mount to come back before it may start the app; a remount takes seconds."""
 SPAWN_LIMIT_S = 40.0
 """For a process to be there: a directory service may be asked for its user first."""
+LOOK_S = 10.0
+"""How often it is seen who belongs to it: what comes loose between two looks is known by its mark alone."""
+HELPERS_S = 0.2
+"""Until helpers of an app that has ended have ended as well; what goes on was meant to."""
 QUIET = (State.STOPPED, State.FAILED, State.CLEANING)
 """Nothing of an app runs, nor is it about to start."""
 KILL_WAIT_S = 5.0
@@ -74,6 +79,8 @@ class App:
         self._mounts = tuple(settings.mounts_of(self.settings))
         self._users = {name: app.user for name, app in settings.apps.items() if name != self.name}
         self._child: Child | None = None
+        self._belonging = Belonging(instance, name)
+        self._ended_well = False
         self._environment: dict[str, str] = {}
         self._user: User | None = None
         self._failure: Reason | None = None
@@ -113,18 +120,7 @@ class App:
         state = life.state
         if state is State.RUNNING and self._status.state is not State.RUNNING:
             self._runs += 1
-        health, reason = Health.PROGRESSING, None
-        if state is State.RUNNING:
-            health = Health.HEALTHY
-        elif state is State.BACKOFF and not (life.crashed or life.failures):
-            reason = None  # it waits for what it needs, and `readiness.blockers` says for what
-        elif state in (State.BACKOFF, State.FAILED) or life.failures:
-            health = Health.DEGRADED
-            reason = self._failure or Reason("app-down", life.cause or f"{self.name} is down", "app", self.name)
-            if state is State.FAILED:
-                reason = Reason(
-                    "app-failed", life.cause, "app", self.name, f"mend it, then: mountd restart {self.name}"
-                )
+        health, reason = exits.standing(self.name, life, self._failure)
         self._publish(
             state=state,
             health=health,
@@ -136,6 +132,7 @@ class App:
 
     def explain_exit(self, exit_: Exit) -> Ending:
         self._failure = exits.explain(self.name, exit_, self._last_line)
+        self._ended_well = exit_.code == 0
         return Ending(self._failure.text, outside=exit_.code < 0)
 
     # -- the gate -------------------------------------------------------------------------------------------------
@@ -185,8 +182,8 @@ class App:
         self._publish(mounts=self._mount_lives(snapshot), versions=self._versions(snapshot))
         try:
             with resources.told():
-                child = await self._spawn(spawned)
-                await self._reach_ready(child)
+                await self._spawn(spawned)
+                await self._reach_ready()
             self._failure = None
         except MountdError as error:
             code = getattr(error, "code", "app-down")
@@ -197,11 +194,11 @@ class App:
         models = {need: snapshot.models[need].seen_by_apps for need in self.settings.needs if need in snapshot.models}
         return {name: version for name, version in models.items() if version}
 
-    async def _spawn(self, spawned: Callable[[Child], None]) -> Child:
+    async def _spawn(self, spawned: Callable[[Child], None]) -> None:
         ready.check_port_free(self.name, ready.port_of(self.settings.ready))
         self._user = await resolve_user(self.name, self.settings.user)
         self._environment = self._build_environment()
-        self._last_line = ""
+        self._last_line, self._ended_well = "", False
         self.ring.begin()
         try:
             self._child = spawn(
@@ -211,14 +208,15 @@ class App:
                 directory=str(self.settings.directory),
                 user=self._user,
                 on_state=self.ring.show,
+                cgroup=self._belonging.begin(),
             )
         except OSError as error:
             if (found := resources.lack(error)) is not None:
                 raise found from None
             cause = (error.strerror or str(error)).lower()
             raise CannotStart(f"cannot start {self.name}: {cause}", hint="see the app's user and command") from None
+        self._belonging.began(self._child.pid)
         spawned(self._child)
-        return self._child
 
     def _build_environment(self) -> dict[str, str]:
         base = without_private(os.environ, also=tuple(self._hidden))
@@ -235,7 +233,7 @@ class App:
         self._last_line = line[:300]
         log.info("app says", app=self.name, text=line)
 
-    async def _reach_ready(self, child: Child) -> None:
+    async def _reach_ready(self) -> None:
         settings = self.settings.ready
         if settings is None:
             await asyncio.sleep(SETTLE_S)
@@ -245,7 +243,11 @@ class App:
         try:
             async with asyncio.timeout(settings.timeout):
                 while why := await ready.answers(
-                    self.settings, child.pid, environment=self._environment, user=self._user
+                    self.settings,
+                    self._belonging,
+                    environment=self._environment,
+                    user=self._user,
+                    uid=self._uid_of_its_own(),
                 ):
                     self._publish(reason=ready.waiting(self.name, why, self._status.reason))
                     await asyncio.sleep(interval_s)
@@ -257,33 +259,45 @@ class App:
             ) from None
 
     async def watch(self) -> None:
-        """Nothing to watch but its exit, which the supervisor sees."""
-        await asyncio.Event().wait()
+        """Its exit the supervisor sees; what is seen here is what belongs to it, as long as that can be told."""
+        while True:
+            self._belonging.look()
+            await asyncio.sleep(LOOK_S)
 
     async def prepare_end(self) -> None:
         """Its signal comes at once."""
+        self._belonging.look()
 
     async def clean(self) -> None:
-        """Whatever it left in its group, or detached with setsid."""
+        """Whatever it left, in its group or elsewhere."""
+        if self._ended_well:
+            await asyncio.sleep(HELPERS_S)
+        elif self._child is not None:
+            self._child.signal(signal.SIGKILL)
+        try:
+            left = await self._belonging.end(self._uid_of_its_own(), alone=self._are_quiet(self._users))
+        except MountdError as error:  # the look hangs with a process that hangs: no reason not to go on
+            log.warning("cannot look for what the app has left", app=self.name, cause=error.text)
+            left = []
         if self._child is not None:
             self._child.signal(signal.SIGKILL)
             self._child.release()
             self._child = None
-        try:
-            orphans = await tool.end_orphans(self._instance.id, self.name, self._uid_of_its_own())
-        except MountdError as error:  # the look hangs with a process that hangs: no reason not to go on
-            log.warning("cannot look for what the app has left", app=self.name, cause=error.text)
-            return
-        for orphan in orphans:
-            log.info("ended what the app had left running", app=self.name, process=orphan)
+        for process in left:
+            log.info("ended what the app had left running", app=self.name, process=process)
+        if left and self._ended_well:
+            self._failure = exits.detached(self.name, left)
 
     def _uid_of_its_own(self) -> int | None:
         """By which what it has left can be told from what others have: while no other app of this user is up."""
         if self._user is None:
             return None
+        others = [name for name, user in self._users.items() if user == self._user.name]
+        return self._user.uid if self._are_quiet(others) else None
+
+    def _are_quiet(self, names: Iterable[str]) -> bool:
         apps = self._board.snapshot.apps
-        others = (apps[name].state for name, user in self._users.items() if user == self._user.name and name in apps)
-        return self._user.uid if all(state in QUIET for state in others) else None
+        return all(apps[name].state in QUIET for name in names if name in apps)
 
     # -- for operations -------------------------------------------------------------------------------------------
 

@@ -1,13 +1,16 @@
-"""How the app ended, or why it never ran → a code, a sentence and what to do."""
+"""How the app ended, or why it never ran → a code, a sentence and what to do; and its health."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 from mountd.process import launch
 from mountd.process.child import Exit, NotStarted
-from mountd.status.snapshot import Reason
+from mountd.process.lifecycle import Life
+from mountd.status.snapshot import Health, Reason, State
 
+DETACHED = "app-detached"
 KILLED_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that come from elsewhere: a person, or the kernel that is out of memory; others are of its own doing."""
 BY_CUSTOM = {
@@ -18,6 +21,20 @@ BY_CUSTOM = {
 """What the app's own exit codes may mean."""
 
 
+def standing(name: str, life: Life, failure: Reason | None) -> tuple[Health, Reason | None]:
+    """Its health and the reason for it; `failure`: what is known of its last end."""
+    if life.state is State.RUNNING:
+        return Health.HEALTHY, None
+    if life.state is State.BACKOFF and not (life.crashed or life.failures):
+        return Health.PROGRESSING, None  # it waits for what it needs, and `readiness.blockers` says for what
+    if life.state is State.FAILED:
+        mend = failure.hint if failure is not None and failure.code == DETACHED else "mend it"
+        return Health.DEGRADED, Reason("app-failed", life.cause, "app", name, f"{mend}, then: mountd restart {name}")
+    if life.state is State.BACKOFF or life.failures:
+        return Health.DEGRADED, failure or Reason("app-down", life.cause or f"{name} is down", "app", name)
+    return Health.PROGRESSING, None
+
+
 def explain(name: str, exit_: Exit, said: str) -> Reason:
     """`said`: its last line, if any."""
     if exit_.not_started is not None:
@@ -25,6 +42,14 @@ def explain(name: str, exit_: Exit, said: str) -> Reason:
     code = "app-killed" if -exit_.code in KILLED_BY else "app-exited"
     hint = f"see `mountd logs {name}`" + BY_CUSTOM.get(exit_.code, "")
     return Reason(code, f"{name} ended with {exit_}{f': {said}' if said else ''}", "app", name, hint)
+
+
+def detached(name: str, left: Sequence[str]) -> Reason:
+    """It has ended without an error, and what it had started, `PID COMMAND` of each, went on until mountd ended it."""
+    pid, _, command = left[0].partition(" ")
+    text = f"{name} has detached from mountd: it ended with exit code 0 and left {command} (pid {pid}) running"
+    hint = "run it in the foreground: no &, nohup, setsid or --daemon; a script should `exec` the program at its end"
+    return Reason(DETACHED, text, "app", name, hint)
 
 
 def _not_started(name: str, failure: NotStarted) -> Reason:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from mountd.app.belonging import Belonging
 from mountd.errors import CannotStart, MountdError
 from mountd.process import ports, tool
 from mountd.process.child import User
@@ -40,8 +41,13 @@ def check_port_free(name: str, port: int | None) -> None:
         )
 
 
-async def answers(app: App, pid: int, *, environment: Mapping[str, str], user: User | None) -> str:
-    """Empty when the app is ready, else why not. Raises CannotStart when it never can be: a stranger has its port."""
+async def answers(
+    app: App, belonging: Belonging, *, environment: Mapping[str, str], user: User | None, uid: int | None
+) -> str:
+    """Empty when the app is ready, else why not. Raises CannotStart when it never can be: a stranger has its port.
+
+    `uid`: of a user that nobody else below this daemon has now.
+    """
     ready = app.ready
     if ready is None:
         return ""
@@ -54,7 +60,11 @@ async def answers(app: App, pid: int, *, environment: Mapping[str, str], user: U
     port = port_of(ready)
     assert port is not None
     found = ports.listeners(port)
-    if ports.belongs(found, pid, user.uid if user else os.geteuid()):
+    owner = user.uid if user else os.geteuid()
+    if ports.belongs(found, belonging.look(), owner):
+        return ""
+    # One that has come loose is the app's all the same; for that many processes have to be looked at.
+    if found and ports.belongs(found, await _all_of(belonging, uid), owner):
         return ""
     if found:
         raise CannotStart(
@@ -79,6 +89,13 @@ _HINTS = (
     (r" answers 404$", "there is no such page: correct ready.http"),
     (r" answers 405$", "the page cannot be asked with GET: name another one in ready.http, or use ready.command"),
 )
+
+
+async def _all_of(belonging: Belonging, uid: int | None) -> list[int]:
+    try:
+        return await belonging.find(uid)
+    except MountdError:
+        return []  # the look hangs with a process that hangs
 
 
 async def _http(url: str) -> str:

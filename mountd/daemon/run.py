@@ -37,7 +37,7 @@ from mountd.operation.drill import Drills
 from mountd.operation.prune import Prune
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
-from mountd.process import tool
+from mountd.process import cgroup, tool
 from mountd.process.instance import Instance
 from mountd.process.notify import Notifier
 from mountd.process.resources import of_the_machine
@@ -127,7 +127,7 @@ class Signals:
 async def clear_former_life(instance: Instance) -> None:
     """Children and mounts that a killed daemon left, wherever they are; what cannot be ended is told."""
     try:
-        for orphan in await tool.end_orphans(instance.id):
+        for orphan in [*await cgroup.end_all(instance.id), *await tool.end_orphans(instance.id)]:
             log.warning("ended a process of a former life", process=orphan)
     except MountdError as error:
         # Something hangs, perhaps on the very mount that is cleared next.

@@ -93,6 +93,11 @@ def _run_and_exit(daemon: Callable[[], int]) -> None:
         leave(code)
 
 
+def subreaper() -> int | None:
+    """Of the daemon: the parent that looks after it, and takes in what its children leave."""
+    return _parent[0] if _parent is not None and os.getppid() == _parent[0] else None
+
+
 def leave(code: int) -> NoReturn:
     """Ends the daemon at once, from any of its threads. One that is held in the kernel is not waited for: the parent is
     told the code, and goes without it."""

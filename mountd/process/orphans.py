@@ -1,10 +1,17 @@
-"""Ends children of a former life, found by marks in their environment: `orphans.py INSTANCE [NAME [UID]]`.
+"""Ends children of a former life, found by marks in their environment: `orphans.py INSTANCE [NAME [WORD…]]`.
 
 A process of its own because reading another process's environment waits for that process's memory lock, which a reader
-stuck on a hung mount may hold. Prints one line a process ended, `PID COMMAND`. Only what carries the mark of the own
-instance is ever touched, and neither the asker nor anything above it. Root without CAP_SYS_PTRACE, as in most
-containers, cannot read the environment of another user: then processes of UID count that have come loose from the
-daemon and were taken in by its parent, which is nobody else's either. UID must be nobody else's below this daemon.
+stuck on a hung mount may hold. Prints one line a process, `PID COMMAND`. Only what carries the mark of the own instance
+is ever touched, or provably came of what does; and neither the asker nor anything above it. Each WORD is about those
+that do not show the mark:
+
+- `uid=UID`: root without CAP_SYS_PTRACE, as in most containers, cannot read the environment of another user: then
+  processes of UID count that have come loose from the daemon and were taken in by its parent, which is nobody else's
+  either. UID must be nobody else's below this daemon.
+- `loose=PID`: so does whatever else the daemon's parent PID took in and that has no mark of any instance: nothing else
+  that runs could have left it. Never process 1, which takes in what anybody in the container leaves.
+- `PID:STARTED`: this one, seen below the marked process before it came loose.
+- `list`: they are only told, not ended.
 """
 
 import os
@@ -46,34 +53,51 @@ def marked(pid: int, instance: str, name: str | None) -> bool:
     return name is None or f"{NAME}={name}".encode() in entries
 
 
-def came_loose(pid: int, uid: int) -> bool:
-    """Of user `uid`, unreadable, and below the daemon's parent (the subreaper) but not below the daemon."""
-    daemon = os.getppid()
-    try:
-        subreaper = int(stat_fields(daemon)[1])
-        if uid == os.geteuid() or subreaper <= 0 or os.stat(f"/proc/{pid}").st_uid != uid:
+class Known:
+    """By what else than its mark a process of `name` is known."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.list = "list" in words
+        given = {key: int(number) for key, _, number in (word.partition("=") for word in words) if number}
+        self.uid, self.loose = given.get("uid"), given.get("loose")
+        self.seen = {(int(pid), int(started)) for pid, _, started in (word.partition(":") for word in words) if started}
+
+    def includes(self, pid: int) -> bool:
+        try:
+            if self.seen and (pid, int(stat_fields(pid)[19])) in self.seen:
+                return True
+            return (self.loose is not None or self.uid is not None) and self._came_loose(pid)
+        except OSError:
             return False
+
+    def _came_loose(self, pid: int) -> bool:
+        """Below the daemon's parent (the subreaper) but not below the daemon, and without any mark that can be read."""
+        daemon = os.getppid()
+        subreaper = int(stat_fields(daemon)[1])
+        if subreaper <= 0 or pid == subreaper:
+            return False
+        uid = os.stat(f"/proc/{pid}").st_uid
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
-                file.read(1)
-            return False
+                unmarked = not any(entry.startswith(f"{INSTANCE}=".encode()) for entry in file.read().split(b"\0"))
+            known = unmarked and subreaper > 1 and subreaper == self.loose
         except PermissionError:
-            pass
+            known = self.uid is not None and uid == self.uid and uid != os.geteuid()
+        if not known:
+            return False
         while pid not in (0, daemon, subreaper):
             pid = int(stat_fields(pid)[1])
-    except OSError:
-        return False
-    return pid == subreaper
+        return pid == subreaper
 
 
-def is_meant(pid: int, instance: str, name: str | None, uid: int | None) -> bool:
-    return marked(pid, instance, name) or (uid is not None and came_loose(pid, uid))
+def is_meant(pid: int, instance: str, name: str | None, known: Known) -> bool:
+    return marked(pid, instance, name) or known.includes(pid)
 
 
-def find(instance: str, name: str | None, uid: int | None) -> list[int]:
+def find(instance: str, name: str | None, known: Known) -> list[int]:
     spared = ancestors()
     pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return [pid for pid in pids if pid not in spared and is_meant(pid, instance, name, uid)]
+    return [pid for pid in pids if pid not in spared and is_meant(pid, instance, name, known)]
 
 
 def alive(pid: int) -> bool:
@@ -83,12 +107,28 @@ def alive(pid: int) -> bool:
         return False
 
 
-def end(instance: str, name: str | None = None, uid: int | None = None) -> list[tuple[int, str]]:
+def command_of(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return file.read().strip()
+
+
+def tell(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
+    told = []
+    for pid in find(instance, name, known):
+        try:
+            if alive(pid):
+                told.append((pid, command_of(pid)))
+        except OSError:
+            pass
+    return sorted(told)
+
+
+def end(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
     """SIGKILL to each, again for what they spawned meanwhile, until none is left or patience ends."""
     ended: dict[int, str] = {}
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        left = [pid for pid in find(instance, name, uid) if alive(pid)]
+        left = [pid for pid in find(instance, name, known) if alive(pid)]
         if not left:
             break
         for pid in left:
@@ -98,9 +138,8 @@ def end(instance: str, name: str | None = None, uid: int | None = None) -> list[
                 continue
             try:
                 # The number may have been given to another process since it was read: look again, holding it.
-                if is_meant(pid, instance, name, uid):
-                    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-                        ended[pid] = file.read().strip()
+                if is_meant(pid, instance, name, known):
+                    ended[pid] = command_of(pid)
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
             except OSError:
                 pass
@@ -111,6 +150,6 @@ def end(instance: str, name: str | None = None, uid: int | None = None) -> list[
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    for pid, command in end(words[0], words[1] if words[1:] else None, int(words[2]) if words[2:] else None):
+    mark, given, words = sys.argv[1], sys.argv[2] if sys.argv[2:] else None, Known(sys.argv[3:])
+    for pid, command in (tell if words.list else end)(mark, given, words):
         print(pid, command)

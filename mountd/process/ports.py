@@ -43,16 +43,16 @@ def listeners(port: int) -> list[Listener]:
     return [listener for listener in found if listener.port == port]
 
 
-def belongs(found: Iterable[Listener], pid: int, uid: int) -> bool:
-    """Whether one of the sockets is held by process `pid` or a descendant.
+def belongs(found: Iterable[Listener], pids: Iterable[int], uid: int) -> bool:
+    """Whether one of the sockets is held by one of the processes `pids`.
 
     Without CAP_SYS_PTRACE (root in most containers) the descriptors of another user's processes cannot be seen; then
     the socket's user decides. That no stranger listened there was seen before the app was started.
     """
     inodes = {f"socket:[{listener.inode}]" for listener in found}
-    for member in _family(pid):
+    for pid in pids:
         try:
-            for entry in os.scandir(f"/proc/{member}/fd"):
+            for entry in os.scandir(f"/proc/{pid}/fd"):
                 if os.readlink(entry.path) in inodes:
                     return True
         except PermissionError:
@@ -61,13 +61,6 @@ def belongs(found: Iterable[Listener], pid: int, uid: int) -> bool:
         except OSError:
             continue  # it has ended meanwhile
     return False
-
-
-def _family(pid: int) -> list[int]:
-    try:
-        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    except psutil.Error:
-        return [pid]
 
 
 def holder(port: int) -> str:

@@ -70,12 +70,12 @@ async def run(
     return Outcome(ended.code, "\n".join(lines), ended.not_started)
 
 
-async def end_orphans(instance: str, name: str | None = None, uid: int | None = None) -> list[str]:
-    """Ends every process marked with `instance` (and `name`, of user `uid`); `PID COMMAND` of each. Raises Unavailable.
+async def end_orphans(instance: str, name: str | None = None, known: Sequence[str] = ()) -> list[str]:
+    """Ends every process marked with `instance` (and `name`); `PID COMMAND` of each. Raises Unavailable.
 
-    Whose environment cannot be read is recognised by `uid`, see orphans.py.
+    `known` are words of orphans.py: how else those of `name` can be told.
     """
-    marks = [instance, *([name] if name is not None else []), *([str(uid)] if name is not None and uid else [])]
+    marks = [instance, *([name, *known] if name is not None else [])]
     outcome = await run([sys.executable, "-I", "-S", orphans.__file__, *marks], timeout_s=orphans.PATIENCE_S + 2.0)
     return outcome.output.splitlines()
 

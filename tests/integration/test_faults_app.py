@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from mountd.process import orphans
+from mountd.process import orphans, ports
 from tests.support.apps import DEAF, DETACHED, DETACHED_COUNT, GRACE_S, STEADY, Apps, living
+from tests.support.cgroups import without_cgroups
 from tests.support.daemon import Daemon
 from tests.support.wait import until
 
@@ -23,6 +27,16 @@ BACK_S = 30.0
 @pytest.fixture
 def apps(daemon: Daemon) -> Apps:
     return Apps(daemon)
+
+
+@pytest.fixture(params=["cgroup", "no-cgroup"])
+def somewhere(request: pytest.FixtureRequest, make_daemon: Callable[..., Daemon]) -> Iterator[Apps]:
+    """Where a cgroup can be made, and where none can: there what it started is known by other ways."""
+    with contextlib.ExitStack() as stack:
+        wrap = () if request.param == "cgroup" else stack.enter_context(without_cgroups())
+        daemon = make_daemon(wrap=wrap)
+        yield Apps(daemon)
+        daemon.close()
 
 
 def stop_within(daemon: Daemon, limit_s: float) -> None:
@@ -118,8 +132,9 @@ def test_what_it_detached_ends_with_it_at_the_stop(apps: Apps, app: str) -> None
 
 @pytest.mark.shown_by("crash")
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGUSR1, None], ids=["crash", "exit", "restart"])
-def test_what_it_detached_ends_before_the_next_one_starts(apps: Apps, end: signal.Signals | None) -> None:
+def test_what_it_detached_ends_before_the_next_one_starts(somewhere: Apps, end: signal.Signals | None) -> None:
     """Else two would write to the same port, files or GPU."""
+    apps = somewhere
     check = """
         for pid in $(cat "$1"); do [ -e "/proc/$pid" ] && echo "$pid" >>"$1.overlap"; done
     """
@@ -150,3 +165,47 @@ def test_what_it_detached_ends_when_the_daemon_is_killed(apps: Apps) -> None:
     assert apps.daemon.wait_exit() == 128 + signal.SIGKILL
     assert living(detached) == []
     assert apps.daemon.processes() == []
+
+
+DETACHING = """
+import http.server, os, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        class Page(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+        http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Page).serve_forever()
+    os._exit(0)
+os.wait()
+"""
+
+
+def detaching(apps: Apps, script: str) -> None:
+    app = apps.daemon.config["apps"]["webui"]
+    port = urlsplit(app["ready"]["http"]).port
+    app["command"] = [sys.executable, "-c", script, str(port)]
+    app["restart"] = {"backoff": {"initial": "30s"}}
+
+
+def test_one_that_detaches_is_told_so(apps: Apps) -> None:
+    """A script that starts the server in the background and ends: mountd watches what it has started itself."""
+    detaching(apps, DETACHING)
+    apps.daemon.start()
+    reason = apps.daemon.until_reason("app-detached")
+    assert "python" in reason["text"]
+    assert "in the foreground" in reason["hint"]
+    port = urlsplit(apps.daemon.config["apps"]["webui"]["ready"]["http"]).port
+    assert ports.listeners(port or 0) == [], "it was ended"
+    stop_within(apps.daemon, GRACE_S + 10)
+
+
+@pytest.mark.shown_by("no-cgroup")
+def test_one_that_answers_from_a_process_that_came_loose_is_ready(somewhere: Apps) -> None:
+    """What ends with it belongs to it, and what belongs to it may answer on its port."""
+    apps = somewhere
+    detaching(apps, DETACHING + "import time; time.sleep(600)")
+    apps.daemon.start_ready()
+    assert apps.daemon.events("ended what the app had left running") == []
+    stop_within(apps.daemon, GRACE_S + 10)

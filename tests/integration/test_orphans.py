@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.process import orphans, tool
+from mountd.process import family, orphans, tool
 from tests.support.wait import until
 
 SCRIPT = [sys.executable, "-I", "-S", orphans.__file__]
@@ -103,7 +103,7 @@ def test_also_what_resists(brood: Brood, script: str) -> None:
     process = brood.marked(script)
     assert f"{process.pid} sh" in end(brood.instance)
     assert ended(process) == -signal.SIGKILL
-    assert orphans.find(brood.instance, None, None) == []
+    assert orphans.find(brood.instance, None, orphans.Known([])) == []
 
 
 def test_what_is_not_ours_is_not_touched(brood: Brood) -> None:
@@ -133,6 +133,36 @@ def test_neither_the_asker_nor_what_is_above_it(brood: Brood) -> None:
     process = brood.start(asker, instance=brood.instance)
     out, _ = process.communicate(timeout=20)
     assert out.splitlines() == [f"{other.pid} sleep", "still here"]
+
+
+def test_one_that_was_seen_is_known_without_its_mark(brood: Brood) -> None:
+    """Its number alone is not enough: that may be another's by now."""
+    seen, other = brood.start("exec sleep 60"), brood.start("exec sleep 60")
+    ((_, started),) = family.of([seen.pid])
+    assert end(brood.instance, "webui", f"{other.pid}:{started + 1}", f"{seen.pid}:{started}")[0].startswith(
+        f"{seen.pid} "
+    )
+    assert ended(seen) == -signal.SIGKILL
+    assert other.poll() is None
+
+
+def test_what_is_only_asked_for_lives_on(brood: Brood) -> None:
+    process = brood.marked()
+    assert end(brood.instance, "webui", "list") == [f"{process.pid} sleep"]
+    assert process.poll() is None
+
+
+def test_what_came_loose_is_nobodys_where_another_parent_takes_it_in(brood: Brood) -> None:
+    """Such as process 1, to which an administrator's commands may fall as well."""
+    loose = brood.start("(sleep 60 & echo $!)")
+    assert loose.stdout is not None
+    pid = int(loose.stdout.readline())
+    try:
+        assert end(brood.instance, "webui", "loose=1") == []
+        assert end(brood.instance, "webui", f"loose={loose.pid}") == []
+        assert orphans.alive(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 async def test_as_the_daemon_asks(brood: Brood) -> None:

@@ -11,13 +11,15 @@ GRACE_S = 1.0
 STEADY = "trap 'exit 0' USR1; trap 'exit 3' USR2; echo up; while :; do sleep 60 & wait; done"
 DEAF = "trap '' TERM INT HUP; echo up; while :; do sleep 0.1; done"
 # Each writes its pid to $1: one in a session of its own, deaf; one whose parent is gone, and its session's leader too;
-# one that has closed all that it inherited, as a daemon does.
+# one that has closed all that it inherited, as a daemon does; one that has dropped its environment, too, in which the
+# marks are by which mountd knows it.
 DETACHED = """
     setsid sh -c 'trap "" TERM INT HUP; echo $$ >>"$0"; while :; do sleep 0.1; done' "$1" &
     (setsid sh -c 'sleep 300 & echo $! >>"$0"' "$1" &)
     (setsid sh -c 'exec </dev/null >/dev/null 2>&1; setsid sleep 300 & echo $! >>"$0"' "$1" &)
+    (env -i /usr/bin/setsid /bin/sh -c '/bin/sleep 300 & echo $! >>"$0"' "$1" &)
 """
-DETACHED_COUNT = 3
+DETACHED_COUNT = 4
 
 
 class Apps:

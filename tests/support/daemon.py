@@ -20,7 +20,7 @@ import yaml
 from mountd.cli.client import get
 from mountd.demo import hub
 from mountd.process.instance import Instance
-from tests.support import dies_with_us, hold_port
+from tests.support import cgroups, dies_with_us, hold_port
 from tests.support.wait import until
 
 BUNDLED_RCLONE = Path(sys.prefix) / "bin" / "rclone"
@@ -215,6 +215,7 @@ class Daemon:
         """By the marks of this instance only."""
         if self.processes():
             self._end_processes()
+        cgroups.clear(self.instance.id)
         for point in reversed(self.mounts()):
             subprocess.run(["fusermount3", "-uz", point], timeout=20, check=False)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.app.exits import explain
+from mountd.app.exits import detached, explain, standing
 from mountd.process import launch
 from mountd.process.child import Exit, NotStarted
+from mountd.process.lifecycle import Life
+from mountd.status.snapshot import Health, State
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,32 @@ def test_one_that_never_ran(step: str, code: str, hint: str) -> None:
     reason = explain("webui", Exit(127, NotStarted(step, "why")), "of a former life")
     assert (reason.code, reason.text) == (code, "cannot start webui: why")
     assert hint in reason.hint
+
+
+def test_one_that_detached_until_it_was_given_up() -> None:
+    failure = detached("webui", ["12 python", "13 sh"])
+    assert failure.code == "app-detached"
+    assert "python (pid 12)" in failure.text
+    life = Life(State.FAILED, cause="it ended with exit code 0; it has failed 6 times in 10 minutes")
+    health, reason = standing("webui", life, failure)
+    assert reason is not None
+    assert (health, reason.code, reason.text) == (Health.DEGRADED, "app-failed", life.cause)
+    assert "in the foreground" in reason.hint
+    assert reason.hint.endswith("then: mountd restart webui")
+
+
+@pytest.mark.parametrize(
+    ("life", "health", "code"),
+    [
+        (Life(State.RUNNING), Health.HEALTHY, None),
+        (Life(State.STARTING), Health.PROGRESSING, None),
+        (Life(State.BACKOFF), Health.PROGRESSING, None),  # it waits for what it needs
+        (Life(State.BACKOFF, crashed=True), Health.DEGRADED, "app-exited"),
+        (Life(State.BACKOFF, failures=1), Health.DEGRADED, "app-exited"),
+        (Life(State.STARTING, failures=1), Health.DEGRADED, "app-exited"),
+        (Life(State.FAILED, cause="x"), Health.DEGRADED, "app-failed"),
+    ],
+)
+def test_its_health(life: Life, health: Health, code: str | None) -> None:
+    found, reason = standing("webui", life, explain("webui", Exit(1), ""))
+    assert (found, reason and reason.code) == (health, code)

@@ -9,6 +9,7 @@ import grp
 import ipaddress
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from mountd.api.connections import Connections
 from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
 from mountd.api.unbroken import Unbroken
 from mountd.errors import Busy, MountdError, UsageError
-from mountd.process import ports
+from mountd.process import directories, ports
 from mountd.settings.schema import Control, Http
 
 SHUTDOWN_S = 2.0
 CUT_OFF_S = 0.5
 """For requests that go on although the one who asked has gone."""
+PROBE_S = 1.0
+Identity = tuple[int, int]
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -46,13 +49,13 @@ class Server:
         self._routes = routes
         self._unix: Listening | None = None
         self._tcp: Listening | None = None
-        self._socket_path: Path | None = None
+        self._socket: tuple[Path, Identity] | None = None
         self._unbroken = Unbroken()
 
     async def listen_unix(self, control: Control) -> None:
         """Everything, for whom the socket's mode lets in. Raises Busy, MountdError."""
         sock = _bind_unix(control)
-        self._socket_path = control.socket
+        self._socket = control.socket, _identity(control.socket)
         layers = [self._unbroken.middleware, errors_as_documents]
         app = web.Application(middlewares=layers, client_max_size=MAX_BODY_BYTES)
         app.add_routes([*self._routes.probes(), *self._routes.reads(), *self._routes.writes()])
@@ -99,9 +102,11 @@ class Server:
         return Listening(listener, runner, http or Http())
 
     async def close(self) -> None:
-        if self._socket_path is not None:
+        if self._socket is not None:
+            path, ours = self._socket
             with contextlib.suppress(OSError):
-                os.unlink(self._socket_path)
+                if _identity(path) == ours:  # somebody may have put something of theirs there since
+                    os.unlink(path)
         listening = [each for each in (self._unix, self._tcp) if each is not None]
         for each in listening:
             each.listener.close()
@@ -136,49 +141,65 @@ def _guard(loopback: bool):  # type: ignore[no-untyped-def]
     return check
 
 
+def _identity(path: Path) -> Identity:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
+
+
 def _bind_unix(control: Control) -> socket.socket:
     path = str(control.socket)
-    _refuse_if_served(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    hint = "set control.socket to a path you may write"
     try:
-        if not os.path.isdir(control.socket.parent):
-            os.makedirs(control.socket.parent, exist_ok=True)
-            os.chmod(control.socket.parent, 0o755)  # noqa: S103 (the group must get to the socket)
+        directories.make(control.socket.parent, 0o755)  # the group must get to the socket
     except OSError as error:
-        sock.close()
         cause = (error.strerror or str(error)).lower()
-        hint = "set control.socket to a path you may write"
         raise MountdError(f"cannot create the directory {control.socket.parent}: {cause}", hint=hint) from None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     mask = os.umask(0o117)  # 0660 from the first moment on
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        _make_room(path)
         sock.bind(path)
         if control.group is not None:
-            os.chown(path, -1, grp.getgrnam(control.group).gr_gid)
+            os.chown(path, -1, grp.getgrnam(control.group).gr_gid, follow_symlinks=False)
     except KeyError:
         sock.close()
         hint = f"create it (groupadd --system {control.group}) or remove control.group"
         raise MountdError(f"cannot open {path} to the group {control.group}: no such group", hint=hint) from None
     except OSError as error:
         sock.close()
-        cause = (error.strerror or str(error)).lower()
-        raise MountdError(
-            f"cannot listen on {path}: {cause}", hint="set control.socket to a path you may write"
-        ) from None
+        raise MountdError(f"cannot listen on {path}: {(error.strerror or str(error)).lower()}", hint=hint) from None
+    except MountdError:
+        sock.close()
+        raise
     finally:
         os.umask(mask)
     sock.listen(128)
     return sock
 
 
-def _refuse_if_served(path: str) -> None:
+def _make_room(path: str) -> None:
+    """Removes a socket that nobody serves; anything else stays. Raises MountdError, Busy, OSError."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    hint = "move it away, or set control.socket to another path"
+    if not stat.S_ISSOCK(mode):
+        raise MountdError(f"cannot listen on {path}: what is there is not a socket", hint=hint)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
+        probe.settimeout(PROBE_S)
         try:
             probe.connect(path)
-        except OSError:
+        except ConnectionRefusedError:
+            os.unlink(path)
             return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # A socket of another kind, or of a program that is too busy to accept: somebody's all the same.
+            if error.errno in (errno.EPROTOTYPE, errno.EACCES):
+                cause = "it is the socket of another program" if error.errno == errno.EPROTOTYPE else "it is not ours"
+                raise MountdError(f"cannot listen on {path}: {cause}", hint=hint) from None
     raise Busy(f"cannot listen on {path}: another mountd answers there", hint="give this one another control.socket")
 
 

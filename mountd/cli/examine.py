@@ -165,6 +165,10 @@ async def control(settings: Settings) -> tuple[Check, bool]:
     from mountd.cli.client import get
 
     path = str(settings.control.socket)
+    there = _lstat(path)
+    if there is not None and not stat.S_ISSOCK(there.st_mode):
+        hint = "move it away, or set control.socket to another path"
+        return Check("daemon", "fail", f"{path} is not a socket, and mountd never deletes what is there", hint), False
     try:
         status = await asyncio.to_thread(get, path, "/api/v1/status", timeout_s=TOUCH_TIMEOUT_S)
     except MountdError as error:

@@ -1,0 +1,83 @@
+"""The control socket takes nobody's place: only a socket that nobody serves is replaced, only our own removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mountd.api.server import _bind_unix
+from mountd.errors import Busy, MountdError
+from mountd.settings.schema import Control
+from tests.support.shelf import shelf
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    root = Path(tempfile.mkdtemp(prefix="mountd-t-"))  # tmp_path would not fit into a Unix socket's address
+    yield root / "s"
+    shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "directory", "fifo", "datagrams"])
+def test_what_is_no_socket_of_ours_stays(place: Path, kind: str) -> None:
+    precious = place.with_name("precious")
+    precious.write_text("as it was")
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as other:
+        match kind:
+            case "file":
+                place.write_text("as it was")
+            case "link":
+                place.symlink_to(precious)
+            case "directory":
+                place.mkdir()
+            case "fifo":
+                os.mkfifo(place)
+            case _:
+                other.bind(str(place))
+        before = place.lstat()
+        with pytest.raises(MountdError, match=f"^cannot listen on {place}: ") as refused:
+            _bind_unix(Control(socket=place))
+    assert refused.value.hint
+    assert place.lstat() == before
+    assert precious.read_text() == "as it was"
+
+
+def test_a_socket_that_somebody_serves_stays_also_when_he_is_too_busy(place: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as other:
+        other.bind(str(place))
+        other.listen(0)  # the first look fills its queue
+        for _ in range(2):
+            with pytest.raises(Busy):
+                _bind_unix(Control(socket=place))
+    assert stat.S_ISSOCK(place.lstat().st_mode)
+
+
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_a_socket_that_was_left_is_replaced_whatever_the_umask_is(place: Path, mask: int) -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as left:
+        left.bind(str(place))
+    before = os.umask(mask)
+    try:
+        for path in (place, place.parent / "below" / "s"):
+            _bind_unix(Control(socket=path)).close()
+            assert stat.S_IMODE(path.lstat().st_mode) == 0o660
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((place.parent / "below").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+async def test_at_its_end_only_what_it_made_is_removed(place: Path, stranger: bool) -> None:
+    async with shelf(place.parent) as hub, hub.running(), hub.serving() as path:
+        if stranger:
+            path.unlink()
+            path.write_text("somebody's")
+    assert path.exists() == stranger

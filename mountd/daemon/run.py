@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -91,10 +91,10 @@ async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -
     settings = loaded.settings
     signals = Signals()
     instance = Instance.create(settings.state, settings.runtime)
-    lock = instance.lock(settings.control.socket)
+    locks = instance.lock(settings.control.socket)
     try:
         log.info("mountd starts", version=__version__, pid=os.getpid(), config=str(loaded.source), instance=instance.id)
-        await clear_former_life(instance)
+        await clear_former_life(instance, [str(mount.path) for mount in settings.mounts.values()])
         journal = journal_type(settings.state / "mountd.db")
         await journal.open()
         try:
@@ -102,7 +102,7 @@ async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -
             await daemon.live()
         finally:
             await journal.close()
-        left = await clear_mounts(instance, "mount")
+        left = await clear_mounts(instance.id, instance.mount_points(), "mount")
         for entry in left:
             log.error("still mounted", path=entry.mount_point)
         if daemon.is_broken:
@@ -110,7 +110,9 @@ async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -
         daemon.members.check_uploaded()
         return 1 if left else 0
     finally:
-        os.close(lock)
+        instance.clear_private()
+        for lock in locks:
+            os.close(lock)
 
 
 class Signals:
@@ -124,26 +126,40 @@ class Signals:
         loop.add_signal_handler(signal.SIGHUP, self.hangup.set)
 
 
-async def clear_former_life(instance: Instance) -> None:
-    """Children and mounts that a killed daemon left, wherever they are; what cannot be ended is told."""
+async def clear_former_life(instance: Instance, mount_points: Sequence[str]) -> None:
+    """Children and mounts that a killed daemon left, wherever they are; what cannot be ended is told.
+
+    `mount_points`: those of the configuration, for what an older mountd has mounted.
+    """
+    places = {*instance.mount_points(), *mount_points}
+    former = [each for each in instance.former() if not await _clear(each, places)]
+    await _clear(instance.id, places)
+    instance.remember(former)
+    instance.keep_mount_points(
+        entry.mount_point for each in (instance.id, *former) for entry in table.made_by(read_table(), each, places)
+    )
+
+
+async def _clear(instance: str, places: Collection[str]) -> bool:
+    """Whether nothing of this instance is left."""
     try:
-        for orphan in [*await cgroup.end_all(instance.id), *await tool.end_orphans(instance.id)]:
+        for orphan in [*await cgroup.end_all(instance), *await tool.end_orphans(instance)]:
             log.warning("ended a process of a former life", process=orphan)
     except MountdError as error:
         # Something hangs, perhaps on the very mount that is cleared next.
         log.warning("cannot look for processes of a former life", cause=error.text)
-    await clear_mounts(instance, "mount of a former life")
+    return not await clear_mounts(instance, places, "mount of a former life")
 
 
-async def clear_mounts(instance: Instance, what: str) -> list[table.Entry]:
-    """All that carry our mark; those that are left."""
-    for entry in reversed(table.of_instance(read_table(), instance.id)):
+async def clear_mounts(instance: str, places: Collection[str], what: str) -> list[table.Entry]:
+    """All that this instance has made itself; those that are left."""
+    for entry in reversed(table.made_by(read_table(), instance, places)):
         try:
             await cleanup.clear(entry.mount_point, entry.source, timeout_s=LEFTOVER_CLEAR_S)
             log.warning(f"cleared a {what}", path=entry.mount_point)
         except MountdError as error:
             log.warning(f"cannot clear a {what}", path=entry.mount_point, cause=error.text)
-    return table.of_instance(read_table(), instance.id)
+    return table.made_by(read_table(), instance, places)
 
 
 class Daemon:

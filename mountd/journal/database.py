@@ -138,6 +138,7 @@ class Database:
             self._db = None
 
     def _connect(self) -> None:
+        _keep_private(self.path)
         self._db = sqlite3.connect(self.path, isolation_level=None, timeout=LOCKED_S, check_same_thread=False)
         try:
             self._rows("PRAGMA synchronous = FULL")
@@ -179,6 +180,16 @@ class Database:
     def _check_columns(self) -> None:
         for table, kind in _TABLES.items():
             self._rows(f"SELECT {columns_of(kind)} FROM {table} LIMIT 0")
+
+
+def _keep_private(path: Path) -> None:
+    """0600, with what lies beside it: who can read a database can lock it. SQLite gives its own files the same mode."""
+    with contextlib.suppress(OSError):  # what cannot be opened SQLite tells
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    for entry in [path, *path.parent.glob(f"{path.name}[-.]*")]:
+        with contextlib.suppress(OSError):
+            if entry.stat(follow_symlinks=False).st_mode & 0o777 != 0o600 and not entry.is_symlink():
+                entry.chmod(0o600)
 
 
 class _Newer(sqlite3.DatabaseError):

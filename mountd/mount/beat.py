@@ -33,7 +33,8 @@ class Beat:
     def entry(self, entries: Sequence[table.Entry] | None = None) -> table.Entry | None:
         """Our own mount, when it is what is seen at the mount point (in `entries`, else in the table as it is now)."""
         entry = table.at(read_table() if entries is None else entries, self.path)
-        return entry if entry is not None and entry.source == self._source else None
+        ours = entry is not None and entry.source == self._source and entry.root == "/"  # else a part, bound over it
+        return entry if ours else None
 
     async def ask(self, beats: Beats) -> Beats:
         """`beats` with one more answer."""

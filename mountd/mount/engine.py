@@ -98,6 +98,7 @@ class Engine:
     async def spawn(self) -> Child:
         """Write rclone.conf and start `rclone mount`. Raises CannotStart, ConfigError (flags that it does not have)."""
         await self.close()
+        await asyncio.to_thread(self._instance.add_mount_point, str(self._settings.mounts[self._name].path))
         written = await self._conf.write(self._settings)
         self._resigned_at = None
         self._seen = written.seen[self._settings.mounts[self._name].remote_name]

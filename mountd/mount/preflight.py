@@ -76,10 +76,12 @@ def check_allow_other(*, allow_other: bool, root: bool, conf: Path = FUSE_CONF) 
 def occupant(entries: Sequence[Entry], path: str, source: str) -> Entry | None:
     """What is mounted at `path` when it is our own leftover, else None. Raises CannotStart for somebody else's."""
     entry = table.at(entries, path)
-    if entry is None or entry.source == source:
+    if entry is None or (entry.source == source and entry.root == "/"):
         return entry
     hint = f"unmount it (umount {path}), or give the mount another path"
-    if entry.is_fuse and entry.source.startswith(f"{table.DEVNAME_PREFIX}:"):
+    if entry.source == source:
+        hint = f"somebody has bound a part of it over it (mount --bind): umount {path}"
+    elif entry.is_fuse and entry.source.startswith(f"{table.DEVNAME_PREFIX}:"):
         hint = "it belongs to another mountd: stop that one, or give the mount another path"
     raise failure(
         "mount-point-taken",
@@ -145,7 +147,7 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
     directory (somebody may have removed it to clear the cache). Raises CannotStart."""
     try:
         directories.make(directory, 0o700)
-        fd = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = directories.open_private(directory / LOCK_NAME)
     except MountdError as error:
         raise failure("cache-not-writable", error.text, error.hint) from None
     except OSError as error:

@@ -7,7 +7,7 @@ three octal digits; everything else is passed as the bytes it is, so bytes that 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from mountd.errors import Bug
@@ -99,12 +99,25 @@ def devname(instance: str, name: str) -> str:
 
 
 def of_source(entries: Iterable[Entry], source: str, path: str) -> list[Entry]:
-    """This FUSE source's mounts at this mount point, the lowest first."""
+    """This FUSE source's mounts at this mount point, the lowest first; not a part that somebody has bound over it."""
     path = path.rstrip("/") or "/"
-    return [entry for entry in entries if entry.is_fuse and entry.source == source and entry.mount_point == path]
+    return [
+        entry
+        for entry in entries
+        if entry.is_fuse and entry.source == source and entry.mount_point == path and entry.root == "/"
+    ]
 
 
 def of_instance(entries: Iterable[Entry], instance: str) -> list[Entry]:
-    """All FUSE mounts that this instance of mountd made, wherever they are (bind mounts of them too)."""
+    """All FUSE mounts of this instance's rclones, wherever they are: also what others have bound elsewhere."""
     prefix = f"{DEVNAME_PREFIX}:{instance}:"
     return [entry for entry in entries if entry.is_fuse and entry.source.startswith(prefix)]
+
+
+def made_by(entries: Iterable[Entry], instance: str, places: Collection[str]) -> list[Entry]:
+    """What this instance of mountd has mounted itself, and so may unmount: whole, and where it mounts.
+
+    The name of the source says only whose rclone answers. A bind mount has the same one: of a part (`root` is not "/"),
+    or of the whole at a place that somebody else has chosen. `places` are the mount points that mountd has used.
+    """
+    return [each for each in of_instance(entries, instance) if each.root == "/" and each.mount_point in places]

@@ -20,7 +20,7 @@ _HINT = "see who made it and remove it, or set another path in the configuration
 
 
 def make(path: Path, mode: int) -> None:
-    """With what is missing above it. A new one gets `mode` whatever the umask is, and 0700 among everybody's names.
+    """With what is missing above it, that 0755. Whatever the umask is; 0700 among everybody's names.
 
     Raises OSError, and MountdError when a stranger could exchange it.
     """
@@ -29,9 +29,9 @@ def make(path: Path, mode: int) -> None:
         among_all = os.stat(each.parent).st_mode & _FOR_ALL == _FOR_ALL
         if not os.path.lexists(each):
             with contextlib.suppress(FileExistsError):  # somebody was quicker: see below who
-                os.mkdir(each, 0o700 if among_all else 0o755)
-                if each == path or among_all:
-                    os.chmod(each, 0o700 if among_all else mode)
+                os.mkdir(each, 0o700)
+                if not among_all:
+                    os.chmod(each, mode if each == path else 0o755)
         if among_all:
             _check_owner(each)
     if not os.path.isdir(path):
@@ -45,6 +45,22 @@ def make_private(path: Path) -> None:
         raise MountdError(f"cannot use {path}: it is a link", hint=_HINT)
     _check_owner(path)
     os.chmod(path, 0o700)
+
+
+def open_private(path: Path) -> int:
+    """A descriptor of the file, which is made when missing: 0600, also when it was there before with other rights.
+
+    Who can open a file can lock it: for a file that others may read, any local user decides when mountd goes on.
+    Raises OSError.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if stat.S_IMODE(os.fstat(fd).st_mode) != 0o600:
+            os.fchmod(fd, 0o600)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def is_anybodys(path: Path) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,10 @@ PRIVATE = (
 )
 
 PRIVATE_DIRECTORY = "private"
+LOCK_NAME = "mountd.lock"
+FORMER_NAME = "instances.json"
+FORMER_KEPT = 8
+MOUNTS_NAME = "mount-points.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +78,114 @@ class Instance:
         """0700: rclone.conf, rc and notify sockets."""
         return self.runtime / PRIVATE_DIRECTORY
 
+    def clear_private(self) -> None:
+        """At the end, when no rclone is left that reads them: keys outlive neither mountd nor a start that failed."""
+        with contextlib.suppress(OSError):
+            for path in self.private.iterdir():
+                if path.name not in (LOCK_NAME, FORMER_NAME):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+
+    def former(self) -> list[str]:
+        """Instances that were on this path and used this runtime directory before the state directory was made anew.
+
+        Under the lock on both nobody of them lives: what carries their mark is a leftover of ours.
+        """
+        known = _read_list(self.private / FORMER_NAME)
+        prefix = f"{os.path.abspath(self.state)}\0"
+        return [each.removeprefix(prefix) for each in known if each.startswith(prefix) and each != prefix + self.id]
+
+    def remember(self, former: Iterable[str]) -> None:
+        """For `former` of a later start; those of `former` that could not be cleared with it."""
+        path = os.path.abspath(self.state)
+        _write_list(self.private / FORMER_NAME, [f"{path}\0{each}" for each in (self.id, *former)][:FORMER_KEPT])
+
+    def mount_points(self) -> frozenset[str]:
+        """Where this instance may have mounted something since the last `keep_mount_points`."""
+        return frozenset(_read_list(self._mount_points))
+
+    def add_mount_point(self, path: str) -> None:
+        """Before a mount is made there. Blocks, on the disk of the state directory."""
+        known = self.mount_points()
+        if path not in known:
+            self.keep_mount_points(known | {path})
+
+    def keep_mount_points(self, paths: Iterable[str]) -> None:
+        _write_list(self._mount_points, sorted(paths))
+
+    @property
+    def _mount_points(self) -> Path:
+        return self.state / PRIVATE_DIRECTORY / MOUNTS_NAME
+
     def marks(self, name: str) -> dict[str, str]:
         """By these a child is recognised after a crash of the daemon."""
         return {INSTANCE: self.id, NAME: name}
 
-    def lock(self, socket: Path) -> int:
-        """Takes the state directory for the life of the process; the descriptor holds it.
+    def lock(self, socket: Path) -> tuple[int, ...]:
+        """Takes the state and the runtime directory for the life of the process; the descriptors hold them.
 
         `socket` is where this daemon can be asked, for a second one to say. Raises Busy, naming the first.
         """
-        path = self.state / "mountd.lock"
+        held: list[int] = []
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            cause = (error.strerror or str(error)).lower()
-            raise MountdError(f"cannot lock {path}: {cause}", hint="make it writable by mountd's user") from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            written = ""
-            with contextlib.suppress(OSError):
-                written = os.pread(fd, 200, 0).decode(errors="replace")
-            os.close(fd)
-            pid, _, asked_at = written.strip().partition("\n")
-            raise Busy(
-                f"cannot start on {self.state}: mountd already runs on it (pid {pid or 'unknown'})",
-                hint=f"ask it: mountd --socket {asked_at or socket} status; or give this one a `state:` of its own",
-                holder=f"pid {pid or 'unknown'}",
-            ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n{socket}\n".encode(), 0)
-        return fd
+            for directory, path in ((self.state, self.state), (self.runtime, self.private)):
+                held.append(_lock(path / LOCK_NAME, directory, socket))
+        except BaseException:
+            for fd in held:
+                os.close(fd)
+            raise
+        return tuple(held)
+
+
+def _lock(path: Path, directory: Path, socket: Path) -> int:
+    try:
+        fd = directories.open_private(path)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise MountdError(f"cannot lock {path}: {cause}", hint="make it writable by mountd's user") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        written = ""
+        with contextlib.suppress(OSError):
+            written = os.pread(fd, 200, 0).decode(errors="replace")
+        os.close(fd)
+        pid, _, asked_at = written.strip().partition("\n")
+        raise Busy(
+            f"cannot start on {directory}: mountd already runs on it (pid {pid or 'unknown'})",
+            hint=f"ask it: mountd --socket {asked_at or socket} status; or give this one a `state:` of its own",
+            holder=f"pid {pid or 'unknown'}",
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n{socket}\n".encode(), 0)
+    return fd
+
+
+def _read_list(path: Path) -> list[str]:
+    """Of a file that is not there, or was half written by another program, nothing."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+
+
+def _write_list(path: Path, texts: Sequence[str]) -> None:
+    new = path.with_name(f".{path.name}.new")
+    try:
+        directories.make_private(path.parent)
+        fd = directories.open_private(new)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.truncate(0)
+            json.dump(list(texts), file)
+            file.flush()
+            os.fsync(fd)
+        os.replace(new, path)
+    except (OSError, MountdError) as error:
+        cause = str(error)
+        log.warning(
+            "cannot remember what is mountd's own", path=str(path), cause=cause
+        )  # a help for the next start only
 
 
 def _warn_of_everybody(path: Path) -> None:

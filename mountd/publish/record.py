@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from mountd.errors import Busy, MountdError
+from mountd.process import directories
 
 ID_BYTES = 6
 LOCK_PATIENCE_S = 3.0
@@ -139,8 +140,8 @@ async def open_record(state: Path, destination: str, root: str) -> Record:
     """
     place = state / "publish" / hashlib.sha256(destination.encode()).hexdigest()[:16]
     try:
-        # Two steps: what `makedirs` makes on its way has not the mode it is given.
-        os.makedirs(place.parent, 0o700, exist_ok=True)
+        directories.make(state, 0o755)  # not by the caller's umask: it is the daemon's, too
+        directories.make(place.parent, 0o700)
         lock = await _lock(_lock_path(place), destination)
         record = Record(place, root, lock)
         try:
@@ -161,7 +162,7 @@ async def open_record(state: Path, destination: str, root: str) -> Record:
 async def _lock(path: Path, destination: str) -> int:
     deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = directories.open_private(path)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(path, lock):  # its former holder may have removed it meanwhile

@@ -11,7 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from mountd.errors import CannotStart, MountdError
+from mountd.journal.journal import Journal
 from mountd.mount.preflight import lock_cache
+from mountd.process import directories
 from mountd.process.instance import Instance
 
 STRANGER = 65534
@@ -47,6 +49,55 @@ def test_modes_whatever_the_umask_is(tmp_path: Path, names: Path) -> None:
     among_all.private.chmod(0o2770)  # as Kubernetes does to what lies on a volume
     Instance.create(among_all.state, among_all.runtime)
     assert mode(among_all.private) == 0o700
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o777, 0])
+def test_parents_are_passable_whatever_the_umask_is(tmp_path: Path, mask: int) -> None:
+    """The app's user goes through them, to pins, to the control socket and to a mount point."""
+    before = os.umask(mask)
+    try:
+        directories.make(tmp_path / "a" / "b" / "c", 0o700)
+    finally:
+        os.umask(before)
+    assert [mode(tmp_path / name) for name in ("a", "a/b", "a/b/c")] == [0o755, 0o755, 0o700]
+
+
+def test_a_lock_is_nobody_elses_also_where_an_older_mountd_made_it(tmp_path: Path) -> None:
+    instance = Instance.create(tmp_path / "state", tmp_path / "run")
+    lock, cache = tmp_path / "state" / "mountd.lock", tmp_path / "cache" / "mountd.lock"
+    cache.parent.mkdir()
+    for path in (lock, cache):
+        path.touch(mode=0o666)
+        path.chmod(0o666)
+    for fd in (*instance.lock(tmp_path / "socket"), lock_cache(cache.parent)):
+        os.close(fd)
+    assert [mode(path) for path in (lock, cache)] == [0o600, 0o600]
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    instance = Instance.create(tmp_path / "state", tmp_path / "run")
+    (tmp_path / "precious").write_text("as it was")
+    (tmp_path / "state" / "mountd.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(MountdError, match=r"^cannot lock "):
+        instance.lock(tmp_path / "socket")
+    assert (tmp_path / "precious").read_text() == "as it was"
+
+
+async def test_the_journal_is_nobody_elses_also_where_an_older_mountd_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "mountd.db"
+    leftovers = [path.with_name(name) for name in ("mountd.db-journal", "mountd.db.broken-20260101T000000.000000Z")]
+    before = os.umask(0)
+    try:
+        for each in leftovers:
+            each.touch(mode=0o644)
+        for _ in range(2):
+            journal = Journal(path)
+            await journal.open()
+            await journal.close()
+            assert {mode(each) for each in tmp_path.iterdir()} == {0o600}
+            path.chmod(0o644)
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.root

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.errors import Bug
-from mountd.mount.table import Entry, at, devname, of_instance, of_source, parse, unescape
+from mountd.mount.table import Entry, at, devname, made_by, of_instance, of_source, parse, unescape
 
 
 def line(
@@ -117,6 +117,15 @@ def test_whose_mounts() -> None:
     assert [entry.mount_id for entry in of_instance(entries, "abcd")] == [8]
     assert of_instance(entries, "ab") == []
     assert [entry.mount_id for entry in of_source(entries, devname("abc", "x"), "/mnt/x/")] == [5, 6]
+
+
+def test_what_others_have_bound_is_not_ours_to_unmount() -> None:
+    part = line(6, 5, "/mnt/x").replace(" / /mnt/x ", " /v23 /mnt/x ")
+    assert part != line(6, 5, "/mnt/x")
+    entries = parse(line(5, 1, "/mnt/x") + part + line(7, 1, "/bind") + line(8, 1, "/mnt/old"))
+    ours = made_by(entries, "abc", {"/mnt/x", "/mnt/old", "/mnt/none"})
+    assert [entry.mount_id for entry in ours] == [5, 8]
+    assert [entry.mount_id for entry in of_source(entries, devname("abc", "x"), "/mnt/x")] == [5]
 
 
 @pytest.mark.parametrize(("instance", "name"), [("", "x"), ("abc", ""), ("a:b", "x")])

@@ -209,6 +209,7 @@ class App:
                 user=self._user,
                 on_state=self.ring.show,
                 cgroup=self._belonging.begin(),
+                umask=self.settings.umask,
             )
         except OSError as error:
             if (found := resources.lack(error)) is not None:

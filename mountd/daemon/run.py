@@ -52,6 +52,9 @@ from mountd.text import printable
 log = structlog.get_logger()
 
 LEFTOVER_CLEAR_S = 10.0
+UMASK = 0o022
+"""Whatever the shell has that starts mountd: directories that an app goes through, and what rclone shows of a mount
+without a `umask` of its own, follow from the configuration alone."""
 
 
 def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
@@ -63,6 +66,7 @@ def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
         for warning in loaded.warnings:
             log.warning("configuration warning", cause=str(warning))
         _raise_descriptor_limit()
+        os.umask(UMASK)
         reserve = Reserve()  # first: where numbers of descriptors are limited, its are low ones
         return threads.run(_live(loaded, journal, reserve))
     except MountdError as error:
@@ -92,9 +96,10 @@ async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -
     signals = Signals()
     instance = Instance.create(settings.state, settings.runtime)
     locks = instance.lock(settings.control.socket)
+    configured = {str(mount.path) for mount in settings.mounts.values()}
     try:
         log.info("mountd starts", version=__version__, pid=os.getpid(), config=str(loaded.source), instance=instance.id)
-        await clear_former_life(instance, [str(mount.path) for mount in settings.mounts.values()])
+        await clear_former_life(instance, configured)
         journal = journal_type(settings.state / "mountd.db")
         await journal.open()
         try:
@@ -102,7 +107,7 @@ async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -
             await daemon.live()
         finally:
             await journal.close()
-        left = await clear_mounts(instance.id, instance.mount_points(), "mount")
+        left = await clear_mounts(instance.id, {*configured, *instance.mount_points()}, "mount")
         for entry in left:
             log.error("still mounted", path=entry.mount_point)
         if daemon.is_broken:
@@ -126,7 +131,7 @@ class Signals:
         loop.add_signal_handler(signal.SIGHUP, self.hangup.set)
 
 
-async def clear_former_life(instance: Instance, mount_points: Sequence[str]) -> None:
+async def clear_former_life(instance: Instance, mount_points: Collection[str]) -> None:
     """Children and mounts that a killed daemon left, wherever they are; what cannot be ended is told.
 
     `mount_points`: those of the configuration, for what an older mountd has mounted.

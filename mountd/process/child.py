@@ -259,6 +259,7 @@ def spawn(
     *,
     directory: str = "/",
     user: User | None = None,
+    umask: int = -1,
     flood_lines: int = FLOOD_LINES,
     cgroup: Path | None = None,
     on_state: Callable[[str], None] = lambda _: None,
@@ -267,7 +268,8 @@ def spawn(
 
     `on_state` hears what stands in a line that is not ended yet, also when that is written over.
 
-    Of what comes at once, at most 64 KiB, only the last `flood_lines` lines are kept.
+    Without `umask` it has that of mountd. Of what comes at once, at most 64 KiB, only the last `flood_lines` lines are
+    kept.
 
     Whatever signals mountd's own starter ignored or blocked, it begins with the default ones. `cgroup`: the directory
     of one that it is to be in. Where the program cannot be executed, or the directory not be entered, its Exit is
@@ -276,7 +278,7 @@ def spawn(
     """
     order = _Order(argv, environment, directory, user, cgroup)
     try:
-        process = _launch(order, environment)
+        process = _launch(order, environment, umask)
     except BaseException:
         order.close()
         raise
@@ -294,7 +296,7 @@ def spawn(
         raise
 
 
-def _launch(order: _Order, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _launch(order: _Order, environment: Mapping[str, str], umask: int) -> subprocess.Popen[bytes]:
     own = {key: environment[key] for key in _OF_LAUNCHER if key in environment}
     if _LINKER in os.environ:
         own[_LINKER] = os.environ[_LINKER]
@@ -310,6 +312,7 @@ def _launch(order: _Order, environment: Mapping[str, str]) -> subprocess.Popen[b
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(order.fd,),
+            umask=umask,
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -90,6 +90,7 @@ _APP = {
     "command": Effect.RESTART,
     "directory": Effect.RESTART,
     "user": Effect.RESTART,
+    "umask": Effect.RESTART,
     "environment": Effect.RESTART,
     "needs": Effect.RESTART,
     "ready": Effect.IN_PLACE,

@@ -218,6 +218,7 @@ class App(Section):
     command: Annotated[list[str], Field(min_length=1)]
     directory: AbsolutePath = Path("/")
     user: str | None = Field(None, description="drop to this user when mountd runs as root")
+    umask: Umask = Field(0o022, description="for what the app makes; not that of the shell that started mountd")
     environment: dict[str, Value] = Field(default_factory=dict)
     needs: list[Name] = Field(default_factory=list, description="models and mounts")
     ready: Ready | None = None

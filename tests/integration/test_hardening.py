@@ -218,3 +218,25 @@ def test_a_first_version_is_remembered_once_the_journal_can_be_written(daemon: D
 
     until(committed, 30, "the version to be committed", every_s=0.2)
     until(lambda: daemon.status()["health"] == "Healthy", 10, "all to be well")
+
+
+@pytest.mark.root
+def test_rights_do_not_follow_the_umask_of_who_starts_it(make_daemon: Callable[..., Daemon]) -> None:
+    """As the app's user: through the parents of the mount point, the mount and the link, to what is there."""
+    daemon = make_daemon(wrap=("sh", "-c", 'umask 077; exec "$@"', "sh"))
+    daemon.root.chmod(0o755)
+    daemon.app.chmod(0o755)
+    daemon.mount = daemon.root / "made" / "by" / "mountd"
+    daemon.config["mounts"]["storage"]["path"] = str(daemon.mount)
+    daemon.config["apps"]["webui"] |= {"umask": "027"}
+    pid = daemon.start_ready()["apps"]["webui"]["pid"]
+    reading = subprocess.run(
+        ["cat", str(daemon.link / "config.yaml")],
+        user="nobody",
+        group="nogroup",
+        extra_groups=[],
+        timeout=20,
+        check=False,
+    )
+    assert reading.returncode == 0
+    assert "Umask:\t0027" in Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -1,13 +1,19 @@
-"""`python -m bench recovery|soak|steady|switch [OPTIONS]`."""
+"""`python -m bench recovery|refetch|soak|steady|switch [OPTIONS]`."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-from bench import recovery, soak, steady, switch
+from bench import recovery, refetch, soak, steady, switch
 
-COMMANDS = {"recovery": recovery.main, "soak": soak.main, "steady": steady.main, "switch": switch.main}
+COMMANDS = {
+    "recovery": recovery.main,
+    "refetch": refetch.main,
+    "soak": soak.main,
+    "steady": steady.main,
+    "switch": switch.main,
+}
 
 
 def main() -> int:

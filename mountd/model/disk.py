@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -36,6 +36,9 @@ class Disk(Protocol):
 
     async def cache_could_hold(self) -> int | None:
         """Bytes that find room on local disk if all else in the cache is gone; None: what is read is not kept."""
+
+    async def know(self, directory: str, files: Mapping[str, tuple[int, str]]) -> None:
+        """What a manifest says of the files below `directory`, size and sha256 of each: the disk remembers it."""
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]: ...
 

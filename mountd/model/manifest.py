@@ -36,6 +36,11 @@ class Manifest:
     files: Mapping[str, int]
     sha256: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def digests(self) -> dict[str, tuple[int, str]]:
+        """Size and sha256 of each file that has one."""
+        return {path: (self.files[path], sha256) for path, sha256 in self.sha256.items()}
+
 
 def parse(data: bytes) -> Manifest:
     """Raises Refused, in words, for anything that is not a whole manifest of schema 1."""

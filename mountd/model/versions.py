@@ -68,6 +68,8 @@ class Versions:
     async def warm(self, content: Content, progress: Callable[[int], None]) -> float:
         """Loads its metadata through the mount; `progress` hears of percents. Seconds that it took."""
         restarts = self.mount.restarts
+        if content.manifest is not None:
+            await self.disk.know(content.directory, content.manifest.digests)
         if manifest.NAME not in content.files:  # else it was done in order to read it
             await self.disk.refresh(self.layout.parent)
         seconds = await load_metadata(self.disk, content, progress)

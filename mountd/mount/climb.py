@@ -56,6 +56,8 @@ async def _prepare(parts: Parts) -> None:
     parts.uploads.begin(parts.mount)
     parts.backend.begin()
     await parts.uploads.mend()
+    if not parts.engine.without_cache:
+        await parts.index.repair(parts.mount)
 
 
 async def _begin_cache(parts: Parts) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, Files, NoStat, Stat
 from mountd.mount.cache import CacheGuard
+from mountd.mount.cache_index import CacheIndex
 from mountd.mount.engine import Engine
 from mountd.mount.turns import Turns
 from mountd.rclone.rc import Item, TooMuch
@@ -26,12 +27,15 @@ REFRESH_TIMEOUT_S = 600.0
 class MountDisk:
     """`root` is the mount point; all other paths are relative to it, with `/`."""
 
-    def __init__(self, root: str, fs: str, *, files: Files, engine: Engine, cache: CacheGuard, turns: Turns) -> None:
+    def __init__(
+        self, root: str, fs: str, *, files: Files, engine: Engine, cache: CacheGuard, index: CacheIndex, turns: Turns
+    ) -> None:
         self.root = root
         self.fs = fs
         self._files = files
         self._engine = engine
         self._cache = cache
+        self._index = index
         self._turns = turns
 
     def in_turn(self) -> AbstractAsyncContextManager[None]:
@@ -76,6 +80,10 @@ class MountDisk:
     async def cache_could_hold(self) -> int | None:
         """Bytes that local disk could hold, all else in it gone; None: reads are not kept. Raises CannotStart."""
         return await self._cache.could_hold() if self._engine.keeps_what_is_read else None
+
+    async def know(self, directory: str, files: Mapping[str, tuple[int, str]]) -> None:
+        """The size and sha256 of the files below `directory`: what is cached of them can be proven by that."""
+        await self._index.know(directory, files)
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
         """Through the mount. Raises DiskError when there is no answer at all."""

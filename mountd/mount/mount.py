@@ -19,6 +19,7 @@ from mountd.mount.backend import Backend
 from mountd.mount.beat import Beat
 from mountd.mount.bypass import Bypass
 from mountd.mount.cache import CacheGuard
+from mountd.mount.cache_index import CacheIndex
 from mountd.mount.climb import climb
 from mountd.mount.disk import MountDisk
 from mountd.mount.drain import Uploads
@@ -81,7 +82,7 @@ class RcloneMount:
         def worker(kind: str) -> Files:
             return Files(f"{name}-{kind}", instance.marks(f"{name}-{kind}"))
 
-        files, cache = worker("disk"), CacheGuard(mount.cache, name)
+        files, cache, index = worker("disk"), CacheGuard(mount.cache, name), CacheIndex(name)
         turns = Turns(mount.health.backend)
         self._parts = Parts(
             name=name,
@@ -96,9 +97,10 @@ class RcloneMount:
             engine=engine,
             backend=Backend(mount.remote, engine),
             cache=cache,
+            index=index,
             bypass=Bypass(name),
             turns=turns,
-            disk=MountDisk(path, mount.remote, files=files, engine=engine, cache=cache, turns=turns),
+            disk=MountDisk(path, mount.remote, files=files, engine=engine, cache=cache, index=index, turns=turns),
             uploads=Uploads(name, mount, engine, self._publish),
             candidates=candidates,
             publish=self._publish,
@@ -113,6 +115,7 @@ class RcloneMount:
         self._incident: asyncio.Task[object] | None = None
         self._runs = 0
         self._gone_timer: asyncio.TimerHandle | None = None
+        self._wanted = True
         self.ring = engine.ring
         self.disk = self._parts.disk
         self._publish()
@@ -124,7 +127,7 @@ class RcloneMount:
         self._board.set_mount(self.name, self._status)
 
     def changed(self, life: Life, since: str, pid: int | None) -> None:
-        state = life.state
+        state, self._wanted = life.state, life.wanted
         if state is State.RUNNING and self._status.state is not State.RUNNING:
             self._runs += 1
         up = state in (State.STARTING, State.RUNNING)
@@ -243,6 +246,7 @@ class RcloneMount:
         if parts.engine.child is not None:
             parts.engine.child.signal(signal.SIGKILL)  # what it may have left in its group
         await parts.engine.close()
+        await parts.index.ended(for_good=not self._wanted)
         await parts.uploads.ended()
         try:
             with resources.told():

@@ -16,6 +16,7 @@ from mountd.mount.backend import TIMEOUT_S, Backend
 from mountd.mount.beat import Beat
 from mountd.mount.bypass import Bypass
 from mountd.mount.cache import CacheGuard
+from mountd.mount.cache_index import CacheIndex
 from mountd.mount.disk import MountDisk
 from mountd.mount.drain import Uploads
 from mountd.mount.engine import Engine
@@ -54,6 +55,7 @@ class Parts:
     engine: Engine
     backend: Backend
     cache: CacheGuard
+    index: CacheIndex
     bypass: Bypass
     turns: Turns
     disk: MountDisk

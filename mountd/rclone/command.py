@@ -75,7 +75,7 @@ def mount_command(
     refuse_unknown(name, mount, binary)
     warnings = advise(name, mount)
     flags: dict[str, Flag] = {}
-    for layer in (_defaults(mount, environment), _profile(mount, remote), mount.options):
+    for layer in (_defaults(mount, environment), _profile(mount, remote, binary), mount.options):
         flags |= layer
     flags |= _own(
         mount, conf=conf, devname=devname, allow_other=allow_other, rc=rc, cache=cache, binary=binary, warnings=warnings
@@ -116,8 +116,9 @@ def _defaults(mount: Mount, environment: Mapping[str, str]) -> dict[str, Flag]:
     return flags
 
 
-def _profile(mount: Mount, remote: Remote) -> dict[str, Flag]:
-    return {flag.name: flag.value for flag in profiles.flags(mount.profile, remote.type).values()}
+def _profile(mount: Mount, remote: Remote, binary: Binary) -> dict[str, Flag]:
+    flags = profiles.flags(mount.profile, remote.type).values()
+    return {flag.name: flag.value for flag in flags if not flag.may_lack or flag.name in binary.flags}
 
 
 def _own(

@@ -20,8 +20,16 @@ class ProfileFlag:
     value: Flag
     why: str
     backend: str = ""
+    may_lack: bool = False
+    """an rclone that does not know it does by itself what it asks for"""
 
 
+_CACHE = ProfileFlag(
+    "vfs-handle-caching",
+    "0",
+    "what was read is noted when the file is closed; with the default 5s a stop forgets the model that was just open",
+    may_lack=True,
+)
 _NETWORK = (
     ProfileFlag(
         "contimeout", "10s", "a store that does not answer is noticed in seconds, not in rclone's default minute"
@@ -57,6 +65,7 @@ PROFILES: dict[str, tuple[ProfileFlag, ...]] = {
             "listings are refreshed by mountd, before a version is used and never in an outage",
         ),
         ProfileFlag("attr-timeout", "1s", "the kernel asks rclone for attributes once a second at most"),
+        _CACHE,
         ProfileFlag("vfs-read-ahead", "256M", "a loader reads forward: the next part is on disk before it asks"),
         ProfileFlag(
             "buffer-size", "16M", "memory for each open file; the read-ahead above lies on disk and costs none"
@@ -83,6 +92,7 @@ PROFILES: dict[str, tuple[ProfileFlag, ...]] = {
             "10G",
             "beyond it the oldest uploaded files go; what is not uploaded never does: 8 MB waited in a cache of 1M [T]",
         ),
+        _CACHE,
         ProfileFlag("dir-cache-time", "1m", "what others upload is seen within a minute"),
         ProfileFlag("attr-timeout", "1s", "the kernel asks rclone for attributes once a second at most"),
         ProfileFlag("buffer-size", "16M", "memory for each open file"),
@@ -95,6 +105,7 @@ PROFILES: dict[str, tuple[ProfileFlag, ...]] = {
         ProfileFlag(
             "vfs-write-back", "1s", "a closed file is uploaded at once: stopping rclone does not upload what waits [T]"
         ),
+        _CACHE,
         ProfileFlag("dir-cache-time", "1m", "what others upload is seen within a minute"),
         *_NETWORK,
     ),
@@ -112,6 +123,14 @@ def writes_back(mount: Mount) -> bool:
     if read_only is None:
         read_only = any(flag.name == "read-only" for flag in PROFILES[mount.profile])
     return str(read_only).lower() in ("false", "f", "0") and cache_mode(mount).lower() != "off"
+
+
+def writes_whole_pages(mount: Mount) -> bool:
+    """Whether rclone fills each page of a cached file as a whole: no program asks it for a part of one, and a buffer in
+    memory collects what comes in pieces from the network."""
+    size = str(mount.options.get("buffer-size", "16M")).rstrip("BKMGTPEbkmgtpei")
+    is_buffered = size.replace(".", "", 1).isdecimal() and float(size) > 0
+    return is_buffered and str(mount.options.get("direct-io", False)).lower() in ("false", "f", "0")
 
 
 def cache_mode(mount: Mount) -> str:

@@ -34,3 +34,21 @@ def test_a_run_of_some_faults(tmp_path: Path) -> None:
     ]
     assert [sample["broken"] for row in rows for sample in row["samples"]] == [""] * 3, done.stderr
     assert all(f"| {row['fault']} " in done.stdout for row in rows)
+
+
+def test_a_run_of_what_is_fetched_twice(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    words = ["--runs", "1", "--size", "4", "--json", str(result)]
+    words += ["--only", "rclone SIGKILL", "--only", "wrong bytes after a clean stop"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "refetch", *words],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        cwd=TOP,
+    )
+    assert done.returncode == 0, done.stderr
+    kept, planted = json.loads(result.read_text())["runs"]
+    assert (kept["broken"], planted["broken"]) == ("", "")
+    assert kept["fetched_bytes"] < kept["model_bytes"] / 100 < planted["fetched_bytes"]

@@ -33,6 +33,12 @@ def clear(directory: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def lack_room(daemon: Daemon) -> None:
+    """rclone gives up the model, which is closed, then what it has just fetched: such a read fails, or ends late."""
+    assert refusal(daemon, 1) in (0, errno.EIO)
+    assert any("no space left" in event["text"] for event in daemon.events("rclone says"))
+
+
 def assert_bypassed(daemon: Daemon, before: dict[str, Any], unread: Path, code: str) -> dict[str, Any]:
     """Degraded, and whatever is in the bucket can be read; the app was restarted once. The status then."""
     without = "everything is read from the bucket meanwhile"
@@ -84,7 +90,7 @@ def test_reads_fail_on_a_full_disk(
     daemon, small = small_cache(rclone=each_rclone)
     before = daemon.start_ready()
     small.fill()
-    assert refusal(daemon, 1) == errno.EIO
+    lack_room(daemon)
     assert_bypassed(daemon, before, unread, "cache-full")
     small.empty()
     assert_back(daemon, unread)
@@ -205,7 +211,7 @@ def test_some_room_is_not_enough_to_go_back(small_cache: Callable[..., tuple[Dae
     daemon, small = small_cache()
     before = daemon.start_ready()
     small.fill()
-    assert refusal(daemon, 1) == errno.EIO
+    lack_room(daemon)
     status = assert_bypassed(daemon, before, unread, "cache-full")
     small.empty()
     small.fill(leave_bytes=30 * 1024**2)

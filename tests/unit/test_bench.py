@@ -11,6 +11,8 @@ from bench.census import POOL_THREADS, Census
 from bench.faults_start import most_that_count, short_starts
 from bench.figures import AppAfter, Mark, Row, Sample, judged, table
 from bench.reader import wrong_bytes
+from bench.refetch import Fetch
+from bench.refetch import table as table_of_fetches
 from bench.steady import SMALL_BYTES, Idle
 from bench.switching import LIMIT_S, Figures, Turn, down_s, quantile, rows
 from bench.switching import missed as missed_by
@@ -208,3 +210,13 @@ def test_the_table_of_turns() -> None:
 )
 def test_a_quantile_is_one_of_the_values(share: float, value: float) -> None:
     assert quantile([10.0, *(float(each) for each in range(1, 10))], share) == value
+
+
+def test_what_is_fetched_twice_is_a_mark_missed_but_for_what_was_planted() -> None:
+    assert not Fetch("rclone SIGKILL", 1000, 9).missed
+    assert Fetch("rclone SIGKILL", 1000, 10).missed == "1.0% fetched again"
+    planted = "wrong bytes after SIGKILL"
+    assert not Fetch(planted, 1000, 1000).missed
+    assert Fetch(planted, 1000, broken="AssertionError: other digests").missed == "AssertionError: other digests"
+    runs = [Fetch(planted, 1000, 900, 1.0), Fetch(planted, 1000, 950, 0.5)]
+    assert table_of_fetches(runs).splitlines()[-1] == f"| {planted} | 2 | 950 of 1,000 | 95.00% | 1.0 s | right |"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +53,8 @@ class MemoryDisk:
 
     async def cache_could_hold(self) -> int | None:
         return None
+
+    async def know(self, directory: str, files: Mapping[str, tuple[int, str]]) -> None: ...
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
         return tuple(Stat(size=SIZE, mode=0o100644, type="file", mtime_s=0.0, device=1) for _ in paths)

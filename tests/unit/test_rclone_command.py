@@ -156,6 +156,32 @@ def test_a_flag_that_the_binary_lacks() -> None:
     assert "did you mean 'vfs-read-ahead'?" in caught.value.text
 
 
+def test_a_file_that_is_closed_is_noted_at_once() -> None:
+    """By an rclone before 1.74 without a flag for it."""
+    lacking = Binary(Path("/r"), (1, 70, 0), NEW.flags - {"vfs-handle-caching"})
+    for profile in profiles.PROFILES:
+        assert "--vfs-handle-caching=0" in command(mount(profile=profile)).argv
+        assert not any("handle-caching" in each for each in command(mount(profile=profile), binary=lacking).warnings)
+    mine = command(mount(options={"vfs-handle-caching": "5s"})).argv
+    assert [word for word in mine if "handle-caching" in word] == ["--vfs-handle-caching=5s"]
+
+
+@pytest.mark.parametrize(
+    ("options", "whole"),
+    [
+        ({}, True),
+        ({"buffer-size": "0"}, False),
+        ({"buffer-size": "0M"}, False),
+        ({"buffer-size": "off"}, False),
+        ({"buffer-size": "64Mi"}, True),
+        ({"direct-io": True}, False),
+        ({"direct-io": False}, True),
+    ],
+)
+def test_whether_whole_pages_are_written(options: dict[str, Any], whole: bool) -> None:
+    assert profiles.writes_whole_pages(mount(options=options)) is whole
+
+
 ENVIRONMENT = {
     "PATH": "/bin",
     "HTTPS_PROXY": "http://proxy",

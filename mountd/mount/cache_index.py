@@ -1,0 +1,299 @@
+"""Before rclone starts: its index of what is cached, made to say what really lies there, so that nothing comes twice.
+
+What is decided is in `reindex.py`. Files that wait for their upload are none of this: see `mend.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from mountd.errors import CannotStart
+from mountd.mount import digests, extents, stamps
+from mountd.mount.cache import silent
+from mountd.mount.mend import META, data_of, records
+from mountd.mount.reindex import Found, Origin, Plan, Ranges, Verdict, decide, ranges
+from mountd.mount.slow_disk import SlowDisk
+from mountd.mount.stamps import Stamp, Stamps
+from mountd.mount.uploads import NAMES
+from mountd.settings import profiles
+from mountd.settings.schema import Mount
+from mountd.text import storable
+
+log = structlog.get_logger()
+
+HASH_S = 60.0
+"""So long a start goes on comparing digests: some 60 GB from memory, a tenth of it from a slow disk."""
+REPAIR_LIMIT_S = 2 * HASH_S
+STAMP_LIMIT_S = 2.0
+"""After the end of each rclone; 10,000 files take 0.3 s. Without stamps the next start compares digests."""
+DURABLE_LIMIT_S = 5.0
+"""At the last end; what the kernel has not written by then has to prove itself after a loss of power."""
+KEEP_LIMIT_S = 5.0
+PIECE_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Repaired:
+    """Names are relative to the metadata; the first few."""
+
+    extended: int = 0
+    verified: int = 0
+    hashed_bytes: int = 0
+    dropped: int = 0
+    wrong: list[str] = field(default_factory=list)
+    """their bytes are not those of the manifest"""
+    unproven: list[str] = field(default_factory=list)
+    """nothing speaks for them"""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str
+    meta: str
+    data: str
+    record: dict[str, Any]
+    stamp: Stamp
+    used_at: float
+
+    @property
+    def size(self) -> int:
+        return self.stamp.size
+
+
+class _Repair:
+    """One pass over a cache that no rclone uses. Blocks. Raises OSError."""
+
+    def __init__(self, cache: Path, *, writes_back: bool, may_guess: bool) -> None:
+        self._cache = cache
+        self._writes_back, self._may_guess = writes_back, may_guess
+        self._before, self._boot = stamps.read(cache), stamps.boot_id()
+        self._digests = digests.read(cache)
+        if self._before is None:
+            self._digests |= _of_cached_manifests(cache)
+        self._tells_of_holes = extents.are_told(cache)
+        self._stamps: dict[str, Stamp] = {}
+        self.done = Repaired()
+
+    def run(self) -> Repaired:
+        later: list[tuple[_File, Plan]] = []
+        for file in _clean_files(self._cache):
+            plan = self._decide(file)
+            if plan.verdict is Verdict.VERIFY:
+                later.append((file, plan))
+            else:
+                self._carry_out(file, plan)
+        deadline = time.monotonic() + HASH_S
+        for file, plan in sorted(later, key=lambda each: each[0].used_at, reverse=True):
+            self._verify(file, plan, deadline)
+        with contextlib.suppress(OSError):  # no room; what there was of before is then no longer right, and seen to be
+            found = Stamps(self._boot, running=True, files=self._stamps)
+            stamps.write(self._cache, found, durable=self._before is None)
+        return self.done
+
+    def _decide(self, file: _File) -> Plan:
+        index = ranges(file.record, file.size)
+        origin = stamps.origin(self._before, self._boot, file.name, file.stamp)
+        before = self._before.files.get(file.name) if self._before else None
+        guessed = before is not None and before.is_guessed and before.inode == file.stamp.inode
+        if before is not None and origin is Origin.UNTOUCHED:
+            self._stamps[file.name] = before
+        else:
+            self._stamps[file.name] = replace(file.stamp, is_guessed=guessed)
+        has_digest = bool(digests.of(self._digests, file.name, file.size))
+        found = Found(file.size, index, self._extents(file), origin, has_digest, guessed)
+        return decide(found, may_guess=self._may_guess, writes_back=self._writes_back)
+
+    def _extents(self, file: _File) -> Ranges | None:
+        if not self._tells_of_holes:
+            return None
+        try:
+            with open(file.data, "rb") as data:
+                return extents.extents(data.fileno(), file.size)
+        except OSError:
+            return ()
+
+    def _carry_out(self, file: _File, plan: Plan) -> None:
+        if plan.verdict is Verdict.DROP:
+            self._drop(file, self.done.unproven)
+        elif plan.verdict is Verdict.EXTEND and plan.index is not None and self._write(file, plan.index):
+            self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
+            self.done.extended += 1
+
+    def _verify(self, file: _File, plan: Plan, deadline: float) -> None:
+        wanted = digests.of(self._digests, file.name, file.size)
+        found = self._hash(file, deadline)
+        if found is None and plan.index is not None:
+            # As rclone has it, until there is time for it.
+            self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
+        elif found is None:
+            self._drop(file, self.done.unproven)
+        elif found != wanted:
+            self._drop(file, self.done.wrong)
+        else:
+            self.done.verified += 1
+            # Read from the disk of a machine that was started meanwhile, it needs no writing any more.
+            is_durable = self._before is not None and self._before.boot != self._boot
+            self._stamps[file.name] = replace(file.stamp, is_durable=is_durable)
+            whole = ((0, file.size),)
+            if ranges(file.record, file.size) != whole and self._write(file, whole):
+                self.done.extended += 1
+
+    def _hash(self, file: _File, deadline: float) -> str | None:
+        """None when it takes too long, and "" for what cannot be read or is being written to."""
+        digest, buffer = hashlib.sha256(), bytearray(PIECE_BYTES)
+        try:
+            with open(file.data, "rb", buffering=0) as data:
+                while size := data.readinto(buffer):
+                    digest.update(memoryview(buffer)[:size])
+                    self.done.hashed_bytes += size
+                    if time.monotonic() > deadline:
+                        return None
+                after = Stamp.of(os.fstat(data.fileno()), file.stamp.fingerprint)
+        except OSError:
+            return ""
+        return digest.hexdigest() if file.stamp.is_of(after) else ""
+
+    def _drop(self, file: _File, names: list[str]) -> None:
+        os.unlink(file.data)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file.meta)
+        self._stamps.pop(file.name, None)
+        self.done.dropped += 1
+        if len(names) < NAMES:
+            names.append(storable(file.name))
+
+    def _write(self, file: _File, index: Ranges) -> bool:
+        """False where there is no room for it."""
+        parts = [{"Pos": begin, "Size": end - begin} for begin, end in index]
+        text = json.dumps({**file.record, "Rs": parts or None}, indent="\t")
+        new = self._cache / "reindexed.json"  # beside what rclone takes for its own
+        try:
+            stamps.replace(new, text.encode(), durable=False)
+            os.replace(new, file.meta)
+        except OSError:
+            return False
+        return True
+
+
+def _clean_files(cache: Path) -> Iterator[_File]:
+    root = cache / META
+    for meta, record, data in records(cache, root):
+        if isinstance(record, dict) and record.get("Dirty") is not True:
+            stamp = Stamp.of(data, str(record.get("Fingerprint") or ""))
+            with contextlib.suppress(OSError):
+                used_at = os.lstat(meta).st_mtime
+                yield _File(os.path.relpath(meta, root), meta, data_of(cache, meta), record, stamp, used_at)
+
+
+def _of_cached_manifests(cache: Path) -> dict[str, tuple[int, str]]:
+    """A mountd that kept no digests has left at least what it read of manifests through the mount: one of which a part
+    is missing cannot be parsed, and what it says is compared with files anyway."""
+    found: dict[str, tuple[int, str]] = {}
+    for file in _clean_files(cache):
+        directory, _, name = file.name.rpartition("/")
+        if name == digests.MANIFEST and file.size <= digests.MOST_BYTES:
+            with contextlib.suppress(OSError), open(file.data, "rb") as data:
+                found |= digests.of_manifest(data.read(file.size), directory)
+    return found
+
+
+def repair(cache: Path, writes_back: bool, may_guess: bool) -> Repaired:
+    """All of a cache that no rclone uses; see `reindex.decide`. Blocks, also for the hashing. Raises OSError."""
+    return _Repair(cache, writes_back=writes_back, may_guess=may_guess).run()
+
+
+def stamp(cache: Path, durable_s: float | None) -> None:
+    """After the end of an rclone: how it has left each file. Blocks, for some 30 µs a file. Raises OSError.
+
+    With `durable_s` all of it is on disk afterwards, or as much as can be written in about so many seconds.
+    """
+    before, boot = stamps.read(cache), stamps.boot_id()
+    found: dict[str, Stamp] = {}
+    for file in _clean_files(cache):
+        old = before.files.get(file.name) if before else None
+        if old is not None and stamps.origin(before, boot, file.name, file.stamp) is Origin.UNTOUCHED:
+            found[file.name] = old
+        else:
+            guessed = old is not None and old.is_guessed and old.inode == file.stamp.inode
+            found[file.name] = replace(file.stamp, is_guessed=guessed)
+    stamps.write(cache, Stamps(boot, running=False, files=found), durable=False)
+    if durable_s is None:
+        return
+    deadline = time.monotonic() + durable_s
+    for name, each in found.items():
+        if not each.is_durable and time.monotonic() < deadline:
+            meta = str(cache / META / name)
+            with contextlib.suppress(OSError):
+                stamps.sync(Path(data_of(cache, meta)))
+                stamps.sync(Path(meta))
+                found[name] = replace(each, is_durable=True)
+    stamps.write(cache, Stamps(boot, running=False, files=found), durable=True)
+
+
+class CacheIndex:
+    """Of one mount. One thread at most is at the cache, however its disk behaves."""
+
+    def __init__(self, name: str) -> None:
+        self._log = log.bind(mount=name)
+        self._disk = SlowDisk()
+        self._cache: Path | None = None
+        self._kept: dict[str, digests.Digests] = {}
+
+    async def repair(self, mount: Mount) -> None:
+        """Before rclone starts with the cache of `mount`. Raises CannotStart."""
+        self.forget()
+        cache, began = mount.cache.dir, time.monotonic()
+        writes_back, may_guess = profiles.writes_back(mount), profiles.writes_whole_pages(mount)
+        try:
+            done = await self._disk.run(lambda: repair(cache, writes_back, may_guess), REPAIR_LIMIT_S)
+        except TimeoutError:
+            raise silent(cache, REPAIR_LIMIT_S) from None
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            raise CannotStart(
+                f"cannot use the cache directory {cache}: {cause}", hint="look at its disk", code="cache-broken"
+            ) from None
+        self._cache = cache
+        if done.extended or done.verified:
+            self._log.info(
+                "cached files need not be fetched again",
+                files=done.extended, verified=done.verified, bytes_compared=done.hashed_bytes,
+                took_s=round(time.monotonic() - began, 2),
+            )  # fmt: skip
+        if done.wrong:
+            self._log.warning("cached files had other bytes than their manifest says", names=done.wrong)
+        if done.unproven:
+            self._log.warning("cached files were changed by somebody else", names=done.unproven)
+
+    def forget(self) -> None:
+        """Until the next repair, no rclone uses the cache."""
+        self._cache, self._kept = None, {}
+
+    async def ended(self, *, for_good: bool) -> None:
+        """rclone has ended, and `for_good`: none is to follow."""
+        cache = self._cache
+        self.forget()
+        if cache is None:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            durable_s, limit_s = (DURABLE_LIMIT_S, DURABLE_LIMIT_S) if for_good else (None, STAMP_LIMIT_S)
+            await self._disk.run(lambda: stamp(cache, durable_s), limit_s)
+
+    async def know(self, directory: str, files: digests.Digests) -> None:
+        """What the manifest of a version says; `directory` is that of the version in the mount."""
+        cache = self._cache
+        if cache is None or self._kept.get(directory) == files:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            await self._disk.run(lambda: digests.keep(cache, directory, files), KEEP_LIMIT_S)
+            self._kept[directory] = files

@@ -1,0 +1,78 @@
+"""The digests that manifests give, kept beside the cache: before a start no bucket can be asked for them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import heapq
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mountd.mount import stamps
+
+DIRECTORY = "digests"
+MOST = 32
+"""Versions; of more, those that were kept first are forgotten."""
+MOST_BYTES = 64 * 1024 * 1024
+MANIFEST = "MANIFEST.json"
+
+Digests = Mapping[str, tuple[int, str]]
+"""Size in bytes and sha256 in hex, by path."""
+
+
+def keep(cache: Path, directory: str, files: Digests) -> None:
+    """`files` are those of `directory` of the mount. Blocks. Raises OSError."""
+    place = cache / DIRECTORY
+    place.mkdir(mode=0o700, exist_ok=True)
+    content = json.dumps({"directory": directory, "files": files}).encode()
+    name = hashlib.sha256(directory.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    path = place / f"{name}.json"
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == content:
+            os.utime(path)
+            return
+    stamps.replace(path, content, durable=False)
+    for forgotten in _newest(place)[MOST:]:
+        forgotten.unlink(missing_ok=True)
+
+
+def read(cache: Path) -> dict[str, tuple[int, str]]:
+    """All that are kept, by their path below the mount. What cannot be read is left out. Blocks."""
+    found: dict[str, tuple[int, str]] = {}
+    for path in reversed(_newest(cache / DIRECTORY)[:MOST]):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            with path.open("rb") as file:
+                document = json.loads(file.read(MOST_BYTES))
+            for name, (size, sha256) in document["files"].items():
+                found[f"{document['directory']}/{name}"] = (int(size), str(sha256))
+    return found
+
+
+def of_manifest(content: bytes, directory: str) -> dict[str, tuple[int, str]]:
+    """What a manifest says of the files below `directory`, where it lies; nothing for one that makes no sense."""
+    try:
+        files = json.loads(content)["files"]
+        return {f"{directory}/{each['path']}": (int(each["size"]), str(each["sha256"]).lower()) for each in files}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}
+
+
+def of(digests: Digests, name: str, size: int) -> str:
+    """The one of a cached file, whose path has the remote and the bucket in front; empty where there is none."""
+    while name:
+        known = digests.get(name)
+        if known is not None and known[0] == size:
+            return known[1]
+        name = name.partition("/")[2]
+    return ""
+
+
+def _newest(place: Path) -> list[Path]:
+    aged = []
+    with contextlib.suppress(OSError):
+        for path in place.glob("*.json"):
+            with contextlib.suppress(OSError):
+                aged.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in heapq.nlargest(2 * MOST, aged)]

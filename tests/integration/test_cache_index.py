@@ -1,0 +1,233 @@
+"""The index of a cache on a real file system, as a killed rclone, a loss of power or somebody else has left it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.mount import cache_index, digests, stamps
+from mountd.mount.cache_index import Repaired, repair, stamp
+
+BELOW = "store{x}/bucket/hub_v1"
+NAME = f"{BELOW}/models/gpt.pth"
+CONTENT = os.urandom(300_000)
+
+
+class Cache:
+    """One that rclone has left with one file in it, fetched as a whole, of which its index says `index`."""
+
+    def __init__(self, root: Path, index: list[dict[str, int]] | None = None, content: bytes = CONTENT) -> None:
+        self.root = root
+        self.data, self.meta = root / "vfs" / NAME, root / "vfsMeta" / NAME
+        for path in (self.data, self.meta):
+            path.parent.mkdir(parents=True)
+        self.data.write_bytes(content)
+        self.write_meta(Rs=index)
+
+    def write_meta(self, **changes: Any) -> None:
+        size = len(CONTENT)
+        record = {"Size": size, "Rs": None, "Fingerprint": f"{size},2026-01-01", "Dirty": False, "ATime": "x"}
+        self.meta.write_text(json.dumps({**record, **changes}))
+
+    def know(self, content: bytes = CONTENT) -> None:
+        """What the manifest says."""
+        digests.keep(self.root, "hub_v1", {"models/gpt.pth": (len(content), hashlib.sha256(content).hexdigest())})
+
+    def repair(self, *, writes_back: bool = False) -> Repaired:
+        return repair(self.root, writes_back, may_guess=True)
+
+    def end(self, durable_s: float | None = None) -> None:
+        """rclone's, seen by mountd."""
+        stamp(self.root, durable_s)
+
+    def boot(self) -> None:
+        path = self.root / stamps.NAME
+        path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "another"}))
+
+    @property
+    def index(self) -> list[tuple[int, int]] | None:
+        """None when the file is no longer in the cache."""
+        if not self.data.exists():
+            assert not self.meta.exists()
+            return None
+        return [(each["Pos"], each["Size"]) for each in json.loads(self.meta.read_text())["Rs"] or []]
+
+
+WHOLE = [{"Pos": 0, "Size": len(CONTENT)}]
+ALL = [(0, len(CONTENT))]
+
+
+def spoil(cache: Cache) -> None:
+    """One byte, and no other sign of it than the file system's own."""
+    before = cache.data.stat()
+    with cache.data.open("r+b") as file:
+        file.seek(150_000)
+        file.write(bytes([CONTENT[150_000] ^ 1]))
+    os.utime(cache.data, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_lies_there_whole_is_indexed_when_its_digest_agrees(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.repair()
+    assert cache.index == []  # nothing is known of how it came there
+    cache.know()
+    done = cache.repair()
+    assert (cache.index, done.verified, done.hashed_bytes) == (ALL, 1, len(CONTENT))
+    assert json.loads(cache.meta.read_text())["ATime"] == "x"
+    assert cache.repair().hashed_bytes == 0  # once is enough
+
+
+def test_in_the_same_run_of_the_machine_what_has_no_digest_is_indexed_but_for_its_edge(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.repair()
+    cache.end()
+    cache.repair()
+    assert cache.index == [(0, len(CONTENT) - 64 * 1024)]
+    cache.know()  # comes later, and is compared at once
+    spoil(cache)
+    cache.repair()
+    assert cache.index is None
+
+
+@pytest.mark.parametrize("has_digest", [True, False])
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_planted_bytes_are_dropped(tmp_path: Path, has_digest: bool, is_ended: bool) -> None:
+    cache = Cache(tmp_path, WHOLE)
+    cache.repair()
+    if is_ended:
+        cache.end()
+    if has_digest:
+        cache.know()
+    spoil(cache)
+    done = cache.repair()
+    # Of a killed mountd nobody knows what it would have seen last.
+    assert cache.index == (None if has_digest or is_ended else ALL)
+    assert done.dropped == (cache.index is None)
+
+
+def test_a_planted_index_is_dropped(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with cache.data.open("r+b") as file:
+        file.truncate(0)
+        file.truncate(len(CONTENT))
+    cache.repair()
+    cache.write_meta(Rs=WHOLE)
+    cache.repair()
+    assert cache.index is None
+
+
+@pytest.mark.parametrize("planted", [{"Fingerprint": ""}, {"Fingerprint": f"{len(CONTENT)},2027"}, {"Size": 7}])
+def test_a_planted_record_is_dropped(tmp_path: Path, planted: dict[str, Any]) -> None:
+    cache = Cache(tmp_path, WHOLE)
+    cache.repair()
+    cache.end()
+    cache.write_meta(Rs=WHOLE, **planted)
+    cache.repair()
+    assert cache.index is None
+
+
+def test_another_file_in_its_place_is_dropped(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, WHOLE)
+    cache.repair()
+    cache.end()
+    before = cache.data.stat()
+    cache.data.rename(tmp_path / "away")
+    cache.data.write_bytes(bytes(len(CONTENT)))
+    os.utime(cache.data, ns=(before.st_atime_ns, before.st_mtime_ns))
+    cache.repair()
+    assert cache.index is None
+
+
+def test_after_a_loss_of_power_only_what_was_on_disk_or_has_its_digest_is_kept(tmp_path: Path) -> None:
+    for name, durable_s, has_digest, kept in (
+        ("stopped", 5.0, False, ALL),
+        ("killed", None, False, None),
+        ("manifest", None, True, ALL),
+    ):
+        cache = Cache(tmp_path / name, WHOLE)
+        cache.repair()
+        cache.end(durable_s)
+        if has_digest:
+            cache.know()
+        cache.boot()
+        cache.repair()
+        assert cache.index == kept, name
+        cache.boot()
+        cache.repair()
+        assert cache.index == kept, f"{name}, twice"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "boot": "", "running": true}'])
+def test_a_record_of_ours_that_cannot_be_read_says_nothing_for_any_file(tmp_path: Path, text: str) -> None:
+    cache = Cache(tmp_path, WHOLE)
+    (tmp_path / stamps.NAME).write_text(text)
+    cache.repair()
+    assert cache.index is None
+
+
+def test_what_there_is_no_time_for_is_no_further_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_index, "HASH_S", -1.0)
+    cache = Cache(tmp_path)
+    cache.know()
+    cache.repair()
+    assert cache.index == []
+    cache.end()
+    spoil(cache)
+    cache.repair()
+    assert cache.index is None
+
+
+def test_files_that_wait_for_their_upload_are_left_alone(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, WHOLE)
+    cache.write_meta(Dirty=True, Fingerprint="", Size=5)
+    cache.know(b"other")
+    cache.repair(writes_back=True)
+    cache.end(5.0)
+    assert cache.index == []
+    assert cache.data.read_bytes() == CONTENT
+
+
+def test_a_file_with_holes_is_indexed_where_it_has_data(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with cache.data.open("r+b") as file:
+        file.truncate(0)
+        file.truncate(len(CONTENT))
+        file.write(CONTENT[: 3 * 65536])
+    cache.repair()
+    cache.end()
+    cache.repair()
+    assert cache.index == [(0, 2 * 65536)]
+
+
+def test_a_former_mountd_has_left_manifests_at_least(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    entry = {"path": "models/gpt.pth", "size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    text = json.dumps({"files": [entry]})
+    record = {"Size": len(text), "Fingerprint": f"{len(text)},x", "Rs": None}
+    (tmp_path / "vfsMeta" / BELOW / "MANIFEST.json").write_text(json.dumps(record))
+    for content, index in ((text[:50].ljust(len(text), "\0"), []), (text, ALL)):
+        (tmp_path / "vfs" / BELOW / "MANIFEST.json").write_text(content)
+        cache.repair()
+        assert cache.index == index
+        (tmp_path / stamps.NAME).unlink()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"files": 7}', '{"files": [7]}', '{"files": [{"path": "x"}]}'])
+def test_a_manifest_that_makes_no_sense(text: str) -> None:
+    assert digests.of_manifest(text.encode(), "x") == {}
+
+
+def test_digests_are_bounded_and_found_whatever_lies_above(tmp_path: Path) -> None:
+    for number in range(digests.MOST + 3):
+        digests.keep(tmp_path, f"a/hub_{number}", {"x": (1, f"{number:064x}")})
+        os.utime(max((tmp_path / digests.DIRECTORY).glob("*.json"), key=os.path.getmtime), (number, number))
+    assert len(list((tmp_path / digests.DIRECTORY).iterdir())) <= digests.MOST + 1
+    known = digests.read(tmp_path)
+    newest = f"store{{x}}/bucket/a/hub_{digests.MOST + 2}/x"
+    assert digests.of(known, newest, 1) == f"{digests.MOST + 2:064x}"
+    assert digests.of(known, newest, 2) == digests.of(known, "x", 1) == ""

@@ -1,0 +1,175 @@
+"""What becomes of rclone's index of a cached file: a table, and what must hold for every file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.mount.reindex import MARGIN, Found, Origin, Plan, Ranges, Verdict, covers, decide, inwards, merged, ranges
+from mountd.mount.stamps import NONE, Stamp, Stamps, origin
+
+SIZE = 10 * MARGIN
+WHOLE: Ranges = ((0, SIZE),)
+HALF: Ranges = ((0, SIZE // 2),)
+HALF_INWARDS: Ranges = ((0, SIZE // 2 - MARGIN),)
+U, R, F, X = Origin.UNTOUCHED, Origin.RCLONE, Origin.FORMER, Origin.UNKNOWN
+KEEP, DROP = Plan(Verdict.KEEP), Plan(Verdict.DROP)
+
+
+def judged(found: Found, *, may_guess: bool = True, writes_back: bool = False) -> Plan:
+    return decide(found, may_guess=may_guess, writes_back=writes_back)
+
+
+@pytest.mark.parametrize(
+    ("who", "index", "extents", "has_digest", "plan"),
+    [
+        # What nobody touched is kept, without a look at its bytes.
+        (U, WHOLE, None, True, KEEP),
+        (U, WHOLE, WHOLE, True, KEEP),
+        (U, WHOLE, None, False, KEEP),
+        # A killed rclone has noted nothing of what lies there.
+        (R, (), WHOLE, True, Plan(Verdict.VERIFY, ())),
+        (U, (), WHOLE, True, Plan(Verdict.VERIFY, ())),
+        (R, (), WHOLE, False, Plan(Verdict.EXTEND, ((0, SIZE - MARGIN),))),
+        (R, (), HALF, True, Plan(Verdict.EXTEND, HALF_INWARDS)),
+        (R, HALF, HALF, False, KEEP),
+        # What was there before mountd kept a record is as trusted as it was then, and no further.
+        (F, WHOLE, WHOLE, False, KEEP),
+        (F, (), WHOLE, False, KEEP),
+        (F, WHOLE, WHOLE, True, Plan(Verdict.VERIFY, WHOLE)),
+        # Changed by somebody else, or by a loss of power: only a digest speaks for it.
+        (X, WHOLE, WHOLE, True, Plan(Verdict.VERIFY, None)),
+        (X, WHOLE, WHOLE, False, DROP),
+        (X, HALF, HALF, True, DROP),
+        (X, (), (), False, DROP),
+        # The index claims what is a hole.
+        (R, WHOLE, HALF, True, DROP),
+        (F, WHOLE, HALF, False, DROP),
+        (U, HALF, ((0, MARGIN),), False, DROP),
+        (U, WHOLE, HALF, True, DROP),
+        # The file system does not tell of holes.
+        (R, (), None, True, KEEP),
+        (R, WHOLE, None, True, Plan(Verdict.VERIFY, WHOLE)),
+        (X, WHOLE, None, True, Plan(Verdict.VERIFY, None)),
+        # The record makes no sense.
+        (U, None, WHOLE, True, DROP),
+    ],
+)
+def test_what_becomes_of_a_file(
+    who: Origin, index: Ranges | None, extents: Ranges | None, has_digest: bool, plan: Plan
+) -> None:
+    assert judged(Found(SIZE, index, extents, who, has_digest)) == plan
+
+
+def test_what_was_extended_without_a_digest_is_compared_as_soon_as_there_is_one() -> None:
+    found = Found(SIZE, WHOLE, WHOLE, U, has_digest=True, guessed=True)
+    assert judged(found) == Plan(Verdict.VERIFY, WHOLE)
+    assert judged(replace(found, has_digest=False)) == KEEP
+
+
+@pytest.mark.parametrize("ways", [{"may_guess": False}, {"writes_back": True}])
+def test_what_the_file_system_tells_is_no_proof_where_parts_of_pages_are_written(ways: dict[str, bool]) -> None:
+    assert judged(Found(SIZE, (), HALF, R), **ways) == KEEP
+
+
+def test_a_record_without_sense_may_be_a_programs_work_not_yet_uploaded() -> None:
+    assert judged(Found(SIZE, None, WHOLE, R), writes_back=True) == Plan(Verdict.LEAVE)
+
+
+RANGES = st.lists(
+    st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(lambda pair: (min(pair), max(pair))), max_size=6
+).map(merged)
+FOUND = st.builds(
+    Found,
+    size=st.just(SIZE),
+    index=st.none() | RANGES | st.just(WHOLE),
+    extents=st.none() | RANGES | st.just(WHOLE),
+    origin=st.sampled_from(Origin),
+    has_digest=st.booleans(),
+    guessed=st.booleans(),
+)
+
+
+@given(FOUND, st.booleans(), st.booleans())
+def test_nothing_is_served_that_nothing_speaks_for(found: Found, may_guess: bool, writes_back: bool) -> None:
+    plan = judged(found, may_guess=may_guess, writes_back=writes_back)
+    kept = found.index if plan.verdict is Verdict.KEEP else plan.index
+    if kept is None or plan.verdict is Verdict.LEAVE:
+        return
+    assert found.origin is not Origin.UNKNOWN
+    if found.extents is not None:
+        assert covers(found.extents, kept)
+    if plan.verdict is Verdict.EXTEND:
+        assert found.index is not None
+        assert covers(kept, found.index)
+        assert may_guess
+
+
+@given(RANGES, RANGES)
+def test_ranges_cover_what_their_bytes_do(outer: Ranges, inner: Ranges) -> None:
+    def has(given_: Ranges, at: int) -> bool:
+        return any(begin <= at < end for begin, end in given_)
+
+    edges = {at for pair in (*outer, *inner) for edge in pair for at in (edge - 1, edge)}
+    assert covers(outer, inner) == all(has(outer, at) for at in edges if has(inner, at))
+    assert all(has(outer, at) for at in edges if has(inwards(outer), at))
+
+
+RECORD: dict[str, Any] = {"Size": 9, "Fingerprint": "9,2026", "Rs": [{"Pos": 0, "Size": 4}, {"Pos": 4, "Size": 2}]}
+
+
+def test_the_index_of_a_record() -> None:
+    assert ranges(RECORD, 9) == ((0, 6),)
+    assert ranges({**RECORD, "Rs": None}, 9) == ()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Size": 8},
+        {"Fingerprint": ""},
+        {"Fingerprint": "8,2026"},
+        {"Fingerprint": None},
+        {"Rs": "all"},
+        {"Rs": 7},
+        {"Rs": [7]},
+        {"Rs": [{"Pos": 0}]},
+        {"Rs": [{"Pos": -1, "Size": 2}]},
+        {"Rs": [{"Pos": 0, "Size": 10}]},
+        {"Rs": [{"Pos": True, "Size": 1}]},
+    ],
+)
+def test_a_record_that_makes_no_sense(changed: dict[str, Any]) -> None:
+    assert ranges({**RECORD, **changed}, 9) is None
+
+
+STAMP = Stamp(7, 9, 100, 200, "9,2026")
+
+
+@pytest.mark.parametrize(
+    ("before", "boot", "now", "who"),
+    [
+        (None, "a", STAMP, F),
+        (NONE, "a", STAMP, X),
+        (Stamps("a", False, {"x": STAMP}), "a", STAMP, U),
+        (Stamps("a", True, {"x": STAMP}), "a", STAMP, U),
+        (Stamps("a", False, {"x": STAMP}), "a", replace(STAMP, ctime_ns=201), X),
+        (Stamps("a", True, {"x": STAMP}), "a", replace(STAMP, ctime_ns=201), R),
+        (Stamps("a", False, {"x": STAMP}), "a", replace(STAMP, fingerprint="9,2027"), X),
+        (Stamps("a", True), "a", STAMP, R),
+        (Stamps("a", False), "a", STAMP, X),
+        # The kernel was started meanwhile, and what was not on disk may be gone.
+        (Stamps("a", False, {"x": STAMP}), "b", STAMP, X),
+        (Stamps("a", True), "b", STAMP, X),
+        (Stamps("a", False, {"x": replace(STAMP, is_durable=True)}), "b", STAMP, U),
+        (Stamps("a", True, {"x": replace(STAMP, is_durable=True)}), "b", replace(STAMP, inode=8), X),
+        # Nobody can tell whether it was.
+        (Stamps("", True, {"x": STAMP}), "", STAMP, X),
+    ],
+)
+def test_who_may_have_changed_a_file(before: Stamps | None, boot: str, now: Stamp, who: Origin) -> None:
+    assert origin(before, boot, "x", now) is who

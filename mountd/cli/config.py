@@ -41,7 +41,7 @@ def check(asked: Asked) -> None:
 
     source = config_path(asked.config, os.environ)
     try:
-        found = examine(source)
+        found = examine(source, streams=True)
     except ConfigError as error:
         _print_found(asked, source, error.problems, [])
         raise
@@ -128,7 +128,7 @@ def _load(asked: Asked, *, warn: bool) -> Loaded:
     """The file that was asked for, its warnings on stderr. Raises ConfigError."""
     from mountd.settings.load import config_path, load
 
-    loaded = load(config_path(asked.config, os.environ))
+    loaded = load(config_path(asked.config, os.environ), streams=True)
     if warn:
         _warn(loaded.warnings)
     return loaded

@@ -13,10 +13,10 @@ from mountd.errors import CannotStart, ConfigError, Problem
 from mountd.rclone import binary as binaries
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import refuse_unknown
-from mountd.settings.load import Inspected, Loaded, check_secrets, inspect
+from mountd.settings.load import Inspected, Loaded, check_secrets, first_problems, inspect
 from mountd.settings.schema import Settings
 from mountd.settings.source import Place, dotted, line_of
-from mountd.settings.words import did_you_mean
+from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 
 SURE = 0.9
 """How like a known name a mistyped one is. Of the options that rclone got between 1.60 and 1.75, none is so like one
@@ -31,12 +31,12 @@ class Words:
     warnings: tuple[Problem, ...] = ()
 
 
-def examine(path: Path) -> Inspected:
+def examine(path: Path, *, streams: bool = False) -> Inspected:
     """As `inspect`, with the secrets read and, where rclone is there, its flags and options looked up.
 
     Raises ConfigError when the file cannot be read at all.
     """
-    found = inspect(path)
+    found = inspect(path, streams=streams)
     settings = found.settings
     if settings is None:
         return found
@@ -47,8 +47,8 @@ def examine(path: Path) -> Inspected:
         words = Words(warnings=(Problem("", 0, f"flags and options of rclone were not checked: {error.text}"),))
     return replace(
         found,
-        problems=_sorted([*found.problems, *secrets, *words.problems]),
-        warnings=_sorted([*found.warnings, *words.warnings]),
+        problems=first_problems([*found.problems, *secrets, *words.problems]),
+        warnings=first_problems([*found.warnings, *words.warnings]),
     )
 
 
@@ -78,6 +78,8 @@ def unknown_words(
     problems: list[Problem] = []
     warnings: list[Problem] = []
     for name, mount in settings.mounts.items():
+        if len(problems) > MAX_PROBLEMS:
+            break
         try:
             refuse_unknown(name, mount, binary)
         except ConfigError as error:
@@ -85,6 +87,8 @@ def unknown_words(
     for place, text, sure in _options(settings, binary):
         if place not in doubtful:
             (problems if sure else warnings).append(Problem(dotted(place), line_of(place, lines), text))
+        if len(problems) + len(warnings) > 2 * MAX_PROBLEMS:
+            break
     return Words(tuple(problems), tuple(warnings))
 
 
@@ -102,7 +106,3 @@ def _options(settings: Settings, binary: Binary) -> Iterator[tuple[Place, str, b
                 sure = bool(difflib.get_close_matches(option, known, 1, SURE))
                 meant = did_you_mean(option, sorted(known)) or ": it is ignored"
                 yield ("remotes", name, option), f"{binary} has no option {option!r} for {remote.type}{meant}", sure
-
-
-def _sorted(problems: Collection[Problem]) -> tuple[Problem, ...]:
-    return tuple(sorted(dict.fromkeys(problems), key=lambda each: (each.line, each.path, each.text)))

@@ -7,11 +7,11 @@ import contextlib
 import hashlib
 import os
 import secrets as random
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -25,20 +25,27 @@ from mountd.daemon.watch_files import FileWatch
 from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
 from mountd.journal.journal import Journal, now_text
 from mountd.model import link
+from mountd.mount.slow_disk import SlowDisk
 from mountd.operation.switch import Operations
 from mountd.process.notify import Notifier
 from mountd.settings.change import Change, Digests, compare
-from mountd.settings.load import Loaded, check_secrets, load, secret_references
+from mountd.settings.load import Loaded, check_secrets, first_problems, load, secret_references
 from mountd.settings.schema import Settings
 from mountd.settings.source import Place, dotted, line_of
+from mountd.settings.words import MAX_PROBLEMS
 from mountd.status.board import Board
 from mountd.status.snapshot import ConfigStatus
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 PATIENCE_S = 10.0
 """How long somebody who asks for a reload waits for the end of an operation or of another reload."""
 NEEDS_RESTART = "needs a restart of mountd"
+SILENT_HINT = "mountd tries again by itself; put the file, and those of secrets, on a local disk"
+READ_S = 5.0
+"""How long one reading of the file, or of all secrets, may take: the disk may not answer."""
 RESTART_HINT = "undo this edit, or restart mountd: systemctl restart mountd"
 _KEY = random.token_bytes(32)  # of this process: digests of secrets mean nothing outside of it
 
@@ -82,6 +89,7 @@ class Reloader:
         self._journal = journal
         self._own_mounts = own_mounts
         self._watch = FileWatch(self._mounts)
+        self._disk = SlowDisk()
         self._digests: Digests = {}
         self._turn = asyncio.Lock()
         self._applier = Applier(members, edits, board)
@@ -97,8 +105,11 @@ class Reloader:
         """Before anything of the settings starts: what changes from now on is noticed."""
         self._applier.begin(group)
         settings = self._members.settings
-        await self._watch.follow(self._files(settings))
-        self._digests = await asyncio.to_thread(_digests, settings)
+        try:
+            await self._in_time(self._watch.follow(self._files(settings)))
+            self._digests = await self._on_disk(lambda: _digests(settings))
+        except ConfigError as error:  # tried again as soon as the disk answers
+            log.warning("cannot watch the configuration", cause=error.text)
 
     async def follow_files(self) -> None:
         """Until cancelled: reload when the file or a secret has changed."""
@@ -122,13 +133,26 @@ class Reloader:
 
     async def _is_edited(self) -> bool:
         try:
-            return (await asyncio.to_thread(load, self._source)).settings != self._members.settings
+            loaded = await self._on_disk(lambda: load(self._source))
         except ConfigError:
             return True
+        return loaded.settings != self._members.settings
 
     async def _try(self, cause: str) -> None:
         with contextlib.suppress(MountdError):  # told already
             await self.reload(cause, patience_s=None)
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        return await self._in_time(self._disk.run(work, READ_S))
+
+    async def _in_time(self, reading: Awaitable[T]) -> T:
+        """Raises ConfigError."""
+        try:
+            return await reading
+        except TimeoutError:
+            self._watch.doubt()
+            text = f"a disk that it, or a secret, lies on does not answer within {READ_S:g} s"
+            raise ConfigError(str(self._source), [Problem("", 0, text)], hint=SILENT_HINT) from None
 
     async def ask(self, operator: str) -> Mapping[str, Any]:
         """For the API: goes on when the one who asked goes away. Raises ConfigError, Busy, MountdError."""
@@ -210,39 +234,36 @@ class Reloader:
         """Raises ConfigError."""
         running = self._files(self._members.settings)
         await self._refuse_on_mounts([self._source])
-        loaded = await asyncio.to_thread(load, self._source)
+        loaded = await self._on_disk(lambda: load(self._source))
         wanted = self._files(loaded.settings)
         # Before secrets are read, so that no change is missed; those of both, whichever of the two goes on.
-        await self._watch.follow([*wanted, *running])
+        await self._in_time(self._watch.follow([*wanted, *running]))
         await self._refuse_on_mounts(wanted)
-        problems = await asyncio.to_thread(check_secrets, loaded.settings, loaded.lines)
+        problems = await self._on_disk(lambda: check_secrets(loaded.settings, loaded.lines))
         if problems:
             raise ConfigError(str(self._source), problems)
-        return loaded, await asyncio.to_thread(_digests, loaded.settings)
+        return loaded, await self._on_disk(lambda: _digests(loaded.settings))
 
     def _files(self, settings: Settings) -> list[Path]:
         paths = (reference.path for _, reference in secret_references(settings))
         return [self._source, *(path for path in paths if path is not None)]
 
     async def _refuse_on_mounts(self, paths: Iterable[Path]) -> None:
-        mounts = self._mounts()
-        for path in paths:
-            found = await asyncio.to_thread(watch_files.trail, path, mounts)
+        for path, found in (await self._trails(paths)).items():
             if found.mount:
                 text = f"{path} must be on local disk, but lies on the mount {found.mount}"
                 raise ConfigError(str(self._source), [Problem("", 0, text)])
+
+    async def _trails(self, paths: Iterable[Path]) -> dict[Path, watch_files.Trail]:
+        mounts, wanted = self._mounts(), tuple(paths)
+        return await self._on_disk(lambda: {path: watch_files.trail(path, mounts) for path in wanted})
 
     async def _check(self, loaded: Loaded, digests: Digests) -> Change:
         """What to do; everything that can fail has been tried afterwards. Raises ConfigError."""
         new = loaded.settings
         change = self._compare(loaded, digests)
         problems = [_problem(loaded, place, NEEDS_RESTART) for place in change.refused]
-        for name in (*change.remount, *change.replace, *change.added.mounts):
-            try:
-                self._members.check_mount(new, name)
-            except ConfigError as error:
-                lines = {dotted(place): line for place, line in loaded.lines.items()}
-                problems += [Problem(each.path, lines.get(each.path, 0), each.text) for each in error.problems]
+        problems += await asyncio.to_thread(self._wrong_flags, loaded, change)
         for name in change.relink:
             try:
                 link.check(new.models[name].link)
@@ -257,8 +278,20 @@ class Reloader:
                 problems.append(_problem(loaded, ("http", "listen"), error.text))
         if problems:
             hint = RESTART_HINT if change.refused else ""  # the file by itself is valid
-            raise ConfigError(str(self._source), sorted(problems, key=lambda each: (each.line, each.path)), hint=hint)
+            raise ConfigError(str(self._source), [*first_problems(problems)], hint=hint)
         return change
+
+    def _wrong_flags(self, loaded: Loaded, change: Change) -> list[Problem]:
+        problems: list[Problem] = []
+        lines = {dotted(place): line for place, line in loaded.lines.items()}
+        for name in (*change.remount, *change.replace, *change.added.mounts):
+            try:
+                self._members.check_mount(loaded.settings, name)
+            except ConfigError as error:
+                problems += [Problem(each.path, lines.get(each.path, 0), each.text) for each in error.problems]
+            if len(problems) > MAX_PROBLEMS:
+                break
+        return problems
 
     # -- what is told ---------------------------------------------------------------------------------------------
 

@@ -30,14 +30,19 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from mountd.mount.slow_disk import SlowDisk
+
 log = structlog.get_logger()
 
+UNSEEN: tuple[object, ...] = ()
 MAX_LINKS = 40
 """As the kernel."""
 QUIET_S = 0.3
 """Who replaces several files, or writes one piece by piece, is done when nothing has moved for so long."""
 RESTLESS_S = 3.0
 """A file that changes all the time is read all the same after this time."""
+LOOK_S = 5.0
+"""How long a look may take before the next one: a file may lie on a disk that does not answer."""
 POLL_S = 5.0
 """What inotify cannot tell: a network file system, a directory that was moved away, permissions, no free watches."""
 # Not what is written meanwhile: a log that lies beside the file would wake us with each line.
@@ -128,13 +133,18 @@ class FileWatch:
         self._observer: BaseObserver | None = None
         self._watches: dict[Directory, ObservedWatch] = {}
         self._complained = False
+        self._disk = SlowDisk()
 
     async def follow(self, paths: Iterable[Path]) -> None:
-        """From now on these; those that were followed before keep what was last seen of them."""
+        """From now on these; those that were followed before keep what was last seen of them. Raises TimeoutError."""
         async with self._turn:
-            wanted = tuple(dict.fromkeys(paths))
-            now = await self._look(wanted)
-            self._seen = {path: self._seen.get(path, now[path]) for path in wanted}
+            self._seen = {path: self._seen.get(path, UNSEEN) for path in paths}
+            now = await self._look(self._seen)
+            self._seen = {path: now[path] if seen == UNSEEN else seen for path, seen in self._seen.items()}
+
+    def doubt(self) -> None:
+        """What was seen may not be what was read: the next look finds a change."""
+        self._seen = dict.fromkeys(self._seen, UNSEEN)
 
     async def changed(self) -> None:
         """Returns once something has changed since it was seen last, and has come to rest."""
@@ -143,8 +153,9 @@ class FileWatch:
                 async with asyncio.timeout(POLL_S):
                     await self._event.wait()
             self._event.clear()
-            if await self._is_changed():
-                return
+            with contextlib.suppress(TimeoutError):
+                if await self._is_changed():
+                    return
 
     async def _is_changed(self) -> bool:
         async with self._turn:
@@ -162,7 +173,8 @@ class FileWatch:
     async def _look(self, paths: Iterable[Path]) -> dict[Path, tuple[object, ...]]:
         # In a thread: the files may lie on a network.
         mounts, loop = self._own_mounts(), asyncio.get_running_loop()
-        return await asyncio.to_thread(self._look_now, tuple(paths), mounts, loop)
+        wanted = tuple(paths)
+        return await self._disk.run(lambda: self._look_now(wanted, mounts, loop), LOOK_S)
 
     # -- inotify, in a thread -------------------------------------------------------------------------------------
 

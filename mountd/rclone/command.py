@@ -18,7 +18,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.advice import advise
 from mountd.settings import profiles
 from mountd.settings.schema import Flag, Mount, Remote
-from mountd.settings.words import did_you_mean
+from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 
 if TYPE_CHECKING:
     from mountd.rclone.binary import Binary
@@ -179,8 +179,10 @@ def _leaving_free(cache: CacheSize) -> int | None:
 
 def refuse_unknown(name: str, mount: Mount, binary: Binary) -> None:
     """Raises ConfigError for each option of the mount that this rclone does not have."""
-    problems = []
+    problems: list[Problem] = []
     for flag in mount.options:
+        if len(problems) == MAX_PROBLEMS:
+            break
         place = f"mounts.{name}.options.{flag}"
         if flag in _NEVER:
             problems.append(Problem(place, 0, "cannot be set here: mountd decides it"))

@@ -113,8 +113,8 @@ def _sockets(settings: Settings) -> Iterator[Finding]:
 
 def _remote(place: Place, remote: Remote, *, plain: bool) -> Iterator[Finding]:
     for name, value in remote.options.items():
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
-            better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", name):
+            better = re.sub(r"[^a-z0-9]+", "_", name.lower())[:64].strip("_")
             yield Finding(
                 (*place, name),
                 f"is not the name of an option of rclone{f', did you mean {better!r}?' if better else ''}",

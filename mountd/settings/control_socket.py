@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mountd.errors import ConfigError, Problem
+from mountd.settings.plain_file import read_plain
 from mountd.settings.source import MAX_BYTES, BadSource, decode, read
 
+MAX_SECTIONS = 8
+"""Of each name there should be one."""
 _SECTION = re.compile(r"^(?:control|runtime)[ \t]*:.*(?:\n(?:[ \t].*|#.*|[ \t]*)$)*", re.MULTILINE)
 _SOCKET = re.compile(r"""\bsocket\s*:\s*["']?(/[^\s"',}]+)""")
 
@@ -22,8 +26,7 @@ def named_in(path: Path) -> str:
     that was mistyped must not lead to another daemon.
     """
     try:
-        with path.open("rb") as file:
-            return named(decode(file.read(MAX_BYTES + 1)))
+        return named(decode(read_plain(path, MAX_BYTES)))
     except (PermissionError, BadSource):
         return ""
     except OSError as error:
@@ -58,5 +61,5 @@ def _is_path(value: Any) -> bool:
 def _parts(text: str) -> Iterator[str]:
     """The whole, and for the case that it is no YAML, each of the two sections by itself."""
     yield text
-    for match in _SECTION.finditer(text):
+    for match in islice(_SECTION.finditer(text), MAX_SECTIONS):
         yield match[0]

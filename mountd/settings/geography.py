@@ -24,7 +24,7 @@ class _Spot:
 
     def is_in(self, other: _Spot) -> bool:
         """Equal counts."""
-        return self.path.is_relative_to(other.path)
+        return self.path.parts[: len(other.path.parts)] == other.path.parts
 
 
 def check_paths(settings: Settings) -> Iterator[Finding]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,19 @@ from mountd.errors import CannotStart, ConfigError, Problem
 from mountd.settings import punctuation
 from mountd.settings.checks import Known, check
 from mountd.settings.options import settle
+from mountd.settings.plain_file import read_plain
 from mountd.settings.schema import Settings, Value
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import MAX_BYTES, BadSource, Place, decode, dotted, line_of, read
 from mountd.settings.validate import is_below, validate
-from mountd.settings.words import Finding
+from mountd.settings.words import MAX_PROBLEMS, Finding
+from mountd.text import storable
 
 DEFAULT_CONFIG = Path("/etc/mountd/mountd.yaml")
 CONFIG_VARIABLE = "MOUNTD_CONFIG"
+MAX_TEXT = 500
+"""Characters of one problem, which may repeat what was written."""
+_MORE = Problem("", 0, f"only the first {MAX_PROBLEMS} problems are shown: correct them and check again")
 _SECTIONS = ("models", "apps", "rclone", "http", "log", "control", "state", "runtime")
 _PARTS = {
     "mounts": ("options", "health"),
@@ -92,21 +98,23 @@ def places(euid: int, environ: Mapping[str, str]) -> Places:
     )
 
 
-def load(path: Path, *, places: Places | None = None) -> Loaded:
-    """Reads and checks a file; secrets are not read (see `check_secrets`). Raises ConfigError with all problems."""
-    return parse(read_text(path), str(path), places or _places_here())
+def load(path: Path, *, places: Places | None = None, streams: bool = False) -> Loaded:
+    """Reads and checks a file; secrets are not read (see `check_secrets`). Raises ConfigError with all problems.
+
+    `streams`: also a pipe such as /dev/stdin, which somebody at a terminal can end; a daemon would wait for ever.
+    """
+    return parse(read_text(path, streams=streams), str(path), places or _places_here())
 
 
-def inspect(path: Path) -> Inspected:
+def inspect(path: Path, *, streams: bool = False) -> Inspected:
     """As `load`, but returns what is wrong. Raises ConfigError when the file cannot be read at all."""
-    return inspect_text(read_text(path), _places_here())
+    return inspect_text(read_text(path, streams=streams), _places_here())
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, streams: bool = False) -> str:
     """Raises ConfigError."""
     try:
-        with path.open("rb") as file:
-            return decode(file.read(MAX_BYTES + 1))
+        return decode(_read_stream(path) if streams else read_plain(path, MAX_BYTES))
     except OSError as error:
         cause = (error.strerror or str(error)).lower()
         hint = f"copy config/mountd.yaml to {path} and edit it, or name another file: mountd config check -c FILE"
@@ -114,9 +122,16 @@ def read_text(path: Path) -> str:
             hint = f"name the file in it: mountd config check -c {path / 'mountd.yaml'}"
         elif isinstance(error, PermissionError):
             hint = f"let uid {os.geteuid()} read it, or name another file: mountd config check -c FILE"
+        elif error.errno == errno.EINVAL:
+            hint = "mountd reads its configuration again while it runs: write it to a file"
         raise ConfigError(str(path), [Problem("", 0, cause)], hint=hint) from None
     except BadSource as error:
         raise ConfigError(str(path), [error.problem]) from None
+
+
+def _read_stream(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def parse(text: str, name: str, places: Places) -> Loaded:
@@ -141,7 +156,7 @@ def inspect_text(text: str, places: Places) -> Inspected:
     if not typos:
         return found
     found, _ = _inspect(mended, places)
-    return replace(found, problems=tuple(_sorted([*found.problems, *typos])))
+    return replace(found, problems=first_problems([*found.problems, *typos]))
 
 
 def _inspect(text: str, places: Places) -> tuple[Inspected, bool]:
@@ -160,12 +175,12 @@ def _inspect(text: str, places: Places) -> tuple[Inspected, bool]:
     findings += more
     if settings is not None:
         judged = {finding.place for finding in more}
-        contradictions = check(settings, _known(document.data))
+        contradictions = _first_problems_and_warnings(check(settings, _known(document.data)))
         findings += [each for each in contradictions if each.place not in judged and not is_below(each.place, replaced)]
     problems = {*document.problems, *(_problem(finding, lines) for finding in findings if not finding.warning)}
-    warnings = _sorted(_problem(finding, lines) for finding in findings if finding.warning)
+    warnings = first_problems(_problem(finding, lines) for finding in findings if finding.warning)
     doubtful = (*replaced, *(finding.place for finding in findings if not finding.warning))
-    return Inspected(settings, tuple(_sorted(problems)), tuple(warnings), lines, doubtful), True
+    return Inspected(settings, first_problems(problems), warnings, lines, doubtful), True
 
 
 def check_secrets(
@@ -188,6 +203,8 @@ def check_secrets(
                 continue
             text = f"the secret in {reference} has more than one line, which rclone.conf cannot hold"
         problems.append(_problem(Finding(place, text), lines or {}))
+        if len(problems) > MAX_PROBLEMS:
+            break
     return problems
 
 
@@ -210,11 +227,24 @@ def secret_references(settings: Settings) -> Iterable[tuple[Place, SecretRef]]:
 
 
 def _problem(finding: Finding, lines: Mapping[Place, int]) -> Problem:
-    return Problem(dotted(finding.place), line_of(finding.place, lines), finding.text)
+    return Problem(dotted(finding.place), line_of(finding.place, lines), storable(finding.text, MAX_TEXT))
 
 
-def _sorted(problems: Iterable[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: (problem.line, problem.path, problem.text))
+def first_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Sorted by line, each once, MAX_PROBLEMS of them: somebody has to read them, and status holds them."""
+    found = sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.path, problem.text))
+    known = [each for each in found if each != _MORE]
+    return tuple(found) if len(known) <= MAX_PROBLEMS else (_MORE, *known[:MAX_PROBLEMS])
+
+
+def _first_problems_and_warnings(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Up to one problem more than are shown, and the warnings on the way."""
+    problems = 0
+    for finding in findings:
+        problems += not finding.warning
+        yield finding
+        if problems > MAX_PROBLEMS:
+            return
 
 
 def _known(written: dict[str, Any]) -> Known:

@@ -25,6 +25,8 @@ from mountd.settings.fields import (
 from mountd.settings.secret import SecretRef
 from mountd.settings.units import Duration, Limit, Size
 
+MAX_ENTRIES = 100
+"""Remotes, mounts, models, apps: each is compared with each, and has processes and tasks of its own."""
 DEFAULT_PROFILE: Literal["model-hub"] = "model-hub"
 Value = str | SecretRef
 """An option of a remote, or a variable of an environment."""
@@ -256,10 +258,10 @@ class Log(Section):
 class Settings(Section):
     """Everything mountd is told."""
 
-    remotes: dict[Name, Remote]
-    mounts: Annotated[dict[Name, Mount], Field(min_length=1)]
-    models: dict[Name, Model] = Field(default_factory=dict)
-    apps: dict[Name, App] = Field(default_factory=dict)
+    remotes: Annotated[dict[Name, Remote], Field(max_length=MAX_ENTRIES)]
+    mounts: Annotated[dict[Name, Mount], Field(min_length=1, max_length=MAX_ENTRIES)]
+    models: Annotated[dict[Name, Model], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
+    apps: Annotated[dict[Name, App], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
     rclone: Rclone = Rclone()
     control: Control
     http: Http = Http()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from mountd.errors import CannotStart
+from mountd.settings.plain_file import read_plain
 
 MAX_SECRET_BYTES = 64 * 1024
 EXACTLY_ONE = "a secret is exactly one of {env: NAME}, {file: /path} or {credential: NAME}"
@@ -99,26 +100,18 @@ class SecretRef(BaseModel):
                 f"add LoadCredential={self.credential}:/path/to/secret to the unit",
             )
         try:
-            with open(path, "rb", opener=_open_without_waiting) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise _missing(
-                        f"{path} is not a regular file", "point the reference at a file that holds only the secret"
-                    )
-                data = file.read(MAX_SECRET_BYTES + 1)
+            data = read_plain(path, MAX_SECRET_BYTES)
         except OSError as error:
-            raise _missing(
-                f"{path}: {(error.strerror or str(error)).lower()}", f"create {path}, readable by mountd's user only"
-            ) from None
+            cause = (error.strerror or str(error)).lower()
+            if error.errno == errno.EINVAL:
+                raise _missing(f"{path} {cause}", "point the reference at a file that holds only the secret") from None
+            raise _missing(f"{path}: {cause}", f"create {path}, readable by mountd's user only") from None
         if len(data) > MAX_SECRET_BYTES:
             raise _missing(f"{path} is larger than 64 KiB", "point the reference at a file that holds only the secret")
         try:
             return _checked(data.decode(), str(path))
         except UnicodeDecodeError:
             raise _missing(f"{path} is not text", "store the secret as UTF-8 text") from None
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hang the daemon
 
 
 def _checked(value: str, place: str) -> str:

@@ -19,7 +19,8 @@ from mountd.text import storable
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
-MAX_NODES = 100_000
+MAX_NODES = 20_000
+"""Keys and values, those that aliases repeat included: what is larger is another file, and would take minutes."""
 
 Place = tuple[str | int, ...]
 """Where in the file: `("apps", "webui", "command", 0)`."""
@@ -125,6 +126,15 @@ class _TextLoader(yaml.SafeLoader):
     """Takes no scalar for a number, a date or a truth value."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - so declared by PyYAML
+    nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise BadSource(
+                self.line + 1, f"more than {MAX_NODES} keys and values: this is not a configuration of mountd"
+            )
+        return super().compose_node(parent, index)
 
 
 @dataclass(slots=True)

@@ -29,6 +29,8 @@ class Finding:
     warning: bool = False
 
 
+MAX_PROBLEMS = 50
+"""So many are looked for and shown: a search for what was meant takes milliseconds for each."""
 _MAPPING = "must be a mapping of keys"
 _SIMPLE = {
     "bool": "must be true or false",
@@ -55,9 +57,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def explain(error: ValidationError, data: Any) -> list[Finding]:
-    """Every error of validating `data` as Settings, once each; several of one alternative become one."""
+    """The errors of validating `data` as Settings, once each, up to MAX_PROBLEMS; several of one alternative become
+    one."""
     findings: dict[Finding, None] = {}
     for detail in error.errors(include_url=False, include_input=False):
+        if len(findings) > MAX_PROBLEMS:
+            break
         if finding := _explain(dict(detail), data):
             findings[finding] = None
     return list(findings)

@@ -76,6 +76,16 @@ def test_a_broken_file_is_shown_and_heals(running: Daemon) -> None:
     )
     running.config_file.unlink()
     until(lambda: "no such file" in json.dumps(running.status()["config"]), SOON_S, "the file to be missed")
+    os.mkfifo(running.config_file)
+    until(lambda: "a named pipe" in json.dumps(running.status()["config"]), SOON_S, "the pipe to be refused")
+    result = running.cli("reload")
+    assert result.code == 2, "not deaf"
+    assert "is not a regular file, but a named pipe" in result.err
+    many = "".join(f"key{number}: x\n" for number in range(9_000))
+    running.config_file.unlink()
+    running.config_file.write_text(good + many)
+    until(lambda: "key0" in json.dumps(running.status()["config"]), SOON_S, "9,000 unknown keys to be judged")
+    assert len(running.status()["config"]["problems"]) <= 51
     running.config_file.write_text(good)
     until(lambda: "config-broken" not in running.reasons(), SOON_S, "the file to be used again")
     assert running.status()["health"] == "Healthy"

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from mountd.daemon import foreign_logs
 from mountd.journald import for_stderr, leads_to_journal, prefixed
 from mountd.settings.schema import Log
 from mountd.text import dumps, printable, storable
@@ -40,6 +41,7 @@ class Writer:
         self._stream = stream
         self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_LINES)
         self._dropped = 0
+        self.render_dropped: Callable[[int], str] = _render_dropped
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -58,8 +60,7 @@ class Writer:
             dropped, self._dropped = self._dropped, 0
             with contextlib.suppress(OSError, ValueError):
                 if dropped:
-                    lost = f"mountd: {dropped} lines of the log were dropped: it is not read fast enough\n"
-                    self._stream.write(for_stderr(lost, "warning"))
+                    self._stream.write(self.render_dropped(dropped))
                 self._stream.write(text)
                 if self._lines.empty():
                     self._stream.flush()
@@ -71,6 +72,10 @@ class Writer:
         self._thread.join(FLUSH_S)
 
 
+def _render_dropped(lines: int) -> str:
+    return for_stderr(f"mountd: {lines} lines of the log were dropped: it is not read fast enough\n", "warning")
+
+
 def configure(log: Log) -> Writer:
     """`auto` is console on a terminal, text in the journal, JSON elsewhere. The journal gets each line's priority."""
     journal = leads_to_journal(2, os.environ)
@@ -79,6 +84,10 @@ def configure(log: Log) -> Writer:
         chosen = "console" if sys.stderr.isatty() else "text" if journal else "json"
     set_level(log.level)
     writer = Writer(sys.stderr)
+    render = _Renderer(RENDERERS[chosen](), journal=journal)
+    if chosen == "json":
+        dropped = {"event": "lines of the log were dropped: it is not read fast enough", "level": "warning"}
+        writer.render_dropped = lambda lines: render(None, "warning", {**dropped, "lines": lines}) + "\n"
     structlog.configure(
         processors=[
             _drop_below_level,
@@ -86,13 +95,13 @@ def configure(log: Log) -> Writer:
             *([] if chosen == "text" else [structlog.processors.TimeStamper(fmt="iso", utc=True)]),
             structlog.processors.format_exc_info,
             partial(_clean, shown=chosen == "console"),
-            _Renderer(RENDERERS[chosen](), journal=journal),
+            render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    foreign_logs.install()
     return writer
 
 

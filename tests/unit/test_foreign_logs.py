@@ -1,0 +1,89 @@
+"""What libraries report is a line of mountd's own log, and never many of a kind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.daemon.foreign_logs import KINDS, LINES, WINDOW_S, Limiter
+
+EVERYTHING = """
+import asyncio, logging, sys, threading, warnings
+from aiohttp.http_exceptions import BadHttpMessage
+from mountd.daemon import logs
+from mountd.settings.schema import Log
+writer = logs.configure(Log(format="json"))
+for number in range(1000):
+    try:
+        raise BadHttpMessage("garbage \\x1b[31m " + "x" * 5000)
+    except BadHttpMessage as error:
+        logging.getLogger("aiohttp.server").exception("Error handling request from %s", number, exc_info=error)
+logging.getLogger("watchdog").warning("%s and %s", "one")  # its words do not fit
+logging.getLogger("asyncio").error("lone \\ud800 surrogate")
+logging.getLogger("quiet").info("not told")
+warnings.warn("old-fashioned", DeprecationWarning)
+warnings.warn("take care", UserWarning)
+class Broken:
+    def __del__(self):
+        raise ValueError("in a finalizer")
+Broken()
+thread = threading.Thread(target=lambda: 1 // 0)
+thread.start()
+thread.join()
+async def main():
+    asyncio.get_running_loop().call_soon(lambda: [].pop())
+    asyncio.create_task(asyncio.sleep(0)).add_done_callback(lambda _: {}["gone"])
+    async def fail():
+        raise RuntimeError("nobody asks")
+    asyncio.create_task(fail())
+    await asyncio.sleep(0.01)
+asyncio.run(main())
+writer.close()
+"""
+
+
+def test_everything_is_json_and_little_of_it() -> None:
+    done = subprocess.run([sys.executable, "-c", EVERYTHING], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == ""
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(line["event"] == "a library reports" for line in lines)
+    garbage = [line for line in lines if line["source"] == "aiohttp.server"]
+    assert len(garbage) == LINES
+    assert all("exception" not in line and len(line["cause"]) < 600 for line in garbage), "no fault of ours"
+    told = [line["text"] + line.get("cause", "") for line in lines]
+    for part in ("%s and %s", "surrogate", "take care", "in a finalizer", "ZeroDivisionError", "IndexError"):
+        assert any(part in text for text in told), part
+    for part in ("KeyError", "nobody asks"):
+        assert any(part in text for text in told), part
+    assert not any("not told" in text for text in told)
+    assert "Traceback" in next(line["exception"] for line in lines if "IndexError" in line.get("cause", ""))
+    assert len(done.stderr) < 30_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, WINDOW_S)), max_size=200))
+def test_of_each_kind_a_few_in_a_window_and_none_is_forgotten(messages: list[tuple[int, float]]) -> None:
+    now = 0.0
+    limiter = Limiter(lambda: now)
+    admitted: dict[int, list[float]] = {}
+    left_out: dict[int, int] = {}
+    for kind, pause_s in messages:
+        now += pause_s
+        before = limiter.admit(str(kind))
+        if before is None:
+            left_out[kind] = left_out.get(kind, 0) + 1
+            continue
+        assert before == left_out.pop(kind, 0)
+        times = admitted.setdefault(kind, [])
+        times.append(now)
+        assert len([each for each in times if each > now - WINDOW_S]) <= 2 * LINES
+
+
+def test_kinds_are_bounded() -> None:
+    limiter = Limiter(lambda: 0.0)
+    for number in range(KINDS * 3):
+        assert limiter.admit(str(number)) == 0
+    assert len(limiter._windows) == KINDS

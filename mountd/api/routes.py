@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from mountd import __version__
 from mountd.api import documents, metrics
@@ -355,7 +356,12 @@ def _seconds(request: web.Request, key: str, most_s: float = MAX_WAIT_S) -> floa
 
 async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, Any]:
     try:
-        body = json.loads(await request.read() or b"{}")
+        data = await request.read()
+    except (HttpProcessingError, web.RequestPayloadError) as error:
+        cause = f"its body is not what Content-Encoding or Transfer-Encoding say ({type(error).__name__})"
+        raise UsageError(f"cannot read the request: {cause}") from None
+    try:
+        body = json.loads(data or b"{}", object_pairs_hook=_each_once)
     except (ValueError, RecursionError):  # the latter: brackets in brackets in brackets
         raise UsageError("cannot read the request: its body is not JSON") from None
     if not isinstance(body, dict):
@@ -371,6 +377,16 @@ async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, A
     return {
         key: storable(value) if isinstance(value, str) else value for key, value in body.items() if value is not None
     }
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Who writes a field twice may mean either. Raises UsageError."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise UsageError(f"cannot read the request: the field {storable(key, 64)!r} is written twice")
+        found[key] = value
+    return found
 
 
 def _source(request: web.Request) -> str:

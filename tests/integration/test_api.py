@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -132,7 +135,9 @@ def test_what_does_not_exist_is_a_document_too(asking: Asking) -> None:
         b'{"version": "v22", "force": "yes"}', b'{"version": "v22", "forced": true}',
         b'{"version": ["v22"]}', b'{"version": "../v22"}',
         b'{"version": "latest"}', b'{"version": "v22", "model": {}}', b"[" * 50_000,
-        b'{"version": "v22", "reason": "\\ud800"}',
+        b'{"version": "v22", "reason": "\\ud800"}', b'{"version": "v22", "\\ud800": 1}', b'{"version": NaN}',
+        b'{"version": "v21", "version": "v22"}', b'{"version": ' + b"9" * 5000 + b"}", b'{"version": 1e999}',
+        b'{"' + b"k" * 50_000 + b'": 1}', '{"version": "v22 "}'.encode("utf-16"), b'{"version": "v22\\u0000"}',
     ],
     ids=lambda body: body[:24].decode(errors="replace"),
 )  # fmt: skip
@@ -148,6 +153,91 @@ def test_a_body_that_is_too_large_is_refused(shared: Asking) -> None:
     assert answer.error["exit"] == 2
     assert shared.unix("GET", "/api/v1/status").json["operation"] is None
     assert "Traceback" not in shared.daemon.own_log_text()
+
+
+BODY = b'{"version": "../v22"}'
+BOMB = gzip.compress(b'{"version": "v22", "reason": "' + b"x" * 50_000_000 + b'"}')
+
+
+CODED = [
+    *((coding, BODY) for coding in ("gzip", "deflate", "br", "zstd", "gzip, gzip", "nonsense", "x" * 4000)),
+    *((coding, b"") for coding in ("gzip", "deflate", "br", "zstd")),
+    ("gzip", gzip.compress(BODY)[:-9]),
+    ("gzip", gzip.compress(BODY) + b"more"),
+    ("deflate", gzip.compress(BODY)),
+    ("gzip", BOMB),
+]
+
+
+def test_a_body_that_is_not_coded_as_it_says(shared: Asking) -> None:
+    for coding, body in CODED:
+        for way, status in ((shared.unix, (400, 413)), (shared.tcp, (400, 403))):
+            answer = way("POST", "/api/v1/switch", body, {"Content-Encoding": coding})
+            assert answer.status in status, (coding[:20], body[:20], answer.text)
+            if coding not in ("br", "zstd"):  # those aiohttp refuses before anything of ours is asked
+                assert answer.error["exit"] == 2
+    assert "request failed" not in shared.daemon.own_log_text()
+
+
+def test_a_body_that_is_coded_as_it_says_is_read(shared: Asking) -> None:
+    answer = shared.unix("POST", "/api/v1/switch", gzip.compress(b'{"version": "v23"}'), {"Content-Encoding": "gzip"})
+    assert answer.json["unchanged"] is True
+
+
+HOST = b" HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+PIECES = HOST + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+GARBAGE = [
+    b"GARBAGE\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300),
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET /healthz" + HOST + b"Content-Length: abc\r\n\r\n",
+    b"GET /" + b"a" * 70_000 + HOST + b"\r\n",
+    b"GET /healthz" + HOST + b" bad: x\r\n\r\n",
+    b"GET /healthz" + HOST + b"X: \x00\x1b[31m\r\n\r\n",
+    b"GET /\xff\xfe" + HOST + b"\r\n",
+    b"GET http://[::1" + HOST + b"\r\n",
+    b"CONNECT x:1" + HOST + b"\r\n",
+    b"BREW /healthz" + HOST + b"\r\n",
+    b"OPTIONS *" + HOST + b"\r\n",
+    b"GET /healthz" + HOST + b"Expect: nonsense\r\n\r\n",
+    b"GET /healthz" + HOST + b"Upgrade: h2c\r\nConnection: upgrade\r\n\r\nxx",
+    b"POST /api/v1/switch" + PIECES + b"zz\r\nxx",
+    b"POST /api/v1/switch" + PIECES + b"3\r\n{}}}}}}\r\n",
+    b"POST /api/v1/switch" + PIECES + b"-5\r\n",
+    b"GET /api/v1/status?for=ready&wait=nan" + HOST + b"\r\n",
+    b"GET /api/v1/status?for=ready&wait=1e999" + HOST + b"\r\n",
+    b"GET /api/v1/logs?lines=" + b"9" * 6000 + HOST + b"\r\n",
+    b"GET /api/v1/versions?model=%ed%a0%80%00" + HOST + b"\r\n",
+    b"GET /api/v1/events?after=-1&limit=%00" + HOST + b"Last-Event-ID: \xb2\r\n\r\n",
+    b"GET /api/v1/history/%C2%B2" + HOST + b"\r\n",
+]
+"""What scanners, browsers, TLS clients and mistaken scripts send."""
+
+
+def test_garbage_is_answered_and_its_reports_are_few_and_in_the_format_of_the_log(shared: Asking) -> None:
+    before = len(shared.daemon.log_text())
+    for _ in range(20):
+        for request in GARBAGE:
+            for family, address in (
+                (socket.AF_INET, ("127.0.0.1", shared.daemon.http_port)),
+                (socket.AF_UNIX, str(shared.daemon.socket)),
+            ):
+                with socket.socket(family) as connection, contextlib.suppress(ConnectionError):
+                    connection.settimeout(30)
+                    connection.connect(address)
+                    connection.sendall(request)
+                    connection.shutdown(socket.SHUT_WR)
+                    first = connection.recv(100)
+                    assert not first.startswith(b"HTTP/1.1 5"), (request[:80], first)
+    assert shared.tcp("GET", "/healthz").status == 200
+    said = shared.daemon.log_text()[before:]
+    assert len(said) < 100_000
+    for line in said.splitlines():
+        assert line.startswith("{"), line[:200]
+        assert isinstance(json.loads(line), dict)
+    assert "request failed" not in said
+    assert "Traceback" not in said
 
 
 @pytest.fixture(scope="module")

@@ -94,6 +94,8 @@ class Drills:
                 raise UsageError(f"cannot drill for that long: {error}") from None
             if not 1.0 <= for_s <= plans.LONGEST_FOR_S:
                 raise UsageError(f"cannot drill for {for_}: write 1s to {plans.LONGEST_FOR_S / 3600:g}h")
+            if why := plans.too_short(Kind(kind), settings.mounts[mount], for_s):
+                raise UsageError(f"cannot drill {kind} for {for_}: {why}", hint="leave --for out, which is long enough")
         apps = {name: app for name, app in settings.apps.items() if mount in settings.mounts_of(app)}
         return plans.make(Kind(kind), mount, settings.mounts[mount], for_s, apps)
 

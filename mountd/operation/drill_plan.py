@@ -142,6 +142,18 @@ def make(kind: Kind, name: str, mount: Mount, for_s: float | None, apps: Mapping
     return Plan(kind, name, str(mount.path), for_s, tuple(apps), tuple(restarted), limits)
 
 
+def too_short(kind: Kind, mount: Mount, for_s: float) -> str:
+    """Why a fault of the bucket that lasts so long could pass by chance only; empty when it is long enough.
+
+    It may begin right after a question, and a question to a bucket that does not answer takes its time.
+    """
+    health = mount.health
+    if kind.breaks_rclone or for_s >= health.backend + ASK_S:
+        return ""
+    every, answer = format_duration(health.backend), format_duration(ASK_S)
+    return f"mountd asks the bucket each {every} and waits {answer} for the answer: it might not even notice"
+
+
 def described(plan: Plan) -> tuple[str, ...]:
     """What will happen to whom, in plain words."""
     mount, for_ = plan.mount, format_duration(plan.for_s)

@@ -63,6 +63,21 @@ def test_by_default_a_fault_lasts_until_it_must_have_been_seen(kind: Kind) -> No
     assert plan(kind, for_s=3.0).for_s == 3
 
 
+@pytest.mark.parametrize("kind", BUCKET)
+@given(backend_s=st.floats(2, 600))
+def test_what_must_be_noticed_is_long_enough_and_what_need_not_be_is_not(kind: Kind, backend_s: float) -> None:
+    mount = MOUNT.model_copy(update={"health": MOUNT.health.model_copy(update={"backend": backend_s})})
+    found = plans.make(kind, "disk", mount, None, {})
+    assert plans.too_short(kind, mount, found.for_s) == ""
+    assert plans.too_short(kind, mount, found.limits.detected_s) == ""
+    assert plans.too_short(kind, mount, backend_s + 9.9) != ""
+
+
+@pytest.mark.parametrize("kind", RCLONE)
+def test_what_breaks_rclone_has_no_length(kind: Kind) -> None:
+    assert plans.too_short(kind, MOUNT, 0.0) == ""
+
+
 def test_an_app_that_is_not_restarted_is_not_waited_for() -> None:
     assert plan(Kind.KILL, {"webui": KEPT}).limits.ready_again_s < plan(Kind.KILL).limits.ready_again_s
 

@@ -18,10 +18,11 @@ from mountd.errors import CannotStart, MountdError
 from mountd.process import resources
 from mountd.process.backoff import Backoff
 from mountd.process.child import Child, Exit, Ring, User, spawn
-from mountd.process.instance import Instance, without_private
+from mountd.process.instance import Instance
 from mountd.process.lifecycle import Allowed, Forbidden, Life, Policy, RestartAsked, Unwanted, Wanted
 from mountd.process.supervisor import Ending, Supervisor
 from mountd.rclone import credentials
+from mountd.settings import environment as inherited
 from mountd.settings.schema import App as AppSettings
 from mountd.settings.schema import Settings
 from mountd.settings.secret import SecretRef
@@ -220,7 +221,7 @@ class App:
         spawned(self._child)
 
     def _build_environment(self) -> dict[str, str]:
-        base = without_private(os.environ, also=tuple(self._hidden))
+        base = inherited.of_app(os.environ, hidden=self._hidden, own_user=self._user is None)
         if self._user is not None:
             base |= {"HOME": self._user.home, "USER": self._user.name, "LOGNAME": self._user.name}
         own = {

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +18,6 @@ from mountd.process import directories
 from mountd.process.orphans import INSTANCE, NAME
 
 log = structlog.get_logger()
-
-# What concerns the daemon alone: a child that had these would talk to systemd in the daemon's name, take its sockets,
-# or read its credentials.
-PRIVATE = (
-    "NOTIFY_SOCKET",
-    "LISTEN_",
-    "WATCHDOG_",
-    "CREDENTIALS_DIRECTORY",
-    "INVOCATION_ID",
-    "JOURNAL_STREAM",
-    "MAINPID",
-)
 
 PRIVATE_DIRECTORY = "private"
 LOCK_NAME = "mountd.lock"
@@ -192,8 +180,3 @@ def _warn_of_everybody(path: Path) -> None:
     if directories.is_anybodys(path):
         hint = f"chmod o-w {path}, unless no other user can reach it, as in a container"
         log.warning("everybody may replace what lies in a directory of mountd", path=str(path), hint=hint)
-
-
-def without_private(environment: Mapping[str, str], also: tuple[str, ...] = ()) -> dict[str, str]:
-    """The environment as a child may see it: without what is the daemon's alone, and without `also`."""
-    return {key: value for key, value in environment.items() if not key.startswith(PRIVATE) and key not in also}

@@ -16,6 +16,7 @@ from mountd.errors import ConfigError, Problem
 from mountd.rclone import credentials
 from mountd.rclone.address import RcAddress
 from mountd.rclone.advice import advise
+from mountd.settings import environment as inherited
 from mountd.settings import profiles
 from mountd.settings.schema import Flag, Mount, Remote
 from mountd.settings.words import MAX_PROBLEMS, did_you_mean
@@ -23,10 +24,6 @@ from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 if TYPE_CHECKING:
     from mountd.rclone.binary import Binary
 
-# Of the daemon alone (systemd's protocol, its credentials), and what makes rclone another program: RCLONE_* are its
-# flags, and with JOURNAL_STREAM it may write for the journal instead of for us.
-_PRIVATE = ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID")
-_PRIVATE_PREFIXES = ("WATCHDOG_", "LISTEN_", "RCLONE_")
 _CA_BUNDLE = "AWS_CA_BUNDLE"
 _NEVER = ("daemon", "daemon-wait", "daemon-timeout", "rc-no-auth", "allow-non-empty", "log-file")
 
@@ -212,16 +209,14 @@ def _environment(
     given: Mapping[str, str], remotes: Collection[Remote], secret_variables: Collection[str]
 ) -> dict[str, str]:
     """AWS_* are for a remote that asks for them (env_auth) alone: rclone shall not find keys of others."""
-    env_auth = any(credentials.takes_environment(each.options) for each in remotes)
+    asking = [each for each in remotes if credentials.takes_environment(each.options)]
+    env_auth = bool(asking)
     # Else both SDKs read ~/.aws/credentials as well, and 1.60.1 stops at one that is broken [T].
     alone = any(each.type == "s3" for each in remotes) and not env_auth
     child = {"AWS_SHARED_CREDENTIALS_FILE": os.devnull} if alone else {}
     return child | {
         variable: value
-        for variable, value in given.items()
-        if variable not in _PRIVATE
-        and not variable.startswith(_PRIVATE_PREFIXES)
-        and (variable not in secret_variables or (env_auth and variable in credentials.VARIABLES))
-        and (env_auth or not variable.startswith("AWS_"))
+        for variable, value in inherited.of_rclone(given, [each.type for each in asking]).items()
+        if (variable not in secret_variables or (env_auth and variable in credentials.VARIABLES))
         and variable != _CA_BUNDLE
     }

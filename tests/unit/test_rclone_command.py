@@ -214,6 +214,25 @@ def test_the_environment_of_the_child() -> None:
     assert "rc-pass-word" not in repr(built) + repr(SOCKET)
 
 
+@pytest.mark.parametrize(
+    ("kind", "passed"),
+    [
+        ("s3", {"AWS_PROFILE"}),
+        ("azureblob", {"AZURE_CLIENT_ID"}),
+        ("swift", {"OS_AUTH_URL"}),
+        ("googlecloudstorage", {"GOOGLE_APPLICATION_CREDENTIALS"}),
+        ("sftp", set()),
+    ],
+)
+def test_each_cloud_finds_its_own_variables_where_it_is_to_look_for_them(kind: str, passed: set[str]) -> None:
+    every = ("AWS_PROFILE", "AZURE_CLIENT_ID", "OS_AUTH_URL", "GOOGLE_APPLICATION_CREDENTIALS")
+    given = dict.fromkeys((*every, "DATABASE_URL", "RCLONE_CONFIG", "HF_TOKEN", "LC_ALL", "SSL_CERT_FILE"), "x")
+    for env_auth, expected in (("true", passed), ("false", set())):
+        remote = Remote.model_validate({"type": kind, "env_auth": env_auth})
+        built = command(remote=remote, environment=given).environment
+        assert {name for name, value in built.items() if value == "x"} == {"LC_ALL", "SSL_CERT_FILE"} | expected
+
+
 def test_aws_variables_are_for_env_auth_and_the_socket_only_when_given() -> None:
     remote = Remote.model_validate({"type": "s3", "env_auth": "true"})
     built = command(remote=remote, environment=ENVIRONMENT, notify_socket="/run/mountd/private/storage.notify")

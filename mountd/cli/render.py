@@ -14,6 +14,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import MountCommand
 from mountd.rclone.conf import render_masked, shown
+from mountd.settings import masking
 from mountd.settings.schema import Settings
 
 
@@ -26,7 +27,9 @@ def render(settings: Settings) -> tuple[dict[str, str], dict[str, dict[str, Any]
     remotes = {name: {"type": remote.type, **remote.options} for name, remote in settings.remotes.items()}
     conf = Instance.of(settings.state, settings.runtime).private / "rclone.conf"
     commands = {name: command_of(settings, name, found, conf) for name in settings.mounts}
-    plain = {name: {"argv": list(each.argv), "warnings": list(each.warnings)} for name, each in commands.items()}
+    plain = {
+        name: {"argv": masking.command(each.argv), "warnings": list(each.warnings)} for name, each in commands.items()
+    }
     split = credentials.split(remotes, conf.parent)
     files = {conf: render_masked(split.remotes, found.password_options)}
     if split.keys:

@@ -12,9 +12,9 @@ import unicodedata
 from collections.abc import Mapping
 
 from mountd.errors import UsageError
+from mountd.settings import masking
 from mountd.settings.names import NAME
-from mountd.settings.secret import SecretRef, is_secret_option
-from mountd.settings.show import HIDDEN
+from mountd.settings.secret import SecretRef
 
 HEADER = "# Written by mountd: change its configuration instead. `mountd config render` shows it with secrets hidden.\n"
 
@@ -50,7 +50,7 @@ def shown(option: str, value: str | SecretRef, *, password: bool = False) -> str
     """The value of an option, fit to be shown to people."""
     if isinstance(value, SecretRef):
         return str(value)
-    return HIDDEN if password or is_secret_option(option, value) else value
+    return masking.HIDDEN if password else masking.option(option, value)
 
 
 def _section(name: str, options: Mapping[str, str]) -> str:

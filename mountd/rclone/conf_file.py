@@ -20,6 +20,7 @@ from mountd.rclone.ask import dump, obscure
 from mountd.rclone.binary import Binary
 from mountd.rclone.private_file import Identity, identity, read, remove_leftovers, replace
 from mountd.rclone.writeback import Record
+from mountd.settings import masking
 from mountd.settings.schema import Settings
 from mountd.settings.secret import SecretRef, is_secret_option
 from mountd.settings.wrapping import beneath
@@ -225,7 +226,7 @@ class ConfFile:
             self._hide_values(
                 value
                 for option, value in options.items()
-                if isinstance(given.get(option), SecretRef) or is_secret_option(option, value)
+                if isinstance(given.get(option), SecretRef) or masking.option(option, value) != value
             )
 
     def _hide_values(self, values: Iterable[str]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mountd.settings import masking
 from mountd.settings.fields import is_host_address
 from mountd.settings.geography import check_paths
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import Mount, Remote, Settings, Value
+from mountd.settings.schema import Flag, Mount, Remote, Settings, Value
 from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 from mountd.settings.source import Place
 from mountd.settings.words import Finding, did_you_mean
@@ -21,6 +22,11 @@ SLOW_DETECTION_S = 300
 _IN_THE_OPEN = (
     "is a secret in plain text: write {env: NAME}, {file: /path} or {credential: NAME} instead, "
     "or set allow_plain_secrets: true"
+)
+_HOLDS_ONE = "may hold a secret in plain text: write {env: NAME}, {file: /path} or {credential: NAME} instead"
+_ON_THE_COMMAND_LINE = (
+    "may hold a secret, which every user of this machine can read in rclone's command line: "
+    "write it as an option of the remote"
 )
 
 
@@ -123,6 +129,8 @@ def _remote(place: Place, remote: Remote, *, plain: bool) -> Iterator[Finding]:
             yield Finding((*place, name), "must not contain line ends or other control characters")
         elif not isinstance(value, SecretRef) and is_secret_option(name, value) and not plain:
             yield Finding((*place, name), _IN_THE_OPEN)
+        elif not isinstance(value, SecretRef) and masking.option(name, value) != value and not plain:
+            yield Finding((*place, name), _HOLDS_ONE, warning=True)
     if remote.type == "s3":
         provider, endpoint = remote.options.get("provider"), remote.options.get("endpoint")
         amazon = isinstance(provider, str) and provider.lower() == "aws"
@@ -143,6 +151,10 @@ def _environment(place: Place, environment: Mapping[str, Value], *, plain: bool)
             yield Finding((*place, name), _IN_THE_OPEN)
 
 
+def _each(flag: Flag) -> Sequence[bool | str]:
+    return flag if isinstance(flag, list) else [flag]
+
+
 def _mount(place: Place, mount: Mount) -> Iterator[Finding]:
     health = mount.health
     worst_s = health.failures * max(health.interval, health.timeout)
@@ -150,6 +162,9 @@ def _mount(place: Place, mount: Mount) -> Iterator[Finding]:
         yield Finding(
             (*place, "health"), f"a hung mount would be noticed after {worst_s / 60:.0f} minutes only", warning=True
         )
+    for name, flag in mount.options.items():
+        if any(isinstance(each, str) and masking.option(name, each) != each for each in _each(flag)):
+            yield Finding((*place, "options", name), _ON_THE_COMMAND_LINE, warning=True)
     if "drain" in mount.model_fields_set and not writes_back(mount):
         yield Finding((*place, "drain"), "has no use: nothing waits for its upload on this mount", warning=True)
     if mount.cache.max_size is not None and mount.cache.max_size.of(1 << 50) == 0:

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountd.rclone.conf import render_masked
 from mountd.settings.jsonschema import generate, render
 from mountd.settings.load import Places, load, parse
 from mountd.settings.profiles import PROFILES, flags
@@ -195,6 +196,50 @@ apps: {w: {command: [x], environment: {HF_TOKEN: abc3, A: b}}}
     hidden = dict.fromkeys(("url", "pass", "beerer_token", "paswrod"), HIDDEN)
     assert shown["remotes"]["s"] == {"type": "webdav", "user": "me", **hidden}
     assert shown["apps"]["w"]["environment"] == {"HF_TOKEN": HIDDEN, "A": "b"}
+
+
+def test_a_secret_inside_of_something_else_is_hidden_too() -> None:
+    text = """\
+remotes:
+  s:
+    type: webdav
+    url: "https://x/dav?sig=SEEN&a=b"
+    bearer_token_command: "get SEEN"
+    headers: "Cookie,SEEN,X-A,SEEN"
+  u: {type: union, upstreams: "s:a s,bearer_token=SEEN:b", user: me}
+mounts:
+  m:
+    remote: "s:"
+    path: /m
+    options: {header: ["Authorization: Bearer SEEN"], links: true}
+models:
+  v:
+    mount: m
+    directory: "{version}"
+    link: /l
+    version: v1
+    gates:
+      - {http: "http://h/x?token=SEEN&n=1"}
+      - {command: [curl, -H, "Authorization: Bearer SEEN", --api-key=SEEN, --token, SEEN, "http://h/?SEENSEEN"]}
+      - {command: [sh, -c, "curl -H 'Cookie: a=SEEN' http://h -o /x"]}
+apps:
+  w:
+    command: [python, web.py, --port, "7860", --password, SEEN]
+    environment: {URL: "http://h/?key=SEEN"}
+    ready: {http: "http://127.0.0.1:1/?key=SEEN"}
+"""
+    found = parse(text, "x.yaml", PLACES)
+    shown = effective(found.settings)
+    assert "SEEN" not in str(shown)
+    assert shown["remotes"]["u"]["user"] == "me"
+    assert shown["mounts"]["m"]["options"]["links"] is True
+    assert shown["models"]["v"]["gates"][0]["http"] == f"http://h/x?token={HIDDEN}&n={HIDDEN}"
+    assert shown["models"]["v"]["gates"][2]["command"][2] == f"curl -H 'Cookie: {HIDDEN}' http://h -o /x"
+    assert shown["apps"]["w"]["command"][:4] == ["python", "web.py", "--port", "7860"]
+    remotes = found.settings.remotes.items()
+    assert "SEEN" not in render_masked({name: {"type": each.type, **each.options} for name, each in remotes})
+    warned = {warning.path for warning in found.warnings}
+    assert {"remotes.s.headers", "remotes.u.upstreams", "mounts.m.options.header"} <= warned
 
 
 def test_profiles() -> None:

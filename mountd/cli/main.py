@@ -108,6 +108,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, by default that of this process; returns its exit code."""
+    _open_closed_streams()
     if arguments is None:
         utf8.insist()
     args = list(sys.argv[1:] if arguments is None else arguments)
@@ -124,6 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _report(error, args, asked)
     return code
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that is closed leads nowhere, and its number goes to no journal and no socket."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name, descriptor, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
 
 
 def _invoke(args: list[str], asked: Asked) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import sys
 import traceback
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
+_OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 PIPE_CLOSED = 141  # 128 + SIGPIPE: what `set -o pipefail` sees of any other program
 
 
@@ -27,8 +31,15 @@ def report(error: BaseException, *, json_too: bool) -> int:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains while it ends
+        _lead_nowhere(sys.stdout, sys.stderr)
         return PIPE_CLOSED
+    if isinstance(error, OSError) and error.filename is None and error.errno in _OF_OUTPUT:
+        _lead_nowhere(sys.stdout)
+        cause = (error.strerror or str(error)).lower()
+        error, json_too = MountdError(f"cannot write the output: {cause}", hint="look at where it leads"), False
+    elif isinstance(error, OSError) and error.errno in _LACKS:
+        cause = (error.strerror or str(error)).lower()
+        error = MountdError(f"cannot go on: {cause}", hint="see the limits of this machine, its user and the unit")
     if isinstance(error, click.ClickException):
         code, text, hint, holder = 2, error.format_message(), "", ""
         _show(error)
@@ -47,6 +58,22 @@ def report(error: BaseException, *, json_too: bool) -> int:
     return code
 
 
+def _can_write(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _lead_nowhere(*streams: TextIO) -> None:
+    """Those that cannot be written: else the interpreter tries again while it ends, and complains."""
+    for stream in streams:
+        if not _can_write(stream):
+            with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def wants_json(args: Sequence[str]) -> bool:
     """Whether `-o json` was written; from the words alone, because they may not have been understood."""
     words = [*args[: args.index("--")]] if "--" in args else [*args]
@@ -61,7 +88,7 @@ def _show(error: click.ClickException) -> None:
     else:
         said = io.StringIO()
         error.show(said)  # with the usage
-        say(said.getvalue(), err=True, nl=False)
+        _say(said.getvalue().removesuffix("\n"))
 
 
 def _tell(text: str, hint: str) -> None:
@@ -69,4 +96,7 @@ def _tell(text: str, hint: str) -> None:
 
 
 def _say(text: str) -> None:
-    say(for_stderr(text), err=True)
+    try:
+        say(for_stderr(text), err=True)
+    except OSError:
+        _lead_nowhere(sys.stderr)

@@ -124,7 +124,8 @@ def _reap_at_last(main: int, said: int) -> int:
             return code
         time.sleep(0.01)
     told = f"mountd: going without the daemon ({main}): it has ended, but the kernel holds it"
-    print(for_stderr(told, "warning"), file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(for_stderr(told, "warning"), file=sys.stderr)
     return said
 
 

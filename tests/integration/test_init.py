@@ -17,6 +17,7 @@ import pytest
 from mountd.process import orphans
 from mountd.process.init import LAST_PATIENCE_S
 from tests.support import dies_with_us
+from tests.support.daemon import Daemon
 from tests.support.wait import until
 
 PRELUDE = """
@@ -266,3 +267,50 @@ def test_it_is_told_when_its_parent_dies(start: Start, tmp_path: Path) -> None:
     assert init.end()[0] == -signal.SIGKILL
     until(lambda: not orphans.alive(daemon), 20, "the daemon to end")
     assert (tmp_path / "told").read_text() == "SIGTERM"
+
+
+ALL = "<&- >&- 2>&-"
+SOME = [
+    pytest.param(each, marks=pytest.mark.thorough) for each in ("<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-")
+]
+
+
+@pytest.mark.parametrize("closed", [ALL, *SOME])
+def test_closed_streams_lead_nowhere(tmp_path: Path, closed: str) -> None:
+    """What a command says is lost then, and nothing else."""
+    mountd = f"'{sys.executable}' -m mountd"
+    code = f"""
+        {mountd} --version {closed}; echo $? >>'{tmp_path}/codes'
+        {mountd} nonsense {closed}; echo $? >>'{tmp_path}/codes'
+    """
+    subprocess.run(["/bin/sh", "-c", code], capture_output=True, timeout=60, check=True)
+    assert (tmp_path / "codes").read_text().split() == ["0", "2"]
+
+
+@pytest.mark.parametrize(("command", "code"), [("--version", 1), ("nonsense", 2)])
+def test_an_output_that_cannot_be_written(command: str, code: int) -> None:
+    with open("/dev/full", "w") as full:
+        stream = {"stdout" if code == 1 else "stderr": full}
+        done = subprocess.run([sys.executable, "-m", "mountd", command], timeout=60, check=False, **stream)  # type: ignore[call-overload]
+    assert done.returncode == code
+
+
+def test_a_reader_of_errors_that_goes_away() -> None:
+    ear, mouth = os.pipe()
+    os.close(ear)
+    done = subprocess.run([sys.executable, "-m", "mountd", "nonsense"], stderr=mouth, timeout=60, check=False)
+    os.close(mouth)
+    assert done.returncode == 2
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize("closed", [ALL, *SOME])
+def test_a_daemon_with_closed_streams(daemon: Daemon, closed: str) -> None:
+    """No socket, and no journal, gets the number of a standard stream: what others write there would go into it."""
+    daemon.wrap = ("/bin/sh", "-c", f'exec "$@" {closed}', "sh")
+    status = daemon.start_ready()
+    for pid in (status["pid"], daemon.process.pid if daemon.process else 0):
+        for number in range(3):
+            leads = os.readlink(f"/proc/{pid}/fd/{number}")
+            assert leads in ("/dev/null", str(daemon.log))
+    assert daemon.stop() == 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import structlog
 
 from mountd.errors import MountdError, RemoteError
 from mountd.mount.engine import Engine
 from mountd.mount.health import SLOW_HINT, SLOW_S, Answers, backend_status, is_refusal
-from mountd.rclone.rc import Abilities, names_bucket
+from mountd.rclone.rc import NOBODYS, Abilities, names_bucket
 from mountd.status.snapshot import RemoteStatus
 
 log = structlog.get_logger()
@@ -21,7 +22,19 @@ TIMEOUT_S = 10.0
 """While it runs: two requests of 5 s. A question that was lost with its connection must not hold up the next for
 long: the bucket may be back by then."""
 SHORTEST_S = 1.0
+WITNESS_ENTRIES = 1000
+"""One request gives as many."""
 _SAYS_NO = frozenset({"bucket-missing", "directory-missing", "access-denied"})
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A directory of `remote` that held something when the mount began: an answer that it is empty is a reason to
+    doubt the answer. `kept`: nobody deletes through the mount."""
+
+    remote: str
+    directory: str
+    kept: bool
 
 
 class Backend:
@@ -34,11 +47,15 @@ class Backend:
         self._engine = engine
         self._abilities: Abilities | None = None
         self._asks_root = False
+        self._is_store = False
         self._usable = False
+        self.witness: Witness | None = None
 
     def begin(self) -> None:
         """A new rclone starts, perhaps with another remote."""
-        self._abilities, self._asks_root = None, False
+        self._abilities, self._asks_root, self._is_store = None, False, False
+        if self.witness is not None and self.witness.remote != self.remote:
+            self.witness = None
 
     @property
     def is_refusing(self) -> bool:
@@ -75,7 +92,7 @@ class Backend:
         return usable
 
     async def _question(self, deadline: float) -> None:
-        """Lists what holds nothing: of a large root each thousand entries would cost a request.
+        """Lists the witness, else what holds nothing: of a large root each thousand entries would cost a request.
 
         Where the bucket says no to that, listing the root decides; and from then on, when it does not.
         """
@@ -83,7 +100,7 @@ class Backend:
         said_no = False
         if await self._has_buckets(deadline) and names_bucket(self.remote) and not self._asks_root:
             try:
-                await rc.knock(self.remote, _left_s(deadline))
+                await self._knock(deadline)
             except RemoteError as error:
                 if error.code not in _SAYS_NO:
                     raise
@@ -92,6 +109,46 @@ class Backend:
                 return
         await rc.list(self.remote, quick=True, timeout_s=_left_s(deadline))
         self._asks_root |= said_no
+
+    async def _knock(self, deadline: float) -> None:
+        rc, witness = self._engine.rc, self.witness
+        found = await rc.knock(self.remote, _left_s(deadline), witness.directory if witness else NOBODYS)
+        if witness is None:
+            if not self._is_store:
+                await self._expose(deadline)
+        elif not found:
+            await self._doubt(witness, deadline)
+        elif len(found) > WITNESS_ENTRIES:
+            self.witness = None
+
+    async def _doubt(self, witness: Witness, deadline: float) -> None:
+        """The witness is gone: was it deleted, or was that no valid answer? Raises RemoteError."""
+        if not await self._engine.rc.list(self.remote, quick=True, timeout_s=_left_s(deadline)):
+            await self._expose(deadline)
+            if witness.kept:
+                where = f"{witness.directory}/" if witness.directory else "something"
+                raise RemoteError(
+                    f"the bucket says that it is empty, but it held {where} when the mount began",
+                    hint="something else may answer in the store's place, or all was deleted: look at the store itself",
+                    code="bucket-empty",
+                )
+        self.witness = None
+
+    async def _expose(self, deadline: float) -> None:
+        """What gives whatever it is asked for is no object store. Raises RemoteError."""
+        try:
+            pretends = await self._engine.rc.has_anything(self.remote, _left_s(deadline))
+        except RemoteError as error:
+            if error.code not in _SAYS_NO:
+                raise
+            pretends = False
+        if pretends:
+            raise RemoteError(
+                "what answers in the store's place is no object store: it has whatever it is asked for",
+                hint="a login page or a proxy answers there: open the endpoint with curl, and correct the way to it",
+                code="bucket-invalid",
+            )
+        self._is_store = True
 
     async def _has_buckets(self, deadline: float) -> bool:
         if self._abilities is None:

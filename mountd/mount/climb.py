@@ -7,16 +7,18 @@ import os
 import time
 from collections.abc import Callable
 
-from mountd.errors import CannotStart, MountdError
+from mountd.errors import CannotStart, MountdError, RemoteError
 from mountd.mount import preflight
-from mountd.mount.backend import PATIENT_S, TIMEOUT_S
+from mountd.mount.backend import PATIENT_S, TIMEOUT_S, Witness
 from mountd.mount.bypass import may_bypass
+from mountd.mount.disk import OF_THE_OBJECT
 from mountd.mount.health import Beats
 from mountd.mount.parts import Parts
-from mountd.mount.proof import prove
+from mountd.mount.proof import Proof, prove
 from mountd.mount.watch import read_table
 from mountd.mount.watching import ASK_INTERVAL_S, Watching, cache_status
 from mountd.process.child import Child
+from mountd.settings import profiles
 from mountd.status.snapshot import MountStage, Reason
 
 MOUNTED_TIMEOUT_S = 30.0
@@ -146,12 +148,13 @@ async def _reach_ready(parts: Parts) -> None:
         if await parts.ask_backend(PATIENT_S):
             try:
                 await parts.uploads.reopen(parts.path, parts.files)
-                await prove(parts.disk, parts.files, parts.candidates())
+                _learn(parts, await prove(parts.disk, parts.files, parts.candidates()))
                 return
             except CannotStart:
                 raise
             except MountdError as error:
-                tries += 1
+                # What the bucket refuses to whoever asks, another rclone would not get either.
+                tries += not (isinstance(error, RemoteError) and error.code in OF_THE_OBJECT)
                 parts.log.info("mount is not proven yet", cause=error.text, attempt=tries)
                 parts.publish(reason=Reason("mount-not-proven", error.text, "mount", parts.name, error.hint))
                 if tries >= PROOF_TRIES and await parts.ask_backend(PATIENT_S):
@@ -161,3 +164,9 @@ async def _reach_ready(parts: Parts) -> None:
             raise CannotStart("the credentials have changed: starting again with the new ones", retry_s=0.0)
         else:
             await asyncio.sleep(ASK_INTERVAL_S)
+
+
+def _learn(parts: Parts, proof: Proof) -> None:
+    """What the bucket holds, by which a later answer that it is empty can be doubted."""
+    if proof.witness is not None:
+        parts.backend.witness = Witness(parts.mount.remote, proof.witness, profiles.is_read_only(parts.mount))

@@ -6,20 +6,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
+import structlog
+
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, Files, NoStat, Stat
 from mountd.mount.cache import CacheGuard
 from mountd.mount.cache_index import CacheIndex
 from mountd.mount.engine import Engine
 from mountd.mount.turns import Turns
+from mountd.rclone import keys
 from mountd.rclone.rc import Item, TooMuch
+
+log = structlog.get_logger()
 
 STAT_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 120.0
 LIST_TIMEOUT_S = 120.0
+TOUCH_TIMEOUT_S = 30.0
 SMALL_LISTING_S = 30.0
 SMALL_LISTING_BYTES = 8 * 1024 * 1024
 """Some 50,000 objects."""
+MOST_IGNORED = 1000
+"""Keys that cannot be paths: so many are remembered."""
+OF_THE_OBJECT = frozenset({"object-archived", "access-denied", "directory-missing", "object-missing"})
+"""Why one object cannot be read while the bucket is well."""
 REFRESH_TIMEOUT_S = 600.0
 """A listing costs one request for each 1,000 objects; at 5 s a request this covers 100,000."""
 
@@ -28,10 +38,22 @@ class MountDisk:
     """`root` is the mount point; all other paths are relative to it, with `/`."""
 
     def __init__(
-        self, root: str, fs: str, *, files: Files, engine: Engine, cache: CacheGuard, index: CacheIndex, turns: Turns
+        self,
+        root: str,
+        fs: str,
+        *,
+        exclude: Sequence[str],
+        files: Files,
+        engine: Engine,
+        cache: CacheGuard,
+        index: CacheIndex,
+        turns: Turns,
     ) -> None:
+        """`exclude`: what the mount leaves out by configuration."""
         self.root = root
         self.fs = fs
+        self.exclude = exclude
+        self.ignored: dict[str, str] = {}
         self._files = files
         self._engine = engine
         self._cache = cache
@@ -43,16 +65,40 @@ class MountDisk:
         return self._turns.take()
 
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
-        """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable."""
-        return await self._engine.rc.list(self.fs, directory, recursive=recursive, timeout_s=LIST_TIMEOUT_S)
+        """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable.
+
+        What cannot be a path is left out, here and, from its next listing on, in the mount.
+        """
+        items = await self._engine.rc.list(
+            self.fs, directory, recursive=recursive, exclude=self.exclude, timeout_s=LIST_TIMEOUT_S
+        )
+        return await self._possible(items)
+
+    async def _possible(self, items: list[Item]) -> list[Item]:
+        strange = keys.strange(items)
+        if not strange:
+            return items
+        found = {path: why for path, why in strange.items() if path not in self.ignored}
+        if found and len(self.ignored) < MOST_IGNORED:
+            self.ignored |= dict(sorted(found.items())[: MOST_IGNORED - len(self.ignored)])
+            log.warning("objects are left out: they cannot be paths", remote=self.fs, objects=keys.words(found))
+        if hidden := keys.rules(strange):
+            hidden = [*dict.fromkeys([*keys.rules(self.ignored), *hidden])]
+            await self._engine.rc.hide([*keys.EXCLUDED, *self.exclude, *hidden])
+        return keys.possible(items, strange)
 
     async def small_listing(self, directory: str) -> list[Item] | None:
         """As `list_bucket`; None when that is more than is worth waiting for. Raises RemoteError, Unavailable."""
         began = time.monotonic()
         try:
-            return await self._engine.rc.list(
-                self.fs, directory, timeout_s=SMALL_LISTING_S, most_bytes=SMALL_LISTING_BYTES
+            items = await self._engine.rc.list(
+                self.fs,
+                directory,
+                exclude=self.exclude,
+                timeout_s=SMALL_LISTING_S,
+                most_bytes=SMALL_LISTING_BYTES,
             )
+            return await self._possible(items)
         except TooMuch:
             return None
         except RemoteError:
@@ -69,8 +115,26 @@ class MountDisk:
         return await self._engine.fetch(self.fs, path, READ_TIMEOUT_S)
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
-        """Loads the listing of `directory` into the mount's directory cache. Raises RemoteError, Unavailable."""
+        """Loads the listing of `directory` into the mount's directory cache. Raises RemoteError, Unavailable.
+
+        Before that it is looked at: an object with the name of a directory would take its place.
+        """
+        if not recursive:
+            await self.small_listing(directory)
         await self._engine.rc.vfs_refresh(directory, recursive=recursive, timeout_s=REFRESH_TIMEOUT_S)
+
+    async def why_unreadable(self, path: str) -> RemoteError | None:
+        """Why no byte of this file, which is not empty, can be read past the mount; None: one can be.
+
+        Raises RemoteError when the bucket gives nothing at all, Unavailable.
+        """
+        try:
+            await self._engine.rc.touch(self.fs, path, timeout_s=TOUCH_TIMEOUT_S)
+        except RemoteError as error:
+            if error.code not in OF_THE_OBJECT:
+                raise
+            return error
+        return None
 
     async def cached_files(self) -> int:
         """How many files the directory cache knows."""

@@ -35,6 +35,7 @@ from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Life
 from mountd.process.supervisor import Ending, MustReplace, ShouldRestart
+from mountd.rclone import keys
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile, Fresh
 from mountd.settings import profiles
@@ -100,7 +101,16 @@ class RcloneMount:
             index=index,
             bypass=Bypass(name),
             turns=turns,
-            disk=MountDisk(path, mount.remote, files=files, engine=engine, cache=cache, index=index, turns=turns),
+            disk=MountDisk(
+                path,
+                mount.remote,
+                exclude=keys.patterns(mount.options.get("exclude")),
+                files=files,
+                engine=engine,
+                cache=cache,
+                index=index,
+                turns=turns,
+            ),
             uploads=Uploads(name, mount, engine, self._publish),
             candidates=candidates,
             publish=self._publish,
@@ -283,6 +293,7 @@ class RcloneMount:
         parts.settings = settings
         parts.beat.timeout_s, parts.turns.pause_s = parts.mount.health.timeout, parts.mount.health.backend
         parts.backend.remote = parts.disk.fs = parts.mount.remote
+        parts.disk.exclude = keys.patterns(parts.mount.options.get("exclude"))
         parts.engine.reconfigure(settings)
         self._publish(remote=parts.mount.remote, cache_stops_apps=parts.mount.cache.on_failure == "stop")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 
-from mountd.errors import DiskError
+from mountd.errors import DiskError, DiskTimeout, NotAsked, RemoteError
 from mountd.files.client import Files, Listing, NoStat
 from mountd.mount.disk import MountDisk
 from mountd.rclone.rc import Item
@@ -15,70 +16,132 @@ SOME_FILES = 100
 PROOF_BYTES = 4096
 DEPTH = 4
 """How many directories deep the smallest file is looked for when no model says what to read."""
+TRIES = 8
+"""Files that are tried: one that cannot be read says nothing of the mount as long as another one can."""
+DIRECTORIES = 3
+ARCHIVED = "object-archived"
 
 
 class Disagreement(DiskError):
     """The mount shows something else than the bucket holds."""
 
 
-async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """`path`: whose bytes were read, None where there is nothing to read. `witness`: a directory that holds something,
+    in one request."""
+
+    path: str | None = None
+    witness: str | None = None
+
+
+async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> Proof:
     """Raises DiskError, RemoteError or Unavailable unless the root lists alike on both sides and bytes come through.
 
     A root of more than LIST_LIMIT names is not compared.
 
-    `candidates` are the files to read, best first: a model's manifest, its required files. Returns the path read, or
-    None where no file to read is found. Reads at most 4 KiB of one file, once a climb: one byte more than needed
-    can fetch a whole model.
+    `candidates` are the files to read, best first: a model's manifest, its required files. Reads at most 4 KiB of a
+    file, once a climb: one byte more than needed can fetch a whole model. A file that cannot be read past the mount
+    either is its own fault, and another one is tried; where all are archived, no byte can be expected.
     """
     await disk.refresh("")
     listing = await files.list(disk.root, limit=LIST_LIMIT, timeout_s=LIST_TIMEOUT_S)
-    if listing.truncated:
-        # Of so many the bucket would have to be asked page by page: bytes of one of them say enough.
-        path = await _first_present(disk, candidates) or await _smallest_of(disk, listing)
-    else:
+    outside: list[Item] | None = None
+    if not listing.truncated:  # else the bucket would have to be asked page by page: bytes of one file say enough
         outside = await disk.list_bucket("")
         seen = {item.name for item in listing.items}
         missing = sorted(item.name for item in outside if item.name not in seen)
         if missing:
             names = ", ".join(missing[:3])
             raise Disagreement(f"cannot trust {disk.root}: {names} of the bucket is not seen through it")
-        path = await _first_present(disk, candidates) or await _smallest(disk, outside)
-    if path is not None:
-        (found,) = await disk.stat([path])
-        if isinstance(found, NoStat):
-            raise Disagreement(f"cannot trust {disk.root}: {path} is in the bucket, through the mount: {found.error}")
-        data = await disk.read(path, min(PROOF_BYTES, found.size))
-        if len(data) != min(PROOF_BYTES, found.size):
-            raise Disagreement(f"cannot trust {disk.root}: {path} gave {len(data)} of {found.size} bytes")
-    return path
+    faults: list[RemoteError] = []
+    async for path in _worth_reading(disk, candidates, listing, outside):
+        fault = await _read(disk, path)
+        if fault is None:
+            return Proof(path, _witness(path, outside))
+        faults.append(fault)
+        if len(faults) == TRIES:
+            break
+    refused = next((fault for fault in faults if fault.code != ARCHIVED), None)
+    if refused is not None:
+        raise RemoteError(f"cannot read any file of {disk.fs}: {refused.text}", hint=refused.hint, code=refused.code)
+    return Proof()
 
 
-async def _first_present(disk: MountDisk, candidates: Iterable[str]) -> str | None:
-    paths = [*candidates]
-    for path, found in zip(paths, await disk.stat(paths) if paths else (), strict=True):
-        if not isinstance(found, NoStat) and found.type == "file" and found.size > 0:
-            return path
+async def _read(disk: MountDisk, path: str) -> RemoteError | None:
+    """Why the object itself cannot be read; None: its bytes came through. Raises DiskError, RemoteError."""
+    (found,) = await disk.stat([path])
+    if isinstance(found, NoStat):
+        raise Disagreement(f"cannot trust {disk.root}: {path} is in the bucket, through the mount: {found.error}")
+    wanted = min(PROOF_BYTES, found.size)
+    try:
+        data = await disk.read(path, wanted)
+    except (DiskTimeout, NotAsked):
+        raise
+    except DiskError:
+        fault = await disk.why_unreadable(path)
+        if fault is None:
+            raise
+        return fault
+    if len(data) != wanted:
+        raise Disagreement(f"cannot trust {disk.root}: {path} gave {len(data)} of {found.size} bytes")
     return None
 
 
-async def _smallest_of(disk: MountDisk, listing: Listing) -> str | None:
-    """Of some files that are seen through the mount."""
-    names = [item.name for item in listing.items if item.type == "file"][:SOME_FILES]
-    found = zip(names, await disk.stat(names) if names else (), strict=True)
-    sizes = [(stat.size, name) for name, stat in found if not isinstance(stat, NoStat) and stat.size > 0]
-    return min(sizes)[1] if sizes else None
+def _witness(path: str, outside: Sequence[Item] | None) -> str | None:
+    directory = path.rpartition("/")[0]
+    few = outside is not None and len(outside) <= SOME_FILES
+    return directory if directory or few else None
 
 
-async def _smallest(disk: MountDisk, items: Sequence[Item]) -> str | None:
+async def _worth_reading(
+    disk: MountDisk, candidates: Sequence[str], listing: Listing, outside: Sequence[Item] | None
+) -> AsyncIterator[str]:
+    """Each file at most once; those after the first are only looked for when it could not be read."""
+    given = set()
+    async for path in _in_order(disk, candidates, listing, outside):
+        if path not in given:
+            given.add(path)
+            yield path
+
+
+async def _in_order(
+    disk: MountDisk, candidates: Sequence[str], listing: Listing, outside: Sequence[Item] | None
+) -> AsyncIterator[str]:
+    for path in await _present(disk, candidates):
+        yield path
+    if outside is None:
+        names = [item.name for item in listing.items if item.type == "file"][:SOME_FILES]
+        for path in await _present(disk, names, smallest_first=True):
+            yield path
+        return
+    for item in sorted((item for item in outside if not item.is_dir and item.size > 0), key=lambda item: item.size)[:2]:
+        yield item.path
+    asked = {path.partition("/")[0] for path in candidates}
+    directories = sorted((item.path for item in outside if item.is_dir), key=lambda path: (path in asked, path))
+    for directory in directories[:DIRECTORIES]:
+        if (found := await _smallest(disk, directory)) is not None:
+            yield found
+
+
+async def _present(disk: MountDisk, paths: Sequence[str], *, smallest_first: bool = False) -> list[str]:
+    """Of these the files that are not empty, seen through the mount."""
+    stats = zip(paths, await disk.stat(paths) if paths else (), strict=True)
+    found = [(stat.size, path) for path, stat in stats if not isinstance(stat, NoStat) and stat.type == "file"]
+    if smallest_first:
+        found.sort()
+    return [path for size, path in found if size > 0]
+
+
+async def _smallest(disk: MountDisk, directory: str) -> str | None:
     for _ in range(DEPTH):
-        files = [item for item in items if not item.is_dir and item.size > 0]
-        if files:
+        items = await disk.small_listing(directory)
+        if items is None:
+            return None
+        if files := [item for item in items if not item.is_dir and item.size > 0]:
             return min(files, key=lambda item: item.size).path
         directories = sorted(item.path for item in items if item.is_dir)
         if not directories:
             return None
-        found = await disk.small_listing(directories[0])
-        if found is None:
-            return None
-        items = found
+        directory = directories[0]
     return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountd.errors import ConfigError, Problem
-from mountd.rclone import credentials
+from mountd.rclone import credentials, keys
 from mountd.rclone.address import RcAddress
 from mountd.rclone.advice import advise
 from mountd.settings import environment as inherited
@@ -135,6 +135,8 @@ def _own(
         "use-json-log": True,
         "rc": True,
         "rc-addr": rc.flag,
+        "rc-serve": True,  # a byte of one object can be asked for, past the mount
+        "exclude": keys.merged(mount.options.get("exclude")),
         "allow-other": allow_other,
     }
     if mount.uid is not None:

@@ -122,7 +122,7 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         "see the account's state in the store's console; the keys themselves may be right",
     ),
     (
-        r"InvalidObjectState",
+        r"InvalidObjectState|Object in \w+, restore first",
         "object-archived",
         "the object is archived",
         "restore it first, or copy it to a class of storage that can be read at once",
@@ -157,6 +157,12 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         "bucket-missing",
         "the bucket or directory does not exist",
         "check the bucket's name behind the colon in the mount's remote:, and the endpoint; or create the bucket",
+    ),
+    (
+        r"object not found",
+        "object-missing",
+        "there is no such object",
+        "upload it again",
     ),
     (
         r"file does not exist",

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from mountd.errors import RemoteError, Unavailable
 from mountd.rclone.address import RcAddress
@@ -96,7 +98,7 @@ class RcClient:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with session.post(
-                f"http://rclone/{method}" if self.address.socket else self._url(method),
+                self._url(method),
                 json=params or {},
                 timeout=timeout,
             ) as answer:
@@ -153,6 +155,29 @@ class RcClient:
             return ""
         return json.dumps([item.get("Size"), item.get("ModTime"), item.get("Hashes")])
 
+    async def hide(self, patterns: Sequence[str]) -> None:
+        """From the next listing on the mount leaves out what these `--exclude` patterns match, and only that."""
+        await self.call("options/set", {"filter": {"ExcludeRule": list(patterns)}})
+
+    async def touch(self, fs: str, path: str, timeout_s: float = 60.0) -> None:
+        """Reads one byte of an object that is not empty, past the mount and its caches: a HEAD and a GET.
+
+        Raises RemoteError with the cause when it cannot be read.
+        """
+        url = self._url(f"%5B{quote(source(fs), safe='')}%5D/{quote(path)}")
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._open().get(url, headers={"Range": "bytes=0-0"}, timeout=timeout) as answer:
+                if answer.status < 400 and await answer.content.readany():
+                    return
+        except TimeoutError:
+            raise RcTimeout(f"rclone does not answer: no byte of {path} within {timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"rclone does not answer: {_cause(error)}") from None
+        # That says no more than that it failed. This would read all of the file, but fails in the same way first.
+        params = {"fs": source(fs), "remote": path, "hashType": "md5", "download": True}
+        await self.call("operations/hashsumfile", params, timeout_s)
+
     async def copy_file(self, fs: str, path: str, to: Path, timeout_s: float = 60.0) -> None:
         """One object, past the mount's caches, into the local file `to`, which must not be there yet."""
         params = {"srcFs": source(fs), "srcRemote": path, "dstFs": str(to.parent), "dstRemote": to.name}
@@ -168,12 +193,20 @@ class RcClient:
             raise Unavailable("rclone does not answer: it does not tell what the store can do")
         return Abilities(bool(features.get("BucketBased")), bool(features.get("About")))
 
-    async def knock(self, fs: str, timeout_s: float) -> None:
-        """One request, however much `fs` (`remote:bucket/prefix`) holds: raises as `list` does.
+    async def knock(self, fs: str, timeout_s: float, directory: str = NOBODYS) -> list[Item]:
+        """What `directory` of `fs` (`remote:bucket/prefix`) holds: one request for a small one, raises as `list` does.
 
-        Only for a remote that has buckets. Keys that may list certain directories alone are refused here.
+        Only for a remote that has buckets. Keys that may list certain directories alone are refused elsewhere. rclone
+        takes any well-formed page, and even an empty answer, for a listing of nothing [1.75.2].
         """
-        await self.list(fs, NOBODYS, quick=True, timeout_s=timeout_s)
+        if not directory:
+            return await self.list(fs, quick=True, timeout_s=timeout_s)
+        return await self.list(_within(fs, directory), config=_QUICK, timeout_s=timeout_s)
+
+    async def has_anything(self, fs: str, timeout_s: float) -> bool:
+        """Whether `fs` gives an object that nobody has: then what answers is no object store. One HEAD."""
+        params = {"fs": _within(fs, NOBODYS), "remote": NOBODYS, "opt": {"filesOnly": True}, "_config": _QUICK}
+        return isinstance((await self.call("operations/stat", params, timeout_s)).get("item"), dict)
 
     async def vfs_queue(self, timeout_s: float = CALL_S) -> list[Upload] | None:
         """What waits to be uploaded or is on its way; None from an rclone before 1.68, which cannot tell."""
@@ -214,10 +247,14 @@ class RcClient:
         files_only: bool = False,
         dirs_only: bool = False,
         quick: bool = False,
+        config: Mapping[str, int] | None = None,
+        exclude: Sequence[str] = (),
         timeout_s: float | None = None,
         most_bytes: int | None = None,
     ) -> list[Item]:
         """What the store holds in `fs` (`remote:bucket/prefix`) below `directory`, asked past the mount's caches.
+
+        `exclude`: patterns of what is left out, instead of those of the mount.
 
         On S3 one request for each thousand entries. `quick`: fail fast, 5 s at most by default, for health checks.
         A directory that does not exist is empty on S3, only a missing bucket is an error. Raises RemoteError, also
@@ -232,7 +269,12 @@ class RcClient:
             "dirsOnly": dirs_only,
         }
         params: dict[str, Any] = {"fs": source(fs), "remote": directory.strip("/"), "opt": options}
+        # A pattern that excludes directories, as one of the mount's does, makes a recursive listing cost a request for
+        # each of them; and what cannot be a path is to be seen.
+        params["_filter"] = {"ExcludeRule": list(exclude)}
         above = ""
+        if config:
+            params["_config"] = config
         if quick:
             # `_config` counts when rclone makes its object for `fs`, and the mount's own was made with the mount's
             # patience. "remote:" with the bucket in the path is another one [T].
@@ -279,8 +321,9 @@ class RcClient:
             )
         return self._session
 
-    def _url(self, method: str) -> str:
-        return f"http://127.0.0.1:{self.address.port}/{method}"
+    def _url(self, path: str) -> URL:
+        host = "rclone" if self.address.socket else f"127.0.0.1:{self.address.port}"
+        return URL(f"http://{host}/{path}", encoded=True)
 
 
 async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
@@ -311,6 +354,12 @@ def _checked(method: str, status: int, body: bytes) -> dict[str, Any]:
 def names_bucket(fs: str) -> bool:
     """Whether there is a bucket in `fs`: `remote:` alone has none."""
     return bool(_split(fs)[1])
+
+
+def _within(fs: str, directory: str) -> str:
+    """As a place of its own: rclone makes another object for it than for the mount, with other patience, and one that
+    knows its bucket, without which a redirection to another region counts as a listing of nothing."""
+    return source(f"{fs.rstrip('/')}/{directory}")
 
 
 def _split(fs: str) -> tuple[str, str]:

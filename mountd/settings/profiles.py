@@ -117,12 +117,16 @@ def flags(profile: str, backend: str) -> dict[str, ProfileFlag]:
     return {flag.name: flag for flag in PROFILES[profile] if flag.backend in ("", backend)}
 
 
-def writes_back(mount: Mount) -> bool:
-    """Whether files wait in this mount's cache for their upload: anything that can be written, with a cache."""
+def is_read_only(mount: Mount) -> bool:
     read_only = mount.options.get("read-only")
     if read_only is None:
         read_only = any(flag.name == "read-only" for flag in PROFILES[mount.profile])
-    return str(read_only).lower() in ("false", "f", "0") and cache_mode(mount).lower() != "off"
+    return str(read_only).lower() not in ("false", "f", "0")
+
+
+def writes_back(mount: Mount) -> bool:
+    """Whether files wait in this mount's cache for their upload: anything that can be written, with a cache."""
+    return not is_read_only(mount) and cache_mode(mount).lower() != "off"
 
 
 def writes_whole_pages(mount: Mount) -> bool:

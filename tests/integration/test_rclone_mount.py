@@ -233,7 +233,7 @@ async def test_the_store_is_asked_once_and_failures_are_told_apart(rclone: Path,
             for remote in ("ok:big", "ok:bkt/pre", "ok:empty"):
                 proxy.reset_counts()
                 assert await asked(rc, remote) == ""
-                assert proxy.counts.requests == {"GET": 1}, "however much there is"
+                assert proxy.counts.requests == {"GET": 1, "HEAD": 1}, "however much there is; the HEAD only once"
             assert await asked(rc, "ok:") == ""
             assert await asked(rc, f"disk:{data}") == ""
             assert await asked(rc, f"disk:{data}/nothing") == "bucket-missing"

@@ -143,6 +143,20 @@ class Failure:
         return Reply(self.status, body.encode(), HTTPStatus(self.status).phrase, headers)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What something else answers in the store's place."""
+
+    body: bytes
+    status: int = 200
+    kind: str = "text/html"
+    rate: float = 1.0
+    where: Callable[[Exchange], bool] | None = None
+
+    def reply(self, exchange: Exchange) -> Reply:
+        return Reply(self.status, self.body, HTTPStatus(self.status).phrase, {"Content-Type": self.kind})
+
+
 EXPIRED = Failure(403, "ExpiredToken")
 SKEWED = Failure(403, "RequestTimeTooSkewed")
 DENIED = Failure(403, "AccessDenied")
@@ -164,7 +178,7 @@ class Break:
     where: Callable[[Exchange], bool] | None = None
 
 
-Rule = TypeVar("Rule", Failure, Break)
+Rule = TypeVar("Rule", "Failure | Page", Break)
 
 
 @dataclass(slots=True)
@@ -182,7 +196,7 @@ class Faults:
     """of bodies, for each connection and direction; 0 is no limit"""
     total_bytes_per_s: float = 0.0
     """the same over all connections together"""
-    fail: Mapping[str, Failure] = field(default_factory=dict)
+    fail: Mapping[str, Failure | Page] = field(default_factory=dict)
     cut: Mapping[str, Break] = field(default_factory=dict)
     """the connection ends in good order although Content-Length promised more"""
     reset: Mapping[str, Break] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from mountd.mount.backend import Backend
+from mountd.mount.backend import WITNESS_ENTRIES, Backend, Witness
 from mountd.mount.engine import Engine
 from mountd.rclone.rc import NOBODYS
 from tests.unit.test_rclone_rc import Fake, fake
@@ -16,6 +16,10 @@ from tests.unit.test_rclone_rc import Fake, fake
 __all__ = ["fake"]
 
 BUCKETS = {"Features": {"BucketBased": True, "About": False}}
+EMPTY = {"operations/fsinfo": BUCKETS, "operations/list": {"list": []}, "operations/stat": {"item": None}}
+ENTRY = {"Path": "a", "Name": "a", "Size": 3, "ModTime": "", "IsDir": False}
+HELD = {"operations/list": {"list": [ENTRY]}}
+PAGE = {"operations/stat": {"item": ENTRY}}
 NO_ROOM = (500, {"error": "error in ListJSON: dial tcp: connection refused", "status": 500})
 
 
@@ -25,13 +29,16 @@ def backend_of(client: Any, remote: str = "s:bkt/pre") -> Backend:
 
 async def test_one_request_that_holds_nothing(fake: Fake) -> None:
     rclone, client = fake
-    rclone.answers |= {"operations/fsinfo": BUCKETS, "operations/list": {"list": []}}
+    rclone.answers |= EMPTY
     backend = backend_of(client)
     assert backend.is_asked_for_room, "as long as it is not known"
     assert await backend.ask()
+    asked = [method for method, _ in rclone.asked]
+    assert asked == ["operations/fsinfo", "operations/list", "operations/stat"], "once, whether it is a store at all"
+    rclone.asked.clear()
     assert await backend.ask()
-    assert [method for method, _ in rclone.asked] == ["operations/fsinfo", "operations/list", "operations/list"]
-    assert rclone.asked[-1][1]["remote"] == f"bkt/pre/{NOBODYS}"
+    assert [method for method, _ in rclone.asked] == ["operations/list"]
+    assert rclone.asked[-1][1]["fs"] == f"s:bkt/pre/{NOBODYS}/"
     assert not backend.is_asked_for_room
 
 
@@ -64,7 +71,7 @@ async def test_an_outage_is_asked_once(fake: Fake) -> None:
 async def test_an_answer_outruns_the_news_that_there_is_none(fake: Fake) -> None:
     """It came while rclone was asked whether it is awake."""
     rclone, client = fake
-    rclone.answers |= {"operations/fsinfo": BUCKETS, "operations/list": {"list": []}}
+    rclone.answers |= EMPTY
     backend = backend_of(client)
     rclone.held["rc/noop"] = asyncio.Event()
     missing = asyncio.create_task(backend.miss())
@@ -77,3 +84,77 @@ async def test_an_answer_outruns_the_news_that_there_is_none(fake: Fake) -> None
     await backend.miss()
     assert backend.status.reason is not None
     assert backend.status.reason.code == "bucket-slow"
+
+
+def code_of(backend: Backend) -> str:
+    return backend.status.reason.code if backend.status.reason else ""
+
+
+async def test_what_has_whatever_it_is_asked_for_is_no_store(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY | PAGE
+    backend = backend_of(client)
+    assert not await backend.ask()
+    assert code_of(backend) == "bucket-invalid"
+    rclone.answers |= EMPTY
+    assert await backend.ask()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_bucket_that_held_something_is_not_believed_to_be_empty(fake: Fake, kept: bool) -> None:
+    """Whoever writes to it may also empty it."""
+    rclone, client = fake
+    rclone.answers |= EMPTY | HELD
+    backend = backend_of(client)
+    backend.witness = Witness("s:bkt/pre", "v1", kept)
+    assert await backend.ask()
+    assert [params["fs"] for method, params in rclone.asked if method == "operations/list"] == ["s:bkt/pre/v1/"]
+    rclone.answers |= EMPTY
+    assert await backend.ask() is not kept
+    assert code_of(backend) == ("bucket-empty" if kept else "")
+    rclone.answers |= PAGE
+    backend.witness = Witness("s:bkt/pre", "v1", kept)
+    assert not await backend.ask()
+    assert code_of(backend) == "bucket-invalid"
+    rclone.answers |= EMPTY | HELD
+    assert await backend.ask()
+
+
+async def test_a_witness_that_was_deleted_from_a_bucket_that_lives_is_forgotten(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY
+    backend = backend_of(client)
+    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
+    asked = []
+
+    async def answer(fs: str, *_: object, **__: object) -> list[object]:
+        asked.append(fs)
+        return [ENTRY] if fs == "s:bkt/pre" else []
+
+    client.list = answer
+    assert await backend.ask()
+    assert backend.witness is None
+
+
+async def test_a_witness_stays_small_and_of_its_remote(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY | {"operations/list": {"list": [ENTRY] * (WITNESS_ENTRIES + 1)}}
+    backend = backend_of(client)
+    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
+    assert await backend.ask()
+    assert backend.witness is None
+    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
+    backend.begin()
+    assert backend.witness is not None
+    backend.remote = "s:other"
+    backend.begin()
+    assert backend.witness is None
+
+
+async def test_a_redirection_to_another_region_is_told(fake: Fake) -> None:
+    rclone, client = fake
+    moved = "error in ListJSON: … StatusCode: 301, …, api error PermanentRedirect: …"
+    rclone.answers |= EMPTY | {"operations/list": (500, {"error": moved})}
+    backend = backend_of(client)
+    assert not await backend.ask()
+    assert code_of(backend) == "bucket-error"

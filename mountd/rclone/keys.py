@@ -1,0 +1,68 @@
+"""Keys of a bucket that cannot be paths: objects that no mount can show as what they are. Decisions only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mountd.rclone.rc import Item
+
+LONGEST_NAME = 255
+"""Bytes of one part of a path, by Linux."""
+SHOWN = 10
+EMPTY = "a part of its key is empty"
+LONG = f"a part of its key has more than {LONGEST_NAME} bytes"
+SHADOWS = "a directory has the same name"
+EXCLUDED = ("//**", "**//**")
+"""rclone lists a directory `/` for `/x`, and then the root cannot be read at all; `a//x` it shows as `a/a/x` [1.75.2].
+The first pattern hides the directory, the second what lies in such."""
+
+
+def strange(items: Sequence[Item]) -> dict[str, str]:
+    """Of a listing: each path that cannot be one, and why."""
+    directories = {item.path for item in items if item.is_dir}
+    found = {item.path: _why(item, directories) for item in items}
+    return {path: why for path, why in found.items() if why}
+
+
+def _why(item: Item, directories: set[str]) -> str:
+    parts = item.path.split("/")
+    if "" in parts:
+        return EMPTY
+    if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME for part in parts):
+        return LONG
+    return SHADOWS if not item.is_dir and item.path in directories else ""
+
+
+def possible(items: Sequence[Item], found: Mapping[str, str]) -> list[Item]:
+    """The listing without what `strange` found in it; of a name that stands for both, the directory."""
+    return [item for item in items if item.path not in found or (item.is_dir and found[item.path] == SHADOWS)]
+
+
+def rules(found: Mapping[str, str]) -> list[str]:
+    """What hides them from a mount: patterns for `--exclude`, besides EXCLUDED."""
+    return [f"/{_escaped(path)}" for path, why in sorted(found.items()) if why == SHADOWS]
+
+
+def _escaped(path: str) -> str:
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
+
+
+def words(found: Mapping[str, str], shown: int = SHOWN) -> list[str]:
+    """Each with its reason, and how many more there are."""
+    listed = [f"{path}{'…' if path.endswith('/') else ''}: {why}" for path, why in sorted(found.items())[:shown]]
+    return [*listed, f"and {len(found) - shown} more"] if len(found) > shown else listed
+
+
+def merged(given: object) -> list[str]:
+    """The patterns to exclude: ours, and those of a mount's option `exclude`."""
+    return [*EXCLUDED, *patterns(given)]
+
+
+def patterns(given: object) -> list[str]:
+    """What a mount's option `exclude` holds."""
+    if isinstance(given, str):
+        return [given]
+    return [str(each) for each in given] if isinstance(given, Iterable) else []

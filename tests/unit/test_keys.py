@@ -1,0 +1,60 @@
+"""Keys that cannot be paths: which, why, and what hides them."""
+
+from __future__ import annotations
+
+import pytest
+
+from mountd.rclone.keys import EMPTY, EXCLUDED, LONG, SHADOWS, merged, patterns, possible, rules, strange, words
+from mountd.rclone.rc import Item
+
+
+def items(*paths: str) -> list[Item]:
+    """A path that ends in "/" is a directory, but for one that ends in "//": an object."""
+    made = []
+    for path in paths:
+        is_dir = path.endswith("/") and not path.endswith("//")
+        shown = path[:-1] if path.endswith("/") else path
+        made.append(Item(shown, shown.rpartition("/")[2], 0 if is_dir else 7, is_dir))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("listing", "found"),
+    [
+        (("a/", "a/b", "c d", "声.txt", "back\\slash", "...", "．．/x", "new␊line"), {}),
+        (("/oops.txt", "a"), {"/oops.txt": EMPTY}),
+        (("team//x", "team/"), {"team//x": EMPTY}),
+        (("a/b//",), {"a/b/": EMPTY}),
+        (("v1/", "v1", "v1/x"), {"v1": SHADOWS}),
+        (("v1/m/", "v1/m", "v1/m/x", "v1/mm"), {"v1/m": SHADOWS}),
+        (("n" * 255, "声" * 85), {}),
+        (("n" * 256,), {"n" * 256: LONG}),
+        (("声" * 86,), {"声" * 86: LONG}),
+        ((f"a/{'n' * 256}/b",), {f"a/{'n' * 256}/b": LONG}),
+    ],
+)
+def test_strange(listing: tuple[str, ...], found: dict[str, str]) -> None:
+    assert strange(items(*listing)) == found
+
+
+def test_the_directory_that_rclone_lists_for_an_empty_first_part() -> None:
+    assert strange([Item("/", "/", 0, True), Item("team/", "", 0, True)]) == {"/": EMPTY, "team/": EMPTY}
+
+
+def test_of_a_name_that_stands_for_both_the_directory_is_left() -> None:
+    listing = items("v1/", "v1", "v1/x", "/oops")
+    assert [(item.path, item.is_dir) for item in possible(listing, strange(listing))] == [("v1", True), ("v1/x", False)]
+
+
+def test_rules_hide_that_very_object_and_no_other() -> None:
+    assert rules({"v1": SHADOWS, "a*[b]{c}?\\": SHADOWS, "/x": EMPTY}) == ["/a\\*\\[b\\]\\{c\\}\\?\\\\", "/v1"]
+    assert merged(None) == merged(True) == [*EXCLUDED]
+    assert merged("*.tmp") == [*EXCLUDED, "*.tmp"]
+    assert patterns(["a", "b"]) == ["a", "b"]
+
+
+def test_words_are_bounded() -> None:
+    said = words({f"/{number:04}": EMPTY for number in range(1000)})
+    assert len(said) == 11
+    assert said[-1] == "and 990 more"
+    assert words({}) == []

@@ -32,6 +32,7 @@ from mountd.process.child import RING_LINES, Line, Ring
 from mountd.process.lifecycle import RestartAsked
 from mountd.process.resources import of_the_machine
 from mountd.process.supervisor import Supervisor
+from mountd.rclone import keys
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot
@@ -167,7 +168,8 @@ class Routes:
         quarantined = await self._rooms.journal.quarantined(model.name)
         status = self._rooms.board.snapshot.models[model.name]
         changed = await audit.changed(self._rooms.journal, model.name, contents)
-        return _json(documents.versions(model.name, contents, status, quarantined, changed))
+        document = documents.versions(model.name, contents, status, quarantined, changed)
+        return _json(document | {"ignored": keys.words(model.disk.ignored)})
 
     async def operation(self, request: web.Request) -> web.Response:
         id_ = operation_id(request)

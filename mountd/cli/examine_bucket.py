@@ -16,10 +16,12 @@ from mountd.errors import MountdError, Unavailable
 from mountd.model.layout import Layout
 from mountd.process import tool
 from mountd.rclone import binary as binaries
+from mountd.rclone import keys
 from mountd.rclone.binary import OLD, Binary
 from mountd.rclone.command import MountCommand, source
 from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.rclone.failures import classify
+from mountd.rclone.rc import Item
 from mountd.settings.schema import Settings
 
 DEADLINE_S = 15.0
@@ -77,6 +79,9 @@ async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> 
             Check(where, "warn", text, "upload a version: mountd goes live by itself when one is complete"),
         ]
     checks.append(Check(where, "ok", f"{mount.remote} can be listed"))
+    if left_out := keys.words(keys.strange([_item(entry) for entry in entries])):
+        text = f"objects that cannot be paths are left out: {'; '.join(left_out)}"
+        checks.append(Check(where, "warn", text, "rename or delete them; nothing else suffers from them"))
     for model_name, model in settings.models.items():
         if model.mount != name:
             continue
@@ -90,6 +95,12 @@ async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> 
         versions = [layout.version_of(entry[:-1]) for entry in names if entry.endswith("/")]
         checks.append(_versions(model_name, model.version, [version for version in versions if version]))
     return checks
+
+
+def _item(entry: str) -> Item:
+    """Of a line of lsf, which ends a directory with a slash."""
+    path = entry.removesuffix("/")
+    return Item(path, path, -1, is_dir=path != entry)
 
 
 def _versions(model: str, wanted: str, found: list[str]) -> Check:

@@ -111,6 +111,8 @@ def versions(asked: Asked, model: str | None) -> None:
         )
 
     rows = [row(entry) for entry in document.get("versions") or []]
+    for ignored in document.get("ignored") or []:
+        say(f"left out, as it cannot be a path: {ignored}", err=True)
     if not rows:
         say(f"no versions of {document.get('model')} in the bucket", err=True)
         return

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
-from mountd.errors import MountdError, NotFound, Refused, RemoteError
+from mountd.errors import DiskError, MountdError, NotFound, Refused, RemoteError
 from mountd.files.client import NoStat
 from mountd.model import manifest
 from mountd.model.disk import Disk
@@ -19,6 +20,11 @@ from mountd.rclone.rc import Item
 
 PROGRESS_INTERVAL_S = 0.5
 STATS_AT_ONCE = 1000
+TOUCHES_AT_ONCE = 8
+MOST_TOUCHES = 200
+"""Each is two small requests."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,13 @@ async def _read_manifest(disk: Disk, layout: Layout, directory: str, size: int) 
     # It may have come after the mount last looked, or, named like an old one, have changed since.
     await disk.refresh(layout.parent)
     await disk.refresh(directory)
-    return await disk.read(f"{directory}/{manifest.NAME}", max(size, 1))
+    path = f"{directory}/{manifest.NAME}"
+    try:
+        return await disk.read(path, max(size, 1))
+    except DiskError:
+        if size == 0 or (why := await disk.why_unreadable(path)) is None:
+            raise
+        raise Refused(f"cannot read {path}: {why.text}", hint=why.hint) from None
 
 
 async def load_metadata(disk: Disk, content: Content, progress: Callable[[int], None]) -> float:
@@ -144,6 +156,46 @@ async def check_files(disk: Disk, content: Content, required: Sequence[str]) -> 
                 problems.append(f"{path} has {stat.size} bytes instead of {wanted[path]}")
     if problems:
         raise Refused(f"cannot use version {content.version}, seen through the mount: {manifest.summary(problems)}")
+
+
+async def check_readable(disk: Disk, content: Content, required: Sequence[str]) -> None:
+    """That the store gives a byte of each file that the app must find, past any cache: an archived object is listed
+    like any other. Of many files some are asked for, one of each directory at least.
+
+    Raises Refused with those that cannot be read, RemoteError, Unavailable.
+    """
+    named = content.manifest.files if content.manifest else {}
+    wanted = [path for path in dict.fromkeys((*required, *_spread(named))) if content.files.get(path)]
+    gate = asyncio.Semaphore(TOUCHES_AT_ONCE)
+
+    async def touch(path: str) -> RemoteError | None:
+        async with gate:
+            return await disk.why_unreadable(f"{content.directory}/{path}")
+
+    paths = wanted[:MOST_TOUCHES]
+    faults = {path: why for path, why in zip(paths, await _all(map(touch, paths)), strict=True) if why}
+    if faults:
+        first = next(iter(faults.values()))
+        problems = [f"{path}: {why.text}" for path, why in faults.items()]
+        raise Refused(f"cannot use version {content.version}: {manifest.summary(problems)}", hint=first.hint)
+
+
+def _spread(paths: Iterable[str]) -> list[str]:
+    """One of each directory first."""
+    first: dict[str, str] = {}
+    for path in paths:
+        first.setdefault(path.rpartition("/")[0], path)
+    return [*first.values(), *paths]
+
+
+async def _all(works: Iterable[Awaitable[T]]) -> list[T]:
+    """Together; the first failure ends all."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _batches(paths: list[str]) -> Iterator[list[str]]:

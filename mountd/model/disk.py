@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from mountd.errors import RemoteError
 from mountd.files.client import Digest, NoStat, Stat
 from mountd.rclone.rc import Item
 
@@ -19,8 +20,15 @@ class Disk(Protocol):
     def in_turn(self) -> AbstractAsyncContextManager[None]:
         """Around one question that has time: it waits for its turn, so that a disk which nobody uses stays quiet."""
 
+    @property
+    def ignored(self) -> Mapping[str, str]:
+        """Objects that were seen and left out, since they cannot be paths: which, and why."""
+
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past any cache."""
+
+    async def why_unreadable(self, path: str) -> RemoteError | None:
+        """Why this file, which is not empty, cannot be read past any cache; None: it can be."""
 
     async def mark(self, path: str) -> str:
         """Past any cache, without reading the file: another text when it was written again, "" when it is not there."""

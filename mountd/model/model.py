@@ -230,7 +230,7 @@ class Model:
 
     async def _prepare(self, version: str) -> Content:
         """From waiting to warmed."""
-        content = await self.versions.inspect(version)
+        content = await self.versions.inspect(version, touch=self.committed.current is None)  # else it may be cached
         self._publish(stage=ModelStage.LISTED, reason=None)
         seconds = await self.versions.warm(content, lambda percent: self._publish(warmed_percent=percent))
         await self.versions.verify(content)

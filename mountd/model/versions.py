@@ -6,9 +6,17 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from mountd.errors import Refused, Unavailable
+from mountd.errors import NotFound, Refused, Unavailable
 from mountd.model import catalogue, link, manifest
-from mountd.model.content import Content, check_digests, check_files, check_has_digests, inspect, load_metadata
+from mountd.model.content import (
+    Content,
+    check_digests,
+    check_files,
+    check_has_digests,
+    check_readable,
+    inspect,
+    load_metadata,
+)
 from mountd.model.disk import Disk
 from mountd.model.layout import Layout
 from mountd.settings.schema import Model as ModelSettings
@@ -55,14 +63,25 @@ class Versions:
 
     # -- from waiting to warmed -----------------------------------------------------------------------------------
 
-    async def inspect(self, version: str) -> Content:
-        """Raises NotFound, Refused for one that is incomplete."""
-        content = await inspect(self.disk, self.layout, version, self._settings.required)
+    async def inspect(self, version: str, *, touch: bool = False) -> Content:
+        """`touch`: the store must give its files, archived ones it does not.
+
+        Raises NotFound, Refused for one that is incomplete, Unavailable also where the bucket's no is no answer.
+        """
+        try:
+            content = await inspect(self.disk, self.layout, version, self._settings.required)
+        except NotFound:
+            why = self.mount.backend.reason
+            if why is None:
+                raise
+            raise Unavailable(f"cannot look for version {version}: {why.text}", hint=why.hint) from None
         if not content.complete:
             raise Refused(
                 f"cannot use version {version}: incomplete, {manifest.summary(list(content.problems))}",
                 hint="finish its upload, or name another version; `mountd versions` shows which are complete",
             )
+        if touch:
+            await check_readable(self.disk, content, self._settings.required)
         return content
 
     async def warm(self, content: Content, progress: Callable[[int], None]) -> float:
@@ -96,10 +115,10 @@ class Versions:
 
     # -- before a switch ------------------------------------------------------------------------------------------
 
-    async def preflight(self, version: str, *, digests: bool = False) -> Content:
-        """What must hold before anything else is worth the time; changes nothing.
+    async def preflight(self, version: str, *, digests: bool = False, touch: bool = True) -> Content:
+        """What must hold before anything else is worth the time; changes nothing. `touch`: its files must be readable.
 
-        Raises NotFound, Refused (incomplete, the link blocked, the cache broken).
+        Raises NotFound, Refused (incomplete, the link blocked, the cache broken, an archived file).
         """
         self.check_mount(version)
         if self.mount.cache_broken and not self.mount.cache_bypassed:
@@ -111,7 +130,7 @@ class Versions:
             link.prove(self._settings.link, self.target(version))
         except link.LinkBlocked as error:
             raise Refused(error.text, hint=error.hint) from None
-        content = await self.inspect(version)
+        content = await self.inspect(version, touch=touch)
         if digests:
             check_has_digests(content)
         return content

@@ -187,7 +187,7 @@ class Steps:
 
 async def preflight(model: Model, journal: Journal, plan: Plan, snapshot: Snapshot) -> Content:
     """Changes nothing, so that a plan that is only shown is checked as well. Raises NotFound, Refused, Unavailable."""
-    content = await model.versions.preflight(plan.to_version, digests=plan.digests)
+    content = await model.versions.preflight(plan.to_version, digests=plan.digests, touch=not plan.force)
     check_apps(snapshot, plan)
     await _check_room(model, content)
     former = await recorded(journal, model.name, content)

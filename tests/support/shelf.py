@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mountd.api.routes import Rooms, Routes
 from mountd.api.server import Server
@@ -33,6 +33,7 @@ class MemoryDisk:
     """Every version is there, with one file. While `gate` is closed the bucket does not answer."""
 
     root = "/mnt"
+    ignored: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -52,6 +53,8 @@ class MemoryDisk:
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
         return tuple(Stat(size=5, mode=0o100644, type="file", mtime_s=0.0, device=1) for _ in paths)
+
+    async def why_unreadable(self, path: str) -> None: ...
 
     async def mark(self, *_: object) -> Any: ...
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -28,6 +29,7 @@ class MemoryDisk:
     """Holds every version that is asked for; its bucket answers only while `open` is set."""
 
     root = "/mnt"
+    ignored: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -42,6 +44,8 @@ class MemoryDisk:
 
     async def mark(self, path: str) -> str:
         return ""
+
+    async def why_unreadable(self, path: str) -> None: ...
 
     async def fetch(self, path: str) -> bytes:
         return b""

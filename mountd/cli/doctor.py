@@ -48,7 +48,7 @@ def doctor(ctx: click.Context) -> None:
 
 async def all_checks(config: str | None) -> AsyncIterator[Check]:
     """Every check in the order in which one would mend things: machine, file, secrets, places, bucket."""
-    from mountd.cli import examine, examine_bucket, examine_config
+    from mountd.cli import examine, examine_access, examine_bucket, examine_config
     from mountd.cli.examine import Check
     from mountd.errors import ConfigError
     from mountd.settings.load import check_secrets, config_path, load
@@ -72,12 +72,11 @@ async def all_checks(config: str | None) -> AsyncIterator[Check]:
         yield Check("secrets", "fail", str(problem))
     if not problems:
         yield Check("secrets", "ok", "every secret can be read")
-    check, running = await examine.control(settings)
-    yield check
-    for group in (examine.directories, examine.links, examine.apps, *(() if running else (examine.ports,))):
-        for check in group(settings):
-            yield check
-    for check in await examine.mount_points(settings):
+    lines, running = await examine.control(settings)
+    groups = (examine.directories, examine.links, examine.apps, *(() if running else (examine.ports,)))
+    for check in (*lines, *(check for group in groups for check in group(settings))):
+        yield check
+    for check in [*await examine.mount_points(settings), *await examine_access.access(settings, running=running)]:
         yield check
     if binary is not None and not problems:
         async for check in examine_bucket.buckets(settings, binary):

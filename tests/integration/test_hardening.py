@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.daemon import ANSWER_S, WEBUI, Daemon
 from tests.support.s3 import RcloneS3
@@ -240,3 +241,16 @@ def test_rights_do_not_follow_the_umask_of_who_starts_it(make_daemon: Callable[.
     )
     assert reading.returncode == 0
     assert "Umask:\t0027" in Path(f"/proc/{pid}/status").read_text().splitlines()
+    daemon.config["apps"]["webui"]["user"] = "nobody"
+    asked = daemon.root / "doctor.yaml"  # the running one goes on with its own
+    asked.write_text(yaml.safe_dump(daemon.config))
+
+    def access() -> tuple[str, str]:
+        found = daemon.cli("doctor", "-c", str(asked), "-o", "json").json["checks"]
+        (check,) = (each for each in found if each["name"] == "access of webui")
+        return check["result"], check["text"]
+
+    result, text = access()
+    assert (result, str(daemon.link) in text) == ("ok", True)
+    daemon.mount.parent.chmod(0o700)
+    assert access() == ("fail", f"user nobody cannot enter {daemon.mount.parent}")

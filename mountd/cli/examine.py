@@ -160,24 +160,26 @@ def links(settings: Settings) -> Iterator[Check]:
             yield Check(where, "ok", f"{model.link} → {os.readlink(model.link)}")
 
 
-async def control(settings: Settings) -> tuple[Check, bool]:
-    """The line about the control socket, and whether a daemon answers there."""
+async def control(settings: Settings) -> tuple[list[Check], bool]:
+    """The lines about the daemon, and whether one answers at the control socket."""
     from mountd.cli.client import get
 
     path = str(settings.control.socket)
     there = _lstat(path)
     if there is not None and not stat.S_ISSOCK(there.st_mode):
         hint = "move it away, or set control.socket to another path"
-        return Check("daemon", "fail", f"{path} is not a socket, and mountd never deletes what is there", hint), False
+        return [Check("daemon", "fail", f"{path} is not a socket, and mountd never deletes what is there", hint)], False
     try:
         status = await asyncio.to_thread(get, path, "/api/v1/status", timeout_s=TOUCH_TIMEOUT_S)
     except MountdError as error:
         if _lstat(path) is None or "connection refused" in error.text:
-            return Check("daemon", "warn", "not running", "start it: systemctl start mountd"), False
-        return Check("daemon", "fail", error.text, error.hint), True
+            return [Check("daemon", "warn", "not running", "start it: systemctl start mountd")], False
+        return [Check("daemon", "fail", error.text, error.hint)], True
     ready = bool(status.get("ready"))
     text = f"answers at {path}, {'ready' if ready else 'not ready'}"
-    return Check("daemon", "ok" if ready else "warn", text, "" if ready else "`mountd status` says why"), True
+    checks = [Check("daemon", "ok" if ready else "warn", text, "" if ready else "`mountd status` says why")]
+    apart = [each for each in status.get("reasons", ()) if each.get("code") == preflight.NOT_VISIBLE]
+    return [*checks, *(Check("namespace", "fail", each["text"], each["hint"]) for each in apart)], True
 
 
 def ports(settings: Settings) -> Iterator[Check]:

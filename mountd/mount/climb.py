@@ -54,6 +54,7 @@ async def _prepare(parts: Parts) -> None:
     if preflight.occupant(read_table(), parts.path, parts.source) is not None:
         await parts.clear()
     await preflight.check_mount_point(parts.path, parts.files)
+    parts.board.set_lack(f"visibility of {parts.name}", preflight.apart(parts.name, parts.path))
     await _begin_cache(parts)
     parts.uploads.begin(parts.mount)
     parts.backend.begin()

@@ -16,11 +16,14 @@ from mountd.files.client import Files, NoStat
 from mountd.mount import table
 from mountd.mount.mend import DATA, META
 from mountd.mount.table import Entry
+from mountd.mount.watch import MACHINE, read_table
 from mountd.process import directories
 from mountd.settings.units import Size
+from mountd.status.snapshot import Reason
 
 RETRY_S = 10.0
 """Somebody has to mend these; asking every 10 s costs nothing and saves them a restart."""
+NOT_VISIBLE = "mount-not-visible"
 LOCK_NAME = "mountd.lock"
 FUSE_DEVICE = "/dev/fuse"
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -87,6 +90,24 @@ def occupant(entries: Sequence[Entry], path: str, source: str) -> Entry | None:
         "mount-point-taken",
         f"cannot mount at {path}: {entry.source} ({entry.fs_type}) is already mounted there",
         hint,
+    )
+
+
+def apart(name: str, path: str) -> Reason | None:
+    """Of a mount that the rest of the machine will not see, although all is well with it."""
+    try:
+        machine = read_table(MACHINE)
+    except OSError:
+        return None  # it may not be looked at
+    if table.is_seen_from(path, read_table(), machine):
+        return None
+    return Reason(
+        NOT_VISIBLE,
+        f"only mountd and its apps see the mount {name}: mountd runs in a mount namespace of its own",
+        "mount",
+        name,
+        "take ProtectSystem, ProtectHome, PrivateTmp and the like out of its unit (`systemctl cat mountd`);"
+        " for a container mount a shared directory (rshared, Bidirectional)",
     )
 
 

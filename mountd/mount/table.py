@@ -29,6 +29,8 @@ class Entry:
     fs_type: str
     source: str
     super_options: tuple[str, ...]
+    peers: int | None = None
+    """the group of mounts that get what is mounted below any of them, also in other namespaces (`shared:N`)"""
 
     @property
     def minor(self) -> int:
@@ -65,6 +67,7 @@ def _entry(line: str) -> Entry:
             fs_type=unescape(fs_type),
             source=unescape(source),
             super_options=tuple(unescape(option) for option in super_options.split(",")),
+            peers=next((int(each[7:]) for each in fields[6:dash] if each.startswith("shared:")), None),
         )
     except ValueError:
         raise Bug(f"cannot read mountinfo: unknown form of line {line!r}") from None
@@ -121,3 +124,17 @@ def made_by(entries: Iterable[Entry], instance: str, places: Collection[str]) ->
     or of the whole at a place that somebody else has chosen. `places` are the mount points that mountd has used.
     """
     return [each for each in of_instance(entries, instance) if each.root == "/" and each.mount_point in places]
+
+
+def is_seen_from(path: str, own: Iterable[Entry], other: Iterable[Entry]) -> bool:
+    """Whether what is mounted at `path` appears in the namespace of the table `other` too, which may be the same one.
+
+    A service of systemd with ProtectSystem, PrivateTmp and the like has a namespace of its own, whose mounts nobody
+    else sees; so has a container, but there process 1 is in it.
+    """
+    entries, others = list(own), list(other)
+    if {each.mount_id for each in entries} & {each.mount_id for each in others}:  # no two namespaces have one in common
+        return True
+    above = [each for each in entries if f"{path}/".startswith(each.mount_point.rstrip("/") + "/")]
+    nearest = max(above, key=lambda each: len(each.mount_point), default=None)
+    return nearest is not None and nearest.peers is not None and any(each.peers == nearest.peers for each in others)

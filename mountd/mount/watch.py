@@ -14,12 +14,14 @@ from collections.abc import Callable
 from mountd.mount.table import Entry, parse
 
 MOUNTINFO = "/proc/self/mountinfo"
+MACHINE = "/proc/1/mountinfo"
+"""Of the machine; in a container, of that."""
 _PIECE = 256 * 1024
 
 
-def read_table() -> tuple[Entry, ...]:
-    """What is mounted now, in this process's mount namespace."""
-    handle = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
+def read_table(source: str = MOUNTINFO) -> tuple[Entry, ...]:
+    """What is mounted now, in this process's mount namespace or in that of MACHINE. Raises OSError for the latter."""
+    handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return _read(handle)
     finally:

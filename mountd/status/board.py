@@ -46,7 +46,8 @@ class Board:
         mounts = {key: value for key, value in now.mounts.items() if key != name}
         models = {key: value for key, value in now.models.items() if key != name}
         apps = {key: value for key, value in now.apps.items() if key != name}
-        self._put(replace(now, mounts=mounts, models=models, apps=apps))
+        lacks = {part: reason for part, reason in now.lacks.items() if reason.object != name}
+        self._put(replace(now, mounts=mounts, models=models, apps=apps, lacks=lacks))
 
     def set_stopping(self) -> None:
         self._put(replace(self.snapshot, stopping=True))

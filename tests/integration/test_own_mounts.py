@@ -111,3 +111,13 @@ def test_a_living_daemon_keeps_its_own_although_its_state_directory_is_gone(make
     for kind, name in (("mounts", "storage"), ("apps", "webui")):
         assert after[kind][name]["pid"] == before[kind][name]["pid"]
     assert daemon.stop() == 0
+
+
+def test_a_mount_that_only_mountd_sees_is_told(make_daemon: Callable[..., Daemon]) -> None:
+    """As with ProtectSystem or PrivateTmp in its unit: all works for its apps, and nobody else finds the files."""
+    daemon = make_daemon(wrap=("unshare", "--mount", "--propagation", "private"))
+    status = daemon.start_ready()
+    assert not daemon.mounts()
+    assert (status["health"], daemon.reasons()["mount-not-visible"]["object"]) == ("Degraded", "storage")
+    told = daemon.cli("doctor", "-c", str(daemon.config_file), "-o", "json")
+    assert ("namespace", "fail") in {(check["name"], check["result"]) for check in told.json["checks"]}

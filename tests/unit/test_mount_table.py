@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.errors import Bug
-from mountd.mount.table import Entry, at, devname, made_by, of_instance, of_source, parse, unescape
+from mountd.mount.table import Entry, at, devname, is_seen_from, made_by, of_instance, of_source, parse, unescape
 
 
 def line(
@@ -126,6 +126,27 @@ def test_what_others_have_bound_is_not_ours_to_unmount() -> None:
     ours = made_by(entries, "abc", {"/mnt/x", "/mnt/old", "/mnt/none"})
     assert [entry.mount_id for entry in ours] == [5, 8]
     assert [entry.mount_id for entry in of_source(entries, devname("abc", "x"), "/mnt/x")] == [5]
+
+
+def shared(text: str, group: int) -> str:
+    return text.replace(" - ", f" shared:{group} - ", 1)
+
+
+@pytest.mark.parametrize(
+    ("own", "seen"),
+    [
+        pytest.param(line(1, 0, "/") + line(9, 1, "/mnt"), True, id="the same namespace"),
+        pytest.param(line(101, 0, "/") + line(109, 101, "/mnt"), False, id="private, or a slave of the machine's"),
+        pytest.param(
+            shared(line(101, 0, "/"), 1) + shared(line(109, 101, "/mnt"), 77), False, id="as systemd makes it"
+        ),
+        pytest.param(line(101, 0, "/") + shared(line(109, 101, "/mnt"), 2), True, id="a directory that is shared"),
+        pytest.param(shared(line(101, 0, "/"), 1) + shared(line(109, 101, "/mn"), 77), True, id="the root is shared"),
+    ],
+)
+def test_whether_the_machine_sees_a_mount(own: str, seen: bool) -> None:
+    machine = parse(shared(line(1, 0, "/"), 1) + shared(line(9, 1, "/mnt"), 2))
+    assert is_seen_from("/mnt/x", parse(own), machine) is seen
 
 
 @pytest.mark.parametrize(("instance", "name"), [("", "x"), ("abc", ""), ("a:b", "x")])

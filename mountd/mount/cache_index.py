@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from mountd.errors import CannotStart
 from mountd.mount import digests, extents, stamps
 from mountd.mount.cache import silent
 from mountd.mount.mend import META, data_of, records
-from mountd.mount.reindex import Found, Origin, Plan, Ranges, Verdict, decide, ranges
+from mountd.mount.reindex import Found, Origin, Plan, Ranges, Verdict, decide, merged, ranges, without
 from mountd.mount.slow_disk import SlowDisk
 from mountd.mount.stamps import Stamp, Stamps
 from mountd.mount.uploads import NAMES
@@ -35,7 +36,7 @@ HASH_S = 60.0
 """So long a start goes on comparing digests: some 60 GB from memory, a tenth of it from a slow disk."""
 REPAIR_LIMIT_S = 2 * HASH_S
 STAMP_LIMIT_S = 2.0
-"""After the end of each rclone; 10,000 files take 0.3 s. Without stamps the next start compares digests."""
+"""After the end of each rclone; 10,000 files take 0.6 s. Without stamps the next start compares digests."""
 DURABLE_LIMIT_S = 5.0
 """At the last end; what the kernel has not written by then has to prove itself after a loss of power."""
 KEEP_LIMIT_S = 5.0
@@ -70,17 +71,22 @@ class _File:
         return self.stamp.size
 
 
+class Stopped(Exception):
+    """Nobody waits for the repair any more."""
+
+
 class _Repair:
     """One pass over a cache that no rclone uses. Blocks. Raises OSError."""
 
-    def __init__(self, cache: Path, *, writes_back: bool, may_guess: bool) -> None:
+    def __init__(self, cache: Path, writes_back: bool, may_guess: bool, stopped: threading.Event) -> None:
         self._cache = cache
-        self._writes_back, self._may_guess = writes_back, may_guess
+        self._writes_back, self._stopped = writes_back, stopped
         self._before, self._boot = stamps.read(cache), stamps.boot_id()
         self._digests = digests.read(cache)
         if self._before is None:
             self._digests |= _of_cached_manifests(cache)
-        self._tells_of_holes = extents.are_told(cache)
+        self._block_bytes = extents.finest(cache)
+        self._may_guess = may_guess and self._block_bytes <= extents.BLOCK
         self._stamps: dict[str, Stamp] = {}
         self.done = Repaired()
 
@@ -88,13 +94,13 @@ class _Repair:
         later: list[tuple[_File, Plan]] = []
         for file in _clean_files(self._cache):
             plan = self._decide(file)
-            if plan.verdict is Verdict.VERIFY:
+            if plan.verdict in (Verdict.VERIFY, Verdict.EXTEND):
                 later.append((file, plan))
-            else:
-                self._carry_out(file, plan)
+            elif plan.verdict is Verdict.DROP:
+                self._drop(file, self.done.unproven)
         deadline = time.monotonic() + HASH_S
         for file, plan in sorted(later, key=lambda each: each[0].used_at, reverse=True):
-            self._verify(file, plan, deadline)
+            (self._verify if plan.verdict is Verdict.VERIFY else self._extend)(file, plan, deadline)
         with contextlib.suppress(OSError):  # no room; what there was of before is then no longer right, and seen to be
             found = Stamps(self._boot, running=True, files=self._stamps)
             stamps.write(self._cache, found, durable=self._before is None)
@@ -114,7 +120,7 @@ class _Repair:
         return decide(found, may_guess=self._may_guess, writes_back=self._writes_back)
 
     def _extents(self, file: _File) -> Ranges | None:
-        if not self._tells_of_holes:
+        if not self._block_bytes:
             return None
         try:
             with open(file.data, "rb") as data:
@@ -122,10 +128,11 @@ class _Repair:
         except OSError:
             return ()
 
-    def _carry_out(self, file: _File, plan: Plan) -> None:
-        if plan.verdict is Verdict.DROP:
-            self._drop(file, self.done.unproven)
-        elif plan.verdict is Verdict.EXTEND and plan.index is not None and self._write(file, plan.index):
+    def _extend(self, file: _File, plan: Plan, deadline: float) -> None:
+        known, added = ranges(file.record, file.size) or (), None
+        with contextlib.suppress(OSError), open(file.data, "rb") as data:
+            added = extents.filled(data.fileno(), without(plan.index or (), known), deadline)
+        if added and self._write(file, merged((*known, *added))):
             self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
             self.done.extended += 1
 
@@ -142,7 +149,8 @@ class _Repair:
         else:
             self.done.verified += 1
             # Read from the disk of a machine that was started meanwhile, it needs no writing any more.
-            is_durable = self._before is not None and self._before.boot != self._boot
+            is_read = self._before is not None and self._before.boot != self._boot
+            is_durable = is_read or self._stamps[file.name].is_durable
             self._stamps[file.name] = replace(file.stamp, is_durable=is_durable)
             whole = ((0, file.size),)
             if ranges(file.record, file.size) != whole and self._write(file, whole):
@@ -154,6 +162,8 @@ class _Repair:
         try:
             with open(file.data, "rb", buffering=0) as data:
                 while size := data.readinto(buffer):
+                    if self._stopped.is_set():
+                        raise Stopped
                     digest.update(memoryview(buffer)[:size])
                     self.done.hashed_bytes += size
                     if time.monotonic() > deadline:
@@ -186,13 +196,13 @@ class _Repair:
 
 
 def _clean_files(cache: Path) -> Iterator[_File]:
-    root = cache / META
-    for meta, record, data in records(cache, root):
+    above = f"{cache / META}/"
+    for meta, record, data in records(cache, cache / META):
         if isinstance(record, dict) and record.get("Dirty") is not True:
             stamp = Stamp.of(data, str(record.get("Fingerprint") or ""))
             with contextlib.suppress(OSError):
                 used_at = os.lstat(meta).st_mtime
-                yield _File(os.path.relpath(meta, root), meta, data_of(cache, meta), record, stamp, used_at)
+                yield _File(meta.removeprefix(above), meta, data_of(cache, meta), record, stamp, used_at)
 
 
 def _of_cached_manifests(cache: Path) -> dict[str, tuple[int, str]]:
@@ -207,13 +217,16 @@ def _of_cached_manifests(cache: Path) -> dict[str, tuple[int, str]]:
     return found
 
 
-def repair(cache: Path, writes_back: bool, may_guess: bool) -> Repaired:
-    """All of a cache that no rclone uses; see `reindex.decide`. Blocks, also for the hashing. Raises OSError."""
-    return _Repair(cache, writes_back=writes_back, may_guess=may_guess).run()
+def repair(cache: Path, writes_back: bool, may_guess: bool, stopped: threading.Event | None = None) -> Repaired:
+    """All of a cache that no rclone uses; see `reindex.decide`. Blocks, also for the hashing.
+
+    Raises OSError, and Stopped soon after `stopped` was set: then nothing else is changed.
+    """
+    return _Repair(cache, writes_back, may_guess, stopped or threading.Event()).run()
 
 
 def stamp(cache: Path, durable_s: float | None) -> None:
-    """After the end of an rclone: how it has left each file. Blocks, for some 30 µs a file. Raises OSError.
+    """After the end of an rclone: how it has left each file. Blocks, for some 60 µs a file. Raises OSError.
 
     With `durable_s` all of it is on disk afterwards, or as much as can be written in about so many seconds.
     """
@@ -253,9 +266,10 @@ class CacheIndex:
         """Before rclone starts with the cache of `mount`. Raises CannotStart."""
         self.forget()
         cache, began = mount.cache.dir, time.monotonic()
-        writes_back, may_guess = profiles.writes_back(mount), profiles.writes_whole_pages(mount)
+        writes_back, may_guess = profiles.writes_back(mount), profiles.writes_whole_blocks(mount)
+        stopped = threading.Event()
         try:
-            done = await self._disk.run(lambda: repair(cache, writes_back, may_guess), REPAIR_LIMIT_S)
+            done = await self._disk.run(lambda: repair(cache, writes_back, may_guess, stopped), REPAIR_LIMIT_S)
         except TimeoutError:
             raise silent(cache, REPAIR_LIMIT_S) from None
         except OSError as error:
@@ -263,6 +277,8 @@ class CacheIndex:
             raise CannotStart(
                 f"cannot use the cache directory {cache}: {cause}", hint="look at its disk", code="cache-broken"
             ) from None
+        finally:
+            stopped.set()  # it takes too long, or mountd is stopped meanwhile
         self._cache = cache
         if done.extended or done.verified:
             self._log.info(

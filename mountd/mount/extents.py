@@ -1,4 +1,9 @@
-"""Which parts of a file hold data, as its file system tells: a file that is fetched in parts has holes elsewhere."""
+"""Which parts of a file hold data, as its file system tells: a file that is fetched in parts has holes elsewhere.
+
+rclone 1.75.2 writes what it fetches in buffers of whole blocks, and a SIGKILL ends a write between two pages. Where the
+network broke off, it writes a part of a block (seen in its source); when the next block was fetched by then, no hole
+tells of the rest, which reads as zeros.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,17 @@ import contextlib
 import errno
 import os
 import tempfile
+import time
 from pathlib import Path
 
-from mountd.mount.reindex import Ranges
+from mountd.mount.reindex import Ranges, merged, without
 
+BLOCK = 4096
+TAIL_BYTES = 8
+"""As many zeros at the end of a block make it suspect: of a number that ends it, the last 7 bytes often are."""
 MOST = 10_000
 """Of so many parts of one file the rest is taken for a hole."""
-_PROBE_BYTES = 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
 
 
 def extents(fd: int, size: int) -> Ranges:
@@ -33,9 +42,28 @@ def extents(fd: int, size: int) -> Ranges:
     return tuple(found)
 
 
-def are_told(directory: Path) -> bool:
-    """Whether the file system of `directory` tells of holes at all; one that does not calls all of a file data."""
+def finest(directory: Path) -> int:
+    """In blocks of how many bytes the file system of `directory` tells of holes; 0: it calls all of a file data."""
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=directory) as file:
-        file.truncate(_PROBE_BYTES)
-        return extents(file.fileno(), _PROBE_BYTES) == ()
-    return False
+        file.truncate(_PIECE_BYTES)
+        if extents(file.fileno(), _PIECE_BYTES) == ():
+            return os.fstat(file.fileno()).st_blksize
+    return 0
+
+
+def filled(fd: int, given: Ranges, deadline: float) -> Ranges | None:
+    """Those blocks of `given` that do not end in zeros; None when it takes too long. Blocks. Raises OSError."""
+    found: list[tuple[int, int]] = []
+    for begin, end in given:
+        for at in range(begin - begin % BLOCK, end, _PIECE_BYTES):
+            if time.monotonic() > deadline:
+                return None
+            data = os.pread(fd, _PIECE_BYTES, at)
+            suspects = [number * BLOCK for number, last in enumerate(data[BLOCK - 1 :: BLOCK]) if not last]
+            empty = tuple((at + each, at + each + BLOCK) for each in suspects if _ends_in_zeros(data, each))
+            found += without(((max(begin, at), min(end, at + len(data))),), empty)
+    return merged(found)
+
+
+def _ends_in_zeros(data: bytes, at: int) -> bool:
+    return data[at + BLOCK - TAIL_BYTES : at + BLOCK] == bytes(TAIL_BYTES)

@@ -21,7 +21,9 @@ Ranges = tuple[tuple[int, int], ...]
 """Sorted, apart from each other: each from its first byte up to, not including, its last."""
 
 MARGIN = 64 * 1024
-"""The most that one page or block has. Where data ends within one, the rest of it is zeros that nobody fetched."""
+"""At each edge of what the file system calls data so much is not trusted: its last block may be filled in part."""
+BUFFERED = 1024 * 1024
+"""What rclone fetches of smaller files it writes as it comes from the network, in parts of blocks."""
 
 
 class Origin(StrEnum):
@@ -68,7 +70,7 @@ class Plan:
 
 
 def decide(found: Found, *, may_guess: bool, writes_back: bool) -> Plan:
-    """`may_guess`: this rclone writes whole pages, so what the file system tells of holes is the truth.
+    """`may_guess`: this rclone writes whole blocks, so what the file system tells of holes is the truth.
 
     `writes_back`: a program writes to these files as well, and what looks wrong may be its work, not yet uploaded.
     """
@@ -86,12 +88,8 @@ def decide(found: Found, *, may_guess: bool, writes_back: bool) -> Plan:
         return Plan(Verdict.VERIFY, trusted)
     if trusted is None:
         return Plan(Verdict.DROP)
-    if (
-        may_guess
-        and not writes_back
-        and found.extents is not None
-        and found.origin in (Origin.UNTOUCHED, Origin.RCLONE)
-    ):
+    is_guessable = may_guess and not writes_back and found.size >= BUFFERED
+    if is_guessable and found.extents is not None and found.origin in (Origin.UNTOUCHED, Origin.RCLONE):
         known = merged((*trusted, *inwards(found.extents)))
         if known != merged(trusted):
             return Plan(Verdict.EXTEND, known)
@@ -137,6 +135,19 @@ def covers(outer: Ranges, inner: Ranges) -> bool:
         if begin < end and (at < 0 or end > outer[at][1]):
             return False
     return True
+
+
+def without(outer: Ranges, inner: Ranges) -> Ranges:
+    """What is in `outer` alone."""
+    found: list[tuple[int, int]] = []
+    for begin, end in merged(outer):
+        at = begin
+        for left, right in inner:
+            if left < end and right > at:
+                found.append((at, left))
+                at = right
+        found.append((at, end))
+    return merged(found)
 
 
 def inwards(extents: Ranges) -> Ranges:

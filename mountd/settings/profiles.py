@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mountd.settings.schema import Flag, Mount
-from mountd.settings.units import parse_duration
+from mountd.settings.units import Size, parse_duration
+
+BUFFERED_BYTES = 1024 * 1024
+"""rclone's buffers are that large, or there are none [source of 1.75.2]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +132,15 @@ def writes_back(mount: Mount) -> bool:
     return not is_read_only(mount) and cache_mode(mount).lower() != "off"
 
 
-def writes_whole_pages(mount: Mount) -> bool:
-    """Whether rclone fills each page of a cached file as a whole: no program asks it for a part of one, and a buffer in
-    memory collects what comes in pieces from the network."""
-    size = str(mount.options.get("buffer-size", "16M")).rstrip("BKMGTPEbkmgtpei")
-    is_buffered = size.replace(".", "", 1).isdecimal() and float(size) > 0
-    return is_buffered and str(mount.options.get("direct-io", False)).lower() in ("false", "f", "0")
+def writes_whole_blocks(mount: Mount) -> bool:
+    """Whether rclone fills each block of a large cached file as a whole: no program asks it for a part of one, and a
+    buffer in memory, of 1 MiB at least, collects what comes in pieces from the network."""
+    is_direct = str(mount.options.get("direct-io", False)).lower() not in ("false", "f", "0")
+    try:
+        size = Size.parse(str(mount.options.get("buffer-size", "16M")))
+    except ValueError:
+        return False
+    return not is_direct and size.of(0) >= BUFFERED_BYTES
 
 
 def cache_mode(mount: Mount) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mountd.mount import cache_index, digests, stamps
-from mountd.mount.cache_index import Repaired, repair, stamp
+from mountd.mount.cache_index import Repaired, Stopped, repair, stamp
 
 BELOW = "store{x}/bucket/hub_v1"
 NAME = f"{BELOW}/models/gpt.pth"
-CONTENT = os.urandom(300_000)
+CONTENT = os.urandom(1_300_000)
 
 
 class Cache:
@@ -51,11 +52,11 @@ class Cache:
 
     @property
     def index(self) -> list[tuple[int, int]] | None:
-        """None when the file is no longer in the cache."""
+        """From where to where; None when the file is no longer in the cache."""
         if not self.data.exists():
             assert not self.meta.exists()
             return None
-        return [(each["Pos"], each["Size"]) for each in json.loads(self.meta.read_text())["Rs"] or []]
+        return [(each["Pos"], each["Pos"] + each["Size"]) for each in json.loads(self.meta.read_text())["Rs"] or []]
 
 
 WHOLE = [{"Pos": 0, "Size": len(CONTENT)}]
@@ -220,6 +221,28 @@ def test_a_former_mountd_has_left_manifests_at_least(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": 7}', '{"files": [7]}', '{"files": [{"path": "x"}]}'])
 def test_a_manifest_that_makes_no_sense(text: str) -> None:
     assert digests.of_manifest(text.encode(), "x") == {}
+
+
+def test_a_block_that_ends_in_zeros_may_be_filled_in_part(tmp_path: Path) -> None:
+    """Where the network broke off, no hole tells of the rest: the next block was fetched."""
+    cache = Cache(tmp_path)
+    cache.repair()
+    with cache.data.open("r+b") as file:
+        file.seek(5 * 4096 - 100)
+        file.write(bytes(100))
+    cache.repair()
+    assert cache.index == [(0, 4 * 4096), (5 * 4096, len(CONTENT) - 64 * 1024)]
+
+
+def test_nothing_is_done_for_a_start_that_nobody_waits_for(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, WHOLE)
+    cache.know()
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(Stopped):
+        repair(tmp_path, writes_back=False, may_guess=True, stopped=stopped)
+    assert cache.index == ALL
+    assert not (tmp_path / stamps.NAME).exists()
 
 
 def test_digests_are_bounded_and_found_whatever_lies_above(tmp_path: Path) -> None:

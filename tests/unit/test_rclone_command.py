@@ -177,13 +177,15 @@ def test_a_file_that_is_closed_is_noted_at_once() -> None:
         ({"buffer-size": "0"}, False),
         ({"buffer-size": "0M"}, False),
         ({"buffer-size": "off"}, False),
-        ({"buffer-size": "64Mi"}, True),
+        ({"buffer-size": "512K"}, False),
+        ({"buffer-size": "16"}, False),
+        ({"buffer-size": "1M"}, True),
         ({"direct-io": True}, False),
         ({"direct-io": False}, True),
     ],
 )
-def test_whether_whole_pages_are_written(options: dict[str, Any], whole: bool) -> None:
-    assert profiles.writes_whole_pages(mount(options=options)) is whole
+def test_whether_whole_blocks_are_written(options: dict[str, Any], whole: bool) -> None:
+    assert profiles.writes_whole_blocks(mount(options=options)) is whole
 
 
 ENVIRONMENT = {

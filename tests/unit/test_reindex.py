@@ -9,10 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.mount.reindex import MARGIN, Found, Origin, Plan, Ranges, Verdict, covers, decide, inwards, merged, ranges
+from mountd.mount.reindex import (
+    BUFFERED,
+    MARGIN,
+    Found,
+    Origin,
+    Plan,
+    Ranges,
+    Verdict,
+    covers,
+    decide,
+    inwards,
+    merged,
+    ranges,
+    without,
+)
 from mountd.mount.stamps import NONE, Stamp, Stamps, origin
 
-SIZE = 10 * MARGIN
+SIZE = 20 * MARGIN
 WHOLE: Ranges = ((0, SIZE),)
 HALF: Ranges = ((0, SIZE // 2),)
 HALF_INWARDS: Ranges = ((0, SIZE // 2 - MARGIN),)
@@ -76,6 +90,11 @@ def test_what_the_file_system_tells_is_no_proof_where_parts_of_pages_are_written
     assert judged(Found(SIZE, (), HALF, R), **ways) == KEEP
 
 
+def test_nor_for_a_small_file_which_rclone_does_not_buffer() -> None:
+    size = BUFFERED - 1
+    assert judged(Found(size, (), ((0, size),), R)) == KEEP
+
+
 def test_a_record_without_sense_may_be_a_programs_work_not_yet_uploaded() -> None:
     assert judged(Found(SIZE, None, WHOLE, R), writes_back=True) == Plan(Verdict.LEAVE)
 
@@ -117,6 +136,7 @@ def test_ranges_cover_what_their_bytes_do(outer: Ranges, inner: Ranges) -> None:
     edges = {at for pair in (*outer, *inner) for edge in pair for at in (edge - 1, edge)}
     assert covers(outer, inner) == all(has(outer, at) for at in edges if has(inner, at))
     assert all(has(outer, at) for at in edges if has(inwards(outer), at))
+    assert all(has(without(outer, inner), at) == (has(outer, at) and not has(inner, at)) for at in edges)
 
 
 RECORD: dict[str, Any] = {"Size": 9, "Fingerprint": "9,2026", "Rs": [{"Pos": 0, "Size": 4}, {"Pos": 4, "Size": 2}]}

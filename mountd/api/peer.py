@@ -10,7 +10,10 @@ import struct
 import threading
 from dataclasses import dataclass
 
+from mountd.text import storable
+
 NAME_LIMIT_S = 2.0
+NAME_CHARACTERS = 64
 LOOKUPS = 8
 """At once; a directory service that hangs holds a thread for each user who asks, and no more than these."""
 
@@ -84,7 +87,7 @@ def _login_uid(pid: int) -> int | None:
 
 def _look_up(uid: int) -> str:
     try:
-        return pwd.getpwuid(uid).pw_name
+        return storable(pwd.getpwuid(uid).pw_name, NAME_CHARACTERS)  # a directory service may say anything
     except (KeyError, OSError, OverflowError):
         return _number(uid)
 

@@ -16,8 +16,6 @@ from tests.support.daemon import Daemon
 from tests.support.publishing import at, publish
 from tests.support.s3 import RcloneS3
 
-pytestmark = pytest.mark.fuse
-
 # Everywhere, when there is no GBK to be made.
 ASCII = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 SAY = (
@@ -36,10 +34,31 @@ def foreign(charset: str, place: Path) -> dict[str, str]:
     return {"LOCPATH": str(place), "LC_ALL": name} if made.returncode in (0, 1) and (place / name).exists() else ASCII
 
 
-@pytest.mark.parametrize(
-    "charset",
-    ["GBK", pytest.param("ISO-8859-1", marks=pytest.mark.thorough), pytest.param("ASCII", marks=pytest.mark.thorough)],
-)
+SPEAKS = """
+import os, sys
+from mountd.cli import utf8
+utf8.insist()
+print(sys.getfilesystemencoding(), os.fsencode(sys.argv[1]).hex(), os.environ.get("LC_ALL"), os.getpid())
+print("PYTHONUTF8" in os.environ, open(sys.argv[1]).read())
+"""
+
+
+@pytest.mark.parametrize("charset", ["GBK", pytest.param("ISO-8859-1", marks=pytest.mark.thorough), "ASCII"])
+def test_the_process_speaks_utf8_and_hands_the_locale_on(tmp_path: Path, charset: str) -> None:
+    locale = foreign(charset, tmp_path)
+    file = tmp_path / "配置 é.yaml"
+    file.write_text("数据", "utf-8")
+    command = [sys.executable, "-c", SPEAKS, str(file)]
+    with subprocess.Popen(command, env={**os.environ, **locale}, stdout=subprocess.PIPE) as process:
+        out = process.communicate(timeout=30)[0].decode()
+    first, second = out.splitlines()
+    assert first == f"utf-8 {str(file).encode().hex()} {locale['LC_ALL']} {process.pid}"
+    assert second == f"{'PYTHONUTF8' in locale} 数据"
+
+
+@pytest.mark.fuse
+@pytest.mark.thorough
+@pytest.mark.parametrize("charset", ["GBK", "ISO-8859-1", "ASCII"])
 def test_all_text_is_utf8(
     make_daemon: Callable[..., Daemon], store: RcloneS3, tmp_path: Path, charset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

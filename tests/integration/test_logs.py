@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon, Result
+from mountd.cli.client import get
+from tests.support.daemon import ANSWER_S, Daemon, Result
 from tests.support.hostile import raw_controls
 from tests.support.wait import until
 
@@ -38,6 +39,16 @@ def texts(result: Result) -> list[str]:
     return [row["text"] for row in result.json["logs"]]
 
 
+def until_bar(daemon: Daemon) -> None:
+    """By the API: a command for each look would keep the machine busy."""
+
+    def last() -> str:
+        rows = get(str(daemon.socket), "/api/v1/logs", timeout_s=ANSWER_S, name="webui")["logs"]
+        return str(rows[-1]["text"]) if rows else ""
+
+    until(lambda: last() == " 99.9% of gpt.pth", SOON_S, "the end of the bar")
+
+
 def test_logs(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     daemon = make_daemon()
     script, go_on = tmp_path / "app.py", tmp_path / "go-on"
@@ -46,10 +57,9 @@ def test_logs(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     app["command"] = [sys.executable, "-I", "-S", str(script), str(go_on)]
     del app["ready"]
     daemon.start_ready()
-    until(lambda: texts(daemon.cli("logs", "webui", "-o", "json"))[-1] == " 99.9% of gpt.pth", SOON_S, "the bar")
+    until_bar(daemon)
     missing = daemon.cli("logs", "webui", "--previous")
-    assert (missing.code, "no previous process" in missing.err or "previous" in missing.err) == (3, True), missing
-    assert daemon.cli("logs", "storage", "--previous").code == 3
+    assert (missing.code, "previous process of webui" in missing.err) == (3, True), missing
 
     first = daemon.status()["apps"]["webui"]["pid"]
     go_on.touch()
@@ -61,16 +71,14 @@ def test_logs(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     assert before[0] == f"process {first} starts"
     assert before[-2:] == ["loaded", "last words"]
     assert not any("of gpt.pth" in text for text in before)
-    reason = daemon.cli("logs", "webui", "-p", "-n", "1")
-    assert (reason.code, reason.out.partition("webui: ")[2]) == (0, "last words\n")
-    until(lambda: texts(daemon.cli("logs", "webui", "-o", "json"))[-1] == " 99.9% of gpt.pth", SOON_S, "the second bar")
+    assert texts(daemon.cli("logs", "webui", "-p", "-n", "1", "-o", "json")) == ["last words"]
+    until_bar(daemon)
     whole = texts(daemon.cli("logs", "webui", "--since", "1h", "-o", "json"))
     assert f"process {first} starts" in whole
     assert f"process {second} starts" in whole
     until(lambda: time.monotonic() - began > 1.0, SOON_S, "a second")
     assert texts(daemon.cli("logs", "webui", "--since", "100ms", "-o", "json")) == []
     assert daemon.cli("logs", "--previous", "--follow").code == 2
-    assert daemon.cli("logs", "--since", "nonsense").code == 2
 
     shown = daemon.cli("logs", "webui")
     assert shown.code == 0

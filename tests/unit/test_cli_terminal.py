@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -91,3 +94,36 @@ def test_a_line_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.startswith(terminal.ERASED)
     assert raw_controls(err.removeprefix(terminal.ERASED)) == []
     assert "\n" not in err
+
+
+SAYS = """
+import sys
+from mountd.daemon import logs
+from mountd.settings.schema import Log
+from tests.support.hostile import HOSTILE
+import structlog
+writer = logs.configure(Log(format=sys.argv[1]))
+log = structlog.get_logger()
+log.info(HOSTILE, text=HOSTILE, keys={"x": HOSTILE}, many=[HOSTILE])
+log.info("long", text="x" * 5_000_000)
+try:
+    raise RuntimeError(HOSTILE)
+except RuntimeError:
+    log.exception("failed")
+writer.close()
+"""
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_the_log(form: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS, form],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    assert raw_controls(OURS.sub("", done.stderr)) == []
+    assert "声音" in done.stderr
+    assert "RuntimeError" in done.stderr
+    assert len(done.stderr) < 100_000

@@ -13,6 +13,9 @@ import pytest
 
 from mountd.journal import journal as journals
 from mountd.journal.journal import Committed, Journal, KnownContent, Quarantined, Record
+from mountd.model.changes import recorded
+from mountd.model.content import Content
+from mountd.model.known import changed_since
 
 
 @pytest.fixture
@@ -158,6 +161,20 @@ async def test_what_is_known_under_one_digest_is_known_under_another(journal: Jo
     assert other is not None
     assert other.digest == "old"
     assert (await journal.quarantined("hub")).keys() == {"new"}
+
+
+async def test_what_mountd_0_1_has_recorded_is_recognised(journal: Journal) -> None:
+    """By the bytes of the manifest, which was the digest then: neither changed, nor out of quarantine."""
+    content = Content("v23", "hub_v23", {"a": 1, "MANIFEST.json": 9}, "new", True, (), former="old")
+    await journal.record_content("hub", "v23", digest="old", listing="a")
+    await journal.quarantine("hub", "old", version="v23", operation=1, cause="it crashed")
+    known = await recorded(journal, "hub", content)
+    assert known is not None
+    assert known.digest == "new"
+    assert changed_since(known, content) is None
+    assert (await journal.quarantined("hub")).keys() == {"new"}
+    other = replace(content, digest="newer", former="older")
+    assert changed_since(await recorded(journal, "hub", other), other) is not None
 
 
 async def test_any_text_can_be_journaled(journal: Journal) -> None:

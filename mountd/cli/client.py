@@ -89,7 +89,8 @@ def with_query(path: str, parameters: dict[str, object]) -> str:
         return path
     from urllib.parse import urlencode
 
-    return f"{path}?{urlencode(given)}"
+    # Words of a command line may be bytes that are no UTF-8: they go as they are, and the daemon knows no such name.
+    return f"{path}?{urlencode(given, errors='surrogateescape')}"
 
 
 def failure(error: Document) -> MountdError:

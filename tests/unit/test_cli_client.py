@@ -168,3 +168,7 @@ def test_stream_that_breaks_off_is_unreachable(serve: Serve) -> None:
     lines = client.stream_lines(serve(HEAD + b'Transfer-Encoding: chunked\r\n\r\n6\r\n{"a":1'), "/api/v1/logs")
     with pytest.raises(errors.Unreachable):
         list(lines)
+
+
+def test_a_word_that_is_no_utf8_goes_as_it_is() -> None:
+    assert client.with_query("/logs", {"name": "caf\udce9 声", "n": None}) == "/logs?name=caf%E9+%E5%A3%B0"

@@ -13,6 +13,8 @@ from mountd.status import readiness
 from mountd.status.snapshot import AppStatus, ModelStatus, MountStatus, Snapshot
 
 SCHEMA = 1
+PROBLEMS_SHOWN = 100
+"""Of a version: a manifest may name 100,000 files that are not there."""
 
 
 def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> dict[str, Any]:
@@ -108,7 +110,8 @@ def _version(content: Content, status_: ModelStatus, *, quarantined: bool) -> di
         "role": role,
         "digest": content.digest or None,
         "quarantined": quarantined,
-        "problems": list(content.problems),
+        "problems": list(content.problems[:PROBLEMS_SHOWN]),
+        "problem_count": len(content.problems),
     }
 
 

@@ -123,7 +123,8 @@ def versions(asked: Asked, model: str | None) -> None:
 
 def _wrong(entry: dict[str, Any]) -> str:
     problems = entry.get("problems") or []
-    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    count = entry.get("problem_count", len(problems))
+    more = f", and {count - 1} more" if count > 1 else ""
     said = [
         "quarantined" if entry.get("quarantined") else "",
         str(entry.get("changed") or ""),

@@ -97,7 +97,7 @@ def versions(asked: Asked, model: str | None) -> None:
 
     def row(entry: dict[str, Any]) -> tuple[object, ...]:
         warmed = entry.get("warmed_percent")
-        digest = str(entry.get("digest") or "")[: view.SHORT_DIGEST]
+        digest = str(entry.get("digest") or "").removeprefix("sha256:")[: view.SHORT_DIGEST]
         return (
             entry["version"],
             entry.get("role") or "",

@@ -5,7 +5,6 @@ What is wrong with an object of a version is the fault of that version, and name
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mountd.cli.client import get
 from mountd.demo import hub
 from tests.support.daemon import Daemon
 from tests.support.faults import DENIED, Failure
@@ -101,22 +101,25 @@ def test_keys_that_cannot_be_paths(daemon: Daemon, server: MotoS3) -> None:
     assert mount_of(daemon)["restarts"] == 1, "it is not replaced again and again"
     version = daemon.mount / "cache_hub_v23"
     assert read_like({"config.yaml": ""}, version, 20)["config.yaml"] != "EIO"
-    shown = daemon.cli("versions", "-o", "json")
-    document = json.loads(shown.out)
+    document = get(str(daemon.socket), "/api/v1/versions", timeout_s=20)
     assert [(each["version"], each["complete"]) for each in document["versions"]] == [("v22", True), ("v23", True)]
     told = "\n".join(document["ignored"])
     for key in LEFT_OUT:
         assert f"{key}: " in told
     assert "left out, as it cannot be a path: /…" in daemon.cli("versions").err
     assert "/…: a part of its key is empty" in daemon.cli("doctor", "-c", str(daemon.config_file)).out
-    switched = daemon.cli("switch", "v22")
-    assert switched.code == 0, switched
-    assert daemon.page()["version"] == "v22"
     assert daemon.status()["health"] == "Healthy"
+    archive(server, "cache_hub_v22/models/gpt.pth")
+    refused = daemon.cli("switch", "v22")
+    assert refused.code == 7, refused
+    assert "models/gpt.pth: the object is archived" in refused.err
+    assert daemon.status()["apps"]["webui"]["state"] == "running"
+    assert mount_of(daemon)["restarts"] == 1
     assert_silent(daemon)
 
 
-@pytest.mark.parametrize("fault", ["archived", pytest.param("denied", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("fault", ["archived", "denied"])
 def test_one_unreadable_object_is_the_fault_of_its_version(
     daemon: Daemon, server: MotoS3, proxy: Proxy, fault: str
 ) -> None:
@@ -147,6 +150,12 @@ def test_one_unreadable_object_is_the_fault_of_its_version(
         assert wrong["v23"] == []
     assert mount_of(daemon)["restarts"] == 1
     assert daemon.status()["models"]["cache_hub"]["current"] == "v23"
+    if fault == "denied":
+        proxy.faults.clear()
+        for key in ("cache_hub_v22", "cache_hub_v23", "/oops"):
+            server.put(hub.BUCKET, key, b"in the way of what is live, and of what is switched to")
+        assert daemon.cli("switch", "v22").code == 0
+        assert daemon.page()["version"] == "v22"
     assert_silent(daemon)
 
 

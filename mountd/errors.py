@@ -19,6 +19,7 @@ MountdError                     1   something failed
  │         ├── DiskTimeout      1   … or was not answered in time
  │         └── NotAsked         1   … or could not even be made: that says nothing of the disk
  ├── JournalError               1   the journal cannot be read or written now; trying again can help
+ │    └── JournalHeld           1   another program holds it
  ├── GateFailed                 1   a new version did not pass what the configuration asks of it
  ├── NotUploaded                1   mountd ended before all uploads did; they are kept
  └── Bug                       20   mountd itself is wrong
@@ -191,6 +192,10 @@ class NotAsked(DiskError):
 
 class JournalError(MountdError):
     retryable = True
+
+
+class JournalHeld(JournalError):
+    pass
 
 
 class GateFailed(MountdError):

@@ -8,6 +8,7 @@ import os
 
 import structlog
 
+from mountd import __version__
 from mountd.errors import MountdError
 from mountd.journal.journal import Journal
 from mountd.status import events
@@ -20,6 +21,8 @@ RETRY_S = 10.0
 GAP = "journal-gap"
 """Written first once the journal can be written again."""
 REPLACED = "journal-replaced"
+STARTED, STOPPED, CRASHED = "mountd-started", "mountd-stopped", "mountd-restarted-after-crash"
+"""The first and the last event of each life, and what is written when the last one is missing."""
 
 
 class Recorder:
@@ -30,12 +33,14 @@ class Recorder:
         self._turn = asyncio.Lock()
         self._lost = 0
         """events that could not be written since the journal fails"""
+        self._started = False
         self._replaced: Reason | None = None
         """stands in the status until mountd is restarted or a person has taken the broken file away"""
 
     async def run(self) -> None:
-        """Until cancelled; `flush` afterwards tells what happened last."""
+        """Until cancelled; `flush` afterwards tells what happened last, and `stopped` that this life has ended."""
         await self._tell_replaced()
+        await self._tell_started()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_S if self._lost or self._replaced else None):
@@ -72,21 +77,46 @@ class Recorder:
                 self._lost = 0
                 self._board.set_journal(self._replaced)
 
+    # -- lives ----------------------------------------------------------------------------------------------------
+
+    async def _tell_started(self) -> None:
+        if self._started:
+            return
+        self._started = True
+        last = None
+        with contextlib.suppress(MountdError):  # told with the event
+            last = await self._journal.last_of(STARTED, STOPPED)
+        async with self._turn:
+            if last is not None and last.code == STARTED:
+                text = (
+                    f"the life that began at {last.time} ended without a stop: a crash, SIGKILL, or the machine's end"
+                )
+                log.warning("former life of mountd ended without a stop", began=last.time)
+                await self._write(CRASHED, "mountd", text)
+            await self._write(STARTED, "mountd", f"mountd {__version__} has started (pid {os.getpid()})")
+
+    async def stopped(self, why: str) -> None:
+        """The last event of this life."""
+        await self.flush()
+        async with self._turn:
+            await self._write(STOPPED, "mountd", why)
+
     # -- a journal that was begun anew ----------------------------------------------------------------------------
 
     async def _tell_replaced(self) -> None:
         if self._journal.replaced is None:
             return
         path, cause = self._journal.replaced
+        what = f"could not be used ({cause}): it was set aside as {path}" if cause else "was missing or empty"
         text = (
-            f"the journal could not be used ({cause}): it was set aside as {path} and a new one begun;"
+            f"the journal {what}, and a new one was begun;"
             " history, quarantine and pauses until now are not known any more, each link was taken as what is live"
         )
         hint = (
             "see that `mountd status` shows the right versions and that the disk is sound;"
             f" the alarm ends when {path} is moved away or deleted"
         )
-        log.error("journal replaced", cause=cause, set_aside=str(path), hint=hint)
+        log.error("journal replaced", cause=cause or "it was missing or empty", set_aside=str(path), hint=hint)
         self._replaced = Reason(REPLACED, text, "journal", "mountd", hint)
         self._board.set_journal(self._replaced)
         async with self._turn:

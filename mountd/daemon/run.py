@@ -26,7 +26,7 @@ from mountd.daemon.reload import Reloader
 from mountd.daemon.shutdown import stop_times
 from mountd.daemon.tasks import Tasks
 from mountd.daemon.threads import Reserve
-from mountd.errors import Bug, MountdError
+from mountd.errors import Bug, JournalHeld, MountdError
 from mountd.journal.journal import Journal
 from mountd.journald import for_stderr
 from mountd.model.audit import Audit
@@ -52,6 +52,9 @@ from mountd.text import printable
 log = structlog.get_logger()
 
 LEFTOVER_CLEAR_S = 10.0
+JOURNAL_AGAIN_S = 0.5
+JOURNAL_WAIT_USEC = 30_000_000
+"""What systemd is asked for with each try, which takes less than 10 s."""
 UMASK = 0o022
 """Whatever the shell has that starts mountd: directories that an app goes through, and what rclone shows of a mount
 without a `umask` of its own, follow from the configuration alone."""
@@ -101,8 +104,9 @@ async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -
         log.info("mountd starts", version=__version__, pid=os.getpid(), config=str(loaded.source), instance=instance.id)
         await clear_former_life(instance, configured)
         journal = journal_type(settings.state / "mountd.db")
-        await journal.open()
         try:
+            if not await open_journal(journal, signals):
+                return 0
             daemon = Daemon(loaded, instance, journal, signals, reserve)
             await daemon.live()
         finally:
@@ -118,6 +122,26 @@ async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -
         instance.clear_private()
         for lock in locks:
             os.close(lock)
+
+
+async def open_journal(journal: Journal, signals: Signals) -> bool:
+    """Waits for as long as another program holds it: what is live stands there. False: mountd is to stop."""
+    notifier, told = Notifier(os.environ), ""
+    while True:
+        try:
+            await journal.open()
+        except JournalHeld as error:
+            if error.text != told:
+                told = error.text
+                log.warning("waiting for the journal", cause=error.text, hint=error.hint)
+            notifier.send(STATUS=f"waiting: {error.text}", WATCHDOG=1, EXTEND_TIMEOUT_USEC=JOURNAL_WAIT_USEC)
+        else:
+            return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(JOURNAL_AGAIN_S):
+                await signals.stop.wait()
+        if signals.stop.is_set():
+            return False
 
 
 class Signals:
@@ -253,7 +277,7 @@ class Daemon:
                 for task in (telling, recording):
                     task.cancel()
                 self.members.cancel()
-                await group.to_the_end(self._recorder.flush)
+                await group.to_the_end(self._tell_stopped)
         finally:
             self._reloader.close()
             for close in (self.members.close, self.drills.close, self._server.close):
@@ -264,6 +288,9 @@ class Daemon:
     def is_broken(self) -> bool:
         """It has stopped for a bug."""
         return self._tasks.is_broken
+
+    async def _tell_stopped(self) -> None:
+        await self._recorder.stopped("mountd has stopped" + (" for a bug in it" if self.is_broken else ""))
 
     async def _follow_signal(self) -> None:
         await self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._told_ready)

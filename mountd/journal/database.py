@@ -15,9 +15,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mountd.errors import JournalError, MountdError
+from mountd.errors import JournalError, JournalHeld, MountdError
 from mountd.journal.records import Committed, Drilled, EventRecord, KnownContent, Quarantined, Record, StepRecord
-from mountd.text import storable
+from mountd.text import printable, storable
 
 BROKEN_KEPT = 3
 """Of the files that were set aside; the oldest go."""
@@ -66,6 +66,8 @@ class Database:
         self.path = path
         self.replaced: tuple[Path, str] | None = None
         """where a file was put that could not be used, and why not; a new one was begun for it"""
+        self.is_new = False
+        """there was none, or an empty one"""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._db: sqlite3.Connection | None = None
 
@@ -84,6 +86,11 @@ class Database:
             text = f"cannot use the journal {self.path}: {error}"
             if isinstance(error, _Newer):
                 hint = f"run the newer mountd, or begin a new journal: mv {self.path} {self.path}.newer"
+            elif _is_locked(error):
+                by = await asyncio.to_thread(holders, self.path)
+                whom = ", ".join(by) or "another program"
+                held = f"cannot use the journal {self.path}: it is locked by {whom}"
+                raise JournalHeld(held, hint="end what is done there; mountd goes on by itself") from None
             elif not isinstance(error, sqlite3.OperationalError) or is_about_schema(error):
                 hint = "restart mountd: it sets a broken journal aside and begins a new one"
             else:
@@ -122,6 +129,19 @@ class Database:
         stored = [storable(value, LONGEST_TEXT) if isinstance(value, str) else value for value in values]
         return self._db.execute(sql, stored).fetchall()
 
+    async def mark_lost(self) -> None:
+        """There was one in a former life: a file that says so stands for it, as one that was set aside would."""
+
+        def work() -> Path:
+            mark = _aside(self.path)
+            mark.write_text(
+                "The journal was missing or empty: mountd began a new one, and took its links as the truth.\n"
+            )
+            _sweep(self.path)
+            return mark
+
+        self.replaced = (await self.run(work), "")
+
     # -- the file -------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
@@ -157,6 +177,7 @@ class Database:
         tables = {str(name) for (name,) in self._rows("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if (version or tables) and not (version > 0 and tables >= _FIRST_TABLES):
             raise _Broken("it is a database of another program")
+        self.is_new = not version and self.replaced is None
         if version > len(_SCHEMAS):
             raise _Newer(f"it is of a newer mountd (schema {version})")
         ((first, *_),) = self._rows("PRAGMA quick_check(1)")
@@ -201,21 +222,57 @@ def is_about_schema(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
 
 
+def _is_locked(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def holders(path: Path) -> list[str]:
+    """Who has a lock on the file, as far as the kernel tells: `sqlite3 (pid 12)`. Blocks.
+
+    The file itself is not opened: to close it again would end SQLite's own locks on it.
+    """
+    found: dict[str, None] = {}
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        here = os.stat(path)
+        place = f"{os.major(here.st_dev):02x}:{os.minor(here.st_dev):02x}:{here.st_ino}"
+        with open("/proc/locks", encoding="ascii") as locks:
+            for fields in map(str.split, locks):
+                if place in fields and "->" not in fields and fields[4] not in ("0", "-1", str(os.getpid())):
+                    found[fields[4]] = None
+    return [f"{_name(pid)} (pid {pid})" for pid in found]
+
+
+def _name(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return printable(file.read().strip())
+    except OSError:
+        return "a process"
+
+
 def set_aside(path: Path) -> Path:
     """Renames the file and what SQLite has beside it; where it is now. At most BROKEN_KEPT are kept. Raises OSError."""
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    broken = path.with_name(f"{path.name}.broken-{now}")
+    broken = _aside(path)
     os.rename(path, broken)
     for companion in _COMPANIONS:
         with contextlib.suppress(FileNotFoundError):
             os.rename(f"{path}{companion}", f"{broken}{companion}")
+    _sweep(path)
+    return broken
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.broken-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+
+
+def _sweep(path: Path) -> None:
+    """Of what was set aside the oldest go."""
     ours = re.compile(re.escape(f"{path.name}.broken-") + r"\d{8}T\d{6}\.\d{6}Z")
     kept = sorted(entry for entry in os.listdir(path.parent) if ours.fullmatch(entry))
     for name in kept[:-BROKEN_KEPT]:
         for companion in ("", *_COMPANIONS):
             with contextlib.suppress(OSError):
                 os.unlink(path.with_name(f"{name}{companion}"))
-    return broken
 
 
 def now_text() -> str:

@@ -73,12 +73,25 @@ class Journal:
 
     @property
     def replaced(self) -> tuple[Path, str] | None:
-        """Where a file was put that could not be used, and why not; this one was begun anew for it."""
+        """Where a file was put that could not be used, and why not; this one was begun anew for it.
+
+        Of one that was missing or empty: the file that stands for it, and "".
+        """
         return self._database.replaced
+
+    @property
+    def is_lost(self) -> bool:
+        """It was begun anew: what it does not know of a model may have been known before."""
+        return self._database.replaced is not None or self._database.is_new
 
     async def open(self) -> None:
         """A file that is broken or no journal is set aside and a new one begun, see `replaced`."""
         await self._database.open()
+
+    async def mark_lost(self) -> None:
+        """There was a former life, of which it holds nothing; see `replaced`."""
+        if self._database.replaced is None:
+            await self._database.mark_lost()
 
     async def close(self) -> None:
         await self._database.close()
@@ -267,6 +280,12 @@ class Journal:
         sql = f"SELECT {_EVENT} FROM events {where} ORDER BY id {order} LIMIT ?"
         found = [EventRecord(*row) for row in await self._database.rows(sql, *values, limit)]
         return found if after is not None else found[::-1]
+
+    async def last_of(self, *codes: str) -> EventRecord | None:
+        """The newest event with one of these codes."""
+        sql = f"SELECT {_EVENT} FROM events WHERE code IN ({_marks(codes)}) ORDER BY id DESC LIMIT 1"
+        rows = await self._database.rows(sql, *codes)
+        return EventRecord(*rows[0]) if rows else None
 
     async def last_event(self) -> int:
         """The id of the newest event, 0 when there is none."""

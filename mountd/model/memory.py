@@ -31,8 +31,21 @@ class Memory:
 
     @property
     def is_lost(self) -> bool:
-        """The journal was broken and is a new one, in which this model does not stand."""
-        return self._journal.replaced is not None and self.committed.current is None
+        """The journal was broken, missing or empty and is a new one, in which this model does not stand."""
+        return self._journal.is_lost and self.committed.current is None
+
+    async def take_from_link(self, known: Committed, version: str) -> Committed:
+        """The journal was lost, and the link points to `version`: so that is live, and nobody asks for another one.
+
+        Nobody knows which `version:` was seen last in the file; `known` has the one of now, so that no switch begins
+        that nobody asked for.
+        """
+        log.info("the link says which version is live", model=self._model, version=version)
+        try:
+            await self._journal.mark_lost()
+        except MountdError as error:
+            log.error("cannot note that the journal was lost", cause=error.text, hint=error.hint)
+        return replace(known, current=version, desired=version)
 
     async def load(self) -> None:
         self.committed = await self._journal.committed(self._model)

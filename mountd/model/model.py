@@ -89,7 +89,7 @@ class Model:
         """
         await self._memory.load()
         wanted = self.settings.version
-        committed = self._as_linked(self.committed)
+        committed = await self._as_linked(self.committed)
         edited = committed.config_version != wanted
         desired = wanted if edited or committed.current is None else committed.desired
         self._live = committed.current
@@ -97,18 +97,13 @@ class Model:
         link.sweep(self.settings.link)
         return wanted if desired == wanted and committed.current not in (None, wanted) else None
 
-    def _as_linked(self, known: Committed) -> Committed:
-        """After a journal was lost the link is the truth: what it points at was live.
-
-        Nobody knows which `version:` was seen last in the file; it is taken as seen, so that no switch begins that
-        nobody asked for.
-        """
+    async def _as_linked(self, known: Committed) -> Committed:
+        """After a journal was lost the link is the truth: what it points at was live."""
         target = link.read(self.settings.link) if self._memory.is_lost else None
         version = self.layout.version_of_target(self.disk.root, target) if target else None
         if version is None:
             return known
-        self._log.info("the link says which version is live", version=version)
-        return replace(known, current=version, desired=version, config_version=self.settings.version)
+        return await self._memory.take_from_link(replace(known, config_version=self.settings.version), version)
 
     async def edit(self) -> str | None:
         """A reload has changed `version:`: as `load` asks at a start, so here."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from mountd.cli.client import get
+from tests.support import dies_with_us
 from tests.support.daemon import ANSWER_S, Daemon
 from tests.support.machine import Tmpfs
 from tests.support.wait import until
@@ -99,6 +102,78 @@ def test_a_broken_journal_is_set_aside_and_the_link_is_the_truth(daemon: Daemon)
     assert broken(daemon) == []
     assert daemon.status()["models"]["cache_hub"]["current"] == "v23"
     assert daemon.status()["models"]["cache_hub"]["previous"] == "v22"
+
+
+def deleted(journal: Path) -> None:
+    journal.unlink()
+
+
+def emptied(journal: Path) -> None:
+    journal.write_bytes(b"")
+
+
+def directory_gone(journal: Path) -> None:
+    shutil.rmtree(journal.parent)
+
+
+@pytest.mark.parametrize(
+    "lose", [deleted, *(pytest.param(each, marks=pytest.mark.thorough) for each in (emptied, directory_gone))]
+)
+def test_of_a_lost_journal_the_link_is_the_truth(daemon: Daemon, lose: Callable[[Path], None]) -> None:
+    """Nobody has asked for the version of the file: it was so before somebody switched by hand."""
+    daemon.start_ready()
+    assert "journal-replaced" not in daemon.reasons()
+    assert daemon.cli("switch", "v22").code == 0
+    assert daemon.stop() == 0
+    lose(daemon.root / "state" / "mountd.db")
+    model = daemon.start_ready()["models"]["cache_hub"]
+    assert (model["current"], model["desired"]) == ("v22", "v22")
+    assert daemon.page()["version"] == "v22"
+    assert os.readlink(daemon.link).endswith("cache_hub_v22")
+    assert "missing or empty" in daemon.until_reason("journal-replaced")["text"]
+    assert daemon.status()["health"] == "Degraded"
+    codes = [event["code"] for event in stored(daemon)]
+    assert "journal-replaced" in codes
+    assert "mountd-restarted-after-crash" not in codes
+    (mark,) = broken(daemon)
+    mark.unlink()
+    until(lambda: daemon.status()["health"] == "Healthy", 30, "the alarm to end", every_s=0.2)
+
+
+LOCK = """if True:
+    import sqlite3, sys
+    db = sqlite3.connect(sys.argv[1], isolation_level=None)
+    db.execute("BEGIN EXCLUSIVE")
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_crash_is_told_by_the_next_life_which_waits_for_a_journal_that_is_locked(daemon: Daemon) -> None:
+    before = daemon.start_ready()
+    assert daemon.process is not None
+    os.kill(daemon.process.pid, signal.SIGKILL)
+    os.kill(before["pid"], signal.SIGKILL)
+    daemon.wait_exit()
+    command = dies_with_us([sys.executable, "-c", LOCK, str(daemon.root / "state" / "mountd.db")])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        daemon.start()
+        (told,) = until(lambda: daemon.events("waiting for the journal"), 30, "it to be told")
+        assert f"(pid {other.pid})" in told["cause"]
+        assert daemon.stop() == 0
+        daemon.start()
+        until(lambda: len(daemon.events("waiting for the journal")) == 2, 30, "it to be told again")
+        other.stdin.close()
+    daemon.until_ready()
+    assert [event["code"] for event in stored(daemon)].count("mountd-restarted-after-crash") == 1
+    assert daemon.stop() == 0
+    daemon.start_ready()
+    codes = [event["code"] for event in stored(daemon)]
+    assert codes.count("mountd-restarted-after-crash") == 1
+    assert (codes.count("mountd-started"), codes.count("mountd-stopped")) == (3, 1)
 
 
 @pytest.mark.thorough

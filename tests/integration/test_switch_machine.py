@@ -39,6 +39,14 @@ SCRIPTS = {
         ("declare", {"version": MISSING}),
         ("kill_mountd", {"both": True, "version": "v22", "after_s": 0.3}),
     ],
+    "a removed link of a paused model, and a restart in an outage": [
+        ("pause", {}),
+        ("drift", {"how": "removed"}),
+        ("outage_begins", {}),
+        ("roll_back", {}),
+        ("kill_mountd", {"both": False, "version": None, "after_s": 0.0}),
+        ("outage_ends", {}),
+    ],
 }
 LIMITS = [
     pytest.param(3, 30, 20.0, marks=pytest.mark.timeout(300), id="short"),

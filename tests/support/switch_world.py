@@ -83,6 +83,8 @@ class World(RuleBasedStateMachine):
         """something died in the outage: what it was comes back with the bucket"""
         self.astray = ""
         """how the link was changed while nobody heals it"""
+        self.unplaced = False
+        """it was removed, and mountd has begun anew since: it is placed as soon as the model is loaded"""
         self.heals: list[float] = []
 
     @property
@@ -286,11 +288,19 @@ class World(RuleBasedStateMachine):
         if busy:
             ended = self.learn("switch")
             assert ended["result"] in ("committed", "rolled-back", "interrupted"), ended
-        if self.astray == "removed":
-            self.astray = ""  # a new life has placed none yet
+        self.unplaced = self.astray == "removed"
         self.stranded = self.down
+        self.place()
         self.waits = self.live != self.desired == self.declared
         self.follow()
+
+    def place(self) -> None:
+        """A new life knows of no link that somebody has removed: it places one, paused or not, once it has the bucket.
+
+        One that points elsewhere is seen to be somebody else's, and is left alone.
+        """
+        if self.unplaced and not self.down:
+            self.astray, self.unplaced = "", False
 
     # -- drift ----------------------------------------------------------------------------------------------------
 
@@ -351,6 +361,7 @@ class World(RuleBasedStateMachine):
         before, was_stranded = self.steady(), self.stranded
         self.proxy.up()
         self.down = self.stranded = False
+        self.place()
 
         def well() -> bool:
             status = self.daemon.status()

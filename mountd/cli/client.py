@@ -20,6 +20,12 @@ SCHEMA = 1
 TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
+UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/lib/systemd/system",
+)
 Document = dict[str, Any]
 
 
@@ -257,12 +263,13 @@ def _cause(error: OSError) -> str:
 def _unreachable(socket_path: str, cause: str, hint: str = "") -> MountdError:
     from mountd.errors import Unreachable
 
-    hint = hint or "is it mountd's socket? `journalctl -u mountd` shows what the daemon says"
+    hint = hint or "is it mountd's socket?" + (" `journalctl -u mountd` shows what the daemon says" * has_unit())
     return Unreachable(f"cannot reach mountd at {socket_path}: {cause}", hint=hint)
 
 
 def _silent(socket_path: str) -> MountdError:
-    hint = "the daemon may be stopped or overloaded: `systemctl status mountd`, `journalctl -u mountd`"
+    hint = "the daemon may be stopped or overloaded"
+    hint += ": `systemctl status mountd`, `journalctl -u mountd`" * has_unit()
     return _unreachable(socket_path, "it takes connections but does not answer", hint)
 
 
@@ -271,8 +278,15 @@ def _cannot_connect(socket_path: str, error: OSError) -> MountdError:
         return _unreachable(socket_path, "your user may not use the socket", _permission_hint(socket_path))
     if isinstance(error, TimeoutError):
         return _silent(socket_path)
-    hint = "start the daemon (`systemctl start mountd`), or try `mountd demo`"
-    return _unreachable(socket_path, _cause(error), hint)
+    return _unreachable(socket_path, _cause(error), f"start the daemon (`{how_to_start()}`), or try `mountd demo`")
+
+
+def has_unit() -> bool:
+    return any(os.path.lexists(os.path.join(directory, "mountd.service")) for directory in UNIT_DIRECTORIES)
+
+
+def how_to_start() -> str:
+    return "systemctl start mountd" if has_unit() else "mountd run -c FILE"
 
 
 def _permission_hint(socket_path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,13 +32,13 @@ def check(asked: Asked) -> None:
     """Check the file and the secrets that it refers to; show every problem at once.
 
     Where rclone is installed, its flags and the options of remotes are looked up as well. What else the machine lacks
-    (users, programs, directories) `mountd doctor` tells. Exits 2 when something is wrong; warnings alone exit 0.
+    (users, programs, directories) `mountd doctor` tells. Credentials of systemd are checked in its unit only. Exits 2
+    when something is wrong; warnings alone exit 0.
     """
-    from mountd.cli.examine_config import examine
+    from mountd.cli.examine_config import examine, source_of
     from mountd.errors import ConfigError
-    from mountd.settings.load import config_path
 
-    source = config_path(asked.config, os.environ)
+    source = source_of(asked.config, asked.socket)
     try:
         found = examine(source, streams=True)
     except ConfigError as error:
@@ -126,9 +125,10 @@ def _print_found(asked: Asked, source: Path, problems: Iterable[Problem], warnin
 
 def _load(asked: Asked, *, warn: bool) -> Loaded:
     """The file that was asked for, its warnings on stderr. Raises ConfigError."""
-    from mountd.settings.load import config_path, load
+    from mountd.cli.examine_config import source_of
+    from mountd.settings.load import load
 
-    loaded = load(config_path(asked.config, os.environ), streams=True)
+    loaded = load(source_of(asked.config, asked.socket), streams=True)
     if warn:
         _warn(loaded.warnings)
     return loaded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +11,7 @@ from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from mountd.cli.examine import Check
     from mountd.cli.options import Asked
@@ -24,15 +24,19 @@ if TYPE_CHECKING:
 def doctor(ctx: click.Context) -> None:
     """Check machine, configuration, bucket and permissions.
 
-    A line a check, with what to do about it. Run it as the user that runs mountd. Exits 1 when a check failed.
+    A line a check, with what to do about it. Run it as the user that runs mountd. Where no file is named and there is
+    no /etc/mountd/mountd.yaml, that of the daemon or demo that runs is meant. Exits 1 when a check failed.
     """
     import asyncio
 
+    from mountd.cli.examine_config import source_of
+
     asked: Asked = ctx.obj
+    source = source_of(asked.config, asked.socket)
 
     async def examine() -> list[Check]:
         checks = []
-        async for check in all_checks(asked.config):
+        async for check in all_checks(source):
             if not asked.json:
                 _show(check)
             checks.append(check)
@@ -46,14 +50,13 @@ def doctor(ctx: click.Context) -> None:
         ctx.exit(1)
 
 
-async def all_checks(config: str | None) -> AsyncIterator[Check]:
+async def all_checks(path: Path) -> AsyncIterator[Check]:
     """Every check in the order in which one would mend things: machine, file, secrets, places, bucket."""
-    from mountd.cli import examine, examine_access, examine_bucket, examine_config
+    from mountd.cli import examine, examine_access, examine_bucket, examine_config, examine_unit
     from mountd.cli.examine import Check
     from mountd.errors import ConfigError
-    from mountd.settings.load import check_secrets, config_path, load
+    from mountd.settings.load import check_secrets, load, secrets_elsewhere
 
-    path = config_path(config, os.environ)
     try:
         loaded = load(path)
     except ConfigError as error:
@@ -67,18 +70,23 @@ async def all_checks(config: str | None) -> AsyncIterator[Check]:
     yield check
     for check in examine_config.valid(loaded, binary):
         yield check
-    problems = check_secrets(settings, loaded.lines)
-    for problem in problems:
-        yield Check("secrets", "fail", str(problem))
-    if not problems:
-        yield Check("secrets", "ok", "every secret can be read")
-    lines, running = await examine.control(settings)
+    elsewhere = dict(secrets_elsewhere(settings))
+    problems = check_secrets(settings, loaded.lines, doubtful=tuple(elsewhere))
+    unit = await examine_unit.find(path)
+    well = Check("secrets", "ok", f"every {'other ' if elsewhere else ''}secret can be read")
+    credentials = examine_unit.credentials(unit, [str(each.credential) for each in elsewhere.values()])
+    for check in [*([Check("secrets", "fail", str(each)) for each in problems] or [well]), *credentials]:
+        yield check
+    lines, running = await examine.control(settings, how_to_start=examine_unit.how_to_start(unit, path))
     groups = (examine.directories, examine.links, examine.apps, *(() if running else (examine.ports,)))
     for check in (*lines, *(check for group in groups for check in group(settings))):
         yield check
     for check in [*await examine.mount_points(settings), *await examine_access.access(settings, running=running)]:
         yield check
-    if binary is not None and not problems:
+    if elsewhere and not problems:
+        hint = "while mountd runs, `mountd status` tells of it"
+        yield Check("bucket", "warn", "was not asked: systemd passes a secret of this file to the unit only", hint)
+    elif binary is not None and not problems:
         async for check in examine_bucket.buckets(settings, binary):
             yield check
 

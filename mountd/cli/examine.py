@@ -160,7 +160,7 @@ def links(settings: Settings) -> Iterator[Check]:
             yield Check(where, "ok", f"{model.link} → {os.readlink(model.link)}")
 
 
-async def control(settings: Settings) -> tuple[list[Check], bool]:
+async def control(settings: Settings, *, how_to_start: str) -> tuple[list[Check], bool]:
     """The lines about the daemon, and whether one answers at the control socket."""
     from mountd.cli.client import get
 
@@ -173,7 +173,7 @@ async def control(settings: Settings) -> tuple[list[Check], bool]:
         status = await asyncio.to_thread(get, path, "/api/v1/status", timeout_s=TOUCH_TIMEOUT_S)
     except MountdError as error:
         if _lstat(path) is None or "connection refused" in error.text:
-            return [Check("daemon", "warn", "not running", "start it: systemctl start mountd")], False
+            return [Check("daemon", "warn", "not running", how_to_start)], False
         return [Check("daemon", "fail", error.text, error.hint)], True
     ready = bool(status.get("ready"))
     text = f"answers at {path}, {'ready' if ready else 'not ready'}"

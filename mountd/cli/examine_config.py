@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mountd.cli.client import get
 from mountd.cli.examine import Check
-from mountd.errors import CannotStart, ConfigError, Problem
+from mountd.cli.find import find
+from mountd.errors import CannotStart, ConfigError, MountdError, Problem, UsageError
 from mountd.rclone import binary as binaries
+from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import refuse_unknown
-from mountd.settings.load import Inspected, Loaded, check_secrets, first_problems, inspect
+from mountd.settings.load import (
+    CONFIG_VARIABLE,
+    Inspected,
+    Loaded,
+    check_secrets,
+    config_path,
+    first_problems,
+    inspect,
+    secrets_elsewhere,
+)
 from mountd.settings.schema import Settings
 from mountd.settings.source import Place, dotted, line_of
 from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 
+ASK_S = 5.0
 SURE = 0.9
 """How like a known name a mistyped one is. Of the options that rclone got between 1.60 and 1.75, none is so like one
 that it had (0.875 at most)."""
@@ -31,8 +45,28 @@ class Words:
     warnings: tuple[Problem, ...] = ()
 
 
+def source_of(option: str | None, socket: str | None) -> Path:
+    """The file that is meant: as for `mountd run`; where there is none, that of the daemon that a command would ask.
+
+    Raises UsageError when two demos run.
+    """
+    path = config_path(option, os.environ)
+    named = socket or os.environ.get("MOUNTD_SOCKET")
+    if option or os.environ.get(CONFIG_VARIABLE) or (os.path.lexists(path) and not named):
+        return path
+    try:
+        status = get(find(named, None), "/api/v1/status", timeout_s=ASK_S)
+    except UsageError:
+        raise
+    except MountdError:
+        return path
+    source = Path(str(status.get("config", {}).get("source", "")))
+    return source if source.is_absolute() else path
+
+
 def examine(path: Path, *, streams: bool = False) -> Inspected:
-    """As `inspect`, with the secrets read and, where rclone is there, its flags and options looked up.
+    """As `inspect`, with the secrets read, flags without use named and, where rclone is there, its flags and options
+    looked up.
 
     Raises ConfigError when the file cannot be read at all.
     """
@@ -40,7 +74,14 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
     settings = found.settings
     if settings is None:
         return found
-    secrets = check_secrets(settings, found.lines, doubtful=found.doubtful)
+    elsewhere = dict(secrets_elsewhere(settings))
+    notes = [
+        Problem(
+            dotted(place), line_of(place, found.lines), f"{reference} was not checked: systemd passes it to the unit"
+        )
+        for place, reference in elsewhere.items()
+    ]
+    secrets = check_secrets(settings, found.lines, doubtful=(*found.doubtful, *elsewhere))
     try:
         words = unknown_words(settings, binaries.find(settings.rclone.binary), found.lines, doubtful=found.doubtful)
     except CannotStart as error:
@@ -48,7 +89,7 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
     return replace(
         found,
         problems=first_problems([*found.problems, *secrets, *words.problems]),
-        warnings=first_problems([*found.warnings, *words.warnings]),
+        warnings=first_problems([*found.warnings, *words.warnings, *advice(settings, found.lines), *notes]),
     )
 
 
@@ -68,6 +109,14 @@ def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
     checks = [Check("config", "ok", f"{loaded.source} is valid")] if not wrong else []
     checks += [Check("config", "fail", str(problem), "correct the name") for problem in wrong]
     return checks + [Check("config", "warn", str(warning)) for warning in (*loaded.warnings, *words.warnings)]
+
+
+def advice(settings: Settings, lines: Mapping[Place, int]) -> Iterator[Problem]:
+    """Flags that do nothing on a mount, or harm; `doctor` has them from the command that rclone would be given."""
+    for name, mount in settings.mounts.items():
+        for flag, why in advise(mount):
+            place = ("mounts", name, "options", flag)
+            yield Problem(dotted(place), line_of(place, lines), why)
 
 
 def unknown_words(

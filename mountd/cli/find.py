@@ -8,7 +8,7 @@ import stat
 import time
 from typing import Any
 
-from mountd.cli.client import connect
+from mountd.cli.client import connect, how_to_start
 
 SYSTEM_SOCKET = "/run/mountd/mountd.sock"
 PROBE_TIMEOUT_S = 1.0
@@ -42,7 +42,7 @@ def find(named: str | None, config: str | None) -> str:
     places = ", ".join(path for path in usual if path)
     raise Unreachable(
         f"cannot reach mountd: no daemon answers at {places}, and no demo runs",
-        hint="start it (`systemctl start mountd`), or try `mountd demo`; --socket names another place",
+        hint=f"start it (`{how_to_start()}`), or try `mountd demo`; --socket names another place",
     )
 
 

@@ -22,8 +22,8 @@ _WHEN_ON = {
 HOUR_S = 3600.0
 
 
-def advise(name: str, mount: Mount) -> list[str]:
-    """One sentence for each option of the mount `name` that is useless or harmful."""
+def advise(mount: Mount) -> list[tuple[str, str]]:
+    """Each option of the mount that is useless or harmful, and why."""
     found = []
     for flag, value in mount.options.items():
         if (
@@ -31,7 +31,7 @@ def advise(name: str, mount: Mount) -> list[str]:
             or (_WHEN_ON.get(flag) if value in (True, "true") else None)
             or _by_value(flag, value, mount)
         ):
-            found.append(f"mounts.{name}.options.{flag} {why}")
+            found.append((flag, why))
     return found
 
 

@@ -70,7 +70,7 @@ def mount_command(
     Raises ConfigError, with every unknown flag, when the admin's options name flags that this binary does not have.
     """
     refuse_unknown(name, mount, binary)
-    warnings = advise(name, mount)
+    warnings = [f"mounts.{name}.options.{flag} {why}" for flag, why in advise(mount)]
     flags: dict[str, Flag] = {}
     for layer in (_defaults(mount, environment), _profile(mount, remote, binary), mount.options):
         flags |= layer

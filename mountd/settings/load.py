@@ -208,6 +208,11 @@ def check_secrets(
     return problems
 
 
+def secrets_elsewhere(settings: Settings) -> list[tuple[Place, SecretRef]]:
+    """Credentials of systemd, where it passed none: only its unit can read them."""
+    return [(place, reference) for place, reference in secret_references(settings) if reference.is_elsewhere]
+
+
 def _places_here() -> Places:
     return places(os.geteuid(), os.environ)
 

@@ -83,6 +83,11 @@ class SecretRef(BaseModel):
             return Path(directory, self.credential) if directory is not None else None
         return self.file
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """A credential, where systemd passed none: there is nothing to tell of it but in the unit."""
+        return self.credential is not None and self.path is None
+
     def read(self) -> str:
         """The secret itself, without the line end. Raises CannotStart naming the place, never the content."""
         if self.env is not None:
@@ -94,18 +99,25 @@ class SecretRef(BaseModel):
                 )
             return _checked(value, f"the environment variable {self.env}")
         path = self.path
+        load = f"LoadCredential={self.credential}:/path/to/secret"
         if path is None:
+            unit = "INVOCATION_ID" in os.environ
             raise _missing(
                 f"the credential {self.credential} was asked for, but systemd passed none",
-                f"add LoadCredential={self.credential}:/path/to/secret to the unit",
+                f"add {load} to the unit" if unit else f"only systemd passes it: systemd-run --pipe -p {load} mountd …",
             )
         try:
             data = read_plain(path, MAX_SECRET_BYTES)
         except OSError as error:
+            hint = f"create {path}, readable by mountd's user only"
+            if self.credential is not None:
+                hint = f"add {load} to the unit"
+            elif error.errno in (errno.EINVAL, errno.EISDIR):
+                hint = "point the reference at a file that holds only the secret"
+            elif not isinstance(error, FileNotFoundError):
+                hint = f"let uid {os.geteuid()} read it, and nobody else"
             cause = (error.strerror or str(error)).lower()
-            if error.errno == errno.EINVAL:
-                raise _missing(f"{path} {cause}", "point the reference at a file that holds only the secret") from None
-            raise _missing(f"{path}: {cause}", f"create {path}, readable by mountd's user only") from None
+            raise _missing(f"{path}{' ' if error.errno == errno.EINVAL else ': '}{cause}", hint) from None
         if len(data) > MAX_SECRET_BYTES:
             raise _missing(f"{path} is larger than 64 KiB", "point the reference at a file that holds only the secret")
         try:

@@ -293,6 +293,11 @@ def test_status_finds_the_only_demo_and_asks_which_of_two(make_demo: Callable[..
     found = first.mountd("status", "-o", "json")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["mounts"]["storage"]["path"].startswith(f"{room.path}/")
+    examined = first.mountd("doctor", "-o", "json")
+    assert examined.returncode == 0, examined.stdout
+    checks = {check["name"]: check for check in json.loads(examined.stdout)["checks"]}
+    assert str(room.path) in checks["config"]["text"]
+    assert {checks[name]["result"] for name in ("daemon", "bucket of storage", "mount point of storage")} == {"ok"}
 
     second = make_demo()
     second.until_ready()
@@ -303,8 +308,10 @@ def test_status_finds_the_only_demo_and_asks_which_of_two(make_demo: Callable[..
     assert asked.returncode == 2
     sockets = re.findall(r"--socket (\S+)", asked.stderr)
     assert len(sockets) == 2
+    assert second.mountd("doctor").returncode == 2
     for path in sockets:
         assert first.mountd("status", "--socket", path).returncode == 0
+        assert str(Path(path).parent.parent) in first.mountd("--socket", path, "config", "check").stdout
 
     second.process.send_signal(signal.SIGHUP)  # its terminal was closed
     assert second.process.wait(STOP_S) == 0

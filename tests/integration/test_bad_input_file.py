@@ -128,9 +128,8 @@ def test_a_socket_path_that_is_too_long(unused: Daemon, keys: tuple[str, ...], v
         ({"file": "/nonexistent/secret"}, ["/nonexistent/secret: no such file or directory", "create"]),
         ({"env": "MOUNTD_T_UNSET"}, ["the environment variable MOUNTD_T_UNSET is not set"]),
         ({"env": "MOUNTD_T_EMPTY"}, ["the environment variable MOUNTD_T_EMPTY is empty"]),
-        ({"credential": "secret_key"}, ["the credential secret_key was asked for", "LoadCredential=secret_key:"]),
     ],
-    ids=["file", "unset", "empty", "credential"],
+    ids=["file", "unset", "empty"],
 )
 def test_config_check_names_a_secret_that_is_missing(
     unused: Daemon, reference: dict[str, str], words: list[str]
@@ -141,6 +140,26 @@ def test_config_check_names_a_secret_that_is_missing(
         *("config", "check", "-c", str(unused.config_file)), environment={"MOUNTD_T_EMPTY": ""}, timeout_s=20
     )
     assert_refused(result, 2, "remotes.store.secret_access_key: cannot read a secret: ", *words)
+
+
+def test_config_check_leaves_a_credential_to_the_unit(unused: Daemon) -> None:
+    """Where systemd passed none there is nothing to tell of it; where it passed others, this one is missing."""
+    unused.config["remotes"]["store"]["secret_access_key"] = {"credential": "secret_key"}
+    unused.config["mounts"]["storage"]["options"] = {"checkers": "16", "timeout": "1h"}
+    words = ("config", "check", "-c", str(unused.write_config()), "-o", "json")
+    result = unused.cli(*words, timeout_s=20)
+    assert result.code == 0, result
+    assert [each["path"] for each in result.json["warnings"]] == [
+        "remotes.store.secret_access_key",
+        "mounts.storage.options.checkers",
+        "mounts.storage.options.timeout",
+    ]
+    assert all(each["line"] for each in result.json["warnings"])
+    result = unused.cli(*words, timeout_s=20, environment={"CREDENTIALS_DIRECTORY": str(unused.root)})
+    assert result.code == 2
+    (problem,) = result.json["problems"]
+    assert problem["path"] == "remotes.store.secret_access_key"
+    assert "LoadCredential=secret_key:" in problem["text"]
 
 
 def test_a_secret_in_the_open_is_refused_and_not_repeated(unused: Daemon) -> None:

@@ -256,6 +256,16 @@ def test_doctor_names_what_is_wrong(
     assert code == int(any(each["result"] == "fail" for each in checks.values()))
 
 
+def test_doctor_leaves_a_credential_to_the_unit(file: Path, monkeypatch, capsys) -> None:
+    """It fails nothing, and what is checked besides is checked."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    change(file, "remotes", "store", "secret_access_key", to={"credential": "s3-secret"})
+    _, checks = examine(file, capsys)
+    assert checks["credential s3-secret"]["result"] == "warn"
+    assert (checks["bucket"]["result"], checks["secrets"]["result"]) == ("warn", "ok")
+    assert checks["daemon"]["hint"] == f"start it: mountd run -c {file}", "no unit uses this file"
+
+
 def test_doctor_sees_a_port_that_is_taken(file: Path, capsys) -> None:
     with hold_port() as held:
         held.listen()

@@ -132,12 +132,18 @@ def test_parameters_are_quoted_and_none_left_out() -> None:
     assert client.with_query("/x", {"d": None}) == "/x"
 
 
+@pytest.mark.parametrize("unit", [True, False], ids=["unit", "no-unit"])
 @pytest.mark.parametrize("name", ["missing", "x" * 200])
-def test_no_socket(tmp_path: Path, name: str) -> None:
+def test_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, unit: bool) -> None:
+    """What to do names systemd only where its unit is installed."""
+    monkeypatch.setattr(client, "UNIT_DIRECTORIES", (str(tmp_path / "none"), str(tmp_path)))
+    if unit:
+        (tmp_path / "mountd.service").touch()
     with pytest.raises(errors.Unreachable) as raised:
         client.get(str(tmp_path / name), "/")
     assert raised.value.exit_code == 8
-    assert "systemctl start mountd" in raised.value.hint
+    assert ("systemctl start mountd" in raised.value.hint) is unit
+    assert ("mountd run" in raised.value.hint) is not unit
 
 
 def test_socket_that_is_not_for_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

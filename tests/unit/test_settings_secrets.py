@@ -39,8 +39,19 @@ def test_credentials_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(CannotStart, match="the credential key was asked for, but systemd passed none"):
         SecretRef(credential="key").read()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(CannotStart, match="no such file") as caught:
+        SecretRef(credential="key").read()
+    assert caught.value.hint.startswith("add LoadCredential=key:"), "nobody can create a file there"
     (tmp_path / "key").write_text("abc")
     assert SecretRef(credential="key").read() == "abc"
+
+
+def test_what_is_there_already_need_not_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path, words in [(tmp_path / "none", "create "), (tmp_path / "file" / "below", "let uid "), (tmp_path, "")]:
+        with pytest.raises(CannotStart) as caught:
+            SecretRef(file=path).read()
+        assert caught.value.hint.startswith(words or "point the reference at a file")
 
 
 @pytest.mark.parametrize(

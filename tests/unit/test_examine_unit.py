@@ -1,0 +1,58 @@
+"""What doctor makes of systemd's unit: which credentials it passes, and what there is still to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mountd.cli.examine_unit import Unit, credentials, how_to_start
+
+TEXT = """\
+# /etc/systemd/system/mountd.service
+[Service]
+ExecStart=/usr/bin/env mountd run -c /etc/mountd/mountd.yaml
+#LoadCredential=commented:/x
+LoadCredential=s3-secret:/etc/mountd/secret_key
+ LoadCredentialEncrypted = sealed
+SetCredential=plain:text
+ImportCredential=mountd.*
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "passed"),
+    [
+        ("s3-secret", True),
+        ("sealed", True),
+        ("plain", True),
+        ("mountd.key", True),
+        ("commented", False),
+        ("s3", False),
+        ("text", False),
+    ],
+)
+def test_which_credentials_the_unit_passes(name: str, passed: bool) -> None:
+    unit = Unit(TEXT, "inactive")
+    assert unit.passes(name) is passed
+    (check,) = credentials(unit, [name, name])
+    assert (check.result, bool(check.hint)) == (("ok", False) if passed else ("fail", True))
+    (check,) = credentials(None, [name])
+    assert check.result == "warn"
+
+
+@pytest.mark.parametrize(
+    ("state", "hint"),
+    [
+        ("inactive", "start it: systemctl start mountd"),
+        ("failed", "`systemctl status mountd` says why it has failed; then: systemctl restart mountd"),
+        ("activating", "its unit is activating: see `systemctl status mountd`"),
+        ("active", "its unit is active: see `systemctl status mountd`"),
+    ],
+)
+def test_nobody_is_told_to_start_what_runs(state: str, hint: str) -> None:
+    assert how_to_start(Unit(TEXT, state), Path("/x.yaml")) == hint
+
+
+def test_without_a_unit_the_command_itself_is_named() -> None:
+    assert how_to_start(None, Path("/x.yaml")) == "start it: mountd run -c /x.yaml"

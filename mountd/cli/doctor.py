@@ -52,7 +52,7 @@ def doctor(ctx: click.Context) -> None:
 
 async def all_checks(path: Path) -> AsyncIterator[Check]:
     """Every check in the order in which one would mend things: machine, file, secrets, places, bucket."""
-    from mountd.cli import examine, examine_access, examine_bucket, examine_config, examine_unit
+    from mountd.cli import examine, examine_access, examine_bucket, examine_config, examine_mount, examine_unit
     from mountd.cli.examine import Check
     from mountd.errors import ConfigError
     from mountd.settings.load import check_secrets, load, secrets_elsewhere
@@ -64,10 +64,12 @@ async def all_checks(path: Path) -> AsyncIterator[Check]:
             yield check
         return
     settings = loaded.settings
-    for check in examine.machine(settings):
+    machine = list(examine.machine(settings))
+    for check in machine:
         yield check
-    binary, check = await examine_bucket.rclone(settings)
-    yield check
+    binary, found = await examine_bucket.rclone(settings)
+    for check in [found, *await examine_mount.checks(binary, machine, settings)]:
+        yield check
     for check in examine_config.valid(loaded, binary):
         yield check
     elsewhere = dict(secrets_elsewhere(settings))

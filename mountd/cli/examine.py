@@ -1,6 +1,6 @@
 """What `doctor` looks at on this machine: what mounting needs, directories, sockets, ports, links, apps.
 
-Nothing is created or changed, and a mount point is only touched through a worker with a deadline.
+Nothing of the settings is created or changed, and a mount point is only touched through a worker with a deadline.
 """
 
 from __future__ import annotations
@@ -52,9 +52,14 @@ def machine(settings: Settings | None) -> Iterator[Check]:
     yield tried("fuse", "/dev/fuse can be opened", preflight.check_fuse)
     yield tried("fusermount", "fusermount3 is there", preflight.check_fusermount)
     root = os.geteuid() == 0
-    if settings and any(settings.allows_other(mount, root=root) for mount in settings.mounts.values()):
+    if settings and is_for_others(settings):
         text = "other users may be let in" + (" (root needs no permission)" if root else "")
         yield tried("allow_other", text, lambda: preflight.check_allow_other(allow_other=True, root=root))
+
+
+def is_for_others(settings: Settings) -> bool:
+    """Whether a mount is to let other users in."""
+    return any(settings.allows_other(mount, root=os.geteuid() == 0) for mount in settings.mounts.values())
 
 
 def directories(settings: Settings) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from mountd.errors import CannotStart, Unavailable
-from mountd.mount import table
+from mountd.mount import rights, table
 from mountd.mount.cache import WALK_LIMIT_S, held_bytes, silent
 from mountd.mount.slow_disk import SlowDisk
 from mountd.process.child import Child, Exit, Ring, spawn
@@ -26,7 +26,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, MountCommand, mount_command
 from mountd.rclone.conf_file import ConfFile, Fresh, Seen
-from mountd.rclone.exits import SAID_CHARACTERS, Explained, LastWords, explain, explain_crash
+from mountd.rclone.exits import SAID_CHARACTERS, Explained, LastWords, explain, explain_crash, refusal
 from mountd.rclone.fold import Folder
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
@@ -260,6 +260,8 @@ class Engine:
             cause = self.masked(self._dump.cause)[:SAID_CHARACTERS]
             return explain_crash(cause, str(exit_), self._name)
         said, not_started = self._said.text(asyncio.get_running_loop().time()), str(exit_.not_started or "")
+        if helper := refusal(said):
+            return rights.explain_refusal(helper, rights.look())
         return explain(exit_.code, str(exit_), said, self._name, not_started=not_started)
 
     async def close(self) -> None:

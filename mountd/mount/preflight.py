@@ -13,8 +13,9 @@ from pathlib import Path
 
 from mountd.errors import CannotStart, DiskError, MountdError
 from mountd.files.client import Files, NoStat
-from mountd.mount import table
+from mountd.mount import rights, table
 from mountd.mount.mend import DATA, META
+from mountd.mount.rights import FUSE_DEVICE
 from mountd.mount.table import Entry
 from mountd.mount.watch import MACHINE, read_table
 from mountd.process import directories
@@ -25,7 +26,6 @@ RETRY_S = 10.0
 """Somebody has to mend these; asking every 10 s costs nothing and saves them a restart."""
 NOT_VISIBLE = "mount-not-visible"
 LOCK_NAME = "mountd.lock"
-FUSE_DEVICE = "/dev/fuse"
 FUSE_CONF = Path("/etc/fuse.conf")
 MIN_FREE_BYTES = 64 * 1024 * 1024
 """Below this rclone's cache cannot even hold its chunks in flight."""
@@ -43,13 +43,19 @@ def check_fuse(device: str = FUSE_DEVICE) -> None:
     """Raises CannotStart when this machine, container or user cannot mount with FUSE at all."""
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError:
-        hint = "run `modprobe fuse`; in a container pass the device: --device /dev/fuse --cap-add SYS_ADMIN"
-        raise failure("no-fuse", f"cannot mount: {device} does not exist", hint) from None
     except OSError as error:
-        hint = f"let this user (uid {os.geteuid()}) open {device}, or run mountd as root"
-        cause = (error.strerror or str(error)).lower()
-        raise failure("no-fuse", f"cannot mount: {device}: {cause}", hint) from None
+        found = rights.look()
+        missing = isinstance(error, FileNotFoundError)
+        flags = f"in a container add {rights.container_flags(found, device=True)}"
+        if missing:
+            hint = flags if found.in_container else f"run `modprobe fuse`; {flags}"
+        elif error.errno == errno.EPERM:  # a container that has the node, and may not use the device behind it
+            hint = flags
+        else:
+            hint = f"let this user (uid {found.uid}) read and write {device}"
+            hint += ", or run mountd as root" if found.uid != 0 else ""
+        cause = "does not exist" if missing else f"cannot be opened: {(error.strerror or str(error)).lower()}"
+        raise failure("no-fuse", f"cannot mount: {device} {cause}", hint) from None
 
 
 def check_fusermount(path: str | None = None) -> None:

@@ -57,6 +57,12 @@ class LastWords:
         return "; before that: ".join(reversed(recent))[: 2 * SAID_CHARACTERS]
 
 
+def refusal(said: str) -> str:
+    """What fusermount said when it would not mount, "" when that is not why rclone ended."""
+    before, found, words = said.partition(HELPER)
+    return words.partition("; before that: ")[0].strip() if found and "failed to mount" in before else ""
+
+
 def explain_crash(cause: str, outcome: str, mount: str) -> Explained:
     """Go ends a program that lacks what a process or thread takes in the way in which it ends one with a bug."""
     lack = classify(cause)

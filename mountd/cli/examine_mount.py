@@ -1,0 +1,95 @@
+"""What `doctor` tries: a mount of an empty store in memory, by rclone and FUSE as the daemon uses them, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Collection
+
+from mountd.cli.examine import Check, is_for_others
+from mountd.errors import MountdError
+from mountd.mount import cleanup, rights, table
+from mountd.mount.watch import read_table
+from mountd.process.child import Child, spawn
+from mountd.process.tool import MINIMAL_PATH
+from mountd.rclone.binary import Binary
+from mountd.rclone.exits import LastWords, explain, refusal
+from mountd.rclone.log import parse
+from mountd.settings.schema import Settings
+
+WHERE = "mounting"
+LIMIT_S = 10.0
+UNMOUNT_S = 5.0
+KILL_S = 2.0
+LOOK_S = 0.02
+TEMPORARY = os.path.realpath(tempfile.gettempdir())
+"""The kernel's table of mounts names real paths."""
+
+
+async def checks(binary: Binary | None, before: Collection[Check], settings: Settings) -> list[Check]:
+    """None where a check `before` has said already that it must fail."""
+    if binary is None or any(check.result == "fail" for check in before):
+        return []
+    return [await try_mount(binary, allow_other=is_for_others(settings))]
+
+
+async def try_mount(binary: Binary, *, allow_other: bool) -> Check:
+    """In a directory of its own, which is removed; nothing on it is touched."""
+    directory = tempfile.mkdtemp(prefix="mountd-doctor-", dir=TEMPORARY)
+    try:
+        return await _try(binary, directory, allow_other=allow_other)
+    except (OSError, MountdError) as error:
+        return Check(
+            WHERE, "fail", f"cannot try a mount: {error}", "look at the machine's limits, and at rclone itself"
+        )
+    finally:
+        with contextlib.suppress(OSError):  # still mounted: an empty directory is left behind
+            os.rmdir(directory)
+
+
+async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
+    said = LastWords()
+
+    def hear(line: str) -> None:
+        said.hear(parse(line), time.monotonic(), logged=line.startswith("{"))
+
+    words = ["mount", ":memory:", directory, "--config=", "--use-json-log", "--devname=mountd-doctor", "--read-only"]
+    argv = [str(binary.path), *words, *(["--allow-other"] if allow_other else [])]
+    environment = {"PATH": os.environ.get("PATH", MINIMAL_PATH), "HOME": directory, "LANG": "C.UTF-8"}
+    child = spawn(argv, environment, hear)
+    try:
+        if await _is_mounted(child, directory):
+            return Check(WHERE, "ok", f"rclone can mount with FUSE{', for other users as well' if allow_other else ''}")
+        ended = child.exit
+    finally:
+        if table.at(read_table(), directory) is not None:
+            await cleanup.unmount(directory, lazy=True, timeout_s=UNMOUNT_S)
+        child.signal(signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):  # one stuck in the kernel is left to itself
+            async with asyncio.timeout(KILL_S):
+                await child.wait()
+        child.release()
+    if ended is None:
+        return Check(
+            WHERE, "fail", f"rclone does not mount within {LIMIT_S:g} s", "`dmesg` may tell of the kernel's FUSE"
+        )
+    text = said.text(time.monotonic())
+    if helper := refusal(text):
+        found = rights.explain_refusal(helper, rights.look())
+    else:
+        found = explain(ended.code, str(ended), text, "NAME", not_started=str(ended.not_started or ""))
+    return Check(WHERE, "fail", found.text, found.hint)
+
+
+async def _is_mounted(child: Child, directory: str) -> bool:
+    """Also False when it has ended, or the time is over."""
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline and child.exit is None:
+        if table.at(read_table(), directory) is not None:
+            return True
+        await asyncio.sleep(LOOK_S)
+    return False

@@ -1,0 +1,73 @@
+"""Why a mount is refused, and what to add: only what is not there already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mountd.mount.rights import Rights, advise, container_flags, explain_refusal, look
+from mountd.rclone.exits import refusal
+
+FREE = Rights(
+    uid=0,
+    has_device=True,
+    may_mount=True,
+    no_new_privileges=False,
+    profile="",
+    in_container=False,
+    in_unit=False,
+)
+DENIED = "fusermount3: mount failed: Operation not permitted"
+
+
+def test_the_helpers_words_are_found_in_what_rclone_said_last() -> None:
+    fatal = "Fatal error: failed to mount FUSE fs: fusermount: exit status 1"
+    assert refusal(f"{fatal}; before that: mount helper error: {DENIED}") == DENIED
+    assert refusal(f"{fatal}; before that: mount helper error: {DENIED}; before that: other") == DENIED
+    assert refusal(fatal) == ""
+    assert refusal("") == ""
+    assert refusal(f"Fatal error: no bucket; before that: mount helper error: {DENIED}") == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags"),
+    [
+        ({}, ""),
+        ({"may_mount": False}, "--cap-add SYS_ADMIN"),
+        (
+            {"may_mount": False, "has_device": False, "profile": "docker-default"},
+            "--device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor=unconfined",
+        ),
+        ({"profile": "docker-default"}, "--security-opt apparmor=unconfined"),
+    ],
+)
+def test_only_flags_that_are_lacking_are_named(changes: dict[str, object], flags: str) -> None:
+    rights = replace(FREE, **changes)
+    assert container_flags(rights) == flags
+    if flags:
+        assert f" {flags} " in explain_refusal(DENIED, rights).hint
+
+
+@pytest.mark.parametrize(
+    ("helper", "changes", "words"),
+    [
+        (DENIED, {"may_mount": False, "in_unit": True}, "CapabilityBoundingSet="),
+        (DENIED, {"no_new_privileges": True, "uid": 7}, "NoNewPrivileges=yes"),
+        (DENIED, {"no_new_privileges": True, "may_mount": False}, "--cap-add SYS_ADMIN"),
+        (DENIED, {}, "seccomp"),
+        ("fusermount3: could not determine username", {"uid": 54321}, "uid 54321 has no entry in /etc/passwd"),
+        ("fusermount3: failed to open /dev/fuse: Permission denied", {"uid": 7}, "let uid 7 read and write /dev/fuse"),
+        ("fusermount3: too many FUSE filesystems mounted; mount_max=N can be set", {}, "mount_max"),
+        ("fusermount3: something new", {"may_mount": False}, "mountd doctor"),
+    ],
+)
+def test_what_to_do(helper: str, changes: dict[str, object], words: str) -> None:
+    assert words in advise(helper, replace(FREE, **changes))
+
+
+def test_this_process() -> None:
+    """What it finds is of the right kind, wherever the tests run."""
+    found = look()
+    assert isinstance(found.may_mount, bool)
+    assert "\n" not in found.profile

@@ -29,6 +29,17 @@ def test_the_files_we_ship_are_good(name: str) -> None:
     assert (CONFIG / name).read_text().startswith("# yaml-language-server: $schema=./mountd.schema.json\n")
 
 
+@pytest.mark.parametrize("name", ["mountd.yaml", "glm-tts.yaml"])
+def test_what_we_ship_runs_on_debian_and_not_as_root(name: str) -> None:
+    """Debian has no `python`; whom the app runs as is a line to look at."""
+    for app in load(CONFIG / name, places=PLACES).settings.apps.values():
+        ready = app.ready.command if app.ready and app.ready.command else app.command
+        assert (app.command[0], ready[0]) == ("python3", "python3")
+        assert app.user == "tts"
+    (line,) = [line for line in (CONFIG / name).read_text().splitlines() if line.strip().startswith("user:")]
+    assert "<-- CHANGE" in line
+
+
 def test_what_the_main_file_means() -> None:
     settings = load(CONFIG / "mountd.yaml", places=PLACES).settings
     storage, webui = settings.mounts["storage"], settings.apps["webui"]
@@ -41,7 +52,7 @@ def test_what_the_main_file_means() -> None:
         2,
         15,
     )
-    assert webui.command == ["python", "webui.py", "--port", "7860", "--host", "0.0.0.0", "--model_dir", "./cache_hub"]
+    assert webui.command == ["python3", "webui.py", "--port", "7860", "--host", "0.0.0.0", "--model_dir", "./cache_hub"]
     assert webui.environment["HF_HUB_OFFLINE"] == "1"
     assert webui.stop.signal is signal.SIGINT
     assert webui.restart.limit == Limit(5, 600)

@@ -80,14 +80,14 @@ def measure(case: str, size: int, rclone: Path) -> Fetch:
 def table(found: Sequence[Fetch]) -> str:
     """For people and for Markdown: the worst run of each case."""
     lines = [
-        "| case | runs | fetched again, of bytes | share | mapped again after | digests |",
+        "| case | runs | fetched again, of bytes | share | mapped again after | all bytes right |",
         "|---|---|---|---|---|---|",
     ]
     for case in dict.fromkeys(each.case for each in found):
         runs = [each for each in found if each.case == case]
         worst = max(runs, key=lambda each: each.fetched_bytes)
         seconds = max(each.seconds for each in runs)
-        right = "wrong" if any(each.broken for each in runs) else "right"
+        right = "no" if any(each.broken for each in runs) else "yes"
         fetched = f"{worst.fetched_bytes:,} of {worst.model_bytes:,}"
         lines.append(f"| {case} | {len(runs)} | {fetched} | {worst.share:.2%} | {seconds:.1f} s | {right} |")
     return "\n".join(lines)

@@ -219,4 +219,4 @@ def test_what_is_fetched_twice_is_a_mark_missed_but_for_what_was_planted() -> No
     assert not Fetch(planted, 1000, 1000).missed
     assert Fetch(planted, 1000, broken="AssertionError: other digests").missed == "AssertionError: other digests"
     runs = [Fetch(planted, 1000, 900, 1.0), Fetch(planted, 1000, 950, 0.5)]
-    assert table_of_fetches(runs).splitlines()[-1] == f"| {planted} | 2 | 950 of 1,000 | 95.00% | 1.0 s | right |"
+    assert table_of_fetches(runs).splitlines()[-1] == f"| {planted} | 2 | 950 of 1,000 | 95.00% | 1.0 s | yes |"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +16,9 @@ from mountd.cli.client import get
 from mountd.cli.examine import Check
 from mountd.cli.find import find
 from mountd.errors import CannotStart, ConfigError, MountdError, Problem, UsageError
+from mountd.mount import table
+from mountd.mount.watch import read_table
+from mountd.process import way
 from mountd.rclone import binary as binaries
 from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
@@ -32,6 +38,7 @@ from mountd.settings.source import Place, dotted, line_of
 from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 
 ASK_S = 5.0
+WAY_S = 10.0
 SURE = 0.9
 """How like a known name a mistyped one is. Of the options that rclone got between 1.60 and 1.75, none is so like one
 that it had (0.875 at most)."""
@@ -86,10 +93,14 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
         words = unknown_words(settings, binaries.find(settings.rclone.binary), found.lines, doubtful=found.doubtful)
     except CannotStart as error:
         words = Words(warnings=(Problem("", 0, f"flags and options of rclone were not checked: {error.text}"),))
+    unsafe = unsafe_paths(settings, found.lines)
+    root = os.geteuid() == 0  # another user may not be the one that runs mountd, who is trusted with what is his
     return replace(
         found,
-        problems=first_problems([*found.problems, *secrets, *words.problems]),
-        warnings=first_problems([*found.warnings, *words.warnings, *advice(settings, found.lines), *notes]),
+        problems=first_problems([*found.problems, *secrets, *words.problems, *(unsafe if root else ())]),
+        warnings=first_problems(
+            [*found.warnings, *words.warnings, *advice(settings, found.lines), *notes, *(() if root else unsafe)]
+        ),
     )
 
 
@@ -106,8 +117,10 @@ def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
     """For `doctor`: what there is to say of a file that can be used; a mount with a wrong flag says so itself."""
     words = unknown_words(loaded.settings, binary, loaded.lines) if binary else Words()
     wrong = [problem for problem in words.problems if problem.path.startswith("remotes.")]
+    unsafe = unsafe_paths(loaded.settings, loaded.lines)
     checks = [Check("config", "ok", f"{loaded.source} is valid")] if not wrong else []
     checks += [Check("config", "fail", str(problem), "correct the name") for problem in wrong]
+    checks += [Check("paths", "fail", str(problem)) for problem in unsafe]
     return checks + [Check("config", "warn", str(warning)) for warning in (*loaded.warnings, *words.warnings)]
 
 
@@ -117,6 +130,30 @@ def advice(settings: Settings, lines: Mapping[Place, int]) -> Iterator[Problem]:
         for flag, why in advise(mount):
             place = ("mounts", name, "options", flag)
             yield Problem(dotted(place), line_of(place, lines), why)
+
+
+def unsafe_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Problem]:
+    """Links and mount points that another user can move elsewhere."""
+    if settings.allow_unsafe_paths:
+        return []
+    mounted = read_table()
+    places: dict[str, Place] = {}
+    for name, mount in settings.mounts.items():
+        there = table.at(mounted, str(mount.path)) is not None
+        places[str(mount.path.parent if there else mount.path)] = ("mounts", name, "path")
+    places |= {str(model.link.parent): ("models", name, "link") for name, model in settings.models.items()}
+    argv = [sys.executable, "-I", "-S", way.__file__, *places]
+    try:
+        said = subprocess.run(argv, capture_output=True, text=True, encoding="utf-8", timeout=WAY_S, check=False).stdout
+    except subprocess.TimeoutExpired:
+        return []
+    found = [json.loads(line) for line in said.splitlines()]
+    hint = "use a directory of root, or set allow_unsafe_paths: true where nobody else can be"
+    return [
+        Problem(dotted(places[path]), line_of(places[path], lines), f"is not safe: {text}; {hint}")
+        for path, text, number in found
+        if number is None
+    ]
 
 
 def unknown_words(

@@ -99,6 +99,7 @@ class Members:
     def add_model(self, name: str) -> None:
         model = self.settings.models[name]
         self.models[name] = Model(name, model, self.mounts[model.mount].disk, self._board, self._journal)
+        self.models[name].versions.allow_unsafe = self.settings.allow_unsafe_paths
 
     def add_app(self, name: str) -> None:
         app = self.apps[name] = App(

@@ -267,6 +267,8 @@ class Reloader:
         for name in change.relink:
             try:
                 link.check(new.models[name].link)
+                if not new.allow_unsafe_paths:
+                    link.refuse_unsafe(new.models[name].link)
             except link.LinkBlocked as error:
                 problems.append(_problem(loaded, ("models", name, "link"), f"{error.text}; {error.hint}"))
         for name in (*change.added.models, *change.switch):  # a journal that cannot be written is known before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -17,7 +17,9 @@ log = structlog.get_logger()
 class KeptLink:
     """Knows what mountd itself has placed, so that nothing of somebody else is taken for it."""
 
-    def __init__(self, model: str, path: Path) -> None:
+    def __init__(self, model: str, path: Path, check_way: Callable[[Path], None] = link.refuse_unsafe) -> None:
+        """`check_way` raises LinkBlocked for a path where no link may be made."""
+        self._check_way = check_way
         self.path = path
         """where the configuration has it"""
         self.target: str | None = None
@@ -40,13 +42,14 @@ class KeptLink:
     def place(self, target: str) -> None:
         """Then the links of a former configuration go, as far as they are still ours. Raises LinkBlocked."""
         ours = {target, self.target}
+        self._check_way(self.path)
         link.point(self.path, target)
         self._placed, self.target = self.path, target
         while self._former:
             former = self._former.pop()
             if former != self.path and link.read(former) in ours:
-                with contextlib.suppress(OSError):
-                    os.unlink(former)
+                with contextlib.suppress(link.LinkBlocked):
+                    link.remove(former)
                     self._log.info("former link removed", link=str(former))
 
     def leave(self, target: str) -> None:
@@ -55,14 +58,7 @@ class KeptLink:
 
     def take_away(self) -> None:
         """What is no link is not ours, and stays. Raises LinkBlocked."""
-        if link.look(self.path).kind is Kind.LINK:
-            try:
-                os.unlink(self.path)
-            except OSError as error:
-                raise link.LinkBlocked(
-                    f"cannot remove the link {self.path}: {(error.strerror or str(error)).lower()}",
-                    hint=f"let mountd's user write in {self.path.parent}",
-                ) from None
+        link.remove(self.path)
         self.target = None
 
     def is_changed(self, target: str) -> bool:

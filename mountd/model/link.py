@@ -1,4 +1,7 @@
-"""The link to the live version: read and replaced atomically, on local disk, never followed."""
+"""The link to the live version: read and replaced atomically, on local disk, never followed.
+
+Nor is a link above it that somebody else has made: see process/way.py.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from mountd.errors import Unavailable
 from mountd.model import drift
 from mountd.model.drift import Kind, Seen
+from mountd.process import way
 
 _PREFIX = ".mountd-"
 
@@ -48,18 +53,22 @@ def check(link: Path) -> None:
         raise LinkBlocked(blocked.text, hint=blocked.hint)
 
 
+def refuse_unsafe(link: Path) -> None:
+    """Raises LinkBlocked where somebody else can move a directory above it, and so decides where the link is made."""
+    try:
+        with contextlib.suppress(OSError):  # what else is wrong is told when the link is made
+            os.close(way.open_directory(str(link.parent), strict=True))
+    except way.Unsafe as unsafe:
+        raise _unsafe(link, unsafe) from None
+
+
 def prove(link: Path, target: str) -> None:
     """A link can be made beside `link`: there is room, and its directory may be written. Raises LinkBlocked."""
     check(link)
-    temporary = link.parent / f"{_PREFIX}{link.name}-{secrets.token_hex(4)}"
-    try:
-        os.symlink(target, temporary)
-        os.unlink(temporary)
-    except OSError as error:
-        raise LinkBlocked(
-            f"cannot place the link {link}: {_cause(error)}",
-            hint=f"let mountd's user write in {link.parent}, and see that its disk has room",
-        ) from None
+    temporary = _temporary(link)
+    with _directory(link) as at:
+        os.symlink(target, temporary, dir_fd=at)
+        os.unlink(temporary, dir_fd=at)
 
 
 def point(link: Path, target: str) -> None:
@@ -72,34 +81,71 @@ def point(link: Path, target: str) -> None:
         return
     # Same directory, so that the rename stays within one file system. (`ln -sf` on a link to a directory would
     # create a link inside that directory.)
-    temporary = link.parent / f"{_PREFIX}{link.name}-{secrets.token_hex(4)}"
-    try:
-        os.symlink(target, temporary)
+    temporary = _temporary(link)
+    with _directory(link) as at:
+        os.symlink(target, temporary, dir_fd=at)
         try:
-            os.replace(temporary, link)
+            os.replace(temporary, link.name, src_dir_fd=at, dst_dir_fd=at)
         except OSError:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(temporary, dir_fd=at)
             raise
-        directory = os.open(link.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-    except OSError as error:
-        raise LinkBlocked(
-            f"cannot place the link {link}: {_cause(error)}", hint=f"let mountd's user write in {link.parent}"
-        ) from None
+
+
+def remove(link: Path) -> None:
+    """What is no link stays. Raises LinkBlocked."""
+    with _directory(link) as at, contextlib.suppress(FileNotFoundError):
+        if stat.S_ISLNK(os.stat(link.name, dir_fd=at, follow_symlinks=False).st_mode):
+            os.unlink(link.name, dir_fd=at)
 
 
 def sweep(link: Path) -> None:
     """Removes temporary links that a kill left beside `link`."""
     # The whole name: `cache-hub` may be a link of its own beside `cache`.
     ours = re.compile(re.escape(f"{_PREFIX}{link.name}-") + "[0-9a-f]{8}")
-    with contextlib.suppress(OSError), os.scandir(link.parent) as entries:
-        for entry in entries:
-            if ours.fullmatch(entry.name) and entry.is_symlink():
-                os.unlink(entry.path)
+    with contextlib.suppress(OSError, LinkBlocked), _directory(link) as at:
+        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+        try:
+            with os.scandir(directory) as entries:
+                left = [entry.name for entry in entries if ours.fullmatch(entry.name) and entry.is_symlink()]
+        finally:
+            os.close(directory)
+        for name in left:
+            os.unlink(name, dir_fd=at)
+
+
+def _temporary(link: Path) -> str:
+    return f"{_PREFIX}{link.name}-{secrets.token_hex(4)}"
+
+
+@contextlib.contextmanager
+def _directory(link: Path) -> Iterator[int]:
+    """A descriptor of its directory, which stays that one whoever moves it; all is done below it. Raises LinkBlocked,
+    also for what fails inside."""
+    try:
+        at = way.open_directory(str(link.parent))
+        try:
+            yield at
+        finally:
+            os.close(at)
+    except way.Unsafe as unsafe:
+        raise _unsafe(link, unsafe) from None
+    except OSError as error:
+        raise LinkBlocked(f"cannot place the link {link}: {_cause(error)}", hint=_hint(link)) from None
+
+
+def _unsafe(link: Path, unsafe: way.Unsafe) -> LinkBlocked:
+    hint = "give the directory to root, or put the link elsewhere; allow_unsafe_paths: true where nobody else can be"
+    return LinkBlocked(f"cannot place the link {link}: {unsafe}", hint=hint)
+
+
+def _hint(link: Path) -> str:
+    return f"let mountd's user write in {link.parent}, and see that its disk has room"
 
 
 def _cause(error: OSError) -> str:

@@ -52,7 +52,7 @@ class Model:
         """what an operation is about to make live"""
         self._content: Content | None = None
         """what was pointed at last, with its files"""
-        self._link = KeptLink(name, settings.link)
+        self._link = KeptLink(name, settings.link, self.versions.check_way)
         self._astray = False
         """linked, but for what somebody has made of the link"""
         self._guard = LinkGuard(name, self._keeping, self._show_drift)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import structlog
 
@@ -30,6 +31,8 @@ class Versions:
     """Changes nothing but what the mount has loaded. Methods raise Unavailable while mount or bucket do not answer."""
 
     def __init__(self, model: str, settings: ModelSettings, disk: Disk, board: Board) -> None:
+        self.allow_unsafe = False
+        """whether the link may be where somebody else can move a directory above it"""
         self._board = board
         self._warmed: dict[str, int] = {}
         self._log = log.bind(model=model)
@@ -47,6 +50,11 @@ class Versions:
     def target(self, version: str) -> str:
         """What the link points at when `version` is live."""
         return f"{self.disk.root}/{self.layout.directory(version)}"
+
+    def check_way(self, path: Path) -> None:
+        """Raises LinkBlocked where somebody else decides in which directory the link `path` is made."""
+        if not self.allow_unsafe:
+            link.refuse_unsafe(path)
 
     async def all(self) -> Sequence[Content]:
         """What the bucket holds now."""
@@ -127,6 +135,7 @@ class Versions:
                 hint="see `mountd status`: it says what is wrong with it",
             )
         try:
+            self.check_way(self._settings.link)
             link.prove(self._settings.link, self.target(version))
         except link.LinkBlocked as error:
             raise Refused(error.text, hint=error.hint) from None

@@ -53,7 +53,7 @@ async def _prepare(parts: Parts) -> None:
     preflight.check_allow_other(allow_other=parts.settings.allows_other(parts.mount, root=root), root=root)
     if preflight.occupant(read_table(), parts.path, parts.source) is not None:
         await parts.clear()
-    await preflight.check_mount_point(parts.path, parts.files)
+    await preflight.check_mount_point(parts.path, parts.files, allow_unsafe=parts.settings.allow_unsafe_paths)
     parts.board.set_lack(f"visibility of {parts.name}", preflight.apart(parts.name, parts.path))
     await _begin_cache(parts)
     parts.uploads.begin(parts.mount)

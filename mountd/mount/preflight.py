@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +20,13 @@ from mountd.mount.mend import DATA, META
 from mountd.mount.rights import FUSE_DEVICE
 from mountd.mount.table import Entry
 from mountd.mount.watch import MACHINE, read_table
-from mountd.process import directories
+from mountd.process import directories, tool, way
 from mountd.settings.units import Size
 from mountd.status.snapshot import Reason
 
 RETRY_S = 10.0
 """Somebody has to mend these; asking every 10 s costs nothing and saves them a restart."""
+UNSAFE_HINT = "mount below a directory of root, such as /mnt; where nobody else can be, set allow_unsafe_paths: true"
 NOT_VISIBLE = "mount-not-visible"
 LOCK_NAME = "mountd.lock"
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -129,14 +132,15 @@ async def check_real_path(path: str, files: Files) -> None:
         )
 
 
-async def check_mount_point(path: str, files: Files) -> None:
-    """A directory, empty, made when missing; asked of the worker, as nobody knows what is above. Raises CannotStart."""
+async def check_mount_point(path: str, files: Files, *, allow_unsafe: bool = False) -> None:
+    """A directory, empty, made when missing; asked of the worker, as nobody knows what is above. Raises CannotStart.
+
+    `allow_unsafe`: also where somebody else can move it, or a directory above it.
+    """
     try:
         await check_real_path(path, files)
+        await _make(path, allow_unsafe=allow_unsafe)
         (found,) = await files.stat([path], timeout_s=TOUCH_TIMEOUT_S)
-        if isinstance(found, NoStat) and found.errno == errno.ENOENT:
-            _make(path)
-            return
         if isinstance(found, NoStat):
             cause = found.error.lower()
             raise failure("mount-point", f"cannot mount at {path}: {cause}", "look at the directory above it")
@@ -158,14 +162,17 @@ async def check_mount_point(path: str, files: Files) -> None:
         )
 
 
-def _make(path: str) -> None:
-    try:
-        os.makedirs(path, mode=0o755, exist_ok=True)
-    except OSError as error:
-        cause = (error.strerror or str(error)).lower()
-        raise failure(
-            "mount-point", f"cannot create the mount point {path}: {cause}", "create it, owned by mountd's user"
-        ) from None
+async def _make(path: str, *, allow_unsafe: bool) -> None:
+    """The directory, where it is missing. Raises CannotStart when what is mounted there could end up elsewhere."""
+    options = ["--make", *(["--lax"] if allow_unsafe else [])]
+    outcome = await tool.run([sys.executable, "-I", "-S", way.__file__, *options, path], timeout_s=TOUCH_TIMEOUT_S)
+    for line in outcome.output.splitlines():
+        _, cause, number = json.loads(line)
+        if number is None:
+            raise failure("unsafe-path", f"cannot mount at {path}: {cause}", UNSAFE_HINT)
+        if number != errno.ENOTDIR:
+            hint = "create it, owned by mountd's user"
+            raise failure("mount-point", f"cannot create the mount point {path}: {cause}", hint)
 
 
 def lock_cache(directory: Path, held: int | None = None) -> int:

@@ -55,6 +55,7 @@ _TOP = {
     "log": Effect.REFUSE,
     "http": Effect.LISTEN,
     "allow_plain_secrets": Effect.IN_PLACE,
+    "allow_unsafe_paths": Effect.REFUSE,
 }
 _MOUNT = {
     "remote": Effect.REMOUNT,

@@ -269,6 +269,11 @@ class Settings(Section):
     state: AbsolutePath
     runtime: AbsolutePath
     allow_plain_secrets: bool = False
+    allow_unsafe_paths: bool = Field(
+        False,
+        description="links and mount points also where another user can move a directory above them: for volumes of a"
+        " container, or an app in its user's home",
+    )
 
     def allows_other(self, mount: Mount, *, root: bool) -> bool:
         """Whether other users may read `mount`: as written, else as root or when an app runs as another user."""

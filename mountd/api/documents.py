@@ -44,7 +44,7 @@ def _mount(mount: MountStatus) -> dict[str, Any]:
         "path": mount.path,
         "remote": mount.remote,
         "pid": mount.pid,
-        "restarts": mount.restarts,
+        "restarts": mount.unasked,
         "since": mount.since,
         "cache": {
             "bytes_used": mount.cache.bytes_used,
@@ -77,7 +77,7 @@ def _app(app: AppStatus) -> dict[str, Any]:
         "state": str(app.state),
         "health": str(app.health),
         "pid": app.pid,
-        "restarts": app.restarts,
+        "restarts": app.unasked,
         "versions": dict(app.versions),
     }
 

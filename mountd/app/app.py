@@ -86,7 +86,7 @@ class App:
         self._user: User | None = None
         self._failure: Reason | None = None
         self._last_line = ""
-        self._runs = 0
+        self._runs = self._faults = 0
         self._held = 0
         self._status = AppStatus()
         self.supervisor = Supervisor(self, policy_of(self.settings), Life(allowed=False))
@@ -129,6 +129,7 @@ class App:
             pid=pid,
             since=since,
             restarts=max(0, self._runs - 1),
+            unasked=life.restarts,
         )
 
     def explain_exit(self, exit_: Exit) -> Ending:
@@ -156,12 +157,16 @@ class App:
                 allowed = may_start
             why = readiness.must_stop(snapshot, self.name)
             if why and self._status.state in (State.STARTING, State.RUNNING):
-                self.supervisor.post(RestartAsked(why[0].text))  # the gate is closed: it starts when that opens
+                self.supervisor.post(RestartAsked(why[0].text, by_itself=True))  # it starts when the gate opens
             if may_start and readiness.is_behind_a_remount(snapshot, self._status):
                 if not self._status.follows_remounts:
-                    self._publish(health=Health.DEGRADED, reason=_behind_a_remount(self.name))
+                    self._publish(health=Health.DEGRADED, reason=exits.behind_a_remount(self.name))
                 elif (lives := self._mount_lives(snapshot)) != asked:
-                    self.supervisor.post(RestartAsked("its mount was replaced: open files of the old one are dead"))
+                    text, fault = (
+                        "its mount was replaced: open files of the old one are dead",
+                        self._mount_faults(snapshot),
+                    )
+                    self.supervisor.post(RestartAsked(text, by_itself=fault != self._faults))
                     asked = lives
             if may_start and self._is_behind_the_link(snapshot) and self._status.versions != asked_at:
                 self.supervisor.post(RestartAsked("it was started while its link was pointed to another version"))
@@ -176,11 +181,15 @@ class App:
     def _mount_lives(self, snapshot: Snapshot) -> dict[str, int]:
         return {name: snapshot.mounts[name].restarts for name in self._mounts}
 
+    def _mount_faults(self, snapshot: Snapshot) -> int:
+        return sum(snapshot.mounts[name].unasked for name in self._mounts)
+
     # -- one start ------------------------------------------------------------------------------------------------
 
     async def start(self, spawned: Callable[[Child], None]) -> None:
         snapshot = self._board.snapshot
         self._publish(mounts=self._mount_lives(snapshot), versions=self._versions(snapshot))
+        self._faults = self._mount_faults(snapshot)
         try:
             with resources.told():
                 await self._spawn(spawned)
@@ -390,8 +399,3 @@ class App:
         """Raises CannotStart when it has failed; one that is being restarted, or was not started yet, has not."""
         if self.state is State.FAILED:
             raise self._down()
-
-
-def _behind_a_remount(name: str) -> Reason:
-    text = f"{name} still has files open of a mount that was replaced: they are dead"
-    return Reason("app-behind-remount", text, "app", name, f"mountd restart {name}")

@@ -52,6 +52,11 @@ def detached(name: str, left: Sequence[str]) -> Reason:
     return Reason(DETACHED, text, "app", name, hint)
 
 
+def behind_a_remount(name: str) -> Reason:
+    text = f"{name} still has files open of a mount that was replaced: they are dead"
+    return Reason("app-behind-remount", text, "app", name, f"mountd restart {name}")
+
+
 def _not_started(name: str, failure: NotStarted) -> Reason:
     code, hint = "app-cannot-execute", "see that it is a program and that the app's user may execute it"
     match failure.step:

@@ -164,6 +164,7 @@ class RcloneMount:
             pid=pid,
             since=since,
             restarts=max(0, self._runs - 1),
+            unasked=life.restarts,
             # Without rclone nobody asks: what was last heard is no knowledge of now.
             backend=self._status.backend if up else RemoteStatus(),
             cache_broken=self._status.cache_broken if up else False,

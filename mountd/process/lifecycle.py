@@ -72,6 +72,10 @@ class Life:
     """the present cleaning follows a crash"""
     hopeless: bool = False
     """the present cleaning follows what retrying cannot change"""
+    restarts: int = 0
+    """how often it has come back to running after an end that nobody asked for"""
+    unasked: bool = False
+    """it had such an end since it ran last"""
 
     @property
     def limited(self) -> bool:
@@ -92,6 +96,8 @@ class Unwanted:
 @dataclass(frozen=True, slots=True)
 class RestartAsked:
     cause: str
+    by_itself: bool = False
+    """mountd has decided it, for something that nobody brought about"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,22 +163,9 @@ class Ticked:
     pass
 
 
-Event = (
-    Wanted
-    | Unwanted
-    | RestartAsked
-    | Allowed
-    | Forbidden
-    | Spawned
-    | BecameReady
-    | StartFailed
-    | Abandoned
-    | Exited
-    | Signalled
-    | Condemned
-    | Cleaned
-    | Ticked
-)
+_Asked = Wanted | Unwanted | RestartAsked | Allowed | Forbidden
+_Seen = Spawned | BecameReady | StartFailed | Abandoned | Exited | Signalled | Condemned | Cleaned | Ticked
+Event = _Asked | _Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +204,8 @@ def step(life: Life, event: Event, now: float, policy: Policy) -> Step:  # noqa:
             return _want(replace(life, wanted=True), now)
         case Unwanted():
             return _unwant(replace(life, wanted=False), now, policy)
-        case RestartAsked(cause):
-            return _restart(life, cause, now, policy)
+        case RestartAsked():
+            return _restart(life, event, now, policy)
         case Allowed():
             return _try_begin(replace(life, allowed=True), now)
         case Forbidden():
@@ -233,7 +226,7 @@ def step(life: Life, event: Event, now: float, policy: Policy) -> Step:  # noqa:
         case Condemned(cause):
             if life.state is not State.RUNNING:
                 return life, ()
-            return replace(life, state=State.STOPPING, due=None, cause=cause), (Kill(),)
+            return replace(life, state=State.STOPPING, due=None, cause=cause, unasked=True), (Kill(),)
         case Cleaned():
             return _cleaned(life, now, policy) if life.state is State.CLEANING else (life, ())
         case Ticked():
@@ -270,7 +263,7 @@ def _try_begin(life: Life, now: float) -> Step:
 
 def _want(life: Life, now: float) -> Step:
     if life.state is State.FAILED:
-        life = replace(life, state=State.STOPPED, failures=0, crashes=(), cause="")
+        life = replace(life, state=State.STOPPED, failures=0, crashes=(), cause="", unasked=False)
     return _try_begin(life, now)
 
 
@@ -284,11 +277,12 @@ def _unwant(life: Life, now: float, policy: Policy) -> Step:
 
 def _stopped(life: Life, cause: str) -> Life:
     """Somebody wanted that, which ends every loop: its next start is a first one."""
-    return replace(life, state=State.STOPPED, due=None, failures=0, crashes=(), starts=(), steady=None, cause=cause)
+    return Life(wanted=life.wanted, allowed=life.allowed, cause=cause, restarts=life.restarts)
 
 
-def _restart(life: Life, cause: str, now: float, policy: Policy) -> Step:
-    fresh = replace(life, failures=0, crashes=(), cause=cause)
+def _restart(life: Life, event: RestartAsked, now: float, policy: Policy) -> Step:
+    unasked = life.unasked or (event.by_itself and life.state is State.RUNNING)
+    fresh = replace(life, failures=0, crashes=(), cause=event.cause, unasked=unasked)
     if life.state in (State.STARTING, State.RUNNING):
         return _stop(fresh, now, policy)
     if life.state in (State.BACKOFF, State.FAILED):
@@ -314,6 +308,7 @@ def _spawned(life: Life) -> Step:
 def _ready(life: Life, now: float) -> Step:
     ended = replace(life, attempting=False)
     if life.state is State.STARTING and life.child:
+        ended = replace(ended, restarts=life.restarts + life.unasked, unasked=False)
         return replace(ended, state=State.RUNNING, failures=0, cause="", ran_since=now), ()
     return _settle(ended) if life.state is State.STOPPING else (ended, ())
 
@@ -355,6 +350,7 @@ def _exited(life: Life, event: Exited, now: float) -> Step:
         cause=event.cause,
         crashed=True,
         hopeless=event.permanent,
+        unasked=life.unasked or life.state is State.RUNNING,
     )
     return (crashed, (Abandon(),)) if life.attempting else _settle(crashed)
 

@@ -248,7 +248,7 @@ class Supervisor:
         except MustReplace as error:
             self.post(Condemned(error.text))
         except ShouldRestart as error:
-            self.post(RestartAsked(error.text))
+            self.post(RestartAsked(error.text, by_itself=True))
         except Exception as error:
             self._report_bug(error)
 

@@ -32,8 +32,10 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
         found += _content(name, old, model)
     found += _states("app", before.apps, after.apps)
     if readiness.is_ready(before) != readiness.is_ready(after):
-        ready = readiness.is_ready(after)
-        found.append(Happening("ready" if ready else "not-ready", "mountd", readiness.headline(after)))
+        code = "ready" if readiness.is_ready(after) else "not-ready"
+        # The line of systemd's status begins with what the code says as well.
+        text = readiness.headline(after).removeprefix("not ready: ").removeprefix("ready: ")
+        found.append(Happening(code, "mountd", text))
     return found + _config(before.config, after.config) + _lacks(before, after)
 
 

@@ -129,6 +129,8 @@ class MountStatus:
     pid: int | None = None
     restarts: int = 0
     """how often it has come back to `running`: another number means other FUSE files behind the same path"""
+    unasked: int = 0
+    """how often of these nobody had asked for it: what is shown as `restarts`"""
     since: str = ""
     """when the state began, UTC, ISO 8601"""
     cache: CacheStatus = CacheStatus()
@@ -237,6 +239,9 @@ class AppStatus:
     health: Health = Health.UNKNOWN
     pid: int | None = None
     restarts: int = 0
+    """how often it has come back to `running`"""
+    unasked: int = 0
+    """how often of these nobody had asked for it: what is shown as `restarts`"""
     since: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     """version of each model that it was started with"""

@@ -41,7 +41,7 @@ CASES = [
         replace(GOOD, apps={"webui": CRASHED}),
         [
             "app-backoff webui: webui is backoff: it ended with 1",
-            "not-ready mountd: not ready: it ended with 1",
+            "not-ready mountd: it ended with 1",
         ],
     ),
     (

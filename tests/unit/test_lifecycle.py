@@ -151,6 +151,25 @@ def test_restarts_that_were_asked_for_are_no_crashes() -> None:
         now += 10.0
 
 
+@pytest.mark.parametrize(
+    ("events", "restarts"),
+    [
+        ((Exited("it crashed"), Cleaned()), 1),
+        ((Exited("killed", outside=True), Cleaned()), 1),
+        ((Condemned("hung"), Exited("x"), Cleaned()), 1),
+        ((RestartAsked("tina asked"), Exited("x"), Cleaned()), 0),
+        ((RestartAsked("its cache is broken", by_itself=True), Exited("x"), Cleaned()), 1),
+        ((Unwanted(), Exited("x"), Cleaned(), Wanted()), 0),
+        ((Exited("it crashed"), Unwanted(), Cleaned(), Wanted()), 0),  # who stopped it begins anew
+        ((Exited("it crashed"), Cleaned(), Spawned(), Exited("again"), Abandoned(), Cleaned()), 1),
+    ],
+)
+def test_restarts_are_those_that_nobody_asked_for(events: tuple[Event, ...], restarts: int) -> None:
+    life, _ = run(RUNNING, *events)
+    life, _ = run(life, Ticked(), Spawned(), BecameReady(), now=NOW + 60.0)
+    assert (life.state, life.restarts) == (State.RUNNING, restarts)
+
+
 def test_without_restart_after_a_crash_it_fails() -> None:
     policy = replace(POLICY, restart_after_crash=False)
     assert run(RUNNING, Exited("x"), Cleaned(), policy=policy)[0].state is State.FAILED

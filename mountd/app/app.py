@@ -13,17 +13,16 @@ import structlog
 
 from mountd.app import exits, ready
 from mountd.app.belonging import Belonging
+from mountd.app.policy import policy_of
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError
 from mountd.process import resources
-from mountd.process.backoff import Backoff
 from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import Allowed, Forbidden, Life, Policy, RestartAsked, Unwanted, Wanted
+from mountd.process.lifecycle import Allowed, Forbidden, Life, RestartAsked, Unwanted, Wanted
 from mountd.process.supervisor import Ending, Supervisor
 from mountd.rclone import credentials
 from mountd.settings import environment as inherited
-from mountd.settings.schema import App as AppSettings
 from mountd.settings.schema import Settings
 from mountd.settings.secret import SecretRef
 from mountd.status import readiness
@@ -46,18 +45,6 @@ QUIET = (State.STOPPED, State.FAILED, State.CLEANING)
 """Nothing of an app runs, nor is it about to start."""
 KILL_WAIT_S = 5.0
 """After SIGKILL: only a process stuck in the kernel takes longer."""
-
-
-def policy_of(app: AppSettings, *, held: bool = False) -> Policy:
-    """`held`: during an operation, which decides itself what comes after a failure."""
-    backoff = app.restart.backoff
-    return Policy(
-        grace_s=app.stop.grace,
-        backoff=Backoff(backoff.initial, backoff.factor, backoff.max),
-        crash_limit=(app.restart.limit.count, app.restart.limit.window_s),
-        restart_after_crash="crash" in app.restart.after,
-        retry=not held,
-    )
 
 
 class App:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mountd.errors import CannotStart, MountdError
+from mountd.process import lifecycle
 from mountd.process.backoff import Backoff
 from mountd.process.child import Exit
 from mountd.process.lifecycle import Allowed, Condemned, Forbidden, Life, Policy, RestartAsked, Unwanted, Wanted
@@ -163,6 +164,20 @@ async def test_an_exit_that_nobody_can_explain_is_one_all_the_same(make: Make) -
     assert any(life.cause == "signal SIGKILL" for life in run.program.lives)
     run.post(Unwanted())
     await run.until_state(State.STOPPED)
+
+
+@pytest.mark.parametrize(("script", "outside"), [(READY, True), ("echo ready; sleep 0.1; exit 1", False)])
+async def test_only_an_end_from_outside_is_forgotten_by_the_limit_of_starts(
+    make: Make, monkeypatch: pytest.MonkeyPatch, script: str, outside: bool
+) -> None:
+    monkeypatch.setattr(lifecycle, "STEADY_S", 0.0)
+    run = make(script=script)
+    run.post(Wanted())
+    await run.until_state(State.RUNNING)
+    if outside:
+        kill(run.program.children[0])
+    await run.until_children(2)
+    assert (run.life.steady is not None) is outside
 
 
 async def test_a_cleaning_that_fails_is_tried_again_before_the_next_start(make: Make) -> None:

@@ -18,6 +18,7 @@ from mountd.journal.journal import Journal, Record
 from mountd.model.model import Model
 from mountd.operation.switch import Operations, Request
 from mountd.operation.sync import Syncing
+from mountd.process.supervisor import Supervisor
 from mountd.rclone.rc import Item
 from mountd.settings.schema import Control
 from mountd.settings.schema import Model as ModelSettings
@@ -80,6 +81,7 @@ class Shelf:
         self.model = Model("hub", ModelSettings.model_validate(settings), self.disk, self.board, self.journal)
         self.models = {"hub": self.model}
         self.operations = Operations(self.models, {}, self.board, self.journal)
+        self.supervisors: dict[str, Supervisor] = {}
 
     @property
     def status(self) -> ModelStatus:
@@ -133,7 +135,7 @@ class Shelf:
         rooms = Rooms(
             board=self.board,
             operations=self.operations,
-            supervisors={},
+            supervisors=self.supervisors,
             rings={},
             reload=reload,
             drills=None,  # type: ignore[arg-type]

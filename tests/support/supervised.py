@@ -84,7 +84,7 @@ class Program:
 
     def explain_exit(self, exit_: Exit) -> Ending:
         self.before_explain()
-        return Ending(f"it ended with {exit_}", permanent=exit_.code == 2)
+        return Ending(f"it ended with {exit_}", permanent=exit_.code == 2, outside=exit_.code < 0)
 
     def changed(self, life: Life, since: str, pid: int | None) -> None:
         assert since.endswith("Z")

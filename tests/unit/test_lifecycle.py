@@ -175,50 +175,6 @@ def test_without_restart_after_a_crash_it_fails() -> None:
     assert run(RUNNING, Exited("x"), Cleaned(), policy=policy)[0].state is State.FAILED
 
 
-def test_no_hot_loop() -> None:
-    policy = replace(POLICY, crash_limit=None)
-    life, now, starts = RUNNING, NOW, 0
-    while now < NOW + 300.0:
-        life, actions = run(life, Exited("x"), Cleaned(), Ticked(), now=now, policy=policy)
-        starts += actions.count(Begin())
-        if life.state is State.STARTING:
-            life, _ = run(life, Spawned(), BecameReady(), now=now, policy=policy)
-        now += 0.5
-        life, actions = run(life, Ticked(), now=now, policy=policy)
-        starts += actions.count(Begin())
-        if life.state is State.STARTING:
-            life, _ = run(life, Spawned(), BecameReady(), now=now, policy=policy)
-    assert STARTS_PER_WINDOW < starts <= STARTS_PER_WINDOW * (300.0 / START_WINDOW_S + 1)
-
-
-def test_the_start_before_a_loop_counts_as_well() -> None:
-    """At most ten in any minute, whatever came before."""
-    policy = replace(POLICY, crash_limit=None, backoff=Backoff(initial_s=0.1, max_s=0.1))
-    life, began, now = replace(RUNNING, starts=(NOW,), ran_since=NOW), [NOW], NOW + STEADY_S
-    life, actions = run(life, Exited("SIGKILL", outside=True), Cleaned(), now=now, policy=policy)
-    while now < NOW + START_WINDOW_S - 1:
-        began += [now] * actions.count(Begin())
-        if life.state is State.STARTING:
-            life, _ = run(life, StartFailed("x"), Cleaned(), now=now, policy=policy)
-        now += 0.5
-        life, actions = run(life, Ticked(), now=now, policy=policy)
-    assert len(began) == STARTS_PER_WINDOW
-    assert life.limited
-    assert life.due == NOW + START_WINDOW_S
-    assert Begin() in run(life, Ticked(), now=NOW + START_WINDOW_S, policy=policy)[1]
-
-
-def test_what_is_killed_from_outside_comes_back_at_once_however_often() -> None:
-    policy = replace(POLICY, crash_limit=None)
-    life, now = RUNNING, NOW
-    life = replace(life, ran_since=NOW - STEADY_S)
-    for _ in range(40):
-        life, actions = run(life, Exited("SIGKILL", outside=True), Cleaned(), now=now, policy=policy)
-        assert Begin() in actions
-        life, _ = run(life, Spawned(), BecameReady(), now=now + 0.2, policy=policy)
-        now += 0.2 + STEADY_S
-
-
 EVENTS: list[Event] = [
     Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Spawned(), BecameReady(), StartFailed("f"),
     StartFailed("p", permanent=True), Abandoned(), Exited("e"), Exited("u", permanent=True), Condemned("c"), Cleaned(),

@@ -1,0 +1,102 @@
+"""The limit of starts: no hot loop, and no wait for what is killed from outside or has been mended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mountd.process.backoff import Backoff
+from mountd.process.lifecycle import (
+    START_WINDOW_S,
+    STARTS_PER_WINDOW,
+    STEADY_S,
+    BecameReady,
+    Begin,
+    Cleaned,
+    Exited,
+    Life,
+    RestartAsked,
+    Spawned,
+    StartFailed,
+    Ticked,
+    Unwanted,
+    Wanted,
+)
+from mountd.status.snapshot import State
+from tests.unit.test_lifecycle import NOW, POLICY, RUNNING, run
+
+
+def test_no_hot_loop() -> None:
+    policy = replace(POLICY, crash_limit=None)
+    life, now, starts = RUNNING, NOW, 0
+    while now < NOW + 300.0:
+        life, actions = run(life, Exited("x"), Cleaned(), Ticked(), now=now, policy=policy)
+        starts += actions.count(Begin())
+        if life.state is State.STARTING:
+            life, _ = run(life, Spawned(), BecameReady(), now=now, policy=policy)
+        now += 0.5
+        life, actions = run(life, Ticked(), now=now, policy=policy)
+        starts += actions.count(Begin())
+        if life.state is State.STARTING:
+            life, _ = run(life, Spawned(), BecameReady(), now=now, policy=policy)
+    assert STARTS_PER_WINDOW < starts <= STARTS_PER_WINDOW * (300.0 / START_WINDOW_S + 1)
+
+
+def test_the_start_before_a_loop_counts_as_well() -> None:
+    """At most ten in any minute, whatever came before."""
+    policy = replace(POLICY, crash_limit=None, backoff=Backoff(initial_s=0.1, max_s=0.1))
+    life, began, now = replace(RUNNING, starts=(NOW,), ran_since=NOW), [NOW], NOW + STEADY_S
+    life, actions = run(life, Exited("SIGKILL", outside=True), Cleaned(), now=now, policy=policy)
+    while now < NOW + START_WINDOW_S - 1:
+        began += [now] * actions.count(Begin())
+        if life.state is State.STARTING:
+            life, _ = run(life, StartFailed("x"), Cleaned(), now=now, policy=policy)
+        now += 0.5
+        life, actions = run(life, Ticked(), now=now, policy=policy)
+    assert len(began) == STARTS_PER_WINDOW
+    assert life.limited
+    assert life.due == NOW + START_WINDOW_S
+    assert Begin() in run(life, Ticked(), now=NOW + START_WINDOW_S, policy=policy)[1]
+
+
+def test_what_is_killed_from_outside_comes_back_at_once_however_often() -> None:
+    policy = replace(POLICY, crash_limit=None)
+    life, now = RUNNING, NOW
+    life = replace(life, ran_since=NOW - STEADY_S)
+    for _ in range(40):
+        life, actions = run(life, Exited("SIGKILL", outside=True), Cleaned(), now=now, policy=policy)
+        assert Begin() in actions
+        life, _ = run(life, Spawned(), BecameReady(), now=now + 0.2, policy=policy)
+        now += 0.2 + STEADY_S
+
+
+def test_what_ends_by_itself_is_a_loop_however_long_it_ran() -> None:
+    """The only difference to what is killed from outside."""
+    policy = replace(POLICY, crash_limit=None)
+    life, now, begun = replace(RUNNING, ran_since=NOW - STEADY_S), NOW, 0
+    while not life.limited:
+        life, actions = run(life, Exited("exit code 1"), Cleaned(), now=now, policy=policy)
+        begun += actions.count(Begin())
+        assert begun <= STARTS_PER_WINDOW
+        if life.state is State.STARTING:
+            life, _ = run(life, Spawned(), BecameReady(), now=now + 0.2, policy=policy)
+        now += 0.2 + STEADY_S
+    assert now - NOW < START_WINDOW_S
+
+
+LIMITED = Life(
+    State.BACKOFF, wanted=True, starts=tuple(NOW - number for number in range(STARTS_PER_WINDOW, 0, -1)), due=NOW + 50
+)
+
+
+@pytest.mark.parametrize("life", [LIMITED, replace(LIMITED, starts=LIMITED.starts[1:], steady=LIMITED.starts[0])])
+def test_at_the_limit_of_starts_a_restart_begins_at_once(life: Life) -> None:
+    """Who asks has mended it."""
+    assert life.limited
+    assert run(life, Wanted(), Ticked())[1] == []
+    begun, actions = run(life, RestartAsked("tina asked"))
+    assert (begun.state, actions) == (State.STARTING, [Begin()])
+    assert not run(begun, Spawned(), Exited("again"), Cleaned())[0].limited, "and has a new account"
+    stopped, _ = run(life, Unwanted())
+    assert run(stopped, Wanted())[1] == [Begin()], "so does a stop"

@@ -9,12 +9,16 @@ from typing import Any
 from mountd.errors import Busy, ConfigError, MountdError
 from mountd.journal.journal import Record
 from mountd.model.content import Content
+from mountd.process.child import Ring
 from mountd.status import readiness
-from mountd.status.snapshot import AppStatus, ModelStatus, MountStatus, Snapshot
+from mountd.status.snapshot import AppStatus, ModelStatus, MountStatus, Operation, Snapshot, State
+from mountd.text import storable
 
 SCHEMA = 1
 PROBLEMS_SHOWN = 100
 """Of a version: a manifest may name 100,000 files that are not there."""
+SAID = 200
+"""Characters of an app's last line that are shown beside an operation."""
 
 
 def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> dict[str, Any]:
@@ -137,6 +141,28 @@ def operation(record: Record) -> dict[str, Any]:
         "cause": record.cause,
         "error": {"exit": record.exit_code, "text": record.cause, "hint": record.hint} if failed else None,
     }
+
+
+def under_way(running: Operation, snapshot: Snapshot, rings: Mapping[str, Ring], now: float) -> dict[str, Any]:
+    """How far the present step is: since when, how long it may take, and for which app it waits, with its last line."""
+    told: dict[str, Any] = {
+        "percent": running.percent,
+        "eta_s": running.eta_s,
+        "step_s": round(now - running.began, 1),
+        "limit_s": running.limit_s,
+        "waits_for": None,
+        "said": "",
+        "killed": [],
+    }
+    for name, app in snapshot.apps.items():
+        if running.model not in app.needs:
+            continue
+        if app.killed:
+            told["killed"].append(app.killed)
+        if told["waits_for"] is None and app.state in (State.STARTING, State.STOPPING):
+            told["waits_for"] = name
+            told["said"] = "".join(storable(line.text, SAID) for line in rings[name].last(1)) if name in rings else ""
+    return told
 
 
 def error(failure: MountdError) -> dict[str, Any]:

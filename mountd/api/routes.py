@@ -178,7 +178,8 @@ class Routes:
         document = documents.operation(record)
         for running in self._rooms.board.snapshot.operations:
             if running.id == record.id and running.step == record.step:
-                document |= {"percent": running.percent, "eta_s": running.eta_s}
+                now = time.monotonic()
+                document |= documents.under_way(running, self._rooms.board.snapshot, self._rooms.rings, now)
         if record.kind == "drill":
             document["drill"] = await self._rooms.drills.measured(record)
         return _json(document)

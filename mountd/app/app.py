@@ -109,6 +109,11 @@ class App:
         if state is State.RUNNING and self._status.state is not State.RUNNING:
             self._runs += 1
         health, reason = exits.standing(self.name, life, self._failure)
+        if state is State.STOPPING:
+            signal_s = self.stop_signal.name, self.settings.stop.grace
+            self._publish(killed=exits.ignored(self.name, *signal_s) if life.overdue else "")
+        elif state is State.RUNNING:
+            self._publish(killed="")
         self._publish(
             state=state,
             health=health,

@@ -44,6 +44,11 @@ def explain(name: str, exit_: Exit, said: str) -> Reason:
     return Reason(code, f"{name} ended with {exit_}{f': {said}' if said else ''}", "app", name, hint)
 
 
+def ignored(name: str, signal_name: str, grace_s: float) -> str:
+    """What a stop has to say of an app that went on."""
+    return f"{name} was killed: it ignored {signal_name} for {grace_s:g} s (apps.{name}.stop)"
+
+
 def detached(name: str, left: Sequence[str]) -> Reason:
     """It has ended without an error, and what it had started, `PID COMMAND` of each, went on until mountd ended it."""
     pid, _, command = left[0].partition(" ")

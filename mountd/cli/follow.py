@@ -11,7 +11,7 @@ from mountd.cli.terminal import say, write_over
 from mountd.errors import MountdError, NotFound, Refused, StillRunning, Unreachable, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from mountd.cli.options import Asked
 
@@ -24,6 +24,8 @@ RETRY_S = 0.5
 RESTART_POLL_S = 0.3
 FALLBACK_LIMIT_S = 3600.0
 """For a daemon that does not say how long an operation may take."""
+SHORT_S = 2.0
+"""A step that takes no longer needs no explanation."""
 CHANGES = ("switch", "rollback")
 ASTRAY = ("link-drifted", "link-blocked")
 """The reasons of a model whose link is not what mountd made of it."""
@@ -178,8 +180,10 @@ class Progress:
         self.live = sys.stderr.isatty()
         self.interval_s = 1.0 if self.live else LONG_POLL_S
         self._last = ""
+        self._told: set[str] = set()
 
     def show(self, operation: Document) -> None:
+        self._tell_once(operation.get("killed") or ())
         step = str(operation.get("step") or "")
         percent, eta_s = operation.get("percent"), operation.get("eta_s")
         line = f"{_what(operation)}: {step}"
@@ -187,6 +191,7 @@ class Progress:
             line += f"  {_bar(percent)} {percent} %" if self.live else f" {percent} %"
         if eta_s is not None:
             line += f"  about {eta_s:.0f} s left" if self.live else f", about {eta_s:.0f} s left"
+        line += _waiting(operation)
         if not self.live:
             if step and line != self._last:
                 say(line, err=True)
@@ -195,10 +200,27 @@ class Progress:
         write_over(line)
         self._last = line
 
+    def _tell_once(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            if sentence not in self._told:
+                self._told.add(sentence)
+                self.end()
+                say(sentence, err=True)
+
     def end(self) -> None:
         """Free the line for what comes next."""
         if self.live and self._last:
             write_over("")
+
+
+def _waiting(operation: Document) -> str:
+    """For which app the step waits, since when, how long at most, and what that said last."""
+    app, step_s, limit_s = operation.get("waits_for"), operation.get("step_s"), operation.get("limit_s")
+    if not app or step_s is None or step_s < SHORT_S:
+        return ""
+    most = f" of at most {limit_s:.0f} s" if limit_s else " s"
+    said = f": {operation['said']}" if operation.get("said") else ""
+    return f"  {app}, {step_s:.0f}{most}{said}"
 
 
 def _bar(percent: float, width: int = 20) -> str:

@@ -139,7 +139,7 @@ class Runner:
             trail.begun.append(step)
             job.step = step
             await self._journal.begin_step(job.record.id, step)
-            self._display.step(job.record, step)
+            self._display.step(job.record, step, job.plan.limit_of(step))
             with resources.told():
                 await work.do(step)
             if step is not Step.COMMIT:
@@ -183,7 +183,7 @@ class Runner:
         for step in undo(trail.begun):
             with _logged("journal a step of the undo"):
                 await self._journal.begin_step(job.record.id, step)
-            self._display.step(job.record, step)
+            self._display.step(job.record, step, job.plan.limit_of(step))
             outcome = "done"
             try:
                 with resources.told():

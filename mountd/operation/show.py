@@ -24,8 +24,8 @@ class Display:
         self._began: dict[int, float] = {}
         """of the present steps, monotonic"""
 
-    def step(self, record: Record, step: str) -> None:
-        """The operation has begun this step; told once, however often it is said."""
+    def step(self, record: Record, step: str, limit_s: float | None = None) -> None:
+        """The operation has begun this step, which may take `limit_s`; told once, however often it is said."""
         if record.id in self._shown and self._shown[record.id].step == step:
             return
         log.info("operation step", operation=record.id, kind=record.kind, step=str(step), version=record.to_version)
@@ -40,6 +40,8 @@ class Display:
             source=record.source,
             step=str(step),
             started=record.started,
+            began=self._began[record.id],
+            limit_s=limit_s,
         )
         self._publish()
 

@@ -76,6 +76,8 @@ class Life:
     """how often it has come back to running after an end that nobody asked for"""
     unasked: bool = False
     """it had such an end since it ran last"""
+    overdue: bool = False
+    """the present stop: its patience is over, and it was killed"""
 
     @property
     def limited(self) -> bool:
@@ -292,7 +294,7 @@ def _restart(life: Life, event: RestartAsked, now: float, policy: Policy) -> Ste
 
 
 def _stop(life: Life, now: float, policy: Policy) -> Step:
-    stopping = replace(life, state=State.STOPPING, due=now + policy.prepare_s + policy.grace_s)
+    stopping = replace(life, state=State.STOPPING, due=now + policy.prepare_s + policy.grace_s, overdue=False)
     actions: tuple[Action, ...] = (Abandon(),) if life.attempting else ()
     return stopping, (*actions, Terminate()) if life.child else actions
 
@@ -384,7 +386,7 @@ def _cleaned(life: Life, now: float, policy: Policy) -> Step:
 
 def _ticked(life: Life, now: float) -> Step:
     if life.state is State.STOPPING and life.due is not None and now >= life.due:
-        return replace(life, due=None), (Kill(),) if life.child else ()
+        return replace(life, due=None, overdue=life.child), (Kill(),) if life.child else ()
     if life.state is State.BACKOFF and life.due is not None and now >= life.due:
         # It has waited long enough; whether the gate is open yet is another question, and no reason to wake up again.
         return _try_begin(replace(life, due=None), now)

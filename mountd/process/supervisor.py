@@ -149,6 +149,9 @@ class Supervisor:
     def _handle(self, event: Event) -> None:
         before = self.life
         self.life, actions = step(before, event, time.monotonic(), self.policy)
+        if self.life.overdue and not before.overdue:
+            name, grace_s = self._service.stop_signal.name, self.policy.grace_s
+            self._log.warning("it did not end when it was told to: killed", signal=name, grace_s=grace_s)
         if isinstance(event, Exited):
             self.child = None
             self._end_preparing()

@@ -31,6 +31,9 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
         found += _drift(name, old.drift if old else DriftStatus(), model.drift)
         found += _content(name, old, model)
     found += _states("app", before.apps, after.apps)
+    for name, app in after.apps.items():
+        if app.killed and (name not in before.apps or not before.apps[name].killed):
+            found.append(Happening("app-ignored-signal", name, app.killed))
     if readiness.is_ready(before) != readiness.is_ready(after):
         code = "ready" if readiness.is_ready(after) else "not-ready"
         # The line of systemd's status begins with what the code says as well.

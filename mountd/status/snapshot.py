@@ -250,6 +250,8 @@ class AppStatus:
     follows_remounts: bool = True
     """by configuration it is restarted when a mount behind it was replaced"""
     reason: Reason | None = None
+    killed: str = ""
+    """why it had to be killed at its stop; until it runs again"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,10 @@ class Operation:
     started: str
     percent: int | None = None
     eta_s: float | None = None
+    began: float = 0.0
+    """the present step, monotonic"""
+    limit_s: float | None = None
+    """how long that may take"""
 
     def as_json(self) -> dict[str, Any]:
         return {

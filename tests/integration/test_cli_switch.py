@@ -182,6 +182,17 @@ def test_progress_on_a_terminal_is_one_line(daemon: Daemon, monkeypatch) -> None
     assert "━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 40 %  about 3 s left" in terminal.getvalue()
 
 
+def test_progress_says_what_it_waits_for_and_who_had_to_be_killed(daemon: Daemon, capsys) -> None:
+    killed = "webui was killed: it ignored SIGINT for 30 s (apps.webui.stop)"
+    slow = {"step_s": 12.4, "limit_s": 930.0, "waits_for": "webui", "said": "loading\x1b[2J 40 %", "killed": [killed]}
+    accept(daemon, {"step": "ready", "percent": None, "eta_s": None, **slow}, COMMITTED)
+    assert main(["switch", "v23"]) == 0
+    err = capsys.readouterr().err
+    assert err.count(killed) == 1
+    assert "ready  webui, 12 of at most 930 s: loading" in err
+    assert "\x1b" not in err
+
+
 def test_rollback(daemon: Daemon, capsys) -> None:
     accept(daemon, {**COMMITTED, "kind": "rollback", "from": "v23", "to": "v22"}, path="/api/v1/rollback")
     assert main(["rollback"]) == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli.client import post
+from mountd.cli.client import get, post
 from tests.support.daemon import ANSWER_S, BUNDLED_RCLONE, Daemon
 from tests.support.machine import name, state
 from tests.support.proxy import Proxy
@@ -162,3 +162,26 @@ def test_a_crash_while_it_is_started_again_counts_as_any_other(make_daemon: Call
     assert [event["crashes"] for event in daemon.events("app crashed while it was watched")] == [1, 2, 3]
     assert is_quarantined(daemon, "v22")
     stage.check_serves("v23")
+
+
+def test_while_an_app_is_awaited_it_is_told_which_since_when_and_what_it_says(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """One that ignores its signal, and then takes its time to load."""
+    daemon = make_daemon()
+    stage = Stage(daemon, grace="1s")
+    stage.behave("v23", "deaf")
+    daemon.start_ready()
+    stage.hold("v22")
+    stage.begin("v22")
+    stage.until_held("v22")
+    stage.until_step("ready")
+    told = stage.operation(1)
+    assert (told["waits_for"], told["said"]) == ("webui", "held webui v22")
+    assert 0 <= told["step_s"] <= told["limit_s"]
+    assert len(told["killed"]) == 1
+    assert "webui was killed: it ignored SIGINT for 1 s" in told["killed"][0]
+    stage.let_go("v22")
+    until(lambda: stage.operation(1)["result"] == "committed", SOON_S, "the switch to end")
+    happened = get(str(daemon.socket), "/api/v1/events", timeout_s=ANSWER_S, after=0, limit=1000)["events"]
+    assert [event["code"] for event in happened].count("app-ignored-signal") == 1

@@ -14,7 +14,9 @@ from mountd.process.lifecycle import (
     BecameReady,
     Begin,
     Cleaned,
+    Condemned,
     Exited,
+    Kill,
     Life,
     RestartAsked,
     Spawned,
@@ -100,3 +102,14 @@ def test_at_the_limit_of_starts_a_restart_begins_at_once(life: Life) -> None:
     assert not run(begun, Spawned(), Exited("again"), Cleaned())[0].limited, "and has a new account"
     stopped, _ = run(life, Unwanted())
     assert run(stopped, Wanted())[1] == [Begin()], "so does a stop"
+
+
+def test_a_stop_that_took_too_long_is_remembered_until_the_next() -> None:
+    stopping, _ = run(RUNNING, RestartAsked("x"))
+    assert not stopping.overdue
+    killed, actions = run(stopping, Ticked(), now=NOW + POLICY.grace_s)
+    assert (killed.overdue, actions) == (True, [Kill()])
+    again, _ = run(killed, Exited("x"), Cleaned(), Spawned(), BecameReady())
+    assert again.state is State.RUNNING
+    assert not run(again, RestartAsked("x"))[0].overdue
+    assert not run(RUNNING, Condemned("hung"))[0].overdue, "it was not asked"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +28,16 @@ settings.load_profile("mountd")
 LONG_S = 240
 """A test that may last longer than that is among the longest."""
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
+
+
+def pytest_configure() -> None:
+    """In the background of a script, or below nohup, these are ignored, and so would every program of a test do:
+    a test whose program is to hear Ctrl-C means one that was started in a terminal."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _lacks_fuse() -> str:

@@ -56,8 +56,6 @@ def interrupted(daemon: Daemon) -> None:
     argv = [sys.executable, "-m", "mountd", "--socket", str(daemon.socket), "rollback", "--force"]
     root, hold = Path(__file__).parents[2], daemon.app / "hold"
     hold.touch()
-    # A test runner in the background of a shell ignores SIGINT, and so would the command.
-    argv = ["env", "--default-signal=INT", *argv]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, cwd=root) as command:
         try:
             until(lambda: daemon.status()["operation"], 30, "the rollback")

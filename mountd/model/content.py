@@ -16,6 +16,7 @@ from mountd.model import manifest
 from mountd.model.disk import Disk
 from mountd.model.layout import Layout
 from mountd.model.manifest import Manifest
+from mountd.model.required import problems as problems_of
 from mountd.rclone.rc import Item
 
 PROGRESS_INTERVAL_S = 0.5
@@ -73,13 +74,13 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
         # Whatever else is there: until its publisher takes the mark away, nothing of it is final.
         problem = f"it is being published, or that was interrupted ({marker} is there)"
         return Content(version, directory, files, manifest.listing_digest(files), False, (problem,))
-    problems = [f"{path} is missing" for path in required if path not in files]
-    problems += [f"{path} is empty" for path in required if files.get(path) == 0]
     if manifest.NAME not in files:
-        return Content(version, directory, files, manifest.listing_digest(files), False, tuple(problems))
+        lacking = tuple(problems_of(required, files, ()))
+        return Content(version, directory, files, manifest.listing_digest(files), False, lacking)
     data = await _read_manifest(disk, layout, directory, files[manifest.NAME])
     wanted: Manifest | None = None
     digest = ""
+    problems: list[str] = []
     try:
         small = len(data) <= SMALL_MANIFEST_BYTES
         parsed, digest = _take_apart(data) if small else await asyncio.to_thread(_take_apart, data)
@@ -89,6 +90,7 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
         problems += manifest.compare(wanted.files, files)
     except Refused as error:
         problems.append(error.text)
+    problems = problems_of(required, files, wanted.files if wanted else ()) + problems
     # Required files are usually named by the manifest too: say it once.
     unique = tuple(dict.fromkeys(problems))
     # What cannot be read as a manifest says nothing of what the version holds.

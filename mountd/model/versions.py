@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from mountd.errors import NotFound, Refused, Unavailable
-from mountd.model import catalogue, link, manifest
+from mountd.model import catalogue, link, manifest, required
 from mountd.model.content import (
     Content,
     check_digests,
@@ -86,11 +86,21 @@ class Versions:
         if not content.complete:
             raise Refused(
                 f"cannot use version {version}: incomplete, {manifest.summary(list(content.problems))}",
-                hint="finish its upload, or name another version; `mountd versions` shows which are complete",
+                hint=self._hint(content),
             )
         if touch:
             await check_readable(self.disk, content, self._settings.required)
         return content
+
+    def _hint(self, content: Content) -> str:
+        named = content.manifest.files if content.manifest else {}
+        misnamed = required.misnamed(self._settings.required, content.files, named)
+        others = "or name another version; `mountd versions` shows which are complete"
+        if not misnamed:
+            return f"finish its upload, {others}"
+        if content.manifest is not None and len(misnamed) == len(content.problems):
+            return f"correct `required` of the model in the configuration, {others}"
+        return f"finish its upload, correct `required` of the model in the configuration, {others}"
 
     async def warm(self, content: Content, progress: Callable[[int], None]) -> float:
         """Loads its metadata through the mount; `progress` hears of percents. Seconds that it took."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal as signals
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -26,7 +26,7 @@ def _absolute(path: Path) -> Path:
         raise ValueError(f"{str(path)!r} must not contain '..'")
     if re.search(r"[\x00-\x1f]", str(path)):
         raise ValueError("a path must not contain control characters")
-    return path
+    return Path("/", *path.parts[1:])  # of "//x" too, which pathlib keeps and the kernel does not
 
 
 def _octal(value: Any) -> int:
@@ -65,7 +65,16 @@ def _below(value: str) -> str:
         raise ValueError(f"{value!r} must be a relative path without '..'")
     if re.search(r"[\x00-\x1f]", value):
         raise ValueError("a path must not contain control characters")
-    return value
+    return str(PurePosixPath(value))  # as it stands in a listing: without "./", "//" and a slash at its end
+
+
+def _remote(value: str) -> str:
+    """REMOTE:PATH without "./", "//" and a slash at its end, which rclone would take for a part of a name."""
+    name, _, path = value.partition(":")
+    if ".." in path.split("/"):
+        raise ValueError("must not contain '..'")  # what stands before the colon may be a secret
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return f"{name}:{'/' if path.startswith('/') else ''}{'/'.join(parts)}"
 
 
 def _pattern(value: str) -> str:
@@ -130,6 +139,7 @@ def _listen(value: str) -> str:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute), WithJsonSchema({"type": "string", "pattern": "^/"})]
 RelativePath = Annotated[str, AfterValidator(_below), WithJsonSchema({"type": "string", "pattern": "^[^/]"})]
+RemotePath = Annotated[str, Field(pattern=r"^[^:]+:.*$", description="REMOTE:BUCKET[/PREFIX]"), AfterValidator(_remote)]
 Pattern = Annotated[
     str,
     AfterValidator(_pattern),

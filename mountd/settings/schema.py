@@ -17,6 +17,7 @@ from mountd.settings.fields import (
     PositiveDuration,
     PrometheusAddress,
     RelativePath,
+    RemotePath,
     Signal,
     Umask,
     Version,
@@ -85,7 +86,7 @@ class Health(Section):
 class Mount(Section):
     """One `rclone mount`."""
 
-    remote: Annotated[str, Field(pattern=r"^[^:]+:.*$", description="REMOTE:BUCKET[/PREFIX]")]
+    remote: RemotePath
     path: AbsolutePath = Field(description="the mount point: an empty directory, created when missing")
     profile: Literal["model-hub", "outputs", "plain"] = DEFAULT_PROFILE
     allow_other: bool | None = Field(None, description="default: true as root or when an app runs as another user")

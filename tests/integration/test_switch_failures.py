@@ -44,9 +44,25 @@ def staged(make_daemon: Callable[..., Daemon]) -> Staged:
 def test_what_is_refused_changes_nothing(staged: Staged, store: RcloneS3) -> None:
     stage = staged()
     daemon = stage.daemon
+    model = daemon.config["models"]["cache_hub"]
+    model["directory"] = "./cache_hub_{version}/"
+    model["required"] = ["./config.yaml", "models//gpt.pth", "models/./s2mel.pth/"]
+    daemon.config["mounts"]["storage"]["remote"] += "/./"
     daemon.start_ready()
     pid = stage.pid()
     hub.build_bad(store.directory)
+    model["required"].append("models/gtp.pth")
+    daemon.write_config()
+    assert daemon.cli("reload").code == 0
+    says(
+        daemon.cli("switch", "v22"),
+        7,
+        "models/gtp.pth is missing, did you mean 'models/gpt.pth'?",
+        "hint: correct `required`",
+    )
+    model["required"].pop()
+    daemon.write_config()
+    assert daemon.cli("reload").code == 0
 
     refused = daemon.cli("switch", "bad", "-o", "json")
     says(refused, 7, "incomplete", "campplus_cn_common.bin is missing", "models/s2mel.pth has ", " bytes instead of ")

@@ -205,3 +205,59 @@ def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     key.write_text("abc\r\n")
     assert check_secrets(loaded.settings) == []
     assert SecretRef(file=key).read() == "abc"
+
+
+PATHS = """\
+remotes: {{store: {{type: s3, endpoint: "http://x"}}}}
+mounts: {{storage: {{remote: "{remote}", path: "{path}"}}}}
+models: {{hub: {{mount: storage, directory: "{directory}", link: "{link}", version: v1, required: ["{required}"]}}}}
+"""
+STRAIGHT = {
+    "remote": "store:data/prefix",
+    "path": "/mnt/storage",
+    "directory": "hub/x_{version}",
+    "link": "/srv/hub",
+    "required": "models/gpt.pth",
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [
+        ("required", "./models/gpt.pth"), ("required", "models//gpt.pth"), ("required", "models/./gpt.pth//"),
+        ("directory", "./hub/x_{version}"), ("directory", "hub//x_{version}/"), ("directory", "hub/./x_{version}/."),
+        ("path", "//mnt/storage"), ("path", "/mnt//./storage/"), ("link", "//srv/hub/"), ("link", "/srv/./hub"),
+        ("remote", "store:data/prefix/"), ("remote", "store:data//prefix"), ("remote", "store:./data/./prefix/."),
+    ],
+)  # fmt: skip
+def test_paths_are_what_the_file_system_calls_them(key: str, written: str) -> None:
+    """Or they would be valid, and never found."""
+    assert parsed_paths(**{key: written}) == parsed_paths()
+
+
+def parsed_paths(**changes: str) -> tuple[str, ...]:
+    settings = parse(PATHS.format_map(STRAIGHT | changes), "x", PLACES).settings
+    mount, model = settings.mounts["storage"], settings.models["hub"]
+    return mount.remote, str(mount.path), model.directory, str(model.link), *model.required
+
+
+@pytest.mark.parametrize(
+    ("remote", "is_"), [("store:", "store:"), ("store:/", "store:/"), ("store:/srv//x", "store:/srv/x")]
+)
+def test_a_remote_keeps_what_means_something(remote: str, is_: str) -> None:
+    assert parsed_paths(remote=remote)[0] == is_
+
+
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [
+        ("required", "../x"), ("required", "x/../y"), ("required", "."), ("required", "./"), ("required", "//"),
+        ("directory", "../x_{version}"), ("directory", "x/../{version}"), ("remote", "store:data/../x"),
+        ("path", "/mnt/../x"), ("link", "/srv/x/.."),
+    ],
+)  # fmt: skip
+def test_paths_that_lead_elsewhere_are_refused(key: str, written: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parsed_paths(**{key: written})
+    [problem] = refused.value.problems
+    assert problem.path.rpartition(".")[2].partition("[")[0] == key

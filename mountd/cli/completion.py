@@ -28,7 +28,7 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     made = kind(cli, {}, "mountd", "_MOUNTD_COMPLETE")
-    say(made.source_template % made.source_vars())
+    say(made.source_template % made.source_vars(), wrap=False)
 
 
 def complete_version(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

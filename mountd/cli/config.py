@@ -79,9 +79,10 @@ def show(asked: Asked) -> None:
 
     say(
         f"# {loaded.source} with every default. Stopping takes at most {limit_s:g} s:\n"
-        "# keep systemd's TimeoutStopSec, or a container's grace period, above it."
+        "# keep systemd's TimeoutStopSec, or a container's grace period, above it.",
+        wrap=False,
     )
-    say(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=120), nl=False)
+    say(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=120), nl=False, wrap=False)
 
 
 @config.command(short_help="Show rclone.conf and rclone's command lines.")
@@ -99,11 +100,11 @@ def render(asked: Asked) -> None:
         return
     import shlex
 
-    say("\n\n".join(f"# {path}\n{text.rstrip()}" for path, text in files.items()))
+    say("\n\n".join(f"# {path}\n{text.rstrip()}" for path, text in files.items()), wrap=False)
     for name, command in commands.items():
         for warning in command["warnings"]:
             say(f"warning: {warning}", err=True)
-        say(f"\n# mount {name}\n" + " \\\n    ".join(shlex.quote(word) for word in command["argv"]))
+        say(f"\n# mount {name}\n" + " \\\n    ".join(shlex.quote(word) for word in command["argv"]), wrap=False)
 
 
 @config.command()
@@ -111,7 +112,7 @@ def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
     from mountd.settings.jsonschema import render as rendered
 
-    say(rendered(), nl=False)
+    say(rendered(), nl=False, wrap=False)
 
 
 def _print_found(asked: Asked, source: Path, problems: Iterable[Problem], warnings: Iterable[Problem]) -> None:

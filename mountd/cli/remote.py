@@ -11,6 +11,8 @@ from mountd.cli.options import check_version, duration, model_option, output_opt
 from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mountd.cli.options import Asked
 
 BUCKET_LIMIT_S = 330.0
@@ -263,7 +265,19 @@ def reload(asked: Asked, timeout: float) -> None:
         return
     from mountd.cli import view
 
-    in_place = set(answer["in_place"])
-    rows = [(place, "in place" if place in in_place else "") for place in answer["changed"]]
+    rows = [(place, reload_effect(place, answer["in_place"], answer["restarted"])) for place in answer["changed"]]
     view.show(view.console(), view.table(("CHANGED", "EFFECT"), rows))
     say(f"restarted: {', '.join(answer['restarted']) or 'nothing'}", err=True)
+
+
+def reload_effect(place: str, in_place: Sequence[str], restarted: Sequence[str]) -> str:
+    """What the changed key at `place` has led to, as far as that can be told of one key."""
+    section, _, rest = place.partition(".")
+    name, _, key = rest.partition(".")
+    if place in in_place:
+        return "in place"
+    if section in ("remotes", "mounts", "models", "apps") and not key:
+        return "added or removed"
+    if name in restarted:
+        return f"restarts {name}"
+    return f"restarts {', '.join(restarted)}" if restarted else "in place"

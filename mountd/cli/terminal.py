@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
+from mountd.cli.wrap import wrapped
 from mountd.text import dumps, printable
 
 KEPT = "\n\t"
@@ -19,9 +20,16 @@ ERASED = "\r\x1b[2K"
 """To the beginning of the line, and empty it."""
 
 
-def say(message: object = "", *, err: bool = False, nl: bool = True, mark: str = "", colour: str = "") -> None:
-    """`mark`: a word of our own before it, in that colour on a terminal that shows colours."""
+def say(
+    message: object = "", *, err: bool = False, nl: bool = True, mark: str = "", colour: str = "", wrap: bool = True
+) -> None:
+    """`mark`: a word of our own before it, in that colour on a terminal that shows colours.
+
+    On a terminal long lines are broken between words, unless not to `wrap`: YAML, commands, scripts.
+    """
     text = printable(str(message), keep=KEPT)
+    if wrap and (width := _width(sys.stderr if err else sys.stdout)):
+        text = wrapped(text, width, before=len(mark))
     if mark:
         shown = None if not os.environ.get("NO_COLOR") else False
         click.echo(f"{click.style(mark, fg=colour)}{text}", err=err, nl=nl, color=shown)
@@ -35,10 +43,22 @@ def say_json(document: dict[str, Any], *, indent: int | None = 2) -> None:
 
 def columns() -> int:
     """Of the terminal at stderr."""
+    return _width(sys.stderr) or 80
+
+
+def _width(stream: TextIO) -> int:
+    """Columns of the terminal that it leads to, 0 when it leads elsewhere."""
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80  # some terminals say 0
-    except (OSError, ValueError):
-        return 80
+        if not stream.isatty():
+            return 0
+        return os.get_terminal_size(stream.fileno()).columns or 80  # some terminals say 0
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def is_narrow(needed: int) -> bool:
+    """Whether stdout is a terminal with fewer columns."""
+    return 0 < _width(sys.stdout) < needed
 
 
 def write_over(line: str) -> None:

@@ -106,7 +106,7 @@ def _model(model: Document) -> str:
         f"digest {str(model['digest'])[:SHORT_DIGEST]}" if model.get("digest") and current else "",
         ("verified" if model.get("verified") else "unverified") if current else "",
         f"warmed {model['warmed_percent']} %" if model.get("warmed_percent") is not None and current else "",
-        str(model["sync"]) if model.get("sync") not in {None, "Synced"} else "",
+        f"sync {model['sync']}" if model.get("sync") not in {None, "Synced"} else "",
     ]
     return _joined(facts)
 

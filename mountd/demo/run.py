@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mountd.cli import terminal
 from mountd.cli.client import get
 from mountd.demo import hub, registry
 from mountd.demo.config import Places, render
 from mountd.errors import MountdError, Unavailable, UsageError
 from mountd.mount.watch import read_table
 from mountd.rclone import binary
-from mountd.text import printable
 
 ACCESS_KEY_ID = "mountd-demo-key"
 SERVE_SINCE = (1, 65, 0)
@@ -241,9 +241,13 @@ _PARTS = (("mounts", "storage"), ("models", "cache_hub"), ("apps", "webui"))
 
 
 def _tell(places: Places, versions: Sequence[str]) -> None:
-    mountd = f"{_program()} --socket {shlex.quote(str(places.socket))}"
+    program, sock = _program(), shlex.quote(str(places.socket))
+    mountd, once = f"{program} --socket {sock}", ""
     page = f"http://127.0.0.1:{places.web_port}/"
-    _say(f"""
+    if terminal.is_narrow(len(f"  {mountd} switch {versions[0]}")):  # a command that is broken cannot be copied
+        mountd, once = program, f"  export MOUNTD_SOCKET={sock}\n"
+    terminal.say(
+        f"""
 Ready. 一切就绪。
 
   the WebUI       {page}  (version {versions[-1]})
@@ -251,17 +255,22 @@ Ready. 一切就绪。
   the mount       {places.mount}
   the link        {places.app}/cache_hub
   mountd          http://127.0.0.1:{places.http_port}/readyz  (log: {places.root}/mountd.log)
+"""
+    )
+    terminal.say(
+        f"""Try, in another terminal:
 
-Try, in another terminal:
-
-  {mountd} status
+{once}  {mountd} status
   {mountd} versions
   {mountd} switch {versions[0]}
   curl -s {page}config
   {mountd} rollback
   {mountd} logs webui
 
-Ctrl-C ends it and leaves nothing behind.""")
+Ctrl-C ends it and leaves nothing behind.""",
+        wrap=False,
+    )
+    sys.stdout.flush()
 
 
 def _program() -> str:
@@ -276,4 +285,5 @@ def _program() -> str:
 
 
 def _say(text: str) -> None:
-    print(printable(text, keep="\n"), flush=True)
+    terminal.say(text)
+    sys.stdout.flush()

@@ -121,6 +121,8 @@ def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
     checks = [Check("config", "ok", f"{loaded.source} is valid")] if not wrong else []
     checks += [Check("config", "fail", str(problem), "correct the name") for problem in wrong]
     checks += [Check("paths", "fail", str(problem)) for problem in unsafe]
+    if os.geteuid() == 0:
+        checks += [Check("paths", "warn", str(each)) for each in doubtful_paths(loaded.settings, loaded.lines)]
     return checks + [Check("config", "warn", str(warning)) for warning in (*loaded.warnings, *words.warnings)]
 
 
@@ -142,18 +144,34 @@ def unsafe_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Problem
         there = table.at(mounted, str(mount.path)) is not None
         places[str(mount.path.parent if there else mount.path)] = ("mounts", name, "path")
     places |= {str(model.link.parent): ("models", name, "link") for name, model in settings.models.items()}
-    argv = [sys.executable, "-I", "-S", way.__file__, *places]
+    hint = "use a directory of root, or set allow_unsafe_paths: true where nobody else can be"
+    return [
+        Problem(dotted(places[path]), line_of(places[path], lines), f"is not safe: {text}; {hint}")
+        for path, text in _movable(places)
+    ]
+
+
+def doubtful_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Problem]:
+    """Own directories that another user can exchange: as the administrator has made a volume, or by mistake."""
+    places: dict[str, Place] = {str(settings.state): ("state",), str(settings.runtime): ("runtime",)}
+    places |= {str(mount.cache.dir): ("mounts", name, "cache", "dir") for name, mount in settings.mounts.items()}
+    return [
+        Problem(
+            dotted(places[path]), line_of(places[path], lines), f"{text}; trust that user, or use another directory"
+        )
+        for path, text in _movable(places)
+    ]
+
+
+def _movable(paths: Collection[str]) -> list[tuple[str, str]]:
+    """Of these paths those that somebody else can move, and who."""
+    argv = [sys.executable, "-I", "-S", way.__file__, *paths]
     try:
         said = subprocess.run(argv, capture_output=True, text=True, encoding="utf-8", timeout=WAY_S, check=False).stdout
     except subprocess.TimeoutExpired:
         return []
     found = [json.loads(line) for line in said.splitlines()]
-    hint = "use a directory of root, or set allow_unsafe_paths: true where nobody else can be"
-    return [
-        Problem(dotted(places[path]), line_of(places[path], lines), f"is not safe: {text}; {hint}")
-        for path, text, number in found
-        if number is None
-    ]
+    return [(path, text) for path, text, number in found if number is None]
 
 
 def unknown_words(

@@ -119,3 +119,16 @@ def test_neither_mount_nor_link_below_what_the_apps_user_can_move(
     daemon.config["allow_unsafe_paths"] = True
     daemon.start_ready()
     assert (home / "app" / "hub").is_symlink()
+
+
+def test_doctor_says_who_can_exchange_the_state_directory(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    volume = daemon.root / "volume"
+    volume.mkdir()
+    os.chown(volume, 0, OTHER)
+    volume.chmod(0o2775)
+    daemon.config["state"] = str(volume / "state")
+    (volume / "state").mkdir()
+    checks = daemon.cli("doctor", "-c", str(daemon.write_config()), "-o", "json").json["checks"]
+    (found,) = (check for check in checks if check["name"] == "paths")
+    assert (found["result"], f"group {OTHER} can move {volume}/state" in found["text"]) == ("warn", True)

@@ -66,7 +66,10 @@ def cgroup() -> Iterator[Path]:
     try:
         yield path
     finally:
-        until(lambda: not (path / "cgroup.procs").read_text().split(), 20, "the cgroup to be empty")
+        (path / "pids.max").write_text("max")
+        for pid in (path / "cgroup.procs").read_text().split():  # of a test that failed
+            with contextlib.suppress(OSError):
+                (PIDS / "cgroup.procs").write_text(pid)
         path.rmdir()
 
 

@@ -242,6 +242,24 @@ async def test_wrapped_remotes_and_secrets_that_need_a_remount(
         assert (await mount.conf.refresh(given, "over", refreshed.seen)).fresh is Fresh.REMOUNT, "until it is done"
 
 
+async def test_a_new_secret_of_the_same_key_id_may_need_a_new_rclone(
+    tmp_path: Path, bucket: RcloneS3, keys: Path
+) -> None:
+    """Its SDK goes on signing with the old one, known by the key id: when the store refuses, that is why."""
+    given = settings(tmp_path, {"store": s3(bucket.endpoint, keys)})
+    conf = conf_file(tmp_path, BUNDLED_RCLONE)
+    seen = (await conf.write(given)).seen["store"]
+    assert not (await conf.refresh(given, "store", seen)).resigned
+    put(keys, bucket.access_key_id, "another-secret-0002")
+    first = await conf.refresh(given, "store", seen)
+    assert (first.fresh, first.resigned) == (Fresh.LIVE, True)
+    assert (await conf.refresh(given, "store", first.seen)).resigned, "as long as it goes with that rclone"
+    put(keys, *NEW)
+    other = await conf.refresh(given, "store", first.seen)
+    assert (other.fresh, other.resigned) == (Fresh.LIVE, False)
+    assert not (await conf.refresh(given, "store", other.seen)).resigned
+
+
 # -- through the daemon -----------------------------------------------------------------------------------------------
 
 

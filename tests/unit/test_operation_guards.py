@@ -1,0 +1,98 @@
+"""Guards of operations that nothing else would miss: a quarantine, the limit of retries, and the quiet of a reload."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from mountd.daemon.edits import Edits
+from mountd.errors import Busy
+from mountd.operation.runner import Outcome
+from mountd.operation.switch import FROM_FILE, Request
+from mountd.status.snapshot import Health, RemoteStatus
+from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
+from tests.support.tasks import tasks_of
+
+DEGRADED = replace(MOUNT, backend=RemoteStatus(Health.DEGRADED))
+FORCED = Request("tina", "cli", force=True)
+
+
+def deaf_address() -> str:
+    """Of a port that nobody listens on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+async def ended(hub: Shelf, request: Request) -> str:
+    return str((await hub.switch("v23", request)).result)
+
+
+async def test_only_a_forced_switch_that_succeeds_lifts_a_quarantine(tmp_path: Path) -> None:
+    verdict = tmp_path / "verdict"
+    script = f'read code < "{verdict}"; exit "$code"'
+    gates, watch = [{"command": ["sh", "-c", script]}], {"for": "0s"}
+    async with shelf(tmp_path, gates=gates, watch=watch) as hub, hub.running():
+        await until(lambda: hub.status.linked, "the old version to serve")
+
+        async def quarantined() -> bool:
+            return bool(await hub.journal.quarantined("hub"))
+
+        verdict.write_text("1\n")
+        assert await ended(hub, TINA) == "rolled-back"
+        assert await quarantined()
+        assert await ended(hub, TINA) == "refused"
+        hub.board.set_mount("storage", DEGRADED)  # so that it is not judged again
+        assert await ended(hub, FORCED) == "rolled-back"
+        assert await quarantined(), "it has shown nothing"
+        hub.board.set_mount("storage", MOUNT)
+        assert await ended(hub, FORCED) == "rolled-back"
+        assert await quarantined()
+        verdict.write_text("0\n")
+        assert await ended(hub, FORCED) == "committed"
+        assert not await quarantined()
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+async def test_an_edit_that_fails_is_tried_again_as_often_as_the_limit_says(tmp_path: Path, limit: int) -> None:
+    sync = {"retry": {"limit": limit, "initial": "10ms", "factor": 1, "max": "10ms"}}
+    gates = [{"prometheus": deaf_address(), "query": "up", "max": 1, "timeout": "50ms"}]
+    async with shelf(tmp_path, version="v23", sync=sync, gates=gates) as hub:
+        edits = Edits(hub.operations, hub.board)
+        async with hub.running(), tasks_of(hub.board) as group:
+            await until(lambda: hub.status.linked, "the old version to serve")
+            with capture_logs() as logs:
+                edits.ask(group, "hub", "v23")
+                gave_up = "gave up the version in the file"
+                await until(lambda: any(each["event"] == gave_up for each in logs), "the last try")
+            tried = await hub.journal.history(limit=100)
+            assert [(each.result, each.source) for each in tried] == [("rolled-back", FROM_FILE)] * (limit + 1)
+            assert next(each["tries"] for each in logs if each["event"] == gave_up) == limit + 1
+            await until(lambda: not edits.tasks() or all(task.done() for task in edits.tasks()), "nothing to wait")
+            assert hub.target == "hub_v22"
+
+
+async def test_nothing_begins_while_a_reload_changes_things(tmp_path: Path) -> None:
+    async def work(_: object) -> Outcome:
+        raise AssertionError("it was begun")
+
+    async with shelf(tmp_path) as hub, hub.running():
+        await until(lambda: hub.status.linked, "v22 to be linked")
+        async with hub.operations.quiet():
+            with pytest.raises(Busy) as refused:
+                await hub.operations.switch(None, "v23", TINA)
+            assert "reload" in refused.value.holder
+            with pytest.raises(Busy):
+                await hub.operations.begin_errand(
+                    kind="drill", target="storage", wanted="kill", operator="tina", source="cli", reason="",
+                    step="fault", work=work,
+                )  # fmt: skip
+            assert not hub.board.snapshot.operations
+        assert (await hub.switch("v23")).result == "committed"
+        with pytest.raises(Busy):  # of rollback too
+            async with hub.operations.quiet():
+                await hub.operations.rollback(None, TINA)

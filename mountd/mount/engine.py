@@ -17,6 +17,7 @@ import structlog
 from mountd.errors import CannotStart, Unavailable
 from mountd.mount import rights, table
 from mountd.mount.cache import WALK_LIMIT_S, held_bytes, silent
+from mountd.mount.health import is_refusal
 from mountd.mount.slow_disk import SlowDisk
 from mountd.process.child import Child, Exit, Ring, spawn
 from mountd.process.instance import Instance
@@ -27,6 +28,7 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, MountCommand, mount_command
 from mountd.rclone.conf_file import ConfFile, Fresh, Seen
 from mountd.rclone.exits import SAID_CHARACTERS, Explained, LastWords, explain, explain_crash, refusal
+from mountd.rclone.failures import classify
 from mountd.rclone.fold import Folder
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
@@ -62,6 +64,8 @@ class Engine:
         self._notify: ReadySocket | None = None
         self._seen = Seen()
         self._resigned_at: float | None = None
+        self._is_refused = False
+        """rclone has told so since a key id got another secret"""
         self.unreadable = ""
         """why the secrets behind this mount cannot be read now; it goes on with those it has"""
         self._said = LastWords()
@@ -100,7 +104,7 @@ class Engine:
         await self.close()
         await asyncio.to_thread(self._instance.add_mount_point, str(self._settings.mounts[self._name].path))
         written = await self._conf.write(self._settings)
-        self._resigned_at = None
+        self._resigned_at, self._is_refused = None, False
         self._seen = written.seen[self._settings.mounts[self._name].remote_name]
         address = self._address()
         size = None if self.without_cache else await self._cache_size()
@@ -174,6 +178,7 @@ class Engine:
             event = replace(event, level="info")
         if event.level == "error":
             self.trouble.set()
+            self._is_refused |= self._is_resigned and is_refusal(classify(event.text).code)
         now = asyncio.get_running_loop().time()
         self._said.hear(event, now, logged=line.startswith("{"))
         for follower in self._followers:
@@ -252,7 +257,17 @@ class Engine:
         if await self.refresh_secrets() is Fresh.REMOUNT:
             return True
         # The id that belongs to the new secret may be on its way: rclone takes both together while it runs.
+        return self._is_resigned
+
+    @property
+    def _is_resigned(self) -> bool:
         return self._resigned_at is not None and time.monotonic() - self._resigned_at >= RESIGNED_S
+
+    @property
+    def signs_with_old_secret(self) -> bool:
+        """The mount is refused after a key id got another secret: questions to the bucket, which rclone answers with
+        a connection of their own, may succeed all the while."""
+        return self._is_resigned and self._is_refused
 
     def explain_exit(self, exit_: Exit) -> Explained:
         """What an exit means."""

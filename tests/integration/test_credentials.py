@@ -312,3 +312,17 @@ def test_the_daemon_passes_rotated_keys_on_without_a_restart_of_anything(
     for secret in secrets_used:
         assert secret not in said
         assert all(secret not in path.read_text(errors="replace") for path in readable)
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+def test_a_new_secret_of_the_same_key_id_is_used_after_a_remount(daemon: Daemon, store: RcloneS3) -> None:
+    daemon.start_ready()
+    pair = (store.access_key_id, "another-secret-0002")
+    store.set_keys(*pair)
+    daemon.secret.write_text(pair[1])
+    root = store.directory / hub.BUCKET
+    path = next(each for each in (root / "cache_hub_v22").rglob("*") if each.is_file())
+    seen = daemon.mount / path.relative_to(root)
+    until(lambda: cat(seen) == path.read_bytes(), 60, "what was not cached to be read", every_s=1.0)
+    assert daemon.until_ready(60)["mounts"]["storage"]["restarts"] == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mountd.process import orphans
 from tests.support.daemon import Daemon
 from tests.support.wait import until
 
@@ -91,7 +92,7 @@ def test_what_lives_on_is_found_although_the_state_directory_is_gone(make_daemon
     shutil.move(daemon.root / "state", daemon.root / "gone")  # one that is removed may give its number to the next
     after = daemon.start_ready()
     assert daemon.instance.id != instance
-    assert not any(Path(f"/proc/{pid}").exists() for pid in former)
+    until(lambda: not any(orphans.alive(pid) for pid in former), 10, "what lived on to end")
     assert after["mounts"]["storage"]["pid"] not in former
     assert daemon.mounts() == [str(daemon.mount)]
     assert daemon.stop() == 0

@@ -105,7 +105,7 @@ def test_logs_follow(daemon: Daemon, capsys) -> None:
     assert capsys.readouterr().out.count("你好") == 3
     assert main(["logs", "-f", "-o", "json"]) == 0
     assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == ["webui"] * 3
-    assert daemon.asked[0].query == {"lines": "100", "follow": "1"}
+    assert daemon.asked[0].query == {"follow": "1"}
 
 
 def restarted(daemon: Daemon, **then: object) -> Answer:

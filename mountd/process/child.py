@@ -88,7 +88,7 @@ class Ring:
         self._lines: deque[Line] = deque(maxlen=lines)
         self._previous: list[Line] = []
         self._state: Line | None = None
-        self._state_told = -STATE_S
+        self._state_since = self._state_told = 0.0
         self._followers: list[Callable[[Line], None]] = []
 
     def begin(self) -> None:
@@ -105,10 +105,19 @@ class Ring:
         self._tell(line)
 
     def show(self, state: str) -> None:
-        """What stands in the line that is not ended; the next whole line takes its place."""
-        self._state = self._line(state) if state else None
-        if self._state is not None and self._state.at - self._state_told >= STATE_S:
-            self._state_told = self._state.at
+        """What stands in the line that is not ended; the next whole line takes its place.
+
+        Followers hear of it when it was begun a while ago, as a progress bar is: many programs write the end of a
+        line after the line, and each line would come twice.
+        """
+        before, self._state = self._state, self._line(state) if state else None
+        if self._state is None:
+            return
+        now = self._state.at
+        if before is None:
+            self._state_since = now
+        if now - max(self._state_since, self._state_told) >= STATE_S:
+            self._state_told = now
             self._tell(self._state)
 
     def last(self, count: int, since_s: float | None = None) -> list[Line]:

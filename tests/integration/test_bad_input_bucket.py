@@ -219,7 +219,7 @@ def test_the_log_tells_a_fault_once_however_long_it_lasts(
     proxy.faults.fail = {ANY: DENIED}
     daemon.start()
     until(lambda: proxy.counts.requests.total() >= 4, 60, "some questions to the bucket")
-    (told,) = daemon.events("bucket has a problem")
+    (told,) = daemon.until_events("bucket has a problem")
     assert told["level"] == "warning"
     assert told["hint"]
     assert daemon.events("rclone says") == []

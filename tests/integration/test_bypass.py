@@ -53,7 +53,7 @@ def assert_bypassed(daemon: Daemon, before: dict[str, Any], unread: Path, code: 
     command = Path(f"/proc/{rclone}/cmdline").read_text().split("\0")
     assert "--vfs-cache-mode=off" in command
     assert not any(word.startswith(("--cache-dir", "--vfs-cache-max-size", "--vfs-cache-min-free")) for word in command)
-    (told,) = daemon.events("going on without the cache")
+    (told,) = daemon.until_events("going on without the cache")
     assert told["level"] == "warning"
     assert "cannot use the cache directory" in told["cause"]
     return status
@@ -68,7 +68,7 @@ def assert_back(daemon: Daemon, unread: Path, *, waits: bool = True) -> None:
     assert (status["reasons"], status["mounts"]["storage"]["restarts"]) == ([], 2)
     assert_all_right(daemon, unread)
     assert status["mounts"]["storage"]["pid"] in rclones_with_cache(daemon)
-    (told,) = daemon.events("going on with the cache again")
+    (told,) = daemon.until_events("going on with the cache again")
     assert told["path"] == daemon.config["mounts"]["storage"]["cache"]["dir"]
     assert len(daemon.events("cache can be used again")) == len(daemon.events("cache cannot be used")) == 1
     assert_silent(daemon)

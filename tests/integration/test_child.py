@@ -209,6 +209,19 @@ def test_the_ring_and_its_followers() -> None:
     assert ring.last(0) == ring.last(-1) == []
 
 
+def test_a_line_that_comes_in_two_pieces_is_heard_of_once() -> None:
+    """As Python writes it without a buffer: the text, then the end of the line."""
+    ring, heard = Ring(), []
+    ring.follow(lambda line: heard.append(line.text))
+    for text in ("a", "b"):
+        ring.show(text)
+        assert ring.last(1)[0].text == text
+        ring.append(text)
+        ring.show("")
+    assert heard == ["a", "b"]
+    assert [line.text for line in ring.last(10)] == ["a", "b"]
+
+
 # -- what it is given -------------------------------------------------------------------------------------------------
 
 

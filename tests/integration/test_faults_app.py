@@ -43,7 +43,7 @@ def stop_within(daemon: Daemon, limit_s: float) -> None:
     began = time.monotonic()
     assert daemon.stop() == 0
     lasted_s = time.monotonic() - began
-    (told,) = daemon.events("mountd stops")
+    (told,) = daemon.until_events("mountd stops")
     assert lasted_s < min(limit_s, told["at_most_s"])
     assert daemon.processes() == []
     assert daemon.mounts() == []

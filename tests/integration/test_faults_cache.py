@@ -65,7 +65,7 @@ def test_somebody_fills_the_disk(
     assert "free at least 64 MiB" in reason["hint"]
     assert (reason["layer"], reason["object"]) == ("rclone", "storage")
     assert_goes_on(daemon, before, "cache-full")
-    (told,) = daemon.events("cache cannot be used")
+    (told,) = daemon.until_events("cache cannot be used")
     assert told["level"] == "warning"
     small.empty()
     assert_mends(daemon, before, unread)

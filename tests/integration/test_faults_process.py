@@ -171,7 +171,7 @@ def test_a_killed_rclone(make_daemon: Callable[..., Daemon], each_rclone: Path) 
     assert "SIGKILL" in document["cause"]
     assert document["pid"] is None, "it had ended"
     assert (kept / "log.txt").read_text()
-    (told,) = daemon.events("evidence kept")
+    (told,) = daemon.until_events("evidence kept")
     assert told["path"] == str(kept)
 
 

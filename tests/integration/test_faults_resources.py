@@ -191,5 +191,5 @@ def test_a_bug_ends_mountd_in_order(daemon: Daemon, module: str, kind: str, meth
     assert daemon.processes() == []
     assert not daemon.events("still mounted")
     assert daemon.events("mountd has stopped")
-    (bug,) = daemon.events("a bug in mountd: it ends in order")
+    (bug,) = daemon.until_events("a bug in mountd: it ends in order")
     assert "KeyError: 'a bug'" in bug["exception"]

@@ -107,7 +107,7 @@ def test_an_end_while_it_cannot_clean(rig: Rig) -> None:
         rig.daemon.until_reason("cannot-unmount")
         began = time.monotonic()
         assert rig.daemon.stop() == 1
-        (told,) = rig.daemon.events("mountd stops")
+        (told,) = rig.daemon.until_events("mountd stops")
         assert time.monotonic() - began <= told["at_most_s"]
         assert [event["path"] for event in rig.daemon.events("still mounted")] == [str(rig.daemon.mount)]
         assert rig.daemon.processes() == []

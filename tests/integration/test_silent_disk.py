@@ -155,7 +155,7 @@ def test_mountd_answers_and_can_be_stopped(make_daemon: Callable[..., Daemon], d
     began = time.monotonic()
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.wait_exit(60.0) == 0
-    (stops,) = daemon.events("mountd stops")
+    (stops,) = daemon.until_events("mountd stops")
     assert time.monotonic() - began < stops["at_most_s"]
     assert daemon.events("something does not end: going on without it")
     assert "the kernel holds it" in daemon.log_text()

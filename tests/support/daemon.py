@@ -27,6 +27,7 @@ BUNDLED_RCLONE = Path(sys.prefix) / "bin" / "rclone"
 DEBIAN_RCLONE = Path("/usr/bin/rclone")
 WEBUI = Path(hub.__file__).with_name("webui.py")
 READY_S = 60.0
+LOGGED_S = 10.0
 STOP_S = 60.0
 ANSWER_S = 10.0
 # The product also looks at its links each ten seconds: without that net only what it hears of makes it heal one.
@@ -257,6 +258,10 @@ class Daemon:
             if event.get("event") == phrase:
                 found.append(event)
         return found
+
+    def until_events(self, phrase: str) -> list[dict[str, Any]]:
+        """The same, once there is one: the log is written a moment after what it tells of can be seen elsewhere."""
+        return until(lambda: self.events(phrase), LOGGED_S, f"the line {phrase!r}")
 
     def mounts(self) -> list[str]:
         """Mount points below this daemon's root."""

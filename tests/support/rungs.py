@@ -176,7 +176,7 @@ def assert_ends(daemon: Daemon) -> float:
     code = daemon.stop()
     took_s = time.monotonic() - began
     shown = daemon.cli("config", "show", "-c", str(daemon.config_file), "-o", "json")
-    (told,) = daemon.events("mountd stops")
+    (told,) = daemon.until_events("mountd stops")
     assert took_s <= told["at_most_s"], daemon.log_text()
     assert json.loads(shown.out)["stop_s"] == told["at_most_s"]
     assert code == 0

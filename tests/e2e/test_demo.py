@@ -285,6 +285,7 @@ def test_the_printed_commands_fit_where_it_was_started(make_demo: Callable[..., 
     room.assert_empty()
 
 
+@pytest.mark.thorough
 def test_status_finds_the_only_demo_and_asks_which_of_two(make_demo: Callable[..., Demo], room: Room) -> None:
     if os.path.exists(SYSTEM_SOCKET):
         pytest.skip("a mountd of this machine would be found first")

@@ -6,13 +6,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from mountd.demo import hub
-from tests.conftest import IN_CI
-from tests.support.daemon import BUNDLED_RCLONE, DEBIAN_RCLONE, Daemon
+from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
@@ -45,48 +44,36 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+@pytest.mark.shown_by("bundled")
 def test_the_first_look_of_the_app_always_finds_the_whole_model(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy
+    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path
 ) -> None:
-    """Fresh starts of mountd with an empty cache, and starts after the mount was restarted or the version switched.
-
-    Both rclones side by side, because it is waiting that takes the time.
-    """
-    rclones = [path for path in (BUNDLED_RCLONE, DEBIAN_RCLONE) if path.exists()]
-    assert len(rclones) == 2 or not IN_CI
-    daemons = [make_daemon(endpoint=proxy.endpoint, rclone=path) for path in rclones]
-    for daemon in daemons:
-        script = daemon.root / "app.py"
-        script.write_text(APP)
-        app = daemon.config["apps"]["webui"]
-        app["command"] = [sys.executable, str(script), str(daemon.web_port)]
+    """Fresh starts of mountd with an empty cache, and starts after the mount was restarted or the version switched."""
+    daemon = make_daemon(endpoint=proxy.endpoint, rclone=each_rclone)
+    script = daemon.root / "app.py"
+    script.write_text(APP)
+    daemon.config["apps"]["webui"]["command"] = [sys.executable, str(script), str(daemon.web_port)]
     proxy.latency_s = LATENCY_S
 
     for number in range(1, STARTS + 1):
-        for daemon in daemons:
-            daemon.start()
-        for daemon in daemons:
-            daemon.until_ready()
-            assert len(seen(daemon)) == number
-        for daemon in daemons if number < STARTS else ():
+        daemon.start()
+        daemon.until_ready()
+        assert len(seen(daemon)) == number
+        if number < STARTS:
             assert daemon.stop() == 0
             assert daemon.mounts() == []
             shutil.rmtree(daemon.root / "cache")
 
-    with ThreadPoolExecutor() as pool:
-        for number in range(1, STARTS + 1):
-            words = ("restart", "storage") if number % 2 else ("switch", "v22" if number % 4 else "v23")
-            ended = list(pool.map(lambda daemon, words=words: daemon.cli(*words), daemons))
-            assert [each.code for each in ended] == [0] * len(daemons)
-            for daemon in daemons:
-                starts = STARTS + number
-                until(lambda d=daemon, n=starts: len(seen(d)) == n, 30, f"the app to start after {words}")  # type: ignore[misc]
-                daemon.until_ready()
+    for number in range(1, STARTS + 1):
+        words = ("restart", "storage") if number % 2 else ("switch", "v22" if number % 4 else "v23")
+        assert daemon.cli(*words).code == 0
+        starts = STARTS + number
+        until(lambda n=starts: len(seen(daemon)) == n, 30, f"the app to start after {words}")  # type: ignore[misc]
+        daemon.until_ready()
 
     whole = os.stat(store.directory / hub.BUCKET / "cache_hub_v23" / REQUIRED).st_size
     assert whole == os.stat(store.directory / hub.BUCKET / "cache_hub_v22" / REQUIRED).st_size
-    for daemon in daemons:
-        assert seen(daemon) == [str(whole)] * (2 * STARTS)
+    assert seen(daemon) == [str(whole)] * (2 * STARTS)
 
 
 def seen(daemon: Daemon) -> list[str]:

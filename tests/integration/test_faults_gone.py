@@ -27,6 +27,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.thorough
 def test_an_app_whose_mount_stays_down_is_not_ready(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     scripted = ScriptedRclone(tmp_path, BUNDLED_RCLONE)
     daemon = make_daemon(rclone=scripted.path, program=(sys.executable, "-c", IMPATIENT))

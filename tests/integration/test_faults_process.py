@@ -159,6 +159,7 @@ def held_open(path: Path) -> Iterator[subprocess.Popen[str]]:
         holder.wait()
 
 
+@pytest.mark.shown_by("bundled")
 def test_a_killed_rclone(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
     daemon = make_daemon(rclone=each_rclone)
     before = daemon.start_ready()
@@ -294,6 +295,7 @@ def test_somebody_else_unmounts_while_a_program_has_a_file_open(daemon: Daemon) 
     assert daemon.until_ready()["health"] == "Healthy"
 
 
+@pytest.mark.shown_by("bundled")
 def test_mountd_itself_is_killed_and_started_again(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
     """Parent and daemon at once, with an rclone that hangs: nothing of the former life is left, whoever used it."""
     daemon = make_daemon(rclone=each_rclone)

@@ -17,6 +17,7 @@ from tests.support.wait import until
 pytestmark = pytest.mark.fuse
 
 
+@pytest.mark.shown_by("bundled")
 def test_from_yaml_to_ready_switch_rollback_and_a_clean_end(
     make_daemon: Callable[..., Daemon], each_rclone: Path
 ) -> None:

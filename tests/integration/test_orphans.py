@@ -139,7 +139,7 @@ def test_one_that_was_seen_is_known_without_its_mark(brood: Brood) -> None:
     """Its number alone is not enough: that may be another's by now."""
     seen, other = brood.start("exec sleep 60"), brood.start("exec sleep 60")
     ((_, started),) = family.of([seen.pid])
-    assert end(brood.instance, "webui", f"{other.pid}:{started + 1}", f"{seen.pid}:{started}")[0].startswith(
+    assert end(brood.instance, "webui", f"{other.pid}:{started - 1}", f"{seen.pid}:{started}")[0].startswith(
         f"{seen.pid} "
     )
     assert ended(seen) == -signal.SIGKILL

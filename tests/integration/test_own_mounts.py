@@ -83,6 +83,7 @@ def test_a_mount_at_a_former_place_is_cleared(make_daemon: Callable[..., Daemon]
     assert daemon.mounts() == [str(daemon.root / "elsewhere")]
 
 
+@pytest.mark.thorough
 def test_what_lives_on_is_found_although_the_state_directory_is_gone(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     before = daemon.start_ready()
@@ -114,6 +115,7 @@ def test_a_living_daemon_keeps_its_own_although_its_state_directory_is_gone(make
     assert daemon.stop() == 0
 
 
+@pytest.mark.thorough
 def test_a_mount_that_only_mountd_sees_is_told(make_daemon: Callable[..., Daemon]) -> None:
     """As with ProtectSystem or PrivateTmp in its unit: all works for its apps, and nobody else finds the files."""
     daemon = make_daemon(wrap=("unshare", "--mount", "--propagation", "private"))

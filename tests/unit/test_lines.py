@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountd.process import child
 from mountd.process.child import PREVIOUS_LINES, Ring
 from mountd.process.lines import LINE_BYTES, Lines
+from tests.support.wait import until
 
 BAR = b"".join(b"\r%3d%% of the model" % percent for percent in range(101))
 
@@ -82,12 +84,20 @@ def test_the_next_line_takes_the_place_of_a_state() -> None:
     for percent in range(100):
         ring.show(f"{percent}%")
     assert shown(ring) == ["99%"]
-    assert heard == ["0%"]  # not each of them
+    assert heard == []  # none that is younger than a second
     ring.append("loaded")
-    assert shown(ring) == heard[1:] == ["loaded"]
+    assert shown(ring) == heard == ["loaded"]
     ring.show("more")
     ring.show("")
     assert shown(ring) == ["loaded"]
+
+
+def test_followers_hear_of_a_state_that_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "STATE_S", 0.05)
+    ring, heard = Ring(), list[str]()
+    ring.follow(lambda line: heard.append(line.text))
+    until(lambda: ring.show("50%") or heard, 10, "the state", every_s=0.005)
+    assert heard == ["50%"]
 
 
 def test_the_process_before() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -55,7 +56,8 @@ def ask(
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     try:
-        to.request(method, path, body, dict(headers or {}))
+        with contextlib.suppress(BrokenPipeError):  # it may answer, and close, before it has seen the body
+            to.request(method, path, body, dict(headers or {}))
         return Answer(to.getresponse())
     finally:
         to.close()

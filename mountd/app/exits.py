@@ -28,8 +28,8 @@ def standing(name: str, life: Life, failure: Reason | None) -> tuple[Health, Rea
     if life.state is State.BACKOFF and not (life.crashed or life.failures):
         return Health.PROGRESSING, None  # it waits for what it needs, and `readiness.blockers` says for what
     if life.state is State.FAILED:
-        mend = failure.hint if failure is not None and failure.code == DETACHED else "mend it"
-        return Health.DEGRADED, Reason("app-failed", life.cause, "app", name, f"{mend}, then: mountd restart {name}")
+        remedy = failure.hint if failure is not None and failure.code == DETACHED else "correct the cause"
+        return Health.DEGRADED, Reason("app-failed", life.cause, "app", name, f"{remedy}, then: mountd restart {name}")
     if life.state is State.BACKOFF or life.failures:
         return Health.DEGRADED, failure or Reason("app-down", life.cause or f"{name} is down", "app", name)
     return Health.PROGRESSING, None

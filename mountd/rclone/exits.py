@@ -44,8 +44,9 @@ class LastWords:
         """`logged`: it is of rclone's log."""
         text = event.text[:SAID_CHARACTERS]
         if event.level == "error" or text.startswith(HELPER):
-            if text not in (known for _, known in self._errors):
-                self._errors.append((now, text))
+            for known in [each for each in self._errors if each[1] == text]:  # the last time counts
+                self._errors.remove(known)
+            self._errors.append((now, text))
         elif not logged and text:
             self._plain = text
 

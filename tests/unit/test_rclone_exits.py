@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.rclone.exits import SAID_CHARACTERS, SAID_S, LastWords, explain, explain_crash
+from mountd.rclone.exits import ERRORS_KEPT, SAID_CHARACTERS, SAID_S, LastWords, explain, explain_crash
 from mountd.rclone.log import LogEvent
 
 
@@ -54,8 +54,14 @@ def test_the_error_just_before_the_last_one_is_told_as_well() -> None:
         "Fatal error: failed to mount FUSE fs: fusermount: exit status 1; before that: "
         "mount helper error: fusermount3: mount failed: Operation not permitted"
     )
-    cause = ("error", "-o/--option not supported", 0.9)
-    assert words(cause, cause, FATAL).text(1.1).count("-o/--option") == 1
+
+
+def test_a_repeated_error_is_kept_once_with_the_time_of_its_last_repetition() -> None:
+    text = "-o/--option not supported"
+    first, last = ("error", text, FATAL[2] - SAID_S - 1), ("error", text, 0.9)
+    assert words(first, last, FATAL).text(1.1) == f"{FATAL[1]}; before that: {text}"
+    others = [("error", f"object {number}: 404", 0.5) for number in range(ERRORS_KEPT - 1)]
+    assert words(first, *others, last, FATAL).text(1.1).startswith(f"{FATAL[1]}; before that: {text}; before that: ")
 
 
 def test_what_was_said_long_before_the_end_is_not_why() -> None:

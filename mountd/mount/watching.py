@@ -56,7 +56,7 @@ class Watching:
         """by question: what the machine lacks to put it"""
 
     async def run(self) -> None:
-        """Until cancelled. Raises MustReplace."""
+        """Until cancelled. Raises MustReplace, ShouldRestart."""
         self._facts, self._lacks = Facts(bucket=self._parts.backend.status), {}
         await _all_of(
             self._kept(self._beats),

@@ -63,18 +63,8 @@ class Binary:
         return self.version >= (1, 68, 0)
 
     @property
-    def rc_needs_auth(self) -> bool:
-        """Whether most rc calls are refused without user and password, on a Unix socket too."""
-        return self.version >= (1, 74, 0)
-
-    @property
     def has_min_free_space(self) -> bool:
         return "vfs-cache-min-free-space" in self.flags
-
-    @property
-    def has_upload_queue(self) -> bool:
-        """Whether `vfs/queue` and `vfs/queue-set-expiry` exist."""
-        return self.version >= (1, 68, 0)
 
 
 def find(configured: Path | None = None) -> Binary:

@@ -109,13 +109,6 @@ class RcClient:
             raise Unavailable(f"rclone does not answer: {_cause(error)}") from None
         return _checked(method, status, body)
 
-    async def version(self, timeout_s: float = CALL_S) -> tuple[int, int, int]:
-        numbers = (await self.call("core/version", timeout_s=timeout_s)).get("decomposed")
-        if not isinstance(numbers, list) or len(numbers) < 2:
-            raise Unavailable("rclone does not answer: it does not tell its version")
-        major, minor, patch = [*map(int, numbers), 0][:3]
-        return major, minor, patch
-
     async def vfs_stats(self, timeout_s: float = CALL_S) -> dict[str, Any]:
         """Of the process's only VFS. Without `diskCache` in it the cache is off, whatever was asked for."""
         return await self.call("vfs/stats", timeout_s=timeout_s)
@@ -244,8 +237,6 @@ class RcClient:
         directory: str = "",
         *,
         recursive: bool = False,
-        files_only: bool = False,
-        dirs_only: bool = False,
         quick: bool = False,
         config: Mapping[str, int] | None = None,
         exclude: Sequence[str] = (),
@@ -265,8 +256,6 @@ class RcClient:
             "noModTime": True,  # one HEAD for each object else
             "noMimeType": True,
             "recurse": recursive,
-            "filesOnly": files_only,
-            "dirsOnly": dirs_only,
         }
         params: dict[str, Any] = {"fs": source(fs), "remote": directory.strip("/"), "opt": options}
         # A pattern that excludes directories, as one of the mount's does, makes a recursive listing cost a request for

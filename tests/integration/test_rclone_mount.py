@@ -128,7 +128,6 @@ async def test_the_command_mounts(rclone: Path, tmp_path: Path) -> None:
     (source / "v1" / "a").write_text("hello")
     async with mounted(rclone, tmp_path, {"disk": {"type": "local"}}, f"disk:{source}", umask="022") as running:
         assert f" fuse.rclone {running.devname} ro," in running.mountinfo
-        assert await running.rc.version() == binary.find(rclone).version
         options = (await running.rc.vfs_stats())["opt"]
         assert options["CacheMode"] in (3, "full")
         assert (options["CacheMaxSize"], options["ReadOnly"], options["Umask"]) == (1 << 30, True, 0o022)
@@ -225,8 +224,8 @@ async def test_the_store_is_asked_once_and_failures_are_told_apart(rclone: Path,
                 assert sorted((item.path, item.is_dir) for item in items) == [("pre", True), ("top", False)]
                 items = await rc.list("ok:bkt/pre", "v1", quick=quick)
                 assert [(item.path, item.size) for item in items] == [("v1/a", 5)]
-                items = await rc.list("ok:bkt/pre", recursive=True, files_only=True, quick=quick)
-                assert [item.path for item in items] == ["v1/a"]
+                items = await rc.list("ok:bkt/pre", recursive=True, quick=quick)
+                assert [item.path for item in items if not item.is_dir] == ["v1/a"]
                 assert proxy.counts.requests == {"GET": 3}, "one request for each listing, no HEAD"
             assert await rc.abilities("ok:bkt/pre") == Abilities(has_buckets=True, tells_room=False)
             assert await rc.abilities("disk:/") == Abilities(has_buckets=False, tells_room=True)

@@ -147,7 +147,7 @@ def test_asked_once_as_long_as_the_file_is_the_same(tmp_path: Path) -> None:
 def test_abilities() -> None:
     old = binary.Binary(Path("/r"), (1, 60, 1), frozenset())
     new = binary.Binary(Path("/r"), (1, 75, 2), frozenset({"vfs-cache-min-free-space"}))
-    abilities = ("has_rc_socket", "rc_needs_auth", "has_min_free_space", "has_upload_queue")
-    assert [getattr(old, name) for name in abilities] == [False] * 4
-    assert [getattr(new, name) for name in abilities] == [True] * 4
+    abilities = ("has_rc_socket", "has_min_free_space")
+    assert [getattr(old, name) for name in abilities] == [False] * 2
+    assert [getattr(new, name) for name in abilities] == [True] * 2
     assert str(old) == "rclone 1.60.1"

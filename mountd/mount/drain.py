@@ -61,7 +61,6 @@ class Uploads:
         self._log = log.bind(mount=name)
         self._tries = Tries()
         self._seen = Pending()
-        self._leftovers: list[Left] = []
         self._reopening = Reopening((), mount.cache.dir, "")
         self._disk = SlowDisk()
         self.begin(mount)
@@ -75,6 +74,9 @@ class Uploads:
         self._cache, self._writes_back = mount.cache.dir, profiles.writes_back(mount)
         self._meta, self._queued, self._tries, self.left = "", 0, Tries(), Pending()
         self._draining = self._looked = self._looked_for_stranded = False
+        # Known only after `mend`, which a mount that has become read-only does not run.
+        self._leftovers: list[Left] = []
+        self._engine.reopens = False
 
     async def mend(self) -> None:
         """Before rclone starts: the cache of one that was killed. Raises CannotStart."""

@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.daemon.shutdown import stop_times
+from mountd.files.client import Files
 from mountd.mount import pending as disk
+from mountd.mount.drain import Uploads
+from mountd.mount.engine import Engine
 from mountd.mount.mend import is_whole, mend
 from mountd.mount.uploads import (
     FAILING_TRIES,
@@ -29,13 +32,18 @@ from mountd.mount.uploads import (
     progress,
     to_hurry,
 )
+from mountd.process.instance import Instance
 from mountd.process.lifecycle import Kill, Life, Policy, Signalled, Terminate, Ticked, Unwanted, step
-from mountd.rclone.rc import Upload
+from mountd.rclone import binary
+from mountd.rclone.address import RcAddress
+from mountd.rclone.conf_file import ConfFile
+from mountd.rclone.rc import RcClient, Upload
 from mountd.settings.load import Places, load, parse
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import Mount
+from mountd.settings.schema import Mount, Settings
 from mountd.status import readiness
 from mountd.status.snapshot import DrainStatus, MountStatus, Snapshot, State
+from tests.support.daemon import BUNDLED_RCLONE
 
 ROOT = Path(__file__).parents[2]
 PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
@@ -306,3 +314,39 @@ def test_patience_begins_anew_with_the_signal() -> None:
     killed, _ = step(life, Ticked(), 170.0, POLICY)
     assert step(killed, Signalled(), 170.0, POLICY)[0].due is None
     assert step(RUNNING, Signalled(), 100.0, POLICY) == (RUNNING, ())
+
+
+async def test_a_mount_that_becomes_read_only_forgets_what_its_former_profile_left(tmp_path: Path) -> None:
+    """A reload keeps the object: the next rclone writes nothing, so there is no upload to wait for."""
+    settings = Settings.model_validate(
+        {
+            "remotes": {"r": {"type": "local"}},
+            "mounts": {
+                name: {
+                    "remote": f"r:/{name}",
+                    "path": str(tmp_path / name),
+                    "profile": profile,
+                    "cache": {"dir": str(tmp_path / "cache")},
+                }
+                for name, profile in (("before", "outputs"), ("after", "model-hub"))
+            },
+            "control": {"socket": str(tmp_path / "s")},
+            "state": str(tmp_path / "state"),
+            "runtime": str(tmp_path / "run"),
+        }
+    )
+    found = binary.find(BUNDLED_RCLONE)
+    conf, instance = ConfFile(tmp_path / "rclone.conf", found), Instance.of(settings.state, settings.runtime)
+    engine = Engine("before", settings, instance, found, conf)
+    uploads = Uploads("before", settings.mounts["before"], engine, lambda **_: None)
+    put(tmp_path / "cache", "store/bkt/gone/a.wav", dirty=True)
+    await uploads.mend()
+    assert engine.reopens
+
+    uploads.begin(settings.mounts["after"])
+    await uploads.mend()
+    assert not engine.reopens
+    uploads.noticed({"diskCache": {"pathMeta": str(tmp_path / "cache" / "vfsMeta" / "store" / "bkt")}})
+    engine._rc = RcClient(RcAddress("nobody", "answers", socket=tmp_path / "none"))
+    await uploads.hold()
+    await uploads.reopen(str(tmp_path), Files("test", {}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import os
 import subprocess
 import sys
@@ -15,10 +14,11 @@ from pathlib import Path
 from mountd.cli.client import get
 from mountd.cli.examine import Check
 from mountd.cli.find import find
-from mountd.errors import CannotStart, ConfigError, MountdError, Problem, UsageError
+from mountd.errors import CannotStart, ConfigError, MountdError, Problem, Unavailable, UsageError
 from mountd.mount import table
 from mountd.mount.watch import read_table
 from mountd.process import way
+from mountd.process.child import Exit
 from mountd.rclone import binary as binaries
 from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
@@ -93,13 +93,20 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
         words = unknown_words(settings, binaries.find(settings.rclone.binary), found.lines, doubtful=found.doubtful)
     except CannotStart as error:
         words = Words(warnings=(Problem("", 0, f"flags and options of rclone were not checked: {error.text}"),))
-    unsafe = unsafe_paths(settings, found.lines)
+    unsafe, unchecked = _unsafe_or_unchecked(settings, found.lines)
     root = os.geteuid() == 0  # another user may not be the one that runs mountd, who is trusted with what is his
     return replace(
         found,
         problems=first_problems([*found.problems, *secrets, *words.problems, *(unsafe if root else ())]),
         warnings=first_problems(
-            [*found.warnings, *words.warnings, *advice(settings, found.lines), *notes, *(() if root else unsafe)]
+            [
+                *found.warnings,
+                *words.warnings,
+                *advice(settings, found.lines),
+                *notes,
+                *unchecked,
+                *(() if root else unsafe),
+            ]
         ),
     )
 
@@ -117,12 +124,16 @@ def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
     """For `doctor`: what there is to say of a file that can be used; a mount with a wrong flag says so itself."""
     words = unknown_words(loaded.settings, binary, loaded.lines) if binary else Words()
     wrong = [problem for problem in words.problems if problem.path.startswith("remotes.")]
-    unsafe = unsafe_paths(loaded.settings, loaded.lines)
+    unsafe, unchecked = _unsafe_or_unchecked(loaded.settings, loaded.lines)
     checks = [Check("config", "ok", f"{loaded.source} is valid")] if not wrong else []
     checks += [Check("config", "fail", str(problem), "correct the name") for problem in wrong]
     checks += [Check("paths", "fail", str(problem)) for problem in unsafe]
     if os.geteuid() == 0:
-        checks += [Check("paths", "warn", str(each)) for each in doubtful_paths(loaded.settings, loaded.lines)]
+        try:
+            unchecked += doubtful_paths(loaded.settings, loaded.lines)
+        except Unavailable as error:
+            unchecked = [_unchecked(error)]
+    checks += [Check("paths", "warn", str(each)) for each in unchecked]
     return checks + [Check("config", "warn", str(warning)) for warning in (*loaded.warnings, *words.warnings)]
 
 
@@ -134,8 +145,20 @@ def advice(settings: Settings, lines: Mapping[Place, int]) -> Iterator[Problem]:
             yield Problem(dotted(place), line_of(place, lines), why)
 
 
+def _unsafe_or_unchecked(settings: Settings, lines: Mapping[Place, int]) -> tuple[list[Problem], list[Problem]]:
+    """`unsafe_paths`, and what could not be checked."""
+    try:
+        return unsafe_paths(settings, lines), []
+    except Unavailable as error:
+        return [], [_unchecked(error)]
+
+
+def _unchecked(error: Unavailable) -> Problem:
+    return Problem("", 0, f"whether others can move paths was not checked: {error.text}")
+
+
 def unsafe_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Problem]:
-    """Links and mount points that another user can move elsewhere."""
+    """Links and mount points that another user can move elsewhere. Raises Unavailable when they cannot be checked."""
     if settings.allow_unsafe_paths:
         return []
     mounted = read_table()
@@ -152,7 +175,10 @@ def unsafe_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Problem
 
 
 def doubtful_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Problem]:
-    """Own directories that another user can exchange: as the administrator has made a volume, or by mistake."""
+    """Own directories that another user can exchange: as the administrator has made a volume, or by mistake.
+
+    Raises Unavailable when they cannot be checked.
+    """
     places: dict[str, Place] = {str(settings.state): ("state",), str(settings.runtime): ("runtime",)}
     places |= {str(mount.cache.dir): ("mounts", name, "cache", "dir") for name, mount in settings.mounts.items()}
     return [
@@ -164,13 +190,20 @@ def doubtful_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Probl
 
 
 def _movable(paths: Collection[str]) -> list[tuple[str, str]]:
-    """Of these paths those that somebody else can move, and who."""
+    """Of these paths those that somebody else can move, and who. Raises Unavailable when they could not be checked."""
     argv = [sys.executable, "-I", "-S", way.__file__, *paths]
     try:
-        said = subprocess.run(argv, capture_output=True, text=True, encoding="utf-8", timeout=WAY_S, check=False).stdout
+        ended = subprocess.run(argv, capture_output=True, text=True, encoding="utf-8", timeout=WAY_S, check=False)
+        if ended.returncode:
+            said = ended.stderr.strip().rpartition("\n")[2] or Exit(ended.returncode)
+            raise Unavailable(f"cannot check paths: {said}")
+        found = way.found(ended.stdout)
     except subprocess.TimeoutExpired:
-        return []
-    found = [json.loads(line) for line in said.splitlines()]
+        raise Unavailable(f"cannot check paths: no answer in {WAY_S:g} s") from None
+    except OSError as error:
+        raise Unavailable(f"cannot check paths: {(error.strerror or str(error)).lower()}") from None
+    except ValueError:
+        raise Unavailable("cannot check paths: the answer is no list of them") from None
     return [(path, text) for path, text, number in found if number is None]
 
 

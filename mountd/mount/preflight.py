@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
 import stat
@@ -13,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mountd.errors import CannotStart, DiskError, MountdError
+from mountd.errors import CannotStart, DiskError, MountdError, Unavailable
 from mountd.files.client import Files, NoStat
 from mountd.mount import rights, table
 from mountd.mount.mend import DATA, META
@@ -21,6 +20,7 @@ from mountd.mount.rights import FUSE_DEVICE
 from mountd.mount.table import Entry
 from mountd.mount.watch import MACHINE, read_table
 from mountd.process import directories, tool, way
+from mountd.process.child import Exit
 from mountd.settings.units import Size
 from mountd.status.snapshot import Reason
 
@@ -163,11 +163,18 @@ async def check_mount_point(path: str, files: Files, *, allow_unsafe: bool = Fal
 
 
 async def _make(path: str, *, allow_unsafe: bool) -> None:
-    """The directory, where it is missing. Raises CannotStart when what is mounted there could end up elsewhere."""
+    """The directory, where it is missing. Raises CannotStart when what is mounted there could end up elsewhere, and
+    Unavailable when nobody could look: a check that came to no end says nothing."""
     options = ["--make", *(["--lax"] if allow_unsafe else [])]
     outcome = await tool.run([sys.executable, "-I", "-S", way.__file__, *options, path], timeout_s=TOUCH_TIMEOUT_S)
-    for line in outcome.output.splitlines():
-        _, cause, number = json.loads(line)
+    try:
+        found = None if outcome.code or outcome.not_started else way.found(outcome.output)
+    except ValueError:
+        found = None
+    if found is None:
+        said = outcome.output.rpartition("\n")[2] or Exit(outcome.code, outcome.not_started)
+        raise Unavailable(f"cannot check the way to {path}: {said}", hint="see whether memory or processes ran out")
+    for _, cause, number in found:
         if number is None:
             raise failure("unsafe-path", f"cannot mount at {path}: {cause}", UNSAFE_HINT)
         if number != errno.ENOTDIR:

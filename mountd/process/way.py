@@ -113,6 +113,18 @@ def _has_acl(at: int) -> bool:
     return True
 
 
+def found(output: str) -> "list[tuple[str, str, int | None]]":
+    """What the script has printed, a line each. Raises ValueError for anything else."""
+    lines = []
+    for line in output.splitlines():
+        match json.loads(line):
+            case [str(path), str(text), int() | None as number]:
+                lines.append((path, text, number))
+            case _:
+                raise ValueError(line)
+    return lines
+
+
 def main(words: list[str]) -> None:
     make, lax = "--make" in words, "--lax" in words
     for path in (word for word in words if not word.startswith("--")):

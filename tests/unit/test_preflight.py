@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import CannotStart
+from mountd.cli import examine_config
+from mountd.errors import CannotStart, Unavailable
 from mountd.files.client import Files
 from mountd.mount import preflight, table
+from mountd.settings.load import load
 
 
 @pytest.fixture
@@ -167,6 +169,49 @@ async def test_a_mount_point_that_cannot_be_made(files: Files) -> None:
     with pytest.raises(CannotStart) as refused:
         await preflight.check_mount_point("/proc/mountd-test", files)
     assert judged(refused.value).code == "mount-point"
+
+
+def ends_badly(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of way.py: a check that does not come to its end."""
+    path.write_text(text)
+    monkeypatch.setattr("mountd.process.way.__file__", str(path))
+
+
+CHECKS_THAT_END_BADLY = [
+    ("raise MemoryError", "MemoryError"),
+    ("import os; os.kill(os.getpid(), 9)", "signal SIGKILL"),
+    ("raise SystemExit(3)", "exit code 3"),
+    ("print('[1')", ""),
+    ("print('[1, 2, 3]')", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), CHECKS_THAT_END_BADLY)
+async def test_a_way_that_could_not_be_checked_is_neither_safe_nor_a_bug(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    (tmp_path / "m").mkdir()
+    ends_badly(tmp_path / "way.py", text, monkeypatch)
+    with pytest.raises(Unavailable, match=f"cannot check the way to .*: .*{says}"):
+        await preflight.check_mount_point(str(tmp_path / "m"), files)
+
+
+@pytest.mark.parametrize(("text", "says"), CHECKS_THAT_END_BADLY)
+def test_config_check_says_that_paths_were_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    config = tmp_path / "mountd.yaml"
+    config.write_text(
+        "remotes: {r: {type: local}}\n"
+        f"mounts: {{m: {{remote: 'r:/', path: {tmp_path}/m, cache: {{dir: {tmp_path}/cache}}}}}}\n"
+    )
+    ends_badly(tmp_path / "way.py", text, monkeypatch)
+    warnings = [str(each) for each in examine_config.examine(config).warnings]
+    (warning,) = (each for each in warnings if "was not checked: cannot check paths: " in each)
+    assert says in warning
+    checks = examine_config.valid(load(config), None)
+    assert {each.result for each in checks if each.name == "paths"} == {"warn"}
+    assert all("not checked" in each.text for each in checks if each.name == "paths")
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class Belonging:
     async def find(self, uid: int | None) -> list[int]:
         """Also those that have come loose and are known by their marks; `uid` as in `end`. Raises Unavailable."""
         told = await tool.end_orphans(self._instance.id, self._name, ["list", *self._words(uid, alone=False)])
-        return [*self.look(), *(int(line.split()[0]) for line in told)]
+        return [*self.look(), *(int(line.partition(" ")[0]) for line in told)]
 
     async def end(self, uid: int | None, *, alone: bool) -> list[str]:
         """Ends all of it; `PID COMMAND` of each. Raises Unavailable.

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import structlog
 
+from mountd.process.orphans import command_of
+
 log = structlog.get_logger()
 
 PATIENCE_S = 3.0
@@ -136,5 +138,5 @@ def _read(path: Path) -> str:
 
 def _command(pid: int) -> str:
     with contextlib.suppress(OSError):
-        return _read(Path(f"/proc/{pid}/comm")).strip()
+        return command_of(pid)
     return "?"

@@ -1,9 +1,9 @@
 """Ends children of a former life, found by marks in their environment: `orphans.py INSTANCE [NAME [WORD…]]`.
 
 A process of its own because reading another process's environment waits for that process's memory lock, which a reader
-stuck on a hung mount may hold. Prints one line a process, `PID COMMAND`. Only what carries the mark of the own instance
-is ever touched, or provably came of what does; and neither the asker nor anything above it. Each WORD is about those
-that do not show the mark:
+stuck on a hung mount may hold. Prints one line for each process, `PID COMMAND`. Only what carries the mark of the own
+instance is ever touched, or provably came of what does; and neither the asker nor anything above it. Each WORD is about
+those that do not show the mark:
 
 - `uid=UID`: root without CAP_SYS_PTRACE, as in most containers, cannot read the environment of another user: then
   processes of UID count that have come loose from the daemon and were taken in by its parent, which is nobody else's
@@ -108,8 +108,10 @@ def alive(pid: int) -> bool:
 
 
 def command_of(pid: int) -> str:
-    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-        return file.read().strip()
+    """Its name on one line: each process chooses its own, and may choose line ends (PR_SET_NAME). Raises OSError."""
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace", newline="") as file:
+        name = file.read().removesuffix("\n")
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
 def tell(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,14 @@ from dataclasses import dataclass, field
 from mountd.errors import Overstayed, Unavailable
 from mountd.process import orphans
 from mountd.process import user as user_script
-from mountd.process.child import Exit, NotStarted, User, spawn
+from mountd.process.child import FLOOD_LINES, READ_BYTES, Exit, NotStarted, User, spawn
 from mountd.process.resources import lack
 
 MAX_OUTPUT_BYTES = 1024 * 1024
+ALL_LINES = READ_BYTES
+"""More than one read can hold, so that none is left out."""
+_PROCESS = re.compile(r"[1-9][0-9]* ")
+"""Begins a line of orphans.py."""
 MINIMAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -37,9 +42,13 @@ async def run(
     environment: Mapping[str, str] | None = None,
     directory: str = "/",
     user: User | None = None,
+    flood_lines: int = FLOOD_LINES,
 ) -> Outcome:
     """Its exit code and its output, both streams in one, at most 1 MiB kept. Raises Unavailable when it cannot be
-    started, Overstayed when it has not ended after `timeout_s`."""
+    started, Overstayed when it has not ended after `timeout_s`.
+
+    `flood_lines`: as for `spawn`; ALL_LINES where each line counts.
+    """
     lines: list[str] = []
     size = 0
 
@@ -51,7 +60,7 @@ async def run(
 
     given = {"PATH": os.environ.get("PATH", MINIMAL_PATH), "LANG": "C.UTF-8"} if environment is None else environment
     try:
-        child = spawn(argv, given, keep, directory=directory, user=user)
+        child = spawn(argv, given, keep, directory=directory, user=user, flood_lines=flood_lines)
     except OSError as error:
         if (found := lack(error)) is not None:
             raise found from None
@@ -71,13 +80,23 @@ async def run(
 
 
 async def end_orphans(instance: str, name: str | None = None, known: Sequence[str] = ()) -> list[str]:
-    """Ends every process marked with `instance` (and `name`); `PID COMMAND` of each. Raises Unavailable.
+    """Ends every process marked with `instance` (and `name`); `PID COMMAND` of each, without line ends. Raises
+    Unavailable.
 
     `known` are words of orphans.py: how else those of `name` can be told.
     """
     marks = [instance, *([name, *known] if name is not None else [])]
-    outcome = await run([sys.executable, "-I", "-S", orphans.__file__, *marks], timeout_s=orphans.PATIENCE_S + 2.0)
-    return outcome.output.splitlines()
+    outcome = await run(
+        [sys.executable, "-I", "-S", orphans.__file__, *marks],
+        timeout_s=orphans.PATIENCE_S + 2.0,
+        flood_lines=ALL_LINES,
+    )
+    lines = outcome.output.splitlines()
+    if outcome.code != 0:
+        cause = lines[-1] if lines else Exit(outcome.code, outcome.not_started)
+        raise Unavailable(f"cannot look for processes: {cause}")
+    # The dynamic linker may have said something as well.
+    return [line for line in lines if _PROCESS.match(line)]
 
 
 async def find_user(name: str, *, timeout_s: float) -> User | None:

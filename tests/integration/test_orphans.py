@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mountd.app.belonging import Belonging
+from mountd.errors import Unavailable
 from mountd.process import family, orphans, tool
+from mountd.process.instance import Instance
 from tests.support.wait import until
 
 SCRIPT = [sys.executable, "-I", "-S", orphans.__file__]
@@ -163,6 +166,50 @@ def test_what_came_loose_is_nobodys_where_another_parent_takes_it_in(brood: Broo
         assert orphans.alive(pid)
     finally:
         os.kill(pid, signal.SIGKILL)
+
+
+NAMED = "import ctypes, sys, time; ctypes.CDLL(None).prctl(15, {name!r}); print('up', flush=True); time.sleep(60)"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(b"x\n1 y", "x\ufffd1 y"), (b"a\rb", "a\ufffdb"), (b"\xff\x1b[2J", "\ufffd\ufffd[2J"), (b"", "")],
+)
+async def test_no_name_of_a_process_passes_for_another_one(
+    brood: Brood, tmp_path: Path, name: bytes, shown: str
+) -> None:
+    """Each process chooses its own (PR_SET_NAME)."""
+    instance = Instance.create(tmp_path / "state", tmp_path / "run")
+    brood.instance = instance.id
+    process = brood.marked(f'exec {sys.executable} -c "{NAMED.format(name=name)}"')
+    assert await Belonging(instance, "webui").find(None) == [process.pid]
+    assert await tool.end_orphans(brood.instance) == [f"{process.pid} {shown}"]
+
+
+BREEDS = """
+import os, signal
+children = []
+for _ in range(700):
+    children.append(os.fork())
+    if not children[-1]:
+        signal.pause()
+print(*children, flush=True)
+signal.pause()
+"""
+
+
+async def test_each_of_many_is_told(brood: Brood, tmp_path: Path) -> None:
+    instance = Instance.create(tmp_path / "state", tmp_path / "run")
+    brood.instance = instance.id
+    process = brood.start(f"exec {sys.executable} -S -c '{BREEDS}'", instance=instance.id)
+    assert process.stdout is not None
+    children = [int(word) for word in process.stdout.readline().split()]
+    assert sorted(await Belonging(instance, "webui").find(None)) == sorted([process.pid, *children])
+
+
+async def test_a_look_that_fails_does_not_pass_for_one_that_found_nothing(brood: Brood) -> None:
+    with pytest.raises(Unavailable, match=r"^cannot look for processes: ValueError: "):
+        await tool.end_orphans(brood.instance, "webui", ["uid=nobody"])
 
 
 async def test_as_the_daemon_asks(brood: Brood) -> None:

@@ -116,7 +116,8 @@ class _Repair:
         else:
             self._stamps[file.name] = replace(file.stamp, is_guessed=guessed)
         has_digest = bool(digests.of(self._digests, file.name, file.size))
-        found = Found(file.size, index, self._extents(file), origin, has_digest, guessed)
+        proven = before is not None and before.is_proven
+        found = Found(file.size, index, self._extents(file), origin, has_digest, guessed, proven)
         return decide(found, may_guess=self._may_guess, writes_back=self._writes_back)
 
     def _extents(self, file: _File) -> Ranges | None:
@@ -151,7 +152,7 @@ class _Repair:
             # Read from the disk of a machine that was started meanwhile, it needs no writing any more.
             is_read = self._before is not None and self._before.boot != self._boot
             is_durable = is_read or self._stamps[file.name].is_durable
-            self._stamps[file.name] = replace(file.stamp, is_durable=is_durable)
+            self._stamps[file.name] = replace(file.stamp, is_durable=is_durable, is_proven=True)
             whole = ((0, file.size),)
             if ranges(file.record, file.size) != whole and self._write(file, whole):
                 self.done.extended += 1

@@ -20,15 +20,15 @@ BLOCK = 4096
 TAIL_BYTES = 8
 """As many zeros at the end of a block make it suspect: of a number that ends it, the last 7 bytes often are."""
 MOST = 10_000
-"""Of so many parts of one file the rest is taken for a hole."""
+"""Of a file in more parts nobody can tell where its holes are."""
 _PIECE_BYTES = 1024 * 1024
 
 
-def extents(fd: int, size: int) -> Ranges:
-    """In blocks of the file system, the last up to `size`. Blocks. Raises OSError."""
+def extents(fd: int, size: int) -> Ranges | None:
+    """In blocks of the file system, the last up to `size`; None for more than MOST. Blocks. Raises OSError."""
     found: list[tuple[int, int]] = []
     at = 0
-    while at < size and len(found) < MOST:
+    while at < size:
         try:
             begin = os.lseek(fd, at, os.SEEK_DATA)
         except OSError as error:
@@ -38,6 +38,8 @@ def extents(fd: int, size: int) -> Ranges:
         at = min(os.lseek(fd, begin, os.SEEK_HOLE), size)
         if begin >= at:
             break
+        if len(found) == MOST:
+            return None
         found.append((begin, at))
     return tuple(found)
 

@@ -59,6 +59,8 @@ class Found:
     has_digest: bool = False
     guessed: bool = False
     """its index was once extended without a digest"""
+    proven: bool = False
+    """as stamped, it had the digest of the manifest, holes included"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +74,25 @@ class Plan:
 def decide(found: Found, *, may_guess: bool, writes_back: bool) -> Plan:
     """`may_guess`: this rclone writes whole blocks, so what the file system tells of holes is the truth.
 
-    `writes_back`: a program writes to these files as well, and what looks wrong may be its work, not yet uploaded.
+    `writes_back`: programs write to this mount. A record that makes no sense may be of a file that is not uploaded yet,
+    so the file is left; data on disk may be what a program wrote, so no index is extended by it.
+
+    A hole reads as zeros, and some are right: tar and rsync make them, and so do file systems that compress. Only the
+    digest can tell these from what a loss of power or a wrong index leaves. Without one the file is dropped: a download
+    is better than a wrong byte.
     """
     if found.index is None:
         return Plan(Verdict.LEAVE if writes_back else Verdict.DROP)
     whole = ((0, found.size),)
     is_indexed = covers(found.index, whole)
-    claims_holes = found.extents is not None and not covers(found.extents, found.index)
+    is_proven = found.proven and found.origin is Origin.UNTOUCHED
+    claims_holes = found.extents is not None and not is_proven and not covers(found.extents, found.index)
     is_settled = is_indexed and not (found.guessed and found.has_digest)
     if found.origin is Origin.UNTOUCHED and is_settled and not claims_holes:
         return Plan(Verdict.KEEP)
     trusted = None if found.origin is Origin.UNKNOWN or claims_holes else found.index
-    is_there = covers(found.extents, whole) if found.extents is not None else is_indexed
-    if found.has_digest and is_there:
+    has_data = found.extents is not None and covers(found.extents, whole)
+    if found.has_digest and (has_data or is_indexed or is_proven):
         return Plan(Verdict.VERIFY, trusted)
     if trusted is None:
         return Plan(Verdict.DROP)

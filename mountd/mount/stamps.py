@@ -32,7 +32,8 @@ class Stamp:
     is_durable: bool = False
     """on disk, whatever becomes of the machine"""
     is_guessed: bool = False
-    """see `reindex.Found`"""
+    is_proven: bool = False
+    """of both see `reindex.Found`"""
 
     @classmethod
     def of(cls, data: os.stat_result, fingerprint: str) -> Stamp:
@@ -40,10 +41,10 @@ class Stamp:
 
     def is_of(self, other: Stamp) -> bool:
         """The same data of the same object."""
-        return self._identity == other._identity
+        return self.identity == other.identity
 
     @property
-    def _identity(self) -> tuple[int, int, int, int, str]:
+    def identity(self) -> tuple[int, int, int, int, str]:
         return self.inode, self.size, self.mtime_ns, self.ctime_ns, self.fingerprint
 
 
@@ -96,8 +97,7 @@ def read(cache: Path) -> Stamps | None:
 def write(cache: Path, stamps: Stamps, *, durable: bool) -> None:
     """Replaces them as a whole. `durable`: it is on disk when this returns. Blocks. Raises OSError."""
     files = {
-        name: [each.inode, each.size, each.mtime_ns, each.ctime_ns, each.fingerprint, each.is_durable, each.is_guessed]
-        for name, each in stamps.files.items()
+        name: [*each.identity, each.is_durable, each.is_guessed, each.is_proven] for name, each in stamps.files.items()
     }
     document = {"schema": SCHEMA, "boot": stamps.boot, "running": stamps.running, "files": files}
     replace(cache / NAME, json.dumps(document).encode(), durable=durable)

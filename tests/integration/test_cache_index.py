@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mountd.mount import cache_index, digests, stamps
+from mountd.mount import cache_index, digests, extents, stamps
 from mountd.mount.cache_index import Repaired, Stopped, repair, stamp
 
 BELOW = "store{x}/bucket/hub_v1"
@@ -203,6 +203,57 @@ def test_a_file_with_holes_is_indexed_where_it_has_data(tmp_path: Path) -> None:
     cache.end()
     cache.repair()
     assert cache.index == [(0, 2 * 65536)]
+
+
+def dig_hole(cache: Cache) -> bytes:
+    """Zeros in the middle that take no room, as `tar -S`, `rsync -S` or `fallocate -d` make them: the content."""
+    content = CONTENT[: 256 * 1024] + bytes(512 * 1024) + CONTENT[768 * 1024 :]
+    with cache.data.open("r+b") as file:
+        file.truncate(0)
+        file.write(content[: 256 * 1024])
+        file.seek(768 * 1024)
+        file.write(content[768 * 1024 :])
+    return content
+
+
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_holes_that_are_zeros_of_the_object_are_kept(tmp_path: Path, is_ended: bool) -> None:
+    cache = Cache(tmp_path, WHOLE)
+    cache.know(dig_hole(cache))
+    cache.repair()
+    if is_ended:
+        cache.end()
+    assert cache.repair().hashed_bytes == 0  # compared once, and untouched since
+    assert cache.index == ALL
+
+
+def test_holes_that_nothing_speaks_for_are_not_served(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, WHOLE)
+    cache.repair()
+    cache.end()
+    dig_hole(cache)
+    cache.know()
+    cache.repair()
+    assert cache.index is None
+
+
+def test_of_a_file_in_very_many_parts_nobody_can_tell_where_its_holes_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extents, "MOST", 3)
+    cache = Cache(tmp_path)
+    for parts in (3, 4):
+        with cache.data.open("r+b") as file:
+            file.truncate(0)
+            file.truncate(len(CONTENT))
+            for number in range(parts):
+                file.seek(number * 256 * 1024)
+                file.write(CONTENT[: 64 * 1024])
+            found = extents.extents(file.fileno(), len(CONTENT))
+        assert (found and len(found)) == (3 if parts == 3 else None)
+    cache.write_meta(Rs=[{"Pos": number * 256 * 1024, "Size": 64 * 1024} for number in range(4)])
+    cache.repair()
+    assert cache.index is not None
 
 
 def test_a_former_mountd_has_left_manifests_at_least(tmp_path: Path) -> None:

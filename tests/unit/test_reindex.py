@@ -60,11 +60,17 @@ def judged(found: Found, *, may_guess: bool = True, writes_back: bool = False) -
         (X, WHOLE, WHOLE, False, DROP),
         (X, HALF, HALF, True, DROP),
         (X, (), (), False, DROP),
-        # The index claims what is a hole.
-        (R, WHOLE, HALF, True, DROP),
+        # The index claims what is a hole: right, if its zeros are those of the object, which only the digest can say.
+        (R, WHOLE, HALF, True, Plan(Verdict.VERIFY, None)),
+        (U, WHOLE, HALF, True, Plan(Verdict.VERIFY, None)),
+        (F, WHOLE, HALF, True, Plan(Verdict.VERIFY, None)),
+        (X, WHOLE, HALF, True, Plan(Verdict.VERIFY, None)),
+        (X, WHOLE, (), True, Plan(Verdict.VERIFY, None)),
         (F, WHOLE, HALF, False, DROP),
+        (R, WHOLE, HALF, False, DROP),
+        (U, WHOLE, HALF, False, DROP),
         (U, HALF, ((0, MARGIN),), False, DROP),
-        (U, WHOLE, HALF, True, DROP),
+        (U, HALF, ((0, MARGIN),), True, DROP),
         # The file system does not tell of holes.
         (R, (), None, True, KEEP),
         (R, WHOLE, None, True, Plan(Verdict.VERIFY, WHOLE)),
@@ -83,6 +89,26 @@ def test_what_was_extended_without_a_digest_is_compared_as_soon_as_there_is_one(
     found = Found(SIZE, WHOLE, WHOLE, U, has_digest=True, guessed=True)
     assert judged(found) == Plan(Verdict.VERIFY, WHOLE)
     assert judged(replace(found, has_digest=False)) == KEEP
+
+
+@pytest.mark.parametrize(
+    ("who", "index", "has_digest", "plan"),
+    [
+        (U, WHOLE, True, KEEP),
+        (U, WHOLE, False, KEEP),
+        (U, HALF, False, KEEP),
+        (U, HALF, True, Plan(Verdict.VERIFY, HALF)),
+        # Written to since.
+        (R, WHOLE, True, Plan(Verdict.VERIFY, None)),
+        (R, WHOLE, False, DROP),
+        (X, WHOLE, True, Plan(Verdict.VERIFY, None)),
+        (X, WHOLE, False, DROP),
+    ],
+)
+def test_holes_that_had_the_digest_are_content_until_somebody_writes(
+    who: Origin, index: Ranges, has_digest: bool, plan: Plan
+) -> None:
+    assert judged(Found(SIZE, index, ((0, MARGIN),), who, has_digest, proven=True), may_guess=False) == plan
 
 
 @pytest.mark.parametrize("ways", [{"may_guess": False}, {"writes_back": True}])
@@ -110,6 +136,7 @@ FOUND = st.builds(
     origin=st.sampled_from(Origin),
     has_digest=st.booleans(),
     guessed=st.booleans(),
+    proven=st.booleans(),
 )
 
 
@@ -120,7 +147,7 @@ def test_nothing_is_served_that_nothing_speaks_for(found: Found, may_guess: bool
     if kept is None or plan.verdict is Verdict.LEAVE:
         return
     assert found.origin is not Origin.UNKNOWN
-    if found.extents is not None:
+    if found.extents is not None and not (found.proven and found.origin is Origin.UNTOUCHED):
         assert covers(found.extents, kept)
     if plan.verdict is Verdict.EXTEND:
         assert found.index is not None

@@ -43,7 +43,7 @@ class Names:
     async def operator(self, peer: Peer) -> str:
         """The user's name, with the login behind it when it came through sudo: `alice (as root)`.
 
-        `uid 1000` when the name does not come in time.
+        `uid 1000` when the name does not come in time, or no thread can be started to ask for it.
         """
         if peer.login in (None, peer.uid):
             return await self._name(peer.uid)
@@ -56,9 +56,14 @@ class Names:
         if asked is None:
             if len(self._asked) >= LOOKUPS:
                 return _number(uid)
-            asked = self._asked[uid] = asyncio.get_running_loop().create_future()
+            asked = asyncio.get_running_loop().create_future()
             # No executor: the end of mountd would wait for its threads.
-            threading.Thread(target=self._look, args=(uid, asked), name=f"name of {uid}", daemon=True).start()
+            look = threading.Thread(target=self._look, args=(uid, asked), name=f"name of {uid}", daemon=True)
+            try:
+                look.start()
+            except (RuntimeError, MemoryError):  # no thread can be started now; the next request tries again
+                return _number(uid)
+            self._asked[uid] = asked
         try:
             async with asyncio.timeout(NAME_LIMIT_S):
                 return await asyncio.shield(asked)
@@ -66,14 +71,17 @@ class Names:
             return _number(uid)
 
     def _look(self, uid: int, asked: asyncio.Future[str]) -> None:
-        name = _look_up(uid)
+        name = _number(uid)
 
         def answer() -> None:
             del self._asked[uid]
             asked.set_result(name)
 
-        with contextlib.suppress(RuntimeError):  # mountd has ended meanwhile
-            asked.get_loop().call_soon_threadsafe(answer)
+        try:
+            name = _look_up(uid)
+        finally:  # whatever it raised: without an answer this user would never be looked up again
+            with contextlib.suppress(RuntimeError):  # mountd has ended meanwhile
+                asked.get_loop().call_soon_threadsafe(answer)
 
 
 def _login_uid(pid: int) -> int | None:

@@ -200,6 +200,34 @@ async def test_a_name_that_does_not_come_stops_nobody(served: Served, monkeypatc
             await asyncio.sleep(0.01)
 
 
+async def test_a_thread_that_cannot_be_started_is_tried_again_at_the_next_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    names, me = peer.Names(), peer.Peer(os.getuid())
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        async with asyncio.timeout(peer.NAME_LIMIT_S / 2):  # nothing is waited for
+            for uid in range(peer.LOOKUPS + 1):
+                assert await names.operator(peer.Peer(uid)) == f"uid {uid}"
+    assert await names.operator(me) == pwd.getpwuid(os.getuid()).pw_name
+
+
+async def test_a_lookup_that_fails_is_answered_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(uid: int) -> Any:
+        raise MemoryError
+
+    names, me = peer.Names(), peer.Peer(os.getuid())
+    with monkeypatch.context() as failing:
+        failing.setattr(pwd, "getpwuid", fail)
+        failing.setattr(threading, "excepthook", lambda _: None)
+        async with asyncio.timeout(peer.NAME_LIMIT_S / 2):
+            assert await names.operator(me) == f"uid {os.getuid()}"
+    assert await names.operator(me) == pwd.getpwuid(os.getuid()).pw_name
+
+
 @pytest.mark.parametrize("path", ["operations", "history"])
 async def test_an_id_that_no_journal_can_have(served: Served, path: str) -> None:
     for id_ in (str(2**63), "9" * 400, "-1", "x", "٣"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import grp
 import ipaddress
 import os
 import socket
@@ -20,13 +19,15 @@ from mountd.api.connections import Connections
 from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
 from mountd.api.unbroken import Unbroken
 from mountd.errors import Busy, MountdError, UsageError
-from mountd.process import directories, ports
+from mountd.process import directories, ports, tool
 from mountd.settings.schema import Control, Http
 
 SHUTDOWN_S = 2.0
 CUT_OFF_S = 0.5
 """For requests that go on although the one who asked has gone."""
 PROBE_S = 1.0
+GROUP_LIMIT_S = 30.0
+"""A directory service may be asked, and be slow."""
 Identity = tuple[int, int]
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
@@ -54,7 +55,8 @@ class Server:
 
     async def listen_unix(self, control: Control) -> None:
         """Everything, for whom the socket's mode lets in. Raises Busy, MountdError."""
-        sock = _bind_unix(control)
+        gid = await _find_group(control)
+        sock = _bind_unix(control.socket, gid)
         self._socket = control.socket, _identity(control.socket)
         layers = [self._unbroken.middleware, errors_as_documents]
         app = web.Application(middlewares=layers, client_max_size=MAX_BODY_BYTES)
@@ -146,25 +148,38 @@ def _identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def _bind_unix(control: Control) -> socket.socket:
-    path = str(control.socket)
+async def _find_group(control: Control) -> int | None:
+    """The id of the group that the socket is opened to. Raises MountdError, also when nobody knows in GROUP_LIMIT_S."""
+    if control.group is None:
+        return None
+    failure = f"cannot open {control.socket} to the group {control.group}"
+    try:
+        gid = await tool.find_group(control.group, timeout_s=GROUP_LIMIT_S)
+    except MountdError as error:
+        hint = f"see that `getent group {control.group}` answers: the directory service of the machine may be down"
+        raise MountdError(f"{failure}: {error.text}", hint=hint) from None
+    if gid is None:
+        hint = f"create it (groupadd --system {control.group}) or remove control.group"
+        raise MountdError(f"{failure}: no such group", hint=hint)
+    return gid
+
+
+def _bind_unix(place: Path, gid: int | None = None) -> socket.socket:
+    """Listens at `place`, with mode 0660 and the group `gid`, if any. Raises Busy, MountdError."""
+    path = str(place)
     hint = "set control.socket to a path you may write"
     try:
-        directories.make(control.socket.parent, 0o755)  # the group must get to the socket
+        directories.make(place.parent, 0o755)  # the group must get to the socket
     except OSError as error:
         cause = (error.strerror or str(error)).lower()
-        raise MountdError(f"cannot create the directory {control.socket.parent}: {cause}", hint=hint) from None
+        raise MountdError(f"cannot create the directory {place.parent}: {cause}", hint=hint) from None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     mask = os.umask(0o117)  # 0660 from the first moment on
     try:
         _make_room(path)
         sock.bind(path)
-        if control.group is not None:
-            os.chown(path, -1, grp.getgrnam(control.group).gr_gid, follow_symlinks=False)
-    except KeyError:
-        sock.close()
-        hint = f"create it (groupadd --system {control.group}) or remove control.group"
-        raise MountdError(f"cannot open {path} to the group {control.group}: no such group", hint=hint) from None
+        if gid is not None:
+            os.chown(path, -1, gid, follow_symlinks=False)
     except OSError as error:
         sock.close()
         raise MountdError(f"cannot listen on {path}: {(error.strerror or str(error)).lower()}", hint=hint) from None

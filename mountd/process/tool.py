@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mountd.errors import Overstayed, Unavailable
 from mountd.process import orphans
@@ -101,12 +102,22 @@ async def end_orphans(instance: str, name: str | None = None, known: Sequence[st
 
 async def find_user(name: str, *, timeout_s: float) -> User | None:
     """The user of that name, None when there is none. Raises Unavailable, also when there is no answer in time."""
+    found = await _look_up(f"user {name}", [name], timeout_s)
+    return found and User(found["name"], found["uid"], found["gid"], tuple(found["groups"]), found["home"])
+
+
+async def find_group(name: str, *, timeout_s: float) -> int | None:
+    """The id of the group of that name. As `find_user`."""
+    found: int | None = await _look_up(f"group {name}", ["--group", name], timeout_s)
+    return found
+
+
+async def _look_up(what: str, words: Sequence[str], timeout_s: float) -> Any:
     try:
-        outcome = await run([sys.executable, "-I", "-S", user_script.__file__, name], timeout_s=timeout_s)
+        outcome = await run([sys.executable, "-I", "-S", user_script.__file__, *words], timeout_s=timeout_s)
     except Overstayed:
-        raise Unavailable(f"cannot look up user {name}: no answer in {timeout_s:g} s") from None
+        raise Unavailable(f"cannot look up {what}: no answer in {timeout_s:g} s") from None
     last = outcome.output.rpartition("\n")[2]
     if outcome.code != 0:
-        raise Unavailable(f"cannot look up user {name}: {last or Exit(outcome.code, outcome.not_started)}")
-    found = json.loads(last)
-    return found and User(found["name"], found["uid"], found["gid"], tuple(found["groups"]), found["home"])
+        raise Unavailable(f"cannot look up {what}: {last or Exit(outcome.code, outcome.not_started)}")
+    return json.loads(last)

@@ -1,9 +1,12 @@
-"""Looks a user up: `user.py NAME` prints a line of JSON, null when there is none of that name.
+"""Looks a user or a group up: `user.py NAME` prints a user as a line of JSON, `user.py --group NAME` a group's id.
+
+Both print null when there is none of that name.
 
 A process of its own because a directory service may be asked, and may not answer: a thread that waits for it could not
 be ended, and each further try would cost another one.
 """
 
+import grp
 import json
 import os
 import pwd
@@ -19,5 +22,12 @@ def find(name: str) -> dict[str, object] | None:
     return {"name": name, "uid": entry.pw_uid, "gid": entry.pw_gid, "groups": groups, "home": entry.pw_dir}
 
 
+def find_group(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
 if __name__ == "__main__":
-    print(json.dumps(find(sys.argv[1])))
+    print(json.dumps(find_group(sys.argv[2]) if sys.argv[1] == "--group" else find(sys.argv[1])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import shutil
 import socket
@@ -10,9 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mountd.api import server
 from mountd.api.server import _bind_unix
 from mountd.errors import Busy, MountdError
 from mountd.settings.schema import Control
@@ -44,7 +47,7 @@ def test_what_is_no_socket_of_ours_stays(place: Path, kind: str) -> None:
                 other.bind(str(place))
         before = place.lstat()
         with pytest.raises(MountdError, match=f"^cannot listen on {place}: ") as refused:
-            _bind_unix(Control(socket=place))
+            _bind_unix(place)
     assert refused.value.hint
     assert place.lstat() == before
     assert precious.read_text() == "as it was"
@@ -56,7 +59,7 @@ def test_a_socket_that_somebody_serves_stays_also_when_he_is_too_busy(place: Pat
         other.listen(0)  # the first look fills its queue
         for _ in range(2):
             with pytest.raises(Busy):
-                _bind_unix(Control(socket=place))
+                _bind_unix(place)
     assert stat.S_ISSOCK(place.lstat().st_mode)
 
 
@@ -67,7 +70,7 @@ def test_a_socket_that_was_left_is_replaced_whatever_the_umask_is(place: Path, m
     before = os.umask(mask)
     try:
         for path in (place, place.parent / "below" / "s"):
-            _bind_unix(Control(socket=path)).close()
+            _bind_unix(path).close()
             assert stat.S_IMODE(path.lstat().st_mode) == 0o660
     finally:
         os.umask(before)
@@ -81,3 +84,30 @@ async def test_at_its_end_only_what_it_made_is_removed(place: Path, stranger: bo
             path.unlink()
             path.write_text("somebody's")
     assert path.exists() == stranger
+
+
+async def test_the_group_is_looked_up_outside_of_the_daemon_and_not_for_ever(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory service that hangs would hold the event loop."""
+    mine = grp.getgrgid(os.getegid())
+
+    def hang(_: str) -> Any:
+        raise AssertionError("looked up in the daemon's process")
+
+    monkeypatch.setattr(grp, "getgrnam", hang)
+    assert await server._find_group(Control(socket=place)) is None
+    assert await server._find_group(Control(socket=place, group=mine.gr_name)) == mine.gr_gid
+    failure = f"^cannot open {place} to the group"
+    with pytest.raises(MountdError, match=f"{failure} mountd-t-nobody: no such group$"):
+        await server._find_group(Control(socket=place, group="mountd-t-nobody"))
+    monkeypatch.setattr(server, "GROUP_LIMIT_S", 0.0)
+    with pytest.raises(MountdError, match=f"{failure} x: cannot look up group x: no answer in 0 s$") as refused:
+        await server._find_group(Control(socket=place, group="x"))
+    assert "getent group x" in refused.value.hint
+
+
+@pytest.mark.root
+def test_the_socket_belongs_to_the_group(place: Path) -> None:
+    _bind_unix(place, 54321).close()
+    assert (place.stat().st_gid, stat.S_IMODE(place.stat().st_mode)) == (54321, 0o660)

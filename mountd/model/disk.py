@@ -27,6 +27,9 @@ class Disk(Protocol):
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past any cache."""
 
+    async def confirm(self) -> None:
+        """That the bucket gives valid answers: after one that says that something is gone."""
+
     async def why_unreadable(self, path: str) -> RemoteError | None:
         """Why this file, which is not empty, cannot be read past any cache; None: it can be."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 import time
 from dataclasses import dataclass
+from enum import Enum
 
 import structlog
 
 from mountd.errors import MountdError, RemoteError
 from mountd.mount.engine import Engine
 from mountd.mount.health import SLOW_HINT, SLOW_S, Answers, backend_status, is_refusal
-from mountd.rclone.rc import NOBODYS, Abilities, names_bucket
+from mountd.rclone.rc import Abilities, Item, RcTimeout, TooMuch, names_bucket
 from mountd.status.snapshot import RemoteStatus
 
 log = structlog.get_logger()
@@ -24,6 +26,8 @@ long: the bucket may be back by then."""
 SHORTEST_S = 1.0
 WITNESS_ENTRIES = 1000
 """One request gives as many."""
+WITNESS_BYTES = 2 * 1024 * 1024
+"""rclone's answer about so many entries, with long names."""
 _SAYS_NO = frozenset({"bucket-missing", "directory-missing", "access-denied"})
 
 
@@ -35,6 +39,17 @@ class Witness:
     remote: str
     directory: str
     kept: bool
+
+
+class Late(Enum):
+    """Whether the witness answers in time. A directory that has become large takes too long, and so does a bucket that
+    is away: only when the bucket answers without the witness, and then not with it, the witness is to blame."""
+
+    NO = enum.auto()
+    ONCE = enum.auto()
+    """the next request goes without it"""
+    ON_PROBATION = enum.auto()
+    """the bucket has answered without it since"""
 
 
 class Backend:
@@ -50,6 +65,7 @@ class Backend:
         self._is_store = False
         self._usable = False
         self.witness: Witness | None = None
+        self._late = Late.NO
 
     def begin(self) -> None:
         """A new rclone starts, perhaps with another remote."""
@@ -111,15 +127,44 @@ class Backend:
         self._asks_root |= said_no
 
     async def _knock(self, deadline: float) -> None:
-        rc, witness = self._engine.rc, self.witness
-        found = await rc.knock(self.remote, _left_s(deadline), witness.directory if witness else NOBODYS)
+        witness = None if self._late is Late.ONCE else self.witness
         if witness is None:
+            await self._engine.rc.knock(self.remote, _left_s(deadline))
+            if self._late is Late.ONCE:
+                self._late = Late.ON_PROBATION
             if not self._is_store:
                 await self._expose(deadline)
-        elif not found:
+            return
+        found = await self._see(witness, deadline)
+        if found is not None and not found:
             await self._doubt(witness, deadline)
-        elif len(found) > WITNESS_ENTRIES:
+        elif found is None or len(found) > WITNESS_ENTRIES:
             self.witness = None
+
+    async def _see(self, witness: Witness, deadline: float) -> list[Item] | None:
+        """What the witness holds; None: too much for a question that is asked often. Raises RemoteError, RcTimeout."""
+        try:
+            found = await self._engine.rc.knock(
+                self.remote, _left_s(deadline), witness.directory, most_bytes=WITNESS_BYTES
+            )
+        except TooMuch:
+            return None
+        except (RemoteError, RcTimeout):
+            if time.monotonic() >= deadline:
+                if self._late is Late.ON_PROBATION:
+                    self.witness = None
+                self._late = Late.NO if self._late is Late.ON_PROBATION else Late.ONCE
+            raise
+        self._late = Late.NO
+        return found
+
+    async def confirm(self) -> None:
+        """After an answer that something is not there: that the store gives valid answers. Raises RemoteError,
+        Unavailable."""
+        deadline = time.monotonic() + TIMEOUT_S
+        await self._question(deadline)
+        if await self._has_buckets(deadline):
+            await self._expose(deadline)
 
     async def _doubt(self, witness: Witness, deadline: float) -> None:
         """The witness is gone: was it deleted, or was that no valid answer? Raises RemoteError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import structlog
@@ -48,8 +48,10 @@ class MountDisk:
         cache: CacheGuard,
         index: CacheIndex,
         turns: Turns,
+        confirm: Callable[[], Awaitable[None]],
     ) -> None:
-        """`exclude`: what the mount leaves out by configuration."""
+        """`exclude`: what the mount leaves out by configuration. `confirm`: that the store gives valid answers; raises
+        RemoteError, Unavailable."""
         self.root = root
         self.fs = fs
         self.exclude = exclude
@@ -59,20 +61,37 @@ class MountDisk:
         self._cache = cache
         self._index = index
         self._turns = turns
+        self._confirm = confirm
 
     def in_turn(self) -> AbstractAsyncContextManager[None]:
         """Around one question to the bucket that has time. Raises Unavailable when it is not the time for any."""
         return self._turns.take()
 
+    async def confirm(self) -> None:
+        """That the store gives valid answers. Raises RemoteError, Unavailable."""
+        await self._confirm()
+
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
         """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable.
 
-        What cannot be a path is left out, here and, from its next listing on, in the mount.
+        What cannot be a path is left out, here and, from its next listing on, in the mount. "Nothing is there" is
+        believed only of a store that gives valid answers: rclone takes a login page for an empty listing.
         """
-        items = await self._engine.rc.list(
+        try:
+            items = await self._list(directory, recursive=recursive)
+        except RemoteError as error:
+            if error.code != "directory-missing":
+                raise
+            items = []
+        if not items:
+            await self.confirm()
+            items = await self._list(directory, recursive=recursive)
+        return await self._possible(items)
+
+    async def _list(self, directory: str, *, recursive: bool) -> list[Item]:
+        return await self._engine.rc.list(
             self.fs, directory, recursive=recursive, exclude=self.exclude, timeout_s=LIST_TIMEOUT_S
         )
-        return await self._possible(items)
 
     async def _possible(self, items: list[Item]) -> list[Item]:
         strange = keys.strange(items)

@@ -84,7 +84,7 @@ class RcloneMount:
             return Files(f"{name}-{kind}", instance.marks(f"{name}-{kind}"))
 
         files, cache, index = worker("disk"), CacheGuard(mount.cache, name), CacheIndex(name)
-        turns = Turns(mount.health.backend)
+        turns, backend = Turns(mount.health.backend), Backend(mount.remote, engine)
         self._parts = Parts(
             name=name,
             settings=settings,
@@ -96,7 +96,7 @@ class RcloneMount:
             looker=worker("look"),
             beat=Beat(path, source, worker("beat"), mount.health.timeout),
             engine=engine,
-            backend=Backend(mount.remote, engine),
+            backend=backend,
             cache=cache,
             index=index,
             bypass=Bypass(name),
@@ -110,6 +110,7 @@ class RcloneMount:
                 cache=cache,
                 index=index,
                 turns=turns,
+                confirm=backend.confirm,
             ),
             uploads=Uploads(name, mount, engine, self._publish),
             candidates=candidates,

@@ -58,7 +58,7 @@ async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> Pro
     async for path in _worth_reading(disk, candidates, listing, outside):
         fault = await _read(disk, path)
         if fault is None:
-            return Proof(path, _witness(path, outside))
+            return Proof(path, await _witness(disk, path, outside))
         faults.append(fault)
         if len(faults) == TRIES:
             break
@@ -88,10 +88,14 @@ async def _read(disk: MountDisk, path: str) -> RemoteError | None:
     return None
 
 
-def _witness(path: str, outside: Sequence[Item] | None) -> str | None:
+async def _witness(disk: MountDisk, path: str, outside: Sequence[Item] | None) -> str | None:
+    """The directory of `path`, else the root, when it is small: it is listed again and again from now on."""
     directory = path.rpartition("/")[0]
-    few = outside is not None and len(outside) <= SOME_FILES
-    return directory if directory or few else None
+    if directory:
+        items = await disk.small_listing(directory)
+        if items and len(items) <= SOME_FILES:
+            return directory
+    return "" if outside and len(outside) <= SOME_FILES else None
 
 
 async def _worth_reading(

@@ -186,15 +186,17 @@ class RcClient:
             raise Unavailable("rclone does not answer: it does not tell what the store can do")
         return Abilities(bool(features.get("BucketBased")), bool(features.get("About")))
 
-    async def knock(self, fs: str, timeout_s: float, directory: str = NOBODYS) -> list[Item]:
+    async def knock(
+        self, fs: str, timeout_s: float, directory: str = NOBODYS, *, most_bytes: int | None = None
+    ) -> list[Item]:
         """What `directory` of `fs` (`remote:bucket/prefix`) holds: one request for a small one, raises as `list` does.
 
         Only for a remote that has buckets. Keys that may list certain directories alone are refused elsewhere. rclone
         takes any well-formed page, and even an empty answer, for a listing of nothing [1.75.2].
         """
         if not directory:
-            return await self.list(fs, quick=True, timeout_s=timeout_s)
-        return await self.list(_within(fs, directory), config=_QUICK, timeout_s=timeout_s)
+            return await self.list(fs, quick=True, timeout_s=timeout_s, most_bytes=most_bytes)
+        return await self.list(_within(fs, directory), config=_QUICK, timeout_s=timeout_s, most_bytes=most_bytes)
 
     async def has_anything(self, fs: str, timeout_s: float) -> bool:
         """Whether `fs` gives an object that nobody has: then what answers is no object store. One HEAD."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,25 +17,18 @@ from mountd.journal.journal import Committed, Journal, KnownContent
 from mountd.model import manifest
 from mountd.model.known import CHANGED
 from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.often import PROGRAM
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-# The product looks every ten minutes.
-OFTEN = """
-import sys
-from mountd.cli.main import main
-from mountd.model import audit
-audit.INTERVAL_S, audit.SPREAD_S = 0.5, 0.2
-sys.exit(main())
-"""
 SOON_S = 20.0
 
 
 def often(make_daemon: Callable[..., Daemon], endpoint: str, rclone: Path) -> Daemon:
-    daemon = make_daemon(endpoint=endpoint, rclone=rclone, program=(sys.executable, "-c", OFTEN))
+    daemon = make_daemon(endpoint=endpoint, rclone=rclone, program=PROGRAM)
     daemon.config["models"]["cache_hub"]["watch"] = {"for": "0s"}
     daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}  # it looks when the bucket is asked anyway
     return daemon

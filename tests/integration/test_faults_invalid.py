@@ -10,6 +10,7 @@ from mountd.demo import hub
 from tests.support.daemon import Daemon
 from tests.support.faults import ANY, Failure, Page
 from tests.support.not_ready import assert_app_never_started, assert_silent, readyz, until_not_ready
+from tests.support.often import PROGRAM
 from tests.support.proxy import Proxy
 from tests.support.wait import until
 
@@ -41,7 +42,7 @@ TOLD_SOON = ("login", "moved", "empty-list")
     "names", [pytest.param(TOLD_SOON, id="some"), pytest.param(tuple(FAULTS), id="all", marks=pytest.mark.thorough)]
 )
 def test_while_it_runs(make_daemon: Callable[..., Daemon], proxy: Proxy, names: tuple[str, ...]) -> None:
-    daemon = make_daemon(endpoint=proxy.endpoint)
+    daemon = make_daemon(endpoint=proxy.endpoint, program=PROGRAM)  # it lists the version meanwhile, too
     daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}
     before = daemon.start_ready()
     for name in names:

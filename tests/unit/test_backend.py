@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from mountd.mount.backend import WITNESS_ENTRIES, Backend, Witness
+from mountd.errors import RemoteError
+from mountd.mount.backend import WITNESS_BYTES, WITNESS_ENTRIES, Backend, Witness
+from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
 from mountd.rclone.rc import NOBODYS
 from tests.unit.test_rclone_rc import Fake, fake
@@ -158,3 +160,76 @@ async def test_a_redirection_to_another_region_is_told(fake: Fake) -> None:
     backend = backend_of(client)
     assert not await backend.ask()
     assert code_of(backend) == "bucket-error"
+
+
+@pytest.mark.parametrize("blames_witness", [True, False])
+async def test_a_witness_that_takes_too_long_is_given_up_and_one_of_a_silent_bucket_is_not(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, blames_witness: bool
+) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY | HELD
+    backend = backend_of(client)
+    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
+    assert await backend.ask()
+    monkeypatch.setattr("mountd.mount.backend.SHORTEST_S", 0.01)
+    answers = client.list
+    silent = {"v1"} if blames_witness else {"v1", NOBODYS}
+
+    async def answer(fs: str, *given: Any, **named: Any) -> Any:
+        if any(directory in fs for directory in silent):
+            await asyncio.sleep(named["timeout_s"])
+            raise RemoteError("the store has not answered", code="bucket-slow")
+        return await answers(fs, *given, **named)
+
+    client.list = answer
+    asked = [await backend.ask(0.02) for _ in range(3)]
+    assert asked == ([False, True, False] if blames_witness else [False] * 3)
+    silent.clear()
+    assert await backend.ask()
+    assert (backend.witness is None) is blames_witness
+    assert await backend.ask()
+    assert (backend.witness is None) is blames_witness
+
+
+async def test_a_witness_whose_listing_is_too_large_to_be_asked_often_is_given_up(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY | {"operations/list": {"list": [ENTRY | {"Path": "a" * WITNESS_BYTES}]}}
+    backend = backend_of(client)
+    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
+    assert await backend.ask()
+    assert backend.witness is None
+
+
+async def test_what_answers_in_the_stores_place_confirms_nothing(fake: Fake) -> None:
+    """Also when it came after the store had been looked at."""
+    rclone, client = fake
+    rclone.answers |= EMPTY
+    backend = backend_of(client)
+    assert await backend.ask()
+    await backend.confirm()
+    rclone.answers |= PAGE
+    with pytest.raises(RemoteError) as caught:
+        await backend.confirm()
+    assert caught.value.code == "bucket-invalid"
+
+
+async def test_nothing_is_there_only_where_the_store_says_so(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY
+    backend = backend_of(client)
+    disk = MountDisk(
+        "/mnt",
+        "s:bkt/pre",
+        exclude=(),
+        files=cast(Any, None),
+        engine=cast(Engine, SimpleNamespace(rc=client)),
+        cache=cast(Any, None),
+        index=cast(Any, None),
+        turns=cast(Any, None),
+        confirm=backend.confirm,
+    )
+    assert await disk.list_bucket("v1") == []
+    rclone.answers |= PAGE
+    with pytest.raises(RemoteError) as caught:
+        await disk.list_bucket("v1")
+    assert caught.value.code == "bucket-invalid"

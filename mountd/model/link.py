@@ -98,8 +98,10 @@ def point(link: Path, target: str) -> None:
 
 
 def remove(link: Path) -> None:
-    """What is no link stays. Raises LinkBlocked."""
-    with _directory(link) as at, contextlib.suppress(FileNotFoundError):
+    """What is not a link stays. Raises LinkBlocked, but not when the link or its directory is already gone."""
+    if look(link).kind is Kind.NO_PARENT:
+        return
+    with _directory(link, "remove") as at, contextlib.suppress(FileNotFoundError):
         if stat.S_ISLNK(os.stat(link.name, dir_fd=at, follow_symlinks=False).st_mode):
             os.unlink(link.name, dir_fd=at)
 
@@ -124,9 +126,9 @@ def _temporary(link: Path) -> str:
 
 
 @contextlib.contextmanager
-def _directory(link: Path) -> Iterator[int]:
-    """A descriptor of its directory, which stays that one whoever moves it; all is done below it. Raises LinkBlocked,
-    also for what fails inside."""
+def _directory(link: Path, what: str = "place") -> Iterator[int]:
+    """A descriptor of its directory, which stays that one whoever moves it; all is done below it. `what` is done with
+    the link there. Raises LinkBlocked, also for what fails inside."""
     try:
         at = way.open_directory(str(link.parent))
         try:
@@ -134,14 +136,14 @@ def _directory(link: Path) -> Iterator[int]:
         finally:
             os.close(at)
     except way.Unsafe as unsafe:
-        raise _unsafe(link, unsafe) from None
+        raise _unsafe(link, unsafe, what) from None
     except OSError as error:
-        raise LinkBlocked(f"cannot place the link {link}: {_cause(error)}", hint=_hint(link)) from None
+        raise LinkBlocked(f"cannot {what} the link {link}: {_cause(error)}", hint=_hint(link)) from None
 
 
-def _unsafe(link: Path, unsafe: way.Unsafe) -> LinkBlocked:
+def _unsafe(link: Path, unsafe: way.Unsafe, what: str = "place") -> LinkBlocked:
     hint = "give the directory to root, or put the link elsewhere; allow_unsafe_paths: true where nobody else can be"
-    return LinkBlocked(f"cannot place the link {link}: {unsafe}", hint=hint)
+    return LinkBlocked(f"cannot {what} the link {link}: {unsafe}", hint=hint)
 
 
 def _hint(link: Path) -> str:

@@ -148,6 +148,15 @@ def test_a_directory_that_takes_no_links() -> None:
     assert "/proc" in blocked.value.hint
 
 
+def test_a_link_that_cannot_be_removed_is_called_so() -> None:
+    with pytest.raises(LinkBlocked, match="cannot remove the link /proc/self/exe: "):
+        links.remove(Path("/proc/self/exe"))
+
+
+def test_a_link_is_gone_with_its_directory(tmp_path: Path) -> None:
+    links.remove(tmp_path / "not there" / "cache_hub")
+
+
 def test_sweep_removes_only_what_a_kill_left_of_this_link(link: Path) -> None:
     beside = link.parent
     for name in (".mountd-cache_hub-0123abcd", ".mountd-cache_hub-ffffffff"):

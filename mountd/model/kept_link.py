@@ -17,7 +17,7 @@ log = structlog.get_logger()
 class KeptLink:
     """Knows what mountd itself has placed, so that nothing of somebody else is taken for it."""
 
-    def __init__(self, model: str, path: Path, check_way: Callable[[Path], None] = link.refuse_unsafe) -> None:
+    def __init__(self, model: str, path: Path, check_way: Callable[[Path], None]) -> None:
         """`check_way` raises LinkBlocked for a path where no link may be made."""
         self._check_way = check_way
         self.path = path
@@ -78,5 +78,6 @@ class KeptLink:
         if live is None:
             self.take_away()
         else:
+            self._check_way(self.path)
             link.point(self.path, live)
         return True

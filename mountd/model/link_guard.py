@@ -30,8 +30,16 @@ ASTRAY_SETTLE_S = 1.0
 class LinkGuard:
     """One look is made without a pause in it, so an operation that begins or a climb never comes in between."""
 
-    def __init__(self, model: str, keeping: Callable[[], Keeping | None], show: Callable[[DriftStatus], None]) -> None:
-        """`keeping`: None while the link is somebody else's business, such as an operation's."""
+    def __init__(
+        self,
+        model: str,
+        keeping: Callable[[], Keeping | None],
+        show: Callable[[DriftStatus], None],
+        check_way: Callable[[Path], None],
+    ) -> None:
+        """`keeping`: None while the link is somebody else's business, such as an operation's. `check_way` raises
+        LinkBlocked for a path where no link may be made."""
+        self._check_way = check_way
         self._model = model
         self._keeping = keeping
         self._show = show
@@ -102,6 +110,7 @@ class LinkGuard:
 
     def _heal(self, keeping: Keeping, now: float) -> None:
         try:
+            self._check_way(keeping.link)
             link.point(keeping.link, keeping.target)
         except link.LinkBlocked as error:
             if self._status.reason is None or self._status.reason.text != error.text:

@@ -55,7 +55,7 @@ class Model:
         self._link = KeptLink(name, settings.link, self.versions.check_way)
         self._astray = False
         """linked, but for what somebody has made of the link"""
-        self._guard = LinkGuard(name, self._keeping, self._show_drift)
+        self._guard = LinkGuard(name, self._keeping, self._show_drift, self.versions.check_way)
         self._status = ModelStatus(mount=settings.mount, link=str(settings.link))
         self._log = log.bind(model=name)
 

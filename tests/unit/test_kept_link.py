@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -15,7 +16,7 @@ LIVE, NEXT, THEIRS = "/mnt/storage/hub_v23", "/mnt/storage/hub_v24", "/home/some
 
 @pytest.fixture
 def kept(tmp_path: Path) -> KeptLink:
-    return KeptLink("hub", tmp_path / "hub")
+    return KeptLink("hub", tmp_path / "hub", link.refuse_unsafe)
 
 
 def test_only_what_was_placed_where_it_belongs_now_is_kept(kept: KeptLink, tmp_path: Path) -> None:
@@ -147,4 +148,17 @@ def test_after_a_crash(kept: KeptLink, there: str | None, live: str | None, rest
     if there:
         kept.path.symlink_to(there)
     assert kept.restore(NEXT, live) is restored
+    assert link.read(kept.path) == after
+
+
+@pytest.mark.parametrize(("live", "after"), [(LIVE, NEXT), (None, None)])
+def test_where_another_user_can_move_the_directory_a_link_is_only_taken_away(
+    tmp_path: Path, live: str | None, after: str | None
+) -> None:
+    (tmp_path / "shared").mkdir()
+    kept = KeptLink("hub", tmp_path / "shared" / "hub", link.refuse_unsafe)
+    kept.path.symlink_to(NEXT)
+    tmp_path.chmod(0o777)
+    with pytest.raises(link.LinkBlocked, match="every user can move") if live else contextlib.nullcontext():
+        kept.restore(NEXT, live)
     assert link.read(kept.path) == after

@@ -32,7 +32,7 @@ class Kept:
         self.keeping: Keeping | None = Keeping(self.link, TARGET)
         self.shown = DriftStatus()
         self.reasons: list[str] = []
-        self.guard = LinkGuard("cache_hub", lambda: self.keeping, self._show)
+        self.guard = LinkGuard("cache_hub", lambda: self.keeping, self._show, link.refuse_unsafe)
 
     def _show(self, status: DriftStatus) -> None:
         self.shown = status
@@ -140,6 +140,20 @@ async def test_what_may_be_data_stays_until_somebody_moves_it(kept: Kept, kind: 
     await kept.until(lambda: kept.right)
     await kept.until(lambda: kept.shown.reason is None and kept.shown.heals > heals)
     assert not kept.shown.absent
+
+
+async def test_where_another_user_can_move_the_directory_no_link_is_made(kept: Kept) -> None:
+    kept.directory.parent.chmod(0o777)
+    heals = kept.shown.heals
+    _remove(kept)
+    await kept.until(lambda: kept.shown.reason is not None and kept.shown.reason.code == BLOCKED)
+    assert kept.shown.reason is not None
+    assert "every user can move" in kept.shown.reason.text
+    assert (kept.shown.heals, kept.shown.absent) == (heals, True)
+    assert not os.path.lexists(kept.link)
+    kept.directory.parent.chmod(0o755)
+    kept.guard.wake()
+    await kept.until(lambda: kept.right and kept.shown.reason is None)
 
 
 async def test_somebody_who_changes_it_all_the_time_makes_no_busy_daemon(kept: Kept) -> None:

@@ -199,11 +199,12 @@ class Routes:
         if previous:
             _check_previous(name, chosen, follow=follow)
         found = (
-            _line(owner, line)
+            (owner, line)
             for owner, ring in chosen.items()
             for line in (ring.previous if previous else ring.last)(count, since_s)
         )
-        lines = sorted(found, key=lambda line: line["time"])[-count:]
+        # Not by the time that is shown: that clock may have been set back.
+        lines = [_line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
         return (
             await self._follow(request, chosen, lines) if follow else _json({"schema": documents.SCHEMA, "logs": lines})
         )

@@ -18,6 +18,7 @@ from mountd.journal.journal import Journal, Record
 from mountd.model.model import Model
 from mountd.operation.switch import Operations, Request
 from mountd.operation.sync import Syncing
+from mountd.process.child import Ring
 from mountd.process.supervisor import Supervisor
 from mountd.rclone.rc import Item
 from mountd.settings.schema import Control
@@ -82,6 +83,7 @@ class Shelf:
         self.models = {"hub": self.model}
         self.operations = Operations(self.models, {}, self.board, self.journal)
         self.supervisors: dict[str, Supervisor] = {}
+        self.rings: dict[str, Ring] = {}
 
     @property
     def status(self) -> ModelStatus:
@@ -136,7 +138,7 @@ class Shelf:
             board=self.board,
             operations=self.operations,
             supervisors=self.supervisors,
-            rings={},
+            rings=self.rings,
             reload=reload,
             drills=None,  # type: ignore[arg-type]
             journal=self.journal,

@@ -30,7 +30,7 @@ from mountd.operation.switch import Asked, Operations, Request
 from mountd.operation.sync import Syncing
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.process.lifecycle import RestartAsked
-from mountd.process.resources import of_the_machine
+from mountd.process.resources import SYSTEM_ERROR, of_the_machine
 from mountd.process.supervisor import Supervisor
 from mountd.rclone import keys
 from mountd.status import readiness
@@ -85,6 +85,9 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
         raise
     except Exception as error:
         if (lack := of_the_machine(error)) is not None:
+            # What the system refuses may be the consequence of a bug, whose place only the traceback shows.
+            where = error if lack.code == SYSTEM_ERROR else None
+            log.warning("request failed", path=request.path, cause=lack.text, exc_info=where)
             return _json(documents.error(lack), HTTP_OF_EXIT[lack.exit_code])
         log.exception("request failed", path=request.path)
         bug = {"exit": 20, "text": "a bug in mountd: see its log", "hint": "", "holder": ""}

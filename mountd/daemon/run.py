@@ -40,7 +40,7 @@ from mountd.operation.sync import Syncing
 from mountd.process import cgroup, tool
 from mountd.process.instance import Instance
 from mountd.process.notify import Notifier
-from mountd.process.resources import of_the_machine
+from mountd.process.resources import SYSTEM_ERROR, of_the_machine
 from mountd.rclone import binary
 from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.settings.load import Loaded, config_path, load
@@ -80,6 +80,8 @@ def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
         if (lack := of_the_machine(error)) is None:
             log.error("a bug in mountd: it ends", exc_info=error)
             return Bug.exit_code
+        if lack.code == SYSTEM_ERROR:
+            log.error("the system refuses something", cause=lack.text, exc_info=error)
         (writer or sys.stderr).write(for_stderr(f"mountd: cannot go on: {lack.text}\n  hint: {lack.hint}\n"))
         return lack.exit_code
     finally:

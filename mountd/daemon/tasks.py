@@ -10,7 +10,7 @@ import structlog
 
 from mountd.daemon.threads import Reserve
 from mountd.errors import Exhausted
-from mountd.process.resources import lack, of_the_machine
+from mountd.process.resources import SYSTEM_ERROR, lack, of_the_machine
 from mountd.process.steady import keep
 from mountd.status.board import Board
 from mountd.status.snapshot import Reason
@@ -59,7 +59,15 @@ class Tasks(asyncio.TaskGroup):
                 log.info("a part of mountd goes on", part=part)
             return
         if known is None or known.code != found.code:
-            log.warning("a part of mountd waits", part=part, code=found.code, cause=found.text, hint=found.hint)
+            where = found.__cause__ if found.code == SYSTEM_ERROR else None
+            log.warning(
+                "a part of mountd waits",
+                part=part,
+                code=found.code,
+                cause=found.text,
+                hint=found.hint,
+                exc_info=where,
+            )
         self._board.set_lack(part, Reason(found.code, f"{part} waits: {found.text}", "mountd", "mountd", found.hint))
 
     def report_bug(self, part: str, error: BaseException) -> None:

@@ -7,13 +7,20 @@ import errno
 import os
 from collections.abc import Iterator
 
+import structlog
+
 from mountd.errors import Exhausted
+
+log = structlog.get_logger()
 
 _OWN = "see who holds them: ls -l /proc/PID/fd; raise LimitNOFILE= of the unit, or `ulimit -n`"
 _ALL = "see who holds them: lsof; raise fs.file-max"
 _PROCESSES = "see how many there are: TasksMax= of the unit, pids.max of the container, ulimit -u of the user"
 _MEMORY = "see MemoryMax= of the unit, the limits of the container and `ulimit -v`"
 _DISK = "free some room there, or raise the quota"
+
+_LOG = "see mountd's own log (`journalctl -u mountd`, or the container's): it says where in mountd this happened"
+SYSTEM_ERROR = "system-error"
 
 _LACKS: dict[int, tuple[str, str, str]] = {
     errno.EMFILE: ("no-descriptors", "mountd has no file descriptor left", _OWN),
@@ -42,6 +49,8 @@ def lack(error: BaseException) -> Exhausted | None:
 def of_the_machine(error: BaseException) -> Exhausted | None:
     """As `lack`, and whatever else the system has refused; None for what only a mistake of mountd can bring about.
 
+    The latter has the code `system-error`, and the error as its cause: it may follow from a mistake of mountd all the
+    same, so whoever catches it logs where it was raised.
     Of a group all have to be of that kind.
     """
     if isinstance(error, BaseExceptionGroup):
@@ -55,7 +64,9 @@ def of_the_machine(error: BaseException) -> Exhausted | None:
         return None  # a TimeoutError of asyncio, for one, is an OSError as well
     place = f": {_shown(error.filename)}" if error.filename is not None else ""
     cause = (error.strerror or str(error)).lower()
-    return Exhausted(f"the system refuses something: {cause}{place}", code="system-error", hint="see `mountd logs`")
+    refused = Exhausted(f"the system refuses something: {cause}{place}", code=SYSTEM_ERROR, hint=_LOG)
+    refused.__cause__ = error
+    return refused
 
 
 def _exhausted(number: int, place: object = None) -> Exhausted:
@@ -77,4 +88,6 @@ def told() -> Iterator[None]:
         found = of_the_machine(error)
         if found is None or found is error:
             raise
+        if found.code == SYSTEM_ERROR:
+            log.warning("the system refuses something", cause=found.text, exc_info=error)
         raise found from error

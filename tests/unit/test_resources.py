@@ -8,6 +8,7 @@ import os
 import sqlite3
 
 import pytest
+from structlog.testing import capture_logs
 
 from mountd.daemon.tasks import Tasks
 from mountd.daemon.threads import Reserve
@@ -54,6 +55,24 @@ def test_what_is_the_machines_and_what_is_a_bug(error: Exception, code: str) -> 
     assert (found.code if found else "") == code
     assert found is None or (found.text and found.hint)
     assert (lack(error) is not None) == (code not in ("", "system-error") and not isinstance(error, ExceptionGroup))
+
+
+def test_what_the_system_refuses_is_logged_with_the_place_in_mountd() -> None:
+    error = of(errno.EIO, "/var/lib/mountd/x")
+    with capture_logs() as logs, pytest.raises(Exhausted, match="/var/lib/mountd/x") as refused, told():
+        raise error
+    assert [each["exc_info"] for each in logs] == [error]
+    assert refused.value.__cause__ is error
+    with capture_logs() as logs, pytest.raises(Exhausted), told():
+        raise of(errno.ENOSPC, "/srv/state")
+    assert logs == []  # what is used up has no such place
+
+
+async def test_so_it_is_of_a_part_that_waits() -> None:
+    error = of(errno.EIO)
+    with capture_logs() as logs:
+        Tasks(Board(), Reserve(), lambda: None).report_bug("look", error)
+    assert [(each["event"], each["exc_info"]) for each in logs] == [("a part of mountd waits", error)]
 
 
 def test_where_there_is_no_room_is_named() -> None:

@@ -13,7 +13,7 @@ from mountd.daemon.edits import Edits
 from mountd.daemon.members import Members
 from mountd.daemon.shutdown import mount_policy
 from mountd.daemon.tasks import Tasks
-from mountd.errors import MountdError
+from mountd.errors import JournalError, MountdError
 from mountd.process.lifecycle import RestartAsked
 from mountd.settings.change import Change, remounting
 from mountd.settings.schema import Settings
@@ -23,6 +23,9 @@ from mountd.status.snapshot import State
 log = structlog.get_logger()
 
 CAUSE = "the configuration was changed"
+JOURNAL_S = 30.0
+"""How long another program may hold the journal while a new model is read from it: what is live stands there."""
+JOURNAL_AGAIN_S = 0.5
 STUCK = (State.BACKOFF, State.FAILED)
 
 
@@ -51,12 +54,27 @@ class Applier:
     async def apply(self, change: Change, new: Settings) -> Change:
         """Returns the change as it became: a secret may turn out to need a remount.
 
-        From the top down for what goes, from the bottom up for what comes: nobody stands on what is taken away."""
+        From the top down for what goes, from the bottom up for what comes: nobody stands on what is taken away.
+        Whatever it raises, only a part of the change is carried out then, and apps that it stopped start again.
+        """
         members, old = self._members, self._members.settings
         gone = {*change.removed.mounts, *change.replace}
         stopped = {name for name in old.apps if name in new.apps and gone & set(old.mounts_of(old.apps[name]))}
-        removing = (members.remove_app(name) for name in change.removed.apps)
-        await asyncio.gather(*removing, *(members.stop_app(name) for name in stopped))
+        try:
+            removing = (members.remove_app(name) for name in change.removed.apps)
+            await asyncio.gather(*removing, *(members.stop_app(name) for name in stopped))
+            change = await self._change_members(change, old, new)
+        finally:
+            if not self._board.snapshot.stopping:  # else a stop has cancelled this, and ends all apps
+                for name in stopped:
+                    members.apps[name].want()
+        self._restart_apps(change, stopped, old)
+        await self._edit_versions(change)
+        return change
+
+    async def _change_members(self, change: Change, old: Settings, new: Settings) -> Change:
+        """While the apps that stood on what goes are down; the change as it became."""
+        members = self._members
         members.settings = new
         logs.set_level(new.log.level)
         await self._change_models(change, old)
@@ -71,10 +89,6 @@ class Applier:
             members.add_app(name)
         for name in (*change.added.mounts, *change.replace, *change.added.models, *change.climb, *change.added.apps):
             members.begin(name)
-        for name in stopped:
-            members.apps[name].want()
-        self._restart_apps(change, stopped, old)
-        await self._edit_versions(change)
         return change
 
     async def _change_models(self, change: Change, old: Settings) -> None:
@@ -94,9 +108,22 @@ class Applier:
                 model.reconfigure(settings, members.mounts[settings.mount].disk)
         for name in change.added.models:
             members.add_model(name)
-            wanted = await members.models[name].load()
+            wanted = await self._load(name)
             if wanted is not None:
                 self._edits.ask(self._tasks(), name, wanted)
+
+    async def _load(self, name: str) -> str | None:
+        """As `Model.load`; waits up to JOURNAL_S for a journal that cannot be read. Raises MountdError."""
+        model, loop = self._members.models[name], asyncio.get_running_loop()
+        deadline = loop.time() + JOURNAL_S
+        while True:
+            try:
+                return await model.load()
+            except JournalError as error:
+                if loop.time() >= deadline:
+                    raise
+                log.warning("waiting for the journal", model=name, cause=error.text, hint=error.hint)
+            await asyncio.sleep(JOURNAL_AGAIN_S)
 
     async def _change_mounts(self, change: Change) -> Collection[str]:
         """Those that must be remounted for a secret that only a new rclone reads."""

@@ -139,7 +139,7 @@ class Reloader:
         return loaded.settings != self._members.settings
 
     async def _try(self, cause: str) -> None:
-        with contextlib.suppress(MountdError):  # told already
+        with contextlib.suppress(MountdError):  # `_told` or `_shown` has logged it
             await self.reload(cause, patience_s=None)
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
@@ -177,7 +177,8 @@ class Reloader:
 
     async def reload(self, cause: str, *, patience_s: float | None = PATIENCE_S) -> Reloaded:
         """Raises ConfigError with all problems (the former configuration goes on), Busy after `patience_s`, and
-        NotUploaded when all is done, but a mount that was removed has left files in its cache."""
+        NotUploaded when all is done, but a mount that was removed has left files in its cache. Whatever else it raises
+        while it carries out the change, the status shows that only a part of the file is in effect."""
         deadline = None if patience_s is None else asyncio.get_running_loop().time() + patience_s
         async with contextlib.AsyncExitStack() as stack:
             await self._enter(stack, self._turn, deadline)
@@ -193,7 +194,8 @@ class Reloader:
                     change = await self._check(loaded, digests)
             left_before = dict(self._members.left)
             if change:
-                change = await self._applier.apply(change, loaded.settings)
+                with self._shown(cause):
+                    change = await self._applier.apply(change, loaded.settings)
             self._digests = digests
             done = self._report(change)
         self._show(done, loaded, cause)
@@ -225,6 +227,18 @@ class Reloader:
             raise
         except MountdError as error:
             log.error("cannot reload the configuration", cause=error.text, hint=error.hint)
+            raise
+
+    @contextlib.contextmanager
+    def _shown(self, cause: str) -> Iterator[None]:
+        """Around what carries out a change: what fails there leaves a part of it in effect, until mountd restarts."""
+        try:
+            yield
+        except Exception as error:
+            text = error.text if isinstance(error, MountdError) else f"{type(error).__name__}: {error}"
+            hint = error.hint if isinstance(error, MountdError) else ""
+            log.error("configuration is only partly in effect", cause=text, hint=hint, reload=cause)
+            self._board.set_config(replace(self._board.snapshot.config, incomplete=text))
             raise
 
     def _compare(self, loaded: Loaded, digests: Digests) -> Change:
@@ -319,6 +333,7 @@ class Reloader:
                 # Who edits and then asks may come second: the watch was faster. What it did is still to be seen.
                 summary=str(done) if done.changed else before.summary,
                 warnings=(*loaded.warnings, *left),
+                incomplete=before.incomplete,
             )
         )
 

@@ -59,7 +59,7 @@ class Memory:
             await self._save(replace(committed, suspended=self.committed.suspended), content)
 
     async def update(self, committed: Committed) -> None:
-        """What a start has found, written only when it is new.
+        """What a start or a reload has found, written only when it is new.
 
         When it cannot be written it is true all the same, and goes to disk with the next change: a full disk does not
         keep anybody from being served, and the next start finds the same again.

@@ -106,9 +106,12 @@ class Model:
         return await self._memory.take_from_link(replace(known, config_version=self.settings.version), version)
 
     async def edit(self) -> str | None:
-        """A reload has changed `version:`: as `load` asks at a start, so here."""
+        """A reload has changed `version:`: as `load` asks at a start, so here.
+
+        Does not raise: with a journal that cannot be written the version is asked for all the same.
+        """
         wanted, live = self.settings.version, self.current
-        await self._memory.remember(replace(self.committed, config_version=wanted, desired=wanted))
+        await self._memory.update(replace(self.committed, config_version=wanted, desired=wanted))
         return wanted if live not in (None, wanted) else None
 
     def reconfigure(self, settings: ModelSettings, disk: Disk) -> None:

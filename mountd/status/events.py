@@ -77,6 +77,8 @@ def _drift(name: str, before: DriftStatus, after: DriftStatus) -> list[Happening
 
 def _config(before: ConfigStatus, after: ConfigStatus) -> list[Happening]:
     """The first one to be read is no reload."""
+    if after.incomplete and after.incomplete != before.incomplete:
+        return [Happening("config-incomplete", after.source, f"only a part of it is in effect: {after.incomplete}")]
     if after.problems and after.problems != before.problems:
         problems = "; ".join(str(problem) for problem in after.problems[: readiness.PROBLEMS_TOLD])
         return [Happening("config-broken", after.source, problems)]

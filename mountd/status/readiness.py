@@ -151,9 +151,15 @@ def health(snapshot: Snapshot) -> Health:
             *(mount.health for mount in snapshot.mounts.values()),
             *(model_health(model) for model in snapshot.models.values()),
             *(_app_health(snapshot, app) for app in snapshot.apps.values()),
-            *([Health.DEGRADED] if snapshot.config.problems or snapshot.journal or snapshot.lacks else []),
+            *([Health.DEGRADED] if _has_trouble(snapshot) else []),
         ]
     )
+
+
+def _has_trouble(snapshot: Snapshot) -> bool:
+    """Of mountd itself: what runs does not depend on it."""
+    config = snapshot.config
+    return bool(config.problems or config.incomplete or snapshot.journal or snapshot.lacks)
 
 
 def model_health(model: ModelStatus) -> Health:
@@ -204,6 +210,9 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
 
 def _config(config: ConfigStatus) -> Iterator[Reason]:
     """Last: what runs does not depend on it."""
+    if config.incomplete:
+        text = f"only a part of {config.source} is in effect: {config.incomplete}"
+        yield Reason("config-incomplete", text, "config", config.source, "restart mountd: systemctl restart mountd")
     if config.problems:
         told = "; ".join(str(problem) for problem in config.problems[:PROBLEMS_TOLD])
         more = len(config.problems) - PROBLEMS_TOLD

@@ -301,6 +301,8 @@ class ConfigStatus:
     """why the file as it is now is not used: the former one goes on"""
     hint: str = ""
     warnings: tuple[Problem, ...] = ()
+    incomplete: str = ""
+    """why only a part of the last change is in effect, until mountd restarts"""
 
     def as_json(self) -> dict[str, Any]:
         return {

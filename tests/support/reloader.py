@@ -1,0 +1,142 @@
+"""Everything that a reload changes, in one process and with nothing running: no rclone, no app, no mount is started."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mountd.api.routes import Rooms, Routes
+from mountd.api.server import Server
+from mountd.daemon.apply import Applier
+from mountd.daemon.edits import Edits
+from mountd.daemon.members import Members
+from mountd.daemon.reload import Reloader
+from mountd.daemon.tasks import Tasks
+from mountd.errors import JournalError
+from mountd.journal.journal import Committed, Journal
+from mountd.operation.switch import Operations
+from mountd.operation.sync import Syncing
+from mountd.process.instance import Instance
+from mountd.rclone import binary
+from mountd.rclone.conf_file import ConfFile
+from mountd.settings.load import load
+from mountd.status.board import Board
+from tests.support.daemon import BUNDLED_RCLONE
+from tests.support.tasks import tasks_of
+
+
+class FailingJournal(Journal):
+    """Fails from its nth call of `committed` on, counted from when `reads_left` was set; None: never."""
+
+    reads_left: int | None = None
+
+    async def committed(self, model: str) -> Committed:
+        if self.reads_left is not None:
+            self.reads_left -= 1
+            if self.reads_left < 0:
+                raise JournalError("cannot use the journal: it is locked", hint="end what is done there")
+        return await super().committed(model)
+
+
+class Bench:
+    """A mount `storage` with the model `hub`, and the app `webui` that needs it. `config` is what the file says."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.file = root / "mountd.yaml"
+        (root / "bucket").mkdir()
+        self.config: dict[str, Any] = {
+            "remotes": {"store": {"type": "local"}},
+            "mounts": {"storage": self.mount("storage")},
+            "models": {"hub": self.model("hub")},
+            "apps": {"webui": {"command": ["sleep", "3600"], "needs": ["hub"]}},
+            "rclone": {"binary": str(BUNDLED_RCLONE)},
+            "control": {"socket": str(root / "s")},
+            "state": str(root / "state"),
+            "runtime": str(root / "run"),
+        }
+        self.write()
+        loaded = load(self.file)
+        settings = loaded.settings
+        instance = Instance.create(settings.state, settings.runtime)
+        self.board, self.journal = Board(), FailingJournal(root / "state" / "mountd.db")
+        found = binary.find(BUNDLED_RCLONE)
+        conf = ConfFile(instance.private / "rclone.conf", found)
+        self.members = Members(
+            settings, instance=instance, board=self.board, journal=self.journal, binary=found, conf=conf
+        )
+        self.operations = Operations(self.members.models, self.members.apps, self.board, self.journal)
+        self.edits = Edits(self.operations, self.board)
+        self.applier = Applier(self.members, self.edits, self.board)
+        self.reloader = Reloader(
+            loaded,
+            members=self.members,
+            operations=self.operations,
+            edits=self.edits,
+            server=self._server(),
+            board=self.board,
+            journal=self.journal,
+            own_mounts=lambda: (),
+        )
+
+    def _server(self) -> Server:
+        async def reload(_: str) -> dict[str, Any]:
+            return {}
+
+        return Server(
+            Routes(
+                Rooms(
+                    board=self.board,
+                    operations=self.operations,
+                    supervisors=self.members.supervisors,
+                    rings=self.members.rings,
+                    reload=reload,
+                    drills=None,  # type: ignore[arg-type]
+                    journal=self.journal,
+                    syncing=Syncing(self.members.models, self.journal),
+                    started=time.monotonic(),
+                )
+            )
+        )
+
+    def mount(self, name: str) -> dict[str, Any]:
+        return {
+            "remote": f"store:{self.root / 'bucket'}",
+            "path": str(self.root / name),
+            "cache": {"dir": str(self.root / f"cache-{name}"), "min_free": "1%"},
+        }
+
+    def model(self, name: str) -> dict[str, Any]:
+        link = str(self.root / f"{name}-link")
+        return {"mount": "storage", "directory": f"{name}_{{version}}", "link": link, "version": "v22"}
+
+    def write(self) -> None:
+        self.file.write_text(yaml.safe_dump(self.config))
+
+
+@contextlib.asynccontextmanager
+async def bench(root: Path) -> AsyncIterator[tuple[Bench, Tasks]]:
+    """Its journal is open and its models are loaded; tasks that a reload makes end with it."""
+    made = Bench(root)
+    await made.journal.open()
+    try:
+        async with tasks_of(made.board) as group:
+            for model in made.members.models.values():
+                await model.load()
+            await made.reloader.begin(group)
+            made.members._group = group  # as `run` does, which would start all of them
+            try:
+                yield made, group
+            finally:
+                for task in made.reloader.tasks():
+                    task.cancel()
+                made.members.cancel()
+    finally:
+        made.reloader.close()
+        await made.members.close()
+        await made.journal.close()

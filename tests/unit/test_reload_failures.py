@@ -1,0 +1,101 @@
+"""What fails while a reload is carried out: it is logged and shown, and nothing stays down for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from mountd.daemon import apply
+from mountd.errors import JournalError
+from mountd.journal import database
+from mountd.settings.change import compare
+from mountd.settings.load import load
+from mountd.status import readiness
+from mountd.status.events import between
+from mountd.status.snapshot import Health, Snapshot
+from tests.support.reloader import bench
+from tests.support.shelf import until
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LOCKED_S", 0.05)
+    monkeypatch.setattr(apply, "JOURNAL_S", 0.05)
+    monkeypatch.setattr(apply, "JOURNAL_AGAIN_S", 0.01)
+
+
+async def test_an_edited_version_is_asked_for_with_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
+    """The journal is locked between the check of the file and the change."""
+    async with bench(tmp_path) as (room, _):
+        hub = room.members.models["hub"]
+        await room.journal.commit("hub", replace(hub.committed, current="v22"))
+        await hub.load()
+        room.config["models"]["hub"]["version"] = "v23"
+        room.write()
+        new = load(room.file).settings
+        change = compare(room.members.settings, new, {}, {}, root=True)
+        with contextlib.closing(sqlite3.connect(room.journal.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await room.reloader._applier.apply(change, new)
+            other.execute("ROLLBACK")
+        assert room.board.snapshot.models["hub"].desired == "v23"
+        assert len(room.edits.tasks()) == 1
+        assert not room.edits.tasks()[0].done()
+
+
+async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_app_stays_down(tmp_path: Path) -> None:
+    async with bench(tmp_path) as (room, group):
+        before, webui = room.board.snapshot, room.members.apps["webui"]
+        room.members.begin("webui")
+        await until(lambda: webui.supervisor.life.wanted, "the app to be wanted")
+        room.config["mounts"]["storage"]["path"] = str(tmp_path / "elsewhere")
+        room.config["models"]["second"] = room.model("second")
+        room.write()
+        room.journal.reads_left = 1  # for the check of the file
+        following = group.create_task(room.reloader.follow_files())
+        with capture_logs() as logs:
+            await room.board.wait_until(lambda now: bool(now.config.incomplete), 10)
+        [told] = [each for each in logs if each["event"] == "configuration is only partly in effect"]
+        assert told["cause"] == "cannot use the journal: it is locked"
+        assert any(each["event"] == "waiting for the journal" for each in logs)
+        now = room.board.snapshot
+        assert [each.code for each in readiness.reasons(now) if each.layer == "config"] == ["config-incomplete"]
+        assert readiness.health(Snapshot(config=now.config)) is Health.DEGRADED
+        assert "config-incomplete" in [each.code for each in between(before, now)]
+        await until(lambda: webui.supervisor.life.wanted, "the app to be wanted again")
+        # It stays so: a later reload does not carry out what is missing.
+        room.journal.reads_left = None
+        await room.reloader.ask("tina")
+        assert room.board.snapshot.config.incomplete
+        following.cancel()
+
+
+async def test_who_asks_for_a_reload_hears_that_it_was_carried_out_in_part(tmp_path: Path) -> None:
+    async with bench(tmp_path) as (room, _):
+        room.config["models"]["second"] = room.model("second")
+        room.write()
+        room.journal.reads_left = 1
+        with pytest.raises(JournalError):
+            await room.reloader.ask("tina")
+        assert room.board.snapshot.config.incomplete
+
+
+async def test_a_new_model_waits_for_a_journal_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "JOURNAL_S", 30.0)
+    async with bench(tmp_path) as (room, _):
+        room.config["models"]["second"] = room.model("second")
+        room.write()
+        room.journal.reads_left = 1
+        with capture_logs() as logs:
+            asking = asyncio.create_task(room.reloader.ask("tina"))
+            await until(lambda: any(each["event"] == "waiting for the journal" for each in logs), "it to wait")
+            room.journal.reads_left = None
+            assert (await asking)["changed"] == ["models.second"]
+        assert room.members.models["second"].desired == "v22"
+        assert not room.board.snapshot.config.incomplete

@@ -80,8 +80,9 @@ async def all_checks(path: Path) -> AsyncIterator[Check]:
     for check in [*([Check("secrets", "fail", str(each)) for each in problems] or [well]), *credentials]:
         yield check
     lines, running = await examine.control(settings, how_to_start=examine_unit.how_to_start(unit, path))
-    groups = (examine.directories, examine.links, examine.apps, *(() if running else (examine.ports,)))
-    for check in (*lines, *(check for group in groups for check in group(settings))):
+    for check in (*lines, *examine.directories(settings), *examine.links(settings), *await examine.apps(settings)):
+        yield check
+    for check in () if running else examine.ports(settings):
         yield check
     for check in [*await examine.mount_points(settings), *await examine_access.access(settings, running=running)]:
         yield check

@@ -1,6 +1,6 @@
 """What `doctor` looks at on this machine: what mounting needs, directories, sockets, ports, links, apps.
 
-Nothing of the settings is created or changed, and a mount point is only touched through a worker with a deadline.
+Nothing of the settings is created or changed. What may lie on a mount is only touched by a process with a deadline.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import pwd
-import shutil
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,26 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from mountd.cli.render import nearest
-from mountd.errors import DiskError, MountdError
+from mountd.errors import DiskError, MountdError, Overstayed
 from mountd.files.client import Files, NoStat
 from mountd.mount import preflight, table
 from mountd.mount.watch import read_table
+from mountd.process import tool
 from mountd.process.instance import Instance
 from mountd.settings.schema import App, Settings
 
 TOUCH_TIMEOUT_S = 5.0
+_NO_DIRECTORY, _NO_PROGRAM = 3, 4
+_LOOK_FOR_APP = f"""
+import os, shutil, sys
+directory, program, *path = sys.argv[1:]
+if not os.path.isdir(directory):
+    sys.exit({_NO_DIRECTORY})
+found = shutil.which(os.path.join(directory, program) if "/" in program else program, path=path[0] if path else None)
+if found is None:
+    sys.exit({_NO_PROGRAM})
+print(found)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,25 +223,35 @@ def _port(name: str, host: str, port: int) -> Check:
     return Check(name, "ok", f"port {port} is free")
 
 
-def apps(settings: Settings) -> Iterator[Check]:
-    for name, app in settings.apps.items():
-        yield _app(f"app {name}", app)
+async def apps(settings: Settings) -> list[Check]:
+    return [await _app(f"app {name}", app) for name, app in settings.apps.items()]
 
 
-def _app(name: str, app: App) -> Check:
-    if not os.path.isdir(app.directory):
-        return Check(name, "fail", f"its directory {app.directory} does not exist", "create it, or correct `directory`")
-    if app.user is not None:
-        try:
-            uid = pwd.getpwnam(app.user).pw_uid
-        except KeyError:
-            return Check(name, "fail", f"there is no user {app.user}", f"create it: useradd --system {app.user}")
-        if os.geteuid() not in {0, uid}:
-            return Check(name, "fail", f"only root can run it as {app.user}", "run mountd as root, or leave out `user`")
-    path = app.environment.get("PATH")
+async def _app(name: str, app: App) -> Check:
+    """Its directory, and what PATH names, may lie on a mount that hangs: only a child with a deadline touches them."""
     program = app.command[0]
-    where = os.path.join(app.directory, program) if "/" in program else program
-    found = shutil.which(where, path=path if isinstance(path, str) else None)
-    if found is None:
+    path = app.environment.get("PATH")
+    words = [str(app.directory), program, *([path] if isinstance(path, str) else [])]
+    try:
+        looked = await tool.run([sys.executable, "-I", "-S", "-c", _LOOK_FOR_APP, *words], timeout_s=TOUCH_TIMEOUT_S)
+        if looked.code == _NO_DIRECTORY:
+            hint = "create it, or correct `directory`"
+            return Check(name, "fail", f"its directory {app.directory} does not exist", hint)
+        if app.user is not None:
+            user = await tool.find_user(app.user, timeout_s=TOUCH_TIMEOUT_S)
+            if user is None:
+                return Check(name, "fail", f"there is no user {app.user}", f"create it: useradd --system {app.user}")
+            if os.geteuid() not in {0, user.uid}:
+                hint = "run mountd as root, or leave out `user`"
+                return Check(name, "fail", f"only root can run it as {app.user}", hint)
+    except Overstayed:
+        hint = "`mountd restart` the mount that it lies on, or when no mountd runs: umount --lazy its path"
+        text = f"no answer in {TOUCH_TIMEOUT_S:g} s to where {program} is, from {app.directory}"
+        return Check(name, "fail", text, hint)
+    except MountdError as error:
+        return Check(name, "fail", error.text, error.hint)
+    if looked.code == _NO_PROGRAM:
         return Check(name, "fail", f"{program} was not found", "install it, or write its whole path in `command`")
-    return Check(name, "ok", found)
+    if looked.code != 0:
+        return Check(name, "warn", f"was not checked: {looked.output.rpartition(chr(10))[2] or 'the check failed'}")
+    return Check(name, "ok", looked.output)

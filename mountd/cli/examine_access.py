@@ -48,8 +48,12 @@ def _ways(settings: Settings, app: App, *, running: bool) -> list[list[str]]:
 
 
 def _way(path: Path, *, itself: bool) -> list[str]:
-    """The directories from the root to `path`, as far as they are there."""
-    above = [str(each) for each in reversed(path.parents) if os.path.lexists(each)]
+    """The directories from the root to `path`; without `itself` those above it, as far as they are there.
+
+    With `itself` nothing on the way is touched here, only by the child: it may lie on a mount that hangs. What lies
+    above a mount point or a link is on local disk.
+    """
+    above = [str(each) for each in reversed(path.parents) if itself or os.path.lexists(each)]
     return [*above, str(path)] if itself else above
 
 

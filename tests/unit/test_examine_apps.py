@@ -1,0 +1,113 @@
+"""What doctor finds out about an app, without touching itself what may lie on a mount that hangs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.cli import examine, examine_access
+from mountd.settings.load import Places, parse
+from mountd.settings.schema import Settings
+
+PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
+USER = pwd.getpwuid(os.geteuid()).pw_name
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Path:
+    """A directory where a mount would be, with a program on it."""
+    program = tmp_path / "mnt" / "app" / "bin" / "program"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    return tmp_path / "mnt"
+
+
+def settings(mount: Path, **app: Any) -> Settings:
+    given = {"command": ["bin/program"], "directory": str(mount / "app"), **app}
+    text = f"""
+remotes: {{s: {{type: s3, endpoint: "http://x"}}}}
+mounts: {{m: {{remote: "s:b", path: {mount}}}}}
+apps: {{a: {given!r}}}
+"""
+    return parse(text, "test.yaml", PLACES).settings
+
+
+@pytest.fixture
+def touched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every path that this process itself asks the system about."""
+    paths: list[str] = []
+
+    def noting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def note(path: Any, *words: Any, **keys: Any) -> Any:
+            paths.append(str(path))
+            return real(path, *words, **keys)
+
+        return note
+
+    for name in ("stat", "lstat", "access", "listdir", "scandir"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
+    return paths
+
+
+def on_mount(touched: list[str], mount: Path) -> list[str]:
+    return [path for path in touched if path.startswith(str(mount))]
+
+
+@pytest.mark.parametrize(
+    ("app", "result", "text"),
+    [
+        ({}, "ok", "{mount}/app/bin/program"),
+        ({"command": ["program"], "environment": {"PATH": "{mount}/app/bin"}}, "ok", "{mount}/app/bin/program"),
+        ({"command": ["sh"]}, "ok", "sh"),
+        ({"command": ["bin/other"]}, "fail", "bin/other was not found"),
+        ({"directory": "{mount}/other"}, "fail", "its directory {mount}/other does not exist"),
+        ({"user": USER}, "ok", "{mount}/app/bin/program"),
+        ({"user": "mountd-t-nobody"}, "fail", "there is no user mountd-t-nobody"),
+    ],
+)
+async def test_an_app_is_looked_at_from_outside(
+    mount: Path, touched: list[str], monkeypatch: pytest.MonkeyPatch, app: dict[str, Any], result: str, text: str
+) -> None:
+    def asked(_: str) -> Any:
+        raise AssertionError("a directory service may hang")
+
+    monkeypatch.setattr(pwd, "getpwnam", asked)
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: placed(each) for key, each in value.items()}
+        return value.replace("{mount}", str(mount)) if isinstance(value, str) else value
+
+    (check,) = await examine.apps(settings(mount, **placed(app)))
+    assert check.result == result
+    assert check.text.endswith(text.format(mount=mount))
+    assert on_mount(touched, mount) == []
+
+
+async def test_a_mount_that_hangs_costs_its_deadline(mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that sleeps stands for one that hangs on it."""
+    monkeypatch.setattr(examine, "TOUCH_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(examine, "_LOOK_FOR_APP", "import time; time.sleep(60)")
+    began = time.monotonic()
+    (check,) = await examine.apps(settings(mount))
+    assert time.monotonic() - began < 10
+    assert (check.result, check.text) == ("fail", f"no answer in 0.3 s to where bin/program is, from {mount}/app")
+    assert check.hint
+
+
+async def test_access_is_tried_from_outside_too(mount: Path, touched: list[str]) -> None:
+    for needs in ([], ["m"]):
+        (check,) = await examine_access.access(settings(mount, user=USER, needs=needs), running=True)
+        assert check.result == "ok"
+        assert on_mount(touched, mount) == []
+    gone = settings(mount, user=USER, directory=str(mount / "other" / "app"))
+    (check,) = await examine_access.access(gone, running=True)
+    assert check.text == f"user {USER} cannot enter {mount}/other"
+    assert on_mount(touched, mount) == []

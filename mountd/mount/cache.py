@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mountd.errors import CannotStart
+from mountd.errors import CannotStart, MountdError
 from mountd.mount import preflight
 from mountd.mount.mend import DATA
 from mountd.mount.slow_disk import SlowDisk
+from mountd.process.resources import lack
 from mountd.settings.schema import Cache
 from mountd.status.snapshot import Reason
+from mountd.text import storable
 
 LOOK_LIMIT_S = 10.0
 WALK_LIMIT_S = 60.0
@@ -29,6 +31,17 @@ def silent(cache: Path, limit_s: float) -> CannotStart:
     """What is wrong with a cache directory that gave no answer within `limit_s` seconds."""
     text = f"cannot use the cache directory {cache}: its disk does not answer within {limit_s:g} s"
     return preflight.failure("cache-silent", text, "look at the disk that it lies on")
+
+
+def broken(cache: Path, error: OSError) -> MountdError:
+    """What is wrong with a cache directory that answers with `error`, or with the machine."""
+    if (found := lack(error)) is not None:
+        return found
+    cause = (error.strerror or str(error)).lower()
+    place = f": {storable(os.fsdecode(error.filename))}" if error.filename is not None else ""
+    return CannotStart(
+        f"cannot use the cache directory {cache}: {cause}", hint=f"look at its disk{place}", code="cache-broken"
+    )
 
 
 class CacheGuard:

@@ -7,10 +7,11 @@ import hashlib
 import heapq
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mountd.mount import stamps
+from mountd.mount.mend import GONE, raises
 
 DIRECTORY = "digests"
 MOST = 32
@@ -38,13 +39,25 @@ def keep(cache: Path, directory: str, files: Digests) -> None:
         forgotten.unlink(missing_ok=True)
 
 
-def read(cache: Path) -> dict[str, tuple[int, str]]:
-    """All that are kept, by their path below the mount. What cannot be read is left out. Blocks."""
+def read(cache: Path, unreadable: Callable[[OSError], None] = raises) -> dict[str, tuple[int, str]]:
+    """All that are kept, by their path below the mount. What makes no sense is left out. Blocks.
+
+    `unreadable` is called with an OSError, and raises it; else what cannot be read is left out.
+    """
     found: dict[str, tuple[int, str]] = {}
-    for path in reversed(_newest(cache / DIRECTORY)[:MOST]):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            with path.open("rb") as file:
-                document = json.loads(file.read(MOST_BYTES))
+    try:
+        paths = _newest(cache / DIRECTORY)[:MOST]
+    except OSError as error:
+        unreadable(error)
+        paths = []
+    for path in reversed(paths):
+        try:
+            content = _content(path)
+        except OSError as error:
+            unreadable(error)
+            continue
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            document = json.loads(content)
             for name, (size, sha256) in document["files"].items():
                 found[f"{document['directory']}/{name}"] = (int(size), str(sha256))
     return found
@@ -69,10 +82,19 @@ def of(digests: Digests, name: str, size: int) -> str:
     return ""
 
 
+def _content(path: Path) -> bytes:
+    """Nothing where it has vanished. Raises OSError."""
+    with contextlib.suppress(*GONE), open(path, "rb") as file:
+        return file.read(MOST_BYTES)
+    return b""
+
+
 def _newest(place: Path) -> list[Path]:
+    """Raises OSError."""
     aged = []
-    with contextlib.suppress(OSError):
-        for path in place.glob("*.json"):
-            with contextlib.suppress(OSError):
-                aged.append((path.stat().st_mtime_ns, path))
+    with contextlib.suppress(*GONE), os.scandir(place) as entries:
+        for entry in entries:
+            with contextlib.suppress(*GONE):
+                if entry.name.endswith(".json"):
+                    aged.append((entry.stat().st_mtime_ns, Path(entry.path)))
     return [path for _, path in heapq.nlargest(2 * MOST, aged)]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mountd.errors import CannotStart, MountdError, RemoteError
+from mountd.errors import MountdError, RemoteError
 from mountd.files.client import Files
 from mountd.mount import pending as disk
-from mountd.mount.cache import silent
+from mountd.mount.cache import broken, silent
 from mountd.mount.engine import Engine
 from mountd.mount.mend import RESCUED, Left, mend
 from mountd.mount.reopen import LOOK_LIMIT_S, Reopening
@@ -79,7 +79,7 @@ class Uploads:
         self._engine.reopens = False
 
     async def mend(self) -> None:
-        """Before rclone starts: the cache of one that was killed. Raises CannotStart."""
+        """Before rclone starts: the cache of one that was killed. Raises CannotStart, Exhausted."""
         if not self._writes_back:
             return
         cache = self._cache
@@ -88,10 +88,7 @@ class Uploads:
         except TimeoutError:
             raise silent(cache, MEND_LIMIT_S) from None
         except OSError as error:
-            cause = (error.strerror or str(error)).lower()
-            raise CannotStart(
-                f"cannot use the cache directory {self._cache}: {cause}", hint="look at its disk", code="cache-broken"
-            ) from None
+            raise broken(cache, error) from None
         self._leftovers = done.leftovers
         self._engine.reopens = bool(done.leftovers)
         if done.waiting:

@@ -7,7 +7,6 @@ tells of the rest, which reads as zeros.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import tempfile
@@ -21,6 +20,7 @@ TAIL_BYTES = 8
 """As many zeros at the end of a block make it suspect: of a number that ends it, the last 7 bytes often are."""
 MOST = 10_000
 """Of a file in more parts nobody can tell where its holes are."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -45,12 +45,28 @@ def extents(fd: int, size: int) -> Ranges | None:
 
 
 def finest(directory: Path) -> int:
-    """In blocks of how many bytes the file system of `directory` tells of holes; 0: it calls all of a file data."""
-    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=directory) as file:
-        file.truncate(_PIECE_BYTES)
-        if extents(file.fileno(), _PIECE_BYTES) == ():
-            return os.fstat(file.fileno()).st_blksize
-    return 0
+    """In blocks of how many bytes the file system of `directory` tells of holes; 0: it calls all of a file data.
+
+    0 also where there is no room for a file to try it with. Raises OSError.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.truncate(_PIECE_BYTES)
+            return os.fstat(file.fileno()).st_blksize if has_hole(file.fileno(), _PIECE_BYTES) else 0
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        return 0
+
+
+def has_hole(fd: int, size: int) -> bool:
+    """Raises OSError."""
+    try:
+        return size > 0 and os.lseek(fd, 0, os.SEEK_HOLE) < size
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that does not tell of holes
+            raise
+        return False
 
 
 def filled(fd: int, given: Ranges, deadline: float) -> Ranges | None:

@@ -17,17 +17,19 @@ import contextlib
 import json
 import os
 import stat
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mountd.mount import extents
 from mountd.mount.uploads import NAMES
 
 META, DATA = "vfsMeta", "vfs"
 RESCUED = "rescued"
+GONE = (FileNotFoundError, NotADirectoryError)
+"""What a look at a file raises that has vanished. Whatever else it raises says nothing of the file."""
 LEFTOVERS = 100_000
 """As many are opened before their upload, which takes about 3 ms each; it bounds the memory for their names."""
 
@@ -61,24 +63,41 @@ class Mended:
             self.leftovers.append(Left(name, size))
 
 
-def records(cache: Path, root: Path, without: str = "") -> Iterator[tuple[str, Any, os.stat_result]]:
+def raises(error: OSError) -> None:
+    """What cannot be read now may be read later."""
+    raise error
+
+
+def records(
+    cache: Path, root: Path, without: str = "", unreadable: Callable[[OSError], None] = raises
+) -> Iterator[tuple[str, Any, os.stat_result]]:
     """Each file of the cache below `root`: the path of its metadata, what that says (None: torn), and its data.
 
-    What vanishes meanwhile is left out, and so is what has no data, of which nothing could be uploaded.
+    What vanishes meanwhile is left out, and so is what has no data, of which nothing could be uploaded. `unreadable` is
+    called with any other OSError, and raises it; else that file or directory is left out.
     """
-    for parent, directories, names in os.walk(root):
+
+    def walked(error: OSError) -> None:
+        if not isinstance(error, GONE):
+            unreadable(error)
+
+    for parent, directories, names in os.walk(root, onerror=walked):
         if without:
             directories[:] = [each for each in directories if os.path.join(parent, each) != without]
         for name in names:
             meta = os.path.join(parent, name)
-            found = record_of(cache, meta)
+            try:
+                found = record_of(cache, meta)
+            except OSError as error:
+                unreadable(error)
+                continue
             if found is not None:
                 yield meta, *found
 
 
 def record_of(cache: Path, meta: str) -> tuple[Any, os.stat_result] | None:
-    """What the metadata at `meta` says (None: torn), and its data; None when one of them is not there."""
-    with contextlib.suppress(OSError):
+    """What the metadata at `meta` says (None: torn), and its data; None when one has vanished. Raises OSError."""
+    with contextlib.suppress(*GONE):
         record = _read(meta)
         data = os.lstat(data_of(cache, meta))
         if stat.S_ISREG(data.st_mode):
@@ -130,25 +149,12 @@ def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def is_whole(cache: Path, meta: str, data: os.stat_result) -> bool:
-    """No hole in it. What was only read may have holes, and must not be uploaded over the object."""
+    """No hole in it. What was only read may have holes, and must not be uploaded over the object. Raises OSError."""
     with open(data_of(cache, meta), "rb") as file:
-        if _has_hole(file.fileno(), data.st_size):
+        if extents.has_hole(file.fileno(), data.st_size):
             return False
     # Less on the disk, and no hole: it is compressed, unless this file system is one that does not tell of holes.
-    return data.st_blocks * 512 >= data.st_size or _tells_of_holes(cache, data.st_size)
-
-
-def _has_hole(fd: int, size: int) -> bool:
-    with contextlib.suppress(OSError):
-        return size > 0 and os.lseek(fd, 0, os.SEEK_HOLE) < size
-    return False
-
-
-def _tells_of_holes(cache: Path, size: int) -> bool:
-    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=cache) as file:
-        file.truncate(size)
-        return _has_hole(file.fileno(), size)
-    return False
+    return data.st_blocks * 512 >= data.st_size or extents.finest(cache) > 0
 
 
 def _covers(record: dict[str, Any], size: int) -> bool:

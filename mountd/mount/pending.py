@@ -52,7 +52,10 @@ def _count(files: Iterator[tuple[str, int]]) -> Pending:
 
 
 def _dirty(cache: Path, root: Path, without: str = "") -> Iterator[tuple[str, int]]:
-    """Name relative to `root`, and bytes on disk. Torn metadata is being written at this moment, hence changing."""
-    for meta, record, data in records(cache, root, without):
+    """Name relative to `root`, and bytes on disk. Torn metadata is being written at this moment, hence changing.
+
+    What cannot be read is left out: the rest is counted, and rclone's own queue is asked as well.
+    """
+    for meta, record, data in records(cache, root, without, unreadable=lambda _: None):
         if record is None or (isinstance(record, dict) and record.get("Dirty") is True):
             yield os.path.relpath(meta, root), data.st_size

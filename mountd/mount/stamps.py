@@ -58,7 +58,7 @@ class Stamps:
 
 
 NONE = Stamps("", running=False)
-"""There is a record, and nobody can read it: nothing is known of any file."""
+"""There is a record, and it makes no sense: nothing is known of any file."""
 
 
 def origin(stamps: Stamps | None, boot: str, name: str, now: Stamp) -> Origin:
@@ -80,17 +80,19 @@ def boot_id() -> str:
 
 
 def read(cache: Path) -> Stamps | None:
-    """None when there are none. Blocks."""
+    """None when there are none. Blocks. Raises OSError when they cannot be read now."""
     try:
         with open(cache / NAME, "rb") as file:
-            document = json.loads(file.read(MOST_BYTES))
+            content = file.read(MOST_BYTES)
+    except FileNotFoundError:
+        return None
+    try:
+        document = json.loads(content)
         if document["schema"] != SCHEMA:
             return NONE
         files = {name: Stamp(*fields) for name, fields in document["files"].items()}
         return Stamps(str(document["boot"]), bool(document["running"]), files)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return NONE
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from mountd.journald import for_stderr
+from mountd.process.orphans import stat_fields
 from mountd.text import printable
 
 _PR_SET_PDEATHSIG = 1
@@ -29,6 +30,7 @@ LAST_PATIENCE_S = 5.0
 """For a daemon that has said with which code it ends: a thread that waits in the kernel for a disk holds it there."""
 _parent: tuple[int, int] | None = None
 """Of the daemon: the process that forked it, and the descriptor on which that hears the exit code."""
+_parent_had_children = False
 
 
 def fork_daemon(daemon: Callable[[], int]) -> int:
@@ -40,12 +42,15 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, watched | {signal.SIGUSR1, signal.SIGUSR2})
     _hear_again()
     parent = os.getpid()
+    while _reap_one():  # what has ended can leave nothing behind any more
+        pass
+    before = _children()
     ear, mouth = os.pipe()
     os.set_blocking(ear, False)
     pid = os.fork()
     if pid == 0:
-        global _parent  # noqa: PLW0603 (one parent a process)
-        _parent = parent, mouth
+        global _parent, _parent_had_children
+        _parent, _parent_had_children = (parent, mouth), bool(before)
         os.setsid()  # a Ctrl-C reaches the daemon once, through the parent
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
@@ -60,7 +65,7 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
             if code is None and (said := _read(ear)):
                 code = _reap_at_last(pid, said[0])
             if code is not None:
-                _end_leftovers()
+                _end_leftovers(before)
                 return code
         else:
             with contextlib.suppress(ProcessLookupError):
@@ -94,8 +99,13 @@ def _run_and_exit(daemon: Callable[[], int]) -> None:
 
 
 def subreaper() -> int | None:
-    """Of the daemon: the parent that looks after it, and takes in what its children leave."""
-    return _parent[0] if _parent is not None and os.getppid() == _parent[0] else None
+    """Of the daemon: its parent, to which falls what the daemon's children leave, and nothing else does.
+
+    None when the parent had children before the daemon, which survive an exec: a script may start a helper and then
+    `exec mountd run`. What those leave falls to the parent as well.
+    """
+    alone = _parent is not None and not _parent_had_children
+    return os.getppid() if alone and _parent is not None and os.getppid() == _parent[0] else None
 
 
 def leave(code: int) -> NoReturn:
@@ -144,24 +154,36 @@ def _reap(main: int) -> int | None:
             code = ended if ended >= 0 else 128 - ended
 
 
-def _children() -> list[int]:
-    found = []
+def _children() -> set[tuple[int, int]]:
+    """(pid, started) of each."""
+    found = set()
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{entry}/stat", "rb") as file:
-                if int(file.read().rpartition(b")")[2].split()[1]) == os.getpid():
-                    found.append(int(entry))
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = stat_fields(int(entry))
+                if int(fields[1]) == os.getpid():
+                    found.add((int(entry), int(fields[19])))
     return found
 
 
-def _end_leftovers() -> None:
-    """SIGKILL whatever the daemon left, and what that leaves in turn; bounded, because D state ignores SIGKILL."""
+def _reap_one() -> bool:
+    """Whether a child had ended."""
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return False
+
+
+def _end_leftovers(before: set[tuple[int, int]]) -> None:
+    """SIGKILL whatever the daemon left, and what that leaves in turn; bounded, because D state ignores SIGKILL.
+
+    `before`: children from before the daemon, which go on.
+    """
     deadline = time.monotonic() + LEFTOVER_PATIENCE_S
-    while time.monotonic() < deadline and (left := _children()):
-        for pid in left:
+    while time.monotonic() < deadline and (left := _children() - before):
+        for pid, _ in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        while _reap_one():
+            pass
         time.sleep(0.01)

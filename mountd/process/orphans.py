@@ -9,7 +9,8 @@ those that do not show the mark:
   processes of UID count that have come loose from the daemon and were taken in by its parent, which is nobody else's
   either. UID must be nobody else's below this daemon.
 - `loose=PID`: so does whatever else the daemon's parent PID took in and that has no mark of any instance: nothing else
-  that runs could have left it. Never process 1, which takes in what anybody in the container leaves.
+  that runs could have left it. Never process 1, which takes in what anybody in the container leaves, nor a parent that
+  had children before the daemon, such as `helper & exec mountd run` leaves to it.
 - `PID:STARTED`: this one, seen below the marked process before it came loose.
 - `list`: they are only told, not ended.
 """
@@ -85,8 +86,12 @@ class Known:
             known = self.uid is not None and uid == self.uid and uid != os.geteuid()
         if not known:
             return False
+        began = int(stat_fields(daemon)[19])
         while pid not in (0, daemon, subreaper):
-            pid = int(stat_fields(pid)[1])
+            fields = stat_fields(pid)
+            if int(fields[19]) < began:
+                return False  # whoever started mountd had started it
+            pid = int(fields[1])
         return pid == subreaper
 
 

@@ -6,78 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from mountd.process import orphans
 from mountd.process.init import LAST_PATIENCE_S
-from tests.support import dies_with_us
 from tests.support.daemon import Daemon
+from tests.support.init import Init
 from tests.support.wait import until
 
-PRELUDE = """
-import os, signal, subprocess, sys, time
-from mountd.process.init import fork_daemon
-
-def say(*words):
-    print(*words, flush=True)
-
-def detach(*argv):
-    '''A process that nobody waits for, in a session of its own; its pid.'''
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.setsid()
-        pid = os.fork()
-        if pid == 0:
-            os.execvp(argv[0], argv)
-        os.write(writer, str(pid).encode())
-        os._exit(0)
-    os.wait()
-    return int(os.read(reader, 20))
-
-def daemon():
-{body}
-
-say('init', os.getpid())
-sys.exit(fork_daemon(daemon))
-"""
 BORN_DEAF = ("env", "--ignore-signal", "--block-signal")
-Start = Callable[..., "Init"]
-
-
-class Init:
-    def __init__(self, body: str, *wrap: str) -> None:
-        source = PRELUDE.format(body=textwrap.indent(textwrap.dedent(body).strip(), "    "))
-        self.process = subprocess.Popen(
-            dies_with_us([*wrap, sys.executable, "-c", source]),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.pid = int(self.line().split()[1])
-
-    def line(self) -> str:
-        out: IO[str] | None = self.process.stdout
-        assert out is not None
-        return out.readline().strip()
-
-    def end(self) -> tuple[int, str]:
-        """Exit code and what it said on stderr."""
-        _, errors = self.process.communicate(timeout=20)
-        return self.process.returncode, errors
-
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.communicate()
+Start = Callable[..., Init]
 
 
 @pytest.fixture
@@ -223,6 +165,41 @@ def test_what_it_leaves_is_ended(start: Start) -> None:
     assert not any(orphans.alive(pid) for pid in left)
 
 
+HELPER = ("sh", "-c", 'sleep 61 >/dev/null 2>&1 & exec "$@"', "sh")
+"""Children survive an exec."""
+ENDS = 'true & while kill -0 $! && ! grep -q "^State:.Z" /proc/$!/status; do :; done 2>/dev/null; exec "$@"'
+
+
+def test_a_child_from_before_is_not_what_it_leaves(start: Start) -> None:
+    init = start(
+        """
+        from mountd.process.init import subreaper
+        say('daemon', subreaper(), detach('sleep', '60'))
+        signal.pause()
+        """,
+        *HELPER,
+    )
+    _, subreaper, detached = init.line().split()
+    assert subreaper == "None", "what is left to it may be the helper's"
+    (helper,) = (pid for pid in children(init.pid) if Path(f"/proc/{pid}/cmdline").read_text() == "sleep\x0061\0")
+    os.kill(init.pid, signal.SIGTERM)
+    try:
+        init.end()
+        assert not orphans.alive(int(detached))
+        assert orphans.alive(helper)
+    finally:
+        os.kill(helper, signal.SIGKILL)
+
+
+def test_a_child_from_before_that_has_ended_leaves_nothing(start: Start) -> None:
+    init = start("from mountd.process.init import subreaper; say(subreaper() == os.getppid())", "sh", "-c", ENDS, "sh")
+    assert init.line() == "True"
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_also_after_it_was_killed(start: Start) -> None:
     init = start("say(os.getpid(), detach('sleep', '60')); signal.pause()")
     daemon, detached = map(int, init.line().split())
@@ -243,9 +220,8 @@ def test_what_is_reparented_is_reaped_and_its_own_children_are_left_to_it(start:
     )
     assert init.line() == "codes" + 20 * " 9"
 
-    def zombies() -> list[str]:
-        children = Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()
-        return [pid for pid in children if not orphans.alive(int(pid))]
+    def zombies() -> list[int]:
+        return [pid for pid in children(init.pid) if not orphans.alive(pid)]
 
     until(lambda: zombies() == [], 20, "no zombies")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -16,6 +17,7 @@ from mountd.app.belonging import Belonging
 from mountd.errors import Unavailable
 from mountd.process import family, orphans, tool
 from mountd.process.instance import Instance
+from tests.support.init import Init
 from tests.support.wait import until
 
 SCRIPT = [sys.executable, "-I", "-S", orphans.__file__]
@@ -155,17 +157,40 @@ def test_what_is_only_asked_for_lives_on(brood: Brood) -> None:
     assert process.poll() is None
 
 
-def test_what_came_loose_is_nobodys_where_another_parent_takes_it_in(brood: Brood) -> None:
-    """Such as process 1, to which an administrator's commands may fall as well."""
-    loose = brood.start("(sleep 60 & echo $!)")
-    assert loose.stdout is not None
-    pid = int(loose.stdout.readline())
+ASKS = f"""
+import os
+loose = detach('sleep', '60')
+def asked(word):
+    command = [*{SCRIPT!r}, 'none', 'webui', 'list', word]
+    return [int(line.split()[0]) for line in subprocess.check_output(command, text=True).splitlines()]
+parent = os.getppid()
+say(asked(f'loose={{parent}}') == [loose], asked('loose=1') == [], asked(f'loose={{parent + 1}}') == [])
+"""
+HELPER = ("sh", "-c", 'sleep 61 >/dev/null 2>&1 & exec "$@"', "sh")
+
+
+@pytest.mark.parametrize("wrap", [(), HELPER], ids=["alone", "beside a helper"])
+def test_what_came_loose_is_known_where_the_own_parent_takes_it_in(wrap: tuple[str, ...]) -> None:
+    """And what that parent had started before the daemon is not."""
+    init = Init(ASKS, *wrap)
     try:
-        assert end(brood.instance, "webui", "loose=1") == []
-        assert end(brood.instance, "webui", f"loose={loose.pid}") == []
-        assert orphans.alive(pid)
+        assert init.line() == "True True True"
     finally:
-        os.kill(pid, signal.SIGKILL)
+        children = Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()
+        init.close()
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.root
+def test_what_process_one_takes_in_may_be_anybodys() -> None:
+    """Such as what an administrator's commands leave in a container."""
+    init = Init(ASKS, "unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--")
+    try:
+        assert init.line() == "False True True"
+    finally:
+        init.close()
 
 
 NAMED = "import ctypes, sys, time; ctypes.CDLL(None).prctl(15, {name!r}); print('up', flush=True); time.sleep(60)"

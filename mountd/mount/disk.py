@@ -53,15 +53,29 @@ class MountDisk:
         """`exclude`: what the mount leaves out by configuration. `confirm`: that the store gives valid answers; raises
         RemoteError, Unavailable."""
         self.root = root
-        self.fs = fs
         self.exclude = exclude
         self.ignored: dict[str, str] = {}
+        """by path: why it cannot be one, as of the last listing"""
+        self._fs = fs
+        self._hidden: list[str] = []
+        """what rclone was last told to hide of them"""
         self._files = files
         self._engine = engine
         self._cache = cache
         self._index = index
         self._turns = turns
         self._confirm = confirm
+
+    @property
+    def fs(self) -> str:
+        """What is mounted: `remote:path`."""
+        return self._fs
+
+    @fs.setter
+    def fs(self, fs: str) -> None:
+        if fs != self._fs:
+            self.ignored = {}
+        self._fs = fs
 
     def in_turn(self) -> AbstractAsyncContextManager[None]:
         """Around one question to the bucket that has time. Raises Unavailable when it is not the time for any."""
@@ -77,47 +91,53 @@ class MountDisk:
         What cannot be a path is left out, here and, from its next listing on, in the mount. "Nothing is there" is
         believed only of a store that gives valid answers: rclone takes a login page for an empty listing.
         """
+        fs = self.fs
         try:
-            items = await self._list(directory, recursive=recursive)
+            items = await self._list(fs, directory, recursive=recursive)
         except RemoteError as error:
             if error.code != "directory-missing":
                 raise
             items = []
         if not items:
             await self.confirm()
-            items = await self._list(directory, recursive=recursive)
-        return await self._possible(items)
+            items = await self._list(fs, directory, recursive=recursive)
+        return await self._possible(fs, items, directory, recursive=recursive)
 
-    async def _list(self, directory: str, *, recursive: bool) -> list[Item]:
+    async def _list(self, fs: str, directory: str, *, recursive: bool) -> list[Item]:
         return await self._engine.rc.list(
-            self.fs, directory, recursive=recursive, exclude=self.exclude, timeout_s=LIST_TIMEOUT_S
+            fs, directory, recursive=recursive, exclude=self.exclude, timeout_s=LIST_TIMEOUT_S
         )
 
-    async def _possible(self, items: list[Item]) -> list[Item]:
+    async def _possible(self, fs: str, items: list[Item], directory: str, *, recursive: bool = False) -> list[Item]:
+        """`items` are all of `directory` in `fs`."""
         strange = keys.strange(items)
-        if not strange:
-            return items
+        if fs != self.fs:  # a reload came in between: it says nothing of what is mounted next
+            return keys.possible(items, strange)
+        for path in keys.gone(self.ignored, strange, directory, recursive=recursive):
+            del self.ignored[path]
         found = {path: why for path, why in strange.items() if path not in self.ignored}
         if found and len(self.ignored) < MOST_IGNORED:
             self.ignored |= dict(sorted(found.items())[: MOST_IGNORED - len(self.ignored)])
             log.warning("objects are left out: they cannot be paths", remote=self.fs, objects=keys.words(found))
-        if hidden := keys.rules(strange):
-            hidden = [*dict.fromkeys([*keys.rules(self.ignored), *hidden])]
-            await self._engine.rc.hide([*keys.EXCLUDED, *self.exclude, *hidden])
+        known, seen = keys.rules(self.ignored), keys.rules(strange)
+        if seen or known != self._hidden:
+            await self._engine.rc.hide([*keys.EXCLUDED, *self.exclude, *dict.fromkeys([*known, *seen])])
+            self._hidden = known
         return keys.possible(items, strange)
 
     async def small_listing(self, directory: str) -> list[Item] | None:
         """As `list_bucket`; None when that is more than is worth waiting for. Raises RemoteError, Unavailable."""
-        began = time.monotonic()
+        began, fs = time.monotonic(), self.fs
         try:
             items = await self._engine.rc.list(
-                self.fs,
+                fs,
                 directory,
                 exclude=self.exclude,
                 timeout_s=SMALL_LISTING_S,
                 most_bytes=SMALL_LISTING_BYTES,
             )
-            return await self._possible(items)
+            # Nobody has confirmed that there is nothing: then all stays as it was.
+            return await self._possible(fs, items, directory) if items else []
         except TooMuch:
             return None
         except RemoteError:

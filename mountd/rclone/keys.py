@@ -23,8 +23,8 @@ The first pattern hides the directory, the second what lies in such."""
 def strange(items: Sequence[Item]) -> dict[str, str]:
     """Of a listing: each path that cannot be one, and why."""
     directories = {item.path for item in items if item.is_dir}
-    found = {item.path: _why(item, directories) for item in items}
-    return {path: why for path, why in found.items() if why}
+    found = ((item.path, _why(item, directories)) for item in items)  # one path may stand there twice, in any order
+    return {path: why for path, why in found if why}
 
 
 def _why(item: Item, directories: set[str]) -> str:
@@ -39,6 +39,16 @@ def _why(item: Item, directories: set[str]) -> str:
 def possible(items: Sequence[Item], found: Mapping[str, str]) -> list[Item]:
     """The listing without what `strange` found in it; of a name that stands for both, the directory."""
     return [item for item in items if item.path not in found or (item.is_dir and found[item.path] == SHADOWS)]
+
+
+def gone(known: Mapping[str, str], found: Mapping[str, str], directory: str, *, recursive: bool) -> list[str]:
+    """Of what earlier listings found, the paths that are no longer in `found`, a new listing of `directory`."""
+    above = f"{directory.strip('/')}/".lstrip("/")
+
+    def is_listed(path: str) -> bool:
+        return path.startswith(above) and (recursive or "/" not in path.removeprefix(above))
+
+    return [path for path in known if path not in found and is_listed(path)]
 
 
 def rules(found: Mapping[str, str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.rclone.keys import EMPTY, EXCLUDED, LONG, SHADOWS, merged, patterns, possible, rules, strange, words
+from mountd.rclone.keys import EMPTY, EXCLUDED, LONG, SHADOWS, gone, merged, patterns, possible, rules, strange, words
 from mountd.rclone.rc import Item
 
 
@@ -26,6 +26,7 @@ def items(*paths: str) -> list[Item]:
         (("team//x", "team/"), {"team//x": EMPTY}),
         (("a/b//",), {"a/b/": EMPTY}),
         (("v1/", "v1", "v1/x"), {"v1": SHADOWS}),
+        (("v1", "v1-x", "v1/", "v1/x"), {"v1": SHADOWS}),  # as in a listing of several pages
         (("v1/m/", "v1/m", "v1/m/x", "v1/mm"), {"v1/m": SHADOWS}),
         (("n" * 255, "声" * 85), {}),
         (("n" * 256,), {"n" * 256: LONG}),
@@ -51,6 +52,23 @@ def test_rules_hide_that_very_object_and_no_other() -> None:
     assert merged(None) == merged(True) == [*EXCLUDED]
     assert merged("*.tmp") == [*EXCLUDED, "*.tmp"]
     assert patterns(["a", "b"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("directory", "recursive", "left"),
+    [
+        ("", False, {"/x", "/", "v1/a", "v1/b/c"}),
+        ("", True, set()),
+        ("v1", False, {"/x", "/", "v1", "v1/b/c"}),
+        ("/v1/", False, {"/x", "/", "v1", "v1/b/c"}),
+        ("v1", True, {"/x", "/", "v1"}),
+        ("v", True, {"/x", "/", "v1", "v1/a", "v1/b/c"}),
+    ],
+)
+def test_a_listing_tells_what_is_gone_from_its_own_directory(directory: str, recursive: bool, left: set[str]) -> None:
+    known = dict.fromkeys(("/x", "/", "v1", "v1/a", "v1/b/c"), SHADOWS)
+    assert {*known} - {*gone(known, {}, directory, recursive=recursive)} == left
+    assert gone(known, known, directory, recursive=recursive) == []
 
 
 def test_words_are_bounded() -> None:

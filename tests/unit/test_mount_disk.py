@@ -1,0 +1,91 @@
+"""What a mount leaves out because it cannot be a path, and when it is shown again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from mountd.errors import RemoteError
+from mountd.mount.disk import MountDisk
+from mountd.rclone.keys import EXCLUDED, LONG, SHADOWS
+from tests.unit.test_rclone_rc import Fake, FakeRclone, fake
+
+__all__ = ["fake"]
+
+OBJECT, DIRECTORY = {"Path": "v1/m", "Name": "m", "Size": 7}, {"Path": "v1/m", "Name": "m", "IsDir": True}
+LONG_NAME = "n" * 256
+BOTH, HIDDEN = [OBJECT, DIRECTORY], [*EXCLUDED, "*.tmp", "/v1/m"]
+
+
+async def is_valid() -> None:
+    """The store gives valid answers."""
+
+
+def disk_of(fake: Fake) -> MountDisk:
+    rclone, client = fake
+    rclone.answers["options/set"] = {}
+    engine = cast(Any, SimpleNamespace(rc=client))
+    unused: dict[str, Any] = dict.fromkeys(("files", "cache", "index", "turns"))
+    return MountDisk("/mnt", "store:bkt", exclude=["*.tmp"], engine=engine, confirm=is_valid, **unused)
+
+
+async def listed(disk: MountDisk, rclone: FakeRclone, entries: list[dict[str, Any]], directory: str = "v1") -> None:
+    rclone.answers["operations/list"] = {"list": entries}
+    await disk.list_bucket(directory)
+
+
+def hidden(rclone: FakeRclone) -> list[list[str]]:
+    """Each time that rclone was told what to hide."""
+    return [asked["filter"]["ExcludeRule"] for method, asked in rclone.asked if method == "options/set"]
+
+
+async def test_what_was_renamed_or_removed_is_hidden_no_longer(fake: Fake) -> None:
+    rclone, disk = fake[0], disk_of(fake)
+    await listed(disk, rclone, [*BOTH, {"Path": f"v1/{LONG_NAME}", "Name": LONG_NAME, "Size": 1}])
+    assert disk.ignored == {"v1/m": SHADOWS, f"v1/{LONG_NAME}": LONG}
+    assert hidden(rclone) == [HIDDEN]
+
+    await listed(disk, rclone, [], directory="v2")
+    await listed(disk, rclone, [{"Path": "v1", "Name": "v1", "IsDir": True}], directory="")
+    assert disk.ignored == {"v1/m": SHADOWS, f"v1/{LONG_NAME}": LONG}, "others were listed"
+    assert hidden(rclone) == [HIDDEN]
+
+    await listed(disk, rclone, [OBJECT])
+    assert disk.ignored == {}
+    assert hidden(rclone) == [HIDDEN, [*EXCLUDED, "*.tmp"]]
+    await listed(disk, rclone, [OBJECT])
+    assert len(hidden(rclone)) == 2, "once is enough"
+
+
+async def test_an_empty_answer_that_nobody_has_confirmed_shows_nothing_again(fake: Fake) -> None:
+    rclone, disk = fake[0], disk_of(fake)
+    await listed(disk, rclone, BOTH)
+    rclone.answers["operations/list"] = {"list": []}
+    assert await disk.small_listing("v1") == []
+    assert disk.ignored
+    assert await disk.list_bucket("v1") == []
+    assert not disk.ignored
+
+
+async def test_what_rclone_was_not_told_it_is_told_with_the_next_listing(fake: Fake) -> None:
+    rclone, disk = fake[0], disk_of(fake)
+    await listed(disk, rclone, BOTH)
+    rclone.answers["options/set"] = (500, {"error": "not now", "status": 500})
+    with pytest.raises(RemoteError):
+        await listed(disk, rclone, [OBJECT])
+    rclone.answers["options/set"] = {}
+    await listed(disk, rclone, [OBJECT])
+    assert hidden(rclone)[-1] == [*EXCLUDED, "*.tmp"]
+
+
+async def test_another_remote_begins_with_nothing_hidden(fake: Fake) -> None:
+    rclone, disk = fake[0], disk_of(fake)
+    await listed(disk, rclone, BOTH)
+    disk.fs = "store:bkt"
+    assert disk.ignored, "a reload that changes something else"
+    disk.fs = "store:other"
+    assert disk.ignored == {}
+    await listed(disk, rclone, [{"Path": "a", "Name": "a", "Size": 7}, {"Path": "a", "Name": "a", "IsDir": True}], "")
+    assert hidden(rclone)[-1] == [*EXCLUDED, "*.tmp", "/a"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Sequence
 
 import structlog
 
 from mountd import __version__
+from mountd.daemon import shutdown
 from mountd.errors import MountdError
 from mountd.journal.journal import Journal
 from mountd.status import events
@@ -49,20 +51,35 @@ class Recorder:
             await self.flush()
 
     async def flush(self) -> None:
-        """Returns when everything up to now is in the journal; one event that cannot be written goes without."""
+        """Returns when everything up to now is in the journal.
+
+        After the first event that cannot be written those that follow are not tried: each would wait for a journal
+        that another program holds. They are counted as lost.
+        """
         # Shielded: a cancelled `run` has taken the news already, and nobody else would write them.
         await asyncio.shield(self._write_news())
 
     async def _write_news(self) -> None:
         async with self._turn:
             before, self._recorded = self._recorded, self._board.snapshot
+            news = events.between(before, self._recorded)
             if self._lost:
                 text = f"the journal could not be written: {self._lost} events are missing here"
-                await self._write(GAP, "mountd", text)
-            for happening in events.between(before, self._recorded):
-                await self._write(happening.code, happening.object, happening.text)
+                if not await self._write(GAP, "mountd", text):
+                    self._lose(news)
+                    return
+            for number, happening in enumerate(news):
+                if not await self._write(happening.code, happening.object, happening.text):
+                    self._lose(news[number + 1 :])
+                    return
 
-    async def _write(self, code: str, object_: str, text: str) -> None:
+    def _lose(self, news: Sequence[events.Happening]) -> None:
+        self._lost += len(news)
+        if news:
+            log.warning("cannot journal events", count=len(news), codes=sorted({each.code for each in news}))
+
+    async def _write(self, code: str, object_: str, text: str) -> bool:
+        """Whether it is in the journal."""
         try:
             await self._journal.event(code, object_, text)
         except MountdError as error:
@@ -71,11 +88,12 @@ class Recorder:
                 self._lost += 1
             told = f"{error.text}; what happens meanwhile is not written down, all else goes on"
             self._board.set_journal(Reason("journal-unusable", told, "journal", "mountd", error.hint))
-        else:
-            if code == GAP:
-                log.info("journal can be written again", lost=self._lost)
-                self._lost = 0
-                self._board.set_journal(self._replaced)
+            return False
+        if code == GAP:
+            log.info("journal can be written again", lost=self._lost)
+            self._lost = 0
+            self._board.set_journal(self._replaced)
+        return True
 
     # -- lives ----------------------------------------------------------------------------------------------------
 
@@ -96,10 +114,14 @@ class Recorder:
             await self._write(STARTED, "mountd", f"mountd {__version__} has started (pid {os.getpid()})")
 
     async def stopped(self, why: str) -> None:
-        """The last event of this life."""
-        await self.flush()
-        async with self._turn:
-            await self._write(STOPPED, "mountd", why)
+        """The last event of this life; given up after `shutdown.JOURNAL_S`, with a line in the log."""
+        try:
+            async with asyncio.timeout(shutdown.JOURNAL_S):
+                await self.flush()
+                async with self._turn:
+                    await self._write(STOPPED, "mountd", why)
+        except TimeoutError:
+            log.warning("cannot journal the stop", cause=f"the journal did not answer within {shutdown.JOURNAL_S:g} s")
 
     # -- a journal that was begun anew ----------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mountd.app.app import KILL_WAIT_S
+from mountd.journal.database import LOCKED_S
 from mountd.mount.cache_index import DURABLE_LIMIT_S
 from mountd.mount.drain import SCAN_LIMIT_S
 from mountd.mount.mount import CLEAR_TIMEOUT_S, STOP_GRACE_S
@@ -16,11 +17,13 @@ from mountd.settings.schema import Mount, Settings
 OPERATION_S = 5.0
 API_S = 3.0
 WORKERS_S = 2.0
+JOURNAL_S = 5.0
+"""For the last events; then the journal is closed, which waits for a write that is under way."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopTimes:
-    """Seconds, in the order of stopping: operation → apps → mounts (together) → workers → API.
+    """Seconds, in the order of stopping: operation → apps → mounts (together) → journal → workers → API.
 
     The sum must stay below systemd's TimeoutStopSec and the grace period of a container.
     """
@@ -28,12 +31,13 @@ class StopTimes:
     operation_s: float
     apps_s: float
     mounts_s: float
+    journal_s: float
     workers_s: float
     api_s: float
 
     @property
     def total_s(self) -> float:
-        return self.operation_s + self.apps_s + self.mounts_s + self.workers_s + self.api_s
+        return self.operation_s + self.apps_s + self.mounts_s + self.journal_s + self.workers_s + self.api_s
 
 
 def mount_policy(mount: Mount) -> Policy:
@@ -51,4 +55,4 @@ def stop_times(settings: Settings, leaving: Iterable[Mount] = ()) -> StopTimes:
     """`leaving`: mounts that are being removed, of which the settings know nothing any more."""
     apps_s = max((app.stop.grace + KILL_WAIT_S for app in settings.apps.values()), default=0.0)
     mounts_s = max(map(mount_stop_s, (*settings.mounts.values(), *leaving)))
-    return StopTimes(OPERATION_S, apps_s, mounts_s, WORKERS_S, API_S)
+    return StopTimes(OPERATION_S, apps_s, mounts_s, JOURNAL_S + LOCKED_S, WORKERS_S, API_S)

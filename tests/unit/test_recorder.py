@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from mountd.daemon import recorder as recorders
+from mountd.daemon import shutdown
 from mountd.daemon.recorder import Recorder
+from mountd.journal import database
 from mountd.journal.journal import Journal
-from mountd.status import readiness
+from mountd.status import events, readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStatus, Snapshot, State
 
@@ -43,6 +46,60 @@ async def test_a_cancelled_recorder_has_written_everything_after_a_flush(tmp_pat
     with contextlib.closing(sqlite3.connect(tmp_path / "mountd.db")) as database:
         stopped = [name for (name,) in database.execute("SELECT object FROM events WHERE code = 'mount-stopped'")]
     assert sorted(stopped) == sorted(NAMES)
+
+
+class CountingJournal(Journal):
+    """Counts the events that it is asked to write."""
+
+    tries = 0
+
+    async def event(self, code: str, object_: str, text: str) -> None:
+        self.tries += 1
+        await super().event(code, object_, text)
+
+
+async def test_a_held_journal_is_waited_for_once_however_much_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCKED_S", 0.05)
+    mount = MountStatus(path="/mnt", remote="store:bucket", state=State.CLEANING)
+    board = Board(Snapshot(mounts=dict.fromkeys(NAMES, mount)))
+    journal = CountingJournal(tmp_path / "mountd.db")
+    await journal.open()
+    recorder = Recorder(board, journal)
+    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for name in NAMES:
+            board.set_mount(name, replace(mount, state=State.STOPPED))
+        await recorder.flush()
+        assert journal.tries == 1
+        board.set_mount("more", replace(mount, state=State.STOPPED))
+        board.set_mount("more", replace(mount, state=State.FAILED))
+        await recorder.flush()
+        assert journal.tries == 2, "the gap alone"
+        other.execute("ROLLBACK")
+    board.set_mount(NAMES[0], replace(mount, state=State.FAILED))
+    await recorder.flush()
+    lost = len(events.between(Snapshot(mounts=dict.fromkeys(NAMES, mount)), board.snapshot))
+    gap, *rest = sorted(await journal.events(limit=99), key=lambda event: event.id)
+    assert (gap.code, len(rest)) == ("journal-gap", 1)
+    assert gap.text == f"the journal could not be written: {lost} events are missing here"
+    await journal.close()
+
+
+async def test_a_held_journal_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LOCKED_S", 1.0)
+    monkeypatch.setattr(shutdown, "JOURNAL_S", 0.1)
+    journal, loop = Journal(tmp_path / "mountd.db"), asyncio.get_running_loop()
+    await journal.open()
+    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other, capture_logs() as logs:
+        other.execute("BEGIN IMMEDIATE")
+        began = loop.time()
+        await Recorder(Board(), journal).stopped("mountd has stopped")
+        assert loop.time() - began < 0.9
+        other.execute("ROLLBACK")
+    assert [each["event"] for each in logs] == ["cannot journal the stop"]
+    await journal.close()
 
 
 async def test_a_journal_that_was_begun_anew_is_an_alarm_until_the_broken_file_is_gone(

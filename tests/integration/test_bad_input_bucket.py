@@ -56,7 +56,12 @@ def assert_recovers(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("keys", "words", "hint"),
     [
-        (("NOBODYKNOWS0001", None), "it does not know the access key id", "correct access_key_id"),
+        pytest.param(
+            ("NOBODYKNOWS0001", None),
+            "it does not know the access key id",
+            "correct access_key_id",
+            marks=pytest.mark.thorough,
+        ),
         ((None, "mountd-test-secret-9999"), "the secret key does not fit", "correct secret_access_key"),
     ],
     ids=["access-key-id", "secret"],
@@ -114,7 +119,7 @@ def test_dead_endpoint(make_daemon: Callable[..., Daemon], store: RcloneS3, each
     assert_recovers(daemon)
 
 
-@pytest.mark.shown_by("bundled")
+@pytest.mark.thorough
 def test_unknown_host_name(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
     daemon = make_daemon(rclone=each_rclone, endpoint="http://no-such-store.invalid")
     daemon.start()

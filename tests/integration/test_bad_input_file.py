@@ -31,7 +31,7 @@ def both(daemon: Daemon, *words: str, environment: dict[str, str] | None = None)
     assert not (daemon.root / "state").exists(), "nothing may be touched for a file that cannot be used"
 
 
-@pytest.mark.shown_by("bracket", "empty", "documents")
+@pytest.mark.shown_by("bracket")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -85,12 +85,12 @@ def test_duplicate_and_unknown_keys_all_at_once(unused: Daemon) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("../x", "a version is up to 64 letters, digits, '.', '_' and '-'"),
+        pytest.param("../x", "a version is up to 64 letters, digits, '.', '_' and '-'", marks=pytest.mark.thorough),
         ("a/b", "a version is up to 64 letters, digits, '.', '_' and '-'"),
-        ("..", "with a letter or digit first and no '..'"),
-        ("", "an empty version name"),
+        pytest.param("..", "with a letter or digit first and no '..'", marks=pytest.mark.thorough),
+        pytest.param("", "an empty version name", marks=pytest.mark.thorough),
         ("latest", "such a name can mean other files tomorrow"),
-        ("v" * 65, "up to 64 letters"),
+        pytest.param("v" * 65, "up to 64 letters", marks=pytest.mark.thorough),
     ],
 )
 def test_a_version_that_cannot_be_one(unused: Daemon, name: str, why: str) -> None:

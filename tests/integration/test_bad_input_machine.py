@@ -138,6 +138,7 @@ def spoiled(daemon: Daemon, name: str) -> tuple[Path, Path]:
 
 
 @pytest.mark.root
+@pytest.mark.shown_by("not-empty", "cache-read-only")
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_place_that_cannot_be_used(daemon: Daemon, name: str) -> None:
     fault = FAULTS[name]
@@ -249,6 +250,7 @@ def test_no_dev_fuse(make_daemon: Callable[..., Daemon]) -> None:
     assert stat.S_ISCHR(os.stat("/dev/fuse").st_mode)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_no_fusermount3(daemon: Daemon) -> None:
     programs = daemon.root / "bin"

@@ -165,6 +165,7 @@ def test_a_file_is_in_its_place(daemon: Daemon, unread: Path, spoil: Callable[[P
     assert_back(daemon, unread)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_rclone_is_killed_while_its_disk_is_read_only(
     small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path
@@ -186,6 +187,7 @@ def test_rclone_is_killed_while_its_disk_is_read_only(
     assert len(daemon.events("going on with the cache again")) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_switch_while_the_disk_is_read_only(small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path) -> None:
     """All is there that it needs; before reads go past the disk it would fail half-way."""

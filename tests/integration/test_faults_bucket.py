@@ -160,7 +160,7 @@ PARTS = {
 }
 
 
-@pytest.mark.shown_by("HEAD-403", "LIST-503", "GET-503")
+@pytest.mark.shown_by("GET-503")
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize(
     "fresh", [pytest.param(False, id="used"), pytest.param(True, id="restarted", marks=pytest.mark.long)]

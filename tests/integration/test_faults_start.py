@@ -66,7 +66,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.shown_by("exits-0", "crashes")
+@pytest.mark.shown_by("crashes")
 @pytest.mark.parametrize("case", REFUSALS)
 def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     make_daemon: Callable[..., Daemon], scripted: ScriptedRclone, case: str
@@ -176,6 +176,7 @@ def loop(daemon: Daemon, scripted: ScriptedRclone, end: signal.Signals) -> None:
     assert "`mountd restart storage` starts it at once" in reason["hint"]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_hot_loop_is_held_up(make_daemon: Callable[..., Daemon], scripted: ScriptedRclone) -> None:

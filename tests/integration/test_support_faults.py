@@ -153,6 +153,7 @@ def test_refusals_look_like_those_of_s3(failure: Failure, proxy: Proxy, s3: Any)
     assert code_of(s3.list_buckets) == "AccessDenied"
 
 
+@pytest.mark.thorough
 def test_a_rate_repeats_with_its_seed(server: RcloneS3) -> None:
     def run(seed: int) -> list[str]:
         faults = Faults(fail={"HEAD": Failure(503, "SlowDown", rate=0.3)}, seed=seed)
@@ -166,6 +167,7 @@ def test_a_rate_repeats_with_its_seed(server: RcloneS3) -> None:
     assert 6 <= first.count("503") <= 30
 
 
+@pytest.mark.thorough
 def test_only_the_old_key_is_expired(tmp_path: Path) -> None:
     (tmp_path / BUCKET).mkdir()
     with RcloneS3(tmp_path) as own, Proxy(own.endpoint) as proxy:
@@ -302,6 +304,7 @@ def test_a_cut_somewhere_is_repeatable(server: RcloneS3) -> None:
     assert all(0 <= size < SIZE for size in first)
 
 
+@pytest.mark.thorough
 def test_connections_are_reset(proxy: Proxy, server: RcloneS3, requests: dict[str, Callable[[], Any]]) -> None:
     proxy.faults.reset = {ANY: Break(after=100)}
     for ask in requests.values():

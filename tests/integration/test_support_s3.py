@@ -94,6 +94,7 @@ def test_uploads_in_parts_pass_the_proxy(server: S3Server, proxy: Proxy, tmp_pat
     assert server.client.get_object(Bucket=BUCKET, Key="big")["Body"].read() == source.read_bytes()
 
 
+@pytest.mark.thorough
 def test_a_tree_is_uploaded(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> None:
     tree = tmp_path_factory.mktemp("tree")
     for key in KEYS:
@@ -146,6 +147,7 @@ def test_a_stopped_server_refuses_and_comes_back_on_its_port(server: S3Server) -
     assert "Buckets" in server.client.list_buckets()
 
 
+@pytest.mark.thorough
 def test_the_port_of_a_stopped_server_is_given_to_nobody(rclone_server: RcloneS3) -> None:
     rclone_server.stop()
     taken = []
@@ -223,6 +225,7 @@ def test_an_unreachable_server_breaks_the_connection_and_is_found_again(server: 
     assert "Buckets" in s3.list_buckets()
 
 
+@pytest.mark.thorough
 def test_a_slow_reader_holds_the_body_back(rclone_server: RcloneS3) -> None:
     size = 64 * 1024 * 1024
     with (rclone_server.directory / BUCKET / "big").open("wb") as file:

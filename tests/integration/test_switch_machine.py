@@ -49,7 +49,7 @@ SCRIPTS = {
     ],
 }
 LIMITS = [
-    pytest.param(3, 30, 20.0, marks=pytest.mark.timeout(300), id="short"),
+    pytest.param(2, 30, 20.0, marks=pytest.mark.timeout(300), id="short"),
     pytest.param(30, 60, 40.0, marks=[pytest.mark.long, pytest.mark.timeout(1800)], id="long"),
 ]
 

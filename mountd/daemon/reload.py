@@ -155,7 +155,10 @@ class Reloader:
             raise ConfigError(str(self._source), [Problem("", 0, text)], hint=SILENT_HINT) from None
 
     async def ask(self, operator: str) -> Mapping[str, Any]:
-        """For the API: goes on when the one who asked goes away. Raises ConfigError, Busy, MountdError."""
+        """For the API: goes on when the one who asked goes away. Raises ConfigError, Busy (also while mountd stops),
+        MountdError."""
+        if self._board.snapshot.stopping:  # it would start what the stop has ended
+            raise Busy("cannot reload: mountd is stopping", hint="start mountd: it reads the file", holder="a stop")
         task = asyncio.create_task(self.reload(f"{operator} asked"))
         self._asked.add(task)
         task.add_done_callback(self._answered)

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mountd.daemon import apply
-from mountd.errors import JournalError
+from mountd.errors import Busy, JournalError
 from mountd.journal import database
 from mountd.settings.change import compare
 from mountd.settings.load import load
@@ -99,3 +99,13 @@ async def test_a_new_model_waits_for_a_journal_that_is_held(tmp_path: Path, monk
             assert (await asking)["changed"] == ["models.second"]
         assert room.members.models["second"].desired == "v22"
         assert not room.board.snapshot.config.incomplete
+
+
+async def test_no_reload_is_carried_out_while_mountd_stops(tmp_path: Path) -> None:
+    async with bench(tmp_path) as (room, _):
+        room.config["models"]["second"] = room.model("second")
+        room.write()
+        room.board.set_stopping()
+        with pytest.raises(Busy, match="cannot reload: mountd is stopping"):
+            await room.reloader.ask("tina")
+        assert list(room.members.models) == ["hub"]

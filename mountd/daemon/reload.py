@@ -127,9 +127,11 @@ class Reloader:
             up = is_up()
             if up:
                 notifier.send_reloading()
-            await self._try("SIGHUP")
-            if up:
-                notifier.send(READY=1)
+            try:
+                await self._try("SIGHUP")
+            finally:  # also after a bug, or when the machine lacks something: systemd waits for it
+                if up and not self._board.snapshot.stopping:
+                    notifier.send(READY=1)
 
     async def _is_edited(self) -> bool:
         try:

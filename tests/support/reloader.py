@@ -34,12 +34,13 @@ class FailingJournal(Journal):
     """Fails from its nth call of `committed` on, counted from when `reads_left` was set; None: never."""
 
     reads_left: int | None = None
+    failure: Exception = JournalError("cannot use the journal: it is locked", hint="end what is done there")
 
     async def committed(self, model: str) -> Committed:
         if self.reads_left is not None:
             self.reads_left -= 1
             if self.reads_left < 0:
-                raise JournalError("cannot use the journal: it is locked", hint="end what is done there")
+                raise self.failure
         return await super().committed(model)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import socket
 import sqlite3
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from structlog.testing import capture_logs
 from mountd.daemon import apply
 from mountd.errors import Busy, JournalError
 from mountd.journal import database
+from mountd.process.notify import Notifier
 from mountd.settings.change import compare
 from mountd.settings.load import load
 from mountd.status import readiness
@@ -109,3 +113,22 @@ async def test_no_reload_is_carried_out_while_mountd_stops(tmp_path: Path) -> No
         with pytest.raises(Busy, match="cannot reload: mountd is stopping"):
             await room.reloader.ask("tina")
         assert list(room.members.models) == ["hub"]
+
+
+async def test_systemd_hears_the_end_of_a_reload_that_the_machine_does_not_let_through(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="mountd-t-") as short:  # for a socket's address
+        address = f"{short}/notify"
+        async with bench(tmp_path) as (room, group):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as systemd:
+                systemd.bind(address)
+                room.config["models"]["second"] = room.model("second")
+                room.write()
+                room.journal.reads_left, room.journal.failure = 0, OSError(errno.EMFILE, "too many open files")
+                hangup, notifier = asyncio.Event(), Notifier({"NOTIFY_SOCKET": address})
+                hangup.set()
+                following = group.keep(lambda: room.reloader.follow_signal(hangup, notifier, lambda: True), "signal")
+                async with asyncio.timeout(10):
+                    loop = asyncio.get_running_loop()
+                    heard = [await loop.sock_recv(systemd, 4096) for _ in range(2)]
+                assert [each.partition(b"=")[0] for each in heard] == [b"RELOADING", b"READY"]
+                following.cancel()

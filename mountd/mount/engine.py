@@ -17,7 +17,6 @@ import structlog
 from mountd.errors import CannotStart, Unavailable
 from mountd.mount import rights, table
 from mountd.mount.cache import WALK_LIMIT_S, held_bytes, silent
-from mountd.mount.health import is_refusal
 from mountd.mount.slow_disk import SlowDisk
 from mountd.process.child import Child, Exit, Ring, spawn
 from mountd.process.instance import Instance
@@ -28,7 +27,7 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, MountCommand, mount_command
 from mountd.rclone.conf_file import ConfFile, Fresh, Seen
 from mountd.rclone.exits import SAID_CHARACTERS, Explained, LastWords, explain, explain_crash, refusal
-from mountd.rclone.failures import classify
+from mountd.rclone.failures import is_of_keys
 from mountd.rclone.fold import Folder
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
@@ -65,7 +64,7 @@ class Engine:
         self._seen = Seen()
         self._resigned_at: float | None = None
         self._is_refused = False
-        """rclone has told so since a key id got another secret"""
+        """rclone has told so, of its signature, since a key id got another secret"""
         self.unreadable = ""
         """why the secrets behind this mount cannot be read now; it goes on with those it has"""
         self._said = LastWords()
@@ -178,7 +177,7 @@ class Engine:
             event = replace(event, level="info")
         if event.level == "error":
             self.trouble.set()
-            self._is_refused |= self._is_resigned and is_refusal(classify(event.text).code)
+            self._is_refused |= self._is_resigned and is_of_keys(event.text)
         now = asyncio.get_running_loop().time()
         self._said.hear(event, now, logged=line.startswith("{"))
         for follower in self._followers:
@@ -263,11 +262,13 @@ class Engine:
     def _is_resigned(self) -> bool:
         return self._resigned_at is not None and time.monotonic() - self._resigned_at >= RESIGNED_S
 
-    @property
-    def signs_with_old_secret(self) -> bool:
-        """The mount is refused after a key id got another secret: questions to the bucket, which rclone answers with
-        a connection of their own, may succeed all the while."""
-        return self._is_resigned and self._is_refused
+    def signs_with_old_secret(self, *, usable: bool) -> bool:
+        """Whether a new rclone is needed because the mount is refused after a key id got another secret: questions to
+        the bucket, which rclone answers with a connection of their own, may succeed all the while.
+
+        `usable`: the bucket has just answered one. While it does not, a new rclone could not serve what is cached.
+        """
+        return usable and self._is_resigned and self._is_refused
 
     def explain_exit(self, exit_: Exit) -> Explained:
         """What an exit means."""

@@ -174,7 +174,7 @@ class Watching:
             await self._learn(bucket=parts.backend.status)
             if not usable and parts.backend.is_refusing and await parts.engine.has_stale_secrets():
                 raise ShouldRestart("the store refuses the old credentials: starting again with the new ones")
-            if parts.engine.signs_with_old_secret:
+            if parts.engine.signs_with_old_secret(usable=usable):
                 raise ShouldRestart("rclone goes on with the old secret of its key: starting again with the new one")
             if usable:
                 pause_s = parts.mount.health.backend

@@ -224,6 +224,7 @@ _NOISE = re.compile(
     r"|RequestID: [^,]*, HostID: [^,]*, |request send failed, "
     r"|RequestError: send request failed\s+caused by: |, request id: \S*, host id: \S*"
 )
+_OF_KEYS = re.compile(r"SignatureDoesNotMatch|InvalidAccessKeyId|invalid ?signature|signature mismatch", re.IGNORECASE)
 _SAYS_NO_MORE = {"directory not found", "file does not exist"}
 _USER_IN_URL = re.compile(r"(://)[^/@\s]+@")
 _QUERY = re.compile(r"\?[^\s\"]*")
@@ -238,6 +239,11 @@ def classify(error: str) -> Failure:
     return Failure(
         "bucket-error", f"the store did not give what was asked: {cause}", "`mountd logs` shows what rclone says"
     )
+
+
+def is_of_keys(error: str) -> bool:
+    """Whether the store refuses the key or the signature, not just one object; a local refusal is none."""
+    return bool(_OF_KEYS.search(error)) and classify(error).code == "access-denied"
 
 
 def _cause(error: str) -> str:

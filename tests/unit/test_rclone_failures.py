@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.rclone.failures import LONGEST_CAUSE, classify
+from mountd.rclone.failures import LONGEST_CAUSE, classify, is_of_keys
 
 OLD = 'error in ListJSON: RequestError: send request failed\ncaused by: Get "{url}": {cause}'
 NEW = (
@@ -234,6 +234,24 @@ def test_a_refusal_for_another_reason_does_not_blame_the_keys(word: str, text: s
     failure = classify(NEW_API.format(code=word, text=text, status=403))
     assert failure.text.startswith(says)
     assert hint in failure.hint
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "speaks"),
+    [
+        ("SignatureDoesNotMatch", "…", True),
+        ("InvalidAccessKeyId", "…", True),
+        ("AccessDenied", "Forbidden: Invalid signature", True),
+        ("AccessDenied", "Access Denied", False),
+        ("Forbidden", "Forbidden", False),
+        ("ExpiredToken", "…", False),
+        ("NoSuchKey", "signature mismatch/a.bin", False),
+    ],
+)
+def test_whether_a_refusal_is_of_the_keys(word: str, text: str, speaks: bool) -> None:
+    for form in (OLD_API, NEW_API):
+        assert is_of_keys(form.format(code=word, text=text, status=403 if word != "NoSuchKey" else 404)) == speaks
+    assert not is_of_keys("open /cache/vfs/a.bin: permission denied")
 
 
 def test_a_missing_bucket_is_said_once() -> None:

@@ -114,10 +114,16 @@ async def find_group(name: str, *, timeout_s: float) -> int | None:
 
 async def _look_up(what: str, words: Sequence[str], timeout_s: float) -> Any:
     try:
-        outcome = await run([sys.executable, "-I", "-S", user_script.__file__, *words], timeout_s=timeout_s)
+        outcome = await run(
+            [sys.executable, "-I", "-S", user_script.__file__, *words], timeout_s=timeout_s, flood_lines=ALL_LINES
+        )
     except Overstayed:
         raise Unavailable(f"cannot look up {what}: no answer in {timeout_s:g} s") from None
-    last = outcome.output.rpartition("\n")[2]
     if outcome.code != 0:
+        last = outcome.output.rpartition("\n")[2]
         raise Unavailable(f"cannot look up {what}: {last or Exit(outcome.code, outcome.not_started)}")
-    return json.loads(last)
+    answer = f"\n{outcome.output}".rpartition(f"\n{user_script.BEGINS}\n")[2]
+    try:
+        return json.loads(answer)
+    except ValueError:
+        raise Unavailable(f"cannot look up {what}: the answer is no JSON: {answer[:200]!r}") from None

@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import os
 import pwd
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from mountd.app import user as app_user
 from mountd.app.app import App
 from mountd.errors import Unavailable
 from mountd.process import tool
+from mountd.process import user as user_script
 from mountd.process.instance import Instance
 from mountd.settings.load import Places, parse
 from mountd.status.board import Board
@@ -40,6 +44,37 @@ async def test_a_user_as_the_machine_knows_it() -> None:
     assert await tool.find_user("mountd-t-nobody", timeout_s=SOON_S) is None
     with pytest.raises(Unavailable, match=r"^cannot look up user nobody: no answer in 0 s$"):
         await tool.find_user("nobody", timeout_s=0.0)
+
+
+FINDS = """
+import asyncio
+from mountd.process import tool
+found = asyncio.run(tool.find_user("nobody", timeout_s=10.0))
+print(found and (found.name, len(found.groups), len(set(found.groups))))
+"""
+
+
+@pytest.mark.root
+def test_a_user_in_many_groups_where_the_linker_complains(tmp_path: Path) -> None:
+    """In a mount namespace whose /etc says so; `ld.so.preload` makes each program write a line to stderr."""
+    lines = (f"g{number}:x:{1_000_000 + number}:nobody\n" for number in range(5000))
+    (tmp_path / "group").write_text("".join(lines))
+    (tmp_path / "ld.so.preload").write_text("/no/such/library.so\n")
+    for name in ("passwd", "nsswitch.conf", "ld.so.cache"):
+        shutil.copy(f"/etc/{name}", tmp_path)
+    script = 'mount --bind "$1" /etc && exec "$2" -c "$3"'
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", str(tmp_path), sys.executable, FINDS]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert "ld.so" in done.stderr
+    assert done.stdout == "('nobody', 5001, 5001)\n"
+
+
+async def test_an_answer_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "user.py"
+    script.write_text("print('=', '{', 'said by a module of the name service', sep=chr(10))")
+    monkeypatch.setattr(user_script, "__file__", str(script))
+    with pytest.raises(Unavailable, match=r"^cannot look up user nobody: the answer is no JSON: "):
+        await tool.find_user("nobody", timeout_s=SOON_S)
 
 
 @pytest.mark.root

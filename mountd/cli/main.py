@@ -15,7 +15,7 @@ import click
 from mountd import __version__
 from mountd.cli import utf8
 from mountd.cli.options import Asked, output_option, place_options
-from mountd.cli.terminal import say
+from mountd.cli.terminal import flush, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
         code = _invoke(args, asked)
-        sys.stdout.flush()
+        flush()
     except Exception as error:
         return _report(error, args, asked)
     except KeyboardInterrupt as error:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
-_OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+_WRITERS = ("click.utils", "mountd.cli.terminal", "mountd.cli.view", "rich.console")
+"""The modules that write to a stream."""
 _LACKS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 PIPE_CLOSED = 141  # 128 + SIGPIPE: what `set -o pipefail` sees of any other program
 
@@ -33,7 +34,7 @@ def report(error: BaseException, *, json_too: bool) -> int:
     if isinstance(error, BrokenPipeError):
         _lead_nowhere(sys.stdout, sys.stderr)
         return PIPE_CLOSED
-    if isinstance(error, OSError) and error.filename is None and error.errno in _OF_OUTPUT:
+    if isinstance(error, OSError) and _is_of_output(error):
         _lead_nowhere(sys.stdout)
         cause = (error.strerror or str(error)).lower()
         error, json_too = MountdError(f"cannot write the output: {cause}", hint="look at where it leads"), False
@@ -56,6 +57,12 @@ def report(error: BaseException, *, json_too: bool) -> int:
         failure = {"exit": code, "text": text, "hint": hint, "holder": holder}
         say_json({"schema": 1, "error": failure})
     return code
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether it was raised while something was printed. By its kind it could be of any file."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return error.filename is None and any(frame.f_globals.get("__name__") in _WRITERS for frame in frames)
 
 
 def _can_write(stream: TextIO) -> bool:

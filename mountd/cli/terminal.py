@@ -1,7 +1,7 @@
 """What the command line prints, all of it: text from outside cannot move a terminal's cursor, nor pass for other text.
 
 Escape sequences, control characters and marks that reorder text are written as escapes (`\\x1b`); line ends and tabs
-stay. Nothing else in this package writes to a stream.
+stay. Besides this module only view.py writes to a stream, and click its own help.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ def say(
 
 def say_json(document: dict[str, Any], *, indent: int | None = 2) -> None:
     click.echo(dumps(document, indent=indent))
+
+
+def flush() -> None:
+    """What is still to be written to stdout."""
+    sys.stdout.flush()
 
 
 def columns() -> int:

@@ -68,7 +68,7 @@ class Record:
         return self.place / "private"
 
     def begin(self) -> None:
-        """Reads what is there, and writes it anew without what is no longer of use. Raises OSError."""
+        """Reads what is there, and writes it anew without what is no longer of use. Raises OSError, MountdError."""
         self._read()
         self.id = self.id or secrets.token_hex(ID_BYTES)
         shutil.rmtree(self.private, ignore_errors=True)
@@ -116,9 +116,13 @@ class Record:
         self._add({"sent": [path, sha256]})
 
     def _add(self, entry: dict[str, object]) -> None:
+        """Raises MountdError."""
         assert self._file is not None
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise _cannot_keep(self.place, error) from None
 
     def forget(self) -> None:
         """The version is published, or nothing of it was begun."""
@@ -128,7 +132,8 @@ class Record:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # it tries again to write what could not be written
+                self._file.close()
         shutil.rmtree(self.private, ignore_errors=True)
         os.close(self.lock)
 
@@ -151,12 +156,15 @@ async def open_record(state: Path, destination: str, root: str) -> Record:
             record.close()
             raise
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
-        raise MountdError(
-            f"cannot keep a record of what is sent in {place}: {cause}",
-            hint="it lies below `state` of the configuration: let this user write there, or free space",
-        ) from None
+        raise _cannot_keep(place, error) from None
     return record
+
+
+def _cannot_keep(place: Path, error: OSError) -> MountdError:
+    return MountdError(
+        f"cannot keep a record of what is sent in {place}: {(error.strerror or str(error)).lower()}",
+        hint="it lies below `state` of the configuration: let this user write there, or free space",
+    )
 
 
 async def _lock(path: Path, destination: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -18,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 import mountd.cli
-from mountd.cli import report, terminal, view, view_status
+from mountd.cli import main, report, terminal, view, view_status
 from mountd.cli.options import Asked
 from mountd.errors import ConfigError, MountdError, Problem
 from tests.support.hostile import HOSTILE, raw_controls
@@ -28,10 +30,21 @@ OURS = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]|\r")
 
 
 def test_only_one_place_prints() -> None:
-    printing = re.compile(r"\bprint\(|\b(secho|echo)\(|sys\.std(out|err)\.(write|buffer)|print_exc|echo_via_pager")
-    for path in Path(mountd.cli.__file__).parent.glob("*.py"):
-        if path.name not in ("terminal.py", "view.py"):
-            assert not printing.search(path.read_text("utf-8")), path.name
+    printing = re.compile(
+        r"\bprint\(|\b(secho|echo)\(|sys\.std(out|err)\.(write|buffer)|print_exc|echo_via_pager|\.file\.write\("
+    )
+    found = {
+        path.name: [line.strip() for line in path.read_text("utf-8").splitlines() if printing.search(line)]
+        for path in Path(mountd.cli.__file__).parent.glob("*.py")
+    }
+    assert found.pop("terminal.py")
+    # Both are made safe: by Clean.
+    assert found.pop("view.py") == [
+        "on.print(Clean(drawing))",
+        "on.print(Clean(drawing))",
+        'on.file.write("".join(f"{line.rstrip()}\\n" for line in captured.get().splitlines()))',
+    ]
+    assert not any(found.values()), found
 
 
 def test_say(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,6 +79,57 @@ def test_failures(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert raw_controls(out) == raw_controls(err) == []
     assert json.loads(out)["error"]["text"]
+
+
+def help_of_click() -> None:
+    main.cli.main(["--help"], standalone_mode=False)
+
+
+def drawn() -> None:
+    view.show(Console(width=80), view.text("x"))
+
+
+def drawn_live() -> None:
+    with Live(console=Console(width=80, force_terminal=True), auto_refresh=False) as live:
+        live.update(Text("x"), refresh=True)
+
+
+def left() -> None:
+    sys.stdout.write("x")
+    terminal.flush()
+
+
+@pytest.mark.parametrize(
+    "write", [lambda: terminal.say("x"), lambda: terminal.say_json({}), help_of_click, drawn, drawn_live, left]
+)
+def test_an_output_that_cannot_be_written(
+    write: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(OSError, match="No space left") as failed:
+            write()
+        assert report.report(failed.value, json_too=True) == 1
+    assert capsys.readouterr().err.startswith("mountd: cannot write the output: no space left on device")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "text"),
+    [
+        (errno.ENOSPC, 1, "cannot go on: no space left on device"),
+        (errno.EBADF, 20, "OSError: [Errno 9] Bad file descriptor"),
+        (errno.EIO, 20, "OSError: [Errno 5] Input/output error"),
+    ],
+)
+def test_the_same_error_elsewhere_is_not_one_of_the_output(
+    number: int, code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(OSError, match="Errno") as failed:
+        raise OSError(number, os.strerror(number))
+    assert report.report(failed.value, json_too=True) == code
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["text"] == text
+    assert ("Traceback" in err) is (code == 20)
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

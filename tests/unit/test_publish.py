@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,21 @@ async def test_a_record_cut_anywhere_is_of_use(tmp_path: Path) -> None:
     again.forget()
     again.close()
     assert os.listdir(tmp_path / "publish") == []
+
+
+async def test_a_full_disk_of_the_record_is_reported_as_that(tmp_path: Path) -> None:
+    record = await open_record(tmp_path, "d", "/root")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        with pytest.raises(
+            MountdError, match=f"cannot keep a record of what is sent in {record.place}: file too large"
+        ):
+            record.note_sent("a", "s")
+        record.close()  # and lets go of its lock
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (await open_record(tmp_path, "d", "/root")).close()
 
 
 async def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import subprocess
 import sys
@@ -129,10 +130,7 @@ def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
     checks += [Check("config", "fail", str(problem), "correct the name") for problem in wrong]
     checks += [Check("paths", "fail", str(problem)) for problem in unsafe]
     if os.geteuid() == 0:
-        try:
-            unchecked += doubtful_paths(loaded.settings, loaded.lines)
-        except Unavailable as error:
-            unchecked = [_unchecked(error)]
+        unchecked += _doubtful(loaded.settings, loaded.lines)
     checks += [Check("paths", "warn", str(each)) for each in unchecked]
     return checks + [Check("config", "warn", str(warning)) for warning in (*loaded.warnings, *words.warnings)]
 
@@ -146,21 +144,9 @@ def advice(settings: Settings, lines: Mapping[Place, int]) -> Iterator[Problem]:
 
 
 def _unsafe_or_unchecked(settings: Settings, lines: Mapping[Place, int]) -> tuple[list[Problem], list[Problem]]:
-    """`unsafe_paths`, and what could not be checked."""
-    try:
-        return unsafe_paths(settings, lines), []
-    except Unavailable as error:
-        return [], [_unchecked(error)]
-
-
-def _unchecked(error: Unavailable) -> Problem:
-    return Problem("", 0, f"whether others can move paths was not checked: {error.text}")
-
-
-def unsafe_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Problem]:
-    """Links and mount points that another user can move elsewhere. Raises Unavailable when they cannot be checked."""
+    """Links and mount points that another user can move elsewhere; and what could not be checked."""
     if settings.allow_unsafe_paths:
-        return []
+        return [], []
     mounted = read_table()
     places: dict[str, Place] = {}
     for name, mount in settings.mounts.items():
@@ -168,43 +154,52 @@ def unsafe_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Problem
         places[str(mount.path.parent if there else mount.path)] = ("mounts", name, "path")
     places |= {str(model.link.parent): ("models", name, "link") for name, model in settings.models.items()}
     hint = "use a directory of root, or set allow_unsafe_paths: true where nobody else can be"
-    return [
-        Problem(dotted(places[path]), line_of(places[path], lines), f"is not safe: {text}; {hint}")
-        for path, text in _movable(places)
-    ]
+    return _movable(places, lines, "is not safe: {text}; " + hint)
 
 
-def doubtful_paths(settings: Settings, lines: Mapping[Place, int]) -> list[Problem]:
-    """Own directories that another user can exchange: as the administrator has made a volume, or by mistake.
-
-    Raises Unavailable when they cannot be checked.
-    """
+def _doubtful(settings: Settings, lines: Mapping[Place, int]) -> list[Problem]:
+    """Own directories that another user can exchange, as the administrator has made a volume, or by mistake; and what
+    could not be checked."""
     places: dict[str, Place] = {str(settings.state): ("state",), str(settings.runtime): ("runtime",)}
     places |= {str(mount.cache.dir): ("mounts", name, "cache", "dir") for name, mount in settings.mounts.items()}
-    return [
-        Problem(
-            dotted(places[path]), line_of(places[path], lines), f"{text}; trust that user, or use another directory"
-        )
-        for path, text in _movable(places)
-    ]
+    movable, unchecked = _movable(places, lines, "{text}; trust that user, or use another directory")
+    return movable + unchecked
 
 
-def _movable(paths: Collection[str]) -> list[tuple[str, str]]:
-    """Of these paths those that somebody else can move, and who. Raises Unavailable when they could not be checked."""
+def _movable(places: Mapping[str, Place], lines: Mapping[Place, int], said: str) -> tuple[list[Problem], list[Problem]]:
+    """Of these paths those that somebody else can move, `said` with who that is as `{text}`; and those that could
+    not be checked."""
+    try:
+        found = _look(places)
+    except Unavailable as error:
+        return [], [Problem("", 0, f"whether others can move paths was not checked: {error.text}")]
+    movable, unchecked = [], []
+    for path, text, number in found:
+        where, line = dotted(places[path]), line_of(places[path], lines)
+        if number is None:
+            movable.append(Problem(where, line, said.format(text=text)))
+        elif number != errno.ENOENT:  # what is not there yet is checked when it is made
+            unchecked.append(Problem(where, line, f"whether others can move {path} was not checked: {text}"))
+    return movable, unchecked
+
+
+def _look(paths: Collection[str]) -> list[tuple[str, str, int | None]]:
+    """What way.py says of these paths. Raises Unavailable."""
     argv = [sys.executable, "-I", "-S", way.__file__, *paths]
     try:
-        ended = subprocess.run(argv, capture_output=True, text=True, encoding="utf-8", timeout=WAY_S, check=False)
-        if ended.returncode:
-            said = ended.stderr.strip().rpartition("\n")[2] or Exit(ended.returncode)
+        child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+        out, err = child.communicate(timeout=WAY_S)
+        if child.returncode:
+            said = err.strip().rpartition("\n")[2] or Exit(child.returncode)
             raise Unavailable(f"cannot check paths: {said}")
-        found = way.found(ended.stdout)
+        return way.found(out)
     except subprocess.TimeoutExpired:
+        child.kill()  # and it is not waited for: on a mount that hangs it may not end
         raise Unavailable(f"cannot check paths: no answer in {WAY_S:g} s") from None
     except OSError as error:
         raise Unavailable(f"cannot check paths: {(error.strerror or str(error)).lower()}") from None
     except ValueError:
         raise Unavailable("cannot check paths: the answer is no list of them") from None
-    return [(path, text) for path, text, number in found if number is None]
 
 
 def unknown_words(

@@ -214,6 +214,19 @@ def test_config_check_says_that_paths_were_not_checked(
     assert all("not checked" in each.text for each in checks if each.name == "paths")
 
 
+def test_config_check_names_a_path_that_cannot_be_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, blocked = tmp_path / "mountd.yaml", tmp_path / "file" / "m"
+    blocked.parent.touch()
+    config.write_text(f"remotes: {{r: {{type: local}}}}\nmounts: {{m: {{remote: 'r:/', path: {blocked}}}}}\n")
+    warning = f"line 2: mounts.m.path: whether others can move {blocked} was not checked: not a directory"
+    assert warning in map(str, examine_config.examine(config).warnings)
+    (tmp_path / "way.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr("mountd.process.way.__file__", str(tmp_path / "way.py"))
+    monkeypatch.setattr(examine_config, "WAY_S", 0.2)
+    warning = "whether others can move paths was not checked: cannot check paths: no answer in 0.2 s"
+    assert warning in map(str, examine_config.examine(config).warnings)
+
+
 # -- the cache --------------------------------------------------------------------------------------------------------
 
 

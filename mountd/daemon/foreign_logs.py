@@ -75,10 +75,10 @@ class Foreign(logging.Handler):
         try:
             text = record.getMessage()
         except Exception:
-            text = str(record.msg)
+            text = _text_of(record.msg)
         error = record.exc_info[1] if record.exc_info else None
         method = "error" if record.levelno >= logging.ERROR else "warning"
-        self.report(record.name, text, error, kind=str(record.msg), method=method)
+        self.report(record.name, text, error, kind=_text_of(record.msg), method=method)
 
     def report(
         self, source: str, text: str, error: BaseException | None, *, kind: str = "", method: str = "error"
@@ -90,12 +90,20 @@ class Foreign(logging.Handler):
             return
         told: dict[str, Any] = {"source": source, "text": _line(text)}
         if error is not None:
-            told["cause"] = _line(f"{type(error).__name__}: {error}")
+            told["cause"] = _line(f"{type(error).__name__}: {_text_of(error)}")
             if not isinstance(error, _CLIENTS_FAULT):
                 told["exception"] = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
         if left_out:
             told["left_out"] = left_out
         getattr(log, method)("a library reports", **told)
+
+
+def _text_of(value: object) -> str:
+    """`str(value)`; says so where that raises: what a library reports may be broken itself."""
+    try:
+        return str(value)
+    except Exception as error:
+        return f"a {type(value).__name__} whose text cannot be had: {type(error).__name__}"
 
 
 def _line(text: str) -> str:

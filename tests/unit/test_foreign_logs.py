@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from mountd.daemon.foreign_logs import KINDS, LINES, WINDOW_S, Limiter
+from mountd.daemon.foreign_logs import KINDS, LINES, WINDOW_S, Foreign, Limiter
 
 EVERYTHING = """
 import asyncio, logging, sys, threading, warnings
@@ -62,6 +64,23 @@ def test_everything_is_json_and_little_of_it() -> None:
     assert not any("not told" in text for text in told)
     assert "Traceback" in next(line["exception"] for line in lines if "IndexError" in line.get("cause", ""))
     assert len(done.stderr) < 30_000
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_an_error_without_a_text_is_reported_too() -> None:
+    foreign, error = Foreign(), Unspeakable()
+    with capture_logs() as logs:
+        foreign.report("python", "a thread has failed", error)
+        foreign.emit(logging.LogRecord("library", logging.ERROR, "", 0, error, ("word",), None))
+        foreign.emit(logging.LogRecord("library", logging.ERROR, "", 0, "it failed: %s", (error,), None))
+    without = "a Unspeakable whose text cannot be had: ValueError"
+    assert logs[0]["cause"] == f"Unspeakable: {without}"
+    assert "Unspeakable" in logs[0]["exception"]
+    assert [each["text"] for each in logs[1:]] == [without, "it failed: %s"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, WINDOW_S)), max_size=200))

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from mountd.daemon.foreign_logs import Limiter
 from mountd.daemon.threads import Reserve
 from mountd.errors import Exhausted
 from mountd.process.resources import SYSTEM_ERROR, lack, of_the_machine
@@ -31,6 +32,7 @@ class Tasks(asyncio.TaskGroup):
         self.reserve = reserve
         self._board = board
         self._on_bug = on_bug
+        self._limiter = Limiter()
         self._lent: asyncio.TimerHandle | None = None
 
     def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
@@ -85,12 +87,16 @@ class Tasks(asyncio.TaskGroup):
     def unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """The event loop's handler: above all connections that cannot be accepted, which it tries again each second.
 
-        For a person who asks there are descriptors in reserve.
+        For a person who asks there are descriptors in reserve. Of failures of a kind a few are logged each minute.
         """
         error = context.get("exception")
         found = None if error is None else lack(error)
         if found is None:
-            log.error("unexpected failure in the event loop", cause=context.get("message"), exc_info=error)
+            message = str(context.get("message"))
+            left_out = self._limiter.admit(f"{message}: {type(error).__name__}")
+            if left_out is not None:
+                more = {"left_out": left_out} if left_out else {}
+                log.error("unexpected failure in the event loop", cause=message, exc_info=error, **more)
             return
         self.show_lack("api", found)
         if found.code == "no-descriptors":

@@ -10,6 +10,7 @@ import sqlite3
 import pytest
 from structlog.testing import capture_logs
 
+from mountd.daemon.foreign_logs import LINES
 from mountd.daemon.tasks import Tasks
 from mountd.daemon.threads import Reserve
 from mountd.errors import Exhausted, JournalError
@@ -127,6 +128,17 @@ async def test_a_bug_ends_no_other_task_and_is_heard_of_once() -> None:
         assert not other.done()
         assert not board.snapshot.lacks
         other.cancel()
+
+
+async def test_of_failures_in_the_event_loop_a_few_of_a_kind_are_logged() -> None:
+    loop, tasks = asyncio.get_running_loop(), Tasks(Board(), Reserve(), lambda: None)
+    with capture_logs() as logs:
+        for number in range(100):
+            tasks.unhandled(loop, {"message": "a callback has failed", "exception": ValueError(number)})
+        tasks.unhandled(loop, {"message": "a callback has failed", "exception": KeyError("x")})
+        tasks.unhandled(loop, {"message": "something without an exception"})
+    assert [each["event"] for each in logs] == ["unexpected failure in the event loop"] * (LINES + 2)
+    assert len([each for each in logs if isinstance(each["exc_info"], ValueError)]) == LINES
 
 
 def test_the_reserve_is_given_back() -> None:

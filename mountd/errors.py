@@ -40,18 +40,24 @@ LONGEST_LIST = 64 * 1024
 class MountdError(Exception):
     """An expected failure: `text` reads "cannot X: cause", `hint` says what to do.
 
-    `exit_code` is what the command line exits with, `retryable` whether the same call may succeed later without
-    anybody changing anything.
+    `exit_code` is what the command line exits with, `code` names the reason in status ("": it has no name of its own),
+    `retryable` says whether the same call may succeed later without anybody changing anything.
     """
 
     exit_code = 1
-    retryable = False
+    code: str = ""
+    retryable: bool = False
     longest = LONGEST_TEXT
 
     def __init__(self, text: str, *, hint: str = "") -> None:
         self.text = storable(text, self.longest)
         self.hint = storable(hint, self.longest)
         super().__init__(self.text)
+
+
+def cause_of(error: OSError) -> str:
+    """An OSError in words, for "cannot X: cause". A TimeoutError is one as well, and has none of its own."""
+    return (error.strerror or str(error) or "no answer in time").lower()
 
 
 class UsageError(MountdError):

@@ -18,7 +18,7 @@ from mountd.api import documents
 from mountd.api.connections import Connections
 from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
 from mountd.api.unbroken import Unbroken
-from mountd.errors import Busy, MountdError, UsageError
+from mountd.errors import Busy, MountdError, UsageError, cause_of
 from mountd.process import directories, ports, tool
 from mountd.settings.schema import Control, Http
 
@@ -171,7 +171,7 @@ def _bind_unix(place: Path, gid: int | None = None) -> socket.socket:
     try:
         directories.make(place.parent, 0o755)  # the group must get to the socket
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         raise MountdError(f"cannot create the directory {place.parent}: {cause}", hint=hint) from None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     mask = os.umask(0o117)  # 0660 from the first moment on
@@ -182,7 +182,7 @@ def _bind_unix(place: Path, gid: int | None = None) -> socket.socket:
             os.chown(path, -1, gid, follow_symlinks=False)
     except OSError as error:
         sock.close()
-        raise MountdError(f"cannot listen on {path}: {(error.strerror or str(error)).lower()}", hint=hint) from None
+        raise MountdError(f"cannot listen on {path}: {cause_of(error)}", hint=hint) from None
     except MountdError:
         sock.close()
         raise
@@ -226,7 +226,7 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
         sock.bind((host, port))  # an empty host is every address
     except OSError as error:
         sock.close()
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         if error.errno == errno.EADDRINUSE:
             cause = f"the port is taken by {ports.holder(port)}"
         raise MountdError(

@@ -15,7 +15,7 @@ from mountd.app import exits, ready
 from mountd.app.belonging import Belonging
 from mountd.app.policy import policy_of
 from mountd.app.user import resolve_user
-from mountd.errors import CannotStart, MountdError
+from mountd.errors import CannotStart, MountdError, cause_of
 from mountd.process import resources
 from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance
@@ -188,8 +188,7 @@ class App:
                 await self._reach_ready()
             self._failure = None
         except MountdError as error:
-            code = getattr(error, "code", "app-down")
-            self._failure = Reason(code, error.text, "app", self.name, error.hint)
+            self._failure = Reason(error.code or "app-down", error.text, "app", self.name, error.hint)
             raise
 
     def _versions(self, snapshot: Snapshot) -> dict[str, str]:
@@ -216,7 +215,7 @@ class App:
         except OSError as error:
             if (found := resources.lack(error)) is not None:
                 raise found from None
-            cause = (error.strerror or str(error)).lower()
+            cause = cause_of(error)
             raise CannotStart(f"cannot start {self.name}: {cause}", hint="see the app's user and command") from None
         self._belonging.began(self._child.pid)
         spawned(self._child)

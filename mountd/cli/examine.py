@@ -18,7 +18,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from mountd.cli.render import nearest
-from mountd.errors import DiskError, MountdError, Overstayed
+from mountd.errors import DiskError, MountdError, Overstayed, cause_of
 from mountd.files.client import Files, NoStat
 from mountd.mount import preflight, table
 from mountd.mount.watch import read_table
@@ -216,7 +216,7 @@ def _port(name: str, host: str, port: int) -> Check:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         return Check(
             name, "fail", f"port {port} cannot be used: {cause}", f"see who has it: ss -ltnp 'sport = :{port}'"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from mountd.cli.client import get
 from mountd.cli.examine import Check
 from mountd.cli.find import find
-from mountd.errors import CannotStart, ConfigError, MountdError, Problem, Unavailable, UsageError
+from mountd.errors import CannotStart, ConfigError, MountdError, Problem, Unavailable, UsageError, cause_of
 from mountd.mount import table
 from mountd.mount.watch import read_table
 from mountd.process import way
@@ -197,7 +197,7 @@ def _look(paths: Collection[str]) -> list[tuple[str, str, int | None]]:
         child.kill()  # and it is not waited for: on a mount that hangs it may not end
         raise Unavailable(f"cannot check paths: no answer in {WAY_S:g} s") from None
     except OSError as error:
-        raise Unavailable(f"cannot check paths: {(error.strerror or str(error)).lower()}") from None
+        raise Unavailable(f"cannot check paths: {cause_of(error)}") from None
     except ValueError:
         raise Unavailable("cannot check paths: the answer is no list of them") from None
 

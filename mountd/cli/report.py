@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from mountd.cli.terminal import say, say_json
-from mountd.errors import Bug, Busy, MountdError
+from mountd.errors import Bug, Busy, MountdError, cause_of
 from mountd.journald import for_stderr, leads_to_journal
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def report(error: BaseException, *, json_too: bool) -> int:
         return PIPE_CLOSED
     if isinstance(error, OSError) and _is_of_output(error):
         _lead_nowhere(sys.stdout)
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         error, json_too = MountdError(f"cannot write the output: {cause}", hint="look at where it leads"), False
     elif isinstance(error, OSError) and error.errno in _LACKS:
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         error = MountdError(f"cannot go on: {cause}", hint="see the limits of this machine, its user and the unit")
     if isinstance(error, click.ClickException):
         code, text, hint, holder = 2, error.format_message(), "", ""

@@ -30,6 +30,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from mountd.errors import cause_of
 from mountd.mount.slow_disk import SlowDisk
 
 log = structlog.get_logger()
@@ -217,7 +218,7 @@ class FileWatch:
         """Once; the poll goes on alone."""
         if not self._complained:
             self._complained = True
-            cause = (error.strerror or str(error)).lower()
+            cause = cause_of(error)
             log.warning("cannot watch the configuration: looking each few seconds", cause=cause, every_s=POLL_S)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from mountd.cli.find import demo_directories
-from mountd.errors import CannotStart
+from mountd.errors import CannotStart, cause_of
 
 
 def register(directory: str | Path, socket: str | Path, pid: int | None = None) -> Path:
@@ -26,7 +26,7 @@ def register(directory: str | Path, socket: str | Path, pid: int | None = None) 
         registry.mkdir(mode=0o700, exist_ok=True)
         info = registry.lstat()
     except OSError as error:
-        raise CannotStart(f"cannot register the demo in {registry}: {(error.strerror or str(error)).lower()}") from None
+        raise CannotStart(f"cannot register the demo in {registry}: {cause_of(error)}") from None
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
         raise CannotStart(f"cannot register the demo: {registry} belongs to another user", hint=f"remove {registry}")
     registry.chmod(0o700)

@@ -21,7 +21,7 @@ from mountd.cli import terminal
 from mountd.cli.client import get
 from mountd.demo import hub, registry
 from mountd.demo.config import Places, render
-from mountd.errors import MountdError, Unavailable, UsageError
+from mountd.errors import MountdError, Unavailable, UsageError, cause_of
 from mountd.mount.watch import read_table
 from mountd.rclone import binary
 
@@ -116,7 +116,7 @@ def _directory(named: str | None) -> Iterator[Path]:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot use {root} for the demo: {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(f"cannot use {root} for the demo: {cause_of(error)}") from None
     if any(root.iterdir()) and not (root / "mountd.yaml").exists():
         raise UsageError(f"cannot use {root} for the demo: it is not empty", hint="name an empty or a new directory")
     yield root

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mountd.errors import DiskError, DiskTimeout, NotAsked
+from mountd.errors import DiskError, DiskTimeout, NotAsked, cause_of
 
 WORKER = Path(__file__).with_name("worker.py")
 MINIMAL_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -256,7 +256,7 @@ class Files:
         try:
             worker = await self._made(touch)
         except OSError as error:  # the machine is short of something, or Python is not there
-            cause = f"cannot start a file worker: {(error.strerror or str(error)).lower()}"
+            cause = f"cannot start a file worker: {cause_of(error)}"
             raise NotAsked(f"cannot {touch}: {cause}") from None
         self._worker = worker
         return worker

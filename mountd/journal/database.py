@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mountd.errors import JournalError, JournalHeld, MountdError
+from mountd.errors import JournalError, JournalHeld, MountdError, cause_of
 from mountd.journal.records import Committed, Drilled, EventRecord, KnownContent, Quarantined, Record, StepRecord
 from mountd.text import printable, storable
 
@@ -98,7 +98,7 @@ class Database:
                 raise JournalError(text, hint=hint) from None
             raise MountdError(text, hint=hint) from None
         except OSError as error:
-            cause = (error.strerror or str(error)).lower()
+            cause = cause_of(error)
             raise MountdError(
                 f"cannot set the broken journal {self.path} aside: {cause}",
                 hint=f"let mountd's user write in {self.path.parent}, or move the file away",

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from mountd.errors import Unavailable
+from mountd.errors import Unavailable, cause_of
 from mountd.model import drift
 from mountd.model.drift import Kind, Seen
 from mountd.process import way
@@ -151,4 +151,4 @@ def _hint(link: Path) -> str:
 
 
 def _cause(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    return cause_of(error)

@@ -26,6 +26,8 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from mountd.errors import cause_of
+
 log = structlog.get_logger()
 
 POLL_S = 10.0
@@ -129,7 +131,7 @@ class LinkWatch:
         """Once; the slow look goes on alone."""
         if not self._complained:
             self._complained = True
-            cause = (error.strerror or str(error)).lower()
+            cause = cause_of(error)
             log.warning("cannot watch the link: looking each few seconds", cause=cause, every_s=POLL_S)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mountd.errors import CannotStart, MountdError
+from mountd.errors import CannotStart, MountdError, cause_of
 from mountd.mount import preflight
 from mountd.mount.mend import DATA
 from mountd.mount.slow_disk import SlowDisk
@@ -37,7 +37,7 @@ def broken(cache: Path, error: OSError) -> MountdError:
     """What is wrong with a cache directory that answers with `error`, or with the machine."""
     if (found := lack(error)) is not None:
         return found
-    cause = (error.strerror or str(error)).lower()
+    cause = cause_of(error)
     place = f": {storable(os.fsdecode(error.filename))}" if error.filename is not None else ""
     return CannotStart(
         f"cannot use the cache directory {cache}: {cause}", hint=f"look at its disk{place}", code="cache-broken"
@@ -121,8 +121,7 @@ class CacheGuard:
             usage = await self._disk.run(lambda: os.statvfs(directory), LOOK_LIMIT_S)
             held = await self._disk.run(lambda: held_bytes(directory), WALK_LIMIT_S)
         except (OSError, TimeoutError) as error:
-            cause = getattr(error, "strerror", None) or "no answer"
-            raise CannotStart(f"cannot look at the cache directory {directory}: {cause.lower()}") from None
+            raise CannotStart(f"cannot look at the cache directory {directory}: {cause_of(error)}") from None
         return usage.f_bavail * usage.f_frsize + held
 
     def release(self) -> None:

@@ -19,7 +19,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mountd.errors import Bug, Exhausted, Overstayed, Unavailable
+from mountd.errors import Bug, Exhausted, Overstayed, Unavailable, cause_of
 from mountd.mount import table
 from mountd.mount.watch import read_table
 from mountd.process import tool
@@ -209,9 +209,8 @@ async def _detach(mount_point: str, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
             await asyncio.to_thread(work)
     except OSError as error:  # a TimeoutError among them
-        cause = (error.strerror or "no answer in time").lower()
         raise Unavailable(
-            f"cannot unmount {mount_point}: {cause}", hint="see whether mountd may unmount there"
+            f"cannot unmount {mount_point}: {cause_of(error)}", hint="see whether mountd may unmount there"
         ) from None
 
 

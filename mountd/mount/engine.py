@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from mountd.errors import CannotStart, Unavailable
+from mountd.errors import CannotStart, Unavailable, cause_of
 from mountd.mount import rights, table
 from mountd.mount.cache import WALK_LIMIT_S, held_bytes, silent
 from mountd.mount.slow_disk import SlowDisk
@@ -133,7 +133,7 @@ class Engine:
         except OSError as error:
             if (found := lack(error)) is not None:
                 raise found from None
-            raise CannotStart(f"cannot start rclone: {(error.strerror or str(error)).lower()}") from None
+            raise CannotStart(f"cannot start rclone: {cause_of(error)}") from None
         self._rc = RcClient(address)
         return self.child
 
@@ -220,7 +220,7 @@ class Engine:
             await self.rc.copy_file(fs, path, to, timeout_s)
             return await asyncio.to_thread(to.read_bytes)
         except OSError as error:
-            raise Unavailable(f"cannot fetch {path}: {(error.strerror or str(error)).lower()}") from None
+            raise Unavailable(f"cannot fetch {path}: {cause_of(error)}") from None
         finally:
             to.unlink(missing_ok=True)
 
@@ -338,7 +338,7 @@ def cache_size(cache: Cache, *, emulated: bool) -> CacheSize:
     try:
         return _cache_size(cache, emulated=emulated)
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         raise CannotStart(f"cannot use the cache directory {cache.dir}: {cause}", hint="look at its disk") from None
 
 

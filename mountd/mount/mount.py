@@ -203,7 +203,7 @@ class RcloneMount:
                 await climb(self._parts, self._watching, spawned)
             self._failure = None
         except MountdError as error:
-            code = getattr(error, "code", "rclone-usage" if isinstance(error, UsageError) else "mount-down")
+            code = error.code or ("rclone-usage" if isinstance(error, UsageError) else "mount-down")
             self._failure = Reason(code, " ".join(error.text.split()), "mount", self.name, error.hint)
             bypass = self._parts.bypass
             if bypass.lacks_room and not bypass.active and bypass.is_open_to(self._parts.mount):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mountd.errors import CannotStart, DiskError, MountdError, Unavailable
+from mountd.errors import CannotStart, DiskError, MountdError, Unavailable, cause_of
 from mountd.files.client import Files, NoStat
 from mountd.mount import rights, table
 from mountd.mount.mend import DATA, META
@@ -57,7 +57,7 @@ def check_fuse(device: str = FUSE_DEVICE) -> None:
         else:
             hint = f"let this user (uid {found.uid}) read and write {device}"
             hint += ", or run mountd as root" if found.uid != 0 else ""
-        cause = "does not exist" if missing else f"cannot be opened: {(error.strerror or str(error)).lower()}"
+        cause = "does not exist" if missing else f"cannot be opened: {cause_of(error)}"
         raise failure("no-fuse", f"cannot mount: {device} {cause}", hint) from None
 
 
@@ -194,7 +194,7 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
     except OSError as error:
         raise failure(
             "cache-not-writable",
-            f"cannot use the cache directory {directory}: {(error.strerror or str(error)).lower()}",
+            f"cannot use the cache directory {directory}: {cause_of(error)}",
             f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir",
         ) from None
     try:
@@ -214,7 +214,7 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
         ) from None
     except OSError as error:
         os.close(fd)
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         raise failure(
             "cache-not-writable",
             f"cannot use the cache directory {directory}: {cause}",
@@ -241,7 +241,7 @@ def check_space(directory: Path, *, held_bytes: int = 0, min_free: Size | None =
     try:
         usage = os.statvfs(directory)
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         raise failure(
             "cache-not-writable", f"cannot use the cache directory {directory}: {cause}", "look at its disk"
         ) from None

@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from mountd.errors import Busy, MountdError
+from mountd.errors import Busy, MountdError, cause_of
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
 from mountd.mount import stored
@@ -153,4 +153,4 @@ async def _to_its_end(work: Callable[[], None]) -> None:
 def _cause(error: Exception) -> str:
     if isinstance(error, MountdError):
         return error.text
-    return str(getattr(error, "strerror", None) or error).lower()
+    return cause_of(error) if isinstance(error, OSError) else str(error).lower()

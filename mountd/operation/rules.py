@@ -62,7 +62,7 @@ def own_fault(step: Step, error: MountdError, *, mount_well: bool) -> bool:
 
 def is_of_the_app(error: MountdError) -> bool:
     """An app has ended by itself or was never ready: it cannot do with what it was given."""
-    return getattr(error, "code", "") in _OF_THE_VERSION
+    return error.code in _OF_THE_VERSION
 
 
 def is_retryable(error: MountdError, *, quarantined: bool, cancelled: bool) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from mountd.errors import Busy, MountdError
+from mountd.errors import Busy, MountdError, cause_of
 from mountd.process import directories
 from mountd.process.orphans import INSTANCE, NAME
 
@@ -57,7 +57,7 @@ class Instance:
                     _warn_of_everybody(path)
             except OSError as error:
                 hint = f"create it, writable by the user that runs mountd (uid {os.geteuid()}), or set another path"
-                cause = (error.strerror or str(error)).lower()
+                cause = cause_of(error)
                 raise MountdError(f"cannot create the directory {path}: {cause}", hint=hint) from None
         return cls.of(state, runtime)
 
@@ -129,7 +129,7 @@ def _lock(path: Path, directory: Path, socket: Path) -> int:
     try:
         fd = directories.open_private(path)
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         raise MountdError(f"cannot lock {path}: {cause}", hint="make it writable by mountd's user") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from mountd.errors import Exhausted
+from mountd.errors import Exhausted, cause_of
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ def of_the_machine(error: BaseException) -> Exhausted | None:
     if error.errno is None and not isinstance(error, ConnectionError):
         return None  # a TimeoutError of asyncio, for one, is an OSError as well
     place = f": {_shown(error.filename)}" if error.filename is not None else ""
-    cause = (error.strerror or str(error)).lower()
+    cause = cause_of(error)
     refused = Exhausted(f"the system refuses something: {cause}{place}", code=SYSTEM_ERROR, hint=_LOG)
     refused.__cause__ = error
     return refused

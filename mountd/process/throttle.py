@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from mountd.errors import Unavailable
+from mountd.errors import Unavailable, cause_of
 
 PROXY = Path(__file__).with_name("throttle_proxy.py")
 START_LIMIT_S = 10.0
@@ -45,7 +45,7 @@ class Throttle:
                 process = _spawn(theirs, marks)
             except OSError as error:
                 writer.close()
-                raise Unavailable(f"cannot start a proxy: {(error.strerror or str(error)).lower()}") from None
+                raise Unavailable(f"cannot start a proxy: {cause_of(error)}") from None
         throttle = cls(process, reader, writer)
         try:
             throttle._port = (await throttle._ask({"password": throttle._password}, START_LIMIT_S))["port"]

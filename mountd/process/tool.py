@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mountd.errors import Overstayed, Unavailable
+from mountd.errors import Overstayed, Unavailable, cause_of
 from mountd.process import orphans
 from mountd.process import user as user_script
 from mountd.process.child import FLOOD_LINES, READ_BYTES, Exit, NotStarted, User, spawn
@@ -65,7 +65,7 @@ async def run(
     except OSError as error:
         if (found := lack(error)) is not None:
             raise found from None
-        raise Unavailable(f"cannot run {argv[0]}: {(error.strerror or str(error)).lower()}") from None
+        raise Unavailable(f"cannot run {argv[0]}: {cause_of(error)}") from None
     try:
         async with asyncio.timeout(timeout_s):
             ended = await child.wait()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from mountd.errors import MountdError
+from mountd.errors import MountdError, cause_of
 from mountd.model import manifest
 from mountd.publish.plan import MAX_FILES, File
 from mountd.publish.record import Known, Record, Stat
@@ -41,7 +41,7 @@ def scan(directory: str) -> Tree:
     try:
         _scan(tree, "", (tree.root,))
     except OSError as error:
-        raise MountdError(f"cannot read {error.filename}: {(error.strerror or str(error)).lower()}") from None
+        raise MountdError(f"cannot read {error.filename}: {cause_of(error)}") from None
     for path in sorted(tree.files):
         blob = _BLOB.fullmatch(path) and os.path.realpath(os.path.join(tree.root, path)) in tree._linked
         if blob or path == manifest.NAME:
@@ -139,7 +139,7 @@ class _Reading:
                         self.bytes += len(block)
                 now = Stat.of(os.fstat(file.fileno()))
         except OSError as error:
-            raise MountdError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+            raise MountdError(f"cannot read {path}: {cause_of(error)}") from None
         if now != seen:
             raise MountdError(f"cannot publish {path}: it changed while it was read", hint=CHANGED_HINT)
         return Known(seen, sha256.hexdigest(), md5.hexdigest())

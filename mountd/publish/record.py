@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from mountd.errors import Busy, MountdError
+from mountd.errors import Busy, MountdError, cause_of
 from mountd.process import directories
 
 ID_BYTES = 6
@@ -162,7 +162,7 @@ async def open_record(state: Path, destination: str, root: str) -> Record:
 
 def _cannot_keep(place: Path, error: OSError) -> MountdError:
     return MountdError(
-        f"cannot keep a record of what is sent in {place}: {(error.strerror or str(error)).lower()}",
+        f"cannot keep a record of what is sent in {place}: {cause_of(error)}",
         hint="it lies below `state` of the configuration: let this user write there, or free space",
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mountd.errors import MountdError, RemoteError
+from mountd.errors import MountdError, RemoteError, cause_of
 from mountd.publish.plan import Bucket, bucket, place
 from mountd.rclone import log
 from mountd.rclone.command import source
@@ -144,7 +144,7 @@ class Store:
                 preexec_fn=_end_with_parent,  # no thread of ours holds a lock now: those that hash have ended
             )
         except OSError as error:
-            raise RemoteError(f"cannot run {argv[0]}: {(error.strerror or str(error)).lower()}") from None
+            raise RemoteError(f"cannot run {argv[0]}: {cause_of(error)}") from None
         assert process.stdout is not None
         assert process.stderr is not None
         reading = asyncio.create_task(_read_all(process.stdout))

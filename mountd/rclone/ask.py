@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from mountd.errors import CannotStart
+from mountd.errors import CannotStart, cause_of
 from mountd.rclone.binary import Binary, clean_environment
 
 DEADLINE_S = 10.0
@@ -46,7 +46,7 @@ async def _ask(binary: Binary, what: str, *words: str, given: str = "") -> str:
             start_new_session=True,
         )
     except OSError as error:
-        raise _cannot(what, (error.strerror or str(error)).lower()) from None
+        raise _cannot(what, cause_of(error)) from None
     try:
         async with asyncio.timeout(DEADLINE_S):
             output, _ = await process.communicate(given.encode())

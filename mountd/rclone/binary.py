@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from mountd.errors import CannotStart
+from mountd.errors import CannotStart, cause_of
 
 Version = tuple[int, int, int]
 Identity = tuple[int, int, int]
@@ -131,7 +131,7 @@ def _identity(path: Path) -> Identity:
     try:
         status = path.stat()
     except OSError as error:
-        raise _unusable(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise _unusable(f"{path}: {cause_of(error)}") from None
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -174,7 +174,7 @@ def _ask(path: Path, *words: str) -> str:
             start_new_session=True,
         )
     except OSError as error:
-        raise _unusable(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise _unusable(f"{path}: {cause_of(error)}") from None
     try:
         output, errors = process.communicate(timeout=DEADLINE_S)
     except subprocess.TimeoutExpired:

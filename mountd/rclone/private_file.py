@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from mountd.errors import CannotStart
+from mountd.errors import CannotStart, cause_of
 
 Identity = tuple[int, int, int, int]
 
@@ -62,7 +62,7 @@ def replace(path: Path, text: str, *, expected: str | None = None) -> bool:
         raise
     except OSError as error:
         raise CannotStart(
-            f"cannot write {path}: {(error.strerror or str(error)).lower()}",
+            f"cannot write {path}: {cause_of(error)}",
             hint=f"make {path.parent} writable for mountd's user, or free space there",
             code="conf-unwritable",
         ) from None

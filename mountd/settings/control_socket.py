@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mountd.errors import ConfigError, Problem
+from mountd.errors import ConfigError, Problem, cause_of
 from mountd.settings.plain_file import read_plain
 from mountd.settings.source import MAX_BYTES, BadSource, decode, read
 
@@ -30,7 +30,7 @@ def named_in(path: Path) -> str:
     except (PermissionError, BadSource):
         return ""
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         raise ConfigError(str(path), [Problem("", 0, cause)], hint="name another file, or `--socket PATH`") from None
 
 

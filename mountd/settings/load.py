@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mountd.errors import CannotStart, ConfigError, Problem
+from mountd.errors import CannotStart, ConfigError, Problem, cause_of
 from mountd.settings import punctuation
 from mountd.settings.checks import Known, check
 from mountd.settings.options import settle
@@ -116,7 +116,7 @@ def read_text(path: Path, *, streams: bool = False) -> str:
     try:
         return decode(_read_stream(path) if streams else read_plain(path, MAX_BYTES))
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
+        cause = cause_of(error)
         hint = f"copy config/mountd.yaml to {path} and edit it, or name another file: mountd config check -c FILE"
         if isinstance(error, IsADirectoryError):
             hint = f"name the file in it: mountd config check -c {path / 'mountd.yaml'}"

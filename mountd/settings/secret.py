@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from mountd.errors import CannotStart
+from mountd.errors import CannotStart, cause_of
 from mountd.settings.plain_file import read_plain
 
 MAX_SECRET_BYTES = 64 * 1024
@@ -116,7 +116,7 @@ class SecretRef(BaseModel):
                 hint = "point the reference at a file that holds only the secret"
             elif not isinstance(error, FileNotFoundError):
                 hint = f"let uid {os.geteuid()} read it, and nobody else"
-            cause = (error.strerror or str(error)).lower()
+            cause = cause_of(error)
             raise _missing(f"{path}{' ' if error.errno == errno.EINVAL else ': '}{cause}", hint) from None
         if len(data) > MAX_SECRET_BYTES:
             raise _missing(f"{path} is larger than 64 KiB", "point the reference at a file that holds only the secret")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from mountd.api.server import Server
+from mountd.clock import now_text
 from mountd.daemon import watch_files
 from mountd.daemon.apply import Applier
 from mountd.daemon.edits import Edits
@@ -23,7 +24,7 @@ from mountd.daemon.members import Members
 from mountd.daemon.tasks import Tasks
 from mountd.daemon.watch_files import FileWatch
 from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
-from mountd.journal.journal import Journal, now_text
+from mountd.journal.journal import Journal
 from mountd.model import link
 from mountd.mount.slow_disk import SlowDisk
 from mountd.operation.switch import Operations

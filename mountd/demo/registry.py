@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import os
 import stat
-import time
 from pathlib import Path
 
 from mountd.cli.find import demo_directories
+from mountd.clock import now_text
 from mountd.errors import CannotStart, cause_of
 
 
@@ -34,7 +34,7 @@ def register(directory: str | Path, socket: str | Path, pid: int | None = None) 
         "pid": pid,
         "socket": str(socket),
         "directory": str(directory),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "started": now_text("seconds"),
     }
     path = registry / f"{pid}.json"
     temporary = path.with_suffix(".new")

@@ -273,8 +273,3 @@ def _sweep(path: Path) -> None:
         for companion in ("", *_COMPANIONS):
             with contextlib.suppress(OSError):
                 os.unlink(path.with_name(f"{name}{companion}"))
-
-
-def now_text() -> str:
-    """The wall clock, for people: UTC, ISO 8601, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,7 +8,8 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Protocol
 
-from mountd.journal.database import Database, columns_of, now_text
+from mountd.clock import now_text
+from mountd.journal.database import Database, columns_of
 from mountd.journal.records import (
     Committed,
     Drilled,
@@ -29,7 +30,6 @@ __all__ = [
     "Quarantined",
     "Record",
     "StepRecord",
-    "now_text",
     "wish",
 ]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from mountd.clock import now_text
 from mountd.errors import MountdError
 from mountd.mount.connection import unanswered
 from mountd.mount.engine import Engine
@@ -122,7 +123,7 @@ def _json(incident: Incident, *, pid: int | None, stopped: bool, waiting: int | 
         "mount": incident.mount,
         "verdict": incident.verdict,
         "cause": incident.cause,
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": now_text(),
         "pid": pid,
         "stopped": stopped,
         "fuse_waiting": waiting,

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import structlog
 
+from mountd.clock import now_text
 from mountd.errors import MountdError
-from mountd.journal.journal import Journal, Record, now_text
+from mountd.journal.journal import Journal, Record
 
 log = structlog.get_logger()
 

@@ -14,9 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
+from mountd.clock import now_text
 from mountd.process import launch
 from mountd.process.lines import Lines
 from mountd.process.orphans import INSTANCE, NAME
@@ -130,8 +130,7 @@ class Ring:
         return _latest(self._previous, count, since_s)
 
     def _line(self, text: str) -> Line:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return Line(now, text, time.monotonic(), self.life)
+        return Line(now_text(), text, time.monotonic(), self.life)
 
     def _end_state(self) -> None:
         if self._state is not None:

@@ -7,11 +7,11 @@ import signal
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
+from mountd.clock import now_text
 from mountd.errors import CannotStart, Exhausted, MountdError, UsageError
 from mountd.process.child import Child, Exit
 from mountd.process.lifecycle import (
@@ -108,7 +108,7 @@ class Supervisor:
         self._service = service
         self.policy = policy
         self.life = life or Life()
-        self.since = _now_text()
+        self.since = now_text("seconds")
         self.child: Child | None = None
         self.on_bug: Callable[[str, BaseException], None] | None = None
         """hears of what must not happen, so that mountd ends in order; this goes on as well as it can until then"""
@@ -156,7 +156,7 @@ class Supervisor:
             self.child = None
             self._end_preparing()
         if self.life.state is not before.state:
-            self.since = _now_text()
+            self.since = now_text("seconds")
             self._report(before)
         for action in actions:
             self._perform(action)
@@ -297,7 +297,3 @@ class Supervisor:
             else:
                 self.post(Cleaned())
                 return
-
-
-def _now_text() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

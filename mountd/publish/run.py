@@ -18,10 +18,10 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from mountd import __version__
+from mountd.clock import now_text
 from mountd.errors import Busy, MountdError, NotFound, Refused, RemoteError, UsageError
 from mountd.model import manifest
 from mountd.publish import hashing, plan
@@ -318,7 +318,7 @@ class _Publishing:
 
     def _render(self) -> bytes:
         files = ((path, file.size, file.sha256) for path, file in self._wanted.items())
-        data = manifest.render(self._asked.version, files, created=_now(), tool=f"mountd {__version__}")
+        data = manifest.render(self._asked.version, files, created=now_text("seconds"), tool=f"mountd {__version__}")
         if len(data) > manifest.MAX_BYTES:
             raise Refused(f"cannot publish {self._asked.version}: its manifest would have {len(data)} bytes")
         return data
@@ -343,13 +343,9 @@ class _Publishing:
         )
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def _who() -> bytes:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = f"uid {os.getuid()}"
-    return json.dumps({"schema": 1, "user": user, "host": socket.gethostname(), "since": _now()}).encode()
+    return json.dumps({"schema": 1, "user": user, "host": socket.gethostname(), "since": now_text("seconds")}).encode()

@@ -79,6 +79,7 @@ async def test_no_file_of_an_incident_holds_a_secret(tmp_path: Path) -> None:
         kept = await keep(tmp_path, Incident("m", "hung", "a cause"), engine, dump=False)
         assert kept is not None
         assert "is not running" in (kept / "stats.json").read_text()
+        assert json.loads((kept / "incident.json").read_text())["time"].endswith("Z")
         conf.secrets = ("is not running",)
         kept = await keep(tmp_path, Incident("m", "hung", "a cause"), engine, dump=False)
         assert kept is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -121,9 +122,13 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(root: Path) -> AsyncIterator[tuple[Bench, Tasks]]:
-    """Its journal is open and its models are loaded; tasks that a reload makes end with it."""
-    made = Bench(root)
+async def bench() -> AsyncIterator[tuple[Bench, Tasks]]:
+    """Its journal is open and its models are loaded; tasks that a reload makes end with it.
+
+    Its directory is not pytest's: paths of sockets would be too long there.
+    """
+    directory = tempfile.TemporaryDirectory(prefix="mountd-t-")
+    made = Bench(Path(directory.name))
     await made.journal.open()
     try:
         async with tasks_of(made.board) as group:
@@ -141,3 +146,4 @@ async def bench(root: Path) -> AsyncIterator[tuple[Bench, Tasks]]:
         made.reloader.close()
         await made.members.close()
         await made.journal.close()
+        directory.cleanup()

@@ -7,9 +7,7 @@ import contextlib
 import errno
 import socket
 import sqlite3
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -34,9 +32,9 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "JOURNAL_AGAIN_S", 0.01)
 
 
-async def test_an_edited_version_is_asked_for_with_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
+async def test_an_edited_version_is_asked_for_with_a_journal_that_cannot_be_written() -> None:
     """The journal is locked between the check of the file and the change."""
-    async with bench(tmp_path) as (room, _):
+    async with bench() as (room, _):
         hub = room.members.models["hub"]
         await room.journal.commit("hub", replace(hub.committed, current="v22"))
         await hub.load()
@@ -53,12 +51,12 @@ async def test_an_edited_version_is_asked_for_with_a_journal_that_cannot_be_writ
         assert not room.edits.tasks()[0].done()
 
 
-async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_app_stays_down(tmp_path: Path) -> None:
-    async with bench(tmp_path) as (room, group):
+async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_app_stays_down() -> None:
+    async with bench() as (room, group):
         before, webui = room.board.snapshot, room.members.apps["webui"]
         room.members.begin("webui")
         await until(lambda: webui.supervisor.life.wanted, "the app to be wanted")
-        room.config["mounts"]["storage"]["path"] = str(tmp_path / "elsewhere")
+        room.config["mounts"]["storage"]["path"] = str(room.root / "elsewhere")
         room.config["models"]["second"] = room.model("second")
         room.write()
         room.journal.reads_left = 1  # for the check of the file
@@ -80,8 +78,8 @@ async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_a
         following.cancel()
 
 
-async def test_who_asks_for_a_reload_hears_that_it_was_carried_out_in_part(tmp_path: Path) -> None:
-    async with bench(tmp_path) as (room, _):
+async def test_who_asks_for_a_reload_hears_that_it_was_carried_out_in_part() -> None:
+    async with bench() as (room, _):
         room.config["models"]["second"] = room.model("second")
         room.write()
         room.journal.reads_left = 1
@@ -90,9 +88,9 @@ async def test_who_asks_for_a_reload_hears_that_it_was_carried_out_in_part(tmp_p
         assert room.board.snapshot.config.incomplete
 
 
-async def test_a_new_model_waits_for_a_journal_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_model_waits_for_a_journal_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "JOURNAL_S", 30.0)
-    async with bench(tmp_path) as (room, _):
+    async with bench() as (room, _):
         room.config["models"]["second"] = room.model("second")
         room.write()
         room.journal.reads_left = 1
@@ -105,8 +103,8 @@ async def test_a_new_model_waits_for_a_journal_that_is_held(tmp_path: Path, monk
         assert not room.board.snapshot.config.incomplete
 
 
-async def test_no_reload_is_carried_out_while_mountd_stops(tmp_path: Path) -> None:
-    async with bench(tmp_path) as (room, _):
+async def test_no_reload_is_carried_out_while_mountd_stops() -> None:
+    async with bench() as (room, _):
         room.config["models"]["second"] = room.model("second")
         room.write()
         room.board.set_stopping()
@@ -115,20 +113,19 @@ async def test_no_reload_is_carried_out_while_mountd_stops(tmp_path: Path) -> No
         assert list(room.members.models) == ["hub"]
 
 
-async def test_systemd_hears_the_end_of_a_reload_that_the_machine_does_not_let_through(tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="mountd-t-") as short:  # for a socket's address
-        address = f"{short}/notify"
-        async with bench(tmp_path) as (room, group):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as systemd:
-                systemd.bind(address)
-                room.config["models"]["second"] = room.model("second")
-                room.write()
-                room.journal.reads_left, room.journal.failure = 0, OSError(errno.EMFILE, "too many open files")
-                hangup, notifier = asyncio.Event(), Notifier({"NOTIFY_SOCKET": address})
-                hangup.set()
-                following = group.keep(lambda: room.reloader.follow_signal(hangup, notifier, lambda: True), "signal")
-                async with asyncio.timeout(10):
-                    loop = asyncio.get_running_loop()
-                    heard = [await loop.sock_recv(systemd, 4096) for _ in range(2)]
-                assert [each.partition(b"=")[0] for each in heard] == [b"RELOADING", b"READY"]
-                following.cancel()
+async def test_systemd_hears_the_end_of_a_reload_that_the_machine_does_not_let_through() -> None:
+    async with bench() as (room, group):
+        address = str(room.root / "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as systemd:
+            systemd.bind(address)
+            room.config["models"]["second"] = room.model("second")
+            room.write()
+            room.journal.reads_left, room.journal.failure = 0, OSError(errno.EMFILE, "too many open files")
+            hangup, notifier = asyncio.Event(), Notifier({"NOTIFY_SOCKET": address})
+            hangup.set()
+            following = group.keep(lambda: room.reloader.follow_signal(hangup, notifier, lambda: True), "signal")
+            async with asyncio.timeout(10):
+                loop = asyncio.get_running_loop()
+                heard = [await loop.sock_recv(systemd, 4096) for _ in range(2)]
+            assert [each.partition(b"=")[0] for each in heard] == [b"RELOADING", b"READY"]
+            following.cancel()

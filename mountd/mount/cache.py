@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from mountd.errors import CannotStart, MountdError, cause_of
@@ -44,14 +44,19 @@ def broken(cache: Path, error: OSError) -> MountdError:
     )
 
 
+Settle = Callable[[Callable[[], None]], Awaitable[None]]
+
+
 class CacheGuard:
     """Holds the lock on the directory: two rclones on one cache corrupt it, and rclone itself takes none.
 
     A disk that fails takes its time: nothing here asks it in the event loop, and at most one thread waits for it.
     """
 
-    def __init__(self, cache: Cache, mount: str) -> None:
+    def __init__(self, cache: Cache, mount: str, settle: Settle) -> None:
+        """`settle` calls its argument, which gives the lock back, when nobody works in the directory any more."""
         self.cache = cache
+        self._settle = settle
         self._mount = mount
         self._lock = _Lock()
         self._disk = SlowDisk()
@@ -61,10 +66,11 @@ class CacheGuard:
 
         What rclone holds is room, which it gives up for what is read next; `strict`: that does not count.
         """
-        if self.cache.dir != cache.dir:
-            self._lock.release()
-            self._lock = _Lock()
+        before, former = self.cache, self._lock
         self.cache = cache
+        if before.dir != cache.dir:
+            self._lock = _Lock()
+            await self._settle(former.release)
         await self._check(strict)
 
     async def _check(self, strict: bool) -> None:
@@ -124,9 +130,9 @@ class CacheGuard:
             raise CannotStart(f"cannot look at the cache directory {directory}: {cause_of(error)}") from None
         return usage.f_bavail * usage.f_frsize + held
 
-    def release(self) -> None:
+    async def release(self) -> None:
         """For good."""
-        self._lock.release()
+        await self._settle(self._lock.release)
 
 
 class _Lock:

@@ -1,297 +1,38 @@
 """Before rclone starts: its index of what is cached, made to say what really lies there, so that nothing comes twice.
 
-What is decided is in `reindex.py`. Files that wait for their upload are none of this: see `mend.py`.
+The work on the disk is in `index_repair.py`. Files that wait for their upload are none of this: see `mend.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
-import json
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import structlog
 
-from mountd.mount import digests, extents, stamps
+from mountd.mount import digests
 from mountd.mount.cache import broken, silent
-from mountd.mount.mend import GONE, META, data_of, records
-from mountd.mount.reindex import Found, Origin, Plan, Ranges, Verdict, decide, merged, ranges, without
+from mountd.mount.index_repair import HASH_S, Repaired, repair, stamp
 from mountd.mount.slow_disk import SlowDisk
-from mountd.mount.stamps import Stamp, Stamps
-from mountd.mount.uploads import NAMES
 from mountd.process.resources import lack
 from mountd.settings import profiles
 from mountd.settings.schema import Mount
-from mountd.text import storable
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-U = TypeVar("U")
-
-HASH_S = 60.0
-"""So long a start goes on comparing digests: some 60 GB from memory, a tenth of it from a slow disk."""
 REPAIR_LIMIT_S = 2 * HASH_S
 STAMP_LIMIT_S = 2.0
 """After the end of each rclone; 10,000 files take 0.6 s. Without stamps the next start compares digests."""
 DURABLE_LIMIT_S = 5.0
 """At the last end; what the kernel has not written by then has to prove itself after a loss of power."""
 KEEP_LIMIT_S = 5.0
+SETTLE_LIMIT_S = 1.0
+"""A stopped thread ends after its present file or piece, unless its disk does not answer."""
 UNREADABLE_S = 60.0
 """What cannot be read for so long is given up: one bad block costs a download, and not the mount."""
-PIECE_BYTES = 1024 * 1024
-
-
-@dataclass(slots=True)
-class Repaired:
-    """Names are relative to the metadata; the first few."""
-
-    extended: int = 0
-    verified: int = 0
-    hashed_bytes: int = 0
-    dropped: int = 0
-    wrong: list[str] = field(default_factory=list)
-    """their bytes are not those of the manifest"""
-    unproven: list[str] = field(default_factory=list)
-    """nothing speaks for them"""
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    name: str
-    meta: str
-    data: str
-    record: dict[str, Any]
-    stamp: Stamp
-    used_at: float
-
-    @property
-    def size(self) -> int:
-        return self.stamp.size
-
-
-class Stopped(Exception):
-    """Nobody waits for the repair any more."""
-
-
-class _Repair:
-    """One pass over a cache that no rclone uses. Blocks. Raises OSError."""
-
-    def __init__(
-        self, cache: Path, writes_back: bool, may_guess: bool, stopped: threading.Event, *, lenient: bool
-    ) -> None:
-        self._cache = cache
-        self._writes_back, self._stopped, self._unreadable = writes_back, stopped, _handler(lenient)
-        self._before, self._boot = self._read_stamps(), stamps.boot_id()
-        self._digests = digests.read(cache, self._unreadable)
-        if self._before is None:
-            self._digests |= self._of_cached_manifests()
-        self._block_bytes = extents.finest(cache)
-        self._may_guess = may_guess and self._block_bytes <= extents.BLOCK
-        self._stamps: dict[str, Stamp] = {}
-        self.done = Repaired()
-
-    def run(self) -> Repaired:
-        later: list[tuple[_File, Plan]] = []
-        for file in _clean_files(self._cache, self._unreadable):
-            plan = self._decide(file)
-            if plan.verdict in (Verdict.VERIFY, Verdict.EXTEND):
-                later.append((file, plan))
-            elif plan.verdict is Verdict.DROP:
-                self._drop(file, self.done.unproven)
-        deadline = time.monotonic() + HASH_S
-        for file, plan in sorted(later, key=lambda each: each[0].used_at, reverse=True):
-            (self._verify if plan.verdict is Verdict.VERIFY else self._extend)(file, plan, deadline)
-        # Without room for it, what there was of before is no longer right, and seen to be.
-        found = Stamps(self._boot, running=True, files=self._stamps)
-        _if_room(lambda: stamps.write(self._cache, found, durable=self._before is None))
-        return self.done
-
-    def _read_stamps(self) -> Stamps | None:
-        try:
-            return stamps.read(self._cache)
-        except OSError as error:
-            self._unreadable(error)
-            return stamps.NONE
-
-    def _of_cached_manifests(self) -> dict[str, tuple[int, str]]:
-        """A mountd that kept no digests has left at least what it read of manifests through the mount: one of which a
-        part is missing cannot be parsed, and what it says is compared with files anyway."""
-        found: dict[str, tuple[int, str]] = {}
-        for file in _clean_files(self._cache, self._unreadable):
-            directory, _, name = file.name.rpartition("/")
-            if name == digests.MANIFEST and file.size <= digests.MOST_BYTES:
-                content = self._read(file, lambda data: data.read(digests.MOST_BYTES), b"")
-                found |= digests.of_manifest(content, directory)
-        return found
-
-    def _read(self, file: _File, look: Callable[[io.FileIO], T], otherwise: U) -> T | U:
-        """What `look` finds in its data; `otherwise` where it vanishes or is given up as unreadable. Raises OSError."""
-        try:
-            with open(file.data, "rb", buffering=0) as data:
-                return look(data)
-        except OSError as error:
-            if not isinstance(error, GONE):
-                self._unreadable(error)
-            return otherwise
-
-    def _decide(self, file: _File) -> Plan:
-        index = ranges(file.record, file.size)
-        origin = stamps.origin(self._before, self._boot, file.name, file.stamp)
-        before = self._before.files.get(file.name) if self._before else None
-        guessed = before is not None and before.is_guessed and before.inode == file.stamp.inode
-        if before is not None and origin is Origin.UNTOUCHED:
-            self._stamps[file.name] = before
-        else:
-            self._stamps[file.name] = replace(file.stamp, is_guessed=guessed)
-        has_digest = bool(digests.of(self._digests, file.name, file.size))
-        proven = before is not None and before.is_proven
-        found = Found(file.size, index, self._extents(file), origin, has_digest, guessed, proven)
-        return decide(found, may_guess=self._may_guess, writes_back=self._writes_back)
-
-    def _extents(self, file: _File) -> Ranges | None:
-        if not self._block_bytes:
-            return None
-        return self._read(file, lambda data: extents.extents(data.fileno(), file.size), ())
-
-    def _extend(self, file: _File, plan: Plan, deadline: float) -> None:
-        known = ranges(file.record, file.size) or ()
-        given = without(plan.index or (), known)
-        added = self._read(file, lambda data: extents.filled(data.fileno(), given, deadline), None)
-        if added and self._write(file, merged((*known, *added))):
-            self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
-            self.done.extended += 1
-
-    def _verify(self, file: _File, plan: Plan, deadline: float) -> None:
-        wanted = digests.of(self._digests, file.name, file.size)
-        found = self._read(file, lambda data: self._hash(data, file.stamp, deadline), "")
-        if found is None and plan.index is not None:
-            # As rclone has it, until there is time for it.
-            self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
-        elif not found:
-            self._drop(file, self.done.unproven)
-        elif found != wanted:
-            self._drop(file, self.done.wrong)
-        else:
-            self.done.verified += 1
-            # Read from the disk of a machine that was started meanwhile, it needs no writing any more.
-            is_read = self._before is not None and self._before.boot != self._boot
-            is_durable = is_read or self._stamps[file.name].is_durable
-            self._stamps[file.name] = replace(file.stamp, is_durable=is_durable, is_proven=True)
-            whole = ((0, file.size),)
-            if ranges(file.record, file.size) != whole and self._write(file, whole):
-                self.done.extended += 1
-
-    def _hash(self, data: io.FileIO, before: Stamp, deadline: float) -> str | None:
-        """None when it takes too long, and "" for what is being written to. Raises OSError, Stopped."""
-        digest, buffer = hashlib.sha256(), bytearray(PIECE_BYTES)
-        while size := data.readinto(buffer):
-            if self._stopped.is_set():
-                raise Stopped
-            digest.update(memoryview(buffer)[:size])
-            self.done.hashed_bytes += size
-            if time.monotonic() > deadline:
-                return None
-        after = Stamp.of(os.fstat(data.fileno()), before.fingerprint)
-        return digest.hexdigest() if before.is_of(after) else ""
-
-    def _drop(self, file: _File, names: list[str]) -> None:
-        for path in (file.data, file.meta):
-            with contextlib.suppress(*GONE):
-                os.unlink(path)
-        self._stamps.pop(file.name, None)
-        self.done.dropped += 1
-        if len(names) < NAMES:
-            names.append(storable(file.name))
-
-    def _write(self, file: _File, index: Ranges) -> bool:
-        """False where there is no room for it."""
-        parts = [{"Pos": begin, "Size": end - begin} for begin, end in index]
-        text = json.dumps({**file.record, "Rs": parts or None}, indent="\t")
-        new = self._cache / "reindexed.json"  # beside what rclone takes for its own
-        if not _if_room(lambda: stamps.replace(new, text.encode(), durable=False)):
-            return False
-        os.replace(new, file.meta)
-        return True
-
-
-def _handler(lenient: bool) -> Callable[[OSError], None]:
-    """For what cannot be read. `lenient`: it is given up; what the machine lacks is waited for all the same."""
-
-    def unreadable(error: OSError) -> None:
-        if not lenient or lack(error) is not None:
-            raise error
-
-    return unreadable
-
-
-def _if_room(write: Callable[[], None]) -> bool:
-    """False where there is no room for it. Raises any other OSError."""
-    try:
-        write()
-    except OSError as error:
-        if error.errno not in extents.NO_ROOM:
-            raise
-        return False
-    return True
-
-
-def _clean_files(cache: Path, unreadable: Callable[[OSError], None]) -> Iterator[_File]:
-    above = f"{cache / META}/"
-    for meta, record, data in records(cache, cache / META, unreadable=unreadable):
-        if isinstance(record, dict) and record.get("Dirty") is not True:
-            stamp = Stamp.of(data, str(record.get("Fingerprint") or ""))
-            with contextlib.suppress(*GONE):
-                used_at = os.lstat(meta).st_mtime
-                yield _File(meta.removeprefix(above), meta, data_of(cache, meta), record, stamp, used_at)
-
-
-def repair(
-    cache: Path, writes_back: bool, may_guess: bool, stopped: threading.Event | None = None, *, lenient: bool = False
-) -> Repaired:
-    """All of a cache that no rclone uses; see `reindex.decide`. Blocks, also for the hashing.
-
-    Raises OSError, also for what cannot be read, which says nothing of it: then repeat it. `lenient`: such a file is
-    dropped, if it is data that must be read, and else left alone; what mountd kept of it is as good as lost.
-    Raises Stopped soon after `stopped` was set: then nothing else is changed.
-    """
-    return _Repair(cache, writes_back, may_guess, stopped or threading.Event(), lenient=lenient).run()
-
-
-def stamp(cache: Path, durable_s: float | None, *, lenient: bool = False) -> None:
-    """After the end of an rclone: how it has left each file. Blocks, for some 60 µs a file.
-
-    Raises OSError, also for what cannot be read: what was stamped before stays. `lenient`: that has no stamp then.
-    With `durable_s` all of it is on disk afterwards, or as much as can be written in about so many seconds.
-    """
-    before, boot = stamps.read(cache), stamps.boot_id()
-    found: dict[str, Stamp] = {}
-    for file in _clean_files(cache, _handler(lenient)):
-        old = before.files.get(file.name) if before else None
-        if old is not None and stamps.origin(before, boot, file.name, file.stamp) is Origin.UNTOUCHED:
-            found[file.name] = old
-        else:
-            guessed = old is not None and old.is_guessed and old.inode == file.stamp.inode
-            found[file.name] = replace(file.stamp, is_guessed=guessed)
-    stamps.write(cache, Stamps(boot, running=False, files=found), durable=False)
-    if durable_s is None:
-        return
-    deadline = time.monotonic() + durable_s
-    for name, each in found.items():
-        if not each.is_durable and time.monotonic() < deadline:
-            meta = str(cache / META / name)
-            with contextlib.suppress(OSError):
-                stamps.sync(Path(data_of(cache, meta)))
-                stamps.sync(Path(meta))
-                found[name] = replace(each, is_durable=True)
-    stamps.write(cache, Stamps(boot, running=False, files=found), durable=True)
 
 
 class CacheIndex:
@@ -304,15 +45,20 @@ class CacheIndex:
         self._kept: dict[str, digests.Digests] = {}
         self._unreadable_since: float | None = None
         self._lenient = False
+        self._unwanted = threading.Event()
 
     async def repair(self, mount: Mount) -> None:
         """Before rclone starts with the cache of `mount`. Raises CannotStart, Exhausted."""
         self.forget()
         cache, began = mount.cache.dir, time.monotonic()
         writes_back, may_guess = profiles.writes_back(mount), profiles.writes_whole_blocks(mount)
-        stopped = threading.Event()
+        stopped, unwanted = threading.Event(), self._unwanted
+
+        def is_stopped() -> bool:
+            return stopped.is_set() or unwanted.is_set()
+
         try:
-            done = await self._disk.run(lambda: self._repair(cache, writes_back, may_guess, stopped), REPAIR_LIMIT_S)
+            done = await self._disk.run(lambda: self._repair(cache, writes_back, may_guess, is_stopped), REPAIR_LIMIT_S)
         except TimeoutError:
             raise silent(cache, REPAIR_LIMIT_S) from None
         except OSError as error:
@@ -331,10 +77,10 @@ class CacheIndex:
         if done.unproven:
             self._log.warning("cached files were changed by somebody else", names=done.unproven)
 
-    def _repair(self, cache: Path, writes_back: bool, may_guess: bool, stopped: threading.Event) -> Repaired:
+    def _repair(self, cache: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool]) -> Repaired:
         """What cannot be read is given up only when that lasts. Blocks. Raises OSError, Stopped."""
         try:
-            done = repair(cache, writes_back, may_guess, stopped)
+            done = repair(cache, writes_back, may_guess, is_stopped)
         except OSError as error:
             now = time.monotonic()
             if lack(error) is not None:
@@ -344,13 +90,23 @@ class CacheIndex:
             if now - self._unreadable_since < UNREADABLE_S:
                 raise
             self._lenient = True
-            return repair(cache, writes_back, may_guess, stopped, lenient=True)
+            return repair(cache, writes_back, may_guess, is_stopped, lenient=True)
         self._unreadable_since, self._lenient = None, False
         return done
 
     def forget(self) -> None:
         """Until the next repair, no rclone uses the cache."""
         self._cache, self._kept = None, {}
+
+    async def settle(self, then: Callable[[], None]) -> None:
+        """The cache is left to others: what still works in it is stopped, and `then` is called when that has ended.
+
+        Waits for it at most SETTLE_LIMIT_S.
+        """
+        self.forget()
+        self._unwanted.set()
+        self._unwanted = threading.Event()
+        await self._disk.settle(then, SETTLE_LIMIT_S)
 
     async def ended(self, *, for_good: bool) -> None:
         """rclone has ended, and `for_good`: none is to follow."""
@@ -360,7 +116,8 @@ class CacheIndex:
             return
         with contextlib.suppress(OSError, TimeoutError):
             durable_s, limit_s = (DURABLE_LIMIT_S, DURABLE_LIMIT_S) if for_good else (None, STAMP_LIMIT_S)
-            await self._disk.run(lambda: stamp(cache, durable_s, lenient=self._lenient), limit_s)
+            is_stopped, lenient = self._unwanted.is_set, self._lenient
+            await self._disk.run(lambda: stamp(cache, durable_s, is_stopped, lenient=lenient), limit_s)
 
     async def know(self, directory: str, files: digests.Digests) -> None:
         """What the manifest of a version says; `directory` is that of the version in the mount."""

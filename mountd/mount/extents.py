@@ -11,6 +11,7 @@ import errno
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mountd.mount.reindex import Ranges, merged, without
@@ -69,11 +70,15 @@ def has_hole(fd: int, size: int) -> bool:
         return False
 
 
-def filled(fd: int, given: Ranges, deadline: float) -> Ranges | None:
-    """Those blocks of `given` that do not end in zeros; None when it takes too long. Blocks. Raises OSError."""
+def filled(fd: int, given: Ranges, deadline: float, check: Callable[[], None]) -> Ranges | None:
+    """Those blocks of `given` that do not end in zeros; None when it takes too long. Blocks.
+
+    `check` is called before each piece is read. Raises OSError, and whatever `check` raises.
+    """
     found: list[tuple[int, int]] = []
     for begin, end in given:
         for at in range(begin - begin % BLOCK, end, _PIECE_BYTES):
+            check()
             if time.monotonic() > deadline:
                 return None
             data = os.pread(fd, _PIECE_BYTES, at)

@@ -83,7 +83,8 @@ class RcloneMount:
         def worker(kind: str) -> Files:
             return Files(f"{name}-{kind}", instance.marks(f"{name}-{kind}"))
 
-        files, cache, index = worker("disk"), CacheGuard(mount.cache, name), CacheIndex(name)
+        files, index = worker("disk"), CacheIndex(name)
+        cache = CacheGuard(mount.cache, name, index.settle)
         turns, backend = Turns(mount.health.backend), Backend(mount.remote, engine)
         self._parts = Parts(
             name=name,

@@ -109,4 +109,4 @@ class Parts:
         await self.files.close()
         await self.looker.close()
         await self.beat.close()
-        self.cache.release()
+        await self.cache.release()

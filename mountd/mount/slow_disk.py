@@ -31,6 +31,18 @@ class SlowDisk:
             mine.add_done_callback(_retrieve)
             return await asyncio.shield(mine)
 
+    async def settle(self, then: Callable[[], None], limit_s: float) -> None:
+        """Calls `then` as soon as no work goes on, and waits for that at most `limit_s` seconds.
+
+        It is not called for work that goes on when the event loop ends.
+        """
+        working = self._working
+        if working is None or working.done():
+            then()
+            return
+        working.add_done_callback(lambda work: None if work.cancelled() else then())
+        await asyncio.wait([working], timeout=limit_s)
+
 
 def _retrieve(work: asyncio.Future[T]) -> None:
     """Nobody may ask any more how it went."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mountd.mount import cache_index, digests, extents, stamps
-from mountd.mount.cache_index import Repaired, Stopped, repair, stamp
+from mountd.mount import digests, extents, index_repair, stamps
+from mountd.mount.index_repair import Repaired, repair, stamp
 
 BELOW = "store{x}/bucket/hub_v1"
 NAME = f"{BELOW}/models/gpt.pth"
@@ -172,7 +171,7 @@ def test_a_record_of_ours_that_cannot_be_read_says_nothing_for_any_file(tmp_path
 
 
 def test_what_there_is_no_time_for_is_no_further_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_index, "HASH_S", -1.0)
+    monkeypatch.setattr(index_repair, "HASH_S", -1.0)
     cache = Cache(tmp_path)
     cache.know()
     cache.repair()
@@ -283,17 +282,6 @@ def test_a_block_that_ends_in_zeros_may_be_filled_in_part(tmp_path: Path) -> Non
         file.write(bytes(100))
     cache.repair()
     assert cache.index == [(0, 4 * 4096), (5 * 4096, len(CONTENT) - 64 * 1024)]
-
-
-def test_nothing_is_done_for_a_start_that_nobody_waits_for(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, WHOLE)
-    cache.know()
-    stopped = threading.Event()
-    stopped.set()
-    with pytest.raises(Stopped):
-        repair(tmp_path, writes_back=False, may_guess=True, stopped=stopped)
-    assert cache.index == ALL
-    assert not (tmp_path / stamps.NAME).exists()
 
 
 def test_digests_are_bounded_and_found_whatever_lies_above(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 
 from mountd.errors import CannotStart, Exhausted
 from mountd.mount import cache_index, digests, stamps
-from mountd.mount.cache_index import CacheIndex, stamp
+from mountd.mount.cache_index import CacheIndex
 from mountd.mount.extents import has_hole
+from mountd.mount.index_repair import stamp
 from mountd.mount.mend import mend
 from mountd.settings.schema import Mount
 from tests.integration.test_cache_index import ALL, BELOW, WHOLE, Cache

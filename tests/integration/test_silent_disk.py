@@ -17,6 +17,7 @@ from mountd.daemon.threads import Threads
 from mountd.errors import CannotStart
 from mountd.mount import cache, preflight
 from mountd.mount.cache import CacheGuard
+from mountd.mount.cache_index import CacheIndex
 from mountd.mount.slow_disk import SlowDisk
 from mountd.settings.schema import Cache
 from tests.support.daemon import Daemon
@@ -58,7 +59,10 @@ async def test_what_overstays_is_waited_for_by_the_next_and_no_two_work_at_once(
 @pytest.mark.root
 async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Cache(dir=disk.path / "cache")
-    guard, other = CacheGuard(settings, "m"), CacheGuard(settings, "other")
+    guard, other = (
+        CacheGuard(settings, "m", CacheIndex("m").settle),
+        CacheGuard(settings, "other", CacheIndex("other").settle),
+    )
     monkeypatch.setattr(cache, "LOOK_LIMIT_S", 0.3)
     disk.freeze()
     began = time.monotonic()
@@ -74,13 +78,13 @@ async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.Mo
     assert 1.5 < time.monotonic() - began < LATE_S, "the event loop was not held"
     assert len([each for each in threading.enumerate() if each.name.startswith("asyncio")]) <= len(waiting) + 1
     # Nobody wants the lock any more: a thread that is still at it gives it back.
-    guard.release()
+    await guard.release()
     monkeypatch.setattr(cache, "LOOK_LIMIT_S", LATE_S)
     disk.thaw()
     async with asyncio.timeout(LATE_S):
         while not await begins(other, settings):
             await asyncio.sleep(0.01)
-    other.release()
+    await other.release()
 
 
 async def begins(guard: CacheGuard, settings: Cache) -> bool:
@@ -104,12 +108,12 @@ async def test_the_lock_is_given_back_that_is_got_too_late(tmp_path: Path, monke
         return taken[-1]
 
     monkeypatch.setattr(preflight, "lock_cache", late)
-    guard = CacheGuard(settings, "m")
+    guard = CacheGuard(settings, "m", CacheIndex("m").settle)
     beginning = asyncio.create_task(guard.begin(settings))
     await asyncio.to_thread(begun.wait, LATE_S)
     beginning.cancel()
     await asyncio.wait([beginning])
-    guard.release()
+    await guard.release()
     go.set()
 
     await asyncio.to_thread(until, lambda: taken, LATE_S, "the lock to be taken")

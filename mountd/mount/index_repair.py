@@ -1,0 +1,322 @@
+"""One pass over a cache that no rclone uses: its index is made to say what lies there, and what rclone left is noted.
+
+What is decided is in `reindex.py`; who asks for it, and when, in `cache_index.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mountd.mount import digests, extents, stamps
+from mountd.mount.mend import GONE, META, data_of, records
+from mountd.mount.reindex import Found, Origin, Plan, Ranges, Verdict, decide, merged, ranges, without
+from mountd.mount.stamps import Stamp, Stamps
+from mountd.mount.uploads import NAMES
+from mountd.process.resources import lack
+from mountd.text import storable
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+HASH_S = 60.0
+"""So long a start goes on comparing digests: some 60 GB from memory, a tenth of it from a slow disk."""
+PIECE_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Repaired:
+    """Names are relative to the metadata; the first few."""
+
+    extended: int = 0
+    verified: int = 0
+    hashed_bytes: int = 0
+    dropped: int = 0
+    wrong: list[str] = field(default_factory=list)
+    """their bytes are not those of the manifest"""
+    unproven: list[str] = field(default_factory=list)
+    """nothing speaks for them"""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str
+    meta: str
+    data: str
+    record: dict[str, Any]
+    stamp: Stamp
+    used_at: float
+
+    @property
+    def size(self) -> int:
+        return self.stamp.size
+
+
+class Stopped(Exception):
+    """Nobody waits for the repair any more."""
+
+
+class _Repair:
+    """One pass over a cache that no rclone uses. Blocks. Raises OSError."""
+
+    def __init__(
+        self, cache: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool], *, lenient: bool
+    ) -> None:
+        self._cache = cache
+        self._writes_back, self._is_stopped, self._unreadable = writes_back, is_stopped, _handler(lenient)
+        self._before, self._boot = self._read_stamps(), stamps.boot_id()
+        self._digests = digests.read(cache, self._unreadable)
+        if self._before is None:
+            self._digests |= self._of_cached_manifests()
+        self._block_bytes = extents.finest(cache)
+        self._may_guess = may_guess and self._block_bytes <= extents.BLOCK
+        self._stamps: dict[str, Stamp] = {}
+        self.done = Repaired()
+
+    def run(self) -> Repaired:
+        later: list[tuple[_File, Plan]] = []
+        for file in _clean_files(self._cache, self._unreadable):
+            self._check()
+            plan = self._decide(file)
+            if plan.verdict in (Verdict.VERIFY, Verdict.EXTEND):
+                later.append((file, plan))
+            elif plan.verdict is Verdict.DROP:
+                self._drop(file, self.done.unproven)
+        if not self._note_guesses([file for file, plan in later if plan.verdict is Verdict.EXTEND]):
+            later = [each for each in later if each[1].verdict is not Verdict.EXTEND]
+        deadline = time.monotonic() + HASH_S
+        for file, plan in sorted(later, key=lambda each: each[0].used_at, reverse=True):
+            self._check()
+            (self._verify if plan.verdict is Verdict.VERIFY else self._extend)(file, plan, deadline)
+        self._check()
+        # Without room for it, what there was of before is no longer right, and seen to be.
+        found = Stamps(self._boot, running=True, files=self._stamps)
+        _if_room(lambda: stamps.write(self._cache, found, durable=self._before is None))
+        return self.done
+
+    def _check(self) -> None:
+        if self._is_stopped():
+            raise Stopped
+
+    def _note_guesses(self, files: list[_File]) -> bool:
+        """Before an index is extended, so that it is known also when this pass does not get to its end.
+
+        Of what a file was known to be nothing changes. False where there is no room for it.
+        """
+        if not files or self._before is None:
+            return True
+        noted = dict(self._before.files)
+        for file in files:
+            before = noted.get(file.name)
+            if before is None or before.inode != file.stamp.inode:
+                before = replace(file.stamp, size=-1)  # not that of any file
+            noted[file.name] = replace(before, is_guessed=True)
+        self._check()
+        found = replace(self._before, files=noted)
+        return _if_room(lambda: stamps.write(self._cache, found, durable=False))
+
+    def _read_stamps(self) -> Stamps | None:
+        try:
+            return stamps.read(self._cache)
+        except OSError as error:
+            self._unreadable(error)
+            return stamps.NONE
+
+    def _of_cached_manifests(self) -> dict[str, tuple[int, str]]:
+        """A mountd that kept no digests has left at least what it read of manifests through the mount: one of which a
+        part is missing cannot be parsed, and what it says is compared with files anyway."""
+        found: dict[str, tuple[int, str]] = {}
+        for file in _clean_files(self._cache, self._unreadable):
+            directory, _, name = file.name.rpartition("/")
+            if name == digests.MANIFEST and file.size <= digests.MOST_BYTES:
+                content = self._read(file, lambda data: data.read(digests.MOST_BYTES), b"")
+                found |= digests.of_manifest(content, directory)
+        return found
+
+    def _read(self, file: _File, look: Callable[[io.FileIO], T], otherwise: U) -> T | U:
+        """What `look` finds in its data; `otherwise` where it vanishes or is given up as unreadable. Raises OSError."""
+        try:
+            with open(file.data, "rb", buffering=0) as data:
+                return look(data)
+        except OSError as error:
+            if not isinstance(error, GONE):
+                self._unreadable(error)
+            return otherwise
+
+    def _decide(self, file: _File) -> Plan:
+        index = ranges(file.record, file.size)
+        origin = stamps.origin(self._before, self._boot, file.name, file.stamp)
+        before = self._before.files.get(file.name) if self._before else None
+        guessed = before is not None and before.is_guessed and before.inode == file.stamp.inode
+        if before is not None and origin is Origin.UNTOUCHED:
+            self._stamps[file.name] = before
+        else:
+            self._stamps[file.name] = replace(file.stamp, is_guessed=guessed)
+        has_digest = bool(digests.of(self._digests, file.name, file.size))
+        proven = before is not None and before.is_proven
+        found = Found(file.size, index, self._extents(file), origin, has_digest, guessed, proven)
+        return decide(found, may_guess=self._may_guess, writes_back=self._writes_back)
+
+    def _extents(self, file: _File) -> Ranges | None:
+        if not self._block_bytes:
+            return None
+        return self._read(file, lambda data: extents.extents(data.fileno(), file.size), ())
+
+    def _extend(self, file: _File, plan: Plan, deadline: float) -> None:
+        known = ranges(file.record, file.size) or ()
+        given = without(plan.index or (), known)
+        added = self._read(file, lambda data: extents.filled(data.fileno(), given, deadline, self._check), None)
+        if added and self._write(file, merged((*known, *added))):
+            self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
+            self.done.extended += 1
+
+    def _verify(self, file: _File, plan: Plan, deadline: float) -> None:
+        wanted = digests.of(self._digests, file.name, file.size)
+        found = self._read(file, lambda data: self._hash(data, file.stamp, deadline), "")
+        if found is None and plan.index is not None:
+            # As rclone has it, until there is time for it.
+            self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
+        elif not found:
+            self._drop(file, self.done.unproven)
+        elif found != wanted:
+            self._drop(file, self.done.wrong)
+        else:
+            self.done.verified += 1
+            # Read from the disk of a machine that was started meanwhile, it needs no writing any more.
+            is_read = self._before is not None and self._before.boot != self._boot
+            is_durable = is_read or self._stamps[file.name].is_durable
+            self._stamps[file.name] = replace(file.stamp, is_durable=is_durable, is_proven=True)
+            whole = ((0, file.size),)
+            if ranges(file.record, file.size) != whole and self._write(file, whole):
+                self.done.extended += 1
+
+    def _hash(self, data: io.FileIO, before: Stamp, deadline: float) -> str | None:
+        """None when it takes too long, and "" for what is being written to. Raises OSError, Stopped."""
+        digest, buffer = hashlib.sha256(), bytearray(PIECE_BYTES)
+        while size := data.readinto(buffer):
+            self._check()
+            digest.update(memoryview(buffer)[:size])
+            self.done.hashed_bytes += size
+            if time.monotonic() > deadline:
+                return None
+        after = Stamp.of(os.fstat(data.fileno()), before.fingerprint)
+        return digest.hexdigest() if before.is_of(after) else ""
+
+    def _drop(self, file: _File, names: list[str]) -> None:
+        for path in (file.data, file.meta):
+            with contextlib.suppress(*GONE):
+                os.unlink(path)
+        self._stamps.pop(file.name, None)
+        self.done.dropped += 1
+        if len(names) < NAMES:
+            names.append(storable(file.name))
+
+    def _write(self, file: _File, index: Ranges) -> bool:
+        """False where there is no room for it."""
+        parts = [{"Pos": begin, "Size": end - begin} for begin, end in index]
+        text = json.dumps({**file.record, "Rs": parts or None}, indent="\t")
+        new = self._cache / "reindexed.json"  # beside what rclone takes for its own
+        if not _if_room(lambda: stamps.replace(new, text.encode(), durable=False)):
+            return False
+        os.replace(new, file.meta)
+        return True
+
+
+def _never() -> bool:
+    return False
+
+
+def _handler(lenient: bool) -> Callable[[OSError], None]:
+    """For what cannot be read. `lenient`: it is given up; what the machine lacks is waited for all the same."""
+
+    def unreadable(error: OSError) -> None:
+        if not lenient or lack(error) is not None:
+            raise error
+
+    return unreadable
+
+
+def _if_room(write: Callable[[], None]) -> bool:
+    """False where there is no room for it. Raises any other OSError."""
+    try:
+        write()
+    except OSError as error:
+        if error.errno not in extents.NO_ROOM:
+            raise
+        return False
+    return True
+
+
+def _clean_files(cache: Path, unreadable: Callable[[OSError], None]) -> Iterator[_File]:
+    above = f"{cache / META}/"
+    for meta, record, data in records(cache, cache / META, unreadable=unreadable):
+        if isinstance(record, dict) and record.get("Dirty") is not True:
+            stamp = Stamp.of(data, str(record.get("Fingerprint") or ""))
+            with contextlib.suppress(*GONE):
+                used_at = os.lstat(meta).st_mtime
+                yield _File(meta.removeprefix(above), meta, data_of(cache, meta), record, stamp, used_at)
+
+
+def repair(
+    cache: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool] = _never, *, lenient: bool = False
+) -> Repaired:
+    """All of a cache that no rclone uses; see `reindex.decide`. Blocks, also for the hashing.
+
+    Raises OSError, also for what cannot be read, which says nothing of it: then repeat it. `lenient`: such a file is
+    dropped, if it is data that must be read, and else left alone; what mountd kept of it is as good as lost.
+    Raises Stopped once `is_stopped`, which is asked for each file and each piece: then nothing else is changed.
+    """
+    return _Repair(cache, writes_back, may_guess, is_stopped, lenient=lenient).run()
+
+
+def stamp(
+    cache: Path, durable_s: float | None, is_stopped: Callable[[], bool] = _never, *, lenient: bool = False
+) -> None:
+    """After the end of an rclone: how it has left each file. Blocks, for some 60 µs a file.
+
+    Raises OSError, also for what cannot be read: what was stamped before stays. `lenient`: that has no stamp then.
+    Raises Stopped once `is_stopped`, and then changes nothing else.
+    With `durable_s` all of it is on disk afterwards, or as much as can be written in about so many seconds.
+    """
+    before, boot = stamps.read(cache), stamps.boot_id()
+    found: dict[str, Stamp] = {}
+
+    def note(*, durable: bool) -> None:
+        if is_stopped():
+            raise Stopped
+        stamps.write(cache, Stamps(boot, running=False, files=found), durable=durable)
+
+    for file in _clean_files(cache, _handler(lenient)):
+        if is_stopped():
+            raise Stopped
+        old = before.files.get(file.name) if before else None
+        if old is not None and stamps.origin(before, boot, file.name, file.stamp) is Origin.UNTOUCHED:
+            found[file.name] = old
+        else:
+            guessed = old is not None and old.is_guessed and old.inode == file.stamp.inode
+            found[file.name] = replace(file.stamp, is_guessed=guessed)
+    note(durable=False)
+    if durable_s is None:
+        return
+    deadline = time.monotonic() + durable_s
+    for name, each in found.items():
+        if each.is_durable:
+            continue
+        if time.monotonic() >= deadline:
+            break
+        if is_stopped():
+            raise Stopped
+        meta = str(cache / META / name)
+        with contextlib.suppress(OSError):
+            stamps.sync(Path(data_of(cache, meta)))
+            stamps.sync(Path(meta))
+            found[name] = replace(each, is_durable=True)
+    note(durable=True)

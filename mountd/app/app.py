@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import structlog
 
-from mountd.app import exits, ready
+from mountd.app import environment, exits, ready
 from mountd.app.belonging import Belonging
+from mountd.app.environment import ReadSecrets
 from mountd.app.policy import policy_of
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError, cause_of
@@ -22,9 +22,7 @@ from mountd.process.instance import Instance
 from mountd.process.lifecycle import Allowed, Forbidden, Life, RestartAsked, Unwanted, Wanted
 from mountd.process.supervisor import Ending, Supervisor
 from mountd.rclone import credentials
-from mountd.settings import environment as inherited
 from mountd.settings.schema import Settings
-from mountd.settings.secret import SecretRef
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import AppStatus, Health, Reason, Snapshot, State
@@ -53,7 +51,14 @@ class App:
     kind = "app"
 
     def __init__(
-        self, name: str, settings: Settings, *, instance: Instance, board: Board, hidden: set[str] | None = None
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        instance: Instance,
+        board: Board,
+        read_secrets: ReadSecrets,
+        hidden: set[str] | None = None,
     ) -> None:
         """`hidden`, which all apps share: variables of mountd's own environment that none of them inherits."""
         self.name = name
@@ -62,6 +67,7 @@ class App:
         self.stop_signal: signal.Signals = self.settings.stop.signal
         self._instance = instance
         self._board = board
+        self._read_secrets = read_secrets
         self._hidden = set() if hidden is None else hidden
         self._hide_secrets(settings)
         self._mounts = tuple(settings.mounts_of(self.settings))
@@ -198,7 +204,7 @@ class App:
     async def _spawn(self, spawned: Callable[[Child], None]) -> None:
         ready.check_port_free(self.name, ready.port_of(self.settings.ready))
         self._user = await resolve_user(self.name, self.settings.user)
-        self._environment = self._build_environment()
+        self._environment = await self._build_environment()
         self._last_line, self._ended_well = "", False
         self.ring.begin()
         try:
@@ -220,15 +226,14 @@ class App:
         self._belonging.began(self._child.pid)
         spawned(self._child)
 
-    def _build_environment(self) -> dict[str, str]:
-        base = inherited.of_app(os.environ, hidden=self._hidden, own_user=self._user is None)
-        if self._user is not None:
-            base |= {"HOME": self._user.home, "USER": self._user.name, "LOGNAME": self._user.name}
-        own = {
-            key: value.read() if isinstance(value, SecretRef) else value
-            for key, value in self.settings.environment.items()
-        }
-        return {**base, "PYTHONUNBUFFERED": "1", **own, **self._instance.marks(self.name)}
+    async def _build_environment(self) -> dict[str, str]:
+        return await environment.build(
+            self.settings.environment,
+            user=self._user,
+            hidden=self._hidden,
+            marks=self._instance.marks(self.name),
+            read_secrets=self._read_secrets,
+        )
 
     def _on_line(self, line: str) -> None:
         self.ring.append(line)

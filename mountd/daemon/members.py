@@ -12,13 +12,16 @@ from pathlib import Path
 import structlog
 
 from mountd.app.app import KILL_WAIT_S, App
+from mountd.daemon.secret_files import SecretFiles
 from mountd.daemon.shutdown import mount_policy, mount_stop_s
 from mountd.daemon.tasks import Tasks
 from mountd.errors import MountdError, NotUploaded
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
+from mountd.mount import table
 from mountd.mount.mount import CLEAR_TIMEOUT_S, RcloneMount
 from mountd.mount.uploads import hint_of_removed
+from mountd.mount.watch import read_table
 from mountd.process.child import Child, Ring
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import Unwanted, Wanted
@@ -103,10 +106,20 @@ class Members:
 
     def add_app(self, name: str) -> None:
         app = self.apps[name] = App(
-            name, self.settings, instance=self._instance, board=self._board, hidden=self._hidden
+            name,
+            self.settings,
+            instance=self._instance,
+            board=self._board,
+            read_secrets=SecretFiles(self._mount_points).read,
+            hidden=self._hidden,
         )
         self.supervisors[name] = app.supervisor
         self.rings[name] = app.ring
+
+    def _mount_points(self) -> set[str]:
+        """Of ours, whether something is mounted there or not."""
+        mounted = {entry.mount_point for entry in table.of_instance(read_table(), self._instance.id)}
+        return mounted | {str(mount.path) for mount in self.settings.mounts.values()}
 
     def probe_paths(self, mount: str) -> Sequence[str]:
         return [path for model in self.models.values() if model.settings.mount == mount for path in model.probe_paths()]

@@ -15,6 +15,8 @@ from mountd.errors import CannotStart, cause_of
 from mountd.settings.plain_file import read_plain
 
 MAX_SECRET_BYTES = 64 * 1024
+CODE, RETRY_S = "secret-missing", 10.0
+"""Of a start that fails because a secret cannot be read."""
 EXACTLY_ONE = "a secret is exactly one of {env: NAME}, {file: /path} or {credential: NAME}"
 
 # Names under which rclone's backends (`rclone config providers`: IsPassword and Sensitive) and programs take secrets.
@@ -140,4 +142,4 @@ def _checked(value: str, place: str) -> str:
 
 
 def _missing(cause: str, hint: str) -> CannotStart:
-    return CannotStart(f"cannot read a secret: {cause}", hint=hint, code="secret-missing", retry_s=10.0)
+    return CannotStart(f"cannot read a secret: {cause}", hint=hint, code=CODE, retry_s=RETRY_S)

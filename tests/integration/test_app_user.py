@@ -16,6 +16,7 @@ import pytest
 
 from mountd.app import user as app_user
 from mountd.app.app import App
+from mountd.daemon.secret_files import SecretFiles
 from mountd.errors import Unavailable
 from mountd.process import tool
 from mountd.process import user as user_script
@@ -81,7 +82,13 @@ async def test_an_answer_that_is_none(tmp_path: Path, monkeypatch: pytest.Monkey
 async def test_a_slow_directory_service_holds_up_the_app_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board(Snapshot())
     settings = parse(TEXT, "test.yaml", PLACES).settings
-    app = App("webui", settings, instance=Instance.create(tmp_path / "state", tmp_path / "run"), board=board)
+    app = App(
+        "webui",
+        settings,
+        instance=Instance.create(tmp_path / "state", tmp_path / "run"),
+        board=board,
+        read_secrets=SecretFiles(list).read,
+    )
     monkeypatch.setattr(app_user, "USER_LIMIT_S", 0.0)  # over before any service answers, however late this process is
     running = asyncio.create_task(app.run())
     try:

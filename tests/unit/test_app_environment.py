@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from mountd.app.app import App
+from mountd.daemon.secret_files import SecretFiles
 from mountd.process.instance import Instance
 from mountd.settings.environment import of_app, of_rclone
 from mountd.settings.load import Places, parse
@@ -26,7 +28,8 @@ apps: {{one: {{command: [sleep], environment: {environment}}}, two: {{command: [
 
 
 def app(name: str, given: Settings, hidden: set[str] | None = None) -> App:
-    return App(name, given, instance=Instance.of(PLACES.state, PLACES.runtime), board=Board(), hidden=hidden)
+    instance, read = Instance.of(PLACES.state, PLACES.runtime), SecretFiles(list).read
+    return App(name, given, instance=instance, board=Board(), read_secrets=read, hidden=hidden)
 
 
 OF_ANY_APP = {"HF_HOME", "CUDA_VISIBLE_DEVICES", "LC_MESSAGES", "https_proxy", "HTTPS_PROXY", "OMP_NUM_THREADS"}
@@ -43,7 +46,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def inherited(app: App) -> set[str]:
-    built = app._build_environment()
+    built = asyncio.run(app._build_environment())
     return {name for name, value in built.items() if value == f"value of {name}"}
 
 

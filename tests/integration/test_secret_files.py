@@ -1,0 +1,80 @@
+"""The secrets of an app lie where nobody answers, or on a mount of mountd's own: the app waits, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from mountd.app.app import App
+from mountd.daemon import secret_files
+from mountd.daemon.secret_files import SecretFiles
+from mountd.errors import CannotStart
+from mountd.process import tool
+from mountd.process.instance import Instance
+from mountd.process.lifecycle import RestartAsked
+from mountd.settings.load import Places, parse
+from mountd.settings.secret import SecretRef
+from mountd.status.board import Board
+from mountd.status.snapshot import Snapshot, State
+from tests.support.daemon import BUNDLED_RCLONE
+from tests.support.mounts import mounting, stop
+from tests.support.wait import until
+
+SOON_S = 20.0
+PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
+TEXT = """
+remotes: {{s: {{type: s3, endpoint: "http://x"}}}}
+mounts: {{m: {{remote: "s:b", path: /m}}}}
+apps: {{webui: {{command: [sh, -c, 'echo "it has $TOKEN"; sleep 60'], environment: {{TOKEN: {{file: {path}}}}}}}}}
+"""
+
+
+@pytest.mark.fuse
+async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_files, "READ_S", 0.5)
+    with mounting(tmp_path, str(BUNDLED_RCLONE)) as mounts:
+        point = tmp_path / "far"
+        rclone = mounts.start(str(point))
+        until((point / "file").exists, SOON_S, "the file")
+        stop(rclone)
+        # Nobody can end a thread that waits for the disk, be it that of the loop.
+        mercy = threading.Timer(2 * SOON_S, rclone.send_signal, [signal.SIGCONT])
+        mercy.start()
+        settings = parse(TEXT.format(path=point / "file"), "test.yaml", PLACES).settings
+        instance, board = Instance.create(tmp_path / "state", tmp_path / "run"), Board(Snapshot())
+        app = App("webui", settings, instance=instance, board=board, read_secrets=SecretFiles(list).read)
+        running = asyncio.create_task(app.run())
+        try:
+            app.want()
+            await board.wait_until(lambda now: now.apps["webui"].reason is not None, SOON_S)
+            reason = board.snapshot.apps["webui"].reason
+            assert reason is not None
+            assert reason.code == "secret-missing"
+            assert reason.text == f"cannot read a secret: no answer in 0.5 s from a disk with one of {point}/file"
+            rclone.send_signal(signal.SIGCONT)
+            await board.wait_until(lambda now: now.apps["webui"].state is State.BACKOFF, SOON_S)
+            app.supervisor.post(RestartAsked("mended"))
+            await board.wait_until(lambda now: bool(app.ring.last(1)), SOON_S)
+            assert app.ring.last(1)[0].text == "it has data"
+            await app.stop()
+        finally:
+            mercy.cancel()
+            running.cancel()
+            await asyncio.wait([running])
+            await tool.end_orphans(instance.id)
+
+
+async def test_one_that_lies_on_a_mount_of_ours_is_not_touched(tmp_path: Path) -> None:
+    mount, link = tmp_path / "mount", tmp_path / "link"
+    mount.mkdir()
+    (mount / "token").write_text("secret")
+    link.symlink_to(mount / "token")
+    secrets = {"TOKEN": SecretRef(file=link)}
+    assert await SecretFiles(list).read(secrets) == {"TOKEN": "secret"}
+    with pytest.raises(CannotStart, match=rf"^cannot read a secret: {link} lies on the mount {mount}$") as failed:
+        await SecretFiles(lambda: [str(mount)]).read(secrets)
+    assert failed.value.code == "secret-missing"

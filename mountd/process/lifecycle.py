@@ -251,6 +251,7 @@ def _begin(life: Life, now: float) -> Step:
         retry_s=None,
         crashed=False,
         hopeless=False,
+        overdue=False,
     )
     return begun, (Begin(),)
 

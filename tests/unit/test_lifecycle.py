@@ -113,6 +113,19 @@ def test_patience_with_a_polite_stop_ends() -> None:
     assert run(killed, Ticked(), now=NOW + 99.0)[1] == []
 
 
+@pytest.mark.parametrize("end", [StartFailed("x"), Exited("x"), Condemned("x")])
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_stop_that_took_too_long_is_none_of_the_next_life(end: Event, ready: bool) -> None:
+    stopping, _ = run(RUNNING, RestartAsked("x"))
+    assert stopping.due is not None
+    overdue, _ = run(stopping, Ticked(), now=stopping.due)
+    assert overdue.overdue
+    again, _ = run(overdue, Exited("x"), Cleaned(), Spawned(), *[BecameReady()] * ready, now=stopping.due)
+    assert again.state is (State.RUNNING if ready else State.STARTING)
+    assert not again.overdue
+    assert not run(again, end, now=stopping.due)[0].overdue
+
+
 def test_only_starts_that_do_not_reach_running_grow_the_backoff() -> None:
     life, waits = STARTING, []
     now = NOW

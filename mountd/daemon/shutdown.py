@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mountd.app.app import KILL_WAIT_S
 from mountd.journal.database import LOCKED_S
-from mountd.mount.cache_index import DURABLE_LIMIT_S
+from mountd.mount.cache_index import LAST_STAMP_LIMIT_S
 from mountd.mount.drain import SCAN_LIMIT_S
 from mountd.mount.mount import CLEAR_TIMEOUT_S, STOP_GRACE_S
 from mountd.process.lifecycle import Policy
@@ -48,7 +48,7 @@ def mount_policy(mount: Mount) -> Policy:
 def mount_stop_s(mount: Mount) -> float:
     """Within this time a mount with these settings has stopped, unless something is stuck in the kernel."""
     uploads_s = mount.drain + SCAN_LIMIT_S if writes_back(mount) else 0.0
-    return uploads_s + STOP_GRACE_S + KILL_WAIT_S + DURABLE_LIMIT_S + CLEAR_TIMEOUT_S
+    return uploads_s + STOP_GRACE_S + KILL_WAIT_S + LAST_STAMP_LIMIT_S + CLEAR_TIMEOUT_S
 
 
 def stop_times(settings: Settings, leaving: Iterable[Mount] = ()) -> StopTimes:

@@ -28,6 +28,8 @@ STAMP_LIMIT_S = 2.0
 """After the end of each rclone; 10,000 files take 0.6 s. Without stamps the next start compares digests."""
 DURABLE_LIMIT_S = 5.0
 """At the last end; what the kernel has not written by then has to prove itself after a loss of power."""
+LAST_STAMP_LIMIT_S = DURABLE_LIMIT_S + 3.0
+"""With the walk before it, the file that is being written when the time is up, and the record of all."""
 KEEP_LIMIT_S = 5.0
 SETTLE_LIMIT_S = 1.0
 """A stopped thread ends after its present file or piece, unless its disk does not answer."""
@@ -115,7 +117,7 @@ class CacheIndex:
         if cache is None:
             return
         with contextlib.suppress(OSError, TimeoutError):
-            durable_s, limit_s = (DURABLE_LIMIT_S, DURABLE_LIMIT_S) if for_good else (None, STAMP_LIMIT_S)
+            durable_s, limit_s = (DURABLE_LIMIT_S, LAST_STAMP_LIMIT_S) if for_good else (None, STAMP_LIMIT_S)
             is_stopped, lenient = self._unwanted.is_set, self._lenient
             await self._disk.run(lambda: stamp(cache, durable_s, is_stopped, lenient=lenient), limit_s)
 

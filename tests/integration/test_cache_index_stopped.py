@@ -1,4 +1,7 @@
-"""Work on the index of a cache that nobody waits for any more: it ends soon, and until then the cache is locked."""
+"""Work on the index of a cache that takes too long, or that nobody waits for any more.
+
+It ends soon, what was done in time is noted, and until then the cache is locked.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import builtins
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +19,7 @@ from typing import Any
 import pytest
 
 from mountd.errors import CannotStart
-from mountd.mount import cache_index, extents, stamps
+from mountd.mount import cache_index, extents, index_repair, stamps
 from mountd.mount.cache import CacheGuard
 from mountd.mount.cache_index import CacheIndex
 from mountd.mount.index_repair import Stopped, repair, stamp
@@ -132,6 +136,64 @@ def test_an_end_that_nobody_waits_for_is_not_noted(
     assert synced == []
 
 
+async def mounted_with(root: Path, files: int) -> CacheIndex:
+    """`files` cached files, of which nothing is on disk yet, as far as anybody knows."""
+    cache = Cache(root, WHOLE)
+    for number in range(1, files):
+        for path in (cache.data, cache.meta):
+            shutil.copy(path, path.with_name(f"{path.name}.{number}"))
+    index = CacheIndex("m")
+    await index.repair(mount_of(root))
+    return index
+
+
+def mount_of(root: Path) -> Mount:
+    return Mount.model_validate({"remote": "s:b", "path": "/m", "profile": "model-hub", "cache": {"dir": root}})
+
+
+def durable(root: Path) -> list[bool]:
+    found = stamps.read(root)
+    assert found is not None
+    return sorted(each.is_durable for each in found.files.values())
+
+
+async def test_what_was_written_in_time_is_noted_when_not_all_of_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = await mounted_with(tmp_path, 4)
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (time.sleep(0.1), real(fd)))
+    monkeypatch.setattr(cache_index, "DURABLE_LIMIT_S", 0.3)
+    await index.ended(for_good=True)
+    noted = durable(tmp_path)
+    assert any(noted)
+    assert not all(noted)
+
+
+async def test_a_file_whose_write_does_not_end_costs_none_of_those_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = await mounted_with(tmp_path, 4)
+    real, go, calls = os.fsync, threading.Event(), 0
+
+    def silent(fd: int) -> None:
+        nonlocal calls
+        is_data = "/vfs/" in os.readlink(f"/proc/self/fd/{fd}")
+        calls += is_data
+        if is_data and calls == 3:
+            go.wait(LATE_S)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", silent)
+    monkeypatch.setattr(index_repair, "NOTE_S", 0.0)
+    monkeypatch.setattr(cache_index, "LAST_STAMP_LIMIT_S", 1.0)
+    try:
+        await index.ended(for_good=True)
+        assert durable(tmp_path) == [False, False, True, True]
+    finally:
+        go.set()
+
+
 @contextlib.contextmanager
 def silent_data(cache: Cache) -> Iterator[tuple[threading.Event, threading.Event]]:
     """The disk does not answer who opens the data: set when somebody does; to be set when it answers again."""
@@ -158,7 +220,7 @@ async def test_a_cache_stays_locked_while_a_thread_is_at_it(
     monkeypatch.setattr(cache_index, "SETTLE_LIMIT_S", 0.2)
     cache = to_verify(tmp_path / "cache")
     before = content(cache.root / "vfs")
-    mount = Mount.model_validate({"remote": "s:b", "path": "/m", "profile": "model-hub", "cache": {"dir": cache.root}})
+    mount = mount_of(cache.root)
     index = CacheIndex("m")
     guard, other = (
         CacheGuard(mount.cache, "m", index.settle),

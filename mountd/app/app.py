@@ -133,7 +133,7 @@ class App:
     def explain_exit(self, exit_: Exit) -> Ending:
         self._failure = exits.explain(self.name, exit_, self._last_line)
         self._ended_well = exit_.code == 0
-        return Ending(self._failure.text, outside=exit_.code < 0)
+        return Ending(self._failure.text, outside=exits.is_from_outside(exit_))
 
     # -- the gate -------------------------------------------------------------------------------------------------
 

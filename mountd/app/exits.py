@@ -35,11 +35,16 @@ def standing(name: str, life: Life, failure: Reason | None) -> tuple[Health, Rea
     return Health.PROGRESSING, None
 
 
+def is_from_outside(exit_: Exit) -> bool:
+    """Whether somebody else has ended it."""
+    return -exit_.code in KILLED_BY
+
+
 def explain(name: str, exit_: Exit, said: str) -> Reason:
     """`said`: its last line, if any."""
     if exit_.not_started is not None:
         return _not_started(name, exit_.not_started)
-    code = "app-killed" if -exit_.code in KILLED_BY else "app-exited"
+    code = "app-killed" if is_from_outside(exit_) else "app-exited"
     hint = f"see `mountd logs {name}`" + BY_CUSTOM.get(exit_.code, "")
     return Reason(code, f"{name} ended with {exit_}{f': {said}' if said else ''}", "app", name, hint)
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 
+from mountd.app.app import App
 from mountd.app.exits import detached, explain, standing
+from mountd.daemon.secret_files import SecretFiles
 from mountd.process import launch
 from mountd.process.child import Exit, NotStarted
+from mountd.process.instance import Instance
 from mountd.process.lifecycle import Life
+from mountd.settings.load import Places, parse
+from mountd.status.board import Board
 from mountd.status.snapshot import Health, State
+
+TEXT = """
+remotes: {s: {type: s3, endpoint: "http://x"}}
+mounts: {m: {remote: "s:b", path: /m}}
+apps: {webui: {command: [sleep]}}
+"""
 
 
 @pytest.mark.parametrize(
@@ -26,6 +40,15 @@ def test_one_that_ran(exit_: Exit, code: str, text: str, hint: str) -> None:
     reason = explain("webui", exit_, "last words")
     assert (reason.code, reason.text, reason.object) == (code, text, "webui")
     assert hint in reason.hint
+
+
+@pytest.mark.parametrize("number", [each for each in signal.Signals if each.name not in ("SIGCHLD", "SIGCONT")])
+def test_a_crash_is_its_own_doing(number: signal.Signals, tmp_path: Path) -> None:
+    """So that each start of an app that keeps crashing counts for the limit of starts."""
+    settings = parse(TEXT, "test.yaml", Places(tmp_path, tmp_path, tmp_path)).settings
+    instance = Instance.of(tmp_path, tmp_path)
+    app = App("webui", settings, instance=instance, board=Board(), read_secrets=SecretFiles(list).read)
+    assert app.explain_exit(Exit(-number)).outside is (number.name in {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"})
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from mountd.process import tool
 
 NAME = "mountd.service"
 ASK_S = 5.0
-_CREDENTIAL = re.compile(r"^\s*(?:Load|Set)Credential(?:Encrypted)?\s*=\s*([^:\s]+)", re.MULTILINE)
-_IMPORTED = re.compile(r"^\s*ImportCredential\s*=\s*([^:\s]+)", re.MULTILINE)
+_PASSED = (("LoadCredential", "LoadCredentialEncrypted"), ("SetCredential", "SetCredentialEncrypted"))
+"""Those of a pair fill one list."""
+_ID = re.compile(r"[^:\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,44 @@ class Unit:
     text: str
     state: str
 
+    def names(self, config: Path) -> bool:
+        """Whether mountd is started with this file, as far as the unit says so."""
+        word = re.compile(rf"(?<![^\s\"'=]){re.escape(os.path.abspath(config))}(?![^\s\"';])")
+        return any(word.search(value) for key in ("ExecStart", "Environment") for value in _values(self.text, (key,)))
+
     def passes(self, credential: str) -> bool:
-        named = credential in _CREDENTIAL.findall(self.text)
-        return named or any(fnmatch.fnmatchcase(credential, glob) for glob in _IMPORTED.findall(self.text))
+        named = {_id(value) for pair in _PASSED for value in _values(self.text, pair)}
+        globs = map(_id, _values(self.text, ("ImportCredential",)))
+        return credential in named or any(fnmatch.fnmatchcase(credential, glob) for glob in globs)
+
+
+def _id(value: str) -> str:
+    found = _ID.match(value)
+    return found[0] if found else ""
+
+
+def _values(text: str, names: Iterable[str]) -> list[str]:
+    """What stands under these names, which fill one list: an empty value clears it."""
+    found: list[str] = []
+    for name, value in _lines(text):
+        if name in names:
+            found = [*found, value] if value else []
+    return found
+
+
+def _lines(text: str) -> Iterator[tuple[str, str]]:
+    """Name and value of each line that is no comment; a line that ends with a backslash goes on in the next one."""
+    whole = ""
+    for line in text.splitlines():
+        if line.lstrip().startswith(("#", ";")):
+            continue
+        whole += line.removesuffix("\\")
+        if line.endswith("\\"):
+            whole += " "
+            continue
+        name, _, value = whole.partition("=")
+        yield name.strip(), value.strip()
+        whole = ""
 
 
 async def find(config: Path) -> Unit | None:
@@ -37,9 +74,8 @@ async def find(config: Path) -> Unit | None:
         state = await tool.run(["systemctl", "is-active", NAME], timeout_s=ASK_S)
     except MountdError:  # no systemd, or it does not answer
         return None
-    if text.code != 0 or str(config) not in text.output:
-        return None
-    return Unit(text.output, state.output.strip())
+    unit = Unit(text.output, state.output.strip())
+    return unit if text.code == 0 and unit.names(config) else None
 
 
 def how_to_start(unit: Unit | None, config: Path) -> str:

@@ -42,6 +42,40 @@ def test_which_credentials_the_unit_passes(name: str, passed: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "passed"),
+    [
+        ("LoadCredential=a:/x\nLoadCredential=\n", False),
+        ("LoadCredential=a:/x\nLoadCredentialEncrypted=\n", False),
+        ("LoadCredential=a:/x\nSetCredential=\nImportCredential=\n", True),
+        ("LoadCredential=\nLoadCredential=a:/x\n", True),
+        ("ImportCredential=a*\nImportCredential=\n", False),
+        ("LoadCredential=\na:/x\n", False),
+        ("LoadCredential=\\\n# a comment\n  a:/x\n", True),
+    ],
+)
+def test_an_empty_value_clears_the_list(text: str, passed: bool) -> None:
+    assert Unit(text, "inactive").passes("a") is passed
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("ExecStart=mountd run -c /a/m.yaml\n", True),
+        ("ExecStart=mountd run --config=/a/m.yaml --x\n", True),
+        ("ExecStart=mountd run \\\n  -c '/a/m.yaml'\n", True),
+        ("Environment=MOUNTD_CONFIG=/a/m.yaml\nExecStart=mountd run\n", True),
+        ("# ExecStart=mountd run -c /a/m.yaml\n", False),
+        ("ExecStart=mountd run -c /a/m.yaml.bak\n", False),
+        ("ExecStart=mountd run -c /b/a/m.yaml\n", False),
+        ("ConditionPathExists=/a/m.yaml\nExecStart=mountd run -c /b.yaml\n", False),
+        ("ExecStart=mountd run -c /a/m.yaml\nExecStart=\nExecStart=mountd run -c /b.yaml\n", False),
+    ],
+)
+def test_which_file_the_unit_names(text: str, named: bool) -> None:
+    assert Unit(text, "inactive").names(Path("/a/m.yaml")) is named
+
+
+@pytest.mark.parametrize(
     ("state", "hint"),
     [
         ("inactive", "start it: systemctl start mountd"),

@@ -87,8 +87,8 @@ def repeated(line: str, count: int = MANY) -> str:
         pytest.param(BASE + "    options:\n" + repeated("      rc-{number}: x\n"), id="refused-flags"),
         pytest.param(BASE + repeated("key: x\n"), id="one-key-again-and-again"),
         pytest.param("a: " + "[" * 400_000, id="brackets"),
-        pytest.param("a: &a [" + "x," * 500 + "]\nb: [" + "*a," * 500 + "]\n", id="aliases"),
         pytest.param("control:\n" * 100_000, id="sections"),
+        pytest.param("a: &a [" + "x," * 500 + "]\nb: [" + "*a," * 500 + "]\n", id="aliases"),
     ],
 )
 def test_the_work_for_a_file_is_bounded(text: str) -> None:
@@ -98,6 +98,13 @@ def test_the_work_for_a_file_is_bounded(text: str) -> None:
     assert time.process_time() - began < CPU_S
     assert 0 < len(found.problems) <= MAX_PROBLEMS + 1
     assert sum(len(str(problem)) for problem in found.problems) < 60_000
+
+
+def test_only_so_many_sections_are_looked_into() -> None:
+    """Each is read as YAML of its own when the whole is none."""
+    text = "control:\n" * 100_000
+    assert len(list(control_socket._parts(text))) == 1 + control_socket.MAX_SECTIONS
+    assert control_socket.named(text) == ""
 
 
 def test_what_is_not_shown_is_told() -> None:

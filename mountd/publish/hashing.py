@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mountd.errors import MountdError, cause_of
 from mountd.model import manifest
-from mountd.publish.plan import MAX_FILES, File
+from mountd.publish.plan import File
 from mountd.publish.record import Known, Record, Stat
 
 BLOCK_BYTES = 1024 * 1024
@@ -55,8 +55,8 @@ def _scan(tree: Tree, base: str, above: tuple[str, ...]) -> None:
     with os.scandir(os.path.join(tree.root, base)) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        if len(tree.files) + len(tree.problems) > MAX_FILES:
-            tree.problems.append(f"there are more than {MAX_FILES} files")
+        if len(tree.files) + len(tree.problems) > manifest.MAX_FILES:
+            tree.problems.append(f"there are more than {manifest.MAX_FILES} files")
             return
         path = f"{base}/{entry.name}" if base else entry.name
         real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"

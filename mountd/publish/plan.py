@@ -10,10 +10,8 @@ from typing import Any
 from mountd.errors import Refused
 from mountd.model import manifest
 
-LONGEST_KEY_BYTES = 1024
 LONGEST_PART_BYTES = 255
-"""S3 takes no longer key, and a mount shows no longer name in a directory."""
-MAX_FILES = 100_000
+"""A mount shows no longer name in a directory."""
 _STAND_INS = "\u201b\uff0f\u2400"
 _DOTS = ("\uff0e", "\uff0e\uff0e")
 """What rclone itself writes for characters that a store cannot hold: it reads them as those."""
@@ -78,8 +76,8 @@ def name_problem(path: str, prefix: str) -> str:
         return f"{path!r} holds a line end or another control character"
     if any(character in path for character in _STAND_INS) or any(part in _DOTS for part in path.split("/")):
         return f"{path!r} holds a character that rclone uses as a stand-in for another"
-    if len(key) > LONGEST_KEY_BYTES:
-        return f"{path!r} is too long: with its directory {len(key)} bytes, of {LONGEST_KEY_BYTES} at most"
+    if len(key) > manifest.MAX_PATH_BYTES:
+        return f"{path!r} is too long: with its directory {len(key)} bytes, of {manifest.MAX_PATH_BYTES} at most"
     if any(len(part.encode()) > LONGEST_PART_BYTES for part in path.split("/")):
         return f"{path!r} has a part of more than {LONGEST_PART_BYTES} bytes"
     if manifest.is_marker(path):

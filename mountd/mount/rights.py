@@ -30,17 +30,22 @@ class Rights:
 def look() -> Rights:
     status = _read("/proc/self/status")
     bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.MULTILINE)
-    profile = _read("/proc/self/attr/current").strip("\0\n ")
     in_container = "KUBERNETES_SERVICE_HOST" in os.environ or any(map(os.path.exists, CONTAINER_MARKS))
     return Rights(
         uid=os.geteuid(),
         has_device=os.path.exists(FUSE_DEVICE),
         may_mount=bounding is None or bool(int(bounding[1], 16) >> SYS_ADMIN & 1),
         no_new_privileges=re.search(r"^NoNewPrivs:\s*1", status, re.MULTILINE) is not None,
-        profile=profile.removesuffix(" (enforce)") if profile.endswith(" (enforce)") else "",
+        profile=enforced(_read("/proc/self/attr/current")),
         in_container=in_container,
         in_unit="INVOCATION_ID" in os.environ and not in_container,
     )
+
+
+def enforced(label: str) -> str:
+    """The profile in what the kernel tells of a process; empty where it enforces none."""
+    name, _, mode = label.strip("\0\n ").rpartition(" ")
+    return name if mode == "(enforce)" else ""
 
 
 def _read(path: str) -> str:

@@ -170,6 +170,23 @@ def test_a_record_of_ours_that_cannot_be_read_says_nothing_for_any_file(tmp_path
     assert cache.index is None
 
 
+def test_what_there_was_no_time_for_is_compared_at_a_later_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has touched it since, and it is indexed as whole: only the note that it was not compared tells."""
+    cache = Cache(tmp_path, WHOLE)
+    spoil(cache)
+    cache.know()
+    with monkeypatch.context() as hurried:
+        hurried.setattr(index_repair, "HASH_S", -1.0)
+        for _ in range(2):
+            cache.repair()
+            assert cache.index == ALL  # as a mountd without stamps has left it
+            cache.end()
+    cache.repair()
+    assert cache.index is None
+
+
 def test_what_there_is_no_time_for_is_no_further_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_repair, "HASH_S", -1.0)
     cache = Cache(tmp_path)
@@ -182,14 +199,22 @@ def test_what_there_is_no_time_for_is_no_further_trusted(tmp_path: Path, monkeyp
     assert cache.index is None
 
 
-def test_files_that_wait_for_their_upload_are_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_digest", [False, True])
+def test_files_that_wait_for_their_upload_are_left_alone(tmp_path: Path, has_digest: bool) -> None:
+    """What a program has written over a cached file is another content, of which nobody has a digest yet."""
     cache = Cache(tmp_path, WHOLE)
-    cache.write_meta(Dirty=True, Fingerprint="", Size=5)
-    cache.know(b"other")
-    cache.repair(writes_back=True)
-    cache.end(5.0)
-    assert cache.index == []
-    assert cache.data.read_bytes() == CONTENT
+    cache.repair()
+    cache.end()
+    if has_digest:
+        cache.know()
+    spoil(cache)
+    written = cache.data.read_bytes()
+    for is_dirty, index, content in ((True, ALL, written), (False, None, None)):
+        cache.write_meta(Rs=WHOLE, Dirty=is_dirty)
+        cache.repair(writes_back=True)
+        cache.end(5.0)
+        assert cache.index == index
+        assert content is None or cache.data.read_bytes() == content
 
 
 def test_a_file_with_holes_is_indexed_where_it_has_data(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
-from mountd.mount.rights import Rights, advise, container_flags, explain_refusal, look
+from mountd.mount.rights import Rights, advise, container_flags, enforced, explain_refusal
 from mountd.rclone.exits import refusal
 
 FREE = Rights(
@@ -66,8 +70,41 @@ def test_what_to_do(helper: str, changes: dict[str, object], words: str) -> None
     assert words in advise(helper, replace(FREE, **changes))
 
 
-def test_this_process() -> None:
-    """What it finds is of the right kind, wherever the tests run."""
+ASK_KERNEL = """
+import ctypes, json
+from mountd.mount.rights import SYS_ADMIN, look
+CAPBSET_READ, CAPBSET_DROP, SET_NO_NEW_PRIVS, GET_NO_NEW_PRIVS = 23, 24, 38, 39
+prctl = ctypes.CDLL(None).prctl
+def rights():
     found = look()
-    assert isinstance(found.may_mount, bool)
-    assert "\n" not in found.profile
+    kernel = prctl(CAPBSET_READ, SYS_ADMIN), prctl(GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+    return [found.may_mount, found.no_new_privileges], kernel
+before = rights()
+prctl(CAPBSET_DROP, SYS_ADMIN)  # refused to who is not root
+prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+print(json.dumps([before, rights()]))
+"""
+
+
+def test_what_this_process_may_is_what_the_kernel_answers_when_asked_another_way() -> None:
+    done = subprocess.run([sys.executable, "-c", ASK_KERNEL], check=True, capture_output=True, text=True, timeout=30)
+    for found, kernel in json.loads(done.stdout):
+        assert found == [bool(each) for each in kernel]
+    assert found[1] is True
+    if os.geteuid() == 0:
+        assert found[0] is False
+
+
+@pytest.mark.parametrize(
+    ("label", "profile"),
+    [
+        ("docker-default (enforce)\n", "docker-default"),
+        ("a b//null-/usr/bin/x (enforce)\0", "a b//null-/usr/bin/x"),
+        ("docker-default (complain)\n", ""),
+        ("unconfined\n", ""),
+        ("(enforce)", ""),
+        ("", ""),
+    ],
+)
+def test_only_a_profile_that_is_enforced_counts(label: str, profile: str) -> None:
+    assert enforced(label) == profile

@@ -14,6 +14,7 @@ from mountd.app.belonging import Belonging
 from mountd.errors import CannotStart, MountdError
 from mountd.process import ports, tool
 from mountd.process.child import User
+from mountd.settings import masking
 from mountd.settings.schema import App, Ready
 from mountd.status.snapshot import Reason
 
@@ -99,6 +100,8 @@ async def _all_of(belonging: Belonging, uid: int | None) -> list[int]:
 
 
 async def _http(url: str) -> str:
+    """Why not, without the password and the query of `url`: it is shown to whoever asks."""
+    shown = masking.text(url)
     timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
     try:
         # A session each time: a kept connection would go on asking a process that has been replaced.
@@ -106,12 +109,13 @@ async def _http(url: str) -> str:
             aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
             session.get(url, allow_redirects=False) as response,
         ):
-            return "" if response.status < 400 else f"{url} answers {response.status}"
+            return "" if response.status < 400 else f"{shown} answers {response.status}"
     except TimeoutError:
-        return f"{url} does not answer in {HTTP_TIMEOUT_S:g} s"
+        return f"{shown} does not answer in {HTTP_TIMEOUT_S:g} s"
     except (aiohttp.ClientError, socket.gaierror) as error:
         refused = isinstance(error, aiohttp.ClientConnectorError)
-        return f"{url} refuses connections: it is loading" if refused else f"{url}: {error}"
+        # What aiohttp says may name the address again.
+        return f"{shown} refuses connections: it is loading" if refused else f"{shown}: {masking.text(str(error))}"
 
 
 async def _command(command: list[str], app: App, environment: Mapping[str, str], user: User | None) -> str:

@@ -13,6 +13,7 @@ from mountd.errors import GateFailed, Overstayed, Unavailable
 from mountd.operation.figure import NoFigure, figure
 from mountd.process import tool
 from mountd.process.child import Exit, User
+from mountd.settings import masking
 from mountd.settings.schema import Gate
 
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -21,11 +22,11 @@ MAX_SAID = 200
 
 
 def words(gate: Gate) -> str:
-    """What it asks, in one short line: `http URL`, `command …`, `prometheus QUERY <= 3`."""
+    """What it asks, in one short line without secrets: `http URL`, `command …`, `prometheus QUERY <= 3`."""
     if gate.http is not None:
-        return _short(f"http {gate.http}")
+        return _short(f"http {masking.text(gate.http)}")
     if gate.command is not None:
-        return _short(f"command {shlex.join(gate.command)}")
+        return _short(f"command {shlex.join(masking.command(gate.command))}")
     return _short(f"prometheus {gate.query} <= {gate.max:g}")
 
 
@@ -133,7 +134,7 @@ def _cause(error: Exception, timeout_s: float) -> str:
         return "it refuses connections" if refused else f"it cannot be reached: {error.strerror}"
     if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError | ConnectionError):
         return "it broke off the connection"
-    return _clean(f"it does not answer in HTTP: {error}")
+    return _clean(f"it does not answer in HTTP: {masking.text(str(error))}")
 
 
 def _last(output: str) -> str:

@@ -92,6 +92,8 @@ def test_whatever_answers_it_is_a_figure_or_none(kind: str, result: Any) -> None
         ({"command": ["python", "-c", "a\n  b\x1b[2J"]}, "command python -c 'a b\N{REPLACEMENT CHARACTER}[2J'"),
         ({"prometheus": "http://p:9090/", "query": "max(up)", "max": 2.5}, "prometheus max(up) <= 2.5"),
         ({"command": ["x" * 200]}, f"command {'x' * 91}…"),
+        ({"http": "http://h:1/p?key=hunter2"}, "http http://h:1/p?key=********"),
+        ({"command": ["ask", "--token", "hunter2"]}, "command ask --token '********'"),
     ],
 )
 def test_the_words_of_a_plan(gate: dict[str, Any], text: str) -> None:

@@ -81,7 +81,7 @@ async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
     if helper := refusal(text):
         found = rights.explain_refusal(helper, rights.look())
     else:
-        found = explain(ended.code, str(ended), text, "NAME", not_started=str(ended.not_started or ""))
+        found = explain(ended.code, str(ended), text, "NAME", obstacle=ended.obstacle)
     return Check(WHERE, "fail", found.text, found.hint)
 
 

@@ -275,10 +275,10 @@ class Engine:
         if self._dump.text:  # a panic ends it with the code of a usage error, and so does SIGQUIT
             cause = self.masked(self._dump.cause)[:SAID_CHARACTERS]
             return explain_crash(cause, str(exit_), self._name)
-        said, not_started = self._said.text(asyncio.get_running_loop().time()), str(exit_.not_started or "")
+        said = self._said.text(asyncio.get_running_loop().time())
         if helper := refusal(said):
             return rights.explain_refusal(helper, rights.look())
-        return explain(exit_.code, str(exit_), said, self._name, not_started=not_started)
+        return explain(exit_.code, str(exit_), said, self._name, obstacle=exit_.obstacle)
 
     async def close(self) -> None:
         """After its end: no socket, no pipe left."""

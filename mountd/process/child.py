@@ -60,6 +60,14 @@ class Exit:
     code: int
     not_started: NotStarted | None = field(default=None, compare=False)
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why the program never ran; "" when only the code says so, which a shell or the loader of its libraries ended
+        with. None: it ran."""
+        if self.not_started is not None:
+            return self.not_started.text
+        return "" if self.code in (launch.CANNOT_EXECUTE, launch.NOT_FOUND) else None
+
     def __str__(self) -> str:
         if self.not_started is not None:
             return self.not_started.text

@@ -16,8 +16,6 @@ HELPER = "mount helper error: "
 """So begins what fusermount says, which rclone logs as a notice."""
 
 USAGE = 2
-CANNOT_EXECUTE, NOT_FOUND = 126, 127
-"""So does the loader of a program end that lacks a library."""
 TERMINATED = {130: "SIGINT", 143: "SIGTERM"}
 KILL = -9
 LACKS = ("no-processes", "no-descriptors", "no-memory")
@@ -73,15 +71,15 @@ def explain_crash(cause: str, outcome: str, mount: str) -> Explained:
     return Explained("rclone-crashed", text, f"see `mountd logs {mount}`")
 
 
-def explain(code: int, outcome: str, said: str, mount: str, *, not_started: str = "") -> Explained:
+def explain(code: int, outcome: str, said: str, mount: str, *, obstacle: str | None = None) -> Explained:
     """`code` is minus the signal that killed it; `outcome` is that in words, `said` its last words, if any.
 
-    `not_started`: why it never ran.
+    `obstacle`: why it never ran, "" when nobody knows; None: it ran.
     """
     why = f": {said}" if said else ""
     logs = f"see `mountd logs {mount}`"
-    if not_started or code in (CANNOT_EXECUTE, NOT_FOUND):
-        text = f"cannot start rclone{f': {not_started}' if not_started else why}"
+    if obstacle is not None:
+        text = f"cannot start rclone{f': {obstacle}' if obstacle else why}"
         hint = (
             "the program, the interpreter or a library it needs is missing, or it may not be executed: install it anew"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mountd.process.child import Exit, NotStarted
+from mountd.process.launch import MISSING
 from mountd.rclone.exits import ERRORS_KEPT, SAID_CHARACTERS, SAID_S, LastWords, explain, explain_crash
 from mountd.rclone.log import LogEvent
 
@@ -24,17 +26,32 @@ from mountd.rclone.log import LogEvent
     ],
 )
 def test_exits(code: int, said: str, found: str, text: str, hint: str, permanent: bool) -> None:
-    explained = explain(code, "…", said, "hub")
+    explained = explain(code, "…", said, "hub", obstacle=Exit(code).obstacle)
     assert (explained.code, explained.permanent) == (found, permanent)
     assert text in explained.text
     assert hint in explained.hint
 
 
 def test_one_that_never_ran() -> None:
-    explained = explain(127, "…", "of a former life", "hub", not_started="cannot execute /x/rclone: permission denied")
+    explained = explain(127, "…", "of a former life", "hub", obstacle="cannot execute /x/rclone: permission denied")
     assert explained.code == "rclone-cannot-start"
     assert explained.text == "cannot start rclone: cannot execute /x/rclone: permission denied"
     assert "install it" in explained.hint
+
+
+@pytest.mark.parametrize(
+    ("exit_", "obstacle"),
+    [
+        (Exit(0), None),
+        (Exit(125), None),
+        (Exit(126), ""),
+        (Exit(127), ""),
+        (Exit(-9), None),
+        (Exit(127, NotStarted(MISSING, "command not found: rclone")), "command not found: rclone"),
+    ],
+)
+def test_whether_it_ever_ran(exit_: Exit, obstacle: str | None) -> None:
+    assert exit_.obstacle == obstacle
 
 
 def words(*said: tuple[str, str, float]) -> LastWords:

@@ -77,7 +77,7 @@ class CacheIndex:
         if done.wrong:
             self._log.warning("cached files had other bytes than their manifest says", names=done.wrong)
         if done.unproven:
-            self._log.warning("cached files were changed by somebody else", names=done.unproven)
+            self._log.warning("discarded cached files that cannot be verified", names=done.unproven)
 
     def _repair(self, cache: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool]) -> Repaired:
         """What cannot be read is given up only when that lasts. Blocks. Raises OSError, Stopped."""

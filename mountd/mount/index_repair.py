@@ -45,7 +45,7 @@ class Repaired:
     wrong: list[str] = field(default_factory=list)
     """their bytes are not those of the manifest"""
     unproven: list[str] = field(default_factory=list)
-    """nothing speaks for them"""
+    """nothing shows that they are right: whether somebody changed them, or a loss of power, or no time, nobody knows"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mountd.errors import CannotStart, Exhausted
 from mountd.mount import cache_index, digests, stamps
@@ -20,7 +21,7 @@ from mountd.mount.extents import has_hole
 from mountd.mount.index_repair import stamp
 from mountd.mount.mend import mend
 from mountd.settings.schema import Mount
-from tests.integration.test_cache_index import ALL, BELOW, WHOLE, Cache
+from tests.integration.test_cache_index import ALL, BELOW, NAME, WHOLE, Cache
 
 PLACES = {
     "stamps": (f"/{stamps.NAME}", open),
@@ -143,9 +144,12 @@ async def test_a_start_fails_with_the_cause_and_gives_up_what_stays_unreadable(
     monkeypatch.setattr(cache_index, "UNREADABLE_S", 0.0)
     with failing(cache, "data", errno.EMFILE), pytest.raises(Exhausted):  # however long it lasts
         await index.repair(mount)
-    with failing(cache, "data"):
+    with failing(cache, "data"), capture_logs() as logs:
         await index.repair(mount)
     assert cache.index is None
+    # Whose fault it is nobody knows.
+    told = {"event": "discarded cached files that cannot be verified", "log_level": "warning", "mount": "m"}
+    assert logs == [{**told, "names": [NAME]}]
 
 
 def test_a_file_system_that_cannot_tell_of_holes_is_told_from_one_that_fails() -> None:

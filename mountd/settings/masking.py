@@ -153,11 +153,13 @@ def _is_login(name: str, value: str) -> bool:
 def _script(value: str, depth: int) -> str:
     """`value` as a shell reads it: words with quotes; as it is written but for what `_command` hides of its words."""
     found = list(_SHELL_WORD.finditer(value))
-    if not found or (len(found) == 1 and found[0][0] == value and not _SHELL.search(_unquoted(value))):
-        # One word: an option with its value, or nothing to look into.
-        return value if not value.startswith("-") else _word(value, depth + 1) if depth < DEEPEST else HIDDEN
+    single = len(found) == 1 and found[0][0] == value and not _SHELL.search(_unquoted(value))
+    if not found or (single and not value.startswith("-")):
+        return value  # nothing to look into
     if depth >= DEEPEST:
         return HIDDEN
+    if single:
+        return _word(value, depth + 1)
     plain = [_unquoted(word[0]) for word in found]
     pieces, end = [], 0
     for word, before, after in zip(found, plain, _command(plain, depth + 1), strict=True):

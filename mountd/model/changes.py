@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -34,6 +35,7 @@ class Changes:
         except MountdError as error:
             log.warning("cannot tell whether the version has changed", model=self._model, cause=error.text)
             return
+        await rename(self._journal, self._model, content)
         problems = differences(known, content, content.digest, content.files) if known else []
         reason = alarm(self._model, content.version, known, problems) if known and problems else None
         self._note(content.version, reason)
@@ -53,19 +55,36 @@ class Changes:
         if reason is not None:
             self._told[version] = reason
         if before is None and reason is not None:
-            log.error("live version has changed", model=self._model, cause=reason.text, hint=reason.hint)
+            log.error(
+                "version has changed since it was live",
+                model=self._model,
+                version=version,
+                cause=reason.text,
+                hint=reason.hint,
+            )
         elif before is not None and reason is None:
-            log.info("live version is what it was again", model=self._model, version=version)
+            log.info("version is what it was again", model=self._model, version=version)
 
 
 async def recorded(journal: Journal, model: str, content: Content) -> KnownContent | None:
-    """What the journal knows of this version. Raises MountdError.
+    """What the journal knows of this version, also under the digest of mountd 0.1, but with the digest of now.
 
-    What it knows under the digest of mountd 0.1, in quarantine too, it knows under today's from now on.
+    Raises MountdError when it cannot be read.
     """
-    if content.former:
+    known = await journal.content(model, content.version)
+    if known is not None and content.former and known.digest == content.former:
+        return replace(known, digest=content.digest)
+    return known
+
+
+async def rename(journal: Journal, model: str, content: Content) -> None:
+    """What the journal knows under the digest of mountd 0.1, in quarantine too, it knows under the digest of now from
+    now on. Until that can be written mountd looks for both."""
+    if not content.former:
+        return
+    try:
         known = await journal.content(model, content.version)
-        held = {known.digest if known else "", *await journal.quarantined(model)}
-        if content.former in held:
+        if content.former in {known.digest if known else "", *await journal.quarantined(model)}:
             await journal.rename_digest(model, content.former, content.digest)
-    return await journal.content(model, content.version)
+    except MountdError as error:
+        log.warning("cannot rename a digest yet", model=model, version=content.version, cause=error.text)

@@ -191,7 +191,8 @@ async def preflight(model: Model, journal: Journal, plan: Plan, snapshot: Snapsh
     check_apps(snapshot, plan)
     await _check_room(model, content)
     former = await recorded(journal, model.name, content)
-    known = (await journal.quarantined(model.name)).get(content.digest)
+    quarantined = await journal.quarantined(model.name)
+    known = quarantined.get(content.digest) or quarantined.get(content.former)
     if known is not None and not plan.force:
         raise Refused(
             f"cannot use version {plan.to_version}: it is in quarantine since {known.since}: {known.cause}",

@@ -93,7 +93,7 @@ def test_content_that_changes_under_the_live_version(
     until_well(daemon)
     codes = [event["code"] for event in get(str(daemon.socket), "/api/v1/events", timeout_s=10)["events"]]
     assert (codes.count(CHANGED) >= 2, codes.count("content-restored")) == (True, 2)
-    assert len(daemon.events("live version has changed")) == 2
+    assert len(daemon.events("version has changed since it was live")) == 2
 
 
 def test_a_version_that_is_not_what_the_journal_knows_is_told_as_it_goes_live(
@@ -145,7 +145,7 @@ def test_a_version_that_was_replaced_while_mountd_was_down(make_daemon: Callable
     status = daemon.start_ready()
     assert status["models"]["cache_hub"]["digest"] == hub.content_digest(path.read_bytes()) != digest
     assert CHANGED in {reason["code"] for reason in status["reasons"]}
-    assert daemon.events("live version has changed")
+    assert daemon.events("version has changed since it was live")
     assert daemon.page()["version"] == "v23"
 
 

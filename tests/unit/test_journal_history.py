@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from mountd.journal import database
 from mountd.journal import journal as journals
 from mountd.journal.journal import Committed, Journal, KnownContent, Quarantined, Record
-from mountd.model.changes import recorded
+from mountd.model.changes import Changes, recorded, rename
 from mountd.model.content import Content
 from mountd.model.known import changed_since
 
@@ -172,9 +174,29 @@ async def test_what_mountd_0_1_has_recorded_is_recognised(journal: Journal) -> N
     assert known is not None
     assert known.digest == "new"
     assert changed_since(known, content) is None
+    held = await journal.content("hub", "v23")
+    assert held is not None
+    assert held.digest == "old"  # whoever only asks writes nothing
+    await rename(journal, "hub", content)
+    assert await journal.content("hub", "v23") == await recorded(journal, "hub", content) == known
     assert (await journal.quarantined("hub")).keys() == {"new"}
     other = replace(content, digest="newer", former="older")
     assert changed_since(await recorded(journal, "hub", other), other) is not None
+
+
+async def test_a_journal_that_cannot_be_written_hides_no_change(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCKED_S", 0.05)
+    content = Content("v23", "hub_v23", {"a": 1, "MANIFEST.json": 9}, "new", True, (), former="former")
+    await journal.record_content("hub", "v23", digest="old", listing="a")
+    await journal.quarantine("hub", "former", version="v24", operation=1, cause="it crashed")
+    changes = Changes("hub", journal, lambda **_: None)
+    with closing(sqlite3.connect(journal.path, isolation_level=None)) as other, capture_logs() as logs:
+        other.execute("BEGIN IMMEDIATE")
+        await changes.compare(content)
+    assert [each["event"] for each in logs] == ["cannot rename a digest yet", "version has changed since it was live"]
+    assert changes.of("v23") is not None
 
 
 async def test_any_text_can_be_journaled(journal: Journal) -> None:

@@ -10,11 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from mountd.daemon.edits import Edits
-from mountd.errors import Busy
+from mountd.errors import Busy, Refused
+from mountd.model import manifest
 from mountd.operation.runner import Outcome
 from mountd.operation.switch import FROM_FILE, Request
+from mountd.rclone.rc import Item
 from mountd.status.snapshot import Health, RemoteStatus
-from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
+from tests.support.shelf import MOUNT, TINA, MemoryDisk, Shelf, shelf, until
 from tests.support.tasks import tasks_of
 
 DEGRADED = replace(MOUNT, backend=RemoteStatus(Health.DEGRADED))
@@ -55,6 +57,34 @@ async def test_only_a_forced_switch_that_succeeds_lifts_a_quarantine(tmp_path: P
         verdict.write_text("0\n")
         assert await ended(hub, FORCED) == "committed"
         assert not await quarantined()
+
+
+class ManifestDisk(MemoryDisk):
+    """Each version has the same manifest, which names v23."""
+
+    data = manifest.render("v23", [("gpt.pth", 5, "0" * 64)], created="", tool="")
+
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+        more = Item(f"{directory}/{manifest.NAME}", manifest.NAME, len(self.data), False)
+        return [*await super().list_bucket(directory), more]
+
+    async def read(self, *_: object) -> bytes:
+        return self.data
+
+
+async def test_a_plan_that_is_only_shown_finds_a_former_quarantine_and_writes_nothing(tmp_path: Path) -> None:
+    """As mountd 0.1 has written it down, with the disk of the journal full."""
+    async with shelf(tmp_path, watch={"for": "0s"}) as hub, hub.running():
+        await until(lambda: hub.status.linked, "the old version to serve")
+        hub.model.versions.disk = ManifestDisk()
+        former = manifest.former_digest(ManifestDisk.data)
+        await hub.journal.quarantine("hub", former, version="v23", operation=1, cause="it crashed")
+        with hub.locked(), pytest.raises(Refused, match=r"it is in quarantine since .*: it crashed"):
+            await hub.operations.switch("hub", "v23", replace(TINA, dry_run=True))
+        assert (await hub.journal.quarantined("hub")).keys() == {former}
+        assert await ended(hub, TINA) == "refused"
+        assert await ended(hub, FORCED) == "committed"
+        assert not await hub.journal.quarantined("hub")
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])

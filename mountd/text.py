@@ -18,11 +18,10 @@ def storable(text: str, limit: int = LIMIT) -> str:
 
     At most `limit` characters; what is cut is marked by an ellipsis at the end.
     """
-    if len(text) > limit:
-        text = text[: limit - 1] + "…"
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()
+    kept = text[: limit + 1]
+    if not kept.isascii():
+        kept = kept.encode("utf-8", "backslashreplace").decode()  # an escape is longer than what it stands for
+    return kept if len(kept) <= limit else kept[: limit - 1] + "…"
 
 
 def printable(text: str, *, keep: str = "") -> str:

@@ -20,7 +20,10 @@ ANY = st.text(st.characters())  # lone surrogates included
         ("模型 é", "模型 é"),
         ("\ud800", "\\ud800"),
         ("caf\udce9", "caf\\udce9"),
+        ("a" * 10, "a" * 10),
         ("a" * 20, "a" * 9 + "…"),
+        ("a" * 9 + "\udcff", "a" * 9 + "…"),
+        ("\udcff" * 5000, "\\udcff\\ud…"),
     ],
 )
 def test_storable(given: str, stored: str) -> None:
@@ -50,6 +53,11 @@ def test_what_is_kept_stays() -> None:
 @given(ANY)
 def test_any_text_can_be_stored(given: str) -> None:
     text.storable(given).encode()
+
+
+@given(ANY, st.integers(1, 30))
+def test_no_more_is_stored_than_the_limit(given: str, limit: int) -> None:
+    assert len(text.storable(given, limit)) <= limit
 
 
 @given(ANY)

@@ -172,7 +172,8 @@ async def check_files(disk: Disk, content: Content, required: Sequence[str]) -> 
 
 async def check_readable(disk: Disk, content: Content, required: Sequence[str]) -> None:
     """That the store gives a byte of each file that the app must find, past any cache: an archived object is listed
-    like any other. Of many files some are asked for, one of each directory at least.
+    like any other. Without a manifest only the required files are asked for, with one also those that it names: at most
+    200 in all, the required ones first, then one of each directory.
 
     Raises Refused with those that cannot be read, RemoteError, Unavailable.
     """

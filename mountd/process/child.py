@@ -298,8 +298,6 @@ def spawn(
     except BaseException:
         order.close()
         raise
-    with contextlib.suppress(OSError):
-        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, DESCRIPTORS)
     try:
         return Child(process, on_line, flood_lines, order, on_state)
     except BaseException:
@@ -350,7 +348,7 @@ class _Order:
         variables = {os.fsencode(key): os.fsencode(value) for key, value in environment.items()}
         place = None if cgroup is None else os.fsencode(cgroup)
         who = None if user is None else (user.uid, user.gid, user.groups)
-        data = marshal.dumps((words, variables, os.fsencode(directory), place, who))
+        data = marshal.dumps((words, variables, os.fsencode(directory), place, who, DESCRIPTORS))
         self.fd = os.memfd_create("mountd-order")
         try:
             while data:

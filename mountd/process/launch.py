@@ -2,17 +2,20 @@
 
 The directory is entered, and the program looked up, after this first exec: a chdir or an exec on a mount that hangs
 must hang a child that can be killed, not the fork inside the daemon. What a child must not inherit from whoever started
-mountd is reset here: signals that are ignored (by `nohup`, or `mountd run &` in a script) or blocked. Not a shell:
+mountd is reset here: signals that are ignored (by `nohup`, or `mountd run &` in a script) or blocked; so is the limit
+of open files, which mountd has raised for itself, before the program can see it or its user keep it. Not a shell:
 that would drop variables whose names are no shell names. Not env(1): what it exits with may be the program's own code.
 
-The order is (program and its words, environment, directory, cgroup or None, (uid, gid, groups) or None), all text as
-bytes. What cannot be carried out is answered with `ANSWER`, a step and an errno; nothing, when the program runs.
+The order is (program and its words, environment, directory, cgroup or None, (uid, gid, groups) or None, soft and hard
+limit of open files), all text as bytes. What cannot be carried out is answered with `ANSWER`, a step and an errno;
+nothing, when the program runs.
 """
 
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps: that would double the time of a start
 import errno
 import marshal
 import os
+import resource
 import sys
 
 ANSWER = b"!"
@@ -24,7 +27,14 @@ CANNOT_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
 _SHELL = b"/bin/sh"
 
 
-Order = tuple[list[bytes], dict[bytes, bytes], bytes, "bytes | None", "tuple[int, int, tuple[int, ...]] | None"]
+Order = tuple[
+    list[bytes],
+    dict[bytes, bytes],
+    bytes,
+    "bytes | None",
+    "tuple[int, int, tuple[int, ...]] | None",
+    tuple[int, int],
+]
 
 
 def reset_signals() -> None:
@@ -47,6 +57,13 @@ def enter_cgroup(cgroup: bytes) -> None:
             os.close(fd)
     except OSError:
         pass
+
+
+def limit_descriptors(limits: tuple[int, int]) -> None:
+    try:  # noqa: SIM105 (as above)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    except (OSError, ValueError):
+        pass  # somebody has lowered mountd's own since
 
 
 def execute(argv: list[bytes], environment: dict[bytes, bytes]) -> OSError:
@@ -81,7 +98,8 @@ def _execute(path: bytes, argv: list[bytes], environment: dict[bytes, bytes]) ->
 
 def carry_out(order: Order) -> tuple[str, int, int]:
     """Returns only when it cannot: the step, its errno, the exit code."""
-    argv, environment, directory, cgroup, user = order
+    argv, environment, directory, cgroup, user, descriptors = order
+    limit_descriptors(descriptors)
     if cgroup is not None:
         enter_cgroup(cgroup)
     if user is not None:

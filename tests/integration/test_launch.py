@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from mountd.process import launch
-from mountd.process.child import Exit, NotStarted, User
+from mountd.process.child import Exit, NotStarted, User, _launch, _Order
 from tests.support.spawner import ENVIRONMENT, Spawner, ended, spawning
+
+NOBODY = User("nobody", 65534, 65534, (), "/")
 
 
 @pytest.fixture
@@ -105,6 +107,20 @@ def deaf() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@pytest.mark.parametrize("user", [None, pytest.param(NOBODY, marks=pytest.mark.root)])
+def test_it_has_the_limit_of_open_files_that_mountd_was_started_with(
+    monkeypatch: pytest.MonkeyPatch, user: User | None
+) -> None:
+    """From its first moment, whoever it runs as: nobody else sets it."""
+    monkeypatch.setattr("mountd.process.child.DESCRIPTORS", (200, 300))
+    order = _Order(["sh", "-c", "ulimit -Sn; ulimit -Hn"], ENVIRONMENT, "/", user, None)
+    process = _launch(order, ENVIRONMENT, -1)
+    try:
+        assert process.communicate(timeout=20)[0] == b"200\n300\n"
+    finally:
+        order.close()
 
 
 async def test_it_reads_nothing_and_ignores_nothing(spawner: Spawner) -> None:

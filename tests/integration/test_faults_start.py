@@ -57,8 +57,9 @@ REFUSALS = {
     "says-why-before": Refusal(
         """printf '{{"level":"%s","msg":"%s"}}\\n' notice 'mount helper error: fusermount3: not permitted' \
             critical 'Fatal error: failed to mount FUSE fs: fusermount: exit status 1' >&2; exit 1""",
-        "rclone-exited",
-        "fusermount: exit status 1; before that: mount helper error: fusermount3: not permitted",
+        "mount-refused",
+        "cannot mount: fusermount3: not permitted",
+        "mountd doctor",
     ),
     "killed": Refusal("kill -KILL $$", "rclone-killed", "rclone was killed (signal SIGKILL)", "memory ran out"),
     "crashes": Refusal("ulimit -c 0; kill -SEGV $$", "rclone-killed", "crashed or was killed (signal SIGSEGV)"),

@@ -261,7 +261,7 @@ class Supervisor:
 
     async def _end(self, child: Child) -> None:
         try:
-            async with asyncio.timeout(self.policy.prepare_s or None):
+            async with asyncio.timeout(self.policy.prepare_s):
                 await self._service.prepare_end()
             child.signal(self._service.stop_signal)
         except TimeoutError:

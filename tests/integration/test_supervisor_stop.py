@@ -50,8 +50,9 @@ async def test_the_polite_signal_waits_for_what_comes_before_the_end(make: Make)
     assert run.program.children[0].exit == Exit(-signal.SIGTERM)
 
 
-async def test_a_preparation_that_takes_too_long_is_cut_short(make: Make) -> None:
-    run = make(policy=replace(POLICY, prepare_s=0.2))
+@pytest.mark.parametrize("prepare_s", [0.2, 0.0])
+async def test_a_preparation_that_takes_too_long_is_cut_short(make: Make, prepare_s: float) -> None:
+    run = make(policy=replace(POLICY, prepare_s=prepare_s))
     await run.start()
     run.program.preparing = asyncio.get_running_loop().create_future()
     run.post(Unwanted())

@@ -17,7 +17,7 @@ class Lines:
     @property
     def state(self) -> bytes:
         """What stands in the line that is not ended yet."""
-        return self._rest.rstrip(b"\r")
+        return _last_state(self._rest)[0]
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` ends; of one that is too long its beginning, once it is."""

@@ -46,6 +46,9 @@ def test_lines(pieces: tuple[bytes, ...], told: list[bytes]) -> None:
         ((BAR, b"\r"), b"100% of the model"),
         ((BAR * 20, b"\n7%\r8%"), b"8%"),
         ((b"x" * 9000,), b""),
+        ((b"\r10%",), b"10%"),
+        ((b"\r\r10%\r",), b"10%"),
+        ((b"\r",), b""),
     ],
 )
 def test_what_is_not_ended(pieces: tuple[bytes, ...], state: bytes) -> None:

@@ -19,11 +19,13 @@ class Belonging:
         self._instance = instance
         self._name = name
         self._cgroup: Path | None = None
+        self._entered = False
+        """something of its present process was seen in the cgroup: the launcher may be unable to enter it"""
         self._seen: set[tuple[int, int]] = set()
 
     def begin(self) -> Path | None:
         """The cgroup that its next process is to be in; None where none can be made."""
-        self._cgroup = cgroup.make(self._instance.id, self._name)
+        self._cgroup, self._entered = cgroup.make(self._instance.id, self._name), False
         return self._cgroup
 
     def began(self, pid: int) -> None:
@@ -33,6 +35,7 @@ class Belonging:
         """Those that can be seen without waiting for anything; what comes loose later is remembered by it."""
         held = cgroup.members(self._cgroup) if self._cgroup is not None else []
         if held:
+            self._entered = True
             return held
         with contextlib.suppress(OSError):  # the machine is short of something
             self._seen = family.descendants(self._seen, family.table())
@@ -51,6 +54,7 @@ class Belonging:
         ended = []
         if self._cgroup is not None:
             ended = await cgroup.end(self._cgroup)
+            self._entered = self._entered or bool(ended)
         return ended + await tool.end_orphans(self._instance.id, self._name, self._words(uid, alone=alone))
 
     def _words(self, uid: int | None, *, alone: bool) -> list[str]:
@@ -58,6 +62,6 @@ class Belonging:
         if uid:
             words.append(f"uid={uid}")
         parent = init.subreaper()
-        if alone and parent is not None and self._cgroup is None:
+        if alone and parent is not None and not self._entered:
             words.append(f"loose={parent}")
         return words

@@ -183,6 +183,26 @@ def test_what_came_loose_is_known_where_the_own_parent_takes_it_in(wrap: tuple[s
                 os.kill(int(pid), signal.SIGKILL)
 
 
+def test_what_came_loose_also_ends_where_the_cgroup_could_not_be_entered(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").mkdir()
+    init = Init(
+        f"""
+        import asyncio, pathlib
+        from mountd.app.belonging import Belonging
+        from mountd.process.instance import Instance
+        place = pathlib.Path({str(tmp_path)!r})
+        belonging = Belonging(Instance.create(place / "state", place / "run"), "webui")
+        belonging._cgroup = place / "cgroup"  # it was made, and nobody has entered it
+        loose = detach("sleep", "60")
+        say(asyncio.run(belonging.end(None, alone=True)) == [f"{{loose}} sleep"])
+        """
+    )
+    try:
+        assert init.line() == "True"
+    finally:
+        init.close()
+
+
 @pytest.mark.root
 def test_what_process_one_takes_in_may_be_anybodys() -> None:
     """Such as what an administrator's commands leave in a container."""

@@ -347,12 +347,12 @@ class App:
         return (self.settings.ready.timeout if self.settings.ready else SETTLE_S) + self.stop_limit_s
 
     async def stop(self) -> None:
-        """Returns once nothing of it runs. Raises CannotStart when it is stuck in the kernel."""
+        """Returns once nothing of it runs. Raises CannotStart when that takes longer than `stop_limit_s`."""
         self.supervisor.post(Unwanted())
         try:
             await self._board.wait_until(lambda _: self.state is State.STOPPED, self.stop_limit_s)
         except TimeoutError:
-            raise CannotStart(f"cannot stop {self.name}: it is stuck in the kernel", code="app-stuck") from None
+            raise CannotStart(exits.cannot_stop(self.name, self._status.pid), code="app-stuck") from None
 
     def want(self) -> None:
         self.supervisor.post(Wanted())

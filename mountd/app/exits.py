@@ -49,6 +49,13 @@ def explain(name: str, exit_: Exit, said: str) -> Reason:
     return Reason(code, f"{name} ended with {exit_}{f': {said}' if said else ''}", "app", name, hint)
 
 
+def cannot_stop(name: str, pid: int | None) -> str:
+    """Of a stop that takes too long; `pid`: of its process, None when that has ended."""
+    if pid is None:
+        return f"cannot stop {name}: its process has ended, but what it has left is still being looked for"
+    return f"cannot stop {name}: it is stuck in the kernel (pid {pid})"
+
+
 def ignored(name: str, signal_name: str, grace_s: float) -> str:
     """What a stop has to say of an app that went on."""
     return f"{name} was killed: it ignored {signal_name} for {grace_s:g} s (apps.{name}.stop)"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mountd.app.app import App
-from mountd.app.exits import detached, explain, standing
+from mountd.app.exits import cannot_stop, detached, explain, standing
 from mountd.daemon.secret_files import SecretFiles
 from mountd.process import launch
 from mountd.process.child import Exit, NotStarted
@@ -49,6 +49,11 @@ def test_a_crash_is_its_own_doing(number: signal.Signals, tmp_path: Path) -> Non
     instance = Instance.of(tmp_path, tmp_path)
     app = App("webui", settings, instance=instance, board=Board(), read_secrets=SecretFiles(list).read)
     assert app.explain_exit(Exit(-number)).outside is (number.name in {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"})
+
+
+@pytest.mark.parametrize(("pid", "says"), [(7, "it is stuck in the kernel (pid 7)"), (None, "its process has ended")])
+def test_a_stop_that_takes_too_long(pid: int | None, says: str) -> None:
+    assert cannot_stop("webui", pid).startswith(f"cannot stop webui: {says}")
 
 
 @pytest.mark.parametrize(

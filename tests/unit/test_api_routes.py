@@ -14,8 +14,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
+from mountd import clock
 from mountd.api.routes import errors_as_documents
-from mountd.process import child
 from mountd.process.child import Ring
 from tests.support.shelf import shelf
 
@@ -38,7 +38,7 @@ async def test_what_the_system_refuses_leaves_its_place_in_the_log(number: int, 
 
 async def test_the_newest_lines_are_shown_after_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     since = timedelta()
-    monkeypatch.setattr(child, "datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) - since))
+    monkeypatch.setattr(clock, "datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) - since))
     with tempfile.TemporaryDirectory(prefix="mountd-t-") as root:
         async with shelf(Path(root)) as hub, hub.serving() as socket:
             hub.rings |= {"storage": Ring(), "webui": Ring()}

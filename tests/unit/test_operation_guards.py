@@ -68,6 +68,8 @@ class ManifestDisk(MemoryDisk):
         more = Item(f"{directory}/{manifest.NAME}", manifest.NAME, len(self.data), False)
         return [*await super().list_bucket(directory), more]
 
+    async def know(self, *_: object) -> None: ...
+
     async def read(self, *_: object) -> bytes:
         return self.data
 

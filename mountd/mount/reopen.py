@@ -153,7 +153,11 @@ class Reopening:
     async def _list(self, rc: RcClient, names: Collection[str], disk: SlowDisk) -> None:
         """For what was uploaded before it could be read: then their entries have their objects."""
         for directory in {os.path.dirname(name) for name in names}:
-            await rc.vfs_refresh(directory)
+            try:
+                await rc.vfs_refresh(directory)
+            except RemoteError as error:
+                if error.code != "directory-missing":  # removed with its files meanwhile: nothing is left to be read
+                    raise
         for name in names:
             file = self._files.pop(name)
             meta, cache = f"{self._meta}/{name}", self._cache

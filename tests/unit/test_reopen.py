@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
 
-from mountd.mount.reopen import HOLD_S, Known, Step, next_step
+from mountd.errors import RemoteError
+from mountd.mount.mend import Left
+from mountd.mount.reopen import HOLD_S, Known, Reopening, Step, next_step
+from mountd.mount.slow_disk import SlowDisk
 from mountd.rclone.rc import Upload
+from tests.unit.test_rclone_rc import Fake, fake
+
+__all__ = ["fake"]
 
 NEW, EMPTY = Known(5), Known(0)
 HELD, READ = Known(5, held=True), Known(5, held=True, read=True)
@@ -38,3 +47,24 @@ def queued(due_s: float, *, uploading: bool = False) -> Upload:
 )
 def test_next_step(file: Known, upload: Upload | None, step: Step) -> None:
     assert next_step(file, upload) is step
+
+
+@pytest.mark.parametrize(
+    ("error", "is_done"), [("file does not exist", True), ("connection refused", False)], ids=["removed", "outage"]
+)
+async def test_a_directory_that_was_removed_with_its_files_keeps_no_mount_down(
+    fake: Fake, tmp_path: Path, error: str, is_done: bool
+) -> None:
+    rclone, client = fake
+    rclone.answers |= {"vfs/queue": {"queue": []}, "vfs/refresh": {"result": {"gone": error}}}
+    meta = f"{tmp_path}/vfsMeta/store/bucket"
+    reopening = Reopening([Left("store/bucket/gone/a", 5)], tmp_path, meta)
+
+    async def finish() -> None:
+        await reopening.finish(client, "/mnt", cast(Any, None), SlowDisk(), lambda _: None)
+
+    if is_done:
+        await finish()
+    else:
+        with pytest.raises(RemoteError):
+            await finish()

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from bench.machine import describe
 from bench.stage import Setup, Stage, is_well
 from bench.switching import Turn, as_json, down_s, missed, rows, table
-from mountd.cli import client
+from mountd.client import api
 from tests.support import dies_with_us, hold_port
 from tests.support.daemon import BUNDLED_RCLONE
 
@@ -126,7 +126,7 @@ def _operate(stage: Stage, *words: str) -> tuple[float, float]:
     done = stage.daemon.cli(*words, "-o", "json", timeout_s=COMMAND_LIMIT_S)
     lasted_s = time.monotonic() - began
     assert done.code == 0, f"`mountd {' '.join(words)}` ended with {done.code}: {done.err}"
-    history = client.get(str(stage.daemon.socket), f"/api/v1/history/{done.json['id']}")
+    history = api.get(str(stage.daemon.socket), f"/api/v1/history/{done.json['id']}")
     stage.until(is_well, READY_S, "all to be well")
     return down_s(history["steps"]), lasted_s
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from mountd.api import documents
 from mountd.errors import MountdError, NotFound, UsageError
 from mountd.journal.journal import EventRecord, Journal
-from mountd.operation.ends import Ends
+from mountd.operation.results import Ends
 from mountd.status.board import Board
 from mountd.text import dumps
 

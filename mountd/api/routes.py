@@ -20,8 +20,8 @@ from mountd import __version__
 from mountd.api import documents, metrics
 from mountd.api.history import History, operation_id
 from mountd.api.peer import Names
+from mountd.api.shielded import PEER
 from mountd.api.sync import SyncRoutes
-from mountd.api.unbroken import PEER
 from mountd.errors import MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal
 from mountd.model import audit

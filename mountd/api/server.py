@@ -17,7 +17,7 @@ from aiohttp import web
 from mountd.api import documents
 from mountd.api.connections import Connections
 from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
-from mountd.api.unbroken import Unbroken
+from mountd.api.shielded import Unbroken
 from mountd.errors import Busy, MountdError, UsageError, cause_of
 from mountd.process import directories, ports, tool
 from mountd.settings.schema import Control, Http

@@ -54,7 +54,7 @@ def _names(ctx: click.Context, incomplete: str, *kinds: str) -> list[str]:
 
 
 def _ask(ctx: click.Context, path: str) -> dict[str, Any]:
-    from mountd.cli.client import get
+    from mountd.client.api import get
     from mountd.errors import MountdError
 
     try:

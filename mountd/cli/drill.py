@@ -46,7 +46,7 @@ def drill(
     On the running system: says first what will happen to whom, and asks. The fault always ends by itself, also when you
     press Ctrl-C. Exits 1 when it was not found and mended in time, 7 when the system is not healthy enough for a drill.
     """
-    from mountd.cli import client
+    from mountd.client import api
     from mountd.errors import UsageError
 
     if not yes and not sys.stdin.isatty():
@@ -58,13 +58,13 @@ def drill(
     body = {"kind": kind, "mount": mount, "for": for_, "reason": reason}
     given = {name: value for name, value in body.items() if value is not None}
     if not yes:
-        plan = client.post(path, "/api/v1/drill", {**given, "dry_run": True}, timeout_s=POST_LIMIT_S)["plan"]
+        plan = api.post(path, "/api/v1/drill", {**given, "dry_run": True}, timeout_s=POST_LIMIT_S)["plan"]
         for line in plan["text"]:
             say(line, err=True)
         if not click.confirm("Go on?", err=True):
             say("nothing was done", err=True)
             raise click.exceptions.Exit(1)
-    answer = client.post(path, "/api/v1/drill", given, timeout_s=POST_LIMIT_S)
+    answer = api.post(path, "/api/v1/drill", given, timeout_s=POST_LIMIT_S)
     if yes:
         for line in answer["plan"]["text"]:
             say(line, err=True)
@@ -83,8 +83,8 @@ def _print_begun(asked: Asked, operation: Document) -> None:
 
 
 def _follow(asked: Asked, path: str, answer: Document) -> None:
-    from mountd.cli import client
     from mountd.cli.follow import Progress, goes_on, until_finished
+    from mountd.client import api
 
     operation: Document = answer["operation"]
     progress = Progress()
@@ -103,7 +103,7 @@ def _follow(asked: Asked, path: str, answer: Document) -> None:
         show_measured(measured)
     if operation.get("result") != "passed":
         error = operation.get("error") or {"exit": 1, "text": f"the drill ended: {operation.get('result')}"}
-        raise client.failure(error)
+        raise api.failure(error)
 
 
 def show_measured(measured: Document) -> None:

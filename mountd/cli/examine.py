@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 from mountd.cli.render import nearest
 from mountd.errors import DiskError, MountdError, Overstayed, cause_of
 from mountd.files.client import Files, NoStat
-from mountd.mount import preflight, table
-from mountd.mount.watch import read_table
+from mountd.fuse import table
+from mountd.fuse.watch import read_table
+from mountd.mount import preflight
 from mountd.process import tool
 from mountd.process.instance import Instance
 from mountd.settings.schema import App, Settings
@@ -178,7 +179,7 @@ def links(settings: Settings) -> Iterator[Check]:
 
 async def control(settings: Settings, *, how_to_start: str) -> tuple[list[Check], bool]:
     """The lines about the daemon, and whether one answers at the control socket."""
-    from mountd.cli.client import get
+    from mountd.client.api import get
 
     path = str(settings.control.socket)
     there = _lstat(path)

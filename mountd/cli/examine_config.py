@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mountd.cli.client import get
 from mountd.cli.examine import Check
-from mountd.cli.find import find
+from mountd.client.api import get
+from mountd.client.find import find
 from mountd.errors import CannotStart, ConfigError, MountdError, Problem, Unavailable, UsageError, cause_of
-from mountd.mount import table
-from mountd.mount.watch import read_table
+from mountd.fuse import table
+from mountd.fuse.watch import read_table
 from mountd.process import way
 from mountd.process.child import Exit
 from mountd.rclone import binary as binaries

@@ -12,8 +12,8 @@ from collections.abc import Collection
 
 from mountd.cli.examine import Check, is_for_others
 from mountd.errors import MountdError
-from mountd.mount import cleanup, rights, table
-from mountd.mount.watch import read_table
+from mountd.fuse import rights, table, unmount
+from mountd.fuse.watch import read_table
 from mountd.process.child import Child, spawn
 from mountd.process.tool import MINIMAL_PATH
 from mountd.rclone.binary import Binary
@@ -67,7 +67,7 @@ async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
         ended = child.exit
     finally:
         if table.at(read_table(), directory) is not None:
-            await cleanup.unmount(directory, lazy=True, timeout_s=UNMOUNT_S)
+            await unmount.unmount(directory, lazy=True, timeout_s=UNMOUNT_S)
         child.signal(signal.SIGKILL)
         with contextlib.suppress(TimeoutError):  # one stuck in the kernel is left to itself
             async with asyncio.timeout(KILL_S):

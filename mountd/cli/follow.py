@@ -6,8 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from mountd.cli import client
 from mountd.cli.terminal import say, write_over
+from mountd.client import api
 from mountd.errors import MountdError, NotFound, Refused, StillRunning, Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def wait_for_operation(asked: Asked, id_: int, timeout_s: float) -> None:
     while True:
         try:
             path = asked.find()
-            operation = client.get(path, f"/api/v1/operations/{id_}", timeout_s=ANSWER_S)
+            operation = api.get(path, f"/api/v1/operations/{id_}", timeout_s=ANSWER_S)
         except Unreachable:
             if time.monotonic() + RETRY_S >= deadline:
                 raise
@@ -121,7 +121,7 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
         wait = min(left, progress.interval_s)
         asked, seen = time.monotonic(), operation
         try:
-            operation = client.get(
+            operation = api.get(
                 path,
                 f"/api/v1/operations/{operation['id']}",
                 timeout_s=wait + ANSWER_S,
@@ -163,7 +163,7 @@ def _failure(operation: Document) -> MountdError:
     kind = operation.get("kind") or "switch"
     doing = "roll back" if kind == "rollback" else kind
     ended = f"cannot {doing} {operation.get('model')} to {operation.get('to')}: {cause}"
-    return client.failure(operation.get("error") or {"exit": 1, "text": ended})
+    return api.failure(operation.get("error") or {"exit": 1, "text": ended})
 
 
 def _what(operation: Document) -> str:
@@ -242,7 +242,7 @@ def wait_for(asked: Asked, condition: str, model: str | None, timeout_s: float) 
         wait = min(left, LONG_POLL_S)
         parameters = {"wait": f"{wait:.1f}", "for": condition, "model": model}
         try:
-            status = client.get(asked.find(), "/api/v1/status", timeout_s=wait + ANSWER_S, **parameters)
+            status = api.get(asked.find(), "/api/v1/status", timeout_s=wait + ANSWER_S, **parameters)
             away = None
             if holds(condition, status, model):
                 return status
@@ -300,8 +300,8 @@ def _why_not(condition: str, status: Document, model: str | None) -> str:
 def restart(asked: Asked, name: str, timeout_s: float) -> Document:
     """Restart a mount or an app → its status once it runs again. Raises NotFound, StillRunning, MountdError."""
     path = asked.find()
-    before = _thing(client.get(path, "/api/v1/status"), name)
-    client.post(path, "/api/v1/restart", {"name": name})
+    before = _thing(api.get(path, "/api/v1/status"), name)
+    api.post(path, "/api/v1/restart", {"name": name})
     deadline = time.monotonic() + timeout_s
     changed = False
     for now in _states(path, name, deadline):
@@ -322,7 +322,7 @@ def restart(asked: Asked, name: str, timeout_s: float) -> Document:
 def _states(path: str, name: str, deadline: float) -> Iterator[Document]:
     while time.monotonic() < deadline:
         try:
-            yield _thing(client.get(path, "/api/v1/status"), name)
+            yield _thing(api.get(path, "/api/v1/status"), name)
         except Unreachable:
             if time.monotonic() + RESTART_POLL_S >= deadline:
                 raise

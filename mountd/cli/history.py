@@ -48,11 +48,11 @@ def history(
     Newest first. With an ID, all that is known of that operation: its steps with their seconds, its cause and what to
     do, what a drill measured.
     """
-    from mountd.cli import client
+    from mountd.client import api
 
     path = asked.find()
     if operation is not None:
-        document = client.get(path, f"/api/v1/history/{operation}")
+        document = api.get(path, f"/api/v1/history/{operation}")
         if asked.json:
             asked.print_json(document)
         else:
@@ -60,7 +60,7 @@ def history(
         return
     operations = list(_pages(path, limit, before, {"model": model, "kind": kind, "result": result}))
     if asked.json:
-        asked.print_json({"schema": client.SCHEMA, "history": operations})
+        asked.print_json({"schema": api.SCHEMA, "history": operations})
     elif not operations:
         filtered = model or kind or result or before is not None
         say("no such operation in the history" if filtered else "no operations yet", err=True)
@@ -69,10 +69,10 @@ def history(
 
 
 def _pages(path: str, limit: int, before: int | None, filters: dict[str, Any]) -> Iterator[Document]:
-    from mountd.cli import client
+    from mountd.client import api
 
     while limit:
-        document = client.get(path, "/api/v1/history", limit=min(limit, PAGE), before=before, **filters)
+        document = api.get(path, "/api/v1/history", limit=min(limit, PAGE), before=before, **filters)
         yield from document["history"]
         limit, before = limit - len(document["history"]), document["next"]
         if before is None:
@@ -165,7 +165,7 @@ def events(asked: Asked, *, follow: bool, object_: str | None, code: str | None,
 
     Oldest first. What is followed goes on through a restart of mountd, without a gap.
     """
-    from mountd.cli import client
+    from mountd.client import api
 
     path = asked.find()
     filters: dict[str, Any] = {"object": object_, "code": code}
@@ -176,7 +176,7 @@ def events(asked: Asked, *, follow: bool, object_: str | None, code: str | None,
             else:
                 say(_line(event))
         return
-    document = client.get(path, "/api/v1/events", after=after, limit=limit, **filters)
+    document = api.get(path, "/api/v1/events", after=after, limit=limit, **filters)
     if asked.json:
         asked.print_json(document)
         return
@@ -188,13 +188,13 @@ def _followed(path: str, after: int | None, limit: int, filters: dict[str, Any])
     """Without an end. A daemon that goes away is asked again, from the event on that was seen last."""
     import time
 
-    from mountd.cli import client
+    from mountd.client import api
     from mountd.errors import Unreachable
 
     connected = told = False
     while True:
         try:
-            for event in client.stream_events(path, "/api/v1/events", follow=1, after=after, limit=limit, **filters):
+            for event in api.stream_events(path, "/api/v1/events", follow=1, after=after, limit=limit, **filters):
                 connected, told, after = True, False, event["id"]
                 yield event
             connected = True

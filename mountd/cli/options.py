@@ -34,7 +34,7 @@ class Asked:
 
     def find(self) -> str:
         """The path of the daemon's socket. Raises Unreachable, UsageError."""
-        from mountd.cli.find import find
+        from mountd.client.find import find
 
         return find(self.socket, self.config)
 

@@ -163,7 +163,7 @@ async def _store(settings: Settings, mount: str, path: str, record: Record) -> S
     from mountd.publish.upload import Access, Store
     from mountd.rclone import binary as binaries
     from mountd.rclone.conf_file import ConfFile, record_path
-    from mountd.settings.wrapping import beneath
+    from mountd.settings.wrapped import beneath
 
     remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
     needed = beneath(remotes, settings.mounts[mount].remote_name)

@@ -33,13 +33,13 @@ def status(ctx: click.Context, watch: bool) -> None:
 
     Exits 0 when ready and 1 when not; a ready app stays ready through an outage of the bucket.
     """
-    from mountd.cli import client
+    from mountd.client import api
 
     asked: Asked = ctx.obj
     if watch:
         _watch_status(asked)
         return
-    document = client.get(asked.find(), "/api/v1/status")
+    document = api.get(asked.find(), "/api/v1/status")
     if asked.json:
         asked.print_json(document)
     else:
@@ -51,12 +51,12 @@ def status(ctx: click.Context, watch: bool) -> None:
 
 
 def _watch_status(asked: Asked) -> None:
-    from mountd.cli import client
     from mountd.cli.follow import watch
+    from mountd.client import api
 
     if asked.json:
         path = asked.find()
-        watch(lambda: asked.print_json(client.get(path, "/api/v1/status"), indent=None))
+        watch(lambda: asked.print_json(api.get(path, "/api/v1/status"), indent=None))
         return
     from rich.live import Live
 
@@ -67,7 +67,7 @@ def _watch_status(asked: Asked) -> None:
 
     def render() -> Any:
         try:
-            return view_status.render(client.get(asked.find(), "/api/v1/status"))
+            return view_status.render(api.get(asked.find(), "/api/v1/status"))
         except MountdError as error:  # a restart of the daemon is worth watching too
             return view.text(f"{error.text}\n→ {error.hint}" if error.hint else error.text, "red")
 
@@ -89,9 +89,9 @@ def versions(asked: Asked, model: str | None) -> None:
     sizes are loaded, and whether it is the current or the previous one; the last column says what is wrong with it. The
     bucket is asked, which takes minutes when it is slow.
     """
-    from mountd.cli import client
+    from mountd.client import api
 
-    document = client.get(asked.find(), "/api/v1/versions", timeout_s=BUCKET_LIMIT_S, model=model)
+    document = api.get(asked.find(), "/api/v1/versions", timeout_s=BUCKET_LIMIT_S, model=model)
     if asked.json:
         asked.print_json(document)
         return
@@ -189,7 +189,7 @@ def logs(
     NAME is a mount or an app; without it, all of them. A line that is not ended yet, such as a progress bar, is shown
     as it is now. mountd keeps 2,000 lines of each, and 500 of the process before.
     """
-    from mountd.cli import client
+    from mountd.client import api
 
     chosen: dict[str, Any] = {"name": name, "lines": lines, "since": since, "previous": 1 if previous else None}
 
@@ -197,13 +197,13 @@ def logs(
         say(f"{line.get('time')} {line.get('name')}: {line.get('text')}")
 
     if follow:
-        for line in client.stream_lines(asked.find(), "/api/v1/logs", **chosen, follow=1):
+        for line in api.stream_lines(asked.find(), "/api/v1/logs", **chosen, follow=1):
             if asked.json:
                 asked.print_json(line, indent=None)
             else:
                 show(line)
         return
-    document = client.get(asked.find(), "/api/v1/logs", **chosen)
+    document = api.get(asked.find(), "/api/v1/logs", **chosen)
     if asked.json:
         asked.print_json(document)
         return
@@ -245,12 +245,12 @@ def reload(asked: Asked, timeout: float) -> None:
     """
     import time
 
-    from mountd.cli import client
+    from mountd.client import api
     from mountd.errors import StillRunning, Unreachable
 
     began = time.monotonic()
     try:
-        answer = client.post(asked.find(), "/api/v1/reload", {}, timeout_s=timeout)
+        answer = api.post(asked.find(), "/api/v1/reload", {}, timeout_s=timeout)
     except Unreachable:
         if time.monotonic() - began < timeout:
             raise
@@ -259,7 +259,7 @@ def reload(asked: Asked, timeout: float) -> None:
         asked.print_json(answer)
         return
     if not answer["changed"]:
-        config = client.get(asked.find(), "/api/v1/status").get("config") or {}
+        config = api.get(asked.find(), "/api/v1/status").get("config") or {}
         last = f"; that reload {config['summary']}" if config.get("summary") else ""
         say(f"nothing has changed since {config.get('loaded')}{last}")
         return

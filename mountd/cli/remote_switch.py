@@ -80,9 +80,9 @@ def _change(
     force: bool,
     digests: bool,
 ) -> None:
-    from mountd.cli import client
     from mountd.cli.follow import follow_operation
     from mountd.cli.remote import BUCKET_LIMIT_S
+    from mountd.client import api
 
     socket_path = asked.find()
     flags = {"dry_run": dry_run, "force": force, "digests": digests}
@@ -90,7 +90,7 @@ def _change(
     body = {name: value for name, value in body.items() if value is not None}
     body |= {name: True for name, on in flags.items() if on}
     limit_s = (timeout or BUCKET_LIMIT_S) if dry_run else POST_LIMIT_S
-    answer = client.post(socket_path, path, body, timeout_s=limit_s)
+    answer = api.post(socket_path, path, body, timeout_s=limit_s)
     if answer.get("dry_run"):
         _print_plan(asked, answer)
     elif answer.get("unchanged"):
@@ -140,11 +140,11 @@ def cancel(asked: Asked, model: str | None, no_wait: bool, timeout: float | None
     Waits until the former version is live again. Exits 3 when nothing runs, 6 when it is only just being begun, 7 when
     it cannot be undone any more (it is committed, or undoes itself as a drill does), and 1 when the undoing failed.
     """
-    from mountd.cli import client
     from mountd.cli.follow import follow_cancel
+    from mountd.client import api
 
     socket_path = asked.find()
-    answer = client.post(socket_path, "/api/v1/cancel", {"model": model} if model else {}, timeout_s=POST_LIMIT_S)
+    answer = api.post(socket_path, "/api/v1/cancel", {"model": model} if model else {}, timeout_s=POST_LIMIT_S)
     if no_wait:
         _print_begun(asked, answer["operation"], "is being undone")
     else:
@@ -180,10 +180,10 @@ def resume(asked: Asked, model: str | None) -> None:
 
 
 def _suspend(asked: Asked, path: str, body: Document) -> None:
-    from mountd.cli import client
+    from mountd.client import api
 
     given = {name: value for name, value in body.items() if value is not None}
-    answer = client.post(asked.find(), path, given, timeout_s=POST_LIMIT_S)
+    answer = api.post(asked.find(), path, given, timeout_s=POST_LIMIT_S)
     if asked.json:
         asked.print_json(answer)
         return

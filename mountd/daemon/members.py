@@ -12,16 +12,16 @@ from pathlib import Path
 import structlog
 
 from mountd.app.app import KILL_WAIT_S, App
+from mountd.cache.uploads import hint_of_removed
 from mountd.daemon.secret_files import SecretFiles
 from mountd.daemon.shutdown import mount_policy, mount_stop_s
 from mountd.daemon.tasks import Tasks
 from mountd.errors import MountdError, NotUploaded
+from mountd.fuse import table
+from mountd.fuse.watch import read_table
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
-from mountd.mount import table
 from mountd.mount.mount import CLEAR_TIMEOUT_S, RcloneMount
-from mountd.mount.uploads import hint_of_removed
-from mountd.mount.watch import read_table
 from mountd.process.child import Child, Ring
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import Unwanted, Wanted

@@ -26,9 +26,9 @@ from mountd.daemon.watch_files import FileWatch
 from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
 from mountd.journal.journal import Journal
 from mountd.model import link
-from mountd.mount.slow_disk import SlowDisk
 from mountd.operation.switch import Operations
 from mountd.process.notify import Notifier
+from mountd.process.slow_disk import SlowDisk
 from mountd.settings.change import Change, Digests, compare
 from mountd.settings.load import Loaded, check_secrets, first_problems, load, secret_references
 from mountd.settings.schema import Settings

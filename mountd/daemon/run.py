@@ -27,11 +27,11 @@ from mountd.daemon.shutdown import stop_times
 from mountd.daemon.tasks import Tasks
 from mountd.daemon.threads import Reserve
 from mountd.errors import Bug, JournalHeld, MountdError
+from mountd.fuse import table, unmount
+from mountd.fuse.watch import read_table
 from mountd.journal.journal import Journal
 from mountd.journald import for_stderr
 from mountd.model.audit import Audit
-from mountd.mount import cleanup, table
-from mountd.mount.watch import read_table
 from mountd.operation import drill_runner
 from mountd.operation.drill import Drills
 from mountd.operation.prune import Prune
@@ -186,7 +186,7 @@ async def clear_mounts(instance: str, places: Collection[str], what: str) -> lis
     """All that this instance has made itself; those that are left."""
     for entry in reversed(table.made_by(read_table(), instance, places)):
         try:
-            await cleanup.clear(entry.mount_point, entry.source, timeout_s=LEFTOVER_CLEAR_S)
+            await unmount.clear(entry.mount_point, entry.source, timeout_s=LEFTOVER_CLEAR_S)
             log.warning(f"cleared a {what}", path=entry.mount_point)
         except MountdError as error:
             log.warning(f"cannot clear a {what}", path=entry.mount_point, cause=error.text)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from mountd.daemon.watch_files import trail
 from mountd.errors import CannotStart
-from mountd.mount.slow_disk import SlowDisk
+from mountd.process.slow_disk import SlowDisk
 from mountd.settings.secret import CODE, RETRY_S, SecretRef
 
 READ_S = 5.0

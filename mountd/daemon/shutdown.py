@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mountd.app.app import KILL_WAIT_S
+from mountd.cache.drain import SCAN_LIMIT_S
+from mountd.cache.index import LAST_STAMP_LIMIT_S
 from mountd.journal.database import LOCKED_S
-from mountd.mount.cache_index import LAST_STAMP_LIMIT_S
-from mountd.mount.drain import SCAN_LIMIT_S
 from mountd.mount.mount import CLEAR_TIMEOUT_S, STOP_GRACE_S
 from mountd.process.lifecycle import Policy
 from mountd.settings.profiles import writes_back

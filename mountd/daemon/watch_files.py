@@ -31,7 +31,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from mountd.errors import cause_of
-from mountd.mount.slow_disk import SlowDisk
+from mountd.process.slow_disk import SlowDisk
 
 log = structlog.get_logger()
 

@@ -18,11 +18,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mountd.cli import terminal
-from mountd.cli.client import get
-from mountd.demo import hub, registry
+from mountd.client import registry
+from mountd.client.api import get
+from mountd.demo import hub
 from mountd.demo.config import Places, render
 from mountd.errors import MountdError, Unavailable, UsageError, cause_of
-from mountd.mount.watch import read_table
+from mountd.fuse.watch import read_table
 from mountd.rclone import binary
 
 ACCESS_KEY_ID = "mountd-demo-key"

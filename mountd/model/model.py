@@ -11,15 +11,15 @@ import structlog
 
 from mountd.errors import MountdError, NotFound, Refused, Unavailable
 from mountd.journal.journal import Committed, Journal
-from mountd.model import link, shown
+from mountd.model import derived, link
 from mountd.model.changes import Changes
+from mountd.model.committed import Memory
 from mountd.model.content import Content
 from mountd.model.disk import Disk
 from mountd.model.drift import Keeping, left_alone
 from mountd.model.kept_link import KeptLink
 from mountd.model.layout import Layout
 from mountd.model.link_guard import LinkGuard
-from mountd.model.memory import Memory
 from mountd.model.versions import Versions
 from mountd.settings.schema import Model as ModelSettings
 from mountd.status.board import Board
@@ -144,7 +144,7 @@ class Model:
     def _publish(self, **changes: object) -> None:
         status = replace(self._status, **changes)  # type: ignore[arg-type]
         sync = self.settings.sync
-        self._status = shown.complete(status, self.committed, wished=self._wished, automatic=sync.automatic)
+        self._status = derived.complete(status, self.committed, wished=self._wished, automatic=sync.automatic)
         self._board.set_model(self.name, self._status)
 
     # -- the climb ------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Model:
                 await self._pause(pause_s, mount.restarts)
 
     def _is_settled(self, restarts: int) -> bool:
-        return shown.is_settled(
+        return derived.is_settled(
             self._status, self.committed, restarts, live=self._live, held=self._held, astray=self._astray
         )
 

@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 
+from mountd.cache.guard import CacheGuard
+from mountd.cache.index import CacheIndex
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, Files, NoStat, Stat
-from mountd.mount.cache import CacheGuard
-from mountd.mount.cache_index import CacheIndex
 from mountd.mount.engine import Engine
 from mountd.mount.turns import Turns
 from mountd.rclone import keys

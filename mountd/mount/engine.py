@@ -14,26 +14,26 @@ from pathlib import Path
 
 import structlog
 
+from mountd.cache.guard import WALK_LIMIT_S, held_bytes, silent
 from mountd.errors import CannotStart, Unavailable, cause_of
-from mountd.mount import rights, table
-from mountd.mount.cache import WALK_LIMIT_S, held_bytes, silent
-from mountd.mount.slow_disk import SlowDisk
+from mountd.fuse import rights, table
 from mountd.process.child import Child, Exit, Ring, spawn
 from mountd.process.instance import Instance
 from mountd.process.notify import ReadySocket
 from mountd.process.resources import lack
+from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, MountCommand, mount_command
 from mountd.rclone.conf_file import ConfFile, Fresh, Seen
+from mountd.rclone.dedupe import Folder
 from mountd.rclone.exits import SAID_CHARACTERS, Explained, LastWords, explain, explain_crash, refusal
 from mountd.rclone.failures import is_of_keys
-from mountd.rclone.fold import Folder
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
 from mountd.settings import profiles
 from mountd.settings.schema import Cache, Settings
-from mountd.settings.wrapping import beneath
+from mountd.settings.wrapped import beneath
 
 log = structlog.get_logger()
 

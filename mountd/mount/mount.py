@@ -12,24 +12,25 @@ from typing import Any
 
 import structlog
 
+from mountd.cache.bypass import Bypass
+from mountd.cache.drain import Uploads
+from mountd.cache.evict import Place
+from mountd.cache.guard import CacheGuard
+from mountd.cache.index import CacheIndex
 from mountd.errors import MountdError, UsageError
 from mountd.files.client import Files
-from mountd.mount import evidence, table
-from mountd.mount.backend import Backend
-from mountd.mount.beat import Beat
-from mountd.mount.bypass import Bypass
-from mountd.mount.cache import CacheGuard
-from mountd.mount.cache_index import CacheIndex
-from mountd.mount.climb import climb
+from mountd.fuse import table
+from mountd.mount import evidence
+from mountd.mount.bucket import Backend
 from mountd.mount.disk import MountDisk
-from mountd.mount.drain import Uploads
 from mountd.mount.engine import Engine
 from mountd.mount.evidence import Incident
 from mountd.mount.health import Verdict
+from mountd.mount.liveness import Beat
+from mountd.mount.monitor import Watching
 from mountd.mount.parts import CLEAR_TIMEOUT_S, Parts
-from mountd.mount.stored import Place
+from mountd.mount.startup import climb
 from mountd.mount.turns import Turns
-from mountd.mount.watching import Watching
 from mountd.process import resources
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance

@@ -10,17 +10,17 @@ from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from mountd.cache.bypass import Bypass
+from mountd.cache.drain import Uploads
+from mountd.cache.guard import CacheGuard
+from mountd.cache.index import CacheIndex
 from mountd.files.client import Files
-from mountd.mount import cleanup
-from mountd.mount.backend import TIMEOUT_S, Backend
-from mountd.mount.beat import Beat
-from mountd.mount.bypass import Bypass
-from mountd.mount.cache import CacheGuard
-from mountd.mount.cache_index import CacheIndex
+from mountd.fuse import unmount
+from mountd.mount.bucket import TIMEOUT_S, Backend
 from mountd.mount.disk import MountDisk
-from mountd.mount.drain import Uploads
 from mountd.mount.engine import Engine
 from mountd.mount.health import SLOW_S
+from mountd.mount.liveness import Beat
 from mountd.mount.turns import Turns
 from mountd.settings import profiles
 from mountd.settings.schema import Mount, Settings
@@ -99,7 +99,7 @@ class Parts:
 
     async def clear(self) -> None:
         """Nothing of ours stays mounted there. Raises Unavailable."""
-        cleared = await cleanup.clear(self.path, self.source, timeout_s=CLEAR_TIMEOUT_S)
+        cleared = await unmount.clear(self.path, self.source, timeout_s=CLEAR_TIMEOUT_S)
         if cleared.unmounted:
             ended = {"ended": list(cleared.ended)} if cleared.ended else {}
             self.log.info("cleared what was left mounted", path=self.path, mounts=cleared.unmounted, **ended)

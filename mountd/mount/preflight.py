@@ -12,13 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mountd.cache.repair import DATA, META
 from mountd.errors import CannotStart, DiskError, MountdError, Unavailable, cause_of
 from mountd.files.client import Files, NoStat
-from mountd.mount import rights, table
-from mountd.mount.mend import DATA, META
-from mountd.mount.rights import FUSE_DEVICE
-from mountd.mount.table import Entry
-from mountd.mount.watch import MACHINE, read_table
+from mountd.fuse import rights, table
+from mountd.fuse.rights import FUSE_DEVICE
+from mountd.fuse.table import Entry
+from mountd.fuse.watch import MACHINE, read_table
 from mountd.process import directories, tool, way
 from mountd.process.child import Exit
 from mountd.settings.units import Size

@@ -13,7 +13,7 @@ from mountd.operation import drill_plan as plans
 from mountd.operation.drill_plan import Kind, Plan, Way
 from mountd.operation.drill_runner import DrillRunner, Rooms
 from mountd.settings.units import parse_duration
-from mountd.settings.wrapping import beneath
+from mountd.settings.wrapped import beneath
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import aiohttp
 
 from mountd.errors import GateFailed, Overstayed, Unavailable
-from mountd.operation.figure import NoFigure, figure
+from mountd.operation.prometheus import NoFigure, figure
 from mountd.process import tool
 from mountd.process.child import Exit, User
 from mountd.settings import masking

@@ -10,13 +10,13 @@ from functools import partial
 
 import structlog
 
+from mountd.cache import evict
+from mountd.cache.evict import Place
+from mountd.cache.retention import Cached, Claim, plan
 from mountd.errors import Busy, MountdError, cause_of
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
-from mountd.mount import stored
 from mountd.mount.mount import RcloneMount
-from mountd.mount.stored import Place
-from mountd.operation.prune_plan import Cached, Claim, plan
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot, size
 
@@ -74,7 +74,7 @@ class Prune:
         place = await mount.place() if mount else None
         if place is None:
             return True
-        await asyncio.to_thread(stored.sweep, place.cache)
+        await asyncio.to_thread(evict.sweep, place.cache)
         models = [model for model in self._models.values() if model.settings.mount == name]
         claims = [await self._claim(model, place) for model in models]
         done = True
@@ -88,11 +88,11 @@ class Prune:
     async def _claim(self, model: Model, place: Place) -> Claim:
         layout = model.layout
         found = []
-        for name in await asyncio.to_thread(stored.names, place, layout.parent):
+        for name in await asyncio.to_thread(evict.names, place, layout.parent):
             version = layout.version_of(name)
             if version is not None:
                 directory = layout.directory(version)
-                usage = await asyncio.to_thread(stored.usage, place, directory)
+                usage = await asyncio.to_thread(evict.usage, place, directory)
                 if usage.bytes:
                     found.append(Cached(version, directory, usage.bytes, usage.used_at))
         committed = await self._journal.committed(model.name)
@@ -112,7 +112,7 @@ class Prune:
     async def _evict(self, place: Place, model: str, going: Cached) -> bool:
         """Whether it is gone."""
         try:
-            await _to_its_end(partial(stored.evict, place, going.directory))
+            await _to_its_end(partial(evict.evict, place, going.directory))
         except Busy as busy:
             log.info("version stays in the cache", model=model, version=going.version, cause=busy.text)
             return False

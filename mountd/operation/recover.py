@@ -11,8 +11,8 @@ from mountd.errors import MountdError
 from mountd.journal.journal import Committed, Journal, Record
 from mountd.model import link
 from mountd.model.model import Model
-from mountd.operation.ends import Ends
 from mountd.operation.plan import Step, Undo
+from mountd.operation.results import Ends
 from mountd.operation.rules import Recovery, after_crash
 
 log = structlog.get_logger()

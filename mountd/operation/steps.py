@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from mountd.app.app import App
+from mountd.cache.room import room
 from mountd.errors import CannotStart, GateFailed, Refused, Unavailable
 from mountd.journal.journal import Journal
 from mountd.model import manifest
@@ -20,7 +21,6 @@ from mountd.model.known import changed_since
 from mountd.model.model import Model
 from mountd.operation import gates
 from mountd.operation.plan import Plan, Step
-from mountd.operation.room import room
 from mountd.operation.show import Display
 from mountd.process import tool
 from mountd.status import readiness

@@ -15,8 +15,8 @@ from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, Usage
 from mountd.journal.journal import Journal, Record, wish
 from mountd.model.model import Model
 from mountd.operation import gates, plan, recover
-from mountd.operation.ends import Ends
 from mountd.operation.plan import Concerned, Gated, Plan
+from mountd.operation.results import Ends
 from mountd.operation.runner import Job, Outcome, Runner
 from mountd.operation.show import Display
 from mountd.operation.steps import preflight

@@ -23,7 +23,7 @@ from mountd.rclone.writeback import Record
 from mountd.settings import masking
 from mountd.settings.schema import Settings
 from mountd.settings.secret import SecretRef, is_secret_option
-from mountd.settings.wrapping import beneath
+from mountd.settings.wrapped import beneath
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from mountd.settings.profiles import writes_back
 from mountd.settings.schema import App, Remote, Settings, keys_of
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place
-from mountd.settings.wrapping import beneath
+from mountd.settings.wrapped import beneath
 
 Digests = Mapping[Place, str]
 """place of a secret → what differs when the secret does"""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mountd.settings import masking
 from mountd.settings.fields import is_host_address
-from mountd.settings.geography import check_paths
+from mountd.settings.paths import check_paths
 from mountd.settings.profiles import writes_back
 from mountd.settings.schema import Flag, Mount, Remote, Settings, Value
 from mountd.settings.secret import SecretRef, is_secret, is_secret_option

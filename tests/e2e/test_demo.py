@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli.find import SYSTEM_SOCKET
+from mountd.client.find import SYSTEM_SOCKET
 from mountd.process.instance import Instance
 from tests.support import dies_with_us, hold_port
 from tests.support.wait import until

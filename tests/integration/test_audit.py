@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.cli.client import get
+from mountd.client.api import get
 from mountd.demo import hub
 from mountd.journal.journal import Committed, Journal, KnownContent
 from mountd.model import manifest

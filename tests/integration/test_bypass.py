@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from mountd.cache.bypass import CACHE_INTERVAL_S
 from mountd.demo import hub
-from mountd.mount.bypass import CACHE_INTERVAL_S
 from tests.support.cache_disk import SEEN_S, assert_all_right, pids, read, refusal
 from tests.support.daemon import Daemon
 from tests.support.faults import ANY, EXPIRED

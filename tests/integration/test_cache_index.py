@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mountd.mount import digests, extents, index_repair, stamps
-from mountd.mount.index_repair import Repaired, repair, stamp
+from mountd.cache import digests, extents, index_repair, stamps
+from mountd.cache.index_repair import Repaired, repair, stamp
 
 BELOW = "store{x}/bucket/hub_v1"
 NAME = f"{BELOW}/models/gpt.pth"

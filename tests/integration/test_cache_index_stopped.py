@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
+from mountd.cache import extents, index_repair, stamps
+from mountd.cache import index as cache_index
+from mountd.cache.guard import CacheGuard
+from mountd.cache.index import CacheIndex
+from mountd.cache.index_repair import Stopped, repair, stamp
 from mountd.errors import CannotStart
-from mountd.mount import cache_index, extents, index_repair, stamps
-from mountd.mount.cache import CacheGuard
-from mountd.mount.cache_index import CacheIndex
-from mountd.mount.index_repair import Stopped, repair, stamp
 from mountd.settings.schema import Mount
 from tests.integration.test_cache_index import ALL, CONTENT, NAME, WHOLE, Cache, spoil
 

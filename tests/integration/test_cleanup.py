@@ -12,9 +12,9 @@ import pytest
 
 from mountd.errors import Bug, DiskError, DiskTimeout, Unavailable
 from mountd.files.client import Files
-from mountd.mount import table
-from mountd.mount.cleanup import Cleared, clear, unmount
-from mountd.mount.watch import read_table
+from mountd.fuse import table
+from mountd.fuse.unmount import Cleared, clear, unmount
+from mountd.fuse.watch import read_table
 from tests.support.mounts import RCLONES, SOON_S, Mounts, kill, mounting, rclone_name, stop, until
 
 

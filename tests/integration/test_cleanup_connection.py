@@ -13,8 +13,8 @@ import pytest
 
 from mountd.errors import DiskTimeout
 from mountd.files.client import Files
-from mountd.mount import cleanup
-from mountd.mount.cleanup import Cleared, clear, holders
+from mountd.fuse import unmount
+from mountd.fuse.unmount import Cleared, clear, holders
 from tests.support import wait
 from tests.support.mounts import RCLONES, SOON_S, TOP, Mounts, kill, mounting, rclone_name, stop, until
 
@@ -46,7 +46,7 @@ def _end_of(process: subprocess.Popen[bytes]) -> str | None:
 async def test_without_fusectl_whoever_holds_the_connection_is_ended(
     mounts: Mounts, point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleanup, "FUSE_CONNECTIONS", str(tmp_path / "not-mounted"))
+    monkeypatch.setattr(unmount, "FUSE_CONNECTIONS", str(tmp_path / "not-mounted"))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = mounts.start(point, remote=f":http,url='http://127.0.0.1:{silent.getsockname()[1]}/':")
         if not tells_connections(process):
@@ -105,20 +105,21 @@ def test_who_holds_the_connection(mounts: Mounts, point: str, monkeypatch: pytes
 
 ABORT = """
 import asyncio, pathlib, subprocess, sys, time
-from mountd.mount import cleanup, table
-from mountd.mount.watch import read_table
+from mountd.fuse import unmount
+from mountd.fuse import table
+from mountd.fuse.watch import read_table
 
 point, source = sys.argv[1:]
 (entry,) = table.of_source(read_table(), source, point)
-waiting = pathlib.Path(f"{cleanup.FUSE_CONNECTIONS}/{entry.minor}/waiting")
+waiting = pathlib.Path(f"{unmount.FUSE_CONNECTIONS}/{entry.minor}/waiting")
 before = int(waiting.read_text())  # not always 0: stopped early, it has not answered what the mount itself asked
 reader = subprocess.Popen(["ls", point], stderr=subprocess.PIPE, text=True, cwd="/")
 deadline = time.monotonic() + 10
 while int(waiting.read_text()) <= before:
     assert time.monotonic() < deadline, "the reader does not wait"
     time.sleep(0.01)
-cleared = asyncio.run(cleanup.clear(point, source, timeout_s=10))
-assert cleared == cleanup.Cleared(1, (entry.minor,)), cleared
+cleared = asyncio.run(unmount.clear(point, source, timeout_s=10))
+assert cleared == unmount.Cleared(1, (entry.minor,)), cleared
 print(reader.communicate(timeout=10)[1], end="")
 """
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mountd.cli import client
 from mountd.cli import main as main_module
 from mountd.cli.main import main
+from mountd.client import api
 from tests.integration.test_cli_standin import OPERATION, STATUS, Daemon, error
 
 ROOT = Path(__file__).parents[2]
@@ -129,7 +129,7 @@ def test_versions_wait_for_a_slow_bucket(daemon: Daemon, monkeypatch: pytest.Mon
         return 200, {"schema": 1, "model": "cache_hub", "versions": []}
 
     daemon.answers["GET /api/v1/versions"] = slowly
-    monkeypatch.setitem(client.get.__kwdefaults__, "timeout_s", 0.1)
+    monkeypatch.setitem(api.get.__kwdefaults__, "timeout_s", 0.1)
     assert main(["versions"]) == 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli.client import get
+from mountd.client.api import get
 from mountd.model.drift import HEALS_PER_WINDOW
 from tests.support.daemon import ONLY_BY_EAR, Daemon
 from tests.support.wait import until

@@ -158,7 +158,7 @@ async def bug(self, *_):
 sys.exit(main())
 """
 PARTS = [
-    ("mountd.mount.watching", "Watching", "_secrets"),
+    ("mountd.mount.monitor", "Watching", "_secrets"),
     *(
         pytest.param(*each, marks=pytest.mark.thorough)
         for each in [
@@ -166,7 +166,7 @@ PARTS = [
             ("mountd.app.app", "App", "watch"),
             ("mountd.app.app", "App", "_follow_needs"),
             ("mountd.daemon.recorder", "Recorder", "run"),
-            ("mountd.mount.drain", "Uploads", "drain"),
+            ("mountd.cache.drain", "Uploads", "drain"),
         ]
     ),
 ]

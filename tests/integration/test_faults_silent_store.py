@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mountd.mount.climb import ANSWERING_TIMEOUT_S
+from mountd.mount.startup import ANSWERING_TIMEOUT_S
 from tests.support import dies_with_us, hold_port
 from tests.support.daemon import BUNDLED_RCLONE, Daemon
 from tests.support.machine import Stopped

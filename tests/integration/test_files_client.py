@@ -19,8 +19,8 @@ import pytest
 from mountd.errors import DiskError, DiskTimeout, NotAsked
 from mountd.files import client
 from mountd.files.client import Files, NoStat, Stat
-from mountd.mount.beat import Beat
 from mountd.mount.health import Beats
+from mountd.mount.liveness import Beat
 
 SOON_S = 10.0
 

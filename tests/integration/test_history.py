@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli.client import get
+from mountd.client.api import get
 from tests.support import dies_with_us
 from tests.support.daemon import ANSWER_S, Daemon
 from tests.support.machine import Tmpfs

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.cli.client import post
+from mountd.client.api import post
 from mountd.demo import hub
 from mountd.errors import MountdError
 from tests.support import hostile

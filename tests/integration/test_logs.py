@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.cli.client import get
+from mountd.client.api import get
 from tests.support.daemon import ANSWER_S, Daemon, Result
 from tests.support.hostile import raw_controls
 from tests.support.wait import until

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli.client import get
+from mountd.client.api import get
 from mountd.demo import hub
 from tests.support.daemon import Daemon
 from tests.support.faults import DENIED, Failure

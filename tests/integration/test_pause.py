@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli.client import get, post
+from mountd.client.api import get, post
 from tests.support.daemon import ONLY_BY_EAR, Daemon
 from tests.support.wait import until
 

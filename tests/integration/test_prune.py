@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli.client import get
+from mountd.client.api import get
 from mountd.demo import hub
 from mountd.model import manifest
 from tests.support.daemon import Daemon

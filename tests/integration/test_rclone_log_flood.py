@@ -14,7 +14,7 @@ import pytest
 
 from mountd.demo import hub
 from mountd.process.child import RING_LINES
-from mountd.rclone.fold import KINDS, NEW_KINDS
+from mountd.rclone.dedupe import KINDS, NEW_KINDS
 from tests.support.daemon import Daemon
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until

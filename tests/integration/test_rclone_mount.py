@@ -19,7 +19,7 @@ from typing import Any, cast
 import pytest
 
 from mountd.errors import RemoteError, Unavailable
-from mountd.mount.backend import Backend
+from mountd.mount.bucket import Backend
 from mountd.mount.engine import Engine
 from mountd.rclone import binary, conf
 from mountd.rclone.address import RcAddress

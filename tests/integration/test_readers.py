@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.mount.readers import Waiting, waiting
+from mountd.mount.stalls import Waiting, waiting
 from tests.support.daemon import Daemon
 from tests.support.machine import state
 from tests.support.wait import until

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mountd.cache.reopen import Reopening
+from mountd.cache.repair import mend
 from mountd.files.client import Files
-from mountd.mount.mend import mend
-from mountd.mount.reopen import Reopening
-from mountd.mount.slow_disk import SlowDisk
+from mountd.process.slow_disk import SlowDisk
 from tests.integration.test_rclone_mount import Running, eventually, mounted, s3
 from tests.support.daemon import Daemon
 from tests.support.outputs import BUCKET, SOON_S, making

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from mountd.cache.guard import CacheGuard
+from mountd.cache.index import CacheIndex
 from mountd.daemon import threads
 from mountd.daemon.threads import Threads
 from mountd.errors import CannotStart
-from mountd.mount import cache, preflight
-from mountd.mount.cache import CacheGuard
-from mountd.mount.cache_index import CacheIndex
-from mountd.mount.slow_disk import SlowDisk
+from mountd.mount import preflight
+from mountd.process.slow_disk import SlowDisk
 from mountd.settings.schema import Cache
 from tests.support.daemon import Daemon
 from tests.support.frozen_disk import FrozenDisk
@@ -63,7 +63,7 @@ async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.Mo
         CacheGuard(settings, "m", CacheIndex("m").settle),
         CacheGuard(settings, "other", CacheIndex("other").settle),
     )
-    monkeypatch.setattr(cache, "LOOK_LIMIT_S", 0.3)
+    monkeypatch.setattr(guard, "LOOK_LIMIT_S", 0.3)
     disk.freeze()
     began = time.monotonic()
     waiting = [each for each in threading.enumerate() if each.name.startswith("asyncio")]
@@ -79,7 +79,7 @@ async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.Mo
     assert len([each for each in threading.enumerate() if each.name.startswith("asyncio")]) <= len(waiting) + 1
     # Nobody wants the lock any more: a thread that is still at it gives it back.
     await guard.release()
-    monkeypatch.setattr(cache, "LOOK_LIMIT_S", LATE_S)
+    monkeypatch.setattr(guard, "LOOK_LIMIT_S", LATE_S)
     disk.thaw()
     async with asyncio.timeout(LATE_S):
         while not await begins(other, settings):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli.client import get, post
+from mountd.client.api import get, post
 from mountd.demo import hub
 from mountd.errors import MountdError
 from tests.support import hold_port

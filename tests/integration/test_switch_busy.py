@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.cli import client
+from mountd.client import api
 from tests.support import quick_app
 from tests.support.daemon import Daemon
 
@@ -78,7 +78,7 @@ def test_of_fifty_switches_at_once_exactly_one_wins(daemon: Daemon, commands: in
         assert re.search(r"\S+.*v22.*\d+ s", each.holder), f"operator, target and age: {each.holder!r}"
         assert each.holder in each.text
     assert daemon.cli("wait", "--for", "version=v22", "--timeout", f"{END_S:g}s").code == 0
-    ended = client.get(str(daemon.socket), "/api/v1/history")["history"]
+    ended = api.get(str(daemon.socket), "/api/v1/history")["history"]
     assert [(each["kind"], each["to"], each["result"]) for each in ended] == [("switch", "v22", "committed")]
     page, after = daemon.page(), daemon.status()["apps"]["webui"]
     assert page["version"] == "v22"
@@ -98,9 +98,7 @@ def command(daemon: Daemon, at_once: threading.Barrier) -> Told:
 def over_socket(daemon: Daemon, at_once: threading.Barrier) -> Told:
     """What the command asks, and not more: it is told at once whether it was taken."""
     at_once.wait(ANSWER_S)
-    status, document = client.request(
-        str(daemon.socket), "POST", "/api/v1/switch", {"version": "v22"}, timeout_s=ANSWER_S
-    )
+    status, document = api.request(str(daemon.socket), "POST", "/api/v1/switch", {"version": "v22"}, timeout_s=ANSWER_S)
     if status == 202:
         return Told(0, "", "")
     assert status == 409, document

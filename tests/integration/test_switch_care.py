@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli.client import get, post
+from mountd.client.api import get, post
 from tests.support.daemon import ANSWER_S, BUNDLED_RCLONE, Daemon
 from tests.support.machine import name, state
 from tests.support.proxy import Proxy

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mountd.errors import Unavailable
-from mountd.mount import table
-from mountd.mount.cleanup import unmount
-from mountd.mount.watch import TableWatch
+from mountd.fuse import table
+from mountd.fuse.unmount import unmount
+from mountd.fuse.watch import TableWatch
 from tests.support.mounts import RCLONES, SOON_S, Mounts, kill, mounting, rclone_name, stop, until
 
 

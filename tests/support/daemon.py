@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import yaml
 
-from mountd.cli.client import get
+from mountd.client.api import get
 from mountd.demo import hub
 from mountd.process.instance import Instance
 from tests.support import cgroups, dies_with_us, hold_port

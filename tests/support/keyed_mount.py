@@ -17,7 +17,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.command import CacheSize, mount_command
 from mountd.rclone.conf_file import ConfFile, Fresh, Refreshed, Seen
 from mountd.settings.schema import Settings
-from mountd.settings.wrapping import beneath
+from mountd.settings.wrapped import beneath
 from tests.support import dies_with_us, hold_port
 from tests.support.wait import until
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mountd.mount import table
-from mountd.mount.watch import read_table
+from mountd.fuse import table
+from mountd.fuse.watch import read_table
 
 SOON_S = 15.0
 TOP = Path(__file__).parents[2]

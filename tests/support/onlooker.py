@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mountd.cli.client import get
+from mountd.client.api import get
 from mountd.errors import MountdError
 from tests.support.daemon import Daemon
 

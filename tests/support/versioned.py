@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mountd.cli.client import get, post
+from mountd.client.api import get, post
 from mountd.demo import hub
 from mountd.errors import Busy
 from tests.support.daemon import ANSWER_S, Daemon

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mountd.api import connections, peer, unbroken
+from mountd.api import connections, peer, shielded
 from mountd.errors import Busy
 from mountd.journal.journal import Committed
 from tests.support.shelf import SOON_S, Shelf, shelf, until
@@ -117,7 +117,7 @@ async def test_the_end_of_mountd_waits_for_it() -> None:
 
 
 async def test_no_more_than_so_many_are_carried_out_at_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unbroken, "AT_ONCE", 2)
+    monkeypatch.setattr(shielded, "AT_ONCE", 2)
     served.hub.disk.gate.clear()
     asking = [await served.connect("POST /api/v1/switch", version="v23", dry_run=True) for _ in range(2)]
     async with asyncio.timeout(SOON_S):

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from mountd.errors import RemoteError
-from mountd.mount.backend import WITNESS_BYTES, WITNESS_ENTRIES, Backend, Witness
+from mountd.mount.bucket import WITNESS_BYTES, WITNESS_ENTRIES, Backend, Witness
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
 from mountd.rclone.rc import NOBODYS
@@ -171,7 +171,7 @@ async def test_a_witness_that_takes_too_long_is_given_up_and_one_of_a_silent_buc
     backend = backend_of(client)
     backend.witness = Witness("s:bkt/pre", "v1", kept=True)
     assert await backend.ask()
-    monkeypatch.setattr("mountd.mount.backend.SHORTEST_S", 0.01)
+    monkeypatch.setattr("mountd.mount.bucket.SHORTEST_S", 0.01)
     answers = client.list
     silent = {"v1"} if blames_witness else {"v1", NOBODYS}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.mount.bypass import AGAIN_S, CACHE_INTERVAL_S, HOLD, STEADY_S, Bypass, Looks, may_bypass
+from mountd.cache.bypass import AGAIN_S, CACHE_INTERVAL_S, HOLD, STEADY_S, Bypass, Looks, may_bypass
 from mountd.settings.schema import Mount
 from mountd.status.snapshot import Reason
 

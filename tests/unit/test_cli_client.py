@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mountd import errors
-from mountd.cli import client
+from mountd.client import api
 
 Serve = Callable[..., str]
 
@@ -68,7 +68,7 @@ WANTED = {"schema": 1, "名": "值"}
     ids=["length", "length in pieces", "closed", "chunked", "continue", "byte by byte"],
 )  # fmt: skip
 def test_bodies(serve: Serve, pieces: list[bytes]) -> None:
-    assert client.get(serve(*pieces), "/api/v1/status") == WANTED
+    assert api.get(serve(*pieces), "/api/v1/status") == WANTED
 
 
 @pytest.mark.parametrize(
@@ -89,23 +89,23 @@ def test_bodies(serve: Serve, pieces: list[bytes]) -> None:
 )
 def test_broken_answers_are_unreachable(serve: Serve, answer: bytes, cause: str) -> None:
     with pytest.raises(errors.Unreachable, match=cause):
-        client.get(serve(answer), "/")
+        api.get(serve(answer), "/")
 
 
 def test_body_without_a_length_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(api, "MAX_BODY_BYTES", 1000)
     with pytest.raises(errors.Unreachable, match="64 MiB"):
-        client.get(serve(HEAD + b"\r\n" + b" " * 2000), "/")
+        api.get(serve(HEAD + b"\r\n" + b" " * 2000), "/")
 
 
 def test_silence_ends_at_the_deadline(serve: Serve) -> None:
     with pytest.raises(errors.Unreachable, match="does not answer"):
-        client.get(serve(answers=False), "/", timeout_s=0.1)
+        api.get(serve(answers=False), "/", timeout_s=0.1)
 
 
 def test_another_schema_is_named(serve: Serve) -> None:
     with pytest.raises(errors.MountdError, match="speaks schema 2"):
-        client.get(serve(HEAD + b'\r\n{"schema": 2}'), "/")
+        api.get(serve(HEAD + b'\r\n{"schema": 2}'), "/")
 
 
 @pytest.mark.parametrize("exit_code", [1, 2, 3, 4, 5, 6, 7, 8, 20])
@@ -113,14 +113,14 @@ def test_errors_keep_their_exit_code_text_and_hint(serve: Serve, exit_code: int)
     body = b'{"schema":1,"error":{"exit":%d,"text":"cannot x: y","hint":"do z","holder":"h"}}' % exit_code
     path = serve(b"HTTP/1.1 409 Conflict\r\n\r\n" + body)
     with pytest.raises(errors.MountdError) as raised:
-        client.post(path, "/api/v1/switch", {"version": "v23"})
+        api.post(path, "/api/v1/switch", {"version": "v23"})
     assert (raised.value.exit_code, raised.value.text, raised.value.hint) == (exit_code, "cannot x: y", "do z")
     assert getattr(raised.value, "holder", "h") == "h"
 
 
 def test_what_is_sent(serve: Serve) -> None:
     path = serve(HEAD + b"\r\n" + DOCUMENT)
-    client.post(path, "/api/v1/switch", {"version": "v23"})
+    api.post(path, "/api/v1/switch", {"version": "v23"})
     head, _, body = serve.seen[0].partition(b"\r\n\r\n")  # type: ignore[attr-defined]
     assert head.startswith(b"POST /api/v1/switch HTTP/1.1\r\nHost: localhost\r\nUser-Agent: mountd/")
     assert b"Content-Length: 18" in head
@@ -128,19 +128,19 @@ def test_what_is_sent(serve: Serve) -> None:
 
 
 def test_parameters_are_quoted_and_none_left_out() -> None:
-    assert client.with_query("/x", {"a": "b&c 声", "d": None}) == "/x?a=b%26c+%E5%A3%B0"
-    assert client.with_query("/x", {"d": None}) == "/x"
+    assert api.with_query("/x", {"a": "b&c 声", "d": None}) == "/x?a=b%26c+%E5%A3%B0"
+    assert api.with_query("/x", {"d": None}) == "/x"
 
 
 @pytest.mark.parametrize("unit", [True, False], ids=["unit", "no-unit"])
 @pytest.mark.parametrize("name", ["missing", "x" * 200])
 def test_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, unit: bool) -> None:
     """What to do names systemd only where its unit is installed."""
-    monkeypatch.setattr(client, "UNIT_DIRECTORIES", (str(tmp_path / "none"), str(tmp_path)))
+    monkeypatch.setattr(api, "UNIT_DIRECTORIES", (str(tmp_path / "none"), str(tmp_path)))
     if unit:
         (tmp_path / "mountd.service").touch()
     with pytest.raises(errors.Unreachable) as raised:
-        client.get(str(tmp_path / name), "/")
+        api.get(str(tmp_path / name), "/")
     assert raised.value.exit_code == 8
     assert ("systemctl start mountd" in raised.value.hint) is unit
     assert ("mountd run" in raised.value.hint) is not unit
@@ -150,9 +150,9 @@ def test_socket_that_is_not_for_us(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(client, "connect", refuse)  # as root nothing is ever denied
+    monkeypatch.setattr(api, "connect", refuse)  # as root nothing is ever denied
     with pytest.raises(errors.Unreachable, match="may not use the socket") as raised:
-        client.get(str(tmp_path), "/")
+        api.get(str(tmp_path), "/")
     assert "sudo" in raised.value.hint
 
 
@@ -160,21 +160,21 @@ def test_stream_gives_lines_as_they_come(serve: Serve) -> None:
     chunks = [b'{"text":"a"}\n{"te', b'xt":"b"}\n\n', b'{"text":"c"}\n']
     body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     path = serve(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body)
-    assert [line["text"] for line in client.stream_lines(path, "/api/v1/logs", follow=1)] == ["a", "b", "c"]
+    assert [line["text"] for line in api.stream_lines(path, "/api/v1/logs", follow=1)] == ["a", "b", "c"]
 
 
 def test_stream_reports_an_error(serve: Serve) -> None:
     body = b'{"schema":1,"error":{"exit":3,"text":"no such thing","hint":""}}'
     path = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     with pytest.raises(errors.NotFound):
-        list(client.stream_lines(path, "/api/v1/logs"))
+        list(api.stream_lines(path, "/api/v1/logs"))
 
 
 def test_stream_that_breaks_off_is_unreachable(serve: Serve) -> None:
-    lines = client.stream_lines(serve(HEAD + b'Transfer-Encoding: chunked\r\n\r\n6\r\n{"a":1'), "/api/v1/logs")
+    lines = api.stream_lines(serve(HEAD + b'Transfer-Encoding: chunked\r\n\r\n6\r\n{"a":1'), "/api/v1/logs")
     with pytest.raises(errors.Unreachable):
         list(lines)
 
 
 def test_a_word_that_is_no_utf8_goes_as_it_is() -> None:
-    assert client.with_query("/logs", {"name": "caf\udce9 声", "n": None}) == "/logs?name=caf%E9+%E5%A3%B0"
+    assert api.with_query("/logs", {"name": "caf\udce9 声", "n": None}) == "/logs?name=caf%E9+%E5%A3%B0"

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.cli import find
-from mountd.demo import registry
+from mountd.client import find, registry
 from mountd.errors import CannotStart, ConfigError, Unreachable, UsageError
 
 DEMO_DIRECTORIES = find.demo_directories

@@ -12,13 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.daemon.shutdown import stop_times
-from mountd.files.client import Files
-from mountd.mount import pending as disk
-from mountd.mount.drain import Uploads
-from mountd.mount.engine import Engine
-from mountd.mount.mend import is_whole, mend
-from mountd.mount.uploads import (
+from mountd.cache import layout as disk
+from mountd.cache.drain import Uploads
+from mountd.cache.repair import is_whole, mend
+from mountd.cache.uploads import (
     FAILING_TRIES,
     HURRY_AGAIN_S,
     NAMES,
@@ -32,6 +29,9 @@ from mountd.mount.uploads import (
     progress,
     to_hurry,
 )
+from mountd.daemon.shutdown import stop_times
+from mountd.files.client import Files
+from mountd.mount.engine import Engine
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import Kill, Life, Policy, Signalled, Terminate, Ticked, Unwanted, step
 from mountd.rclone import binary

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.operation.figure import NoFigure, figure
 from mountd.operation.gates import words
+from mountd.operation.prometheus import NoFigure, figure
 from mountd.settings.schema import Gate
 
 

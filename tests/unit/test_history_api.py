@@ -24,7 +24,7 @@ from mountd.api import history
 from mountd.api.history import History
 from mountd.api.routes import errors_as_documents
 from mountd.journal.journal import Drilled, Journal
-from mountd.operation.ends import Ends
+from mountd.operation.results import Ends
 from mountd.status.board import Board
 
 SOON_S = 20.0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.errors import Bug
-from mountd.mount.table import Entry, at, devname, is_seen_from, made_by, of_instance, of_source, parse, unescape
+from mountd.fuse.table import Entry, at, devname, is_seen_from, made_by, of_instance, of_source, parse, unescape
 
 
 def line(

@@ -13,7 +13,7 @@ import pytest
 
 from mountd.errors import Busy, JournalError, MountdError
 from mountd.journal import database
-from mountd.operation import ends
+from mountd.operation import results
 from mountd.operation.switch import FROM_FILE
 from tests.support.shelf import SOON_S, TINA, Shelf, shelf, until
 
@@ -63,7 +63,7 @@ async def test_an_end_that_cannot_be_written_is_told_and_written_before_the_next
 
 
 async def test_it_is_written_without_another_operation(live: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ends, "AGAIN_S", 0.05)
+    monkeypatch.setattr(results, "AGAIN_S", 0.05)
     with live.without_ends():
         ended = await live.switch("v23")
     async with asyncio.timeout(SOON_S):

@@ -13,7 +13,8 @@ import pytest
 from mountd.cli import examine_config
 from mountd.errors import CannotStart, Unavailable
 from mountd.files.client import Files
-from mountd.mount import preflight, table
+from mountd.fuse import table
+from mountd.mount import preflight
 from mountd.settings.load import load
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.operation.prune_plan import AHEAD_S, Cached, Claim, plan
+from mountd.cache.retention import AHEAD_S, Cached, Claim, plan
 
 NOW = 1_000_000.0
 

@@ -9,7 +9,7 @@ import pytest
 from mountd.errors import UsageError
 from mountd.rclone.conf import HEADER, render, render_masked
 from mountd.settings.secret import SecretRef
-from mountd.settings.wrapping import beneath
+from mountd.settings.wrapped import beneath
 
 
 def test_type_first_then_by_name_whatever_the_order_given() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.rclone.fold import KINDS, NEW_KINDS, WINDOW_S, Folder, kind_of
+from mountd.rclone.dedupe import KINDS, NEW_KINDS, WINDOW_S, Folder, kind_of
 from mountd.rclone.log import LogEvent
 
 NEW = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.mount.readers import Wait, Waiting, wait_of
+from mountd.mount.stalls import Wait, Waiting, wait_of
 
 WAITS = [
     # state, wchan, in a page fault, a call about a file of the mount; seen on Linux 6.18 unless said otherwise

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.mount.reindex import (
+from mountd.cache.reindex import (
     BUFFERED,
     MARGIN,
     Found,
@@ -24,7 +24,7 @@ from mountd.mount.reindex import (
     ranges,
     without,
 )
-from mountd.mount.stamps import NONE, Stamp, Stamps, origin
+from mountd.cache.stamps import NONE, Stamp, Stamps, origin
 
 SIZE = 20 * MARGIN
 WHOLE: Ranges = ((0, SIZE),)

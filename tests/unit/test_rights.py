@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from mountd.mount.rights import Rights, advise, container_flags, enforced, explain_refusal
+from mountd.fuse.rights import Rights, advise, container_flags, enforced, explain_refusal
 from mountd.rclone.exits import refusal
 
 FREE = Rights(
@@ -72,7 +72,7 @@ def test_what_to_do(helper: str, changes: dict[str, object], words: str) -> None
 
 ASK_KERNEL = """
 import ctypes, json
-from mountd.mount.rights import SYS_ADMIN, look
+from mountd.fuse.rights import SYS_ADMIN, look
 CAPBSET_READ, CAPBSET_DROP, SET_NO_NEW_PRIVS, GET_NO_NEW_PRIVS = 23, 24, 38, 39
 prctl = ctypes.CDLL(None).prctl
 def rights():

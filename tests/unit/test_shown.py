@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mountd.journal.records import Committed
-from mountd.model.shown import complete, is_settled
+from mountd.model.derived import complete, is_settled
 from mountd.status.snapshot import DriftStatus, Health, ModelStage, ModelStatus, Reason, Sync
 
 LINKED = ModelStatus("storage", "/srv/hub", ModelStage.LINKED, Health.HEALTHY, current="v23", mount_restarts=2)

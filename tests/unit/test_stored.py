@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mountd.cache import evict
+from mountd.cache.evict import Place
 from mountd.errors import Busy
-from mountd.mount import stored
-from mountd.mount.stored import Place
 from tests.support.wait import until
 
 MINOR = 4711
@@ -29,7 +29,7 @@ def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """How many questions the kernel counts that have no answer."""
     directory = tmp_path / "connections" / str(MINOR)
     directory.mkdir(parents=True)
-    monkeypatch.setattr(stored, "FUSE_CONNECTIONS", str(directory.parent))
+    monkeypatch.setattr(evict, "FUSE_CONNECTIONS", str(directory.parent))
     return directory / "waiting"
 
 
@@ -47,10 +47,10 @@ def place(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> Place:
 def test_nothing_leaves_while_a_question_waits_for_its_answer(place: Place, waiting: Path, count: str) -> None:
     waiting.write_text(count)
     with pytest.raises(Busy, match="is being read"):
-        stored.evict(place, "hub_v1")
-    assert stored.usage(place, "hub_v1").bytes > 0
+        evict.evict(place, "hub_v1")
+    assert evict.usage(place, "hub_v1").bytes > 0
     assert (place.meta / "hub_v1" / "gpt.pth").exists()
-    until(lambda: not set(stored._states(place.pid)) & set("Tt"), 10, "it to go on")
+    until(lambda: not set(evict._states(place.pid)) & set("Tt"), 10, "it to go on")
 
 
 @pytest.mark.parametrize("count", ["0\n", None, "nonsense"])
@@ -58,8 +58,8 @@ def test_what_nobody_reads_leaves(place: Place, waiting: Path, count: str | None
     """Where nobody can say, as in containers, what is open is all that there is to go by."""
     if count is not None:
         waiting.write_text(count)
-    stored.evict(place, "hub_v1")
+    evict.evict(place, "hub_v1")
     assert not (place.data / "hub_v1").exists()
     assert not (place.meta / "hub_v1").exists()
-    assert list((place.cache / stored.ASIDE).iterdir()) == []
-    until(lambda: not set(stored._states(place.pid)) & set("Tt"), 10, "it to go on")
+    assert list((place.cache / evict.ASIDE).iterdir()) == []
+    until(lambda: not set(evict._states(place.pid)) & set("Tt"), 10, "it to go on")

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mountd.errors import Busy
-from mountd.mount.cleanup import FUSE_CONNECTIONS
+from mountd.fuse.unmount import FUSE_CONNECTIONS
 
 ASIDE = "pruned"
 """In the cache directory, beside what rclone takes for its own."""

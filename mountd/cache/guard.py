@@ -9,11 +9,11 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from mountd.cache.repair import DATA
 from mountd.errors import CannotStart, MountdError, cause_of
 from mountd.mount import preflight
-from mountd.mount.mend import DATA
-from mountd.mount.slow_disk import SlowDisk
 from mountd.process.resources import lack
+from mountd.process.slow_disk import SlowDisk
 from mountd.settings.schema import Cache
 from mountd.status.snapshot import Reason
 from mountd.text import storable

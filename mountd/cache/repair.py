@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mountd.mount import extents
-from mountd.mount.uploads import NAMES
+from mountd.cache import extents
+from mountd.cache.uploads import NAMES
 
 META, DATA = "vfsMeta", "vfs"
 RESCUED = "rescued"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mountd.mount.reindex import Ranges, merged, without
+from mountd.cache.reindex import Ranges, merged, without
 
 BLOCK = 4096
 TAIL_BYTES = 8

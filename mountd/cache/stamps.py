@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mountd.mount.reindex import Origin
+from mountd.cache.reindex import Origin
 
 NAME = "index.json"
 SCHEMA = 1

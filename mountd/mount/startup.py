@@ -7,16 +7,16 @@ import os
 import time
 from collections.abc import Callable
 
+from mountd.cache.bypass import may_bypass
 from mountd.errors import CannotStart, MountdError, RemoteError
+from mountd.fuse.watch import read_table
 from mountd.mount import preflight
-from mountd.mount.backend import PATIENT_S, TIMEOUT_S, Witness
-from mountd.mount.bypass import may_bypass
+from mountd.mount.bucket import PATIENT_S, TIMEOUT_S, Witness
 from mountd.mount.disk import OF_THE_OBJECT
 from mountd.mount.health import Beats
+from mountd.mount.monitor import ASK_INTERVAL_S, Watching, cache_status
 from mountd.mount.parts import Parts
 from mountd.mount.proof import Proof, prove
-from mountd.mount.watch import read_table
-from mountd.mount.watching import ASK_INTERVAL_S, Watching, cache_status
 from mountd.process.child import Child
 from mountd.settings import profiles
 from mountd.status.snapshot import MountStage, Reason

@@ -22,11 +22,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mountd.cache.layout import is_empty
+from mountd.cache.repair import META, Left
 from mountd.errors import CannotStart, DiskError, RemoteError
 from mountd.files.client import Files
-from mountd.mount.mend import META, Left
-from mountd.mount.pending import is_empty
-from mountd.mount.slow_disk import SlowDisk
+from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.rc import RcClient, Upload
 
 HOLD_S = 3600.0

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import structlog
 
-from mountd.mount import digests
-from mountd.mount.cache import broken, silent
-from mountd.mount.index_repair import HASH_S, Repaired, repair, stamp
-from mountd.mount.slow_disk import SlowDisk
+from mountd.cache import digests
+from mountd.cache.guard import broken, silent
+from mountd.cache.index_repair import HASH_S, Repaired, repair, stamp
 from mountd.process.resources import lack
+from mountd.process.slow_disk import SlowDisk
 from mountd.settings import profiles
 from mountd.settings.schema import Mount
 

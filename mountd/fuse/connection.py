@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from mountd.errors import MountdError
-from mountd.mount.cleanup import FUSE_CONNECTIONS
+from mountd.fuse.unmount import FUSE_CONNECTIONS
 from mountd.process import tool
 
 

@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mountd.mount import stamps
-from mountd.mount.mend import GONE, raises
+from mountd.cache import stamps
+from mountd.cache.repair import GONE, raises
 
 DIRECTORY = "digests"
 MOST = 32

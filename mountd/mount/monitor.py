@@ -8,14 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from dataclasses import replace
 
+from mountd.cache.bypass import Looks, may_bypass
 from mountd.errors import CannotStart, DiskError, Exhausted, MountdError
-from mountd.mount import readers
-from mountd.mount.backend import NOOP_S, TIMEOUT_S
-from mountd.mount.bypass import Looks, may_bypass
-from mountd.mount.connection import unanswered
+from mountd.fuse.connection import unanswered
+from mountd.fuse.watch import TableWatch
+from mountd.mount import stalls
+from mountd.mount.bucket import NOOP_S, TIMEOUT_S
 from mountd.mount.health import STALL_S, Beats, Facts, Reads, Silence, Stall, Verdict, verdict
 from mountd.mount.parts import Parts
-from mountd.mount.watch import TableWatch
 from mountd.process.steady import keep
 from mountd.process.supervisor import MustReplace, ShouldRestart
 from mountd.rclone.conf_file import Fresh
@@ -306,7 +306,7 @@ class Watching:
         parts, snapshot = self._parts, self._parts.board.snapshot
         users = [name for name, app in parts.settings.apps.items() if parts.name in parts.settings.mounts_of(app)]
         pids = [app.pid for name in users if (app := snapshot.apps.get(name)) and app.pid]
-        waiting = await asyncio.to_thread(readers.waiting, pids, parts.path)
+        waiting = await asyncio.to_thread(stalls.waiting, pids, parts.path)
         if waiting:
             entry = None
             with contextlib.suppress(OSError):

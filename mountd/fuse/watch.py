@@ -11,7 +11,7 @@ import os
 import select
 from collections.abc import Callable
 
-from mountd.mount.table import Entry, parse
+from mountd.fuse.table import Entry, parse
 
 MOUNTINFO = "/proc/self/mountinfo"
 MACHINE = "/proc/1/mountinfo"

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mountd.errors import Bug, Exhausted, Overstayed, Unavailable, cause_of
-from mountd.mount import table
-from mountd.mount.watch import read_table
+from mountd.fuse import table
+from mountd.fuse.watch import read_table
 from mountd.process import tool
 
 FUSE_CONNECTIONS = "/sys/fs/fuse/connections"

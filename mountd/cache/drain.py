@@ -10,15 +10,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mountd.errors import MountdError, RemoteError
-from mountd.files.client import Files
-from mountd.mount import pending as disk
-from mountd.mount.cache import broken, silent
-from mountd.mount.engine import Engine
-from mountd.mount.mend import RESCUED, Left, mend
-from mountd.mount.reopen import LOOK_LIMIT_S, Reopening
-from mountd.mount.slow_disk import SlowDisk
-from mountd.mount.uploads import (
+from mountd.cache import layout as disk
+from mountd.cache.guard import broken, silent
+from mountd.cache.reopen import LOOK_LIMIT_S, Reopening
+from mountd.cache.repair import RESCUED, Left, mend
+from mountd.cache.uploads import (
     Look,
     Pending,
     Tries,
@@ -28,6 +24,10 @@ from mountd.mount.uploads import (
     progress,
     to_hurry,
 )
+from mountd.errors import MountdError, RemoteError
+from mountd.files.client import Files
+from mountd.mount.engine import Engine
+from mountd.process.slow_disk import SlowDisk
 from mountd.settings import profiles
 from mountd.settings.schema import Mount
 from mountd.status.snapshot import DrainStatus, Reason, size

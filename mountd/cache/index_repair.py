@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mountd.mount import digests, extents, stamps
-from mountd.mount.mend import GONE, META, data_of, records
-from mountd.mount.reindex import Found, Origin, Plan, Ranges, Verdict, decide, merged, ranges, without
-from mountd.mount.stamps import Stamp, Stamps
-from mountd.mount.uploads import NAMES
+from mountd.cache import digests, extents, stamps
+from mountd.cache.reindex import Found, Origin, Plan, Ranges, Verdict, decide, merged, ranges, without
+from mountd.cache.repair import GONE, META, data_of, records
+from mountd.cache.stamps import Stamp, Stamps
+from mountd.cache.uploads import NAMES
 from mountd.process.resources import lack
 from mountd.text import storable
 

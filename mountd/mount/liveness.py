@@ -9,9 +9,9 @@ import structlog
 
 from mountd.errors import DiskError, DiskTimeout, NotAsked
 from mountd.files.client import Files
-from mountd.mount import table
+from mountd.fuse import table
+from mountd.fuse.watch import read_table
 from mountd.mount.health import Beats
-from mountd.mount.watch import read_table
 
 _NOBODY_SERVES = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOENT)
 _NOBODY_ASKED = (errno.ENFILE, errno.ENOMEM)

@@ -8,7 +8,7 @@ import stat
 import time
 from typing import Any
 
-from mountd.cli.client import connect, how_to_start
+from mountd.client.api import connect, how_to_start
 
 SYSTEM_SOCKET = "/run/mountd/mountd.sock"
 PROBE_TIMEOUT_S = 1.0

@@ -12,8 +12,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mountd.mount.mend import META, record_of, records
-from mountd.mount.uploads import NAMES, Pending
+from mountd.cache.repair import META, record_of, records
+from mountd.cache.uploads import NAMES, Pending
 
 
 def pending(cache: Path, meta: str = "") -> Pending:

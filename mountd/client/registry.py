@@ -1,6 +1,6 @@
 """The running demos of a user, one small file each, so that `mountd status` finds a demo by itself.
 
-The reader is `mountd.cli.find`, which also says where the files are: it must start fast. Standard library only.
+The reader is `mountd.client.find`, which also says where the files are: it must start fast. Standard library only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from mountd.cli.find import demo_directories
+from mountd.client.find import demo_directories
 from mountd.clock import now_text
 from mountd.errors import CannotStart, cause_of
 

@@ -1,0 +1,1 @@
+"""The cache of rclone on disk: kept whole, repaired, drained, evicted."""

@@ -156,6 +156,15 @@ class CannotStart(Unavailable):
         self.retry_s = retry_s
 
 
+FIX_RETRY_S = 10.0
+"""Somebody has to fix these; asking every 10 s costs nothing and saves them a restart."""
+
+
+def needs_fix(code: str, text: str, hint: str) -> CannotStart:
+    """What somebody has to put right on this machine, and is looked at again every FIX_RETRY_S seconds."""
+    return CannotStart(text, hint=hint, code=code, retry_s=FIX_RETRY_S)
+
+
 class Overstayed(Unavailable):
     """A command had not ended when its time was up; `output` is what it had said by then."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import structlog
 
@@ -26,14 +26,11 @@ from mountd.cache.uploads import (
 )
 from mountd.errors import MountdError, RemoteError
 from mountd.files.client import Files
-from mountd.mount.engine import Engine
 from mountd.process.slow_disk import SlowDisk
+from mountd.rclone.rc import RcClient
 from mountd.settings import profiles
 from mountd.settings.schema import Mount
 from mountd.status.snapshot import DrainStatus, Reason, size
-
-if TYPE_CHECKING:
-    from mountd.mount.parts import Publish
 
 log = structlog.get_logger()
 
@@ -49,10 +46,27 @@ SCAN_LIMIT_S = 5.0
 """For the last look, once rclone has ended; 100,000 cached files take about 3 s."""
 
 
+class Rclone(Protocol):
+    """The rclone that uploads."""
+
+    reopens: bool
+    """it starts with uploads put off, until what a previous run left was read"""
+
+    @property
+    def rc(self) -> RcClient: ...
+
+    def follow(self, follower: Callable[[str], None]) -> None: ...
+
+
+class Publish(Protocol):
+    def __call__(self, **changes: Any) -> None:
+        """Changes fields of the mount's status on the board."""
+
+
 class Uploads:
     """The uploads of one write-back mount: how they go, the drain, and what is left at its end."""
 
-    def __init__(self, name: str, mount: Mount, engine: Engine, publish: Publish) -> None:
+    def __init__(self, name: str, mount: Mount, engine: Rclone, publish: Publish) -> None:
         self.left = Pending()
         """what the last polite end had to leave in the cache"""
         self._name = name

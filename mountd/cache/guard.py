@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from mountd.cache.repair import DATA
-from mountd.errors import CannotStart, MountdError, cause_of
-from mountd.mount import preflight
+from mountd.cache.repair import DATA, META
+from mountd.errors import CannotStart, MountdError, cause_of, needs_fix
+from mountd.process import directories
 from mountd.process.resources import lack
 from mountd.process.slow_disk import SlowDisk
 from mountd.settings.schema import Cache
+from mountd.settings.units import Size
 from mountd.status.snapshot import Reason
 from mountd.text import storable
 
+LOCK_NAME = "mountd.lock"
+MIN_FREE_BYTES = 64 * 1024 * 1024
+"""Below this rclone's cache cannot even hold its chunks in flight."""
+LEAST_FREE_BYTES = 1024 * 1024
+"""Less than this is nothing, however little the cache is to leave free."""
+MIN_FREE_FILES = 100
 LOOK_LIMIT_S = 10.0
 WALK_LIMIT_S = 60.0
 """For a look at each file: 100,000 take a second, and many more where the disk is slow."""
@@ -30,7 +39,7 @@ _MEANWHILE_WITHOUT = "everything is read from the bucket meanwhile"
 def silent(cache: Path, limit_s: float) -> CannotStart:
     """What is wrong with a cache directory that gave no answer within `limit_s` seconds."""
     text = f"cannot use the cache directory {cache}: its disk does not answer within {limit_s:g} s"
-    return preflight.failure("cache-silent", text, "look at the disk that it lies on")
+    return needs_fix("cache-silent", text, "look at the disk that it lies on")
 
 
 def broken(cache: Path, error: OSError) -> MountdError:
@@ -77,11 +86,11 @@ class CacheGuard:
         lock, directory = self._lock, self.cache.dir
         await self._ask(lambda: lock.take(directory), LOOK_LIMIT_S)
         try:
-            await self._ask(lambda: preflight.check_space(directory), LOOK_LIMIT_S)
+            await self._ask(lambda: check_space(directory), LOOK_LIMIT_S)
         except CannotStart as error:
             if strict or error.code != "cache-full":
                 raise
-            await self._ask(lambda: preflight.check_space(directory, held_bytes=held_bytes(directory)), WALK_LIMIT_S)
+            await self._ask(lambda: check_space(directory, held_bytes=held_bytes(directory)), WALK_LIMIT_S)
 
     async def was_used(self) -> bool:
         """Whether an rclone has kept something in it before."""
@@ -105,7 +114,7 @@ class CacheGuard:
 
         def check() -> None:
             lock.take(cache.dir)
-            preflight.check_space(cache.dir, min_free=cache.min_free)
+            check_space(cache.dir, min_free=cache.min_free)
 
         try:
             await (self._check(strict) if bypassed else self._ask(check, LOOK_LIMIT_S))
@@ -151,7 +160,7 @@ class _Lock:
             before = taken = self._fd
             self._taking = True
         try:
-            taken = preflight.lock_cache(directory, before)
+            taken = lock_cache(directory, before)
         finally:
             with self._turn:
                 self._taking = False
@@ -179,3 +188,83 @@ def held_bytes(cache: Path) -> int:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(parent, name)).st_blocks * 512
     return total
+
+
+def lock_cache(directory: Path, held: int | None = None) -> int:
+    """Creates the cache directory (0700), proves that it can be written and takes it: two rclones on one cache corrupt
+    it. The descriptor holds the lock; `held` is the one of before, given back when it still is the lock of this
+    directory (somebody may have removed it to clear the cache). Raises CannotStart."""
+    try:
+        directories.make(directory, 0o700)
+        fd = directories.open_private(directory / LOCK_NAME)
+    except MountdError as error:
+        raise needs_fix("cache-not-writable", error.text, error.hint) from None
+    except OSError as error:
+        raise needs_fix(
+            "cache-not-writable",
+            f"cannot use the cache directory {directory}: {cause_of(error)}",
+            f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir",
+        ) from None
+    try:
+        for below in (DATA, META):
+            _check_own(directory / below)
+        if held is not None and os.path.sameopenfile(held, fd):
+            os.close(fd)
+            return held
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pwrite(fd, b"\n", 0)
+    except BlockingIOError:
+        os.close(fd)
+        raise needs_fix(
+            "cache-taken",
+            f"cannot use the cache directory {directory}: another mount uses it",
+            "give each mount a cache.dir of its own",
+        ) from None
+    except OSError as error:
+        os.close(fd)
+        cause = cause_of(error)
+        raise needs_fix(
+            "cache-not-writable",
+            f"cannot use the cache directory {directory}: {cause}",
+            "look at what is in it, and at the room on its disk",
+        ) from None
+    return fd
+
+
+def _check_own(place: Path) -> None:
+    """What rclone makes there itself: without it nothing is read, cached or not. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.stat(place).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, f"{place.name} in it is not a directory")
+        if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{place.name} in it cannot be written")
+
+
+def check_space(directory: Path, *, held_bytes: int = 0, min_free: Size | None = None) -> None:
+    """Raises CannotStart when the cache's file system has less than 64 MiB left, or has gone.
+
+    `held_bytes` are in the cache, which gives them up for what is read next. `min_free` is for a cache in use: on a
+    small disk rclone may leave less than 64 MiB, so half of what it is to keep free is enough.
+    """
+    try:
+        usage = os.statvfs(directory)
+    except OSError as error:
+        cause = cause_of(error)
+        raise needs_fix(
+            "cache-not-writable", f"cannot use the cache directory {directory}: {cause}", "look at its disk"
+        ) from None
+    free, needed = usage.f_bavail * usage.f_frsize, MIN_FREE_BYTES
+    if min_free is not None:
+        needed = min(needed, max(LEAST_FREE_BYTES, min_free.of(usage.f_blocks * usage.f_frsize) // 2))
+    if free + held_bytes < needed:
+        raise needs_fix(
+            "cache-full",
+            f"cannot use the cache directory {directory}: only {free // 1024**2} MiB are free",
+            f"free at least {MIN_FREE_BYTES // 1024**2} MiB there, or set cache.dir to a larger disk",
+        )
+    if usage.f_files > 0 and usage.f_favail < MIN_FREE_FILES:  # some file systems do not count them: 0 of 0
+        raise needs_fix(
+            "cache-full",
+            f"cannot use the cache directory {directory}: its disk has room, but not for more files (inodes)",
+            "remove files there that nobody needs (`df -i` counts them), or set cache.dir to another disk",
+        )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from mountd.cache import guard
 from mountd.cli.render import nearest
 from mountd.errors import DiskError, MountdError, Overstayed, cause_of
 from mountd.files.client import Files, NoStat
@@ -87,7 +88,7 @@ def directories(settings: Settings) -> Iterator[Check]:
         free, total = usage.f_bavail * usage.f_frsize, usage.f_blocks * usage.f_frsize
         keep = mount.cache.min_free.of(total)
         room = f"{mount.cache.dir}: {free / 1024**3:.1f} GiB free"
-        if free < keep + preflight.MIN_FREE_BYTES:
+        if free < keep + guard.MIN_FREE_BYTES:
             hint = "free some space there, or set cache.dir to a larger disk"
             yield Check(
                 where, "fail", f"{room}, and {mount.cache.min_free} ({keep / 1024**3:.1f} GiB) is to be kept", hint

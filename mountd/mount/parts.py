@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from mountd.cache.bypass import Bypass
-from mountd.cache.drain import Uploads
+from mountd.cache.drain import Publish, Uploads
 from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
 from mountd.files.client import Files
@@ -28,11 +27,6 @@ from mountd.status.board import Board
 from mountd.status.snapshot import MountStatus
 
 CLEAR_TIMEOUT_S = 10.0
-
-
-class Publish(Protocol):
-    def __call__(self, **changes: Any) -> None:
-        """Changes fields of the mount's status on the board."""
 
 
 @dataclass(slots=True)

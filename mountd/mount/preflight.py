@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
 import shutil
-import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mountd.cache.repair import DATA, META
-from mountd.errors import CannotStart, DiskError, MountdError, Unavailable, cause_of
+from mountd.errors import DiskError, Unavailable, cause_of, needs_fix
 from mountd.files.client import Files, NoStat
 from mountd.fuse import rights, table
 from mountd.fuse.rights import FUSE_DEVICE
 from mountd.fuse.table import Entry
 from mountd.fuse.watch import MACHINE, read_table
-from mountd.process import directories, tool, way
+from mountd.process import tool, way
 from mountd.process.child import Exit
-from mountd.settings.units import Size
 from mountd.status.snapshot import Reason
 
-RETRY_S = 10.0
-"""Somebody has to mend these; asking every 10 s costs nothing and saves them a restart."""
 UNSAFE_HINT = "mount below a directory of root, such as /mnt; where nobody else can be, set allow_unsafe_paths: true"
 NOT_VISIBLE = "mount-not-visible"
-LOCK_NAME = "mountd.lock"
 FUSE_CONF = Path("/etc/fuse.conf")
-MIN_FREE_BYTES = 64 * 1024 * 1024
-"""Below this rclone's cache cannot even hold its chunks in flight."""
-LEAST_FREE_BYTES = 1024 * 1024
-"""Less than this is nothing, however little the cache is to leave free."""
-MIN_FREE_FILES = 100
 TOUCH_TIMEOUT_S = 10.0
-
-
-def failure(code: str, text: str, hint: str) -> CannotStart:
-    return CannotStart(text, hint=hint, code=code, retry_s=RETRY_S)
 
 
 def check_fuse(device: str = FUSE_DEVICE) -> None:
@@ -58,13 +41,13 @@ def check_fuse(device: str = FUSE_DEVICE) -> None:
             hint = f"let this user (uid {found.uid}) read and write {device}"
             hint += ", or run mountd as root" if found.uid != 0 else ""
         cause = "does not exist" if missing else f"cannot be opened: {cause_of(error)}"
-        raise failure("no-fuse", f"cannot mount: {device} {cause}", hint) from None
+        raise needs_fix("no-fuse", f"cannot mount: {device} {cause}", hint) from None
 
 
 def check_fusermount(path: str | None = None) -> None:
     """Raises CannotStart when `fusermount3` (for rclone also `fusermount`) is not on PATH."""
     if shutil.which("fusermount3", path=path) is None and shutil.which("fusermount", path=path) is None:
-        raise failure(
+        raise needs_fix(
             "no-fusermount", "cannot mount: fusermount3 was not found on PATH", "install it: apt-get install fuse3"
         )
 
@@ -78,7 +61,7 @@ def check_allow_other(*, allow_other: bool, root: bool, conf: Path = FUSE_CONF) 
     except OSError:
         lines = []
     if not any(line.partition("#")[0].strip() == "user_allow_other" for line in lines):
-        raise failure(
+        raise needs_fix(
             "no-user-allow-other",
             f"cannot mount with allow_other: {conf} does not permit it to users",
             f"add the line user_allow_other to {conf}, or set allow_other: false",
@@ -95,7 +78,7 @@ def occupant(entries: Sequence[Entry], path: str, source: str) -> Entry | None:
         hint = f"somebody has bound a part of it over it (mount --bind): umount {path}"
     elif entry.is_fuse and entry.source.startswith(f"{table.DEVNAME_PREFIX}:"):
         hint = "it belongs to another mountd: stop that one, or give the mount another path"
-    raise failure(
+    raise needs_fix(
         "mount-point-taken",
         f"cannot mount at {path}: {entry.source} ({entry.fs_type}) is already mounted there",
         hint,
@@ -125,7 +108,7 @@ async def check_real_path(path: str, files: Files) -> None:
     found and cleared again, names real paths only. Raises DiskError."""
     real = await files.real_path(path, timeout_s=TOUCH_TIMEOUT_S)
     if real != path:
-        raise failure(
+        raise needs_fix(
             "mount-point",
             f"cannot mount at {path}: it leads through a symbolic link, to {real}",
             f"write the real path in its place: path: {real}",
@@ -143,19 +126,19 @@ async def check_mount_point(path: str, files: Files, *, allow_unsafe: bool = Fal
         (found,) = await files.stat([path], timeout_s=TOUCH_TIMEOUT_S)
         if isinstance(found, NoStat):
             cause = found.error.lower()
-            raise failure("mount-point", f"cannot mount at {path}: {cause}", "look at the directory above it")
+            raise needs_fix("mount-point", f"cannot mount at {path}: {cause}", "look at the directory above it")
         if found.type != "directory":
-            raise failure(
+            raise needs_fix(
                 "mount-point", f"cannot mount at {path}: it is not a directory", "move it away, or choose another path"
             )
         listing = await files.list(path, limit=3, timeout_s=TOUCH_TIMEOUT_S)
     except DiskError as error:
-        raise failure(
+        raise needs_fix(
             "mount-point", f"cannot mount at {path}: {error.text}", "look at the directory above it"
         ) from None
     if listing.items:
         names = ", ".join(item.name for item in listing.items) + (", …" if listing.truncated else "")
-        raise failure(
+        raise needs_fix(
             "mount-point-not-empty",
             f"cannot mount at {path}: the directory is not empty ({names})",
             "a mount would hide these files: move them away, or choose another path",
@@ -176,87 +159,7 @@ async def _make(path: str, *, allow_unsafe: bool) -> None:
         raise Unavailable(f"cannot check the way to {path}: {said}", hint="see whether memory or processes ran out")
     for _, cause, number in found:
         if number is None:
-            raise failure("unsafe-path", f"cannot mount at {path}: {cause}", UNSAFE_HINT)
+            raise needs_fix("unsafe-path", f"cannot mount at {path}: {cause}", UNSAFE_HINT)
         if number != errno.ENOTDIR:
             hint = "create it, owned by mountd's user"
-            raise failure("mount-point", f"cannot create the mount point {path}: {cause}", hint)
-
-
-def lock_cache(directory: Path, held: int | None = None) -> int:
-    """Creates the cache directory (0700), proves that it can be written and takes it: two rclones on one cache corrupt
-    it. The descriptor holds the lock; `held` is the one of before, given back when it still is the lock of this
-    directory (somebody may have removed it to clear the cache). Raises CannotStart."""
-    try:
-        directories.make(directory, 0o700)
-        fd = directories.open_private(directory / LOCK_NAME)
-    except MountdError as error:
-        raise failure("cache-not-writable", error.text, error.hint) from None
-    except OSError as error:
-        raise failure(
-            "cache-not-writable",
-            f"cannot use the cache directory {directory}: {cause_of(error)}",
-            f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir",
-        ) from None
-    try:
-        for below in (DATA, META):
-            _check_own(directory / below)
-        if held is not None and os.path.sameopenfile(held, fd):
-            os.close(fd)
-            return held
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.pwrite(fd, b"\n", 0)
-    except BlockingIOError:
-        os.close(fd)
-        raise failure(
-            "cache-taken",
-            f"cannot use the cache directory {directory}: another mount uses it",
-            "give each mount a cache.dir of its own",
-        ) from None
-    except OSError as error:
-        os.close(fd)
-        cause = cause_of(error)
-        raise failure(
-            "cache-not-writable",
-            f"cannot use the cache directory {directory}: {cause}",
-            "look at what is in it, and at the room on its disk",
-        ) from None
-    return fd
-
-
-def _check_own(place: Path) -> None:
-    """What rclone makes there itself: without it nothing is read, cached or not. Raises OSError."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISDIR(os.stat(place).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, f"{place.name} in it is not a directory")
-        if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, f"{place.name} in it cannot be written")
-
-
-def check_space(directory: Path, *, held_bytes: int = 0, min_free: Size | None = None) -> None:
-    """Raises CannotStart when the cache's file system has less than 64 MiB left, or has gone.
-
-    `held_bytes` are in the cache, which gives them up for what is read next. `min_free` is for a cache in use: on a
-    small disk rclone may leave less than 64 MiB, so half of what it is to keep free is enough.
-    """
-    try:
-        usage = os.statvfs(directory)
-    except OSError as error:
-        cause = cause_of(error)
-        raise failure(
-            "cache-not-writable", f"cannot use the cache directory {directory}: {cause}", "look at its disk"
-        ) from None
-    free, needed = usage.f_bavail * usage.f_frsize, MIN_FREE_BYTES
-    if min_free is not None:
-        needed = min(needed, max(LEAST_FREE_BYTES, min_free.of(usage.f_blocks * usage.f_frsize) // 2))
-    if free + held_bytes < needed:
-        raise failure(
-            "cache-full",
-            f"cannot use the cache directory {directory}: only {free // 1024**2} MiB are free",
-            f"free at least {MIN_FREE_BYTES // 1024**2} MiB there, or set cache.dir to a larger disk",
-        )
-    if usage.f_files > 0 and usage.f_favail < MIN_FREE_FILES:  # some file systems do not count them: 0 of 0
-        raise failure(
-            "cache-full",
-            f"cannot use the cache directory {directory}: its disk has room, but not for more files (inodes)",
-            "remove files there that nobody needs (`df -i` counts them), or set cache.dir to another disk",
-        )
+            raise needs_fix("mount-point", f"cannot create the mount point {path}: {cause}", hint)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from mountd.cache.bypass import may_bypass
-from mountd.errors import CannotStart, MountdError, RemoteError
+from mountd.errors import FIX_RETRY_S, CannotStart, MountdError, RemoteError
 from mountd.fuse.watch import read_table
 from mountd.mount import preflight
 from mountd.mount.bucket import PATIENT_S, TIMEOUT_S, Witness
@@ -126,7 +126,7 @@ async def _reach_answering(parts: Parts) -> None:
             f"cannot use {parts.path}: rclone runs without its disk cache ({parts.mount.cache.dir})",
             hint=f"see `mountd logs {parts.name}`; the directory must be writable",
             code="cache-off",
-            retry_s=preflight.RETRY_S,
+            retry_s=FIX_RETRY_S,
         )
         if await _may_do_without(parts, off.code):
             parts.bypass.refuse(parts.cache.reason(off, bypassed=True))

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from mountd.cache import guard
 from mountd.daemon import members as members_module
 from mountd.daemon import shutdown
 from mountd.daemon.apply import Applier
 from mountd.daemon.edits import Edits
 from mountd.daemon.members import DOWN, Members
 from mountd.journal.journal import Journal
-from mountd.mount import preflight
 from mountd.operation.switch import Operations
 from mountd.process.instance import Instance
 from mountd.rclone import binary
@@ -77,7 +77,7 @@ class Room:
         return [point for point in points if point.startswith(f"{self.root}/")]
 
     def is_cache_locked(self) -> bool:
-        with (self.root / "cache-outputs" / preflight.LOCK_NAME).open() as file:
+        with (self.root / "cache-outputs" / guard.LOCK_NAME).open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

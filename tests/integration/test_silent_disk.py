@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from mountd.cache import guard as cache_guard
 from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
 from mountd.daemon import threads
 from mountd.daemon.threads import Threads
-from mountd.errors import CannotStart
-from mountd.mount import preflight
+from mountd.errors import FIX_RETRY_S, CannotStart
 from mountd.process.slow_disk import SlowDisk
 from mountd.settings.schema import Cache
 from tests.support.daemon import Daemon
@@ -63,14 +63,14 @@ async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.Mo
         CacheGuard(settings, "m", CacheIndex("m").settle),
         CacheGuard(settings, "other", CacheIndex("other").settle),
     )
-    monkeypatch.setattr(guard, "LOOK_LIMIT_S", 0.3)
+    monkeypatch.setattr(cache_guard, "LOOK_LIMIT_S", 0.3)
     disk.freeze()
     began = time.monotonic()
     waiting = [each for each in threading.enumerate() if each.name.startswith("asyncio")]
     for _ in range(3):
         with pytest.raises(CannotStart) as silent:
             await guard.begin(settings)
-        assert (silent.value.code, silent.value.retry_s) == ("cache-silent", preflight.RETRY_S)
+        assert (silent.value.code, silent.value.retry_s) == ("cache-silent", FIX_RETRY_S)
         assert silent.value.text.endswith("its disk does not answer within 0.3 s")
         reason = await guard.look()
         assert reason is not None
@@ -79,7 +79,7 @@ async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.Mo
     assert len([each for each in threading.enumerate() if each.name.startswith("asyncio")]) <= len(waiting) + 1
     # Nobody wants the lock any more: a thread that is still at it gives it back.
     await guard.release()
-    monkeypatch.setattr(guard, "LOOK_LIMIT_S", LATE_S)
+    monkeypatch.setattr(cache_guard, "LOOK_LIMIT_S", LATE_S)
     disk.thaw()
     async with asyncio.timeout(LATE_S):
         while not await begins(other, settings):
@@ -99,7 +99,7 @@ async def begins(guard: CacheGuard, settings: Cache) -> bool:
 
 async def test_the_lock_is_given_back_that_is_got_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, go, begun = Cache(dir=tmp_path / "cache"), threading.Event(), threading.Event()
-    real, taken = preflight.lock_cache, []
+    real, taken = cache_guard.lock_cache, []
 
     def late(directory: Path, held: int | None = None) -> int:
         begun.set()
@@ -107,13 +107,13 @@ async def test_the_lock_is_given_back_that_is_got_too_late(tmp_path: Path, monke
         taken.append(real(directory, held))
         return taken[-1]
 
-    monkeypatch.setattr(preflight, "lock_cache", late)
-    guard = CacheGuard(settings, "m", CacheIndex("m").settle)
-    beginning = asyncio.create_task(guard.begin(settings))
+    monkeypatch.setattr(cache_guard, "lock_cache", late)
+    taking = CacheGuard(settings, "m", CacheIndex("m").settle)
+    beginning = asyncio.create_task(taking.begin(settings))
     await asyncio.to_thread(begun.wait, LATE_S)
     beginning.cancel()
     await asyncio.wait([beginning])
-    await guard.release()
+    await taking.release()
     go.set()
 
     await asyncio.to_thread(until, lambda: taken, LATE_S, "the lock to be taken")

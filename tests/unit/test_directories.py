@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from mountd.cache.guard import lock_cache
 from mountd.errors import CannotStart, MountdError
 from mountd.journal.journal import Journal
-from mountd.mount.preflight import lock_cache
 from mountd.process import directories
 from mountd.process.instance import Instance
 

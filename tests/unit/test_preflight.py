@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mountd.cache import guard
 from mountd.cli import examine_config
-from mountd.errors import CannotStart, Unavailable
+from mountd.errors import FIX_RETRY_S, CannotStart, Unavailable
 from mountd.files.client import Files
 from mountd.fuse import table
 from mountd.mount import preflight
@@ -36,7 +37,7 @@ def judged(error: CannotStart) -> CannotStart:
     assert error.text.startswith("cannot ")
     assert error.hint
     assert not error.permanent
-    assert error.retry_s == preflight.RETRY_S
+    assert error.retry_s == FIX_RETRY_S
     return error
 
 
@@ -233,45 +234,45 @@ def test_config_check_names_a_path_that_cannot_be_checked(tmp_path: Path, monkey
 
 def test_the_cache_is_made_private_and_taken_once(tmp_path: Path) -> None:
     directory = tmp_path / "a" / "cache"
-    fd = preflight.lock_cache(directory)
+    fd = guard.lock_cache(directory)
     try:
         assert directory.stat().st_mode & 0o777 == 0o700
         assert not os.get_inheritable(fd), "rclone would hold the lock beyond our death"
-        error = refusal(lambda: preflight.lock_cache(directory))
+        error = refusal(lambda: guard.lock_cache(directory))
         assert (error.code, "another mount uses it" in error.text) == ("cache-taken", True)
     finally:
         os.close(fd)
-    os.close(preflight.lock_cache(directory))
+    os.close(guard.lock_cache(directory))
 
 
 def test_a_lock_file_that_was_left_is_no_lock(tmp_path: Path) -> None:
-    (tmp_path / preflight.LOCK_NAME).write_text("4711\n")
-    os.close(preflight.lock_cache(tmp_path))
+    (tmp_path / guard.LOCK_NAME).write_text("4711\n")
+    os.close(guard.lock_cache(tmp_path))
 
 
 def test_a_lock_of_another_process_counts(tmp_path: Path) -> None:
-    with (tmp_path / preflight.LOCK_NAME).open("w") as other:
+    with (tmp_path / guard.LOCK_NAME).open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert refusal(lambda: preflight.lock_cache(tmp_path)).code == "cache-taken"
+        assert refusal(lambda: guard.lock_cache(tmp_path)).code == "cache-taken"
 
 
 @pytest.mark.parametrize("place", ["file", "file/cache", "dangling"])
 def test_what_is_no_cache_directory(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("/nowhere/at/all")
-    error = refusal(lambda: preflight.lock_cache(tmp_path / place))
+    error = refusal(lambda: guard.lock_cache(tmp_path / place))
     assert error.code == "cache-not-writable"
     assert "cache.dir" in error.hint
 
 
 def test_a_cache_that_cannot_be_written() -> None:
-    assert refusal(lambda: preflight.lock_cache(Path("/proc/mountd-test"))).code == "cache-not-writable"
-    assert refusal(lambda: preflight.lock_cache(Path("/sys"))).code == "cache-not-writable"
+    assert refusal(lambda: guard.lock_cache(Path("/proc/mountd-test"))).code == "cache-not-writable"
+    assert refusal(lambda: guard.lock_cache(Path("/sys"))).code == "cache-not-writable"
 
 
 def test_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "MIN_FREE_BYTES", 1)
-    preflight.check_space(tmp_path)
-    monkeypatch.setattr(preflight, "MIN_FREE_BYTES", 2**62)
-    error = refusal(lambda: preflight.check_space(tmp_path))
+    monkeypatch.setattr(guard, "MIN_FREE_BYTES", 1)
+    guard.check_space(tmp_path)
+    monkeypatch.setattr(guard, "MIN_FREE_BYTES", 2**62)
+    error = refusal(lambda: guard.check_space(tmp_path))
     assert (error.code, "MiB are free" in error.text) == ("cache-full", True)

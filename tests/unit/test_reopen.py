@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from mountd.errors import RemoteError
-from mountd.cache.repair import Left
 from mountd.cache.reopen import HOLD_S, Known, Reopening, Step, next_step
+from mountd.cache.repair import Left
+from mountd.errors import RemoteError
 from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.rc import Upload
 from tests.unit.test_rclone_rc import Fake, fake

@@ -13,7 +13,8 @@ ASK_TIMEOUT_S = 1.0
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
     \b
@@ -23,11 +24,9 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from mountd.cli.main import cli
-
     kind = get_completion_class(shell)
     assert kind is not None
-    made = kind(cli, {}, "mountd", "_MOUNTD_COMPLETE")
+    made = kind(ctx.find_root().command, {}, "mountd", "_MOUNTD_COMPLETE")
     say(made.source_template % made.source_vars(), wrap=False)
 
 

@@ -12,6 +12,7 @@ Where no child can be started any more, root detaches the mount by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import shutil
@@ -19,7 +20,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mountd.errors import Bug, Exhausted, Overstayed, Unavailable, cause_of
+from mountd.errors import Bug, Exhausted, MountdError, Overstayed, Unavailable, cause_of
 from mountd.fuse import table
 from mountd.fuse.watch import read_table
 from mountd.process import tool
@@ -225,3 +226,17 @@ async def _run(command: list[str], timeout_s: float) -> tuple[int | None, str]:
         return None, ""
     lines = outcome.output.strip().splitlines()
     return outcome.code, lines[-1] if lines else ""
+
+
+async def unanswered(minor: int | None, timeout_s: float) -> int | None:
+    """How many requests of the kernel the FUSE server of this device number has not answered yet.
+
+    None where fusectl is not mounted, as in containers.
+    """
+    path = f"{FUSE_CONNECTIONS}/{minor}/waiting"
+    if minor is None or not os.access(path, os.R_OK):
+        return None
+    # In a child: the kernel takes a lock that is also held while a FUSE file system is being mounted.
+    with contextlib.suppress(MountdError, ValueError):
+        return int((await tool.run(["cat", path], timeout_s=timeout_s)).output)
+    return None

@@ -18,7 +18,7 @@ import structlog
 
 from mountd.clock import now_text
 from mountd.errors import MountdError
-from mountd.fuse.connection import unanswered
+from mountd.fuse.unmount import unanswered
 from mountd.mount.engine import Engine
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from mountd.cache.bypass import Looks, may_bypass
 from mountd.errors import CannotStart, DiskError, Exhausted, MountdError
-from mountd.fuse.connection import unanswered
+from mountd.fuse.unmount import unanswered
 from mountd.fuse.watch import TableWatch
 from mountd.mount import stalls
 from mountd.mount.bucket import NOOP_S, TIMEOUT_S

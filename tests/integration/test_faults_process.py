@@ -161,7 +161,7 @@ def held_open(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.shown_by("bundled")
 def test_a_killed_rclone(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon(rclone=each_rclone, program=(sys.executable, "-c", PATIENT_EVIDENCE))
     before = daemon.start_ready()
     os.kill(before["mounts"]["storage"]["pid"], signal.SIGKILL)
     after = until_back(daemon, before)
@@ -183,6 +183,7 @@ def runs(daemon: Daemon) -> int | None:
 
 
 def test_killed_again_and_again_there_is_no_wait_between_and_the_evidence_is_bounded(daemon: Daemon) -> None:
+    daemon.program = (sys.executable, "-c", PATIENT_EVIDENCE)
     kept = daemon.root / "state" / "incidents"
     kept.mkdir(parents=True, mode=0o700)
     for number in range(KEPT + 5):

@@ -206,6 +206,7 @@ async def test_a_thread_that_cannot_be_started_is_tried_again_at_the_next_reques
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(peer, "NAME_LIMIT_S", 60.0)
     names, me = peer.Names(), peer.Peer(os.getuid())
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", refuse)
@@ -219,6 +220,7 @@ async def test_a_lookup_that_fails_is_answered_and_tried_again(monkeypatch: pyte
     def fail(uid: int) -> Any:
         raise MemoryError
 
+    monkeypatch.setattr(peer, "NAME_LIMIT_S", 60.0)
     names, me = peer.Names(), peer.Peer(os.getuid())
     with monkeypatch.context() as failing:
         failing.setattr(pwd, "getpwuid", fail)

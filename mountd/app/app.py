@@ -12,7 +12,6 @@ import structlog
 
 from mountd.app import environment, exits, ready
 from mountd.app.belonging import Belonging
-from mountd.app.environment import ReadSecrets
 from mountd.app.policy import policy_of
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError, cause_of
@@ -23,6 +22,7 @@ from mountd.process.lifecycle import Allowed, Forbidden, Life, RestartAsked, Unw
 from mountd.process.supervisor import Ending, Supervisor
 from mountd.rclone import credentials
 from mountd.settings.schema import Settings
+from mountd.settings.secret import ReadSecrets
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import AppStatus, Health, Reason, Snapshot, State

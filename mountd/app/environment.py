@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from mountd.process.child import User
 from mountd.settings import environment as inherited
-from mountd.settings.secret import SecretRef
-
-ReadSecrets = Callable[[Mapping[str, SecretRef]], Awaitable[dict[str, str]]]
-"""Each secret by the same name; raises CannotStart. Must not block."""
+from mountd.settings.secret import ReadSecrets, SecretRef
 
 
 async def build(

@@ -70,6 +70,8 @@ class Members:
         self._conf = conf
         self._group: Tasks | None = None
         self._hidden = set(settings.secret_variables())
+        self._secrets = SecretFiles(self._mount_points)
+        conf.read_secrets = self._secrets.read
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stuck: set[asyncio.Task[None]] = set()
         for name in settings.mounts:
@@ -110,7 +112,7 @@ class Members:
             self.settings,
             instance=self._instance,
             board=self._board,
-            read_secrets=SecretFiles(self._mount_points).read,
+            read_secrets=self._secrets.read,
             hidden=self._hidden,
         )
         self.supervisors[name] = app.supervisor

@@ -1,8 +1,11 @@
-"""The secrets of an app, read when it starts: from a disk that may not answer, never from a mount of mountd's own."""
+"""The secrets of apps and remotes: read from disks that may not answer, never from a mount of mountd's own."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from mountd.daemon.watch_files import trail
 from mountd.errors import CannotStart
@@ -10,24 +13,31 @@ from mountd.process.slow_disk import SlowDisk
 from mountd.settings.secret import CODE, RETRY_S, SecretRef
 
 READ_S = 5.0
-"""For all secrets of one app."""
+"""For the secrets of an app or a remote, which are read at the same time."""
 
 
 class SecretFiles:
     def __init__(self, own_mounts: Callable[[], Collection[str]]) -> None:
         """`own_mounts`: the mount points of ours at this moment, none of which is touched."""
         self._own_mounts = own_mounts
-        self._disk = SlowDisk()
+        self._disks: defaultdict[Path | None, SlowDisk] = defaultdict(SlowDisk)
+        """by file: one that gives no answer holds up no other"""
 
     async def read(self, secrets: Mapping[str, SecretRef]) -> dict[str, str]:
-        """Each secret by the same name. Raises CannotStart, also when they cannot be read in READ_S seconds."""
+        """Each secret by the same name. Raises CannotStart, also when one cannot be read in READ_S seconds."""
         mounts = self._own_mounts()
+        values = await asyncio.gather(*(self._read(each, mounts) for each in secrets.values()), return_exceptions=True)
+        for value in values:
+            if isinstance(value, BaseException):
+                raise value
+        return {name: str(value) for name, value in zip(secrets, values, strict=True)}
+
+    async def _read(self, reference: SecretRef, mounts: Collection[str]) -> str:
         try:
-            return await self._disk.run(lambda: {name: _read(each, mounts) for name, each in secrets.items()}, READ_S)
+            return await self._disks[reference.path].run(lambda: _read(reference, mounts), READ_S)
         except TimeoutError:
-            places = ", ".join(sorted({str(each.path) for each in secrets.values() if each.path is not None}))
             raise CannotStart(
-                f"cannot read a secret: no answer in {READ_S:g} s from a disk with one of {places}",
+                f"cannot read a secret: no answer in {READ_S:g} s from the disk of {reference.path}",
                 hint="mountd tries again by itself; put the files of secrets on a local disk",
                 code=CODE,
                 retry_s=RETRY_S,

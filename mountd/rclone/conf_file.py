@@ -22,7 +22,7 @@ from mountd.rclone.private_file import Identity, identity, read, remove_leftover
 from mountd.rclone.writeback import Record
 from mountd.settings import masking
 from mountd.settings.schema import Settings
-from mountd.settings.secret import SecretRef, is_secret_option
+from mountd.settings.secret import ReadSecrets, SecretRef, is_secret_option
 from mountd.settings.wrapped import beneath
 
 log = structlog.get_logger()
@@ -94,6 +94,11 @@ class Refreshed:
     resigned: bool = False
 
 
+async def read_in_threads(secrets: Mapping[str, SecretRef]) -> dict[str, str]:
+    """For a short run, which waits for a disk as long as its caller does."""
+    return {name: await asyncio.to_thread(each.read) for name, each in secrets.items()}
+
+
 def record_path(state: Path) -> Path:
     """Where a daemon on this state directory remembers what rclone writes: tokens, in a 0700 directory."""
     return state / "private" / RECORD_NAME
@@ -110,6 +115,7 @@ class ConfFile:
         self.path = path
         self.secrets: tuple[str, ...] = ()
         """what a log must not show: the secrets of the last writes, plain and obscured"""
+        self.read_secrets: ReadSecrets = read_in_threads
         self._binary = binary
         self._record_path = record or path.with_name(RECORD_NAME)
         self._record: Record | None = None
@@ -130,7 +136,7 @@ class ConfFile:
         value the format cannot hold).
         """
         async with self._lock:
-            resolved = await asyncio.to_thread(self._resolve, settings, settings.remotes, lenient=True)
+            resolved = await self._resolve(settings, settings.remotes, lenient=True)
             split = credentials.split(resolved, self.path.parent)
             if not self._is_first and await asyncio.to_thread(self._has_other, split.keys):
                 # Perhaps of a mount that this start has nothing to do with, in the middle of a rotation.
@@ -155,7 +161,7 @@ class ConfFile:
         await self.remember()
         remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
         names = beneath(remotes, remote)
-        resolved = await asyncio.to_thread(self._resolve, settings, names)
+        resolved = await self._resolve(settings, names)
         seen = _seen(resolved, names, self.path.parent)
         if seen.same(since):
             return Refreshed(Fresh.NOTHING, since, self._binary.keeps_signing_keys and seen.resigns(since))
@@ -181,7 +187,7 @@ class ConfFile:
         while time.monotonic() - still_since < SETTLED_S:
             await asyncio.sleep(SETTLING_STEP_S)
             before = resolved
-            resolved = await asyncio.to_thread(self._resolve, settings, names, lenient=lenient)
+            resolved = await self._resolve(settings, names, lenient=lenient)
             if resolved != before:
                 still_since = time.monotonic()
                 if still_since - began > SETTLING_LIMIT_S:
@@ -195,20 +201,27 @@ class ConfFile:
 
     # -- secrets --------------------------------------------------------------------------------------------------
 
-    def _resolve(self, settings: Settings, names: Iterable[str], *, lenient: bool = False) -> Resolved:
+    async def _resolve(self, settings: Settings, names: Iterable[str], *, lenient: bool = False) -> Resolved:
         """The options of these remotes with their secrets read. Raises CannotStart."""
+        options = {name: settings.remotes[name].options for name in names}
+        wanted = list(
+            dict.fromkeys(value for each in options.values() for value in each.values() if isinstance(value, SecretRef))
+        )
+        # At the same time: a file on a disk that does not answer takes its limit.
+        found = await asyncio.gather(*(self._read(each, lenient=lenient) for each in wanted), return_exceptions=True)
+        for result in found:
+            if isinstance(result, BaseException):
+                raise result
+        values = dict(zip(wanted, map(str, found), strict=True))
         return {
             name: {"type": settings.remotes[name].type}
-            | {
-                option: self._read(value, lenient=lenient) if isinstance(value, SecretRef) else value
-                for option, value in settings.remotes[name].options.items()
-            }
-            for name in names
+            | {option: values[value] if isinstance(value, SecretRef) else value for option, value in each.items()}
+            for name, each in options.items()
         }
 
-    def _read(self, reference: SecretRef, *, lenient: bool) -> str:
+    async def _read(self, reference: SecretRef, *, lenient: bool) -> str:
         try:
-            value = reference.read()
+            value = (await self.read_secrets({"": reference}))[""]
         except CannotStart as error:
             if not lenient or reference not in self._known:
                 raise

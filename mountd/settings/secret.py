@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import re
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -126,6 +127,10 @@ class SecretRef(BaseModel):
             return _checked(data.decode(), str(path))
         except UnicodeDecodeError:
             raise _missing(f"{path} is not text", "store the secret as UTF-8 text") from None
+
+
+ReadSecrets = Callable[[Mapping[str, SecretRef]], Awaitable[dict[str, str]]]
+"""Each secret by the same name, read without blocking the event loop; raises CannotStart."""
 
 
 def _checked(value: str, place: str) -> str:

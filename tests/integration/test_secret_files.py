@@ -16,6 +16,8 @@ from mountd.errors import CannotStart
 from mountd.process import tool
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import RestartAsked
+from mountd.rclone import binary
+from mountd.rclone.conf_file import ConfFile
 from mountd.settings.load import Places, parse
 from mountd.settings.secret import SecretRef
 from mountd.status.board import Board
@@ -30,6 +32,12 @@ TEXT = """
 remotes: {{s: {{type: s3, endpoint: "http://x"}}}}
 mounts: {{m: {{remote: "s:b", path: /m}}}}
 apps: {{webui: {{command: [sh, -c, 'echo "it has $TOKEN"; sleep 60'], environment: {{TOKEN: {{file: {path}}}}}}}}}
+"""
+REMOTES = """
+remotes:
+  far: {{type: s3, endpoint: "http://x", access_key_id: A, secret_access_key: {{file: {silent}}}}}
+  near: {{type: s3, endpoint: "http://x", access_key_id: A, secret_access_key: {{file: {other}}}}}
+mounts: {{m: {{remote: "near:b", path: {root}/m}}}}
 """
 
 
@@ -54,7 +62,7 @@ async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.M
             reason = board.snapshot.apps["webui"].reason
             assert reason is not None
             assert reason.code == "secret-missing"
-            assert reason.text == f"cannot read a secret: no answer in 0.5 s from a disk with one of {point}/file"
+            assert reason.text == f"cannot read a secret: no answer in 0.5 s from the disk of {point}/file"
             rclone.send_signal(signal.SIGCONT)
             await board.wait_until(lambda now: now.apps["webui"].state is State.BACKOFF, SOON_S)
             app.supervisor.post(RestartAsked("mended"))
@@ -78,3 +86,34 @@ async def test_one_that_lies_on_a_mount_of_ours_is_not_touched(tmp_path: Path) -
     with pytest.raises(CannotStart, match=rf"^cannot read a secret: {link} lies on the mount {mount}$") as failed:
         await SecretFiles(lambda: [str(mount)]).read(secrets)
     assert failed.value.code == "secret-missing"
+
+
+@pytest.mark.fuse
+async def test_a_secret_of_a_remote_that_gives_no_answer_holds_up_neither_the_loop_nor_another_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret_files, "READ_S", 0.5)
+    other = tmp_path / "other"
+    other.write_text("pw")
+    with mounting(tmp_path, str(BUNDLED_RCLONE)) as mounts:
+        point = tmp_path / "far"
+        rclone = mounts.start(str(point))
+        until((point / "file").exists, SOON_S, "the file")
+        stop(rclone)
+        mercy = threading.Timer(2 * SOON_S, rclone.send_signal, [signal.SIGCONT])
+        mercy.start()
+        text = REMOTES.format(silent=point / "file", other=other, root=tmp_path)
+        settings = parse(text, "test.yaml", PLACES).settings
+        file = ConfFile(tmp_path / "run" / "rclone.conf", binary.find(BUNDLED_RCLONE))
+        file.read_secrets = SecretFiles(list).read
+        try:
+            with pytest.raises(CannotStart) as failed:
+                await asyncio.wait_for(file.write(settings), SOON_S)
+            assert failed.value.code == "secret-missing"
+            with pytest.raises(CannotStart):  # again, while the first one still waits
+                await asyncio.wait_for(file.write(settings), SOON_S)
+            healthy = parse(REMOTES.format(silent=other, other=other, root=tmp_path), "test.yaml", PLACES).settings
+            await asyncio.wait_for(file.write(healthy), SOON_S)
+        finally:
+            rclone.send_signal(signal.SIGCONT)
+            mercy.cancel()

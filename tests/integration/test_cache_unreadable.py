@@ -15,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mountd.cache import digests, stamps
+from mountd.cache import index as cache_index
 from mountd.cache.extents import has_hole
 from mountd.cache.index import CacheIndex
 from mountd.cache.index_repair import stamp
@@ -141,7 +142,7 @@ async def test_a_start_fails_with_the_cause_and_gives_up_what_stays_unreadable(
         assert (broken.value.code, broken.value.hint) == ("cache-broken", f"look at its disk: {cache.data}")
         assert broken.value.text == f"cannot use the cache directory {tmp_path}: input/output error"
         assert cache.index == ALL
-    monkeypatch.setattr(index, "UNREADABLE_S", 0.0)
+    monkeypatch.setattr(cache_index, "UNREADABLE_S", 0.0)
     with failing(cache, "data", errno.EMFILE), pytest.raises(Exhausted):  # however long it lasts
         await index.repair(mount)
     with failing(cache, "data"), capture_logs() as logs:

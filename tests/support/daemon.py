@@ -156,8 +156,13 @@ class Daemon:
         return self.root / "mountd.yaml"
 
     def write_config(self) -> Path:
-        """As a person writes it; every scalar may be quoted, mountd reads text anyway."""
-        self.config_file.write_text(yaml.safe_dump(self.config, allow_unicode=True, sort_keys=False))
+        """As a person writes it; every scalar may be quoted, mountd reads text anyway.
+
+        As a whole: on a busy machine half of it could be noticed.
+        """
+        new = self.config_file.with_suffix(".new")
+        new.write_text(yaml.safe_dump(self.config, allow_unicode=True, sort_keys=False))
+        new.replace(self.config_file)
         return self.config_file
 
     def start(self) -> None:

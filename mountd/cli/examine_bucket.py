@@ -21,7 +21,7 @@ from mountd.rclone.binary import OLD, Binary
 from mountd.rclone.command import MountCommand, source
 from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.rclone.failures import classify
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 from mountd.settings.schema import Settings
 
 DEADLINE_S = 15.0
@@ -97,10 +97,10 @@ async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> 
     return checks
 
 
-def _item(entry: str) -> Item:
+def _item(entry: str) -> BucketEntry:
     """Of a line of lsf, which ends a directory with a slash."""
     path = entry.removesuffix("/")
-    return Item(path, path, -1, is_dir=path != entry)
+    return BucketEntry(path, path, -1, is_dir=path != entry)
 
 
 def _versions(model: str, wanted: str, found: list[str]) -> Check:

@@ -17,7 +17,7 @@ from mountd.fuse.watch import read_table
 from mountd.process.child import Child, spawn
 from mountd.process.tool import MINIMAL_PATH
 from mountd.rclone.binary import Binary
-from mountd.rclone.exits import LastWords, explain, refusal
+from mountd.rclone.exits import LastOutput, explain, refusal
 from mountd.rclone.log import parse
 from mountd.settings.schema import Settings
 
@@ -52,7 +52,7 @@ async def try_mount(binary: Binary, *, allow_other: bool) -> Check:
 
 
 async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
-    said = LastWords()
+    said = LastOutput()
 
     def hear(line: str) -> None:
         said.hear(parse(line), time.monotonic(), logged=line.startswith("{"))

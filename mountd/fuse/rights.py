@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mountd.rclone.exits import Explained
+from mountd.rclone.exits import ExitCause
 
 SYS_ADMIN = 21
 FUSE_DEVICE = "/dev/fuse"
@@ -65,9 +65,9 @@ def container_flags(rights: Rights, *, device: bool = False) -> str:
     return " ".join(flag for flag, is_lacking in lacks if is_lacking)
 
 
-def explain_refusal(helper: str, rights: Rights) -> Explained:
+def explain_refusal(helper: str, rights: Rights) -> ExitCause:
     """`helper` are fusermount's words."""
-    return Explained("mount-refused", f"cannot mount: {helper}", advise(helper, rights))
+    return ExitCause("mount-refused", f"cannot mount: {helper}", advise(helper, rights))
 
 
 def advise(helper: str, rights: Rights) -> str:

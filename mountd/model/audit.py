@@ -107,7 +107,7 @@ class Audit:
         if manifest.NAME in content.files and manifest.NAME in files:
             path = f"{content.directory}/{manifest.NAME}"
             async with model.disk.in_turn():
-                mark = await model.disk.mark(path)
+                mark = await model.disk.fingerprint(path)
             # Where the store tells no digest, the time of two writes within a second is the same.
             if seen.mark not in (None, mark) or seen.digest != known.digest:
                 small = files[manifest.NAME] <= manifest.MAX_BYTES

@@ -17,7 +17,7 @@ from mountd.model.disk import Disk
 from mountd.model.layout import Layout
 from mountd.model.manifest import Manifest
 from mountd.model.required import problems as problems_of
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 
 PROGRESS_INTERVAL_S = 0.5
 STATS_AT_ONCE = 1000
@@ -103,7 +103,7 @@ def _take_apart(data: bytes) -> tuple[Manifest, str]:
     return wanted, manifest.digest(wanted)
 
 
-async def _list(disk: Disk, directory: str) -> list[Item]:
+async def _list(disk: Disk, directory: str) -> list[BucketEntry]:
     try:
         return await disk.list_bucket(directory, recursive=True)
     except RemoteError as error:

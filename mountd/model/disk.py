@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, NoStat, Stat
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 
 
 class Disk(Protocol):
@@ -24,7 +24,7 @@ class Disk(Protocol):
     def ignored(self) -> Mapping[str, str]:
         """Objects that were seen and left out, since they cannot be paths: which, and why."""
 
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         """What the bucket holds now, past any cache."""
 
     async def confirm(self) -> None:
@@ -33,7 +33,7 @@ class Disk(Protocol):
     async def why_unreadable(self, path: str) -> RemoteError | None:
         """Why this file, which is not empty, cannot be read past any cache; None: it can be."""
 
-    async def mark(self, path: str) -> str:
+    async def fingerprint(self, path: str) -> str:
         """Past any cache, without reading the file: another text when it was written again, "" when it is not there."""
 
     async def fetch(self, path: str) -> bytes:

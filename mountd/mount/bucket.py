@@ -12,7 +12,7 @@ import structlog
 from mountd.errors import MountdError, RemoteError
 from mountd.mount.engine import Engine
 from mountd.mount.health import SLOW_HINT, SLOW_S, Answers, backend_status, is_refusal
-from mountd.rclone.rc import Abilities, Item, RcTimeout, TooMuch, names_bucket
+from mountd.rclone.rc import AnswerTooLarge, BucketEntry, RcTimeout, StoreFeatures, names_bucket
 from mountd.status.snapshot import RemoteStatus
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ class Backend:
         self.answers = Answers()
         self.remote = remote
         self._engine = engine
-        self._abilities: Abilities | None = None
+        self._features: StoreFeatures | None = None
         self._asks_root = False
         self._is_store = False
         self._usable = False
@@ -69,7 +69,7 @@ class Backend:
 
     def begin(self) -> None:
         """A new rclone starts, perhaps with another remote."""
-        self._abilities, self._asks_root, self._is_store = None, False, False
+        self._features, self._asks_root, self._is_store = None, False, False
         if self.witness is not None and self.witness.remote != self.remote:
             self.witness = None
 
@@ -86,7 +86,7 @@ class Backend:
     @property
     def is_asked_for_room(self) -> bool:
         """Whether a `statfs` of the mount may wait for the bucket; so it may as long as that is not known."""
-        return self._abilities is None or self._abilities.tells_room
+        return self._features is None or self._features.reports_room
 
     async def ask(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Whether the bucket gives what it is asked; a slow one does."""
@@ -129,7 +129,7 @@ class Backend:
     async def _knock(self, deadline: float) -> None:
         witness = None if self._late is Late.ONCE else self.witness
         if witness is None:
-            await self._engine.rc.knock(self.remote, _left_s(deadline))
+            await self._engine.rc.probe_bucket(self.remote, _left_s(deadline))
             if self._late is Late.ONCE:
                 self._late = Late.ON_PROBATION
             if not self._is_store:
@@ -141,13 +141,13 @@ class Backend:
         elif found is None or len(found) > WITNESS_ENTRIES:
             self.witness = None
 
-    async def _see(self, witness: Witness, deadline: float) -> list[Item] | None:
+    async def _see(self, witness: Witness, deadline: float) -> list[BucketEntry] | None:
         """What the witness holds; None: too much for a question that is asked often. Raises RemoteError, RcTimeout."""
         try:
-            found = await self._engine.rc.knock(
+            found = await self._engine.rc.probe_bucket(
                 self.remote, _left_s(deadline), witness.directory, most_bytes=WITNESS_BYTES
             )
-        except TooMuch:
+        except AnswerTooLarge:
             return None
         except (RemoteError, RcTimeout):
             if time.monotonic() >= deadline:
@@ -182,7 +182,7 @@ class Backend:
     async def _expose(self, deadline: float) -> None:
         """What gives whatever it is asked for is no object store. Raises RemoteError."""
         try:
-            pretends = await self._engine.rc.has_anything(self.remote, _left_s(deadline))
+            pretends = await self._engine.rc.invents_objects(self.remote, _left_s(deadline))
         except RemoteError as error:
             if error.code not in _SAYS_NO:
                 raise
@@ -196,12 +196,12 @@ class Backend:
         self._is_store = True
 
     async def _has_buckets(self, deadline: float) -> bool:
-        if self._abilities is None:
+        if self._features is None:
             try:
-                self._abilities = await self._engine.rc.abilities(self.remote, _left_s(deadline) / 2)
+                self._features = await self._engine.rc.features(self.remote, _left_s(deadline) / 2)
             except MountdError:
                 return False  # the listing tells why
-        return self._abilities.has_buckets
+        return self._features.has_buckets
 
     async def miss(self) -> None:
         """The question is not answered after SLOW_S: that much is known before it ends, if rclone itself answers."""

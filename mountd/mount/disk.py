@@ -15,7 +15,7 @@ from mountd.files.client import Digest, Files, NoStat, Stat
 from mountd.mount.engine import Engine
 from mountd.mount.turns import Turns
 from mountd.rclone import keys
-from mountd.rclone.rc import Item, TooMuch
+from mountd.rclone.rc import AnswerTooLarge, BucketEntry
 
 log = structlog.get_logger()
 
@@ -85,7 +85,7 @@ class MountDisk:
         """That the store gives valid answers. Raises RemoteError, Unavailable."""
         await self._confirm()
 
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable.
 
         What cannot be a path is left out, here and, from its next listing on, in the mount. "Nothing is there" is
@@ -103,12 +103,14 @@ class MountDisk:
             items = await self._list(fs, directory, recursive=recursive)
         return await self._possible(fs, items, directory, recursive=recursive)
 
-    async def _list(self, fs: str, directory: str, *, recursive: bool) -> list[Item]:
+    async def _list(self, fs: str, directory: str, *, recursive: bool) -> list[BucketEntry]:
         return await self._engine.rc.list(
             fs, directory, recursive=recursive, exclude=self.exclude, timeout_s=LIST_TIMEOUT_S
         )
 
-    async def _possible(self, fs: str, items: list[Item], directory: str, *, recursive: bool = False) -> list[Item]:
+    async def _possible(
+        self, fs: str, items: list[BucketEntry], directory: str, *, recursive: bool = False
+    ) -> list[BucketEntry]:
         """`items` are all of `directory` in `fs`."""
         strange = keys.strange(items)
         if fs != self.fs:  # a reload came in between: it says nothing of what is mounted next
@@ -121,11 +123,11 @@ class MountDisk:
             log.warning("objects are left out: they cannot be paths", remote=self.fs, objects=keys.words(found))
         known, seen = keys.rules(self.ignored), keys.rules(strange)
         if seen or known != self._hidden:
-            await self._engine.rc.hide([*keys.EXCLUDED, *self.exclude, *dict.fromkeys([*known, *seen])])
+            await self._engine.rc.exclude([*keys.EXCLUDED, *self.exclude, *dict.fromkeys([*known, *seen])])
             self._hidden = known
         return keys.possible(items, strange)
 
-    async def small_listing(self, directory: str) -> list[Item] | None:
+    async def small_listing(self, directory: str) -> list[BucketEntry] | None:
         """As `list_bucket`; None when that is more than is worth waiting for. Raises RemoteError, Unavailable."""
         began, fs = time.monotonic(), self.fs
         try:
@@ -138,16 +140,16 @@ class MountDisk:
             )
             # Nobody has confirmed that there is nothing: then all stays as it was.
             return await self._possible(fs, items, directory) if items else []
-        except TooMuch:
+        except AnswerTooLarge:
             return None
         except RemoteError:
             if time.monotonic() - began >= SMALL_LISTING_S:
                 return None
             raise
 
-    async def mark(self, path: str) -> str:
+    async def fingerprint(self, path: str) -> str:
         """What the bucket tells of one file, past the mount. Raises RemoteError, Unavailable."""
-        return await self._engine.rc.mark(self.fs, path, timeout_s=LIST_TIMEOUT_S)
+        return await self._engine.rc.fingerprint(self.fs, path, timeout_s=LIST_TIMEOUT_S)
 
     async def fetch(self, path: str) -> bytes:
         """A small file as the bucket holds it, past the mount and its cache. Raises RemoteError, Unavailable."""
@@ -168,7 +170,7 @@ class MountDisk:
         Raises RemoteError when the bucket gives nothing at all, Unavailable.
         """
         try:
-            await self._engine.rc.touch(self.fs, path, timeout_s=TOUCH_TIMEOUT_S)
+            await self._engine.rc.read_byte(self.fs, path, timeout_s=TOUCH_TIMEOUT_S)
         except RemoteError as error:
             if error.code not in OF_THE_OBJECT:
                 raise

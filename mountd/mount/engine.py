@@ -25,9 +25,9 @@ from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, MountCommand, mount_command
-from mountd.rclone.conf_file import ConfFile, Fresh, Seen
+from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange
 from mountd.rclone.dedupe import Folder
-from mountd.rclone.exits import SAID_CHARACTERS, Explained, LastWords, explain, explain_crash, refusal
+from mountd.rclone.exits import SAID_CHARACTERS, ExitCause, LastOutput, explain, explain_crash, refusal
 from mountd.rclone.failures import is_of_keys
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
@@ -61,13 +61,13 @@ class Engine:
         self._log = log.bind(mount=name)
         self._rc: RcClient | None = None
         self._notify: ReadySocket | None = None
-        self._seen = Seen()
+        self._digests = RemoteDigests()
         self._resigned_at: float | None = None
         self._is_refused = False
         """rclone has told so, of its signature, since a key id got another secret"""
         self.unreadable = ""
         """why the secrets behind this mount cannot be read now; it goes on with those it has"""
-        self._said = LastWords()
+        self._said = LastOutput()
         self._dump = DumpCapture()
         self._folder = Folder()
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -104,7 +104,7 @@ class Engine:
         await asyncio.to_thread(self._instance.add_mount_point, str(self._settings.mounts[self._name].path))
         written = await self._conf.write(self._settings)
         self._resigned_at, self._is_refused = None, False
-        self._seen = written.seen[self._settings.mounts[self._name].remote_name]
+        self._digests = written.digests[self._settings.mounts[self._name].remote_name]
         address = self._address()
         size = None if self.without_cache else await self._cache_size()
         self._notify = ReadySocket(self._instance.private / f"notify-{self._name}.sock")
@@ -121,7 +121,7 @@ class Engine:
         )
         for warning in command.warnings:
             self._log.warning("flag has no use", cause=warning)
-        self._said = LastWords()
+        self._said = LastOutput()
         self._dump = DumpCapture()
         self.ring.begin()
         environment = {**command.environment, **self.detour, **self._instance.marks(self._name)}
@@ -224,7 +224,7 @@ class Engine:
         finally:
             to.unlink(missing_ok=True)
 
-    async def refresh_secrets(self) -> Fresh:
+    async def refresh_secrets(self) -> SecretChange:
         """Look at the secrets behind this mount again: rclone is given new S3 keys while it runs.
 
         REMOUNT: another secret has changed, which only a new rclone reads. Lasts a second or more when something has
@@ -233,27 +233,27 @@ class Engine:
         """
         child = self.child
         if child is None:
-            return Fresh.NOTHING
+            return SecretChange.NOTHING
         remote = self._settings.mounts[self._name].remote_name
         try:
-            refreshed = await self._conf.refresh(self._settings, remote, self._seen)
+            refreshed = await self._conf.refresh(self._settings, remote, self._digests)
         except CannotStart as error:
             if error.text != self.unreadable:
                 self._log.warning("going on with the former secrets", cause=error.text, hint=error.hint)
             self.unreadable = error.text
-            return Fresh.NOTHING
+            return SecretChange.NOTHING
         self.unreadable = ""
         if self.child is not child:
-            return Fresh.NOTHING  # another rclone was started meanwhile, with what there is now
-        self._seen = refreshed.seen
+            return SecretChange.NOTHING  # another rclone was started meanwhile, with what there is now
+        self._digests = refreshed.digests
         self._resigned_at = (self._resigned_at or time.monotonic()) if refreshed.resigned else None
-        if refreshed.fresh is Fresh.LIVE:
+        if refreshed.change is SecretChange.LIVE:
             self._log.info("rclone is given new keys", remote=remote)
-        return refreshed.fresh
+        return refreshed.change
 
     async def has_stale_secrets(self) -> bool:
         """As `refresh_secrets`, when the store refuses the keys: whether a new rclone is needed."""
-        if await self.refresh_secrets() is Fresh.REMOUNT:
+        if await self.refresh_secrets() is SecretChange.REMOUNT:
             return True
         # The id that belongs to the new secret may be on its way: rclone takes both together while it runs.
         return self._is_resigned
@@ -270,7 +270,7 @@ class Engine:
         """
         return usable and self._is_resigned and self._is_refused
 
-    def explain_exit(self, exit_: Exit) -> Explained:
+    def explain_exit(self, exit_: Exit) -> ExitCause:
         """What an exit means."""
         if self._dump.text:  # a panic ends it with the code of a usage error, and so does SIGQUIT
             cause = self.masked(self._dump.cause)[:SAID_CHARACTERS]

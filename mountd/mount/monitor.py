@@ -18,7 +18,7 @@ from mountd.mount.health import STALL_S, Beats, Facts, Reads, Silence, Stall, Ve
 from mountd.mount.parts import Parts
 from mountd.process.steady import keep
 from mountd.process.supervisor import MustReplace, ShouldRestart
-from mountd.rclone.conf_file import Fresh
+from mountd.rclone.conf_file import SecretChange
 from mountd.rclone.failures import classify
 from mountd.status.snapshot import CacheStatus, Health, Reason, State
 
@@ -266,7 +266,7 @@ class Watching:
         parts, told = self._parts, False
         while True:
             await asyncio.sleep(SECRETS_INTERVAL_S)
-            if await parts.engine.refresh_secrets() is not Fresh.REMOUNT:
+            if await parts.engine.refresh_secrets() is not SecretChange.REMOUNT:
                 continue
             if await parts.could_begin():
                 raise ShouldRestart("a secret has changed that only a new rclone reads")

@@ -38,7 +38,7 @@ from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Life
 from mountd.process.supervisor import Ending, MustReplace, ShouldRestart
 from mountd.rclone import keys
 from mountd.rclone.binary import Binary
-from mountd.rclone.conf_file import ConfFile, Fresh
+from mountd.rclone.conf_file import ConfFile, SecretChange
 from mountd.settings import profiles
 from mountd.settings.schema import Settings
 from mountd.status.board import Board
@@ -289,7 +289,7 @@ class RcloneMount:
 
         When it could not, the mount begins anew by itself as soon as it can.
         """
-        return await self._parts.engine.refresh_secrets() is Fresh.REMOUNT and await self._parts.could_begin()
+        return await self._parts.engine.refresh_secrets() is SecretChange.REMOUNT and await self._parts.could_begin()
 
     def reconfigure(self, settings: Settings) -> None:
         """For the next question and the next start; what runs is left as it is."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mountd.errors import DiskError, DiskTimeout, NotAsked, RemoteError
 from mountd.files.client import Files, Listing, NoStat
 from mountd.mount.disk import MountDisk
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 
 LIST_TIMEOUT_S = 60.0
 LIST_LIMIT = 5000
@@ -46,7 +46,7 @@ async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> Pro
     """
     await disk.refresh("")
     listing = await files.list(disk.root, limit=LIST_LIMIT, timeout_s=LIST_TIMEOUT_S)
-    outside: list[Item] | None = None
+    outside: list[BucketEntry] | None = None
     if not listing.truncated:  # else the bucket would have to be asked page by page: bytes of one file say enough
         outside = await disk.list_bucket("")
         seen = {item.name for item in listing.items}
@@ -88,7 +88,7 @@ async def _read(disk: MountDisk, path: str) -> RemoteError | None:
     return None
 
 
-async def _witness(disk: MountDisk, path: str, outside: Sequence[Item] | None) -> str | None:
+async def _witness(disk: MountDisk, path: str, outside: Sequence[BucketEntry] | None) -> str | None:
     """The directory of `path`, else the root, when it is small: it is listed again and again from now on."""
     directory = path.rpartition("/")[0]
     if directory:
@@ -99,7 +99,7 @@ async def _witness(disk: MountDisk, path: str, outside: Sequence[Item] | None) -
 
 
 async def _worth_reading(
-    disk: MountDisk, candidates: Sequence[str], listing: Listing, outside: Sequence[Item] | None
+    disk: MountDisk, candidates: Sequence[str], listing: Listing, outside: Sequence[BucketEntry] | None
 ) -> AsyncIterator[str]:
     """Each file at most once; those after the first are only looked for when it could not be read."""
     given = set()
@@ -110,7 +110,7 @@ async def _worth_reading(
 
 
 async def _in_order(
-    disk: MountDisk, candidates: Sequence[str], listing: Listing, outside: Sequence[Item] | None
+    disk: MountDisk, candidates: Sequence[str], listing: Listing, outside: Sequence[BucketEntry] | None
 ) -> AsyncIterator[str]:
     for path in await _present(disk, candidates):
         yield path

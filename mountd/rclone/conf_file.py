@@ -19,7 +19,7 @@ from mountd.rclone import conf, credentials, writeback
 from mountd.rclone.ask import dump, obscure
 from mountd.rclone.binary import Binary
 from mountd.rclone.private_file import Identity, identity, read, remove_leftovers, replace
-from mountd.rclone.writeback import Record
+from mountd.rclone.writeback import WritebackRecord
 from mountd.settings import masking
 from mountd.settings.schema import Settings
 from mountd.settings.secret import ReadSecrets, SecretRef, is_secret_option
@@ -41,8 +41,8 @@ _KEY = random.token_bytes(32)  # of this process: digests of secrets mean nothin
 Resolved = dict[str, dict[str, str]]
 
 
-class Fresh(Enum):
-    """What new secrets behind a remote mean for an rclone that runs."""
+class SecretChange(Enum):
+    """What changed secrets behind a remote mean for a running rclone."""
 
     NOTHING = auto()
     """there are none"""
@@ -53,7 +53,7 @@ class Fresh(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RemoteDigests:
     """Digests of what an rclone started now would find behind a remote; only comparable within this process."""
 
     fixed: str = ""
@@ -61,10 +61,10 @@ class Seen:
     pairs: tuple[tuple[str, str, str], ...] = ()
     """of each remote with live keys: its name, its access key id, its secret key"""
 
-    def same(self, other: Seen) -> bool:
+    def same(self, other: RemoteDigests) -> bool:
         return (self.fixed, self.live) == (other.fixed, other.live)
 
-    def resigns(self, before: Seen) -> bool:
+    def resigns(self, before: RemoteDigests) -> bool:
         """Whether an access key id has another secret than before."""
         known = {name: (key_id, secret) for name, key_id, secret in before.pairs}
         return any(
@@ -74,23 +74,23 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ConfUpdate:
     """`conf`: rclone.conf has changed, for rclone to read when it starts. `live`: keys that a running one takes."""
 
     conf: bool
     live: bool
-    seen: Mapping[str, Seen]
+    digests: Mapping[str, RemoteDigests]
 
 
 @dataclass(frozen=True, slots=True)
-class Refreshed:
-    """`seen` is for the next time: what the rclone that runs has now.
+class SecretRefresh:
+    """`digests`: what the rclone that runs has now, for the next call.
 
     `resigned`: a key id has another secret, which this rclone may not use, see `Binary.keeps_signing_keys`.
     """
 
-    fresh: Fresh
-    seen: Seen
+    change: SecretChange
+    digests: RemoteDigests
     resigned: bool = False
 
 
@@ -118,7 +118,7 @@ class ConfFile:
         self.read_secrets: ReadSecrets = read_in_threads
         self._binary = binary
         self._record_path = record or path.with_name(RECORD_NAME)
-        self._record: Record | None = None
+        self._record: WritebackRecord | None = None
         self._lock = asyncio.Lock()
         self._known: dict[SecretRef, str] = {}
         self._away: set[SecretRef] = set()
@@ -127,7 +127,7 @@ class ConfFile:
         self._same: tuple[str, Resolved] | None = None  # a text by rclone, and what it says
         self._is_first = True
 
-    async def write(self, settings: Settings) -> Written:
+    async def write(self, settings: Settings) -> ConfUpdate:
         """Write what the settings and the secrets say now; when a running rclone has other keys, what they come to rest
         at, see `refresh`.
 
@@ -148,10 +148,10 @@ class ConfFile:
             live = await asyncio.to_thread(self._write_live, split.keys)
             changed = await self._write_conf(own, asked)
             remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
-            seen = {name: _seen(resolved, beneath(remotes, name), self.path.parent) for name in resolved}
-            return Written(changed, live, seen)
+            digests = {name: _digests(resolved, beneath(remotes, name), self.path.parent) for name in resolved}
+            return ConfUpdate(changed, live, digests)
 
-    async def refresh(self, settings: Settings, remote: str, since: Seen) -> Refreshed:
+    async def refresh(self, settings: Settings, remote: str, since: RemoteDigests) -> SecretRefresh:
         """Look again at the secrets behind one remote, for an rclone that was started when they were as in `since`.
 
         New S3 keys are put where it takes them. When something has changed this lasts `SETTLED_S`; what does not come
@@ -162,22 +162,28 @@ class ConfFile:
         remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
         names = beneath(remotes, remote)
         resolved = await self._resolve(settings, names)
-        seen = _seen(resolved, names, self.path.parent)
-        if seen.same(since):
-            return Refreshed(Fresh.NOTHING, since, self._binary.keeps_signing_keys and seen.resigns(since))
+        digests = _digests(resolved, names, self.path.parent)
+        if digests.same(since):
+            return SecretRefresh(
+                SecretChange.NOTHING, since, self._binary.keeps_signing_keys and digests.resigns(since)
+            )
         resolved, at_rest = await self._settled(settings, names, resolved)
         if not at_rest:
-            return Refreshed(Fresh.NOTHING, since)
-        seen = _seen(resolved, names, self.path.parent)
-        if seen.same(since):
-            return Refreshed(Fresh.NOTHING, since, self._binary.keeps_signing_keys and seen.resigns(since))
+            return SecretRefresh(SecretChange.NOTHING, since)
+        digests = _digests(resolved, names, self.path.parent)
+        if digests.same(since):
+            return SecretRefresh(
+                SecretChange.NOTHING, since, self._binary.keeps_signing_keys and digests.resigns(since)
+            )
         async with self._lock:
             self._hide(settings, resolved)
             keys = credentials.split(resolved, self.path.parent).keys
             await asyncio.to_thread(self._write_keys, keys)
-        resigned = self._binary.keeps_signing_keys and seen.resigns(since)
-        fresh = Fresh.LIVE if seen.fixed == since.fixed else Fresh.REMOUNT
-        return Refreshed(fresh, Seen(since.fixed, seen.live, since.pairs if resigned else seen.pairs), resigned)
+        resigned = self._binary.keeps_signing_keys and digests.resigns(since)
+        change = SecretChange.LIVE if digests.fixed == since.fixed else SecretChange.REMOUNT
+        return SecretRefresh(
+            change, RemoteDigests(since.fixed, digests.live, since.pairs if resigned else digests.pairs), resigned
+        )
 
     async def _settled(
         self, settings: Settings, names: Collection[str], resolved: Resolved, *, lenient: bool = False
@@ -338,21 +344,21 @@ class ConfFile:
             await self._save(learnt)
         self._looked_at = looked_at
 
-    async def _recorded(self) -> Record:
+    async def _recorded(self) -> WritebackRecord:
         if self._record is None:
             self._record = await asyncio.to_thread(self._load)
         return self._record
 
-    def _load(self) -> Record:
+    def _load(self) -> WritebackRecord:
         text = read(self._record_path)
         if text is not None:
             try:
-                return Record.model_validate_json(text)
+                return WritebackRecord.model_validate_json(text)
             except ValidationError:  # its text may hold what is secret
                 log.warning("cannot use what was remembered of rclone's configuration", path=str(self._record_path))
-        return Record(salt=random.token_hex(16))
+        return WritebackRecord(salt=random.token_hex(16))
 
-    async def _save(self, record: Record) -> None:
+    async def _save(self, record: WritebackRecord) -> None:
         self._record = record
         try:
             await asyncio.to_thread(replace, self._record_path, record.model_dump_json(indent=1) + "\n")
@@ -360,13 +366,13 @@ class ConfFile:
             log.warning("cannot remember what rclone writes into its configuration", cause=error.text)
 
 
-def _seen(resolved: Mapping[str, Mapping[str, str]], names: Iterable[str], directory: Path) -> Seen:
+def _digests(resolved: Mapping[str, Mapping[str, str]], names: Iterable[str], directory: Path) -> RemoteDigests:
     split = credentials.split({name: resolved[name] for name in names}, directory)
     pairs = tuple(
         (name, _digest([each["access_key_id"]]), _digest([each["secret_access_key"]]))
         for name, each in sorted(split.keys.items())
     )
-    return Seen(_digest(_parts(split.remotes)), _digest(_parts(split.keys)), pairs)
+    return RemoteDigests(_digest(_parts(split.remotes)), _digest(_parts(split.keys)), pairs)
 
 
 def _parts(sections: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -22,7 +22,7 @@ LACKS = ("no-processes", "no-descriptors", "no-memory")
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class ExitCause:
     code: str
     text: str
     hint: str
@@ -30,7 +30,7 @@ class Explained:
     """a usage error: the same command line fails again"""
 
 
-class LastWords:
+class LastOutput:
     """What rclone said before its end, as far as it may tell why: its last errors, for the last one alone often says
     no more than that it failed; else its last line that is not of its log. Times are monotonic seconds."""
 
@@ -62,16 +62,16 @@ def refusal(said: str) -> str:
     return words.partition("; before that: ")[0].strip() if found and "failed to mount" in before else ""
 
 
-def explain_crash(cause: str, outcome: str, mount: str) -> Explained:
+def explain_crash(cause: str, outcome: str, mount: str) -> ExitCause:
     """Go ends a program that lacks what a process or thread takes in the way in which it ends one with a bug."""
     lack = classify(cause)
     if lack.code in LACKS:
-        return Explained(lack.code, f"rclone ended with {outcome}: {lack.text}", lack.hint)
+        return ExitCause(lack.code, f"rclone ended with {outcome}: {lack.text}", lack.hint)
     text = f"rclone ended with {outcome}" + (f": {cause}" if cause else "")
-    return Explained("rclone-crashed", text, f"see `mountd logs {mount}`")
+    return ExitCause("rclone-crashed", text, f"see `mountd logs {mount}`")
 
 
-def explain(code: int, outcome: str, said: str, mount: str, *, obstacle: str | None = None) -> Explained:
+def explain(code: int, outcome: str, said: str, mount: str, *, obstacle: str | None = None) -> ExitCause:
     """`code` is minus the signal that killed it; `outcome` is that in words, `said` its last words, if any.
 
     `obstacle`: why it never ran, "" when nobody knows; None: it ran.
@@ -83,7 +83,7 @@ def explain(code: int, outcome: str, said: str, mount: str, *, obstacle: str | N
         hint = (
             "the program, the interpreter or a library it needs is missing, or it may not be executed: install it anew"
         )
-        return Explained("rclone-cannot-start", text, hint)
+        return ExitCause("rclone-cannot-start", text, hint)
     # Before 1.69 a wrong flag ended it with 1 as well.
     if code == USAGE or (code == 1 and "unknown flag" in said):
         text = f"rclone refuses its command line ({outcome}){why}"
@@ -91,17 +91,17 @@ def explain(code: int, outcome: str, said: str, mount: str, *, obstacle: str | N
             f"correct the options of mount {mount} (`mountd config render` shows the command line), then run"
             f" `mountd reload`, or `mountd restart {mount}`"
         )
-        return Explained("rclone-usage", text, hint, permanent=True)
+        return ExitCause("rclone-usage", text, hint, permanent=True)
     if code == 0:
         hint = f"it does so when somebody else unmounts it; {logs}"
-        return Explained("rclone-exited", f"rclone ended by itself, without an error ({outcome})", hint)
+        return ExitCause("rclone-exited", f"rclone ended by itself, without an error ({outcome})", hint)
     if code == KILL:
         hint = f"somebody killed it, or the kernel because memory ran out (`dmesg` tells); {logs}"
-        return Explained("rclone-killed", f"rclone was killed ({outcome})", hint)
+        return ExitCause("rclone-killed", f"rclone was killed ({outcome})", hint)
     if code < 0:
-        return Explained("rclone-killed", f"rclone crashed or was killed ({outcome})", logs)
+        return ExitCause("rclone-killed", f"rclone crashed or was killed ({outcome})", logs)
     if code in TERMINATED:
         text = f"rclone was told to end by somebody else ({TERMINATED[code]}, {outcome})"
-        return Explained("rclone-exited", text, logs)
+        return ExitCause("rclone-exited", text, logs)
     hint = f"{logs}; `mountd config render` shows the command line"
-    return Explained("rclone-exited", f"rclone ended with {outcome}{why}", hint)
+    return ExitCause("rclone-exited", f"rclone ended with {outcome}{why}", hint)

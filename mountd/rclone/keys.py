@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mountd.rclone.rc import Item
+    from mountd.rclone.rc import BucketEntry
 
 LONGEST_NAME = 255
 """Bytes of one part of a path, by Linux."""
@@ -20,14 +20,14 @@ EXCLUDED = ("//**", "**//**")
 The first pattern hides the directory, the second what lies in such."""
 
 
-def strange(items: Sequence[Item]) -> dict[str, str]:
+def strange(items: Sequence[BucketEntry]) -> dict[str, str]:
     """Of a listing: each path that cannot be one, and why."""
     directories = {item.path for item in items if item.is_dir}
     found = ((item.path, _why(item, directories)) for item in items)  # one path may stand there twice, in any order
     return {path: why for path, why in found if why}
 
 
-def _why(item: Item, directories: set[str]) -> str:
+def _why(item: BucketEntry, directories: set[str]) -> str:
     parts = item.path.split("/")
     if "" in parts:
         return EMPTY
@@ -36,7 +36,7 @@ def _why(item: Item, directories: set[str]) -> str:
     return SHADOWS if not item.is_dir and item.path in directories else ""
 
 
-def possible(items: Sequence[Item], found: Mapping[str, str]) -> list[Item]:
+def possible(items: Sequence[BucketEntry], found: Mapping[str, str]) -> list[BucketEntry]:
     """The listing without what `strange` found in it; of a name that stands for both, the directory."""
     return [item for item in items if item.path not in found or (item.is_dir and found[item.path] == SHADOWS)]
 

@@ -27,8 +27,8 @@ CALL_S = 2.0
 QUICK_S = 5.0
 NOOP_S = 1.0
 LONG_AGO_S = -1e9
-NOBODYS = ".mountd-asks"
-"""A directory that no bucket has."""
+NONEXISTENT_DIR = ".mountd-asks"
+"""Not in any bucket: listing it costs one request, whatever the bucket holds."""
 
 # One request to the store and one repetition (rclone's own, which no option turns off), without pauses that grow: a
 # refused connection is known in 0.1 s instead of 7 s (1.75.2), a dropped one after 4 s (1.60.1: 8 s) [T].
@@ -40,12 +40,12 @@ class RcTimeout(Unavailable):
     """rclone took the call but did not answer in time: it may wait for the bucket, or hang."""
 
 
-class TooMuch(Unavailable):
+class AnswerTooLarge(Unavailable):
     """The answer is larger than mountd would take in."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BucketEntry:
     """One entry of a listing; `path` is relative to what was listed, `size` is -1 for some directories."""
 
     path: str
@@ -56,12 +56,12 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
-    """Of a remote. `has_buckets`: listing what is not there is no error, but for the bucket. `tells_room`: rclone asks
-    it at `statfs` how much room there is."""
+class StoreFeatures:
+    """`has_buckets`: listing a directory that does not exist is no error, only a missing bucket is one.
+    `reports_room`: rclone asks the store at each `statfs` how much room there is."""
 
     has_buckets: bool
-    tells_room: bool
+    reports_room: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class RcClient:
     ) -> dict[str, Any]:
         """One call. Raises RemoteError when rclone says no, RcTimeout or another Unavailable when it says nothing.
 
-        TooMuch when the answer has more than `most_bytes` (MAX_ANSWER_BYTES): the event loop takes it apart.
+        AnswerTooLarge when the answer has more than `most_bytes` (MAX_ANSWER_BYTES): the event loop takes it apart.
         """
         session = self._open()
         timeout = aiohttp.ClientTimeout(total=timeout_s)
@@ -136,7 +136,7 @@ class RcClient:
                 raise RemoteError(f"cannot refresh {name or '/'}: {failure.text}", hint=failure.hint, code=failure.code)
         return result
 
-    async def mark(self, fs: str, path: str, timeout_s: float = 60.0) -> str:
+    async def fingerprint(self, fs: str, path: str, timeout_s: float = 60.0) -> str:
         """What the store says of one object, past the mount's caches: size, time and MD5 as far as it tells them.
 
         On S3 one HEAD. The same text at two looks: it was not written in between. "" when it is not there.
@@ -148,11 +148,11 @@ class RcClient:
             return ""
         return json.dumps([item.get("Size"), item.get("ModTime"), item.get("Hashes")])
 
-    async def hide(self, patterns: Sequence[str]) -> None:
+    async def exclude(self, patterns: Sequence[str]) -> None:
         """From the next listing on the mount leaves out what these `--exclude` patterns match, and only that."""
         await self.call("options/set", {"filter": {"ExcludeRule": list(patterns)}})
 
-    async def touch(self, fs: str, path: str, timeout_s: float = 60.0) -> None:
+    async def read_byte(self, fs: str, path: str, timeout_s: float = 60.0) -> None:
         """Reads one byte of an object that is not empty, past the mount and its caches: a HEAD and a GET.
 
         Raises RemoteError with the cause when it cannot be read.
@@ -176,7 +176,7 @@ class RcClient:
         params = {"srcFs": source(fs), "srcRemote": path, "dstFs": str(to.parent), "dstRemote": to.name}
         await self.call("operations/copyfile", params, timeout_s)
 
-    async def abilities(self, fs: str, timeout_s: float = QUICK_S) -> Abilities:
+    async def features(self, fs: str, timeout_s: float = QUICK_S) -> StoreFeatures:
         """What the kind of store behind `fs` can do, which S3 and most others are not asked for [T]."""
         # The same object as that of `list(quick=True)`.
         features = (await self.call("operations/fsinfo", {"fs": _split(fs)[0], "_config": _QUICK}, timeout_s)).get(
@@ -184,11 +184,11 @@ class RcClient:
         )
         if not isinstance(features, dict):
             raise Unavailable("rclone does not answer: it does not tell what the store can do")
-        return Abilities(bool(features.get("BucketBased")), bool(features.get("About")))
+        return StoreFeatures(bool(features.get("BucketBased")), bool(features.get("About")))
 
-    async def knock(
-        self, fs: str, timeout_s: float, directory: str = NOBODYS, *, most_bytes: int | None = None
-    ) -> list[Item]:
+    async def probe_bucket(
+        self, fs: str, timeout_s: float, directory: str = NONEXISTENT_DIR, *, most_bytes: int | None = None
+    ) -> list[BucketEntry]:
         """What `directory` of `fs` (`remote:bucket/prefix`) holds: one request for a small one, raises as `list` does.
 
         Only for a remote that has buckets. Keys that may list certain directories alone are refused elsewhere. rclone
@@ -198,9 +198,14 @@ class RcClient:
             return await self.list(fs, quick=True, timeout_s=timeout_s, most_bytes=most_bytes)
         return await self.list(_within(fs, directory), config=_QUICK, timeout_s=timeout_s, most_bytes=most_bytes)
 
-    async def has_anything(self, fs: str, timeout_s: float) -> bool:
+    async def invents_objects(self, fs: str, timeout_s: float) -> bool:
         """Whether `fs` gives an object that nobody has: then what answers is no object store. One HEAD."""
-        params = {"fs": _within(fs, NOBODYS), "remote": NOBODYS, "opt": {"filesOnly": True}, "_config": _QUICK}
+        params = {
+            "fs": _within(fs, NONEXISTENT_DIR),
+            "remote": NONEXISTENT_DIR,
+            "opt": {"filesOnly": True},
+            "_config": _QUICK,
+        }
         return isinstance((await self.call("operations/stat", params, timeout_s)).get("item"), dict)
 
     async def vfs_queue(self, timeout_s: float = CALL_S) -> list[Upload] | None:
@@ -244,7 +249,7 @@ class RcClient:
         exclude: Sequence[str] = (),
         timeout_s: float | None = None,
         most_bytes: int | None = None,
-    ) -> list[Item]:
+    ) -> list[BucketEntry]:
         """What the store holds in `fs` (`remote:bucket/prefix`) below `directory`, asked past the mount's caches.
 
         `exclude`: patterns of what is left out, instead of those of the mount.
@@ -322,7 +327,7 @@ async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     async for part in answer.content.iter_any():
         size += len(part)
         if size > most_bytes:
-            raise TooMuch(f"rclone does not answer: the answer is larger than {most_bytes >> 20} MiB")
+            raise AnswerTooLarge(f"rclone does not answer: the answer is larger than {most_bytes >> 20} MiB")
         parts.append(part)
     return b"".join(parts)
 
@@ -360,9 +365,9 @@ def _split(fs: str) -> tuple[str, str]:
     return f"{remote}:", path.strip("/")
 
 
-def _item(entry: Any, above: str) -> Item:
+def _item(entry: Any, above: str) -> BucketEntry:
     path = str(entry["Path"])
-    return Item(
+    return BucketEntry(
         path.removeprefix(f"{above}/") if above else path,
         str(entry["Name"]),
         int(entry.get("Size", -1)),

@@ -15,7 +15,7 @@ Remotes = Mapping[str, Mapping[str, str]]
 """Sections of rclone.conf: by name, each with its options, `type` among them."""
 
 
-class Written(BaseModel):
+class RemoteRecord(BaseModel):
     """One remote. `asked` and `own` are digests by option: of the value in the settings, and of its text in the file
     (a password is obscured there), `former` of the text before; `kept` is what rclone put in their place or added."""
 
@@ -28,21 +28,21 @@ class Written(BaseModel):
     kept: dict[str, str] = Field(default_factory=dict, repr=False)
 
 
-class Record(BaseModel):
+class WritebackRecord(BaseModel):
     """`salt` makes the digests mean nothing elsewhere; `text` is the digest of rclone.conf as it was last seen."""
 
     model_config = ConfigDict(frozen=True)
 
     salt: str = Field(repr=False)
     text: str = ""
-    remotes: dict[str, Written] = Field(default_factory=dict)
+    remotes: dict[str, RemoteRecord] = Field(default_factory=dict)
 
     def digest(self, value: str) -> str:
         key = self.salt.encode()[: hashlib.blake2b.MAX_KEY_SIZE]
         return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=key, digest_size=16).hexdigest()
 
 
-def learn(record: Record, found: Remotes, text: str) -> Record:
+def learn(record: WritebackRecord, found: Remotes, text: str) -> WritebackRecord:
     """The record after rclone.conf was found to hold `found` (`text` as a whole).
 
     A former value of ours is none of rclone's: it may have saved what it had read a moment before we wrote.
@@ -61,14 +61,14 @@ def learn(record: Record, found: Remotes, text: str) -> Record:
     return record.model_copy(update={"remotes": remotes, "text": record.digest(text)})
 
 
-def merge(record: Record, own: Remotes, asked: Remotes) -> tuple[dict[str, dict[str, str]], Record]:
+def merge(record: WritebackRecord, own: Remotes, asked: Remotes) -> tuple[dict[str, dict[str, str]], WritebackRecord]:
     """What rclone.conf is to hold, and the record of it (whose `text` is still the former).
 
     `own` is what the settings make of it, `asked` the same before passwords were obscured. rclone's value stays unless
     the settings say another one than when mountd last wrote it, or the remote is of another type now.
     """
     result: dict[str, dict[str, str]] = {}
-    remotes: dict[str, Written] = {}
+    remotes: dict[str, RemoteRecord] = {}
     for name, options in own.items():
         wanted = {option: record.digest(value) for option, value in asked[name].items()}
         texts = {option: record.digest(value) for option, value in options.items()}
@@ -84,5 +84,5 @@ def merge(record: Record, own: Remotes, asked: Remotes) -> tuple[dict[str, dict[
                 if wanted.get(option) == last.asked.get(option)  # both None: rclone added it
             }
         result[name] = {**options, **kept}
-        remotes[name] = Written(type=options["type"], asked=wanted, own=texts, former=former, kept=kept)
+        remotes[name] = RemoteRecord(type=options["type"], asked=wanted, own=texts, former=former, kept=kept)
     return result, record.model_copy(update={"remotes": remotes})

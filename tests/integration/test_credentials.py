@@ -14,7 +14,7 @@ import pytest
 from mountd.demo import hub
 from mountd.errors import CannotStart
 from mountd.rclone import credentials
-from mountd.rclone.conf_file import Fresh
+from mountd.rclone.conf_file import SecretChange
 from tests.support.daemon import BUNDLED_RCLONE, Daemon
 from tests.support.keyed_mount import FILES, TAKEN_S, Mounted, cat, conf_file, mounted, put, s3, settings
 from tests.support.proxy import Proxy
@@ -53,7 +53,7 @@ async def test_rotated_keys_are_taken_by_a_running_mount(
 ) -> None:
     async with mounted(tmp_path, each_rclone, settings(tmp_path, {"store": s3(bucket.endpoint, keys)})) as mount:
         assert await asyncio.to_thread(mount.read)
-        assert await mount.refresh() is Fresh.NOTHING
+        assert await mount.refresh() is SecretChange.NOTHING
         text = mount.conf.path.read_text()
         assert bucket.secret_access_key not in text
 
@@ -61,9 +61,9 @@ async def test_rotated_keys_are_taken_by_a_running_mount(
         with pytest.raises(subprocess.CalledProcessError):
             await asyncio.to_thread(mount.read)
         put(keys, *NEW)
-        assert await mount.refresh() is Fresh.LIVE
+        assert await mount.refresh() is SecretChange.LIVE
         await mount.reads_again(time.monotonic())
-        assert await mount.refresh() is Fresh.NOTHING
+        assert await mount.refresh() is SecretChange.NOTHING
         assert mount.conf.path.read_text() == text, "rclone.conf is as it was"
 
         log = mount.log.read_text()
@@ -91,7 +91,7 @@ async def test_parts_of_a_key_that_are_rotated_one_after_the_other(
         assert mount.conf.path.with_name(credentials.keys_name("store")).read_text() == before
         assert await asyncio.to_thread(mount.read), "the old pair is used as long as the new one is not whole"
         (keys / "secret").write_text(NEW[1])
-        assert await refreshing is Fresh.LIVE
+        assert await refreshing is SecretChange.LIVE
         await asyncio.to_thread(bucket.set_keys, *NEW)
         await mount.reads_again(time.monotonic())
 
@@ -99,10 +99,10 @@ async def test_parts_of_a_key_that_are_rotated_one_after_the_other(
         # Too slow to be seen as one change: a moment without access, mended by the next look.
         third = ("ROTATEDKEY0000003", "a-third-secret-00003")
         (keys / "id").write_text(third[0])
-        assert await mount.refresh() is Fresh.LIVE
+        assert await mount.refresh() is SecretChange.LIVE
         await asyncio.to_thread(bucket.set_keys, *third)
         (keys / "secret").write_text(third[1])
-        assert await mount.refresh() is Fresh.LIVE
+        assert await mount.refresh() is SecretChange.LIVE
         await mount.reads_again(time.monotonic())
 
 
@@ -115,7 +115,7 @@ async def test_the_start_of_another_mount_gives_nobody_half_a_rotated_key(
     monkeypatch.setattr("mountd.rclone.conf_file.SETTLING_LIMIT_S", 2 * STILL_S)
     conf, given = conf_file(tmp_path, BUNDLED_RCLONE), settings(tmp_path, {"store": s3("http://127.0.0.1:1", keys)})
     file = conf.path.with_name(credentials.keys_name("store"))
-    before = (await conf.write(given)).seen["store"]
+    before = (await conf.write(given)).digests["store"]
     text = file.read_text()
     began = time.monotonic()
     assert not (await conf.write(given)).live
@@ -129,7 +129,7 @@ async def test_the_start_of_another_mount_gives_nobody_half_a_rotated_key(
     assert written.live
     assert (NEW[0] in file.read_text(), NEW[1] in file.read_text()) == (True, True)
     refreshed = await conf.refresh(given, "store", before)  # the one that runs is told of them as well
-    assert (refreshed.fresh, refreshed.seen) == (Fresh.LIVE, written.seen["store"])
+    assert (refreshed.change, refreshed.digests) == (SecretChange.LIVE, written.digests["store"])
 
 
 async def test_a_secret_that_is_away_for_a_moment_changes_nothing(
@@ -151,13 +151,13 @@ async def test_a_secret_that_is_away_for_a_moment_changes_nothing(
         # A new rclone starts with what was known, as the secret may be back in a moment.
         assert (await mount.conf.write(given)).live is False
         put(versions[0], bucket.access_key_id, bucket.secret_access_key)
-        assert await mount.refresh() is Fresh.NOTHING
+        assert await mount.refresh() is SecretChange.NOTHING
 
         # As Kubernetes does: another directory behind the link, all parts at once.
         await asyncio.to_thread(bucket.set_keys, *NEW)
         (tmp_path / "next").symlink_to("v2")
         os.replace(tmp_path / "next", tmp_path / "current")
-        assert await mount.refresh() is Fresh.LIVE
+        assert await mount.refresh() is SecretChange.LIVE
         await mount.reads_again(time.monotonic())
 
 
@@ -186,13 +186,13 @@ async def test_a_session_token_appears_changes_and_goes(
         async with mounted(tmp_path, each_rclone, without) as mount:
             await asyncio.to_thread(until, sends(mount, None), TAKEN_S, "no token", 0.5)
             mount.settings = with_token
-            assert await mount.refresh() is Fresh.LIVE
+            assert await mount.refresh() is SecretChange.LIVE
             await asyncio.to_thread(until, sends(mount, "STS-TOKEN-1"), TAKEN_S, "the token", 0.5)
             (keys / "token").write_text("STS-TOKEN-2")
-            assert await mount.refresh() is Fresh.LIVE
+            assert await mount.refresh() is SecretChange.LIVE
             await asyncio.to_thread(until, sends(mount, "STS-TOKEN-2"), TAKEN_S, "the next token", 0.5)
             mount.settings = without
-            assert await mount.refresh() is Fresh.LIVE
+            assert await mount.refresh() is SecretChange.LIVE
             await asyncio.to_thread(until, sends(mount, None), TAKEN_S, "no token again", 0.5)
 
 
@@ -225,21 +225,23 @@ async def test_wrapped_remotes_and_secrets_that_need_a_remount(
         await asyncio.to_thread(bucket.set_keys, *NEW)
         put(keys, *NEW)
         put(second, *NEW)
-        assert await mount.refresh() is Fresh.LIVE
+        assert await mount.refresh() is SecretChange.LIVE
         for place, number in (("a", 2), ("b", 3)):
             path = mount.mount.path / place / f"f{number:02}"
             found = await asyncio.to_thread(until, lambda path=path: cat(path), TAKEN_S, "new keys", 0.5)
             assert found == f"content {number}".encode()
 
         (tmp_path / "key").write_text("two")
-        assert await mount.refresh() is Fresh.NOTHING, "not a secret of this mount"
-        seen = (await mount.conf.write(given)).seen["over"]
+        assert await mount.refresh() is SecretChange.NOTHING, "not a secret of this mount"
+        digests = (await mount.conf.write(given)).digests["over"]
         (tmp_path / "key").write_text("three")
         put(keys, "ROTATEDKEY0000003", "a-third-secret-00003")
-        refreshed = await mount.conf.refresh(given, "over", seen)
-        assert refreshed.fresh is Fresh.REMOUNT
+        refreshed = await mount.conf.refresh(given, "over", digests)
+        assert refreshed.change is SecretChange.REMOUNT
         assert "a-third-secret-00003" in mount.conf.path.with_name("aws-store.json").read_text()
-        assert (await mount.conf.refresh(given, "over", refreshed.seen)).fresh is Fresh.REMOUNT, "until it is done"
+        assert (await mount.conf.refresh(given, "over", refreshed.digests)).change is SecretChange.REMOUNT, (
+            "until it is done"
+        )
 
 
 async def test_a_new_secret_of_the_same_key_id_may_need_a_new_rclone(
@@ -248,16 +250,16 @@ async def test_a_new_secret_of_the_same_key_id_may_need_a_new_rclone(
     """Its SDK goes on signing with the old one, known by the key id: when the store refuses, that is why."""
     given = settings(tmp_path, {"store": s3(bucket.endpoint, keys)})
     conf = conf_file(tmp_path, BUNDLED_RCLONE)
-    seen = (await conf.write(given)).seen["store"]
-    assert not (await conf.refresh(given, "store", seen)).resigned
+    digests = (await conf.write(given)).digests["store"]
+    assert not (await conf.refresh(given, "store", digests)).resigned
     put(keys, bucket.access_key_id, "another-secret-0002")
-    first = await conf.refresh(given, "store", seen)
-    assert (first.fresh, first.resigned) == (Fresh.LIVE, True)
-    assert (await conf.refresh(given, "store", first.seen)).resigned, "as long as it goes with that rclone"
+    first = await conf.refresh(given, "store", digests)
+    assert (first.change, first.resigned) == (SecretChange.LIVE, True)
+    assert (await conf.refresh(given, "store", first.digests)).resigned, "as long as it goes with that rclone"
     put(keys, *NEW)
-    other = await conf.refresh(given, "store", first.seen)
-    assert (other.fresh, other.resigned) == (Fresh.LIVE, False)
-    assert not (await conf.refresh(given, "store", other.seen)).resigned
+    other = await conf.refresh(given, "store", first.digests)
+    assert (other.change, other.resigned) == (SecretChange.LIVE, False)
+    assert not (await conf.refresh(given, "store", other.digests)).resigned
 
 
 # -- through the daemon -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 
 from mountd.rclone import binary
 from mountd.rclone.ask import dump
-from mountd.rclone.conf_file import ConfFile, Seen
+from mountd.rclone.conf_file import ConfFile, RemoteDigests
 from mountd.settings.schema import Settings
 from tests.support.keyed_mount import settings
 
@@ -106,7 +106,7 @@ async def test_a_token_that_rclone_renewed_outlasts_a_rewrite_a_restart_and_a_re
 
         await asyncio.to_thread(renew)
         third = await token(conf)
-        await conf.refresh(made(), "d", Seen())  # while it runs
+        await conf.refresh(made(), "d", RemoteDigests())  # while it runs
         path.unlink()  # a reboot
         conf = ConfFile(path, found, record=record)
         await conf.write(made())

@@ -9,7 +9,7 @@ import pytest
 
 from mountd.demo import hub
 from mountd.mount.proof import LIST_LIMIT
-from mountd.rclone.rc import NOBODYS
+from mountd.rclone.rc import NONEXISTENT_DIR
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
@@ -34,6 +34,6 @@ def test_a_root_of_many_objects(
     proxy.reset_counts()
     until(lambda: proxy.counts.kinds["LIST"] >= 2, 20, "two questions to the bucket")
     seen = proxy.reset_counts()
-    assert all(NOBODYS in exchange.target for exchange in seen.exchanges)
+    assert all(NONEXISTENT_DIR in exchange.target for exchange in seen.exchanges)
     assert set(seen.kinds) == {"LIST"}
     assert daemon.status()["health"] == "Healthy"

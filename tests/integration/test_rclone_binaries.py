@@ -15,7 +15,7 @@ import pytest
 from mountd.errors import CannotStart
 from mountd.rclone import binary, conf
 from mountd.rclone.ask import obscure
-from mountd.rclone.conf_file import ConfFile, Fresh
+from mountd.rclone.conf_file import ConfFile, SecretChange
 from mountd.settings import profiles
 from mountd.settings.schema import Settings
 from tests.support.s3 import RCLONE
@@ -110,17 +110,17 @@ async def test_the_file_follows_the_secrets(path: Path, tmp_path: Path) -> None:
     assert (written.conf, written.live) == (True, False)
     assert file.path.stat().st_mode & 0o777 == 0o600
     assert file.path.parent.stat().st_mode & 0o777 == 0o700
-    text, identity, seen = file.path.read_text(), file.path.stat().st_ino, written.seen["s"]
+    text, identity, digests = file.path.read_text(), file.path.stat().st_ino, written.digests["s"]
     assert text.count("first") == 1, "the password is obscured, the key is not"
     assert "first" in file.secrets
     assert len(file.secrets) == 2
 
     assert (await file.write(given)).conf is False
     assert file.path.stat().st_ino == identity
-    assert (await file.refresh(given, "s", seen)).fresh is Fresh.NOTHING
+    assert (await file.refresh(given, "s", digests)).change is SecretChange.NOTHING
 
     secret.write_text("second\n")
-    assert (await file.refresh(given, "s", seen)).fresh is Fresh.REMOUNT
+    assert (await file.refresh(given, "s", digests)).change is SecretChange.REMOUNT
     assert (await file.write(given)).conf is True
     dump = json.loads(await asyncio.to_thread(run, path, "--config", str(file.path), "config", "dump"))
     assert dump["s"]["key"] == "second"

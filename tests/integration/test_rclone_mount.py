@@ -26,7 +26,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, mount_command
 from mountd.rclone.log import LogEvent, parse
-from mountd.rclone.rc import NOBODYS, Abilities, RcClient
+from mountd.rclone.rc import NONEXISTENT_DIR, RcClient, StoreFeatures
 from mountd.settings.schema import Mount, Remote
 from tests.support import dies_with_us, hold_port
 from tests.support.faults import Failure
@@ -227,8 +227,8 @@ async def test_the_store_is_asked_once_and_failures_are_told_apart(rclone: Path,
                 items = await rc.list("ok:bkt/pre", recursive=True, quick=quick)
                 assert [item.path for item in items if not item.is_dir] == ["v1/a"]
                 assert proxy.counts.requests == {"GET": 3}, "one request for each listing, no HEAD"
-            assert await rc.abilities("ok:bkt/pre") == Abilities(has_buckets=True, tells_room=False)
-            assert await rc.abilities("disk:/") == Abilities(has_buckets=False, tells_room=True)
+            assert await rc.features("ok:bkt/pre") == StoreFeatures(has_buckets=True, reports_room=False)
+            assert await rc.features("disk:/") == StoreFeatures(has_buckets=False, reports_room=True)
             for remote in ("ok:big", "ok:bkt/pre", "ok:empty"):
                 proxy.reset_counts()
                 assert await asked(rc, remote) == ""
@@ -236,7 +236,7 @@ async def test_the_store_is_asked_once_and_failures_are_told_apart(rclone: Path,
             assert await asked(rc, "ok:") == ""
             assert await asked(rc, f"disk:{data}") == ""
             assert await asked(rc, f"disk:{data}/nothing") == "bucket-missing"
-            proxy.faults.fail = {"LIST": Failure(403, "AccessDenied", where=lambda it: NOBODYS in it.target)}
+            proxy.faults.fail = {"LIST": Failure(403, "AccessDenied", where=lambda it: NONEXISTENT_DIR in it.target)}
             backend = Backend("ok:bkt", cast(Engine, SimpleNamespace(rc=rc)))
             for requests in (2, 1):
                 proxy.reset_counts()

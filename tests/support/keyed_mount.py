@@ -15,7 +15,7 @@ from typing import Any
 from mountd.rclone import binary
 from mountd.rclone.address import RcAddress
 from mountd.rclone.command import CacheSize, mount_command
-from mountd.rclone.conf_file import ConfFile, Fresh, Refreshed, Seen
+from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange, SecretRefresh
 from mountd.settings.schema import Settings
 from mountd.settings.wrapped import beneath
 from tests.support import dies_with_us, hold_port
@@ -60,10 +60,10 @@ class Mounted:
         self.mount = given.mounts["m"]
         self._rclone, self._environment = rclone, environment
         self._read = 0
-        self.seen = Seen()
+        self.digests = RemoteDigests()
 
     async def start(self) -> None:
-        self.seen = (await self.conf.write(self.settings)).seen[self.mount.remote_name]
+        self.digests = (await self.conf.write(self.settings)).digests[self.mount.remote_name]
         found = binary.find(self._rclone)
         self._port = hold_port()
         user, password = "mountd", secrets.token_hex(8)
@@ -107,10 +107,10 @@ class Mounted:
         assert number < FILES, f"no file left to try:\n{self.log.read_text()[-3000:]}"
         return cat(self.mount.path / f"f{number:02}") == f"content {number}".encode()
 
-    async def refresh(self) -> Fresh:
-        refreshed: Refreshed = await self.conf.refresh(self.settings, self.mount.remote_name, self.seen)
-        self.seen = refreshed.seen
-        return refreshed.fresh
+    async def refresh(self) -> SecretChange:
+        refreshed: SecretRefresh = await self.conf.refresh(self.settings, self.mount.remote_name, self.digests)
+        self.digests = refreshed.digests
+        return refreshed.change
 
     async def reads_again(self, since: float) -> float:
         """How long after `since` (monotonic) a read of an uncached file worked."""

@@ -15,7 +15,7 @@ from mountd.errors import NotFound
 from mountd.model import manifest
 from mountd.model.content import Content, inspect
 from mountd.model.layout import Layout
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 from tests.support import dies_with_us
 from tests.support.daemon import BUNDLED_RCLONE, Daemon, Result
 from tests.support.s3 import RcloneS3, S3Server
@@ -34,13 +34,13 @@ class BucketDisk:
     def __init__(self, store: S3Server) -> None:
         self._s3 = store.client
 
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
-        found: list[Item] = []
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
+        found: list[BucketEntry] = []
         more: dict[str, str] = {}
         while True:
             page = self._s3.list_objects_v2(Bucket=hub.BUCKET, Prefix=f"{directory}/", **more)
             for each in page.get("Contents", ()):
-                found.append(Item(each["Key"], each["Key"].rpartition("/")[2], each["Size"], False))
+                found.append(BucketEntry(each["Key"], each["Key"].rpartition("/")[2], each["Size"], False))
             if not page["IsTruncated"]:
                 return found
             more = {"ContinuationToken": page["NextContinuationToken"]}

@@ -20,7 +20,7 @@ from mountd.operation.switch import Operations, Request
 from mountd.operation.sync import Syncing
 from mountd.process.child import Ring
 from mountd.process.supervisor import Supervisor
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 from mountd.settings.schema import Control
 from mountd.settings.schema import Model as ModelSettings
 from mountd.status.board import Board
@@ -41,9 +41,9 @@ class MemoryDisk:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         await self.gate.wait()
-        return [Item(f"{directory}/gpt.pth", "gpt.pth", 5, False)]
+        return [BucketEntry(f"{directory}/gpt.pth", "gpt.pth", 5, False)]
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None: ...
 
@@ -58,9 +58,9 @@ class MemoryDisk:
 
     async def why_unreadable(self, path: str) -> None: ...
 
-    async def mark(self, *_: object) -> Any: ...
+    async def fingerprint(self, *_: object) -> Any: ...
 
-    hash = read = fetch = mark
+    hash = read = fetch = fingerprint
 
 
 class Shelf:

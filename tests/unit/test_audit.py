@@ -13,7 +13,7 @@ import pytest
 from mountd.errors import RemoteError
 from mountd.model import audit
 from mountd.model.audit import Audit
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus
 from tests.support.shelf import MOUNT, MemoryDisk, Shelf, shelf, until
 
@@ -30,9 +30,9 @@ class DoubtfulDisk(MemoryDisk):
     async def in_turn(self) -> AsyncIterator[None]:
         yield
 
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         items = await super().list_bucket(directory, recursive=recursive)
-        return [Item(f"{directory}/other", "other", 1, False)] if self.gone else items
+        return [BucketEntry(f"{directory}/other", "other", 1, False)] if self.gone else items
 
     async def confirm(self) -> None:
         self.confirmed += 1

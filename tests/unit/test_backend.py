@@ -12,7 +12,7 @@ from mountd.errors import RemoteError
 from mountd.mount.bucket import WITNESS_BYTES, WITNESS_ENTRIES, Backend, Witness
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
-from mountd.rclone.rc import NOBODYS
+from mountd.rclone.rc import NONEXISTENT_DIR
 from tests.unit.test_rclone_rc import Fake, fake
 
 __all__ = ["fake"]
@@ -40,7 +40,7 @@ async def test_one_request_that_holds_nothing(fake: Fake) -> None:
     rclone.asked.clear()
     assert await backend.ask()
     assert [method for method, _ in rclone.asked] == ["operations/list"]
-    assert rclone.asked[-1][1]["fs"] == f"s:bkt/pre/{NOBODYS}/"
+    assert rclone.asked[-1][1]["fs"] == f"s:bkt/pre/{NONEXISTENT_DIR}/"
     assert not backend.is_asked_for_room
 
 
@@ -174,7 +174,7 @@ async def test_a_witness_that_takes_too_long_is_given_up_and_one_of_a_silent_buc
     now = 0.0
     monkeypatch.setattr("mountd.mount.bucket.time", SimpleNamespace(monotonic=lambda: now))
     answers = client.list
-    silent = {"v1"} if blames_witness else {"v1", NOBODYS}
+    silent = {"v1"} if blames_witness else {"v1", NONEXISTENT_DIR}
 
     async def answer(fs: str, *given: Any, **named: Any) -> Any:
         nonlocal now

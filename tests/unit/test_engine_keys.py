@@ -15,7 +15,7 @@ import pytest_asyncio
 from mountd.mount.engine import Engine
 from mountd.process.instance import Instance
 from mountd.rclone import binary
-from mountd.rclone.conf_file import ConfFile, Fresh
+from mountd.rclone.conf_file import ConfFile, SecretChange
 from mountd.settings.schema import Settings
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.wait import until
@@ -73,7 +73,7 @@ async def rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     child = await engine.spawn()
     try:
         secret.write_text("another-secret")
-        assert await engine.refresh_secrets() is Fresh.LIVE
+        assert await engine.refresh_secrets() is SecretChange.LIVE
         yield engine, says
     finally:
         child.signal(signal.SIGKILL)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from mountd.rclone.keys import EMPTY, EXCLUDED, LONG, SHADOWS, gone, merged, patterns, possible, rules, strange, words
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 
 
-def items(*paths: str) -> list[Item]:
+def items(*paths: str) -> list[BucketEntry]:
     """A path that ends in "/" is a directory, but for one that ends in "//": an object."""
     made = []
     for path in paths:
         is_dir = path.endswith("/") and not path.endswith("//")
         shown = path[:-1] if path.endswith("/") else path
-        made.append(Item(shown, shown.rpartition("/")[2], 0 if is_dir else 7, is_dir))
+        made.append(BucketEntry(shown, shown.rpartition("/")[2], 0 if is_dir else 7, is_dir))
     return made
 
 
@@ -39,7 +39,7 @@ def test_strange(listing: tuple[str, ...], found: dict[str, str]) -> None:
 
 
 def test_the_directory_that_rclone_lists_for_an_empty_first_part() -> None:
-    assert strange([Item("/", "/", 0, True), Item("team/", "", 0, True)]) == {"/": EMPTY, "team/": EMPTY}
+    assert strange([BucketEntry("/", "/", 0, True), BucketEntry("team/", "", 0, True)]) == {"/": EMPTY, "team/": EMPTY}
 
 
 def test_of_a_name_that_stands_for_both_the_directory_is_left() -> None:

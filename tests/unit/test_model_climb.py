@@ -15,7 +15,7 @@ from mountd.journal.journal import Journal
 from mountd.model import link
 from mountd.model.content import Content
 from mountd.model.model import Model
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 from mountd.settings.schema import Model as ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStage, MountStatus, Snapshot, State
@@ -36,13 +36,13 @@ class MemoryDisk:
         self.open.set()
         self.waits = asyncio.Event()
 
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         if not self.open.is_set():
             self.waits.set()
         await self.open.wait()
-        return [Item(f"{directory}/gpt.pth", "gpt.pth", SIZE, False)]
+        return [BucketEntry(f"{directory}/gpt.pth", "gpt.pth", SIZE, False)]
 
-    async def mark(self, path: str) -> str:
+    async def fingerprint(self, path: str) -> str:
         return ""
 
     async def why_unreadable(self, path: str) -> None: ...

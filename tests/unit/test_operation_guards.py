@@ -14,7 +14,7 @@ from mountd.errors import Busy, Refused
 from mountd.model import manifest
 from mountd.operation.runner import Outcome
 from mountd.operation.switch import FROM_FILE, Request
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus
 from tests.support.shelf import MOUNT, TINA, MemoryDisk, Shelf, shelf, until
 from tests.support.tasks import tasks_of
@@ -64,8 +64,8 @@ class ManifestDisk(MemoryDisk):
 
     data = manifest.render("v23", [("gpt.pth", 5, "0" * 64)], created="", tool="")
 
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
-        more = Item(f"{directory}/{manifest.NAME}", manifest.NAME, len(self.data), False)
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
+        more = BucketEntry(f"{directory}/{manifest.NAME}", manifest.NAME, len(self.data), False)
         return [*await super().list_bucket(directory), more]
 
     async def know(self, *_: object) -> None: ...

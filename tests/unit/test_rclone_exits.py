@@ -6,7 +6,7 @@ import pytest
 
 from mountd.process.child import Exit, NotStarted
 from mountd.process.launch import MISSING
-from mountd.rclone.exits import ERRORS_KEPT, SAID_CHARACTERS, SAID_S, LastWords, explain, explain_crash
+from mountd.rclone.exits import ERRORS_KEPT, SAID_CHARACTERS, SAID_S, LastOutput, explain, explain_crash
 from mountd.rclone.log import LogEvent
 
 
@@ -54,9 +54,9 @@ def test_whether_it_ever_ran(exit_: Exit, obstacle: str | None) -> None:
     assert exit_.obstacle == obstacle
 
 
-def words(*said: tuple[str, str, float]) -> LastWords:
+def words(*said: tuple[str, str, float]) -> LastOutput:
     """(level, text, at); the level "plain" is a line that is not of rclone's log."""
-    last = LastWords()
+    last = LastOutput()
     for level, text, at in said:
         last.hear(LogEvent("info" if level == "plain" else level, text), at, logged=level != "plain")
     return last

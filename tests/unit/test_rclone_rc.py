@@ -15,7 +15,7 @@ from aiohttp import web
 from mountd.errors import RemoteError, Unavailable
 from mountd.rclone import rc
 from mountd.rclone.address import RcAddress
-from mountd.rclone.rc import Item, RcClient, RcTimeout, Upload
+from mountd.rclone.rc import BucketEntry, RcClient, RcTimeout, Upload
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -106,7 +106,7 @@ async def test_a_listing(fake: Fake) -> None:
     rclone, client = fake
     entry = {"Path": "v1/a", "Name": "a", "Size": 3, "ModTime": "", "IsDir": False, "Tier": "STANDARD"}
     rclone.answers["operations/list"] = {"list": [entry]}
-    assert await client.list("cs:bkt/pre", recursive=True) == [Item("v1/a", "a", 3, False)]
+    assert await client.list("cs:bkt/pre", recursive=True) == [BucketEntry("v1/a", "a", 3, False)]
     asked = rclone.asked[-1][1]
     assert (asked["fs"], asked["remote"]) == ("cs:bkt/pre/", "")
     assert asked["opt"]["recurse"] is True
@@ -117,7 +117,7 @@ async def test_a_quick_listing_has_an_fs_of_its_own(fake: Fake) -> None:
     rclone, client = fake
     entry = {"Path": "bkt/pre/v1/a", "Name": "a", "Size": 3, "ModTime": "", "IsDir": False}
     rclone.answers["operations/list"] = {"list": [entry]}
-    assert await client.list("cs:bkt/pre", "v1", quick=True) == [Item("v1/a", "a", 3, False)]
+    assert await client.list("cs:bkt/pre", "v1", quick=True) == [BucketEntry("v1/a", "a", 3, False)]
     asked = rclone.asked[-1][1]
     assert (asked["fs"], asked["remote"]) == ("cs:", "bkt/pre/v1")
     assert asked["_config"]["LowLevelRetries"] == 1
@@ -180,7 +180,7 @@ async def test_an_error_inside_the_answer_counts_whatever_the_status(fake: Fake,
     with pytest.raises(RemoteError):
         await client.list("cs:bkt")
     with pytest.raises(RemoteError):
-        await client.mark("cs:bkt", "a")
+        await client.fingerprint("cs:bkt", "a")
 
 
 async def test_a_refresh_fails_for_each_value_that_is_not_ok(fake: Fake) -> None:

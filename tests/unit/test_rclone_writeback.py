@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.rclone.writeback import Record, learn, merge
+from mountd.rclone.writeback import WritebackRecord, learn, merge
 
-EMPTY = Record(salt="salt")
+EMPTY = WritebackRecord(salt="salt")
 DRIVE = {"type": "drive", "scope": "drive", "token": "T0"}
 
 
@@ -15,7 +15,9 @@ def text_of(remotes: object) -> str:
     return repr(remotes)
 
 
-def step(record: Record, settings: dict[str, dict[str, str]]) -> tuple[dict[str, dict[str, str]], Record]:
+def step(
+    record: WritebackRecord, settings: dict[str, dict[str, str]]
+) -> tuple[dict[str, dict[str, str]], WritebackRecord]:
     return merge(record, settings, settings)
 
 
@@ -76,7 +78,7 @@ def test_a_password_is_compared_by_what_was_asked() -> None:
 def test_the_record_holds_no_secret_of_the_settings() -> None:
     _, record = step(EMPTY, {"d": DRIVE | {"client_secret": "hunter2"}})
     assert "hunter2" not in record.model_dump_json()
-    assert Record.model_validate_json(record.model_dump_json()) == record
+    assert WritebackRecord.model_validate_json(record.model_dump_json()) == record
     learnt = learn(record, {"d": DRIVE | {"client_secret": "hunter2", "token": "T1"}}, "x")
     assert "hunter2" not in learnt.model_dump_json()
     assert "T1" not in repr(learnt)

@@ -17,7 +17,7 @@ from mountd.files.client import NoStat, Stat
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
 from mountd.operation.sync import WHY_CHARACTERS, Paused, Syncing
-from mountd.rclone.rc import Item
+from mountd.rclone.rc import BucketEntry
 from mountd.settings.schema import Model as ModelSettings
 from mountd.status import readiness
 from mountd.status.board import Board
@@ -41,7 +41,7 @@ class EmptyDisk:
 
     root = "/mnt"
 
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[Item]:
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         return []
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None: ...

@@ -12,12 +12,12 @@ MountdError                     1   something failed
  ├── Unreachable                8   no daemon answers
  ├── Unavailable                1   a part that is needed is not there now; trying again can help
  │    ├── CannotStart           1   a child could not be brought up
- │    ├── Overstayed            1   a command had not ended when its time was up
+ │    ├── CommandTimeout        1   a command had not ended when its time was up
  │    ├── Exhausted             1   this machine is short of something, or refuses something
  │    ├── RemoteError           1   the bucket did not give what was asked
  │    └── DiskError             1   a touch of a mounted path failed
  │         ├── DiskTimeout      1   … or was not answered in time
- │         └── NotAsked         1   … or could not even be made: that says nothing of the disk
+ │         └── ProbeNotSent     1   … or could not be sent: that says nothing about the disk
  ├── JournalError               1   the journal cannot be read or written now; trying again can help
  │    └── JournalHeld           1   another program holds it
  ├── GateFailed                 1   a new version did not pass what the configuration asks of it
@@ -165,8 +165,8 @@ def needs_fix(code: str, text: str, hint: str) -> CannotStart:
     return CannotStart(text, hint=hint, code=code, retry_s=FIX_RETRY_S)
 
 
-class Overstayed(Unavailable):
-    """A command had not ended when its time was up; `output` is what it had said by then."""
+class CommandTimeout(Unavailable):
+    """A command did not finish in its time; `output` is what it had printed by then."""
 
     def __init__(self, text: str, *, output: str) -> None:
         super().__init__(text)
@@ -201,7 +201,7 @@ class DiskTimeout(DiskError):
     pass
 
 
-class NotAsked(DiskError):
+class ProbeNotSent(DiskError):
     pass
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from mountd.cache import guard
 from mountd.cli.render import nearest
-from mountd.errors import DiskError, MountdError, Overstayed, cause_of
+from mountd.errors import CommandTimeout, DiskError, MountdError, cause_of
 from mountd.files.client import Files, NoStat
 from mountd.fuse import table
 from mountd.fuse.watch import read_table
@@ -246,7 +246,7 @@ async def _app(name: str, app: App) -> Check:
             if os.geteuid() not in {0, user.uid}:
                 hint = "run mountd as root, or leave out `user`"
                 return Check(name, "fail", f"only root can run it as {app.user}", hint)
-    except Overstayed:
+    except CommandTimeout:
         hint = "`mountd restart` the mount that it lies on, or when no mountd runs: umount --lazy its path"
         text = f"no answer in {TOUCH_TIMEOUT_S:g} s to where {program} is, from {app.directory}"
         return Check(name, "fail", text, hint)

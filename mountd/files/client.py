@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mountd.errors import DiskError, DiskTimeout, NotAsked, cause_of
+from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, cause_of
 
 WORKER = Path(__file__).with_name("worker.py")
 MINIMAL_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -106,7 +106,7 @@ class Files:
 
     Every call raises DiskError with the kernel's errno, DiskTimeout when there was no answer within `timeout_s`
     seconds (waiting for calls before it included) or when a former call still holds the worker in the kernel, and
-    NotAsked when there was no worker to ask: what is wrong then is not the disk.
+    ProbeNotSent when there was no worker to ask: what is wrong then is not the disk.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str]) -> None:
@@ -236,7 +236,7 @@ class Files:
                     return reply
                 self._kill(worker)  # its end is being seen; a new one starts only when it is reaped
             await worker.gone.wait()
-        raise NotAsked(f"cannot {touch}: the file worker ended twice, at last with {worker.process.returncode}")
+        raise ProbeNotSent(f"cannot {touch}: the file worker ended twice, at last with {worker.process.returncode}")
 
     async def _ready(self, touch: str) -> _Worker:
         if self._closed:
@@ -257,7 +257,7 @@ class Files:
             worker = await self._made(touch)
         except OSError as error:  # the machine is short of something, or Python is not there
             cause = f"cannot start a file worker: {cause_of(error)}"
-            raise NotAsked(f"cannot {touch}: {cause}") from None
+            raise ProbeNotSent(f"cannot {touch}: {cause}") from None
         self._worker = worker
         return worker
 
@@ -279,8 +279,8 @@ class Files:
             undo.pop_all()
         return worker
 
-    def _is_closed(self, touch: str) -> NotAsked:
-        return NotAsked(f"cannot {touch}: the file worker {self.name} is closed")
+    def _is_closed(self, touch: str) -> ProbeNotSent:
+        return ProbeNotSent(f"cannot {touch}: the file worker {self.name} is closed")
 
     def _spawn(self, stream: int) -> subprocess.Popen[bytes]:
         # Not asyncio's subprocess: its child watcher brings threads or waits of its own; a pidfd needs neither.

@@ -20,7 +20,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mountd.errors import Bug, Exhausted, MountdError, Overstayed, Unavailable, cause_of
+from mountd.errors import Bug, CommandTimeout, Exhausted, MountdError, Unavailable, cause_of
 from mountd.fuse import table
 from mountd.fuse.watch import read_table
 from mountd.process import tool
@@ -222,7 +222,7 @@ async def _run(command: list[str], timeout_s: float) -> tuple[int | None, str]:
     """
     try:
         outcome = await tool.run(command, timeout_s=timeout_s)
-    except Overstayed:
+    except CommandTimeout:
         return None, ""
     lines = outcome.output.strip().splitlines()
     return outcome.code, lines[-1] if lines else ""

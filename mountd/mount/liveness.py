@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from mountd.errors import DiskError, DiskTimeout, NotAsked
+from mountd.errors import DiskError, DiskTimeout, ProbeNotSent
 from mountd.files.client import Files
 from mountd.fuse import table
 from mountd.fuse.watch import read_table
@@ -42,7 +42,7 @@ class Beat:
             await self._files.statfs(self.path, timeout_s=self.timeout_s)
         except DiskTimeout:
             return beats.unanswered()
-        except NotAsked as error:
+        except ProbeNotSent as error:
             return self._not_asked(error.text, beats)
         except DiskError as error:
             if error.errno in _NOBODY_ASKED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from mountd.errors import DiskError, DiskTimeout, NotAsked, RemoteError
+from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, RemoteError
 from mountd.files.client import Files, Listing, NoStat
 from mountd.mount.disk import MountDisk
 from mountd.rclone.rc import BucketEntry
@@ -76,7 +76,7 @@ async def _read(disk: MountDisk, path: str) -> RemoteError | None:
     wanted = min(PROOF_BYTES, found.size)
     try:
         data = await disk.read(path, wanted)
-    except (DiskTimeout, NotAsked):
+    except (DiskTimeout, ProbeNotSent):
         raise
     except DiskError:
         fault = await disk.why_unreadable(path)

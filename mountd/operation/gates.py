@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from mountd.errors import GateFailed, Overstayed, Unavailable
+from mountd.errors import CommandTimeout, GateFailed, Unavailable
 from mountd.operation.prometheus import NoFigure, figure
 from mountd.process import tool
 from mountd.process.child import Exit, User
@@ -66,7 +66,7 @@ async def _command(
 ) -> None:
     try:
         outcome = await tool.run(argv, timeout_s=timeout_s, environment=environment, directory=directory, user=user)
-    except Overstayed as error:
+    except CommandTimeout as error:
         raise GateFailed(f"no end after {timeout_s:g} s{_last(error.output)}") from None
     except Unavailable as error:
         raise GateFailed(error.text, code="gate-unanswered", retryable=True) from None

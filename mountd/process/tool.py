@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mountd.errors import Overstayed, Unavailable, cause_of
+from mountd.errors import CommandTimeout, Unavailable, cause_of
 from mountd.process import orphans
 from mountd.process import user as user_script
 from mountd.process.child import FLOOD_LINES, READ_BYTES, Exit, NotStarted, User, spawn
@@ -46,7 +46,7 @@ async def run(
     flood_lines: int = FLOOD_LINES,
 ) -> Outcome:
     """Its exit code and its output, both streams in one, at most 1 MiB kept. Raises Unavailable when it cannot be
-    started, Overstayed when it has not ended after `timeout_s`.
+    started, CommandTimeout when it has not ended after `timeout_s`.
 
     `flood_lines`: as for `spawn`; ALL_LINES where each line counts.
     """
@@ -70,7 +70,9 @@ async def run(
         async with asyncio.timeout(timeout_s):
             ended = await child.wait()
     except TimeoutError:
-        raise Overstayed(f"cannot finish {argv[0]}: no end after {timeout_s:g} s", output="\n".join(lines)) from None
+        raise CommandTimeout(
+            f"cannot finish {argv[0]}: no end after {timeout_s:g} s", output="\n".join(lines)
+        ) from None
     finally:
         child.signal(signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
@@ -117,7 +119,7 @@ async def _look_up(what: str, words: Sequence[str], timeout_s: float) -> Any:
         outcome = await run(
             [sys.executable, "-I", "-S", user_script.__file__, *words], timeout_s=timeout_s, flood_lines=ALL_LINES
         )
-    except Overstayed:
+    except CommandTimeout:
         raise Unavailable(f"cannot look up {what}: no answer in {timeout_s:g} s") from None
     if outcome.code != 0:
         last = outcome.output.rpartition("\n")[2]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import DiskError, DiskTimeout, NotAsked
+from mountd.errors import DiskError, DiskTimeout, ProbeNotSent
 from mountd.files import client
 from mountd.files.client import Files, NoStat, Stat
 from mountd.mount.health import Beats
@@ -239,7 +239,7 @@ async def test_killed_during_a_call(files: Files, tmp_path: Path) -> None:
     second = files.pid
     assert second is not None
     os.kill(second, signal.SIGKILL)
-    with pytest.raises(NotAsked, match="the file worker ended twice"):
+    with pytest.raises(ProbeNotSent, match="the file worker ended twice"):
         await call
 
 
@@ -284,7 +284,7 @@ async def test_without_a_worker_nothing_is_said_of_the_disk(
     beat, beats = Beat(str(tmp_path), "nothing:", files, SOON_S), Beats(missed=1)
     with pytest.MonkeyPatch.context() as patch, lack(patch):
         assert await beat.ask(beats) == beats
-        with pytest.raises(NotAsked) as lacking:
+        with pytest.raises(ProbeNotSent) as lacking:
             await files.stat([str(tmp_path)], timeout_s=SOON_S)
     assert lacking.value.errno == 0
     assert await files.stat([str(tmp_path)], timeout_s=SOON_S)

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 import structlog
 
@@ -30,6 +31,7 @@ from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.rc import RcClient
 from mountd.settings import profiles
 from mountd.settings.schema import Mount
+from mountd.status.board import PublishMount
 from mountd.status.snapshot import DrainStatus, Reason, size
 
 log = structlog.get_logger()
@@ -58,15 +60,10 @@ class Rclone(Protocol):
     def follow(self, follower: Callable[[str], None]) -> None: ...
 
 
-class Publish(Protocol):
-    def __call__(self, **changes: Any) -> None:
-        """Changes fields of the mount's status on the board."""
-
-
 class Uploads:
     """The uploads of one write-back mount: how they go, the drain, and what is left at its end."""
 
-    def __init__(self, name: str, mount: Mount, engine: Rclone, publish: Publish) -> None:
+    def __init__(self, name: str, mount: Mount, engine: Rclone, publish: PublishMount) -> None:
         self.left = Pending()
         """what the last polite end had to leave in the cache"""
         self._name = name
@@ -133,7 +130,8 @@ class Uploads:
             if not told:
                 told = True
                 text = f"{count} files of a previous run are made readable before mount {self._name} is ready"
-                self._publish(reason=Reason("reopening", text, "mount", self._name))
+                reason = Reason("reopening", text, "mount", self._name)
+                self._publish(lambda status: replace(status, reason=reason))
 
         try:
             await self._reopening.finish(self._engine.rc, root, files, self._disk, waiting)
@@ -210,7 +208,7 @@ class Uploads:
                     await self._hurry(asked)
                 await asyncio.sleep(POLL_S)
         finally:
-            self._publish(drain=None)
+            self._publish(lambda status: replace(status, drain=None))
         if verdict is Verdict.SILENT:
             self._log.warning("rclone does not answer: no upload can be waited for", files=seen.files)
         elif verdict is Verdict.DRAINED and status is not None:
@@ -227,7 +225,7 @@ class Uploads:
                 at_most_s=limit_s,
             )
         if now != before:
-            self._publish(drain=now)
+            self._publish(lambda status: replace(status, drain=now))
         return now
 
     def _tell(self, phrase: str, status: DrainStatus) -> None:

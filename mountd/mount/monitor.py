@@ -36,24 +36,20 @@ SECRETS_INTERVAL_S = 2.0
 LOOK_LIMIT_S = 10.0
 OF_A_READ = "vfs reader: "
 """In what rclone counts as errors: those of uploads are told by `Uploads`."""
-QUEUE_S = 1.0
 STALL_TOLD_S = 15.0
 """A read that waits as long is told; it is rclone's to give up on it first."""
 LISTING_TOLD_S = STALL_S
-
-Condemn = Callable[[Verdict, str], Awaitable[None]]
 
 
 class Watching:
     """`condemn` keeps the evidence of a verdict; after it the mount is given up."""
 
-    def __init__(self, parts: Parts, condemn: Condemn) -> None:
+    def __init__(self, parts: Parts, condemn: Callable[[Verdict, str], Awaitable[None]]) -> None:
         self._parts = parts
         self._condemn = condemn
         self._facts = Facts()
         self._told: Reason | None = None
-        self._lacks: dict[str, Exhausted] = {}
-        """by question: what the machine lacks to put it"""
+        self._lacks: dict[str, Exhausted] = {}  # by question: what the machine lacks to put it
 
     async def run(self) -> None:
         """Until cancelled. Raises MustReplace, ShouldRestart."""
@@ -131,8 +127,8 @@ class Watching:
             return
         self._told = reason
         running = self._parts.status.state is State.RUNNING
-        well = Health.HEALTHY if running else Health.PROGRESSING
-        self._parts.publish(health=Health.DEGRADED if reason else well, reason=reason)
+        health = Health.DEGRADED if reason else Health.HEALTHY if running else Health.PROGRESSING
+        self._parts.publish(lambda status: replace(status, health=health, reason=reason))
 
     # -- the questions --------------------------------------------------------------------------------------------
 
@@ -221,12 +217,18 @@ class Watching:
             with contextlib.suppress(MountdError):
                 stats = await parts.engine.rc.vfs_stats(timeout_s=parts.mount.health.timeout)
             if stats is not None:
-                parts.publish(cache=cache_status(stats))
+                self._publish_cache(cache_status(stats))
                 parts.uploads.noticed(stats)
                 await parts.uploads.tell_stranded()
                 lies = parts.needs_cache and "diskCache" not in stats
                 await self._learn(lie="its disk cache is off" if lies else "")
             await asyncio.sleep(STATS_INTERVAL_S)
+
+    def _publish_cache(self, cache: CacheStatus) -> None:
+        self._parts.publish(lambda status: replace(status, cache=cache))
+
+    def _publish_cache_broken(self, broken: bool) -> None:
+        self._parts.publish(lambda status: replace(status, cache_broken=broken))
 
     async def _cache_directory(self) -> None:
         """Whether it can be used; rclone goes on without it when reads fail for its sake, and goes back to it.
@@ -246,7 +248,7 @@ class Watching:
                 parts.log.info("cache can be used again")
             looks = bypass.look(looks, time.monotonic(), found)
             waits_for_it = bypass.active and not may_bypass(parts.mount)
-            parts.publish(cache_broken=found is not None or waits_for_it)
+            self._publish_cache_broken(found is not None or waits_for_it)
             await self._learn()
             cause = bypass.restart(looks, time.monotonic(), parts.mount)
             if cause and await parts.ask_backend(TIMEOUT_S):
@@ -284,16 +286,14 @@ class Watching:
             while True:
                 fails = self._facts.reads.last > self._facts.reads.first
                 await asyncio.sleep(FAILING_INTERVAL_S if fails else READERS_INTERVAL_S)
-                if looking is None or (looking.done() and time.monotonic() - looked >= self._look_interval_s):
+                if looking is None or (
+                    looking.done() and time.monotonic() - looked >= self._parts.mount.health.backend
+                ):
                     looked, looking = time.monotonic(), asyncio.create_task(self._look_at_root())
                 await self._learn(**await self._look_at_readers())
         finally:
             if looking is not None:
                 looking.cancel()
-
-    @property
-    def _look_interval_s(self) -> float:
-        return self._parts.mount.health.backend
 
     async def _look_at_root(self) -> None:
         """A directory that rclone knows already: no request to the bucket, no file opened."""
@@ -311,7 +311,7 @@ class Watching:
             entry = None
             with contextlib.suppress(OSError):
                 entry = parts.beat.entry()
-            waiting = waiting.given(await unanswered(entry.minor if entry else None, QUEUE_S))
+            waiting = waiting.given(await unanswered(entry.minor if entry else None, NOOP_S))
         listing = set(waiting.answer)
         if parts.looker.stuck:
             listing.add(f"look/{parts.looker.pid}")

@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -131,12 +130,12 @@ class RcloneMount:
         self._wanted = True
         self.ring = engine.ring
         self.disk = self._parts.disk
-        self._publish()
+        self._publish(lambda status: status)
 
     # -- status ---------------------------------------------------------------------------------------------------
 
-    def _publish(self, **changes: Any) -> None:
-        self._status = replace(self._status, **changes)
+    def _publish(self, change: Callable[[MountStatus], MountStatus]) -> None:
+        self._status = change(self._status)
         self._board.set_mount(self.name, self._status)
 
     def changed(self, life: Life, since: str, pid: int | None) -> None:
@@ -160,18 +159,21 @@ class RcloneMount:
         else:
             health, reason = Health.PROGRESSING, None
         self._publish(
-            state=state,
-            stage=self._status.stage if up else MountStage.PREFLIGHT,
-            health=health,
-            reason=reason,
-            pid=pid,
-            since=since,
-            restarts=max(0, self._runs - 1),
-            unasked=life.restarts,
-            # Without rclone nobody asks: what was last heard is no knowledge of now.
-            backend=self._status.backend if up else RemoteStatus(),
-            cache_broken=self._status.cache_broken if up else False,
-            cache_bypassed=self._status.cache_bypassed if up else False,
+            lambda status: replace(
+                status,
+                state=state,
+                stage=status.stage if up else MountStage.PREFLIGHT,
+                health=health,
+                reason=reason,
+                pid=pid,
+                since=since,
+                restarts=max(0, self._runs - 1),
+                unasked=life.restarts,
+                # Without rclone nobody asks: what was last heard is no knowledge of now.
+                backend=status.backend if up else RemoteStatus(),
+                cache_broken=status.cache_broken and up,
+                cache_bypassed=status.cache_bypassed and up,
+            )
         )
 
     def _time_absence(self, state: State) -> None:
@@ -179,7 +181,9 @@ class RcloneMount:
             self._end_timer()
             self._status = replace(self._status, gone=False)
         elif self._gone_timer is None and self._runs:
-            self._gone_timer = asyncio.get_running_loop().call_later(GONE_S, lambda: self._publish(gone=True))
+            self._gone_timer = asyncio.get_running_loop().call_later(
+                GONE_S, self._publish, lambda status: replace(status, gone=True)
+            )
 
     def _end_timer(self) -> None:
         if self._gone_timer is not None:
@@ -267,7 +271,7 @@ class RcloneMount:
                 await parts.clear()
         except MountdError as error:
             self._failure = Reason("cannot-unmount", error.text, "mount", self.name, error.hint)
-            self._publish(health=Health.DEGRADED, reason=self._failure)
+            self._publish(lambda status: replace(status, health=Health.DEGRADED, reason=self._failure))
             raise
 
     async def place(self) -> Place | None:
@@ -299,7 +303,8 @@ class RcloneMount:
         parts.backend.remote = parts.disk.fs = parts.mount.remote
         parts.disk.exclude = keys.patterns(parts.mount.options.get("exclude"))
         parts.engine.reconfigure(settings)
-        self._publish(remote=parts.mount.remote, cache_stops_apps=parts.mount.cache.on_failure == "stop")
+        remote, stops_apps = parts.mount.remote, parts.mount.cache.on_failure == "stop"
+        self._publish(lambda status: replace(status, remote=remote, cache_stops_apps=stops_apps))
 
     def detour(self, environment: Mapping[str, str]) -> None:
         """For the next start: variables that lead rclone another way to its bucket; none lead it as usual."""

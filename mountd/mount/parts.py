@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
 from mountd.cache.bypass import Bypass
-from mountd.cache.drain import Publish, Uploads
+from mountd.cache.drain import Uploads
 from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
 from mountd.files.client import Files
@@ -23,7 +23,7 @@ from mountd.mount.liveness import Beat
 from mountd.mount.turns import Turns
 from mountd.settings import profiles
 from mountd.settings.schema import Mount, Settings
-from mountd.status.board import Board
+from mountd.status.board import Board, PublishMount
 from mountd.status.snapshot import MountStatus
 
 CLEAR_TIMEOUT_S = 10.0
@@ -55,7 +55,7 @@ class Parts:
     disk: MountDisk
     uploads: Uploads
     candidates: Callable[[], Sequence[str]]
-    publish: Publish
+    publish: PublishMount
     log: FilteringBoundLogger
 
     @property
@@ -73,11 +73,11 @@ class Parts:
             answered, _ = await asyncio.wait({asking}, timeout=SLOW_S)
             if not answered:
                 await self.backend.miss()
-                self.publish(backend=self.backend.status)
+                self.publish(lambda status: replace(status, backend=self.backend.status))
             usable = await asking
         finally:
             asking.cancel()
-        self.publish(backend=self.backend.status)
+        self.publish(lambda status: replace(status, backend=self.backend.status))
         return usable
 
     async def could_begin(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from mountd.cache.bypass import may_bypass
 from mountd.errors import FIX_RETRY_S, CannotStart, MountdError, RemoteError
@@ -33,17 +34,17 @@ async def climb(parts: Parts, watching: Watching, spawned: Callable[[Child], Non
 
     Raises CannotStart and other MountdErrors.
     """
-    parts.publish(stage=MountStage.PREFLIGHT)
+    parts.publish(lambda status: replace(status, stage=MountStage.PREFLIGHT))
     await _prepare(parts)
     child = await parts.engine.spawn()
     spawned(child)
-    parts.publish(stage=MountStage.SPAWNED, pid=child.pid)
+    parts.publish(lambda status: replace(status, stage=MountStage.SPAWNED, pid=child.pid))
     await _reach_mounted(parts)
-    parts.publish(stage=MountStage.MOUNTED)
+    parts.publish(lambda status: replace(status, stage=MountStage.MOUNTED))
     await _reach_answering(parts)
-    parts.publish(stage=MountStage.ANSWERING)
+    parts.publish(lambda status: replace(status, stage=MountStage.ANSWERING))
     await watching.while_it_beats(_reach_ready(parts))
-    parts.publish(stage=MountStage.READY)
+    parts.publish(lambda status: replace(status, stage=MountStage.READY))
 
 
 async def _prepare(parts: Parts) -> None:
@@ -77,7 +78,7 @@ async def _begin_cache(parts: Parts) -> None:
         found = parts.cache.reason(error, bypassed=True)
     bypass.begin(time.monotonic(), found)
     parts.engine.without_cache = bypass.active
-    parts.publish(cache_broken=found is not None, cache_bypassed=bypass.active)
+    parts.publish(lambda status: replace(status, cache_broken=found is not None, cache_bypassed=bypass.active))
     if bypass.active and not before:
         told = bypass.reason
         parts.log.warning("going on without the cache", cause=told and told.text, hint=told and told.hint)
@@ -118,7 +119,7 @@ async def _reach_answering(parts: Parts) -> None:
         if time.monotonic() > deadline:
             raise CannotStart(f"cannot use {parts.path}: {cause}", hint=f"see `mountd logs {parts.name}`")
         await asyncio.sleep(0.1)
-    parts.publish(cache=cache_status(stats))
+    parts.publish(lambda status: replace(status, cache=cache_status(stats)))
     parts.uploads.noticed(stats)
     await parts.uploads.hold()
     if parts.needs_cache and "diskCache" not in stats:
@@ -157,7 +158,7 @@ async def _reach_ready(parts: Parts) -> None:
                 # What the bucket refuses to whoever asks, another rclone would not get either.
                 tries += not (isinstance(error, RemoteError) and error.code in OF_THE_OBJECT)
                 parts.log.info("mount is not proven yet", cause=error.text, attempt=tries)
-                parts.publish(reason=Reason("mount-not-proven", error.text, "mount", parts.name, error.hint))
+                _publish_reason(parts, Reason("mount-not-proven", error.text, "mount", parts.name, error.hint))
                 if tries >= PROOF_TRIES and await parts.ask_backend(PATIENT_S):
                     raise CannotStart(error.text, hint=error.hint, code="mount-not-proven") from None
             await asyncio.sleep(PROOF_INTERVAL_S)
@@ -165,6 +166,10 @@ async def _reach_ready(parts: Parts) -> None:
             raise CannotStart("the credentials have changed: starting again with the new ones", retry_s=0.0)
         else:
             await asyncio.sleep(ASK_INTERVAL_S)
+
+
+def _publish_reason(parts: Parts, reason: Reason) -> None:
+    parts.publish(lambda status: replace(status, reason=reason))
 
 
 def _learn(parts: Parts, proof: Proof) -> None:

@@ -8,6 +8,9 @@ from dataclasses import replace
 
 from mountd.status.snapshot import AppStatus, ConfigStatus, ModelStatus, MountStatus, Operation, Reason, Snapshot
 
+PublishMount = Callable[[Callable[[MountStatus], MountStatus]], None]
+"""Puts a mount's status on the board as its argument changes it."""
+
 
 class Board:
     """Written and read by tasks of one event loop only."""

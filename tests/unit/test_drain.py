@@ -338,7 +338,7 @@ async def test_a_mount_that_becomes_read_only_forgets_what_its_former_profile_le
     found = binary.find(BUNDLED_RCLONE)
     conf, instance = ConfFile(tmp_path / "rclone.conf", found), Instance.of(settings.state, settings.runtime)
     engine = Engine("before", settings, instance, found, conf)
-    uploads = Uploads("before", settings.mounts["before"], engine, lambda **_: None)
+    uploads = Uploads("before", settings.mounts["before"], engine, lambda change: None)
     put(tmp_path / "cache", "store/bkt/gone/a.wav", dirty=True)
     await uploads.mend()
     assert engine.reopens

@@ -20,7 +20,7 @@ from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documen
 from mountd.api.shielded import Unbroken
 from mountd.errors import Busy, MountdError, UsageError, cause_of
 from mountd.process import directories, ports, tool
-from mountd.settings.schema import Control, Http
+from mountd.settings.schema import ControlSettings, HttpSettings
 
 SHUTDOWN_S = 2.0
 CUT_OFF_S = 0.5
@@ -38,7 +38,7 @@ class Listening:
 
     listener: asyncio.Server
     runner: web.AppRunner
-    http: Http
+    http: HttpSettings
 
     async def close(self) -> None:
         self.listener.close()
@@ -53,7 +53,7 @@ class Server:
         self._socket: tuple[Path, Identity] | None = None
         self._unbroken = Unbroken()
 
-    async def listen_unix(self, control: Control) -> None:
+    async def listen_unix(self, control: ControlSettings) -> None:
         """Everything, for whom the socket's mode lets in. Raises Busy, MountdError."""
         gid = await _find_group(control)
         sock = _bind_unix(control.socket, gid)
@@ -63,7 +63,7 @@ class Server:
         app.add_routes([*self._routes.probes(), *self._routes.reads(), *self._routes.writes()])
         self._unix = await self._serve(app, sock)
 
-    async def listen_tcp(self, http: Http) -> None:
+    async def listen_tcp(self, http: HttpSettings) -> None:
         """Probes for everybody; the other reads only on loopback; no writes. Raises MountdError.
 
         Called again it moves there: the new address answers before the old one ends, or the old one stays.
@@ -80,7 +80,7 @@ class Server:
         if before is not None:
             await before.close()
 
-    async def _take_over(self, before: Listening, http: Http) -> socket.socket:
+    async def _take_over(self, before: Listening, http: HttpSettings) -> socket.socket:
         before.listener.close()
         try:
             return _bind_tcp(*http.address)
@@ -89,19 +89,19 @@ class Server:
             await before.close()
             raise
 
-    async def _serve_tcp(self, http: Http, sock: socket.socket) -> Listening:
+    async def _serve_tcp(self, http: HttpSettings, sock: socket.socket) -> Listening:
         loopback = _is_loopback(http.address[0])
         app = web.Application(middlewares=[errors_as_documents, _guard(loopback)], client_max_size=MAX_BODY_BYTES)
         app.add_routes([*self._routes.probes(), *(self._routes.reads() if loopback else [])])
         return await self._serve(app, sock, http)
 
-    async def _serve(self, app: web.Application, sock: socket.socket, http: Http | None = None) -> Listening:
+    async def _serve(self, app: web.Application, sock: socket.socket, http: HttpSettings | None = None) -> Listening:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
         await runner.setup()
         served = runner.server
         assert served is not None
         listener = await asyncio.get_running_loop().create_server(Connections(served).accept, sock=sock)
-        return Listening(listener, runner, http or Http())
+        return Listening(listener, runner, http or HttpSettings())
 
     async def close(self) -> None:
         if self._socket is not None:
@@ -148,7 +148,7 @@ def _identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-async def _find_group(control: Control) -> int | None:
+async def _find_group(control: ControlSettings) -> int | None:
     """The id of the group that the socket is opened to. Raises MountdError, also when nobody knows in GROUP_LIMIT_S."""
     if control.group is None:
         return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mountd.process.backoff import Backoff
 from mountd.process.lifecycle import Policy
-from mountd.settings.schema import App
+from mountd.settings.schema import AppSettings
 
 
-def policy_of(app: App, *, held: bool = False) -> Policy:
+def policy_of(app: AppSettings, *, held: bool = False) -> Policy:
     """`held`: during an operation, which decides itself what comes after a failure."""
     backoff = app.restart.backoff
     return Policy(

@@ -15,7 +15,7 @@ from mountd.errors import CannotStart, MountdError
 from mountd.process import ports, tool
 from mountd.process.child import User
 from mountd.settings import masking
-from mountd.settings.schema import App, Ready
+from mountd.settings.schema import AppSettings, ReadySettings
 from mountd.status.snapshot import Reason
 
 HTTP_TIMEOUT_S = 5.0
@@ -25,7 +25,7 @@ INTERVAL_S = 0.2
 COMMAND_INTERVAL_S = 2.0
 
 
-def port_of(ready: Ready | None) -> int | None:
+def port_of(ready: ReadySettings | None) -> int | None:
     """The port that the app is expected to listen on, when its readiness says so."""
     if ready is None or ready.http is None:
         return None
@@ -43,7 +43,7 @@ def check_port_free(name: str, port: int | None) -> None:
 
 
 async def answers(
-    app: App, belonging: Belonging, *, environment: Mapping[str, str], user: User | None, uid: int | None
+    app: AppSettings, belonging: Belonging, *, environment: Mapping[str, str], user: User | None, uid: int | None
 ) -> str:
     """Empty when the app is ready, else why not. Raises CannotStart when it never can be: a stranger has its port.
 
@@ -118,7 +118,7 @@ async def _http(url: str) -> str:
         return f"{shown} refuses connections: it is loading" if refused else f"{shown}: {masking.text(str(error))}"
 
 
-async def _command(command: list[str], app: App, environment: Mapping[str, str], user: User | None) -> str:
+async def _command(command: list[str], app: AppSettings, environment: Mapping[str, str], user: User | None) -> str:
     directory = str(app.directory)
     try:
         outcome = await tool.run(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from mountd.process.backoff import Backoff
 from mountd.settings import profiles
-from mountd.settings.schema import Mount
+from mountd.settings.schema import MountSettings
 from mountd.status.snapshot import Reason
 
 CACHE_INTERVAL_S = 5.0
@@ -33,7 +33,7 @@ STEADY_S = 3600.0
 """A cache that was used for so long without trouble begins anew with the shortest of these times."""
 
 
-def may_bypass(mount: Mount) -> bool:
+def may_bypass(mount: MountSettings) -> bool:
     """Whether this mount may go on without its cache at all.
 
     Not one that writes: what waits for its upload lies there. Not with a mode that reads past its cache anyway.
@@ -128,7 +128,7 @@ class Bypass:
         """Whether what rclone could give up is no room: reads failed for lack of room all the same."""
         return self._for_room
 
-    def is_open_to(self, mount: Mount, *, was_used: bool = False) -> bool:
+    def is_open_to(self, mount: MountSettings, *, was_used: bool = False) -> bool:
         """Whether a start may do without. A directory that never worked is a mistake, and told as one.
 
         `was_used`: by a mountd before this one.
@@ -184,7 +184,7 @@ class Bypass:
     def hold_s(self) -> float:
         return HOLD.delay_s(self._times)
 
-    def restart(self, looks: Looks, now: float, mount: Mount) -> str:
+    def restart(self, looks: Looks, now: float, mount: MountSettings) -> str:
         """Why rclone is to begin anew, with the cache or without; empty while it is not."""
         if self.active:
             # Where the policy has become another one, its app waits for the cache.

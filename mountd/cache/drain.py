@@ -30,7 +30,7 @@ from mountd.files.client import Files
 from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.rc import RcClient
 from mountd.settings import profiles
-from mountd.settings.schema import Mount
+from mountd.settings.schema import MountSettings
 from mountd.status.board import PublishMount
 from mountd.status.snapshot import DrainStatus, Reason, size
 
@@ -63,7 +63,7 @@ class Rclone(Protocol):
 class Uploads:
     """The uploads of one write-back mount: how they go, the drain, and what is left at its end."""
 
-    def __init__(self, name: str, mount: Mount, engine: Rclone, publish: PublishMount) -> None:
+    def __init__(self, name: str, mount: MountSettings, engine: Rclone, publish: PublishMount) -> None:
         self.left = Pending()
         """what the last polite end had to leave in the cache"""
         self._name = name
@@ -80,7 +80,7 @@ class Uploads:
     def _on_line(self, line: str) -> None:
         self._tries = self._tries.heard(line)
 
-    def begin(self, mount: Mount) -> None:
+    def begin(self, mount: MountSettings) -> None:
         """A new rclone starts. What its end needs is kept as it is now: a reload changes the settings before it."""
         self._cache, self._writes_back = mount.cache.dir, profiles.writes_back(mount)
         self._meta, self._queued, self._tries, self.left = "", 0, Tries(), Pending()

@@ -16,7 +16,7 @@ from mountd.errors import CannotStart, MountdError, cause_of, needs_fix
 from mountd.process import directories
 from mountd.process.resources import lack
 from mountd.process.slow_disk import SlowDisk
-from mountd.settings.schema import Cache
+from mountd.settings.schema import CacheSettings
 from mountd.settings.units import Size
 from mountd.status.snapshot import Reason
 from mountd.text import storable
@@ -62,7 +62,7 @@ class CacheGuard:
     A disk that fails takes its time: nothing here asks it in the event loop, and at most one thread waits for it.
     """
 
-    def __init__(self, cache: Cache, mount: str, settle: Settle) -> None:
+    def __init__(self, cache: CacheSettings, mount: str, settle: Settle) -> None:
         """`settle` calls its argument, which gives the lock back, when nobody works in the directory any more."""
         self.cache = cache
         self._settle = settle
@@ -70,7 +70,7 @@ class CacheGuard:
         self._lock = _Lock()
         self._disk = SlowDisk()
 
-    async def begin(self, cache: Cache, *, strict: bool = False) -> None:
+    async def begin(self, cache: CacheSettings, *, strict: bool = False) -> None:
         """For a start: the directory is created, proven writable, locked, and has room. Raises CannotStart.
 
         What rclone holds is room, which it gives up for what is read next; `strict`: that does not count.

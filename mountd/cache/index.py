@@ -19,7 +19,7 @@ from mountd.cache.index_repair import HASH_S, Repaired, repair, stamp
 from mountd.process.resources import lack
 from mountd.process.slow_disk import SlowDisk
 from mountd.settings import profiles
-from mountd.settings.schema import Mount
+from mountd.settings.schema import MountSettings
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class CacheIndex:
         self._lenient = False
         self._unwanted = threading.Event()
 
-    async def repair(self, mount: Mount) -> None:
+    async def repair(self, mount: MountSettings) -> None:
         """Before rclone starts with the cache of `mount`. Raises CannotStart, Exhausted."""
         self.forget()
         cache, began = mount.cache.dir, time.monotonic()

@@ -26,7 +26,7 @@ from mountd.fuse.watch import read_table
 from mountd.mount import preflight
 from mountd.process import tool
 from mountd.process.instance import Instance
-from mountd.settings.schema import App, Settings
+from mountd.settings.schema import AppSettings, Settings
 
 TOUCH_TIMEOUT_S = 5.0
 _NO_DIRECTORY, _NO_PROGRAM = 3, 4
@@ -229,7 +229,7 @@ async def apps(settings: Settings) -> list[Check]:
     return [await _app(f"app {name}", app) for name, app in settings.apps.items()]
 
 
-async def _app(name: str, app: App) -> Check:
+async def _app(name: str, app: AppSettings) -> Check:
     """Its directory, and what PATH names, may lie on a mount that hangs: only a child with a deadline touches them."""
     program = app.command[0]
     path = app.environment.get("PATH")

@@ -10,7 +10,7 @@ from mountd.cli.examine import Check
 from mountd.errors import MountdError
 from mountd.process import tool
 from mountd.process.child import User
-from mountd.settings.schema import App, Settings
+from mountd.settings.schema import AppSettings, Settings
 
 DEADLINE_S = 10.0
 # A directory that cannot be entered is named; the last one is read as well. A child may hang on a mount: it is killed.
@@ -36,7 +36,7 @@ async def access(settings: Settings, *, running: bool) -> list[Check]:
     return checks
 
 
-def _ways(settings: Settings, app: App, *, running: bool) -> list[list[str]]:
+def _ways(settings: Settings, app: AppSettings, *, running: bool) -> list[list[str]]:
     ways = [_way(app.directory, itself=True)]
     for need in app.needs:
         model = settings.models.get(need)

@@ -22,7 +22,7 @@ import structlog
 
 from mountd.daemon import foreign_logs
 from mountd.journald import for_stderr, leads_to_journal, prefixed
-from mountd.settings.schema import Log
+from mountd.settings.schema import LogSettings
 from mountd.text import dumps, printable, storable
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -76,7 +76,7 @@ def _render_dropped(lines: int) -> str:
     return for_stderr(f"mountd: {lines} lines of the log were dropped: it is not read fast enough\n", "warning")
 
 
-def configure(log: Log) -> Writer:
+def configure(log: LogSettings) -> Writer:
     """`auto` is console on a terminal, text in the journal, JSON elsewhere. The journal gets each line's priority."""
     journal = leads_to_journal(2, os.environ)
     chosen: str = log.format

@@ -30,7 +30,7 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.command import refuse_unknown
 from mountd.rclone.conf_file import ConfFile
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import Mount, Settings
+from mountd.settings.schema import MountSettings, Settings
 from mountd.status.board import Board
 from mountd.status.snapshot import Reason, Snapshot, State
 
@@ -59,7 +59,7 @@ class Members:
         self.supervisors: dict[str, Supervisor] = {}
         """of the mounts and of the apps"""
         self.rings: dict[str, Ring] = {}
-        self.leaving: dict[str, Mount] = {}
+        self.leaving: dict[str, MountSettings] = {}
         """mounts that are being removed, with the settings that they run with"""
         self.left: dict[Path, Reason] = {}
         """by cache directory: what a mount that was removed has left there, and nobody uploads now"""
@@ -195,7 +195,7 @@ class Members:
         self._board.remove(name)
         log.info("model removed, its link stays", model=name, link=str(link))
 
-    async def remove_mount(self, name: str, was: Mount) -> None:
+    async def remove_mount(self, name: str, was: MountSettings) -> None:
         """Drained and stopped as at the end of the daemon; `was` are the settings that it runs with."""
         supervisor = self.supervisors[name]
         self.leaving[name] = was
@@ -216,7 +216,7 @@ class Members:
         self._board.remove(name)
         log.info("mount removed", mount=name)
 
-    async def _close(self, mount: RcloneMount, was: Mount) -> None:
+    async def _close(self, mount: RcloneMount, was: MountSettings) -> None:
         await mount.close()
         left, cache = mount.not_uploaded, was.cache.dir
         if left is not None and not self._uploads_from(cache):
@@ -227,7 +227,7 @@ class Members:
         """Whether a mount uploads what waits there; what its remote is not meant for it tells itself."""
         return any(each.cache.dir == cache and writes_back(each) for each in self.settings.mounts.values())
 
-    def _close_later(self, mount: RcloneMount, was: Mount, child: Child | None) -> None:
+    def _close_later(self, mount: RcloneMount, was: MountSettings, child: Child | None) -> None:
         """A killed rclone that the kernel does not let go: until it has gone nobody else gets its cache."""
         name = mount.name
 

@@ -12,7 +12,7 @@ from mountd.journal.database import LOCKED_S
 from mountd.mount.mount import CLEAR_TIMEOUT_S, STOP_GRACE_S
 from mountd.process.lifecycle import Policy
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import Mount, Settings
+from mountd.settings.schema import MountSettings, Settings
 
 OPERATION_S = 5.0
 API_S = 3.0
@@ -40,18 +40,18 @@ class StopTimes:
         return self.operation_s + self.apps_s + self.mounts_s + self.journal_s + self.workers_s + self.api_s
 
 
-def mount_policy(mount: Mount) -> Policy:
+def mount_policy(mount: MountSettings) -> Policy:
     """How patient the supervisor of a mount is. One that has nothing to upload never needs its `drain`."""
     return Policy(grace_s=STOP_GRACE_S, prepare_s=mount.drain)
 
 
-def mount_stop_s(mount: Mount) -> float:
+def mount_stop_s(mount: MountSettings) -> float:
     """Within this time a mount with these settings has stopped, unless something is stuck in the kernel."""
     uploads_s = mount.drain + SCAN_LIMIT_S if writes_back(mount) else 0.0
     return uploads_s + STOP_GRACE_S + KILL_WAIT_S + LAST_STAMP_LIMIT_S + CLEAR_TIMEOUT_S
 
 
-def stop_times(settings: Settings, leaving: Iterable[Mount] = ()) -> StopTimes:
+def stop_times(settings: Settings, leaving: Iterable[MountSettings] = ()) -> StopTimes:
     """`leaving`: mounts that are being removed, of which the settings know nothing any more."""
     apps_s = max((app.stop.grace + KILL_WAIT_S for app in settings.apps.values()), default=0.0)
     mounts_s = max(map(mount_stop_s, (*settings.mounts.values(), *leaving)))

@@ -21,7 +21,7 @@ from mountd.model.kept_link import KeptLink
 from mountd.model.layout import Layout
 from mountd.model.link_guard import LinkGuard
 from mountd.model.versions import Versions
-from mountd.settings.schema import Model as ModelSettings
+from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import DriftStatus, Health, ModelStage, ModelStatus, Reason, Snapshot, Unmet
 

@@ -20,7 +20,7 @@ from mountd.model.content import (
 )
 from mountd.model.disk import Disk
 from mountd.model.layout import Layout
-from mountd.settings.schema import Model as ModelSettings
+from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import MountStatus
 

@@ -32,7 +32,7 @@ from mountd.rclone.failures import is_of_keys
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
 from mountd.settings import profiles
-from mountd.settings.schema import Cache, Settings
+from mountd.settings.schema import CacheSettings, Settings
 from mountd.settings.wrapped import beneath
 
 log = structlog.get_logger()
@@ -330,7 +330,7 @@ def command_of(
     )
 
 
-def cache_size(cache: Cache, *, emulated: bool) -> CacheSize:
+def cache_size(cache: CacheSettings, *, emulated: bool) -> CacheSize:
     """The cache's limits on this machine, in bytes. Walks the cache when `emulated`. Raises CannotStart.
 
     `emulated`: this rclone cannot keep a part of the disk free, so the room for the cache is counted here.
@@ -342,7 +342,7 @@ def cache_size(cache: Cache, *, emulated: bool) -> CacheSize:
         raise CannotStart(f"cannot use the cache directory {cache.dir}: {cause}", hint="look at its disk") from None
 
 
-def _cache_size(cache: Cache, *, emulated: bool) -> CacheSize:
+def _cache_size(cache: CacheSettings, *, emulated: bool) -> CacheSize:
     directory = cache.dir
     while not os.path.exists(directory) and directory != directory.parent:
         directory = directory.parent

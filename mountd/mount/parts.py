@@ -22,7 +22,7 @@ from mountd.mount.health import SLOW_S
 from mountd.mount.liveness import Beat
 from mountd.mount.turns import Turns
 from mountd.settings import profiles
-from mountd.settings.schema import Mount, Settings
+from mountd.settings.schema import MountSettings, Settings
 from mountd.status.board import Board, PublishMount
 from mountd.status.snapshot import MountStatus
 
@@ -59,7 +59,7 @@ class Parts:
     log: FilteringBoundLogger
 
     @property
-    def mount(self) -> Mount:
+    def mount(self) -> MountSettings:
         return self.settings.mounts[self.name]
 
     @property

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
-from mountd.settings.schema import App, Mount, Remote
+from mountd.settings.schema import AppSettings, MountSettings, RemoteSettings
 from mountd.settings.units import format_duration
 from mountd.status import readiness
 from mountd.status.snapshot import Health, Snapshot, State
@@ -109,13 +109,13 @@ class Measured:
 class Way:
     """The way of a mount's rclone to its bucket: the remotes from top to bottom, and what decides how rclone goes."""
 
-    remotes: Sequence[Remote]
+    remotes: Sequence[RemoteSettings]
     options: Mapping[str, object] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     has_proxy_flag: bool = False
 
 
-def make(kind: Kind, name: str, mount: Mount, for_s: float | None, apps: Mapping[str, App]) -> Plan:
+def make(kind: Kind, name: str, mount: MountSettings, for_s: float | None, apps: Mapping[str, AppSettings]) -> Plan:
     """The plan for mount `name`, on which `apps` run; `for_s` seconds, or as long as detecting needs by default."""
     restarted = {name: app for name, app in apps.items() if "remount" in app.restart.after}
     health = mount.health
@@ -142,7 +142,7 @@ def make(kind: Kind, name: str, mount: Mount, for_s: float | None, apps: Mapping
     return Plan(kind, name, str(mount.path), for_s, tuple(apps), tuple(restarted), limits)
 
 
-def too_short(kind: Kind, mount: Mount, for_s: float) -> str:
+def too_short(kind: Kind, mount: MountSettings, for_s: float) -> str:
     """Why a fault of the bucket that lasts so long could pass by chance only; empty when it is long enough.
 
     It may begin right after a question, and a question to a bucket that does not answer takes its time.

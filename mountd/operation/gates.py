@@ -14,14 +14,14 @@ from mountd.operation.prometheus import NoFigure, figure
 from mountd.process import tool
 from mountd.process.child import Exit, User
 from mountd.settings import masking
-from mountd.settings.schema import Gate
+from mountd.settings.schema import GateSettings
 
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_WORDS = 100
 MAX_SAID = 200
 
 
-def words(gate: Gate) -> str:
+def words(gate: GateSettings) -> str:
     """What it asks, in one short line without secrets: `http URL`, `command …`, `prometheus QUERY <= 3`."""
     if gate.http is not None:
         return _short(f"http {masking.text(gate.http)}")
@@ -31,7 +31,7 @@ def words(gate: Gate) -> str:
 
 
 async def check(
-    gate: Gate,
+    gate: GateSettings,
     *,
     number: int,
     model: str,
@@ -87,7 +87,7 @@ async def _http(url: str, timeout_s: float) -> None:
         raise GateFailed(f"it answers {status}")
 
 
-async def _prometheus(gate: Gate) -> None:
+async def _prometheus(gate: GateSettings) -> None:
     assert gate.query is not None
     assert gate.max is not None
     try:

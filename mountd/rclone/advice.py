@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mountd.settings.schema import Flag, Mount
+from mountd.settings.schema import Flag, MountSettings
 from mountd.settings.units import parse_duration
 
 _WHATEVER_VALUE = {
@@ -22,7 +22,7 @@ _WHEN_ON = {
 HOUR_S = 3600.0
 
 
-def advise(mount: Mount) -> list[tuple[str, str]]:
+def advise(mount: MountSettings) -> list[tuple[str, str]]:
     """Each option of the mount that is useless or harmful, and why."""
     found = []
     for flag, value in mount.options.items():
@@ -35,7 +35,7 @@ def advise(mount: Mount) -> list[tuple[str, str]]:
     return found
 
 
-def _by_value(flag: str, value: Flag, mount: Mount) -> str | None:
+def _by_value(flag: str, value: Flag, mount: MountSettings) -> str | None:
     if flag == "timeout" and (seconds := _seconds(value)) is not None and (seconds >= HOUR_S or seconds == 0):
         return "never notices a stall" if seconds == 0 else "finds a stall an hour late; 60s is enough"
     if flag == "vfs-read-chunk-streams" and isinstance(value, str) and value.isdecimal() and int(value) >= 2:

@@ -18,7 +18,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.advice import advise
 from mountd.settings import environment as inherited
 from mountd.settings import profiles
-from mountd.settings.schema import Flag, Mount, Remote
+from mountd.settings.schema import Flag, MountSettings, RemoteSettings
 from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class MountCommand:
 
 def mount_command(
     name: str,
-    mount: Mount,
-    remote: Remote,
+    mount: MountSettings,
+    remote: RemoteSettings,
     *,
     binary: Binary,
     conf: Path,
@@ -59,7 +59,7 @@ def mount_command(
     rc: RcAddress,
     cache: CacheSize | None,
     environment: Mapping[str, str],
-    beneath: Collection[Remote] = (),
+    beneath: Collection[RemoteSettings] = (),
     secret_variables: Collection[str] = (),
     notify_socket: str | None = None,
 ) -> MountCommand:
@@ -102,7 +102,7 @@ def source(remote: str) -> str:
     return f"{prefix}{separator}{path}"
 
 
-def _defaults(mount: Mount, environment: Mapping[str, str]) -> dict[str, Flag]:
+def _defaults(mount: MountSettings, environment: Mapping[str, str]) -> dict[str, Flag]:
     """What an admin's option replaces."""
     flags: dict[str, Flag] = {}
     if not mount.options.keys() & {"verbose", "quiet"}:  # rclone refuses both together [T]
@@ -113,13 +113,13 @@ def _defaults(mount: Mount, environment: Mapping[str, str]) -> dict[str, Flag]:
     return flags
 
 
-def _profile(mount: Mount, remote: Remote, binary: Binary) -> dict[str, Flag]:
+def _profile(mount: MountSettings, remote: RemoteSettings, binary: Binary) -> dict[str, Flag]:
     flags = profiles.flags(mount.profile, remote.type).values()
     return {flag.name: flag.value for flag in flags if not flag.may_lack or flag.name in binary.flags}
 
 
 def _own(
-    mount: Mount,
+    mount: MountSettings,
     *,
     conf: Path,
     devname: str,
@@ -148,7 +148,7 @@ def _own(
     return flags | ({"vfs-cache-mode": "off"} if cache is None else _cache(mount, cache, binary, warnings))
 
 
-def _cache(mount: Mount, cache: CacheSize, binary: Binary, warnings: list[str]) -> dict[str, Flag]:
+def _cache(mount: MountSettings, cache: CacheSize, binary: Binary, warnings: list[str]) -> dict[str, Flag]:
     flags: dict[str, Flag] = {"cache-dir": str(mount.cache.dir)}
     largest = cache.max_bytes
     if cache.min_free_bytes and binary.has_min_free_space:
@@ -176,7 +176,7 @@ def _leaving_free(cache: CacheSize) -> int | None:
     return room if cache.max_bytes is None else min(room, cache.max_bytes)
 
 
-def refuse_unknown(name: str, mount: Mount, binary: Binary) -> None:
+def refuse_unknown(name: str, mount: MountSettings, binary: Binary) -> None:
     """Raises ConfigError for each option of the mount that this rclone does not have."""
     problems: list[Problem] = []
     for flag in mount.options:
@@ -208,7 +208,7 @@ def _spelled(flag: str, value: Flag) -> list[str]:
 
 
 def _environment(
-    given: Mapping[str, str], remotes: Collection[Remote], secret_variables: Collection[str]
+    given: Mapping[str, str], remotes: Collection[RemoteSettings], secret_variables: Collection[str]
 ) -> dict[str, str]:
     """AWS_* are for a remote that asks for them (env_auth) alone: rclone shall not find keys of others."""
     asking = [each for each in remotes if credentials.takes_environment(each.options)]

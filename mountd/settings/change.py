@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import App, Remote, Settings, keys_of
+from mountd.settings.schema import AppSettings, RemoteSettings, Settings, keys_of
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place
 from mountd.settings.wrapped import beneath
@@ -160,7 +160,7 @@ def effect_of(place: Place, old: Settings, new: Settings) -> Effect:
     return _TOP.get(str(section), Effect.REFUSE)
 
 
-def _remote_effect(old: Remote, new: Remote, option: str) -> Effect:
+def _remote_effect(old: RemoteSettings, new: RemoteSettings, option: str) -> Effect:
     values = (old.options.get(option), new.options.get(option))
     credential = old.type == new.type == "s3" and option in CREDENTIAL_OPTIONS and None not in values
     secret = all(isinstance(value, SecretRef) for value in values)
@@ -261,7 +261,7 @@ def _differences(old: Any, new: Any, place: Place) -> Iterator[Place]:
 
 
 def _parts(value: Any) -> Mapping[str, Any] | None:
-    if isinstance(value, Remote):
+    if isinstance(value, RemoteSettings):
         return {"type": value.type, **value.options}
     if isinstance(value, BaseModel) and not isinstance(value, SecretRef):
         return {key: getattr(value, name) for key, name in keys_of(type(value)).items()}
@@ -298,7 +298,7 @@ def _followers(settings: Settings, remount: set[str], climb: set[str]) -> set[st
     return {name for name, app in settings.apps.items() if follows(settings, app, remount, climb)}
 
 
-def follows(settings: Settings, app: App, remount: set[str], climb: set[str]) -> bool:
+def follows(settings: Settings, app: AppSettings, remount: set[str], climb: set[str]) -> bool:
     """Whether `app` restarts because what it stands on was replaced, as its `restart.after` says."""
     replaced = "remount" in app.restart.after and bool(remount & set(settings.mounts_of(app)))
     moved = "switch" in app.restart.after and bool(climb & set(app.needs))

@@ -10,7 +10,7 @@ from mountd.settings import masking
 from mountd.settings.fields import is_host_address
 from mountd.settings.paths import check_paths
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import Flag, Mount, Remote, Settings, Value
+from mountd.settings.schema import Flag, MountSettings, RemoteSettings, Settings, Value
 from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 from mountd.settings.source import Place
 from mountd.settings.words import Finding, did_you_mean
@@ -117,7 +117,7 @@ def _sockets(settings: Settings) -> Iterator[Finding]:
             return
 
 
-def _remote(place: Place, remote: Remote, *, plain: bool) -> Iterator[Finding]:
+def _remote(place: Place, remote: RemoteSettings, *, plain: bool) -> Iterator[Finding]:
     for name, value in remote.options.items():
         if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", name):
             better = re.sub(r"[^a-z0-9]+", "_", name.lower())[:64].strip("_")
@@ -155,7 +155,7 @@ def _each(flag: Flag) -> Sequence[bool | str]:
     return flag if isinstance(flag, list) else [flag]
 
 
-def _mount(place: Place, mount: Mount) -> Iterator[Finding]:
+def _mount(place: Place, mount: MountSettings) -> Iterator[Finding]:
     health = mount.health
     worst_s = health.failures * max(health.interval, health.timeout)
     if worst_s > SLOW_DETECTION_S:

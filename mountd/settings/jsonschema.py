@@ -17,9 +17,9 @@ from mountd.settings import schema, secret
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FILLED_IN = {  # required by the types, filled in by load
     "Settings": {"control", "state", "runtime"},
-    "Control": {"socket"},
-    "Mount": {"cache"},
-    "Cache": {"dir"},
+    "ControlSettings": {"socket"},
+    "MountSettings": {"cache"},
+    "CacheSettings": {"dir"},
 }
 _FREE_TEXT = {"type": ["string", "number", "boolean"]}
 _SECTIONS: list[type[BaseModel]] = [

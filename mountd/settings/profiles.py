@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mountd.settings.schema import Flag, Mount
+from mountd.settings.schema import Flag, MountSettings
 from mountd.settings.units import Size, parse_duration
 
 BUFFERED_BYTES = 1024 * 1024
@@ -120,19 +120,19 @@ def flags(profile: str, backend: str) -> dict[str, ProfileFlag]:
     return {flag.name: flag for flag in PROFILES[profile] if flag.backend in ("", backend)}
 
 
-def is_read_only(mount: Mount) -> bool:
+def is_read_only(mount: MountSettings) -> bool:
     read_only = mount.options.get("read-only")
     if read_only is None:
         read_only = any(flag.name == "read-only" for flag in PROFILES[mount.profile])
     return str(read_only).lower() not in ("false", "f", "0")
 
 
-def writes_back(mount: Mount) -> bool:
+def writes_back(mount: MountSettings) -> bool:
     """Whether files wait in this mount's cache for their upload: anything that can be written, with a cache."""
     return not is_read_only(mount) and cache_mode(mount).lower() != "off"
 
 
-def writes_whole_blocks(mount: Mount) -> bool:
+def writes_whole_blocks(mount: MountSettings) -> bool:
     """Whether rclone fills each block of a large cached file as a whole: no program asks it for a part of one, and a
     buffer in memory, of 1 MiB at least, collects what comes in pieces from the network."""
     is_direct = str(mount.options.get("direct-io", False)).lower() not in ("false", "f", "0")
@@ -143,7 +143,7 @@ def writes_whole_blocks(mount: Mount) -> bool:
     return not is_direct and size.of(0) >= BUFFERED_BYTES
 
 
-def cache_mode(mount: Mount) -> str:
+def cache_mode(mount: MountSettings) -> str:
     """What `--vfs-cache-mode` of this mount is, rclone's default included."""
     given = mount.options.get("vfs-cache-mode")
     if given is None:
@@ -151,7 +151,7 @@ def cache_mode(mount: Mount) -> str:
     return str(given)
 
 
-def write_back_s(mount: Mount) -> float:
+def write_back_s(mount: MountSettings) -> float:
     """Seconds after the last writer until rclone uploads a file; 0 where mountd cannot read the option."""
     given = mount.options.get("vfs-write-back")
     if given is None:

@@ -44,7 +44,7 @@ def keys_of(section: type[BaseModel]) -> dict[str, str]:
     return {field.alias or name: name for name, field in section.model_fields.items()}
 
 
-class Remote(BaseModel):
+class RemoteSettings(BaseModel):
     """One section of rclone.conf: `type` and any option of that rclone backend."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -57,7 +57,7 @@ class Remote(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
-class Cache(Section):
+class CacheSettings(Section):
     """Where rclone keeps what it has fetched, and how much of it."""
 
     dir: AbsolutePath
@@ -72,7 +72,7 @@ class Cache(Section):
     )
 
 
-class Health(Section):
+class HealthSettings(Section):
     """How a mount is watched: `failures` beats in a row unanswered within `timeout` mean hung."""
 
     interval: PositiveDuration = 1.0
@@ -83,7 +83,7 @@ class Health(Section):
     )
 
 
-class Mount(Section):
+class MountSettings(Section):
     """One `rclone mount`."""
 
     remote: RemotePath
@@ -93,9 +93,9 @@ class Mount(Section):
     uid: Annotated[int, Field(ge=0)] | None = None
     gid: Annotated[int, Field(ge=0)] | None = None
     umask: Umask | None = None
-    cache: Cache
+    cache: CacheSettings
     options: dict[str, Flag] = Field(default_factory=dict, description="any flag of rclone mount by its own name")
-    health: Health = Health()
+    health: HealthSettings = HealthSettings()
     drain: Duration = Field(60.0, description="how long its end waits at most for uploads that are not done")
 
     @property
@@ -103,7 +103,7 @@ class Mount(Section):
         return self.remote.partition(":")[0]
 
 
-class Retry(Section):
+class RetrySettings(Section):
     """A failed change of version that the file asked for: after `initial`, then `factor` times as long, up to `max`."""
 
     limit: Annotated[int, Field(ge=0, le=100)] = Field(3, description="0: never")
@@ -112,15 +112,15 @@ class Retry(Section):
     max: PositiveDuration = 60.0
 
 
-class Sync(Section):
+class SyncSettings(Section):
     """What mountd changes by itself; `mountd pause` stops all of it until `mountd resume`."""
 
     automatic: bool = Field(True, description="an edited version is switched to without anybody asking")
     self_heal: bool = Field(True, description="a link that somebody changed is put right")
-    retry: Retry = Field(Retry(), description="only for causes that can pass, such as an outage")
+    retry: RetrySettings = Field(RetrySettings(), description="only for causes that can pass, such as an outage")
 
 
-class Watch(Section):
+class WatchSettings(Section):
     """After a switch the app is watched; a crash or a failing gate brings the former version back."""
 
     period: Duration = Field(30.0, alias="for", description="0s: not at all")
@@ -129,7 +129,7 @@ class Watch(Section):
     )
 
 
-class Gate(Section):
+class GateSettings(Section):
     """What a new version must pass before it stays: an answer below 400, a command that exits 0, or a figure."""
 
     model_config = ConfigDict(
@@ -149,7 +149,7 @@ class Gate(Section):
     timeout: PositiveDuration = 60.0
 
     @model_validator(mode="after")
-    def _check(self) -> Gate:
+    def _check(self) -> GateSettings:
         if sum(each is not None for each in (self.http, self.command, self.prometheus)) != 1:
             raise ValueError("write exactly one of http, command and prometheus")
         for name, value in (("query", self.query), ("max", self.max)):
@@ -160,7 +160,7 @@ class Gate(Section):
         return self
 
 
-class Model(Section):
+class ModelSettings(Section):
     """Versions side by side in a mount, one of them live behind a link."""
 
     mount: Name
@@ -173,14 +173,14 @@ class Model(Section):
     keep: Annotated[int, Field(ge=2)] = Field(
         2, description="versions that stay in the local cache, the live and the previous one among them"
     )
-    sync: Sync = Sync()
-    watch: Watch = Watch()
-    gates: Annotated[list[Gate], Field(max_length=20)] = Field(
+    sync: SyncSettings = SyncSettings()
+    watch: WatchSettings = WatchSettings()
+    gates: Annotated[list[GateSettings], Field(max_length=20)] = Field(
         default_factory=list, description="tried in this order once the app is ready, and again while it is watched"
     )
 
 
-class Ready(Section):
+class ReadySettings(Section):
     """When the app is ready: an HTTP answer below 400 from its own port, or a command that exits 0."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["http"]}, {"required": ["command"]}]})
@@ -190,18 +190,18 @@ class Ready(Section):
     timeout: PositiveDuration = 900.0
 
     @model_validator(mode="after")
-    def _check(self) -> Ready:
+    def _check(self) -> ReadySettings:
         if (self.http is None) == (self.command is None):
             raise ValueError("write exactly one of http and command")
         return self
 
 
-class Stop(Section):
+class StopSettings(Section):
     signal: Signal = signals.SIGTERM
     grace: PositiveDuration = 30.0
 
 
-class Backoff(Section):
+class BackoffSettings(Section):
     """Wait `initial`, then `factor` times as long after each further failure, up to `max`."""
 
     initial: PositiveDuration = 1.0
@@ -209,13 +209,13 @@ class Backoff(Section):
     max: PositiveDuration = 60.0
 
 
-class Restart(Section):
+class RestartSettings(Section):
     after: list[Literal["crash", "remount", "switch"]] = ["crash", "remount", "switch"]
-    backoff: Backoff = Backoff()
+    backoff: BackoffSettings = BackoffSettings()
     limit: Limit = Limit(5, 600.0)
 
 
-class App(Section):
+class AppSettings(Section):
     """The program that needs the model."""
 
     command: Annotated[list[str], Field(min_length=1)]
@@ -224,23 +224,23 @@ class App(Section):
     umask: Umask = Field(0o022, description="for what the app makes; not that of the shell that started mountd")
     environment: dict[str, Value] = Field(default_factory=dict)
     needs: list[Name] = Field(default_factory=list, description="models and mounts")
-    ready: Ready | None = None
-    stop: Stop = Stop()
-    restart: Restart = Restart()
+    ready: ReadySettings | None = None
+    stop: StopSettings = StopSettings()
+    restart: RestartSettings = RestartSettings()
 
 
-class Rclone(Section):
+class RcloneSettings(Section):
     binary: AbsolutePath | None = Field(
         None, description="default: rclone on PATH, unless it is old and the bundled one is newer"
     )
 
 
-class Control(Section):
+class ControlSettings(Section):
     socket: AbsolutePath
     group: str | None = Field(None, description="members may use the socket; without it root and the daemon's own user")
 
 
-class Http(Section):
+class HttpSettings(Section):
     listen: Listen = "127.0.0.1:8780"
 
     @property
@@ -249,7 +249,7 @@ class Http(Section):
         return host.strip("[]"), int(port)
 
 
-class Log(Section):
+class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: for people on a terminal and in systemd's journal, JSON elsewhere"
@@ -259,14 +259,14 @@ class Log(Section):
 class Settings(Section):
     """Everything mountd is told."""
 
-    remotes: Annotated[dict[Name, Remote], Field(max_length=MAX_ENTRIES)]
-    mounts: Annotated[dict[Name, Mount], Field(min_length=1, max_length=MAX_ENTRIES)]
-    models: Annotated[dict[Name, Model], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
-    apps: Annotated[dict[Name, App], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
-    rclone: Rclone = Rclone()
-    control: Control
-    http: Http = Http()
-    log: Log = Log()
+    remotes: Annotated[dict[Name, RemoteSettings], Field(max_length=MAX_ENTRIES)]
+    mounts: Annotated[dict[Name, MountSettings], Field(min_length=1, max_length=MAX_ENTRIES)]
+    models: Annotated[dict[Name, ModelSettings], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
+    apps: Annotated[dict[Name, AppSettings], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
+    rclone: RcloneSettings = RcloneSettings()
+    control: ControlSettings
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
     state: AbsolutePath
     runtime: AbsolutePath
     allow_plain_secrets: bool = False
@@ -276,7 +276,7 @@ class Settings(Section):
         " container, or an app in its user's home",
     )
 
-    def allows_other(self, mount: Mount, *, root: bool) -> bool:
+    def allows_other(self, mount: MountSettings, *, root: bool) -> bool:
         """Whether other users may read `mount`: as written, else as root or when an app runs as another user."""
         if mount.allow_other is not None:
             return mount.allow_other
@@ -288,7 +288,7 @@ class Settings(Section):
         values += [value for app in self.apps.values() for value in app.environment.values()]
         return tuple(value.env for value in values if isinstance(value, SecretRef) and value.env)
 
-    def mounts_of(self, app: App) -> list[str]:
+    def mounts_of(self, app: AppSettings) -> list[str]:
         """Names of the mounts that stand behind what `app` needs, in the order of its needs."""
         names = (self.models[need].mount if need in self.models else need for need in app.needs)
         return list(dict.fromkeys(names))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mountd.settings.schema import Remote, Settings, Value, keys_of
+from mountd.settings.schema import RemoteSettings, Settings, Value, keys_of
 from mountd.settings.secret import EXACTLY_ONE, SecretRef
 from mountd.settings.source import Place
 from mountd.settings.units import format_duration
@@ -173,7 +173,7 @@ def _below(at: Any, part: str | int) -> Any:
             keys = keys_of(kind)
             if part in keys:
                 return kind.model_fields[keys[str(part)]].annotation
-            return Value if kind is Remote else None
+            return Value if kind is RemoteSettings else None
         if get_origin(kind) in (dict, list):
             return get_args(kind)[-1]
     return None

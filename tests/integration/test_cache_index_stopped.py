@@ -24,7 +24,7 @@ from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
 from mountd.cache.index_repair import Stopped, repair, stamp
 from mountd.errors import CannotStart
-from mountd.settings.schema import Mount
+from mountd.settings.schema import MountSettings
 from tests.integration.test_cache_index import ALL, CONTENT, NAME, WHOLE, Cache, spoil
 
 LATE_S = 10.0
@@ -148,8 +148,8 @@ async def mounted_with(root: Path, files: int) -> CacheIndex:
     return index
 
 
-def mount_of(root: Path) -> Mount:
-    return Mount.model_validate({"remote": "s:b", "path": "/m", "profile": "model-hub", "cache": {"dir": root}})
+def mount_of(root: Path) -> MountSettings:
+    return MountSettings.model_validate({"remote": "s:b", "path": "/m", "profile": "model-hub", "cache": {"dir": root}})
 
 
 def durable(root: Path) -> list[bool]:
@@ -251,7 +251,7 @@ async def test_a_cache_stays_locked_while_a_thread_is_at_it(
     await guard.release()
 
 
-async def begins(guard: CacheGuard, mount: Mount) -> bool:
+async def begins(guard: CacheGuard, mount: MountSettings) -> bool:
     with contextlib.suppress(CannotStart):
         await guard.begin(mount.cache)
         return True

@@ -21,7 +21,7 @@ from mountd.cache.index import CacheIndex
 from mountd.cache.index_repair import stamp
 from mountd.cache.repair import mend
 from mountd.errors import CannotStart, Exhausted
-from mountd.settings.schema import Mount
+from mountd.settings.schema import MountSettings
 from tests.integration.test_cache_index import ALL, BELOW, NAME, WHOLE, Cache
 
 PLACES = {
@@ -131,7 +131,9 @@ async def test_a_start_fails_with_the_cause_and_gives_up_what_stays_unreadable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = after_a_boot(tmp_path, has_digest=True)
-    mount = Mount.model_validate({"remote": "s:b", "path": "/m", "profile": "model-hub", "cache": {"dir": tmp_path}})
+    mount = MountSettings.model_validate(
+        {"remote": "s:b", "path": "/m", "profile": "model-hub", "cache": {"dir": tmp_path}}
+    )
     index = CacheIndex("m")
     with failing(cache, "data", errno.EMFILE), pytest.raises(Exhausted) as lacking:
         await index.repair(mount)

@@ -15,7 +15,7 @@ from aiohttp import web
 from mountd.errors import GateFailed
 from mountd.operation import gates
 from mountd.process.child import User
-from mountd.settings.schema import Gate
+from mountd.settings.schema import GateSettings
 from tests.support.tls import make_certificate
 from tests.support.wait import until
 
@@ -24,7 +24,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "A": "of the app"}
 
 async def ask(user: User | None = None, directory: str = "/", **gate: Any) -> None:
     await gates.check(
-        Gate(**gate),
+        GateSettings(**gate),
         number=2,
         model="hub",
         version="v23",

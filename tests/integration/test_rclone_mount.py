@@ -27,7 +27,7 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, mount_command
 from mountd.rclone.log import LogEvent, parse
 from mountd.rclone.rc import NONEXISTENT_DIR, RcClient, StoreFeatures
-from mountd.settings.schema import Mount, Remote
+from mountd.settings.schema import MountSettings, RemoteSettings
 from tests.support import dies_with_us, hold_port
 from tests.support.faults import Failure
 from tests.support.proxy import Proxy
@@ -41,7 +41,7 @@ if not BINARIES:
 pytestmark = pytest.mark.fuse
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-Local = Remote(type="local")
+Local = RemoteSettings(type="local")
 
 
 @dataclass
@@ -82,10 +82,10 @@ async def mounted(
         if found.has_rc_socket
         else RcAddress(user, password, port=port.getsockname()[1])
     )
-    mount = Mount.model_validate(
+    mount = MountSettings.model_validate(
         {"remote": source, "path": str(directory / "mnt"), "cache": {"dir": str(directory / "cache")}} | fields
     )
-    remote = Remote.model_validate(remotes[mount.remote_name])
+    remote = RemoteSettings.model_validate(remotes[mount.remote_name])
     devname = f"mountd:{secrets.token_hex(4)}:test"
     command = mount_command(
         "test",

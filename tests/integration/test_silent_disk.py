@@ -19,7 +19,7 @@ from mountd.daemon import threads
 from mountd.daemon.threads import Threads
 from mountd.errors import FIX_RETRY_S, CannotStart
 from mountd.process.slow_disk import SlowDisk
-from mountd.settings.schema import Cache
+from mountd.settings.schema import CacheSettings
 from tests.support.daemon import Daemon
 from tests.support.frozen_disk import FrozenDisk
 from tests.support.wait import until
@@ -58,7 +58,7 @@ async def test_what_overstays_is_waited_for_by_the_next_and_no_two_work_at_once(
 
 @pytest.mark.root
 async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Cache(dir=disk.path / "cache")
+    settings = CacheSettings(dir=disk.path / "cache")
     guard, other = (
         CacheGuard(settings, "m", CacheIndex("m").settle),
         CacheGuard(settings, "other", CacheIndex("other").settle),
@@ -87,7 +87,7 @@ async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.Mo
     await other.release()
 
 
-async def begins(guard: CacheGuard, settings: Cache) -> bool:
+async def begins(guard: CacheGuard, settings: CacheSettings) -> bool:
     try:
         await guard.begin(settings)
     except CannotStart as error:
@@ -98,7 +98,7 @@ async def begins(guard: CacheGuard, settings: Cache) -> bool:
 
 
 async def test_the_lock_is_given_back_that_is_got_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, go, begun = Cache(dir=tmp_path / "cache"), threading.Event(), threading.Event()
+    settings, go, begun = CacheSettings(dir=tmp_path / "cache"), threading.Event(), threading.Event()
     real, taken = cache_guard.lock_cache, []
 
     def late(directory: Path, held: int | None = None) -> int:

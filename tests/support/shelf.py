@@ -21,8 +21,7 @@ from mountd.operation.sync import Syncing
 from mountd.process.child import Ring
 from mountd.process.supervisor import Supervisor
 from mountd.rclone.rc import BucketEntry
-from mountd.settings.schema import Control
-from mountd.settings.schema import Model as ModelSettings
+from mountd.settings.schema import ControlSettings, ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, ModelStatus, MountStage, MountStatus, Snapshot, State
 
@@ -146,7 +145,7 @@ class Shelf:
             started=time.monotonic(),
         )
         server, path = Server(Routes(rooms)), self.directory / "s"
-        await server.listen_unix(Control(socket=path))
+        await server.listen_unix(ControlSettings(socket=path))
         try:
             yield path
         finally:

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.cache.bypass import AGAIN_S, CACHE_INTERVAL_S, HOLD, STEADY_S, Bypass, Looks, may_bypass
-from mountd.settings.schema import Mount
+from mountd.settings.schema import MountSettings
 from mountd.status.snapshot import Reason
 
 ENOSPC = "write /cache/vfsMeta/store/x: no space left on device"
 CODES = ("", "cache-not-writable", "cache-taken", "cache-full", "cache-silent")
 
 
-def mount(cache: dict[str, Any] | None = None, **fields: Any) -> Mount:
-    return Mount.model_validate(
+def mount(cache: dict[str, Any] | None = None, **fields: Any) -> MountSettings:
+    return MountSettings.model_validate(
         {"remote": "s:b", "path": "/mnt/x", "cache": {"dir": "/var/cache/x", **(cache or {})}} | fields
     )
 
@@ -69,7 +69,7 @@ def returned(bypass: Bypass, now: float) -> None:
         (mount(options={"vfs-cache-mode": "minimal"}), False),
     ],
 )
-def test_only_mounts_that_read_through_their_cache_and_write_nothing(given: Mount, may: bool) -> None:
+def test_only_mounts_that_read_through_their_cache_and_write_nothing(given: MountSettings, may: bool) -> None:
     assert may_bypass(given) is may
     assert used().is_open_to(given) is may
 

@@ -18,7 +18,7 @@ import pytest
 from mountd.api import server
 from mountd.api.server import _bind_unix
 from mountd.errors import Busy, MountdError
-from mountd.settings.schema import Control
+from mountd.settings.schema import ControlSettings
 from tests.support.shelf import shelf
 
 
@@ -96,14 +96,14 @@ async def test_the_group_is_looked_up_outside_of_the_daemon_and_not_for_ever(
         raise AssertionError("looked up in the daemon's process")
 
     monkeypatch.setattr(grp, "getgrnam", hang)
-    assert await server._find_group(Control(socket=place)) is None
-    assert await server._find_group(Control(socket=place, group=mine.gr_name)) == mine.gr_gid
+    assert await server._find_group(ControlSettings(socket=place)) is None
+    assert await server._find_group(ControlSettings(socket=place, group=mine.gr_name)) == mine.gr_gid
     failure = f"^cannot open {place} to the group"
     with pytest.raises(MountdError, match=f"{failure} mountd-t-nobody: no such group$"):
-        await server._find_group(Control(socket=place, group="mountd-t-nobody"))
+        await server._find_group(ControlSettings(socket=place, group="mountd-t-nobody"))
     monkeypatch.setattr(server, "GROUP_LIMIT_S", 0.0)
     with pytest.raises(MountdError, match=f"{failure} x: cannot look up group x: no answer in 0 s$") as refused:
-        await server._find_group(Control(socket=place, group="x"))
+        await server._find_group(ControlSettings(socket=place, group="x"))
     assert "getent group x" in refused.value.hint
 
 

@@ -40,7 +40,7 @@ from mountd.rclone.conf_file import ConfFile
 from mountd.rclone.rc import RcClient, Upload
 from mountd.settings.load import Places, load, parse
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import Mount, Settings
+from mountd.settings.schema import MountSettings, Settings
 from mountd.status import readiness
 from mountd.status.snapshot import DrainStatus, MountStatus, Snapshot, State
 from tests.support.daemon import BUNDLED_RCLONE
@@ -266,7 +266,7 @@ def test_content_that_rclone_has_lost_is_forgotten(tmp_path: Path) -> None:
     ],
 )
 def test_which_mounts_are_drained(profile: str, options: dict[str, object], waits: bool) -> None:
-    mount = Mount.model_validate(
+    mount = MountSettings.model_validate(
         {"remote": "s:b", "path": "/m", "profile": profile, "cache": {"dir": "/c"}, "options": options}
     )
     assert writes_back(mount) is waits

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mountd.operation import drill_plan as plans
 from mountd.operation.drill_plan import Kind, Limits, Measured, Plan, Way
-from mountd.settings.schema import App, Mount, Remote
+from mountd.settings.schema import AppSettings, MountSettings, RemoteSettings
 from mountd.status.snapshot import (
     AppStatus,
     Health,
@@ -26,15 +26,17 @@ from mountd.status.snapshot import (
     State,
 )
 
-MOUNT = Mount.model_validate({"remote": "store:bucket", "path": "/mnt/x", "cache": {"dir": "/var/cache/x"}})
-APP = App.model_validate({"command": ["x"], "ready": {"command": ["true"], "timeout": "60s"}, "stop": {"grace": "5s"}})
-KEPT = App.model_validate({"command": ["x"], "restart": {"after": ["crash"]}})
+MOUNT = MountSettings.model_validate({"remote": "store:bucket", "path": "/mnt/x", "cache": {"dir": "/var/cache/x"}})
+APP = AppSettings.model_validate(
+    {"command": ["x"], "ready": {"command": ["true"], "timeout": "60s"}, "stop": {"grace": "5s"}}
+)
+KEPT = AppSettings.model_validate({"command": ["x"], "restart": {"after": ["crash"]}})
 KINDS = list(Kind)
 BUCKET = [Kind.SLOW, Kind.OFFLINE]
 RCLONE = [Kind.KILL, Kind.HANG]
 
 
-def plan(kind: Kind, apps: dict[str, App] | None = None, for_s: float | None = None) -> Plan:
+def plan(kind: Kind, apps: dict[str, AppSettings] | None = None, for_s: float | None = None) -> Plan:
     return plans.make(kind, "disk", MOUNT, for_s, {"webui": APP} if apps is None else apps)
 
 
@@ -147,12 +149,12 @@ def test_only_a_healthy_system_is_drilled(now: Snapshot, why: str) -> None:
     assert (why in found) if why else not found
 
 
-def remote(**options: str) -> Remote:
-    return Remote.model_validate({"type": "s3", **options})
+def remote(**options: str) -> RemoteSettings:
+    return RemoteSettings.model_validate({"type": "s3", **options})
 
 
 S3 = remote(endpoint="https://s3.example.com")
-CRYPT = Remote.model_validate({"type": "crypt", "remote": "a:b"})
+CRYPT = RemoteSettings.model_validate({"type": "crypt", "remote": "a:b"})
 
 
 @pytest.mark.parametrize(
@@ -162,8 +164,8 @@ CRYPT = Remote.model_validate({"type": "crypt", "remote": "a:b"})
         (Way([remote()]), ""),
         (Way([remote(endpoint="s3.example.com:9000")]), ""),
         (Way([CRYPT, S3]), ""),
-        (Way([Remote.model_validate({"type": "sftp", "host": "x"})]), "sftp"),
-        (Way([CRYPT, Remote.model_validate({"type": "local"})]), "local"),
+        (Way([RemoteSettings.model_validate({"type": "sftp", "host": "x"})]), "sftp"),
+        (Way([CRYPT, RemoteSettings.model_validate({"type": "local"})]), "local"),
         (Way([S3], {"http-proxy": "http://p:1"}), "option http-proxy"),
         (Way([S3], environment={"https_proxy": "http://p:1"}), "HTTPS_PROXY"),
         (Way([S3], environment={"HTTPS_PROXY": ""}), ""),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mountd.operation.gates import words
 from mountd.operation.prometheus import NoFigure, figure
-from mountd.settings.schema import Gate
+from mountd.settings.schema import GateSettings
 
 
 def answer(kind: str, result: Any) -> bytes:
@@ -97,4 +97,4 @@ def test_whatever_answers_it_is_a_figure_or_none(kind: str, result: Any) -> None
     ],
 )
 def test_the_words_of_a_plan(gate: dict[str, Any], text: str) -> None:
-    assert words(Gate(**gate)) == text
+    assert words(GateSettings(**gate)) == text

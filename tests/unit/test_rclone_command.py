@@ -13,7 +13,7 @@ from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, MountCommand, mount_command, source
 from mountd.settings import profiles
-from mountd.settings.schema import Mount, Remote
+from mountd.settings.schema import MountSettings, RemoteSettings
 
 OWN = [
     "config",
@@ -51,15 +51,15 @@ SOCKET = RcAddress("me", "rc-pass-word", socket=Path("/run/mountd/private/storag
 PORT = RcAddress("me", "rc-pass-word", port=4711)
 
 
-def mount(**fields: Any) -> Mount:
+def mount(**fields: Any) -> MountSettings:
     given = {"remote": "cs:bkt", "path": "/mnt/x", "cache": {"dir": "/var/cache/x"}} | fields
-    return Mount.model_validate(given)
+    return MountSettings.model_validate(given)
 
 
 def command(
-    each: Mount | None = None,
+    each: MountSettings | None = None,
     *,
-    remote: Remote | None = None,
+    remote: RemoteSettings | None = None,
     binary: Binary = NEW,
     rc: RcAddress = SOCKET,
     cache: CacheSize | None = CacheSize(),  # noqa: B008 (frozen)
@@ -69,7 +69,7 @@ def command(
     return mount_command(
         "storage",
         each or mount(),
-        remote or Remote(type="s3"),
+        remote or RemoteSettings(type="s3"),
         binary=binary,
         conf=Path("/run/mountd/private/rclone.conf"),
         devname="mountd:abc:storage",
@@ -234,13 +234,13 @@ def test_each_cloud_finds_its_own_variables_where_it_is_to_look_for_them(kind: s
     every = ("AWS_PROFILE", "AZURE_CLIENT_ID", "OS_AUTH_URL", "GOOGLE_APPLICATION_CREDENTIALS")
     given = dict.fromkeys((*every, "DATABASE_URL", "RCLONE_CONFIG", "HF_TOKEN", "LC_ALL", "SSL_CERT_FILE"), "x")
     for env_auth, expected in (("true", passed), ("false", set())):
-        remote = Remote.model_validate({"type": kind, "env_auth": env_auth})
+        remote = RemoteSettings.model_validate({"type": kind, "env_auth": env_auth})
         built = command(remote=remote, environment=given).environment
         assert {name for name, value in built.items() if value == "x"} == {"LC_ALL", "SSL_CERT_FILE"} | expected
 
 
 def test_aws_variables_are_for_env_auth_and_the_socket_only_when_given() -> None:
-    remote = Remote.model_validate({"type": "s3", "env_auth": "true"})
+    remote = RemoteSettings.model_validate({"type": "s3", "env_auth": "true"})
     built = command(remote=remote, environment=ENVIRONMENT, notify_socket="/run/mountd/private/storage.notify")
     assert built.environment["AWS_ACCESS_KEY_ID"] == "AKIA"
     assert "AWS_CA_BUNDLE" not in built.environment
@@ -249,9 +249,9 @@ def test_aws_variables_are_for_env_auth_and_the_socket_only_when_given() -> None
     shared = command(remote=remote, environment=ENVIRONMENT, secret_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE"))
     assert shared.environment["AWS_ACCESS_KEY_ID"] == "AKIA", "that an app is given it takes it from nobody"
     assert "AWS_PROFILE" not in shared.environment
-    wrapping = command(remote=Remote(type="crypt"), beneath=[remote], environment=ENVIRONMENT)
+    wrapping = command(remote=RemoteSettings(type="crypt"), beneath=[remote], environment=ENVIRONMENT)
     assert wrapping.environment["AWS_PROFILE"] == "p"
-    assert not any(name.startswith("AWS_") for name in command(remote=Remote(type="sftp")).environment)
+    assert not any(name.startswith("AWS_") for name in command(remote=RemoteSettings(type="sftp")).environment)
     own = command(mount(options={"ca-cert": "/own.pem"}), environment=ENVIRONMENT)
     assert [word for word in own.argv if "ca-cert" in word] == ["--ca-cert=/own.pem"]
 

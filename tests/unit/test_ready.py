@@ -10,7 +10,7 @@ import pytest
 from mountd.app import ready
 from mountd.app.belonging import Belonging
 from mountd.process.instance import Instance
-from mountd.settings.schema import App
+from mountd.settings.schema import AppSettings
 
 SILENT = b""
 
@@ -43,7 +43,7 @@ async def test_no_reason_shows_a_secret(
         server.close()
         await server.wait_closed()
     place = f"127.0.0.1:{port}/health"
-    app = App.model_validate({"command": ["x"], "ready": {"http": f"http://me:hunter2@{place}?token=hunter2"}})
+    app = AppSettings.model_validate({"command": ["x"], "ready": {"http": f"http://me:hunter2@{place}?token=hunter2"}})
     belonging = Belonging(Instance.of(tmp_path, tmp_path), "webui")
     try:
         why = await ready.answers(app, belonging, environment={}, user=None, uid=None)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from mountd.settings import change
 from mountd.settings.change import Change, Effect, Names, compare, effect_of, remounting
 from mountd.settings.load import Places, parse
-from mountd.settings.schema import App, Cache, Model, Mount, Settings
+from mountd.settings.schema import AppSettings, CacheSettings, ModelSettings, MountSettings, Settings
 from mountd.settings.source import Place, dotted
 
 PLACES = Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
@@ -230,7 +230,12 @@ def test_a_remount_takes_the_new_credentials_along() -> None:
 
 @pytest.mark.parametrize(
     ("section", "table"),
-    [(Mount, change._MOUNT), (Cache, change._CACHE), (Model, change._MODEL), (App, change._APP)],
+    [
+        (MountSettings, change._MOUNT),
+        (CacheSettings, change._CACHE),
+        (ModelSettings, change._MODEL),
+        (AppSettings, change._APP),
+    ],
 )
 def test_every_key_has_its_row(section: type[BaseModel], table: dict[str, Effect]) -> None:
     """A new key of the schema has to be decided about, not guessed."""

@@ -92,13 +92,13 @@ def test_the_schema_refuses(text: str) -> None:
 
 def test_the_schema_shows_defaults_as_people_write_them() -> None:
     definitions = generate()["$defs"]
-    assert definitions["Health"]["properties"]["timeout"]["default"] == "2s"
-    assert definitions["Cache"]["properties"]["min_free"]["default"] == "5%"
-    assert definitions["Stop"]["properties"]["signal"]["default"] == "SIGTERM"
-    assert definitions["Restart"]["properties"]["limit"]["default"] == "5 in 10m"
+    assert definitions["HealthSettings"]["properties"]["timeout"]["default"] == "2s"
+    assert definitions["CacheSettings"]["properties"]["min_free"]["default"] == "5%"
+    assert definitions["StopSettings"]["properties"]["signal"]["default"] == "SIGTERM"
+    assert definitions["RestartSettings"]["properties"]["limit"]["default"] == "5 in 10m"
     assert generate()["required"] == ["remotes", "mounts"]
-    assert definitions["Mount"]["required"] == ["remote", "path"]
-    assert "required" not in definitions["Cache"]
+    assert definitions["MountSettings"]["required"] == ["remote", "path"]
+    assert "required" not in definitions["CacheSettings"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

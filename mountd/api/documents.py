@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mountd.errors import Busy, ConfigError, MountdError
-from mountd.journal.journal import Record
+from mountd.journal.journal import OperationRecord
 from mountd.model.content import Content
 from mountd.process.child import Ring
 from mountd.status import readiness
@@ -119,7 +119,7 @@ def _version(content: Content, status_: ModelStatus, *, quarantined: bool) -> di
     }
 
 
-def operation(record: Record) -> dict[str, Any]:
+def operation(record: OperationRecord) -> dict[str, Any]:
     failed = record.finished is not None and record.result not in ("committed", "passed")
     return {
         "schema": SCHEMA,

@@ -12,7 +12,7 @@ from aiohttp import web
 from mountd.api import documents
 from mountd.errors import MountdError, NotFound, UsageError
 from mountd.journal.journal import EventRecord, Journal
-from mountd.operation.results import Ends
+from mountd.operation.results import ResultStore
 from mountd.status.board import Board
 from mountd.text import dumps
 
@@ -31,10 +31,10 @@ EVENT_STREAM = "text/event-stream"
 
 
 class History:
-    def __init__(self, journal: Journal, board: Board, ends: Ends) -> None:
+    def __init__(self, journal: Journal, board: Board, results: ResultStore) -> None:
         self._journal = journal
         self._board = board
-        self._ends = ends
+        self._results = results
 
     def reads(self) -> list[web.RouteDef]:
         return [
@@ -46,7 +46,7 @@ class History:
     async def history(self, request: web.Request) -> web.Response:
         """Newest first; `next` is what to give as `before` for those that are older, null at the end."""
         query, limit = request.query, _limit(request)
-        records = await self._ends.history(
+        records = await self._results.history(
             query.get("model"),
             query.get("kind"),
             query.get("result"),
@@ -60,7 +60,7 @@ class History:
     async def operation(self, request: web.Request) -> web.Response:
         """One operation with its steps, and what a drill measured."""
         id_ = operation_id(request)
-        record = await self._ends.operation(id_)
+        record = await self._results.operation(id_)
         if record is None:
             raise NotFound(f"cannot find operation {id_}", hint="`mountd history` lists the ids")
         steps = await self._journal.steps(record.id)

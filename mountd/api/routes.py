@@ -26,7 +26,7 @@ from mountd.errors import MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal
 from mountd.model import audit
 from mountd.operation.drill import Drills
-from mountd.operation.switch import Asked, Operations, Request
+from mountd.operation.switch import Operations, PlannedOperation, Request
 from mountd.operation.sync import Syncing
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.process.lifecycle import RestartAsked
@@ -97,7 +97,7 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
 class Routes:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
-        self._history = History(rooms.journal, rooms.board, rooms.operations.ends)
+        self._history = History(rooms.journal, rooms.board, rooms.operations.results)
         self._names = Names()
 
     def probes(self) -> list[web.RouteDef]:
@@ -340,7 +340,7 @@ def _encoded(line: Mapping[str, str]) -> bytes:
     return dumps(line).encode() + b"\n"
 
 
-def _asked(asked: Asked, *, dry_run: bool) -> web.Response:
+def _asked(asked: PlannedOperation, *, dry_run: bool) -> web.Response:
     if dry_run:
         return _json({"schema": documents.SCHEMA, "dry_run": True, "plan": asked.plan.as_json()})
     if asked.record is None:

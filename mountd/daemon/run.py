@@ -211,7 +211,7 @@ class Daemon:
         self.members = Members(settings, instance=instance, board=self.board, journal=journal, binary=found, conf=conf)
         self.operations = Operations(self.members.models, self.members.apps, self.board, journal)
         self.drills = Drills(
-            drill_runner.Rooms(
+            drill_runner.DrillDeps(
                 settings=lambda: self.members.settings,
                 mounts=self.members.mounts,
                 supervisors=self.members.supervisors,

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mountd.errors import JournalError, JournalHeld, MountdError, cause_of
-from mountd.journal.records import Committed, Drilled, EventRecord, KnownContent, Quarantined, Record, StepRecord
+from mountd.journal.records import (
+    Committed,
+    Drilled,
+    EventRecord,
+    KnownContent,
+    OperationRecord,
+    Quarantined,
+    StepRecord,
+)
 from mountd.text import printable, storable
 
 BROKEN_KEPT = 3
@@ -40,7 +48,7 @@ def columns_of(kind: type[Any]) -> str:
 
 
 _TABLES: dict[str, type[Any]] = {
-    "operations": Record,
+    "operations": OperationRecord,
     "steps": StepRecord,
     "events": EventRecord,
     "models": Committed,

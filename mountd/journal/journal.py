@@ -15,10 +15,10 @@ from mountd.journal.records import (
     Drilled,
     EventRecord,
     KnownContent,
+    OperationRecord,
     Quarantined,
-    Record,
     StepRecord,
-    wish,
+    action,
 )
 
 __all__ = [
@@ -27,10 +27,10 @@ __all__ = [
     "EventRecord",
     "Journal",
     "KnownContent",
+    "OperationRecord",
     "Quarantined",
-    "Record",
     "StepRecord",
-    "wish",
+    "action",
 ]
 
 EVENTS_KEPT = 10_000
@@ -38,7 +38,7 @@ OPERATIONS_KEPT = 10_000
 QUARANTINED_KEPT = 1_000
 CONTENTS_KEPT = 1_000
 
-_COLUMNS = columns_of(Record)
+_COLUMNS = columns_of(OperationRecord)
 _STEP = columns_of(StepRecord)
 _EVENT = columns_of(EventRecord)
 _COMMITTED = columns_of(Committed)
@@ -159,7 +159,7 @@ class Journal:
         source: str,
         reason: str,
         step: str,
-    ) -> Record:
+    ) -> OperationRecord:
         sql = (
             "INSERT INTO operations (kind, model, from_version, to_version, operator, source, reason, step, started)"
             f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}"
@@ -172,7 +172,7 @@ class Journal:
             ("DELETE FROM steps WHERE operation < (SELECT min(id) FROM operations)",),
             ("DELETE FROM drills WHERE operation < (SELECT min(id) FROM operations)",),
         )
-        return Record(*rows[0])
+        return OperationRecord(*rows[0])
 
     async def record_step(self, id_: int, step: str) -> None:
         await self._database.rows("UPDATE operations SET step = ? WHERE id = ?", step, id_)
@@ -216,7 +216,7 @@ class Journal:
         exit_code: int,
         duration_s: float | None,
         finished: str | None = None,
-    ) -> Record | None:
+    ) -> OperationRecord | None:
         """As it stands in the journal then; None: its row was trimmed away. `finished`: when that was, if not now."""
         sql = (
             "UPDATE operations SET finished = ?, result = ?, cause = ?, hint = ?, exit_code = ?, duration_s = ?"
@@ -225,20 +225,20 @@ class Journal:
         ended = (finished or now_text(), result, cause, hint, exit_code, duration_s)
         rows = await self._database.rows(sql, *ended, id_)
         self._step_began = {key: began for key, began in self._step_began.items() if key[0] != id_}
-        return Record(*rows[0]) if rows else None
+        return OperationRecord(*rows[0]) if rows else None
 
-    async def operation(self, id_: int) -> Record | None:
+    async def operation(self, id_: int) -> OperationRecord | None:
         rows = await self._database.rows(f"SELECT {_COLUMNS} FROM operations WHERE id = ?", id_)
-        return Record(*rows[0]) if rows else None
+        return OperationRecord(*rows[0]) if rows else None
 
     async def newest(self, model: str) -> int:
         """The id of the last operation on it, 0 when there was none."""
         ((newest,),) = await self._database.rows("SELECT coalesce(max(id), 0) FROM operations WHERE model = ?", model)
         return int(newest)
 
-    async def unfinished(self) -> list[Record]:
+    async def unfinished(self) -> list[OperationRecord]:
         rows = await self._database.rows(f"SELECT {_COLUMNS} FROM operations WHERE finished IS NULL ORDER BY id")
-        return [Record(*row) for row in rows]
+        return [OperationRecord(*row) for row in rows]
 
     async def history(
         self,
@@ -248,11 +248,11 @@ class Journal:
         *,
         limit: int,
         before: int | None = None,
-    ) -> list[Record]:
+    ) -> list[OperationRecord]:
         """Newest first, at most `limit`, of those with an id below `before`; for drills `model` is the mount."""
         where, values = _where({"model = ?": model, "kind = ?": kind, "result = ?": result, "id < ?": before})
         sql = f"SELECT {_COLUMNS} FROM operations {where} ORDER BY id DESC LIMIT ?"
-        return [Record(*row) for row in await self._database.rows(sql, *values, limit)]
+        return [OperationRecord(*row) for row in await self._database.rows(sql, *values, limit)]
 
     async def record_drill(self, drilled: Drilled) -> None:
         values = astuple(drilled)

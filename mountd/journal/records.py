@@ -20,7 +20,7 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class OperationRecord:
     """One operation, as it stands in the journal; `finished` is None while it runs."""
 
     id: int
@@ -41,11 +41,11 @@ class Record:
     duration_s: float | None = None
 
     @property
-    def wish(self) -> str:
-        return wish(self.kind, self.to_version)
+    def action(self) -> str:
+        return action(self.kind, self.to_version)
 
 
-def wish(kind: str, version: str) -> str:
+def action(kind: str, version: str) -> str:
     """What an operation is for, as it is told after "cannot": `switch to v23`, `roll back to v22`."""
     return f"{'roll back' if kind == 'rollback' else kind} to {version}"
 

@@ -36,7 +36,7 @@ once."""
 
 
 @dataclass(slots=True)
-class Seen:
+class AuditState:
     """Of one model's live version since it became that."""
 
     key: object
@@ -54,16 +54,16 @@ class Audit:
         self._models = models
         self._board = board
         self._journal = journal
-        self._seen: dict[str, Seen] = {}
+        self._states: dict[str, AuditState] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             for model in list(self._models.values()):
                 await self._attend(model)
-            for name in self._seen.keys() - self._models.keys():
-                del self._seen[name]
-            due = min((seen.due for seen in self._seen.values()), default=None)
+            for name in self._states.keys() - self._models.keys():
+                del self._states[name]
+            due = min((state.due for state in self._states.values()), default=None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
                     await self._board.changed()
@@ -73,35 +73,35 @@ class Audit:
         if content is None:
             return
         key = (content, snapshot.models[model.name].mount_restarts)
-        seen = self._seen.get(model.name)
-        if seen is None or seen.key != key:
-            seen = Seen(key, now + random.uniform(0, SPREAD_S), content.digest)  # noqa: S311
-            self._seen[model.name] = seen
-        if now < seen.due:
+        state = self._states.get(model.name)
+        if state is None or state.key != key:
+            state = AuditState(key, now + random.uniform(0, SPREAD_S), content.digest)  # noqa: S311
+            self._states[model.name] = state
+        if now < state.due:
             return
         if not _may_ask(model, snapshot):
-            seen.due = now + random.uniform(SPREAD_S / 2, SPREAD_S)  # noqa: S311
+            state.due = now + random.uniform(SPREAD_S / 2, SPREAD_S)  # noqa: S311
             return
-        seen.due = now + INTERVAL_S
+        state.due = now + INTERVAL_S
         try:
-            await self._look(model, content, seen)
+            await self._look(model, content, state)
         except MountdError as error:
             log.info("cannot look whether the live version has changed", model=model.name, cause=error.text)
 
-    async def _look(self, model: Model, content: Content, seen: Seen) -> None:
+    async def _look(self, model: Model, content: Content, state: AuditState) -> None:
         """A change is reported once a second look has found it, in a bucket that gives valid answers: what answers in
         the store's place shows a version that lacks all its files, or some. Raises MountdError."""
         known = await self._recorded(model, content)
-        problems = await self._problems(model, content, seen, known)
+        problems = await self._problems(model, content, state, known)
         if problems:
             await model.disk.confirm()
-            problems = await self._problems(model, content, seen, known)
+            problems = await self._problems(model, content, state, known)
         reason = alarm(model.name, content.version, known, problems) if problems else None
         if model.content is not content:
             return  # it is no longer live
         model.changes.show(content.version, reason)
 
-    async def _problems(self, model: Model, content: Content, seen: Seen, known: KnownContent) -> list[str]:
+    async def _problems(self, model: Model, content: Content, state: AuditState, known: KnownContent) -> list[str]:
         async with model.disk.in_turn():
             files = await _files(model.disk, content.directory)
         if manifest.NAME in content.files and manifest.NAME in files:
@@ -109,12 +109,12 @@ class Audit:
             async with model.disk.in_turn():
                 mark = await model.disk.fingerprint(path)
             # Where the store tells no digest, the time of two writes within a second is the same.
-            if seen.mark not in (None, mark) or seen.digest != known.digest:
+            if state.mark not in (None, mark) or state.digest != known.digest:
                 small = files[manifest.NAME] <= manifest.MAX_BYTES
                 data = await model.disk.fetch(path) if small else b""
-                seen.digest = await asyncio.to_thread(_digest, data)  # 16 MiB take a second
-            seen.mark = mark
-        digest = seen.digest if manifest.NAME in content.files else manifest.listing_digest(files)
+                state.digest = await asyncio.to_thread(_digest, data)  # 16 MiB take a second
+            state.mark = mark
+        digest = state.digest if manifest.NAME in content.files else manifest.listing_digest(files)
         return differences(known, content, digest, files)
 
     async def _recorded(self, model: Model, content: Content) -> KnownContent:

@@ -16,7 +16,7 @@ HEAL_WINDOW_S = 60.0
 """Somebody who changes the link again and again is told, and healed after at most so often in so many seconds."""
 
 
-class Kind(Enum):
+class LinkKind(Enum):
     NOTHING = auto()
     LINK = auto()
     FILE = auto()
@@ -28,10 +28,10 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FoundLink:
     """`detail` is where a link points, or why nobody could look."""
 
-    kind: Kind
+    kind: LinkKind
     detail: str = ""
 
 
@@ -43,20 +43,20 @@ class Block:
     hint: str
 
 
-def block(link: Path, seen: Seen) -> Block | None:
+def block(link: Path, seen: FoundLink) -> Block | None:
     """None: a link may be placed there, over nothing or over another link. What may be data is never touched."""
     cannot = f"cannot place the link {link}:"
     match seen.kind:
-        case Kind.NOTHING | Kind.LINK:
+        case LinkKind.NOTHING | LinkKind.LINK:
             return None
-        case Kind.NO_PARENT:
+        case LinkKind.NO_PARENT:
             return Block(
                 f"{cannot} the directory {link.parent} does not exist",
                 f"create it (mkdir -p {link.parent}), or set another link",
             )
-        case Kind.UNREADABLE:
+        case LinkKind.UNREADABLE:
             return Block(f"{cannot} {seen.detail}", "look at the directory above")
-    kind = "directory" if seen.kind is Kind.DIRECTORY else "file"
+    kind = "directory" if seen.kind is LinkKind.DIRECTORY else "file"
     return Block(
         f"{cannot} a real {kind} is in its place",
         f"mountd never deletes data: look what it is, then move it away (mv {link} {link}.old)",
@@ -64,7 +64,7 @@ def block(link: Path, seen: Seen) -> Block | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class WantedLink:
     """What is to be kept true; `left_alone` says why a changed link is not to be healed now, "" that it is."""
 
     link: Path
@@ -98,14 +98,14 @@ class Decision:
         return Reason(self.code, self.text, "link", model, self.hint) if self.code else None
 
 
-def decide(keeping: Keeping, seen: Seen, heals: Sequence[float], now: float) -> Decision:
+def decide(keeping: WantedLink, seen: FoundLink, heals: Sequence[float], now: float) -> Decision:
     """`heals`: when the link was healed before; like `now` in seconds of a clock that only goes forward."""
-    if seen == Seen(Kind.LINK, keeping.target):
+    if seen == FoundLink(LinkKind.LINK, keeping.target):
         return Decision()
     blocked = block(keeping.link, seen)
     if blocked is not None:
         return Decision(code=BLOCKED, text=blocked.text, hint=blocked.hint, health=Health.DEGRADED)
-    removed = seen.kind is Kind.NOTHING
+    removed = seen.kind is LinkKind.NOTHING
     changed = "was removed" if removed else f"was pointed to {seen.detail}"
     text = f"the link {keeping.link} {changed}"
     if keeping.left_alone:

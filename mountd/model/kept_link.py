@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from mountd.model import link
-from mountd.model.drift import Kind
+from mountd.model.drift import LinkKind
 
 log = structlog.get_logger()
 
@@ -64,9 +64,9 @@ class KeptLink:
     def is_changed(self, target: str) -> bool:
         """Somebody has removed what was placed, or pointed it to neither `target` nor where it was placed at."""
         seen = link.look(self.path)
-        if seen.kind is Kind.NOTHING:
+        if seen.kind is LinkKind.NOTHING:
             return self.is_placed
-        return seen.kind is Kind.LINK and seen.detail not in (target, self.target)
+        return seen.kind is LinkKind.LINK and seen.detail not in (target, self.target)
 
     def restore(self, failed: str, live: str | None) -> bool:
         """At a start: a link at the target `failed` goes back to the target `live`; whether it had to.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mountd.errors import Unavailable, cause_of
 from mountd.model import drift
-from mountd.model.drift import Kind, Seen
+from mountd.model.drift import FoundLink, LinkKind
 from mountd.process import way
 
 _PREFIX = ".mountd-"
@@ -33,17 +33,17 @@ def read(link: Path) -> str | None:
         return None
 
 
-def look(link: Path) -> Seen:
+def look(link: Path) -> FoundLink:
     """What stands there, without following it."""
     try:
         mode = os.lstat(link).st_mode
         if stat.S_ISLNK(mode):
-            return Seen(Kind.LINK, os.readlink(link))
+            return FoundLink(LinkKind.LINK, os.readlink(link))
     except FileNotFoundError:
-        return Seen(Kind.NOTHING if link.parent.is_dir() else Kind.NO_PARENT)
+        return FoundLink(LinkKind.NOTHING if link.parent.is_dir() else LinkKind.NO_PARENT)
     except OSError as error:
-        return Seen(Kind.UNREADABLE, _cause(error))
-    return Seen(Kind.DIRECTORY if stat.S_ISDIR(mode) else Kind.FILE)
+        return FoundLink(LinkKind.UNREADABLE, _cause(error))
+    return FoundLink(LinkKind.DIRECTORY if stat.S_ISDIR(mode) else LinkKind.FILE)
 
 
 def check(link: Path) -> None:
@@ -99,7 +99,7 @@ def point(link: Path, target: str) -> None:
 
 def remove(link: Path) -> None:
     """What is not a link stays. Raises LinkBlocked, but not when the link or its directory is already gone."""
-    if look(link).kind is Kind.NO_PARENT:
+    if look(link).kind is LinkKind.NO_PARENT:
         return
     with _directory(link, "remove") as at, contextlib.suppress(FileNotFoundError):
         if stat.S_ISLNK(os.stat(link.name, dir_fd=at, follow_symlinks=False).st_mode):

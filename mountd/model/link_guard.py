@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from mountd.model import drift, link
-from mountd.model.drift import Keeping, Kind
+from mountd.model.drift import LinkKind, WantedLink
 from mountd.model.link_watch import LinkWatch
 from mountd.status.snapshot import DriftStatus, Health, Reason
 
@@ -33,7 +33,7 @@ class LinkGuard:
     def __init__(
         self,
         model: str,
-        keeping: Callable[[], Keeping | None],
+        keeping: Callable[[], WantedLink | None],
         show: Callable[[DriftStatus], None],
         check_way: Callable[[Path], None],
     ) -> None:
@@ -97,8 +97,8 @@ class LinkGuard:
             self._heal(keeping, now)
             return TICK_S
         # A link that comes back in a moment is not worth that an app waits for it.
-        absent = seen.kind is not Kind.LINK and not found.heal
-        target = seen.detail if seen.kind is Kind.LINK else None
+        absent = seen.kind is not LinkKind.LINK and not found.heal
+        target = seen.detail if seen.kind is LinkKind.LINK else None
         self._tell(reason=reason, health=found.health, absent=absent, target=target)
         return HEAL_AFTER_S if found.heal else min(found.again_s or TICK_S, TICK_S)
 
@@ -108,7 +108,7 @@ class LinkGuard:
         self._told = ""
         self._tell(reason=None, health=Health.HEALTHY, absent=False, target=None)
 
-    def _heal(self, keeping: Keeping, now: float) -> None:
+    def _heal(self, keeping: WantedLink, now: float) -> None:
         try:
             self._check_way(keeping.link)
             link.point(keeping.link, keeping.target)

@@ -104,7 +104,7 @@ class LinkWatch:
         for gone in self._watches.keys() - wanted:
             self._unwatch(gone)
         for identity, names in wanted - self._watches.keys():
-            handler = _Handler(self, loop, identity[0], names)
+            handler = _LinkHandler(self, loop, identity[0], names)
             try:
                 watch = self._observer.schedule(handler, identity[0], event_filter=EVENTS)
             except FileNotFoundError:
@@ -150,7 +150,7 @@ class LinkWatch:
             self._watches.clear()
 
 
-class _Handler(FileSystemEventHandler):
+class _LinkHandler(FileSystemEventHandler):
     """Called in a thread of watchdog's."""
 
     def __init__(

@@ -16,7 +16,7 @@ from mountd.model.changes import Changes
 from mountd.model.committed import Memory
 from mountd.model.content import Content
 from mountd.model.disk import Disk
-from mountd.model.drift import Keeping, left_alone
+from mountd.model.drift import WantedLink, left_alone
 from mountd.model.kept_link import KeptLink
 from mountd.model.layout import Layout
 from mountd.model.link_guard import LinkGuard
@@ -285,12 +285,12 @@ class Model:
 
     # -- drift ----------------------------------------------------------------------------------------------------
 
-    def _keeping(self) -> Keeping | None:
+    def _keeping(self) -> WantedLink | None:
         """What the guard is to keep true; None while an operation has the link, or nothing is live."""
         target = self._link.target
         if self._moving or self._live is None or target is None or not self._link.is_placed:
             return None
-        return Keeping(self._link.path, target, *self._left_alone(target))
+        return WantedLink(self._link.path, target, *self._left_alone(target))
 
     def _left_alone(self, target: str) -> tuple[str, str]:
         healed = self.settings.sync.self_heal

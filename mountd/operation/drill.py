@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from mountd.errors import NotFound, Refused, UsageError
-from mountd.journal.journal import Record
+from mountd.journal.journal import OperationRecord
 from mountd.operation import drill_plan as plans
-from mountd.operation.drill_plan import Kind, Plan, Way
-from mountd.operation.drill_runner import DrillRunner, Rooms
+from mountd.operation.drill_plan import BucketRoute, DrillKind, DrillPlan
+from mountd.operation.drill_runner import DrillDeps, DrillRunner
 from mountd.settings.units import parse_duration
 from mountd.settings.wrapped import beneath
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedDrill:
     """`record` is None for a plan that was only asked about. `limit_s`: how long it may take in all."""
 
-    plan: Plan
-    record: Record | None
+    plan: DrillPlan
+    record: OperationRecord | None
     limit_s: float
 
 
 class Drills:
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
-        self._runner = DrillRunner(rooms)
+    def __init__(self, deps: DrillDeps) -> None:
+        self._deps = deps
+        self._runner = DrillRunner(deps)
 
     async def ask(
         self,
@@ -40,12 +40,12 @@ class Drills:
         source: str,
         reason: str = "",
         dry_run: bool = False,
-    ) -> Begun:
+    ) -> StartedDrill:
         """Raises UsageError, NotFound, Busy, and Refused when it would prove nothing or cannot be done."""
         plan = self._plan(kind, mount, for_)
         limit_s = self._runner.limit_s(plan)
-        self._rooms.operations.check_may_begin("drill")
-        why = plans.unfit(self._rooms.board.snapshot, plan)
+        self._deps.operations.check_may_begin("drill")
+        why = plans.unfit(self._deps.board.snapshot, plan)
         if why:
             raise Refused(
                 f"cannot drill {plan.mount}: {why}",
@@ -57,8 +57,8 @@ class Drills:
                 hint="`mountd drill kill` and `mountd drill hang` work with every bucket",
             )
         if dry_run:
-            return Begun(plan, None, limit_s)
-        record = await self._rooms.operations.begin_errand(
+            return StartedDrill(plan, None, limit_s)
+        record = await self._deps.operations.begin_exclusive(
             kind="drill",
             target=plan.mount,
             wanted=str(plan.kind),
@@ -68,12 +68,12 @@ class Drills:
             step="fault" if plan.kind.breaks_rclone else "detour",
             work=lambda record: self._runner.run(plan, record),
         )
-        return Begun(plan, record, limit_s)
+        return StartedDrill(plan, record, limit_s)
 
-    def _plan(self, kind: str, mount: str | None, for_: str | None) -> Plan:
-        settings = self._rooms.settings()
-        kinds = ", ".join(Kind)
-        if kind not in list(Kind):
+    def _plan(self, kind: str, mount: str | None, for_: str | None) -> DrillPlan:
+        settings = self._deps.settings()
+        kinds = ", ".join(DrillKind)
+        if kind not in list(DrillKind):
             raise UsageError(f"cannot drill {kind!r}: no such drill", hint=f"drills: {kinds}")
         if mount is None:
             if len(settings.mounts) > 1:
@@ -83,7 +83,7 @@ class Drills:
             raise NotFound(f"cannot find the mount {mount}", hint=f"mounts: {', '.join(settings.mounts)}")
         for_s = None
         if for_ is not None:
-            if Kind(kind).breaks_rclone:
+            if DrillKind(kind).breaks_rclone:
                 raise UsageError(
                     f"cannot drill {kind} for {for_}: it lasts until mountd has mended it",
                     hint="--for is for slow and offline",
@@ -94,25 +94,25 @@ class Drills:
                 raise UsageError(f"cannot drill for that long: {error}") from None
             if not 1.0 <= for_s <= plans.LONGEST_FOR_S:
                 raise UsageError(f"cannot drill for {for_}: write 1s to {plans.LONGEST_FOR_S / 3600:g}h")
-            if why := plans.too_short(Kind(kind), settings.mounts[mount], for_s):
+            if why := plans.too_short(DrillKind(kind), settings.mounts[mount], for_s):
                 raise UsageError(f"cannot drill {kind} for {for_}: {why}", hint="leave --for out, which is long enough")
         apps = {name: app for name, app in settings.apps.items() if mount in settings.mounts_of(app)}
-        return plans.make(Kind(kind), mount, settings.mounts[mount], for_s, apps)
+        return plans.make(DrillKind(kind), mount, settings.mounts[mount], for_s, apps)
 
-    def _way(self, mount: str) -> Way:
-        settings = self._rooms.settings()
+    def _way(self, mount: str) -> BucketRoute:
+        settings = self._deps.settings()
         top = settings.mounts[mount].remote_name
         names = beneath({name: remote.options for name, remote in settings.remotes.items()}, top)
-        return Way(
+        return BucketRoute(
             [settings.remotes[name] for name in dict.fromkeys([top, *names])],
             settings.mounts[mount].options,
             os.environ,
-            has_proxy_flag="http-proxy" in self._rooms.binary.flags,
+            has_proxy_flag="http-proxy" in self._deps.binary.flags,
         )
 
-    async def measured(self, record: Record) -> Mapping[str, Any] | None:
+    async def measured(self, record: OperationRecord) -> Mapping[str, Any] | None:
         """What the drill of this operation measured; None while it runs, and when it measured nothing."""
-        found = await self._rooms.journal.drill(record.id)
+        found = await self._deps.journal.drill(record.id)
         return None if found is None else found.as_json()
 
     async def close(self) -> None:

@@ -36,7 +36,7 @@ _NO_HTTP = frozenset({"local", "memory", "sftp", "ftp", "smb", "hdfs"})
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY")
 
 
-class Kind(StrEnum):
+class DrillKind(StrEnum):
     KILL = "kill"
     HANG = "hang"
     SLOW = "slow"
@@ -45,11 +45,11 @@ class Kind(StrEnum):
     @property
     def breaks_rclone(self) -> bool:
         """Else it is the bucket that something is wrong with."""
-        return self in (Kind.KILL, Kind.HANG)
+        return self in (DrillKind.KILL, DrillKind.HANG)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DrillLimits:
     """Seconds within which each must have happened; see Measured for when they begin."""
 
     detected_s: float
@@ -65,16 +65,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DrillPlan:
     """`apps` are those on the mount, `restarted` those of them that a remount restarts."""
 
-    kind: Kind
+    kind: DrillKind
     mount: str
     path: str
     for_s: float
     apps: tuple[str, ...]
     restarted: tuple[str, ...]
-    limits: Limits
+    limits: DrillLimits
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -106,7 +106,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class BucketRoute:
     """The way of a mount's rclone to its bucket: the remotes from top to bottom, and what decides how rclone goes."""
 
     remotes: Sequence[RemoteSettings]
@@ -115,7 +115,9 @@ class Way:
     has_proxy_flag: bool = False
 
 
-def make(kind: Kind, name: str, mount: MountSettings, for_s: float | None, apps: Mapping[str, AppSettings]) -> Plan:
+def make(
+    kind: DrillKind, name: str, mount: MountSettings, for_s: float | None, apps: Mapping[str, AppSettings]
+) -> DrillPlan:
     """The plan for mount `name`, on which `apps` run; `for_s` seconds, or as long as detecting needs by default."""
     restarted = {name: app for name, app in apps.items() if "remount" in app.restart.after}
     health = mount.health
@@ -123,26 +125,26 @@ def make(kind: Kind, name: str, mount: MountSettings, for_s: float | None, apps:
         (app.stop.grace + APP_S + (app.ready.timeout if app.ready else 0.0) for app in apps.values()), default=0
     )
     match kind:
-        case Kind.KILL:
+        case DrillKind.KILL:
             detected_s = MARGIN_S
-        case Kind.HANG:
+        case DrillKind.HANG:
             detected_s = health.interval + health.failures * health.timeout + EVIDENCE_S + MARGIN_S
-        case Kind.SLOW | Kind.OFFLINE:
+        case DrillKind.SLOW | DrillKind.OFFLINE:
             detected_s = health.backend + ASK_S + MARGIN_S
     if kind.breaks_rclone:
         serving_s = detected_s + REPAIR_S
         ready_s = serving_s + MODEL_S + (apps_s if restarted else 0.0)
     else:
         # A slow bucket is asked no more often than a healthy one: it does answer.
-        serving_s = RETURN_S + (health.backend if kind is Kind.SLOW else 0.0)
+        serving_s = RETURN_S + (health.backend if kind is DrillKind.SLOW else 0.0)
         ready_s = serving_s
     if for_s is None:
         for_s = max(DEFAULT_FOR_S, detected_s)
-    limits = Limits(round(detected_s, 3), round(serving_s, 3), round(ready_s, 3))
-    return Plan(kind, name, str(mount.path), for_s, tuple(apps), tuple(restarted), limits)
+    limits = DrillLimits(round(detected_s, 3), round(serving_s, 3), round(ready_s, 3))
+    return DrillPlan(kind, name, str(mount.path), for_s, tuple(apps), tuple(restarted), limits)
 
 
-def too_short(kind: Kind, mount: MountSettings, for_s: float) -> str:
+def too_short(kind: DrillKind, mount: MountSettings, for_s: float) -> str:
     """Why a fault of the bucket that lasts so long could pass by chance only; empty when it is long enough.
 
     It may begin right after a question, and a question to a bucket that does not answer takes its time.
@@ -154,25 +156,25 @@ def too_short(kind: Kind, mount: MountSettings, for_s: float) -> str:
     return f"mountd asks the bucket each {every} and waits {answer} for the answer: it might not even notice"
 
 
-def described(plan: Plan) -> tuple[str, ...]:
+def described(plan: DrillPlan) -> tuple[str, ...]:
     """What will happen to whom, in plain words."""
     mount, for_ = plan.mount, format_duration(plan.for_s)
     apps = " and ".join(plan.restarted)
     are = "are" if len(plan.restarted) > 1 else "is"
     match plan.kind:
-        case Kind.KILL:
+        case DrillKind.KILL:
             what = f"rclone, which serves mount {mount}, is killed, as if it had crashed."
             then = f"Reads through {plan.path} fail until mountd has mounted it again, a few seconds."
-        case Kind.HANG:
+        case DrillKind.HANG:
             what = f"rclone, which serves mount {mount}, is frozen, as if it hung."
             then = (
                 f"Reads through {plan.path} wait until mountd has noticed (at most {plan.limits.detected_s:g} s), then "
                 "fail until it is mounted again, a few seconds."
             )
-        case Kind.SLOW:
+        case DrillKind.SLOW:
             what = f"For {for_} each request of mount {mount} to its bucket takes {DELAY_S:g} s longer."
             then = "What is cached goes on at full speed; what is not, waits."
-        case Kind.OFFLINE:
+        case DrillKind.OFFLINE:
             what = f"For {for_} mount {mount} cannot reach its bucket."
             then = "What is cached goes on at full speed; what is not, fails."
     if plan.kind.breaks_rclone:
@@ -186,7 +188,7 @@ def described(plan: Plan) -> tuple[str, ...]:
     return what, then, around, told
 
 
-def unfit(snapshot: Snapshot, plan: Plan) -> str:
+def unfit(snapshot: Snapshot, plan: DrillPlan) -> str:
     """Why a drill would prove nothing now; empty when all is well."""
     mount = snapshot.mounts[plan.mount]
     if not mount.usable:
@@ -205,7 +207,7 @@ def unfit(snapshot: Snapshot, plan: Plan) -> str:
     return ""
 
 
-def no_way(way: Way) -> str:
+def no_way(way: BucketRoute) -> str:
     """Why rclone cannot be led through a proxy to its bucket; empty when it can, as far as is known."""
     for remote in way.remotes:
         if remote.type in _NO_HTTP:
@@ -245,26 +247,26 @@ def proxy_variables(url: str) -> dict[str, str]:
 # -- what is seen on the board -------------------------------------------------------------------------------------
 
 
-def is_down(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
+def is_down(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
     """mountd has seen that rclone is gone or hung: it has begun to replace it."""
     return now.mounts[plan.mount].state is not State.RUNNING or is_replaced(now, before, plan)
 
 
-def is_replaced(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
+def is_replaced(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
     return now.mounts[plan.mount].restarts != before.mounts[plan.mount].restarts
 
 
-def is_suspect(now: Snapshot, plan: Plan) -> bool:
+def is_suspect(now: Snapshot, plan: DrillPlan) -> bool:
     """mountd has seen that something is wrong with the bucket."""
     return now.mounts[plan.mount].backend.health not in (Health.HEALTHY, Health.UNKNOWN)
 
 
-def is_serving(now: Snapshot, plan: Plan) -> bool:
+def is_serving(now: Snapshot, plan: DrillPlan) -> bool:
     mount = now.mounts[plan.mount]
     return mount.usable and mount.health is Health.HEALTHY and mount.backend.health is Health.HEALTHY
 
 
-def is_ready_after_remount(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
+def is_ready_after_remount(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
     """All that stands on the mount has followed it, and is ready."""
     mount = now.mounts[plan.mount]
     if not (is_serving(now, plan) and is_replaced(now, before, plan)):
@@ -276,7 +278,7 @@ def is_ready_after_remount(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
     return apps_run and all(has_restarted(now, before, name) for name in plan.restarted)
 
 
-def is_ready_after_outage(now: Snapshot, plan: Plan) -> bool:
+def is_ready_after_outage(now: Snapshot, plan: DrillPlan) -> bool:
     models = [model for model in now.models.values() if model.mount == plan.mount]
     return (
         is_serving(now, plan)
@@ -289,7 +291,7 @@ def has_restarted(now: Snapshot, before: Snapshot, app: str) -> bool:
     return now.apps[app].restarts != before.apps[app].restarts
 
 
-def disturbed(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
+def disturbed(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
     """Whether an app on the mount is not the process any more that it was."""
     return any(now.apps[name].pid != before.apps[name].pid for name in plan.apps)
 
@@ -297,7 +299,7 @@ def disturbed(now: Snapshot, before: Snapshot, plan: Plan) -> bool:
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
-def shortfalls(plan: Plan, measured: Measured) -> tuple[str, ...]:
+def shortfalls(plan: DrillPlan, measured: Measured) -> tuple[str, ...]:
     """What did not go as it should; empty: passed."""
     limits = plan.limits
     parts = (
@@ -322,7 +324,7 @@ def shortfalls(plan: Plan, measured: Measured) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _too_short(plan: Plan) -> str:
+def _too_short(plan: DrillPlan) -> str:
     """Why nobody need have noticed it."""
     if plan.kind.breaks_rclone or plan.for_s >= plan.limits.detected_s:
         return ""

@@ -15,11 +15,11 @@ import structlog
 
 from mountd.errors import DiskError, MountdError, Refused, Unavailable
 from mountd.files.client import Files
-from mountd.journal.journal import Drilled, Journal, Record
+from mountd.journal.journal import Drilled, Journal, OperationRecord
 from mountd.mount.mount import RcloneMount
 from mountd.operation import drill_plan as plans
-from mountd.operation.drill_plan import Kind, Measured, Plan
-from mountd.operation.runner import Outcome
+from mountd.operation.drill_plan import DrillKind, DrillPlan, Measured
+from mountd.operation.runner import OperationOutcome
 from mountd.operation.switch import Operations
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import RestartAsked
@@ -45,7 +45,7 @@ END_LIMIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class DrillDeps:
     """What a drill looks at and acts on; all by name, and as it is now."""
 
     settings: Callable[[], Settings]
@@ -61,12 +61,12 @@ class Rooms:
 
 
 class DrillRunner:
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
-        self._board = rooms.board
+    def __init__(self, deps: DrillDeps) -> None:
+        self._deps = deps
+        self._board = deps.board
         self._throttle: Throttle | None = None
 
-    def limit_s(self, plan: Plan) -> float:
+    def limit_s(self, plan: DrillPlan) -> float:
         """The sum of all that the drill waits for, at most."""
         limits = plan.limits
         measured_s = limits.detected_s + limits.ready_again_s + 2 * PATIENCE_S
@@ -74,32 +74,32 @@ class DrillRunner:
             return measured_s
         return 2 * self._remount_limit_s(plan) + plan.for_s + measured_s
 
-    def _remount_limit_s(self, plan: Plan) -> float:
+    def _remount_limit_s(self, plan: DrillPlan) -> float:
         """For a planned remount, until all that stands on it is ready again."""
-        settings = self._rooms.settings()
+        settings = self._deps.settings()
         mount, apps = settings.mounts[plan.mount], {name: settings.apps[name] for name in plan.apps}
-        return mount.drain + REMOUNT_S + plans.make(Kind.KILL, plan.mount, mount, None, apps).limits.ready_again_s
+        return mount.drain + REMOUNT_S + plans.make(DrillKind.KILL, plan.mount, mount, None, apps).limits.ready_again_s
 
     # -- doing ----------------------------------------------------------------------------------------------------
 
-    async def run(self, plan: Plan, record: Record) -> Outcome:
+    async def run(self, plan: DrillPlan, record: OperationRecord) -> OperationOutcome:
         """To its end; cancelled, it ends the fault and says interrupted."""
         log.warning("drill begins", mount=plan.mount, fault=str(plan.kind), operator=record.operator)
-        touch = Files(f"{plan.mount}-drill", self._rooms.instance.marks(f"{plan.mount}-drill"))
+        touch = Files(f"{plan.mount}-drill", self._deps.instance.marks(f"{plan.mount}-drill"))
         try:
             if plan.kind.breaks_rclone:
                 measured = await self._break_rclone(plan, record, touch)
             else:
                 measured = await self._break_bucket(plan, record, touch)
         except asyncio.CancelledError:
-            return Outcome("interrupted", MountdError("mountd was stopped"))
+            return OperationOutcome("interrupted", MountdError("mountd was stopped"))
         except MountdError as error:
-            return Outcome("refused" if isinstance(error, Refused) else "failed", error)
+            return OperationOutcome("refused" if isinstance(error, Refused) else "failed", error)
         finally:
             await touch.close()
         return await self._judge(plan, record, measured)
 
-    async def _judge(self, plan: Plan, record: Record, measured: Measured) -> Outcome:
+    async def _judge(self, plan: DrillPlan, record: OperationRecord, measured: Measured) -> OperationOutcome:
         missed = plans.shortfalls(plan, measured)
         drilled = Drilled(
             operation=record.id,
@@ -121,7 +121,7 @@ class DrillRunner:
             ),
         )
         try:
-            await self._rooms.journal.record_drill(drilled)
+            await self._deps.journal.record_drill(drilled)
         except MountdError as error:
             log.error("cannot journal a drill", operation=record.id, cause=error.text, hint=error.hint)
         log.info(
@@ -135,19 +135,21 @@ class DrillRunner:
         )
         if missed:
             text = f"the drill {plan.kind} of {plan.mount} has not passed: {'; '.join(missed)}"
-            return Outcome("failed", MountdError(text, hint=f"see `mountd logs {plan.mount}` and `mountd status`"))
-        return Outcome("passed")
+            return OperationOutcome(
+                "failed", MountdError(text, hint=f"see `mountd logs {plan.mount}` and `mountd status`")
+            )
+        return OperationOutcome("passed")
 
     # -- rclone breaks --------------------------------------------------------------------------------------------
 
-    async def _break_rclone(self, plan: Plan, record: Record, touch: Files) -> Measured:
+    async def _break_rclone(self, plan: DrillPlan, record: OperationRecord, touch: Files) -> Measured:
         limits, before = plan.limits, self._board.snapshot
-        child = self._rooms.supervisors[plan.mount].child
+        child = self._deps.supervisors[plan.mount].child
         if child is None or plans.unfit(before, plan):
             raise Refused(f"cannot drill {plan.mount}: it is not healthy any more")
         measured = Measured()
         began = time.monotonic()
-        child.signal(signal.SIGKILL if plan.kind is Kind.KILL else signal.SIGSTOP)
+        child.signal(signal.SIGKILL if plan.kind is DrillKind.KILL else signal.SIGSTOP)
         try:
             found = await self._reach(
                 lambda now: plans.is_down(now, before, plan), began + limits.detected_s + PATIENCE_S
@@ -155,7 +157,7 @@ class DrillRunner:
             if found is None:
                 return measured
             measured = replace(measured, detected_s=_since(began, found), rclone_restarted=True)
-            await self._rooms.operations.show_step(record, "recover")
+            await self._deps.operations.show_step(record, "recover")
             deadline = began + limits.serving_again_s + PATIENCE_S
             served = await self._reach(
                 lambda now: plans.is_replaced(now, before, plan) and plans.is_serving(now, plan), deadline
@@ -177,13 +179,13 @@ class DrillRunner:
 
     # -- the bucket breaks ----------------------------------------------------------------------------------------
 
-    async def _break_bucket(self, plan: Plan, record: Record, touch: Files) -> Measured:
+    async def _break_bucket(self, plan: DrillPlan, record: OperationRecord, touch: Files) -> Measured:
         await self.close()  # of a drill that was cancelled
-        throttle = self._throttle = await Throttle.start(self._rooms.instance.marks(f"{plan.mount}-throttle"))
+        throttle = self._throttle = await Throttle.start(self._deps.instance.marks(f"{plan.mount}-throttle"))
         try:
             try:
                 await self._remount(plan, throttle)
-                await self._rooms.operations.show_step(record, "fault")
+                await self._deps.operations.show_step(record, "fault")
                 measured = await self._measure_outage(plan, record, throttle, touch)
             except MountdError:
                 await self._restore(plan, record, throttle)
@@ -194,17 +196,17 @@ class DrillRunner:
             with contextlib.suppress(MountdError, TimeoutError):
                 async with asyncio.timeout(END_LIMIT_S):
                     await throttle.set("none")
-            self._rooms.mounts[plan.mount].detour({})
+            self._deps.mounts[plan.mount].detour({})
             if not self._board.snapshot.stopping:
-                self._rooms.supervisors[plan.mount].post(RestartAsked("a drill was cancelled"))
+                self._deps.supervisors[plan.mount].post(RestartAsked("a drill was cancelled"))
             raise
         return measured
 
-    async def _remount(self, plan: Plan, throttle: Throttle | None) -> None:
+    async def _remount(self, plan: DrillPlan, throttle: Throttle | None) -> None:
         """Mounts anew, through the proxy or without; returns when all is ready. Raises Unavailable, Refused."""
         before = self._board.snapshot
-        self._rooms.mounts[plan.mount].detour(plans.proxy_variables(throttle.url) if throttle else {})
-        supervisor = self._rooms.supervisors[plan.mount]
+        self._deps.mounts[plan.mount].detour(plans.proxy_variables(throttle.url) if throttle else {})
+        supervisor = self._deps.supervisors[plan.mount]
         supervisor.post(RestartAsked(f"a drill needs it {'to go through a proxy' if throttle else 'as it was'}"))
         deadline = time.monotonic() + self._remount_limit_s(plan)
         if await self._reach(lambda now: plans.is_ready_after_remount(now, before, plan), deadline) is None:
@@ -220,11 +222,11 @@ class DrillRunner:
                 hint="nothing was made slow or cut off; `mountd drill kill` and `mountd drill hang` work",
             )
 
-    async def _restore(self, plan: Plan, record: Record, throttle: Throttle) -> None:
+    async def _restore(self, plan: DrillPlan, record: OperationRecord, throttle: Throttle) -> None:
         """As it was before: without the fault, without the proxy. Raises Unavailable."""
         with contextlib.suppress(MountdError):  # a dead proxy is a reason more to remount
             await throttle.set("none")
-        await self._rooms.operations.show_step(record, "restore")
+        await self._deps.operations.show_step(record, "restore")
         try:
             await self._remount(plan, None)
         except MountdError:
@@ -232,11 +234,13 @@ class DrillRunner:
             raise
         await self.close()
 
-    async def _measure_outage(self, plan: Plan, record: Record, throttle: Throttle, touch: Files) -> Measured:
+    async def _measure_outage(
+        self, plan: DrillPlan, record: OperationRecord, throttle: Throttle, touch: Files
+    ) -> Measured:
         cached = await self._reads(plan, touch, time.monotonic() + PATIENCE_S) and self._keeps_reads(plan)
         before, measured = self._board.snapshot, Measured()
         began = time.monotonic()
-        await throttle.set("slow" if plan.kind is Kind.SLOW else "offline", delay_s=plans.DELAY_S)
+        await throttle.set("slow" if plan.kind is DrillKind.SLOW else "offline", delay_s=plans.DELAY_S)
         until = began + plan.for_s
         found = await self._reach(lambda now: plans.is_suspect(now, plan), until)
         if found is not None:
@@ -246,7 +250,7 @@ class DrillRunner:
         await asyncio.sleep(max(0.0, until - time.monotonic()))
         lifted = time.monotonic()
         await throttle.set("none")
-        await self._rooms.operations.show_step(record, "recover")
+        await self._deps.operations.show_step(record, "recover")
         deadline = lifted + plan.limits.ready_again_s + PATIENCE_S
         if found is not None:
             served = await self._reach(lambda now: plans.is_serving(now, plan), deadline)
@@ -264,8 +268,8 @@ class DrillRunner:
             app_restarted=plans.disturbed(now, before, plan),
         )
 
-    def _keeps_reads(self, plan: Plan) -> bool:
-        return cache_mode(self._rooms.settings().mounts[plan.mount]) == "full"
+    def _keeps_reads(self, plan: DrillPlan) -> bool:
+        return cache_mode(self._deps.settings().mounts[plan.mount]) == "full"
 
     # -- looking --------------------------------------------------------------------------------------------------
 
@@ -277,7 +281,7 @@ class DrillRunner:
             return None
         return time.monotonic()
 
-    async def _reads(self, plan: Plan, touch: Files, deadline: float) -> bool:
+    async def _reads(self, plan: DrillPlan, touch: Files, deadline: float) -> bool:
         """Whether something can be read through the mount, tried until the deadline."""
         while True:
             try:
@@ -290,9 +294,9 @@ class DrillRunner:
             else:
                 return True
 
-    async def _touch(self, plan: Plan, touch: Files) -> None:
+    async def _touch(self, plan: DrillPlan, touch: Files) -> None:
         """A small file that was read when the mount was proven; without one, a name in the root. Raises DiskError."""
-        for path in self._rooms.probe_paths(plan.mount):
+        for path in self._deps.probe_paths(plan.mount):
             try:
                 await touch.read(f"{plan.path}/{path}", length=TOUCH_BYTES, timeout_s=TOUCH_S)
             except DiskError as error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import aiohttp
 
 from mountd.errors import CommandTimeout, GateFailed, Unavailable
-from mountd.operation.prometheus import NoFigure, figure
+from mountd.operation.prometheus import NoValue, value_of
 from mountd.process import tool
 from mountd.process.child import Exit, User
 from mountd.settings import masking
@@ -98,8 +98,8 @@ async def _prometheus(gate: GateSettings) -> None:
     if len(body) > MAX_ANSWER_BYTES:
         raise GateFailed("its answer is over 1 MiB: aggregate the query to one figure", code="gate-unanswered")
     try:
-        value = figure(body)
-    except NoFigure as error:
+        value = value_of(body)
+    except NoValue as error:
         text = f"{error} (HTTP {status})" if status >= 400 else str(error)
         # 4xx and a wrong answer stay what they are; a Prometheus that starts, or its proxy, answers 5xx.
         raise GateFailed(_clean(text), code="gate-unanswered", retryable=status >= 500) from None

@@ -46,7 +46,7 @@ HARMLESS = (Step.PREFLIGHT, Step.WARM, Step.VERIFY)
 
 
 @dataclass(frozen=True, slots=True)
-class Concerned:
+class AffectedApp:
     """An app that is restarted. `stop_s` and `ready_s`: how long each may take, in seconds."""
 
     name: str
@@ -55,7 +55,7 @@ class Concerned:
 
 
 @dataclass(frozen=True, slots=True)
-class Gated:
+class PlannedGate:
     """A gate in words, and how long one answer may take."""
 
     words: str
@@ -63,7 +63,7 @@ class Gated:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SwitchPlan:
     """`link` will point at `target`, or already does when there are no steps. Times in seconds.
 
     `crashes`: how many crashes of an app within `watch_s` after it was ready bring the former version back.
@@ -75,8 +75,8 @@ class Plan:
     to_version: str
     link: str
     target: str
-    apps: tuple[Concerned, ...] = ()
-    gates: tuple[Gated, ...] = ()
+    apps: tuple[AffectedApp, ...] = ()
+    gates: tuple[PlannedGate, ...] = ()
     watch_s: float = 0.0
     crashes: int = 1
     digests: bool = False
@@ -185,7 +185,7 @@ class Plan:
         return " or ".join([*watched, *(["a gate that fails"] if self.gates else [])])
 
 
-def steps_of(apps: Sequence[Concerned], gates: Sequence[Gated], watch_s: float) -> tuple[Step, ...]:
+def steps_of(apps: Sequence[AffectedApp], gates: Sequence[PlannedGate], watch_s: float) -> tuple[Step, ...]:
     """The steps that make a version live. What nothing can be seen of is not watched."""
     around = (Step.STOP, Step.FLIP, Step.START, Step.READY) if apps else (Step.FLIP,)
     gated = (Step.GATES,) if gates else ()
@@ -201,17 +201,17 @@ def make(
     to_version: str,
     link: str,
     target: str,
-    apps: Sequence[Concerned] = (),
-    gates: Sequence[Gated] = (),
+    apps: Sequence[AffectedApp] = (),
+    gates: Sequence[PlannedGate] = (),
     watch_s: float = 0.0,
     crashes: int = 1,
     digests: bool = False,
     force: bool = False,
     is_live: bool = False,
-) -> Plan:
+) -> SwitchPlan:
     """The plan that leads from one version to another; `is_live`: it is there already, and nothing is to be done."""
     steps = () if is_live else steps_of(apps, gates, watch_s)
-    return Plan(
+    return SwitchPlan(
         kind=kind,
         model=model,
         from_version=from_version,

@@ -8,38 +8,38 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class NoFigure(Exception):
+class NoValue(Exception):
     """There is not one figure in the answer; the text says what is there instead."""
 
 
-def figure(body: bytes) -> float:
-    """The value of a scalar, or of a vector with one sample; may be positive infinity. Raises NoFigure."""
+def value_of(body: bytes) -> float:
+    """The value of a scalar, or of a vector with one sample; may be positive infinity. Raises NoValue."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, Mapping):
-        raise NoFigure("what answers there is no Prometheus")
+        raise NoValue("what answers there is no Prometheus")
     if document.get("status") == "error":
-        raise NoFigure(f"Prometheus answers {document.get('errorType')}: {document.get('error')}")
+        raise NoValue(f"Prometheus answers {document.get('errorType')}: {document.get('error')}")
     data = document.get("data")
     kind, result = (data.get("resultType"), data.get("result")) if isinstance(data, Mapping) else (None, None)
     if kind not in ("scalar", "vector", "matrix", "string") or not isinstance(result, list):
-        raise NoFigure("what answers there is no Prometheus")
+        raise NoValue("what answers there is no Prometheus")
     if kind in ("matrix", "string"):
-        raise NoFigure(f"the query gives a {kind}, not one figure")
+        raise NoValue(f"the query gives a {kind}, not one figure")
     if kind == "vector":
         if not result:
-            raise NoFigure("the query gives no sample: nothing has been measured")
+            raise NoValue("the query gives no sample: nothing has been measured")
         if len(result) > 1:
-            raise NoFigure(f"the query gives {len(result)} samples, not one: aggregate it, such as with max()")
+            raise NoValue(f"the query gives {len(result)} samples, not one: aggregate it, such as with max()")
         result = _value_of(result[0])
     return _number(result)
 
 
 def _value_of(sample: Any) -> Any:
     if isinstance(sample, Mapping) and "histogram" in sample:
-        raise NoFigure("the query gives a histogram, not one figure: use histogram_quantile()")
+        raise NoValue("the query gives a histogram, not one figure: use histogram_quantile()")
     return sample.get("value") if isinstance(sample, Mapping) else None
 
 
@@ -51,7 +51,7 @@ def _number(pair: Any) -> float:
     except ValueError:
         value = None
     if value is None:
-        raise NoFigure("what answers there is no Prometheus")
+        raise NoValue("what answers there is no Prometheus")
     if math.isnan(value) or value == -math.inf:
-        raise NoFigure(f"the query gives {text}, not a figure: nothing has been measured, or it divides by 0")
+        raise NoValue(f"the query gives {text}, not a figure: nothing has been measured, or it divides by 0")
     return value

@@ -8,23 +8,23 @@ from collections.abc import Iterator, Mapping
 import structlog
 
 from mountd.errors import MountdError
-from mountd.journal.journal import Committed, Journal, Record
+from mountd.journal.journal import Committed, Journal, OperationRecord
 from mountd.model import link
 from mountd.model.model import Model
 from mountd.operation.plan import Step, Undo
-from mountd.operation.results import Ends
+from mountd.operation.results import ResultStore
 from mountd.operation.rules import Recovery, after_crash
 
 log = structlog.get_logger()
 
 
-async def recover(journal: Journal, models: Mapping[str, Model], ends: Ends) -> None:
+async def recover(journal: Journal, models: Mapping[str, Model], results: ResultStore) -> None:
     """Before the models are loaded: whatever runs then finds link and journal in agreement. Raises MountdError only
     when the journal cannot even be read."""
     for record in await journal.unfinished():
         newest = await journal.newest(record.model)
         if newest != record.id:
-            await _give_up(journal, record, ends, newest)
+            await _give_up(journal, record, results, newest)
             continue
         known = await journal.committed(record.model)
         # One to the version that was live already has nothing to tell the two apart by, nor to undo.
@@ -39,24 +39,26 @@ async def recover(journal: Journal, models: Mapping[str, Model], ends: Ends) -> 
         )
         if rule is Recovery.FINISH:
             await _end_step(journal, record, record.step, "done" if record.step == Step.COMMIT else "interrupted")
-            await ends.finish(record, result="committed")
+            await results.finish(record, result="committed")
             continue
         await _end_step(journal, record, record.step, "interrupted")
         if rule is Recovery.UNDO:
-            await _undo(journal, record, known, models.get(record.model), ends)
+            await _undo(journal, record, known, models.get(record.model), results)
         else:
-            await ends.finish(record, result="interrupted", cause=f"mountd ended during {record.step}", exit_code=1)
+            await results.finish(record, result="interrupted", cause=f"mountd ended during {record.step}", exit_code=1)
 
 
-async def _give_up(journal: Journal, record: Record, ends: Ends, newest: int) -> None:
+async def _give_up(journal: Journal, record: OperationRecord, results: ResultStore, newest: int) -> None:
     """Nobody wrote down how it ended, and what came after it decides about the link."""
     log.warning("end of an operation is unknown", operation=record.id, step=record.step, version=record.to_version)
     await _end_step(journal, record, record.step, "interrupted")
     cause = f"nobody could write down how it ended; it was at {record.step}, and operation {newest} came after it"
-    await ends.finish(record, result="interrupted", cause=cause, exit_code=1)
+    await results.finish(record, result="interrupted", cause=cause, exit_code=1)
 
 
-async def _undo(journal: Journal, record: Record, known: Committed, model: Model | None, ends: Ends) -> None:
+async def _undo(
+    journal: Journal, record: OperationRecord, known: Committed, model: Model | None, results: ResultStore
+) -> None:
     """Its apps ended with the former life, and start with what is committed; so the link is all there is to undo."""
     back = "its model is not configured any more, and the link was left as it is"
     if model is not None:
@@ -71,19 +73,19 @@ async def _undo(journal: Journal, record: Record, known: Committed, model: Model
             log.error("cannot point the link back yet", cause=error.text, hint=error.hint)
             outcome, back = "failed", f"the link cannot be put back yet: {error.text}"
         await _end_step(journal, record, Undo.FLIP_BACK, outcome)
-    what = f"cannot {record.wish}: "
+    what = f"cannot {record.action}: "
     first = f"{record.cause.removeprefix(what)}; and then " if record.cause else ""
     cause = f"{what}{first}mountd ended during {record.step}; {back}"
-    await ends.finish(record, result="rolled-back", cause=cause, exit_code=5)
+    await results.finish(record, result="rolled-back", cause=cause, exit_code=5)
 
 
-async def _end_step(journal: Journal, record: Record, step: str, outcome: str) -> None:
+async def _end_step(journal: Journal, record: OperationRecord, step: str, outcome: str) -> None:
     with _logged(record):
         await journal.end_step(record.id, step, outcome)
 
 
 @contextlib.contextmanager
-def _logged(record: Record) -> Iterator[None]:
+def _logged(record: OperationRecord) -> Iterator[None]:
     """A journal that cannot be written keeps nobody from serving; it is told when it is tried next."""
     try:
         yield

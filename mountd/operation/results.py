@@ -9,7 +9,7 @@ import structlog
 
 from mountd.clock import now_text
 from mountd.errors import MountdError
-from mountd.journal.journal import Journal, Record
+from mountd.journal.journal import Journal, OperationRecord
 
 log = structlog.get_logger()
 
@@ -17,12 +17,12 @@ AGAIN_S = 10.0
 """How soon an end that could not be written is written again."""
 
 
-class Ends:
+class ResultStore:
     """Operations as they are told. What is kept is little: none begins before it is written."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._kept: dict[int, Record] = {}
+        self._kept: dict[int, OperationRecord] = {}
         """with its end, of which the journal knows nothing yet; by id"""
         self._keeps = asyncio.Event()
 
@@ -30,7 +30,7 @@ class Ends:
 
     async def finish(
         self,
-        record: Record,
+        record: OperationRecord,
         *,
         result: str,
         cause: str = "",
@@ -74,7 +74,7 @@ class Ends:
             except MountdError as error:
                 log.debug("cannot journal the end of an operation yet", cause=error.text)
 
-    async def _write(self, ended: Record) -> None:
+    async def _write(self, ended: OperationRecord) -> None:
         assert ended.result is not None
         assert ended.exit_code is not None
         await self._journal.finish(
@@ -89,7 +89,7 @@ class Ends:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def operation(self, id_: int) -> Record | None:
+    async def operation(self, id_: int) -> OperationRecord | None:
         """Raises MountdError."""
         return self._kept.get(id_) or await self._journal.operation(id_)
 
@@ -101,7 +101,7 @@ class Ends:
         *,
         limit: int,
         before: int | None = None,
-    ) -> list[Record]:
+    ) -> list[OperationRecord]:
         """As the journal's, with the ends that it does not know yet. Raises MountdError."""
         found = {each.id: each for each in await self._journal.history(model, kind, result, limit=limit, before=before)}
         for id_, kept in self._kept.items():

@@ -11,11 +11,11 @@ import structlog
 
 from mountd.app.app import App
 from mountd.errors import MountdError, Refused, RolledBack
-from mountd.journal.journal import Committed, Journal, Record
+from mountd.journal.journal import Committed, Journal, OperationRecord
 from mountd.model.content import Content
 from mountd.model.model import Model
 from mountd.operation import rules, steps
-from mountd.operation.plan import Plan, Step, Undo, changes, undo
+from mountd.operation.plan import Step, SwitchPlan, Undo, changes, undo
 from mountd.operation.show import Display
 from mountd.operation.steps import Steps
 from mountd.process import resources
@@ -30,8 +30,8 @@ BUCKET_LIMIT_S = 10.0
 
 @dataclass
 class Job:
-    record: Record
-    plan: Plan
+    record: OperationRecord
+    plan: SwitchPlan
     model: Model
     apps: Sequence[App]
     cancelled_by: str = ""
@@ -57,7 +57,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class OperationOutcome:
     """`result` is committed, refused, rolled-back, failed, cancelled or interrupted; `failure` is None only for the
     first (of a drill: passed). `retryable`: the same may succeed later without anybody changing anything."""
 
@@ -85,7 +85,7 @@ class Runner:
         self._journal = journal
         self._display = display
 
-    async def run(self, job: Job) -> Outcome:
+    async def run(self, job: Job) -> OperationOutcome:
         """To its end, whatever that is. Cancelled, it leaves the link at what is committed and says interrupted."""
         mount = self._board.snapshot.mounts[job.model.settings.mount]
         trail = _Trail(job.model.live_content(), job.model.committed, mount.restarts)
@@ -101,7 +101,7 @@ class Runner:
 
     # -- forward --------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, job: Job, trail: _Trail, taken: contextlib.ExitStack) -> Outcome:
+    async def _carry_out(self, job: Job, trail: _Trail, taken: contextlib.ExitStack) -> OperationOutcome:
         work = Steps(
             job.record.id,
             job.plan,
@@ -119,11 +119,11 @@ class Runner:
         except asyncio.CancelledError:
             if _is_ending():
                 raise
-            error = MountdError(f"cannot {job.record.wish}: cancelled by {job.cancelled_by}")
+            error = MountdError(f"cannot {job.record.action}: cancelled by {job.cancelled_by}")
         except MountdError as failure:
             error = failure
         else:
-            return Outcome("committed")
+            return OperationOutcome("committed")
         finally:
             job.forward, job.is_over = None, True
         job.step = None
@@ -153,7 +153,7 @@ class Runner:
 
     # -- back -----------------------------------------------------------------------------------------------------
 
-    async def _go_back(self, job: Job, trail: _Trail, error: MountdError, content: Content | None) -> Outcome:
+    async def _go_back(self, job: Job, trail: _Trail, error: MountdError, content: Content | None) -> OperationOutcome:
         failed = trail.begun[-1] if trail.begun else None
         log.warning("operation failed", operation=job.record.id, step=str(failed or ""), cause=error.text)
         if failed is not None:
@@ -214,23 +214,23 @@ class Runner:
                 await steps.begin(job.apps)
                 await steps.become_ready(job.apps)
 
-    async def _interrupt(self, job: Job, trail: _Trail) -> Outcome:
+    async def _interrupt(self, job: Job, trail: _Trail) -> OperationOutcome:
         """mountd stops, perhaps during an undo. What is committed decides at the next start: the link must agree."""
         if Step.COMMIT in trail.begun:
             # Of a commit that was cancelled only the journal knows whether it took place.
             with _logged("see whether the commit took place"):
                 if (await self._journal.committed(job.model.name)).current == job.record.to_version:
-                    return Outcome("committed")
+                    return OperationOutcome("committed")
         if Step.FLIP in trail.begun:
             with _logged("point the link back"):
                 await job.model.flip(trail.before)
         if trail.begun:
             with _logged("journal the end of a step"):
                 await self._journal.end_step(job.record.id, trail.begun[-1], "interrupted")
-        told = f"cannot {job.record.wish}: mountd was stopped"
+        told = f"cannot {job.record.action}: mountd was stopped"
         if not any(changes(step) for step in trail.begun):
-            return Outcome("interrupted", MountdError(told))
-        return Outcome("rolled-back", RolledBack(f"{told}; the link is at {_live(trail)} again"))
+            return OperationOutcome("interrupted", MountdError(told))
+        return OperationOutcome("rolled-back", RolledBack(f"{told}; the link is at {_live(trail)} again"))
 
     # -- whose fault ----------------------------------------------------------------------------------------------
 
@@ -276,8 +276,8 @@ class Runner:
 
 def _told(
     job: Job, trail: _Trail, error: MountdError, worse: MountdError | None, *, quarantined: bool, retryable: bool
-) -> Outcome:
-    what = f"cannot {job.record.wish}"
+) -> OperationOutcome:
+    what = f"cannot {job.record.action}"
     hint = error.hint
     if quarantined:
         hint += ("; " if hint else "") + f"{job.record.to_version} is refused until what it holds changes, or --force"
@@ -285,12 +285,12 @@ def _told(
         if quarantined:
             error = Refused(error.text, hint=hint)
         result = "cancelled" if job.cancelled_by else "refused" if rules.is_refusal(error) else "failed"
-        return Outcome(result, error, retryable)
+        return OperationOutcome(result, error, retryable)
     if worse is not None:
         text = f"{error.text}; and then, going back to {_live(trail)}: {worse.text}"
-        return Outcome("failed", MountdError(text, hint=worse.hint or error.hint))
+        return OperationOutcome("failed", MountdError(text, hint=worse.hint or error.hint))
     text = error.text if error.text.startswith(what) else f"{what}: {error.text}"
-    return Outcome("rolled-back", RolledBack(f"{text}; {_live(trail)} is live again", hint=hint), retryable)
+    return OperationOutcome("rolled-back", RolledBack(f"{text}; {_live(trail)} is live again", hint=hint), retryable)
 
 
 def _live(trail: _Trail) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from mountd.journal.journal import Record
+from mountd.journal.journal import OperationRecord
 from mountd.status.board import Board
 from mountd.status.snapshot import Operation
 
@@ -24,7 +24,7 @@ class Display:
         self._began: dict[int, float] = {}
         """of the present steps, monotonic"""
 
-    def step(self, record: Record, step: str, limit_s: float | None = None) -> None:
+    def step(self, record: OperationRecord, step: str, limit_s: float | None = None) -> None:
         """The operation has begun this step, which may take `limit_s`; told once, however often it is said."""
         if record.id in self._shown and self._shown[record.id].step == step:
             return

@@ -20,7 +20,7 @@ from mountd.model.content import Content
 from mountd.model.known import changed_since
 from mountd.model.model import Model
 from mountd.operation import gates
-from mountd.operation.plan import Plan, Step
+from mountd.operation.plan import Step, SwitchPlan
 from mountd.operation.show import Display
 from mountd.process import tool
 from mountd.status import readiness
@@ -42,7 +42,7 @@ class Steps:
     def __init__(
         self,
         id_: int,
-        plan: Plan,
+        plan: SwitchPlan,
         model: Model,
         apps: Sequence[App],
         *,
@@ -185,7 +185,7 @@ class Steps:
         return all(app.state is State.RUNNING for app in self._apps)
 
 
-async def preflight(model: Model, journal: Journal, plan: Plan, snapshot: Snapshot) -> Content:
+async def preflight(model: Model, journal: Journal, plan: SwitchPlan, snapshot: Snapshot) -> Content:
     """Changes nothing, so that a plan that is only shown is checked as well. Raises NotFound, Refused, Unavailable."""
     content = await model.versions.preflight(plan.to_version, digests=plan.digests, touch=not plan.force)
     check_apps(snapshot, plan)
@@ -211,7 +211,7 @@ async def preflight(model: Model, journal: Journal, plan: Plan, snapshot: Snapsh
     return content
 
 
-def check_apps(snapshot: Snapshot, plan: Plan) -> None:
+def check_apps(snapshot: Snapshot, plan: SwitchPlan) -> None:
     """Raises Unavailable for an app that runs and, once stopped, could not be started: another of its needs is down."""
     for app in plan.apps:
         if snapshot.apps[app.name].state not in (State.STARTING, State.RUNNING):

@@ -12,12 +12,12 @@ import structlog
 
 from mountd.app.app import App
 from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, UsageError
-from mountd.journal.journal import Journal, Record, wish
+from mountd.journal.journal import Journal, OperationRecord, action
 from mountd.model.model import Model
 from mountd.operation import gates, plan, recover
-from mountd.operation.plan import Concerned, Gated, Plan
-from mountd.operation.results import Ends
-from mountd.operation.runner import Job, Outcome, Runner
+from mountd.operation.plan import AffectedApp, PlannedGate, SwitchPlan
+from mountd.operation.results import ResultStore
+from mountd.operation.runner import Job, OperationOutcome, Runner
 from mountd.operation.show import Display
 from mountd.operation.steps import preflight
 from mountd.process import resources
@@ -50,11 +50,11 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PlannedOperation:
     """`record` is None for a plan that was only asked about, and when the version is live already: no steps then."""
 
-    record: Record | None
-    plan: Plan
+    record: OperationRecord | None
+    plan: SwitchPlan
 
     @property
     def limit_s(self) -> float:
@@ -62,15 +62,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class ExclusiveTask:
     """An operation that is no switch: `work` returns how it ended, also when it is cancelled."""
 
-    work: Callable[[Record], Awaitable[Outcome]]
+    work: Callable[[OperationRecord], Awaitable[OperationOutcome]]
 
 
 @dataclass
 class _Running:
-    """An operation from the moment it is claimed; `model` is empty for an errand, which may touch everything."""
+    """An operation from the moment it is claimed; `model` is empty for an exclusive task: it may touch all."""
 
     kind: str
     target: str
@@ -78,12 +78,12 @@ class _Running:
     operator: str
     model: str = ""
     apps: frozenset[str] = frozenset()
-    job: Job | Errand | None = None
-    record: Record | None = None
+    job: Job | ExclusiveTask | None = None
+    record: OperationRecord | None = None
     began: float = field(default_factory=time.monotonic)
 
     def meets(self, model: str, apps: frozenset[str]) -> bool:
-        """Whether it and an operation on these (an errand: on none) would be in each other's way."""
+        """Whether it and an operation on these (an exclusive task: on none) would be in each other's way."""
         return not self.model or not model or self.model == model or bool(self.apps & apps)
 
 
@@ -95,8 +95,8 @@ class Operations:
         self._journal = journal
         self._running: list[_Running] = []
         self._quiet = False
-        self.ends = Ends(journal)
-        self._ended: dict[int, asyncio.Future[Outcome]] = {}
+        self.results = ResultStore(journal)
+        self._ended: dict[int, asyncio.Future[OperationOutcome]] = {}
         self._jobs: asyncio.Queue[_Running] = asyncio.Queue(QUEUED)
         self._display = Display(board)
         self._runner = Runner(board, journal, self._display)
@@ -115,12 +115,12 @@ class Operations:
             raise NotFound(f"cannot find the model {name}", hint=f"models: {', '.join(self._models) or 'none'}")
         return self._models[name]
 
-    async def switch(self, name: str | None, version: str, request: Request) -> Asked:
+    async def switch(self, name: str | None, version: str, request: Request) -> PlannedOperation:
         """Raises BadVersionName, NotFound, UsageError, Busy; for a dry run also Refused, Unavailable."""
         check_version(version)
         return await self._ask("switch", self.model(name), version, request)
 
-    async def rollback(self, name: str | None, request: Request) -> Asked:
+    async def rollback(self, name: str | None, request: Request) -> PlannedOperation:
         """Raises NotFound when nothing was live before, UsageError, Busy; for a dry run also Refused, Unavailable."""
         model = self.model(name)
         if model.previous is None:
@@ -130,7 +130,7 @@ class Operations:
             )
         return await self._ask("rollback", model, model.previous, request)
 
-    def cancel(self, name: str | None, operator: str) -> Record:
+    def cancel(self, name: str | None, operator: str) -> OperationRecord:
         """Undoes the operation that runs (on model `name`); returns at once.
 
         Raises NotFound, UsageError, Busy when it is just being begun, Refused when it cannot be undone any more.
@@ -143,7 +143,7 @@ class Operations:
             models = ", ".join(each.target for each in found)
             raise UsageError(f"cannot choose an operation: say which with --model: {models}")
         (running,) = found
-        if isinstance(running.job, Errand):
+        if isinstance(running.job, ExclusiveTask):
             raise Refused(
                 f"cannot cancel the {running.kind} of {running.target}: it undoes what it did by itself",
                 hint="`mountd status` shows how far it is",
@@ -180,26 +180,26 @@ class Operations:
             holder = "a reload of the configuration"
             raise Busy(f"cannot {wanted}: busy with {holder}", hint="try again in a moment", holder=holder)
 
-    async def _ask(self, kind: str, model: Model, version: str, request: Request) -> Asked:
+    async def _ask(self, kind: str, model: Model, version: str, request: Request) -> PlannedOperation:
         apps = self._apps_of(model)
         planned = self._plan(kind, model, version, apps, request)
         if request.dry_run:
             if planned.steps:
                 await preflight(model, self._journal, planned, self._board.snapshot)
-            return Asked(None, planned)
+            return PlannedOperation(None, planned)
         names = frozenset(app.name for app in apps)
-        self.check_may_begin(wish(kind, version), model=model.name, apps=names)
+        self.check_may_begin(action(kind, version), model=model.name, apps=names)
         if not planned.steps:
             if model.desired != version:
                 await model.ask_for(version)
-            return Asked(None, planned)
+            return PlannedOperation(None, planned)
         running = _Running(kind, model.name, version, request.operator, model=model.name, apps=names)
         record = await self._claim(running, model.current, request, planned.steps[0])
         running.job = Job(record, planned, model, apps)
         self._jobs.put_nowait(running)
-        return Asked(record, planned)
+        return PlannedOperation(record, planned)
 
-    def _plan(self, kind: str, model: Model, version: str, apps: list[App], request: Request) -> Plan:
+    def _plan(self, kind: str, model: Model, version: str, apps: list[App], request: Request) -> SwitchPlan:
         settings = model.settings
         status = self._board.snapshot.models[model.name]
         is_there = status.linked and status.current == version
@@ -212,8 +212,8 @@ class Operations:
             to_version=version,
             link=str(settings.link),
             target=model.versions.target(version),
-            apps=[Concerned(app.name, app.stop_limit_s, app.ready_limit_s) for app in apps],
-            gates=[Gated(gates.words(gate), gate.timeout) for gate in settings.gates],
+            apps=[AffectedApp(app.name, app.stop_limit_s, app.ready_limit_s) for app in apps],
+            gates=[PlannedGate(gates.words(gate), gate.timeout) for gate in settings.gates],
             watch_s=settings.watch.period,
             crashes=settings.watch.crashes,
             digests=request.digests,
@@ -221,7 +221,7 @@ class Operations:
             is_live=is_there and is_right,
         )
 
-    async def begin_errand(
+    async def begin_exclusive(
         self,
         *,
         kind: str,
@@ -231,24 +231,24 @@ class Operations:
         source: str,
         reason: str,
         step: str,
-        work: Callable[[Record], Awaitable[Outcome]],
-    ) -> Record:
+        work: Callable[[OperationRecord], Awaitable[OperationOutcome]],
+    ) -> OperationRecord:
         """An operation other than a switch, on `target`; nothing else runs meanwhile. Raises Busy."""
         self.check_may_begin(kind)
-        running = _Running(kind, target, wanted, operator, job=Errand(work))
+        running = _Running(kind, target, wanted, operator, job=ExclusiveTask(work))
         record = await self._claim(running, None, Request(operator, source, reason), step)
         self._jobs.put_nowait(running)
         return record
 
-    async def show_step(self, record: Record, step: str) -> None:
-        """The step that an errand begins, in the journal and on the board."""
+    async def show_step(self, record: OperationRecord, step: str) -> None:
+        """The step that an exclusive task begins, in the journal and on the board."""
         await self._journal.record_step(record.id, step)
         self._display.step(record, step)
 
-    async def _claim(self, running: _Running, from_version: str | None, request: Request, step: str) -> Record:
+    async def _claim(self, running: _Running, from_version: str | None, request: Request, step: str) -> OperationRecord:
         self._running.append(running)  # before the first await: one at a time
         try:
-            await self.ends.flush()  # else the next start would take the former one for what was cut off
+            await self.results.flush()  # else the next start would take the former one for what was cut off
             record = await self._journal.begin(
                 kind=running.kind,
                 model=running.target,
@@ -280,13 +280,13 @@ class Operations:
         """Until cancelled; operations that run then leave the link at what is committed."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.ends.run(), name="ends of operations")
+                group.create_task(self.results.run(), name="ends of operations")
                 while True:
                     running = await self._jobs.get()
                     group.create_task(self._carry_out(running), name=f"{running.kind} {running.target}")
         finally:
             with contextlib.suppress(MountdError):  # told already
-                await self.ends.flush()
+                await self.results.flush()
 
     async def _carry_out(self, running: _Running) -> None:
         assert running.record is not None
@@ -294,16 +294,16 @@ class Operations:
         work, job = running.record, running.job
         try:
             with resources.told():
-                outcome = await (job.work(work) if isinstance(job, Errand) else self._runner.run(job))
+                outcome = await (job.work(work) if isinstance(job, ExclusiveTask) else self._runner.run(job))
         except Exhausted as error:
-            outcome = Outcome("failed", error)
+            outcome = OperationOutcome("failed", error)
         await self._finish(running, running.record, outcome)
 
-    async def _finish(self, running: _Running, record: Record, outcome: Outcome) -> None:
+    async def _finish(self, running: _Running, record: OperationRecord, outcome: OperationOutcome) -> None:
         duration_s = round(time.monotonic() - running.began, 3)
         failure = outcome.failure
         try:
-            await self.ends.finish(
+            await self.results.finish(
                 replace(record, step=self._step_of(record)),
                 result=outcome.result,
                 cause=failure.text if failure else "",
@@ -323,19 +323,19 @@ class Operations:
             seconds=duration_s,
         )
 
-    def _step_of(self, record: Record) -> str:
+    def _step_of(self, record: OperationRecord) -> str:
         """The one that it is at."""
         steps = (each.step for each in self._board.snapshot.operations if each.id == record.id)
         return next(steps, record.step)
 
     # -- looking --------------------------------------------------------------------------------------------------
 
-    async def outcome(self, record: Record) -> Outcome | None:
+    async def outcome(self, record: OperationRecord) -> OperationOutcome | None:
         """How an operation of this life of mountd ended, once it has; None when it had ended before."""
         ending = self._ended.get(record.id)
         return None if ending is None else await asyncio.shield(ending)
 
-    async def wait(self, id_: int, *, seen_step: str, timeout_s: float) -> Record:
+    async def wait(self, id_: int, *, seen_step: str, timeout_s: float) -> OperationRecord:
         """The operation as soon as it is past `seen_step` or finished, at the latest after `timeout_s`.
 
         Raises NotFound.
@@ -346,14 +346,14 @@ class Operations:
 
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(moved_on, timeout_s)
-        record = await self.ends.operation(id_)
+        record = await self.results.operation(id_)
         if record is None:
             raise NotFound(f"cannot find operation {id_}")
         return record
 
     async def close_interrupted(self) -> None:
         """At start, before the models are loaded: what a former life left unfinished is finished or undone."""
-        await recover.recover(self._journal, self._models, self.ends)
+        await recover.recover(self._journal, self._models, self.results)
 
 
 def _busy(running: _Running, wanted: str, hint: str = "") -> Busy:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from mountd.api.routes import Rooms, Routes
 from mountd.api.server import Server
 from mountd.files.client import NoStat, Stat
-from mountd.journal.journal import Journal, Record
+from mountd.journal.journal import Journal, OperationRecord
 from mountd.model.model import Model
 from mountd.operation.switch import Operations, Request
 from mountd.operation.sync import Syncing
@@ -88,16 +88,16 @@ class Shelf:
     def status(self) -> ModelStatus:
         return self.board.snapshot.models["hub"]
 
-    async def switch(self, version: str, request: Request = TINA) -> Record:
+    async def switch(self, version: str, request: Request = TINA) -> OperationRecord:
         """As it ended."""
         asked = await self.operations.switch(None, version, request)
         assert asked.record is not None
         await self.operations.outcome(asked.record)
-        ended = await self.operations.ends.operation(asked.record.id)
+        ended = await self.operations.results.operation(asked.record.id)
         assert ended is not None
         return ended
 
-    async def begin(self, version: str, *, model: str = "hub", step: str = "preflight") -> Record:
+    async def begin(self, version: str, *, model: str = "hub", step: str = "preflight") -> OperationRecord:
         """An operation in the journal that nobody carries out."""
         return await self.journal.begin(
             kind="switch",

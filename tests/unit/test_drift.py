@@ -16,9 +16,9 @@ from mountd.model.drift import (
     DRIFTED,
     HEAL_WINDOW_S,
     HEALS_PER_WINDOW,
-    Keeping,
-    Kind,
-    Seen,
+    FoundLink,
+    LinkKind,
+    WantedLink,
     decide,
     recently,
     wait_s,
@@ -40,8 +40,8 @@ from mountd.status.snapshot import (
 )
 
 LINK, TARGET = Path("/srv/app/cache_hub"), "/mnt/storage/cache_hub_v23"
-KEEPING = Keeping(LINK, TARGET)
-ALONE = Keeping(LINK, TARGET, "it is not healed while cache_hub is paused", "`mountd resume` puts it right")
+KEEPING = WantedLink(LINK, TARGET)
+ALONE = WantedLink(LINK, TARGET, "it is not healed while cache_hub is paused", "`mountd resume` puts it right")
 FIGHT = [100.0 + n for n in range(HEALS_PER_WINDOW)]
 
 
@@ -51,17 +51,17 @@ FIGHT = [100.0 + n for n in range(HEALS_PER_WINDOW)]
 @pytest.mark.parametrize(
     ("seen", "heal", "code", "text", "health"),
     [
-        (Seen(Kind.LINK, TARGET), False, "", "", Health.HEALTHY),
-        (Seen(Kind.NOTHING), True, DRIFTED, "the link /srv/app/cache_hub was removed", Health.PROGRESSING),
-        (Seen(Kind.LINK, "/tmp/x"), True, DRIFTED, "the link /srv/app/cache_hub was pointed to /tmp/x", None),
-        (Seen(Kind.LINK, TARGET + "/"), True, DRIFTED, "was pointed to", None),
-        (Seen(Kind.FILE), False, BLOCKED, "a real file is in its place", Health.DEGRADED),
-        (Seen(Kind.DIRECTORY), False, BLOCKED, "a real directory is in its place", Health.DEGRADED),
-        (Seen(Kind.NO_PARENT), False, BLOCKED, "the directory /srv/app does not exist", Health.DEGRADED),
-        (Seen(Kind.UNREADABLE, "permission denied"), False, BLOCKED, "cannot place the link", Health.DEGRADED),
+        (FoundLink(LinkKind.LINK, TARGET), False, "", "", Health.HEALTHY),
+        (FoundLink(LinkKind.NOTHING), True, DRIFTED, "the link /srv/app/cache_hub was removed", Health.PROGRESSING),
+        (FoundLink(LinkKind.LINK, "/tmp/x"), True, DRIFTED, "the link /srv/app/cache_hub was pointed to /tmp/x", None),
+        (FoundLink(LinkKind.LINK, TARGET + "/"), True, DRIFTED, "was pointed to", None),
+        (FoundLink(LinkKind.FILE), False, BLOCKED, "a real file is in its place", Health.DEGRADED),
+        (FoundLink(LinkKind.DIRECTORY), False, BLOCKED, "a real directory is in its place", Health.DEGRADED),
+        (FoundLink(LinkKind.NO_PARENT), False, BLOCKED, "the directory /srv/app does not exist", Health.DEGRADED),
+        (FoundLink(LinkKind.UNREADABLE, "permission denied"), False, BLOCKED, "cannot place the link", Health.DEGRADED),
     ],
 )
-def test_what_is_seen_decides(seen: Seen, heal: bool, code: str, text: str, health: Health | None) -> None:
+def test_what_is_seen_decides(seen: FoundLink, heal: bool, code: str, text: str, health: Health | None) -> None:
     found = decide(KEEPING, seen, [], 0.0)
     assert (found.heal, found.code) == (heal, code)
     assert text in found.text
@@ -72,33 +72,34 @@ def test_what_is_seen_decides(seen: Seen, heal: bool, code: str, text: str, heal
 
 
 @pytest.mark.parametrize(
-    ("seen", "health"), [(Seen(Kind.NOTHING), Health.MISSING), (Seen(Kind.LINK, "/tmp/x"), Health.HEALTHY)]
+    ("seen", "health"),
+    [(FoundLink(LinkKind.NOTHING), Health.MISSING), (FoundLink(LinkKind.LINK, "/tmp/x"), Health.HEALTHY)],
 )
-def test_what_is_paused_is_told_and_not_healed(seen: Seen, health: Health) -> None:
+def test_what_is_paused_is_told_and_not_healed(seen: FoundLink, health: Health) -> None:
     found = decide(ALONE, seen, [], 0.0)
     assert (found.heal, found.code, found.health) == (False, DRIFTED, health)
     assert found.text.endswith("; it is not healed while cache_hub is paused")
     assert found.hint == "`mountd resume` puts it right"
-    assert decide(ALONE, Seen(Kind.LINK, TARGET), [], 0.0).code == ""
-    assert decide(ALONE, Seen(Kind.FILE), [], 0.0).code == BLOCKED
+    assert decide(ALONE, FoundLink(LinkKind.LINK, TARGET), [], 0.0).code == ""
+    assert decide(ALONE, FoundLink(LinkKind.FILE), [], 0.0).code == BLOCKED
 
 
 def test_a_fight_is_told_and_slowed_down() -> None:
     now = FIGHT[-1] + 1
-    found = decide(KEEPING, Seen(Kind.LINK, "/tmp/x"), FIGHT, now)
+    found = decide(KEEPING, FoundLink(LinkKind.LINK, "/tmp/x"), FIGHT, now)
     assert (found.heal, found.code, found.health) == (False, DRIFTED, Health.DEGRADED)
     assert "is changed again and again" in found.text
     assert found.again_s == pytest.approx(FIGHT[0] + HEAL_WINDOW_S - now)
     # The same words wherever it points now: else each change would be news.
-    assert decide(KEEPING, Seen(Kind.NOTHING), FIGHT, now).text == found.text
-    assert decide(KEEPING, Seen(Kind.NOTHING), FIGHT, FIGHT[0] + HEAL_WINDOW_S).heal
+    assert decide(KEEPING, FoundLink(LinkKind.NOTHING), FIGHT, now).text == found.text
+    assert decide(KEEPING, FoundLink(LinkKind.NOTHING), FIGHT, FIGHT[0] + HEAL_WINDOW_S).heal
 
 
 @given(st.lists(st.floats(0, 300), max_size=200).map(sorted))
 def test_however_often_it_is_changed_the_heals_of_any_window_are_bounded(changes: list[float]) -> None:
     heals: list[float] = []
     for now in changes:
-        if decide(KEEPING, Seen(Kind.NOTHING), recently(heals, now), now).heal:
+        if decide(KEEPING, FoundLink(LinkKind.NOTHING), recently(heals, now), now).heal:
             heals.append(now)
         else:
             assert wait_s(heals, now) > 0
@@ -109,22 +110,22 @@ def test_however_often_it_is_changed_the_heals_of_any_window_are_bounded(changes
 
 def test_look_names_what_is_there_and_follows_nothing(tmp_path: Path) -> None:
     here = tmp_path / "link"
-    assert link.look(here) == Seen(Kind.NOTHING)
+    assert link.look(here) == FoundLink(LinkKind.NOTHING)
     here.symlink_to("/nowhere/at/all")
-    assert link.look(here) == Seen(Kind.LINK, "/nowhere/at/all")
+    assert link.look(here) == FoundLink(LinkKind.LINK, "/nowhere/at/all")
     here.unlink()
     here.write_text("precious")
-    assert link.look(here) == Seen(Kind.FILE)
-    assert link.look(here / "below").kind is Kind.UNREADABLE
+    assert link.look(here) == FoundLink(LinkKind.FILE)
+    assert link.look(here / "below").kind is LinkKind.UNREADABLE
     here.unlink()
     here.mkdir()
-    assert link.look(here) == Seen(Kind.DIRECTORY)
+    assert link.look(here) == FoundLink(LinkKind.DIRECTORY)
     here.rmdir()
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as sock:
         with contextlib.chdir(tmp_path):
             sock.bind("link")
-        assert link.look(here) == Seen(Kind.FILE)
-    assert link.look(tmp_path / "gone" / "link") == Seen(Kind.NO_PARENT)
+        assert link.look(here) == FoundLink(LinkKind.FILE)
+    assert link.look(tmp_path / "gone" / "link") == FoundLink(LinkKind.NO_PARENT)
 
 
 def test_places_are_the_directory_and_the_one_above_or_what_there_is(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.operation import drill_plan as plans
-from mountd.operation.drill_plan import Kind, Limits, Measured, Plan, Way
+from mountd.operation.drill_plan import BucketRoute, DrillKind, DrillLimits, DrillPlan, Measured
 from mountd.settings.schema import AppSettings, MountSettings, RemoteSettings
 from mountd.status.snapshot import (
     AppStatus,
@@ -31,12 +31,13 @@ APP = AppSettings.model_validate(
     {"command": ["x"], "ready": {"command": ["true"], "timeout": "60s"}, "stop": {"grace": "5s"}}
 )
 KEPT = AppSettings.model_validate({"command": ["x"], "restart": {"after": ["crash"]}})
-KINDS = list(Kind)
-BUCKET = [Kind.SLOW, Kind.OFFLINE]
-RCLONE = [Kind.KILL, Kind.HANG]
+KINDS = list(DrillKind)
+PROXIED = {"HTTP_PROXY": "http://p:1"}
+BUCKET = [DrillKind.SLOW, DrillKind.OFFLINE]
+RCLONE = [DrillKind.KILL, DrillKind.HANG]
 
 
-def plan(kind: Kind, apps: dict[str, AppSettings] | None = None, for_s: float | None = None) -> Plan:
+def plan(kind: DrillKind, apps: dict[str, AppSettings] | None = None, for_s: float | None = None) -> DrillPlan:
     return plans.make(kind, "disk", MOUNT, for_s, {"webui": APP} if apps is None else apps)
 
 
@@ -45,11 +46,11 @@ def plan(kind: Kind, apps: dict[str, AppSettings] | None = None, for_s: float | 
 
 @pytest.mark.parametrize(("kind", "detected_s"), [("kill", 1), ("hang", 7), ("slow", 26), ("offline", 26)])
 def test_what_is_detected_in_which_time_with_the_defaults(kind: str, detected_s: float) -> None:
-    assert plan(Kind(kind)).limits.detected_s == detected_s
+    assert plan(DrillKind(kind)).limits.detected_s == detected_s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_limits_are_in_order(kind: Kind) -> None:
+def test_limits_are_in_order(kind: DrillKind) -> None:
     limits = plan(kind).limits
     assert 0 < limits.serving_again_s <= limits.ready_again_s
     if kind in RCLONE:
@@ -57,7 +58,7 @@ def test_limits_are_in_order(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", BUCKET)
-def test_by_default_a_fault_lasts_until_it_must_have_been_seen(kind: Kind) -> None:
+def test_by_default_a_fault_lasts_until_it_must_have_been_seen(kind: DrillKind) -> None:
     health = MOUNT.health.model_copy(update={"backend": 100.0})
     lazy = plans.make(kind, "disk", MOUNT.model_copy(update={"health": health}), None, {})
     assert plan(kind).for_s == 30
@@ -67,7 +68,7 @@ def test_by_default_a_fault_lasts_until_it_must_have_been_seen(kind: Kind) -> No
 
 @pytest.mark.parametrize("kind", BUCKET)
 @given(backend_s=st.floats(2, 600))
-def test_what_must_be_noticed_is_long_enough_and_what_need_not_be_is_not(kind: Kind, backend_s: float) -> None:
+def test_what_must_be_noticed_is_long_enough_and_what_need_not_be_is_not(kind: DrillKind, backend_s: float) -> None:
     mount = MOUNT.model_copy(update={"health": MOUNT.health.model_copy(update={"backend": backend_s})})
     found = plans.make(kind, "disk", mount, None, {})
     assert plans.too_short(kind, mount, found.for_s) == ""
@@ -76,19 +77,19 @@ def test_what_must_be_noticed_is_long_enough_and_what_need_not_be_is_not(kind: K
 
 
 @pytest.mark.parametrize("kind", RCLONE)
-def test_what_breaks_rclone_has_no_length(kind: Kind) -> None:
+def test_what_breaks_rclone_has_no_length(kind: DrillKind) -> None:
     assert plans.too_short(kind, MOUNT, 0.0) == ""
 
 
 def test_an_app_that_is_not_restarted_is_not_waited_for() -> None:
-    assert plan(Kind.KILL, {"webui": KEPT}).limits.ready_again_s < plan(Kind.KILL).limits.ready_again_s
+    assert plan(DrillKind.KILL, {"webui": KEPT}).limits.ready_again_s < plan(DrillKind.KILL).limits.ready_again_s
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_says_what_happens_to_whom(kind: Kind) -> None:
+def test_it_says_what_happens_to_whom(kind: DrillKind) -> None:
     text = " ".join(plans.described(plan(kind)))
     assert "disk" in text
     assert "webui is restarted" in text
@@ -97,12 +98,12 @@ def test_it_says_what_happens_to_whom(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_says_that_nobody_is_restarted(kind: Kind) -> None:
+def test_it_says_that_nobody_is_restarted(kind: DrillKind) -> None:
     assert plans.described(plan(kind, {"webui": KEPT}))[-1] == "No app is restarted."
 
 
 def test_several_apps_are_named() -> None:
-    assert "a and b are restarted" in plans.described(plan(Kind.KILL, {"a": APP, "b": APP}))[-1]
+    assert "a and b are restarted" in plans.described(plan(DrillKind.KILL, {"a": APP, "b": APP}))[-1]
 
 
 # -- whether it would prove anything ----------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def with_app(**changes: Any) -> Snapshot:
     ],
 )
 def test_only_a_healthy_system_is_drilled(now: Snapshot, why: str) -> None:
-    found = plans.unfit(now, plan(Kind.KILL))
+    found = plans.unfit(now, plan(DrillKind.KILL))
     assert (why in found) if why else not found
 
 
@@ -160,31 +161,31 @@ CRYPT = RemoteSettings.model_validate({"type": "crypt", "remote": "a:b"})
 @pytest.mark.parametrize(
     ("way", "why"),
     [
-        (Way([S3]), ""),
-        (Way([remote()]), ""),
-        (Way([remote(endpoint="s3.example.com:9000")]), ""),
-        (Way([CRYPT, S3]), ""),
-        (Way([RemoteSettings.model_validate({"type": "sftp", "host": "x"})]), "sftp"),
-        (Way([CRYPT, RemoteSettings.model_validate({"type": "local"})]), "local"),
-        (Way([S3], {"http-proxy": "http://p:1"}), "option http-proxy"),
-        (Way([S3], environment={"https_proxy": "http://p:1"}), "HTTPS_PROXY"),
-        (Way([S3], environment={"HTTPS_PROXY": ""}), ""),
-        (Way([remote(endpoint="http://127.0.0.1:9000")]), "127.0.0.1"),
-        (Way([remote(endpoint="localhost:9000")]), "localhost"),
-        (Way([remote(endpoint="http://[::1]:9000")]), "::1"),
-        (Way([remote(endpoint="http://127.0.0.1:9000")], has_proxy_flag=True), ""),
+        (BucketRoute([S3]), ""),
+        (BucketRoute([remote()]), ""),
+        (BucketRoute([remote(endpoint="s3.example.com:9000")]), ""),
+        (BucketRoute([CRYPT, S3]), ""),
+        (BucketRoute([RemoteSettings.model_validate({"type": "sftp", "host": "x"})]), "sftp"),
+        (BucketRoute([CRYPT, RemoteSettings.model_validate({"type": "local"})]), "local"),
+        (BucketRoute([S3], {"http-proxy": "http://p:1"}), "option http-proxy"),
+        (BucketRoute([S3], environment={"https_proxy": "http://p:1"}), "HTTPS_PROXY"),
+        (BucketRoute([S3], environment={"HTTPS_PROXY": ""}), ""),
+        (BucketRoute([remote(endpoint="http://127.0.0.1:9000")]), "127.0.0.1"),
+        (BucketRoute([remote(endpoint="localhost:9000")]), "localhost"),
+        (BucketRoute([remote(endpoint="http://[::1]:9000")]), "::1"),
+        (BucketRoute([remote(endpoint="http://127.0.0.1:9000")], has_proxy_flag=True), ""),
         # Go asks no proxy of the environment for these, so one that is set there is not in the way.
-        (Way([remote(endpoint="http://127.0.0.1:9000")], {}, {"HTTP_PROXY": "http://p:1"}, has_proxy_flag=True), ""),
-        (Way([remote(endpoint="http://[bad")]), ""),
+        (BucketRoute([remote(endpoint="http://127.0.0.1:9000")], {}, PROXIED, has_proxy_flag=True), ""),
+        (BucketRoute([remote(endpoint="http://[bad")]), ""),
     ],
 )  # fmt: skip
-def test_whether_rclone_can_be_led_through_a_proxy(way: Way, why: str) -> None:
+def test_whether_rclone_can_be_led_through_a_proxy(way: BucketRoute, why: str) -> None:
     found = plans.no_way(way)
     assert (why in found) if why else not found
 
 
 def test_the_environment_is_not_printed() -> None:
-    assert "secret" not in repr(Way([S3], environment={"X": "secret"}))
+    assert "secret" not in repr(BucketRoute([S3], environment={"X": "secret"}))
 
 
 # -- what is seen -----------------------------------------------------------------------------------------------------
@@ -195,7 +196,7 @@ AGAIN = replace(
     models={"hub": replace(GOOD_MODEL, mount_restarts=3)},
     apps={"webui": replace(GOOD_APP, restarts=1, pid=18)},
 )
-KILL = plan(Kind.KILL)
+KILL = plan(DrillKind.KILL)
 
 
 def test_a_fault_of_rclone_is_detected_when_its_mount_is_being_replaced() -> None:
@@ -221,7 +222,7 @@ def test_ready_again_is_when_all_that_stands_on_the_mount_has_followed(now: Snap
 
 
 def test_an_app_that_is_left_alone_is_not_awaited() -> None:
-    assert plans.is_ready_after_remount(replace(AGAIN, apps=GOOD.apps), GOOD, plan(Kind.KILL, {"webui": KEPT}))
+    assert plans.is_ready_after_remount(replace(AGAIN, apps=GOOD.apps), GOOD, plan(DrillKind.KILL, {"webui": KEPT}))
 
 
 def test_an_outage_is_suspected_by_the_buckets_answer_alone() -> None:
@@ -232,7 +233,7 @@ def test_an_outage_is_suspected_by_the_buckets_answer_alone() -> None:
 
 # -- who has passed ---------------------------------------------------------------------------------------------------
 
-LIMITS = Limits(1.0, 5.0, 60.0)
+LIMITS = DrillLimits(1.0, 5.0, 60.0)
 WELL = Measured(0.1, 1.0, 20.0)
 SECONDS = st.none() | st.floats(0, 100)
 
@@ -240,19 +241,23 @@ SECONDS = st.none() | st.floats(0, 100)
 @pytest.mark.parametrize(
     ("kind", "measured", "said"),
     [
-        (Kind.KILL, WELL, ()),
-        (Kind.KILL, replace(WELL, app_restarted=True, rclone_restarted=True), ()),
-        (Kind.KILL, Measured(), ("not detected",)),
-        (Kind.KILL, Measured(0.1), ("not serving again",)),
-        (Kind.KILL, Measured(0.1, 1.0), ("not ready again",)),
-        (Kind.KILL, Measured(2.0, 9.0, 61.0), ("detected after 2.0 s", "serving again after 9.0", "ready again after")),
-        (Kind.SLOW, replace(WELL, cached_reads=True), ()),
-        (Kind.SLOW, replace(WELL, cached_reads=False), ("cached",)),
-        (Kind.SLOW, replace(WELL, app_restarted=True), ("an app was restarted",)),
-        (Kind.OFFLINE, replace(WELL, rclone_restarted=True), ("rclone was restarted",)),
+        (DrillKind.KILL, WELL, ()),
+        (DrillKind.KILL, replace(WELL, app_restarted=True, rclone_restarted=True), ()),
+        (DrillKind.KILL, Measured(), ("not detected",)),
+        (DrillKind.KILL, Measured(0.1), ("not serving again",)),
+        (DrillKind.KILL, Measured(0.1, 1.0), ("not ready again",)),
+        (
+            DrillKind.KILL,
+            Measured(2.0, 9.0, 61.0),
+            ("detected after 2.0 s", "serving again after 9.0", "ready again after"),
+        ),
+        (DrillKind.SLOW, replace(WELL, cached_reads=True), ()),
+        (DrillKind.SLOW, replace(WELL, cached_reads=False), ("cached",)),
+        (DrillKind.SLOW, replace(WELL, app_restarted=True), ("an app was restarted",)),
+        (DrillKind.OFFLINE, replace(WELL, rclone_restarted=True), ("rclone was restarted",)),
     ],
 )
-def test_shortfalls(kind: Kind, measured: Measured, said: tuple[str, ...]) -> None:
+def test_shortfalls(kind: DrillKind, measured: Measured, said: tuple[str, ...]) -> None:
     found = plans.shortfalls(replace(plan(kind), limits=LIMITS), measured)
     assert len(found) == len(said)
     for text, part in zip(found, said, strict=True):
@@ -261,14 +266,14 @@ def test_shortfalls(kind: Kind, measured: Measured, said: tuple[str, ...]) -> No
 
 @pytest.mark.parametrize("for_s", [5.0, 25.0, 26.0, None])
 def test_a_fault_that_was_too_short_to_be_noticed_for_sure(for_s: float | None) -> None:
-    (text,) = plans.shortfalls(plan(Kind.OFFLINE, for_s=for_s), Measured())
+    (text,) = plans.shortfalls(plan(DrillKind.OFFLINE, for_s=for_s), Measured())
     assert text.startswith("the fault was not detected")
     assert ("use --for 26s" in text) == (for_s in (5.0, 25.0))
 
 
 @given(st.sampled_from(KINDS), SECONDS, SECONDS, SECONDS)
 def test_who_passes_was_in_time_with_everything(
-    kind: Kind, detected_s: float | None, serving_s: float | None, ready_s: float | None
+    kind: DrillKind, detected_s: float | None, serving_s: float | None, ready_s: float | None
 ) -> None:
     passed = not plans.shortfalls(replace(plan(kind), limits=LIMITS), Measured(detected_s, serving_s, ready_s))
     limits = (LIMITS.detected_s, LIMITS.serving_again_s, LIMITS.ready_again_s)
@@ -279,12 +284,12 @@ def test_who_passes_was_in_time_with_everything(
 
 
 def test_the_plan_as_json_has_what_a_client_needs() -> None:
-    document = plan(Kind.OFFLINE).as_json()
+    document = plan(DrillKind.OFFLINE).as_json()
     assert document["apps_restarted"] == ["webui"]
     assert document["for_s"] == 30
-    assert document["text"] == list(plans.described(plan(Kind.OFFLINE)))
-    assert plan(Kind.KILL).as_json()["for_s"] is None
+    assert document["text"] == list(plans.described(plan(DrillKind.OFFLINE)))
+    assert plan(DrillKind.KILL).as_json()["for_s"] is None
 
 
 def test_the_path_is_the_mounts() -> None:
-    assert Path(plan(Kind.KILL).path) == MOUNT.path
+    assert Path(plan(DrillKind.KILL).path) == MOUNT.path

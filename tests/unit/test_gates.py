@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.operation.gates import words
-from mountd.operation.prometheus import NoFigure, figure
+from mountd.operation.prometheus import NoValue, value_of
 from mountd.settings.schema import GateSettings
 
 
@@ -32,7 +32,7 @@ def sample(value: Any) -> dict[str, Any]:
     ],
 )
 def test_one_figure(body: bytes, value: float) -> None:
-    assert figure(body) == value
+    assert value_of(body) == value
 
 
 NO_PROMETHEUS = "what answers there is no Prometheus"
@@ -63,8 +63,8 @@ NO_PROMETHEUS = "what answers there is no Prometheus"
     ],
 )  # fmt: skip
 def test_no_figure(body: bytes, text: str) -> None:
-    with pytest.raises(NoFigure) as caught:
-        figure(body)
+    with pytest.raises(NoValue) as caught:
+        value_of(body)
     assert str(caught.value) == text
 
 
@@ -78,8 +78,8 @@ json_values = st.recursive(
 @given(st.sampled_from(["scalar", "vector"]), json_values)
 def test_whatever_answers_it_is_a_figure_or_none(kind: str, result: Any) -> None:
     try:
-        value = figure(answer(kind, result))
-    except NoFigure:
+        value = value_of(answer(kind, result))
+    except NoValue:
         return
     assert not math.isnan(value)
 

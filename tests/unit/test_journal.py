@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mountd.journal import journal as journals
-from mountd.journal.journal import Committed, Drilled, Journal, Record
+from mountd.journal.journal import Committed, Drilled, Journal, OperationRecord
 
 SOON_S = 10.0
 COMMITTED = Committed("v23", "v22", "v24", "v24", "tina: a rehearsal")
@@ -35,7 +35,7 @@ async def journal(path: Path) -> AsyncIterator[Journal]:
     await journal.close()
 
 
-async def begin(journal: Journal, to_version: str = "v22") -> Record:
+async def begin(journal: Journal, to_version: str = "v22") -> OperationRecord:
     return await journal.begin(
         kind="switch",
         model="hub",
@@ -48,7 +48,7 @@ async def begin(journal: Journal, to_version: str = "v22") -> Record:
     )
 
 
-async def finish(journal: Journal, record: Record, result: str = "committed") -> Record:
+async def finish(journal: Journal, record: OperationRecord, result: str = "committed") -> OperationRecord:
     return await journal.finish(record.id, result=result, cause="", hint="", exit_code=0, duration_s=1.5)
 
 
@@ -70,7 +70,7 @@ async def test_what_is_committed_is_read_back(journal: Journal) -> None:
 async def test_an_operation_from_begin_to_end(journal: Journal) -> None:
     record = await begin(journal)
     assert TIME.fullmatch(record.started)
-    expected = Record(
+    expected = OperationRecord(
         record.id, "switch", "hub", "v23", "v22", "tina", "cli", "to try it", "verify", record.started
     )  # fmt: skip
     assert record == expected

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from mountd.journal import database
 from mountd.journal import journal as journals
-from mountd.journal.journal import Committed, Journal, KnownContent, Quarantined, Record
+from mountd.journal.journal import Committed, Journal, KnownContent, OperationRecord, Quarantined
 from mountd.model.changes import Changes, recorded, rename
 from mountd.model.content import Content
 from mountd.model.known import changed_since
@@ -28,7 +28,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     await journal.close()
 
 
-async def begin(journal: Journal, model: str = "hub", kind: str = "switch") -> Record:
+async def begin(journal: Journal, model: str = "hub", kind: str = "switch") -> OperationRecord:
     return await journal.begin(
         kind=kind,
         model=model,
@@ -41,7 +41,7 @@ async def begin(journal: Journal, model: str = "hub", kind: str = "switch") -> R
     )
 
 
-async def finish(journal: Journal, record: Record, result: str) -> Record:
+async def finish(journal: Journal, record: OperationRecord, result: str) -> OperationRecord:
     return await journal.finish(record.id, result=result, cause="", hint="", exit_code=0, duration_s=1.0)
 
 

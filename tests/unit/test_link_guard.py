@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mountd.model import link, link_guard
-from mountd.model.drift import BLOCKED, DRIFTED, HEALS_PER_WINDOW, Keeping, Seen
+from mountd.model.drift import BLOCKED, DRIFTED, HEALS_PER_WINDOW, FoundLink, WantedLink
 from mountd.model.link_guard import LinkGuard
 from mountd.status.snapshot import DriftStatus, Health
 
@@ -29,7 +29,7 @@ class Kept:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.link = directory / "cache_hub"
-        self.keeping: Keeping | None = Keeping(self.link, TARGET)
+        self.keeping: WantedLink | None = WantedLink(self.link, TARGET)
         self.shown = DriftStatus()
         self.reasons: list[str] = []
         self.guard = LinkGuard("cache_hub", lambda: self.keeping, self._show, link.refuse_unsafe)
@@ -179,7 +179,7 @@ async def test_somebody_who_changes_it_all_the_time_makes_no_busy_daemon(kept: K
 
 
 async def test_paused_it_is_left_and_put_right_at_once_when_that_ends(kept: Kept) -> None:
-    kept.keeping = Keeping(kept.link, TARGET, "it is not healed while paused", "resume")
+    kept.keeping = WantedLink(kept.link, TARGET, "it is not healed while paused", "resume")
     _point_elsewhere(kept)
     await kept.until(lambda: kept.shown.reason is not None)
     _remove(kept)
@@ -187,7 +187,7 @@ async def test_paused_it_is_left_and_put_right_at_once_when_that_ends(kept: Kept
     assert kept.shown.reason is not None
     assert (kept.shown.reason.code, kept.shown.health) == (DRIFTED, Health.MISSING)
     assert not os.path.lexists(kept.link)
-    kept.keeping = Keeping(kept.link, TARGET)
+    kept.keeping = WantedLink(kept.link, TARGET)
     kept.guard.wake()
     await kept.until(lambda: kept.right and kept.shown.reason is None)
 
@@ -198,21 +198,21 @@ async def test_an_operation_has_the_link_alone(kept: Kept) -> None:
     looked = asyncio.get_running_loop().time() + 0.3
     await kept.until(lambda: asyncio.get_running_loop().time() > looked)
     assert not os.path.lexists(kept.link)
-    kept.keeping = Keeping(kept.link, TARGET)
+    kept.keeping = WantedLink(kept.link, TARGET)
     kept.guard.wake()
     await kept.until(lambda: kept.right)
 
 
 async def test_a_link_that_the_model_has_placed_anew_is_right(kept: Kept) -> None:
     """A remount's climb puts it back before the guard has: what was told is over, and what is wanted now is kept."""
-    kept.keeping = Keeping(kept.link, TARGET, "it is not healed while paused", "resume")
+    kept.keeping = WantedLink(kept.link, TARGET, "it is not healed while paused", "resume")
     _point_elsewhere(kept)
     await kept.until(lambda: kept.shown.reason is not None)
     assert kept.shown.target == "/somewhere/else"
     heals = kept.shown.heals
     newer = f"{TARGET}-newer"
     link.point(kept.link, newer)
-    kept.keeping = Keeping(kept.link, newer)
+    kept.keeping = WantedLink(kept.link, newer)
     kept.guard.placed(kept.link, newer)
     assert (kept.shown.reason, kept.shown.target, kept.shown.health) == (None, None, Health.HEALTHY)
     assert kept.shown.heals == heals  # nobody had to heal
@@ -224,7 +224,7 @@ async def test_what_else_happens_in_a_busy_directory_wakes_nobody(kept: Kept, mo
     looks = 0
     former = link.look
 
-    def counted(path: Path) -> Seen:
+    def counted(path: Path) -> FoundLink:
         nonlocal looks
         looks += 1
         return former(path)

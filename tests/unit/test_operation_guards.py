@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from mountd.daemon.edits import Edits
 from mountd.errors import Busy, Refused
 from mountd.model import manifest
-from mountd.operation.runner import Outcome
+from mountd.operation.runner import OperationOutcome
 from mountd.operation.switch import FROM_FILE, Request
 from mountd.rclone.rc import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus
@@ -109,7 +109,7 @@ async def test_an_edit_that_fails_is_tried_again_as_often_as_the_limit_says(tmp_
 
 
 async def test_nothing_begins_while_a_reload_changes_things(tmp_path: Path) -> None:
-    async def work(_: object) -> Outcome:
+    async def work(_: object) -> OperationOutcome:
         raise AssertionError("it was begun")
 
     async with shelf(tmp_path) as hub, hub.running():
@@ -119,7 +119,7 @@ async def test_nothing_begins_while_a_reload_changes_things(tmp_path: Path) -> N
                 await hub.operations.switch(None, "v23", TINA)
             assert "reload" in refused.value.holder
             with pytest.raises(Busy):
-                await hub.operations.begin_errand(
+                await hub.operations.begin_exclusive(
                     kind="drill", target="storage", wanted="kill", operator="tina", source="cli", reason="",
                     step="fault", work=work,
                 )  # fmt: skip

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from mountd.operation.plan import HARMLESS, Concerned, Gated, Plan, Step, Undo, changes, make, undo
+from mountd.operation.plan import HARMLESS, AffectedApp, PlannedGate, Step, SwitchPlan, Undo, changes, make, undo
 
 P, W, V, S, F, A, R, G, O, C = Step  # noqa: E741
-WEBUI = Concerned("webui", stop_s=35.0, ready_s=935.0)
-API = Concerned("api", stop_s=15.0, ready_s=20.0)
-GATE = Gated("http http://127.0.0.1:7860/config", 60.0)
+WEBUI = AffectedApp("webui", stop_s=35.0, ready_s=935.0)
+API = AffectedApp("api", stop_s=15.0, ready_s=20.0)
+GATE = PlannedGate("http http://127.0.0.1:7860/config", 60.0)
 
 
 def planned(
-    apps: Sequence[Concerned] = (WEBUI,), gates: Sequence[Gated] = (), watch_s: float = 0.0, **more: Any
-) -> Plan:
+    apps: Sequence[AffectedApp] = (WEBUI,), gates: Sequence[PlannedGate] = (), watch_s: float = 0.0, **more: Any
+) -> SwitchPlan:
     return make(
         kind="switch",
         model="cache_hub",
@@ -48,7 +48,7 @@ def planned(
         ([WEBUI], [GATE], 30, (P, W, V, S, F, A, R, G, O, C)),
     ],
 )
-def test_steps(apps: list[Concerned], gates: list[Gated], watch_s: float, steps: tuple[Step, ...]) -> None:
+def test_steps(apps: list[AffectedApp], gates: list[PlannedGate], watch_s: float, steps: tuple[Step, ...]) -> None:
     assert planned(apps, gates, watch_s).steps == steps
 
 
@@ -120,7 +120,7 @@ def test_told_to_people() -> None:
         (planned([], [GATE], 1.5), "  watch      for 1s500ms: a gate that fails brings v22 back"),
     ],
 )
-def test_a_line(plan: Plan, line: str) -> None:
+def test_a_line(plan: SwitchPlan, line: str) -> None:
     assert line in plan.lines()
 
 
@@ -190,8 +190,8 @@ def broken_off(world: World, step: Step) -> Iterator[World]:
 NAMES = [(), ("webui",), ("webui", "api"), ("a", "b", "c")]
 
 
-def plan_for(names: Sequence[str]) -> Plan:
-    return planned([Concerned(name, 1, 1) for name in names], [GATE], 30)
+def plan_for(names: Sequence[str]) -> SwitchPlan:
+    return planned([AffectedApp(name, 1, 1) for name in names], [GATE], 30)
 
 
 @pytest.mark.parametrize("names", NAMES, ids=len)

@@ -47,7 +47,7 @@ async def test_an_end_that_cannot_be_written_is_told_and_written_before_the_next
         began = time.monotonic()
         assert await live.operations.wait(first.id, seen_step="commit", timeout_s=SOON_S) == first
         assert time.monotonic() - began < SOON_S / 2
-        history = live.operations.ends.history
+        history = live.operations.results.history
         assert await history(limit=5) == [first]
         assert await history("hub", "switch", "committed", limit=5) == [first]
         assert await history(result="rolled-back", limit=5) == []
@@ -76,8 +76,8 @@ async def test_pages_of_a_history_with_ends_that_are_not_written(hub: Shelf) -> 
     for record in begun[1:]:
         await hub.journal.finish(record.id, result="committed", cause="", hint="", exit_code=0, duration_s=1.0)
     with hub.without_ends():
-        await hub.operations.ends.finish(begun[0], result="committed", duration_s=1.0)
-        history = hub.operations.ends.history
+        await hub.operations.results.finish(begun[0], result="committed", duration_s=1.0)
+        history = hub.operations.results.history
         for result in (None, "committed"):
             newest = await history(result=result, limit=4)
             assert [each.id for each in newest] == [each.id for each in begun[:1:-1]]
@@ -111,12 +111,12 @@ async def test_a_recovery_that_cannot_be_written_is_told_all_the_same(hub: Shelf
     record = await hub.begin("v23", step="start")
     with hub.without_ends():
         async with hub.running():
-            (told,) = await hub.operations.ends.history(limit=5)
+            (told,) = await hub.operations.results.history(limit=5)
             assert (told.id, told.result, told.exit_code) == (record.id, "rolled-back", 5)
             assert told.cause == "cannot switch to v23: mountd ended during start; the link is at v22 again"
             assert hub.target == "hub_v22"
     assert await hub.journal.history(limit=5, result="rolled-back") == []
-    await hub.operations.ends.flush()
+    await hub.operations.results.flush()
     assert [each.id for each in await hub.journal.history(limit=5, result="rolled-back")] == [record.id]
 
 

@@ -1,10 +1,226 @@
-"""Documents stay small and say what was left out, whatever the bucket holds."""
+"""The JSON that scripts rely on: each document is as in documents.json, and stays small whatever the bucket holds."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from mountd.api import documents
+from mountd.api.routes import _asked, _line
+from mountd.cli import publish as publish_command
+from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
+from mountd.journal.records import Drilled, EventRecord, Record, StepRecord
 from mountd.model.content import Content
-from mountd.status.snapshot import ModelStatus
+from mountd.operation import drill_plan, plan
+from mountd.operation.switch import Asked
+from mountd.operation.sync import Paused
+from mountd.process.child import Line, Ring
+from mountd.publish.run import Published
+from mountd.status.snapshot import (
+    AppStatus,
+    CacheStatus,
+    ConfigStatus,
+    DrainStatus,
+    Health,
+    ModelStage,
+    ModelStatus,
+    MountStage,
+    MountStatus,
+    Operation,
+    Reason,
+    RemoteStatus,
+    Snapshot,
+    State,
+    Sync,
+)
+
+FROZEN = Path(__file__).with_name("documents.json")
+
+REASON = Reason("bucket-down", "cannot list store: no route to host", "bucket", "store", "look at the network")
+MOUNT = MountStatus(
+    path="/mnt/models",
+    remote="store:models",
+    state=State.RUNNING,
+    stage=MountStage.READY,
+    health=Health.DEGRADED,
+    pid=4711,
+    restarts=3,
+    unasked=2,
+    since="2026-01-02T03:04:05Z",
+    cache=CacheStatus(bytes_used=1_234_567, files=89, uploads_queued=2),
+    backend=RemoteStatus(Health.DEGRADED, REASON),
+    drain=DrainStatus(files=5, files_left=3, bytes_left=1_048_576, open=1),
+)
+MODEL = ModelStatus(
+    mount="storage",
+    link="/srv/hub",
+    stage=ModelStage.LINKED,
+    health=Health.HEALTHY,
+    current="v22",
+    previous="v21",
+    desired="v23",
+    sync=Sync.OUT_OF_SYNC,
+    target="/mnt/models/hub_v22",
+    digest="sha256:0123456789abcdef",
+    verified=True,
+    warmed_percent=100,
+    mount_restarts=3,
+    suspended="tina: a demonstration",
+)
+APP = AppStatus(
+    needs=("hub",),
+    state=State.STARTING,
+    health=Health.PROGRESSING,
+    pid=4712,
+    restarts=4,
+    unasked=1,
+    since="2026-01-02T03:05:06Z",
+    versions={"hub": "v22"},
+    mounts={"storage": 3},
+    killed="webui ignored SIGTERM for 30 s and was killed",
+)
+OPERATION = Operation(
+    id=7,
+    kind="switch",
+    model="hub",
+    from_version="v22",
+    to_version="v23",
+    operator="tina",
+    source="cli",
+    step="ready",
+    started="2026-01-02T03:04:00Z",
+    percent=40,
+    eta_s=12.5,
+    began=100.0,
+    limit_s=900.0,
+)
+WARNING = Problem("mounts.storage.options.checkers", 12, "has no effect on a mount")
+CONFIG = ConfigStatus(
+    source="/etc/mountd/mountd.yaml",
+    loaded="2026-01-02T03:00:00Z",
+    summary="changed models.hub.version and restarted nothing",
+    problems=(Problem("models.hub.keep", 7, "must be 2 or more"), Problem("", 0, "is empty")),
+    hint="mountd config check",
+    warnings=(WARNING,),
+    incomplete="the journal cannot be read",
+)
+SNAPSHOT = Snapshot(
+    mounts={"storage": MOUNT, "plain": MountStatus("/mnt/plain", "other:")},
+    models={"hub": MODEL, "voice": ModelStatus(mount="plain", link="/srv/voice")},
+    apps={"webui": APP, "api": AppStatus()},
+    operation=OPERATION,
+    operations=(OPERATION,),
+    config=CONFIG,
+)
+RUNNING = Record(7, "switch", "hub", "v22", "v23", "tina", "cli", "nightly", "ready", "2026-01-02T03:04:00Z")
+FAILED = Record(
+    *(6, "rollback", "hub", None, "v21", "root", "api", "", "watch", "2026-01-02T02:00:00Z"),
+    finished="2026-01-02T02:01:00Z",
+    result="rolled-back",
+    cause="webui crashed",
+    hint="look at its log",
+    exit_code=5,
+    duration_s=60.25,
+)
+COMMITTED = Record(
+    *(5, "switch", "hub", "v20", "v21", "config", "config", "", "commit", "2026-01-02T01:00:00Z"),
+    finished="2026-01-02T01:00:10Z",
+    result="committed",
+    exit_code=0,
+    duration_s=10.0,
+)
+STEP = StepRecord(6, "watch", "2026-01-02T02:00:30Z", "2026-01-02T02:01:00Z", "failed", 30.0)
+DETAILS = {"for_s": 30.0, "limits": {"detected_s": 1.0, "serving_again_s": 6.0, "ready_again_s": 66.0}}
+DRILLED = Drilled(
+    *(8, "kill", "storage", 0.25, 1.5, None),
+    app_restarted=True,
+    passed=False,
+    details=json.dumps({**DETAILS, "rclone_restarted": True, "cached_reads": None, "shortfalls": ["ready too late"]}),
+)
+LIMITS = drill_plan.Limits(detected_s=1.0, serving_again_s=6.0, ready_again_s=66.0)
+EVENT = EventRecord(12, "2026-01-02T03:04:05Z", "model-linked", "hub", "hub is at v22")
+CONTENTS = [
+    Content("v22", "hub_v22", {"a.bin": 100, "b/c.bin": 23}, "sha256:22", verified=True, problems=()),
+    Content("v21", "hub_v21", {"a.bin": 1}, "sha256:21", verified=False, problems=(), former="sha256:old"),
+    Content("v23", "hub_v23", {}, "", verified=False, problems=("a.bin is missing", "b.bin has 0 bytes")),
+]
+APPS = (plan.Concerned("webui", 35.0, 935.0),)
+GATES = (plan.Gated("GET http://127.0.0.1:7860/", 60.0),)
+SWITCH = plan.Plan(
+    *("switch", "hub", "v22", "v23", "/srv/hub", "/mnt/models/hub_v23"),
+    apps=APPS,
+    gates=GATES,
+    watch_s=30.0,
+    digests=True,
+    steps=plan.steps_of(APPS, GATES, 30.0),
+)
+LEFT = plan.Plan("switch", "hub", "v23", "v23", "/srv/hub", "/mnt/models/hub_v23")
+PUBLISHED = Published("published", "sha256:22", 2, 123, 1, 100, ("x",), ("MANIFEST.json",), "hash")
+
+
+def drill(kind: drill_plan.Kind) -> drill_plan.Plan:
+    return drill_plan.Plan(kind, "storage", "/mnt/models", 30.0, ("webui", "api"), ("webui",), LIMITS)
+
+
+def ring() -> Ring:
+    made = Ring()
+    made.append("loading gpt.pth")
+    return made
+
+
+def answer(asked: Asked, *, dry_run: bool = False) -> Any:
+    body = _asked(asked, dry_run=dry_run).body
+    assert isinstance(body, bytes)
+    return json.loads(body)
+
+
+def without_prose(document: Any) -> Any:
+    """Sentences may change, the keys they stand under may not."""
+    if isinstance(document, dict):
+        return {key: "…" if key in ("text", "hint") else without_prose(each) for key, each in document.items()}
+    return [without_prose(each) for each in document] if isinstance(document, list) else document
+
+
+def made() -> dict[str, Any]:
+    return {
+        "status": without_prose(documents.status(SNAPSHOT, version="0.1.0", pid=4710, uptime_s=12.345)),
+        "status of nothing": documents.status(Snapshot(), version="0.1.0", pid=1, uptime_s=0),
+        "reason": REASON.as_json(),
+        "config": CONFIG.as_json(),
+        "versions": documents.versions("hub", CONTENTS, MODEL, {"sha256:old"}, {"v22": "a.bin has changed"}),
+        "operation that runs": documents.operation(RUNNING),
+        "operation under way": documents.under_way(OPERATION, SNAPSHOT, {"webui": ring()}, 103.21),
+        "operation that failed": documents.operation(FAILED),
+        "operation that is committed": documents.operation(COMMITTED),
+        "step": STEP.as_json(),
+        "drill": DRILLED.as_json(),
+        "event": EVENT.as_json(),
+        "log line": _line("webui", Line("2026-01-02T03:04:05Z", "ready", 5.0, 1)),
+        "switch, plan": without_prose(answer(Asked(None, SWITCH), dry_run=True)),
+        "switch, nothing to do": answer(Asked(None, LEFT)),
+        "switch, begun": answer(Asked(RUNNING, SWITCH)),
+        "drill plan, kill": without_prose(drill(drill_plan.Kind.KILL).as_json()),
+        "drill plan, offline": without_prose(drill(drill_plan.Kind.OFFLINE).as_json()),
+        "paused": Paused("hub", "tina: a demonstration", changed=True).as_json(),
+        "error": documents.error(NotFound("cannot find hub", hint="one of voice")),
+        "error, busy": documents.error(Busy("cannot switch hub", hint="wait", holder="tina")),
+        "error, config": without_prose(documents.error(ConfigError("/etc/mountd/mountd.yaml", [WARNING]))),
+        "error without a hint": documents.error(MountdError("cannot go on")),
+        "publish": publish_command._document("hub", "v22", "store:models/hub_v22", PUBLISHED, 1.23456),
+    }
+
+
+@pytest.mark.parametrize("name", json.loads(FROZEN.read_text()))
+def test_a_document_is_as_it_was(name: str) -> None:
+    found = json.dumps(made()[name], indent=1)
+    assert found == json.dumps(json.loads(FROZEN.read_text())[name], indent=1)
+
+
+def test_no_document_is_left_out() -> None:
+    assert list(json.loads(FROZEN.read_text())) == list(made())
 
 
 def test_a_version_with_many_problems() -> None:

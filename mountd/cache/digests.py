@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mountd.cache import stamps
-from mountd.cache.repair import GONE, raises
+from mountd.cache.layout import GONE, raises
 
 DIRECTORY = "digests"
 MOST = 32

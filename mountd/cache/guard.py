@@ -11,7 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from mountd.cache.repair import DATA, META
+from mountd.cache.layout import DATA, META
 from mountd.errors import CannotStart, MountdError, cause_of, needs_fix
 from mountd.process import directories
 from mountd.process.resources import lack

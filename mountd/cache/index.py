@@ -1,6 +1,6 @@
-"""Before rclone starts: its index of what is cached, made to say what really lies there, so that nothing comes twice.
+"""Before rclone starts, its index of cached files is repaired to say what lies there, so that nothing is fetched twice.
 
-The work on the disk is in `index_repair.py`. Files that wait for their upload are none of this: see `mend.py`.
+The work on the disk is in `index_repair.py`. Files that wait for their upload are not part of it: see `repair.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 
 from mountd.cache import digests
 from mountd.cache.guard import broken, silent
-from mountd.cache.index_repair import HASH_S, Repaired, repair, stamp
+from mountd.cache.index_repair import HASH_S, RepairedIndex, repair, stamp
 from mountd.process.resources import lack
 from mountd.process.slow_disk import SlowDisk
 from mountd.settings import profiles
@@ -79,7 +79,7 @@ class CacheIndex:
         if done.unproven:
             self._log.warning("discarded cached files that cannot be verified", names=done.unproven)
 
-    def _repair(self, cache: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool]) -> Repaired:
+    def _repair(self, cache: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool]) -> RepairedIndex:
         """What cannot be read is given up only when that lasts. Blocks. Raises OSError, Stopped."""
         try:
             done = repair(cache, writes_back, may_guess, is_stopped)

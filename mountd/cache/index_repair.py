@@ -1,6 +1,6 @@
 """One pass over a cache that no rclone uses: its index is made to say what lies there, and what rclone left is noted.
 
-What is decided is in `reindex.py`; who asks for it, and when, in `cache_index.py`.
+The decisions are in `reindex.py`; `index.py` calls it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mountd.cache import digests, extents, stamps
-from mountd.cache.reindex import Found, Origin, Plan, Ranges, Verdict, decide, merged, ranges, without
-from mountd.cache.repair import GONE, META, data_of, records
+from mountd.cache.layout import GONE, META, data_of, is_dirty, records
+from mountd.cache.reindex import CachedFile, IndexAction, IndexPlan, Origin, Ranges, decide, merged, ranges, without
 from mountd.cache.stamps import Stamp, Stamps
-from mountd.cache.uploads import NAMES
+from mountd.cache.upload_state import NAMES
 from mountd.process.resources import lack
 from mountd.text import storable
 
@@ -35,7 +35,7 @@ PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
-class Repaired:
+class RepairedIndex:
     """Names are relative to the metadata; the first few."""
 
     extended: int = 0
@@ -45,7 +45,7 @@ class Repaired:
     wrong: list[str] = field(default_factory=list)
     """their bytes are not those of the manifest"""
     unproven: list[str] = field(default_factory=list)
-    """nothing shows that they are right: whether somebody changed them, or a loss of power, or no time, nobody knows"""
+    """nothing shows that they are right: they were changed, lost power, or there was no time to compare them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class _File:
 
 
 class Stopped(Exception):
-    """Nobody waits for the repair any more."""
+    """The caller no longer waits for the repair."""
 
 
 class _Repair:
@@ -81,23 +81,23 @@ class _Repair:
         self._block_bytes = extents.finest(cache)
         self._may_guess = may_guess and self._block_bytes <= extents.BLOCK
         self._stamps: dict[str, Stamp] = {}
-        self.done = Repaired()
+        self.done = RepairedIndex()
 
-    def run(self) -> Repaired:
-        later: list[tuple[_File, Plan]] = []
+    def run(self) -> RepairedIndex:
+        later: list[tuple[_File, IndexPlan]] = []
         for file in _clean_files(self._cache, self._unreadable):
             self._check()
             plan = self._decide(file)
-            if plan.verdict in (Verdict.VERIFY, Verdict.EXTEND):
+            if plan.action in (IndexAction.VERIFY, IndexAction.EXTEND):
                 later.append((file, plan))
-            elif plan.verdict is Verdict.DROP:
+            elif plan.action is IndexAction.DROP:
                 self._drop(file, self.done.unproven)
-        if not self._note_guesses([file for file, plan in later if plan.verdict is Verdict.EXTEND]):
-            later = [each for each in later if each[1].verdict is not Verdict.EXTEND]
+        if not self._note_guesses([file for file, plan in later if plan.action is IndexAction.EXTEND]):
+            later = [each for each in later if each[1].action is not IndexAction.EXTEND]
         deadline = time.monotonic() + HASH_S
         for file, plan in sorted(later, key=lambda each: each[0].used_at, reverse=True):
             self._check()
-            (self._verify if plan.verdict is Verdict.VERIFY else self._extend)(file, plan, deadline)
+            (self._verify if plan.action is IndexAction.VERIFY else self._extend)(file, plan, deadline)
         self._check()
         # Without room for it, what there was of before is no longer right, and seen to be.
         found = Stamps(self._boot, running=True, files=self._stamps)
@@ -133,8 +133,8 @@ class _Repair:
             return stamps.NONE
 
     def _of_cached_manifests(self) -> dict[str, tuple[int, str]]:
-        """A mountd that kept no digests has left at least what it read of manifests through the mount: one of which a
-        part is missing cannot be parsed, and what it says is compared with files anyway."""
+        """A mountd that kept no digests has left at least what it read of manifests through the mount: one that is not
+        whole cannot be parsed, and what it says is compared with files anyway."""
         found: dict[str, tuple[int, str]] = {}
         for file in _clean_files(self._cache, self._unreadable):
             directory, _, name = file.name.rpartition("/")
@@ -153,7 +153,7 @@ class _Repair:
                 self._unreadable(error)
             return otherwise
 
-    def _decide(self, file: _File) -> Plan:
+    def _decide(self, file: _File) -> IndexPlan:
         index = ranges(file.record, file.size)
         origin = stamps.origin(self._before, self._boot, file.name, file.stamp)
         before = self._before.files.get(file.name) if self._before else None
@@ -164,7 +164,7 @@ class _Repair:
             self._stamps[file.name] = replace(file.stamp, is_guessed=guessed)
         has_digest = bool(digests.of(self._digests, file.name, file.size))
         proven = before is not None and before.is_proven
-        found = Found(file.size, index, self._extents(file), origin, has_digest, guessed, proven)
+        found = CachedFile(file.size, index, self._extents(file), origin, has_digest, guessed, proven)
         return decide(found, may_guess=self._may_guess, writes_back=self._writes_back)
 
     def _extents(self, file: _File) -> Ranges | None:
@@ -172,7 +172,7 @@ class _Repair:
             return None
         return self._read(file, lambda data: extents.extents(data.fileno(), file.size), ())
 
-    def _extend(self, file: _File, plan: Plan, deadline: float) -> None:
+    def _extend(self, file: _File, plan: IndexPlan, deadline: float) -> None:
         known = ranges(file.record, file.size) or ()
         given = without(plan.index or (), known)
         added = self._read(file, lambda data: extents.filled(data.fileno(), given, deadline, self._check), None)
@@ -180,7 +180,7 @@ class _Repair:
             self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
             self.done.extended += 1
 
-    def _verify(self, file: _File, plan: Plan, deadline: float) -> None:
+    def _verify(self, file: _File, plan: IndexPlan, deadline: float) -> None:
         wanted = digests.of(self._digests, file.name, file.size)
         found = self._read(file, lambda data: self._hash(data, file.stamp, deadline), "")
         if found is None and plan.index is not None:
@@ -260,7 +260,7 @@ def _if_room(write: Callable[[], None]) -> bool:
 def _clean_files(cache: Path, unreadable: Callable[[OSError], None]) -> Iterator[_File]:
     above = f"{cache / META}/"
     for meta, record, data in records(cache, cache / META, unreadable=unreadable):
-        if isinstance(record, dict) and record.get("Dirty") is not True:
+        if isinstance(record, dict) and not is_dirty(record):
             stamp = Stamp.of(data, str(record.get("Fingerprint") or ""))
             with contextlib.suppress(*GONE):
                 used_at = os.lstat(meta).st_mtime
@@ -269,7 +269,7 @@ def _clean_files(cache: Path, unreadable: Callable[[OSError], None]) -> Iterator
 
 def repair(
     cache: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool] = _never, *, lenient: bool = False
-) -> Repaired:
+) -> RepairedIndex:
     """All of a cache that no rclone uses; see `reindex.decide`. Blocks, also for the hashing.
 
     Raises OSError, also for what cannot be read, which says nothing of it: then repeat it. `lenient`: such a file is

@@ -1,19 +1,86 @@
-"""Which files wait in rclone's cache to be uploaded: read from its metadata on local disk, with or without rclone.
+"""rclone's cache on disk: which files it consists of, what their metadata says, and which of them wait for an upload.
 
-rclone marks a file there as dirty with its first write and takes the mark away when the upload has ended [T]: so a file
-that a program still writes counts, too, and so does what a killed rclone has left. Both 1.60.1 and 1.75.2 keep
-`vfsMeta/REMOTE/PATH` beside `vfs/REMOTE/PATH`, the data.
+rclone keeps `vfsMeta/REMOTE/PATH`, a JSON record, beside `vfs/REMOTE/PATH`, the data. It marks a record as dirty with
+the first write to the file and clears the mark when the upload has finished: so a file that a program still writes
+counts as waiting, and so does what a killed rclone has left. The same with rclone 1.60.1 and 1.75.2, measured.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from mountd.cache.repair import META, record_of, records
-from mountd.cache.uploads import NAMES, Pending
+from mountd.cache.upload_state import NAMES, Pending
+
+META, DATA = "vfsMeta", "vfs"
+GONE = (FileNotFoundError, NotADirectoryError)
+"""What a look at a file raises that has vanished. Any other error says nothing about the file."""
+
+
+def raises(error: OSError) -> None:
+    """What cannot be read now may be read later."""
+    raise error
+
+
+def data_of(cache: Path, meta: str) -> str:
+    """The path of the data that belongs to the metadata at `meta`."""
+    return f"{cache / DATA}{meta.removeprefix(str(cache / META))}"
+
+
+def record_of(cache: Path, meta: str) -> tuple[Any, os.stat_result] | None:
+    """What the metadata at `meta` says (None: torn), and its data; None when one has vanished. Raises OSError."""
+    with contextlib.suppress(*GONE):
+        record = _read(meta)
+        data = os.lstat(data_of(cache, meta))
+        if stat.S_ISREG(data.st_mode):
+            return record, data
+    return None
+
+
+def _read(meta: str) -> Any:
+    with open(meta, "rb") as file:
+        try:
+            return json.load(file)
+        except ValueError:
+            return None
+
+
+def records(
+    cache: Path, root: Path, without: str = "", unreadable: Callable[[OSError], None] = raises
+) -> Iterator[tuple[str, Any, os.stat_result]]:
+    """Each file of the cache below `root`: the path of its metadata, what that says (None: torn), and its data.
+
+    What vanishes meanwhile is left out, and so is what has no data, of which nothing could be uploaded. `unreadable` is
+    called with any other OSError, and raises it; else that file or directory is left out.
+    """
+
+    def walked(error: OSError) -> None:
+        if not isinstance(error, GONE):
+            unreadable(error)
+
+    for parent, directories, names in os.walk(root, onerror=walked):
+        if without:
+            directories[:] = [each for each in directories if os.path.join(parent, each) != without]
+        for name in names:
+            meta = os.path.join(parent, name)
+            try:
+                found = record_of(cache, meta)
+            except OSError as error:
+                unreadable(error)
+                continue
+            if found is not None:
+                yield meta, *found
+
+
+def is_dirty(record: Any) -> bool:
+    """Whether a record says that its file is not uploaded; torn metadata says nothing."""
+    return isinstance(record, dict) and record.get("Dirty") is True
 
 
 def pending(cache: Path, meta: str = "") -> Pending:
@@ -21,12 +88,12 @@ def pending(cache: Path, meta: str = "") -> Pending:
 
     Blocks, for about 30 µs a cached file: call it in a thread. What vanishes meanwhile was uploaded or removed.
     """
-    return _count(_dirty(cache, Path(meta) if meta else cache / META))
+    return _count(_waiting(cache, Path(meta) if meta else cache / META))
 
 
 def stranded(cache: Path, meta: str) -> Pending:
     """What waits elsewhere in the cache: an rclone for `meta` uploads none of it."""
-    return _count(_dirty(cache, cache / META, without=meta))
+    return _count(_waiting(cache, cache / META, without=meta))
 
 
 def is_empty(cache: Path, meta: str) -> bool:
@@ -47,15 +114,15 @@ def _count(files: Iterator[tuple[str, int]]) -> Pending:
             count, total = count + 1, total + size
             yield name
 
-    smallest = heapq.nsmallest(NAMES, counted())  # as many as are told, however many there are
+    smallest = heapq.nsmallest(NAMES, counted())  # as many as are shown, however many there are
     return Pending(count, total, tuple(smallest))
 
 
-def _dirty(cache: Path, root: Path, without: str = "") -> Iterator[tuple[str, int]]:
+def _waiting(cache: Path, root: Path, without: str = "") -> Iterator[tuple[str, int]]:
     """Name relative to `root`, and bytes on disk. Torn metadata is being written at this moment, hence changing.
 
     What cannot be read is left out: the rest is counted, and rclone's own queue is asked as well.
     """
     for meta, record, data in records(cache, root, without, unreadable=lambda _: None):
-        if record is None or (isinstance(record, dict) and record.get("Dirty") is True):
+        if record is None or is_dirty(record):
             yield os.path.relpath(meta, root), data.st_size

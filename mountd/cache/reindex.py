@@ -1,12 +1,12 @@
-"""What is to become of rclone's index of a clean cached file before the next rclone starts. Decisions only.
+"""What happens to rclone's index of a clean cached file before the next rclone starts. Decisions only.
 
 rclone's index of a file (`Rs` in its metadata) says which of its bytes are in the cache. Measured with 1.75.2: rclone
 writes it when it opens a file and when it closes it, and nothing in between. After a SIGKILL it knows nothing of what
 was fetched since the file was opened, although the bytes are there. rclone compares no bytes: what the index claims is
 served, after one look at the object's fingerprint.
 
-So the index is repaired from what lies on disk, and trusted only as far as something speaks for it: a digest, or that
-nobody but rclone has written to the file since it was last known to be right.
+So the index is repaired from what lies on disk, and trusted only as far as there is evidence for it: a digest, or that
+only rclone has written to the file since it was last known to be right.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Ranges = tuple[tuple[int, int], ...]
 """Sorted, apart from each other: each from its first byte up to, not including, its last."""
 
 MARGIN = 64 * 1024
-"""At each edge of what the file system calls data so much is not trusted: its last block may be filled in part."""
+"""At each edge of what the file system calls data, so much is not trusted: its last block may be filled in part."""
 BUFFERED = 1024 * 1024
 """What rclone fetches of smaller files it writes as it comes from the network, in parts of blocks."""
 
@@ -39,17 +39,17 @@ class Origin(StrEnum):
     """somebody else, or the machine lost its power before all of it was on disk"""
 
 
-class Verdict(StrEnum):
+class IndexAction(StrEnum):
     KEEP = "keep"
     EXTEND = "extend"
     VERIFY = "verify"
     DROP = "drop"
     LEAVE = "leave"
-    """it is not ours to judge"""
+    """mountd cannot judge it"""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CachedFile:
     """One clean file. `index` is None where the record makes no sense; `extents` where nobody can tell of holes."""
 
     size: int
@@ -64,15 +64,15 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class IndexPlan:
     """`index` is for EXTEND, and for a VERIFY that there is no time for: None then means that the file is dropped."""
 
-    verdict: Verdict
+    action: IndexAction
     index: Ranges | None = None
 
 
-def decide(found: Found, *, may_guess: bool, writes_back: bool) -> Plan:
-    """`may_guess`: this rclone writes whole blocks, so what the file system tells of holes is the truth.
+def decide(found: CachedFile, *, may_guess: bool, writes_back: bool) -> IndexPlan:
+    """`may_guess`: this rclone writes whole blocks, so what the file system reports of holes is right.
 
     `writes_back`: programs write to this mount. A record that makes no sense may be of a file that is not uploaded yet,
     so the file is left; data on disk may be what a program wrote, so no index is extended by it.
@@ -82,26 +82,26 @@ def decide(found: Found, *, may_guess: bool, writes_back: bool) -> Plan:
     is better than a wrong byte.
     """
     if found.index is None:
-        return Plan(Verdict.LEAVE if writes_back else Verdict.DROP)
+        return IndexPlan(IndexAction.LEAVE if writes_back else IndexAction.DROP)
     whole = ((0, found.size),)
     is_indexed = covers(found.index, whole)
     is_proven = found.proven and found.origin is Origin.UNTOUCHED
     claims_holes = found.extents is not None and not is_proven and not covers(found.extents, found.index)
     is_settled = is_indexed and not (found.guessed and found.has_digest)
     if found.origin is Origin.UNTOUCHED and is_settled and not claims_holes:
-        return Plan(Verdict.KEEP)
+        return IndexPlan(IndexAction.KEEP)
     trusted = None if found.origin is Origin.UNKNOWN or claims_holes else found.index
     has_data = found.extents is not None and covers(found.extents, whole)
     if found.has_digest and (has_data or is_indexed or is_proven):
-        return Plan(Verdict.VERIFY, trusted)
+        return IndexPlan(IndexAction.VERIFY, trusted)
     if trusted is None:
-        return Plan(Verdict.DROP)
+        return IndexPlan(IndexAction.DROP)
     is_guessable = may_guess and not writes_back and found.size >= BUFFERED
     if is_guessable and found.extents is not None and found.origin in (Origin.UNTOUCHED, Origin.RCLONE):
         known = merged((*trusted, *inwards(found.extents)))
         if known != merged(trusted):
-            return Plan(Verdict.EXTEND, known)
-    return Plan(Verdict.KEEP)
+            return IndexPlan(IndexAction.EXTEND, known)
+    return IndexPlan(IndexAction.KEEP)
 
 
 def ranges(record: Mapping[str, Any], size: int) -> Ranges | None:

@@ -1,7 +1,7 @@
 """Files that a previous rclone left waiting for their upload, made safe to read before the mount is ready.
 
 Measured with rclone 1.75.2 and read in its source (also rclone issue 9876): a new rclone queues such a file, with
-nothing but a name behind it in the mount. When its upload ends, that entry has no object still. The next program that
+only a name behind it in the mount. When its upload ends, that entry has no object still. The next program that
 opens it makes rclone take the clean cached file for one whose object was deleted: it removes the file, and the program
 reads 0 bytes without an error. The entry gets its object in two ways only: the file was opened and closed through the
 mount before its upload began, or its directory was listed after the upload.
@@ -22,15 +22,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mountd.cache.layout import is_empty
-from mountd.cache.repair import META, Left
+from mountd.cache.layout import META, is_empty
+from mountd.cache.upload_state import Leftover
 from mountd.errors import CannotStart, DiskError, RemoteError
 from mountd.files.client import Files
 from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.rc import RcClient, Upload
 
 HOLD_S = 3600.0
-"""So long an upload is put off. Whoever closes the file meanwhile ends that: rclone counts from there again."""
+"""So long an upload is put off. A program that closes the file meanwhile ends that: rclone counts from there again."""
 POLL_S = 0.1
 READ_TIMEOUT_S = 10.0
 LOOK_LIMIT_S = 10.0
@@ -38,7 +38,7 @@ LIMIT_S = 600.0
 """For uploads that began too early; one that fails is put back into the queue by rclone."""
 
 
-class Step(enum.Enum):
+class ReopenStep(enum.Enum):
     WAIT = "wait"
     HOLD = "hold"
     READ = "read"
@@ -48,7 +48,7 @@ class Step(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ReopenedFile:
     """A file of `size` bytes: `held` once its upload was put off, `read` once it was opened and closed after that."""
 
     size: int
@@ -56,33 +56,35 @@ class Known:
     read: bool = False
 
 
-def next_step(file: Known, upload: Upload | None) -> Step:
+def next_step(file: ReopenedFile, upload: Upload | None) -> ReopenStep:
     """What to do for one file; `upload` is its entry in rclone's queue, None without one."""
     if upload is None:
-        return Step.DONE if file.read else Step.LIST
+        return ReopenStep.DONE if file.read else ReopenStep.LIST
     if upload.uploading:
-        return Step.DONE if file.read else Step.WAIT
+        return ReopenStep.DONE if file.read else ReopenStep.WAIT
     if not file.size:  # rclone opens no empty file to read it: only a listing helps
-        return Step.UPLOAD if upload.due_s > 0 else Step.WAIT
+        return ReopenStep.UPLOAD if upload.due_s > 0 else ReopenStep.WAIT
     is_held = file.held and upload.due_s > HOLD_S / 2
     if file.read:
-        return Step.WAIT if is_held else Step.DONE
-    return Step.READ if is_held else Step.HOLD
+        return ReopenStep.WAIT if is_held else ReopenStep.DONE
+    return ReopenStep.READ if is_held else ReopenStep.HOLD
 
 
 class Reopening:
     """The files of one mount, whose metadata lies in `meta` below `cache`."""
 
-    def __init__(self, left: Iterable[Left], cache: Path, meta: str) -> None:
+    def __init__(self, left: Iterable[Leftover], cache: Path, meta: str) -> None:
         above = meta.removeprefix(f"{cache / META}/") + "/"
-        self._files = {each.name.removeprefix(above): Known(each.size) for each in left if each.name.startswith(above)}
+        self._files = {
+            each.name.removeprefix(above): ReopenedFile(each.size) for each in left if each.name.startswith(above)
+        }
         self._cache, self._meta = cache, meta
 
     async def hold(self, rc: RcClient) -> None:
         """Puts off the uploads that have not begun: to be called as soon as rclone answers. Raises MountdError."""
         for upload in await rc.vfs_queue() or () if self._files else ():
             file = self._files.get(upload.name)
-            if file is not None and next_step(file, upload) is Step.HOLD:
+            if file is not None and next_step(file, upload) is ReopenStep.HOLD:
                 await self._hold(rc, upload)
 
     async def finish(
@@ -98,7 +100,7 @@ class Reopening:
         deadline = time.monotonic() + LIMIT_S
         while self._files:
             queue = await rc.vfs_queue()
-            if queue is None:  # an rclone before 1.68 does not tell its queue
+            if queue is None:  # an rclone before 1.68 does not show its queue
                 for name in [*self._files]:
                     await self._read(name, root, files)
                     del self._files[name]
@@ -115,15 +117,15 @@ class Reopening:
         uploaded: list[str] = []
         for name, file in [*self._files.items()]:
             step, upload = next_step(file, queue.get(name)), queue.get(name)
-            if step is Step.HOLD and upload is not None:
+            if step is ReopenStep.HOLD and upload is not None:
                 await self._hold(rc, upload)
-            elif step is Step.UPLOAD and upload is not None:
+            elif step is ReopenStep.UPLOAD and upload is not None:
                 await _upload_now(rc, upload)
-            elif step is Step.READ:
+            elif step is ReopenStep.READ:
                 await self._read(name, root, files)
-            elif step is Step.LIST:
+            elif step is ReopenStep.LIST:
                 uploaded.append(name)
-            elif step is Step.DONE:
+            elif step is ReopenStep.DONE:
                 del self._files[name]
                 if upload is not None and not upload.uploading:
                     await _upload_now(rc, upload)  # it has waited long enough
@@ -144,7 +146,7 @@ class Reopening:
             if error.errno != errno.ENOENT:
                 raise
             # No entry, hence none without an object: the listing after its upload makes one.
-            self._files[name] = Known(0)
+            self._files[name] = ReopenedFile(0)
             return
         if file.size and not data:
             raise _lost(name)
@@ -171,5 +173,5 @@ async def _upload_now(rc: RcClient, upload: Upload) -> None:
 
 
 def _lost(name: str) -> CannotStart:
-    """Somebody has read it in between: its empty content would be remembered."""
+    """A program has read it in between: its empty content would be remembered."""
     return CannotStart(f"rclone shows {name} without its content", code="content-lost", retry_s=0.0)

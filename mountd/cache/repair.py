@@ -1,142 +1,75 @@
-"""Puts right, before rclone starts, what a killed rclone has left in its cache in a state that loses data.
+"""Repairs, before rclone starts, what a killed rclone has left in its cache in a state that loses data.
 
-Seen with rclone 1.60.1 and 1.75.2 [T]:
+Measured with rclone 1.60.1 and 1.75.2:
 
 - Metadata is written in place. A SIGKILL in that moment, which comes right after a program closes a file, leaves half
   of it, and the next rclone then deletes the data, although it was never uploaded.
 - Metadata is written with the first write to a file and then only after its close. A SIGKILL between leaves a record
   that knows the first block alone: the rest cannot be read before its upload, and gives way to what an old object says.
-- What a new rclone finds not uploaded it shows in the mount without an object behind it. Who reads such a file for the
-  first time after its upload gets 0 bytes, and the cache remembers them as the content, over restarts as well:
-  `reopen.py` prevents that, and what happened already is forgotten here.
+- What a new rclone finds not uploaded it shows in the mount without an object behind it. The first program that reads
+  such a file after its upload gets 0 bytes, and the cache remembers them as the content, over restarts as well:
+  `reopen.py` prevents that, and wrong content from before is dropped here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import stat
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mountd.cache import extents
-from mountd.cache.uploads import NAMES
+from mountd.cache.layout import META, data_of, is_dirty, records
+from mountd.cache.upload_state import NAMES, Leftover
 
-META, DATA = "vfsMeta", "vfs"
 RESCUED = "rescued"
-GONE = (FileNotFoundError, NotADirectoryError)
-"""What a look at a file raises that has vanished. Whatever else it raises says nothing of the file."""
 LEFTOVERS = 100_000
 """As many are opened before their upload, which takes about 3 ms each; it bounds the memory for their names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A file of `size` bytes that waits for its upload; `name` is relative to the metadata."""
-
-    name: str
-    size: int
-
-
 @dataclass(slots=True)
-class Mended:
+class RepairedUploads:
     """Names are relative to the metadata; of the last three the first few.
 
-    `waiting` counts what is not uploaded, mended files included, and `leftovers` names it, up to LEFTOVERS.
+    `waiting` counts what is not uploaded, repaired files included, and `leftovers` names it, up to LEFTOVERS.
     """
 
     waiting: int = 0
-    leftovers: list[Left] = field(default_factory=list)
-    mended: tuple[str, ...] = ()
+    leftovers: list[Leftover] = field(default_factory=list)
+    repaired: tuple[str, ...] = ()
     rescued: tuple[str, ...] = ()
-    """put aside, because nobody can tell whether they are whole"""
+    """set aside, because nothing shows whether they are whole"""
     emptied: tuple[str, ...] = ()
-    """wrong content of a file that is in the bucket, forgotten"""
+    """wrong content of a file that is in the bucket, dropped"""
 
     def add(self, name: str, size: int) -> None:
         self.waiting += 1
         if len(self.leftovers) < LEFTOVERS:
-            self.leftovers.append(Left(name, size))
+            self.leftovers.append(Leftover(name, size))
 
 
-def raises(error: OSError) -> None:
-    """What cannot be read now may be read later."""
-    raise error
-
-
-def records(
-    cache: Path, root: Path, without: str = "", unreadable: Callable[[OSError], None] = raises
-) -> Iterator[tuple[str, Any, os.stat_result]]:
-    """Each file of the cache below `root`: the path of its metadata, what that says (None: torn), and its data.
-
-    What vanishes meanwhile is left out, and so is what has no data, of which nothing could be uploaded. `unreadable` is
-    called with any other OSError, and raises it; else that file or directory is left out.
-    """
-
-    def walked(error: OSError) -> None:
-        if not isinstance(error, GONE):
-            unreadable(error)
-
-    for parent, directories, names in os.walk(root, onerror=walked):
-        if without:
-            directories[:] = [each for each in directories if os.path.join(parent, each) != without]
-        for name in names:
-            meta = os.path.join(parent, name)
-            try:
-                found = record_of(cache, meta)
-            except OSError as error:
-                unreadable(error)
-                continue
-            if found is not None:
-                yield meta, *found
-
-
-def record_of(cache: Path, meta: str) -> tuple[Any, os.stat_result] | None:
-    """What the metadata at `meta` says (None: torn), and its data; None when one has vanished. Raises OSError."""
-    with contextlib.suppress(*GONE):
-        record = _read(meta)
-        data = os.lstat(data_of(cache, meta))
-        if stat.S_ISREG(data.st_mode):
-            return record, data
-    return None
-
-
-def _read(meta: str) -> Any:
-    with open(meta, "rb") as file:
-        try:
-            return json.load(file)
-        except ValueError:
-            return None
-
-
-def data_of(cache: Path, meta: str) -> str:
-    return f"{cache / DATA}{meta.removeprefix(str(cache / META))}"
-
-
-def mend(cache: Path) -> Mended:
+def repair(cache: Path) -> RepairedUploads:
     """All of a cache that no rclone uses. Blocks, for about 30 µs a file. Raises OSError."""
-    found = Mended()
+    found = RepairedUploads()
     for meta, record, data in records(cache, cache / META):
         name = os.path.relpath(meta, cache / META)
         if record is None and is_whole(cache, meta, data):
             _write(cache, meta, data)
             found.add(name, data.st_size)
-            found.mended = _with(found.mended, name)
+            found.repaired = _with(found.repaired, name)
         elif record is None:
             aside = cache / RESCUED / name
             os.makedirs(aside.parent, mode=0o700, exist_ok=True)
             os.replace(data_of(cache, meta), aside)
             os.unlink(meta)
             found.rescued = _with(found.rescued, name)
-        elif isinstance(record, dict) and record.get("Dirty") is True:
+        elif is_dirty(record):
             found.add(name, data.st_size)
             if not _covers(record, data.st_size) and (is_whole(cache, meta, data) or not record.get("Fingerprint")):
                 _write(cache, meta, data)
-                found.mended = _with(found.mended, name)
+                found.repaired = _with(found.repaired, name)
         elif isinstance(record, dict) and _differs_from_its_object(record):
             os.unlink(data_of(cache, meta))
             os.unlink(meta)
@@ -149,11 +82,11 @@ def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def is_whole(cache: Path, meta: str, data: os.stat_result) -> bool:
-    """No hole in it. What was only read may have holes, and must not be uploaded over the object. Raises OSError."""
+    """It has no hole. What was only read may have holes, and must not be uploaded over the object. Raises OSError."""
     with open(data_of(cache, meta), "rb") as file:
         if extents.has_hole(file.fileno(), data.st_size):
             return False
-    # Less on the disk, and no hole: it is compressed, unless this file system is one that does not tell of holes.
+    # Less on the disk, and no hole: it is compressed, unless this file system does not report holes.
     return data.st_blocks * 512 >= data.st_size or extents.finest(cache) > 0
 
 
@@ -170,7 +103,7 @@ def _covers(record: dict[str, Any], size: int) -> bool:
 def _differs_from_its_object(record: dict[str, Any]) -> bool:
     """An uploaded file has the size of its object, with which rclone's fingerprint of that begins.
 
-    Without a fingerprint it is what somebody read of an entry without an object: nothing tells what it belongs to.
+    Without a fingerprint it was read from an entry without an object: nothing shows what it belongs to.
     """
     size, _, _ = str(record.get("Fingerprint") or "").partition(",")
     return not size or (size.isdecimal() and int(size) != record.get("Size"))
@@ -188,7 +121,7 @@ def _write(cache: Path, meta: str, data: os.stat_result) -> None:
         "Fingerprint": "",
         "Dirty": True,
     }
-    new = cache / "mended.json"  # beside what rclone takes for its own
+    new = cache / "repaired.json"  # beside what rclone takes for its own
     with open(new, "w", encoding="utf-8") as file:
         json.dump(record, file, indent="\t")
         file.flush()

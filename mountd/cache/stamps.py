@@ -33,7 +33,7 @@ class Stamp:
     """on disk, whatever becomes of the machine"""
     is_guessed: bool = False
     is_proven: bool = False
-    """of both see `reindex.Found`"""
+    """of both see `reindex.CachedFile`"""
 
     @classmethod
     def of(cls, data: os.stat_result, fingerprint: str) -> Stamp:

@@ -1,132 +1,219 @@
-"""What waits to be uploaded → is a drain over, what is told of it, what is asked of rclone. Decisions only."""
+"""The uploads of one mount that is written to, from the start of an rclone until the next: what a previous run left is
+repaired and made readable, failures are reported, a stop is drained, and what is still left is named."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
 
-from mountd.rclone.failures import classify
-from mountd.status.snapshot import DrainStatus, Reason, size
+import structlog
 
-if TYPE_CHECKING:
-    from mountd.rclone.rc import Upload
+from mountd.cache import layout
+from mountd.cache.drain import DrainDeps, drain
+from mountd.cache.guard import broken, silent
+from mountd.cache.reopen import LOOK_LIMIT_S, Reopening
+from mountd.cache.repair import RESCUED, repair
+from mountd.cache.upload_state import Leftover, Pending, UploadTries, not_uploaded
+from mountd.errors import MountdError, RemoteError
+from mountd.files.client import Files
+from mountd.process.slow_disk import SlowDisk
+from mountd.rclone.rc import RcClient
+from mountd.settings import profiles
+from mountd.settings.schema import MountSettings
+from mountd.status.board import PublishMount
+from mountd.status.snapshot import Reason, size
 
-NAMES = 10
-"""As many files are told by name."""
-HURRY_AGAIN_S = 3.0
-"""An upload that failed is not asked for again before: a bucket that is away gets no storm of requests."""
-FAILING_TRIES = 3
-"""One or two failures are a hiccup of the network; rclone tries again by itself."""
-SILENT_S = 10.0
-"""An rclone whose remote control is silent for so long hangs, and uploads nothing that could be waited for."""
+log = structlog.get_logger()
 
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """Files that are in the cache and not in the bucket; `names` are the first of them."""
-
-    files: int = 0
-    bytes: int = 0
-    names: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.files > 0
-
-    def __str__(self) -> str:
-        more = f" and {self.files - len(self.names)} more" if self.files > len(self.names) else ""
-        return f"{count(self.files)} ({', '.join(self.names)}{more}; {size(self.bytes)})"
+REPAIR_LIMIT_S = 120.0
+"""For a look at each cached file; what takes longer goes on, and the next start finds it done."""
+SCAN_LIMIT_S = 5.0
+"""For the last look, after rclone has exited; 100,000 cached files take about 3 s."""
 
 
-def count(files: int) -> str:
-    return f"{files} file{'s' if files != 1 else ''}"
+class UploadingRclone(Protocol):
+    """The rclone that uploads."""
+
+    reopens: bool
+    """it starts with uploads put off, until what a previous run left was read"""
+
+    @property
+    def rc(self) -> RcClient: ...
+
+    def follow(self, follower: Callable[[str], None]) -> None: ...
 
 
-class Verdict(StrEnum):
-    DRAINED = "drained"
-    WAITING = "waiting"
-    EXPIRED = "expired"
-    SILENT = "silent"
+class Uploads:
+    """Of one mount; does nothing for one that is not written to."""
 
+    def __init__(self, name: str, mount: MountSettings, engine: UploadingRclone, publish: PublishMount) -> None:
+        self.left = Pending()
+        """what the last graceful stop had to leave in the cache"""
+        self._name = name
+        self._engine = engine
+        self._publish = publish
+        self._log = log.bind(mount=name)
+        self._tries = UploadTries()
+        self._seen = Pending()
+        self._reopening = Reopening((), mount.cache.dir, "")
+        self._disk = SlowDisk()
+        self.begin(mount)
+        engine.follow(self._on_line)
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """`busy`: uploads queued and under way, as rclone counts; None when it did not answer. `pending` is younger."""
+    def _on_line(self, line: str) -> None:
+        self._tries = self._tries.heard(line)
 
-    busy: int | None
-    pending: Pending
+    # -- a start ------------------------------------------------------------------------------------------------------
 
+    def begin(self, mount: MountSettings) -> None:
+        """A new rclone starts. What its stop needs is kept as it is now: a reload changes the settings before it."""
+        self._cache, self._writes_back = mount.cache.dir, profiles.writes_back(mount)
+        self._meta, self._queued, self._tries, self.left = "", 0, UploadTries(), Pending()
+        self._draining = self._looked = self._looked_for_stranded = False
+        # Known only after `repair`, which a mount that has become read-only does not run.
+        self._leftovers: list[Leftover] = []
+        self._engine.reopens = False
 
-def judge(look: Look, *, now: float, heard: float, deadline: float) -> Verdict:
-    """`heard`: when rclone answered last. Times are seconds on the monotonic clock."""
-    if not look.pending and not look.busy:
-        # Also when rclone is silent: what is not on disk cannot be uploaded.
-        return Verdict.DRAINED
-    if now >= deadline:
-        return Verdict.EXPIRED
-    return Verdict.SILENT if now - heard >= SILENT_S else Verdict.WAITING
+    async def repair(self) -> None:
+        """Before rclone starts: the cache of one that was killed. Raises CannotStart, Exhausted."""
+        if not self._writes_back:
+            return
+        cache = self._cache
+        try:
+            done = await self._disk.run(lambda: repair(cache), REPAIR_LIMIT_S)
+        except TimeoutError:
+            raise silent(cache, REPAIR_LIMIT_S) from None
+        except OSError as error:
+            raise broken(cache, error) from None
+        self._leftovers = done.leftovers
+        self._engine.reopens = bool(done.leftovers)
+        if done.waiting:
+            self._log.info("uploads of a previous run go on", files=done.waiting)
+        if done.repaired:
+            self._log.warning("repaired cache records of files that wait for upload", names=list(done.repaired))
+        if done.emptied:
+            self._log.warning("dropped wrong content of uploaded files from the cache", names=list(done.emptied))
+        if done.rescued:
+            path = str(cache / RESCUED)
+            self._log.error("set aside files that may not be whole", names=list(done.rescued), path=path)
 
+    async def hold(self) -> None:
+        """As soon as rclone answers: puts off the uploads of a previous run, see `reopen.py`."""
+        self._reopening = Reopening(self._leftovers if self._meta else (), self._cache, self._meta)
+        with contextlib.suppress(MountdError):  # it is tried again before they are read
+            await self._reopening.hold(self._engine.rc)
 
-def progress(before: DrainStatus | None, look: Look) -> DrainStatus:
-    """What is told; `files` is what there was to do, which grows when more is written meanwhile."""
-    left = max(look.pending.files, look.busy or 0)
-    # What rclone does not queue is still being written.
-    unfinished = max(0, look.pending.files - look.busy) if look.busy is not None else 0
-    if before is None:
-        return DrainStatus(left, left, look.pending.bytes, unfinished)
-    total = before.files + max(0, left - before.files_left)
-    return replace(before, files=total, files_left=left, bytes_left=look.pending.bytes, open=unfinished)
+    async def reopen(self, root: str, files: Files) -> None:
+        """Through the mount at `root`, what a previous run left. Raises CannotStart and other MountdErrors."""
+        is_shown = False
 
+        def waiting(count: int) -> None:
+            nonlocal is_shown
+            if not is_shown:
+                is_shown = True
+                text = f"{count} files of a previous run are made readable before mount {self._name} is ready"
+                reason = Reason("reopening", text, "mount", self._name)
+                self._publish(lambda status: replace(status, reason=reason))
 
-def to_hurry(queue: Sequence[Upload], asked: Mapping[int, float], now: float) -> list[int]:
-    """The uploads that wait for nothing but the time: for a pause after the last write, or after a failure."""
-    return [
-        each.id
-        for each in queue
-        if not each.uploading and each.due_s > 0 and now - asked.get(each.id, -HURRY_AGAIN_S) >= HURRY_AGAIN_S
-    ]
+        try:
+            await self._reopening.finish(self._engine.rc, root, files, self._disk, waiting)
+        except TimeoutError:
+            raise silent(self._cache, LOOK_LIMIT_S) from None
 
+    # -- while it runs ------------------------------------------------------------------------------------------------
 
-_FAILED = re.compile(r"failed to upload try #(\d+), will retry in \S+: (.*)", re.DOTALL)
-_SUCCEEDED = re.compile(r"upload succeeded try #([2-9]|\d\d+)\b")
-_WRAPPING = "vfs cache: failed to transfer file from cache to remote: "
+    def noticed(self, stats: Mapping[str, object]) -> None:
+        """The answer to `vfs/stats`, whenever there is one."""
+        found = stats.get("diskCache")
+        if isinstance(found, dict):
+            self._meta = str(found.get("pathMeta") or "")
+            self._queued = int(found.get("uploadsQueued", 0)) + int(found.get("uploadsInProgress", 0))
+            if not self._queued:
+                self._tries = UploadTries()
 
+    @property
+    def trouble(self) -> Reason | None:
+        """Uploads that fail repeatedly."""
+        return self._tries.reason(self._name, self._queued)
 
-@dataclass(frozen=True, slots=True)
-class Tries:
-    """How uploads go, by what rclone logs: only the log tells it in every version, and with the cause."""
+    async def report_stranded(self) -> None:
+        """Once for each rclone: files of a former remote, bucket or set of backend flags, which no rclone uploads."""
+        if self._looked_for_stranded or not self._meta or not self._writes_back:
+            return
+        self._looked_for_stranded = True
+        cache, meta = self._cache, self._meta
+        try:
+            found = await self._disk.run(lambda: layout.stranded(cache, meta), REPAIR_LIMIT_S)
+        except TimeoutError:
+            return
+        if found:
+            self._log.warning(
+                "files of a former configuration are not uploaded",
+                files=found.files, bytes=found.bytes, names=list(found.names), cache=str(cache),
+                hint="start once with the former remote and flags, or copy them by hand from the cache",
+            )  # fmt: skip
 
-    failed: int = 0
-    """how often the upload that failed last was tried; 0: none fails"""
-    cause: str = ""
+    # -- a stop -------------------------------------------------------------------------------------------------------
 
-    def heard(self, line: str) -> Tries:
-        if match := _FAILED.search(line):
-            return Tries(int(match[1]), match[2].removeprefix(_WRAPPING))
-        return Tries() if _SUCCEEDED.search(line) else self
+    async def drain(self, limit_s: float) -> bool:
+        """Returns when nothing waits, or after `limit_s` seconds. False: rclone hangs, and SIGTERM would not stop it.
 
-    def reason(self, mount: str, queued: int) -> Reason | None:
-        """`uploads-failing`, when it is more than a hiccup and something does wait."""
-        if self.failed < FAILING_TRIES or not queued:
+        May be cancelled, when rclone exits meanwhile.
+        """
+        if not self._writes_back:
+            return True
+        self._draining = True
+        deps = DrainDeps(
+            busy=self._busy,
+            scan=self._scan,
+            queue=self._engine.rc,
+            cause=lambda: self._tries.cause,
+            show=lambda drain: self._publish(lambda status: replace(status, drain=drain)),
+            log=self._log,
+        )
+        return await drain(deps, limit_s)
+
+    async def _busy(self, timeout_s: float) -> int | None:
+        """A cache that is off queues nothing."""
+        try:
+            self.noticed(await self._engine.rc.vfs_stats(timeout_s=timeout_s))
+        except RemoteError:
+            return 0  # it answers, and has no mount yet
+        except MountdError:
             return None
-        failure = classify(self.cause)
-        text = f"cannot upload {count(queued)} of mount {mount}, tried {self.failed} times: {failure.text}"
-        hint = failure.hint or f"see `mountd logs {mount}`"
-        return Reason("uploads-failing", text, "mount", mount, f"{hint}; nothing is lost, the files stay in the cache")
+        return self._queued
 
+    async def _scan(self, limit_s: float | None = None) -> Pending:
+        """Raises TimeoutError."""
+        cache, meta = self._cache, self._meta
+        self._seen = await self._disk.run(lambda: layout.pending(cache, meta), limit_s)
+        return self._seen
 
-def not_uploaded(mount: str, pending: Pending, cache: str) -> Reason:
-    """`uploads-pending`: a stop could not wait any longer."""
-    text = f"{pending} of mount {mount} {'is' if pending.files == 1 else 'are'} not uploaded yet"
-    hint = f"they are in the cache {cache} and will be uploaded at the next start: keep it"
-    return Reason("uploads-pending", text, "mount", mount, hint)
+    async def after_stop(self) -> None:
+        """After a graceful stop: what rclone left, whatever was seen before."""
+        if self._draining:
+            await self.look_last()
 
+    async def look_last(self) -> None:
+        """What is left in the cache now that no rclone runs; once after each."""
+        if self._looked or not self._writes_back:
+            return
+        self._looked = True
+        try:
+            self.left = await self._scan(SCAN_LIMIT_S)
+        except TimeoutError:
+            self.left = self._seen
+        self._tries = UploadTries()
+        if self.left:
+            self._log.warning(
+                "uploads are pending",
+                files=self.left.files, bytes=self.left.bytes, size=size(self.left.bytes), names=list(self.left.names),
+                cache=str(self._cache), hint="they will be uploaded when the mount is started again",
+            )  # fmt: skip
 
-def hint_of_removed(mount: str, cache: str) -> str:
-    """For what waits of a mount that is configured no more: there is no next start."""
-    return (
-        f"they are in the cache {cache} and no mount uploads them now: keep it, and configure {mount} as it was"
-        " (remote, options, cache.dir) until they are uploaded"
-    )
+    @property
+    def reason(self) -> Reason | None:
+        """`uploads-pending`, after a stop that left some."""
+        return not_uploaded(self._name, self.left, str(self._cache)) if self.left else None

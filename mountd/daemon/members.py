@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from mountd.app.app import KILL_WAIT_S, App
-from mountd.cache.uploads import hint_of_removed
+from mountd.cache.upload_state import hint_of_removed
 from mountd.daemon.secret_files import SecretFiles
 from mountd.daemon.shutdown import mount_policy, mount_stop_s
 from mountd.daemon.tasks import Tasks

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mountd.app.app import KILL_WAIT_S
-from mountd.cache.drain import SCAN_LIMIT_S
 from mountd.cache.index import LAST_STAMP_LIMIT_S
+from mountd.cache.uploads import SCAN_LIMIT_S
 from mountd.journal.database import LOCKED_S
 from mountd.mount.mount import CLEAR_TIMEOUT_S, STOP_GRACE_S
 from mountd.process.lifecycle import Policy

@@ -219,7 +219,7 @@ class Watching:
             if stats is not None:
                 self._publish_cache(cache_status(stats))
                 parts.uploads.noticed(stats)
-                await parts.uploads.tell_stranded()
+                await parts.uploads.report_stranded()
                 lies = parts.needs_cache and "diskCache" not in stats
                 await self._learn(lie="its disk cache is off" if lies else "")
             await asyncio.sleep(STATS_INTERVAL_S)

@@ -12,10 +12,10 @@ from pathlib import Path
 import structlog
 
 from mountd.cache.bypass import Bypass
-from mountd.cache.drain import Uploads
 from mountd.cache.evict import Place
 from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
+from mountd.cache.uploads import Uploads
 from mountd.errors import MountdError, UsageError
 from mountd.files.client import Files
 from mountd.fuse import table
@@ -265,7 +265,7 @@ class RcloneMount:
             parts.engine.child.signal(signal.SIGKILL)  # what it may have left in its group
         await parts.engine.close()
         await parts.index.ended(for_good=not self._wanted)
-        await parts.uploads.ended()
+        await parts.uploads.after_stop()
         try:
             with resources.told():
                 await parts.clear()

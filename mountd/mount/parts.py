@@ -10,9 +10,9 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from mountd.cache.bypass import Bypass
-from mountd.cache.drain import Uploads
 from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
+from mountd.cache.uploads import Uploads
 from mountd.files.client import Files
 from mountd.fuse import unmount
 from mountd.mount.bucket import TIMEOUT_S, Backend

@@ -59,7 +59,7 @@ async def _prepare(parts: Parts) -> None:
     await _begin_cache(parts)
     parts.uploads.begin(parts.mount)
     parts.backend.begin()
-    await parts.uploads.mend()
+    await parts.uploads.repair()
     if not parts.engine.without_cache:
         await parts.index.repair(parts.mount)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mountd.cache import digests, extents, index_repair, stamps
-from mountd.cache.index_repair import Repaired, repair, stamp
+from mountd.cache.index_repair import RepairedIndex, repair, stamp
 
 BELOW = "store{x}/bucket/hub_v1"
 NAME = f"{BELOW}/models/gpt.pth"
@@ -38,7 +38,7 @@ class Cache:
         """What the manifest says."""
         digests.keep(self.root, "hub_v1", {"models/gpt.pth": (len(content), hashlib.sha256(content).hexdigest())})
 
-    def repair(self, *, writes_back: bool = False) -> Repaired:
+    def repair(self, *, writes_back: bool = False) -> RepairedIndex:
         return repair(self.root, writes_back, may_guess=True)
 
     def end(self, durable_s: float | None = None) -> None:

@@ -19,7 +19,7 @@ from mountd.cache import index as cache_index
 from mountd.cache.extents import has_hole
 from mountd.cache.index import CacheIndex
 from mountd.cache.index_repair import stamp
-from mountd.cache.repair import mend
+from mountd.cache.repair import repair
 from mountd.errors import CannotStart, Exhausted
 from mountd.settings.schema import MountSettings
 from tests.integration.test_cache_index import ALL, BELOW, NAME, WHOLE, Cache
@@ -123,8 +123,8 @@ def test_files_that_wait_for_their_upload_are_not_overlooked(tmp_path: Path) -> 
     cache.write_meta(Dirty=True)
     for place in ("directory", "metadata"):
         with failing(cache, place), pytest.raises(OSError, match="Input/output error"):
-            mend(tmp_path)
-    assert mend(tmp_path).waiting == 1
+            repair(tmp_path)
+    assert repair(tmp_path).waiting == 1
 
 
 async def test_a_start_fails_with_the_cause_and_gives_up_what_stays_unreadable(

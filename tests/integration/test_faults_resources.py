@@ -166,7 +166,7 @@ PARTS = [
             ("mountd.app.app", "App", "watch"),
             ("mountd.app.app", "App", "_follow_needs"),
             ("mountd.daemon.recorder", "Recorder", "run"),
-            ("mountd.cache.drain", "Uploads", "drain"),
+            ("mountd.cache.uploads", "Uploads", "drain"),
         ]
     ),
 ]

@@ -75,7 +75,7 @@ def test_a_slow_bucket_is_waited_for_with_progress(make: Callable[..., Outputs],
     assert " of 9 files left, " in table
     assert outputs.daemon.wait_exit(2 * SOON_S) == 0
     assert {name: outputs.uploaded(name) for name in files} == files
-    (begun, *_) = outputs.daemon.events("uploading before the end")
+    (begun, *_) = outputs.daemon.events("uploading before the stop")
     assert begun["files"] == 9
     assert outputs.daemon.events("all uploaded")
 

@@ -102,7 +102,7 @@ def test_half_written_metadata_of_a_killed_rclone_loses_nothing(
         meta.write_text(text)
     outputs.daemon.config["mounts"]["outputs"]["options"] = {}
     outputs.daemon.start_ready()
-    (told,) = outputs.daemon.until_events("mended what the cache tells of files that wait for their upload")
+    (told,) = outputs.daemon.until_events("repaired cache records of files that wait for upload")
     # The one that was written last may have been torn by the kill itself.
     repaired = {name.rpartition("/")[2] for name in told["names"]}
     assert {"torn.wav", "empty.wav"} <= repaired <= {*files}

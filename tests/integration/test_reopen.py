@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mountd.cache.reopen import Reopening
-from mountd.cache.repair import mend
+from mountd.cache.repair import repair
 from mountd.files.client import Files
 from mountd.process.slow_disk import SlowDisk
 from tests.integration.test_rclone_mount import Running, eventually, mounted, s3
@@ -55,7 +55,7 @@ async def test_an_upload_that_began_too_early_is_waited_for(store: RcloneS3, pro
         for name, data in contents.items():
             await asyncio.to_thread(_write, first.path / name, data)
         first.process.kill()
-    left = mend(tmp_path / "cache").leftovers
+    left = repair(tmp_path / "cache").leftovers
     assert sorted(each.size for each in left) == [0, SIZE, SIZE]
     proxy.faults.bytes_per_s = UPLOAD_BYTES_PER_S
     files, told = Files("test", {}), list[int]()
@@ -66,7 +66,7 @@ async def test_an_upload_that_began_too_early_is_waited_for(store: RcloneS3, pro
             reopening = Reopening(left, tmp_path / "cache", meta)
             await reopening.finish(second.rc, str(second.path), files, SlowDisk(), told.append)
             assert told
-            await eventually(lambda: not mend(tmp_path / "cache").waiting, "the end of the uploads", 60.0)
+            await eventually(lambda: not repair(tmp_path / "cache").waiting, "the end of the uploads", 60.0)
             for name, data in contents.items():
                 assert await files.read(f"{second.path}/{name}", offset=0, length=SIZE, timeout_s=30.0) == data, name
     finally:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from mountd.cache.reindex import (
     BUFFERED,
     MARGIN,
-    Found,
+    CachedFile,
+    IndexAction,
+    IndexPlan,
     Origin,
-    Plan,
     Ranges,
-    Verdict,
     covers,
     decide,
     inwards,
@@ -31,10 +31,10 @@ WHOLE: Ranges = ((0, SIZE),)
 HALF: Ranges = ((0, SIZE // 2),)
 HALF_INWARDS: Ranges = ((0, SIZE // 2 - MARGIN),)
 U, R, F, X = Origin.UNTOUCHED, Origin.RCLONE, Origin.FORMER, Origin.UNKNOWN
-KEEP, DROP = Plan(Verdict.KEEP), Plan(Verdict.DROP)
+KEEP, DROP = IndexPlan(IndexAction.KEEP), IndexPlan(IndexAction.DROP)
 
 
-def judged(found: Found, *, may_guess: bool = True, writes_back: bool = False) -> Plan:
+def judged(found: CachedFile, *, may_guess: bool = True, writes_back: bool = False) -> IndexPlan:
     return decide(found, may_guess=may_guess, writes_back=writes_back)
 
 
@@ -46,26 +46,26 @@ def judged(found: Found, *, may_guess: bool = True, writes_back: bool = False) -
         (U, WHOLE, WHOLE, True, KEEP),
         (U, WHOLE, None, False, KEEP),
         # A killed rclone has noted nothing of what lies there.
-        (R, (), WHOLE, True, Plan(Verdict.VERIFY, ())),
-        (U, (), WHOLE, True, Plan(Verdict.VERIFY, ())),
-        (R, (), WHOLE, False, Plan(Verdict.EXTEND, ((0, SIZE - MARGIN),))),
-        (R, (), HALF, True, Plan(Verdict.EXTEND, HALF_INWARDS)),
+        (R, (), WHOLE, True, IndexPlan(IndexAction.VERIFY, ())),
+        (U, (), WHOLE, True, IndexPlan(IndexAction.VERIFY, ())),
+        (R, (), WHOLE, False, IndexPlan(IndexAction.EXTEND, ((0, SIZE - MARGIN),))),
+        (R, (), HALF, True, IndexPlan(IndexAction.EXTEND, HALF_INWARDS)),
         (R, HALF, HALF, False, KEEP),
         # What was there before mountd kept a record is as trusted as it was then, and no further.
         (F, WHOLE, WHOLE, False, KEEP),
         (F, (), WHOLE, False, KEEP),
-        (F, WHOLE, WHOLE, True, Plan(Verdict.VERIFY, WHOLE)),
+        (F, WHOLE, WHOLE, True, IndexPlan(IndexAction.VERIFY, WHOLE)),
         # Changed by somebody else, or by a loss of power: only a digest speaks for it.
-        (X, WHOLE, WHOLE, True, Plan(Verdict.VERIFY, None)),
+        (X, WHOLE, WHOLE, True, IndexPlan(IndexAction.VERIFY, None)),
         (X, WHOLE, WHOLE, False, DROP),
         (X, HALF, HALF, True, DROP),
         (X, (), (), False, DROP),
         # The index claims what is a hole: right, if its zeros are those of the object, which only the digest can say.
-        (R, WHOLE, HALF, True, Plan(Verdict.VERIFY, None)),
-        (U, WHOLE, HALF, True, Plan(Verdict.VERIFY, None)),
-        (F, WHOLE, HALF, True, Plan(Verdict.VERIFY, None)),
-        (X, WHOLE, HALF, True, Plan(Verdict.VERIFY, None)),
-        (X, WHOLE, (), True, Plan(Verdict.VERIFY, None)),
+        (R, WHOLE, HALF, True, IndexPlan(IndexAction.VERIFY, None)),
+        (U, WHOLE, HALF, True, IndexPlan(IndexAction.VERIFY, None)),
+        (F, WHOLE, HALF, True, IndexPlan(IndexAction.VERIFY, None)),
+        (X, WHOLE, HALF, True, IndexPlan(IndexAction.VERIFY, None)),
+        (X, WHOLE, (), True, IndexPlan(IndexAction.VERIFY, None)),
         (F, WHOLE, HALF, False, DROP),
         (R, WHOLE, HALF, False, DROP),
         (U, WHOLE, HALF, False, DROP),
@@ -73,21 +73,21 @@ def judged(found: Found, *, may_guess: bool = True, writes_back: bool = False) -
         (U, HALF, ((0, MARGIN),), True, DROP),
         # The file system does not tell of holes.
         (R, (), None, True, KEEP),
-        (R, WHOLE, None, True, Plan(Verdict.VERIFY, WHOLE)),
-        (X, WHOLE, None, True, Plan(Verdict.VERIFY, None)),
+        (R, WHOLE, None, True, IndexPlan(IndexAction.VERIFY, WHOLE)),
+        (X, WHOLE, None, True, IndexPlan(IndexAction.VERIFY, None)),
         # The record makes no sense.
         (U, None, WHOLE, True, DROP),
     ],
 )
 def test_what_becomes_of_a_file(
-    who: Origin, index: Ranges | None, extents: Ranges | None, has_digest: bool, plan: Plan
+    who: Origin, index: Ranges | None, extents: Ranges | None, has_digest: bool, plan: IndexPlan
 ) -> None:
-    assert judged(Found(SIZE, index, extents, who, has_digest)) == plan
+    assert judged(CachedFile(SIZE, index, extents, who, has_digest)) == plan
 
 
 def test_what_was_extended_without_a_digest_is_compared_as_soon_as_there_is_one() -> None:
-    found = Found(SIZE, WHOLE, WHOLE, U, has_digest=True, guessed=True)
-    assert judged(found) == Plan(Verdict.VERIFY, WHOLE)
+    found = CachedFile(SIZE, WHOLE, WHOLE, U, has_digest=True, guessed=True)
+    assert judged(found) == IndexPlan(IndexAction.VERIFY, WHOLE)
     assert judged(replace(found, has_digest=False)) == KEEP
 
 
@@ -97,39 +97,39 @@ def test_what_was_extended_without_a_digest_is_compared_as_soon_as_there_is_one(
         (U, WHOLE, True, KEEP),
         (U, WHOLE, False, KEEP),
         (U, HALF, False, KEEP),
-        (U, HALF, True, Plan(Verdict.VERIFY, HALF)),
+        (U, HALF, True, IndexPlan(IndexAction.VERIFY, HALF)),
         # Written to since.
-        (R, WHOLE, True, Plan(Verdict.VERIFY, None)),
+        (R, WHOLE, True, IndexPlan(IndexAction.VERIFY, None)),
         (R, WHOLE, False, DROP),
-        (X, WHOLE, True, Plan(Verdict.VERIFY, None)),
+        (X, WHOLE, True, IndexPlan(IndexAction.VERIFY, None)),
         (X, WHOLE, False, DROP),
     ],
 )
 def test_holes_that_had_the_digest_are_content_until_somebody_writes(
-    who: Origin, index: Ranges, has_digest: bool, plan: Plan
+    who: Origin, index: Ranges, has_digest: bool, plan: IndexPlan
 ) -> None:
-    assert judged(Found(SIZE, index, ((0, MARGIN),), who, has_digest, proven=True), may_guess=False) == plan
+    assert judged(CachedFile(SIZE, index, ((0, MARGIN),), who, has_digest, proven=True), may_guess=False) == plan
 
 
 @pytest.mark.parametrize("ways", [{"may_guess": False}, {"writes_back": True}])
 def test_what_the_file_system_tells_is_no_proof_where_parts_of_pages_are_written(ways: dict[str, bool]) -> None:
-    assert judged(Found(SIZE, (), HALF, R), **ways) == KEEP
+    assert judged(CachedFile(SIZE, (), HALF, R), **ways) == KEEP
 
 
 def test_nor_for_a_small_file_which_rclone_does_not_buffer() -> None:
     size = BUFFERED - 1
-    assert judged(Found(size, (), ((0, size),), R)) == KEEP
+    assert judged(CachedFile(size, (), ((0, size),), R)) == KEEP
 
 
 def test_a_record_without_sense_may_be_a_programs_work_not_yet_uploaded() -> None:
-    assert judged(Found(SIZE, None, WHOLE, R), writes_back=True) == Plan(Verdict.LEAVE)
+    assert judged(CachedFile(SIZE, None, WHOLE, R), writes_back=True) == IndexPlan(IndexAction.LEAVE)
 
 
 RANGES = st.lists(
     st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(lambda pair: (min(pair), max(pair))), max_size=6
 ).map(merged)
 FOUND = st.builds(
-    Found,
+    CachedFile,
     size=st.just(SIZE),
     index=st.none() | RANGES | st.just(WHOLE),
     extents=st.none() | RANGES | st.just(WHOLE),
@@ -141,15 +141,15 @@ FOUND = st.builds(
 
 
 @given(FOUND, st.booleans(), st.booleans())
-def test_nothing_is_served_that_nothing_speaks_for(found: Found, may_guess: bool, writes_back: bool) -> None:
+def test_nothing_is_served_that_nothing_speaks_for(found: CachedFile, may_guess: bool, writes_back: bool) -> None:
     plan = judged(found, may_guess=may_guess, writes_back=writes_back)
-    kept = found.index if plan.verdict is Verdict.KEEP else plan.index
-    if kept is None or plan.verdict is Verdict.LEAVE:
+    kept = found.index if plan.action is IndexAction.KEEP else plan.index
+    if kept is None or plan.action is IndexAction.LEAVE:
         return
     assert found.origin is not Origin.UNKNOWN
     if found.extents is not None and not (found.proven and found.origin is Origin.UNTOUCHED):
         assert covers(found.extents, kept)
-    if plan.verdict is Verdict.EXTEND:
+    if plan.action is IndexAction.EXTEND:
         assert found.index is not None
         assert covers(kept, found.index)
         assert may_guess

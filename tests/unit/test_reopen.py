@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from mountd.cache.reopen import HOLD_S, Known, Reopening, Step, next_step
-from mountd.cache.repair import Left
+from mountd.cache.reopen import HOLD_S, ReopenedFile, Reopening, ReopenStep, next_step
+from mountd.cache.upload_state import Leftover
 from mountd.errors import RemoteError
 from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.rc import Upload
@@ -16,8 +16,8 @@ from tests.unit.test_rclone_rc import Fake, fake
 
 __all__ = ["fake"]
 
-NEW, EMPTY = Known(5), Known(0)
-HELD, READ = Known(5, held=True), Known(5, held=True, read=True)
+NEW, EMPTY = ReopenedFile(5), ReopenedFile(0)
+HELD, READ = ReopenedFile(5, held=True), ReopenedFile(5, held=True, read=True)
 
 
 def queued(due_s: float, *, uploading: bool = False) -> Upload:
@@ -27,25 +27,25 @@ def queued(due_s: float, *, uploading: bool = False) -> Upload:
 @pytest.mark.parametrize(
     ("file", "upload", "step"),
     [
-        (NEW, queued(1.0), Step.HOLD),
-        (NEW, queued(-1.0), Step.HOLD),
-        (NEW, queued(-1.0, uploading=True), Step.WAIT),
-        (NEW, None, Step.LIST),
-        (HELD, queued(HOLD_S - 1), Step.READ),
-        (HELD, queued(1.0), Step.HOLD),  # somebody has closed it meanwhile: when, nobody knows
-        (HELD, queued(-1.0, uploading=True), Step.WAIT),  # it was put off too late
-        (HELD, None, Step.LIST),
-        (READ, queued(HOLD_S - 1), Step.WAIT),  # rclone does not know of the close yet
-        (READ, queued(15.0), Step.DONE),
-        (READ, queued(-1.0, uploading=True), Step.DONE),
-        (READ, None, Step.DONE),
-        (EMPTY, queued(1.0), Step.UPLOAD),
-        (EMPTY, queued(-1e9), Step.WAIT),
-        (EMPTY, queued(-1.0, uploading=True), Step.WAIT),
-        (EMPTY, None, Step.LIST),
+        (NEW, queued(1.0), ReopenStep.HOLD),
+        (NEW, queued(-1.0), ReopenStep.HOLD),
+        (NEW, queued(-1.0, uploading=True), ReopenStep.WAIT),
+        (NEW, None, ReopenStep.LIST),
+        (HELD, queued(HOLD_S - 1), ReopenStep.READ),
+        (HELD, queued(1.0), ReopenStep.HOLD),  # somebody has closed it meanwhile: when, nobody knows
+        (HELD, queued(-1.0, uploading=True), ReopenStep.WAIT),  # it was put off too late
+        (HELD, None, ReopenStep.LIST),
+        (READ, queued(HOLD_S - 1), ReopenStep.WAIT),  # rclone does not know of the close yet
+        (READ, queued(15.0), ReopenStep.DONE),
+        (READ, queued(-1.0, uploading=True), ReopenStep.DONE),
+        (READ, None, ReopenStep.DONE),
+        (EMPTY, queued(1.0), ReopenStep.UPLOAD),
+        (EMPTY, queued(-1e9), ReopenStep.WAIT),
+        (EMPTY, queued(-1.0, uploading=True), ReopenStep.WAIT),
+        (EMPTY, None, ReopenStep.LIST),
     ],
 )
-def test_next_step(file: Known, upload: Upload | None, step: Step) -> None:
+def test_next_step(file: ReopenedFile, upload: Upload | None, step: ReopenStep) -> None:
     assert next_step(file, upload) is step
 
 
@@ -58,7 +58,7 @@ async def test_a_directory_that_was_removed_with_its_files_keeps_no_mount_down(
     rclone, client = fake
     rclone.answers |= {"vfs/queue": {"queue": []}, "vfs/refresh": {"result": {"gone": error}}}
     meta = f"{tmp_path}/vfsMeta/store/bucket"
-    reopening = Reopening([Left("store/bucket/gone/a", 5)], tmp_path, meta)
+    reopening = Reopening([Leftover("store/bucket/gone/a", 5)], tmp_path, meta)
 
     async def finish() -> None:
         await reopening.finish(client, "/mnt", cast(Any, None), SlowDisk(), lambda _: None)

@@ -1,0 +1,122 @@
+"""What waits for upload → when a drain is over, what is shown of it, and what rclone is asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mountd.cache.upload_state import (
+    FAILING_TRIES,
+    HURRY_AGAIN_S,
+    SILENT_S,
+    DrainFacts,
+    DrainVerdict,
+    Pending,
+    UploadTries,
+    judge,
+    not_uploaded,
+    progress,
+    to_hurry,
+)
+from mountd.rclone.rc import Upload
+from mountd.status import readiness
+from mountd.status.snapshot import DrainStatus, MountStatus, Snapshot
+
+NOTHING, ONE = Pending(), Pending(1, 5, ("a.wav",))
+
+
+@pytest.mark.parametrize(
+    ("facts", "now", "heard", "verdict"),
+    [
+        (DrainFacts(0, NOTHING), 0, 0, DrainVerdict.DRAINED),
+        (DrainFacts(0, NOTHING), 99, 99, DrainVerdict.DRAINED),
+        (DrainFacts(1, ONE), 59.9, 59, DrainVerdict.WAITING),
+        (DrainFacts(1, NOTHING), 1, 1, DrainVerdict.WAITING),
+        (DrainFacts(0, ONE), 1, 1, DrainVerdict.WAITING),  # a program still writes it
+        (DrainFacts(1, ONE), 60, 60, DrainVerdict.EXPIRED),
+        (DrainFacts(None, ONE), 9.9, 0, DrainVerdict.WAITING),
+        (DrainFacts(None, ONE), 10, 0, DrainVerdict.SILENT),
+        (DrainFacts(None, NOTHING), 0, 0, DrainVerdict.DRAINED),  # what is not on disk cannot be uploaded
+        (DrainFacts(None, ONE), 60, 0, DrainVerdict.EXPIRED),
+    ],
+)
+def test_when_a_drain_is_over(facts: DrainFacts, now: float, heard: float, verdict: DrainVerdict) -> None:
+    assert SILENT_S == 10
+    assert judge(facts, now=now, heard=heard, deadline=60) is verdict
+
+
+all_facts = st.builds(
+    DrainFacts,
+    st.none() | st.integers(0, 9),
+    st.builds(lambda files, size: Pending(files, files * size), st.integers(0, 9), st.integers(0, 99)),
+)
+
+
+@given(all_facts, st.floats(0, 100), st.floats(0, 100))
+def test_nothing_that_waits_is_ever_called_drained(facts: DrainFacts, now: float, heard: float) -> None:
+    drained = judge(facts, now=now, heard=heard, deadline=60) is DrainVerdict.DRAINED
+    assert drained == (not facts.pending.files and not facts.busy)
+
+
+@given(st.lists(all_facts, min_size=1))
+def test_progress_never_shows_more_left_than_there_is(steps: list[DrainFacts]) -> None:
+    shown: DrainStatus | None = None
+    for facts in steps:
+        before, shown = shown, progress(shown, facts)
+        assert 0 <= shown.open <= shown.files_left <= shown.files
+        assert shown.bytes_left == facts.pending.bytes
+        assert before is None or shown.files >= before.files
+
+
+def test_progress_in_words() -> None:
+    begun = progress(None, DrainFacts(7, Pending(7, 28 << 20)))
+    assert begun == DrainStatus(7, 7, 28 << 20)
+    later = progress(begun, DrainFacts(2, Pending(3, 12 << 20)))
+    assert str(later) == "3 of 7 files left, 12 MiB, 1 open for writing"
+    assert str(progress(later, DrainFacts(0, Pending(4, 13 << 20)))).startswith("4 of 8 files left")
+
+
+def test_the_headline_shows_what_a_stop_waits_for() -> None:
+    mounts = {"outputs": MountStatus("/m", "s:b", drain=DrainStatus(7, 3, 12 << 20))}
+    assert readiness.headline(Snapshot(mounts, stopping=True)) == "stopping: outputs uploads, 3 of 7 files left, 12 MiB"
+
+
+def test_only_what_waits_for_the_time_is_hurried_and_not_all_the_time() -> None:
+    waiting = Upload(1, "a", 5, 0, 1.5, False)
+    queue = [waiting, replace(waiting, id=2, uploading=True), replace(waiting, id=3, due_s=-0.1)]
+    assert to_hurry(queue, {}, 100.0) == [1]
+    assert to_hurry(queue, {1: 100.0}, 100.0 + HURRY_AGAIN_S - 0.1) == []
+    assert to_hurry(queue, {1: 100.0}, 100.0 + HURRY_AGAIN_S) == [1]
+
+
+FAILED = (
+    "vfs cache: failed to upload try #{}, will retry in 2s: vfs cache: failed to transfer file from cache to remote: "
+    "AccessDenied: no"
+)
+
+
+def test_uploads_that_fail_repeatedly_are_reported() -> None:
+    tries = UploadTries().heard("vfs cache: queuing for upload in 1s")
+    for number in range(1, FAILING_TRIES):
+        tries = tries.heard(FAILED.format(number))
+        assert tries.reason("outputs", 2) is None
+    tries = tries.heard(FAILED.format(FAILING_TRIES)).heard("something else")
+    assert tries.cause == "AccessDenied: no"
+    reason = tries.reason("outputs", 2)
+    assert reason is not None
+    assert reason.code == "uploads-failing"
+    assert reason.text.startswith("cannot upload 2 files of mount outputs, tried 3 times: ")
+    assert "nothing is lost" in reason.hint
+    assert tries.reason("outputs", 0) is None
+    assert tries.heard("vfs cache: upload succeeded try #1").failed  # of a file that never failed
+    assert not tries.heard("vfs cache: upload succeeded try #4").failed
+
+
+def test_what_is_left_is_reported_with_some_names() -> None:
+    reason = not_uploaded("outputs", Pending(12, 3 << 20, ("a", "b")), "/cache")
+    assert reason.text == "12 files (a, b and 10 more; 3 MiB) of mount outputs are not uploaded yet"
+    assert "/cache" in reason.hint
+    assert not_uploaded("o", ONE, "/c").text == "1 file (a.wav; 5 bytes) of mount o is not uploaded yet"

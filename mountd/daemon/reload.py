@@ -48,6 +48,8 @@ SILENT_HINT = "mountd tries again by itself; put the file, and those of secrets,
 READ_S = 5.0
 """How long one reading of the file, or of all secrets, may take: the disk may not answer."""
 RESTART_HINT = "undo this edit, or restart mountd: systemctl restart mountd"
+READINGS = 3
+"""Of a file that changes each time while its secrets are read, the last one counts: its next change is noticed."""
 _KEY = random.token_bytes(32)  # of this process: digests of secrets mean nothing outside of it
 
 
@@ -251,7 +253,17 @@ class Reloader:
         return compare(self._members.settings, loaded.settings, self._digests, digests, root=os.geteuid() == 0)
 
     async def _read(self) -> tuple[Loaded, Digests]:
-        """Raises ConfigError."""
+        """What the file and the secrets say at the same time: a ConfigMap may be swapped between one and the other.
+
+        Raises ConfigError.
+        """
+        for _ in range(READINGS):
+            loaded, digests = await self._read_once()
+            if (await self._on_disk(lambda: load(self._source))).settings == loaded.settings:
+                break
+        return loaded, digests
+
+    async def _read_once(self) -> tuple[Loaded, Digests]:
         running = self._files(self._members.settings)
         await self._refuse_on_mounts([self._source])
         loaded = await self._on_disk(lambda: load(self._source))

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mountd.demo import hub
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
@@ -140,6 +142,7 @@ class Mapped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.daemon.wait_exit()
+        until(lambda: not _is_running(daemon), SOON_S, "the daemon, which holds the lock, to be gone")
 
     # -- and to the cache, while no mountd runs ---------------------------------------------------------------------
 
@@ -195,6 +198,13 @@ class Mapped:
         self.boot()
         self.lose_data()
         self.daemon.start()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 CASES: dict[str, Callable[[Mapped], None]] = {

@@ -8,16 +8,18 @@ import errno
 import socket
 import sqlite3
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from mountd.daemon import apply
+from mountd.daemon import apply, reload
 from mountd.errors import Busy, JournalError
 from mountd.journal import database
 from mountd.process.notify import Notifier
 from mountd.settings.change import compare
 from mountd.settings.load import load
+from mountd.settings.schema import Settings
 from mountd.status import readiness
 from mountd.status.events import between
 from mountd.status.snapshot import Health, Snapshot
@@ -129,3 +131,22 @@ async def test_systemd_hears_the_end_of_a_reload_that_the_machine_does_not_let_t
                 heard = [await loop.sock_recv(systemd, 4096) for _ in range(2)]
             assert [each.partition(b"=")[0] for each in heard] == [b"RELOADING", b"READY"]
             following.cancel()
+
+
+async def test_a_file_that_is_replaced_while_its_secrets_are_read_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a ConfigMap is: its files are replaced at once, and are not to be put into effect one after the other."""
+    async with bench() as (room, _):
+        digests = reload._digests
+        room.config["models"]["hub"]["watch"] = {"for": "1s"}
+        room.write()
+
+        def replaced_meanwhile(settings: Settings) -> Any:
+            room.config["models"]["hub"]["watch"] = {"for": "2s"}
+            room.write()
+            return digests(settings)
+
+        monkeypatch.setattr(reload, "_digests", replaced_meanwhile)
+        await room.reloader.ask("tina")
+        assert room.members.settings.models["hub"].watch.period == 2.0

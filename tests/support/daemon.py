@@ -158,11 +158,12 @@ class Daemon:
     def write_config(self) -> Path:
         """As a person writes it; every scalar may be quoted, mountd reads text anyway.
 
-        As a whole: on a busy machine half of it could be noticed.
+        As a whole, for on a busy machine half of it could be noticed; a link to it stays.
         """
-        new = self.config_file.with_suffix(".new")
+        file = self.config_file.resolve()
+        new = file.with_suffix(".new")
         new.write_text(yaml.safe_dump(self.config, allow_unicode=True, sort_keys=False))
-        new.replace(self.config_file)
+        new.replace(file)
         return self.config_file
 
     def start(self) -> None:

@@ -1,6 +1,7 @@
-"""Before rclone starts, its index of cached files is repaired to say what lies there, so that nothing is fetched twice.
+"""Before rclone starts: old versions are evicted, and its index of cached files is repaired to say what lies there, so
+that nothing is fetched twice.
 
-The work on the disk is in `index_repair.py`. Files that wait for their upload are not part of it: see `repair.py`.
+The work on the disk is in `evict.py` and `index_repair.py`; for files that wait for their upload see `repair.py`.
 """
 
 from __future__ import annotations
@@ -8,21 +9,26 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
 from mountd.cache import digests
+from mountd.cache.evict import old_versions
 from mountd.cache.guard import broken, silent
 from mountd.cache.index_repair import HASH_S, RepairedIndex, repair, stamp
+from mountd.cache.retention import CacheClaim
+from mountd.errors import cause_of
 from mountd.process.resources import lack
 from mountd.process.slow_disk import SlowDisk
 from mountd.settings import profiles
 from mountd.settings.schema import MountSettings
+from mountd.status.snapshot import size
 
 log = structlog.get_logger()
 
+EVICT_LIMIT_S = 60.0
 REPAIR_LIMIT_S = 2 * HASH_S
 STAMP_LIMIT_S = 2.0
 """After the end of each rclone; 10,000 files take 0.6 s. Without stamps the next start compares digests."""
@@ -48,6 +54,28 @@ class CacheIndex:
         self._unreadable_since: float | None = None
         self._lenient = False
         self._unwanted = threading.Event()
+
+    async def evict(self, mount: MountSettings, claims: Sequence[CacheClaim]) -> None:
+        """Before rclone starts with the cache of `mount`: what none of its models keeps. Raises CannotStart.
+
+        Nothing of a mount that can be written: files may wait there for upload.
+        """
+        if not claims or profiles.writes_back(mount):
+            return
+        cache, remote = mount.cache.dir, mount.remote
+        try:
+            done = await self._disk.run(lambda: old_versions(cache, remote, claims, time.time()), EVICT_LIMIT_S)
+        except TimeoutError:
+            raise silent(cache, EVICT_LIMIT_S) from None
+        except OSError as error:
+            self._log.warning("cannot evict old versions from the cache", cause=cause_of(error))
+            return
+        for each, cause in done:
+            keys = {"version": each.version, "directory": each.directory, "bytes": each.bytes}
+            if cause is None:
+                self._log.info("evicted version from the cache", **keys, freed=size(each.bytes))
+            else:
+                self._log.warning("version stays in the cache", **keys, cause=cause)
 
     async def repair(self, mount: MountSettings) -> None:
         """Before rclone starts with the cache of `mount`. Raises CannotStart, Exhausted."""

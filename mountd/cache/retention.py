@@ -1,18 +1,32 @@
-"""Which versions leave the local cache: what lies there, what each model needs of it → what goes. Decisions only."""
+"""Which versions are evicted from the cache: what lies there, what each model keeps → what goes. Decisions only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-AHEAD_S = 24 * 3600.0
-"""A version that was never live here may have been read for the next switch: it stays a day after its last use."""
+RECENT_S = 24 * 3600.0
+"""A version may have been read for the next switch: it stays a day after its last use."""
+
+
+class VersionLayout(Protocol):
+    """Where a model's versions lie; paths are relative to the mount."""
+
+    @property
+    def parent(self) -> str:
+        """The directory whose entries name versions; empty for the root."""
+
+    def version_of(self, name: str) -> str | None:
+        """The version that an entry of `parent` stands for; None for anything else."""
+
+    def directory(self, version: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
-    """A version with bytes in the cache. `directory` is relative to the mount; `used_at`: when a file of it was opened
-    or closed last, in seconds since 1970."""
+class CachedVersion:
+    """`directory` is relative to the mount; `bytes` on disk; `used_at`: when a file of it was opened or closed last, in
+    seconds since 1970."""
 
     version: str
     directory: str
@@ -21,40 +35,40 @@ class Cached:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """One model on the mount: what of it lies in the cache, and what it holds on to.
+class CacheClaim:
+    """What one model keeps in the cache of its mount.
 
-    `needed` are versions that never go, cached or not: live, previous and desired. What is left of `keep` goes to those
-    that were used last. `known` were live once. A `paused` model lets nothing go.
+    `needed` versions (live, previous, desired), cached or not, and of the others those used last, up to `keep` in
+    all. Of a `paused` model nothing goes.
     """
 
     model: str
-    cached: tuple[Cached, ...]
+    layout: VersionLayout
     keep: int
     needed: frozenset[str]
-    known: frozenset[str]
     paused: bool = False
 
 
-def plan(claims: Sequence[Claim], now: float) -> list[Cached]:
-    """What goes, the one that was not used for longest first.
+def plan(
+    cached: Mapping[str, Sequence[CachedVersion]], claims: Sequence[CacheClaim], now: float
+) -> list[CachedVersion]:
+    """What goes, the one that was not used for longest first; `cached` is by model, `now` in seconds since 1970.
 
     `claims` are those of all models of one mount. Several may name the same directory: it goes when none keeps it.
     """
-    kept = {each.directory for claim in claims for each in _kept(claim, now)}
-    loose = {each.directory: each for claim in claims for each in claim.cached}
-    going = [each for each in loose.values() if not any(_overlap(each.directory, other) for other in kept)]
+    kept = {each.directory for claim in claims for each in _kept(cached[claim.model], claim, now)}
+    found = {each.directory: each for versions in cached.values() for each in versions}
+    going = [each for each in found.values() if not any(_overlap(each.directory, other) for other in kept)]
     return sorted(going, key=lambda each: (each.used_at, each.version))
 
 
-def _kept(claim: Claim, now: float) -> list[Cached]:
+def _kept(cached: Sequence[CachedVersion], claim: CacheClaim, now: float) -> list[CachedVersion]:
     if claim.paused:
-        return list(claim.cached)
-    needed = [each for each in claim.cached if each.version in claim.needed]
-    others = sorted((each for each in claim.cached if each.version not in claim.needed), key=lambda each: -each.used_at)
-    ahead = [each for each in others if each.version not in claim.known and now - each.used_at < AHEAD_S]
-    lately = [each for each in others if each not in ahead]
-    return needed + ahead + lately[: max(0, claim.keep - len(claim.needed))]
+        return list(cached)
+    needed = [each for each in cached if each.version in claim.needed]
+    others = sorted((each for each in cached if each.version not in claim.needed), key=lambda each: -each.used_at)
+    recent = [each for each in others if now - each.used_at < RECENT_S]
+    return needed + recent + others[: max(0, claim.keep - len(claim.needed))]
 
 
 def _overlap(one: str, other: str) -> bool:

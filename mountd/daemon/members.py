@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from mountd.app.app import KILL_WAIT_S, App
+from mountd.cache.retention import CacheClaim
 from mountd.cache.upload_state import hint_of_removed
 from mountd.daemon.secret_files import SecretFiles
 from mountd.daemon.shutdown import mount_policy, mount_stop_s
@@ -92,6 +93,7 @@ class Members:
             binary=self._binary,
             conf=self._conf,
             candidates=lambda: self.probe_paths(name),
+            cache_claims=lambda: self.cache_claims(name),
         )
         self.supervisors[name] = Supervisor(mount, mount_policy(self.settings.mounts[name]))
         self.rings[name] = mount.ring
@@ -125,6 +127,22 @@ class Members:
 
     def probe_paths(self, mount: str) -> Sequence[str]:
         return [path for model in self.models.values() if model.settings.mount == mount for path in model.probe_paths()]
+
+    def cache_claims(self, mount: str) -> Sequence[CacheClaim]:
+        """What each of its models keeps in the cache: all, while it is not known what is live or wanted."""
+        operating = {each.model for each in self._board.snapshot.operations}
+        shown = self._board.snapshot.models
+        return [
+            CacheClaim(
+                model=name,
+                layout=model.layout,
+                keep=model.settings.keep,
+                needed=frozenset(filter(None, (model.current, model.previous, model.desired, shown[name].current))),
+                paused=model.suspended is not None or model.current is None or name in operating,
+            )
+            for name, model in self.models.items()
+            if model.settings.mount == mount and name in shown
+        ]
 
     # -- alive ----------------------------------------------------------------------------------------------------
 

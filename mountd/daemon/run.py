@@ -34,7 +34,6 @@ from mountd.journald import for_stderr
 from mountd.model.audit import Audit
 from mountd.operation import drill_runner
 from mountd.operation.drill import Drills
-from mountd.operation.prune import Prune
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process import cgroup, tool
@@ -224,7 +223,6 @@ class Daemon:
             )
         )
         self._audit = Audit(self.members.models, self.board, journal)
-        self._prune = Prune(self.members.models, self.members.mounts, self.board, journal)
         self._edits = Edits(self.operations, self.board)
         self._server = Server(
             Routes(
@@ -267,7 +265,7 @@ class Daemon:
                     if wanted is not None:
                         self._edits.ask(group, name, wanted)
                 operating = group.keep(self.operations.run, "operations")
-                keeping = [group.keep(self._audit.run, "audit"), group.keep(self._prune.run, "prune")]
+                auditing = group.keep(self._audit.run, "audit")
                 reloading = [
                     group.keep(self._reloader.follow_files, "reload"),
                     group.keep(self._follow_signal, "reload by signal"),
@@ -275,7 +273,7 @@ class Daemon:
                 telling = group.keep(self._tell_systemd, "status for systemd")
                 recording = group.keep(self._recorder.run, "events")
                 await self._signals.stop.wait()
-                await self._shut_down([operating, *reloading, *keeping])
+                await self._shut_down([operating, *reloading, auditing])
                 for task in (telling, recording):
                     task.cancel()
                 self.members.cancel()

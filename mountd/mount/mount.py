@@ -7,14 +7,13 @@ import contextlib
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import structlog
 
 from mountd.cache.bypass import Bypass
-from mountd.cache.evict import Place
 from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
+from mountd.cache.retention import CacheClaim
 from mountd.cache.uploads import Uploads
 from mountd.errors import MountdError, UsageError
 from mountd.files.client import Files
@@ -38,7 +37,6 @@ from mountd.process.supervisor import Ending, MustReplace, ShouldRestart
 from mountd.rclone import keys
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile, SecretChange
-from mountd.settings import profiles
 from mountd.settings.schema import Settings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStage, MountStatus, Reason, RemoteStatus, State
@@ -71,8 +69,10 @@ class RcloneMount:
         binary: Binary,
         conf: ConfFile,
         candidates: Callable[[], Sequence[str]],
+        cache_claims: Callable[[], Sequence[CacheClaim]],
     ) -> None:
-        """`candidates` are the paths that are worth reading to prove the mount, best first."""
+        """`candidates` are the paths that are worth reading to prove the mount, best first; `cache_claims` say what its
+        models keep in the cache."""
         self.name = name
         self._board = board
         mount = settings.mounts[name]
@@ -115,6 +115,7 @@ class RcloneMount:
             ),
             uploads=Uploads(name, mount, engine, self._publish),
             candidates=candidates,
+            cache_claims=cache_claims,
             publish=self._publish,
             log=structlog.get_logger().bind(mount=name),
         )
@@ -273,20 +274,6 @@ class RcloneMount:
             self._failure = Reason("cannot-unmount", error.text, "mount", self.name, error.hint)
             self._publish(lambda status: replace(status, health=Health.DEGRADED, reason=self._failure))
             raise
-
-    async def place(self) -> Place | None:
-        """Where the present rclone keeps what was read; None where files may wait for their upload, or without one.
-
-        Raises Unavailable.
-        """
-        parts, child, entry = self._parts, self._parts.engine.child, self._parts.beat.entry()
-        if child is None or entry is None or not self._status.usable or profiles.writes_back(parts.mount):
-            return None
-        found = (await parts.engine.rc.vfs_stats()).get("diskCache")
-        if not isinstance(found, dict):
-            return None
-        data, meta = Path(found["path"]), Path(found["pathMeta"])
-        return Place(parts.cache.cache.dir, data, meta, parts.path, child.pid, entry.minor)
 
     async def refresh_credentials(self) -> bool:
         """Gives rclone the secrets as they are now; whether it must be a new rclone, and that could begin now.

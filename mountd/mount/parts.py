@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from mountd.cache.bypass import Bypass
 from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
+from mountd.cache.retention import CacheClaim
 from mountd.cache.uploads import Uploads
 from mountd.files.client import Files
 from mountd.fuse import unmount
@@ -31,7 +32,8 @@ CLEAR_TIMEOUT_S = 10.0
 
 @dataclass(slots=True)
 class Parts:
-    """`settings` may be replaced while it runs; everything else stays. `candidates`: what is worth reading, best first.
+    """`settings` may be replaced while it runs; everything else stays. `candidates`: what is worth reading, best first;
+    `cache_claims`: what the models on it keep in the cache.
 
     Three workers, so that a touch that waits for the bucket delays neither the beat nor the models: `beat` has one,
     `looker` looks at paths, `files` is for the climb and for models.
@@ -55,6 +57,7 @@ class Parts:
     disk: MountDisk
     uploads: Uploads
     candidates: Callable[[], Sequence[str]]
+    cache_claims: Callable[[], Sequence[CacheClaim]]
     publish: PublishMount
     log: FilteringBoundLogger
 

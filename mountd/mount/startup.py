@@ -61,6 +61,7 @@ async def _prepare(parts: Parts) -> None:
     parts.backend.begin()
     await parts.uploads.repair()
     if not parts.engine.without_cache:
+        await parts.index.evict(parts.mount, parts.cache_claims())
         await parts.index.repair(parts.mount)
 
 

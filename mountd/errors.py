@@ -76,9 +76,6 @@ class Problem:
         place = f"line {self.line}: " if self.line else ""
         return f"{place}{self.path}: {self.text}" if self.path else f"{place}{self.text}"
 
-    def as_json(self) -> dict[str, str | int]:
-        return {"path": self.path, "line": self.line, "text": self.text}
-
 
 class ConfigError(UsageError):
     """A file that cannot be used, with all of its problems."""

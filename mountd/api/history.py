@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
-from mountd.api import documents
+from mountd.api.documents import history
 from mountd.errors import MountdError, NotFound, UsageError
 from mountd.journal.journal import EventRecord, Journal
 from mountd.operation.results import ResultStore
@@ -30,7 +29,7 @@ WRITE_LIMIT_S = 30.0
 EVENT_STREAM = "text/event-stream"
 
 
-class History:
+class HistoryRoutes:
     def __init__(self, journal: Journal, board: Board, results: ResultStore) -> None:
         self._journal = journal
         self._board = board
@@ -53,9 +52,7 @@ class History:
             limit=limit + 1,
             before=_number(request, "before"),
         )
-        more = len(records) > limit
-        shown = [_without_schema(documents.operation(record)) for record in records[:limit]]
-        return _json({"schema": documents.SCHEMA, "history": shown, "next": shown[-1]["id"] if more else None})
+        return _json(history.page(records[:limit], more=len(records) > limit))
 
     async def operation(self, request: web.Request) -> web.Response:
         """One operation with its steps, and what a drill measured."""
@@ -64,12 +61,8 @@ class History:
         if record is None:
             raise NotFound(f"cannot find operation {id_}", hint="`mountd history` lists the ids")
         steps = await self._journal.steps(record.id)
-        drilled = await self._journal.drill(record.id) if record.kind == "drill" else None
-        document = documents.operation(record)
-        document["hint"] = record.hint
-        document["steps"] = [step.as_json() for step in steps]
-        document["drill"] = drilled.as_json() if drilled else None
-        return _json(document)
+        measured = await self._journal.drill(record.id) if record.kind == "drill" else None
+        return _json(history.operation_details(record, steps, measured))
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -82,9 +75,7 @@ class History:
         after, limit = _number(request, "after"), _limit(request)
         if request.query.get("follow") == "1" or EVENT_STREAM in request.headers.get("Accept", ""):
             return await self._stream(request, _last_seen(request, after), limit)
-        return _json(
-            {"schema": documents.SCHEMA, "events": [each.as_json() for each in await self._read(request, after, limit)]}
-        )
+        return _json(history.events(await self._read(request, after, limit)))
 
     async def _read(self, request: web.Request, after: int | None, limit: int) -> Sequence[EventRecord]:
         query = request.query
@@ -133,7 +124,7 @@ async def _send(request: web.Request, response: web.StreamResponse, data: bytes)
 
 def _encoded(event: EventRecord) -> bytes:
     # JSON has no line breaks of its own, so one `data:` line holds it.
-    return f"id: {event.id}\ndata: {dumps(event.as_json())}\n\n".encode()
+    return f"id: {event.id}\ndata: {dumps(history.event(event))}\n\n".encode()
 
 
 def operation_id(request: web.Request) -> int:
@@ -171,9 +162,5 @@ def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) < 20 and int(word) <= MAX_ID
 
 
-def _without_schema(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key != "schema"}
-
-
-def _json(document: dict[str, Any]) -> web.Response:
+def _json(document: Mapping[str, object]) -> web.Response:
     return web.json_response(document, dumps=dumps)

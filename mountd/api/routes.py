@@ -17,8 +17,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from mountd import __version__
-from mountd.api import documents, metrics
-from mountd.api.history import History, operation_id
+from mountd.api import metrics
+from mountd.api.documents import SCHEMA, failures, history, operations, status
+from mountd.api.documents.history import LineDocument
+from mountd.api.documents.operations import ReloadDocument
+from mountd.api.history import HistoryRoutes, operation_id
 from mountd.api.peer import Names
 from mountd.api.shielded import PEER
 from mountd.api.sync import SyncRoutes
@@ -46,8 +49,8 @@ MAX_WAIT_S = 60.0
 MAX_SINCE_S = 1e9
 FOLLOW_LINES = 1000
 HTTP_OF_EXIT = {1: 503, 2: 400, 3: 404, 6: 409, 7: 422}
-Reload = Callable[[str], Awaitable[Mapping[str, Any]]]
-"""who asked → what the reload did; raises ConfigError, Busy"""
+Reload = Callable[[str], Awaitable[ReloadDocument]]
+"""operator → what the reload did; raises ConfigError, Busy"""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -66,8 +69,8 @@ class Rooms:
     started: float
 
 
-def _json(document: Mapping[str, Any], status: int = 200) -> web.Response:
-    return web.json_response(document, status=status, dumps=dumps)
+def _json(document: Mapping[str, object], code: int = 200) -> web.Response:
+    return web.json_response(document, status=code, dumps=dumps)
 
 
 @web.middleware
@@ -75,12 +78,12 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
     try:
         return await handler(request)
     except MountdError as error:
-        return _json(documents.error(error), HTTP_OF_EXIT.get(error.exit_code, 500))
+        return _json(failures.error(error), HTTP_OF_EXIT.get(error.exit_code, 500))
     except web.HTTPException as error:
         if error.status < 400:
             raise
         text = f"cannot answer {request.method} {request.path}: {error.reason.lower()}"
-        return _json(documents.error(NotFound(text) if error.status == 404 else UsageError(text)), error.status)
+        return _json(failures.error(NotFound(text) if error.status == 404 else UsageError(text)), error.status)
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception as error:
@@ -88,16 +91,15 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
             # What the system refuses may be the consequence of a bug, whose place only the traceback shows.
             where = error if lack.code == SYSTEM_ERROR else None
             log.warning("request failed", path=request.path, cause=lack.text, exc_info=where)
-            return _json(documents.error(lack), HTTP_OF_EXIT[lack.exit_code])
+            return _json(failures.error(lack), HTTP_OF_EXIT[lack.exit_code])
         log.exception("request failed", path=request.path)
-        bug = {"exit": 20, "text": "a bug in mountd: see its log", "hint": "", "holder": ""}
-        return _json({"schema": 1, "error": bug}, 500)
+        return _json(failures.bug(), 500)
 
 
 class Routes:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
-        self._history = History(rooms.journal, rooms.board, rooms.operations.results)
+        self._history = HistoryRoutes(rooms.journal, rooms.board, rooms.operations.results)
         self._names = Names()
 
     def probes(self) -> list[web.RouteDef]:
@@ -127,13 +129,11 @@ class Routes:
     # -- probes ---------------------------------------------------------------------------------------------------
 
     async def healthz(self, _: web.Request) -> web.Response:
-        return _json({"schema": documents.SCHEMA, "alive": True})
+        return _json({"schema": SCHEMA, "alive": True})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        snapshot = self._rooms.board.snapshot
-        ready = readiness.is_ready(snapshot)
-        reasons = [reason.as_json() for reason in readiness.reasons(snapshot)]
-        return _json({"schema": documents.SCHEMA, "ready": ready, "reasons": reasons}, 200 if ready else 503)
+        document = status.ready(self._rooms.board.snapshot)
+        return _json(document, 200 if document["ready"] else 503)
 
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=metrics.render(self._rooms.board), headers={"Content-Type": metrics.CONTENT_TYPE})
@@ -148,7 +148,7 @@ class Routes:
             with contextlib.suppress(TimeoutError):
                 await board.wait_until(holds, _seconds(request, "wait"))
         uptime_s = time.monotonic() - self._rooms.started
-        return _json(documents.status(board.snapshot, version=__version__, pid=os.getpid(), uptime_s=uptime_s))
+        return _json(status.status(board.snapshot, version=__version__, pid=os.getpid(), uptime_s=uptime_s))
 
     def _condition(self, wanted: str, model: str | None) -> Callable[[Snapshot], bool]:
         if wanted == "ready":
@@ -169,22 +169,25 @@ class Routes:
         model = self._rooms.operations.model(request.query.get("model"))
         contents = await model.versions.all()
         quarantined = await self._rooms.journal.quarantined(model.name)
-        status = self._rooms.board.snapshot.models[model.name]
+        live = self._rooms.board.snapshot.models[model.name]
         changed = await audit.changed(self._rooms.journal, model.name, contents)
-        document = documents.versions(model.name, contents, status, quarantined, changed)
-        return _json(document | {"ignored": keys.words(model.disk.ignored)})
+        ignored = keys.words(model.disk.ignored)
+        return _json(
+            status.versions(model.name, contents, live, quarantined=quarantined, changed=changed, ignored=ignored)
+        )
 
     async def operation(self, request: web.Request) -> web.Response:
         id_ = operation_id(request)
         seen = request.query.get("step", "")
         record = await self._rooms.operations.wait(id_, seen_step=seen, timeout_s=_seconds(request, "wait"))
-        document = documents.operation(record)
+        document: dict[str, object] = {**operations.operation(record)}
         for running in self._rooms.board.snapshot.operations:
             if running.id == record.id and running.step == record.step:
                 now = time.monotonic()
-                document |= documents.under_way(running, self._rooms.board.snapshot, self._rooms.rings, now)
+                document |= operations.progress(running, self._rooms.board.snapshot, self._rooms.rings, now)
         if record.kind == "drill":
-            document["drill"] = await self._rooms.drills.measured(record)
+            measured = await self._rooms.journal.drill(record.id)
+            document["drill"] = history.drilled(measured) if measured else None
         return _json(document)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
@@ -207,22 +210,20 @@ class Routes:
             for line in (ring.previous if previous else ring.last)(count, since_s)
         )
         # Not by the time that is shown: that clock may have been set back.
-        lines = [_line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
-        return (
-            await self._follow(request, chosen, lines) if follow else _json({"schema": documents.SCHEMA, "logs": lines})
-        )
+        lines = [history.line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
+        return await self._follow(request, chosen, lines) if follow else _json(history.logs(lines))
 
     async def _follow(
-        self, request: web.Request, chosen: Mapping[str, Ring], lines: list[dict[str, str]]
+        self, request: web.Request, chosen: Mapping[str, Ring], lines: list[LineDocument]
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
-        queue: asyncio.Queue[dict[str, str]] = asyncio.Queue(FOLLOW_LINES)
+        queue: asyncio.Queue[LineDocument] = asyncio.Queue(FOLLOW_LINES)
 
         def keep(owner: str, line: Line) -> None:
             if queue.full():  # a reader that is too slow loses the oldest, not the daemon its memory
                 queue.get_nowait()
-            queue.put_nowait(_line(owner, line))
+            queue.put_nowait(history.line(owner, line))
 
         stops = [ring.follow(partial(keep, owner)) for owner, ring in chosen.items()]
         try:
@@ -260,7 +261,7 @@ class Routes:
         body = await _body(request, {"model": str})
         operator = await self._operator()
         record = self._rooms.operations.cancel(body.get("model"), operator)
-        return _json({"schema": documents.SCHEMA, "operation": documents.operation(record)}, 202)
+        return _json(operations.cancelled(record), 202)
 
     async def restart(self, request: web.Request) -> web.Response:
         body = await _body(request, {"name": str})
@@ -279,12 +280,12 @@ class Routes:
         operator = await self._operator()
         log.info("restart asked", name=name, operator=operator)
         supervisor.post(RestartAsked(f"{operator} asked for a restart"))
-        return _json({"schema": documents.SCHEMA, "name": name}, 202)
+        return _json(operations.restart(name), 202)
 
     async def reload(self, request: web.Request) -> web.Response:
         await _body(request, {})
         operator = await self._operator()
-        return _json({"schema": documents.SCHEMA, **await self._rooms.reload(operator)})
+        return _json(await self._rooms.reload(operator))
 
     async def drill(self, request: web.Request) -> web.Response:
         body = await _body(request, {"kind": str, "mount": str, "for": str, "reason": str, "dry_run": bool})
@@ -297,13 +298,7 @@ class Routes:
             reason=body.get("reason", ""),
             dry_run=body.get("dry_run", False),
         )
-        document = {
-            "schema": documents.SCHEMA,
-            "plan": begun.plan.as_json(),
-            "operation": documents.operation(begun.record) if begun.record else None,
-            "timeout_s": begun.limit_s,
-        }
-        return _json(document, 202 if begun.record else 200)
+        return _json(operations.drill(begun), 202 if begun.record else 200)
 
     async def _operator(self) -> str:
         return await self._names.operator(PEER.get())
@@ -332,26 +327,12 @@ def _check_previous(name: str | None, chosen: Mapping[str, Ring], *, follow: boo
         )
 
 
-def _line(owner: str, line: Line) -> dict[str, str]:
-    return {"name": owner, "time": line.time, "text": line.text}
-
-
-def _encoded(line: Mapping[str, str]) -> bytes:
+def _encoded(line: Mapping[str, object]) -> bytes:
     return dumps(line).encode() + b"\n"
 
 
 def _asked(asked: PlannedOperation, *, dry_run: bool) -> web.Response:
-    if dry_run:
-        return _json({"schema": documents.SCHEMA, "dry_run": True, "plan": asked.plan.as_json()})
-    if asked.record is None:
-        return _json({"schema": documents.SCHEMA, "unchanged": True, "operation": None, "timeout_s": 0.0})
-    document = {
-        "schema": documents.SCHEMA,
-        "unchanged": False,
-        "operation": documents.operation(asked.record),
-        "timeout_s": asked.limit_s,
-    }
-    return _json(document, 202)
+    return _json(operations.switch(asked, dry_run=dry_run), 200 if dry_run or asked.record is None else 202)
 
 
 def _seconds(request: web.Request, key: str, most_s: float = MAX_WAIT_S) -> float:

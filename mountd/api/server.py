@@ -14,8 +14,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from mountd.api import documents
 from mountd.api.connections import Connections
+from mountd.api.documents import failures
 from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
 from mountd.api.shielded import Unbroken
 from mountd.errors import Busy, MountdError, UsageError, cause_of
@@ -134,10 +134,10 @@ def _guard(loopback: bool):  # type: ignore[no-untyped-def]
         host = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if loopback and host not in LOCAL_NAMES:
             refusal = UsageError(f"cannot answer for the host {host!r}", hint="use 127.0.0.1 or localhost")
-            return web.json_response(documents.error(refusal), status=400)
+            return web.json_response(failures.error(refusal), status=400)
         if request.method not in ("GET", "HEAD"):
             refusal = UsageError("cannot write over TCP", hint="use the mountd command, or the control socket")
-            return web.json_response(documents.error(refusal), status=403)
+            return web.json_response(failures.error(refusal), status=403)
         return await handler(request)
 
     return check

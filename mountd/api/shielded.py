@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import structlog
 from aiohttp import web
 
-from mountd.api import documents
+from mountd.api.documents import failures
 from mountd.api.peer import Peer
 from mountd.errors import Busy
 
@@ -35,7 +35,7 @@ class Unbroken:
         if len(self._tasks) >= AT_ONCE:
             holder = f"{AT_ONCE} requests"
             busy = Busy(f"cannot take another request: busy with {holder}", hint="try again in a moment", holder=holder)
-            return web.json_response(documents.error(busy), status=409)
+            return web.json_response(failures.error(busy), status=409)
         if request.transport is None:
             raise ConnectionResetError("the one who asked is gone already")
         PEER.set(Peer.of(request.transport.get_extra_info("socket")))  # while there is one

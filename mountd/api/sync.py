@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from mountd.api import documents
-from mountd.operation.sync import Syncing
+from mountd.api.documents import operations
+from mountd.operation.sync import Paused, Syncing
 from mountd.text import dumps
 
 ReadBody = Callable[[web.Request, Mapping[str, type]], Awaitable[dict[str, Any]]]
@@ -32,9 +32,8 @@ class SyncRoutes:
     async def resume(self, request: web.Request) -> web.Response:
         return await self._answer(request, self._syncing.resume)
 
-    async def _answer(self, request: web.Request, work: Callable[..., Awaitable[list[Any]]]) -> web.Response:
+    async def _answer(self, request: web.Request, work: Callable[..., Awaitable[list[Paused]]]) -> web.Response:
         body = await self._read_body(request, FIELDS)
         operator = await self._operator()
         paused = await work(body.get("model"), operator=operator, reason=body.get("reason", ""))
-        document = {"schema": documents.SCHEMA, "models": [each.as_json() for each in paused]}
-        return web.json_response(document, dumps=dumps)
+        return web.json_response(operations.pause(paused), dumps=dumps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -73,7 +73,11 @@ def show(asked: Asked) -> None:
     limit_s = stop_times(loaded.settings).total_s
     shown = effective(loaded.settings)
     if asked.json:
-        asked.print_json({"schema": 1, "source": str(loaded.source), "config": shown, "stop_s": limit_s})
+        from mountd.api.documents import SCHEMA
+        from mountd.api.documents.commands import ConfigShowDocument
+
+        document = ConfigShowDocument(schema=SCHEMA, source=str(loaded.source), config=shown, stop_s=limit_s)
+        asked.print_json(document)
         return
     import yaml
 
@@ -96,7 +100,11 @@ def render(asked: Asked) -> None:
 
     files, commands = rendered(loaded.settings)
     if asked.json:
-        asked.print_json({"schema": 1, "rclone_conf": next(iter(files.values())), "files": files, "mounts": commands})
+        from mountd.api.documents import SCHEMA
+        from mountd.api.documents.commands import ConfigRenderDocument
+
+        conf = next(iter(files.values()))
+        asked.print_json(ConfigRenderDocument(schema=SCHEMA, rclone_conf=conf, files=files, mounts=commands))
         return
     import shlex
 
@@ -118,8 +126,18 @@ def schema() -> None:
 def _print_found(asked: Asked, source: Path, problems: Iterable[Problem], warnings: Iterable[Problem]) -> None:
     """All of it as a document, else the warnings alone; problems are told by the failure that follows."""
     if asked.json:
-        found = {"problems": _plain(problems), "warnings": _plain(warnings)}
-        asked.print_json({"schema": 1, "source": str(source), **found})
+        from mountd.api.documents import SCHEMA
+        from mountd.api.documents.commands import ConfigCheckDocument
+        from mountd.api.documents.failures import problem
+
+        asked.print_json(
+            ConfigCheckDocument(
+                schema=SCHEMA,
+                source=str(source),
+                problems=[problem(each) for each in problems],
+                warnings=[problem(each) for each in warnings],
+            )
+        )
     else:
         _warn(warnings)
 
@@ -138,7 +156,3 @@ def _load(asked: Asked, *, warn: bool) -> Loaded:
 def _warn(warnings: Iterable[Problem]) -> None:
     for warning in warnings:
         say(f"warning: {warning}", err=True)
-
-
-def _plain(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    return [{"path": problem.path, "line": problem.line, "text": problem.text} for problem in problems]

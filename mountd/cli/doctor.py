@@ -44,8 +44,11 @@ def doctor(ctx: click.Context) -> None:
 
     checks = asyncio.run(examine())
     if asked.json:
-        plain = [{"name": each.name, "result": each.result, "text": each.text, "hint": each.hint} for each in checks]
-        asked.print_json({"schema": 1, "checks": plain})
+        from mountd.api.documents import SCHEMA
+        from mountd.api.documents.commands import CheckDocument, DoctorDocument
+
+        plain = [CheckDocument(name=each.name, result=each.result, text=each.text, hint=each.hint) for each in checks]
+        asked.print_json(DoctorDocument(schema=SCHEMA, checks=plain))
     if any(check.result == "fail" for check in checks):
         ctx.exit(1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -38,7 +38,7 @@ class Asked:
 
         return find(self.socket, self.config)
 
-    def print_json(self, document: dict[str, Any], *, indent: int | None = 2) -> None:
+    def print_json(self, document: Mapping[str, object], *, indent: int | None = 2) -> None:
         self.answered = True
         say_json(document, indent=indent)
 

@@ -15,6 +15,7 @@ from mountd.cli.terminal import say, write_over
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mountd.api.documents.commands import PublishDocument
     from mountd.cli.options import Asked
     from mountd.publish import run
     from mountd.publish.hashing import Tree
@@ -223,22 +224,25 @@ def _size(size: float) -> str:
     return f"{size:.1f} GiB"
 
 
-def _document(model: str, version: str, place: str, published: run.Published, took_s: float) -> dict[str, object]:
-    return {
-        "schema": 1,
-        "model": model,
-        "version": version,
-        "destination": place,
-        "result": published.result,
-        "digest": published.digest,
-        "files": published.files,
-        "bytes": published.bytes,
-        "sent": {"files": published.sent, "bytes": published.sent_bytes},
-        "deleted": list(published.deleted),
-        "left_out": list(published.left_out),
-        "checked": published.checked,
-        "duration_s": round(took_s, 3),
-    }
+def _document(model: str, version: str, place: str, published: run.Published, took_s: float) -> PublishDocument:
+    from mountd.api.documents import SCHEMA
+    from mountd.api.documents.commands import PublishDocument, SentDocument
+
+    return PublishDocument(
+        schema=SCHEMA,
+        model=model,
+        version=version,
+        destination=place,
+        result=published.result,
+        digest=published.digest,
+        files=published.files,
+        bytes=published.bytes,
+        sent=SentDocument(files=published.sent, bytes=published.sent_bytes),
+        deleted=list(published.deleted),
+        left_out=list(published.left_out),
+        checked=published.checked,
+        duration_s=round(took_s, 3),
+    )
 
 
 def _show(version: str, place: str, published: run.Published, took_s: float) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
+from mountd.api.documents.commands import CommandDocument
 from mountd.mount import engine
 from mountd.process.instance import Instance
 from mountd.rclone import binary as binaries
@@ -18,7 +18,7 @@ from mountd.settings import masking
 from mountd.settings.schema import Settings
 
 
-def render(settings: Settings) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+def render(settings: Settings) -> tuple[dict[str, str], dict[str, CommandDocument]]:
     """The text of each file by its path, rclone.conf first, and for each mount `{argv, warnings}`.
 
     Raises CannotStart (no rclone), ConfigError.
@@ -28,7 +28,8 @@ def render(settings: Settings) -> tuple[dict[str, str], dict[str, dict[str, Any]
     conf = Instance.of(settings.state, settings.runtime).private / "rclone.conf"
     commands = {name: command_of(settings, name, found, conf) for name in settings.mounts}
     plain = {
-        name: {"argv": masking.command(each.argv), "warnings": list(each.warnings)} for name, each in commands.items()
+        name: CommandDocument(argv=masking.command(each.argv), warnings=list(each.warnings))
+        for name, each in commands.items()
     }
     split = credentials.split(remotes, conf.parent)
     files = {conf: render_masked(split.remotes, found.password_options)}

@@ -54,8 +54,9 @@ def report(error: BaseException, *, json_too: bool) -> int:
         _say("".join(traceback.format_exception(error)).rstrip())
         _tell(text, hint)
     if json_too:
-        failure = {"exit": code, "text": text, "hint": hint, "holder": holder}
-        say_json({"schema": 1, "error": failure})
+        from mountd.api.documents import failures
+
+        say_json(failures.failed(code, text, hint, holder))
     return code
 
 

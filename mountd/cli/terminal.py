@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TextIO
+from collections.abc import Mapping
+from typing import TextIO
 
 import click
 
@@ -37,7 +38,7 @@ def say(
         click.echo(text, err=err, nl=nl)
 
 
-def say_json(document: dict[str, Any], *, indent: int | None = 2) -> None:
+def say_json(document: Mapping[str, object], *, indent: int | None = 2) -> None:
     click.echo(dumps(document, indent=indent))
 
 

@@ -7,14 +7,16 @@ import contextlib
 import hashlib
 import os
 import secrets as random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
+from mountd.api.documents import SCHEMA
+from mountd.api.documents.operations import ReloadDocument
 from mountd.api.server import Server
 from mountd.clock import now_text
 from mountd.daemon import watch_files
@@ -53,21 +55,6 @@ READINGS = 3
 _KEY = random.token_bytes(32)  # of this process: digests of secrets mean nothing outside of it
 
 
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """What a reload did: keys that changed, mounts and apps that restart for them, keys that need no restart."""
-
-    changed: tuple[str, ...] = ()
-    restarted: tuple[str, ...] = ()
-    in_place: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        return {"changed": [*self.changed], "restarted": [*self.restarted], "in_place": [*self.in_place]}
-
-    def __str__(self) -> str:
-        return f"changed {', '.join(self.changed) or 'nothing'} and restarted {', '.join(self.restarted) or 'nothing'}"
-
-
 class Reloader:
     """All or nothing: a file that cannot be used leaves everything as it is, and is shown until it is mended."""
 
@@ -96,7 +83,7 @@ class Reloader:
         self._digests: Digests = {}
         self._turn = asyncio.Lock()
         self._applier = Applier(members, edits, board)
-        self._asked: set[asyncio.Task[Reloaded]] = set()
+        self._asked: set[asyncio.Task[ReloadDocument]] = set()
         self._board.set_config(ConfigStatus(str(loaded.source), loaded=now_text(), warnings=loaded.warnings))
 
     def _mounts(self) -> Collection[str]:
@@ -159,7 +146,7 @@ class Reloader:
             text = f"a disk that it, or a secret, lies on does not answer within {READ_S:g} s"
             raise ConfigError(str(self._source), [Problem("", 0, text)], hint=SILENT_HINT) from None
 
-    async def ask(self, operator: str) -> Mapping[str, Any]:
+    async def ask(self, operator: str) -> ReloadDocument:
         """For the API: goes on when the one who asked goes away. Raises ConfigError, Busy (also while mountd stops),
         MountdError."""
         if self._board.snapshot.stopping:  # it would start what the stop has ended
@@ -167,9 +154,9 @@ class Reloader:
         task = asyncio.create_task(self.reload(f"{operator} asked"))
         self._asked.add(task)
         task.add_done_callback(self._answered)
-        return (await asyncio.shield(task)).as_json()
+        return await asyncio.shield(task)
 
-    def _answered(self, task: asyncio.Task[Reloaded]) -> None:
+    def _answered(self, task: asyncio.Task[ReloadDocument]) -> None:
         self._asked.discard(task)
         if not task.cancelled():
             task.exception()  # is told to the one who asked, if anybody still listens
@@ -183,7 +170,7 @@ class Reloader:
 
     # -- one reload -----------------------------------------------------------------------------------------------
 
-    async def reload(self, cause: str, *, patience_s: float | None = PATIENCE_S) -> Reloaded:
+    async def reload(self, cause: str, *, patience_s: float | None = PATIENCE_S) -> ReloadDocument:
         """Raises ConfigError with all problems (the former configuration goes on), Busy after `patience_s`, and
         NotUploaded when all is done, but a mount that was removed has left files in its cache. Whatever else it raises
         while it carries out the change, the status shows that only a part of the file is in effect."""
@@ -329,27 +316,29 @@ class Reloader:
 
     # -- what is told ---------------------------------------------------------------------------------------------
 
-    def _report(self, change: Change) -> Reloaded:
-        return Reloaded(
-            changed=tuple(map(dotted, change.places)),
-            restarted=(*change.remount, *change.replace, *change.restart, *change.follow),
-            in_place=tuple(map(dotted, change.in_place)),
+    def _report(self, change: Change) -> ReloadDocument:
+        return ReloadDocument(
+            schema=SCHEMA,
+            changed=[dotted(place) for place in change.places],
+            restarted=[*change.remount, *change.replace, *change.restart, *change.follow],
+            in_place=[dotted(place) for place in change.in_place],
         )
 
-    def _show(self, done: Reloaded, loaded: Loaded, cause: str) -> None:
+    def _show(self, done: ReloadDocument, loaded: Loaded, cause: str) -> None:
         before = self._board.snapshot.config
         for warning in loaded.warnings:
             if warning not in before.warnings:
                 log.warning("configuration warning", cause=str(warning))
         left = (Problem("", 0, f"{reason.text}; {reason.hint}") for reason in self._members.left.values())
-        told = log.info if done.changed or before.problems else log.debug
-        told("configuration reloaded", cause=cause, **done.as_json())
+        changed, restarted = done["changed"], done["restarted"]
+        report = log.info if changed or before.problems else log.debug
+        report("configuration reloaded", cause=cause, changed=changed, restarted=restarted, in_place=done["in_place"])
         self._board.set_config(
             ConfigStatus(
                 source=before.source,
-                loaded=now_text() if done.changed else before.loaded,
+                loaded=now_text() if changed else before.loaded,
                 # Who edits and then asks may come second: the watch was faster. What it did is still to be seen.
-                summary=str(done) if done.changed else before.summary,
+                summary=_summary(changed, restarted) if changed else before.summary,
                 warnings=(*loaded.warnings, *left),
                 incomplete=before.incomplete,
             )
@@ -361,6 +350,10 @@ class Reloader:
         told = log.debug if problems == before.problems else log.warning
         told("configuration broken, the former one goes on", cause=cause, problems=[str(each) for each in problems])
         self._board.set_config(replace(before, problems=problems, hint=error.hint))
+
+
+def _summary(changed: Sequence[str], restarted: Sequence[str]) -> str:
+    return f"changed {', '.join(changed)} and restarted {', '.join(restarted) or 'nothing'}"
 
 
 def _problem(loaded: Loaded, place: Place, text: str) -> Problem:

@@ -9,13 +9,13 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any
 
 import structlog
 
 from mountd import __version__
+from mountd.api.documents.operations import ReloadDocument
 from mountd.api.routes import Rooms, Routes
 from mountd.api.server import Server
 from mountd.daemon import logs, threads
@@ -295,7 +295,7 @@ class Daemon:
     async def _follow_signal(self) -> None:
         await self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._told_ready)
 
-    async def _reload(self, operator: str) -> Mapping[str, Any]:
+    async def _reload(self, operator: str) -> ReloadDocument:
         return await self._reloader.ask(operator)
 
     async def _tell_systemd(self) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +60,6 @@ class StepRecord:
     duration_s: float | None = None
     """seconds, of a clock that nobody sets; None also when mountd was restarted in between"""
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "began": self.began,
-            "ended": self.ended,
-            "outcome": self.outcome,
-            "duration_s": self.duration_s,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -105,9 +94,6 @@ class EventRecord:
     object: str
     text: str
 
-    def as_json(self) -> dict[str, Any]:
-        return {"id": self.id, "time": self.time, "code": self.code, "object": self.object, "text": self.text}
-
 
 @dataclass(frozen=True, slots=True)
 class Drilled:
@@ -122,16 +108,3 @@ class Drilled:
     app_restarted: bool
     passed: bool
     details: str = "{}"
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "id": self.operation,
-            "kind": self.kind,
-            "mount": self.mount,
-            "detected_s": self.detected_s,
-            "serving_again_s": self.serving_again_s,
-            "ready_again_s": self.ready_again_s,
-            "app_restarted": bool(self.app_restarted),
-            "passed": bool(self.passed),
-            **json.loads(self.details),
-        }

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mountd.errors import NotFound, Refused, UsageError
 from mountd.journal.journal import OperationRecord
@@ -109,11 +107,6 @@ class Drills:
             os.environ,
             has_proxy_flag="http-proxy" in self._deps.binary.flags,
         )
-
-    async def measured(self, record: OperationRecord) -> Mapping[str, Any] | None:
-        """What the drill of this operation measured; None while it runs, and when it measured nothing."""
-        found = await self._deps.journal.drill(record.id)
-        return None if found is None else found.as_json()
 
     async def close(self) -> None:
         """After the mounts."""

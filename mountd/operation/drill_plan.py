@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
 from math import ceil
-from typing import Any
 from urllib.parse import urlsplit
 
 from mountd.settings.schema import AppSettings, MountSettings, RemoteSettings
@@ -56,13 +55,6 @@ class DrillLimits:
     serving_again_s: float
     ready_again_s: float
 
-    def as_json(self) -> dict[str, float]:
-        return {
-            "detected_s": self.detected_s,
-            "serving_again_s": self.serving_again_s,
-            "ready_again_s": self.ready_again_s,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class DrillPlan:
@@ -75,16 +67,6 @@ class DrillPlan:
     apps: tuple[str, ...]
     restarted: tuple[str, ...]
     limits: DrillLimits
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "kind": str(self.kind),
-            "mount": self.mount,
-            "for_s": None if self.kind.breaks_rclone else self.for_s,
-            "apps_restarted": [*self.restarted],
-            "limits": self.limits.as_json(),
-            "text": [*described(self)],
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import structlog
 
@@ -113,7 +113,7 @@ class DrillRunner:
             details=json.dumps(
                 {
                     "for_s": None if plan.kind.breaks_rclone else plan.for_s,
-                    "limits": plan.limits.as_json(),
+                    "limits": asdict(plan.limits),
                     "rclone_restarted": measured.rclone_restarted,
                     "cached_reads": measured.cached_reads,
                     "shortfalls": missed,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from mountd.settings.units import format_duration
 
@@ -116,39 +115,17 @@ class SwitchPlan:
         steps: tuple[Step | Undo, ...] = (*self.steps, *undo(self.steps))
         return sum(map(self.limit_of, steps), start=0.0)
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "model": self.model,
-            "from": self.from_version,
-            "to": self.to_version,
-            "link": self.link,
-            "target": self.target,
-            "apps": [app.name for app in self.apps],
-            "gates": [gate.words for gate in self.gates],
-            "watch": {"for_s": self.watch_s, "crashes": self.crashes},
-            "digests": self.digests,
-            "force": self.force,
-            "steps": [
-                {"step": str(step), "text": self._told(step), "limit_s": round(self.limit_of(step), 3)}
-                for step in self.steps
-            ],
-            "undo": [str(step) for step in undo(self.steps)],
-            "limit_s": round(self.limit_s, 3),
-            "text": self.lines(),
-        }
-
     def lines(self) -> list[str]:
         """What will happen, for people: a line for each step."""
         head = f"{self.kind} {self.model} {self.from_version or 'nothing'} → {self.to_version}"
         if not self.steps:
             return [f"{self.model} is at {self.to_version} already: nothing to do"]
         width = max(len(step) for step in Step)
-        lines = [head, *(f"  {step:<{width}}  {self._told(step)}" for step in self.steps)]
+        lines = [head, *(f"  {step:<{width}}  {self.text_of(step)}" for step in self.steps)]
         back = ", ".join(undo(self.steps))
         return [*lines, f"Whatever fails from {self.steps[len(HARMLESS)]} on is undone: {back}."]
 
-    def _told(self, step: Step) -> str:
+    def text_of(self, step: Step) -> str:
         names = " and ".join(app.name for app in self.apps)
         limit = f"at most {format_duration(self.limit_of(step))}"
         match step:

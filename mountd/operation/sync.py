@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -29,9 +28,6 @@ class Paused:
     model: str
     suspended: str | None
     changed: bool
-
-    def as_json(self) -> dict[str, Any]:
-        return {"model": self.model, "suspended": self.suspended, "changed": self.changed}
 
 
 class Syncing:

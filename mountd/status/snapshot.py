@@ -70,9 +70,6 @@ class Reason:
     object: str = ""
     hint: str = ""
 
-    def as_json(self) -> dict[str, str]:
-        return {"code": self.code, "text": self.text, "layer": self.layer, "object": self.object, "hint": self.hint}
-
 
 @dataclass(frozen=True, slots=True)
 class RemoteStatus:
@@ -99,14 +96,6 @@ class DrainStatus:
     def __str__(self) -> str:
         open_ = f", {self.open} open for writing" if self.open else ""
         return f"{self.files_left} of {self.files} files left, {size(self.bytes_left)}{open_}"
-
-    def as_json(self) -> dict[str, int]:
-        return {
-            "files": self.files,
-            "files_left": self.files_left,
-            "bytes_left": self.bytes_left,
-            "open": self.open,
-        }
 
 
 def size(count: int) -> str:
@@ -272,21 +261,6 @@ class Operation:
     limit_s: float | None = None
     """how long that may take"""
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "model": self.model,
-            "from": self.from_version,
-            "to": self.to_version,
-            "operator": self.operator,
-            "source": self.source,
-            "step": self.step,
-            "percent": self.percent,
-            "eta_s": self.eta_s,
-            "started": self.started,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class ConfigStatus:
@@ -303,15 +277,6 @@ class ConfigStatus:
     warnings: tuple[Problem, ...] = ()
     incomplete: str = ""
     """why only a part of the last change is in effect, until mountd restarts"""
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "source": self.source,
-            "loaded": self.loaded,
-            "summary": self.summary,
-            "problems": [problem.as_json() for problem in self.problems],
-            "warnings": [problem.as_json() for problem in self.warnings],
-        }
 
 
 def _empty() -> Mapping[str, Any]:

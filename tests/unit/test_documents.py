@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from mountd.api import documents
-from mountd.api.routes import _asked, _line
+from mountd.api.documents import failures, history, operations, status
 from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
-from mountd.journal.records import Drilled, EventRecord, Record, StepRecord
+from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRecord
 from mountd.model.content import Content
 from mountd.operation import drill_plan, plan
-from mountd.operation.switch import Asked
+from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
 from mountd.process.child import Line, Ring
 from mountd.publish.run import Published
@@ -115,8 +114,8 @@ SNAPSHOT = Snapshot(
     operations=(OPERATION,),
     config=CONFIG,
 )
-RUNNING = Record(7, "switch", "hub", "v22", "v23", "tina", "cli", "nightly", "ready", "2026-01-02T03:04:00Z")
-FAILED = Record(
+RUNNING = OperationRecord(7, "switch", "hub", "v22", "v23", "tina", "cli", "nightly", "ready", "2026-01-02T03:04:00Z")
+FAILED = OperationRecord(
     *(6, "rollback", "hub", None, "v21", "root", "api", "", "watch", "2026-01-02T02:00:00Z"),
     finished="2026-01-02T02:01:00Z",
     result="rolled-back",
@@ -125,7 +124,7 @@ FAILED = Record(
     exit_code=5,
     duration_s=60.25,
 )
-COMMITTED = Record(
+COMMITTED = OperationRecord(
     *(5, "switch", "hub", "v20", "v21", "config", "config", "", "commit", "2026-01-02T01:00:00Z"),
     finished="2026-01-02T01:00:10Z",
     result="committed",
@@ -140,16 +139,16 @@ DRILLED = Drilled(
     passed=False,
     details=json.dumps({**DETAILS, "rclone_restarted": True, "cached_reads": None, "shortfalls": ["ready too late"]}),
 )
-LIMITS = drill_plan.Limits(detected_s=1.0, serving_again_s=6.0, ready_again_s=66.0)
+LIMITS = drill_plan.DrillLimits(detected_s=1.0, serving_again_s=6.0, ready_again_s=66.0)
 EVENT = EventRecord(12, "2026-01-02T03:04:05Z", "model-linked", "hub", "hub is at v22")
 CONTENTS = [
     Content("v22", "hub_v22", {"a.bin": 100, "b/c.bin": 23}, "sha256:22", verified=True, problems=()),
     Content("v21", "hub_v21", {"a.bin": 1}, "sha256:21", verified=False, problems=(), former="sha256:old"),
     Content("v23", "hub_v23", {}, "", verified=False, problems=("a.bin is missing", "b.bin has 0 bytes")),
 ]
-APPS = (plan.Concerned("webui", 35.0, 935.0),)
-GATES = (plan.Gated("GET http://127.0.0.1:7860/", 60.0),)
-SWITCH = plan.Plan(
+APPS = (plan.AffectedApp("webui", 35.0, 935.0),)
+GATES = (plan.PlannedGate("GET http://127.0.0.1:7860/", 60.0),)
+SWITCH = plan.SwitchPlan(
     *("switch", "hub", "v22", "v23", "/srv/hub", "/mnt/models/hub_v23"),
     apps=APPS,
     gates=GATES,
@@ -157,24 +156,18 @@ SWITCH = plan.Plan(
     digests=True,
     steps=plan.steps_of(APPS, GATES, 30.0),
 )
-LEFT = plan.Plan("switch", "hub", "v23", "v23", "/srv/hub", "/mnt/models/hub_v23")
+LEFT = plan.SwitchPlan("switch", "hub", "v23", "v23", "/srv/hub", "/mnt/models/hub_v23")
 PUBLISHED = Published("published", "sha256:22", 2, 123, 1, 100, ("x",), ("MANIFEST.json",), "hash")
 
 
-def drill(kind: drill_plan.Kind) -> drill_plan.Plan:
-    return drill_plan.Plan(kind, "storage", "/mnt/models", 30.0, ("webui", "api"), ("webui",), LIMITS)
+def drill(kind: drill_plan.DrillKind) -> drill_plan.DrillPlan:
+    return drill_plan.DrillPlan(kind, "storage", "/mnt/models", 30.0, ("webui", "api"), ("webui",), LIMITS)
 
 
 def ring() -> Ring:
     made = Ring()
     made.append("loading gpt.pth")
     return made
-
-
-def answer(asked: Asked, *, dry_run: bool = False) -> Any:
-    body = _asked(asked, dry_run=dry_run).body
-    assert isinstance(body, bytes)
-    return json.loads(body)
 
 
 def without_prose(document: Any) -> Any:
@@ -186,29 +179,36 @@ def without_prose(document: Any) -> Any:
 
 def made() -> dict[str, Any]:
     return {
-        "status": without_prose(documents.status(SNAPSHOT, version="0.1.0", pid=4710, uptime_s=12.345)),
-        "status of nothing": documents.status(Snapshot(), version="0.1.0", pid=1, uptime_s=0),
-        "reason": REASON.as_json(),
-        "config": CONFIG.as_json(),
-        "versions": documents.versions("hub", CONTENTS, MODEL, {"sha256:old"}, {"v22": "a.bin has changed"}),
-        "operation that runs": documents.operation(RUNNING),
-        "operation under way": documents.under_way(OPERATION, SNAPSHOT, {"webui": ring()}, 103.21),
-        "operation that failed": documents.operation(FAILED),
-        "operation that is committed": documents.operation(COMMITTED),
-        "step": STEP.as_json(),
-        "drill": DRILLED.as_json(),
-        "event": EVENT.as_json(),
-        "log line": _line("webui", Line("2026-01-02T03:04:05Z", "ready", 5.0, 1)),
-        "switch, plan": without_prose(answer(Asked(None, SWITCH), dry_run=True)),
-        "switch, nothing to do": answer(Asked(None, LEFT)),
-        "switch, begun": answer(Asked(RUNNING, SWITCH)),
-        "drill plan, kill": without_prose(drill(drill_plan.Kind.KILL).as_json()),
-        "drill plan, offline": without_prose(drill(drill_plan.Kind.OFFLINE).as_json()),
-        "paused": Paused("hub", "tina: a demonstration", changed=True).as_json(),
-        "error": documents.error(NotFound("cannot find hub", hint="one of voice")),
-        "error, busy": documents.error(Busy("cannot switch hub", hint="wait", holder="tina")),
-        "error, config": without_prose(documents.error(ConfigError("/etc/mountd/mountd.yaml", [WARNING]))),
-        "error without a hint": documents.error(MountdError("cannot go on")),
+        "status": without_prose(status.status(SNAPSHOT, version="0.1.0", pid=4710, uptime_s=12.345)),
+        "status of nothing": status.status(Snapshot(), version="0.1.0", pid=1, uptime_s=0),
+        "reason": status.reason(REASON),
+        "config": status.config(CONFIG),
+        "versions": status.versions(
+            "hub",
+            CONTENTS,
+            MODEL,
+            quarantined={"sha256:old"},
+            changed={"v22": "a.bin has changed"},
+            ignored=["a//b: empty"],
+        ),
+        "operation that runs": operations.operation(RUNNING),
+        "operation under way": operations.progress(OPERATION, SNAPSHOT, {"webui": ring()}, 103.21),
+        "operation that failed": operations.operation(FAILED),
+        "operation that is committed": operations.operation(COMMITTED),
+        "step": history.step(STEP),
+        "drill": history.drilled(DRILLED),
+        "event": history.event(EVENT),
+        "log line": history.line("webui", Line("2026-01-02T03:04:05Z", "ready", 5.0, 1)),
+        "switch, plan": without_prose(operations.switch(PlannedOperation(None, SWITCH), dry_run=True)),
+        "switch, nothing to do": operations.switch(PlannedOperation(None, LEFT), dry_run=False),
+        "switch, begun": operations.switch(PlannedOperation(RUNNING, SWITCH), dry_run=False),
+        "drill plan, kill": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.KILL))),
+        "drill plan, offline": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.OFFLINE))),
+        "paused": operations.pause([Paused("hub", "tina: a demonstration", changed=True)]),
+        "error": failures.error(NotFound("cannot find hub", hint="one of voice")),
+        "error, busy": failures.error(Busy("cannot switch hub", hint="wait", holder="tina")),
+        "error, config": without_prose(failures.error(ConfigError("/etc/mountd/mountd.yaml", [WARNING]))),
+        "error without a hint": failures.error(MountdError("cannot go on")),
         "publish": publish_command._document("hub", "v22", "store:models/hub_v22", PUBLISHED, 1.23456),
     }
 
@@ -226,6 +226,7 @@ def test_no_document_is_left_out() -> None:
 def test_a_version_with_many_problems() -> None:
     problems = tuple(f"{number} is missing" for number in range(100_000))
     content = Content("v1", "hub_v1", {"a": 1}, "d", False, problems)
-    document = documents.versions("hub", [content], ModelStatus(mount="storage", link="/l"))
+    live = ModelStatus(mount="storage", link="/l")
+    document = status.versions("hub", [content], live, quarantined=(), changed={}, ignored=[])
     (row,) = document["versions"]
-    assert (len(row["problems"]), row["problem_count"]) == (documents.PROBLEMS_SHOWN, 100_000)
+    assert (len(row["problems"]), row["problem_count"]) == (status.PROBLEMS_SHOWN, 100_000)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountd.api.documents.operations import drill_plan
 from mountd.operation import drill_plan as plans
 from mountd.operation.drill_plan import BucketRoute, DrillKind, DrillLimits, DrillPlan, Measured
 from mountd.settings.schema import AppSettings, MountSettings, RemoteSettings
@@ -284,11 +285,11 @@ def test_who_passes_was_in_time_with_everything(
 
 
 def test_the_plan_as_json_has_what_a_client_needs() -> None:
-    document = plan(DrillKind.OFFLINE).as_json()
+    document = drill_plan(plan(DrillKind.OFFLINE))
     assert document["apps_restarted"] == ["webui"]
     assert document["for_s"] == 30
     assert document["text"] == list(plans.described(plan(DrillKind.OFFLINE)))
-    assert plan(DrillKind.KILL).as_json()["for_s"] is None
+    assert drill_plan(plan(DrillKind.KILL))["for_s"] is None
 
 
 def test_the_path_is_the_mounts() -> None:

@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 
 from mountd.api import history
-from mountd.api.history import History
+from mountd.api.history import HistoryRoutes
 from mountd.api.routes import errors_as_documents
 from mountd.journal.journal import Drilled, Journal
 from mountd.operation.results import ResultStore
@@ -118,7 +118,7 @@ async def served() -> AsyncIterator[Served]:
     journal, board = Journal(root / "mountd.db"), Board()
     await journal.open()
     app = web.Application(middlewares=[errors_as_documents])
-    app.add_routes(History(journal, board, ResultStore(journal)).reads())
+    app.add_routes(HistoryRoutes(journal, board, ResultStore(journal)).reads())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.UnixSite(runner, str(root / "s")).start()

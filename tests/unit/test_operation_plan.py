@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mountd.api.documents.operations import switch_plan
 from mountd.operation.plan import HARMLESS, AffectedApp, PlannedGate, Step, SwitchPlan, Undo, changes, make, undo
 
 P, W, V, S, F, A, R, G, O, C = Step  # noqa: E741
@@ -56,7 +57,7 @@ def test_what_is_live_needs_no_steps() -> None:
     plan = planned(is_live=True)
     assert (plan.steps, plan.limit_s) == ((), 0)
     assert plan.lines() == ["cache_hub is at v23 already: nothing to do"]
-    assert plan.as_json()["undo"] == []
+    assert switch_plan(plan)["undo"] == []
 
 
 BACK = (Undo.STOP_NEW, Undo.FLIP_BACK, Undo.START_OLD)
@@ -126,7 +127,7 @@ def test_a_line(plan: SwitchPlan, line: str) -> None:
 
 def test_told_to_scripts() -> None:
     plan = planned([WEBUI, API], [GATE], 30)
-    told = json.loads(json.dumps(plan.as_json()))
+    told = json.loads(json.dumps(switch_plan(plan)))
     assert [step["step"] for step in told["steps"]] == [str(step) for step in plan.steps]
     assert told["undo"] == ["stop-new", "flip-back", "start-old"]
     assert (told["from"], told["to"], told["link"], told["target"]) == (

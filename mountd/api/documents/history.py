@@ -1,0 +1,142 @@
+"""What was, as documents: operations with their steps, what drills measured, events, and lines of output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TypedDict, cast
+
+from mountd.api.documents import SCHEMA
+from mountd.api.documents.operations import (
+    LimitsDocument,
+    OperationDocument,
+    OperationEntryDocument,
+    operation,
+    operation_entry,
+)
+from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRecord
+from mountd.process.child import Line
+
+
+class HistoryDocument(TypedDict):
+    """`next` is what to give as `before` for those that are older, null where there are none."""
+
+    schema: int
+    history: list[OperationEntryDocument]
+    next: int | None
+
+
+class StepDocument(TypedDict):
+    step: str
+    began: str
+    ended: str | None
+    outcome: str | None
+    duration_s: float | None
+
+
+class DrillDetailsDocument(TypedDict):
+    """As it stands in the journal."""
+
+    for_s: float | None
+    limits: LimitsDocument
+    rclone_restarted: bool
+    cached_reads: bool | None
+    shortfalls: list[str]
+
+
+class DrilledDocument(DrillDetailsDocument):
+    id: int
+    kind: str
+    mount: str
+    detected_s: float | None
+    serving_again_s: float | None
+    ready_again_s: float | None
+    app_restarted: bool
+    passed: bool
+
+
+class OperationDetailsDocument(OperationDocument):
+    hint: str
+    steps: list[StepDocument]
+    drill: DrilledDocument | None
+
+
+class EventDocument(TypedDict):
+    id: int
+    time: str
+    code: str
+    object: str
+    text: str
+
+
+class EventsDocument(TypedDict):
+    schema: int
+    events: list[EventDocument]
+
+
+class LineDocument(TypedDict):
+    name: str
+    time: str
+    text: str
+
+
+class LogsDocument(TypedDict):
+    schema: int
+    logs: list[LineDocument]
+
+
+def page(records: Sequence[OperationRecord], *, more: bool) -> HistoryDocument:
+    """`more`: whether there are older ones than these."""
+    found = [operation_entry(record) for record in records]
+    return HistoryDocument(schema=SCHEMA, history=found, next=found[-1]["id"] if more else None)
+
+
+def operation_details(
+    record: OperationRecord, steps: Iterable[StepRecord], measured: Drilled | None
+) -> OperationDetailsDocument:
+    return {
+        **operation(record),
+        "hint": record.hint,
+        "steps": [step(each) for each in steps],
+        "drill": drilled(measured) if measured else None,
+    }
+
+
+def step(record: StepRecord) -> StepDocument:
+    return StepDocument(
+        step=record.step,
+        began=record.began,
+        ended=record.ended,
+        outcome=record.outcome,
+        duration_s=record.duration_s,
+    )
+
+
+def drilled(measured: Drilled) -> DrilledDocument:
+    return {
+        "id": measured.operation,
+        "kind": measured.kind,
+        "mount": measured.mount,
+        "detected_s": measured.detected_s,
+        "serving_again_s": measured.serving_again_s,
+        "ready_again_s": measured.ready_again_s,
+        "app_restarted": bool(measured.app_restarted),
+        "passed": bool(measured.passed),
+        **cast("DrillDetailsDocument", json.loads(measured.details)),
+    }
+
+
+def events(found: Iterable[EventRecord]) -> EventsDocument:
+    return EventsDocument(schema=SCHEMA, events=[event(each) for each in found])
+
+
+def event(record: EventRecord) -> EventDocument:
+    return EventDocument(id=record.id, time=record.time, code=record.code, object=record.object, text=record.text)
+
+
+def logs(lines: list[LineDocument]) -> LogsDocument:
+    return LogsDocument(schema=SCHEMA, logs=lines)
+
+
+def line(owner: str, said: Line) -> LineDocument:
+    return LineDocument(name=owner, time=said.time, text=said.text)

@@ -1,0 +1,278 @@
+"""Operations as documents: what is planned, how far one is and how it ended, and what other requests changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+from mountd.api.documents import SCHEMA, FromVersion
+from mountd.journal.records import OperationRecord
+from mountd.operation.drill import StartedDrill
+from mountd.operation.drill_plan import DrillLimits, DrillPlan, described
+from mountd.operation.plan import SwitchPlan, undo
+from mountd.operation.switch import PlannedOperation
+from mountd.operation.sync import Paused
+from mountd.process.child import Ring
+from mountd.status.snapshot import Operation, Snapshot, State
+from mountd.text import storable
+
+OUTPUT_CHARACTERS = 200
+"""Of an app's last line, shown beside an operation."""
+
+
+class OperationErrorDocument(TypedDict):
+    exit: int | None
+    text: str
+    hint: str
+
+
+class OperationEntryDocument(FromVersion):
+    """One of a list; `percent` and `eta_s` are null but in progress."""
+
+    id: int
+    kind: str
+    model: str
+    to: str
+    operator: str
+    source: str
+    step: str
+    percent: int | None
+    eta_s: float | None
+    started: str
+    finished: str | None
+    result: str | None
+    reason: str
+    duration_s: float | None
+    cause: str
+    error: OperationErrorDocument | None
+
+
+class OperationDocument(OperationEntryDocument):
+    schema: int
+
+
+class ProgressDocument(TypedDict):
+    """Beside an operation that runs: since when its step does and how long it may, and which app it waits for."""
+
+    percent: int | None
+    eta_s: float | None
+    step_s: float
+    limit_s: float | None
+    waits_for: str | None
+    said: str
+    killed: list[str]
+
+
+class PlannedStepDocument(TypedDict):
+    step: str
+    text: str
+    limit_s: float
+
+
+class WatchDocument(TypedDict):
+    for_s: float
+    crashes: int
+
+
+class SwitchPlanDocument(FromVersion):
+    kind: str
+    model: str
+    to: str
+    link: str
+    target: str
+    apps: list[str]
+    gates: list[str]
+    watch: WatchDocument
+    digests: bool
+    force: bool
+    steps: list[PlannedStepDocument]
+    undo: list[str]
+    limit_s: float
+    text: list[str]
+
+
+class SwitchPlannedDocument(TypedDict):
+    schema: int
+    dry_run: bool
+    plan: SwitchPlanDocument
+
+
+class SwitchDocument(TypedDict):
+    """`operation` is null when nothing had to be done."""
+
+    schema: int
+    unchanged: bool
+    operation: OperationDocument | None
+    timeout_s: float
+
+
+class LimitsDocument(TypedDict):
+    detected_s: float
+    serving_again_s: float
+    ready_again_s: float
+
+
+class DrillPlanDocument(TypedDict):
+    kind: str
+    mount: str
+    for_s: float | None
+    apps_restarted: list[str]
+    limits: LimitsDocument
+    text: list[str]
+
+
+class DrillDocument(TypedDict):
+    """`operation` is null when only the plan was asked for."""
+
+    schema: int
+    plan: DrillPlanDocument
+    operation: OperationDocument | None
+    timeout_s: float
+
+
+class CancelDocument(TypedDict):
+    schema: int
+    operation: OperationDocument
+
+
+class RestartDocument(TypedDict):
+    schema: int
+    name: str
+
+
+class PausedDocument(TypedDict):
+    model: str
+    suspended: str | None
+    changed: bool
+
+
+class PauseDocument(TypedDict):
+    schema: int
+    models: list[PausedDocument]
+
+
+class ReloadDocument(TypedDict):
+    """Keys that changed, mounts and apps that restart for them, keys that need no restart."""
+
+    schema: int
+    changed: list[str]
+    restarted: list[str]
+    in_place: list[str]
+
+
+def operation(record: OperationRecord) -> OperationDocument:
+    return {"schema": SCHEMA, **operation_entry(record)}
+
+
+def operation_entry(record: OperationRecord) -> OperationEntryDocument:
+    failed = record.finished is not None and record.result not in ("committed", "passed")
+    return {
+        "id": record.id,
+        "kind": record.kind,
+        "model": record.model,
+        "from": record.from_version,
+        "to": record.to_version,
+        "operator": record.operator,
+        "source": record.source,
+        "step": record.step,
+        "percent": None,
+        "eta_s": None,
+        "started": record.started,
+        "finished": record.finished,
+        "result": record.result,
+        "reason": record.reason,
+        "duration_s": record.duration_s,
+        "cause": record.cause,
+        "error": {"exit": record.exit_code, "text": record.cause, "hint": record.hint} if failed else None,
+    }
+
+
+def progress(running: Operation, snapshot: Snapshot, rings: Mapping[str, Ring], now: float) -> ProgressDocument:
+    """`now`: monotonic. The app that the step waits for is shown with its last line."""
+    document = ProgressDocument(
+        percent=running.percent,
+        eta_s=running.eta_s,
+        step_s=round(now - running.began, 1),
+        limit_s=running.limit_s,
+        waits_for=None,
+        said="",
+        killed=[],
+    )
+    for name, app in snapshot.apps.items():
+        if running.model not in app.needs:
+            continue
+        if app.killed:
+            document["killed"].append(app.killed)
+        if document["waits_for"] is None and app.state in (State.STARTING, State.STOPPING):
+            last = rings[name].last(1) if name in rings else []
+            document["waits_for"] = name
+            document["said"] = "".join(storable(line.text, OUTPUT_CHARACTERS) for line in last)
+    return document
+
+
+def switch(asked: PlannedOperation, *, dry_run: bool) -> SwitchPlannedDocument | SwitchDocument:
+    if dry_run:
+        return SwitchPlannedDocument(schema=SCHEMA, dry_run=True, plan=switch_plan(asked.plan))
+    if asked.record is None:
+        return SwitchDocument(schema=SCHEMA, unchanged=True, operation=None, timeout_s=0.0)
+    return SwitchDocument(schema=SCHEMA, unchanged=False, operation=operation(asked.record), timeout_s=asked.limit_s)
+
+
+def switch_plan(plan: SwitchPlan) -> SwitchPlanDocument:
+    return {
+        "kind": plan.kind,
+        "model": plan.model,
+        "from": plan.from_version,
+        "to": plan.to_version,
+        "link": plan.link,
+        "target": plan.target,
+        "apps": [app.name for app in plan.apps],
+        "gates": [gate.words for gate in plan.gates],
+        "watch": {"for_s": plan.watch_s, "crashes": plan.crashes},
+        "digests": plan.digests,
+        "force": plan.force,
+        "steps": [
+            {"step": str(step), "text": plan.text_of(step), "limit_s": round(plan.limit_of(step), 3)}
+            for step in plan.steps
+        ],
+        "undo": [str(step) for step in undo(plan.steps)],
+        "limit_s": round(plan.limit_s, 3),
+        "text": plan.lines(),
+    }
+
+
+def drill(started: StartedDrill) -> DrillDocument:
+    record = operation(started.record) if started.record else None
+    return DrillDocument(schema=SCHEMA, plan=drill_plan(started.plan), operation=record, timeout_s=started.limit_s)
+
+
+def drill_plan(plan: DrillPlan) -> DrillPlanDocument:
+    return DrillPlanDocument(
+        kind=str(plan.kind),
+        mount=plan.mount,
+        for_s=None if plan.kind.breaks_rclone else plan.for_s,
+        apps_restarted=[*plan.restarted],
+        limits=_limits(plan.limits),
+        text=[*described(plan)],
+    )
+
+
+def _limits(limits: DrillLimits) -> LimitsDocument:
+    return LimitsDocument(
+        detected_s=limits.detected_s,
+        serving_again_s=limits.serving_again_s,
+        ready_again_s=limits.ready_again_s,
+    )
+
+
+def cancelled(record: OperationRecord) -> CancelDocument:
+    return CancelDocument(schema=SCHEMA, operation=operation(record))
+
+
+def restart(name: str) -> RestartDocument:
+    return RestartDocument(schema=SCHEMA, name=name)
+
+
+def pause(models: Iterable[Paused]) -> PauseDocument:
+    found = [PausedDocument(model=each.model, suspended=each.suspended, changed=each.changed) for each in models]
+    return PauseDocument(schema=SCHEMA, models=found)

@@ -34,7 +34,7 @@ class Peer:
         return cls(uid, _login_uid(pid))
 
 
-class Names:
+class UserNames:
     """Names of users. They may come over the network, so each is asked for on a thread, and waited for 2 s at most."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.history import LineDocument
 from mountd.api.documents.operations import ReloadDocument
 from mountd.api.history import HistoryRoutes, operation_id
-from mountd.api.peer import Names
+from mountd.api.peer import UserNames
 from mountd.api.shielded import PEER
 from mountd.api.sync import SyncRoutes
 from mountd.errors import MountdError, NotFound, Refused, UsageError
@@ -55,7 +55,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class ApiDeps:
     """What the routes speak for."""
 
     board: Board
@@ -97,10 +97,10 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
 
 
 class Routes:
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
-        self._history = HistoryRoutes(rooms.journal, rooms.board, rooms.operations.results)
-        self._names = Names()
+    def __init__(self, deps: ApiDeps) -> None:
+        self._deps = deps
+        self._history = HistoryRoutes(deps.journal, deps.board, deps.operations.results)
+        self._names = UserNames()
 
     def probes(self) -> list[web.RouteDef]:
         """Open to everybody who reaches the address."""
@@ -123,7 +123,7 @@ class Routes:
             web.post("/api/v1/restart", self.restart),
             web.post("/api/v1/reload", self.reload),
             web.post("/api/v1/drill", self.drill),
-            *SyncRoutes(self._rooms.syncing, _body, self._operator).writes(),
+            *SyncRoutes(self._deps.syncing, _body, self._operator).writes(),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------
@@ -132,22 +132,22 @@ class Routes:
         return _json({"schema": SCHEMA, "alive": True})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        document = status.ready(self._rooms.board.snapshot)
+        document = status.ready(self._deps.board.snapshot)
         return _json(document, 200 if document["ready"] else 503)
 
     async def metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(self._rooms.board), headers={"Content-Type": metrics.CONTENT_TYPE})
+        return web.Response(body=metrics.render(self._deps.board), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     # -- reads ----------------------------------------------------------------------------------------------------
 
     async def status(self, request: web.Request) -> web.Response:
         """With `wait=SECONDS&for=ready|version=V` answers as soon as that holds, at the latest after the wait."""
-        board = self._rooms.board
+        board = self._deps.board
         if "for" in request.query:
             holds = self._condition(request.query["for"], request.query.get("model"))
             with contextlib.suppress(TimeoutError):
                 await board.wait_until(holds, _seconds(request, "wait"))
-        uptime_s = time.monotonic() - self._rooms.started
+        uptime_s = time.monotonic() - self._deps.started
         return _json(status.status(board.snapshot, version=__version__, pid=os.getpid(), uptime_s=uptime_s))
 
     def _condition(self, wanted: str, model: str | None) -> Callable[[Snapshot], bool]:
@@ -156,7 +156,7 @@ class Routes:
         key, _, version = wanted.partition("=")
         if key != "version" or not version:
             raise UsageError(f"cannot wait for {wanted!r}", hint="wait for `ready` or for `version=v23`")
-        name = self._rooms.operations.model(model).name
+        name = self._deps.operations.model(model).name
 
         def is_live(snapshot: Snapshot) -> bool:
             found = snapshot.models[name]
@@ -166,11 +166,11 @@ class Routes:
         return is_live
 
     async def versions(self, request: web.Request) -> web.Response:
-        model = self._rooms.operations.model(request.query.get("model"))
+        model = self._deps.operations.model(request.query.get("model"))
         contents = await model.versions.all()
-        quarantined = await self._rooms.journal.quarantined(model.name)
-        live = self._rooms.board.snapshot.models[model.name]
-        changed = await audit.changed(self._rooms.journal, model.name, contents)
+        quarantined = await self._deps.journal.quarantined(model.name)
+        live = self._deps.board.snapshot.models[model.name]
+        changed = await audit.changed(self._deps.journal, model.name, contents)
         ignored = keys.words(model.disk.ignored)
         return _json(
             status.versions(model.name, contents, live, quarantined=quarantined, changed=changed, ignored=ignored)
@@ -179,19 +179,19 @@ class Routes:
     async def operation(self, request: web.Request) -> web.Response:
         id_ = operation_id(request)
         seen = request.query.get("step", "")
-        record = await self._rooms.operations.wait(id_, seen_step=seen, timeout_s=_seconds(request, "wait"))
+        record = await self._deps.operations.wait(id_, seen_step=seen, timeout_s=_seconds(request, "wait"))
         document: dict[str, object] = {**operations.operation(record)}
-        for running in self._rooms.board.snapshot.operations:
+        for running in self._deps.board.snapshot.operations:
             if running.id == record.id and running.step == record.step:
                 now = time.monotonic()
-                document |= operations.progress(running, self._rooms.board.snapshot, self._rooms.rings, now)
+                document |= operations.progress(running, self._deps.board.snapshot, self._deps.rings, now)
         if record.kind == "drill":
-            measured = await self._rooms.journal.drill(record.id)
+            measured = await self._deps.journal.drill(record.id)
             document["drill"] = history.drilled(measured) if measured else None
         return _json(document)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
-        rings = self._rooms.rings
+        rings = self._deps.rings
         name = request.query.get("name")
         if name is not None and name not in rings:
             raise NotFound(f"cannot find {name}", hint=f"names: {', '.join(rings)}")
@@ -229,7 +229,7 @@ class Routes:
         try:
             for line in lines:
                 await response.write(_encoded(line))
-            while not self._rooms.board.snapshot.stopping:
+            while not self._deps.board.snapshot.stopping:
                 try:
                     async with asyncio.timeout(1.0):
                         line = await queue.get()
@@ -248,31 +248,31 @@ class Routes:
         if "version" not in body:
             raise UsageError("cannot switch: no version given")
         asking = await self._asking(request, body)
-        asked = await self._rooms.operations.switch(body.get("model"), body["version"], asking)
+        asked = await self._deps.operations.switch(body.get("model"), body["version"], asking)
         return _asked(asked, dry_run=asking.dry_run)
 
     async def rollback(self, request: web.Request) -> web.Response:
         body = await _body(request, {"model": str, **ASKING})
         asking = await self._asking(request, body)
-        return _asked(await self._rooms.operations.rollback(body.get("model"), asking), dry_run=asking.dry_run)
+        return _asked(await self._deps.operations.rollback(body.get("model"), asking), dry_run=asking.dry_run)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Answers at once; the undoing can be followed as the operation itself."""
         body = await _body(request, {"model": str})
         operator = await self._operator()
-        record = self._rooms.operations.cancel(body.get("model"), operator)
+        record = self._deps.operations.cancel(body.get("model"), operator)
         return _json(operations.cancelled(record), 202)
 
     async def restart(self, request: web.Request) -> web.Response:
         body = await _body(request, {"name": str})
         name = body.get("name", "")
-        supervisor = self._rooms.supervisors.get(name)
+        supervisor = self._deps.supervisors.get(name)
         if supervisor is None:
             raise NotFound(
-                f"cannot restart {name!r}: no such mount or app", hint=f"names: {', '.join(self._rooms.supervisors)}"
+                f"cannot restart {name!r}: no such mount or app", hint=f"names: {', '.join(self._deps.supervisors)}"
             )
-        if name in self._rooms.board.snapshot.apps:
-            waits = readiness.blockers(self._rooms.board.snapshot, name)
+        if name in self._deps.board.snapshot.apps:
+            waits = readiness.blockers(self._deps.board.snapshot, name)
             if waits:  # it would be stopped, and could not be started again
                 raise Refused(
                     f"cannot restart {name}: {waits[0].text}", hint="see `mountd status` for what it waits for"
@@ -285,11 +285,11 @@ class Routes:
     async def reload(self, request: web.Request) -> web.Response:
         await _body(request, {})
         operator = await self._operator()
-        return _json(await self._rooms.reload(operator))
+        return _json(await self._deps.reload(operator))
 
     async def drill(self, request: web.Request) -> web.Response:
         body = await _body(request, {"kind": str, "mount": str, "for": str, "reason": str, "dry_run": bool})
-        begun = await self._rooms.drills.ask(
+        begun = await self._deps.drills.ask(
             body.get("kind", ""),
             body.get("mount"),
             body.get("for"),

@@ -17,7 +17,7 @@ from aiohttp import web
 from mountd.api.connections import Connections
 from mountd.api.documents import failures
 from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
-from mountd.api.shielded import Unbroken
+from mountd.api.shielded import Shielded
 from mountd.errors import Busy, MountdError, UsageError, cause_of
 from mountd.process import directories, ports, tool
 from mountd.settings.schema import ControlSettings, HttpSettings
@@ -51,14 +51,14 @@ class Server:
         self._unix: Listening | None = None
         self._tcp: Listening | None = None
         self._socket: tuple[Path, Identity] | None = None
-        self._unbroken = Unbroken()
+        self._shielded = Shielded()
 
     async def listen_unix(self, control: ControlSettings) -> None:
         """Everything, for whom the socket's mode lets in. Raises Busy, MountdError."""
         gid = await _find_group(control)
         sock = _bind_unix(control.socket, gid)
         self._socket = control.socket, _identity(control.socket)
-        layers = [self._unbroken.middleware, errors_as_documents]
+        layers = [self._shielded.middleware, errors_as_documents]
         app = web.Application(middlewares=layers, client_max_size=MAX_BODY_BYTES)
         app.add_routes([*self._routes.probes(), *self._routes.reads(), *self._routes.writes()])
         self._unix = await self._serve(app, sock)
@@ -113,7 +113,7 @@ class Server:
         for each in listening:
             each.listener.close()
         await asyncio.gather(*(each.close() for each in listening))
-        await self._unbroken.close(CUT_OFF_S)
+        await self._shielded.close(CUT_OFF_S)
 
 
 def _is_loopback(host: str) -> bool:

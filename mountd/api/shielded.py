@@ -21,7 +21,7 @@ PEER: ContextVar[Peer] = ContextVar("peer")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Unbroken:
+class Shielded:
     """Reads and streams end with their reader; all else runs as a task of its own, which `close` waits for."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from mountd.cli.options import Asked
+    from mountd.cli.options import Options
     from mountd.errors import Problem
     from mountd.settings.load import Loaded
 
@@ -28,7 +28,7 @@ def config() -> None:
 @config_option
 @output_option
 @click.pass_obj
-def check(asked: Asked) -> None:
+def check(options: Options) -> None:
     """Check the file and the secrets that it refers to; show every problem at once.
 
     Where rclone is installed, its flags and the options of remotes are looked up as well. What else the machine lacks
@@ -38,17 +38,17 @@ def check(asked: Asked) -> None:
     from mountd.cli.examine_config import examine, source_of
     from mountd.errors import ConfigError
 
-    source = source_of(asked.config, asked.socket)
+    source = source_of(options.config, options.socket)
     try:
         found = examine(source, streams=True)
     except ConfigError as error:
-        _print_found(asked, source, error.problems, [])
+        _print_found(options, source, error.problems, [])
         raise
-    _print_found(asked, source, found.problems, found.warnings)
+    _print_found(options, source, found.problems, found.warnings)
     settings = found.settings
     if found.problems or settings is None:
         raise ConfigError(str(source), [*found.problems], hint="every key and what it may hold: mountd config schema")
-    if asked.json:
+    if options.json:
         return
     parts = (
         ("remote", len(settings.remotes)),
@@ -64,20 +64,20 @@ def check(asked: Asked) -> None:
 @config_option
 @output_option
 @click.pass_obj
-def show(asked: Asked) -> None:
+def show(options: Options) -> None:
     """Show the effective configuration, with every default; secrets are masked."""
-    loaded = _load(asked, warn=not asked.json)
+    loaded = _load(options, warn=not options.json)
     from mountd.daemon.shutdown import stop_times
     from mountd.settings.show import effective
 
     limit_s = stop_times(loaded.settings).total_s
     shown = effective(loaded.settings)
-    if asked.json:
+    if options.json:
         from mountd.api.documents import SCHEMA
         from mountd.api.documents.commands import ConfigShowDocument
 
         document = ConfigShowDocument(schema=SCHEMA, source=str(loaded.source), config=shown, stop_s=limit_s)
-        asked.print_json(document)
+        options.print_json(document)
         return
     import yaml
 
@@ -93,18 +93,18 @@ def show(asked: Asked) -> None:
 @config_option
 @output_option
 @click.pass_obj
-def render(asked: Asked) -> None:
+def render(options: Options) -> None:
     """Show the rclone.conf and the files beside it (secrets masked), and the command line of each mount."""
-    loaded = _load(asked, warn=not asked.json)
+    loaded = _load(options, warn=not options.json)
     from mountd.cli.render import render as rendered
 
     files, commands = rendered(loaded.settings)
-    if asked.json:
+    if options.json:
         from mountd.api.documents import SCHEMA
         from mountd.api.documents.commands import ConfigRenderDocument
 
         conf = next(iter(files.values()))
-        asked.print_json(ConfigRenderDocument(schema=SCHEMA, rclone_conf=conf, files=files, mounts=commands))
+        options.print_json(ConfigRenderDocument(schema=SCHEMA, rclone_conf=conf, files=files, mounts=commands))
         return
     import shlex
 
@@ -123,14 +123,14 @@ def schema() -> None:
     say(rendered(), nl=False, wrap=False)
 
 
-def _print_found(asked: Asked, source: Path, problems: Iterable[Problem], warnings: Iterable[Problem]) -> None:
+def _print_found(options: Options, source: Path, problems: Iterable[Problem], warnings: Iterable[Problem]) -> None:
     """All of it as a document, else the warnings alone; problems are told by the failure that follows."""
-    if asked.json:
+    if options.json:
         from mountd.api.documents import SCHEMA
         from mountd.api.documents.commands import ConfigCheckDocument
         from mountd.api.documents.failures import problem
 
-        asked.print_json(
+        options.print_json(
             ConfigCheckDocument(
                 schema=SCHEMA,
                 source=str(source),
@@ -142,12 +142,12 @@ def _print_found(asked: Asked, source: Path, problems: Iterable[Problem], warnin
         _warn(warnings)
 
 
-def _load(asked: Asked, *, warn: bool) -> Loaded:
+def _load(options: Options, *, warn: bool) -> Loaded:
     """The file that was asked for, its warnings on stderr. Raises ConfigError."""
     from mountd.cli.examine_config import source_of
     from mountd.settings.load import load
 
-    loaded = load(source_of(asked.config, asked.socket), streams=True)
+    loaded = load(source_of(options.config, options.socket), streams=True)
     if warn:
         _warn(loaded.warnings)
     return loaded

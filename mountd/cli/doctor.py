@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mountd.cli.examine import Check
-    from mountd.cli.options import Asked
+    from mountd.cli.options import Options
 
 
 @click.command()
@@ -31,24 +31,24 @@ def doctor(ctx: click.Context) -> None:
 
     from mountd.cli.examine_config import source_of
 
-    asked: Asked = ctx.obj
-    source = source_of(asked.config, asked.socket)
+    options: Options = ctx.obj
+    source = source_of(options.config, options.socket)
 
     async def examine() -> list[Check]:
         checks = []
         async for check in all_checks(source):
-            if not asked.json:
+            if not options.json:
                 _show(check)
             checks.append(check)
         return checks
 
     checks = asyncio.run(examine())
-    if asked.json:
+    if options.json:
         from mountd.api.documents import SCHEMA
         from mountd.api.documents.commands import CheckDocument, DoctorDocument
 
         plain = [CheckDocument(name=each.name, result=each.result, text=each.text, hint=each.hint) for each in checks]
-        asked.print_json(DoctorDocument(schema=SCHEMA, checks=plain))
+        options.print_json(DoctorDocument(schema=SCHEMA, checks=plain))
     if any(check.result == "fail" for check in checks):
         ctx.exit(1)
 

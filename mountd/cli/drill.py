@@ -13,7 +13,7 @@ from mountd.cli.options import output_option, place_options
 from mountd.cli.terminal import say
 
 if TYPE_CHECKING:
-    from mountd.cli.options import Asked
+    from mountd.cli.options import Options
 
 Document = dict[str, Any]
 POST_LIMIT_S = 30.0
@@ -33,7 +33,7 @@ KINDS = ("kill", "hang", "slow", "offline")
 @output_option
 @click.pass_obj
 def drill(
-    asked: Asked, *, kind: str, mount: str | None, for_: str | None, yes: bool, no_wait: bool, reason: str | None
+    options: Options, *, kind: str, mount: str | None, for_: str | None, yes: bool, no_wait: bool, reason: str | None
 ) -> None:
     """Rehearse a fault, and measure how it is found and mended.
 
@@ -54,7 +54,7 @@ def drill(
             f"cannot drill {kind} without being asked to: it disturbs what runs, and there is no terminal to ask at",
             hint=f"add --yes: mountd drill {kind} --yes",
         )
-    path = asked.find()
+    path = options.find()
     body = {"kind": kind, "mount": mount, "for": for_, "reason": reason}
     given = {name: value for name, value in body.items() if value is not None}
     if not yes:
@@ -69,25 +69,25 @@ def drill(
         for line in answer["plan"]["text"]:
             say(line, err=True)
     if no_wait:
-        _print_begun(asked, answer["operation"])
+        _print_begun(options, answer["operation"])
     else:
-        _follow(asked, path, answer)
+        _follow(options, path, answer)
 
 
-def _print_begun(asked: Asked, operation: Document) -> None:
-    if asked.json:
-        asked.print_json(operation)
+def _print_begun(options: Options, operation: Document) -> None:
+    if options.json:
+        options.print_json(operation)
     else:
         say(operation["id"])  # alone on stdout, for scripts
         say(f"operation {operation['id']} has begun; `mountd status` shows how far it is", err=True)
 
 
-def _follow(asked: Asked, path: str, answer: Document) -> None:
-    from mountd.cli.follow import Progress, goes_on, until_finished
+def _follow(options: Options, path: str, answer: Document) -> None:
+    from mountd.cli.follow import ProgressLine, goes_on, until_finished
     from mountd.client import api
 
     operation: Document = answer["operation"]
-    progress = Progress()
+    progress = ProgressLine()
     try:
         deadline = time.monotonic() + float(answer["timeout_s"])
         operation = until_finished(path, operation, deadline, progress)
@@ -97,8 +97,8 @@ def _follow(asked: Asked, path: str, answer: Document) -> None:
     finally:
         progress.end()
     measured: Document | None = operation.get("drill")
-    if measured is not None and asked.json:
-        asked.print_json({"schema": 1, "drill": measured})
+    if measured is not None and options.json:
+        options.print_json({"schema": 1, "drill": measured})
     elif measured is not None:
         show_measured(measured)
     if operation.get("result") != "passed":

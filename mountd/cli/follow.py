@@ -13,7 +13,7 @@ from mountd.errors import MountdError, NotFound, Refused, StillRunning, Unreacha
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mountd.cli.options import Asked
+    from mountd.cli.options import Options
 
 Document = dict[str, Any]
 LONG_POLL_S = 20.0
@@ -33,15 +33,15 @@ DONE = ("committed", "passed")
 UNDONE = ("cancelled", "rolled-back")
 
 
-def follow_operation(asked: Asked, path: str, answer: Document, timeout_s: float | None) -> None:
+def follow_operation(options: Options, path: str, answer: Document, timeout_s: float | None) -> None:
     """Show the operation of a 202 `answer` until it has finished, and say what came of it.
 
     Raises what it ended with, StillRunning, Unreachable.
     """
-    operation = _to_its_end(asked, path, answer, timeout_s)
+    operation = _to_its_end(options, path, answer, timeout_s)
     if operation.get("result") not in DONE:
         raise _failure(operation)
-    if asked.json:
+    if options.json:
         return
     took = operation.get("duration_s")
     in_time = f" ({took:.1f} s)" if took is not None else ""
@@ -51,9 +51,9 @@ def follow_operation(asked: Asked, path: str, answer: Document, timeout_s: float
         say(f"{_what(operation)} {operation['result']}{in_time}")
 
 
-def follow_cancel(asked: Asked, path: str, answer: Document, timeout_s: float | None) -> None:
+def follow_cancel(options: Options, path: str, answer: Document, timeout_s: float | None) -> None:
     """As `follow_operation`, for one that is being undone: here that is the success."""
-    operation = _to_its_end(asked, path, answer, timeout_s)
+    operation = _to_its_end(options, path, answer, timeout_s)
     if operation.get("result") in DONE:
         raise Refused(
             f"cannot cancel {named(operation)}: it was done before it could be undone",
@@ -61,32 +61,32 @@ def follow_cancel(asked: Asked, path: str, answer: Document, timeout_s: float | 
         )
     if operation.get("result") not in UNDONE:
         raise _failure(operation)
-    if not asked.json:
+    if not options.json:
         live = operation.get("from") or "nothing"
         say(f"{named(operation)} was undone: {operation['model']} is at {live}")
 
 
-def wait_for_operation(asked: Asked, id_: int, timeout_s: float) -> None:
+def wait_for_operation(options: Options, id_: int, timeout_s: float) -> None:
     """As `follow_operation`, for one that somebody else began, also when the daemon is still to start."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            path = asked.find()
+            path = options.find()
             operation = api.get(path, f"/api/v1/operations/{id_}", timeout_s=ANSWER_S)
         except Unreachable:
             if time.monotonic() + RETRY_S >= deadline:
                 raise
             time.sleep(RETRY_S)
         else:
-            return follow_operation(asked, path, {"operation": operation}, max(deadline - time.monotonic(), 0.0))
+            return follow_operation(options, path, {"operation": operation}, max(deadline - time.monotonic(), 0.0))
 
 
-def _to_its_end(asked: Asked, path: str, answer: Document, timeout_s: float | None) -> Document:
+def _to_its_end(options: Options, path: str, answer: Document, timeout_s: float | None) -> Document:
     """The operation of `answer` once it has finished, shown meanwhile; with JSON it is printed, finished or not."""
     operation: Document = answer["operation"]
     if timeout_s is None:
         timeout_s = float(answer.get("timeout_s") or FALLBACK_LIMIT_S)
-    progress = Progress()
+    progress = ProgressLine()
     try:
         operation = until_finished(path, operation, time.monotonic() + timeout_s, progress)
     except KeyboardInterrupt:
@@ -94,17 +94,17 @@ def _to_its_end(asked: Asked, path: str, answer: Document, timeout_s: float | No
         say(f"{goes_on(operation)}; {pick_up(operation)}", err=True)
         raise
     except MountdError:
-        if asked.json:
-            asked.print_json(operation)
+        if options.json:
+            options.print_json(operation)
         raise
     finally:
         progress.end()
-    if asked.json:
-        asked.print_json(operation)
+    if options.json:
+        options.print_json(operation)
     return operation
 
 
-def until_finished(path: str, operation: Document, deadline: float, progress: Progress) -> Document:
+def until_finished(path: str, operation: Document, deadline: float, progress: ProgressLine) -> Document:
     """The operation once it has finished. Raises StillRunning, Unreachable."""
     away: MountdError | None = None
     away_since: float | None = None
@@ -119,7 +119,7 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
                 hint=pick_up(operation),
             )
         wait = min(left, progress.interval_s)
-        asked, seen = time.monotonic(), operation
+        began, seen = time.monotonic(), operation
         try:
             operation = api.get(
                 path,
@@ -137,7 +137,7 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
         else:
             # Long polling paces itself; this is for a daemon that answers at once, with nothing new.
             if not operation.get("finished") and operation.get("step") == seen.get("step"):
-                time.sleep(max(0.0, min(RETRY_S - (time.monotonic() - asked), deadline - time.monotonic())))
+                time.sleep(max(0.0, min(RETRY_S - (time.monotonic() - began), deadline - time.monotonic())))
     progress.show(operation)
     return operation
 
@@ -173,7 +173,7 @@ def _what(operation: Document) -> str:
     return f"{operation.get('kind')} {operation.get('model')} {start} → {operation.get('to')}"
 
 
-class Progress:
+class ProgressLine:
     """On a terminal one line that is written over, elsewhere a line for each step and each 20 s of one; on stderr."""
 
     def __init__(self) -> None:
@@ -228,7 +228,7 @@ def _bar(percent: float, width: int = 20) -> str:
     return "━" * full + "╌" * (width - full)
 
 
-def wait_for(asked: Asked, condition: str, model: str | None, timeout_s: float) -> Document:
+def wait_for(options: Options, condition: str, model: str | None, timeout_s: float) -> Document:
     """The first status in which `condition` (`ready`, `version=V`) holds, also when the daemon is still to start.
 
     Raises StillRunning with the reasons why it does not hold yet, Unreachable when there was no daemon at the end.
@@ -242,7 +242,7 @@ def wait_for(asked: Asked, condition: str, model: str | None, timeout_s: float) 
         wait = min(left, LONG_POLL_S)
         parameters = {"wait": f"{wait:.1f}", "for": condition, "model": model}
         try:
-            status = api.get(asked.find(), "/api/v1/status", timeout_s=wait + ANSWER_S, **parameters)
+            status = api.get(options.find(), "/api/v1/status", timeout_s=wait + ANSWER_S, **parameters)
             away = None
             if holds(condition, status, model):
                 return status
@@ -297,9 +297,9 @@ def _why_not(condition: str, status: Document, model: str | None) -> str:
     return "".join(f"\n  {line}" for line in lines)
 
 
-def restart(asked: Asked, name: str, timeout_s: float) -> Document:
+def restart(options: Options, name: str, timeout_s: float) -> Document:
     """Restart a mount or an app → its status once it runs again. Raises NotFound, StillRunning, MountdError."""
-    path = asked.find()
+    path = options.find()
     before = _thing(api.get(path, "/api/v1/status"), name)
     api.post(path, "/api/v1/restart", {"name": name})
     deadline = time.monotonic() + timeout_s

@@ -13,7 +13,7 @@ from mountd.cli.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mountd.cli.options import Asked
+    from mountd.cli.options import Options
 
 Document = dict[str, Any]
 PAGE = 1000
@@ -34,7 +34,7 @@ RETRY_S = 1.0
 @output_option
 @click.pass_obj
 def history(
-    asked: Asked,
+    options: Options,
     *,
     operation: int | None,
     model: str | None,
@@ -50,17 +50,17 @@ def history(
     """
     from mountd.client import api
 
-    path = asked.find()
+    path = options.find()
     if operation is not None:
         document = api.get(path, f"/api/v1/history/{operation}")
-        if asked.json:
-            asked.print_json(document)
+        if options.json:
+            options.print_json(document)
         else:
             _show_operation(document)
         return
     operations = list(_pages(path, limit, before, {"model": model, "kind": kind, "result": result}))
-    if asked.json:
-        asked.print_json({"schema": api.SCHEMA, "history": operations})
+    if options.json:
+        options.print_json({"schema": api.SCHEMA, "history": operations})
     elif not operations:
         filtered = model or kind or result or before is not None
         say("no such operation in the history" if filtered else "no operations yet", err=True)
@@ -160,25 +160,27 @@ def _seconds(timed: Document) -> str:
 @place_options
 @output_option
 @click.pass_obj
-def events(asked: Asked, *, follow: bool, object_: str | None, code: str | None, after: int | None, limit: int) -> None:
+def events(
+    options: Options, *, follow: bool, object_: str | None, code: str | None, after: int | None, limit: int
+) -> None:
     """Show what happened, and go on with what comes.
 
     Oldest first. What is followed goes on through a restart of mountd, without a gap.
     """
     from mountd.client import api
 
-    path = asked.find()
+    path = options.find()
     filters: dict[str, Any] = {"object": object_, "code": code}
     if follow:
         for event in _followed(path, after, limit, filters):
-            if asked.json:
-                asked.print_json(event, indent=None)
+            if options.json:
+                options.print_json(event, indent=None)
             else:
                 say(_line(event))
         return
     document = api.get(path, "/api/v1/events", after=after, limit=limit, **filters)
-    if asked.json:
-        asked.print_json(document)
+    if options.json:
+        options.print_json(document)
         return
     for event in document["events"]:
         say(_line(event))

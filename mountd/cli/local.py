@@ -9,7 +9,7 @@ import click
 from mountd.cli.options import config_option
 
 if TYPE_CHECKING:
-    from mountd.cli.options import Asked
+    from mountd.cli.options import Options
 
 _PORT = click.IntRange(1, 65535)
 
@@ -22,13 +22,13 @@ def run(ctx: click.Context) -> None:
 
     Stays in the foreground and works as process 1. SIGTERM and SIGINT stop it in good order.
     """
-    asked: Asked = ctx.obj
+    options: Options = ctx.obj
     from mountd.process.init import fork_daemon
 
     def daemon() -> int:
         from mountd.daemon.run import main
 
-        return main(asked.config)
+        return main(options.config)
 
     ctx.exit(fork_daemon(daemon))
 

@@ -14,7 +14,7 @@ import click
 
 from mountd import __version__
 from mountd.cli import utf8
-from mountd.cli.options import Asked, output_option, place_options
+from mountd.cli.options import Options, output_option, place_options
 from mountd.cli.terminal import flush, say
 
 if TYPE_CHECKING:
@@ -112,18 +112,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         utf8.insist()
     args = list(sys.argv[1:] if arguments is None else arguments)
-    asked = Asked()
+    options = Options()
     if "_MOUNTD_COMPLETE" in os.environ:
-        cli.main(args, prog_name="mountd", obj=asked)
+        cli.main(args, prog_name="mountd", obj=options)
     for stream in (sys.stdout, sys.stderr):  # an old locale must not turn a Chinese file name into a traceback
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
-        code = _invoke(args, asked)
+        code = _invoke(args, options)
         flush()
     except Exception as error:
-        return _report(error, args, asked)
+        return _report(error, args, options)
     except KeyboardInterrupt as error:
-        return _report(error, args, asked)
+        return _report(error, args, options)
     return code
 
 
@@ -137,16 +137,16 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
 
 
-def _invoke(args: list[str], asked: Asked) -> int:
+def _invoke(args: list[str], options: Options) -> int:
     try:
-        with cli.make_context("mountd", args, obj=asked) as context:
+        with cli.make_context("mountd", args, obj=options) as context:
             cli.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
     return 0
 
 
-def _report(error: BaseException, args: list[str], asked: Asked) -> int:
+def _report(error: BaseException, args: list[str], options: Options) -> int:
     from mountd.cli.report import report, wants_json
 
-    return report(error, json_too=wants_json(args) and not asked.answered)
+    return report(error, json_too=wants_json(args) and not options.answered)

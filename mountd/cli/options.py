@@ -18,8 +18,8 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-class Asked:
-    """What was asked for, before or after the command's name; the object of every click context."""
+class Options:
+    """What every command takes, before or after its name; the object of every click context."""
 
     def __init__(self) -> None:
         self.config: str | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mountd.api.documents.commands import PublishDocument
-    from mountd.cli.options import Asked
+    from mountd.cli.options import Options
     from mountd.publish import run
     from mountd.publish.hashing import Tree
     from mountd.publish.record import Record
@@ -82,9 +82,9 @@ def publish(
     from mountd.settings.load import config_path, load
     from mountd.settings.names import check_version
 
-    asked: Asked = ctx.obj
+    options: Options = ctx.obj
     check_version(version)
-    loaded = load(config_path(asked.config, os.environ))
+    loaded = load(config_path(options.config, os.environ))
     name = _model(loaded.settings, model)
     began = time.monotonic()
     from mountd.publish.run import Asked as AskedToPublish
@@ -101,8 +101,8 @@ def publish(
         say(GO_ON, err=True)
         ctx.exit(TERMINATED)
     took_s = time.monotonic() - began
-    if asked.json:
-        asked.print_json(_document(name, version, place, published, took_s))
+    if options.json:
+        options.print_json(_document(name, version, place, published, took_s))
     else:
         _show(version, place, published, took_s)
 

@@ -13,7 +13,7 @@ from mountd.cli.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mountd.cli.options import Asked
+    from mountd.cli.options import Options
 
 BUCKET_LIMIT_S = 330.0
 """For an answer that comes after a look at the bucket, which mountd itself gives 300 s."""
@@ -35,13 +35,13 @@ def status(ctx: click.Context, watch: bool) -> None:
     """
     from mountd.client import api
 
-    asked: Asked = ctx.obj
+    options: Options = ctx.obj
     if watch:
-        _watch_status(asked)
+        _watch_status(options)
         return
-    document = api.get(asked.find(), "/api/v1/status")
-    if asked.json:
-        asked.print_json(document)
+    document = api.get(options.find(), "/api/v1/status")
+    if options.json:
+        options.print_json(document)
     else:
         from mountd.cli import view, view_status
 
@@ -50,13 +50,13 @@ def status(ctx: click.Context, watch: bool) -> None:
         ctx.exit(1)
 
 
-def _watch_status(asked: Asked) -> None:
+def _watch_status(options: Options) -> None:
     from mountd.cli.follow import watch
     from mountd.client import api
 
-    if asked.json:
-        path = asked.find()
-        watch(lambda: asked.print_json(api.get(path, "/api/v1/status"), indent=None))
+    if options.json:
+        path = options.find()
+        watch(lambda: options.print_json(api.get(path, "/api/v1/status"), indent=None))
         return
     from rich.live import Live
 
@@ -67,14 +67,14 @@ def _watch_status(asked: Asked) -> None:
 
     def render() -> Any:
         try:
-            return view_status.render(api.get(asked.find(), "/api/v1/status"))
+            return view_status.render(api.get(options.find(), "/api/v1/status"))
         except MountdError as error:  # a restart of the daemon is worth watching too
             return view.text(f"{error.text}\n→ {error.hint}" if error.hint else error.text, "red")
 
     if not console.is_terminal:
         watch(lambda: view.show(console, render()))
     with Live(console=console, auto_refresh=False) as live:
-        watch(lambda: live.update(view.Clean(render()), refresh=True))
+        watch(lambda: live.update(view.Printable(render()), refresh=True))
 
 
 @click.command()
@@ -82,7 +82,7 @@ def _watch_status(asked: Asked) -> None:
 @place_options
 @output_option
 @click.pass_obj
-def versions(asked: Asked, model: str | None) -> None:
+def versions(options: Options, model: str | None) -> None:
     """List the versions in the bucket.
 
     Each with whether all of its files are there, whether its manifest says so, its size, how many of its names and
@@ -91,9 +91,9 @@ def versions(asked: Asked, model: str | None) -> None:
     """
     from mountd.client import api
 
-    document = api.get(asked.find(), "/api/v1/versions", timeout_s=BUCKET_LIMIT_S, model=model)
-    if asked.json:
-        asked.print_json(document)
+    document = api.get(options.find(), "/api/v1/versions", timeout_s=BUCKET_LIMIT_S, model=model)
+    if options.json:
+        options.print_json(document)
         return
     from mountd.cli import view
 
@@ -145,7 +145,7 @@ def _wrong(entry: dict[str, Any]) -> str:
 @place_options
 @output_option
 @click.pass_obj
-def wait(asked: Asked, condition: str, model: str | None, timeout: float) -> None:
+def wait(options: Options, condition: str, model: str | None, timeout: float) -> None:
     """Wait until mountd is ready, a version is live or an operation has ended.
 
     For scripts: it may be called before the daemon has started. Exits 4 when the time ran out, with the reasons, and 8
@@ -161,11 +161,11 @@ def wait(asked: Asked, condition: str, model: str | None, timeout: float) -> Non
     from mountd.cli.follow import wait_for, wait_for_operation
 
     if kind == "operation":
-        wait_for_operation(asked, int(value), timeout)
+        wait_for_operation(options, int(value), timeout)
         return
-    document = wait_for(asked, condition, model, timeout)
-    if asked.json:
-        asked.print_json(document)
+    document = wait_for(options, condition, model, timeout)
+    if options.json:
+        options.print_json(document)
     else:
         say("ready" if condition == "ready" else f"{value} is live")
 
@@ -182,7 +182,7 @@ def wait(asked: Asked, condition: str, model: str | None, timeout: float) -> Non
 @output_option
 @click.pass_obj
 def logs(
-    asked: Asked, *, name: str | None, follow: bool, lines: int | None, since: float | None, previous: bool
+    options: Options, *, name: str | None, follow: bool, lines: int | None, since: float | None, previous: bool
 ) -> None:
     """Show recent output of rclone and of the app.
 
@@ -197,15 +197,15 @@ def logs(
         say(f"{line.get('time')} {line.get('name')}: {line.get('text')}")
 
     if follow:
-        for line in api.stream_lines(asked.find(), "/api/v1/logs", **chosen, follow=1):
-            if asked.json:
-                asked.print_json(line, indent=None)
+        for line in api.stream_lines(options.find(), "/api/v1/logs", **chosen, follow=1):
+            if options.json:
+                options.print_json(line, indent=None)
             else:
                 show(line)
         return
-    document = api.get(asked.find(), "/api/v1/logs", **chosen)
-    if asked.json:
-        asked.print_json(document)
+    document = api.get(options.find(), "/api/v1/logs", **chosen)
+    if options.json:
+        options.print_json(document)
         return
     for line in document.get("logs") or []:
         show(line)
@@ -217,16 +217,16 @@ def logs(
 @place_options
 @output_option
 @click.pass_obj
-def restart(asked: Asked, name: str, timeout: float) -> None:
+def restart(options: Options, name: str, timeout: float) -> None:
     """Restart a mount or an app, and wait until it runs again.
 
     Restarting a mount restarts the apps on it too, as they ask for. Exits 1 when it does not come up.
     """
     from mountd.cli.follow import restart as restart_and_wait
 
-    now = restart_and_wait(asked, name, timeout)
-    if asked.json:
-        asked.print_json({"schema": 1, "name": name, "status": now})
+    now = restart_and_wait(options, name, timeout)
+    if options.json:
+        options.print_json({"schema": 1, "name": name, "status": now})
     else:
         say(f"{name} is running" + (f", pid {now['pid']}" if now.get("pid") else ""))
 
@@ -236,7 +236,7 @@ def restart(asked: Asked, name: str, timeout: float) -> None:
 @place_options
 @output_option
 @click.pass_obj
-def reload(asked: Asked, timeout: float) -> None:
+def reload(options: Options, timeout: float) -> None:
     """Make the daemon use the configuration file as it is now.
 
     Prints what has changed and what restarts for it. A file that cannot be used, or that changes what only a restart of
@@ -250,16 +250,16 @@ def reload(asked: Asked, timeout: float) -> None:
 
     began = time.monotonic()
     try:
-        answer = api.post(asked.find(), "/api/v1/reload", {}, timeout_s=timeout)
+        answer = api.post(options.find(), "/api/v1/reload", {}, timeout_s=timeout)
     except Unreachable:
         if time.monotonic() - began < timeout:
             raise
         raise StillRunning("the reload goes on after --timeout", hint="`mountd status` shows what it is at") from None
-    if asked.json:
-        asked.print_json(answer)
+    if options.json:
+        options.print_json(answer)
         return
     if not answer["changed"]:
-        config = api.get(asked.find(), "/api/v1/status").get("config") or {}
+        config = api.get(options.find(), "/api/v1/status").get("config") or {}
         last = f"; that reload {config['summary']}" if config.get("summary") else ""
         say(f"nothing has changed since {config.get('loaded')}{last}")
         return

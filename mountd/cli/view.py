@@ -88,7 +88,7 @@ def fitting(headings: Sequence[str], widths: Sequence[Sequence[int]], optional: 
     return shown
 
 
-class Clean:
+class Printable:
     """`drawing` without what a terminal would obey, whatever was put into it; but what rich itself adds."""
 
     def __init__(self, drawing: RenderableType) -> None:
@@ -103,10 +103,10 @@ class Clean:
 def show(on: Console, drawing: RenderableType) -> None:
     """Print, off a terminal without the spaces that fill up a table's last column."""
     if on.is_terminal:
-        on.print(Clean(drawing))
+        on.print(Printable(drawing))
         return
     with on.capture() as captured:
-        on.print(Clean(drawing))
+        on.print(Printable(drawing))
     on.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     on.file.flush()
 

@@ -16,7 +16,7 @@ import structlog
 
 from mountd import __version__
 from mountd.api.documents.operations import ReloadDocument
-from mountd.api.routes import Rooms, Routes
+from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
 from mountd.daemon import logs, threads
 from mountd.daemon.edits import Edits
@@ -226,7 +226,7 @@ class Daemon:
         self._edits = Edits(self.operations, self.board)
         self._server = Server(
             Routes(
-                Rooms(
+                ApiDeps(
                     board=self.board,
                     operations=self.operations,
                     supervisors=self.members.supervisors,

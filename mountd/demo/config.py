@@ -12,7 +12,7 @@ WEBUI = Path(__file__).with_name("webui.py")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class DemoPaths:
     """Everything of one demo lies below `root`; the ports are on loopback."""
 
     root: Path
@@ -46,7 +46,7 @@ class Places:
         return self.root / "mnt"
 
 
-def render(places: Places, *, python: str, access_key_id: str) -> str:
+def render(places: DemoPaths, *, python: str, access_key_id: str) -> str:
     """The YAML. Paths and the like are written as JSON strings, which YAML reads as they are."""
     q = json.dumps
     return f"""\

@@ -21,7 +21,7 @@ from mountd.cli import terminal
 from mountd.client import registry
 from mountd.client.api import get
 from mountd.demo import hub
-from mountd.demo.config import Places, render
+from mountd.demo.config import DemoPaths, render
 from mountd.errors import MountdError, Unavailable, UsageError, cause_of
 from mountd.fuse.watch import read_table
 from mountd.rclone import binary
@@ -70,7 +70,7 @@ def main(*, directory: str | None, port: int | None, s3_port: int | None, http_p
     interrupts = Interrupts()
     try:
         with _directory(directory) as root:
-            places = Places(root, _port(s3_port, None), _port(port, 7860), _port(http_port, 8780))
+            places = DemoPaths(root, _port(s3_port, None), _port(port, 7860), _port(http_port, 8780))
             with contextlib.ExitStack() as stack:
                 _run(places, stack, interrupts)
     except Interrupted:
@@ -79,7 +79,7 @@ def main(*, directory: str | None, port: int | None, s3_port: int | None, http_p
     return 0
 
 
-def _run(places: Places, stack: contextlib.ExitStack, interrupts: Interrupts) -> None:
+def _run(places: DemoPaths, stack: contextlib.ExitStack, interrupts: Interrupts) -> None:
     rclone = _serving_rclone()
     _say("mountd demo: preparing a small model in two versions …")
     versions = hub.build(places.store)
@@ -158,7 +158,7 @@ def _serving_rclone() -> Path:
     return found.path
 
 
-def _write_files(places: Places) -> str:
+def _write_files(places: DemoPaths) -> str:
     secret = secrets.token_hex(16)
     places.app.mkdir(exist_ok=True)
     for path, text in (
@@ -170,7 +170,7 @@ def _write_files(places: Places) -> str:
     return secret
 
 
-def _s3_command(rclone: Path, places: Places, secret: str) -> tuple[list[str], dict[str, str]]:
+def _s3_command(rclone: Path, places: DemoPaths, secret: str) -> tuple[list[str], dict[str, str]]:
     argv = [str(rclone), "serve", "s3", "--addr", f"127.0.0.1:{places.s3_port}", str(places.store)]
     # A whole-file MD5 for each request otherwise; the short cache shows what is put into the directory by hand.
     argv += ["--etag-hash", "", "--dir-cache-time", "1s", "--config", os.devnull]
@@ -213,7 +213,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, interrupts: Inte
     raise Unavailable(f"cannot start the S3 server on port {port}", hint="see s3.log in the demo's directory")
 
 
-def _wait_until_ready(mountd: subprocess.Popen[bytes], places: Places, interrupts: Interrupts) -> None:
+def _wait_until_ready(mountd: subprocess.Popen[bytes], places: DemoPaths, interrupts: Interrupts) -> None:
     deadline = time.monotonic() + READY_LIMIT_S
     told, reasons = "", ""
     while time.monotonic() < deadline:
@@ -241,7 +241,7 @@ def _stage(status: dict[str, dict[str, dict[str, str]]]) -> str:
 _PARTS = (("mounts", "storage"), ("models", "cache_hub"), ("apps", "webui"))
 
 
-def _tell(places: Places, versions: Sequence[str]) -> None:
+def _tell(places: DemoPaths, versions: Sequence[str]) -> None:
     program, sock = _program(), shlex.quote(str(places.socket))
     mountd, once = f"{program} --socket {sock}", ""
     page = f"http://127.0.0.1:{places.web_port}/"

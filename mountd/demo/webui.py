@@ -86,7 +86,7 @@ def content_digest(manifest: bytes) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-class Model:
+class StandInModel:
     """The model directory: what it says it is, and the reading of its files as the real loaders read them."""
 
     def __init__(self, directory: Path) -> None:
@@ -187,7 +187,7 @@ def speak(text: str, digest: str) -> bytes:
     return buffer.getvalue()
 
 
-class Server(ThreadingHTTPServer):
+class StandInServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def server_bind(self) -> None:
@@ -204,7 +204,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body are two writes; the second would wait 40 ms for an ACK
     timeout = 30
-    model: ClassVar[Model]
+    model: ClassVar[StandInModel]
     page: ClassVar[bytes]
     verbose: ClassVar[bool] = False
     app_id: ClassVar[int] = int.from_bytes(os.urandom(8), "big") >> 1  # as Gradio's: another one for each process
@@ -269,14 +269,14 @@ def run(options: argparse.Namespace) -> None:
     directory = Path(options.model_dir)
     with contextlib.suppress(FileNotFoundError):  # then it is among the missing files
         say(f">> {REQUIRED}: {os.stat(directory / REQUIRED).st_size} bytes")
-    model = Model(directory)
+    model = StandInModel(directory)
     say(f">> model {model.version} {model.digest[:12] or '(no manifest)'} in {directory}")
     model.load(options.load_seconds)
     while options.never_ready:
         signal.pause()
     Handler.model, Handler.verbose, Handler.page = model, options.verbose, PAGE.read_bytes()
     try:
-        server = Server((options.host, options.port), Handler)
+        server = StandInServer((options.host, options.port), Handler)
     except OSError as error:
         raise CannotLoad(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from error
     say(f"* Running on local URL:  http://{options.host}:{server.server_port}")

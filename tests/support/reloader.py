@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mountd.api.routes import Rooms, Routes
+from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
 from mountd.daemon.apply import Applier
 from mountd.daemon.edits import Edits
@@ -92,7 +92,7 @@ class Bench:
 
         return Server(
             Routes(
-                Rooms(
+                ApiDeps(
                     board=self.board,
                     operations=self.operations,
                     supervisors=self.members.supervisors,

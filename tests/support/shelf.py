@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mountd.api.routes import Rooms, Routes
+from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
 from mountd.files.client import NoStat, Stat
 from mountd.journal.journal import Journal, OperationRecord
@@ -133,7 +133,7 @@ class Shelf:
         async def reload(_: str) -> dict[str, Any]:
             return {"changed": [], "restarted": [], "in_place": []}
 
-        rooms = Rooms(
+        deps = ApiDeps(
             board=self.board,
             operations=self.operations,
             supervisors=self.supervisors,
@@ -144,7 +144,7 @@ class Shelf:
             syncing=Syncing(self.models, self.journal),
             started=time.monotonic(),
         )
-        server, path = Server(Routes(rooms)), self.directory / "s"
+        server, path = Server(Routes(deps)), self.directory / "s"
         await server.listen_unix(ControlSettings(socket=path))
         try:
             yield path

@@ -22,7 +22,7 @@ from rich.text import Text
 
 import mountd.cli
 from mountd.cli import main, report, terminal, view, view_status
-from mountd.cli.options import Asked
+from mountd.cli.options import Options
 from mountd.errors import ConfigError, MountdError, Problem
 from tests.support.hostile import HOSTILE, raw_controls
 
@@ -62,7 +62,7 @@ def test_say(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_is_what_was_given(capsys: pytest.CaptureFixture[str]) -> None:
-    Asked().print_json({"text": HOSTILE})
+    Options().print_json({"text": HOSTILE})
     out = capsys.readouterr().out
     assert raw_controls(out) == []
     assert json.loads(out) == {"text": HOSTILE}
@@ -153,7 +153,7 @@ def test_what_rich_draws(is_terminal: bool) -> None:
     )
     if is_terminal:
         with Live(console=on, auto_refresh=False) as live:
-            live.update(view.Clean(Text(HOSTILE)), refresh=True)
+            live.update(view.Printable(Text(HOSTILE)), refresh=True)
     assert raw_controls(OURS.sub("", file.getvalue())) == []
 
 

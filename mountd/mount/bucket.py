@@ -1,18 +1,24 @@
-"""The second health question: does the bucket answer? One small request outside the mount."""
+"""The bucket probe: does the bucket answer? One small request outside the mount, often enough, and not more often."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import enum
 import time
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import structlog
 
-from mountd.errors import MountdError, RemoteError
+from mountd.errors import MountdError, RemoteError, Unavailable
 from mountd.mount.engine import Engine
-from mountd.mount.health import SLOW_HINT, SLOW_S, Answers, backend_status, is_refusal
+from mountd.mount.health import SLOW_HINT, SLOW_S, BucketAnswers, Report, backend_status, is_refusal
+from mountd.rclone.conf_file import SecretChange
 from mountd.rclone.rc import AnswerTooLarge, BucketEntry, RcTimeout, StoreFeatures, names_bucket
+from mountd.status.board import PublishMount
 from mountd.status.snapshot import RemoteStatus
 
 log = structlog.get_logger()
@@ -21,8 +27,17 @@ PATIENT_S = 30.0
 """While a mount starts: a store that needs 5 s a request is slow, not away."""
 NOOP_S = 1.0
 TIMEOUT_S = 10.0
-"""While it runs: two requests of 5 s. A question that was lost with its connection must not hold up the next for
-long: the bucket may be back by then."""
+"""While it runs: two requests of 5 s. A request that was lost with its connection must not hold up the next for long:
+the bucket may be back by then."""
+AWAY_INTERVAL_S = 1.0
+"""Between two probes of a bucket that does not answer."""
+TROUBLE_INTERVAL_S = 2.0
+"""Errors that rclone logs make the next probe come early, but not more often than this."""
+SLOT_S = 0.5
+"""A request that takes a probe's slot is answered by then, or the bucket is probed besides."""
+SLOT_PATIENCE = 3
+"""A request waits so many probe intervals for a slot: while the bucket is not well there is none."""
+SECRETS_INTERVAL_S = 2.0
 SHORTEST_S = 1.0
 WITNESS_ENTRIES = 1000
 """One request gives as many."""
@@ -33,7 +48,7 @@ _SAYS_NO = frozenset({"bucket-missing", "directory-missing", "access-denied"})
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A directory of `remote` that held something when the mount began: an answer that it is empty is a reason to
+    """A directory of `remote` that held something when the mount started: an answer that it is empty is a reason to
     doubt the answer. `kept`: nobody deletes through the mount."""
 
     remote: str
@@ -52,26 +67,81 @@ class Late(Enum):
     """the bucket has answered without it since"""
 
 
-class Backend:
+class SlotRequest:
+    """A request that waits for a slot: `granted` when it may ask, `done` once that was answered (True) or not."""
+
+    def __init__(self) -> None:
+        self.granted = asyncio.Event()
+        self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def is_answered(self, limit_s: float) -> bool:
+        """Within `limit_s` seconds."""
+        await asyncio.wait({self.done}, timeout=limit_s)
+        return self.done.done() and self.done.result()
+
+
+class SharedProbeSlot:
+    """Of one bucket, which is probed every `interval_s` seconds: a request that has time takes the place of a probe, so
+    that a mount that nobody uses stays quiet."""
+
+    def __init__(self, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self._waiting: deque[SlotRequest] = deque()
+
+    @contextlib.asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """Begins when it is time to ask; an exception within means no answer. Raises Unavailable when it never is."""
+        request = SlotRequest()
+        self._waiting.append(request)
+        answered = False
+        try:
+            async with asyncio.timeout(SLOT_PATIENCE * self.interval_s):
+                await request.granted.wait()
+            yield
+            answered = True
+        except TimeoutError:
+            if request.granted.is_set():
+                raise
+            raise Unavailable("cannot ask the bucket: it is not well, or its mount does not run") from None
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(request)
+            request.done.set_result(answered)
+
+    def grant(self) -> SlotRequest | None:
+        """It is time to probe: the slot goes to the request that has waited longest; None: there is none."""
+        if not self._waiting:
+            return None
+        request = self._waiting.popleft()
+        request.granted.set()
+        return request
+
+
+class BucketProbe:
     """`status` is the last answer, `answers` says when there was one."""
 
-    def __init__(self, remote: str, engine: Engine) -> None:
+    def __init__(self, engine: Engine, slot: SharedProbeSlot, publish: PublishMount) -> None:
         self.status = RemoteStatus()
-        self.answers = Answers()
-        self.remote = remote
+        self.answers = BucketAnswers()
+        self.witness: Witness | None = None
         self._engine = engine
+        self._slot = slot
+        self._publish = publish
         self._features: StoreFeatures | None = None
         self._asks_root = False
         self._is_store = False
         self._usable = False
-        self.witness: Witness | None = None
         self._late = Late.NO
 
     def begin(self) -> None:
-        """A new rclone starts, perhaps with another remote."""
+        """A new rclone starts, possibly with another remote."""
         self._features, self._asks_root, self._is_store = None, False, False
-        if self.witness is not None and self.witness.remote != self.remote:
+        if self.witness is not None and self.witness.remote != self._remote:
             self.witness = None
+
+    @property
+    def _remote(self) -> str:
+        return self._engine.mount.remote
 
     @property
     def is_refusing(self) -> bool:
@@ -79,57 +149,117 @@ class Backend:
         return self.status.reason is not None and is_refusal(self.status.reason.code)
 
     @property
-    def could_begin(self) -> bool:
-        """Whether a new rclone could begin, as far as is known: the bucket gives what it is asked, or refuses."""
-        return self._usable or self.is_refusing
-
-    @property
     def is_asked_for_room(self) -> bool:
         """Whether a `statfs` of the mount may wait for the bucket; so it may as long as that is not known."""
         return self._features is None or self._features.reports_room
 
+    async def run(self, report: Report) -> None:
+        """Until a new rclone is needed, else until cancelled."""
+        while True:
+            began = time.monotonic()
+            usable = await self.probe(TIMEOUT_S)
+            report(answers=self.answers)
+            if not usable and self.is_refusing and await self._engine.has_stale_secrets():
+                report(restart="the store refuses the old credentials: starting again with the new ones")
+                return
+            if self._engine.signs_with_old_secret(usable=usable):
+                report(restart="rclone still uses the old secret of its key: starting again with the new one")
+                return
+            if usable:
+                pause_s = self._engine.mount.health.backend
+                if self.status.reason:  # it is slow: that it is quick again is seen as soon as any change
+                    pause_s = max(AWAY_INTERVAL_S, pause_s - AWAY_INTERVAL_S - (time.monotonic() - began))
+                await self._until_due(pause_s)
+                await asyncio.sleep(max(0.0, TROUBLE_INTERVAL_S - (time.monotonic() - began)))
+            else:
+                await asyncio.sleep(AWAY_INTERVAL_S)
+
+    async def _until_due(self, pause_s: float) -> None:
+        """For `pause_s` seconds, and as long as then each time another request takes the slot and is answered soon."""
+        trouble = self._engine.trouble
+        while not await self._is_trouble(pause_s):
+            request = None if self.status.reason else self._slot.grant()
+            if request is None or not await request.is_answered(SLOT_S) or trouble.is_set():
+                return
+
+    async def _is_trouble(self, limit_s: float) -> bool:
+        """Whether rclone logs an error within `limit_s` seconds."""
+        trouble = self._engine.trouble
+        trouble.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await trouble.wait()
+        return trouble.is_set()
+
+    def hurry(self) -> None:
+        """Something may wait for the bucket: the next probe comes early."""
+        self._engine.trouble.set()
+
+    async def probe(self, timeout_s: float) -> bool:
+        """Whether the bucket gives what it is asked; the board shows the answer, and that there is none yet."""
+        asking = asyncio.ensure_future(self.ask(timeout_s))
+        try:
+            answered, _ = await asyncio.wait({asking}, timeout=SLOW_S)
+            if not answered:
+                await self.miss()
+                self._show()
+            usable = await asking
+        finally:
+            asking.cancel()
+        self._show()
+        return usable
+
+    def _show(self) -> None:
+        self._publish(lambda status: replace(status, backend=self.status))
+
+    async def could_start(self) -> bool:
+        """Whether a new rclone could start now: the bucket gives what it is asked, or refuses."""
+        if self._usable or self.is_refusing:
+            await self.probe(TIMEOUT_S)
+        return self._usable or self.is_refusing
+
     async def ask(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Whether the bucket gives what it is asked; a slow one does."""
-        name = self.remote.partition(":")[0]
+        name = self._remote.partition(":")[0]
         began = time.monotonic()
         try:
-            await self._question(began + timeout_s)
+            await self._request(began + timeout_s)
             status = backend_status(name, took_s=time.monotonic() - began)
             usable = True
         except RemoteError as error:
             took_s = time.monotonic() - began
-            text = f"cannot read {self.remote}: {error.text}"
+            text = f"cannot read {self._remote}: {error.text}"
             code = "bucket-silent" if took_s >= timeout_s else error.code
             status = backend_status(name, took_s=took_s, code=code, text=text, hint=error.hint)
             usable = False
         except MountdError:
-            return False  # rclone itself did not answer: that is the beat's question, not the bucket's
+            return False  # rclone itself did not answer, which says nothing of the bucket
         self._learn(status, began, usable=usable)
         return usable
 
-    async def _question(self, deadline: float) -> None:
+    async def _request(self, deadline: float) -> None:
         """Lists the witness, else what holds nothing: of a large root each thousand entries would cost a request.
 
         Where the bucket says no to that, listing the root decides; and from then on, when it does not.
         """
         rc = self._engine.rc
         said_no = False
-        if await self._has_buckets(deadline) and names_bucket(self.remote) and not self._asks_root:
+        if await self._has_buckets(deadline) and names_bucket(self._remote) and not self._asks_root:
             try:
-                await self._knock(deadline)
+                await self._list_small(deadline)
             except RemoteError as error:
                 if error.code not in _SAYS_NO:
                     raise
                 said_no = True
             else:
                 return
-        await rc.list(self.remote, quick=True, timeout_s=_left_s(deadline))
+        await rc.list(self._remote, quick=True, timeout_s=_left_s(deadline))
         self._asks_root |= said_no
 
-    async def _knock(self, deadline: float) -> None:
+    async def _list_small(self, deadline: float) -> None:
         witness = None if self._late is Late.ONCE else self.witness
         if witness is None:
-            await self._engine.rc.probe_bucket(self.remote, _left_s(deadline))
+            await self._engine.rc.probe_bucket(self._remote, _left_s(deadline))
             if self._late is Late.ONCE:
                 self._late = Late.ON_PROBATION
             if not self._is_store:
@@ -142,10 +272,10 @@ class Backend:
             self.witness = None
 
     async def _see(self, witness: Witness, deadline: float) -> list[BucketEntry] | None:
-        """What the witness holds; None: too much for a question that is asked often. Raises RemoteError, RcTimeout."""
+        """What the witness holds; None: too much for a frequent request. Raises RemoteError, RcTimeout."""
         try:
             found = await self._engine.rc.probe_bucket(
-                self.remote, _left_s(deadline), witness.directory, most_bytes=WITNESS_BYTES
+                self._remote, _left_s(deadline), witness.directory, most_bytes=WITNESS_BYTES
             )
         except AnswerTooLarge:
             return None
@@ -162,18 +292,18 @@ class Backend:
         """After an answer that something is not there: that the store gives valid answers. Raises RemoteError,
         Unavailable."""
         deadline = time.monotonic() + TIMEOUT_S
-        await self._question(deadline)
+        await self._request(deadline)
         if await self._has_buckets(deadline):
             await self._expose(deadline)
 
     async def _doubt(self, witness: Witness, deadline: float) -> None:
         """The witness is gone: was it deleted, or was that no valid answer? Raises RemoteError."""
-        if not await self._engine.rc.list(self.remote, quick=True, timeout_s=_left_s(deadline)):
+        if not await self._engine.rc.list(self._remote, quick=True, timeout_s=_left_s(deadline)):
             await self._expose(deadline)
             if witness.kept:
                 where = f"{witness.directory}/" if witness.directory else "something"
                 raise RemoteError(
-                    f"the bucket says that it is empty, but it held {where} when the mount began",
+                    f"the bucket says that it is empty, but it held {where} when the mount started",
                     hint="something else may answer in the store's place, or all was deleted: look at the store itself",
                     code="bucket-empty",
                 )
@@ -182,7 +312,7 @@ class Backend:
     async def _expose(self, deadline: float) -> None:
         """What gives whatever it is asked for is no object store. Raises RemoteError."""
         try:
-            pretends = await self._engine.rc.invents_objects(self.remote, _left_s(deadline))
+            pretends = await self._engine.rc.invents_objects(self._remote, _left_s(deadline))
         except RemoteError as error:
             if error.code not in _SAYS_NO:
                 raise
@@ -198,22 +328,22 @@ class Backend:
     async def _has_buckets(self, deadline: float) -> bool:
         if self._features is None:
             try:
-                self._features = await self._engine.rc.features(self.remote, _left_s(deadline) / 2)
+                self._features = await self._engine.rc.features(self._remote, _left_s(deadline) / 2)
             except MountdError:
-                return False  # the listing tells why
+                return False  # the listing says why
         return self._features.has_buckets
 
     async def miss(self) -> None:
-        """The question is not answered after SLOW_S: that much is known before it ends, if rclone itself answers."""
+        """There is no answer after SLOW_S: that much is known before the request ends, if rclone itself answers."""
         before = self.answers
         if self.status.reason is None and await self.rclone_answers() and self.answers is before:
-            name = self.remote.partition(":")[0]
-            text = f"cannot read {self.remote}: the store has not answered for {SLOW_S:g} s"
+            name = self._remote.partition(":")[0]
+            text = f"cannot read {self._remote}: the store has not answered for {SLOW_S:g} s"
             status = backend_status(name, took_s=SLOW_S, code="bucket-slow", text=text, hint=SLOW_HINT)
             self._learn(status, 0.0, usable=False)
 
     async def rclone_answers(self, timeout_s: float = NOOP_S) -> bool:
-        """Whether rclone itself is awake, whatever its mount and the bucket do."""
+        """Whether rclone itself is responsive, whatever its mount and the bucket do."""
         try:
             await self._engine.rc.call("rc/noop", timeout_s=timeout_s)
         except MountdError:
@@ -225,19 +355,44 @@ class Backend:
         self.status, self._usable = status, usable
         answers = self.answers
         if status.reason is None:
-            self.answers = Answers(asked_at, answers.bad_at)
+            self.answers = BucketAnswers(asked_at, answers.bad_at)
         else:
-            self.answers = Answers(answers.quick_at, time.monotonic())
+            self.answers = BucketAnswers(answers.quick_at, time.monotonic())
 
     def _report(self, status: RemoteStatus) -> None:
         before, now = self.status.reason, status.reason
         if (before and before.code) == (now and now.code):
             return
         if now is None:
-            log.info("bucket answers again", remote=self.remote)
+            log.info("bucket answers again", remote=self._remote)
         else:
-            log.warning("bucket has a problem", remote=self.remote, cause=now.text, hint=now.hint)
+            log.warning("bucket has a problem", remote=self._remote, cause=now.text, hint=now.hint)
 
 
 def _left_s(deadline: float) -> float:
     return max(SHORTEST_S, deadline - time.monotonic())
+
+
+@dataclass(slots=True, eq=False)
+class SecretsProbe:
+    """New keys reach rclone, and tokens that it renewed are kept, whatever the configuration file says.
+
+    What only a new rclone reads waits while the bucket is away: a new one could not serve what is cached.
+    """
+
+    engine: Engine
+    bucket: BucketProbe
+
+    async def run(self, report: Report) -> None:
+        """Until a new rclone is needed, else until cancelled."""
+        waits = False
+        while True:
+            await asyncio.sleep(SECRETS_INTERVAL_S)
+            if await self.engine.refresh_secrets() is not SecretChange.REMOUNT:
+                continue
+            if await self.bucket.could_start():
+                report(restart="a secret has changed that only a new rclone reads")
+                return
+            if not waits:
+                log.info("a secret has changed, and the remount waits for the bucket", mount=self.engine.name)
+            waits = True

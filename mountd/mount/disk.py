@@ -12,8 +12,8 @@ from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, Files, NoStat, Stat
+from mountd.mount.bucket import SharedProbeSlot
 from mountd.mount.engine import Engine
-from mountd.mount.turns import Turns
 from mountd.rclone import keys
 from mountd.rclone.rc import AnswerTooLarge, BucketEntry
 
@@ -40,46 +40,49 @@ class MountDisk:
     def __init__(
         self,
         root: str,
-        fs: str,
         *,
-        exclude: Sequence[str],
         files: Files,
         engine: Engine,
         cache: CacheGuard,
         index: CacheIndex,
-        turns: Turns,
+        slot: SharedProbeSlot,
         confirm: Callable[[], Awaitable[None]],
     ) -> None:
-        """`exclude`: what the mount leaves out by configuration. `confirm`: that the store gives valid answers; raises
-        RemoteError, Unavailable."""
+        """`confirm`: that the store gives valid answers; raises RemoteError, Unavailable."""
         self.root = root
-        self.exclude = exclude
-        self.ignored: dict[str, str] = {}
-        """by path: why it cannot be one, as of the last listing"""
-        self._fs = fs
+        self._ignored: dict[str, str] = {}
+        self._ignored_of = ""
+        """the remote"""
         self._hidden: list[str] = []
-        """what rclone was last told to hide of them"""
+        """which of them rclone leaves out"""
         self._files = files
         self._engine = engine
         self._cache = cache
         self._index = index
-        self._turns = turns
+        self._slot = slot
         self._confirm = confirm
 
     @property
     def fs(self) -> str:
         """What is mounted: `remote:path`."""
-        return self._fs
+        return self._engine.mount.remote
 
-    @fs.setter
-    def fs(self, fs: str) -> None:
-        if fs != self._fs:
-            self.ignored = {}
-        self._fs = fs
+    @property
+    def exclude(self) -> list[str]:
+        """What the mount leaves out by configuration."""
+        return keys.patterns(self._engine.mount.options.get("exclude"))
+
+    @property
+    def ignored(self) -> dict[str, str]:
+        """By path: why it cannot be one, as of the last listing."""
+        if self._ignored_of != self.fs:
+            self._ignored, self._ignored_of = {}, self.fs
+        return self._ignored
 
     def in_turn(self) -> AbstractAsyncContextManager[None]:
-        """Around one question to the bucket that has time. Raises Unavailable when it is not the time for any."""
-        return self._turns.take()
+        """Around one request to the bucket that has time: it takes the slot of a probe. Raises Unavailable without
+        one."""
+        return self._slot.take()
 
     async def confirm(self) -> None:
         """That the store gives valid answers. Raises RemoteError, Unavailable."""
@@ -119,7 +122,7 @@ class MountDisk:
             del self.ignored[path]
         found = {path: why for path, why in strange.items() if path not in self.ignored}
         if found and len(self.ignored) < MOST_IGNORED:
-            self.ignored |= dict(sorted(found.items())[: MOST_IGNORED - len(self.ignored)])
+            self._ignored |= dict(sorted(found.items())[: MOST_IGNORED - len(self.ignored)])
             log.warning("objects are left out: they cannot be paths", remote=self.fs, objects=keys.words(found))
         known, seen = keys.rules(self.ignored), keys.rules(strange)
         if seen or known != self._hidden:

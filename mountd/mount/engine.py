@@ -32,7 +32,7 @@ from mountd.rclone.failures import is_of_keys
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
 from mountd.settings import profiles
-from mountd.settings.schema import CacheSettings, Settings
+from mountd.settings.schema import CacheSettings, MountSettings, Settings
 from mountd.settings.wrapped import beneath
 
 log = structlog.get_logger()
@@ -53,7 +53,7 @@ class Engine:
     def __init__(self, name: str, settings: Settings, instance: Instance, binary: Binary, conf: ConfFile) -> None:
         self.ring = Ring()
         self.child: Child | None = None
-        self._name = name
+        self.name = name
         self._settings = settings
         self._instance = instance
         self._binary = binary
@@ -87,30 +87,35 @@ class Engine:
         self._settings = settings
 
     @property
+    def mount(self) -> MountSettings:
+        """The settings as they are now, for the next start."""
+        return self._settings.mounts[self.name]
+
+    @property
     def keeps_what_is_read(self) -> bool:
         """On local disk, file by file."""
-        return profiles.cache_mode(self._settings.mounts[self._name]) == "full" and not self.without_cache
+        return profiles.cache_mode(self.mount) == "full" and not self.without_cache
 
     @property
     def rc(self) -> RcClient:
         """Raises Unavailable while no rclone runs."""
         if self._rc is None:
-            raise Unavailable(f"cannot ask rclone of mount {self._name}: it is not running")
+            raise Unavailable(f"cannot ask rclone of mount {self.name}: it is not running")
         return self._rc
 
     async def spawn(self) -> Child:
         """Write rclone.conf and start `rclone mount`. Raises CannotStart, ConfigError (flags that it does not have)."""
         await self.close()
-        await asyncio.to_thread(self._instance.add_mount_point, str(self._settings.mounts[self._name].path))
+        await asyncio.to_thread(self._instance.add_mount_point, str(self.mount.path))
         written = await self._conf.write(self._settings)
         self._resigned_at, self._is_refused = None, False
-        self._digests = written.digests[self._settings.mounts[self._name].remote_name]
+        self._digests = written.digests[self.mount.remote_name]
         address = self._address()
         size = None if self.without_cache else await self._cache_size()
-        self._notify = ReadySocket(self._instance.private / f"notify-{self._name}.sock")
+        self._notify = ReadySocket(self._instance.private / f"notify-{self.name}.sock")
         command = command_of(
             self._settings,
-            self._name,
+            self.name,
             instance=self._instance,
             binary=self._binary,
             conf=self._conf.path,
@@ -124,9 +129,9 @@ class Engine:
         self._said = LastOutput()
         self._dump = DumpCapture()
         self.ring.begin()
-        environment = {**command.environment, **self.detour, **self._instance.marks(self._name)}
+        environment = {**command.environment, **self.detour, **self._instance.marks(self.name)}
         argv = command.argv
-        if self.reopens and profiles.write_back_s(self._settings.mounts[self._name]) < LEAST_WRITE_BACK_S:
+        if self.reopens and profiles.write_back_s(self.mount) < LEAST_WRITE_BACK_S:
             argv = (*argv, f"--vfs-write-back={LEAST_WRITE_BACK_S:g}s")
         try:
             self.child = spawn(argv, environment, self._on_line, flood_lines=FLOOD_LINES)
@@ -138,7 +143,7 @@ class Engine:
         return self.child
 
     async def _cache_size(self) -> CacheSize:
-        cache, emulated = self._settings.mounts[self._name].cache, not self._binary.has_min_free_space
+        cache, emulated = self.mount.cache, not self._binary.has_min_free_space
         try:
             return await self._disk.run(lambda: cache_size(cache, emulated=emulated), WALK_LIMIT_S)
         except TimeoutError:
@@ -148,7 +153,7 @@ class Engine:
         password = secrets.token_urlsafe(24)
         if not self._binary.has_rc_socket:
             return RcAddress(RC_USER, password, port=_free_port())
-        path = self._instance.private / f"rc-{self._name}.sock"
+        path = self._instance.private / f"rc-{self.name}.sock"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         return RcAddress(RC_USER, password, socket=path)
@@ -215,7 +220,7 @@ class Engine:
 
         1.60.1 misses the second change of a file that keeps its size, and goes on giving what it has cached [T].
         """
-        to = self._instance.private / f"fetched-{self._name}-{secrets.token_hex(8)}"
+        to = self._instance.private / f"fetched-{self.name}-{secrets.token_hex(8)}"
         try:
             await self.rc.copy_file(fs, path, to, timeout_s)
             return await asyncio.to_thread(to.read_bytes)
@@ -234,7 +239,7 @@ class Engine:
         child = self.child
         if child is None:
             return SecretChange.NOTHING
-        remote = self._settings.mounts[self._name].remote_name
+        remote = self.mount.remote_name
         try:
             refreshed = await self._conf.refresh(self._settings, remote, self._digests)
         except CannotStart as error:
@@ -274,11 +279,11 @@ class Engine:
         """What an exit means."""
         if self._dump.text:  # a panic ends it with the code of a usage error, and so does SIGQUIT
             cause = self.masked(self._dump.cause)[:SAID_CHARACTERS]
-            return explain_crash(cause, str(exit_), self._name)
+            return explain_crash(cause, str(exit_), self.name)
         said = self._said.text(asyncio.get_running_loop().time())
         if helper := refusal(said):
             return rights.explain_refusal(helper, rights.look())
-        return explain(exit_.code, str(exit_), said, self._name, obstacle=exit_.obstacle)
+        return explain(exit_.code, str(exit_), said, self.name, obstacle=exit_.obstacle)
 
     async def close(self) -> None:
         """After its end: no socket, no pipe left."""

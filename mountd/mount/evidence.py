@@ -40,7 +40,7 @@ _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-")
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """`verdict` is hung, dead, lying or exited; `minor` is that of the FUSE device, when it is known."""
+    """`verdict` is hung, dead, misconfigured or exited; `minor` is that of the FUSE device, when it is known."""
 
     mount: str
     verdict: str

@@ -1,119 +1,115 @@
-"""Two questions, never mixed: does the mount answer, and does the bucket behind it; answers over time → a verdict.
+"""Facts about a mount and the bucket behind it → a verdict → what to do, and what to report.
 
-Only what is wrong with the mount itself replaces it. A bucket that is slow, away, or says no is told and waited for: a
-new rclone would begin without the directory cache of the old one, without which nothing cached can be served.
+Two questions, never mixed: does the mount answer, and does the bucket? Only what is wrong with the mount itself
+replaces it. A bucket that is slow, away or refusing is reported and waited for: a new rclone would start without the
+directory cache of the old one, and nothing cached can be served without it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol, TypedDict, Unpack
 
+from mountd.errors import Exhausted
+from mountd.rclone.failures import classify
 from mountd.status.snapshot import Health, Reason, RemoteStatus
 
 SLOW_S = 4.0
 """A listing of the root takes one request; a store that needs longer than this for one is called slow."""
 STALL_S = 60.0
 """A read that waits as long, from a bucket that is quick, while rclone moves no byte: rclone's own deadline for a
-stalled transfer (`--timeout`) is 60 s, so after it nobody in there is going to wake the reader up."""
+stalled transfer (`--timeout`) is 60 s, so after it rclone does not wake the reader up any more."""
 LISTING_S = 600.0
 """The same for what waits for a listing: that moves no byte, and takes one request for each 1,000 objects."""
+STALL_REPORTED_S = 15.0
+"""A read that waits as long is reported; it is rclone's to give up on it first."""
+LISTING_REPORTED_S = STALL_S
 FAILED_READS = 2
 """One is repeated by rclone, and the reader does not even notice."""
 FORGET_S = 60.0
 """Nobody has tried to read for so long: whether it would fail again is not known any more."""
 
 
-class Verdict(StrEnum):
-    HEALTHY = "healthy"
-    SUSPECTED = "suspected"
-    SLOW = "slow"
-    OUTAGE = "outage"
-    REFUSED = "refused"
-    MISSING = "missing"
+class MountVerdict(StrEnum):
+    """Why a mount has to be replaced: waiting would not make it serve again."""
+
     HUNG = "hung"
     DEAD = "dead"
-    LYING = "lying"
-
-    @property
-    def replaces(self) -> bool:
-        """Whether the mount has to be replaced: nothing that serves again would come of waiting."""
-        return self in (Verdict.HUNG, Verdict.DEAD, Verdict.LYING)
+    MISCONFIGURED = "misconfigured"
 
 
 @dataclass(frozen=True, slots=True)
-class Beats:
-    """The history of the beat, as far as it matters: how many in a row went unanswered, and whether it is over."""
-
-    missed: int = 0
-    gone: str = ""
-
-    def answered(self) -> Beats:
-        return Beats()
-
-    def unanswered(self) -> Beats:
-        return replace(self, missed=self.missed + 1)
-
-    def broken(self, cause: str) -> Beats:
-        """An error instead of silence: nothing serves there any more."""
-        return replace(self, gone=cause)
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """Of the bucket, in monotonic seconds: when it was asked what it last answered in time, and when it last failed
-    to."""
+class BucketAnswers:
+    """In monotonic seconds: when the bucket was asked what it last answered in time, and when it last failed to."""
 
     quick_at: float = -math.inf
     bad_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """Beats that go unanswered since `since` (monotonic seconds) on a mount whose `statfs` may ask the bucket: how much
-    room it has is asked of it by rclone, where the kind of store can tell. `awake`: rclone itself answers meanwhile."""
+class Liveness:
+    """The history of the liveness probe, as far as it matters: `missed` in a row, the first sent at `since` (monotonic
+    seconds); `gone` says why nothing serves there any more.
 
+    `responsive`: rclone itself answers meanwhile. It may wait for the bucket, which it asks at `statfs` how much room
+    there is, where the kind of store can say.
+    """
+
+    missed: int = 0
+    gone: str = ""
     since: float = 0.0
-    awake: bool = False
+    responsive: bool = False
 
-    def is_the_buckets(self, answers: Answers, now: float) -> bool:
-        """Whether rclone may be waiting for the bucket.
+    def answered(self) -> Liveness:
+        return Liveness()
 
-        Not when that has answered a question put since. After an outage rclone gets as long as it needs itself to give
-        up on a connection that was lost.
+    def unanswered(self) -> Liveness:
+        return replace(self, missed=self.missed + 1)
+
+    def broken(self, cause: str) -> Liveness:
+        """An error instead of silence: nothing serves there any more."""
+        return replace(self, gone=cause)
+
+    def is_hung(self, failures: int, answers: BucketAnswers, now: float) -> bool:
+        """So many in a row are missed, and the bucket is no reason for it.
+
+        It is none when it has answered a request sent since. After an outage rclone gets as long as it needs itself to
+        give up on a connection that was lost.
         """
-        return self.awake and (answers.quick_at < self.since or now - answers.bad_at < STALL_S)
+        waits = self.responsive and (answers.quick_at < self.since or now - answers.bad_at < STALL_S)
+        return self.missed >= failures and not waits
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Reads that wait in vain: `readers` have been seen at every look since `since` (monotonic seconds).
+    """Reads that do not advance: `reads` have been seen at every look since `since` (monotonic seconds).
 
-    A reader is any key that stays the same as long as one and the same read is unanswered. An rclone that counts
-    another error is awake and tries again, for up to 80 s in one read of what a store lists but does not give [T].
+    A read is any key that stays the same as long as one and the same read is unanswered. An rclone that counts another
+    error is responsive and tries again, for up to 80 s in one read of what a store lists but does not give (measured).
     """
 
     since: float = 0.0
-    readers: frozenset[str] = frozenset()
+    reads: frozenset[str] = frozenset()
     moved_bytes: int = -1
     errors: int = 0
 
-    def look(self, now: float, readers: Set[str], *, moved_bytes: int, bucket_quick: bool, errors: int = 0) -> Stall:
-        """One more look. It begins anew when rclone has moved a byte or counted an error, or when the bucket is a
-        reason to wait."""
-        still = self.readers & readers
+    def look(self, now: float, reads: Set[str], *, moved_bytes: int, bucket_quick: bool, errors: int = 0) -> Stall:
+        """One more look. The time starts again when rclone has moved a byte or counted an error, or when the bucket is
+        a reason to wait."""
+        still = self.reads & reads
         if not still or not bucket_quick or (moved_bytes, errors) != (self.moved_bytes, self.errors):
-            return Stall(now, frozenset(readers), moved_bytes, errors)
-        return replace(self, readers=still)
+            return Stall(now, frozenset(reads), moved_bytes, errors)
+        return replace(self, reads=still)
 
     def lasts_s(self, now: float) -> float:
-        return now - self.since if self.readers else 0.0
+        return now - self.since if self.reads else 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reads:
+class FailedReads:
     """Reads that fail although the bucket answers: rclone counts errors, and no byte arrives between them.
 
     `first` and `last` are its count before and now, `at` is when that last grew (monotonic seconds), `cause` its words.
@@ -125,69 +121,128 @@ class Reads:
     at: float = 0.0
     cause: str = ""
 
-    def look(self, now: float, *, moved_bytes: int, errors: int, cause: str, bucket_quick: bool) -> Reads:
+    def look(self, now: float, *, moved_bytes: int, errors: int, cause: str, bucket_quick: bool) -> FailedReads:
         """One more look; `cause` is empty when the last error is not one of a read. Errors of a bucket that does not
         answer are those of the bucket."""
         if not bucket_quick or not cause or moved_bytes != self.moved_bytes or errors < self.last:
-            return Reads(moved_bytes, errors, errors, now)
+            return FailedReads(moved_bytes, errors, errors, now)
         if errors > self.last:
             return replace(self, last=errors, at=now, cause=cause)
-        return self if now - self.at < FORGET_S else Reads(moved_bytes, errors, errors, now)
+        return self if now - self.at < FORGET_S else FailedReads(moved_bytes, errors, errors, now)
 
     @property
-    def failing(self) -> bool:
+    def have_begun(self) -> bool:
+        return self.last > self.first
+
+    @property
+    def are_repeated(self) -> bool:
         return self.last - self.first >= FAILED_READS
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of a mount while it runs; `lie` says what it shows or does otherwise than asked."""
+    """All that is known of a mount while it runs. No answer of the bucket alone is a reason to replace it."""
 
-    beats: Beats = Beats()
-    silence: Silence = Silence()
-    bucket: RemoteStatus = field(default_factory=RemoteStatus)
-    answers: Answers = Answers()
+    liveness: Liveness = Liveness()
+    answers: BucketAnswers = BucketAnswers()
     stall: Stall = Stall()
     listing: Stall = Stall()
-    """what waits for a name or a listing, see `readers.Waiting`"""
-    perhaps: Stall = Stall()
-    """what may wait for something else: it is told, no more"""
-    reads: Reads = Reads()
-    lie: str = ""
+    """what waits for a name or a listing, see `stalls.StalledReads`"""
+    possible_stall: Stall = Stall()
+    """what may wait for something else: it is reported, no more"""
+    failed_reads: FailedReads = FailedReads()
+    misconfigured: str = ""
+    """what the mount shows or does otherwise than it was asked to"""
+    restart: str = ""
+    """why rclone, with which nothing is wrong, should be restarted"""
 
-    def is_silent(self, failures: int, now: float) -> bool:
-        """So many beats in a row are unanswered, and the bucket is no reason for it."""
-        return self.beats.missed >= failures and not self.silence.is_the_buckets(self.answers, now)
+
+class FactChanges(TypedDict, total=False):
+    """What a probe may report: some of the facts."""
+
+    liveness: Liveness
+    answers: BucketAnswers
+    stall: Stall
+    listing: Stall
+    possible_stall: Stall
+    failed_reads: FailedReads
+    misconfigured: str
+    restart: str
 
 
-def verdict(facts: Facts, *, failures: int, now: float) -> Verdict:
-    """The worst that the facts say; the mount itself first. `failures`: beats in a row that mean hung."""
-    if facts.beats.gone:
-        return Verdict.DEAD
-    if facts.is_silent(failures, now):
-        return Verdict.HUNG
+class Report(Protocol):
+    def __call__(self, **changes: Unpack[FactChanges]) -> Facts:
+        """Adds what a probe has seen to the facts; all of them as they are now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """The mount must be replaced, and why."""
+
+    verdict: MountVerdict
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRclone:
+    """Nothing is wrong with the mount, but a new rclone is needed."""
+
+    cause: str
+
+
+def decide(name: str, facts: Facts, *, failures: int, now: float) -> Replace | RestartRclone | None:
+    """What has to be done with mount `name`, if anything. `failures`: missed probes in a row that mean hung."""
+    liveness = facts.liveness
+    if liveness.gone:
+        return Replace(MountVerdict.DEAD, f"mount {name} is dead: {liveness.gone}")
+    if liveness.is_hung(failures, facts.answers, now):
+        missed = f"{liveness.missed} liveness probes in a row were missed"
+        return Replace(MountVerdict.HUNG, f"mount {name} is hung: {missed}")
     if facts.stall.lasts_s(now) >= STALL_S or facts.listing.lasts_s(now) >= LISTING_S:
-        return Verdict.HUNG
-    if facts.lie:
-        return Verdict.LYING
-    if facts.beats.missed:
-        return Verdict.SUSPECTED
-    return _of_bucket(facts.bucket)
+        longest_s = max(facts.stall.lasts_s(now), facts.listing.lasts_s(now))
+        stuck = f"a read waits for {longest_s:.0f} s although the bucket answers"
+        return Replace(MountVerdict.HUNG, f"mount {name} is hung: {stuck}")
+    if facts.misconfigured:
+        text = f"mount {name} is not what was asked for: {facts.misconfigured}"
+        return Replace(MountVerdict.MISCONFIGURED, text)
+    return RestartRclone(facts.restart) if facts.restart else None
+
+
+def explain(name: str, facts: Facts, *, known: Reason | None, lack: Exhausted | None, now: float) -> Reason | None:
+    """Why mount `name`, which is not replaced, is not well. `known` is wrong with its cache or its uploads; `lack` is
+    what a probe needs and the machine does not have."""
+    if facts.liveness.missed:
+        hint = "rclone itself answers: it may wait for its bucket" if facts.liveness.responsive else ""
+        return Reason("mount-silent", f"mount {name} did not answer", "mount", name, hint)
+    if known is not None:
+        return known
+    if stuck := _stuck(facts, name, now):
+        return stuck
+    if lack is not None:
+        return Reason(lack.code, f"cannot look after mount {name}: {lack.text}", "mount", name, lack.hint)
+    if facts.failed_reads.are_repeated:
+        failure = classify(facts.failed_reads.cause)
+        text = f"reads through mount {name} fail, although the bucket can be listed: {failure.text}"
+        return Reason("reads-failing", text, "mount", name, failure.hint)
+    return None
+
+
+def _stuck(facts: Facts, name: str, now: float) -> Reason | None:
+    """What waits for so long that it is reported."""
+    text, hint = f"a read through mount {name} waits, although the bucket answers", ""
+    if facts.stall.lasts_s(now) >= STALL_REPORTED_S:
+        hint = "mountd replaces the mount when it lasts a minute"
+    elif facts.listing.lasts_s(now) >= LISTING_REPORTED_S:
+        text = f"a listing, or what waits for one, lasts long on mount {name}"
+        hint = "a directory takes one request for each 1,000 objects; mountd replaces the mount after ten minutes"
+    elif facts.possible_stall.lasts_s(now) >= STALL_REPORTED_S:
+        text = f"a program that uses mount {name} waits for something, possibly for the mount"
+        hint = "the kernel does not say for what: see with `cat /proc/PID/task/*/wchan`, as root"
+    return Reason("read-stuck", text, "mount", name, hint) if hint else None
 
 
 _MISSING = frozenset({"bucket-missing"})
 _REFUSED = frozenset({"access-denied", "credentials-expired", "clock-skew", "tls-failure"})
-_SLOW = frozenset({"bucket-slow"})
-
-
-def _of_bucket(bucket: RemoteStatus) -> Verdict:
-    if bucket.reason is None:
-        return Verdict.HEALTHY
-    if bucket.reason.code in _MISSING:
-        return Verdict.MISSING
-    if bucket.reason.code in _REFUSED:
-        return Verdict.REFUSED
-    return Verdict.SLOW if bucket.reason.code in _SLOW else Verdict.OUTAGE
 
 
 def backend_status(remote: str, *, took_s: float, code: str = "", text: str = "", hint: str = "") -> RemoteStatus:
@@ -201,7 +256,7 @@ def backend_status(remote: str, *, took_s: float, code: str = "", text: str = ""
     return RemoteStatus(health, Reason(code, text, "bucket", remote, hint))
 
 
-SLOW_HINT = "what is cached goes on at full speed; look at the store's own status page and at the network"
+SLOW_HINT = "what is cached is served at full speed; look at the store's own status page and at the network"
 
 
 def is_refusal(code: str) -> bool:

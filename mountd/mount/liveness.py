@@ -1,67 +1,124 @@
-"""The first health question: does the mount answer? One `statfs`, which rclone answers without the bucket on S3."""
+"""The liveness probe: does the mount answer? One `statfs`, which rclone answers without the bucket on S3."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent
 from mountd.files.client import Files
 from mountd.fuse import table
-from mountd.fuse.watch import read_table
-from mountd.mount.health import Beats
+from mountd.fuse.watch import TableWatch, read_table
+from mountd.mount.bucket import NOOP_S, BucketProbe
+from mountd.mount.health import Liveness, Report
+from mountd.settings.schema import HealthSettings
 
 _NOBODY_SERVES = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOENT)
-_NOBODY_ASKED = (errno.ENFILE, errno.ENOMEM)
-"""The machine is short of something, so the question was never put: that says nothing of the mount."""
+_NOT_SENT = (errno.ENFILE, errno.ENOMEM)
+"""The machine is short of something, so the probe never reached the mount: that says nothing of it."""
 
 log = structlog.get_logger()
 
 
-class Beat:
-    """Has a worker of its own: a read that waits for the bucket must not make the mount look hung."""
+@dataclass(slots=True, eq=False)
+class LivenessProbe:
+    """Of the mount of `source` at `path`. Has a worker of its own, `files`: a read that waits for the bucket must not
+    make the mount look hung. `health`: the settings as they are now."""
 
-    def __init__(self, path: str, source: str, files: Files, timeout_s: float) -> None:
-        self.path = path
-        self._source = source
-        self._files = files
-        self.timeout_s = timeout_s
-        self._unasked = False
+    path: str
+    source: str
+    files: Files
+    bucket: BucketProbe
+    health: Callable[[], HealthSettings]
+    _is_unsent: bool = False
 
-    def entry(self, entries: Sequence[table.Entry] | None = None) -> table.Entry | None:
-        """Our own mount, when it is what is seen at the mount point (in `entries`, else in the table as it is now)."""
-        entry = table.at(read_table() if entries is None else entries, self.path)
-        ours = entry is not None and entry.source == self._source and entry.root == "/"  # else a part, bound over it
-        return entry if ours else None
+    async def run(self, report: Report) -> None:
+        """Until cancelled; continues the history that the facts hold."""
+        liveness = report().liveness
+        while True:
+            began, before = time.monotonic(), liveness
+            liveness, responsive = await self._probe(before)
+            liveness = replace(liveness, since=before.since if before.missed else began, responsive=responsive)
+            report(liveness=liveness, answers=self.bucket.answers)
+            # After a missed probe the next one comes at once; but one that a stuck worker could not even send counts
+            # as missed only after as long a time.
+            pause_s = self.health().interval
+            if liveness.missed:
+                pause_s = began + self.health().timeout - time.monotonic()
+            await asyncio.sleep(max(0.0, pause_s))
 
-    async def ask(self, beats: Beats) -> Beats:
-        """`beats` with one more answer."""
+    async def _probe(self, before: Liveness) -> tuple[Liveness, bool]:
+        """One more probe; and when it is late, possibly because of the bucket, whether rclone itself is responsive."""
+        if not self.bucket.is_asked_for_room:
+            return await self.ask(before), False
+        asking = asyncio.create_task(self.ask(before))
+        late_s = self.health().timeout / 2
         try:
-            await self._files.statfs(self.path, timeout_s=self.timeout_s)
+            answered, _ = await asyncio.wait({asking}, timeout=late_s)
+            if answered and not asking.result().missed:
+                return asking.result(), False
+            self.bucket.hurry()
+            responsive = await self.bucket.rclone_answers(min(NOOP_S, late_s))
+            return await asking, responsive
+        finally:
+            asking.cancel()
+
+    async def ask(self, before: Liveness) -> Liveness:
+        """`before` with one more answer."""
+        try:
+            await self.files.statfs(self.path, timeout_s=self.health().timeout)
         except DiskTimeout:
-            return beats.unanswered()
+            return before.unanswered()
         except ProbeNotSent as error:
-            return self._not_asked(error.text, beats)
+            return self._not_sent(error.text, before)
         except DiskError as error:
-            if error.errno in _NOBODY_ASKED:
-                return self._not_asked(error.text, beats)
-            return beats.broken(error.text) if error.errno in _NOBODY_SERVES else beats.unanswered()
+            if error.errno in _NOT_SENT:
+                return self._not_sent(error.text, before)
+            return before.broken(error.text) if error.errno in _NOBODY_SERVES else before.unanswered()
         # After an unmount the directory beneath answers, at full speed.
         try:
             mounted = self.entry() is not None
         except OSError as error:
-            return self._not_asked(f"cannot read the mount table: {error.strerror}", beats)
-        self._unasked = False
-        return beats.answered() if mounted else beats.broken(f"{self.path} is no longer mounted")
+            return self._not_sent(f"cannot read the mount table: {error.strerror}", before)
+        self._is_unsent = False
+        return before.answered() if mounted else before.broken(f"{self.path} is no longer mounted")
 
-    def _not_asked(self, cause: str, beats: Beats) -> Beats:
-        """As they were; told once, until it can be asked again."""
-        if not self._unasked:
+    def _not_sent(self, cause: str, before: Liveness) -> Liveness:
+        """Nothing new; it is logged once, until a probe can be sent again."""
+        if not self._is_unsent:
             log.warning("cannot ask whether the mount answers", path=self.path, cause=cause)
-        self._unasked = True
-        return beats
+        self._is_unsent = True
+        return before
+
+    def entry(self, entries: Sequence[table.Entry] | None = None) -> table.Entry | None:
+        """Our own mount, when it is what is seen at the mount point (in `entries`, else in the table as it is now)."""
+        entry = table.at(read_table() if entries is None else entries, self.path)
+        ours = entry is not None and entry.source == self.source and entry.root == "/"  # else a part, bound over it
+        return entry if ours else None
 
     async def close(self) -> None:
-        await self._files.close()
+        await self.files.close()
+
+
+@dataclass(slots=True, eq=False)
+class MountTableProbe:
+    """Sees within milliseconds that somebody has unmounted it, by the events of the kernel's table of mounts."""
+
+    liveness: LivenessProbe
+
+    async def run(self, report: Report) -> None:
+        """Until it is unmounted, else until cancelled."""
+        gone = asyncio.Event()
+        watch = TableWatch(lambda entries: None if self.liveness.entry(entries) else gone.set())
+        watch.start()
+        try:
+            if self.liveness.entry():
+                await gone.wait()
+        finally:
+            watch.close()
+        report(liveness=Liveness(gone=f"{self.liveness.path} was unmounted by somebody else"))

@@ -1,12 +1,14 @@
-"""One mount as a supervised service: it climbs, is watched, is given up with evidence, and ends clean."""
+"""One mount as a supervised service: it starts, is monitored, is replaced with evidence, and leaves nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -15,36 +17,38 @@ from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
 from mountd.cache.retention import CacheClaim
 from mountd.cache.uploads import Uploads
-from mountd.errors import MountdError, UsageError
+from mountd.errors import CannotStart, MountdError, UsageError
 from mountd.files.client import Files
-from mountd.fuse import table
-from mountd.mount import evidence
-from mountd.mount.bucket import Backend
+from mountd.fuse import table, unmount
+from mountd.mount import evidence, preflight
+from mountd.mount.bucket import BucketProbe, SecretsProbe, SharedProbeSlot, Witness
+from mountd.mount.cache_probe import CacheProbe, CacheStatsProbe
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
 from mountd.mount.evidence import Incident
-from mountd.mount.health import Verdict
-from mountd.mount.liveness import Beat
-from mountd.mount.monitor import Watching
-from mountd.mount.parts import CLEAR_TIMEOUT_S, Parts
-from mountd.mount.startup import climb
-from mountd.mount.turns import Turns
+from mountd.mount.health import MountVerdict, Replace, RestartRclone
+from mountd.mount.liveness import LivenessProbe, MountTableProbe
+from mountd.mount.monitor import MountMonitor
+from mountd.mount.proof import prove
+from mountd.mount.stalls import StallProbe
+from mountd.mount.startup import StartUp
 from mountd.process import resources
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Life
 from mountd.process.supervisor import Ending, MustReplace, ShouldRestart
-from mountd.rclone import keys
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile, SecretChange
-from mountd.settings.schema import Settings
+from mountd.settings import profiles
+from mountd.settings.schema import MountSettings, Settings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStage, MountStatus, Reason, RemoteStatus, State
 
 __all__ = ["CLEAR_TIMEOUT_S", "STOP_GRACE_S", "RcloneMount"]
 
 STOP_GRACE_S = 10.0
-_LIMITED = f"it has begun {STARTS_PER_WINDOW} times within {START_WINDOW_S:g} s, so the next start waits"
+CLEAR_TIMEOUT_S = 10.0
+_LIMITED = f"it has started {STARTS_PER_WINDOW} times within {START_WINDOW_S:g} s, so the next start waits"
 _SOONER = "`mountd restart {}` starts it at once"
 INCIDENTS = "incidents"
 GONE_S = 60.0
@@ -72,65 +76,88 @@ class RcloneMount:
         cache_claims: Callable[[], Sequence[CacheClaim]],
     ) -> None:
         """`candidates` are the paths that are worth reading to prove the mount, best first; `cache_claims` say what its
-        models keep in the cache."""
+        models keep in the cache.
+
+        Three workers, so that a touch that waits for the bucket delays neither the liveness probe nor the models.
+        """
         self.name = name
+        self._settings = settings
         self._board = board
+        self._candidates = candidates
+        self._cache_claims = cache_claims
+        self._incidents = instance.state / INCIDENTS
+        self._log = structlog.get_logger().bind(mount=name)
         mount = settings.mounts[name]
-        path, source = str(mount.path), table.devname(instance.id, name)
-        self._status = MountStatus(path=path, remote=mount.remote, cache_stops_apps=mount.cache.on_failure == "stop")
-        engine = Engine(name, settings, instance, binary, conf)
+        self._path, self._source = str(mount.path), table.devname(instance.id, name)
+        self._status = MountStatus(path=self._path, remote=mount.remote, cache_stops_apps=_stops_apps(mount))
 
         def worker(kind: str) -> Files:
             return Files(f"{name}-{kind}", instance.marks(f"{name}-{kind}"))
 
-        files, index = worker("disk"), CacheIndex(name)
-        cache = CacheGuard(mount.cache, name, index.settle)
-        turns, backend = Turns(mount.health.backend), Backend(mount.remote, engine)
-        self._parts = Parts(
-            name=name,
-            settings=settings,
-            path=path,
-            source=source,
-            incidents=instance.state / INCIDENTS,
-            board=board,
-            files=files,
-            looker=worker("look"),
-            beat=Beat(path, source, worker("beat"), mount.health.timeout),
-            engine=engine,
-            backend=backend,
-            cache=cache,
-            index=index,
-            bypass=Bypass(name),
-            turns=turns,
-            disk=MountDisk(
-                path,
-                mount.remote,
-                exclude=keys.patterns(mount.options.get("exclude")),
-                files=files,
-                engine=engine,
-                cache=cache,
-                index=index,
-                turns=turns,
-                confirm=backend.confirm,
-            ),
-            uploads=Uploads(name, mount, engine, self._publish),
-            candidates=candidates,
-            cache_claims=cache_claims,
-            publish=self._publish,
-            log=structlog.get_logger().bind(mount=name),
+        self._files, self._looker = worker("disk"), worker("look")
+        self._engine = engine = Engine(name, settings, instance, binary, conf)
+        self._index = CacheIndex(name)
+        self._guard = CacheGuard(mount.cache, name, self._index.settle)
+        self._bypass = Bypass(name)
+        engine.follow(self._bypass.hear)
+        self._uploads = Uploads(name, mount, engine, self._publish)
+        self._slot = SharedProbeSlot(mount.health.backend)
+        self._bucket = BucketProbe(engine, self._slot, self._publish)
+        self._liveness = LivenessProbe(
+            self._path, self._source, worker("liveness"), self._bucket, lambda: engine.mount.health
         )
-        engine.follow(self._parts.bypass.hear)
-        self._watching = Watching(self._parts, self._condemn)
+        self._cache = CacheProbe(
+            engine,
+            self._guard,
+            self._bypass,
+            self._bucket,
+            self._publish,
+            is_busy=lambda: bool(board.snapshot.operations),
+        )
+        self._stats = CacheStatsProbe(engine, self._cache, self._uploads, self._publish)
+        self._monitor = MountMonitor(
+            name,
+            self._liveness,
+            [
+                self._bucket,
+                MountTableProbe(self._liveness),
+                self._stats,
+                self._cache,
+                StallProbe(self._path, engine, self._bucket, self._looker, pids=self._app_pids, minor=self._minor),
+                SecretsProbe(engine, self._bucket),
+            ],
+            failures=lambda: engine.mount.health.failures,
+            known=lambda: self._bypass.reason or self._uploads.trouble,
+            publish=self._publish,
+        )
+        self.disk = MountDisk(
+            self._path,
+            files=self._files,
+            engine=engine,
+            cache=self._guard,
+            index=self._index,
+            slot=self._slot,
+            confirm=self._bucket.confirm,
+        )
+        self._startup = StartUp(
+            engine,
+            self._liveness,
+            self._bucket,
+            prepare=self._prepare,
+            accept=self._accept,
+            prove=self._prove,
+            guard=self._monitor.guard,
+            publish=self._publish,
+        )
         self._failure: Reason | None = None
-        self._condemned = ""
+        self._condemned: Replace | None = None
         self._by_itself = False
-        """the polite end under way is by its own watch"""
+        """the graceful stop under way was decided by its monitor"""
         self._incident: asyncio.Task[object] | None = None
         self._runs = 0
         self._gone_timer: asyncio.TimerHandle | None = None
         self._wanted = True
         self.ring = engine.ring
-        self.disk = self._parts.disk
         self._publish(lambda status: status)
 
     # -- status ---------------------------------------------------------------------------------------------------
@@ -146,7 +173,7 @@ class RcloneMount:
         up = state in (State.STARTING, State.RUNNING)
         self._time_absence(state)
         if state is State.RUNNING:
-            reason = self._parts.bypass.reason
+            reason = self._bypass.reason
             health = Health.DEGRADED if reason else Health.HEALTHY
         elif life.cause and life.wanted:
             health = Health.DEGRADED
@@ -192,113 +219,172 @@ class RcloneMount:
             self._gone_timer = None
 
     def explain_exit(self, exit_: Exit) -> Ending:
-        if self._condemned:  # SIGQUIT, for its goroutines, ends it with the code of a usage error
-            return Ending(self._condemned, outside=True)
-        found = self._parts.engine.explain_exit(exit_)
+        if self._condemned is not None:  # SIGQUIT, for its goroutines, ends it with the code of a usage error
+            return Ending(self._condemned.text, outside=True)
+        found = self._engine.explain_exit(exit_)
         self._failure = Reason(found.code, found.text, "rclone", self.name, found.hint)
         if self._status.state is State.RUNNING:
             self._keep("exited", found.text, dump=False)
-        unmounted = exit_.code == 0 and self._parts.beat.entry() is None
+        unmounted = exit_.code == 0 and self._liveness.entry() is None
         return Ending(found.text, permanent=found.permanent, outside=exit_.code < 0 or unmounted)
 
-    # -- its life -------------------------------------------------------------------------------------------------
+    # -- start ----------------------------------------------------------------------------------------------------
 
     async def start(self, spawned: Callable[[Child], None]) -> None:
-        self._condemned, self._by_itself = "", False
+        self._condemned, self._by_itself = None, False
         try:
             with resources.told():
-                await climb(self._parts, self._watching, spawned)
+                hangs = await self._startup.run(spawned)
+            if hangs is not None:
+                await self._condemn(hangs)
+                raise CannotStart(hangs.text, code="mount-hung")
             self._failure = None
         except MountdError as error:
             code = error.code or ("rclone-usage" if isinstance(error, UsageError) else "mount-down")
             self._failure = Reason(code, " ".join(error.text.split()), "mount", self.name, error.hint)
-            bypass = self._parts.bypass
-            if bypass.lacks_room and not bypass.active and bypass.is_open_to(self._parts.mount):
+            bypass = self._bypass
+            if bypass.lacks_room and not bypass.active and bypass.is_open_to(self._engine.mount):
                 bypass.leave(for_room=True)
             raise
+
+    async def _prepare(self) -> None:
+        mount, root = self._engine.mount, os.geteuid() == 0
+        await preflight.check(
+            self._path,
+            self._source,
+            self._files,
+            allow_other=self._settings.allows_other(mount, root=root),
+            allow_unsafe=self._settings.allow_unsafe_paths,
+            clear=self._clear,
+        )
+        self._board.set_lack(f"visibility of {self.name}", preflight.apart(self.name, self._path))
+        await self._cache.begin()
+        self._uploads.begin(mount)
+        self._bucket.begin()
+        await self._uploads.repair()
+        if not self._engine.without_cache:
+            await self._index.evict(mount, self._cache_claims())
+            await self._index.repair(mount)
+
+    async def _accept(self, stats: Mapping[str, Any]) -> None:
+        self._stats.learn(stats)
+        await self._uploads.hold()
+        await self._cache.check(stats)
+
+    async def _prove(self) -> None:
+        await self._uploads.reopen(self._path, self._files)
+        proof = await prove(self.disk, self._files, self._candidates())
+        if proof.witness is not None:
+            mount = self._engine.mount
+            self._bucket.witness = Witness(mount.remote, proof.witness, profiles.is_read_only(mount))
+
+    async def _clear(self) -> None:
+        """Nothing of ours stays mounted there. Raises Unavailable."""
+        cleared = await unmount.clear(self._path, self._source, timeout_s=CLEAR_TIMEOUT_S)
+        if cleared.unmounted:
+            ended = {"ended": list(cleared.ended)} if cleared.ended else {}
+            self._log.info("cleared what was left mounted", path=self._path, mounts=cleared.unmounted, **ended)
+
+    # -- run ------------------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
         """Raises MustReplace, ShouldRestart."""
         self._by_itself = False
-        try:
-            await self._watching.run()
-        except ShouldRestart:
-            self._by_itself = True
-            raise
+        match await self._monitor.run():
+            case RestartRclone(cause):
+                self._by_itself = True
+                raise ShouldRestart(cause)
+            case Replace() as found:
+                await self._condemn(found)
+                raise MustReplace(found.text)
 
-    async def _condemn(self, verdict: Verdict, text: str) -> None:
-        """Keeps the evidence, which the repair destroys, also when rclone ends meanwhile and this is cancelled."""
-        if not self._condemned:
-            self._condemned = text
-            self._failure = Reason(f"mount-{verdict}", text, "mount", self.name, f"see `mountd logs {self.name}`")
-            self._keep(str(verdict), text, dump=verdict is not Verdict.DEAD)
+    async def _condemn(self, found: Replace) -> None:
+        """Keeps the evidence, which the repair destroys, also when rclone exits meanwhile and this is cancelled."""
+        if self._condemned is None:
+            self._condemned = found
+            code, hint = f"mount-{found.verdict}", f"see `mountd logs {self.name}`"
+            self._failure = Reason(code, found.text, "mount", self.name, hint)
+            self._keep(found.verdict, found.text, dump=found.verdict is not MountVerdict.DEAD)
         if self._incident is not None:
             await asyncio.shield(self._incident)
 
     def _keep(self, verdict: str, text: str, *, dump: bool) -> None:
-        entry = None
+        minor = None
         with contextlib.suppress(OSError):  # the machine is short of something: less of it is kept
-            entry = self._parts.beat.entry()
-        incident = Incident(self.name, verdict, text, entry.minor if entry else None)
-        work = evidence.keep(self._parts.incidents, incident, self._parts.engine, dump=dump)
+            minor = self._minor()
+        work = evidence.keep(self._incidents, Incident(self.name, verdict, text, minor), self._engine, dump=dump)
         self._incident = asyncio.create_task(work, name=f"evidence {self.name}")
+
+    def _minor(self) -> int | None:
+        entry = self._liveness.entry()
+        return entry.minor if entry else None
+
+    def _app_pids(self) -> Sequence[int]:
+        """Of the apps that use this mount."""
+        settings, apps = self._settings, self._board.snapshot.apps
+        users = [name for name, app in settings.apps.items() if self.name in settings.mounts_of(app)]
+        return [app.pid for name in users if (app := apps.get(name)) and app.pid]
+
+    async def refresh_credentials(self) -> bool:
+        """Gives rclone the secrets as they are now; whether it must be a new rclone, and that could start now.
+
+        When it could not, the mount restarts by itself as soon as it can.
+        """
+        return await self._engine.refresh_secrets() is SecretChange.REMOUNT and await self._bucket.could_start()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """For the next probe and the next start; what runs is left as it is."""
+        self._settings = settings
+        self._engine.reconfigure(settings)
+        mount = self._engine.mount
+        self._slot.interval_s = mount.health.backend
+        self._publish(lambda status: replace(status, remote=mount.remote, cache_stops_apps=_stops_apps(mount)))
+
+    def detour(self, environment: Mapping[str, str]) -> None:
+        """For the next start: variables that lead rclone another way to its bucket; none lead it as usual."""
+        self._engine.detour = environment
+
+    # -- stop -----------------------------------------------------------------------------------------------------
 
     async def prepare_end(self) -> None:
         """Waits for uploads, as long as the mount's `drain`. Raises MustReplace when rclone hangs."""
-        parts = self._parts
         if not self._by_itself:
-            parts.bypass.ask()
-        if not await parts.uploads.drain(parts.mount.drain):
+            self._bypass.ask()
+        if not await self._uploads.drain(self._engine.mount.drain):
             raise MustReplace(f"rclone of mount {self.name} does not answer")
 
     @property
     def not_uploaded(self) -> Reason | None:
-        """What its last polite end had to leave in the cache."""
-        return self._parts.uploads.reason
+        """What its last graceful stop had to leave in the cache."""
+        return self._uploads.reason
 
     async def clean(self) -> None:
-        """After rclone has ended: nothing of ours mounted there, no socket left. Raises Unavailable."""
+        """After rclone has exited: nothing of ours mounted there, no socket left. Raises Unavailable."""
         incident, self._incident = self._incident, None
         if incident is not None:
             await incident
-        parts = self._parts
-        if parts.engine.child is not None:
-            parts.engine.child.signal(signal.SIGKILL)  # what it may have left in its group
-        await parts.engine.close()
-        await parts.index.ended(for_good=not self._wanted)
-        await parts.uploads.after_stop()
+        if self._engine.child is not None:
+            self._engine.child.signal(signal.SIGKILL)  # what it may have left in its group
+        await self._engine.close()
+        await self._index.ended(for_good=not self._wanted)
+        await self._uploads.after_stop()
         try:
             with resources.told():
-                await parts.clear()
+                await self._clear()
         except MountdError as error:
-            self._failure = Reason("cannot-unmount", error.text, "mount", self.name, error.hint)
-            self._publish(lambda status: replace(status, health=Health.DEGRADED, reason=self._failure))
+            reason = self._failure = Reason("cannot-unmount", error.text, "mount", self.name, error.hint)
+            self._publish(lambda status: replace(status, health=Health.DEGRADED, reason=reason))
             raise
-
-    async def refresh_credentials(self) -> bool:
-        """Gives rclone the secrets as they are now; whether it must be a new rclone, and that could begin now.
-
-        When it could not, the mount begins anew by itself as soon as it can.
-        """
-        return await self._parts.engine.refresh_secrets() is SecretChange.REMOUNT and await self._parts.could_begin()
-
-    def reconfigure(self, settings: Settings) -> None:
-        """For the next question and the next start; what runs is left as it is."""
-        parts = self._parts
-        parts.settings = settings
-        parts.beat.timeout_s, parts.turns.pause_s = parts.mount.health.timeout, parts.mount.health.backend
-        parts.backend.remote = parts.disk.fs = parts.mount.remote
-        parts.disk.exclude = keys.patterns(parts.mount.options.get("exclude"))
-        parts.engine.reconfigure(settings)
-        remote, stops_apps = parts.mount.remote, parts.mount.cache.on_failure == "stop"
-        self._publish(lambda status: replace(status, remote=remote, cache_stops_apps=stops_apps))
-
-    def detour(self, environment: Mapping[str, str]) -> None:
-        """For the next start: variables that lead rclone another way to its bucket; none lead it as usual."""
-        self._parts.engine.detour = environment
 
     async def close(self) -> None:
         """The workers, and the lock on the cache."""
         self._end_timer()
-        await self._parts.uploads.look_last()
-        await self._parts.close()
+        await self._uploads.look_last()
+        await self._files.close()
+        await self._looker.close()
+        await self._liveness.close()
+        await self._guard.release()
+
+
+def _stops_apps(mount: MountSettings) -> bool:
+    return mount.cache.on_failure == "stop"

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from mountd.errors import DiskError, Unavailable, cause_of, needs_fix
@@ -23,6 +23,19 @@ UNSAFE_HINT = "mount below a directory of root, such as /mnt; where nobody else 
 NOT_VISIBLE = "mount-not-visible"
 FUSE_CONF = Path("/etc/fuse.conf")
 TOUCH_TIMEOUT_S = 10.0
+
+
+async def check(
+    path: str, source: str, files: Files, *, allow_other: bool, allow_unsafe: bool, clear: Callable[[], Awaitable[None]]
+) -> None:
+    """All of it, for a mount of `source` at `path`; `clear` removes what a previous run left mounted there. Raises
+    CannotStart, Unavailable."""
+    check_fuse()
+    check_fusermount()
+    check_allow_other(allow_other=allow_other, root=os.geteuid() == 0)
+    if occupant(read_table(), path, source) is not None:
+        await clear()
+    await check_mount_point(path, files, allow_unsafe=allow_unsafe)
 
 
 def check_fuse(device: str = FUSE_DEVICE) -> None:

@@ -1,4 +1,4 @@
-"""Threads of our apps that wait for a disk and get nowhere: the readers that no beat sees.
+"""Stalled reads, which no liveness probe sees: threads of our apps that wait for a mount and do not advance.
 
 Reads only what the kernel answers without asking any file system: `stat`, `status`, `wchan`, `syscall` and `children`
 in /proc, and the names (not the targets) of open files. Nothing that takes a stuck process's memory lock, as `cmdline`
@@ -7,13 +7,29 @@ and `maps` do.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from mountd.errors import DiskError, MountdError
+from mountd.files.client import Files
+from mountd.fuse.unmount import unanswered
+from mountd.mount.bucket import NOOP_S, BucketProbe
+from mountd.mount.engine import Engine
+from mountd.mount.health import Report, Stall
+from mountd.status.snapshot import Health
+
+INTERVAL_S = 5.0
+FAILING_INTERVAL_S = 2.0
+"""While reads have begun to fail: a few more of them, and it is reported."""
+LOOK_LIMIT_S = 10.0
+OF_A_READ = "vfs reader: "
+"""In what rclone counts as errors: those of uploads are reported by `Uploads`."""
 MAX_PROCESSES = 256
 MAX_THREADS = 4096
 _SWITCHES = re.compile(r"^(?:non)?voluntary_ctxt_switches:\s+(\d+)$", re.MULTILINE)
@@ -27,7 +43,7 @@ _CALLS_SINCE = (5, 7)
 
 
 class Wait(Enum):
-    """What a thread waits for, as far as the kernel tells."""
+    """What a thread waits for, as far as the kernel shows."""
 
     NOTHING = auto()
     """at least nothing of a FUSE file system"""
@@ -42,7 +58,7 @@ class Wait(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class StalledReads:
     """`pid/tid/switches` of each thread that waits. The same key at two looks: it has not run in between."""
 
     content: frozenset[str] = frozenset()
@@ -53,18 +69,100 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self.content or self.answer or self.page or self.unknown)
 
-    def given(self, unanswered: int | None) -> Waiting:
+    def given(self, unanswered: int | None) -> StalledReads:
         """With what the kernel counts as unanswered by rclone. Nothing: then nobody waits for it. Something: then who
         waits in D waits for it. None: that cannot be known here, so that a page gets the patience of a listing.
         """
         if unanswered is None:
-            return Waiting(self.content, self.answer | self.page, unknown=self.unknown)
+            return StalledReads(self.content, self.answer | self.page, unknown=self.unknown)
         if not unanswered:
-            return Waiting()
-        return Waiting(self.content | self.page | self.unknown, self.answer)
+            return StalledReads()
+        return StalledReads(self.content | self.page | self.unknown, self.answer)
 
 
-def waiting(roots: Iterable[int], path: str) -> Waiting:
+@dataclass(slots=True, eq=False)
+class StallProbe:
+    """Looks at the apps that use the mount at `path`, and lists its root itself: that can stall, too.
+
+    `files`: a worker of its own. `pids`: of the apps. `minor`: of the FUSE device; raises OSError when the table of
+    mounts cannot be read.
+    """
+
+    path: str
+    engine: Engine
+    bucket: BucketProbe
+    files: Files
+    pids: Callable[[], Iterable[int]]
+    minor: Callable[[], int | None]
+
+    async def run(self, report: Report) -> None:
+        """Until cancelled."""
+        looking: asyncio.Task[None] | None = None
+        looked = time.monotonic()
+        await self._look(report)
+        report(stall=Stall(), listing=Stall(), possible_stall=Stall())  # of the first look only the errors count
+        try:
+            while True:
+                await asyncio.sleep(FAILING_INTERVAL_S if report().failed_reads.have_begun else INTERVAL_S)
+                interval_s = self.engine.mount.health.backend
+                if looking is None or (looking.done() and time.monotonic() - looked >= interval_s):
+                    looked, looking = time.monotonic(), asyncio.create_task(self._list_root())
+                await self._look(report)
+        finally:
+            if looking is not None:
+                looking.cancel()
+
+    async def _list_root(self) -> None:
+        """A directory that rclone knows already: no request to the bucket, no file opened."""
+        if not self.files.stuck:
+            with contextlib.suppress(DiskError):
+                await self.files.list(self.path, limit=1, timeout_s=LOOK_LIMIT_S)
+
+    async def _look(self, report: Report) -> None:
+        """One more look."""
+        found = await asyncio.to_thread(stalled_reads, list(self.pids()), self.path)
+        if found:
+            minor = None
+            with contextlib.suppress(OSError):
+                minor = self.minor()
+            found = found.given(await unanswered(minor, NOOP_S))
+        listing = set(found.answer)
+        if self.files.stuck:
+            listing.add(f"look/{self.files.pid}")
+        if found or listing:
+            self.bucket.hurry()
+        quick = self.bucket.status.health is Health.HEALTHY
+        stats: Mapping[str, object] = {}
+        if quick:
+            with contextlib.suppress(MountdError):
+                stats = await self.engine.rc.stats(timeout_s=self.engine.mount.health.timeout)
+        now, moved_bytes, errors = time.monotonic(), _count(stats, "bytes"), _count(stats, "errors")
+        cause = str(stats.get("lastError") or "")
+        facts = report()
+
+        def look(stall: Stall, reads: Set[str]) -> Stall:
+            return stall.look(now, reads, moved_bytes=moved_bytes, errors=errors, bucket_quick=quick)
+
+        report(
+            stall=look(facts.stall, found.content),
+            listing=look(facts.listing, listing),
+            possible_stall=look(facts.possible_stall, found.unknown),
+            failed_reads=facts.failed_reads.look(
+                now,
+                moved_bytes=moved_bytes,
+                errors=errors,
+                cause=cause if OF_A_READ in cause else "",
+                bucket_quick=quick and bool(stats),
+            ),
+        )
+
+
+def _count(stats: Mapping[str, object], name: str) -> int:
+    value = stats.get(name)
+    return int(value) if isinstance(value, int | float) else -1
+
+
+def stalled_reads(roots: Iterable[int], path: str) -> StalledReads:
     """Those of the processes `roots` and their descendants that have a file below `path` open."""
     found: dict[Wait, set[str]] = {wait: set() for wait in Wait}
     for pid in _tree(roots):
@@ -73,13 +171,13 @@ def waiting(roots: Iterable[int], path: str) -> Waiting:
             for wait, key in stuck:
                 found[wait].add(key)
     kinds = (Wait.CONTENT, Wait.ANSWER, Wait.PAGE, Wait.UNKNOWN)
-    return Waiting(*(frozenset(found[wait]) for wait in kinds))
+    return StalledReads(*(frozenset(found[wait]) for wait in kinds))
 
 
 def wait_of(state: str, where: str, *, fault: bool, on_file: bool) -> Wait:
-    """`state` and `where` as /proc tells them. `on_file`: its system call is about an open file of our mount.
+    """`state` and `where` as /proc shows them. `on_file`: its system call is about an open file of our mount.
 
-    FUSE has a page awaited in D, an answer in S; one that was called off by a signal in D [T].
+    FUSE waits for a page in D, for an answer in S; for one that a signal has called off in D (Linux 6.18).
     """
     if "request_wait_answer" in where:
         return Wait.CONTENT if fault or on_file else Wait.ANSWER

@@ -1,26 +1,25 @@
-"""The climb of a mount: preflight, spawned, mounted, answering, ready; "mounted" alone means nothing yet."""
+"""The start-up of a mount: preflight, spawned, mounted, answering, ready; "mounted" alone means nothing yet."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from mountd.cache.bypass import may_bypass
-from mountd.errors import FIX_RETRY_S, CannotStart, MountdError, RemoteError
-from mountd.fuse.watch import read_table
-from mountd.mount import preflight
-from mountd.mount.bucket import PATIENT_S, TIMEOUT_S, Witness
+import structlog
+
+from mountd.errors import CannotStart, MountdError, RemoteError
+from mountd.fuse.table import Entry
+from mountd.mount.bucket import AWAY_INTERVAL_S, PATIENT_S, TIMEOUT_S
 from mountd.mount.disk import OF_THE_OBJECT
-from mountd.mount.health import Beats
-from mountd.mount.monitor import ASK_INTERVAL_S, Watching, cache_status
-from mountd.mount.parts import Parts
-from mountd.mount.proof import Proof, prove
+from mountd.mount.health import Liveness, Replace
 from mountd.process.child import Child
-from mountd.settings import profiles
-from mountd.status.snapshot import MountStage, Reason
+from mountd.rclone.rc import RcClient
+from mountd.settings.schema import MountSettings
+from mountd.status.board import PublishMount
+from mountd.status.snapshot import MountStage, Reason, RemoteStatus
 
 MOUNTED_TIMEOUT_S = 30.0
 """rclone says READY 0.14 s after its start, also with a dead bucket; 30 s is for a machine that swaps."""
@@ -28,152 +27,149 @@ ANSWERING_TIMEOUT_S = 15.0
 PROOF_INTERVAL_S = 2.0
 PROOF_TRIES = 3
 
+log = structlog.get_logger()
 
-async def climb(parts: Parts, watching: Watching, spawned: Callable[[Child], None]) -> None:
-    """Each rung has its deadline but the wait for the bucket, which lasts as long as the bucket is away.
 
-    Raises CannotStart and other MountdErrors.
+class StartingRclone(Protocol):
+    """What `engine.Engine` does for a start."""
+
+    name: str
+
+    @property
+    def mount(self) -> MountSettings: ...
+    @property
+    def rc(self) -> RcClient: ...
+    async def spawn(self) -> Child: ...
+    async def wait_mounted(self) -> None: ...
+    async def has_stale_secrets(self) -> bool: ...
+
+
+class AskedMount(Protocol):
+    """What `liveness.LivenessProbe` does for a start."""
+
+    def entry(self) -> Entry | None: ...
+    async def ask(self, before: Liveness) -> Liveness: ...
+
+
+class AskedBucket(Protocol):
+    """What `bucket.BucketProbe` does for a start."""
+
+    status: RemoteStatus
+
+    @property
+    def is_refusing(self) -> bool: ...
+    @property
+    def is_asked_for_room(self) -> bool: ...
+    async def probe(self, timeout_s: float) -> bool: ...
+
+
+@dataclass(slots=True)
+class StartUp:
+    """Each stage has its deadline but the wait for the bucket, which lasts as long as the bucket is away.
+
+    `prepare`: all that comes before rclone. `accept` gets the first `vfs/stats`. `prove`: the mount shows what the
+    bucket holds, and gives bytes of it. Each raises CannotStart or another MountdError when it cannot be so.
+    `guard`: see `monitor.MountMonitor`.
     """
-    parts.publish(lambda status: replace(status, stage=MountStage.PREFLIGHT))
-    await _prepare(parts)
-    child = await parts.engine.spawn()
-    spawned(child)
-    parts.publish(lambda status: replace(status, stage=MountStage.SPAWNED, pid=child.pid))
-    await _reach_mounted(parts)
-    parts.publish(lambda status: replace(status, stage=MountStage.MOUNTED))
-    await _reach_answering(parts)
-    parts.publish(lambda status: replace(status, stage=MountStage.ANSWERING))
-    await watching.while_it_beats(_reach_ready(parts))
-    parts.publish(lambda status: replace(status, stage=MountStage.READY))
 
+    engine: StartingRclone
+    liveness: AskedMount
+    bucket: AskedBucket
+    prepare: Callable[[], Awaitable[None]]
+    accept: Callable[[Mapping[str, Any]], Awaitable[None]]
+    prove: Callable[[], Awaitable[None]]
+    guard: Callable[[Coroutine[Any, Any, None]], Awaitable[Replace | None]]
+    publish: PublishMount
 
-async def _prepare(parts: Parts) -> None:
-    root = os.geteuid() == 0
-    preflight.check_fuse()
-    preflight.check_fusermount()
-    preflight.check_allow_other(allow_other=parts.settings.allows_other(parts.mount, root=root), root=root)
-    if preflight.occupant(read_table(), parts.path, parts.source) is not None:
-        await parts.clear()
-    await preflight.check_mount_point(parts.path, parts.files, allow_unsafe=parts.settings.allow_unsafe_paths)
-    parts.board.set_lack(f"visibility of {parts.name}", preflight.apart(parts.name, parts.path))
-    await _begin_cache(parts)
-    parts.uploads.begin(parts.mount)
-    parts.backend.begin()
-    await parts.uploads.repair()
-    if not parts.engine.without_cache:
-        await parts.index.evict(parts.mount, parts.cache_claims())
-        await parts.index.repair(parts.mount)
+    async def run(self, spawned: Callable[[Child], None]) -> Replace | None:
+        """Until the mount is ready; not None: it hangs, and must be replaced. `spawned` hears of rclone's process.
 
+        Raises CannotStart and other MountdErrors.
+        """
+        self._reached(MountStage.PREFLIGHT)
+        await self.prepare()
+        child = await self.engine.spawn()
+        spawned(child)
+        self.publish(lambda status: replace(status, stage=MountStage.SPAWNED, pid=child.pid))
+        await self._until_mounted()
+        self._reached(MountStage.MOUNTED)
+        await self._until_answering()
+        self._reached(MountStage.ANSWERING)
+        hangs = await self.guard(self._until_ready())
+        if hangs is None:
+            self._reached(MountStage.READY)
+        return hangs
 
-async def _begin_cache(parts: Parts) -> None:
-    """Where it cannot be used and the policy is to go on, this start does without. Raises CannotStart."""
-    bypass, cache = parts.bypass, parts.mount.cache
-    before, found = bypass.active, None
-    if not may_bypass(parts.mount):
-        bypass.forbid()
-    try:
-        await parts.cache.begin(cache, strict=bypass.is_strict)
-    except CannotStart as error:
-        if not await _may_do_without(parts, error.code):
-            raise
-        found = parts.cache.reason(error, bypassed=True)
-    bypass.begin(time.monotonic(), found)
-    parts.engine.without_cache = bypass.active
-    parts.publish(lambda status: replace(status, cache_broken=found is not None, cache_bypassed=bypass.active))
-    if bypass.active and not before:
-        told = bypass.reason
-        parts.log.warning("going on without the cache", cause=told and told.text, hint=told and told.hint)
+    def _reached(self, stage: MountStage) -> None:
+        self.publish(lambda status: replace(status, stage=stage))
 
+    @property
+    def _see_logs(self) -> str:
+        return f"see `mountd logs {self.engine.name}`"
 
-async def _may_do_without(parts: Parts, code: str) -> bool:
-    # Where another mountd is at it now, that it was used before says nothing, and a silent disk does not say it.
-    was_used = code not in ("cache-taken", "cache-silent") and await parts.cache.was_used()
-    return parts.bypass.is_open_to(parts.mount, was_used=was_used)
-
-
-async def _reach_mounted(parts: Parts) -> None:
-    try:
-        async with asyncio.timeout(MOUNTED_TIMEOUT_S):
-            await parts.engine.wait_mounted()
-            while parts.beat.entry() is None:
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise CannotStart(
-            f"cannot mount {parts.mount.remote} at {parts.path}: not mounted after {MOUNTED_TIMEOUT_S:g} s",
-            hint=f"see `mountd logs {parts.name}`",
-        ) from None
-
-
-async def _reach_answering(parts: Parts) -> None:
-    deadline = time.monotonic() + ANSWERING_TIMEOUT_S
-    while True:
-        beats = await parts.beat.ask(Beats())
+    async def _until_mounted(self) -> None:
+        mount = self.engine.mount
         try:
-            stats = await parts.engine.rc.vfs_stats(timeout_s=parts.mount.health.timeout)
-            if beats == Beats():
-                break
-            cause = beats.gone or "no answer to statfs"
-            if not beats.gone and await _waits_for_bucket(parts):
-                deadline = time.monotonic() + ANSWERING_TIMEOUT_S
-        except MountdError as error:
-            cause = error.text
-        if time.monotonic() > deadline:
-            raise CannotStart(f"cannot use {parts.path}: {cause}", hint=f"see `mountd logs {parts.name}`")
-        await asyncio.sleep(0.1)
-    parts.publish(lambda status: replace(status, cache=cache_status(stats)))
-    parts.uploads.noticed(stats)
-    await parts.uploads.hold()
-    if parts.needs_cache and "diskCache" not in stats:
-        off = CannotStart(
-            f"cannot use {parts.path}: rclone runs without its disk cache ({parts.mount.cache.dir})",
-            hint=f"see `mountd logs {parts.name}`; the directory must be writable",
-            code="cache-off",
-            retry_s=FIX_RETRY_S,
-        )
-        if await _may_do_without(parts, off.code):
-            parts.bypass.refuse(parts.cache.reason(off, bypassed=True))
-            off.retry_s = 0.0
-        raise off
-    if parts.needs_cache and parts.bypass.works():
-        parts.log.info("going on with the cache again", path=str(parts.mount.cache.dir))
+            async with asyncio.timeout(MOUNTED_TIMEOUT_S):
+                await self.engine.wait_mounted()
+                while self.liveness.entry() is None:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise CannotStart(
+                f"cannot mount {mount.remote} at {mount.path}: not mounted after {MOUNTED_TIMEOUT_S:g} s",
+                hint=self._see_logs,
+            ) from None
 
-
-async def _waits_for_bucket(parts: Parts) -> bool:
-    """Whether `statfs` may go unanswered because rclone, which is awake, asks the bucket how much room there is."""
-    await parts.ask_backend(TIMEOUT_S)
-    return parts.backend.is_asked_for_room and parts.backend.status.reason is not None
-
-
-async def _reach_ready(parts: Parts) -> None:
-    """Waits for the bucket; then the mount has to show what the bucket holds, and give bytes of it."""
-    tries = 0
-    while True:
-        if await parts.ask_backend(PATIENT_S):
+    async def _until_answering(self) -> None:
+        mount = self.engine.mount
+        deadline = time.monotonic() + ANSWERING_TIMEOUT_S
+        while True:
+            liveness = await self.liveness.ask(Liveness())
             try:
-                await parts.uploads.reopen(parts.path, parts.files)
-                _learn(parts, await prove(parts.disk, parts.files, parts.candidates()))
-                return
-            except CannotStart:
-                raise
+                stats = await self.engine.rc.vfs_stats(timeout_s=mount.health.timeout)
+                if liveness == Liveness():
+                    break
+                cause = liveness.gone or "no answer to statfs"
+                if not liveness.gone and await self._waits_for_bucket():
+                    deadline = time.monotonic() + ANSWERING_TIMEOUT_S
             except MountdError as error:
-                # What the bucket refuses to whoever asks, another rclone would not get either.
-                tries += not (isinstance(error, RemoteError) and error.code in OF_THE_OBJECT)
-                parts.log.info("mount is not proven yet", cause=error.text, attempt=tries)
-                _publish_reason(parts, Reason("mount-not-proven", error.text, "mount", parts.name, error.hint))
-                if tries >= PROOF_TRIES and await parts.ask_backend(PATIENT_S):
-                    raise CannotStart(error.text, hint=error.hint, code="mount-not-proven") from None
-            await asyncio.sleep(PROOF_INTERVAL_S)
-        elif parts.backend.is_refusing and await parts.engine.has_stale_secrets():
-            raise CannotStart("the credentials have changed: starting again with the new ones", retry_s=0.0)
-        else:
-            await asyncio.sleep(ASK_INTERVAL_S)
+                cause = error.text
+            if time.monotonic() > deadline:
+                raise CannotStart(f"cannot use {mount.path}: {cause}", hint=self._see_logs)
+            await asyncio.sleep(0.1)
+        await self.accept(stats)
 
+    async def _waits_for_bucket(self) -> bool:
+        """Whether `statfs` may go unanswered because rclone, which is responsive, asks the bucket how much room there
+        is."""
+        await self.bucket.probe(TIMEOUT_S)
+        return self.bucket.is_asked_for_room and self.bucket.status.reason is not None
 
-def _publish_reason(parts: Parts, reason: Reason) -> None:
-    parts.publish(lambda status: replace(status, reason=reason))
+    async def _until_ready(self) -> None:
+        """Waits for the bucket, then proves the mount."""
+        tries = 0
+        while True:
+            if await self.bucket.probe(PATIENT_S):
+                try:
+                    await self.prove()
+                except CannotStart:
+                    raise
+                except MountdError as error:
+                    # What the bucket refuses to everybody, another rclone would not get either.
+                    tries += not (isinstance(error, RemoteError) and error.code in OF_THE_OBJECT)
+                    await self._not_proven(error, tries)
+                else:
+                    return
+                await asyncio.sleep(PROOF_INTERVAL_S)
+            elif self.bucket.is_refusing and await self.engine.has_stale_secrets():
+                raise CannotStart("the credentials have changed: starting again with the new ones", retry_s=0.0)
+            else:
+                await asyncio.sleep(AWAY_INTERVAL_S)
 
-
-def _learn(parts: Parts, proof: Proof) -> None:
-    """What the bucket holds, by which a later answer that it is empty can be doubted."""
-    if proof.witness is not None:
-        parts.backend.witness = Witness(parts.mount.remote, proof.witness, profiles.is_read_only(parts.mount))
+    async def _not_proven(self, error: MountdError, tries: int) -> None:
+        """Raises CannotStart after PROOF_TRIES."""
+        log.info("mount is not proven yet", mount=self.engine.name, cause=error.text, attempt=tries)
+        reason = Reason("mount-not-proven", error.text, "mount", self.engine.name, error.hint)
+        self.publish(lambda status: replace(status, reason=reason))
+        if tries >= PROOF_TRIES and await self.bucket.probe(PATIENT_S):
+            raise CannotStart(error.text, hint=error.hint, code="mount-not-proven") from None

@@ -158,7 +158,7 @@ async def bug(self, *_):
 sys.exit(main())
 """
 PARTS = [
-    ("mountd.mount.monitor", "Watching", "_secrets"),
+    ("mountd.mount.bucket", "SecretsProbe", "run"),
     *(
         pytest.param(*each, marks=pytest.mark.thorough)
         for each in [

@@ -13,14 +13,16 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent
 from mountd.files import client
 from mountd.files.client import Files, NoStat, Stat
-from mountd.mount.health import Beats
-from mountd.mount.liveness import Beat
+from mountd.mount.health import Liveness
+from mountd.mount.liveness import LivenessProbe
+from mountd.settings.schema import HealthSettings
 
 SOON_S = 10.0
 
@@ -280,16 +282,17 @@ def no_program(patch: pytest.MonkeyPatch) -> Iterator[None]:
 async def test_without_a_worker_nothing_is_said_of_the_disk(
     files: Files, tmp_path: Path, lack: Callable[..., contextlib.AbstractContextManager[None]]
 ) -> None:
-    fds, before = set(os.listdir("/proc/self/fd")), children()
-    beat, beats = Beat(str(tmp_path), "nothing:", files, SOON_S), Beats(missed=1)
+    fds, others = set(os.listdir("/proc/self/fd")), children()
+    probe = LivenessProbe(str(tmp_path), "nothing:", files, cast(Any, None), HealthSettings)
+    before = Liveness(missed=1)
     with pytest.MonkeyPatch.context() as patch, lack(patch):
-        assert await beat.ask(beats) == beats
+        assert await probe.ask(before) == before
         with pytest.raises(ProbeNotSent) as lacking:
             await files.stat([str(tmp_path)], timeout_s=SOON_S)
     assert lacking.value.errno == 0
     assert await files.stat([str(tmp_path)], timeout_s=SOON_S)
     await files.close()
-    await until(lambda: children() <= before, "every child to be reaped")
+    await until(lambda: children() <= others, "every child to be reaped")
     await until(lambda: set(os.listdir("/proc/self/fd")) == fds, "every descriptor to be closed")
 
 

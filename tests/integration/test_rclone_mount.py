@@ -19,7 +19,7 @@ from typing import Any, cast
 import pytest
 
 from mountd.errors import RemoteError, Unavailable
-from mountd.mount.bucket import Backend
+from mountd.mount.bucket import BucketProbe, SharedProbeSlot
 from mountd.mount.engine import Engine
 from mountd.rclone import binary, conf
 from mountd.rclone.address import RcAddress
@@ -178,12 +178,17 @@ def s3(endpoint: str, **more: str) -> dict[str, str]:
     } | more
 
 
+def probe_of(rc: RcClient, remote: str) -> BucketProbe:
+    engine = SimpleNamespace(rc=rc, mount=SimpleNamespace(remote=remote))
+    return BucketProbe(cast(Engine, engine), SharedProbeSlot(60.0), lambda change: None)
+
+
 async def asked(rc: RcClient, remote: str) -> str:
-    """What the health question finds: "" or the code of its reason."""
-    backend = Backend(remote, cast(Engine, SimpleNamespace(rc=rc)))
-    usable = await backend.ask()
-    assert usable == (backend.status.reason is None)
-    return backend.status.reason.code if backend.status.reason else ""
+    """What the bucket probe finds: "" or the code of its reason."""
+    bucket = probe_of(rc, remote)
+    usable = await bucket.ask()
+    assert usable == (bucket.status.reason is None)
+    return bucket.status.reason.code if bucket.status.reason else ""
 
 
 @pytest.mark.parametrize("rclone", BINARIES)
@@ -237,10 +242,10 @@ async def test_the_store_is_asked_once_and_failures_are_told_apart(rclone: Path,
             assert await asked(rc, f"disk:{data}") == ""
             assert await asked(rc, f"disk:{data}/nothing") == "bucket-missing"
             proxy.faults.fail = {"LIST": Failure(403, "AccessDenied", where=lambda it: NONEXISTENT_DIR in it.target)}
-            backend = Backend("ok:bkt", cast(Engine, SimpleNamespace(rc=rc)))
+            bucket = probe_of(rc, "ok:bkt")
             for requests in (2, 1):
                 proxy.reset_counts()
-                assert await backend.ask(), "keys that may list the root alone"
+                assert await bucket.ask(), "keys that may list the root alone"
                 assert proxy.counts.requests == {"GET": requests}
             proxy.faults.clear()
             for remote, code in {

@@ -1,4 +1,4 @@
-"""The two health questions: beats over time → a verdict on the mount; one answer → a status of the bucket."""
+"""Facts about a mount → what is decided and reported; one answer of the bucket → its status."""
 
 from __future__ import annotations
 
@@ -9,113 +9,155 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountd.errors import Exhausted
 from mountd.mount.health import (
     FORGET_S,
+    LISTING_REPORTED_S,
     LISTING_S,
     SLOW_S,
+    STALL_REPORTED_S,
     STALL_S,
-    Answers,
-    Beats,
+    BucketAnswers,
     Facts,
-    Reads,
-    Silence,
+    FailedReads,
+    Liveness,
+    MountVerdict,
+    Replace,
+    RestartRclone,
     Stall,
-    Verdict,
     backend_status,
+    decide,
+    explain,
     is_refusal,
-    verdict,
 )
-from mountd.status.snapshot import Health, Reason, RemoteStatus
+from mountd.status.snapshot import Health, Reason
 
 
-def after(beats: str) -> Beats:
-    """`.` answered, `-` silence, `x` an error."""
+def after(probes: str) -> Liveness:
+    """`.` answered, `-` missed, `x` an error."""
 
-    def then(history: Beats, beat: str) -> Beats:
-        match beat:
+    def then(history: Liveness, probe: str) -> Liveness:
+        match probe:
             case ".":
                 return history.answered()
             case "-":
                 return history.unanswered()
         return history.broken("no longer connected")
 
-    return reduce(then, beats, Beats())
+    return reduce(then, probes, Liveness())
+
+
+def verdict(facts: Facts, *, failures: int = 2, now: float = 0.0) -> MountVerdict | None:
+    """Why the mount is replaced; None: it is not."""
+    found = decide("m", facts, failures=failures, now=now)
+    return found.verdict if isinstance(found, Replace) else None
+
+
+def code(facts: Facts, *, known: Reason | None = None, lack: Exhausted | None = None, now: float = 0.0) -> str | None:
+    """Of the reason why the mount is not well."""
+    reason = explain("m", facts, known=known, lack=lack, now=now)
+    return reason.code if reason else None
 
 
 @pytest.mark.parametrize(
-    ("beats", "failures", "expected"),
+    ("probes", "failures", "expected", "reported"),
     [
-        ("", 2, Verdict.HEALTHY),
-        ("....", 2, Verdict.HEALTHY),
-        (".-", 2, Verdict.SUSPECTED),
-        ("-.-.-.", 2, Verdict.HEALTHY),
-        ("-.-", 2, Verdict.SUSPECTED),
-        ("--", 2, Verdict.HUNG),
-        ("-----", 2, Verdict.HUNG),
-        ("-", 1, Verdict.HUNG),
-        ("----", 5, Verdict.SUSPECTED),
-        ("--.", 2, Verdict.HEALTHY),
-        ("x", 2, Verdict.DEAD),
-        ("--x", 2, Verdict.DEAD),
-        ("x-", 2, Verdict.DEAD),
-        (".x", 99, Verdict.DEAD),
+        ("", 2, None, None),
+        ("....", 2, None, None),
+        (".-", 2, None, "mount-silent"),
+        ("-.-.-.", 2, None, None),
+        ("-.-", 2, None, "mount-silent"),
+        ("--", 2, MountVerdict.HUNG, None),
+        ("-----", 2, MountVerdict.HUNG, None),
+        ("-", 1, MountVerdict.HUNG, None),
+        ("----", 5, None, "mount-silent"),
+        ("--.", 2, None, None),
+        ("x", 2, MountVerdict.DEAD, None),
+        ("--x", 2, MountVerdict.DEAD, None),
+        ("x-", 2, MountVerdict.DEAD, None),
+        (".x", 99, MountVerdict.DEAD, None),
     ],
 )
-def test_verdict_of_beats(beats: str, failures: int, expected: Verdict) -> None:
-    assert verdict(Facts(after(beats)), failures=failures, now=0.0) is expected
+def test_liveness_probes(probes: str, failures: int, expected: MountVerdict | None, reported: str | None) -> None:
+    facts = Facts(after(probes))
+    assert verdict(facts, failures=failures) is expected
+    if expected is None:
+        assert code(facts) == reported
 
 
 @given(st.text(".-"), st.integers(1, 10))
-def test_hung_means_so_many_in_a_row_at_the_end(beats: str, failures: int) -> None:
-    silent = len(beats) - len(beats.rstrip("-"))
-    found = verdict(Facts(after(beats)), failures=failures, now=0.0)
-    assert (found is Verdict.HUNG) == (silent >= failures)
-    assert (found is Verdict.HEALTHY) == (silent == 0)
+def test_hung_means_so_many_missed_in_a_row(probes: str, failures: int) -> None:
+    missed = len(probes) - len(probes.rstrip("-"))
+    assert (verdict(Facts(after(probes)), failures=failures) is MountVerdict.HUNG) == (missed >= failures)
+    assert (code(Facts(after(probes))) is None) == (missed == 0)
 
 
 def test_dead_says_why() -> None:
     assert after(".-x").gone == "no longer connected"
 
 
-def bucket(code: str) -> RemoteStatus:
-    return RemoteStatus(Health.DEGRADED, Reason(code, "what it said"))
-
-
-OLD_STALL = Stall(since=0.0, readers=frozenset({"1/1/7"}), moved_bytes=5)
+OLD_STALL = Stall(since=0.0, reads=frozenset({"1/1/7"}), moved_bytes=5)
 FACTS = [
-    (Facts(), Verdict.HEALTHY, False),
-    (Facts(bucket=bucket("bucket-unreachable")), Verdict.OUTAGE, False),
-    (Facts(bucket=bucket("bucket-silent")), Verdict.OUTAGE, False),
-    (Facts(bucket=bucket("something-new")), Verdict.OUTAGE, False),
-    (Facts(bucket=bucket("bucket-slow")), Verdict.SLOW, False),
-    (Facts(bucket=bucket("access-denied")), Verdict.REFUSED, False),
-    (Facts(bucket=bucket("credentials-expired")), Verdict.REFUSED, False),
-    (Facts(bucket=bucket("bucket-missing")), Verdict.MISSING, False),
-    (Facts(Beats(missed=1), bucket=bucket("bucket-missing")), Verdict.SUSPECTED, False),
-    (Facts(Beats(missed=2), bucket=bucket("bucket-unreachable")), Verdict.HUNG, True),
-    (Facts(Beats(missed=2, gone="unmounted")), Verdict.DEAD, True),
-    (Facts(lie="its disk cache is off"), Verdict.LYING, True),
-    (Facts(Beats(missed=1), lie="its disk cache is off"), Verdict.LYING, True),
-    (Facts(stall=OLD_STALL), Verdict.HUNG, True),
-    (Facts(stall=Stall(since=0.0, moved_bytes=5)), Verdict.HEALTHY, False),
-    (Facts(listing=OLD_STALL), Verdict.HEALTHY, False),
-    (Facts(perhaps=OLD_STALL), Verdict.HEALTHY, False),
-    (Facts(listing=replace(OLD_STALL, since=STALL_S - LISTING_S)), Verdict.HUNG, True),
-    (Facts(perhaps=replace(OLD_STALL, since=-1e9)), Verdict.HEALTHY, False),
+    (Facts(), None),
+    (Facts(Liveness(missed=2)), MountVerdict.HUNG),
+    (Facts(Liveness(missed=2, gone="unmounted")), MountVerdict.DEAD),
+    (Facts(misconfigured="its disk cache is off"), MountVerdict.MISCONFIGURED),
+    (Facts(Liveness(missed=1), misconfigured="its disk cache is off"), MountVerdict.MISCONFIGURED),
+    (Facts(Liveness(missed=2), misconfigured="its disk cache is off"), MountVerdict.HUNG),
+    (Facts(stall=OLD_STALL), MountVerdict.HUNG),
+    (Facts(stall=Stall(since=0.0, moved_bytes=5)), None),
+    (Facts(listing=OLD_STALL), None),
+    (Facts(possible_stall=OLD_STALL), None),
+    (Facts(listing=replace(OLD_STALL, since=STALL_S - LISTING_S)), MountVerdict.HUNG),
+    (Facts(possible_stall=replace(OLD_STALL, since=-1e9)), None),
+    (Facts(failed_reads=FailedReads(5, 0, 9, 0.0, "x")), None),
+    (Facts(restart="new keys"), None),
+    (Facts(Liveness(gone="unmounted"), restart="new keys"), MountVerdict.DEAD),
+    (Facts(stall=OLD_STALL, restart="new keys"), MountVerdict.HUNG),
 ]
 
 
-@pytest.mark.parametrize(("facts", "expected", "replaces"), FACTS)
-def test_verdict_of_all_facts(facts: Facts, expected: Verdict, replaces: bool) -> None:
-    found = verdict(facts, failures=2, now=STALL_S)
-    assert (found, found.replaces) == (expected, replaces)
+@pytest.mark.parametrize(("facts", "expected"), FACTS)
+def test_what_replaces_a_mount(facts: Facts, expected: MountVerdict | None) -> None:
+    assert verdict(facts, now=STALL_S) is expected
 
 
-SILENT_SINCE = 1000.0
-SILENCES = [
-    # rclone awake, bucket quick at, not quick at, seconds of silence → hung
-    ("rclone is silent as well", False, -1e9, 1003.0, 4.0, True),
-    ("rclone is silent, the bucket quick", False, 1001.0, -1e9, 4.0, True),
+@pytest.mark.parametrize("facts", [Facts(restart="new keys"), Facts(Liveness(missed=1), restart="new keys")])
+def test_what_restarts_rclone(facts: Facts) -> None:
+    assert decide("m", facts, failures=2, now=0.0) == RestartRclone("new keys")
+
+
+CACHE, LACK = Reason("cache-full", "its cache is full"), Exhausted("there is no memory left", code="no-memory")
+FAILING = FailedReads(5, 0, 2, 0.0, "vfs reader: failed")
+REPORTED = [
+    (Facts(), None, None, 0.0, None),
+    (Facts(), CACHE, None, 0.0, "cache-full"),
+    (Facts(Liveness(missed=1)), CACHE, None, 0.0, "mount-silent"),
+    (Facts(stall=OLD_STALL), None, None, STALL_REPORTED_S - 1, None),
+    (Facts(stall=OLD_STALL), None, None, STALL_REPORTED_S, "read-stuck"),
+    (Facts(stall=OLD_STALL), CACHE, None, STALL_REPORTED_S, "cache-full"),
+    (Facts(possible_stall=OLD_STALL), None, None, STALL_REPORTED_S, "read-stuck"),
+    (Facts(listing=OLD_STALL), None, None, STALL_REPORTED_S, None),
+    (Facts(listing=OLD_STALL), None, None, LISTING_REPORTED_S, "read-stuck"),
+    (Facts(), None, LACK, 0.0, "no-memory"),
+    (Facts(), CACHE, LACK, 0.0, "cache-full"),
+    (Facts(failed_reads=FAILING), None, None, 0.0, "reads-failing"),
+    (Facts(failed_reads=FAILING), None, LACK, 0.0, "no-memory"),
+]
+
+
+@pytest.mark.parametrize(("facts", "known", "lack", "now", "expected"), REPORTED)
+def test_what_is_reported_of_a_mount_that_stays(
+    facts: Facts, known: Reason | None, lack: Exhausted | None, now: float, expected: str | None
+) -> None:
+    assert code(facts, known=known, lack=lack, now=now) == expected
+
+
+MISSED_SINCE = 1000.0
+MISSED = [
+    # rclone responsive, bucket quick at, not quick at, seconds since the first missed probe → hung
+    ("rclone does not answer either", False, -1e9, 1003.0, 4.0, True),
+    ("rclone does not answer, the bucket is quick", False, 1001.0, -1e9, 4.0, True),
     ("the bucket is quick", True, 1001.0, -1e9, 4.0, True),
     ("the bucket has not been asked since", True, 999.0, -1e9, 4.0, False),
     ("the bucket is away", True, 999.0, 1003.0, 4.0, False),
@@ -125,21 +167,15 @@ SILENCES = [
 ]
 
 
-@pytest.mark.parametrize("row", SILENCES, ids=[row[0] for row in SILENCES])
-def test_a_silence_that_may_be_the_buckets_is_no_hang(row: tuple[str, bool, float, float, float, bool]) -> None:
-    _, awake, quick_at, bad_at, seconds, hung = row
-    facts = Facts(Beats(missed=2), Silence(SILENT_SINCE, awake), answers=Answers(quick_at, bad_at))
-    expected = Verdict.HUNG if hung else Verdict.SUSPECTED
-    assert verdict(facts, failures=2, now=SILENT_SINCE + seconds) is expected
-
-
-@pytest.mark.parametrize("code", ["bucket-unreachable", "bucket-slow", "access-denied", "bucket-missing", "new"])
-def test_no_answer_of_the_bucket_replaces_the_mount(code: str) -> None:
-    assert not verdict(Facts(bucket=bucket(code)), failures=1, now=1e9).replaces
+@pytest.mark.parametrize("row", MISSED, ids=[row[0] for row in MISSED])
+def test_missed_probes_that_may_be_the_buckets_are_no_hang(row: tuple[str, bool, float, float, float, bool]) -> None:
+    _, responsive, quick_at, bad_at, seconds, hung = row
+    facts = Facts(Liveness(2, "", MISSED_SINCE, responsive), BucketAnswers(quick_at, bad_at))
+    assert verdict(facts, now=MISSED_SINCE + seconds) is (MountVerdict.HUNG if hung else None)
 
 
 LOOKS = [
-    # (seconds, readers, bytes, bucket quick) … → seconds that a read has waited in vain, at the last look
+    # (seconds, reads, bytes, bucket quick) … → seconds that a read has stalled, at the last look
     ("one reader all the time", [(0, "a", 5, True), (30, "a", 5, True), (60, "a", 5, True)], 60),
     ("others come and go", [(0, "a", 5, True), (30, "ab", 5, True), (60, "ac", 5, True)], 60),
     ("never the same one", [(0, "a", 5, True), (30, "b", 5, True), (60, "c", 5, True)], 0),
@@ -241,23 +277,23 @@ def test_refusals(code: str, refusal: bool) -> None:
     ],
 )
 def test_reads(looks: list[tuple[int, int, str]], failing: bool) -> None:
-    reads = Reads()
+    reads = FailedReads()
     for number, (moved_bytes, errors, cause) in enumerate(looks):
         reads = reads.look(number * 5.0, moved_bytes=moved_bytes, errors=errors, cause=cause, bucket_quick=True)
-    assert reads.failing is failing
+    assert reads.are_repeated is failing
     if failing:
         assert reads.cause == "x"
 
 
 def test_reads_that_failed_are_forgotten_or_are_the_buckets() -> None:
-    reads = Reads().look(0.0, moved_bytes=5, errors=0, cause="x", bucket_quick=True)
+    reads = FailedReads().look(0.0, moved_bytes=5, errors=0, cause="x", bucket_quick=True)
     reads = reads.look(5.0, moved_bytes=5, errors=2, cause="x", bucket_quick=True)
-    assert reads.look(4.0 + FORGET_S, moved_bytes=5, errors=2, cause="x", bucket_quick=True).failing
-    assert not reads.look(5.0 + FORGET_S, moved_bytes=5, errors=2, cause="x", bucket_quick=True).failing
-    assert not reads.look(10.0, moved_bytes=5, errors=4, cause="x", bucket_quick=False).failing
+    assert reads.look(4.0 + FORGET_S, moved_bytes=5, errors=2, cause="x", bucket_quick=True).are_repeated
+    assert not reads.look(5.0 + FORGET_S, moved_bytes=5, errors=2, cause="x", bucket_quick=True).are_repeated
+    assert not reads.look(10.0, moved_bytes=5, errors=4, cause="x", bucket_quick=False).are_repeated
 
 
-def test_an_rclone_that_counts_errors_is_awake() -> None:
+def test_an_rclone_that_counts_errors_is_responsive() -> None:
     stall = Stall()
     for number in range(20):
         stall = stall.look(number * 5.0, {"1/1/7"}, moved_bytes=5, errors=number // 2, bucket_quick=True)

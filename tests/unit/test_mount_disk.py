@@ -23,12 +23,16 @@ async def is_valid() -> None:
     """The store gives valid answers."""
 
 
+def mount_of(remote: str) -> SimpleNamespace:
+    return SimpleNamespace(remote=remote, options={"exclude": ["*.tmp"]})
+
+
 def disk_of(fake: Fake) -> MountDisk:
     rclone, client = fake
     rclone.answers["options/set"] = {}
-    engine = cast(Any, SimpleNamespace(rc=client))
-    unused: dict[str, Any] = dict.fromkeys(("files", "cache", "index", "turns"))
-    return MountDisk("/mnt", "store:bkt", exclude=["*.tmp"], engine=engine, confirm=is_valid, **unused)
+    engine = cast(Any, SimpleNamespace(rc=client, mount=mount_of("store:bkt")))
+    unused: dict[str, Any] = dict.fromkeys(("files", "cache", "index", "slot"))
+    return MountDisk("/mnt", engine=engine, confirm=is_valid, **unused)
 
 
 async def listed(disk: MountDisk, rclone: FakeRclone, entries: list[dict[str, Any]], directory: str = "v1") -> None:
@@ -36,8 +40,12 @@ async def listed(disk: MountDisk, rclone: FakeRclone, entries: list[dict[str, An
     await disk.list_bucket(directory)
 
 
+def move(disk: MountDisk, remote: str) -> None:
+    cast(Any, disk)._engine.mount = mount_of(remote)
+
+
 def hidden(rclone: FakeRclone) -> list[list[str]]:
-    """Each time that rclone was told what to hide."""
+    """What rclone was asked to leave out, each time."""
     return [asked["filter"]["ExcludeRule"] for method, asked in rclone.asked if method == "options/set"]
 
 
@@ -83,9 +91,9 @@ async def test_what_rclone_was_not_told_it_is_told_with_the_next_listing(fake: F
 async def test_another_remote_begins_with_nothing_hidden(fake: Fake) -> None:
     rclone, disk = fake[0], disk_of(fake)
     await listed(disk, rclone, BOTH)
-    disk.fs = "store:bkt"
+    move(disk, "store:bkt")
     assert disk.ignored, "a reload that changes something else"
-    disk.fs = "store:other"
+    move(disk, "store:other")
     assert disk.ignored == {}
     await listed(disk, rclone, [{"Path": "a", "Name": "a", "Size": 7}, {"Path": "a", "Name": "a", "IsDir": True}], "")
     assert hidden(rclone)[-1] == [*EXCLUDED, "*.tmp", "/a"]

@@ -1,10 +1,10 @@
-"""What a thread waits for, by what /proc tells of it; and what of it counts."""
+"""What a thread waits for, as /proc shows it; and what of it counts as a stalled read."""
 
 from __future__ import annotations
 
 import pytest
 
-from mountd.mount.stalls import Wait, Waiting, wait_of
+from mountd.mount.stalls import StalledReads, Wait, wait_of
 
 WAITS = [
     # state, wchan, in a page fault, a call about a file of the mount; seen on Linux 6.18 unless said otherwise
@@ -38,11 +38,11 @@ C, A, P, U = (frozenset({key}) for key in "capu")
 @pytest.mark.parametrize(
     ("unanswered", "expected"),
     [
-        (0, Waiting()),
-        (3, Waiting(content=C | P | U, answer=A)),
-        (None, Waiting(content=C, answer=A | P, unknown=U)),
+        (0, StalledReads()),
+        (3, StalledReads(content=C | P | U, answer=A)),
+        (None, StalledReads(content=C, answer=A | P, unknown=U)),
     ],
 )
-def test_what_the_kernel_counts_decides(unanswered: int | None, expected: Waiting) -> None:
-    assert Waiting(C, A, P, U).given(unanswered) == expected
-    assert not Waiting().given(unanswered)
+def test_what_the_kernel_counts_decides(unanswered: int | None, expected: StalledReads) -> None:
+    assert StalledReads(C, A, P, U).given(unanswered) == expected
+    assert not StalledReads().given(unanswered)

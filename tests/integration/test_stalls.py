@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.mount.stalls import Waiting, waiting
+from mountd.mount.stalls import StalledReads, stalled_reads
 from tests.support.daemon import Daemon
 from tests.support.machine import state
 from tests.support.wait import until
@@ -93,24 +93,24 @@ def test_a_reader_of_a_stopped_rclone_is_seen_and_keeps_its_key(daemon: Daemon) 
         until(
             lambda: (state(spawner.pid), where(spawner.pid)) == ("D", "kernel_clone"), 10, "one to wait for its child"
         )
-        assert not waiting([idle.pid, spawner.pid], str(daemon.mount))
+        assert not stalled_reads([idle.pid, spawner.pid], str(daemon.mount))
         os.kill(pid, signal.SIGSTOP)
         until(lambda: all(state(tid) == "T" for tid in threads(pid)), 10, "each thread of rclone to have stopped")
         for process in (reader, mapper, lister):
             process.send_signal(signal.SIGUSR1)
         roots = [process.pid for process in (idle, *kinds)]
 
-        def all_wait() -> Waiting | None:
-            found = waiting(roots, str(daemon.mount))
+        def all_wait() -> StalledReads | None:
+            found = stalled_reads(roots, str(daemon.mount))
             return found if found.content and found.answer and found.page else None
 
         first = until(all_wait, 10, "the readers to be seen")
         assert first is not None
         assert (pids(first.content), pids(first.page), pids(first.answer)) == ({reader.pid}, {mapper.pid}, {lister.pid})
         assert not first.unknown
-        assert waiting(roots, str(daemon.mount)) == first
-        assert waiting([os.getpid()], str(daemon.mount)) == first, "descendants count"
-        assert not waiting(roots, "/somewhere/else")
+        assert stalled_reads(roots, str(daemon.mount)) == first
+        assert stalled_reads([os.getpid()], str(daemon.mount)) == first, "descendants count"
+        assert not stalled_reads(roots, "/somewhere/else")
     finally:
         os.kill(pid, signal.SIGCONT)
         for process in (idle, *kinds):
@@ -120,7 +120,7 @@ def test_a_reader_of_a_stopped_rclone_is_seen_and_keeps_its_key(daemon: Daemon) 
                 process.wait()
 
 
-def test_processes_that_are_gone_are_no_readers() -> None:
+def test_processes_that_have_exited_are_no_readers() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    assert waiting([gone.pid, 2**22 + 1], "/mnt") == Waiting()
+    assert stalled_reads([gone.pid, 2**22 + 1], "/mnt") == StalledReads()

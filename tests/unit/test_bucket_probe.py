@@ -1,4 +1,4 @@
-"""The question to the bucket, over the real client against a stand-in that answers as rclone does."""
+"""The bucket probe, over the real client against a stand-in that answers as rclone does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from mountd.errors import RemoteError
-from mountd.mount.bucket import WITNESS_BYTES, WITNESS_ENTRIES, Backend, Witness
+from mountd.mount.bucket import WITNESS_BYTES, WITNESS_ENTRIES, BucketProbe, SharedProbeSlot, Witness
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
 from mountd.rclone.rc import NONEXISTENT_DIR
@@ -25,23 +25,24 @@ PAGE = {"operations/stat": {"item": ENTRY}}
 NO_ROOM = (500, {"error": "error in ListJSON: dial tcp: connection refused", "status": 500})
 
 
-def backend_of(client: Any, remote: str = "s:bkt/pre") -> Backend:
-    return Backend(remote, cast(Engine, SimpleNamespace(rc=client)))
+def bucket_of(client: Any, remote: str = "s:bkt/pre") -> BucketProbe:
+    engine = SimpleNamespace(rc=client, mount=SimpleNamespace(remote=remote))
+    return BucketProbe(cast(Engine, engine), SharedProbeSlot(60.0), lambda change: None)
 
 
 async def test_one_request_that_holds_nothing(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers |= EMPTY
-    backend = backend_of(client)
-    assert backend.is_asked_for_room, "as long as it is not known"
-    assert await backend.ask()
+    bucket = bucket_of(client)
+    assert bucket.is_asked_for_room, "as long as it is not known"
+    assert await bucket.ask()
     asked = [method for method, _ in rclone.asked]
     assert asked == ["operations/fsinfo", "operations/list", "operations/stat"], "once, whether it is a store at all"
     rclone.asked.clear()
-    assert await backend.ask()
+    assert await bucket.ask()
     assert [method for method, _ in rclone.asked] == ["operations/list"]
     assert rclone.asked[-1][1]["fs"] == f"s:bkt/pre/{NONEXISTENT_DIR}/"
-    assert not backend.is_asked_for_room
+    assert not bucket.is_asked_for_room
 
 
 @pytest.mark.parametrize(
@@ -55,51 +56,51 @@ async def test_one_request_that_holds_nothing(fake: Fake) -> None:
 async def test_the_root_where_it_must_be(fake: Fake, remote: str, abilities: Any) -> None:
     rclone, client = fake
     rclone.answers |= {"operations/fsinfo": abilities, "operations/list": {"list": []}}
-    assert await backend_of(client, remote).ask()
+    assert await bucket_of(client, remote).ask()
     assert [params["remote"] for method, params in rclone.asked if method == "operations/list"] == [remote[2:]]
 
 
 async def test_an_outage_is_asked_once(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers |= {"operations/fsinfo": BUCKETS, "operations/list": NO_ROOM}
-    backend = backend_of(client)
-    assert not await backend.ask()
-    assert backend.status.reason is not None
-    assert backend.status.reason.code == "bucket-unreachable"
+    bucket = bucket_of(client)
+    assert not await bucket.ask()
+    assert bucket.status.reason is not None
+    assert bucket.status.reason.code == "bucket-unreachable"
     assert len(rclone.asked) == 2
-    assert not backend.could_begin
+    assert not await bucket.could_start()
 
 
 async def test_an_answer_outruns_the_news_that_there_is_none(fake: Fake) -> None:
-    """It came while rclone was asked whether it is awake."""
+    """It came while rclone was asked whether it is responsive."""
     rclone, client = fake
     rclone.answers |= EMPTY
-    backend = backend_of(client)
+    bucket = bucket_of(client)
     rclone.held["rc/noop"] = asyncio.Event()
-    missing = asyncio.create_task(backend.miss())
+    missing = asyncio.create_task(bucket.miss())
     while not rclone.asked:
         await asyncio.sleep(0.001)
-    assert await backend.ask()
+    assert await bucket.ask()
     rclone.held["rc/noop"].set()
     await missing
-    assert backend.status.reason is None
-    await backend.miss()
-    assert backend.status.reason is not None
-    assert backend.status.reason.code == "bucket-slow"
+    assert bucket.status.reason is None
+    await bucket.miss()
+    assert bucket.status.reason is not None
+    assert bucket.status.reason.code == "bucket-slow"
 
 
-def code_of(backend: Backend) -> str:
-    return backend.status.reason.code if backend.status.reason else ""
+def code_of(bucket: BucketProbe) -> str:
+    return bucket.status.reason.code if bucket.status.reason else ""
 
 
 async def test_what_has_whatever_it_is_asked_for_is_no_store(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers |= EMPTY | PAGE
-    backend = backend_of(client)
-    assert not await backend.ask()
-    assert code_of(backend) == "bucket-invalid"
+    bucket = bucket_of(client)
+    assert not await bucket.ask()
+    assert code_of(bucket) == "bucket-invalid"
     rclone.answers |= EMPTY
-    assert await backend.ask()
+    assert await bucket.ask()
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -107,26 +108,26 @@ async def test_a_bucket_that_held_something_is_not_believed_to_be_empty(fake: Fa
     """Whoever writes to it may also empty it."""
     rclone, client = fake
     rclone.answers |= EMPTY | HELD
-    backend = backend_of(client)
-    backend.witness = Witness("s:bkt/pre", "v1", kept)
-    assert await backend.ask()
+    bucket = bucket_of(client)
+    bucket.witness = Witness("s:bkt/pre", "v1", kept)
+    assert await bucket.ask()
     assert [params["fs"] for method, params in rclone.asked if method == "operations/list"] == ["s:bkt/pre/v1/"]
     rclone.answers |= EMPTY
-    assert await backend.ask() is not kept
-    assert code_of(backend) == ("bucket-empty" if kept else "")
+    assert await bucket.ask() is not kept
+    assert code_of(bucket) == ("bucket-empty" if kept else "")
     rclone.answers |= PAGE
-    backend.witness = Witness("s:bkt/pre", "v1", kept)
-    assert not await backend.ask()
-    assert code_of(backend) == "bucket-invalid"
+    bucket.witness = Witness("s:bkt/pre", "v1", kept)
+    assert not await bucket.ask()
+    assert code_of(bucket) == "bucket-invalid"
     rclone.answers |= EMPTY | HELD
-    assert await backend.ask()
+    assert await bucket.ask()
 
 
 async def test_a_witness_that_was_deleted_from_a_bucket_that_lives_is_forgotten(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers |= EMPTY
-    backend = backend_of(client)
-    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
+    bucket = bucket_of(client)
+    bucket.witness = Witness("s:bkt/pre", "v1", kept=True)
     asked = []
 
     async def answer(fs: str, *_: object, **__: object) -> list[object]:
@@ -134,32 +135,33 @@ async def test_a_witness_that_was_deleted_from_a_bucket_that_lives_is_forgotten(
         return [ENTRY] if fs == "s:bkt/pre" else []
 
     client.list = answer
-    assert await backend.ask()
-    assert backend.witness is None
+    assert await bucket.ask()
+    assert bucket.witness is None
 
 
 async def test_a_witness_stays_small_and_of_its_remote(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers |= EMPTY | {"operations/list": {"list": [ENTRY] * (WITNESS_ENTRIES + 1)}}
-    backend = backend_of(client)
-    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
-    assert await backend.ask()
-    assert backend.witness is None
-    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
-    backend.begin()
-    assert backend.witness is not None
-    backend.remote = "s:other"
-    backend.begin()
-    assert backend.witness is None
+    bucket = bucket_of(client)
+    bucket.witness = Witness("s:bkt/pre", "v1", kept=True)
+    assert await bucket.ask()
+    assert bucket.witness is None
+    bucket.witness = Witness("s:bkt/pre", "v1", kept=True)
+    bucket.begin()
+    assert bucket.witness is not None
+    moved = bucket_of(client, "s:other")
+    moved.witness = bucket.witness
+    moved.begin()
+    assert moved.witness is None
 
 
 async def test_a_redirection_to_another_region_is_told(fake: Fake) -> None:
     rclone, client = fake
     moved = "error in ListJSON: … StatusCode: 301, …, api error PermanentRedirect: …"
     rclone.answers |= EMPTY | {"operations/list": (500, {"error": moved})}
-    backend = backend_of(client)
-    assert not await backend.ask()
-    assert code_of(backend) == "bucket-error"
+    bucket = bucket_of(client)
+    assert not await bucket.ask()
+    assert code_of(bucket) == "bucket-error"
 
 
 @pytest.mark.parametrize("blames_witness", [True, False])
@@ -168,9 +170,9 @@ async def test_a_witness_that_takes_too_long_is_given_up_and_one_of_a_silent_buc
 ) -> None:
     rclone, client = fake
     rclone.answers |= EMPTY | HELD
-    backend = backend_of(client)
-    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
-    assert await backend.ask()
+    bucket = bucket_of(client)
+    bucket.witness = Witness("s:bkt/pre", "v1", kept=True)
+    assert await bucket.ask()
     now = 0.0
     monkeypatch.setattr("mountd.mount.bucket.time", SimpleNamespace(monotonic=lambda: now))
     answers = client.list
@@ -184,51 +186,49 @@ async def test_a_witness_that_takes_too_long_is_given_up_and_one_of_a_silent_buc
         return await answers(fs, *given, **named)
 
     client.list = answer
-    asked = [await backend.ask() for _ in range(3)]
+    asked = [await bucket.ask() for _ in range(3)]
     assert asked == ([False, True, False] if blames_witness else [False] * 3)
     silent.clear()
-    assert await backend.ask()
-    assert (backend.witness is None) is blames_witness
-    assert await backend.ask()
-    assert (backend.witness is None) is blames_witness
+    assert await bucket.ask()
+    assert (bucket.witness is None) is blames_witness
+    assert await bucket.ask()
+    assert (bucket.witness is None) is blames_witness
 
 
 async def test_a_witness_whose_listing_is_too_large_to_be_asked_often_is_given_up(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers |= EMPTY | {"operations/list": {"list": [ENTRY | {"Path": "a" * WITNESS_BYTES}]}}
-    backend = backend_of(client)
-    backend.witness = Witness("s:bkt/pre", "v1", kept=True)
-    assert await backend.ask()
-    assert backend.witness is None
+    bucket = bucket_of(client)
+    bucket.witness = Witness("s:bkt/pre", "v1", kept=True)
+    assert await bucket.ask()
+    assert bucket.witness is None
 
 
 async def test_what_answers_in_the_stores_place_confirms_nothing(fake: Fake) -> None:
     """Also when it came after the store had been looked at."""
     rclone, client = fake
     rclone.answers |= EMPTY
-    backend = backend_of(client)
-    assert await backend.ask()
-    await backend.confirm()
+    bucket = bucket_of(client)
+    assert await bucket.ask()
+    await bucket.confirm()
     rclone.answers |= PAGE
     with pytest.raises(RemoteError) as caught:
-        await backend.confirm()
+        await bucket.confirm()
     assert caught.value.code == "bucket-invalid"
 
 
 async def test_nothing_is_there_only_where_the_store_says_so(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers |= EMPTY
-    backend = backend_of(client)
+    bucket = bucket_of(client)
     disk = MountDisk(
         "/mnt",
-        "s:bkt/pre",
-        exclude=(),
         files=cast(Any, None),
-        engine=cast(Engine, SimpleNamespace(rc=client)),
+        engine=cast(Engine, SimpleNamespace(rc=client, mount=SimpleNamespace(remote="s:bkt/pre", options={}))),
         cache=cast(Any, None),
         index=cast(Any, None),
-        turns=cast(Any, None),
-        confirm=backend.confirm,
+        slot=cast(Any, None),
+        confirm=bucket.confirm,
     )
     assert await disk.list_bucket("v1") == []
     rclone.answers |= PAGE

@@ -1,0 +1,169 @@
+"""The cache probes: can rclone use its disk cache, and does it? And whether a start goes on without it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from mountd.cache.bypass import Bypass, Looks, may_bypass
+from mountd.cache.guard import CacheGuard
+from mountd.cache.uploads import Uploads
+from mountd.errors import FIX_RETRY_S, CannotStart, MountdError
+from mountd.mount.bucket import TIMEOUT_S, BucketProbe
+from mountd.mount.engine import Engine
+from mountd.mount.health import Report
+from mountd.settings import profiles
+from mountd.status.board import PublishMount
+from mountd.status.snapshot import CacheStatus
+
+STATS_INTERVAL_S = 10.0
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class CacheProbe:
+    """The cache directory of one mount, from one rclone to the next. `is_busy`: whether an operation runs.
+
+    rclone goes on without it when reads fail because of the cache, and returns to it later.
+    """
+
+    engine: Engine
+    guard: CacheGuard
+    bypass: Bypass
+    bucket: BucketProbe
+    publish: PublishMount
+    is_busy: Callable[[], bool]
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether rclone was asked to keep on disk what it reads or writes: it goes on without, silently."""
+        return profiles.cache_mode(self.engine.mount) != "off" and not self.bypass.active
+
+    # -- a start --------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Where it cannot be used and the policy is to go on, this start does without. Raises CannotStart."""
+        bypass, mount = self.bypass, self.engine.mount
+        before, found = bypass.active, None
+        if not may_bypass(mount):
+            bypass.forbid()
+        try:
+            await self.guard.begin(mount.cache, strict=bypass.is_strict)
+        except CannotStart as error:
+            if not await self._may_do_without(error.code):
+                raise
+            found = self.guard.reason(error, bypassed=True)
+        bypass.begin(time.monotonic(), found)
+        self.engine.without_cache = bypass.active
+        self.publish(lambda status: replace(status, cache_broken=found is not None, cache_bypassed=bypass.active))
+        if bypass.active and not before:
+            reason = bypass.reason
+            log.warning(
+                "going on without the cache",
+                mount=self.engine.name,
+                cause=reason and reason.text,
+                hint=reason and reason.hint,
+            )
+
+    async def _may_do_without(self, code: str) -> bool:
+        # A cache that another mountd uses now was used before anyway, and a silent disk cannot say.
+        was_used = code not in ("cache-taken", "cache-silent") and await self.guard.was_used()
+        return self.bypass.is_open_to(self.engine.mount, was_used=was_used)
+
+    async def check(self, stats: Mapping[str, object]) -> None:
+        """What rclone that has just started says in `vfs/stats`. Raises CannotStart when it runs without its cache."""
+        if not self.is_needed:
+            return
+        mount = self.engine.mount
+        if "diskCache" not in stats:
+            off = CannotStart(
+                f"cannot use {mount.path}: rclone runs without its disk cache ({mount.cache.dir})",
+                hint=f"see `mountd logs {self.engine.name}`; the directory must be writable",
+                code="cache-off",
+                retry_s=FIX_RETRY_S,
+            )
+            if await self._may_do_without(off.code):
+                self.bypass.refuse(self.guard.reason(off, bypassed=True))
+                off.retry_s = 0.0
+            raise off
+        if self.bypass.works():
+            log.info("going on with the cache again", mount=self.engine.name, path=str(mount.cache.dir))
+
+    # -- while it runs --------------------------------------------------------------------------------------------
+
+    async def run(self, report: Report) -> None:
+        """Until rclone should be restarted, with the cache or without, else until cancelled.
+
+        The remount waits while the bucket gives nothing, for a new rclone could not serve anything then; and the way
+        back, which is not urgent, while an operation runs.
+        """
+        bypass, looks, waits = self.bypass, Looks(), False
+        while True:
+            await asyncio.sleep(looks.pause_s)
+            looks = await self._look(looks)
+            report()  # what is wrong with the cache is shown
+            cause = bypass.restart(looks, time.monotonic(), self.engine.mount)
+            if cause and await self.bucket.probe(TIMEOUT_S):
+                if bypass.active and self.is_busy():
+                    continue
+                bypass.decide(looks)
+                report(restart=cause)
+                return
+            if cause and not waits:
+                log.info("the remount waits for the bucket", mount=self.engine.name, cause=cause)
+            waits = bool(cause)
+
+    async def _look(self, looks: Looks) -> Looks:
+        bypass, before = self.bypass, self.bypass.found
+        found = await self.guard.look(bypassed=bypass.active, strict=bypass.is_strict)
+        if found and (before is None or before.code != found.code):
+            log.warning("cache cannot be used", mount=self.engine.name, cause=found.text, hint=found.hint)
+        elif before and found is None:
+            log.info("cache can be used again", mount=self.engine.name)
+        looks = bypass.look(looks, time.monotonic(), found)
+        broken = found is not None or (bypass.active and not may_bypass(self.engine.mount))
+        self.publish(lambda status: replace(status, cache_broken=broken))
+        return looks
+
+
+@dataclass(slots=True, eq=False)
+class CacheStatsProbe:
+    """What rclone says of its cache: whether it uses it, what is in it, and which uploads wait."""
+
+    engine: Engine
+    cache: CacheProbe
+    uploads: Uploads
+    publish: PublishMount
+
+    async def run(self, report: Report) -> None:
+        """Until cancelled."""
+        while True:
+            stats: Mapping[str, object] | None = None
+            with contextlib.suppress(MountdError):
+                stats = await self.engine.rc.vfs_stats(timeout_s=self.engine.mount.health.timeout)
+            if stats is not None:
+                self.learn(stats)
+                await self.uploads.report_stranded()
+                is_off = self.cache.is_needed and "diskCache" not in stats
+                report(misconfigured="its disk cache is off" if is_off else "")
+            await asyncio.sleep(STATS_INTERVAL_S)
+
+    def learn(self, stats: Mapping[str, object]) -> None:
+        """An answer to `vfs/stats`, for the board and for the uploads."""
+        self.publish(lambda status: replace(status, cache=cache_status(stats)))
+        self.uploads.noticed(stats)
+
+
+def cache_status(stats: Mapping[str, object]) -> CacheStatus:
+    """What `vfs/stats` says of the cache."""
+    disk = stats.get("diskCache")
+    if not isinstance(disk, dict):
+        return CacheStatus()
+    queued = int(disk.get("uploadsQueued", 0)) + int(disk.get("uploadsInProgress", 0))
+    return CacheStatus(int(disk.get("bytesUsed", 0)), int(disk.get("files", 0)), queued)

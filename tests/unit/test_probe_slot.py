@@ -1,0 +1,93 @@
+"""The shared probe slot: who asks the bucket in place of a probe; one at a time, in order, answered or not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mountd.errors import Unavailable
+from mountd.mount.bucket import SLOT_PATIENCE, SharedProbeSlot
+from tests.support.wait import until_async
+
+SOON_S = 5.0
+
+
+async def asks(slot: SharedProbeSlot, asked: list[str], name: str, answer: asyncio.Event | None = None) -> None:
+    async with slot.take():
+        asked.append(name)
+        if answer is not None:
+            await answer.wait()
+
+
+async def test_nobody_waits() -> None:
+    assert SharedProbeSlot(60.0).grant() is None
+
+
+async def test_each_in_order_and_only_when_it_is_time() -> None:
+    slot, asked = SharedProbeSlot(60.0), list[str]()
+    first = asyncio.create_task(asks(slot, asked, "first"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(asks(slot, asked, "second"))
+    await asyncio.sleep(0)
+    assert asked == []
+    request = slot.grant()
+    assert request is not None
+    assert await request.is_answered(SOON_S)
+    assert asked == ["first"]
+    request = slot.grant()
+    assert request is not None
+    assert await request.is_answered(SOON_S)
+    assert asked == ["first", "second"]
+    assert slot.grant() is None
+    await asyncio.gather(first, second)
+
+
+async def test_an_answer_that_is_late_or_an_error_is_none() -> None:
+    slot, asked, never = SharedProbeSlot(60.0), list[str](), asyncio.Event()
+
+    async def fails() -> None:
+        async with slot.take():
+            raise Unavailable("no answer")
+
+    failing = asyncio.create_task(fails())
+    request = await until_async(slot.grant, SOON_S, "somebody to wait")
+    assert not await request.is_answered(SOON_S)
+    with pytest.raises(Unavailable, match="no answer"):
+        await failing
+    late = asyncio.create_task(asks(slot, asked, "late", never))
+    request = await until_async(slot.grant, SOON_S, "somebody to wait")
+    assert not await request.is_answered(0.01)
+    never.set()
+    await late
+    assert await request.is_answered(SOON_S)
+
+
+async def test_who_gets_no_slot_does_not_ask() -> None:
+    slot, asked = SharedProbeSlot(0.01 / SLOT_PATIENCE), list[str]()
+    with pytest.raises(Unavailable, match="cannot ask the bucket"):
+        await asks(slot, asked, "never")
+    assert (asked, slot.grant()) == ([], None)
+
+
+async def test_a_timeout_of_the_request_is_its_own() -> None:
+    slot = SharedProbeSlot(60.0)
+
+    async def times_out() -> None:
+        async with slot.take():
+            raise TimeoutError
+
+    asking = asyncio.create_task(times_out())
+    request = await until_async(slot.grant, SOON_S, "somebody to wait")
+    assert not await request.is_answered(SOON_S)
+    with pytest.raises(TimeoutError):
+        await asking
+
+
+async def test_who_goes_away_leaves_the_line() -> None:
+    slot, asked = SharedProbeSlot(60.0), list[str]()
+    gone = asyncio.create_task(asks(slot, asked, "gone"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait({gone})
+    assert slot.grant() is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -16,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from mountd.demo import hub
 from tests.support.cache_disk import make_unread
-from tests.support.daemon import BUNDLED_RCLONE, DEBIAN_RCLONE, Daemon
+from tests.support.daemon import Daemon
 from tests.support.machine import Tmpfs
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
@@ -53,8 +52,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """Gives marks before they are chosen from, then the order to those that were chosen."""
     for item in items:
         variant = item.name.partition("[")[2]
-        if "debian" in re.split(r"[\]-]", variant) and item.get_closest_marker("current_first"):
-            item.add_marker("long")
         shown_by = item.get_closest_marker("shown_by")
         if shown_by and not any(word in variant for word in shown_by.args):
             item.add_marker("thorough")
@@ -122,15 +119,6 @@ def proxy(store: RcloneS3) -> Iterator[Proxy]:
     """Between mountd and the store: adds latency, counts, goes away."""
     with Proxy(store.endpoint) as between:
         yield between
-
-
-@pytest.fixture(params=[BUNDLED_RCLONE, DEBIAN_RCLONE], ids=["bundled", "debian"])
-def each_rclone(request: pytest.FixtureRequest) -> Path:
-    """The current rclone and Debian 12's 1.60.1: both must work."""
-    path: Path = request.param
-    if not path.exists():
-        pytest.skip(f"no {path}")
-    return path
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ SCAN_SHARE = 5
 class UploadQueue(Protocol):
     """What a drain asks of rclone's remote control; methods raise MountdError."""
 
-    async def vfs_queue(self) -> list[Upload] | None: ...
+    async def vfs_queue(self) -> list[Upload]: ...
 
     async def vfs_upload_now(self, upload: int) -> None: ...
 
@@ -97,11 +97,11 @@ def _keys(status: DrainStatus) -> dict[str, object]:
 
 
 async def _hurry(queue: UploadQueue, asked: dict[int, float]) -> None:
-    """Without it an upload that has failed for long waits for up to 5 minutes; before 1.68 it cannot be helped."""
+    """Without it an upload that has failed for long waits for up to 5 minutes."""
     try:
         uploads = await queue.vfs_queue()
         now = time.monotonic()
-        for number in to_hurry(uploads or [], asked, now):
+        for number in to_hurry(uploads, asked, now):
             asked[number] = now
             await queue.vfs_upload_now(number)
     except MountdError:

@@ -2,7 +2,7 @@
 
 rclone keeps `vfsMeta/REMOTE/PATH`, a JSON record, beside `vfs/REMOTE/PATH`, the data. It marks a record as dirty with
 the first write to the file and clears the mark when the upload has finished: so a file that a program still writes
-counts as waiting, and so does what a killed rclone has left. The same with rclone 1.60.1 and 1.75.2, measured.
+counts as waiting, and so does what a killed rclone has left. Measured with rclone 1.75.2.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Reopening:
 
     async def hold(self, rc: RcClient) -> None:
         """Puts off the uploads that have not begun: to be called as soon as rclone answers. Raises MountdError."""
-        for upload in await rc.vfs_queue() or () if self._files else ():
+        for upload in await rc.vfs_queue() if self._files else ():
             file = self._files.get(upload.name)
             if file is not None and next_step(file, upload) is ReopenStep.HOLD:
                 await self._hold(rc, upload)
@@ -99,13 +99,8 @@ class Reopening:
         """
         deadline = time.monotonic() + LIMIT_S
         while self._files:
-            queue = await rc.vfs_queue()
-            if queue is None:  # an rclone before 1.68 does not show its queue
-                for name in [*self._files]:
-                    await self._read(name, root, files)
-                    del self._files[name]
-                return
-            await self._round(rc, {each.name: each for each in queue}, root, files, disk)
+            queue = {each.name: each for each in await rc.vfs_queue()}
+            await self._round(rc, queue, root, files, disk)
             if self._files and time.monotonic() > deadline:
                 text = f"cannot use {root}: uploads of a previous run have not ended after {LIMIT_S:g} s"
                 raise CannotStart(text, code="uploads-stuck", retry_s=0.0)

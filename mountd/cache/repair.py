@@ -1,6 +1,6 @@
 """Repairs, before rclone starts, what a killed rclone has left in its cache in a state that loses data.
 
-Measured with rclone 1.60.1 and 1.75.2:
+Measured with rclone 1.75.2:
 
 - Metadata is written in place. A SIGKILL in that moment, which comes right after a program closes a file, leaves half
   of it, and the next rclone then deletes the data, although it was never uploaded.

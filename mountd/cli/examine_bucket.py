@@ -17,7 +17,7 @@ from mountd.model.layout import Layout
 from mountd.process import tool
 from mountd.rclone import binary as binaries
 from mountd.rclone import keys
-from mountd.rclone.binary import OLD, Binary
+from mountd.rclone.binary import Binary
 from mountd.rclone.command import MountCommand, source
 from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.rclone.failures import classify
@@ -36,12 +36,8 @@ async def rclone(settings: Settings) -> tuple[Binary | None, Check]:
         found = await asyncio.to_thread(binaries.find, settings.rclone.binary)
     except MountdError as error:
         return None, Check("rclone", "fail", error.text, error.hint)
-    text = f"{found} at {found.path}"
-    if found.version < OLD:
-        return found, Check(
-            "rclone", "warn", f"{text} is old: its cache cannot keep disk space free", binaries.INSTALL_HINT
-        )
-    return found, Check("rclone", "ok", text)
+    passed_over = "".join(f"; passed over: {each}" for each in found.passed_over)
+    return found, Check("rclone", "ok", f"{found} at {found.path}{passed_over}")
 
 
 async def buckets(settings: Settings, binary: Binary) -> AsyncIterator[Check]:

@@ -41,7 +41,7 @@ from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 ASK_S = 5.0
 WAY_S = 10.0
 SURE = 0.9
-"""How like a known name a mistyped one is. Of the options that rclone got between 1.60 and 1.75, none is so like one
+"""How like a known name a mistyped one is. Of the options that rclone got between 1.68 and 1.75, none is so like one
 that it had (0.875 at most)."""
 
 
@@ -91,7 +91,12 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
     ]
     secrets = check_secrets(settings, found.lines, doubtful=(*found.doubtful, *elsewhere))
     try:
-        words = unknown_words(settings, binaries.find(settings.rclone.binary), found.lines, doubtful=found.doubtful)
+        binary = binaries.find(settings.rclone.binary)
+        words = unknown_words(settings, binary, found.lines, doubtful=found.doubtful)
+        notes += [Problem("rclone.binary", 0, f"{binary} is used: {each}") for each in binary.passed_over]
+    except UsageError as error:
+        place = ("rclone", "binary")
+        words = Words(problems=(Problem(dotted(place), line_of(place, found.lines), f"{error.text}: {error.hint}"),))
     except CannotStart as error:
         words = Words(warnings=(Problem("", 0, f"flags and options of rclone were not checked: {error.text}"),))
     unsafe, unchecked = _unsafe_or_unchecked(settings, found.lines)

@@ -51,8 +51,8 @@ def command_of(settings: Settings, name: str, binary: Binary, conf: Path) -> Mou
         instance=instance,
         binary=binary,
         conf=conf,
-        rc=RcAddress("mountd", "shown-to-nobody", socket=instance.private / f"rc-{name}.sock"),
-        cache=engine.cache_size(settings.mounts[name].cache, emulated=not binary.has_min_free_space),
+        rc=RcAddress("mountd", "shown-to-nobody", instance.private / f"rc-{name}.sock"),
+        cache=engine.cache_size(settings.mounts[name].cache),
         environment=os.environ,
     )
 

@@ -205,7 +205,9 @@ class Daemon:
         self._tasks = Tasks(self.board, reserve, signals.stop.set)
         self._recorder = Recorder(self.board, journal)
         found = binary.find(settings.rclone.binary)
-        log.info("rclone found", path=str(found.path), version=".".join(map(str, found.version)))
+        for cause in found.passed_over:
+            log.warning("rclone passed over", cause=cause)
+        log.info("rclone found", path=str(found.path), version=found.version_text)
         conf = ConfFile(instance.private / "rclone.conf", found, record=record_path(instance.state))
         self.members = Members(settings, instance=instance, board=self.board, journal=journal, binary=found, conf=conf)
         self.operations = Operations(self.members.models, self.members.apps, self.board, journal)

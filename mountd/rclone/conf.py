@@ -1,6 +1,6 @@
 """Remotes → the text of rclone.conf, such that rclone reads back every value exactly as it was given.
 
-rclone's parser (goconfig; the same in 1.60.1 and 1.75.2, tried with `config dump`) trims a value, takes one in
+rclone's parser (goconfig, tried with `config dump` of 1.75.2) trims a value, takes one in
 backticks or triple quotes without them, up to the *last* such quote, and replaces `%(name)s` everywhere, quoted or not.
 Anything else stands for itself: `#`, `;`, `=`, `:`, quotes, backslashes and `%`.
 """

@@ -86,7 +86,8 @@ class ConfUpdate:
 class SecretRefresh:
     """`digests`: what the rclone that runs has now, for the next call.
 
-    `resigned`: a key id has another secret, which this rclone may not use, see `Binary.keeps_signing_keys`.
+    `resigned`: an access key id has another secret. rclone may go on with the former one until it is restarted: the AWS
+    SDK keeps for a day what it derives from a secret, by the access key id alone.
     """
 
     change: SecretChange
@@ -164,22 +165,18 @@ class ConfFile:
         resolved = await self._resolve(settings, names)
         digests = _digests(resolved, names, self.path.parent)
         if digests.same(since):
-            return SecretRefresh(
-                SecretChange.NOTHING, since, self._binary.keeps_signing_keys and digests.resigns(since)
-            )
+            return SecretRefresh(SecretChange.NOTHING, since, digests.resigns(since))
         resolved, at_rest = await self._settled(settings, names, resolved)
         if not at_rest:
             return SecretRefresh(SecretChange.NOTHING, since)
         digests = _digests(resolved, names, self.path.parent)
         if digests.same(since):
-            return SecretRefresh(
-                SecretChange.NOTHING, since, self._binary.keeps_signing_keys and digests.resigns(since)
-            )
+            return SecretRefresh(SecretChange.NOTHING, since, digests.resigns(since))
         async with self._lock:
             self._hide(settings, resolved)
             keys = credentials.split(resolved, self.path.parent).keys
             await asyncio.to_thread(self._write_keys, keys)
-        resigned = self._binary.keeps_signing_keys and digests.resigns(since)
+        resigned = digests.resigns(since)
         change = SecretChange.LIVE if digests.fixed == since.fixed else SecretChange.REMOUNT
         return SecretRefresh(
             change, RemoteDigests(since.fixed, digests.live, since.pairs if resigned else digests.pairs), resigned

@@ -1,9 +1,9 @@
 """An S3 remote's static keys → the files by which rclone takes rotated keys while it runs (`credential_process`).
 
-rclone reads rclone.conf once, but both of its AWS SDKs (v1 in 1.60.1, v2 in 1.75.2) run a command when credentials
-expire. So the keys lie in a prepared file, and a script prints them as expiring in a moment. Tried with both: a profile
-of rclone's `shared_credentials_file` needs no variable in the environment, keeps one remote's files from another's, and
-counts before AWS_* and ~/.aws; the command runs through `sh -c`; ` #` and ` ;` begin a comment, even in quotes.
+rclone reads rclone.conf once, but its AWS SDK runs a command when credentials expire. So the keys lie in a prepared
+file, and a script prints them as expiring in a moment. Tried with 1.75.2: a profile of rclone's
+`shared_credentials_file` needs no variable in the environment, keeps one remote's files from another's, and counts
+before AWS_* and ~/.aws; the command runs through `sh -c`; ` #` and ` ;` begin a comment, even in quotes.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def takes_environment(options: Mapping[str, object]) -> bool:
 
 
 def profile_of(remote: str) -> str:
-    return f"mountd-{remote}"  # not one that ~/.aws/credentials may have, which the newer SDK reads as well
+    return f"mountd-{remote}"  # not one that ~/.aws/credentials may have, which the SDK reads as well
 
 
 def keys_name(remote: str) -> str:

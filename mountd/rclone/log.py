@@ -50,7 +50,7 @@ class LogEvent:
 
 
 def parse(line: str | bytes, secrets: Iterable[str] = ()) -> LogEvent:
-    """A line of the JSON log (1.60's and 1.75's shape) or a plain one, as written before the log is set up."""
+    """A line of the JSON log or a plain one, as rclone writes before the log is set up."""
     text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
     hidden = _patterns(tuple(secrets))
     record = _record(text)

@@ -31,7 +31,7 @@ NONEXISTENT_DIR = ".mountd-asks"
 """Not in any bucket: listing it costs one request, whatever the bucket holds."""
 
 # One request to the store and one repetition (rclone's own, which no option turns off), without pauses that grow: a
-# refused connection is known in 0.1 s instead of 7 s (1.75.2), a dropped one after 4 s (1.60.1: 8 s) [T].
+# refused connection is known in 0.1 s instead of 7 s, a dropped one after 4 s (measured with 1.75.2).
 # `Timeout` is long because the caller's deadline decides what is slow: dropping the call also ends rclone's request.
 _QUICK = {"LowLevelRetries": 1, "Retries": 1, "ConnectTimeout": 2_000_000_000, "Timeout": 30_000_000_000}
 
@@ -98,7 +98,7 @@ class RcClient:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with session.post(
-                self._url(method),
+                _url(method),
                 json=params or {},
                 timeout=timeout,
             ) as answer:
@@ -157,7 +157,7 @@ class RcClient:
 
         Raises RemoteError with the cause when it cannot be read.
         """
-        url = self._url(f"%5B{quote(source(fs), safe='')}%5D/{quote(path)}")
+        url = _url(f"%5B{quote(source(fs), safe='')}%5D/{quote(path)}")
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with self._open().get(url, headers={"Range": "bytes=0-0"}, timeout=timeout) as answer:
@@ -208,16 +208,11 @@ class RcClient:
         }
         return isinstance((await self.call("operations/stat", params, timeout_s)).get("item"), dict)
 
-    async def vfs_queue(self, timeout_s: float = CALL_S) -> list[Upload] | None:
-        """What waits to be uploaded or is on its way; None from an rclone before 1.68, which cannot tell."""
-        try:
-            entries = (await self.call("vfs/queue", timeout_s=timeout_s)).get("queue")
-        except RemoteError as error:
-            if error.code == "rclone-error":
-                return None
-            raise
+    async def vfs_queue(self, timeout_s: float = CALL_S) -> list[Upload]:
+        """The files that wait for their upload or are being uploaded."""
+        entries = (await self.call("vfs/queue", timeout_s=timeout_s)).get("queue")
         if not isinstance(entries, list):
-            raise Unavailable("rclone does not answer: it does not tell its upload queue")
+            raise Unavailable("rclone does not answer: vfs/queue holds no queue")
         return [
             Upload(
                 int(entry["id"]),
@@ -307,19 +302,15 @@ class RcClient:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             # A connection for each call: a kept one would be that of a former process after a restart.
-            connector: aiohttp.BaseConnector = (
-                aiohttp.UnixConnector(str(self.address.socket), force_close=True)
-                if self.address.socket is not None
-                else aiohttp.TCPConnector(force_close=True)
-            )
+            connector = aiohttp.UnixConnector(str(self.address.socket), force_close=True)
             self._session = aiohttp.ClientSession(
                 connector=connector, headers={"Authorization": self.address.authorization}
             )
         return self._session
 
-    def _url(self, path: str) -> URL:
-        host = "rclone" if self.address.socket else f"127.0.0.1:{self.address.port}"
-        return URL(f"http://{host}/{path}", encoded=True)
+
+def _url(path: str) -> URL:
+    return URL(f"http://rclone/{path}", encoded=True)
 
 
 async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:

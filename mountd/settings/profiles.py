@@ -99,7 +99,7 @@ PROFILES: dict[str, tuple[ProfileFlag, ...]] = {
         ProfileFlag("dir-cache-time", "1m", "what others upload is seen within a minute"),
         ProfileFlag("attr-timeout", "1s", "the kernel asks rclone for attributes once a second at most"),
         ProfileFlag("buffer-size", "16M", "memory for each open file"),
-        # No use-server-modtime: 1.60.1 then takes its own upload for a changed object and fetches it again [T].
+        # No use-server-modtime: a program would see the time of the upload in place of that of its write.
         *_NETWORK,
     ),
     # Anything else: writable, others may write to the bucket at the same time.

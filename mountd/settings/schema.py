@@ -231,7 +231,7 @@ class AppSettings(Section):
 
 class RcloneSettings(Section):
     binary: AbsolutePath | None = Field(
-        None, description="default: rclone on PATH, unless it is old and the bundled one is newer"
+        None, description="default: rclone on PATH, or the bundled one when that is older than 1.68"
     )
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -44,12 +43,11 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-@pytest.mark.shown_by("bundled")
 def test_the_first_look_of_the_app_always_finds_the_whole_model(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path
+    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy
 ) -> None:
     """Fresh starts of mountd with an empty cache, and starts after the mount was restarted or the version switched."""
-    daemon = make_daemon(endpoint=proxy.endpoint, rclone=each_rclone)
+    daemon = make_daemon(endpoint=proxy.endpoint)
     script = daemon.root / "app.py"
     script.write_text(APP)
     daemon.config["apps"]["webui"]["command"] = [sys.executable, str(script), str(daemon.web_port)]

@@ -16,7 +16,7 @@ from mountd.demo import hub
 from mountd.journal.journal import Committed, Journal, KnownContent
 from mountd.model import manifest
 from mountd.model.known import CHANGED
-from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.daemon import Daemon
 from tests.support.often import PROGRAM
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.fuse
 SOON_S = 20.0
 
 
-def often(make_daemon: Callable[..., Daemon], endpoint: str, rclone: Path) -> Daemon:
-    daemon = make_daemon(endpoint=endpoint, rclone=rclone, program=PROGRAM)
+def often(make_daemon: Callable[..., Daemon], endpoint: str) -> Daemon:
+    daemon = make_daemon(endpoint=endpoint, program=PROGRAM)
     daemon.config["models"]["cache_hub"]["watch"] = {"for": "0s"}
     daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}  # it looks when the bucket is asked anyway
     return daemon
@@ -51,12 +51,11 @@ def changed_digit(data: bytes) -> bytes:
     return data[:at] + (b"1" if data[at : at + 1] == b"0" else b"0") + data[at + 1 :]
 
 
-@pytest.mark.shown_by("bundled")
 @pytest.mark.slow
 def test_content_that_changes_under_the_live_version(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path
+    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy
 ) -> None:
-    daemon = often(make_daemon, proxy.endpoint, each_rclone)
+    daemon = often(make_daemon, proxy.endpoint)
     version = store.directory / hub.BUCKET / "cache_hub_v23"
     before = daemon.start_ready()
     until(lambda: proxy.counts.kinds["HEAD"] >= 2, SOON_S, "two looks")
@@ -152,7 +151,7 @@ def test_a_version_that_was_replaced_while_mountd_was_down(make_daemon: Callable
 @pytest.mark.thorough
 @pytest.mark.slow
 def test_a_version_that_was_changed_while_nobody_looked(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
-    daemon = often(make_daemon, store.endpoint, BUNDLED_RCLONE)
+    daemon = often(make_daemon, store.endpoint)
     path = store.directory / hub.BUCKET / "cache_hub_v23" / manifest.NAME
     whole = path.read_bytes()
     daemon.start_ready()

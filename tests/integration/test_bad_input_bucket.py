@@ -52,7 +52,6 @@ def assert_recovers(daemon: Daemon) -> None:
     assert_silent(daemon)
 
 
-@pytest.mark.shown_by("bundled")
 @pytest.mark.parametrize(
     ("keys", "words", "hint"),
     [
@@ -69,13 +68,12 @@ def assert_recovers(daemon: Daemon) -> None:
 def test_wrong_key(
     make_daemon: Callable[..., Daemon],
     store: RcloneS3,
-    each_rclone: Path,
     keys: tuple[str | None, str | None],
     words: str,
     hint: str,
 ) -> None:
     right = store.access_key_id, store.secret_access_key
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     # The other way round, so that the server can be mended.
     store.set_keys(keys[0] or right[0], keys[1] or right[1])
     daemon.start()
@@ -90,11 +88,10 @@ def test_wrong_key(
     assert_recovers(daemon)
 
 
-@pytest.mark.shown_by("bundled")
-def test_missing_bucket(make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path) -> None:
+def test_missing_bucket(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     aside = store.directory.parent / "aside"
     (store.directory / hub.BUCKET).rename(aside)
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     daemon.start()
     reason = until_not_ready(
         daemon, "bucket-missing", f"cannot read store:{hub.BUCKET}: the bucket or directory does not exist"
@@ -107,10 +104,9 @@ def test_missing_bucket(make_daemon: Callable[..., Daemon], store: RcloneS3, eac
     assert_recovers(daemon)
 
 
-@pytest.mark.shown_by("bundled")
-def test_dead_endpoint(make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path) -> None:
+def test_dead_endpoint(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     store.stop()
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     daemon.start()
     reason = until_not_ready(daemon, "bucket-unreachable", "the endpoint cannot be reached", "connection refused")
     assert f":{store.port}" in reason["text"]
@@ -120,22 +116,20 @@ def test_dead_endpoint(make_daemon: Callable[..., Daemon], store: RcloneS3, each
 
 
 @pytest.mark.thorough
-def test_unknown_host_name(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
-    daemon = make_daemon(rclone=each_rclone, endpoint="http://no-such-store.invalid")
+def test_unknown_host_name(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(endpoint="http://no-such-store.invalid")
     daemon.start()
     until_not_ready(daemon, "bucket-unreachable", "no-such-store.invalid")
     assert_app_never_started(daemon)
 
 
-@pytest.mark.shown_by("bundled")
 def test_certificate_that_nobody_trusts(
     make_daemon: Callable[..., Daemon],
     plain: TlsS3,
     certificates: dict[str, tuple[Path, Path]],
-    each_rclone: Path,
 ) -> None:
     plain.speak(certificates["unknown"])
-    daemon = make_daemon(rclone=each_rclone, endpoint=f"https://{plain.address}")
+    daemon = make_daemon(endpoint=f"https://{plain.address}")
     daemon.config["mounts"]["storage"]["options"] = {"ca-cert": str(certificates["ours"][0])}
     daemon.start()
     reason = until_not_ready(daemon, "tls-failure", "the endpoint's certificate is not trusted", "x509")
@@ -145,14 +139,12 @@ def test_certificate_that_nobody_trusts(
     assert_recovers(daemon)
 
 
-@pytest.mark.shown_by("bundled")
 def test_https_to_a_port_without_tls(
     make_daemon: Callable[..., Daemon],
     plain: TlsS3,
     certificates: dict[str, tuple[Path, Path]],
-    each_rclone: Path,
 ) -> None:
-    daemon = make_daemon(rclone=each_rclone, endpoint=f"https://{plain.address}")
+    daemon = make_daemon(endpoint=f"https://{plain.address}")
     daemon.config["mounts"]["storage"]["options"] = {"ca-cert": str(certificates["ours"][0])}
     daemon.start()
     reason = until_not_ready(daemon, "tls-failure", "the endpoint does not speak TLS")
@@ -167,10 +159,9 @@ def test_http_to_a_port_with_tls(
     make_daemon: Callable[..., Daemon],
     plain: TlsS3,
     certificates: dict[str, tuple[Path, Path]],
-    each_rclone: Path,
 ) -> None:
     plain.speak(certificates["ours"])
-    daemon = make_daemon(rclone=each_rclone, endpoint=f"http://{plain.address}")
+    daemon = make_daemon(endpoint=f"http://{plain.address}")
     daemon.start()
     reason = until_not_ready(daemon, "tls-failure", "one that expects TLS")
     assert "https://" in reason["hint"]
@@ -216,11 +207,8 @@ def test_a_missing_secret_variable(make_daemon: Callable[..., Daemon]) -> None:
     assert_silent(daemon)
 
 
-@pytest.mark.shown_by("bundled")
-def test_the_log_tells_a_fault_once_however_long_it_lasts(
-    make_daemon: Callable[..., Daemon], proxy: Proxy, each_rclone: Path
-) -> None:
-    daemon = make_daemon(endpoint=proxy.endpoint, rclone=each_rclone)
+def test_the_log_tells_a_fault_once_however_long_it_lasts(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
+    daemon = make_daemon(endpoint=proxy.endpoint)
     proxy.faults.fail = {ANY: DENIED}
     daemon.start()
     until(lambda: proxy.counts.requests.total() >= 4, 60, "some questions to the bucket")

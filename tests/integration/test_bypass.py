@@ -24,7 +24,7 @@ from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.current_first]
+pytestmark = [pytest.mark.fuse, pytest.mark.root]
 
 
 def clear(directory: Path) -> None:
@@ -83,11 +83,9 @@ def rclones_with_cache(daemon: Daemon) -> set[int]:
 
 
 @pytest.mark.slow
-def test_reads_fail_on_a_full_disk(
-    small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path, each_rclone: Path
-) -> None:
+def test_reads_fail_on_a_full_disk(small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path) -> None:
     """rclone makes room by what it holds; where that is not enough, the reads go past the disk."""
-    daemon, small = small_cache(rclone=each_rclone)
+    daemon, small = small_cache()
     before = daemon.start_ready()
     small.fill()
     lack_room(daemon)
@@ -97,10 +95,8 @@ def test_reads_fail_on_a_full_disk(
 
 
 @pytest.mark.slow
-def test_the_disk_becomes_read_only(
-    small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path, each_rclone: Path
-) -> None:
-    daemon, small = small_cache(rclone=each_rclone)
+def test_the_disk_becomes_read_only(small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path) -> None:
+    daemon, small = small_cache()
     before = daemon.start_ready()
     read(daemon, 0)
     with read_only(small.path):
@@ -297,9 +293,8 @@ def test_a_start_on_a_disk_that_is_read_only(
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_rclone_cannot_use_what_looks_well(daemon: Daemon, unread: Path, each_rclone: Path) -> None:
+def test_rclone_cannot_use_what_looks_well(daemon: Daemon, unread: Path) -> None:
     """It goes on without its cache silently, and is asked to, then."""
-    daemon.config["rclone"] = {"binary": str(each_rclone)}
     daemon.start_ready()
     read(daemon, 0)
     assert daemon.stop() == 0

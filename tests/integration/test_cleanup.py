@@ -15,12 +15,12 @@ from mountd.files.client import Files
 from mountd.fuse import table
 from mountd.fuse.unmount import Cleared, clear, unmount
 from mountd.fuse.watch import read_table
-from tests.support.mounts import RCLONES, SOON_S, Mounts, kill, mounting, rclone_name, stop, until
+from tests.support.mounts import SOON_S, Mounts, kill, mounting, stop, until
 
 
-@pytest.fixture(params=RCLONES, ids=rclone_name)
-def mounts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mounts]:
-    with mounting(tmp_path, request.param) as mounts:
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[Mounts]:
+    with mounting(tmp_path) as mounts:
         yield mounts
 
 

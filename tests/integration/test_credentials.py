@@ -15,7 +15,7 @@ from mountd.demo import hub
 from mountd.errors import CannotStart
 from mountd.rclone import credentials
 from mountd.rclone.conf_file import SecretChange
-from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.daemon import Daemon
 from tests.support.keyed_mount import FILES, TAKEN_S, Mounted, cat, conf_file, mounted, put, s3, settings
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
@@ -48,10 +48,8 @@ def keys(tmp_path: Path, bucket: RcloneS3) -> Path:
     return directory
 
 
-async def test_rotated_keys_are_taken_by_a_running_mount(
-    tmp_path: Path, each_rclone: Path, bucket: RcloneS3, keys: Path
-) -> None:
-    async with mounted(tmp_path, each_rclone, settings(tmp_path, {"store": s3(bucket.endpoint, keys)})) as mount:
+async def test_rotated_keys_are_taken_by_a_running_mount(tmp_path: Path, bucket: RcloneS3, keys: Path) -> None:
+    async with mounted(tmp_path, settings(tmp_path, {"store": s3(bucket.endpoint, keys)})) as mount:
         assert await asyncio.to_thread(mount.read)
         assert await mount.refresh() is SecretChange.NOTHING
         text = mount.conf.path.read_text()
@@ -78,11 +76,11 @@ async def test_rotated_keys_are_taken_by_a_running_mount(
 
 @pytest.mark.thorough
 async def test_parts_of_a_key_that_are_rotated_one_after_the_other(
-    tmp_path: Path, each_rclone: Path, bucket: RcloneS3, keys: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bucket: RcloneS3, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mountd.rclone.conf_file.SETTLED_S", STILL_S)
     monkeypatch.setattr("mountd.rclone.conf_file.SETTLING_LIMIT_S", 2 * STILL_S)
-    async with mounted(tmp_path, each_rclone, settings(tmp_path, {"store": s3(bucket.endpoint, keys)})) as mount:
+    async with mounted(tmp_path, settings(tmp_path, {"store": s3(bucket.endpoint, keys)})) as mount:
         assert await asyncio.to_thread(mount.read)
         before = mount.conf.path.with_name(credentials.keys_name("store")).read_text()
         (keys / "id").write_text(NEW[0])
@@ -113,7 +111,7 @@ async def test_the_start_of_another_mount_gives_nobody_half_a_rotated_key(
     """Both mounts are on the store, and rclone of the one that runs takes what stands in its file."""
     monkeypatch.setattr("mountd.rclone.conf_file.SETTLED_S", STILL_S)
     monkeypatch.setattr("mountd.rclone.conf_file.SETTLING_LIMIT_S", 2 * STILL_S)
-    conf, given = conf_file(tmp_path, BUNDLED_RCLONE), settings(tmp_path, {"store": s3("http://127.0.0.1:1", keys)})
+    conf, given = conf_file(tmp_path), settings(tmp_path, {"store": s3("http://127.0.0.1:1", keys)})
     file = conf.path.with_name(credentials.keys_name("store"))
     before = (await conf.write(given)).digests["store"]
     text = file.read_text()
@@ -132,16 +130,14 @@ async def test_the_start_of_another_mount_gives_nobody_half_a_rotated_key(
     assert (refreshed.change, refreshed.digests) == (SecretChange.LIVE, written.digests["store"])
 
 
-async def test_a_secret_that_is_away_for_a_moment_changes_nothing(
-    tmp_path: Path, each_rclone: Path, bucket: RcloneS3, keys: Path
-) -> None:
+async def test_a_secret_that_is_away_for_a_moment_changes_nothing(tmp_path: Path, bucket: RcloneS3, keys: Path) -> None:
     given = settings(tmp_path, {"store": s3(bucket.endpoint, tmp_path / "current")})
     versions = [tmp_path / "v1", tmp_path / "v2"]
     for version, pair in zip(versions, ((bucket.access_key_id, bucket.secret_access_key), NEW), strict=True):
         version.mkdir()
         put(version, *pair)
     (tmp_path / "current").symlink_to("v1")
-    async with mounted(tmp_path, each_rclone, given) as mount:
+    async with mounted(tmp_path, given) as mount:
         secret = versions[0] / "secret"
         for spoil in (secret.unlink, lambda: secret.write_text(""), lambda: secret.write_bytes(b"\xff\xfe")):
             spoil()
@@ -161,10 +157,7 @@ async def test_a_secret_that_is_away_for_a_moment_changes_nothing(
         await mount.reads_again(time.monotonic())
 
 
-@pytest.mark.shown_by("bundled")
-async def test_a_session_token_appears_changes_and_goes(
-    tmp_path: Path, each_rclone: Path, bucket: RcloneS3, keys: Path
-) -> None:
+async def test_a_session_token_appears_changes_and_goes(tmp_path: Path, bucket: RcloneS3, keys: Path) -> None:
     (keys / "token").write_text("STS-TOKEN-1")
     with Proxy(bucket.endpoint) as proxy:
         without = settings(tmp_path, {"store": s3(proxy.endpoint, keys)})
@@ -183,7 +176,7 @@ async def test_a_session_token_appears_changes_and_goes(
 
             return sent
 
-        async with mounted(tmp_path, each_rclone, without) as mount:
+        async with mounted(tmp_path, without) as mount:
             await asyncio.to_thread(until, sends(mount, None), TAKEN_S, "no token", 0.5)
             mount.settings = with_token
             assert await mount.refresh() is SecretChange.LIVE
@@ -196,9 +189,7 @@ async def test_a_session_token_appears_changes_and_goes(
             await asyncio.to_thread(until, sends(mount, None), TAKEN_S, "no token again", 0.5)
 
 
-async def test_wrapped_remotes_and_secrets_that_need_a_remount(
-    tmp_path: Path, each_rclone: Path, bucket: RcloneS3, keys: Path
-) -> None:
+async def test_wrapped_remotes_and_secrets_that_need_a_remount(tmp_path: Path, bucket: RcloneS3, keys: Path) -> None:
     """A union over two S3 remotes with keys of their own, beside keys and profiles of others in the environment."""
     second = tmp_path / "second"
     second.mkdir()
@@ -219,7 +210,7 @@ async def test_wrapped_remotes_and_secrets_that_need_a_remount(
         "both:",
     )
     foreign = {"AWS_ACCESS_KEY_ID": "FOREIGN", "AWS_SECRET_ACCESS_KEY": "f", "AWS_PROFILE": "f", "HOME": str(tmp_path)}
-    async with mounted(tmp_path, each_rclone, given, foreign) as mount:
+    async with mounted(tmp_path, given, foreign) as mount:
         assert await asyncio.to_thread(cat, mount.mount.path / "a" / "f00") == b"content 0"
         assert await asyncio.to_thread(cat, mount.mount.path / "b" / "f01") == b"content 1"
         await asyncio.to_thread(bucket.set_keys, *NEW)
@@ -249,7 +240,7 @@ async def test_a_new_secret_of_the_same_key_id_may_need_a_new_rclone(
 ) -> None:
     """Its SDK goes on signing with the old one, known by the key id: when the store refuses, that is why."""
     given = settings(tmp_path, {"store": s3(bucket.endpoint, keys)})
-    conf = conf_file(tmp_path, BUNDLED_RCLONE)
+    conf = conf_file(tmp_path)
     digests = (await conf.write(given)).digests["store"]
     assert not (await conf.refresh(given, "store", digests)).resigned
     put(keys, bucket.access_key_id, "another-secret-0002")
@@ -265,12 +256,11 @@ async def test_a_new_secret_of_the_same_key_id_may_need_a_new_rclone(
 # -- through the daemon -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.shown_by("bundled")
 @pytest.mark.slow
 def test_the_daemon_passes_rotated_keys_on_without_a_restart_of_anything(
-    make_daemon: Callable[..., Daemon], each_rclone: Path, store: RcloneS3
+    make_daemon: Callable[..., Daemon], store: RcloneS3
 ) -> None:
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     directory = daemon.root / "keys"
     directory.mkdir(mode=0o700)
     put(directory, store.access_key_id, store.secret_access_key)

@@ -18,6 +18,7 @@ from mountd.rclone import binary
 from mountd.rclone.ask import dump
 from mountd.rclone.conf_file import ConfFile, RemoteDigests
 from mountd.settings.schema import Settings
+from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.keyed_mount import settings
 
 pytestmark = pytest.mark.fuse
@@ -58,10 +59,8 @@ def token_server() -> Iterator[str]:
 EXPIRED = '{"access_token":"access-0","refresh_token":"refresh-0","expiry":"2020-01-01T00:00:00Z"}'
 
 
-async def test_a_token_that_rclone_renewed_outlasts_a_rewrite_a_restart_and_a_reboot(
-    tmp_path: Path, each_rclone: Path
-) -> None:
-    found = binary.find(each_rclone)
+async def test_a_token_that_rclone_renewed_outlasts_a_rewrite_a_restart_and_a_reboot(tmp_path: Path) -> None:
+    found = binary.find(BUNDLED_RCLONE)
     path, record = tmp_path / "run" / "private" / "rclone.conf", tmp_path / "state" / "private" / "written.json"
     with token_server() as url:
         drive = {"type": "drive", "client_id": "id", "client_secret": "cs", "token_url": url, "token": EXPIRED}
@@ -76,7 +75,7 @@ async def test_a_token_that_rclone_renewed_outlasts_a_rewrite_a_restart_and_a_re
 
         def renew() -> None:
             """rclone asks for a new token and saves it; Google itself cannot be reached."""
-            argv = [str(each_rclone), "--config", str(path), "--retries=1", "--low-level-retries=1", "lsd", "d:"]
+            argv = [str(BUNDLED_RCLONE), "--config", str(path), "--retries=1", "--low-level-retries=1", "lsd", "d:"]
             environment = {**binary.clean_environment(), "HTTPS_PROXY": "http://127.0.0.1:1"}
             subprocess.run(argv, env=environment, capture_output=True, timeout=30, check=False)
 

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -53,12 +52,9 @@ def remount(daemon: Daemon) -> None:
     daemon.until_ready(SOON_S)
 
 
-@pytest.mark.shown_by("bundled")
 @pytest.mark.timeout(240)
-def test_old_versions_are_evicted_before_rclone_starts(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path
-) -> None:
-    daemon = make_daemon(rclone=each_rclone, program=(sys.executable, "-c", PROGRAM))
+def test_old_versions_are_evicted_before_rclone_starts(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
+    daemon = make_daemon(program=(sys.executable, "-c", PROGRAM))
     daemon.config["models"]["cache_hub"]["watch"] = {"for": "0s"}
     for version in ("v24", "v25"):
         add_version(store, version)

@@ -23,7 +23,7 @@ from tests.support.read import Reader, digests, read_like
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
+pytestmark = pytest.mark.fuse
 
 BACK_S = 30.0
 """Seconds to Healthy, generous: measured 0.1 to 1.5, with 5 s a request 5.2."""
@@ -46,7 +46,7 @@ class Served:
         return self.daemon.mount / "cache_hub_v23"
 
     def until_remembered(self) -> None:
-        """rclone notes what it holds of a file when it is closed; 1.75 closes it 5 s after the last reader."""
+        """rclone notes what it holds of a file when it is closed."""
         meta = self.daemon.root / "cache" / "vfsMeta"
         files = [path for path in meta.rglob("*") if path.is_file()]
         assert len(files) >= len(self.model)
@@ -69,8 +69,8 @@ class Served:
 
 @pytest.fixture
 def serve(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy) -> Callable[..., Served]:
-    def start(rclone: Path, backend: str = "2s") -> Served:
-        daemon = make_daemon(endpoint=proxy.endpoint, rclone=rclone)
+    def start(backend: str = "2s") -> Served:
+        daemon = make_daemon(endpoint=proxy.endpoint)
         daemon.config["mounts"]["storage"]["health"] = {"backend": backend}
         daemon.start_ready()
         served = Served(daemon, proxy, store, digests(store.directory / hub.BUCKET / "cache_hub_v23"))
@@ -88,8 +88,8 @@ def keep() -> Iterator[ExitStack]:
 
 
 @pytest.mark.parametrize("for_s", [pytest.param(12.0, id="short"), MINUTE])
-def test_the_bucket_is_away(serve: Callable[..., Served], each_rclone: Path, for_s: float) -> None:
-    served = serve(each_rclone, "15s" if for_s >= 60 else "2s")
+def test_the_bucket_is_away(serve: Callable[..., Served], for_s: float) -> None:
+    served = serve("15s" if for_s >= 60 else "2s")
     with Onlooker(served.daemon) as onlooker:
         served.proxy.down()
         down = time.monotonic()
@@ -107,16 +107,14 @@ def test_the_bucket_is_away(serve: Callable[..., Served], each_rclone: Path, for
 @pytest.mark.shown_by("goes-on")
 @pytest.mark.parametrize("way", ["goes-on", "dropped", "listing"])
 @pytest.mark.parametrize("for_s", [pytest.param(15.0, id="short"), MINUTE])
-def test_the_bucket_is_a_black_hole(
-    serve: Callable[..., Served], each_rclone: Path, keep: ExitStack, way: str, for_s: float
-) -> None:
+def test_the_bucket_is_a_black_hole(serve: Callable[..., Served], keep: ExitStack, way: str, for_s: float) -> None:
     """With readers stuck on files that are not cached; what hung goes on after it, or is dropped.
 
     What is cached can be read meanwhile, with two exceptions that are rclone's [T]: while somebody waits for a listing,
     it soon lets nobody through the directories above; and once a minute (`--vfs-cache-poll-interval`) it cleans its
     cache, locks it, and waits for the files that others are stuck on. mountd still answers, and nothing adds up.
     """
-    served = serve(each_rclone, "15s" if for_s >= 60 else "2s")
+    served = serve("15s" if for_s >= 60 else "2s")
     daemon, other = served.daemon, served.daemon.mount / "cache_hub_v22"
     source = digests(served.store.directory / hub.BUCKET / "cache_hub_v22")
     uncached = ["models/gpt.pth", "models/gpt.pth", "models/s2mel.pth"]
@@ -165,12 +163,12 @@ PARTS = {
 @pytest.mark.parametrize(
     "fresh", [pytest.param(False, id="used"), pytest.param(True, id="restarted", marks=pytest.mark.long)]
 )
-def test_a_part_of_the_bucket_fails(serve: Callable[..., Served], each_rclone: Path, part: str, fresh: bool) -> None:
+def test_a_part_of_the_bucket_fails(serve: Callable[..., Served], part: str, fresh: bool) -> None:
     """No cached data is lost, also in an rclone that has just begun.
 
     But for a file that nobody has opened since it began it needs one HEAD, and without it forgets what it has [T].
     """
-    served = serve(each_rclone)
+    served = serve()
     if fresh:
         served.until_remembered()
         assert served.daemon.cli("restart", "storage").code == 0
@@ -194,8 +192,8 @@ def test_a_part_of_the_bucket_fails(serve: Callable[..., Served], each_rclone: P
 @pytest.mark.parametrize(
     ("failure", "code"), [(EXPIRED, "credentials-expired"), (SKEWED, "clock-skew")], ids=["expired", "skewed"]
 )
-def test_the_bucket_says_no(serve: Callable[..., Served], each_rclone: Path, failure: Failure, code: str) -> None:
-    served = serve(each_rclone)
+def test_the_bucket_says_no(serve: Callable[..., Served], failure: Failure, code: str) -> None:
+    served = serve()
     with Onlooker(served.daemon) as onlooker:
         began = time.monotonic()
         served.proxy.faults.fail = {ANY: failure}
@@ -211,8 +209,8 @@ def test_the_bucket_says_no(serve: Callable[..., Served], each_rclone: Path, fai
     print(onlooker.measured(began, lifted))
 
 
-def test_each_request_takes_5_s(serve: Callable[..., Served], each_rclone: Path) -> None:
-    served = serve(each_rclone)
+def test_each_request_takes_5_s(serve: Callable[..., Served]) -> None:
+    served = serve()
     with Onlooker(served.daemon) as onlooker:
         began = time.monotonic()
         served.proxy.latency_s = 5.0
@@ -228,8 +226,8 @@ def test_each_request_takes_5_s(serve: Callable[..., Served], each_rclone: Path)
     print(onlooker.measured(began, lifted))
 
 
-def test_the_bucket_is_deleted_and_made_again(serve: Callable[..., Served], each_rclone: Path) -> None:
-    served = serve(each_rclone)
+def test_the_bucket_is_deleted_and_made_again(serve: Callable[..., Served]) -> None:
+    served = serve()
     bucket = served.store.directory / hub.BUCKET
     aside = served.store.directory.with_name("aside")
     with Onlooker(served.daemon) as onlooker:

@@ -21,7 +21,7 @@ from tests.support.not_ready import assert_app_never_started, assert_silent, unt
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.current_first]
+pytestmark = [pytest.mark.fuse, pytest.mark.root]
 
 PREFLIGHT_S = 45.0
 """A place that cannot be used is tried again each 10 s."""
@@ -50,11 +50,9 @@ def assert_mends(daemon: Daemon, before: dict[str, Any], unread: Path) -> None:
 
 
 @pytest.mark.slow
-def test_somebody_fills_the_disk(
-    small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path, each_rclone: Path
-) -> None:
+def test_somebody_fills_the_disk(small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path) -> None:
     """As long as nobody misses anything, nothing is restarted."""
-    daemon, small = small_cache(rclone=each_rclone)
+    daemon, small = small_cache()
     before = daemon.start_ready()
     small.fill()
     reason = daemon.until_reason("cache-full", SEEN_S)
@@ -90,9 +88,9 @@ def test_the_disk_has_room_but_not_for_another_file(
 
 
 @pytest.mark.slow
-def test_the_directory_is_removed(make_daemon: Callable[..., Daemon], unread: Path, each_rclone: Path) -> None:
+def test_the_directory_is_removed(make_daemon: Callable[..., Daemon], unread: Path) -> None:
     """rclone makes it again; the lock has to be taken again as well, or another mountd takes the same directory."""
-    first, second = make_daemon(rclone=each_rclone), make_daemon(rclone=each_rclone)
+    first, second = make_daemon(), make_daemon()
     before = first.start_ready()
     cache = first.root / "cache"
     read(first, 0)
@@ -134,9 +132,9 @@ def test_the_app_is_stopped_meanwhile_if_so_configured(
 
 @pytest.mark.slow
 def test_the_app_is_stopped_while_the_disk_is_read_only(
-    small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path, each_rclone: Path
+    small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path
 ) -> None:
-    daemon, small = small_cache(rclone=each_rclone)
+    daemon, small = small_cache()
     daemon.config["mounts"]["storage"]["cache"]["on_failure"] = "stop"
     before = daemon.start_ready()
     with read_only(small.path):
@@ -188,10 +186,10 @@ def test_a_disk_that_is_full_at_the_start(small_cache: Callable[..., tuple[Daemo
 
 @pytest.mark.thorough
 def test_a_disk_that_the_cache_itself_fills_is_no_obstacle(
-    small_cache: Callable[..., tuple[Daemon, Tmpfs]], store: RcloneS3, each_rclone: Path
+    small_cache: Callable[..., tuple[Daemon, Tmpfs]], store: RcloneS3
 ) -> None:
     """rclone gives up what it holds for what is read next: that is room, and nobody has to free any."""
-    daemon, small = small_cache(100, rclone=each_rclone)
+    daemon, small = small_cache(100)
     large = store.directory / hub.BUCKET / "large"
     large.write_bytes(os.urandom(60_000_000))
     daemon.start_ready()

@@ -24,7 +24,7 @@ from tests.support.read import Part, Reader
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
+pytestmark = pytest.mark.fuse
 
 FILES, FILE_BYTES = 5, 20_000_000
 READERS, PARTS = 4, 10
@@ -45,7 +45,7 @@ FAULTS: dict[str, dict[str, object]] = {
 @pytest.mark.shown_by("all")
 @pytest.mark.parametrize("kind", FAULTS)
 def test_every_byte_is_that_of_the_source(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path, kind: str
+    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, kind: str
 ) -> None:
     """From several processes at several offsets of the same files, with nothing cached, in requests of 1 MiB."""
     bucket = store.directory / "big"
@@ -55,7 +55,7 @@ def test_every_byte_is_that_of_the_source(
     for number, data in enumerate(content):
         (bucket / f"{number}.bin").write_bytes(data)
     (bucket / "small").write_bytes(b"read first")
-    daemon = make_daemon(endpoint=proxy.endpoint, rclone=each_rclone)
+    daemon = make_daemon(endpoint=proxy.endpoint)
     daemon.config |= {"models": {}, "apps": {}}
     storage = daemon.config["mounts"]["storage"]
     storage["remote"] = "store:big"
@@ -128,14 +128,12 @@ def reading_app(daemon: Daemon) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_read_that_nobody_wakes_replaces_the_mount(
-    make_daemon: Callable[..., Daemon], held: Proxy, each_rclone: Path
-) -> None:
+def test_a_read_that_nobody_wakes_replaces_the_mount(make_daemon: Callable[..., Daemon], held: Proxy) -> None:
     """rclone's own deadline is put out of action, as a bug in there would."""
     faults = held.faults
     assert isinstance(faults, Held)
     program = (sys.executable, "-c", PATIENT_EVIDENCE)
-    daemon = make_daemon(endpoint=held.endpoint, rclone=each_rclone, program=program)
+    daemon = make_daemon(endpoint=held.endpoint, program=program)
     reading_app(daemon)
     daemon.config["mounts"]["storage"]["options"] = {"timeout": "1h", "low-level-retries": "1"}
     before = daemon.start_ready()["mounts"]["storage"]["pid"]
@@ -169,10 +167,10 @@ def test_a_read_that_nobody_wakes_replaces_the_mount(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_store_that_lists_but_does_not_give_is_told_and_nothing_is_replaced(
-    make_daemon: Callable[..., Daemon], proxy: Proxy, each_rclone: Path
+    make_daemon: Callable[..., Daemon], proxy: Proxy
 ) -> None:
     """rclone tries again for longer than a read may be stuck, and then the app gets an error."""
-    daemon = make_daemon(endpoint=proxy.endpoint, rclone=each_rclone)
+    daemon = make_daemon(endpoint=proxy.endpoint)
     reading_app(daemon)
     daemon.start_ready()
     with Onlooker(daemon) as onlooker:
@@ -195,10 +193,8 @@ def test_a_store_that_lists_but_does_not_give_is_told_and_nothing_is_replaced(
     assert (daemon.root / "ended").read_text() == "0\n"
 
 
-def test_keys_that_may_list_but_not_read_are_told(
-    make_daemon: Callable[..., Daemon], proxy: Proxy, each_rclone: Path
-) -> None:
-    daemon = make_daemon(endpoint=proxy.endpoint, rclone=each_rclone)
+def test_keys_that_may_list_but_not_read_are_told(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
+    daemon = make_daemon(endpoint=proxy.endpoint)
     reading_app(daemon)
     daemon.start_ready()
     with Onlooker(daemon) as onlooker:

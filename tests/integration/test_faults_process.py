@@ -159,9 +159,8 @@ def held_open(path: Path) -> Iterator[subprocess.Popen[str]]:
         holder.wait()
 
 
-@pytest.mark.shown_by("bundled")
-def test_a_killed_rclone(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
-    daemon = make_daemon(rclone=each_rclone, program=(sys.executable, "-c", PATIENT_EVIDENCE))
+def test_a_killed_rclone(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(program=(sys.executable, "-c", PATIENT_EVIDENCE))
     before = daemon.start_ready()
     os.kill(before["mounts"]["storage"]["pid"], signal.SIGKILL)
     after = until_back(daemon, before)
@@ -210,10 +209,9 @@ def test_killed_again_and_again_there_is_no_wait_between_and_the_evidence_is_bou
     assert_one_of_each(daemon)
 
 
-@pytest.mark.shown_by("bundled")
-def test_a_stopped_rclone(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
+def test_a_stopped_rclone(make_daemon: Callable[..., Daemon]) -> None:
     """SIGSTOP: replaced and not continued; what its threads waited for in the kernel is kept."""
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     before = daemon.start_ready()
     pid = before["mounts"]["storage"]["pid"]
     with held_open(daemon.mount / FILE) as holder, Stopped(pid):
@@ -296,10 +294,9 @@ def test_somebody_else_unmounts_while_a_program_has_a_file_open(daemon: Daemon) 
     assert daemon.until_ready()["health"] == "Healthy"
 
 
-@pytest.mark.shown_by("bundled")
-def test_mountd_itself_is_killed_and_started_again(make_daemon: Callable[..., Daemon], each_rclone: Path) -> None:
+def test_mountd_itself_is_killed_and_started_again(make_daemon: Callable[..., Daemon]) -> None:
     """Parent and daemon at once, with an rclone that hangs: nothing of the former life is left, whoever used it."""
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     before = daemon.start_ready()
     former = daemon.processes()
     assert before["mounts"]["storage"]["pid"] in former

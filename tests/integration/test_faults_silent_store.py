@@ -17,7 +17,7 @@ from tests.support.daemon import BUNDLED_RCLONE, Daemon
 from tests.support.machine import Stopped
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.current_first]
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 HUNG_S = 8.0 + 4.0
 """The promise, and something for a busy machine."""
@@ -72,8 +72,8 @@ def until_runs(daemon: Daemon, restarts: int, timeout_s: float = SOON_S) -> int:
 
 @pytest.mark.thorough
 @pytest.mark.timeout(240)
-def test_a_silent_store_is_waited_for(make_daemon: Callable[..., Daemon], webdav: WebDav, each_rclone: Path) -> None:
-    daemon = make_daemon(rclone=each_rclone)
+def test_a_silent_store_is_waited_for(make_daemon: Callable[..., Daemon], webdav: WebDav) -> None:
+    daemon = make_daemon()
     daemon.config["remotes"] = {
         "dav": {
             "type": "webdav",

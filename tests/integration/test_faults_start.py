@@ -94,14 +94,12 @@ def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     assert_silent(daemon)
 
 
-@pytest.mark.shown_by("bundled")
 def test_a_flag_that_rclone_refuses_is_no_reason_to_try_again(
-    make_daemon: Callable[..., Daemon], each_rclone: Path, tmp_path: Path
+    make_daemon: Callable[..., Daemon], scripted: ScriptedRclone
 ) -> None:
-    """Exit code 2, with 1.60.1 it is 1: the same command line fails again."""
-    scripted = ScriptedRclone(tmp_path, each_rclone)
+    """The same command line fails again."""
     daemon = make_daemon(rclone=scripted.path)
-    scripted.behave(f"exec '{each_rclone}' \"$@\" --no-such-flag")
+    scripted.behave(f"exec '{BUNDLED_RCLONE}' \"$@\" --no-such-flag")
     daemon.start()
     reason = until_not_ready(daemon, "rclone-usage", "rclone refuses its command line", "unknown flag: --no-such-flag")
     assert "correct the options of mount storage" in reason["hint"]
@@ -202,15 +200,14 @@ def test_who_has_mended_a_hot_loop_need_not_wait(make_daemon: Callable[..., Daem
 # -- content that comes later -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.shown_by("bundled")
 @pytest.mark.slow
 def test_a_bucket_then_its_content_then_the_version_come_later(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path
+    make_daemon: Callable[..., Daemon], store: RcloneS3
 ) -> None:
     """Each step is told as what it is, and nothing is restarted for any of them."""
     bucket, aside = store.directory / hub.BUCKET, store.directory.parent / "aside"
     bucket.rename(aside)
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     daemon.start()
     until_not_ready(daemon, "bucket-missing", f"cannot read store:{hub.BUCKET}: the bucket or directory does not exist")
     rclone = daemon.status()["mounts"]["storage"]["pid"]
@@ -233,12 +230,9 @@ def test_a_bucket_then_its_content_then_the_version_come_later(
     assert_silent(daemon)
 
 
-@pytest.mark.shown_by("bundled")
-def test_a_bucket_without_anything_is_a_mount_all_the_same(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path
-) -> None:
+def test_a_bucket_without_anything_is_a_mount_all_the_same(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     (store.directory / "empty").mkdir()
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     daemon.config["mounts"]["storage"]["remote"] = "store:empty"
     daemon.config["models"] = daemon.config["apps"] = {}
     status = daemon.start_ready()
@@ -248,11 +242,9 @@ def test_a_bucket_without_anything_is_a_mount_all_the_same(
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_a_bucket_that_is_removed_while_it_is_served(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path
-) -> None:
+def test_a_bucket_that_is_removed_while_it_is_served(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     """As an outage: what is loaded goes on, nothing is restarted, the link stays."""
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}
     before = daemon.start_ready()
     gpt = (daemon.link / "models" / "gpt.pth").read_bytes()

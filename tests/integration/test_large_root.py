@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -15,17 +14,15 @@ from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
+pytestmark = pytest.mark.fuse
 
 
 @pytest.mark.thorough
-def test_a_root_of_many_objects(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, each_rclone: Path
-) -> None:
+def test_a_root_of_many_objects(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy) -> None:
     for number in range(LIST_LIMIT + 100):
         (store.directory / hub.BUCKET / f"{number:06}").write_text(f"{number}")
     proxy.latency_s = 1.0  # listing the root takes longer than what is slow
-    daemon = make_daemon(endpoint=proxy.endpoint, rclone=each_rclone)
+    daemon = make_daemon(endpoint=proxy.endpoint)
     daemon.config["models"], daemon.config["apps"] = {}, {}
     daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}
     status = daemon.start_ready()

@@ -1,4 +1,4 @@
-"""The main job with both rclones: from YAML to a ready app, a switch and back, and an end that leaves nothing."""
+"""The main job: from YAML to a ready app, a switch and back, and an end that leaves nothing."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ from tests.support.wait import until
 pytestmark = pytest.mark.fuse
 
 
-@pytest.mark.shown_by("bundled")
-def test_from_yaml_to_ready_switch_rollback_and_a_clean_end(
-    make_daemon: Callable[..., Daemon], each_rclone: Path
-) -> None:
-    daemon = make_daemon(rclone=each_rclone)
+def test_from_yaml_to_ready_switch_rollback_and_a_clean_end(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
     status = daemon.start_ready()
     assert (status["ready"], status["health"], status["reasons"]) == (True, "Healthy", [])
     assert status["models"]["cache_hub"]["current"] == "v23"

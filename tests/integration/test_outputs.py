@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from tests.support.proxy import Exchange, Faults, Proxy, Reply
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
+pytestmark = pytest.mark.fuse
 
 
 @dataclass(slots=True)
@@ -44,10 +43,8 @@ def make(store: RcloneS3, proxy: Proxy, make_daemon: Callable[..., Daemon]) -> C
     return making(store, proxy, make_daemon)
 
 
-def test_what_is_written_is_read_back_and_uploaded_before_the_end(
-    make: Callable[..., Outputs], each_rclone: Path
-) -> None:
-    outputs = make(each_rclone)
+def test_what_is_written_is_read_back_and_uploaded_before_the_end(make: Callable[..., Outputs]) -> None:
+    outputs = make()
     outputs.daemon.start_ready()
     files = {name: outputs.write(name) for name in ("a.wav", "名 前 #1%.wav", "empty")}
     files["empty2"] = outputs.write("empty2", 0)
@@ -59,8 +56,8 @@ def test_what_is_written_is_read_back_and_uploaded_before_the_end(
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_a_slow_bucket_is_waited_for_with_progress(make: Callable[..., Outputs], each_rclone: Path) -> None:
-    outputs = make(each_rclone, options={"vfs-write-back": "10s"})
+def test_a_slow_bucket_is_waited_for_with_progress(make: Callable[..., Outputs]) -> None:
+    outputs = make(options={"vfs-write-back": "10s"})
     outputs.daemon.start_ready()
     outputs.proxy.latency_s = 1.0
     files = {f"{number}.wav": outputs.write(f"{number}.wav") for number in range(9)}
@@ -82,9 +79,9 @@ def test_a_slow_bucket_is_waited_for_with_progress(make: Callable[..., Outputs],
 
 @pytest.mark.slow
 def test_what_cannot_be_uploaded_in_time_is_named_kept_and_uploaded_at_the_next_start(
-    make: Callable[..., Outputs], each_rclone: Path
+    make: Callable[..., Outputs],
 ) -> None:
-    outputs = make(each_rclone, drain="3s")
+    outputs = make(drain="3s")
     daemon = outputs.daemon
     daemon.start_ready()
     outputs.proxy.down()
@@ -108,10 +105,8 @@ def test_what_cannot_be_uploaded_in_time_is_named_kept_and_uploaded_at_the_next_
     assert daemon.stop() == 0
 
 
-def test_a_planned_restart_drains_first_and_waits_for_a_file_that_is_open(
-    make: Callable[..., Outputs], each_rclone: Path
-) -> None:
-    outputs = make(each_rclone, options={"vfs-write-back": "10s"})
+def test_a_planned_restart_drains_first_and_waits_for_a_file_that_is_open(make: Callable[..., Outputs]) -> None:
+    outputs = make(options={"vfs-write-back": "10s"})
     outputs.daemon.start_ready()
     before = outputs.pid
     with outputs.open_for_writing("open.wav") as holder:
@@ -134,8 +129,8 @@ def test_a_planned_restart_drains_first_and_waits_for_a_file_that_is_open(
 
 
 @pytest.mark.thorough
-def test_a_file_that_stays_open_is_uploaded_at_the_next_start(make: Callable[..., Outputs], each_rclone: Path) -> None:
-    outputs = make(each_rclone, drain="1s")
+def test_a_file_that_stays_open_is_uploaded_at_the_next_start(make: Callable[..., Outputs]) -> None:
+    outputs = make(drain="1s")
     outputs.daemon.start_ready()
     with outputs.open_for_writing("open.wav"):
         assert outputs.daemon.stop() == 1
@@ -154,8 +149,8 @@ def test_an_upload_that_waits_for_the_time_only_is_begun_at_once(make: Callable[
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_uploads_that_are_refused_are_told_until_they_are_not(make: Callable[..., Outputs], each_rclone: Path) -> None:
-    outputs = make(each_rclone)
+def test_uploads_that_are_refused_are_told_until_they_are_not(make: Callable[..., Outputs]) -> None:
+    outputs = make()
     outputs.daemon.start_ready()
     assert isinstance(outputs.proxy.faults, NoUploads)
     outputs.proxy.faults.refuses = True

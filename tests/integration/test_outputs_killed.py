@@ -6,7 +6,6 @@ import hashlib
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
+pytestmark = pytest.mark.fuse
 
 
 @pytest.fixture
@@ -25,8 +24,8 @@ def make(store: RcloneS3, proxy: Proxy, make_daemon: Callable[..., Daemon]) -> C
     return making(store, proxy, make_daemon)
 
 
-def test_a_killed_rclone_loses_nothing(make: Callable[..., Outputs], each_rclone: Path) -> None:
-    outputs = make(each_rclone, options={"vfs-write-back": "15s"})
+def test_a_killed_rclone_loses_nothing(make: Callable[..., Outputs]) -> None:
+    outputs = make(options={"vfs-write-back": "15s"})
     outputs.daemon.start_ready()
     before = outputs.pid
     with outputs.open_for_writing("open.wav"):
@@ -39,9 +38,9 @@ def test_a_killed_rclone_loses_nothing(make: Callable[..., Outputs], each_rclone
 
 
 @pytest.mark.thorough
-def test_a_file_that_was_open_when_rclone_was_killed_is_whole(make: Callable[..., Outputs], each_rclone: Path) -> None:
+def test_a_file_that_was_open_when_rclone_was_killed_is_whole(make: Callable[..., Outputs]) -> None:
     """Of all that was written to it, its metadata knows the first block at that time."""
-    outputs = make(each_rclone, options={"vfs-write-back": "5s"})
+    outputs = make(options={"vfs-write-back": "5s"})
     (outputs.bucket / "old.wav").write_bytes(os.urandom(3000))
     outputs.daemon.start_ready()
     before = outputs.pid
@@ -54,8 +53,8 @@ def test_a_file_that_was_open_when_rclone_was_killed_is_whole(make: Callable[...
         assert {name: outputs.read_back(name) for name in files} == files
 
 
-def test_a_killed_mountd_loses_nothing(make: Callable[..., Outputs], each_rclone: Path) -> None:
-    outputs = make(each_rclone, options={"vfs-write-back": "1h"})
+def test_a_killed_mountd_loses_nothing(make: Callable[..., Outputs]) -> None:
+    outputs = make(options={"vfs-write-back": "1h"})
     (outputs.bucket / "d").mkdir()
     (outputs.bucket / "d" / "before").write_text("it makes the directory")
     outputs.daemon.start_ready()
@@ -73,11 +72,9 @@ def test_a_killed_mountd_loses_nothing(make: Callable[..., Outputs], each_rclone
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_what_a_killed_mountd_left_is_read_back_from_a_slow_bucket_too(
-    make: Callable[..., Outputs], each_rclone: Path
-) -> None:
+def test_what_a_killed_mountd_left_is_read_back_from_a_slow_bucket_too(make: Callable[..., Outputs]) -> None:
     """The uploads end before mountd can look through the mount, so that it may have to mount again."""
-    outputs = make(each_rclone, options={"vfs-write-back": "1h"})
+    outputs = make(options={"vfs-write-back": "1h"})
     outputs.daemon.start_ready()
     files = {name: outputs.write(name, 1000) for name in ("a.wav", "b.wav", "c.wav")}
     outputs.kill_everything()
@@ -90,10 +87,8 @@ def test_what_a_killed_mountd_left_is_read_back_from_a_slow_bucket_too(
     assert {name: outputs.read_back(name) for name in files} == files
 
 
-def test_half_written_metadata_of_a_killed_rclone_loses_nothing(
-    make: Callable[..., Outputs], each_rclone: Path
-) -> None:
-    outputs = make(each_rclone, options={"vfs-write-back": "1h"})
+def test_half_written_metadata_of_a_killed_rclone_loses_nothing(make: Callable[..., Outputs]) -> None:
+    outputs = make(options={"vfs-write-back": "1h"})
     outputs.daemon.start_ready()
     files = {name: outputs.write(name) for name in ("torn.wav", "empty.wav", "fine.wav")}
     outputs.kill_everything()

@@ -39,10 +39,8 @@ def machine(make_daemon: Callable[..., Daemon]) -> Daemon:
 
 
 @pytest.mark.thorough
-def test_publish_again_and_never_otherwise(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, source: Path, each_rclone: Path
-) -> None:
-    machine = make_daemon(rclone=each_rclone)
+def test_publish_again_and_never_otherwise(make_daemon: Callable[..., Daemon], store: RcloneS3, source: Path) -> None:
+    machine = make_daemon()
     machine.write_config()
     dry = publish(machine, source, "v24", "--dry-run", "-o", "json")
     assert (dry.code, dry.json["result"], dry.json["digest"]) == (0, "would-publish", ""), dry
@@ -150,12 +148,12 @@ def test_bytes_that_the_store_got_wrong(machine: Daemon, store: RcloneS3, source
 
 
 @pytest.mark.thorough
-def test_hashes_of_the_store_are_believed(make_daemon: Callable[..., Daemon], source: Path, each_rclone: Path) -> None:
+def test_hashes_of_the_store_are_believed(make_daemon: Callable[..., Daemon], source: Path) -> None:
     """An interrupted run's object was replaced by one of the same size: the ETag tells."""
     with MotoS3() as moto:
         moto.create_bucket(hub.BUCKET)
-        machine = make_daemon(endpoint=moto.endpoint, rclone=each_rclone)
-        rclone = scripted(machine, each_rclone)
+        machine = make_daemon(endpoint=moto.endpoint)
+        rclone = scripted(machine)
         rclone.behave(after='case "$*" in *" copy "*) kill -9 0 ;; esac')
         start(machine, source, "v24").communicate(timeout=60)
         key = "cache_hub_v24/config.yaml"

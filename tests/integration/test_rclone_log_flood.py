@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ from tests.support.daemon import Daemon
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.current_first]
+pytestmark = pytest.mark.fuse
 
 FILES = 300
 READERS = 60
@@ -44,14 +43,12 @@ with ThreadPoolExecutor({READERS}) as pool:
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_a_flood_of_failing_reads_is_a_few_lines(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, each_rclone: Path
-) -> None:
+def test_a_flood_of_failing_reads_is_a_few_lines(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     flood = store.directory / hub.BUCKET / "flood"
     flood.mkdir()
     for number in range(FILES):
         (flood / f"file-{number}.bin").write_bytes(b"x" * 1000)
-    daemon = make_daemon(rclone=each_rclone)
+    daemon = make_daemon()
     daemon.config["apps"] = {}
     daemon.start_ready()
     rclone = daemon.status()["mounts"]["storage"]["pid"]
@@ -85,10 +82,8 @@ def test_a_flood_of_failing_reads_is_a_few_lines(
 
 
 @pytest.mark.thorough
-def test_the_goroutines_of_an_rclone_that_ends_are_no_lines_of_the_log(
-    make_daemon: Callable[..., Daemon], each_rclone: Path
-) -> None:
-    daemon = make_daemon(rclone=each_rclone)
+def test_the_goroutines_of_an_rclone_that_ends_are_no_lines_of_the_log(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
     daemon.config["log"] = {"level": "debug"}
     before = daemon.start_ready()
     os.kill(before["mounts"]["storage"]["pid"], signal.SIGQUIT)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.daemon import Daemon
 from tests.support.mounts import mounting, stop
 from tests.support.wait import until
 
@@ -20,7 +20,7 @@ BACK_S = 30.0
 
 def test_a_configuration_on_a_silent_disk(daemon: Daemon, tmp_path: Path) -> None:
     daemon.start_ready()
-    with mounting(tmp_path, str(BUNDLED_RCLONE)) as mounts:
+    with mounting(tmp_path) as mounts:
         point = tmp_path / "far"
         rclone = mounts.start(str(point))
         good = daemon.config_file.read_text()

@@ -44,7 +44,7 @@ mounts: {{m: {{remote: "near:b", path: {root}/m}}}}
 @pytest.mark.fuse
 async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secret_files, "READ_S", 0.5)
-    with mounting(tmp_path, str(BUNDLED_RCLONE)) as mounts:
+    with mounting(tmp_path) as mounts:
         point = tmp_path / "far"
         rclone = mounts.start(str(point))
         until((point / "file").exists, SOON_S, "the file")
@@ -95,7 +95,7 @@ async def test_a_secret_of_a_remote_that_gives_no_answer_holds_up_neither_the_lo
     monkeypatch.setattr(secret_files, "READ_S", 0.5)
     other = tmp_path / "other"
     other.write_text("pw")
-    with mounting(tmp_path, str(BUNDLED_RCLONE)) as mounts:
+    with mounting(tmp_path) as mounts:
         point = tmp_path / "far"
         rclone = mounts.start(str(point))
         until((point / "file").exists, SOON_S, "the file")

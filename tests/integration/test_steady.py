@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ from bench.steady import measure
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 
-pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.current_first]
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 SECONDS = float(os.environ.get("MOUNTD_STEADY_S", "40"))
 INTERVAL_S = 15.0
@@ -32,8 +31,8 @@ sys.exit(main())
 
 
 @pytest.mark.timeout(SECONDS + 120)
-def test_an_idle_mount_fetches_nothing(make_daemon: Callable[..., Daemon], proxy: Proxy, each_rclone: Path) -> None:
-    daemon = make_daemon(endpoint=proxy.endpoint, rclone=each_rclone, program=(sys.executable, "-c", OFTEN))
+def test_an_idle_mount_fetches_nothing(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
+    daemon = make_daemon(endpoint=proxy.endpoint, program=(sys.executable, "-c", OFTEN))
     before = daemon.start_ready()
     idle = measure(proxy, INTERVAL_S, SECONDS)
     assert idle.missed == ()

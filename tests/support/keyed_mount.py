@@ -18,7 +18,8 @@ from mountd.rclone.command import CacheSize, mount_command
 from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange, SecretRefresh
 from mountd.settings.schema import Settings
 from mountd.settings.wrapped import beneath
-from tests.support import dies_with_us, hold_port
+from tests.support import dies_with_us
+from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.wait import until
 
 TAKEN_S = 30.0
@@ -47,26 +48,24 @@ def settings(tmp_path: Path, remotes: dict[str, dict[str, Any]], source: str = "
     return Settings.model_validate({**own, "remotes": remotes, "mounts": {"m": mount}})
 
 
-def conf_file(tmp_path: Path, rclone: Path) -> ConfFile:
-    # A path that the shell and the AWS SDKs take apart unless it is quoted.
-    return ConfFile(tmp_path / "run it's #1" / "private" / "rclone.conf", binary.find(rclone))
+def conf_file(tmp_path: Path) -> ConfFile:
+    # A path that the shell and the AWS SDK take apart unless it is quoted.
+    return ConfFile(tmp_path / "run it's #1" / "private" / "rclone.conf", binary.find(BUNDLED_RCLONE))
 
 
 class Mounted:
     """An rclone over the files of a ConfFile, as `Engine` starts and refreshes it."""
 
-    def __init__(self, conf: ConfFile, given: Settings, rclone: Path, environment: dict[str, str]) -> None:
+    def __init__(self, conf: ConfFile, given: Settings, environment: dict[str, str]) -> None:
         self.conf, self.settings = conf, given
         self.mount = given.mounts["m"]
-        self._rclone, self._environment = rclone, environment
+        self._environment = environment
         self._read = 0
         self.digests = RemoteDigests()
 
     async def start(self) -> None:
         self.digests = (await self.conf.write(self.settings)).digests[self.mount.remote_name]
-        found = binary.find(self._rclone)
-        self._port = hold_port()
-        user, password = "mountd", secrets.token_hex(8)
+        found = binary.find(BUNDLED_RCLONE)
         self.mount.path.mkdir(exist_ok=True)
         names = beneath({name: each.options for name, each in self.settings.remotes.items()}, self.mount.remote_name)
         command = mount_command(
@@ -78,8 +77,8 @@ class Mounted:
             conf=self.conf.path,
             devname=f"mountd:{secrets.token_hex(4)}:m",
             allow_other=False,
-            rc=RcAddress(user, password, port=self._port.getsockname()[1]),
-            cache=CacheSize(1 << 30, 1 << 20, None),
+            rc=RcAddress("mountd", secrets.token_hex(8), self.mount.path.with_name("rc")),
+            cache=CacheSize(1 << 30, 1 << 20),
             environment=self._environment,
         )
         self.argv = " ".join(command.argv)
@@ -98,7 +97,6 @@ class Mounted:
         self.process.kill()
         subprocess.run(["fusermount3", "-uzq", str(self.mount.path)], check=False, capture_output=True)
         self.process.wait()
-        self._port.close()
 
     def read(self) -> bool:
         """Whether a file that was never read gives its bytes; each try takes another one."""
@@ -124,10 +122,8 @@ def cat(path: Path) -> bytes:
 
 
 @asynccontextmanager
-async def mounted(
-    tmp_path: Path, rclone: Path, given: Settings, environment: dict[str, str] | None = None
-) -> AsyncIterator[Mounted]:
-    mount = Mounted(conf_file(tmp_path, rclone), given, rclone, {**os.environ, **(environment or {})})
+async def mounted(tmp_path: Path, given: Settings, environment: dict[str, str] | None = None) -> AsyncIterator[Mounted]:
+    mount = Mounted(conf_file(tmp_path), given, {**os.environ, **(environment or {})})
     await mount.start()
     try:
         yield mount

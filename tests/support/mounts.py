@@ -15,10 +15,10 @@ from pathlib import Path
 
 from mountd.fuse import table
 from mountd.fuse.watch import read_table
+from tests.support.daemon import BUNDLED_RCLONE
 
 SOON_S = 15.0
 TOP = Path(__file__).parents[2]
-RCLONES = [str(path) for path in (Path("/usr/bin/rclone"), TOP / ".venv/bin/rclone") if path.exists()]
 
 
 @dataclass
@@ -26,7 +26,6 @@ class Mounts:
     """rclone mounts that a test makes; all of them go at its end, whatever state they are in."""
 
     tmp: Path
-    binary: str
     processes: list[subprocess.Popen[bytes]]
     points: list[str]
     instance: str
@@ -50,7 +49,7 @@ class Mounts:
         own = ["--config", str(self.tmp / "rclone.conf"), "--cache-dir", str(self.tmp / "cache")]
         with (self.tmp / "rclone.log").open("ab") as log:
             process = subprocess.Popen(
-                [self.binary, "mount", remote or str(directory), point, *named, *own],
+                [str(BUNDLED_RCLONE), "mount", remote or str(directory), point, *named, *own],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -75,16 +74,12 @@ class Mounts:
 
 
 @contextmanager
-def mounting(tmp: Path, binary: str) -> Iterator[Mounts]:
-    mounts = Mounts(tmp, binary, [], [], f"test-{uuid.uuid4().hex[:8]}")
+def mounting(tmp: Path) -> Iterator[Mounts]:
+    mounts = Mounts(tmp, [], [], f"test-{uuid.uuid4().hex[:8]}")
     try:
         yield mounts
     finally:
         mounts.end()
-
-
-def rclone_name(path: str) -> str:
-    return "venv" if ".venv" in path else "system"
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
@@ -108,10 +108,10 @@ class Outputs:
 
 
 def making(store: RcloneS3, proxy: Proxy, make_daemon: Callable[..., Daemon]) -> Callable[..., Outputs]:
-    def made(rclone: Path = BUNDLED_RCLONE, **mount: Any) -> Outputs:
+    def made(**mount: Any) -> Outputs:
         bucket = store.directory / BUCKET
         bucket.mkdir()
-        daemon = make_daemon(rclone=rclone, endpoint=proxy.endpoint)
+        daemon = make_daemon(endpoint=proxy.endpoint)
         del daemon.config["models"], daemon.config["apps"]
         storage = daemon.config["mounts"].pop("storage")
         daemon.config["mounts"]["outputs"] = {**storage, "remote": f"store:{BUCKET}", "profile": "outputs", **mount}

@@ -121,8 +121,8 @@ class Scripted:
         return (self._place / "calls").read_text().splitlines()
 
 
-def scripted(machine: Daemon, rclone: Path = BUNDLED_RCLONE) -> Scripted:
-    script = Scripted(machine.root / "scripted", rclone)
+def scripted(machine: Daemon) -> Scripted:
+    script = Scripted(machine.root / "scripted", BUNDLED_RCLONE)
     machine.config["rclone"]["binary"] = str(script.path)
     machine.write_config()
     return script

@@ -54,7 +54,7 @@ class Rclone:
         files = len(self.queue) + self.open_files
         return Pending(files, 5 * files)
 
-    async def vfs_queue(self) -> list[Upload] | None:
+    async def vfs_queue(self) -> list[Upload]:
         return [*self.queue.values()]
 
     async def vfs_upload_now(self, upload: int) -> None:

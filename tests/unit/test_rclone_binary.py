@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import CannotStart
+from mountd.errors import CannotStart, UsageError
 from mountd.rclone import binary
 
 HELP = """Usage:
@@ -73,10 +73,10 @@ def test_help_and_providers_are_understood() -> None:
     ("on_path", "bundled", "chosen"),
     [
         ("1.70.0", "1.75.2", "1.70.0"),  # the admin's own
-        ("1.60.1-DEV", "1.75.2", "1.75.2"),  # too far behind
-        ("1.64.2", "1.62", "1.64.2"),  # old, but the newest
+        ("1.68.0", "1.75.2", "1.68.0"),  # the oldest that can be used
+        ("1.60.1-DEV", "1.75.2", "1.75.2"),
+        ("1.67.0", "1.75.2", "1.75.2"),
         (None, "1.75.2", "1.75.2"),
-        ("1.53.3", "1.75.2", "1.75.2"),  # unusable
     ],
 )
 def test_choice(
@@ -95,7 +95,7 @@ def test_choice(
 def test_the_configured_one_is_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, second = place(monkeypatch, tmp_path)
     script(second, "1.75.2")
-    configured = script(tmp_path / "own", "1.61.0")
+    configured = script(tmp_path / "own", "1.68.0")
     assert binary.find(configured).path == configured
     with pytest.raises(CannotStart, match="no such file"):
         binary.find(tmp_path / "missing")
@@ -105,7 +105,7 @@ def test_none_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place(monkeypatch, tmp_path)
     with pytest.raises(CannotStart, match="cannot find rclone: it is neither") as caught:
         binary.find()
-    assert "apt-get install rclone" in caught.value.hint
+    assert caught.value.hint == binary.INSTALL_HINT
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,28 @@ def test_not_executable(tmp_path: Path) -> None:
         binary.find(path)
 
 
-def test_too_old(tmp_path: Path) -> None:
-    with pytest.raises(CannotStart, match=r"version 1\.53\.3, mountd needs 1\.60"):
-        binary.find(script(tmp_path / "rclone", "1.53.3"))
+def test_a_configured_one_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"version 1\.67\.0, mountd needs 1\.68") as caught:
+        binary.find(script(tmp_path / "rclone", "1.67.0"))
+    assert (caught.value.exit_code, caught.value.hint) == (2, "pip install 'mountd[rclone]'")
+
+
+def test_what_is_passed_over_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = place(monkeypatch, tmp_path)
+    script(second, "1.75.2")
+    assert binary.find().passed_over == ()
+    script(first, "1.60.1-DEV")
+    assert binary.find().passed_over == (f"{first} is version 1.60.1, mountd needs 1.68 or newer",)
+    script(first, "1.70.0", body="exit 3")
+    assert binary.find().passed_over == (f"{first} exited with 3",)
+
+
+def test_none_that_is_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = place(monkeypatch, tmp_path)
+    script(first, "1.67.3")
+    with pytest.raises(CannotStart, match=r"^cannot find rclone: .* is version 1\.67\.3") as caught:
+        binary.find()
+    assert caught.value.code == "rclone-missing"
 
 
 def test_asked_once_as_long_as_the_file_is_the_same(tmp_path: Path) -> None:
@@ -144,10 +163,5 @@ def test_asked_once_as_long_as_the_file_is_the_same(tmp_path: Path) -> None:
     assert binary.find(path).version == (1, 71, 0)
 
 
-def test_abilities() -> None:
-    old = binary.Binary(Path("/r"), (1, 60, 1), frozenset())
-    new = binary.Binary(Path("/r"), (1, 75, 2), frozenset({"vfs-cache-min-free-space"}))
-    abilities = ("has_rc_socket", "has_min_free_space")
-    assert [getattr(old, name) for name in abilities] == [False] * 2
-    assert [getattr(new, name) for name in abilities] == [True] * 2
-    assert str(old) == "rclone 1.60.1"
+def test_it_is_named_by_its_version() -> None:
+    assert str(binary.Binary(Path("/r"), (1, 75, 2), frozenset())) == "rclone 1.75.2"

@@ -1,4 +1,4 @@
-"""A mount and a profile become an argv and an environment, for each rclone."""
+"""A mount and a profile become an argv and an environment."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ OWN = [
     "log-level",
     "ca-cert",
     "vfs-cache-max-size",
+    "vfs-cache-min-free-space",
+    "vfs-read-chunk-streams",
     "exclude",
     "checkers",
     "transfers",
@@ -41,14 +43,8 @@ OWN = [
     "verbose",
 ]
 PROFILES = [flag.name for each in profiles.PROFILES.values() for flag in each]
-OLD = Binary(Path("/usr/bin/rclone"), (1, 60, 1), frozenset([*OWN, *PROFILES]))
-NEW = Binary(
-    Path("/opt/rclone"),
-    (1, 75, 2),
-    OLD.flags | {"vfs-cache-min-free-space", "vfs-read-chunk-streams"},
-)
-SOCKET = RcAddress("me", "rc-pass-word", socket=Path("/run/mountd/private/storage.rc"))
-PORT = RcAddress("me", "rc-pass-word", port=4711)
+BINARY = Binary(Path("/opt/rclone"), (1, 75, 2), frozenset([*OWN, *PROFILES]))
+RC = RcAddress("me", "rc-pass-word", Path("/run/mountd/private/storage.rc"))
 
 
 def mount(**fields: Any) -> MountSettings:
@@ -60,8 +56,7 @@ def command(
     each: MountSettings | None = None,
     *,
     remote: RemoteSettings | None = None,
-    binary: Binary = NEW,
-    rc: RcAddress = SOCKET,
+    binary: Binary = BINARY,
     cache: CacheSize | None = CacheSize(),  # noqa: B008 (frozen)
     environment: dict[str, str] | None = None,
     **more: Any,
@@ -74,7 +69,7 @@ def command(
         conf=Path("/run/mountd/private/rclone.conf"),
         devname="mountd:abc:storage",
         allow_other=True,
-        rc=rc,
+        rc=RC,
         cache=cache,
         environment=environment or {},
         **more,
@@ -107,23 +102,13 @@ def test_the_whole_command() -> None:
     assert len(once) == len(set(once))
 
 
-@pytest.mark.parametrize("binary", [OLD, NEW])
-def test_without_its_cache_it_keeps_nothing_on_disk(binary: Binary) -> None:
+def test_without_its_cache_it_keeps_nothing_on_disk() -> None:
     given = {"on_failure": "keep", "dir": "/var/cache/x", "max_size": "30G"}
     wanted = mount(cache=given, options={"vfs-cache-mode": "full"})
-    argv = command(wanted, binary=binary, rc=PORT, cache=None).argv
+    argv = command(wanted, cache=None).argv
     assert [word for word in argv if "cache-mode" in word] == ["--vfs-cache-mode=off"]
     assert not any(word.startswith(("--cache-dir", "--vfs-cache-max-size", "--vfs-cache-min-free")) for word in argv)
     assert "--read-only" in argv
-
-
-def test_the_old_binary_gets_a_port_and_an_emulated_limit() -> None:
-    built = command(binary=OLD, rc=PORT, cache=CacheSize(None, 10, 100))
-    assert "--rc-addr=127.0.0.1:4711" in built.argv
-    assert "--vfs-cache-max-size=90B" in built.argv
-    assert "1.60.1 cannot keep a part of the disk free" in built.warnings[0]
-    assert "--vfs-cache-max-size=50B" in command(binary=OLD, rc=PORT, cache=CacheSize(50, 10, 100)).argv
-    assert not any("max-size" in word for word in command(binary=OLD, rc=PORT, cache=CacheSize(None, 10)).argv)
 
 
 def test_options_replace_the_profile_but_not_what_mountd_must_set() -> None:
@@ -147,7 +132,7 @@ def test_options_replace_the_profile_but_not_what_mountd_must_set() -> None:
 
 
 def test_a_flag_that_the_binary_lacks() -> None:
-    lacking = Binary(Path("/r"), (1, 70, 0), NEW.flags - {"use-server-modtime"})
+    lacking = Binary(Path("/r"), (1, 70, 0), BINARY.flags - {"use-server-modtime"})
     built = command(binary=lacking)
     assert not any("use-server-modtime" in word for word in built.argv)
     assert [each for each in built.warnings if "--use-server-modtime" in each] == [
@@ -162,7 +147,7 @@ def test_a_flag_that_the_binary_lacks() -> None:
 
 def test_a_file_that_is_closed_is_noted_at_once() -> None:
     """By an rclone before 1.74 without a flag for it."""
-    lacking = Binary(Path("/r"), (1, 70, 0), NEW.flags - {"vfs-handle-caching"})
+    lacking = Binary(Path("/r"), (1, 70, 0), BINARY.flags - {"vfs-handle-caching"})
     for profile in profiles.PROFILES:
         assert "--vfs-handle-caching=0" in command(mount(profile=profile)).argv
         assert not any("handle-caching" in each for each in command(mount(profile=profile), binary=lacking).warnings)
@@ -217,7 +202,7 @@ def test_the_environment_of_the_child() -> None:
     assert built.environment == expected
     assert "--ca-cert=/etc/ca.pem" in built.argv
     assert not any("rc-pass-word" in word or "s3cr3t" in word for word in built.argv)
-    assert "rc-pass-word" not in repr(built) + repr(SOCKET)
+    assert "rc-pass-word" not in repr(built) + repr(RC)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,12 @@ async def test_what_was_written_in_time_is_noted_when_not_all_of_it_was(
 ) -> None:
     index = await mounted_with(tmp_path, 4)
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (time.sleep(0.1), real(fd)))
+
+    def slow(fd: int) -> None:
+        time.sleep(0.1)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
     monkeypatch.setattr(cache_index, "DURABLE_LIMIT_S", 0.3)
     await index.ended(for_good=True)
     noted = durable(tmp_path)

@@ -6,7 +6,7 @@ import builtins
 import errno
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from mountd.errors import CannotStart, Exhausted
 from mountd.settings.schema import MountSettings
 from tests.integration.test_cache_index import ALL, BELOW, NAME, WHOLE, Cache
 
-PLACES = {
+PLACES: dict[str, tuple[str, Callable[..., Any]]] = {
     "stamps": (f"/{stamps.NAME}", open),
     "digests": (f"/{digests.DIRECTORY}", os.scandir),
     "digest": (f"/{digests.DIRECTORY}/", open),

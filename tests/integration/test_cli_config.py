@@ -84,14 +84,16 @@ def change(file: Path, *keys: str, to: object) -> None:
     file.write_text(yaml.safe_dump(settings))
 
 
-def test_check(file: Path, capsys) -> None:
+def test_check(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check", "-c", str(file)]) == 0
     captured = capsys.readouterr()
     assert "is valid: 1 remote, 1 mount, 1 model, 1 app" in captured.out
     assert captured.err == ""  # rclone knows all of it
 
 
-def test_check_finds_a_secret_that_is_not_there(file: Path, monkeypatch, capsys) -> None:
+def test_check_finds_a_secret_that_is_not_there(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("TEST_SECRET")
     assert main(["config", "check", "-c", str(file), "-o", "json"]) == 2
     captured = capsys.readouterr()
@@ -100,7 +102,7 @@ def test_check_finds_a_secret_that_is_not_there(file: Path, monkeypatch, capsys)
     assert "TEST_SECRET" in captured.err
 
 
-def test_check_shows_every_problem(file: Path, capsys) -> None:
+def test_check_shows_every_problem(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(file, "mounts", "storage", "profil", to="plain")
     change(file, "models", "hub", "link", to="relative")
     assert main(["config", "-c", str(file), "check"]) == 2
@@ -112,7 +114,7 @@ def test_check_shows_every_problem(file: Path, capsys) -> None:
 
 
 def test_check_looks_at_the_text_the_secrets_and_rclone_in_one_pass(
-    file: Path, tmp_path: Path, monkeypatch, capsys
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("TEST_SECRET")
     change(file, "models", "hub", "link", to="relative")
@@ -154,7 +156,7 @@ def test_no_option_that_rclone_has_only_looks_like_a_secret() -> None:
         assert (wrong, missed) == (set(), set()), backend
 
 
-def test_check_without_rclone_says_so(file: Path, capsys) -> None:
+def test_check_without_rclone_says_so(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(file, "rclone", to={"binary": "/nonexistent/rclone"})
     assert main(["config", "check", "-c", str(file)]) == 0
     assert "warning: flags and options of rclone were not checked: " in capsys.readouterr().err
@@ -172,7 +174,9 @@ def old_rclone() -> Path:
     return DEBIAN_RCLONE
 
 
-def test_a_named_rclone_that_is_too_old_is_refused(file: Path, old_rclone: Path, capsys) -> None:
+def test_a_named_rclone_that_is_too_old_is_refused(
+    file: Path, old_rclone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     change(file, "rclone", to={"binary": str(old_rclone)})
     assert main(["config", "check", "-c", str(file), "-o", "json"]) == 2
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
@@ -189,7 +193,7 @@ def test_a_named_rclone_that_is_too_old_is_refused(file: Path, old_rclone: Path,
 
 
 def test_an_rclone_on_path_that_is_too_old_is_passed_over(
-    file: Path, old_rclone: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    file: Path, old_rclone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", f"{old_rclone.parent}:{os.environ['PATH']}")
     change(file, "rclone", to={})
@@ -203,7 +207,9 @@ def test_an_rclone_on_path_that_is_too_old_is_passed_over(
     assert str(old_rclone) in found["text"]
 
 
-def test_a_secret_under_a_mistyped_name_is_refused_and_never_shown(file: Path, capsys) -> None:
+def test_a_secret_under_a_mistyped_name_is_refused_and_never_shown(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     change(file, "remotes", "store", "secret_acess_key", to=SECRET)
     assert main(["config", "check", "-c", str(file)]) == 2
     assert "remotes.store.secret_acess_key: is a secret in plain text" in capsys.readouterr().err
@@ -216,12 +222,12 @@ def test_a_secret_under_a_mistyped_name_is_refused_and_never_shown(file: Path, c
     assert "has no option 'secret_acess_key' for s3, did you mean" in captured.out
 
 
-def test_missing_file(tmp_path: Path, capsys) -> None:
+def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-c", str(tmp_path / "none.yaml"), "config", "show"]) == 2
     assert "no such file" in capsys.readouterr().err
 
 
-def test_show_can_be_read_back(file: Path, tmp_path: Path, capsys) -> None:
+def test_show_can_be_read_back(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "show", "-c", str(file)]) == 0
     shown = capsys.readouterr().out
     assert SECRET not in shown
@@ -232,7 +238,7 @@ def test_show_can_be_read_back(file: Path, tmp_path: Path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["config"] == yaml.safe_load(shown)
 
 
-def test_render_masks_secrets(file: Path, capsys) -> None:
+def test_render_masks_secrets(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "render", "-c", str(file)]) == 0
     out = capsys.readouterr().out
     assert '"SecretAccessKey": "{env: TEST_SECRET}"' in out
@@ -244,19 +250,19 @@ def test_render_masks_secrets(file: Path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["mounts"]["storage"]["argv"][1] == "mount"
 
 
-def test_schema(file: Path, capsys) -> None:
+def test_schema(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "schema"]) == 0
     jsonschema.validate(yaml.safe_load(file.read_text()), json.loads(capsys.readouterr().out))
 
 
-def examine(file: Path, capsys) -> tuple[int, dict[str, dict[str, str]]]:
+def examine(file: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, str]]]:
     code = main(["doctor", "-c", str(file), "-o", "json"])
     out = capsys.readouterr().out
     assert SECRET not in out
     return code, {check["name"]: check for check in json.loads(out)["checks"]}
 
 
-def test_doctor_of_what_is_well(file: Path, tmp_path: Path, capsys) -> None:
+def test_doctor_of_what_is_well(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(os.listdir(tmp_path))
     _, checks = examine(file, capsys)
     wrong = {name: check for name, check in checks.items() if check["result"] == "fail"}
@@ -266,7 +272,7 @@ def test_doctor_of_what_is_well(file: Path, tmp_path: Path, capsys) -> None:
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_doctor_as_a_table(file: Path, capsys) -> None:
+def test_doctor_as_a_table(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["doctor", "-c", str(file)])
     out = capsys.readouterr().out
     assert "ok    config: " in out
@@ -294,7 +300,7 @@ def test_doctor_as_a_table(file: Path, capsys) -> None:
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else str(value)[:20],
 )
 def test_doctor_names_what_is_wrong(
-    file: Path, keys: tuple[str, ...], value: object, check: str, text: str, capsys
+    file: Path, keys: tuple[str, ...], value: object, check: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(file, *keys, to=value)
     code, checks = examine(file, capsys)
@@ -303,7 +309,9 @@ def test_doctor_names_what_is_wrong(
     assert code == int(any(each["result"] == "fail" for each in checks.values()))
 
 
-def test_doctor_leaves_a_credential_to_the_unit(file: Path, monkeypatch, capsys) -> None:
+def test_doctor_leaves_a_credential_to_the_unit(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It fails nothing, and what is checked besides is checked."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     change(file, "remotes", "store", "secret_access_key", to={"credential": "s3-secret"})
@@ -313,7 +321,7 @@ def test_doctor_leaves_a_credential_to_the_unit(file: Path, monkeypatch, capsys)
     assert checks["daemon"]["hint"] == f"start it: mountd run -c {file}", "no unit uses this file"
 
 
-def test_doctor_sees_a_port_that_is_taken(file: Path, capsys) -> None:
+def test_doctor_sees_a_port_that_is_taken(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with hold_port() as held:
         held.listen()
         change(file, "http", "listen", to=f"127.0.0.1:{held.getsockname()[1]}")
@@ -321,7 +329,7 @@ def test_doctor_sees_a_port_that_is_taken(file: Path, capsys) -> None:
     assert (code, checks["http"]["result"]) == (1, "fail")
 
 
-def test_doctor_of_a_broken_file_still_looks_at_the_machine(file: Path, capsys) -> None:
+def test_doctor_of_a_broken_file_still_looks_at_the_machine(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(file, "state", to="relative")
     change(file, "runtime", to="relative")
     change(file, "remotes", "store", "secret_access_key", to={"file": "/nonexistent/key"})

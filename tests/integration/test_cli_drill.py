@@ -14,7 +14,12 @@ import pytest
 from mountd.cli.main import main
 from tests.integration.test_cli_standin import Asked, Daemon, error
 
-PLAN = {"kind": "offline", "mount": "storage", "for_s": 30, "text": ["For 30s mount storage cannot reach its bucket."]}
+PLAN: dict[str, Any] = {
+    "kind": "offline",
+    "mount": "storage",
+    "for_s": 30,
+    "text": ["For 30s mount storage cannot reach its bucket."],
+}
 OPERATION = {
     "schema": 1,
     "id": 17,
@@ -80,7 +85,7 @@ def posted(daemon: Daemon) -> list[Any]:
     return [asked.body for asked in daemon.asked if asked.what == "POST /api/v1/drill"]
 
 
-def test_a_table_of_what_was_measured(daemon: Daemon, capsys) -> None:
+def test_a_table_of_what_was_measured(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon)
     assert main(["drill", "offline", "--for", "30s", "--mount", "storage", "--reason", "每月", "--yes"]) == 0
     captured = capsys.readouterr()
@@ -94,14 +99,14 @@ def test_a_table_of_what_was_measured(daemon: Daemon, capsys) -> None:
     assert posted(daemon) == [{"kind": "offline", "mount": "storage", "for": "30s", "reason": "每月"}]
 
 
-def test_json(daemon: Daemon, capsys) -> None:
+def test_json(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon)
     assert main(["drill", "offline", "--yes", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"schema": 1, "drill": MEASURED}
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
-def test_not_passed(daemon: Daemon, form: str, capsys) -> None:
+def test_not_passed(daemon: Daemon, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     failure = {"exit": 1, "text": "the drill offline of storage has not passed: not detected", "hint": "look"}
     measured = {**MEASURED, "detected_s": None, "passed": False}
     accept(daemon, result="failed", drill=measured, error=failure)
@@ -115,7 +120,7 @@ def test_not_passed(daemon: Daemon, form: str, capsys) -> None:
         assert "not passed" in captured.out
 
 
-def test_interrupted_before_anything_was_measured(daemon: Daemon, capsys) -> None:
+def test_interrupted_before_anything_was_measured(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     failure = {"exit": 1, "text": "mountd was stopped", "hint": ""}
     accept(daemon, result="interrupted", drill=None, error=failure)
     assert main(["drill", "offline", "--yes", "-o", "json"]) == 1
@@ -124,7 +129,7 @@ def test_interrupted_before_anything_was_measured(daemon: Daemon, capsys) -> Non
     assert json.loads(captured.out)["error"]["text"] == "mountd was stopped"
 
 
-def test_off_a_terminal_nothing_is_asked_and_nothing_done(daemon: Daemon, capsys) -> None:
+def test_off_a_terminal_nothing_is_asked_and_nothing_done(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon)
     assert main(["drill", "kill"]) == 2
     assert "add --yes" in capsys.readouterr().err
@@ -133,7 +138,12 @@ def test_off_a_terminal_nothing_is_asked_and_nothing_done(daemon: Daemon, capsys
 
 @pytest.mark.parametrize(("answer", "code", "posts"), [("y\n", 0, 2), ("n\n", 1, 1), ("\n", 1, 1), ("", 130, 1)])
 def test_on_a_terminal_it_says_what_will_happen_and_asks(
-    daemon: Daemon, answer: str, code: int, posts: int, monkeypatch, capsys
+    daemon: Daemon,
+    answer: str,
+    code: int,
+    posts: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     accept(daemon)
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
@@ -146,7 +156,7 @@ def test_on_a_terminal_it_says_what_will_happen_and_asks(
     assert sent[0] == {"kind": "offline", "dry_run": True}
 
 
-def test_no_wait(daemon: Daemon, capsys) -> None:
+def test_no_wait(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon)
     assert main(["drill", "offline", "--yes", "--no-wait"]) == 0
     told = capsys.readouterr()
@@ -156,7 +166,9 @@ def test_no_wait(daemon: Daemon, capsys) -> None:
     assert not [asked for asked in daemon.asked if asked.what.startswith("GET")]
 
 
-def test_interrupted_by_the_user_it_says_that_the_fault_ends_by_itself(daemon: Daemon, monkeypatch, capsys) -> None:
+def test_interrupted_by_the_user_it_says_that_the_fault_ends_by_itself(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     accept(daemon)
 
     def interrupt(*_: object) -> None:
@@ -168,7 +180,7 @@ def test_interrupted_by_the_user_it_says_that_the_fault_ends_by_itself(daemon: D
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, 2), (404, 3), (409, 6), (422, 7)])
-def test_not_taken(daemon: Daemon, status: int, code: int, capsys) -> None:
+def test_not_taken(daemon: Daemon, status: int, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     daemon.answers["POST /api/v1/drill"] = error(status, code, "cannot drill: no", "try x")
     assert main(["drill", "offline", "--yes"]) == code
     assert capsys.readouterr().err == "mountd: cannot drill: no\n  hint: try x\n"

@@ -3,9 +3,10 @@
 import json
 import socketserver
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 Answer = Callable[["Asked"], tuple[int, object]]
@@ -16,7 +17,7 @@ class Asked:
         parts = urlsplit(target)
         self.what = f"{method} {parts.path}"
         self.query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        self.body = json.loads(body) if body else None
+        self.body: Any = json.loads(body) if body else None
 
 
 class Daemon:
@@ -74,7 +75,7 @@ class Daemon:
             self._server = None
 
 
-STATUS = {
+STATUS: dict[str, Any] = {
     "schema": 1,
     "version": "0.1.0",
     "pid": 812,
@@ -133,7 +134,7 @@ STATUS = {
     "operation": None,
 }
 
-OPERATION = {
+OPERATION: dict[str, Any] = {
     "schema": 1, "id": 17,
     "kind": "switch", "model": "cache_hub", "from": "v22", "to": "v23", "operator": "root", "source": "cli",
     "step": "warm", "percent": 40, "eta_s": 3.0, "started": "2026-01-01T00:00:00Z", "finished": None, "result": None,
@@ -146,7 +147,7 @@ def error(status: int, exit_code: int, text: str, hint: str = "", holder: str = 
     return lambda _: (status, document)
 
 
-def accept(daemon: Daemon, *steps: dict[str, object], path: str = "/api/v1/switch", **answer: object) -> None:
+def accept(daemon: Daemon, *steps: Mapping[str, object], path: str = "/api/v1/switch", **answer: object) -> None:
     """Let the daemon take a switch, whose operation then is at each of `steps` in turn, for ever at the last."""
     left = [{**OPERATION, **step} for step in steps]
 

@@ -26,12 +26,12 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     made.stop()
 
 
-def test_status_as_json_is_the_document(daemon: Daemon, capsys) -> None:
+def test_status_as_json_is_the_document(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == STATUS
 
 
-def test_status_as_a_table(daemon: Daemon, capsys) -> None:
+def test_status_as_a_table(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "● ready, Degraded    mountd 0.1.0, pid 812, up 1 h 2 m"
@@ -43,14 +43,16 @@ def test_status_as_a_table(daemon: Daemon, capsys) -> None:
     assert not any(line.endswith(" ") or "\x1b" in line for line in lines)
 
 
-def test_status_exits_1_when_not_ready(daemon: Daemon, capsys) -> None:
+def test_status_exits_1_when_not_ready(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     daemon.status = {**STATUS, "ready": False}
     assert main(["status"]) == 1
     assert main(["status", "-o", "json"]) == 1
     assert '"error"' not in capsys.readouterr().out
 
 
-def test_status_shows_the_operation_and_no_control_characters(daemon: Daemon, capsys) -> None:
+def test_status_shows_the_operation_and_no_control_characters(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
     daemon.status = {**STATUS, "operation": OPERATION, "remotes": {"a\x1b[31m": {"health": "Healthy"}}}
     assert main(["status"]) == 0
     out = capsys.readouterr().out
@@ -59,13 +61,15 @@ def test_status_shows_the_operation_and_no_control_characters(daemon: Daemon, ca
 
 
 @pytest.mark.parametrize("place", [["--socket", "S", "status"], ["status", "--socket", "S"], ["-o", "json", "status"]])
-def test_options_stand_before_or_after_the_command(daemon: Daemon, place: list[str], monkeypatch, capsys) -> None:
+def test_options_stand_before_or_after_the_command(
+    daemon: Daemon, place: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if "S" in place:
         monkeypatch.delenv("MOUNTD_SOCKET")
     assert main([daemon.path if word == "S" else word for word in place]) == 0
 
 
-def test_status_without_a_daemon(daemon: Daemon, capsys) -> None:
+def test_status_without_a_daemon(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     daemon.stop()
     assert main(["status"]) == 8
     captured = capsys.readouterr()
@@ -77,7 +81,7 @@ def test_status_without_a_daemon(daemon: Daemon, capsys) -> None:
     assert (document["schema"], document["error"]["exit"]) == (1, 8)
 
 
-def test_socket_of_the_configuration(daemon: Daemon, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_socket_of_the_configuration(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MOUNTD_SOCKET")
     config = tmp_path / "mountd.yaml"
     parts = "remotes: {r: {type: memory}}\nmounts: {m: {remote: 'r:b', path: /mnt/m}}\n"
@@ -87,7 +91,9 @@ def test_socket_of_the_configuration(daemon: Daemon, tmp_path: Path, monkeypatch
     assert main(["status"]) == 0
 
 
-def test_watch_draws_again_until_interrupted(daemon: Daemon, monkeypatch, capsys) -> None:
+def test_watch_draws_again_until_interrupted(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(_: float) -> None:
         if len(daemon.asked) == 3:
             raise KeyboardInterrupt
@@ -100,7 +106,7 @@ def test_watch_draws_again_until_interrupted(daemon: Daemon, monkeypatch, capsys
 # versions -------------------------------------------------------------------------------------------------------------
 
 
-def test_versions(daemon: Daemon, capsys) -> None:
+def test_versions(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     entry = {
         "version": "v23",
         "complete": True,
@@ -129,11 +135,13 @@ def test_versions_wait_for_a_slow_bucket(daemon: Daemon, monkeypatch: pytest.Mon
         return 200, {"schema": 1, "model": "cache_hub", "versions": []}
 
     daemon.answers["GET /api/v1/versions"] = slowly
-    monkeypatch.setitem(api.get.__kwdefaults__, "timeout_s", 0.1)
+    defaults = api.get.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "timeout_s", 0.1)
     assert main(["versions"]) == 0
 
 
-def test_versions_of_an_unknown_model(daemon: Daemon, capsys) -> None:
+def test_versions_of_an_unknown_model(daemon: Daemon) -> None:
     daemon.answers["GET /api/v1/versions"] = error(404, 3, "there is no model nope")
     assert main(["versions", "--model", "nope"]) == 3
 
@@ -141,7 +149,9 @@ def test_versions_of_an_unknown_model(daemon: Daemon, capsys) -> None:
 # what ends a command --------------------------------------------------------------------------------------------------
 
 
-def test_unexpected_failure_is_a_bug(daemon: Daemon, monkeypatch, capsys) -> None:
+def test_unexpected_failure_is_a_bug(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*_: object) -> int:
         raise ZeroDivisionError("division by zero")
 

@@ -25,7 +25,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     made.stop()
 
 
-def test_switch_shows_each_step_and_the_end(daemon: Daemon, capsys) -> None:
+def test_switch_shows_each_step_and_the_end(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     flip = {"step": "flip", "percent": None, "eta_s": None}
     accept(daemon, {"step": "warm"}, {"step": "warm", "percent": 80, "eta_s": 1.2}, flip, flip, DONE)
     assert main(["switch", "v23", "--model", "cache_hub", "--reason", "更新"]) == 0
@@ -37,13 +37,13 @@ def test_switch_shows_each_step_and_the_end(daemon: Daemon, capsys) -> None:
     assert daemon.asked[1].query == {"wait": "20.0", "step": "warm"}
 
 
-def test_switch_as_json_ends_with_the_operation(daemon: Daemon, capsys) -> None:
+def test_switch_as_json_ends_with_the_operation(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon, COMMITTED)
     assert main(["switch", "v23", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {**OPERATION, **COMMITTED}
 
 
-def test_switch_to_the_live_version(daemon: Daemon, capsys) -> None:
+def test_switch_to_the_live_version(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     answer = {"schema": 1, "operation": None, "unchanged": True, "timeout_s": 0.0}
     daemon.answers["POST /api/v1/switch"] = lambda _: (200, answer)
     assert main(["switch", "v22"]) == 0
@@ -54,7 +54,7 @@ def test_switch_to_the_live_version(daemon: Daemon, capsys) -> None:
 
 
 @pytest.mark.parametrize("words", [["switch", "v23"], ["rollback"]], ids=" ".join)
-def test_a_dry_run_prints_the_plan(daemon: Daemon, words: list[str], capsys) -> None:
+def test_a_dry_run_prints_the_plan(daemon: Daemon, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     plan = {"model": "cache_hub", "steps": [], "text": ["switch cache_hub v22 → v23", "  verify  …"]}
     answer = {"schema": 1, "dry_run": True, "plan": plan}
     daemon.answers[f"POST /api/v1/{words[0]}"] = lambda _: (200, answer)
@@ -67,7 +67,7 @@ def test_a_dry_run_prints_the_plan(daemon: Daemon, words: list[str], capsys) -> 
     assert len(daemon.asked) == 2, "it waits for nothing"
 
 
-def test_no_wait_prints_the_id_and_how_to_pick_it_up(daemon: Daemon, capsys) -> None:
+def test_no_wait_prints_the_id_and_how_to_pick_it_up(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon, {"step": "warm"})
     assert main(["switch", "v23", "--no-wait"]) == 0
     captured = capsys.readouterr()
@@ -79,7 +79,9 @@ def test_no_wait_prints_the_id_and_how_to_pick_it_up(daemon: Daemon, capsys) -> 
 
 
 @pytest.mark.parametrize(("exit_code", "result"), [(1, "failed"), (5, "rolled-back"), (7, "refused")])
-def test_switch_that_does_not_commit(daemon: Daemon, exit_code: int, result: str, capsys) -> None:
+def test_switch_that_does_not_commit(
+    daemon: Daemon, exit_code: int, result: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     failure = {"exit": exit_code, "text": "cannot switch cache_hub to v23: it crashed", "hint": "look at `mountd logs`"}
     accept(daemon, {**COMMITTED, "result": result, "error": failure})
     assert main(["switch", "v23"]) == exit_code
@@ -89,7 +91,9 @@ def test_switch_that_does_not_commit(daemon: Daemon, exit_code: int, result: str
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [(400, 2), (404, 3), (409, 6), (422, 7), (503, 1)])
-def test_switch_that_is_not_taken(daemon: Daemon, status: int, exit_code: int, capsys) -> None:
+def test_switch_that_is_not_taken(
+    daemon: Daemon, status: int, exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     daemon.answers["POST /api/v1/switch"] = error(status, exit_code, "cannot switch: no", "try x", "alice, v24, 3 s")
     assert main(["switch", "v23", "-o", "json"]) == exit_code
     captured = capsys.readouterr()
@@ -99,7 +103,9 @@ def test_switch_that_is_not_taken(daemon: Daemon, status: int, exit_code: int, c
     assert captured.err == "mountd: cannot switch: no\n  hint: try x\n"
 
 
-def test_switch_that_outlasts_the_timeout_names_the_operation(daemon: Daemon, capsys) -> None:
+def test_switch_that_outlasts_the_timeout_names_the_operation(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
     accept(daemon, {"step": "warm"})
     assert main(["switch", "v23", "--timeout", "200ms"]) == 4
     err = capsys.readouterr().err
@@ -107,19 +113,19 @@ def test_switch_that_outlasts_the_timeout_names_the_operation(daemon: Daemon, ca
     assert "hint: `mountd wait --for operation=17` waits for its end, `mountd cancel` undoes it" in err
 
 
-def test_a_daemon_that_answers_at_once_with_nothing_new_is_not_asked_all_the_time(daemon: Daemon, capsys) -> None:
+def test_a_daemon_that_answers_at_once_with_nothing_new_is_not_asked_all_the_time(daemon: Daemon) -> None:
     accept(daemon, {"step": "warm"})
     assert main(["switch", "v23", "--timeout", "1200ms"]) == 4
     assert len(daemon.asked) <= 4
 
 
-def test_switch_uses_the_timeout_that_the_daemon_names(daemon: Daemon, capsys) -> None:
+def test_switch_uses_the_timeout_that_the_daemon_names(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon, {"step": "warm"}, timeout_s=0.2)
     assert main(["switch", "v23", "-o", "json"]) == 4
     assert json.loads(capsys.readouterr().out)["id"] == 17
 
 
-def test_switch_goes_on_when_the_daemon_restarts_meanwhile(daemon: Daemon, capsys) -> None:
+def test_switch_goes_on_when_the_daemon_restarts_meanwhile(daemon: Daemon) -> None:
     accept(daemon, COMMITTED)
     committed = daemon.answers["GET /api/v1/operations/17"]
 
@@ -149,13 +155,15 @@ def leave(daemon: Daemon, then: Callable[[], None] = lambda: None) -> Answer:
     return answer
 
 
-def test_switch_whose_daemon_stays_away(daemon: Daemon, capsys) -> None:
+def test_switch_whose_daemon_stays_away(daemon: Daemon) -> None:
     accept(daemon, COMMITTED)
     daemon.answers["GET /api/v1/operations/17"] = leave(daemon)
     assert main(["switch", "v23", "--timeout", "1s"]) == 8
 
 
-def test_interrupted_switch_says_that_it_goes_on(daemon: Daemon, monkeypatch, capsys) -> None:
+def test_interrupted_switch_says_that_it_goes_on(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     accept(daemon, COMMITTED)
 
     def interrupt(*_: object) -> None:
@@ -166,7 +174,7 @@ def test_interrupted_switch_says_that_it_goes_on(daemon: Daemon, monkeypatch, ca
     assert capsys.readouterr().err == f"{GOES_ON}, `mountd cancel` undoes it\n"
 
 
-def test_progress_on_a_terminal_is_one_line(daemon: Daemon, monkeypatch) -> None:
+def test_progress_on_a_terminal_is_one_line(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -182,7 +190,9 @@ def test_progress_on_a_terminal_is_one_line(daemon: Daemon, monkeypatch) -> None
     assert "━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 40 %  about 3 s left" in terminal.getvalue()
 
 
-def test_progress_says_what_it_waits_for_and_who_had_to_be_killed(daemon: Daemon, capsys) -> None:
+def test_progress_says_what_it_waits_for_and_who_had_to_be_killed(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
     killed = "webui was killed: it ignored SIGINT for 30 s (apps.webui.stop)"
     slow = {"step_s": 12.4, "limit_s": 930.0, "waits_for": "webui", "said": "loading\x1b[2J 40 %", "killed": [killed]}
     accept(daemon, {"step": "ready", "percent": None, "eta_s": None, **slow}, COMMITTED)
@@ -193,7 +203,7 @@ def test_progress_says_what_it_waits_for_and_who_had_to_be_killed(daemon: Daemon
     assert "\x1b" not in err
 
 
-def test_rollback(daemon: Daemon, capsys) -> None:
+def test_rollback(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon, {**COMMITTED, "kind": "rollback", "from": "v23", "to": "v22"}, path="/api/v1/rollback")
     assert main(["rollback"]) == 0
     assert capsys.readouterr().out.startswith("cache_hub is at v22")
@@ -208,7 +218,7 @@ def cancelled(daemon: Daemon, **end: object) -> None:
 
 
 @pytest.mark.parametrize("result", ["cancelled", "rolled-back"])
-def test_cancel_is_done_once_it_is_undone(daemon: Daemon, result: str, capsys) -> None:
+def test_cancel_is_done_once_it_is_undone(daemon: Daemon, result: str, capsys: pytest.CaptureFixture[str]) -> None:
     cancelled(daemon, result=result, error={"exit": 5, "text": "cancelled by root", "hint": ""})
     assert main(["cancel", "--model", "cache_hub"]) == 0
     wanted = "operation 17 (switch cache_hub v22 → v23) was undone: cache_hub is at v22\n"
@@ -221,7 +231,7 @@ def test_cancel_is_done_once_it_is_undone(daemon: Daemon, result: str, capsys) -
     assert capsys.readouterr().out == "17\n"
 
 
-def test_cancel_that_came_too_late_or_fails(daemon: Daemon, capsys) -> None:
+def test_cancel_that_came_too_late_or_fails(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     """Whether the daemon or the command was the first to see it, the answer is the same."""
     cancelled(daemon)
     assert main(["cancel"]) == 7
@@ -239,7 +249,7 @@ def test_cancel_that_came_too_late_or_fails(daemon: Daemon, capsys) -> None:
 # wait for an operation ------------------------------------------------------------------------------------------------
 
 
-def test_wait_picks_an_operation_up(daemon: Daemon, capsys) -> None:
+def test_wait_picks_an_operation_up(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon, {"step": "warm"}, DONE)
     daemon.stop()
     timer = threading.Timer(0.3, daemon.start)
@@ -252,7 +262,9 @@ def test_wait_picks_an_operation_up(daemon: Daemon, capsys) -> None:
 
 
 @pytest.mark.parametrize(("exit_code", "result"), [(1, "failed"), (5, "rolled-back"), (7, "refused")])
-def test_wait_exits_as_the_operation_did(daemon: Daemon, exit_code: int, result: str, capsys) -> None:
+def test_wait_exits_as_the_operation_did(
+    daemon: Daemon, exit_code: int, result: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     accept(daemon, {**DONE, "result": result, "error": {"exit": exit_code, "text": "cannot switch: no", "hint": ""}})
     assert main(["wait", "--for", "operation=17", "-o", "json"]) == exit_code
     captured = capsys.readouterr()
@@ -260,7 +272,7 @@ def test_wait_exits_as_the_operation_did(daemon: Daemon, exit_code: int, result:
     assert captured.err.endswith("mountd: cannot switch: no\n")
 
 
-def test_wait_for_other_operations(daemon: Daemon, capsys) -> None:
+def test_wait_for_other_operations(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon, {"step": "warm"})
     assert main(["wait", "--for", "operation=17", "--timeout", "200ms"]) == 4
     assert "hint: `mountd wait --for operation=17`" in capsys.readouterr().err
@@ -279,7 +291,7 @@ def test_wait_for_other_operations(daemon: Daemon, capsys) -> None:
 # pause and resume -----------------------------------------------------------------------------------------------------
 
 
-def test_pause_and_resume(daemon: Daemon, capsys) -> None:
+def test_pause_and_resume(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     paused = {"model": "cache_hub", "suspended": "root: 维护", "changed": True}
     going_on = {"model": "other", "suspended": None, "changed": False}
     daemon.answers["POST /api/v1/pause"] = lambda _: (200, {"schema": 1, "models": [paused]})

@@ -13,7 +13,7 @@ import pytest
 
 from mountd.errors import Unreachable
 from mountd.operation import plan
-from mountd.operation.plan import Concerned, Gated, Step, Undo
+from mountd.operation.plan import AffectedApp, PlannedGate, Step, Undo
 from mountd.operation.rules import Recovery, after_crash
 from tests.support import killing_journal
 from tests.support.daemon import Daemon
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.timeout(300)]
 
 MOUNTD = (sys.executable, "-m", "mountd")
 KILLING = (sys.executable, str(killing_journal.__file__))
-FORWARD = plan.steps_of([Concerned("webui", 1, 1)], [Gated("command", 1)], 1)
+FORWARD = plan.steps_of([AffectedApp("webui", 1, 1)], [PlannedGate("command", 1)], 1)
 BACK = plan.undo(FORWARD[:-1])
 OTHER = {"v22": "v23", "v23": "v22"}
 RESULTS = {Recovery.NOTHING: "interrupted", Recovery.UNDO: "rolled-back", Recovery.FINISH: "committed"}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -274,11 +275,10 @@ def test_the_daemon_passes_rotated_keys_on_without_a_restart_of_anything(
         if path.is_file()
     )
 
-    def reads_another() -> bool:
-        path = next(unread)
+    def reads(path: Path) -> bool:
         return cat(daemon.mount / path) == (store.directory / hub.BUCKET / path).read_bytes()
 
-    assert reads_another()
+    assert reads(next(unread))
     secrets_used = [store.secret_access_key]
     for pair in (NEW, ("ROTATEDKEY0000003", "a-third-secret-00003")):
         store.set_keys(*pair)
@@ -286,7 +286,7 @@ def test_the_daemon_passes_rotated_keys_on_without_a_restart_of_anything(
         changed = time.monotonic()
         path = next(unread)
         until(
-            lambda path=path: cat(daemon.mount / path) == (store.directory / hub.BUCKET / path).read_bytes(),
+            partial(reads, path),
             TAKEN_S,
             "reads with the new keys",
             every_s=0.25,

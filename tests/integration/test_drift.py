@@ -45,6 +45,11 @@ def point(link: Path, somewhere: Path | str) -> None:
     other.rename(link)
 
 
+def empty(directory: Path) -> None:
+    shutil.rmtree(directory)
+    directory.mkdir()
+
+
 def is_right(daemon: Daemon) -> bool:
     with contextlib.suppress(OSError):
         return os.readlink(daemon.link) == target(daemon)
@@ -83,7 +88,7 @@ def test_whatever_is_done_to_the_link_it_is_right_again_and_data_is_never_touche
         lambda: point(daemon.link, theirs),
         lambda: point(daemon.link, target(daemon, "v22")),
         lambda: daemon.link.rename(daemon.link.with_name("moved")),
-        lambda: (shutil.rmtree(daemon.link.parent), daemon.link.parent.mkdir()),
+        lambda: empty(daemon.link.parent),
     ]
     for change in changes:
         change()

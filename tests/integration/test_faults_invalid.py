@@ -25,7 +25,7 @@ NOTHING = Page(
     kind="application/xml",
 )
 MOVED = Failure(301, "PermanentRedirect")
-FAULTS = {
+FAULTS: dict[str, tuple[dict[str, Failure | Page], str]] = {
     "login": ({ANY: LOGIN}, "bucket-invalid"),
     "unclosed": ({ANY: UNCLOSED}, "bucket-invalid"),
     "no-words": ({ANY: Page(b"")}, "bucket-invalid"),

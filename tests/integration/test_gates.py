@@ -6,6 +6,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,14 @@ async def test_a_command_that_does_not_end_is_killed_with_what_it_started(tmp_pa
     assert time.monotonic() - began < 30
     for name in ("pid", "child"):
         pid = (tmp_path / name).read_text().strip()
-        until(lambda pid=pid: not alive(pid), 20, f"the end of {name} {pid}")
+        until(partial(gone, pid), 20, f"the end of {name} {pid}")
 
 
-def alive(pid: str) -> bool:
+def gone(pid: str) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
-        return False
+        return True
 
 
 # HTTP -----------------------------------------------------------------------------------------------------------------
@@ -104,10 +105,10 @@ class Server:
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, bytes]] = {}
-        self.asked: list[web.Request] = []
+        self.asked: list[web.BaseRequest] = []
         self.url = ""
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.asked.append(request)
         if request.path == "/silent":
             await asyncio.sleep(60)

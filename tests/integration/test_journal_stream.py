@@ -87,7 +87,7 @@ def test_a_failure_is_an_error_in_the_journal(words: tuple[str, ...], journal: J
         [sys.executable, "-m", "mountd", *words],
         env={**os.environ, **journal.environment},
         stdout=subprocess.DEVNULL,
-        stderr=journal.theirs,
+        stderr=journal.theirs.fileno(),
         timeout=60,
         check=False,
     )

@@ -77,7 +77,7 @@ def test_all_text_is_utf8(
     assert "挂载点".encode() in names
     assert all(name.decode() for name in names), "no second directory in the locale's encoding"
     assert os.readlink(directory / "模型") == f"{daemon.root}/挂载点/cache_hub_v23"
-    assert f"locale {locale['LC_ALL'].encode()} {'utf8' if 'PYTHONUTF8' in locale else ''}".rstrip() in [
+    assert f"locale {locale['LC_ALL'].encode()!r} {'utf8' if 'PYTHONUTF8' in locale else ''}".rstrip() in [
         event["text"].rstrip() for event in daemon.events("app says")
     ]
     status = daemon.cli("status", environment=locale)

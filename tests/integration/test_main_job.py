@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mountd.demo import hub
 from tests.support.daemon import Daemon
+from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
@@ -133,13 +135,9 @@ def test_restart_of_a_mount_and_of_an_app_by_command(daemon: Daemon) -> None:
     assert daemon.cli("restart", "nothing").code == 3
 
 
-def test_a_version_uploaded_after_the_start_is_seen_and_can_be_switched_to(
-    daemon: Daemon, store, hub_directory
-) -> None:  # type: ignore[no-untyped-def]
+def test_a_version_uploaded_after_the_start_is_seen_and_can_be_switched_to(daemon: Daemon, store: RcloneS3) -> None:
     daemon.start_ready()
     assert [row["version"] for row in daemon.cli("versions", "-o", "json").json["versions"]] == ["v22", "v23"]
-    from mountd.demo import hub
-
     hub.build(store.directory, versions=("v24",), scale=1 / 10_000)
     seen = until(
         lambda: {row["version"]: row for row in daemon.cli("versions", "-o", "json").json["versions"]}.get("v24"),

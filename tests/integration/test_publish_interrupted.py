@@ -140,7 +140,7 @@ def test_two_at_once(make_daemon: Callable[..., Daemon], store: RcloneS3, source
         machine.write_config()
     for version in ("v30", "v31"):
         with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(lambda each, version=version: publish(*each, version), machines))  # type: ignore[misc]
+            results = list(pool.map(lambda each, version=version: publish(*each, version), machines))
         codes = [result.code for result in results]
         assert codes.count(0) <= 1, results
         assert set(codes) <= {0, 6, 7}, results

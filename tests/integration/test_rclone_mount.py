@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -275,10 +276,13 @@ class TlsS3:
         )
 
     def __enter__(self) -> str:
-        import socket
-
         port = self._held.getsockname()[1]
-        until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, 15, "the TLS server")
+
+        def accepts() -> bool:
+            with socket.create_connection(("127.0.0.1", port), 1):
+                return True
+
+        until(accepts, 15, "the TLS server")
         return self._address
 
     def __exit__(self, *_: object) -> None:

@@ -34,10 +34,16 @@ def disk(tmp_path: Path) -> Iterator[FrozenDisk]:
 
 
 async def test_what_overstays_is_waited_for_by_the_next_and_no_two_work_at_once() -> None:
-    disk, go, seen = SlowDisk(), threading.Event(), []
+    disk, go = SlowDisk(), threading.Event()
+    seen: list[str] = []
+
+    def first() -> None:
+        go.wait(LATE_S)
+        seen.append("first")
+
     try:
         with pytest.raises(TimeoutError):
-            await disk.run(lambda: (go.wait(LATE_S), seen.append("first")), 0.05)
+            await disk.run(first, 0.05)
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await disk.run(lambda: seen.append("never"), 0.05)
@@ -124,11 +130,15 @@ def test_a_stuck_thread_does_not_keep_the_loop_from_ending(monkeypatch: pytest.M
     monkeypatch.setattr(threads, "END_S", 0.2)
     go, ended = threading.Event(), threading.Event()
 
+    def end_late() -> None:
+        time.sleep(0.1)
+        ended.set()
+
     async def leave_stuck() -> None:
         asyncio.get_running_loop().set_default_executor(Threads())
         assert await asyncio.to_thread(lambda: 3) == 3
         stuck = asyncio.create_task(asyncio.to_thread(go.wait, LATE_S))
-        late = asyncio.create_task(asyncio.to_thread(lambda: (time.sleep(0.1), ended.set())))
+        late = asyncio.create_task(asyncio.to_thread(end_late))
         await asyncio.sleep(0.01)
         stuck.cancel()
         late.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -19,7 +20,7 @@ from tests.support.versioned import Versioned
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 # What once went wrong.
-SCRIPTS = {
+SCRIPTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "an app that found another version behind the link": [
         ("pause", {}),
         ("drift", {"how": "other"}),
@@ -78,7 +79,7 @@ def world(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy) -> 
 
         def teardown(self) -> None:
             self.proxy.up()
-            if self.at is not None and not self.failed:  # else its log is shown at the end
+            if self.begun is not None and not self.failed:  # else its log is shown at the end
                 self.daemon.close()
 
     return This

@@ -187,7 +187,7 @@ def test_an_owner_that_dies_leaves_no_fault(server: Server) -> None:
     user = subprocess.Popen(["sleep", "60"])
     ours, theirs = socket.socketpair()
     with theirs:
-        proxy = subprocess.Popen([sys.executable, "-I", "-S", str(PROXY)], stdin=theirs)
+        proxy = subprocess.Popen([sys.executable, "-I", "-S", str(PROXY)], stdin=theirs.fileno())
     try:
         with ours, ours.makefile("rw") as control:
 

@@ -87,7 +87,12 @@ def test_a_link_is_made_and_swept_in_no_place_of_a_strangers_choice(tmp_path: Pa
     os.chown(theirs, OTHER, OTHER, follow_symlinks=False)
     path = theirs / "hub"
     link.sweep(path)
-    for change in (lambda: link.point(path, "/elsewhere"), lambda: link.prove(path, "/x"), lambda: link.remove(path)):
+    changes: list[Callable[[], object]] = [
+        lambda: link.point(path, "/elsewhere"),
+        lambda: link.prove(path, "/x"),
+        lambda: link.remove(path),
+    ]
+    for change in changes:
         with pytest.raises(link.LinkBlocked, match="is a link that uid"):
             change()
     assert {each.name: os.readlink(each) for each in precious.iterdir()} == {left.name: "x", "hub": "as it was"}

@@ -50,7 +50,7 @@ def text(rng: random.Random, most: int = 40) -> str:
 
 def value(rng: random.Random, depth: int = 0) -> Any:
     """Anything that JSON can say, and some that only Python says."""
-    simple = [None, True, -1, 0, 2**53 + 1, 10**400, 1.5, float("inf"), float("nan"), text(rng), "", [], {}]
+    simple: list[Any] = [None, True, -1, 0, 2**53 + 1, 10**400, 1.5, float("inf"), float("nan"), text(rng), "", [], {}]
     if depth < 3 and rng.random() < 0.3:
         return [value(rng, depth + 1) for _ in range(rng.randint(1, 4))]
     return rng.choice(simple)

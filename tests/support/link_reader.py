@@ -16,12 +16,13 @@ import random
 import signal
 import sys
 import time
+from typing import Any
 
 TOLD = 20
 BLOCK = 1 << 18
 
 
-def digest(path, handle=None):
+def digest(path: str, handle: int | None = None) -> str:
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=handle)
     try:
         found = hashlib.sha256()
@@ -33,16 +34,18 @@ def digest(path, handle=None):
 
 
 class Reader:
-    def __init__(self, plan, dice):
-        self.digests, self.pause_s, self.dice = plan["digests"], plan["pause_s"], dice
-        self.said = {"rounds": 0, "files": 0, "moved": 0, "versions": {}, "wrong": 0, "told": []}
+    def __init__(self, plan: dict[str, Any], dice: random.Random) -> None:
+        self.digests: dict[str, dict[str, str]] = plan["digests"]
+        self.pause_s: float = plan["pause_s"]
+        self.dice = dice
+        self.said: dict[str, Any] = {"rounds": 0, "files": 0, "moved": 0, "versions": {}, "wrong": 0, "told": []}
 
-    def wrong(self, text):
+    def wrong(self, text: str) -> None:
         self.said["wrong"] += 1
         if len(self.said["told"]) < TOLD:
             self.said["told"].append(text)
 
-    def version(self, name, path, handle=None):
+    def version(self, name: str, path: str, handle: int | None = None) -> str:
         """Of the bytes that a file holds; "" when no version has such bytes."""
         found = self.digests[name].get(digest(path, handle), "")
         self.said["files"] += 1
@@ -50,7 +53,7 @@ class Reader:
             self.wrong(f"{path}: bytes of no version")
         return found
 
-    def round(self, root, only):
+    def round(self, root: str, only: str | None) -> None:
         handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             before = os.readlink(root) if only is None else ""
@@ -72,13 +75,13 @@ class Reader:
                 self.wrong(f"{root}: holds files of {version or 'no version'}")
 
 
-def main():
+def main() -> None:
     with open(sys.argv[1]) as file:
         plan = json.load(file)
     slot, dice = int(sys.argv[2]), random.Random(int(sys.argv[2]))
     with open(plan["counters"], "r+b") as file:
         counters = mmap.mmap(file.fileno(), 0)
-    over = []
+    over: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: over.append(True))
     reader = Reader(plan, dice)
     for root, only in itertools.cycle(plan["roots"].items()):
@@ -87,7 +90,7 @@ def main():
         try:
             reader.round(root, only)
         except OSError as error:
-            reader.wrong(f"{errno.errorcode.get(error.errno, '?')} {root}: {error}")
+            reader.wrong(f"{errno.errorcode.get(error.errno or 0, '?')} {root}: {error}")
         reader.said["rounds"] += 1
         counters[8 * slot : 8 * slot + 8] = reader.said["rounds"].to_bytes(8, "little")
     json.dump(reader.said, sys.stdout)

@@ -11,9 +11,10 @@ import socket
 import sys
 
 
-def main():
+def main() -> None:
     port, link = int(sys.argv[1]), sys.argv[2]
-    held, digests = [], {}
+    held: list[mmap.mmap] = []
+    digests: dict[str, str] = {}
     for parent, _, names in os.walk(os.path.realpath(link)):
         for name in names:
             path = os.path.join(parent, name)

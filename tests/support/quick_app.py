@@ -11,7 +11,7 @@ import sys
 import time
 
 
-def main():
+def main() -> None:
     port, link, hold = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     with open(f"{link}/MANIFEST.json") as file:
         version = json.load(file)["version"]

@@ -40,8 +40,8 @@ def act(**given: Any) -> Callable[[Callable[..., None]], Any]:
         def carried_out(self: World, **drawn: Any) -> None:
             line = " ".join([function.__name__, *map(str, drawn.values())])
             if time.monotonic() < self.ends and line not in self.told[-1:]:
-                if self.at is None:
-                    self.at = self.begin()
+                if self.begun is None:
+                    self.begun = self.begin()
                     self.ends = time.monotonic() + self.each_s
                 self.told.append(line)
                 try:
@@ -51,7 +51,8 @@ def act(**given: Any) -> Callable[[Callable[..., None]], Any]:
                     self.failed = True
                     raise AssertionError(f"{error}\nafter {'; '.join(self.told)}") from error
 
-        return rule(**given)(carried_out)
+        wrap: Callable[..., Any] = rule(**given)
+        return wrap(carried_out)
 
     return decorate
 
@@ -63,14 +64,15 @@ class World(RuleBasedStateMachine):
     each_s = math.inf
     ends = math.inf
     begin: Callable[[], Versioned]
-    at: Any = None
-    """begun with the first rule that does something: `begin` takes seconds"""
+    begun: Versioned | None = None
+    """with the first rule that does something: `begin` takes seconds"""
 
     def __init__(self) -> None:
         super().__init__()
         self.told: list[str] = []
         self.failed = False
-        self.live, self.previous, self.desired = "v23", None, "v23"
+        self.live, self.desired = "v23", "v23"
+        self.previous: str | None = None
         self.quarantined: set[str] = set()
         self.operations = 0
         self.last: tuple[str, str] | None = None
@@ -86,6 +88,11 @@ class World(RuleBasedStateMachine):
         self.unplaced = False
         """it was removed, and mountd has begun anew since: it is placed as soon as the model is loaded"""
         self.heals: list[float] = []
+
+    @property
+    def at(self) -> Versioned:
+        assert self.begun is not None
+        return self.begun
 
     @property
     def daemon(self) -> Daemon:
@@ -131,7 +138,7 @@ class World(RuleBasedStateMachine):
         self.at.check_agrees(self.live)
         assert model["sync"] == ("Synced" if self.live == self.desired else "OutOfSync")
 
-    def steady(self) -> tuple[int, int]:
+    def steady(self) -> tuple[int | None, int | None]:
         """Whom nobody restarts without a reason."""
         status = self.daemon.status()
         return status["apps"]["webui"]["pid"], status["mounts"]["storage"]["pid"]
@@ -365,7 +372,7 @@ class World(RuleBasedStateMachine):
 
         def well() -> bool:
             status = self.daemon.status()
-            return status["mounts"]["storage"]["health"] == "Healthy"
+            return bool(status["mounts"]["storage"]["health"] == "Healthy")
 
         until(well, SOON_S, "the mount to be well", every_s=0.1)
         self.follow()

@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.05) -> T:
+def until(condition: Callable[[], T | None], timeout_s: float, what: str, every_s: float = 0.05) -> T:
     """The first true value of `condition`, asked every `every_s`; an exception of it counts as "not yet".
 
     Raises AssertionError at once when the condition does, and after `timeout_s`, with `what` was awaited and the last
@@ -21,22 +21,24 @@ def until(condition: Callable[[], T], timeout_s: float, what: str, every_s: floa
         try:
             next(tries)
         except StopIteration as found:
-            return found.value  # type: ignore[no-any-return]
+            value: T = found.value
+            return value
         time.sleep(every_s)
 
 
-async def until_async(condition: Callable[[], T], timeout_s: float, what: str, every_s: float = 0.01) -> T:
+async def until_async(condition: Callable[[], T | None], timeout_s: float, what: str, every_s: float = 0.01) -> T:
     """As `until`, while the event loop turns."""
     tries = _tries(condition, timeout_s, what)
     while True:
         try:
             next(tries)
         except StopIteration as found:
-            return found.value  # type: ignore[no-any-return]
+            value: T = found.value
+            return value
         await asyncio.sleep(every_s)
 
 
-def _tries(condition: Callable[[], T], timeout_s: float, what: str) -> Generator[None, None, T]:
+def _tries(condition: Callable[[], T | None], timeout_s: float, what: str) -> Generator[None, None, T]:
     """Yields before each new try."""
     deadline = time.monotonic() + timeout_s
     while True:

@@ -75,7 +75,7 @@ def tree() -> Iterator[Path]:
 
 
 @pytest.fixture
-def machine(tree: Path) -> Iterator[Machine]:
+def machine(tree: Path) -> Machine:
     """With mountd and its bucket installed; not booted yet."""
     unit = (PROJECT / "systemd/mountd.service").read_text()
     shutil.rmtree(tree / DROP_INS.lstrip("/"), ignore_errors=True)

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def listen() -> Iterator[object]:
+def listen() -> Iterator[Callable[[Path], str]]:
     with ExitStack() as stack:
 
         def start(path: Path) -> str:
@@ -48,7 +48,9 @@ def test_the_socket_that_was_named_wins(place: Path, monkeypatch: pytest.MonkeyP
     assert find.find(None, "/missing.yaml") == "/env.sock"
 
 
-def test_the_socket_of_a_broken_file_is_asked_all_the_same(place: Path, listen, monkeypatch) -> None:
+def test_the_socket_of_a_broken_file_is_asked_all_the_same(
+    place: Path, listen: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That is when `status` is needed. Where the file does not tell, the usual places are tried."""
     system = listen(place / "system.sock")
     file = place / "mountd.yaml"
@@ -75,7 +77,9 @@ def test_where_demos_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
         assert DEMO_DIRECTORIES() == [f"{base}/{name}" for base in bases]
 
 
-def test_a_command_in_a_unit_means_the_daemon_of_that_unit(place: Path, listen, monkeypatch) -> None:
+def test_a_command_in_a_unit_means_the_daemon_of_that_unit(
+    place: Path, listen: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     system = listen(place / "system.sock")
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{place / 'a'}:{place / 'b'}")
     assert find.find(None, None) == system
@@ -83,7 +87,7 @@ def test_a_command_in_a_unit_means_the_daemon_of_that_unit(place: Path, listen, 
     assert find.find(None, None) == own
 
 
-def test_system_then_user_then_demo(place: Path, listen) -> None:
+def test_system_then_user_then_demo(place: Path, listen: Callable[[Path], str]) -> None:
     demo = listen(place / "demo.sock")
     registry.register(place, demo)
     assert find.find(None, None) == demo
@@ -93,7 +97,7 @@ def test_system_then_user_then_demo(place: Path, listen) -> None:
     assert find.find(None, None) == system
 
 
-def test_socket_file_without_a_listener_is_passed_over(place: Path, listen) -> None:
+def test_socket_file_without_a_listener_is_passed_over(place: Path, listen: Callable[[Path], str]) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(place / "system.sock"))
     user = listen(place / "mountd" / "mountd.sock")
@@ -107,7 +111,7 @@ def test_nobody_answers(place: Path) -> None:
     assert "mountd demo" in raised.value.hint
 
 
-def test_two_demos_are_both_named(place: Path, listen) -> None:
+def test_two_demos_are_both_named(place: Path, listen: Callable[[Path], str]) -> None:
     first, second = listen(place / "a.sock"), listen(place / "b.sock")
     registry.register("/tmp/a", first)
     with subprocess.Popen(["sleep", "60"]) as other:
@@ -120,7 +124,7 @@ def test_two_demos_are_both_named(place: Path, listen) -> None:
     assert raised.value.exit_code == 2
 
 
-def test_of_two_demos_the_one_that_answers(place: Path, listen) -> None:
+def test_of_two_demos_the_one_that_answers(place: Path, listen: Callable[[Path], str]) -> None:
     registry.register("/tmp/a", place / "silent.sock", pid=os.getpid())
     with subprocess.Popen(["sleep", "60"]) as other:
         answering = listen(place / "b.sock")

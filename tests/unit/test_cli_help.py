@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ HEAVY = ["pydantic", "aiohttp", "structlog", "yaml", "rich", "asyncio", "http.cl
 ROOT = Path(__file__).parents[2]
 
 
-def commands(group: click.Group, path: tuple[str, ...] = ()):
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     context = click.Context(group, info_name="mountd")
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -32,7 +33,9 @@ def test_the_table_of_commands_says_what_the_command_says(name: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=str)
-def test_every_command_and_option_has_help(path: tuple[str, ...], command: click.Command, capsys) -> None:
+def test_every_command_and_option_has_help(
+    path: tuple[str, ...], command: click.Command, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*path, "--help"]) == 0
     assert f"Usage: mountd {' '.join(path)}" in capsys.readouterr().out
     for parameter in command.params:
@@ -40,24 +43,24 @@ def test_every_command_and_option_has_help(path: tuple[str, ...], command: click
             assert parameter.help or parameter.show_default, f"{path} {parameter.opts} has no help"
 
 
-def test_no_arguments_shows_the_help_and_the_exit_codes(capsys) -> None:
+def test_no_arguments_shows_the_help_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     main([])
     captured = capsys.readouterr()
     assert "Exit codes:" in captured.out + captured.err
 
 
-def test_version(capsys) -> None:
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "mountd 0.1.0\n"
 
 
-def test_unknown_command_suggests_a_known_one(capsys) -> None:
+def test_unknown_command_suggests_a_known_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stauts"]) == 2
     assert "Did you mean status?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts(shell: str, capsys) -> None:
+def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     assert "_MOUNTD_COMPLETE" in capsys.readouterr().out
 

@@ -28,8 +28,9 @@ from mountd.api.sync import SyncRoutes
 from mountd.errors import MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal
 from mountd.model import audit
+from mountd.operation.desired import Request
 from mountd.operation.drill import Drills
-from mountd.operation.switch import Operations, PlannedOperation, Request
+from mountd.operation.switch import Operations, PlannedOperation
 from mountd.operation.sync import Syncing
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.process.lifecycle import RestartAsked
@@ -171,7 +172,7 @@ class Routes:
         quarantined = await self._deps.journal.quarantined(model.name)
         live = self._deps.board.snapshot.models[model.name]
         changed = await audit.changed(self._deps.journal, model.name, contents)
-        ignored = keys.words(model.disk.ignored)
+        ignored = keys.words(model.versions.disk.ignored)
         return _json(
             status.versions(model.name, contents, live, quarantined=quarantined, changed=changed, ignored=ignored)
         )

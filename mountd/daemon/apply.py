@@ -9,11 +9,11 @@ from functools import partial
 import structlog
 
 from mountd.daemon import logs
-from mountd.daemon.edits import Edits
 from mountd.daemon.members import Members
 from mountd.daemon.shutdown import mount_policy
 from mountd.daemon.tasks import Tasks
 from mountd.errors import JournalError, MountdError
+from mountd.operation.desired import DesiredVersions
 from mountd.process.lifecycle import RestartAsked
 from mountd.settings.change import Change, remounting
 from mountd.settings.schema import Settings
@@ -32,9 +32,9 @@ STUCK = (State.BACKOFF, State.FAILED)
 class Applier:
     """`apply` is called while no operation runs, and for one change at a time."""
 
-    def __init__(self, members: Members, edits: Edits, board: Board) -> None:
+    def __init__(self, members: Members, desired: DesiredVersions, board: Board) -> None:
         self._members = members
-        self._edits = edits
+        self._desired = desired
         self._board = board
         self._group: Tasks | None = None
         self._following: dict[str, asyncio.Task[None]] = {}
@@ -49,7 +49,7 @@ class Applier:
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """What waits to change something later."""
-        return [*self._following.values(), *self._edits.tasks()]
+        return [*self._following.values(), *self._desired.tasks()]
 
     async def apply(self, change: Change, new: Settings) -> Change:
         """Returns the change as it became: a secret may turn out to need a remount.
@@ -69,7 +69,8 @@ class Applier:
                 for name in stopped:
                     members.apps[name].want()
         self._restart_apps(change, stopped, old)
-        await self._edit_versions(change)
+        for name in change.switch:
+            await self._desired.declare(name)
         return change
 
     async def _change_members(self, change: Change, old: Settings, new: Settings) -> Change:
@@ -108,17 +109,15 @@ class Applier:
                 model.reconfigure(settings, members.mounts[settings.mount].disk)
         for name in change.added.models:
             members.add_model(name)
-            wanted = await self._load(name)
-            if wanted is not None:
-                self._edits.ask(self._tasks(), name, wanted)
+            await self._load(name)
 
-    async def _load(self, name: str) -> str | None:
-        """As `Model.load`; waits up to JOURNAL_S for a journal that cannot be read. Raises MountdError."""
-        model, loop = self._members.models[name], asyncio.get_running_loop()
+    async def _load(self, name: str) -> None:
+        """Waits up to JOURNAL_S for a journal that cannot be read. Raises MountdError."""
+        loop = asyncio.get_running_loop()
         deadline = loop.time() + JOURNAL_S
         while True:
             try:
-                return await model.load()
+                return await self._desired.load(name)
             except JournalError as error:
                 if loop.time() >= deadline:
                     raise
@@ -166,15 +165,8 @@ class Applier:
             if name in self._members.apps:
                 self._members.apps[name].supervisor.post(RestartAsked(f"{model} is elsewhere now"))
 
-    async def _edit_versions(self, change: Change) -> None:
-        for name in change.switch:
-            wanted = await self._members.models[name].edit()
-            self._edits.forget(name)
-            if wanted is not None:
-                self._edits.ask(self._tasks(), name, wanted)
-
     def _forget(self, model: str) -> None:
         """What waits for this model waits no longer."""
-        self._edits.forget(model)
+        self._desired.drop(model)
         if model in self._following:
             self._following.pop(model).cancel()

@@ -126,23 +126,34 @@ class Members:
         return mounted | {str(mount.path) for mount in self.settings.mounts.values()}
 
     def probe_paths(self, mount: str) -> Sequence[str]:
-        return [path for model in self.models.values() if model.settings.mount == mount for path in model.probe_paths()]
+        """Files that are worth reading to prove the mount: of each model's live version, else of the desired one."""
+        found: list[str] = []
+        for model in self.models.values():
+            version = model.committed.current or model.committed.desired
+            if model.settings.mount == mount and version:
+                found += model.versions.paths(version)
+        return found
 
     def cache_claims(self, mount: str) -> Sequence[CacheClaim]:
         """What each of its models keeps in the cache: all, while it is not known what is live or wanted."""
         operating = {each.model for each in self._board.snapshot.operations}
         shown = self._board.snapshot.models
-        return [
-            CacheClaim(
-                model=name,
-                layout=model.layout,
-                keep=model.settings.keep,
-                needed=frozenset(filter(None, (model.current, model.previous, model.desired, shown[name].current))),
-                paused=model.suspended is not None or model.current is None or name in operating,
+        claims = []
+        for name, model in self.models.items():
+            if model.settings.mount != mount or name not in shown:
+                continue
+            known = model.committed
+            needed = {known.current, known.previous, known.desired, shown[name].current}
+            claims.append(
+                CacheClaim(
+                    model=name,
+                    layout=model.versions.layout,
+                    keep=model.settings.keep,
+                    needed=frozenset(filter(None, needed)),
+                    paused=known.suspended is not None or known.current is None or name in operating,
+                )
             )
-            for name, model in self.models.items()
-            if model.settings.mount == mount and name in shown
-        ]
+        return claims
 
     # -- alive ----------------------------------------------------------------------------------------------------
 

@@ -21,13 +21,13 @@ from mountd.api.server import Server
 from mountd.clock import now_text
 from mountd.daemon import watch_files
 from mountd.daemon.apply import Applier
-from mountd.daemon.edits import Edits
 from mountd.daemon.members import Members
 from mountd.daemon.tasks import Tasks
 from mountd.daemon.watch_files import FileWatch
 from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
 from mountd.journal.journal import Journal
 from mountd.model import link
+from mountd.operation.desired import DesiredVersions
 from mountd.operation.switch import Operations
 from mountd.process.notify import Notifier
 from mountd.process.slow_disk import SlowDisk
@@ -64,7 +64,7 @@ class Reloader:
         *,
         members: Members,
         operations: Operations,
-        edits: Edits,
+        desired: DesiredVersions,
         server: Server,
         board: Board,
         journal: Journal,
@@ -82,7 +82,7 @@ class Reloader:
         self._disk = SlowDisk()
         self._digests: Digests = {}
         self._turn = asyncio.Lock()
-        self._applier = Applier(members, edits, board)
+        self._applier = Applier(members, desired, board)
         self._asked: set[asyncio.Task[ReloadDocument]] = set()
         self._board.set_config(ConfigStatus(str(loaded.source), loaded=now_text(), warnings=loaded.warnings))
 

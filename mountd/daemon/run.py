@@ -19,7 +19,6 @@ from mountd.api.documents.operations import ReloadDocument
 from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
 from mountd.daemon import logs, threads
-from mountd.daemon.edits import Edits
 from mountd.daemon.members import Members
 from mountd.daemon.recorder import Recorder
 from mountd.daemon.reload import Reloader
@@ -33,6 +32,7 @@ from mountd.journal.journal import Journal
 from mountd.journald import for_stderr
 from mountd.model.audit import Audit
 from mountd.operation import drill_runner
+from mountd.operation.desired import DesiredVersions
 from mountd.operation.drill import Drills
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
@@ -225,7 +225,7 @@ class Daemon:
             )
         )
         self._audit = Audit(self.members.models, self.board, journal)
-        self._edits = Edits(self.operations, self.board)
+        self._desired = DesiredVersions(self.members.models, self.operations.switch_and_wait, self.board)
         self._server = Server(
             Routes(
                 ApiDeps(
@@ -245,7 +245,7 @@ class Daemon:
             loaded,
             members=self.members,
             operations=self.operations,
-            edits=self._edits,
+            desired=self._desired,
             server=self._server,
             board=self.board,
             journal=journal,
@@ -256,16 +256,15 @@ class Daemon:
         """From start to stop; a bug in any task is a reason to stop, in the same order."""
         asyncio.get_running_loop().set_exception_handler(self._tasks.unhandled)
         await self.operations.close_interrupted()
-        edited = {name: await model.load() for name, model in self.members.models.items()}
+        for name in self.members.models:
+            await self._desired.load(name)
         try:
             await self._server.listen_unix(self._settings.control)
             await self._server.listen_tcp(self._settings.http)
             async with self._tasks as group:
                 await self._reloader.begin(group)
                 self.members.run(group)
-                for name, wanted in edited.items():
-                    if wanted is not None:
-                        self._edits.ask(group, name, wanted)
+                self._desired.begin(group)
                 operating = group.keep(self.operations.run, "operations")
                 auditing = group.keep(self._audit.run, "audit")
                 reloading = [

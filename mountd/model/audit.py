@@ -94,7 +94,7 @@ class Audit:
         known = await self._recorded(model, content)
         problems = await self._problems(model, content, state, known)
         if problems:
-            await model.disk.confirm()
+            await model.versions.disk.confirm()
             problems = await self._problems(model, content, state, known)
         reason = alarm(model.name, content.version, known, problems) if problems else None
         if model.content is not content:
@@ -102,16 +102,16 @@ class Audit:
         model.changes.show(content.version, reason)
 
     async def _problems(self, model: Model, content: Content, state: AuditState, known: KnownContent) -> list[str]:
-        async with model.disk.in_turn():
-            files = await _files(model.disk, content.directory)
+        async with model.versions.disk.in_turn():
+            files = await _files(model.versions.disk, content.directory)
         if manifest.NAME in content.files and manifest.NAME in files:
             path = f"{content.directory}/{manifest.NAME}"
-            async with model.disk.in_turn():
-                mark = await model.disk.fingerprint(path)
+            async with model.versions.disk.in_turn():
+                mark = await model.versions.disk.fingerprint(path)
             # Where the store tells no digest, the time of two writes within a second is the same.
             if state.mark not in (None, mark) or state.digest != known.digest:
                 small = files[manifest.NAME] <= manifest.MAX_BYTES
-                data = await model.disk.fetch(path) if small else b""
+                data = await model.versions.disk.fetch(path) if small else b""
                 state.digest = await asyncio.to_thread(_digest, data)  # 16 MiB take a second
             state.mark = mark
         digest = state.digest if manifest.NAME in content.files else manifest.listing_digest(files)

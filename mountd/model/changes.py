@@ -1,4 +1,4 @@
-"""Versions of one model that are no longer what they were when they went live: found, and told once."""
+"""Versions of one model that have changed since they went live: each change is found, and reported once."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ log = structlog.get_logger()
 
 
 class Changes:
-    def __init__(self, model: str, journal: Journal, publish: Callable[..., None]) -> None:
+    def __init__(self, model: str, journal: Journal, show: Callable[[Reason | None], None]) -> None:
         self._model = model
         self._journal = journal
-        self._publish = publish
-        self._told: dict[str, Reason] = {}
+        self._show = show
+        self._reported: dict[str, Reason] = {}
 
     def of(self, version: str) -> Reason | None:
-        """What has last been found out."""
-        return self._told.get(version)
+        """Why it is no longer what it was, as far as is known; None: it is."""
+        return self._reported.get(version)
 
     async def compare(self, content: Content) -> None:
-        """Before it is linked: with what the journal says of it. A journal that cannot be read keeps nobody from it."""
+        """Before it is linked: compares it with what the journal says of it, if that can be read."""
         try:
             known = await recorded(self._journal, self._model, content)
         except MountdError as error:
-            log.warning("cannot tell whether the version has changed", model=self._model, cause=error.text)
+            log.warning("cannot see whether the version has changed", model=self._model, cause=error.text)
             return
         await rename(self._journal, self._model, content)
         problems = differences(known, content, content.digest, content.files) if known else []
@@ -41,19 +41,19 @@ class Changes:
         self._note(content.version, reason)
 
     def show(self, version: str, reason: Reason | None) -> None:
-        """Of the live version; None: it is what it was."""
+        """Reports it of the live version; None: it is what it was."""
         self._note(version, reason)
-        self._publish(changed=reason)
+        self._show(reason)
 
     def accept(self, version: str) -> None:
         """It is live as it is now, and the journal says so."""
-        self._told.pop(version, None)
-        self._publish(changed=None)
+        self._reported.pop(version, None)
+        self._show(None)
 
     def _note(self, version: str, reason: Reason | None) -> None:
-        before = self._told.pop(version, None)
+        before = self._reported.pop(version, None)
         if reason is not None:
-            self._told[version] = reason
+            self._reported[version] = reason
         if before is None and reason is not None:
             log.error(
                 "version has changed since it was live",

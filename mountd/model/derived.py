@@ -1,4 +1,4 @@
-"""What is shown of a model follows from what is known of it: which version, in sync or not, still to climb or not."""
+"""The derived status of a model: which version, in sync or not, whether it has to start up."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from mountd.journal.records import Committed
 from mountd.status.snapshot import ModelStage, ModelStatus, Sync
 
 
-def complete(status: ModelStatus, known: Committed, *, wished: str | None, automatic: bool) -> ModelStatus:
-    """`status` with what is durable. `wished`: what an operation is about to make live, which counts as desired."""
+def complete(status: ModelStatus, known: Committed, *, switching_to: str | None, automatic: bool) -> ModelStatus:
+    """`status` with the committed state. `switching_to`: the version of a running operation counts as desired."""
     current = status.current if status.linked else known.current
     drifted = status.drift.reason is not None
-    desired = wished or known.desired
+    desired = switching_to or known.desired
     synced = Sync.SYNCED if current == desired and not drifted else Sync.OUT_OF_SYNC
     return replace(
         status,
@@ -28,11 +28,11 @@ def complete(status: ModelStatus, known: Committed, *, wished: str | None, autom
 def is_settled(
     status: ModelStatus, known: Committed, restarts: int, *, live: str | None, held: bool, astray: bool
 ) -> bool:
-    """Whether nothing is to be climbed on the mount's life number `restarts`.
+    """Whether the model needs no start-up on the mount that has restarted `restarts` times.
 
-    `live`: what the link is to point at; `held`: an operation has the model; `astray`: somebody took the link away.
+    `live`: what the link should point at; `held`: an operation has the model; `astray`: somebody took the link away.
     """
-    if astray and status.stage is ModelStage.WARMED:  # the guard puts that right, no climb does
+    if astray and status.stage is ModelStage.WARMED:  # the guard repairs that, a start-up does not
         return status.mount_restarts == restarts
     if status.linked:
         # A first version that could not be journaled is tried again.

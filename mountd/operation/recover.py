@@ -67,7 +67,8 @@ async def _undo(
         outcome = "done"
         back = f"the link is at {known.current} again" if known.current else "there is no link, as before"
         try:
-            if model.restore_link(known.current, failed=record.to_version):
+            live = None if known.current is None else model.versions.target(known.current)
+            if model.link.restore(model.versions.target(record.to_version), live):
                 log.warning("link points back", link=str(model.settings.link), version=known.current)
         except link.LinkBlocked as error:  # climbing tries again, and tells
             log.error("cannot point the link back yet", cause=error.text, hint=error.hint)

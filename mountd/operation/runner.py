@@ -133,7 +133,7 @@ class Runner:
         for step in job.plan.steps:
             if changes(step) and not any(map(changes, trail.begun)):
                 # Until here what is live is cared for as ever: what crashes is started again, what drifts is healed.
-                taken.enter_context(job.model.moving())
+                taken.enter_context(job.model.link.moving())
                 for app in job.apps:
                     taken.enter_context(app.held())
             trail.begun.append(step)
@@ -206,7 +206,7 @@ class Runner:
                 await job.model.flip(trail.before)
                 if Step.COMMIT in trail.begun:
                     with _logged("take a commit back"):
-                        await job.model.revert()
+                        await job.model.state.revert()
             case Undo.START_OLD if trail.before is None:
                 for app in job.apps:
                     app.want()  # as before: it waits for a first version

@@ -227,7 +227,7 @@ def check_apps(snapshot: Snapshot, plan: SwitchPlan) -> None:
 async def _check_room(model: Model, content: Content) -> None:
     """Raises Refused. A disk that does not tell in time is no reason: whether it can be used at all was seen before."""
     try:
-        could_hold = await model.disk.cache_could_hold()
+        could_hold = await model.versions.disk.cache_could_hold()
     except Unavailable as error:
         log.warning("cannot tell whether there is room", version=content.version, cause=error.text)
         return

@@ -14,7 +14,8 @@ from mountd.app.app import App
 from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal, OperationRecord, action
 from mountd.model.model import Model
-from mountd.operation import gates, plan, recover
+from mountd.operation import desired, gates, plan, recover
+from mountd.operation.desired import FROM_FILE, Request
 from mountd.operation.plan import AffectedApp, PlannedGate, SwitchPlan
 from mountd.operation.results import ResultStore
 from mountd.operation.runner import Job, OperationOutcome, Runner
@@ -29,24 +30,6 @@ log = structlog.get_logger()
 
 QUIET_LOOK_S = 1.0
 QUEUED = 100
-FROM_FILE = "config"
-"""The source of a wish that stands in the configuration."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Who asks for what, and where the asking came from (`cli`, `api`, `config`).
-
-    `dry_run` checks what can be checked beforehand and changes nothing; `force` passes over a quarantine; `digests`
-    compares every byte.
-    """
-
-    operator: str
-    source: str
-    reason: str = ""
-    dry_run: bool = False
-    force: bool = False
-    digests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +103,20 @@ class Operations:
         check_version(version)
         return await self._ask("switch", self.model(name), version, request)
 
+    async def switch_and_wait(self, name: str, version: str, request: Request) -> OperationOutcome | None:
+        """How the switch ended; None: the version was live already. Raises as `switch` does."""
+        planned = await self.switch(name, version, request)
+        return await self.outcome(planned.record) if planned.record else None
+
     async def rollback(self, name: str | None, request: Request) -> PlannedOperation:
         """Raises NotFound when nothing was live before, UsageError, Busy; for a dry run also Refused, Unavailable."""
         model = self.model(name)
-        if model.previous is None:
+        if model.committed.previous is None:
             raise NotFound(
-                f"cannot roll back {model.name}: no version was live before {model.current}",
+                f"cannot roll back {model.name}: no version was live before {model.committed.current}",
                 hint="`mountd versions` lists what can be switched to",
             )
-        return await self._ask("rollback", model, model.previous, request)
+        return await self._ask("rollback", model, model.committed.previous, request)
 
     def cancel(self, name: str | None, operator: str) -> OperationRecord:
         """Undoes the operation that runs (on model `name`); returns at once.
@@ -190,11 +178,10 @@ class Operations:
         names = frozenset(app.name for app in apps)
         self.check_may_begin(action(kind, version), model=model.name, apps=names)
         if not planned.steps:
-            if model.desired != version:
-                await model.ask_for(version)
+            await desired.ask(model, version)
             return PlannedOperation(None, planned)
         running = _Running(kind, model.name, version, request.operator, model=model.name, apps=names)
-        record = await self._claim(running, model.current, request, planned.steps[0])
+        record = await self._claim(running, model.committed.current, request, planned.steps[0])
         running.job = Job(record, planned, model, apps)
         self._jobs.put_nowait(running)
         return PlannedOperation(record, planned)
@@ -208,7 +195,7 @@ class Operations:
         return plan.make(
             kind=kind,
             model=model.name,
-            from_version=model.current,
+            from_version=model.committed.current,
             to_version=version,
             link=str(settings.link),
             target=model.versions.target(version),

@@ -58,9 +58,10 @@ class Syncing:
         return [self._models[name]]
 
     async def _set(self, model: Model, suspended: str | None, text: str) -> Paused:
-        if model.suspended == suspended:
+        if model.committed.suspended == suspended:
             return Paused(model.name, suspended, changed=False)
-        await model.suspend(suspended)
+        await model.state.suspend(suspended)
+        model.link.guard.wake()
         log.info("automatic changes paused" if suspended else "automatic changes resumed", model=model.name, cause=text)
         await self._journal.event("suspended" if suspended else "resumed", model.name, text)
         return Paused(model.name, suspended, changed=True)

@@ -21,9 +21,9 @@ from mountd.cache import guard
 from mountd.daemon import members as members_module
 from mountd.daemon import shutdown
 from mountd.daemon.apply import Applier
-from mountd.daemon.edits import Edits
 from mountd.daemon.members import DOWN, Members
 from mountd.journal.journal import Journal
+from mountd.operation.desired import DesiredVersions
 from mountd.operation.switch import Operations
 from mountd.process.instance import Instance
 from mountd.rclone import binary
@@ -123,7 +123,8 @@ async def running(bucket: RcloneS3, **changes: Any) -> AsyncIterator[Room]:
         board, found, journal = Board(), binary.find(BUNDLED_RCLONE), Journal(root / "state" / "mountd.db")
         conf = ConfFile(instance.private / "rclone.conf", found)
         members = Members(settings, instance=instance, board=board, journal=journal, binary=found, conf=conf)
-        applier = Applier(members, Edits(Operations({}, {}, board, journal), board), board)
+        operations = Operations({}, {}, board, journal)
+        applier = Applier(members, DesiredVersions({}, operations.switch_and_wait, board), board)
         room = Room(root, proxy, members, board, applier)
         try:
             async with tasks_of(board) as group:

@@ -14,12 +14,12 @@ import yaml
 from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
 from mountd.daemon.apply import Applier
-from mountd.daemon.edits import Edits
 from mountd.daemon.members import Members
 from mountd.daemon.reload import Reloader
 from mountd.daemon.tasks import Tasks
 from mountd.errors import JournalError
 from mountd.journal.journal import Committed, Journal
+from mountd.operation.desired import DesiredVersions
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process.instance import Instance
@@ -73,13 +73,13 @@ class Bench:
             settings, instance=instance, board=self.board, journal=self.journal, binary=found, conf=conf
         )
         self.operations = Operations(self.members.models, self.members.apps, self.board, self.journal)
-        self.edits = Edits(self.operations, self.board)
-        self.applier = Applier(self.members, self.edits, self.board)
+        self.desired = DesiredVersions(self.members.models, self.operations.switch_and_wait, self.board)
+        self.applier = Applier(self.members, self.desired, self.board)
         self.reloader = Reloader(
             loaded,
             members=self.members,
             operations=self.operations,
-            edits=self.edits,
+            desired=self.desired,
             server=self._server(),
             board=self.board,
             journal=self.journal,
@@ -132,9 +132,10 @@ async def bench() -> AsyncIterator[tuple[Bench, Tasks]]:
     await made.journal.open()
     try:
         async with tasks_of(made.board) as group:
-            for model in made.members.models.values():
-                await model.load()
+            for name in made.members.models:
+                await made.desired.load(name)
             await made.reloader.begin(group)
+            made.desired.begin(group)
             made.members._group = group  # as `run` does, which would start all of them
             try:
                 yield made, group

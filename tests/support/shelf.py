@@ -16,7 +16,8 @@ from mountd.api.server import Server
 from mountd.files.client import NoStat, Stat
 from mountd.journal.journal import Journal, OperationRecord
 from mountd.model.model import Model
-from mountd.operation.switch import Operations, Request
+from mountd.operation.desired import DesiredVersions, Request
+from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process.child import Ring
 from mountd.process.supervisor import Supervisor
@@ -81,6 +82,7 @@ class Shelf:
         self.model = Model("hub", ModelSettings.model_validate(settings), self.disk, self.board, self.journal)
         self.models = {"hub": self.model}
         self.operations = Operations(self.models, {}, self.board, self.journal)
+        self.desired = DesiredVersions(self.models, self.operations.switch_and_wait, self.board)
         self.supervisors: dict[str, Supervisor] = {}
         self.rings: dict[str, Ring] = {}
 
@@ -114,7 +116,7 @@ class Shelf:
     async def running(self) -> AsyncIterator[None]:
         """As a daemon does it."""
         await self.operations.close_interrupted()
-        await self.model.load()
+        await self.desired.load("hub")
         tasks = [asyncio.create_task(self.model.run()), asyncio.create_task(self.operations.run())]
         try:
             yield

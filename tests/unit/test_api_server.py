@@ -62,7 +62,7 @@ class Served:
             self.hub.operations.check_free()
         except Busy:
             return True
-        return self.hub.model._memory._lock.locked()
+        return self.hub.model.state._lock.locked()
 
 
 @pytest.fixture
@@ -84,14 +84,14 @@ async def test_a_change_is_made_whole_when_the_one_who_asked_goes_away(served: S
     hub = served.hub
     with hub.locked():
         await served.left("switch", version="v23")
-    await until(lambda: hub.model.current == "v23", "the switch to be carried out")
+    await until(lambda: hub.model.committed.current == "v23", "the switch to be carried out")
     (operation,) = await hub.journal.history(limit=5)
     await until(lambda: not hub.board.snapshot.operations, "its end")
     assert (operation.to_version, operation.operator) == ("v23", pwd.getpwuid(os.getuid()).pw_name)
     with hub.locked():
         await served.left("pause", reason="night")
-    await until(lambda: hub.model.suspended, "the pause")
-    assert (await hub.journal.committed("hub")).suspended == hub.model.suspended
+    await until(lambda: hub.model.committed.suspended, "the pause")
+    assert (await hub.journal.committed("hub")).suspended == hub.model.committed.suspended
     async with asyncio.timeout(SOON_S):
         while [each.code for each in await hub.journal.events(limit=5)] != ["suspended"]:
             await asyncio.sleep(0.01)
@@ -101,7 +101,7 @@ async def test_the_end_of_mountd_waits_for_it() -> None:
     root = Path(tempfile.mkdtemp(prefix="mountd-t-"))
     try:
         async with shelf(root) as hub:
-            await hub.model.load()
+            await hub.desired.load("hub")
             serving = hub.serving()
             async with aiohttp.ClientSession() as session:
                 with hub.locked():
@@ -110,8 +110,8 @@ async def test_the_end_of_mountd_waits_for_it() -> None:
                     await asyncio.wait([ending], timeout=0.1)
                     assert not ending.done()
                 await ending
-            assert hub.model.suspended
-            assert (await hub.journal.committed("hub")).suspended == hub.model.suspended
+            assert hub.model.committed.suspended
+            assert (await hub.journal.committed("hub")).suspended == hub.model.committed.suspended
     finally:
         shutil.rmtree(root)
 
@@ -245,7 +245,7 @@ async def test_an_id_that_no_journal_can_have(served: Served, path: str) -> None
 async def test_a_version_is_waited_for_until_the_link_points_there(served: Served) -> None:
     hub = served.hub
     assert (await hub.journal.committed("hub")) == Committed("v22", None, "v22", "v22")
-    await hub.model.suspend("alice")
+    await hub.model.state.suspend("alice")
     hub.point("/somewhere/else")
     await until(lambda: hub.status.drift.reason, "the link to be seen")
     waiting = asyncio.create_task(served.get("status?wait=20&for=version=v22"))

@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 
 from mountd.model import link
+from mountd.model.drift import WantedLink
 from mountd.model.kept_link import KeptLink
 
 LIVE, NEXT, THEIRS = "/mnt/storage/hub_v23", "/mnt/storage/hub_v24", "/home/somebody/hub"
 
 
+def kept_link(path: Path, *, suspended: bool = False, self_heal: bool = True) -> KeptLink:
+    return KeptLink("hub", path, link.refuse_unsafe, lambda: (suspended, self_heal), lambda _: None)
+
+
 @pytest.fixture
 def kept(tmp_path: Path) -> KeptLink:
-    return KeptLink("hub", tmp_path / "hub", link.refuse_unsafe)
+    return kept_link(tmp_path / "hub")
 
 
 def test_only_what_was_placed_where_it_belongs_now_is_kept(kept: KeptLink, tmp_path: Path) -> None:
@@ -156,9 +161,41 @@ def test_where_another_user_can_move_the_directory_a_link_is_only_taken_away(
     tmp_path: Path, live: str | None, after: str | None
 ) -> None:
     (tmp_path / "shared").mkdir()
-    kept = KeptLink("hub", tmp_path / "shared" / "hub", link.refuse_unsafe)
+    kept = kept_link(tmp_path / "shared" / "hub")
     kept.path.symlink_to(NEXT)
     tmp_path.chmod(0o777)
     with pytest.raises(link.LinkBlocked, match="every user can move") if live else contextlib.nullcontext():
         kept.restore(NEXT, live)
     assert link.read(kept.path) == after
+
+
+# -- what the guard keeps ---------------------------------------------------------------------------------------------
+
+
+def test_the_guard_keeps_what_is_placed_unless_an_operation_moves_it(kept: KeptLink, tmp_path: Path) -> None:
+    assert kept.wanted() is None
+    kept.place(LIVE)
+    assert kept.wanted() == WantedLink(kept.path, LIVE)
+    with kept.moving():
+        assert kept.wanted() is None
+        kept.place(NEXT)
+    assert kept.wanted() == WantedLink(kept.path, NEXT)
+    kept.move(tmp_path / "elsewhere")
+    assert kept.wanted() is None, "it is not placed there yet"
+    kept.place(NEXT)
+    kept.take_away()
+    assert kept.wanted() is None
+
+
+@pytest.mark.parametrize(("suspended", "self_heal"), [(True, True), (False, False), (True, False)])
+def test_a_changed_link_is_left_alone_when_nothing_is_healed(tmp_path: Path, suspended: bool, self_heal: bool) -> None:
+    kept = kept_link(tmp_path / "hub", suspended=suspended, self_heal=self_heal)
+    kept.place(LIVE)
+    wanted = kept.wanted()
+    assert wanted is not None
+    assert wanted.left_alone
+    assert not kept.is_to_be_left(LIVE), "nobody has changed it"
+    kept.path.unlink()
+    kept.path.symlink_to(THEIRS)
+    assert kept.is_to_be_left(LIVE)
+    assert not kept_link(kept.path).is_to_be_left(LIVE), "it is healed"

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from mountd.daemon.edits import Edits
 from mountd.errors import Busy, Refused
 from mountd.model import manifest
+from mountd.operation.desired import FROM_FILE, Request
 from mountd.operation.runner import OperationOutcome
-from mountd.operation.switch import FROM_FILE, Request
 from mountd.rclone.rc import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus
 from tests.support.shelf import MOUNT, TINA, MemoryDisk, Shelf, shelf, until
@@ -93,19 +92,21 @@ async def test_a_plan_that_is_only_shown_finds_a_former_quarantine_and_writes_no
 async def test_an_edit_that_fails_is_tried_again_as_often_as_the_limit_says(tmp_path: Path, limit: int) -> None:
     sync = {"retry": {"limit": limit, "initial": "10ms", "factor": 1, "max": "10ms"}}
     gates = [{"prometheus": deaf_address(), "query": "up", "max": 1, "timeout": "50ms"}]
-    async with shelf(tmp_path, version="v23", sync=sync, gates=gates) as hub:
-        edits = Edits(hub.operations, hub.board)
-        async with hub.running(), tasks_of(hub.board) as group:
-            await until(lambda: hub.status.linked, "the old version to serve")
-            with capture_logs() as logs:
-                edits.ask(group, "hub", "v23")
-                gave_up = "gave up the version in the file"
-                await until(lambda: any(each["event"] == gave_up for each in logs), "the last try")
-            tried = await hub.journal.history(limit=100)
-            assert [(each.result, each.source) for each in tried] == [("rolled-back", FROM_FILE)] * (limit + 1)
-            assert next(each["tries"] for each in logs if each["event"] == gave_up) == limit + 1
-            await until(lambda: not edits.tasks() or all(task.done() for task in edits.tasks()), "nothing to wait")
-            assert hub.target == "hub_v22"
+    async with (
+        shelf(tmp_path, version="v23", sync=sync, gates=gates) as hub,
+        hub.running(),
+        tasks_of(hub.board) as group,
+    ):
+        await until(lambda: hub.status.linked, "the old version to serve")
+        with capture_logs() as logs:
+            hub.desired.begin(group)
+            gave_up = "gave up the version in the file"
+            await until(lambda: any(each["event"] == gave_up for each in logs), "the last try")
+        tried = await hub.journal.history(limit=100)
+        assert [(each.result, each.source) for each in tried] == [("rolled-back", FROM_FILE)] * (limit + 1)
+        assert next(each["tries"] for each in logs if each["event"] == gave_up) == limit + 1
+        await until(lambda: all(task.done() for task in hub.desired.tasks()), "no pending switch")
+        assert hub.target == "hub_v22"
 
 
 async def test_nothing_begins_while_a_reload_changes_things(tmp_path: Path) -> None:

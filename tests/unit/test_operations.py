@@ -14,7 +14,7 @@ import pytest
 from mountd.errors import Busy, JournalError, MountdError
 from mountd.journal import database
 from mountd.operation import results
-from mountd.operation.switch import FROM_FILE
+from mountd.operation.desired import FROM_FILE
 from tests.support.shelf import SOON_S, TINA, Shelf, shelf, until
 
 
@@ -126,7 +126,7 @@ async def test_a_recovery_that_cannot_be_written_is_told_all_the_same(hub: Shelf
 async def test_who_asks_for_what_is_live_gets_a_link_that_points_there(live: Shelf) -> None:
     asked = await live.operations.switch(None, "v22", TINA)
     assert (asked.record, asked.plan.steps) == (None, ())
-    await live.model.suspend("alice")
+    await live.model.state.suspend("alice")
     live.point("/somewhere/else")
     await until(lambda: live.status.drift.reason, "the link to be seen")
     assert (live.status.current, live.status.linked) == ("v22", True)
@@ -138,7 +138,11 @@ async def test_who_asks_for_what_is_live_gets_a_link_that_points_there(live: She
     assert live.target == "else"
     ended = await live.switch("v22")
     assert (ended.result, ended.from_version, live.target) == ("committed", "v22", "hub_v22")
-    assert (live.model.current, live.model.previous, live.status.drift.reason) == ("v22", None, None)
+    assert (live.status.current, live.status.previous, live.status.drift.reason) == (
+        "v22",
+        None,
+        None,
+    )
     assert (await live.operations.switch(None, "v22", TINA)).record is None
 
 

@@ -49,8 +49,8 @@ async def test_an_edited_version_is_asked_for_with_a_journal_that_cannot_be_writ
             await room.reloader._applier.apply(change, new)
             other.execute("ROLLBACK")
         assert room.board.snapshot.models["hub"].desired == "v23"
-        assert len(room.edits.tasks()) == 1
-        assert not room.edits.tasks()[0].done()
+        assert len(room.desired.tasks()) == 1
+        assert not room.desired.tasks()[0].done()
 
 
 async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_app_stays_down() -> None:
@@ -101,7 +101,7 @@ async def test_a_new_model_waits_for_a_journal_that_is_held(monkeypatch: pytest.
             await until(lambda: any(each["event"] == "waiting for the journal" for each in logs), "it to wait")
             room.journal.reads_left = None
             assert (await asking)["changed"] == ["models.second"]
-        assert room.members.models["second"].desired == "v22"
+        assert room.members.models["second"].committed.desired == "v22"
         assert not room.board.snapshot.config.incomplete
 
 

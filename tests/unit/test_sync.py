@@ -16,6 +16,7 @@ from mountd.errors import MountdError, NotFound, UsageError
 from mountd.files.client import NoStat, Stat
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
+from mountd.operation import desired
 from mountd.operation.sync import WHY_CHARACTERS, Paused, Syncing
 from mountd.rclone.rc import BucketEntry
 from mountd.settings.schema import ModelSettings
@@ -81,6 +82,7 @@ class Stage:
         )
         model = self.models[name] = Model(name, settings, EmptyDisk(), self.board, self.journal)  # type: ignore[arg-type]
         await model.load()
+        await model.state.update(desired.declare(model.committed, "v1"))
         return model
 
     async def events(self) -> list[tuple[str, str, str]]:
@@ -100,10 +102,10 @@ async def test_a_pause_is_durable_and_says_who_and_why(stage: Stage) -> None:
     why = "alice: night shift"
     assert await stage.syncing.pause("hub", operator="alice", reason=" night\n shift ") == [Paused("hub", why, True)]
     assert (await stage.journal.committed("hub")).suspended == why
-    assert (model.suspended, other.suspended) == (why, None)
+    assert (model.committed.suspended, other.committed.suspended) == (why, None)
     assert stage.board.snapshot.models["hub"].suspended == why
     again = await stage.add("hub")  # as at the next start
-    assert again.suspended == why
+    assert again.committed.suspended == why
     assert await stage.syncing.pause("hub", operator="alice", reason="night shift") == [Paused("hub", why, False)]
 
     assert await stage.syncing.pause(None, operator="bob") == [
@@ -135,7 +137,7 @@ async def test_what_cannot_be_paused_is_told(stage: Stage) -> None:
         database.execute("DROP TABLE models")
     with pytest.raises(MountdError, match="cannot use the journal"):
         await stage.syncing.pause("hub", operator="alice")
-    assert stage.models["hub"].suspended is None, "what is not on disk is not so"
+    assert stage.models["hub"].committed.suspended is None, "what is not on disk is not so"
 
 
 @pytest.mark.parametrize("turns", range(6))
@@ -145,13 +147,13 @@ async def test_a_pause_during_a_write_of_an_operation_loses_neither(tmp_path: Pa
     await stage.journal.open()
     try:
         model = await stage.add("hub")
-        asking = asyncio.create_task(model.ask_for("v2"))
+        asking = asyncio.create_task(desired.ask(model, "v2"))
         for _ in range(turns):
             await asyncio.sleep(0)
-        await asyncio.gather(asking, stage.syncing.pause("hub", operator="alice"), model.ask_for("v3"))
+        await asyncio.gather(asking, stage.syncing.pause("hub", operator="alice"), desired.ask(model, "v3"))
         known = await stage.journal.committed("hub")
         assert (known.desired, known.suspended) == ("v3", "alice")
-        assert (model.desired, model.suspended) == ("v3", "alice")
+        assert (model.committed.desired, model.committed.suspended) == ("v3", "alice")
     finally:
         await stage.journal.close()
 
@@ -164,11 +166,11 @@ async def test_who_goes_away_in_the_middle_leaves_memory_and_journal_in_agreemen
         await asyncio.sleep(0.05)
         pausing.cancel()
         await asyncio.sleep(0.05)
-        assert model.suspended is None
+        assert model.committed.suspended is None
         other.execute("ROLLBACK")
     await asyncio.wait([pausing])
     assert pausing.cancelled()
-    assert (await stage.journal.committed("hub")).suspended == model.suspended == "alice"
+    assert (await stage.journal.committed("hub")).suspended == model.committed.suspended == "alice"
     assert stage.board.snapshot.models["hub"].suspended == "alice"
 
 
@@ -180,7 +182,7 @@ async def test_a_declared_version_that_cannot_be_reached_is_told(
     stage: Stage, unmet: str | None, suspended: str | None, told: bool
 ) -> None:
     model = await stage.add("hub")
-    await model.suspend(suspended)
+    await model.state.suspend(suspended)
     failed = Unmet(unmet, "cannot use version v2: it is in quarantine", "--force tries it") if unmet else None
     status = replace(linked(stage, unmet=failed).models["hub"], desired="v2")
     now = Snapshot(mounts={"storage": MOUNT}, models={"hub": status})
@@ -209,7 +211,7 @@ def linked(stage: Stage, **changes: Any) -> Snapshot:
 async def test_paused_shows_as_suspended_and_takes_nothing_from_readiness(stage: Stage) -> None:
     model = await stage.add("hub")
     assert readiness.health(linked(stage)) is Health.HEALTHY
-    await model.suspend("alice: night shift")
+    await model.state.suspend("alice: night shift")
     now = linked(stage)
     assert readiness.health(now) is Health.SUSPENDED
     assert readiness.is_ready(now)
@@ -235,7 +237,7 @@ async def test_a_version_that_waits_is_told(
     stage: Stage, automatic: bool, suspended: str | None, codes: list[str]
 ) -> None:
     model = await stage.add("hub", sync={"automatic": automatic})
-    await model.suspend(suspended)
+    await model.state.suspend(suspended)
     status = replace(linked(stage).models["hub"], desired="v2")
     assert status.follows is (automatic and suspended is None)
     now = Snapshot(mounts={"storage": MOUNT}, models={"hub": status})

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from mountd.daemon.edits import Edits
 from mountd.journal import database
 from mountd.journal.journal import Committed
 from mountd.model import model
@@ -24,37 +23,36 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_with_a_journal_that_cannot_be_written_the_old_version_serves_until_it_can(tmp_path: Path) -> None:
     async with shelf(tmp_path, version="v23", sync=RETRY) as hub:
-        edits = Edits(hub.operations, hub.board)
         with hub.locked():
-            wanted = await hub.model.load()
-            assert (wanted, hub.model.current, hub.status.desired) == ("v23", "v22", "v23")
+            await hub.desired.load("hub")
+            assert (hub.model.committed.current, hub.status.desired) == ("v22", "v23")
             assert (await hub.journal.committed("hub")).config_version == "v22"
         async with hub.running(), tasks_of(hub.board) as group:
             with hub.locked(), capture_logs() as logs:
-                edits.ask(group, "hub", "v23")
+                hub.desired.begin(group)
                 await until(lambda: hub.status.linked, "the old version to serve")
                 told = "cannot switch to the version in the file"
                 await until(lambda: [each["event"] for each in logs].count(told) > 2, "more than one try")
                 assert [each["log_level"] for each in logs if each["event"] == told][:2] == ["error", "debug"]
                 assert hub.target == "hub_v22"
-            await until(lambda: hub.model.current == "v23", "the version of the file")
+            await until(lambda: hub.model.committed.current == "v23", "the version of the file")
         assert await hub.journal.committed("hub") == Committed("v23", "v22", "v23", "v23")
         assert [each.source for each in await hub.journal.history(limit=5)] == ["config"]
 
 
 async def test_a_switch_that_failed_for_the_journal_is_tried_again(tmp_path: Path) -> None:
-    async with shelf(tmp_path, version="v23", sync={"retry": {**RETRY["retry"], "limit": 100}}) as hub:
-        edits = Edits(hub.operations, hub.board)
-        async with hub.running(), tasks_of(hub.board) as group:
-            await until(lambda: hub.status.linked, "the old version to serve")
-            hub.disk.gate.clear()
-            edits.ask(group, "hub", "v23")
-            await until(lambda: hub.board.snapshot.operation, "the switch to begin")
-            with hub.locked():
-                hub.disk.gate.set()
-                await until(lambda: not hub.board.snapshot.operation, "it to fail")
-                assert hub.target == "hub_v22"
-            await until(lambda: hub.model.current == "v23", "the version of the file")
+    sync = {"retry": {**RETRY["retry"], "limit": 100}}
+    async with shelf(tmp_path, version="v23", sync=sync) as hub, hub.running(), tasks_of(hub.board) as group:
+        await until(lambda: hub.status.linked, "the old version to serve")
+        hub.disk.gate.clear()
+        hub.desired.begin(group)
+        await until(lambda: hub.board.snapshot.operation, "the switch to begin")
+        with hub.locked():
+            hub.disk.gate.set()
+            await until(lambda: not hub.board.snapshot.operation, "it to fail")
+            assert hub.target == "hub_v22"
+        await until(lambda: hub.model.committed.current == "v23", "the version of the file")
+        await until(lambda: not hub.board.snapshot.operation, "it to be written")
         ended = await hub.journal.history(limit=5)
         assert [each.result for each in ended] == ["committed", "failed"]
         assert "cannot use the journal" in ended[1].cause
@@ -71,5 +69,5 @@ async def test_a_first_version_is_served_too_and_written_down_later(
                 assert hub.status.reason is not None
                 assert (hub.status.reason.code, hub.target) == ("journal-unusable", "hub_v22")
         async with hub.running():
-            await until(lambda: hub.model.current == "v22", "it to be written")
+            await until(lambda: hub.model.committed.current == "v22", "it to be written")
         assert await hub.journal.committed("hub") == Committed("v22", None, "v22", "v22")

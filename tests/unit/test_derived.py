@@ -18,7 +18,7 @@ KNOWN = Committed(current="v23", previous="v22", desired="v23")
 
 
 @pytest.mark.parametrize(
-    ("status", "known", "wished", "current", "desired", "sync"),
+    ("status", "known", "switching_to", "current", "desired", "sync"),
     [
         (LINKED, KNOWN, None, "v23", "v23", Sync.SYNCED),
         (LINKED, replace(KNOWN, desired="v24"), None, "v23", "v24", Sync.OUT_OF_SYNC),
@@ -31,9 +31,9 @@ KNOWN = Committed(current="v23", previous="v22", desired="v23")
     ],
 )
 def test_complete(
-    status: ModelStatus, known: Committed, wished: str | None, current: str | None, desired: str, sync: Sync
+    status: ModelStatus, known: Committed, switching_to: str | None, current: str | None, desired: str, sync: Sync
 ) -> None:
-    shown = complete(status, replace(known, suspended="alice"), wished=wished, automatic=False)
+    shown = complete(status, replace(known, suspended="alice"), switching_to=switching_to, automatic=False)
     assert (shown.current, shown.desired, shown.sync) == (current, desired, sync)
     assert (shown.previous, shown.suspended, shown.automatic) == (known.previous, "alice", False)
 
@@ -42,7 +42,7 @@ def test_complete(
     ("status", "known", "restarts", "live", "held", "astray", "settled"),
     [
         (LINKED, KNOWN, 2, "v23", False, False, True),
-        (LINKED, KNOWN, 3, "v23", False, False, False),  # the mount came anew
+        (LINKED, KNOWN, 3, "v23", False, False, False),  # the mount was replaced
         (LINKED, Committed(), 2, "v23", False, False, False),  # a first version that is not journaled yet
         (LINKED, Committed(), 2, "v23", True, False, True),  # an operation sees to that
         (WAITING, KNOWN, 2, "v23", False, False, False),

@@ -11,10 +11,11 @@ from typing import ClassVar
 import pytest
 
 from mountd.files.client import Digest, NoStat, Stat
-from mountd.journal.journal import Journal
+from mountd.journal.journal import Committed, Journal
 from mountd.model import link
 from mountd.model.content import Content
 from mountd.model.model import Model
+from mountd.operation.desired import declare
 from mountd.rclone.rc import BucketEntry
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
@@ -107,6 +108,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await journal.open()
     made = Bench(tmp_path, journal)
     await made.model.load()
+    await made.model.state.update(declare(Committed(), "v22"))
     task = asyncio.create_task(made.model.run())
     await made.until_linked("v22")
     try:
@@ -122,7 +124,7 @@ async def test_a_link_goes_back_while_the_bucket_does_not_answer(bench: Bench) -
     model = bench.model
     before = model.live_content()
     new = await model.versions.inspect("v23")
-    with model.held("v23"), model.moving():
+    with model.held("v23"), model.link.moving():
         await bench.flip(new)
         bench.disk.open.clear()
         bench.remount()
@@ -132,7 +134,7 @@ async def test_a_link_goes_back_while_the_bucket_does_not_answer(bench: Bench) -
         bench.disk.open.set()
         await bench.until_linked("v22")
     await bench.until_linked("v22")
-    assert model.current == "v22"
+    assert model.committed.current == "v22"
 
 
 async def test_a_climb_that_began_before_never_points_the_link_back(bench: Bench) -> None:
@@ -141,13 +143,13 @@ async def test_a_climb_that_began_before_never_points_the_link_back(bench: Bench
     bench.disk.open.clear()
     bench.remount()
     await asyncio.wait_for(bench.disk.waits.wait(), SOON_S)  # for v22
-    with model.held("v23"), model.moving():
+    with model.held("v23"), model.link.moving():
         await bench.flip(new)
         bench.disk.open.set()
         await bench.until_linked("v23")
         await model.commit(new)
     await bench.until_linked("v23")
-    assert model.current == "v23"
+    assert model.committed.current == "v23"
 
 
 async def test_the_guard_heals_until_an_operation_moves_the_link(bench: Bench) -> None:
@@ -161,10 +163,10 @@ async def test_the_guard_heals_until_an_operation_moves_the_link(bench: Bench) -
     with model.held("v23"):
         bench.link.unlink()
         await until_healed()
-        with model.moving():
+        with model.link.moving():
             bench.link.unlink()
             for _ in range(3):
-                model._guard.look()  # the first would tell, the next heal
+                model.link.guard.look()  # the first would tell, the next heal
             before = model.live_content()
             assert link.read(bench.link) is None
             await bench.flip(before)

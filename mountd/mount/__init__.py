@@ -1,1 +1,1 @@
-"""A mount that can be trusted: up to the rungs `answering` and `ready`."""
+"""A mount that can be trusted: up to the stages `answering` and `ready`."""

@@ -141,7 +141,7 @@ class MountDisk:
                 timeout_s=SMALL_LISTING_S,
                 most_bytes=SMALL_LISTING_BYTES,
             )
-            # Nobody has confirmed that there is nothing: then all stays as it was.
+            # An empty answer that is not confirmed changes nothing.
             return await self._possible(fs, items, directory) if items else []
         except AnswerTooLarge:
             return None
@@ -151,7 +151,7 @@ class MountDisk:
             raise
 
     async def fingerprint(self, path: str) -> str:
-        """What the bucket tells of one file, past the mount. Raises RemoteError, Unavailable."""
+        """What the bucket says of one file, past the mount. Raises RemoteError, Unavailable."""
         return await self._engine.rc.fingerprint(self.fs, path, timeout_s=LIST_TIMEOUT_S)
 
     async def fetch(self, path: str) -> bytes:

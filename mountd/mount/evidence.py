@@ -78,7 +78,7 @@ async def _collect(files: dict[str, str], incident: Incident, engine: Engine, *,
     files["log.txt"] = "\n".join(f"{line.time} {line.text}" for line in engine.ring.last(LOG_LINES))
     files["threads.txt"] = "\n".join(map(_shown, threads))
     if pid is None:
-        files["goroutines.txt"] = engine.dump()  # what a crash told by itself
+        files["goroutines.txt"] = engine.dump()  # what it printed by itself when it crashed
         return
     files["incident.json"] = _json(incident, pid=pid, stopped=stopped, waiting=await unanswered(incident.minor, ASK_S))
     if stopped:
@@ -107,7 +107,7 @@ def surplus(names: Iterable[str], newest: str) -> list[str]:
 
 
 def masked(value: object, mask: Callable[[str], str]) -> object:
-    """The same document with each of its texts masked: rclone tells errors there, with what the store has answered."""
+    """The same document with each of its texts masked: rclone puts errors there, with what the store has answered."""
     match value:
         case str():
             return mask(value)
@@ -168,7 +168,7 @@ def _read(path: str) -> str:
 
 
 async def _stats(engine: Engine) -> dict[str, object]:
-    """What its remote control still tells; the errors are evidence as well."""
+    """What its remote control still answers; the errors are evidence as well."""
 
     async def ask(method: str) -> object:
         try:
@@ -181,7 +181,7 @@ async def _stats(engine: Engine) -> dict[str, object]:
 
 
 async def _goroutines(engine: Engine) -> str:
-    """SIGQUIT makes the Go runtime tell what every goroutine does, and end."""
+    """SIGQUIT makes the Go runtime print what every goroutine does, and exit."""
     child = engine.child
     if child is None:
         return ""

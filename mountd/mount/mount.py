@@ -197,7 +197,7 @@ class RcloneMount:
                 since=since,
                 restarts=max(0, self._runs - 1),
                 unasked=life.restarts,
-                # Without rclone nobody asks: what was last heard is no knowledge of now.
+                # Without rclone the bucket is not probed: the last answer says nothing of now.
                 backend=status.backend if up else RemoteStatus(),
                 cache_broken=status.cache_broken and up,
                 cache_bypassed=status.cache_bypassed and up,

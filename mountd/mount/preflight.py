@@ -129,7 +129,7 @@ async def check_real_path(path: str, files: Files) -> None:
 
 
 async def check_mount_point(path: str, files: Files, *, allow_unsafe: bool = False) -> None:
-    """A directory, empty, made when missing; asked of the worker, as nobody knows what is above. Raises CannotStart.
+    """A directory, empty, made when missing; asked of the worker, because what is above may hang. Raises CannotStart.
 
     `allow_unsafe`: also where somebody else can move it, or a directory above it.
     """
@@ -160,7 +160,7 @@ async def check_mount_point(path: str, files: Files, *, allow_unsafe: bool = Fal
 
 async def _make(path: str, *, allow_unsafe: bool) -> None:
     """The directory, where it is missing. Raises CannotStart when what is mounted there could end up elsewhere, and
-    Unavailable when nobody could look: a check that came to no end says nothing."""
+    Unavailable when the check could not finish, which says nothing."""
     options = ["--make", *(["--lax"] if allow_unsafe else [])]
     outcome = await tool.run([sys.executable, "-I", "-S", way.__file__, *options, path], timeout_s=TOUCH_TIMEOUT_S)
     try:

@@ -1,4 +1,4 @@
-"""The last rung: what is seen through the mount is what the bucket holds, and bytes can be read."""
+"""The last stage of a start: what is seen through the mount is what the bucket holds, and bytes can be read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> Pro
     A root of more than LIST_LIMIT names is not compared.
 
     `candidates` are the files to read, best first: a model's manifest, its required files. Reads at most 4 KiB of a
-    file, once a climb: one byte more than needed can fetch a whole model. A file that cannot be read past the mount
+    file, once a start: one byte more than needed can fetch a whole model. A file that cannot be read past the mount
     either is its own fault, and another one is tried; where all are archived, no byte can be expected.
     """
     await disk.refresh("")
@@ -89,7 +89,7 @@ async def _read(disk: MountDisk, path: str) -> RemoteError | None:
 
 
 async def _witness(disk: MountDisk, path: str, outside: Sequence[BucketEntry] | None) -> str | None:
-    """The directory of `path`, else the root, when it is small: it is listed again and again from now on."""
+    """The directory of `path`, else the root, when it is small: it is listed repeatedly from now on."""
     directory = path.rpartition("/")[0]
     if directory:
         items = await disk.small_listing(directory)

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 from mountd.api.documents.commands import CommandDocument
+from mountd.fuse import table
 from mountd.mount import engine
 from mountd.process.instance import Instance
 from mountd.rclone import binary as binaries
 from mountd.rclone import credentials
 from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import MountCommand
+from mountd.rclone.command import Launch, MountCommand, mount_command
 from mountd.rclone.conf import render_masked, shown
 from mountd.settings import masking
 from mountd.settings.schema import Settings
@@ -45,16 +46,16 @@ def render(settings: Settings) -> tuple[dict[str, str], dict[str, CommandDocumen
 def command_of(settings: Settings, name: str, binary: Binary, conf: Path) -> MountCommand:
     """As the daemon would start the mount `name`; the password of its remote control is made up anew at each start."""
     instance = Instance.of(settings.state, settings.runtime)
-    return engine.command_of(
-        settings,
-        name,
-        instance=instance,
+    mount = settings.mounts[name]
+    launch = Launch(
         binary=binary,
         conf=conf,
+        devname=table.devname(instance.id, name),
+        allow_other=settings.allows_other(mount, root=os.geteuid() == 0),
         rc=RcAddress("mountd", "shown-to-nobody", instance.private / f"rc-{name}.sock"),
-        cache=engine.cache_size(settings.mounts[name].cache),
-        environment=os.environ,
+        cache=engine.cache_size(mount.cache),
     )
+    return mount_command(settings, name, launch, os.environ)
 
 
 def nearest(path: Path) -> Path:

@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import structlog
 
@@ -23,7 +22,7 @@ from mountd.process.resources import lack
 from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import CacheSize, MountCommand, mount_command
+from mountd.rclone.command import CacheSize, Launch, mount_command
 from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange
 from mountd.rclone.dedupe import Folder
 from mountd.rclone.exits import SAID_CHARACTERS, ExitCause, LastOutput, explain, explain_crash, refusal
@@ -32,7 +31,6 @@ from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
 from mountd.settings import profiles
 from mountd.settings.schema import CacheSettings, MountSettings, Settings
-from mountd.settings.wrapped import beneath
 
 log = structlog.get_logger()
 
@@ -112,17 +110,16 @@ class Engine:
         address = self._address()
         size = None if self.without_cache else await self._cache_size()
         self._notify = ReadySocket(self._instance.private / f"notify-{self.name}.sock")
-        command = command_of(
-            self._settings,
-            self.name,
-            instance=self._instance,
+        launch = Launch(
             binary=self._binary,
             conf=self._conf.path,
+            devname=table.devname(self._instance.id, self.name),
+            allow_other=self._settings.allows_other(self.mount, root=os.geteuid() == 0),
             rc=address,
             cache=size,
-            environment=os.environ,
-            notify_socket=str(self._notify.path),
+            notify_socket=self._notify.path,
         )
+        command = mount_command(self._settings, self.name, launch, os.environ)
         for warning in command.warnings:
             self._log.warning("flag has no use", cause=warning)
         self._said = LastOutput()
@@ -294,41 +291,6 @@ class Engine:
         if self._rc is not None:
             await self._rc.close()
             self._rc = None
-
-
-def command_of(
-    settings: Settings,
-    name: str,
-    *,
-    instance: Instance,
-    binary: Binary,
-    conf: Path,
-    rc: RcAddress,
-    cache: CacheSize | None,
-    environment: Mapping[str, str],
-    notify_socket: str | None = None,
-) -> MountCommand:
-    """The command of mount `name` on this machine, without its `cache` for None.
-
-    Raises ConfigError for flags that the binary does not have.
-    """
-    mount = settings.mounts[name]
-    names = beneath({each: remote.options for each, remote in settings.remotes.items()}, mount.remote_name)
-    return mount_command(
-        name,
-        mount,
-        settings.remotes[mount.remote_name],
-        beneath=[settings.remotes[each] for each in names],
-        binary=binary,
-        conf=conf,
-        devname=table.devname(instance.id, name),
-        allow_other=settings.allows_other(mount, root=os.geteuid() == 0),
-        rc=rc,
-        cache=cache,
-        environment=environment,
-        secret_variables=settings.secret_variables(),
-        notify_socket=notify_socket,
-    )
 
 
 def cache_size(cache: CacheSettings) -> CacheSize:

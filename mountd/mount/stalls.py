@@ -70,8 +70,8 @@ class StalledReads:
         return bool(self.content or self.answer or self.page or self.unknown)
 
     def given(self, unanswered: int | None) -> StalledReads:
-        """With the number of requests that rclone has not answered, as the kernel counts them. 0: no thread waits for it.
-        More: what waits in D waits for it. None: not known here, so that a page gets the patience of a listing.
+        """With the number of requests that rclone has not answered, as the kernel counts them. 0: no thread waits for
+        rclone. More: what waits in D does. None: not known here, so that a page gets the patience of a listing.
         """
         if unanswered is None:
             return StalledReads(self.content, self.answer | self.page, unknown=self.unknown)

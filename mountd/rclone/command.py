@@ -18,8 +18,9 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.advice import advise
 from mountd.settings import environment as inherited
 from mountd.settings import profiles
-from mountd.settings.schema import Flag, MountSettings, RemoteSettings
+from mountd.settings.schema import Flag, MountSettings, RemoteSettings, Settings
 from mountd.settings.words import MAX_PROBLEMS, did_you_mean
+from mountd.settings.wrapped import beneath
 
 if TYPE_CHECKING:
     from mountd.rclone.binary import Binary
@@ -46,45 +47,44 @@ class MountCommand:
         return f"MountCommand(argv={self.argv!r}, warnings={self.warnings!r})"
 
 
-def mount_command(
-    name: str,
-    mount: MountSettings,
-    remote: RemoteSettings,
-    *,
-    binary: Binary,
-    conf: Path,
-    devname: str,
-    allow_other: bool,
-    rc: RcAddress,
-    cache: CacheSize | None,
-    environment: Mapping[str, str],
-    beneath: Collection[RemoteSettings] = (),
-    secret_variables: Collection[str] = (),
-    notify_socket: str | None = None,
-) -> MountCommand:
-    """What to spawn for the mount `name`. `environment` is mountd's own, `secret_variables` in it held secrets;
-    `beneath` are the remotes that `remote` wraps. Without a `cache`, whatever the profile says, rclone keeps nothing on
-    local disk.
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a start of rclone needs beside the settings. Without a `cache`, whatever the profile says, rclone keeps
+    nothing on local disk."""
+
+    binary: Binary
+    conf: Path
+    devname: str
+    allow_other: bool
+    rc: RcAddress
+    cache: CacheSize | None
+    notify_socket: Path | None = None
+
+
+def mount_command(settings: Settings, name: str, launch: Launch, environment: Mapping[str, str]) -> MountCommand:
+    """What to spawn for the mount `name`; `environment` is mountd's own.
 
     Raises ConfigError, with every unknown flag, when the admin's options name flags that this binary does not have.
     """
+    mount, binary = settings.mounts[name], launch.binary
+    options = {each: remote.options for each, remote in settings.remotes.items()}
+    remotes = [settings.remotes[each] for each in beneath(options, mount.remote_name)]  # its own first
     refuse_unknown(name, mount, binary)
     warnings = [f"mounts.{name}.options.{flag} {why}" for flag, why in advise(mount)]
     flags: dict[str, Flag] = {}
-    for layer in (_defaults(mount, environment), _profile(mount, remote, binary), mount.options):
+    for layer in (_defaults(mount, environment), _profile(mount, remotes[0], binary), mount.options):
         flags |= layer
-    flags |= _own(mount, conf=conf, devname=devname, allow_other=allow_other, rc=rc, cache=cache)
+    flags |= _own(mount, launch)
     argv = [str(binary.path), "mount", source(mount.remote), str(mount.path)]
     for flag, value in flags.items():
         if flag in binary.flags:
             argv += _spelled(flag, value)
         else:
             warnings.append(f"mounts.{name}: {binary} does not know --{flag}; mountd goes on without it")
-    child = _environment(environment, (remote, *beneath), secret_variables)
-    child |= {"RCLONE_RC_USER": rc.user, "RCLONE_RC_PASS": rc.password}  # never in argv, which everybody can read
-    if notify_socket is not None:
-        child["NOTIFY_SOCKET"] = notify_socket
-    return MountCommand(tuple(argv), child, tuple(warnings))
+    child = _environment(environment, remotes, settings.secret_variables())
+    rc = {"RCLONE_RC_USER": launch.rc.user, "RCLONE_RC_PASS": launch.rc.password}  # in argv everybody could read them
+    notify = {"NOTIFY_SOCKET": str(launch.notify_socket)} if launch.notify_socket is not None else {}
+    return MountCommand(tuple(argv), child | rc | notify, tuple(warnings))
 
 
 def source(remote: str) -> str:
@@ -115,24 +115,16 @@ def _profile(mount: MountSettings, remote: RemoteSettings, binary: Binary) -> di
     return {flag.name: flag.value for flag in flags if not flag.may_lack or flag.name in binary.flags}
 
 
-def _own(
-    mount: MountSettings,
-    *,
-    conf: Path,
-    devname: str,
-    allow_other: bool,
-    rc: RcAddress,
-    cache: CacheSize | None,
-) -> dict[str, Flag]:
+def _own(mount: MountSettings, launch: Launch) -> dict[str, Flag]:
     flags: dict[str, Flag] = {
-        "config": str(conf),
-        "devname": devname,
+        "config": str(launch.conf),
+        "devname": launch.devname,
         "use-json-log": True,
         "rc": True,
-        "rc-addr": rc.flag,
+        "rc-addr": launch.rc.flag,
         "rc-serve": True,  # a byte of one object can be asked for, past the mount
         "exclude": keys.merged(mount.options.get("exclude")),
-        "allow-other": allow_other,
+        "allow-other": launch.allow_other,
     }
     if mount.uid is not None:
         flags["uid"] = str(mount.uid)
@@ -140,7 +132,7 @@ def _own(
         flags["gid"] = str(mount.gid)
     if mount.umask is not None:
         flags["umask"] = f"{mount.umask:04o}"
-    return flags | ({"vfs-cache-mode": "off"} if cache is None else _cache(mount, cache))
+    return flags | ({"vfs-cache-mode": "off"} if launch.cache is None else _cache(mount, launch.cache))
 
 
 def _cache(mount: MountSettings, cache: CacheSize) -> dict[str, Flag]:

@@ -24,10 +24,10 @@ from mountd.mount.bucket import BucketProbe, SharedProbeSlot
 from mountd.mount.engine import Engine
 from mountd.rclone import binary, conf
 from mountd.rclone.address import RcAddress
-from mountd.rclone.command import CacheSize, mount_command
+from mountd.rclone.command import CacheSize, Launch, mount_command
 from mountd.rclone.log import LogEvent, parse
 from mountd.rclone.rc import NONEXISTENT_DIR, RcClient, StoreFeatures
-from mountd.settings.schema import MountSettings, RemoteSettings
+from mountd.settings.schema import MountSettings, RemoteSettings, Settings
 from tests.support import dies_with_us, hold_port
 from tests.support.faults import Failure
 from tests.support.proxy import Proxy
@@ -76,18 +76,17 @@ async def mounted(
     )
     remote = RemoteSettings.model_validate(remotes[mount.remote_name])
     devname = f"mountd:{secrets.token_hex(4)}:test"
-    command = mount_command(
-        "test",
-        mount,
-        remote,
+    settings = Settings.model_construct(remotes={mount.remote_name: remote}, mounts={"test": mount}, models={}, apps={})
+    launch = Launch(
         binary=binary.find(RCLONE),
         conf=config,
         devname=devname,
         allow_other=os.geteuid() == 0,
         rc=rc,
         cache=CacheSize(1 << 30, 1 << 20),
-        environment=dict(os.environ) | {"AWS_CA_BUNDLE": CA_BUNDLE, "RCLONE_READ_ONLY": "nonsense"},
     )
+    environment = dict(os.environ) | {"AWS_CA_BUNDLE": CA_BUNDLE, "RCLONE_READ_ONLY": "nonsense"}
+    command = mount_command(settings, "test", launch, environment)
     assert password not in " ".join(command.argv)
     process = subprocess.Popen(
         dies_with_us(list(command.argv)), env=dict(command.environment), stderr=subprocess.PIPE, cwd="/"

@@ -14,10 +14,9 @@ from typing import Any
 
 from mountd.rclone import binary
 from mountd.rclone.address import RcAddress
-from mountd.rclone.command import CacheSize, mount_command
+from mountd.rclone.command import CacheSize, Launch, mount_command
 from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange, SecretRefresh
 from mountd.settings.schema import Settings
-from mountd.settings.wrapped import beneath
 from tests.support import dies_with_us
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.wait import until
@@ -67,20 +66,15 @@ class Mounted:
         self.digests = (await self.conf.write(self.settings)).digests[self.mount.remote_name]
         found = binary.find(BUNDLED_RCLONE)
         self.mount.path.mkdir(exist_ok=True)
-        names = beneath({name: each.options for name, each in self.settings.remotes.items()}, self.mount.remote_name)
-        command = mount_command(
-            "m",
-            self.mount,
-            self.settings.remotes[self.mount.remote_name],
-            beneath=[self.settings.remotes[name] for name in names],
+        launch = Launch(
             binary=found,
             conf=self.conf.path,
             devname=f"mountd:{secrets.token_hex(4)}:m",
             allow_other=False,
             rc=RcAddress("mountd", secrets.token_hex(8), self.mount.path.with_name("rc")),
             cache=CacheSize(1 << 30, 1 << 20),
-            environment=self._environment,
         )
+        command = mount_command(self.settings, "m", launch, self._environment)
         self.argv = " ".join(command.argv)
         self.log = self.conf.path.with_name("log")
         with self.log.open("wb") as log:

@@ -11,9 +11,9 @@ from mountd.errors import ConfigError
 from mountd.rclone.address import RcAddress
 from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import CacheSize, MountCommand, mount_command, source
+from mountd.rclone.command import CacheSize, Launch, MountCommand, mount_command, source
 from mountd.settings import profiles
-from mountd.settings.schema import MountSettings, RemoteSettings
+from mountd.settings.schema import MountSettings, RemoteSettings, Settings
 
 OWN = [
     "config",
@@ -59,21 +59,29 @@ def command(
     binary: Binary = BINARY,
     cache: CacheSize | None = CacheSize(),  # noqa: B008 (frozen)
     environment: dict[str, str] | None = None,
-    **more: Any,
+    others: dict[str, RemoteSettings] | None = None,
+    notify_socket: Path | None = None,
 ) -> MountCommand:
-    return mount_command(
-        "storage",
-        each or mount(),
-        remote or RemoteSettings(type="s3"),
+    """`others`: remotes beside the mount's own."""
+    found = each or mount()
+    remotes = {found.remote_name: remote or RemoteSettings(type="s3")} | (others or {})
+    settings = Settings.model_construct(remotes=remotes, mounts={"storage": found}, models={}, apps={})
+    launch = Launch(
         binary=binary,
         conf=Path("/run/mountd/private/rclone.conf"),
         devname="mountd:abc:storage",
         allow_other=True,
         rc=RC,
         cache=cache,
-        environment=environment or {},
-        **more,
+        notify_socket=notify_socket,
     )
+    return mount_command(settings, "storage", launch, environment or {})
+
+
+def holding(*variables: str) -> dict[str, RemoteSettings]:
+    """A remote of others whose secrets are in these variables."""
+    secrets = {f"option_{number}": {"env": name} for number, name in enumerate(variables)}
+    return {"others": RemoteSettings.model_validate({"type": "sftp"} | secrets)}
 
 
 def test_the_whole_command() -> None:
@@ -191,7 +199,7 @@ ENVIRONMENT = {
 
 
 def test_the_environment_of_the_child() -> None:
-    built = command(environment=ENVIRONMENT, secret_variables=["MOUNTD_SECRET"])
+    built = command(environment=ENVIRONMENT, others=holding("MOUNTD_SECRET"))
     expected = {
         "PATH": "/bin",
         "HTTPS_PROXY": "http://proxy",
@@ -226,15 +234,16 @@ def test_each_cloud_finds_its_own_variables_where_it_is_to_look_for_them(kind: s
 
 def test_aws_variables_are_for_env_auth_and_the_socket_only_when_given() -> None:
     remote = RemoteSettings.model_validate({"type": "s3", "env_auth": "true"})
-    built = command(remote=remote, environment=ENVIRONMENT, notify_socket="/run/mountd/private/storage.notify")
+    built = command(remote=remote, environment=ENVIRONMENT, notify_socket=Path("/run/mountd/private/storage.notify"))
     assert built.environment["AWS_ACCESS_KEY_ID"] == "AKIA"
     assert "AWS_CA_BUNDLE" not in built.environment
     assert built.environment["NOTIFY_SOCKET"] == "/run/mountd/private/storage.notify"
     assert "AWS_SHARED_CREDENTIALS_FILE" not in built.environment
-    shared = command(remote=remote, environment=ENVIRONMENT, secret_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE"))
+    shared = command(remote=remote, environment=ENVIRONMENT, others=holding("AWS_ACCESS_KEY_ID", "AWS_PROFILE"))
     assert shared.environment["AWS_ACCESS_KEY_ID"] == "AKIA", "that an app is given it takes it from nobody"
     assert "AWS_PROFILE" not in shared.environment
-    wrapping = command(remote=RemoteSettings(type="crypt"), beneath=[remote], environment=ENVIRONMENT)
+    crypt = RemoteSettings.model_validate({"type": "crypt", "remote": "store:bkt"})
+    wrapping = command(remote=crypt, others={"store": remote}, environment=ENVIRONMENT)
     assert wrapping.environment["AWS_PROFILE"] == "p"
     assert not any(name.startswith("AWS_") for name in command(remote=RemoteSettings(type="sftp")).environment)
     own = command(mount(options={"ca-cert": "/own.pem"}), environment=ENVIRONMENT)

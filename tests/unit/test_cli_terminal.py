@@ -44,11 +44,11 @@ def printing(path: Path) -> list[str]:
 def test_only_one_place_prints() -> None:
     found = {path.name: printing(path) for path in Path(mountd.cli.__file__).parent.glob("*.py")}
     assert found.pop("terminal.py")
-    # What it draws is made safe by Clean, and written as it was captured.
+    # What it draws is made safe by Printable, and written as it was captured.
     written, *drawn = found.pop("view.py")
     assert written.startswith("on.file.write(")
     assert "captured.get()" in written
-    assert drawn == ["on.print(Clean(drawing))"] * 2
+    assert drawn == ["on.print(Printable(drawing))"] * 2
     assert not any(found.values()), found
 
 
@@ -168,10 +168,10 @@ def test_a_line_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
 SAYS = """
 import sys
 from mountd.daemon import logs
-from mountd.settings.schema import Log
+from mountd.settings.schema import LogSettings
 from tests.support.hostile import HOSTILE
 import structlog
-writer = logs.configure(Log(format=sys.argv[1]))
+writer = logs.configure(LogSettings(format=sys.argv[1]))
 log = structlog.get_logger()
 log.info(HOSTILE, text=HOSTILE, keys={"x": HOSTILE}, many=[HOSTILE])
 log.info("long", text="x" * 5_000_000)

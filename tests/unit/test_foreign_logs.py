@@ -17,8 +17,8 @@ EVERYTHING = """
 import asyncio, logging, sys, threading, warnings
 from aiohttp.http_exceptions import BadHttpMessage
 from mountd.daemon import logs
-from mountd.settings.schema import Log
-writer = logs.configure(Log(format="json"))
+from mountd.settings.schema import LogSettings
+writer = logs.configure(LogSettings(format="json"))
 for number in range(1000):
     try:
         raise BadHttpMessage("garbage \\x1b[31m " + "x" * 5000)

@@ -21,7 +21,7 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.command import MountCommand, source
 from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.rclone.failures import classify
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 from mountd.settings.schema import Settings
 
 DEADLINE_S = 15.0

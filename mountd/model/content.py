@@ -17,7 +17,7 @@ from mountd.model.disk import Disk
 from mountd.model.layout import Layout
 from mountd.model.manifest import Manifest
 from mountd.model.required import problems as problems_of
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 
 PROGRESS_INTERVAL_S = 0.5
 STATS_AT_ONCE = 1000

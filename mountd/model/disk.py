@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, NoStat, Stat
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 
 
 class Disk(Protocol):

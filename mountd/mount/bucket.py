@@ -17,7 +17,8 @@ from mountd.errors import MountdError, RemoteError, Unavailable
 from mountd.mount.engine import Engine
 from mountd.mount.health import SLOW_HINT, SLOW_S, BucketAnswers, Report, backend_status, is_refusal
 from mountd.rclone.conf_file import SecretChange
-from mountd.rclone.rc import AnswerTooLarge, BucketEntry, RcTimeout, StoreFeatures, names_bucket
+from mountd.rclone.keys import BucketEntry
+from mountd.rclone.rc import AnswerTooLarge, RcTimeout, StoreFeatures, names_bucket
 from mountd.status.board import PublishMount
 from mountd.status.snapshot import RemoteStatus
 

@@ -15,7 +15,8 @@ from mountd.files.client import Digest, Files, NoStat, Stat
 from mountd.mount.bucket import SharedProbeSlot
 from mountd.mount.engine import Engine
 from mountd.rclone import keys
-from mountd.rclone.rc import AnswerTooLarge, BucketEntry
+from mountd.rclone.keys import BucketEntry
+from mountd.rclone.rc import AnswerTooLarge
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, RemoteError
 from mountd.files.client import Files, Listing, NoStat
 from mountd.mount.disk import MountDisk
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 
 LIST_TIMEOUT_S = 60.0
 LIST_LIMIT = 5000

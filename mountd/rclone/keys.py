@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mountd.rclone.rc import BucketEntry
+from dataclasses import dataclass
 
 LONGEST_NAME = 255
 """Bytes of one part of a path, by Linux."""
@@ -18,6 +15,17 @@ SHADOWS = "a directory has the same name"
 EXCLUDED = ("//**", "**//**")
 """rclone lists a directory `/` for `/x`, and then the root cannot be read at all; `a//x` it shows as `a/a/x` [1.75.2].
 The first pattern hides the directory, the second what lies in such."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketEntry:
+    """One entry of a listing; `path` is relative to what was listed, `size` is -1 for some directories."""
+
+    path: str
+    name: str
+    size: int
+    is_dir: bool
+    mod_time: str = ""
 
 
 def strange(items: Sequence[BucketEntry]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from mountd.errors import RemoteError, Unavailable
 from mountd.rclone.address import RcAddress
 from mountd.rclone.command import source
 from mountd.rclone.failures import classify
+from mountd.rclone.keys import BucketEntry
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CALL_S = 2.0
@@ -42,17 +43,6 @@ class RcTimeout(Unavailable):
 
 class AnswerTooLarge(Unavailable):
     """The answer is larger than mountd would take in."""
-
-
-@dataclass(frozen=True, slots=True)
-class BucketEntry:
-    """One entry of a listing; `path` is relative to what was listed, `size` is -1 for some directories."""
-
-    path: str
-    name: str
-    size: int
-    is_dir: bool
-    mod_time: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from mountd.errors import NotFound
 from mountd.model import manifest
 from mountd.model.content import Content, inspect
 from mountd.model.layout import Layout
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 from tests.support import dies_with_us
 from tests.support.daemon import BUNDLED_RCLONE, Daemon, Result
 from tests.support.s3 import RcloneS3, S3Server

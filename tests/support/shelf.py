@@ -21,7 +21,7 @@ from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process.child import Ring
 from mountd.process.supervisor import Supervisor
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 from mountd.settings.schema import ControlSettings, ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, ModelStatus, MountStage, MountStatus, Snapshot, State

@@ -13,7 +13,7 @@ import pytest
 from mountd.errors import RemoteError
 from mountd.model import audit
 from mountd.model.audit import Audit
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus
 from tests.support.shelf import MOUNT, MemoryDisk, Shelf, shelf, until
 

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.rclone.keys import EMPTY, EXCLUDED, LONG, SHADOWS, gone, merged, patterns, possible, rules, strange, words
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import (
+    EMPTY,
+    EXCLUDED,
+    LONG,
+    SHADOWS,
+    BucketEntry,
+    gone,
+    merged,
+    patterns,
+    possible,
+    rules,
+    strange,
+    words,
+)
 
 
 def items(*paths: str) -> list[BucketEntry]:

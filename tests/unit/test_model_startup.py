@@ -16,7 +16,7 @@ from mountd.model import link
 from mountd.model.content import Content
 from mountd.model.model import Model
 from mountd.operation.desired import declare
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStage, MountStatus, Snapshot, State

@@ -13,7 +13,7 @@ from mountd.errors import Busy, Refused
 from mountd.model import manifest
 from mountd.operation.desired import FROM_FILE, Request
 from mountd.operation.runner import OperationOutcome
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus
 from tests.support.shelf import MOUNT, TINA, MemoryDisk, Shelf, shelf, until
 from tests.support.tasks import tasks_of

@@ -15,7 +15,8 @@ from aiohttp import web
 from mountd.errors import RemoteError, Unavailable
 from mountd.rclone import rc
 from mountd.rclone.address import RcAddress
-from mountd.rclone.rc import BucketEntry, RcClient, RcTimeout, Upload
+from mountd.rclone.keys import BucketEntry
+from mountd.rclone.rc import RcClient, RcTimeout, Upload
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[web.StreamResponse]]
 

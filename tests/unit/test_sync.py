@@ -18,7 +18,7 @@ from mountd.journal.journal import Journal
 from mountd.model.model import Model
 from mountd.operation import desired
 from mountd.operation.sync import WHY_CHARACTERS, Paused, Syncing
-from mountd.rclone.rc import BucketEntry
+from mountd.rclone.keys import BucketEntry
 from mountd.settings.schema import ModelSettings
 from mountd.status import readiness
 from mountd.status.board import Board

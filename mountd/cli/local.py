@@ -46,6 +46,7 @@ def demo(
 
     A local S3 server with two versions of a small model, the mount, and a stand-in WebUI; prints the commands to try.
     """
+    from mountd.cli import terminal
     from mountd.demo.run import main
 
-    ctx.exit(main(directory=directory, port=port, s3_port=s3_port, http_port=http_port))
+    ctx.exit(main(terminal, directory=directory, port=port, s3_port=s3_port, http_port=http_port))

@@ -19,6 +19,7 @@ from mountd.cli.terminal import flush, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
 COMMANDS = {
     "run": ("local", "run", "Run the daemon; also the entrypoint of a container."),
@@ -68,10 +69,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        from importlib import import_module
-
         module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(import_module(f"{__package__}.{module}"), attribute)
+        command = getattr(_import(module), attribute)
         assert isinstance(command, click.Command)
         return command
 
@@ -88,6 +87,49 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+def _import(module: str) -> ModuleType:
+    """By a plain import, which import-linter sees."""
+    match module:
+        case "local":
+            from mountd.cli import local
+
+            return local
+        case "remote":
+            from mountd.cli import remote
+
+            return remote
+        case "remote_switch":
+            from mountd.cli import remote_switch
+
+            return remote_switch
+        case "history":
+            from mountd.cli import history
+
+            return history
+        case "publish":
+            from mountd.cli import publish
+
+            return publish
+        case "drill":
+            from mountd.cli import drill
+
+            return drill
+        case "config":
+            from mountd.cli import config
+
+            return config
+        case "doctor":
+            from mountd.cli import doctor
+
+            return doctor
+        case "completion":
+            from mountd.cli import completion
+
+            return completion
+        case _:
+            raise ValueError(module)
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -91,8 +91,7 @@ def timeout_option(help_text: str, *, default: str | None = None) -> Callable[[D
 
 
 def check_version(name: str) -> None:
-    """Before anybody is asked: raises BadVersionName for what can never be a version."""
-    # By name: the remote commands must not know the settings, most of whose modules are slow to import.
-    from importlib import import_module
+    """Before the daemon is asked. Raises BadVersionName for what can never be a version."""
+    from mountd.settings import names
 
-    import_module("mountd.settings.names").check_version(name)
+    names.check_version(name)

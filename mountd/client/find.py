@@ -69,11 +69,11 @@ def running_demos() -> list[dict[str, Any]]:
 
 def _of_config(path: str) -> str:
     """The socket that the file names, "" when it names none. Raises ConfigError when there is no such file."""
-    # By name: the rest of the remote commands must not know the settings, whose import costs more than all of them.
-    from importlib import import_module
     from pathlib import Path
 
-    return str(import_module("mountd.settings.control_socket").named_in(Path(path)))
+    from mountd.settings.control_socket import named_in
+
+    return named_in(Path(path))
 
 
 def _unit_socket() -> list[str]:

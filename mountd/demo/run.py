@@ -16,8 +16,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from mountd.cli import terminal
 from mountd.client import registry
 from mountd.client.api import get
 from mountd.demo import hub
@@ -34,8 +34,18 @@ POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
 
 
+class Terminal(Protocol):
+    """What the demo prints with; `say` breaks long lines between words, unless not to `wrap`."""
+
+    def say(self, message: object = "", *, wrap: bool = True) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def is_narrow(self, needed: int) -> bool: ...
+
+
 class Interrupted(Exception):
-    """Ctrl-C, SIGTERM or a closed terminal: the demo ends, in good order."""
+    """Ctrl-C, SIGTERM or a closed terminal: the demo stops in order."""
 
 
 class Interrupts:
@@ -64,34 +74,38 @@ class Interrupts:
         self.check()
 
 
-def main(*, directory: str | None, port: int | None, s3_port: int | None, http_port: int | None) -> int:
+def main(
+    terminal: Terminal, *, directory: str | None, port: int | None, s3_port: int | None, http_port: int | None
+) -> int:
     """Runs until interrupted; 0 then. Raises MountdError when it cannot begin."""
     interrupts = Interrupts()
     try:
         with _directory(directory) as root:
             places = DemoPaths(root, _port(s3_port, None), _port(port, 7860), _port(http_port, 8780))
             with contextlib.ExitStack() as stack:
-                _run(places, stack, interrupts)
+                _run(places, stack, interrupts, terminal)
     except Interrupted:
         with contextlib.suppress(OSError):  # the terminal may be gone
-            _say("\nStopped: nothing is mounted, nothing runs any more.")
+            _say(terminal, "\nStopped: nothing is mounted, nothing runs any more.")
     return 0
 
 
-def _run(places: DemoPaths, stack: contextlib.ExitStack, interrupts: Interrupts) -> None:
+def _run(places: DemoPaths, stack: contextlib.ExitStack, interrupts: Interrupts, terminal: Terminal) -> None:
     rclone = binary.find().path
-    _say("mountd demo: preparing a small model in two versions …")
+    _say(terminal, "mountd demo: preparing a small model in two versions …")
     versions = hub.build(places.store)
     interrupts.check()
     secret = _write_files(places)
-    s3 = stack.enter_context(_child("the S3 server", *_s3_command(rclone, places, secret), places.root / "s3.log"))
+    s3 = stack.enter_context(
+        _child(terminal, "the S3 server", *_s3_command(rclone, places, secret), places.root / "s3.log")
+    )
     _wait_for_port(s3, places.s3_port, interrupts)
     run = [sys.executable, "-m", "mountd", "run", "-c", str(places.config)]
-    mountd = stack.enter_context(_child("mountd", run, dict(os.environ), places.root / "mountd.log"))
+    mountd = stack.enter_context(_child(terminal, "mountd", run, dict(os.environ), places.root / "mountd.log"))
     entry = registry.register(places.root, places.socket, mountd.pid)
     stack.callback(registry.unregister, entry)
-    _wait_until_ready(mountd, places, interrupts)
-    _tell(places, [version.version for version in versions])
+    _wait_until_ready(mountd, places, interrupts, terminal)
+    _show_how_to_use(terminal, places, [version.version for version in versions])
     while mountd.poll() is None:
         interrupts.sleep(POLL_S)
     _unmount_below(places.root)
@@ -169,7 +183,9 @@ def _s3_command(rclone: Path, places: DemoPaths, secret: str) -> tuple[list[str]
 
 
 @contextlib.contextmanager
-def _child(name: str, argv: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _child(
+    terminal: Terminal, name: str, argv: Sequence[str], environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A child in a session of its own (a Ctrl-C is for us alone), which also ends when we are killed."""
     libc = ctypes.CDLL(None)
     with log.open("ab") as output:
@@ -189,7 +205,7 @@ def _child(name: str, argv: Sequence[str], environment: dict[str, str], log: Pat
         try:
             process.wait(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
-            _say(f"{name} does not end: killing it")
+            _say(terminal, f"{name} does not stop: killing it")
             process.kill()
             process.wait()
 
@@ -203,9 +219,11 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, interrupts: Inte
     raise Unavailable(f"cannot start the S3 server on port {port}", hint="see s3.log in the demo's directory")
 
 
-def _wait_until_ready(mountd: subprocess.Popen[bytes], places: DemoPaths, interrupts: Interrupts) -> None:
+def _wait_until_ready(
+    mountd: subprocess.Popen[bytes], places: DemoPaths, interrupts: Interrupts, terminal: Terminal
+) -> None:
     deadline = time.monotonic() + READY_LIMIT_S
-    told, reasons = "", ""
+    shown, reasons = "", ""
     while time.monotonic() < deadline:
         if mountd.poll() is not None:
             last = (places.root / "mountd.log").read_text(errors="replace").strip().splitlines()[-3:]
@@ -215,9 +233,9 @@ def _wait_until_ready(mountd: subprocess.Popen[bytes], places: DemoPaths, interr
             if status["ready"]:
                 return
             stage = _stage(status)
-            if stage != told:
-                _say(f"  {stage}")
-                told = stage
+            if stage != shown:
+                _say(terminal, f"  {stage}")
+                shown = stage
             reasons = "; ".join(reason["text"] for reason in status["reasons"])
         interrupts.sleep(POLL_S)
     raise Unavailable(f"cannot get ready in {READY_LIMIT_S:g} s: {reasons}", hint=f"see {places.root}/mountd.log")
@@ -231,7 +249,7 @@ def _stage(status: dict[str, dict[str, dict[str, str]]]) -> str:
 _PARTS = (("mounts", "storage"), ("models", "cache_hub"), ("apps", "webui"))
 
 
-def _tell(places: DemoPaths, versions: Sequence[str]) -> None:
+def _show_how_to_use(terminal: Terminal, places: DemoPaths, versions: Sequence[str]) -> None:
     program, sock = _program(), shlex.quote(str(places.socket))
     mountd, once = f"{program} --socket {sock}", ""
     page = f"http://127.0.0.1:{places.web_port}/"
@@ -261,7 +279,7 @@ Ready. 一切就绪。
 Ctrl-C ends it and leaves nothing behind.""",
         wrap=False,
     )
-    sys.stdout.flush()
+    terminal.flush()
 
 
 def _program() -> str:
@@ -275,6 +293,6 @@ def _program() -> str:
     return shlex.quote(beside if relative.startswith("..") else relative)
 
 
-def _say(text: str) -> None:
+def _say(terminal: Terminal, text: str) -> None:
     terminal.say(text)
-    sys.stdout.flush()
+    terminal.flush()

@@ -6,7 +6,6 @@ must set itself. What is said of rclone was tried with 1.75.2.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +182,7 @@ def _environment(
     env_auth = bool(asking)
     # Else the SDK reads ~/.aws/credentials as well.
     alone = any(each.type == "s3" for each in remotes) and not env_auth
-    child = {"AWS_SHARED_CREDENTIALS_FILE": os.devnull} if alone else {}
+    child = {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"} if alone else {}
     return child | {
         variable: value
         for variable, value in inherited.of_rclone(given, [each.type for each in asking]).items()

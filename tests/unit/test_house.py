@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,23 @@ ROOMS = sorted({room_of(path) for path in MODULES} - {"."})
 @pytest.mark.parametrize("room", ROOMS)
 def test_what_is_drawn_is_there_and_what_is_there_is_drawn(room: str) -> None:
     assert drawn(room) == {path.name for path in MODULES if room_of(path) == room}
+
+
+def marked() -> set[str]:
+    """The modules with a · behind their names: `mountd.status.snapshot`."""
+    found, room = set(), ""
+    for line in PAGE.split("```")[1].splitlines():
+        if named := re.match(r"  ([\w/]+)/ ", line):
+            room = named[1].replace("/", ".") + "."
+        for names in re.findall(r"((?:\w+\.py )+) *·", line):
+            found |= {f"mountd.{room}{name.removesuffix('.py')}" for name in names.split()}
+    return found
+
+
+def test_what_is_marked_as_pure_is_what_the_linter_keeps_pure() -> None:
+    contracts = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (pure,) = (each for each in contracts if each["name"] == "Decisions are pure")
+    assert set(pure["source_modules"]) == marked()
 
 
 def test_no_file_is_too_long() -> None:

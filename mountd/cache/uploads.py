@@ -4,7 +4,7 @@ repaired and made readable, failures are reported, a stop is drained, and what i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from mountd.errors import MountdError, RemoteError
 from mountd.files.client import Files
 from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.rc import RcClient
+from mountd.rclone.stats import VfsStats
 from mountd.settings import profiles
 from mountd.settings.schema import MountSettings
 from mountd.status.board import PublishMount
@@ -124,12 +125,10 @@ class Uploads:
 
     # -- while it runs ------------------------------------------------------------------------------------------------
 
-    def noticed(self, stats: Mapping[str, object]) -> None:
-        """The answer to `vfs/stats`, whenever there is one."""
-        found = stats.get("diskCache")
-        if isinstance(found, dict):
-            self._meta = str(found.get("pathMeta") or "")
-            self._queued = int(found.get("uploadsQueued", 0)) + int(found.get("uploadsInProgress", 0))
+    def noticed(self, stats: VfsStats) -> None:
+        """Called with each answer of rclone."""
+        if stats.disk_cache is not None:
+            self._meta, self._queued = stats.disk_cache.metadata, stats.disk_cache.uploads
             if not self._queued:
                 self._tries = UploadTries()
 

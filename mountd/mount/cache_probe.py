@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -17,6 +17,7 @@ from mountd.errors import FIX_RETRY_S, CannotStart, MountdError
 from mountd.mount.bucket import TIMEOUT_S, BucketProbe
 from mountd.mount.engine import Engine
 from mountd.mount.health import Report
+from mountd.rclone.stats import VfsStats
 from mountd.settings import profiles
 from mountd.status.board import PublishMount
 from mountd.status.snapshot import CacheStatus
@@ -76,12 +77,12 @@ class CacheProbe:
         was_used = code not in ("cache-taken", "cache-silent") and await self.guard.was_used()
         return self.bypass.is_open_to(self.engine.mount, was_used=was_used)
 
-    async def check(self, stats: Mapping[str, object]) -> None:
-        """What rclone that has just started says in `vfs/stats`. Raises CannotStart when it runs without its cache."""
+    async def check(self, stats: VfsStats) -> None:
+        """`stats`: of an rclone that has just started. Raises CannotStart when it runs without its cache."""
         if not self.is_needed:
             return
         mount = self.engine.mount
-        if "diskCache" not in stats:
+        if stats.disk_cache is None:
             off = CannotStart(
                 f"cannot use {mount.path}: rclone runs without its disk cache ({mount.cache.dir})",
                 hint=f"see `mountd logs {self.engine.name}`; the directory must be writable",
@@ -144,26 +145,22 @@ class CacheStatsProbe:
     async def run(self, report: Report) -> None:
         """Until cancelled."""
         while True:
-            stats: Mapping[str, object] | None = None
+            stats: VfsStats | None = None
             with contextlib.suppress(MountdError):
                 stats = await self.engine.rc.vfs_stats(timeout_s=self.engine.mount.health.timeout)
             if stats is not None:
                 self.learn(stats)
                 await self.uploads.report_stranded()
-                is_off = self.cache.is_needed and "diskCache" not in stats
+                is_off = self.cache.is_needed and stats.disk_cache is None
                 report(misconfigured="its disk cache is off" if is_off else "")
             await asyncio.sleep(STATS_INTERVAL_S)
 
-    def learn(self, stats: Mapping[str, object]) -> None:
-        """An answer to `vfs/stats`, for the board and for the uploads."""
+    def learn(self, stats: VfsStats) -> None:
+        """For the board and for the uploads."""
         self.publish(lambda status: replace(status, cache=cache_status(stats)))
         self.uploads.noticed(stats)
 
 
-def cache_status(stats: Mapping[str, object]) -> CacheStatus:
-    """What `vfs/stats` says of the cache."""
-    disk = stats.get("diskCache")
-    if not isinstance(disk, dict):
-        return CacheStatus()
-    queued = int(disk.get("uploadsQueued", 0)) + int(disk.get("uploadsInProgress", 0))
-    return CacheStatus(int(disk.get("bytesUsed", 0)), int(disk.get("files", 0)), queued)
+def cache_status(stats: VfsStats) -> CacheStatus:
+    cache = stats.disk_cache
+    return CacheStatus(cache.used_bytes, cache.files, cache.uploads) if cache else CacheStatus()

@@ -183,8 +183,7 @@ class MountDisk:
 
     async def cached_files(self) -> int:
         """How many files the directory cache knows."""
-        stats = await self._engine.rc.vfs_stats(timeout_s=5.0)
-        return int(stats.get("metadataCache", {}).get("files", 0))
+        return (await self._engine.rc.vfs_stats(timeout_s=5.0)).known_entries
 
     async def cache_could_hold(self) -> int | None:
         """Bytes that local disk could hold, all else in it gone; None: reads are not kept. Raises CannotStart."""

@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import structlog
 
@@ -39,6 +38,7 @@ from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Life
 from mountd.process.supervisor import Ending, MustReplace, ShouldRestart
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile, SecretChange
+from mountd.rclone.stats import VfsStats
 from mountd.settings import profiles
 from mountd.settings.schema import MountSettings, Settings
 from mountd.status.board import Board
@@ -266,7 +266,7 @@ class RcloneMount:
             await self._index.evict(mount, self._cache_claims())
             await self._index.repair(mount)
 
-    async def _accept(self, stats: Mapping[str, Any]) -> None:
+    async def _accept(self, stats: VfsStats) -> None:
         self._stats.learn(stats)
         await self._uploads.hold()
         await self._cache.check(stats)

@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -22,6 +22,7 @@ from mountd.fuse.unmount import unanswered
 from mountd.mount.bucket import NOOP_S, BucketProbe
 from mountd.mount.engine import Engine
 from mountd.mount.health import Report, Stall
+from mountd.rclone.stats import CoreStats
 from mountd.status.snapshot import Health
 
 INTERVAL_S = 5.0
@@ -132,12 +133,12 @@ class StallProbe:
         if found or listing:
             self.bucket.hurry()
         quick = self.bucket.status.health is Health.HEALTHY
-        stats: Mapping[str, object] = {}
+        stats: CoreStats | None = None
         if quick:
             with contextlib.suppress(MountdError):
-                stats = await self.engine.rc.stats(timeout_s=self.engine.mount.health.timeout)
-        now, moved_bytes, errors = time.monotonic(), _count(stats, "bytes"), _count(stats, "errors")
-        cause = str(stats.get("lastError") or "")
+                stats = await self.engine.rc.core_stats(timeout_s=self.engine.mount.health.timeout)
+        now = time.monotonic()
+        moved_bytes, errors, cause = (stats.moved_bytes, stats.errors, stats.last_error) if stats else (-1, -1, "")
         facts = report()
 
         def look(stall: Stall, reads: Set[str]) -> Stall:
@@ -152,14 +153,9 @@ class StallProbe:
                 moved_bytes=moved_bytes,
                 errors=errors,
                 cause=cause if OF_A_READ in cause else "",
-                bucket_quick=quick and bool(stats),
+                bucket_quick=quick and stats is not None,
             ),
         )
-
-
-def _count(stats: Mapping[str, object], name: str) -> int:
-    value = stats.get(name)
-    return int(value) if isinstance(value, int | float) else -1
 
 
 def stalled_reads(roots: Iterable[int], path: str) -> StalledReads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from mountd.mount.disk import OF_THE_OBJECT
 from mountd.mount.health import Liveness, Replace
 from mountd.process.child import Child
 from mountd.rclone.rc import RcClient
+from mountd.rclone.stats import VfsStats
 from mountd.settings.schema import MountSettings
 from mountd.status.board import PublishMount
 from mountd.status.snapshot import MountStage, Reason, RemoteStatus
@@ -67,7 +68,7 @@ class AskedBucket(Protocol):
 class StartUp:
     """Each stage has its deadline but the wait for the bucket, which lasts as long as the bucket is away.
 
-    `prepare`: all that comes before rclone. `accept` gets the first `vfs/stats`. `prove`: the mount shows what the
+    `prepare`: all that comes before rclone. `accept` gets the first VfsStats. `prove`: the mount shows what the
     bucket holds, and gives bytes of it. Each raises CannotStart or another MountdError when it cannot be so.
     `guard`: see `monitor.MountMonitor`.
     """
@@ -76,7 +77,7 @@ class StartUp:
     liveness: AskedMount
     bucket: AskedBucket
     prepare: Callable[[], Awaitable[None]]
-    accept: Callable[[Mapping[str, Any]], Awaitable[None]]
+    accept: Callable[[VfsStats], Awaitable[None]]
     prove: Callable[[], Awaitable[None]]
     guard: Callable[[Coroutine[Any, Any, None]], Awaitable[Replace | None]]
     publish: PublishMount

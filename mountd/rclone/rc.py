@@ -22,6 +22,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.command import source
 from mountd.rclone.failures import classify
 from mountd.rclone.keys import BucketEntry
+from mountd.rclone.stats import CoreStats, VfsStats
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CALL_S = 2.0
@@ -99,13 +100,11 @@ class RcClient:
             raise Unavailable(f"rclone does not answer: {_cause(error)}") from None
         return _checked(method, status, body)
 
-    async def vfs_stats(self, timeout_s: float = CALL_S) -> dict[str, Any]:
-        """Of the process's only VFS. Without `diskCache` in it the cache is off, whatever was asked for."""
-        return await self.call("vfs/stats", timeout_s=timeout_s)
+    async def vfs_stats(self, timeout_s: float = CALL_S) -> VfsStats:
+        return VfsStats.parse(await self.call("vfs/stats", timeout_s=timeout_s))
 
-    async def stats(self, timeout_s: float = CALL_S) -> dict[str, Any]:
-        """`core/stats`: bytes, speed, errors, lastError, transferring."""
-        return await self.call("core/stats", timeout_s=timeout_s)
+    async def core_stats(self, timeout_s: float = CALL_S) -> CoreStats:
+        return CoreStats.parse(await self.call("core/stats", timeout_s=timeout_s))
 
     async def vfs_refresh(
         self, directory: str = "", *, recursive: bool = False, timeout_s: float = 60.0

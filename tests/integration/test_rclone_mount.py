@@ -114,7 +114,7 @@ async def test_the_command_mounts(tmp_path: Path) -> None:
     (source / "v1" / "a").write_text("hello")
     async with mounted(tmp_path, {"disk": {"type": "local"}}, f"disk:{source}", umask="022") as running:
         assert f" fuse.rclone {running.devname} ro," in running.mountinfo
-        options = (await running.rc.vfs_stats())["opt"]
+        options = (await running.rc.call("vfs/stats"))["opt"]
         assert options["CacheMode"] in (3, "full")
         assert (options["CacheMaxSize"], options["ReadOnly"], options["Umask"]) == (1 << 30, True, 0o022)
         assert await running.rc.vfs_refresh() == {"": "OK"}
@@ -126,6 +126,11 @@ async def test_the_command_mounts(tmp_path: Path) -> None:
             items = await running.rc.list(f"disk:{source}", "v1", quick=quick)
             assert [(item.name, item.size, item.is_dir) for item in items] == [("a", 5, False)]
         assert await asyncio.to_thread((running.path / "v1" / "a").read_text) == "hello"
+        stats = await running.rc.vfs_stats()
+        assert (stats.known_entries, stats.disk_cache and stats.disk_cache.files) == (2, 1)
+        assert stats.disk_cache is not None
+        assert (Path(stats.disk_cache.metadata) / "v1" / "a").is_file()
+        assert (await running.rc.core_stats()).moved_bytes == 5
 
         for stranger in (
             RcAddress("mountd", "wrong", running.rc.address.socket),

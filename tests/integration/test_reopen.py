@@ -18,7 +18,7 @@ from tests.integration.test_rclone_mount import Running, eventually, mounted, s3
 from tests.support.daemon import Daemon
 from tests.support.outputs import BUCKET, SOON_S, making
 from tests.support.proxy import Proxy
-from tests.support.s3 import RCLONE, RcloneS3
+from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
@@ -62,8 +62,9 @@ async def test_an_upload_that_began_too_early_is_waited_for(store: RcloneS3, pro
     try:
         async with _mounted(tmp_path / "second", proxy, tmp_path / "cache", "1ms") as second:
             await eventually(lambda: proxy.counts.kinds["PUT"] >= 1, "an upload")
-            meta = str((await second.rc.vfs_stats())["diskCache"]["pathMeta"])
-            reopening = Reopening(left, tmp_path / "cache", meta)
+            cached = (await second.rc.vfs_stats()).disk_cache
+            assert cached is not None
+            reopening = Reopening(left, tmp_path / "cache", cached.metadata)
             await reopening.finish(second.rc, str(second.path), files, SlowDisk(), told.append)
             assert told
             await eventually(lambda: not repair(tmp_path / "cache").waiting, "the end of the uploads", 60.0)
@@ -77,9 +78,7 @@ def _mounted(directory: Path, proxy: Proxy, cache: Path, write_back: str) -> Abs
     directory.mkdir()
     remotes = {"store": s3(proxy.endpoint)}
     options = {"vfs-write-back": write_back}
-    return mounted(
-        RCLONE, directory, remotes, f"store:{BUCKET}", profile="outputs", options=options, cache={"dir": str(cache)}
-    )
+    return mounted(directory, remotes, f"store:{BUCKET}", profile="outputs", options=options, cache={"dir": str(cache)})
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -23,6 +23,7 @@ from mountd.rclone import binary
 from mountd.rclone.address import RcAddress
 from mountd.rclone.conf_file import ConfFile
 from mountd.rclone.rc import RcClient, Upload
+from mountd.rclone.stats import DiskCacheStats, VfsStats
 from mountd.settings.load import Places, load, parse
 from mountd.settings.profiles import writes_back
 from mountd.settings.schema import MountSettings, Settings
@@ -211,7 +212,8 @@ async def test_a_mount_that_becomes_read_only_forgets_what_its_former_profile_le
     uploads.begin(settings.mounts["after"])
     await uploads.repair()
     assert not engine.reopens
-    uploads.noticed({"diskCache": {"pathMeta": str(tmp_path / "cache" / "vfsMeta" / "store" / "bkt")}})
+    metadata = str(tmp_path / "cache" / "vfsMeta" / "store" / "bkt")
+    uploads.noticed(VfsStats(DiskCacheStats(0, 0, 0, metadata), 0))
     engine._rc = RcClient(RcAddress("nobody", "answers", socket=tmp_path / "none"))
     await uploads.hold()
     await uploads.reopen(str(tmp_path), Files("test", {}))

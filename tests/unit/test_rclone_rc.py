@@ -152,7 +152,7 @@ async def test_answers_that_are_none(
         monkeypatch.setattr(rc, "MAX_ANSWER_BYTES", 1024)
     rclone.answers["core/stats"] = answer
     with pytest.raises(Unavailable, match="rclone does not answer: .*" + words) as caught:
-        await client.stats()
+        await client.core_stats()
     assert not isinstance(caught.value, RemoteError)
 
 
@@ -173,7 +173,7 @@ async def test_an_error_inside_the_answer_counts_whatever_the_status(fake: Fake,
     rclone.answers["operations/list"] = (status, {"list": [], "error": "AccessDenied: no"})
     rclone.answers["operations/stat"] = (status, {"item": None, "error": "AccessDenied: no"})
     with pytest.raises(RemoteError) as caught:
-        await client.stats()
+        await client.core_stats()
     assert caught.value.code == "bucket-missing"
     with pytest.raises(RemoteError):
         await client.vfs_queue()
@@ -195,4 +195,4 @@ async def test_a_refresh_fails_for_each_value_that_is_not_ok(fake: Fake) -> None
 async def test_nobody_listens(tmp_path: Path) -> None:
     async with RcClient(RcAddress("me", "pw", socket=tmp_path / "none")) as client:
         with pytest.raises(Unavailable, match="rclone does not answer: no such file"):
-            await client.stats()
+            await client.core_stats()

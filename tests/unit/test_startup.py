@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,10 +16,12 @@ from mountd.mount.health import Liveness, MountVerdict, Replace
 from mountd.mount.startup import PROOF_TRIES, StartUp
 from mountd.process.child import Child
 from mountd.rclone.rc import RcClient
+from mountd.rclone.stats import DiskCacheStats, VfsStats
 from mountd.settings.schema import CacheSettings, MountSettings
 from mountd.status.snapshot import Health, MountStage, MountStatus, Reason, RemoteStatus
 
 SOON_S = 10.0
+STATS = VfsStats(DiskCacheStats(0, 0, 0, "/cache/vfsMeta/s/bkt"), 0)
 HANGS = Replace(MountVerdict.HUNG, "mount m is hung")
 AWAY = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "away"))
 REFUSING = RemoteStatus(Health.DEGRADED, Reason("access-denied", "no"))
@@ -29,9 +31,9 @@ class FakeRc:
     """Its remote control: each answer to `vfs/stats` once, the last one for ever."""
 
     def __init__(self) -> None:
-        self.answers: list[Mapping[str, Any] | Exception] = [{"diskCache": {}}]
+        self.answers: list[VfsStats | Exception] = [STATS]
 
-    async def vfs_stats(self, timeout_s: float) -> Mapping[str, Any]:
+    async def vfs_stats(self, timeout_s: float) -> VfsStats:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -106,7 +108,7 @@ class Start:
 
     def __init__(self) -> None:
         self.engine, self.mount, self.bucket = FakeEngine(), FakeMount(), FakeBucket()
-        self.accepted: list[Mapping[str, Any]] = []
+        self.accepted: list[VfsStats] = []
         self.proofs: list[Exception | None] = [None]
         self.proven = 0
         self.refused: Exception | None = None
@@ -128,7 +130,7 @@ class Start:
         if self.refused is not None:
             raise self.refused
 
-    async def _accept(self, stats: Mapping[str, Any]) -> None:
+    async def _accept(self, stats: VfsStats) -> None:
         self.accepted.append(stats)
 
     async def _prove(self) -> None:
@@ -198,7 +200,7 @@ async def test_a_mount_that_answers_late() -> None:
     start = Start()
     start.bucket.is_asked_for_room = False
     start.mount.answers = [Liveness(missed=1), Liveness(missed=1), Liveness()]
-    start.engine.fake_rc.answers = [Unavailable("not yet"), {"diskCache": {}}]
+    start.engine.fake_rc.answers = [Unavailable("not yet"), STATS]
     assert await start.run() is None
     assert start.stages == ALL
 
@@ -236,7 +238,7 @@ async def test_a_statfs_that_waits_for_a_bucket_that_is_away_is_waited_for() -> 
 async def test_what_is_wrong_with_the_cache_ends_it() -> None:
     start = Start()
 
-    async def refuse(stats: Mapping[str, Any]) -> None:
+    async def refuse(stats: VfsStats) -> None:
         raise CannotStart("rclone runs without its disk cache", code="cache-off")
 
     start.startup.accept = refuse

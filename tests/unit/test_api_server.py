@@ -207,7 +207,7 @@ async def test_a_thread_that_cannot_be_started_is_tried_again_at_the_next_reques
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(peer, "NAME_LIMIT_S", 60.0)
-    names, me = peer.Names(), peer.Peer(os.getuid())
+    names, me = peer.UserNames(), peer.Peer(os.getuid())
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", refuse)
         async with asyncio.timeout(peer.NAME_LIMIT_S / 2):  # nothing is waited for
@@ -221,7 +221,7 @@ async def test_a_lookup_that_fails_is_answered_and_tried_again(monkeypatch: pyte
         raise MemoryError
 
     monkeypatch.setattr(peer, "NAME_LIMIT_S", 60.0)
-    names, me = peer.Names(), peer.Peer(os.getuid())
+    names, me = peer.UserNames(), peer.Peer(os.getuid())
     with monkeypatch.context() as failing:
         failing.setattr(pwd, "getpwuid", fail)
         failing.setattr(threading, "excepthook", lambda _: None)

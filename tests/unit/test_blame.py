@@ -67,7 +67,7 @@ async def test_a_version_is_not_blamed_while_its_mount_was_unwell(
             hub.board.set_mount("storage", MOUNT)
         may_end.touch()
         await hub.operations.outcome(begun.record)
-        ended = await hub.operations.ends.operation(begun.record.id)
+        ended = await hub.operations.results.operation(begun.record.id)
         assert ended is not None
         assert (ended.result, hub.target) == ("rolled-back", "hub_v22")
         assert bool(await hub.journal.quarantined("hub")) is blamed

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,42 +11,47 @@ import pytest
 from mountd import errors
 from mountd.client import api
 
-Serve = Callable[..., str]
 
+class Serve:
+    """Each call starts a listener that answers its one request with these pieces and closes; gives its path."""
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start a listener that answers its one request with these pieces and closes; returns its path."""
-    threads = []
-    seen: list[bytes] = []
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.seen: list[bytes] = []
+        self._done = threading.Event()
+        self._threads: list[threading.Thread] = []
 
-    def start(*pieces: bytes, answers: bool = True) -> str:
+    def __call__(self, *pieces: bytes, answers: bool = True) -> str:
         listener = socket.socket(socket.AF_UNIX)
-        path = str(tmp_path / "s")
-        listener.bind(path)
+        listener.bind(self.path)
         listener.listen()
-        done = threading.Event()
 
         def run() -> None:
             with listener, listener.accept()[0] as connection:
                 connection.settimeout(10)
-                seen.append(connection.recv(65536))
+                self.seen.append(connection.recv(65536))
                 if not answers:
-                    done.wait(10)
+                    self._done.wait(10)
                 with contextlib.suppress(BrokenPipeError):  # the client may have seen enough
                     for piece in pieces:
                         connection.sendall(piece)
 
         thread = threading.Thread(target=run)
         thread.start()
-        threads.append((thread, done))
-        return path
+        self._threads.append(thread)
+        return self.path
 
-    start.seen = seen  # type: ignore[attr-defined]
-    yield start
-    for thread, done in threads:
-        done.set()
-        thread.join()
+    def close(self) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    made = Serve(tmp_path / "s")
+    yield made
+    made.close()
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -121,7 +126,7 @@ def test_errors_keep_their_exit_code_text_and_hint(serve: Serve, exit_code: int)
 def test_what_is_sent(serve: Serve) -> None:
     path = serve(HEAD + b"\r\n" + DOCUMENT)
     api.post(path, "/api/v1/switch", {"version": "v23"})
-    head, _, body = serve.seen[0].partition(b"\r\n\r\n")  # type: ignore[attr-defined]
+    head, _, body = serve.seen[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /api/v1/switch HTTP/1.1\r\nHost: localhost\r\nUser-Agent: mountd/")
     assert b"Content-Length: 18" in head
     assert body == b'{"version": "v23"}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -146,7 +147,7 @@ def test_places_are_the_directory_and_the_one_above_or_what_there_is(tmp_path: P
 # -- the status that follows ------------------------------------------------------------------------------------------
 
 
-def snapshot(**changes: object) -> Snapshot:
+def snapshot(**changes: Any) -> Snapshot:
     model = ModelStatus(
         "storage",
         str(LINK),
@@ -155,7 +156,7 @@ def snapshot(**changes: object) -> Snapshot:
         current="v23",
         desired="v23",
         sync=Sync.SYNCED,
-        **changes,  # type: ignore[arg-type]
+        **changes,
     )
     mount = MountStatus("/mnt", "store:b", State.RUNNING, MountStage.READY, Health.HEALTHY)
     return Snapshot(mounts={"storage": mount}, models={"cache_hub": model})

@@ -49,7 +49,9 @@ async def begin(journal: Journal, to_version: str = "v22") -> OperationRecord:
 
 
 async def finish(journal: Journal, record: OperationRecord, result: str = "committed") -> OperationRecord:
-    return await journal.finish(record.id, result=result, cause="", hint="", exit_code=0, duration_s=1.5)
+    ended = await journal.finish(record.id, result=result, cause="", hint="", exit_code=0, duration_s=1.5)
+    assert ended is not None
+    return ended
 
 
 async def reopened(path: Path) -> Journal:
@@ -80,6 +82,7 @@ async def test_an_operation_from_begin_to_end(journal: Journal) -> None:
     ended = await journal.finish(
         record.id, result="rolled-back", cause="it crashed", hint="look", exit_code=5, duration_s=2.5
     )
+    assert ended is not None
     assert ended.finished is not None
     assert ended == replace(
         record,

@@ -42,7 +42,9 @@ async def begin(journal: Journal, model: str = "hub", kind: str = "switch") -> O
 
 
 async def finish(journal: Journal, record: OperationRecord, result: str) -> OperationRecord:
-    return await journal.finish(record.id, result=result, cause="", hint="", exit_code=0, duration_s=1.0)
+    ended = await journal.finish(record.id, result=result, cause="", hint="", exit_code=0, duration_s=1.0)
+    assert ended is not None
+    return ended
 
 
 # -- steps ------------------------------------------------------------------------------------------------------------
@@ -50,10 +52,10 @@ async def finish(journal: Journal, record: OperationRecord, result: str) -> Oper
 
 async def test_steps_in_the_order_in_which_they_were_begun(journal: Journal) -> None:
     first, second = await begin(journal), await begin(journal)
-    for step in ("preflight", "warm"):
-        await journal.begin_step(first.id, step)
-        await journal.begin_step(second.id, step)
-        await journal.end_step(first.id, step, "done")
+    for name in ("preflight", "warm"):
+        await journal.begin_step(first.id, name)
+        await journal.begin_step(second.id, name)
+        await journal.end_step(first.id, name, "done")
     await journal.begin_step(first.id, "flip")
     found = await journal.steps(first.id)
     assert [(step.step, step.outcome) for step in found] == [("preflight", "done"), ("warm", "done"), ("flip", None)]

@@ -25,11 +25,11 @@ def kept(tmp_path: Path) -> KeptLink:
 
 
 def test_only_what_was_placed_where_it_belongs_now_is_kept(kept: KeptLink, tmp_path: Path) -> None:
-    assert not kept.is_placed
+    assert (link.read(kept.path), kept.is_placed) == (None, False)
     kept.place(LIVE)
     assert (link.read(kept.path), kept.target, kept.is_placed) == (LIVE, LIVE, True)
     kept.move(tmp_path / "elsewhere")
-    assert not kept.is_placed
+    assert (link.read(kept.path), kept.is_placed) == (None, False)
     kept.place(NEXT)
     assert kept.is_placed
     assert link.read(tmp_path / "elsewhere") == NEXT

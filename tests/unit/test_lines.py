@@ -99,7 +99,12 @@ def test_followers_hear_of_a_state_that_lasts(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(child, "STATE_S", 0.05)
     ring, heard = Ring(), list[str]()
     ring.follow(lambda line: heard.append(line.text))
-    until(lambda: ring.show("50%") or heard, 10, "the state", every_s=0.005)
+
+    def is_heard() -> bool:
+        ring.show("50%")
+        return bool(heard)
+
+    until(is_heard, 10, "the state", every_s=0.005)
     assert heard == ["50%"]
 
 

@@ -98,15 +98,20 @@ def _replace_directory(kept: Kept) -> None:
     kept.directory.mkdir()
 
 
+async def _healed(kept: Kept, change: Callable[[Kept], None]) -> float:
+    """Seconds from the change until the link is right again."""
+    heals, began = kept.shown.heals, time.monotonic()
+    change(kept)
+    await kept.until(lambda: kept.right and kept.shown.heals > heals)
+    return time.monotonic() - began
+
+
 @pytest.mark.parametrize("change", [_remove, _point_elsewhere, _move_away, _remake_directory, _replace_directory])
 async def test_a_changed_link_is_put_right_within_two_seconds(kept: Kept, change: Callable[[Kept], None]) -> None:
     # The last one shows that a directory that came anew is watched itself, whatever its number is.
     took_s = []
     for each in (change, change, _remove):
-        heals, began = kept.shown.heals, time.monotonic()
-        each(kept)
-        await kept.until(lambda heals=heals: kept.right and kept.shown.heals > heals)  # type: ignore[misc]
-        took_s.append(time.monotonic() - began)
+        took_s.append(await _healed(kept, each))
         assert kept.shown.reason is None
         shutil.rmtree(kept.directory.with_name("app.old"), ignore_errors=True)
     assert min(took_s[:2]) < HEALED_S
@@ -214,8 +219,9 @@ async def test_a_link_that_the_model_has_placed_anew_is_right(kept: Kept) -> Non
     link.point(kept.link, newer)
     kept.keeping = WantedLink(kept.link, newer)
     kept.guard.placed(kept.link, newer)
-    assert (kept.shown.reason, kept.shown.target, kept.shown.health) == (None, None, Health.HEALTHY)
-    assert kept.shown.heals == heals  # nobody had to heal
+    right = kept.shown
+    assert (right.reason, right.target, right.health) == (None, None, Health.HEALTHY)
+    assert right.heals == heals  # nobody had to heal
     _remove(kept)
     await kept.until(lambda: link.read(kept.link) == newer)
 

@@ -131,7 +131,7 @@ def test_what_the_bucket_holds() -> None:
     ]
     seen = plan.bucket(entries)
     assert seen.files == {"a/b": Stored(3, "m"), "c": Stored(0), "a/MANIFEST.json": Stored(1)}
-    assert (seen.manifest, seen.markers, seen.empty) == (True, {".mountd-publishing-1"}, False)
+    assert (seen.manifest, seen.markers, seen.empty) == (True, frozenset({".mountd-publishing-1"}), False)
     assert plan.bucket([]).empty
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -42,10 +43,10 @@ GOOD = Snapshot({"disk": MOUNT}, {"hub": MODEL}, {"webui": APP})
 
 
 def snapshot(
-    mount: MountStatus = MOUNT, model: ModelStatus | None = MODEL, app: AppStatus | None = APP, **changes: object
+    mount: MountStatus = MOUNT, model: ModelStatus | None = MODEL, app: AppStatus | None = APP, **changes: Any
 ) -> Snapshot:
     made = Snapshot({"disk": mount}, {"hub": model} if model else {}, {"webui": app} if app else {})
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 # -- may it start -----------------------------------------------------------------------------------------------------
@@ -301,8 +302,8 @@ def test_the_answers_agree_with_each_other(now: Snapshot) -> None:
         ({"mounts": {"disk": 1}, "health": Health.DEGRADED}, False, Health.DEGRADED),
     ],
 )
-def test_an_app_on_dead_files_is_not_ready(changes: dict[str, object], ready: bool, health: Health) -> None:
-    seen = snapshot(app=replace(APP, **changes))  # type: ignore[arg-type]
+def test_an_app_on_dead_files_is_not_ready(changes: dict[str, Any], ready: bool, health: Health) -> None:
+    seen = snapshot(app=replace(APP, **changes))
     assert (readiness.is_ready(seen), readiness.health(seen)) == (ready, health)
     assert ("app" in [reason.layer for reason in readiness.reasons(seen)]) is not ready
 
@@ -326,8 +327,8 @@ def test_an_app_on_dead_files_is_not_ready(changes: dict[str, object], ready: bo
     ],
 )
 def test_an_app_that_was_started_behind_another_version(
-    app: dict[str, object], model: dict[str, object], behind: bool
+    app: dict[str, Any], model: dict[str, Any], behind: bool
 ) -> None:
-    running = replace(APP, **app)  # type: ignore[arg-type]
-    seen = snapshot(model=replace(MODEL, **model), app=running)  # type: ignore[arg-type]
+    running = replace(APP, **app)
+    seen = snapshot(model=replace(MODEL, **model), app=running)
     assert readiness.is_behind_the_link(seen, running) is behind

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_the_helpers_words_are_found_in_what_rclone_said_last() -> None:
         ({"profile": "docker-default"}, "--security-opt apparmor=unconfined"),
     ],
 )
-def test_only_flags_that_are_lacking_are_named(changes: dict[str, object], flags: str) -> None:
+def test_only_flags_that_are_lacking_are_named(changes: dict[str, Any], flags: str) -> None:
     rights = replace(FREE, **changes)
     assert container_flags(rights) == flags
     if flags:
@@ -66,7 +67,7 @@ def test_only_flags_that_are_lacking_are_named(changes: dict[str, object], flags
         ("fusermount3: something new", {"may_mount": False}, "mountd doctor"),
     ],
 )
-def test_what_to_do(helper: str, changes: dict[str, object], words: str) -> None:
+def test_what_to_do(helper: str, changes: dict[str, Any], words: str) -> None:
     assert words in advise(helper, replace(FREE, **changes))
 
 

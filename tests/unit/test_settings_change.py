@@ -199,7 +199,7 @@ def test_the_first_app_of_another_user_opens_the_mounts_to_it() -> None:
     assert compare(old, new, {}, {}, root=True).remount == ()
 
 
-SECRETS = {
+SECRETS: dict[Place, dict[str, Any]] = {
     ("remotes", "store", "secret_access_key"): {"credentials": ("hub",)},
     ("remotes", "dav", "pass"): {"credentials": ("out",)},
     ("remotes", "hidden", "password"): {"credentials": ("out",)},

@@ -52,7 +52,7 @@ def test_nothing_on_a_mount_of_ours_is_touched(tmp_path: Path, monkeypatch: pyte
         touched.append(path)
         return original(path)
 
-    monkeypatch.setattr(watch_files.os, "lstat", lstat)
+    monkeypatch.setattr(os, "lstat", lstat)
     found = trail(tmp_path / way, {str(mount)})
     assert found.mount == str(mount)
     assert str(tmp_path) in touched

@@ -33,7 +33,7 @@ class Changes:
         try:
             known = await recorded(self._journal, self._model, content)
         except MountdError as error:
-            log.warning("cannot see whether the version has changed", model=self._model, cause=error.text)
+            log.warning("cannot check whether the version has changed", model=self._model, cause=error.text)
             return
         await rename(self._journal, self._model, content)
         problems = differences(known, content, content.digest, content.files) if known else []

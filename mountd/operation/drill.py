@@ -1,4 +1,4 @@
-"""Who may ask for a drill, and what it becomes: a rehearsal of a fault on the running system."""
+"""Accepts a drill, a rehearsed fault on the running system, or refuses it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mountd.settings.wrapped import beneath
 
 @dataclass(frozen=True, slots=True)
 class StartedDrill:
-    """`record` is None for a plan that was only asked about. `limit_s`: how long it may take in all."""
+    """`record` is None for a dry run. `limit_s`: how long the drill may take in all."""
 
     plan: DrillPlan
     record: OperationRecord | None
@@ -83,7 +83,7 @@ class Drills:
         if for_ is not None:
             if DrillKind(kind).breaks_rclone:
                 raise UsageError(
-                    f"cannot drill {kind} for {for_}: it lasts until mountd has mended it",
+                    f"cannot drill {kind} for {for_}: it lasts until mountd has repaired it",
                     hint="--for is for slow and offline",
                 )
             try:
@@ -109,5 +109,5 @@ class Drills:
         )
 
     async def close(self) -> None:
-        """After the mounts."""
+        """Call it after the mounts are closed."""
         await self._runner.close()

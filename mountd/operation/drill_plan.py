@@ -1,4 +1,4 @@
-"""A drill, decided: what it does to whom, whether it can be done, how long each part may take, and who has passed."""
+"""A drill as a plan: what it does, whether it is possible, how long each part may take, and whether it has passed."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mountd.status import readiness
 from mountd.status.snapshot import Health, Snapshot, State
 
 DELAY_S = 5.0
-"""What each request of a slow bucket takes longer."""
+"""How much longer each request to a slow bucket takes."""
 DEFAULT_FOR_S = 30.0
 LONGEST_FOR_S = 3600.0
 ASK_S = 10.0
-"""What one question to the bucket takes at most."""
+"""How long one bucket probe takes at most."""
 MARGIN_S = 1.0
-"""What a busy machine adds to anything."""
+"""What a busy machine adds to each limit."""
 EVIDENCE_S = 1.0
-"""Kept of a mount that hangs, before anything else is done about it."""
+"""For the evidence of a mount that hangs, before its repair."""
 REPAIR_S = 5.0
 """A new rclone in 0.3 s, and the few requests that prove the mount."""
 RETURN_S = 5.0
 MODEL_S = 60.0
-"""For the metadata of a large model, which is loaded again after each remount."""
+"""For the metadata of a large model, loaded again after each remount."""
 APP_S = 10.0
-"""To be stopped by force, and to count as running where nothing tells when it is ready."""
+"""To be killed, and to count as running where it has no readiness check."""
 _NO_HTTP = frozenset({"local", "memory", "sftp", "ftp", "smb", "hdfs"})
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY")
 
@@ -43,7 +43,7 @@ class DrillKind(StrEnum):
 
     @property
     def breaks_rclone(self) -> bool:
-        """Else it is the bucket that something is wrong with."""
+        """False: it breaks the bucket."""
         return self in (DrillKind.KILL, DrillKind.HANG)
 
 
@@ -160,18 +160,18 @@ def described(plan: DrillPlan) -> tuple[str, ...]:
             what = f"For {for_} mount {mount} cannot reach its bucket."
             then = "What is cached goes on at full speed; what is not, fails."
     if plan.kind.breaks_rclone:
-        told = f"{apps} {are} restarted: files of the old mount that are open are dead." if apps else ""
-        return what, then, told or "No app is restarted."
+        apps_text = f"{apps} {are} restarted: files of the old mount that are open are dead." if apps else ""
+        return what, then, apps_text or "No app is restarted."
     around = (
-        f"So that it happens to nobody else, {mount} is mounted anew through a small proxy on this machine before, "
+        f"So that it happens to nobody else, {mount} is remounted through a small proxy on this machine before, "
         "and without it after."
     )
-    told = f"{apps} {are} restarted at both of these remounts, and not in between." if apps else "No app is restarted."
-    return what, then, around, told
+    apps_text = f"{apps} {are} restarted at both of these remounts, and not in between." if apps else ""
+    return what, then, around, apps_text or "No app is restarted."
 
 
 def unfit(snapshot: Snapshot, plan: DrillPlan) -> str:
-    """Why a drill would prove nothing now; empty when all is well."""
+    """Why a drill would prove nothing now; empty: it would."""
     mount = snapshot.mounts[plan.mount]
     if not mount.usable:
         return f"mount {plan.mount} is {mount.state} ({mount.stage})"
@@ -190,7 +190,7 @@ def unfit(snapshot: Snapshot, plan: DrillPlan) -> str:
 
 
 def no_way(way: BucketRoute) -> str:
-    """Why rclone cannot be led through a proxy to its bucket; empty when it can, as far as is known."""
+    """Why rclone cannot reach its bucket through a proxy; empty: it can, as far as is known."""
     for remote in way.remotes:
         if remote.type in _NO_HTTP:
             return f"a remote of type {remote.type} does not speak HTTP, and only that can be made slow or cut off"
@@ -226,11 +226,11 @@ def proxy_variables(url: str) -> dict[str, str]:
     return {"HTTP_PROXY": url, "HTTPS_PROXY": url, "NO_PROXY": "", "no_proxy": "", "RCLONE_HTTP_PROXY": url}
 
 
-# -- what is seen on the board -------------------------------------------------------------------------------------
+# -- read from the snapshot --- -------------------------------------------------------------------------------------
 
 
 def is_down(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
-    """mountd has seen that rclone is gone or hung: it has begun to replace it."""
+    """mountd has noticed that rclone is gone or hung, and replaces it."""
     return now.mounts[plan.mount].state is not State.RUNNING or is_replaced(now, before, plan)
 
 
@@ -239,7 +239,7 @@ def is_replaced(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
 
 
 def is_suspect(now: Snapshot, plan: DrillPlan) -> bool:
-    """mountd has seen that something is wrong with the bucket."""
+    """mountd has noticed that something is wrong with the bucket."""
     return now.mounts[plan.mount].backend.health not in (Health.HEALTHY, Health.UNKNOWN)
 
 
@@ -249,7 +249,7 @@ def is_serving(now: Snapshot, plan: DrillPlan) -> bool:
 
 
 def is_ready_after_remount(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
-    """All that stands on the mount has followed it, and is ready."""
+    """Models and apps on the mount have followed the remount, and are ready."""
     mount = now.mounts[plan.mount]
     if not (is_serving(now, plan) and is_replaced(now, before, plan)):
         return False
@@ -274,15 +274,15 @@ def has_restarted(now: Snapshot, before: Snapshot, app: str) -> bool:
 
 
 def disturbed(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
-    """Whether an app on the mount is not the process any more that it was."""
+    """Whether an app on the mount has another process than before."""
     return any(now.apps[name].pid != before.apps[name].pid for name in plan.apps)
 
 
-# -- the end ---------------------------------------------------------------------------------------------------------
+# -- the verdict -----------------------------------------------------------------------------------------------------
 
 
 def shortfalls(plan: DrillPlan, measured: Measured) -> tuple[str, ...]:
-    """What did not go as it should; empty: passed."""
+    """Why the drill failed; empty: passed."""
     limits = plan.limits
     parts = (
         ("the fault was", "detected", measured.detected_s, limits.detected_s),
@@ -307,7 +307,7 @@ def shortfalls(plan: DrillPlan, measured: Measured) -> tuple[str, ...]:
 
 
 def _too_short(plan: DrillPlan) -> str:
-    """Why nobody need have noticed it."""
+    """Why the fault could pass unnoticed; else empty."""
     if plan.kind.breaks_rclone or plan.for_s >= plan.limits.detected_s:
         return ""
     enough = format_duration(float(ceil(plan.limits.detected_s)))

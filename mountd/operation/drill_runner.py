@@ -1,4 +1,4 @@
-"""Carries out one drill: makes the fault, measures how it is found and mended, and always ends it."""
+"""Carries out one drill: makes the fault, measures its detection and repair, and always removes it."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from mountd.status.snapshot import Snapshot
 log = structlog.get_logger()
 
 PATIENCE_S = 30.0
-"""Waited beyond a limit, to tell how much it was missed by."""
+"""Waited beyond a limit, to measure by how much it was missed."""
 REMOUNT_S = 60.0
-"""For a planned remount, besides its drain and what stands on it."""
+"""For a planned remount, without its drain and without its models and apps."""
 TOUCH_S = 5.0
 TOUCH_AGAIN_S = 0.1
 TOUCH_BYTES = 4096
 END_LIMIT_S = 1.0
-"""For the end of a fault when mountd itself ends."""
+"""To remove a fault when mountd stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrillDeps:
-    """What a drill looks at and acts on; all by name, and as it is now."""
+    """What a drill looks at and acts on: the present objects, by name."""
 
     settings: Callable[[], Settings]
     mounts: Mapping[str, RcloneMount]
     supervisors: Mapping[str, Supervisor]
     probe_paths: Callable[[str], Sequence[str]]
-    """of a mount: the files that are worth reading, best first, relative to it"""
+    """of a mount: files that are worth reading, best first, relative to it"""
     board: Board
     operations: Operations
     journal: Journal
@@ -67,7 +67,7 @@ class DrillRunner:
         self._throttle: Throttle | None = None
 
     def limit_s(self, plan: DrillPlan) -> float:
-        """The sum of all that the drill waits for, at most."""
+        """The longest time that the drill may take."""
         limits = plan.limits
         measured_s = limits.detected_s + limits.ready_again_s + 2 * PATIENCE_S
         if plan.kind.breaks_rclone:
@@ -75,7 +75,7 @@ class DrillRunner:
         return 2 * self._remount_limit_s(plan) + plan.for_s + measured_s
 
     def _remount_limit_s(self, plan: DrillPlan) -> float:
-        """For a planned remount, until all that stands on it is ready again."""
+        """For a planned remount, until its models and apps are ready again."""
         settings = self._deps.settings()
         mount, apps = settings.mounts[plan.mount], {name: settings.apps[name] for name in plan.apps}
         return mount.drain + REMOUNT_S + plans.make(DrillKind.KILL, plan.mount, mount, None, apps).limits.ready_again_s
@@ -83,8 +83,8 @@ class DrillRunner:
     # -- doing ----------------------------------------------------------------------------------------------------
 
     async def run(self, plan: DrillPlan, record: OperationRecord) -> OperationOutcome:
-        """To its end; cancelled, it ends the fault and says interrupted."""
-        log.warning("drill begins", mount=plan.mount, fault=str(plan.kind), operator=record.operator)
+        """Carries out the whole drill. Cancelled, it removes the fault and returns `interrupted`."""
+        log.warning("drill started", mount=plan.mount, fault=str(plan.kind), operator=record.operator)
         touch = Files(f"{plan.mount}-drill", self._deps.instance.marks(f"{plan.mount}-drill"))
         try:
             if plan.kind.breaks_rclone:
@@ -125,7 +125,7 @@ class DrillRunner:
         except MountdError as error:
             log.error("cannot journal a drill", operation=record.id, cause=error.text, hint=error.hint)
         log.info(
-            "drill ended",
+            "drill finished",
             mount=plan.mount,
             fault=str(plan.kind),
             passed=not missed,
@@ -180,7 +180,7 @@ class DrillRunner:
     # -- the bucket breaks ----------------------------------------------------------------------------------------
 
     async def _break_bucket(self, plan: DrillPlan, record: OperationRecord, touch: Files) -> Measured:
-        await self.close()  # of a drill that was cancelled
+        await self.close()  # the proxy of a drill that was cancelled
         throttle = self._throttle = await Throttle.start(self._deps.instance.marks(f"{plan.mount}-throttle"))
         try:
             try:
@@ -192,7 +192,7 @@ class DrillRunner:
                 raise
             await self._restore(plan, record, throttle)
         except asyncio.CancelledError:
-            # The proxy itself stays: rclone may have to upload through it what it holds.
+            # The proxy stays: rclone may have to upload through it.
             with contextlib.suppress(MountdError, TimeoutError):
                 async with asyncio.timeout(END_LIMIT_S):
                     await throttle.set("none")
@@ -203,7 +203,7 @@ class DrillRunner:
         return measured
 
     async def _remount(self, plan: DrillPlan, throttle: Throttle | None) -> None:
-        """Mounts anew, through the proxy or without; returns when all is ready. Raises Unavailable, Refused."""
+        """Remounts, with the proxy or without; returns when all is ready again. Raises Unavailable, Refused."""
         before = self._board.snapshot
         self._deps.mounts[plan.mount].detour(plans.proxy_variables(throttle.url) if throttle else {})
         supervisor = self._deps.supervisors[plan.mount]
@@ -223,8 +223,8 @@ class DrillRunner:
             )
 
     async def _restore(self, plan: DrillPlan, record: OperationRecord, throttle: Throttle) -> None:
-        """As it was before: without the fault, without the proxy. Raises Unavailable."""
-        with contextlib.suppress(MountdError):  # a dead proxy is a reason more to remount
+        """Removes fault and proxy. Raises Unavailable."""
+        with contextlib.suppress(MountdError):  # a dead proxy is one more reason to remount
             await throttle.set("none")
         await self._deps.operations.show_step(record, "restore")
         try:
@@ -274,7 +274,7 @@ class DrillRunner:
     # -- looking --------------------------------------------------------------------------------------------------
 
     async def _reach(self, holds: Callable[[Snapshot], bool], deadline: float) -> float | None:
-        """When it held first (monotonic), or None when it did not until then."""
+        """When it first held (monotonic); None: it did not until the deadline."""
         try:
             await self._board.wait_until(holds, max(0.0, deadline - time.monotonic()))
         except TimeoutError:
@@ -282,7 +282,7 @@ class DrillRunner:
         return time.monotonic()
 
     async def _reads(self, plan: DrillPlan, touch: Files, deadline: float) -> bool:
-        """Whether something can be read through the mount, tried until the deadline."""
+        """Whether something can be read through the mount; tries until the deadline."""
         while True:
             try:
                 await self._touch(plan, touch)
@@ -295,7 +295,7 @@ class DrillRunner:
                 return True
 
     async def _touch(self, plan: DrillPlan, touch: Files) -> None:
-        """A small file that was read when the mount was proven; without one, a name in the root. Raises DiskError."""
+        """Reads a file that proved the mount, else lists a name in the root. Raises DiskError."""
         for path in self._deps.probe_paths(plan.mount):
             try:
                 await touch.read(f"{plan.path}/{path}", length=TOUCH_BYTES, timeout_s=TOUCH_S)
@@ -306,10 +306,10 @@ class DrillRunner:
                 return
         await touch.list(plan.path, limit=1, timeout_s=TOUCH_S)
 
-    # -- the end --------------------------------------------------------------------------------------------------
+    # -- stop -----------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Ends the proxy of a drill that was under way; after the mounts, whose way to the bucket it still is."""
+        """Stops the proxy of an interrupted drill; call it after the mounts are closed, which still use the proxy."""
         throttle, self._throttle = self._throttle, None
         if throttle is not None:
             await throttle.close()

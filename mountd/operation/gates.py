@@ -1,4 +1,4 @@
-"""What a new version must pass before it stays: an HTTP answer, a command, a figure of Prometheus."""
+"""The gates that a new version must pass: an HTTP answer, a command, a value of Prometheus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_SAID = 200
 
 
 def words(gate: GateSettings) -> str:
-    """What it asks, in one short line without secrets: `http URL`, `command …`, `prometheus QUERY <= 3`."""
+    """The gate in one short line without secrets: `http URL`, `command …`, `prometheus QUERY <= 3`."""
     if gate.http is not None:
         return _short(f"http {masking.text(gate.http)}")
     if gate.command is not None:
@@ -40,7 +40,7 @@ async def check(
     directory: str = "/",
     user: User | None = None,
 ) -> None:
-    """Ask once; returns when it lets `version` pass, at the latest after its timeout. `number`: its place, from 1.
+    """Asks the gate once; returns when `version` passes, at the latest after its timeout. `number`: its place, from 1.
 
     A command gets `environment` with MOUNTD_MODEL and MOUNTD_VERSION added. Raises GateFailed.
     """
@@ -138,7 +138,7 @@ def _cause(error: Exception, timeout_s: float) -> str:
 
 
 def _last(output: str) -> str:
-    """`: ` and the last line that says anything."""
+    """`: ` and the last line that is not empty."""
     said = next((line for line in reversed(output.splitlines()) if line.strip()), "")
     return f": {_clean(said)}" if said else ""
 
@@ -149,5 +149,5 @@ def _short(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """For one line of a log or terminal, whatever a program has said."""
+    """As one line for a log or terminal, whatever a program has printed."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:MAX_SAID])

@@ -9,9 +9,9 @@ from enum import StrEnum
 from mountd.settings.units import format_duration
 
 PREFLIGHT_S = 300.0
-"""Two listings, a manifest that is read, at the slowest that the mount's own deadlines allow."""
+"""Two listings and a read of the manifest, as slow as the mount's own deadlines allow."""
 WARM_S = 600.0
-"""Its metadata, as long as the mount may take for it."""
+"""Its metadata; as long as the mount may take for it."""
 VERIFY_S = 300.0
 DIGESTS_S = 6 * 3600.0
 """Every byte of a version, through a slow bucket."""
@@ -41,7 +41,7 @@ class Undo(StrEnum):
 
 
 HARMLESS = (Step.PREFLIGHT, Step.WARM, Step.VERIFY)
-"""What changes nothing, so that nothing has to be undone."""
+"""Steps that change nothing, so nothing has to be undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class AffectedApp:
 
 @dataclass(frozen=True, slots=True)
 class PlannedGate:
-    """A gate in words, and how long one answer may take."""
+    """A gate as text, and how long one answer may take."""
 
     words: str
     limit_s: float
@@ -63,9 +63,9 @@ class PlannedGate:
 
 @dataclass(frozen=True, slots=True)
 class SwitchPlan:
-    """`link` will point at `target`, or already does when there are no steps. Times in seconds.
+    """Points `link` at `target`. Times in seconds.
 
-    `crashes`: how many crashes of an app within `watch_s` after it was ready bring the former version back.
+    `crashes`: how many crashes of an app within `watch_s` after it was ready bring the previous version back.
     """
 
     kind: str
@@ -80,7 +80,12 @@ class SwitchPlan:
     crashes: int = 1
     digests: bool = False
     force: bool = False
-    steps: tuple[Step, ...] = ()
+    is_live: bool = False
+    """the version is live already, so there is nothing to do"""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return () if self.is_live else steps_of(self.apps, self.gates, self.watch_s)
 
     def limit_of(self, step: Step | Undo) -> float:
         """How long a step may take, in seconds."""
@@ -111,7 +116,7 @@ class SwitchPlan:
 
     @property
     def limit_s(self) -> float:
-        """All of it, the undoing included."""
+        """All of it, with the undo."""
         steps: tuple[Step | Undo, ...] = (*self.steps, *undo(self.steps))
         return sum(map(self.limit_of, steps), start=0.0)
 
@@ -126,7 +131,7 @@ class SwitchPlan:
         return [*lines, f"Whatever fails from {self.steps[len(HARMLESS)]} on is undone: {back}."]
 
     def text_of(self, step: Step) -> str:
-        names = " and ".join(app.name for app in self.apps)
+        names, former = " and ".join(app.name for app in self.apps), self.from_version or "nothing"
         limit = f"at most {format_duration(self.limit_of(step))}"
         match step:
             case Step.PREFLIGHT:
@@ -148,67 +153,27 @@ class SwitchPlan:
             case Step.GATES:
                 return "; ".join(gate.words for gate in self.gates)
             case Step.WATCH:
-                return f"for {format_duration(self.watch_s)}: {self._watched(names)} brings {self._back} back"
+                return f"for {format_duration(self.watch_s)}: {self._watched(names)} brings {former} back"
             case Step.COMMIT:
-                return f"{self.to_version} is live for good, and {self.from_version or 'nothing'} its way back"
-
-    @property
-    def _back(self) -> str:
-        return self.from_version or "nothing"
+                return f"{self.to_version} is live for good, and {former} its way back"
 
     def _watched(self, names: str) -> str:
         crash = f"a crash of {names}" if self.crashes == 1 else f"crash {self.crashes} of {names}"
-        watched = [crash] if names else []
-        return " or ".join([*watched, *(["a gate that fails"] if self.gates else [])])
+        return " or ".join([crash] * bool(names) + ["a gate that fails"] * bool(self.gates))
 
 
 def steps_of(apps: Sequence[AffectedApp], gates: Sequence[PlannedGate], watch_s: float) -> tuple[Step, ...]:
-    """The steps that make a version live. What nothing can be seen of is not watched."""
+    """The steps that make a version live. Without apps and gates there is nothing to watch."""
     around = (Step.STOP, Step.FLIP, Step.START, Step.READY) if apps else (Step.FLIP,)
     gated = (Step.GATES,) if gates else ()
     watched = (Step.WATCH,) if watch_s > 0 and (apps or gates) else ()
     return (*HARMLESS, *around, *gated, *watched, Step.COMMIT)
 
 
-def make(
-    *,
-    kind: str,
-    model: str,
-    from_version: str | None,
-    to_version: str,
-    link: str,
-    target: str,
-    apps: Sequence[AffectedApp] = (),
-    gates: Sequence[PlannedGate] = (),
-    watch_s: float = 0.0,
-    crashes: int = 1,
-    digests: bool = False,
-    force: bool = False,
-    is_live: bool = False,
-) -> SwitchPlan:
-    """The plan that leads from one version to another; `is_live`: it is there already, and nothing is to be done."""
-    steps = () if is_live else steps_of(apps, gates, watch_s)
-    return SwitchPlan(
-        kind=kind,
-        model=model,
-        from_version=from_version,
-        to_version=to_version,
-        link=link,
-        target=target,
-        apps=tuple(apps),
-        gates=tuple(gates),
-        watch_s=watch_s,
-        crashes=crashes,
-        digests=digests,
-        force=force,
-        steps=steps,
-    )
-
-
 def undo(begun: Sequence[Step]) -> tuple[Undo, ...]:
-    """What undoes the steps that were begun, finished or not, the last one having failed. Empty: nothing had changed.
+    """What undoes the steps that were begun, of which the last one failed. Empty: nothing had changed.
 
-    A step that was begun may have had its effect in part, so each undo must hold for both.
+    A step that was begun may have had a part of its effect, so each undo must work either way.
     """
     steps = []
     if Step.START in begun or Step.STOP in begun:
@@ -221,5 +186,5 @@ def undo(begun: Sequence[Step]) -> tuple[Undo, ...]:
 
 
 def changes(step: Step) -> bool:
-    """From this step on a failure has to be undone."""
+    """Whether a failure in this step has to be undone."""
     return step not in HARMLESS

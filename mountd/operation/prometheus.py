@@ -1,4 +1,4 @@
-"""Prometheus' answer to an instant query → the one figure in it."""
+"""Prometheus' answer to an instant query → the one value in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class NoValue(Exception):
-    """There is not one figure in the answer; the text says what is there instead."""
+    """The answer does not hold exactly one value; the text says what it holds."""
 
 
 def value_of(body: bytes) -> float:

@@ -1,4 +1,4 @@
-"""At a start: what a former life of mountd left unfinished is finished or undone, by the rules, and told as it is."""
+"""At a start: finishes or undoes, by the rules, the operations that the previous run of mountd left unfinished."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ log = structlog.get_logger()
 
 
 async def recover(journal: Journal, models: Mapping[str, Model], results: ResultStore) -> None:
-    """Before the models are loaded: whatever runs then finds link and journal in agreement. Raises MountdError only
-    when the journal cannot even be read."""
+    """Runs before the models are loaded, so that link and journal agree for everything after it. Raises MountdError:
+    the journal cannot be read."""
     for record in await journal.unfinished():
         newest = await journal.newest(record.model)
         if newest != record.id:
             await _give_up(journal, record, results, newest)
             continue
         known = await journal.committed(record.model)
-        # One to the version that was live already has nothing to tell the two apart by, nor to undo.
+        # A switch to the version that was live already has nothing to undo, and nothing shows whether it was committed.
         committed = known.current == record.to_version != record.from_version
         rule = after_crash(record.step, committed=committed)
         log.warning(
@@ -45,21 +45,23 @@ async def recover(journal: Journal, models: Mapping[str, Model], results: Result
         if rule is Recovery.UNDO:
             await _undo(journal, record, known, models.get(record.model), results)
         else:
-            await results.finish(record, result="interrupted", cause=f"mountd ended during {record.step}", exit_code=1)
+            await results.finish(
+                record, result="interrupted", cause=f"mountd stopped during {record.step}", exit_code=1
+            )
 
 
 async def _give_up(journal: Journal, record: OperationRecord, results: ResultStore, newest: int) -> None:
-    """Nobody wrote down how it ended, and what came after it decides about the link."""
-    log.warning("end of an operation is unknown", operation=record.id, step=record.step, version=record.to_version)
+    """Its result was never written, and the operation after it decides about the link."""
+    log.warning("result of an operation is unknown", operation=record.id, step=record.step, version=record.to_version)
     await _end_step(journal, record, record.step, "interrupted")
-    cause = f"nobody could write down how it ended; it was at {record.step}, and operation {newest} came after it"
+    cause = f"its result could not be written; it was at {record.step}, and operation {newest} came after it"
     await results.finish(record, result="interrupted", cause=cause, exit_code=1)
 
 
 async def _undo(
     journal: Journal, record: OperationRecord, known: Committed, model: Model | None, results: ResultStore
 ) -> None:
-    """Its apps ended with the former life, and start with what is committed; so the link is all there is to undo."""
+    """Its apps stopped with the previous run and start with what is committed, so only the link has to be undone."""
     back = "its model is not configured any more, and the link was left as it is"
     if model is not None:
         with _logged(record):
@@ -70,13 +72,13 @@ async def _undo(
             live = None if known.current is None else model.versions.target(known.current)
             if model.link.restore(model.versions.target(record.to_version), live):
                 log.warning("link points back", link=str(model.settings.link), version=known.current)
-        except link.LinkBlocked as error:  # climbing tries again, and tells
+        except link.LinkBlocked as error:  # the start-up tries again and reports it
             log.error("cannot point the link back yet", cause=error.text, hint=error.hint)
             outcome, back = "failed", f"the link cannot be put back yet: {error.text}"
         await _end_step(journal, record, Undo.FLIP_BACK, outcome)
     what = f"cannot {record.action}: "
     first = f"{record.cause.removeprefix(what)}; and then " if record.cause else ""
-    cause = f"{what}{first}mountd ended during {record.step}; {back}"
+    cause = f"{what}{first}mountd stopped during {record.step}; {back}"
     await results.finish(record, result="rolled-back", cause=cause, exit_code=5)
 
 
@@ -87,7 +89,7 @@ async def _end_step(journal: Journal, record: OperationRecord, step: str, outcom
 
 @contextlib.contextmanager
 def _logged(record: OperationRecord) -> Iterator[None]:
-    """A journal that cannot be written keeps nobody from serving; it is told when it is tried next."""
+    """A journal that cannot be written does not stop mountd from serving."""
     try:
         yield
     except MountdError as error:

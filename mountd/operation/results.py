@@ -1,4 +1,4 @@
-"""How operations ended: in the journal, and as long as that cannot be written, here."""
+"""The results of operations: in the journal, and kept here while that cannot be written."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mountd.journal.journal import Journal, OperationRecord
 log = structlog.get_logger()
 
 AGAIN_S = 10.0
-"""How soon an end that could not be written is written again."""
+"""How soon a result that could not be written is tried again."""
 
 
 class ResultStore:
-    """Operations as they are told. What is kept is little: none begins before it is written."""
+    """Keeps at most a few results: no operation begins before the former ones are written."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._kept: dict[int, OperationRecord] = {}
-        """with its end, of which the journal knows nothing yet; by id"""
+        """with the result that the journal does not have yet; by id"""
         self._keeps = asyncio.Event()
 
     # -- writing --------------------------------------------------------------------------------------------------
@@ -38,8 +38,8 @@ class ResultStore:
         exit_code: int = 0,
         duration_s: float | None = None,
     ) -> None:
-        """`record` as it stood last. It has ended from now on, whatever the journal can take of it."""
-        ended = replace(
+        """`record` as it was last. It is finished from now on, even if the journal cannot be written."""
+        finished = replace(
             record,
             finished=now_text(),
             result=result,
@@ -49,18 +49,18 @@ class ResultStore:
             duration_s=duration_s,
         )
         try:
-            await self._write(ended)
+            await self._write(finished)
         except MountdError as error:
-            self._kept[record.id] = ended
+            self._kept[record.id] = finished
             self._keeps.set()
-            log.error("cannot journal the end of an operation", operation=record.id, cause=error.text, hint=error.hint)
+            log.error("cannot journal a result", operation=record.id, cause=error.text, hint=error.hint)
 
     async def flush(self) -> None:
         """Writes what is kept, oldest first. Raises MountdError."""
-        for id_, ended in sorted(self._kept.items()):
-            await self._write(ended)
+        for id_, finished in sorted(self._kept.items()):
+            await self._write(finished)
             self._kept.pop(id_, None)
-            log.info("end of an operation journaled later", operation=id_, result=ended.result)
+            log.info("result journaled later", operation=id_, result=finished.result)
         if not self._kept:
             self._keeps.clear()
 
@@ -72,19 +72,19 @@ class ResultStore:
             try:
                 await self.flush()
             except MountdError as error:
-                log.debug("cannot journal the end of an operation yet", cause=error.text)
+                log.debug("cannot journal a result yet", cause=error.text)
 
-    async def _write(self, ended: OperationRecord) -> None:
-        assert ended.result is not None
-        assert ended.exit_code is not None
+    async def _write(self, finished: OperationRecord) -> None:
+        assert finished.result is not None
+        assert finished.exit_code is not None
         await self._journal.finish(
-            ended.id,
-            result=ended.result,
-            cause=ended.cause,
-            hint=ended.hint,
-            exit_code=ended.exit_code,
-            duration_s=ended.duration_s,
-            finished=ended.finished,
+            finished.id,
+            result=finished.result,
+            cause=finished.cause,
+            hint=finished.hint,
+            exit_code=finished.exit_code,
+            duration_s=finished.duration_s,
+            finished=finished.finished,
         )
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -102,10 +102,10 @@ class ResultStore:
         limit: int,
         before: int | None = None,
     ) -> list[OperationRecord]:
-        """As the journal's, with the ends that it does not know yet. Raises MountdError."""
+        """As the journal's, with the results that are kept here. Raises MountdError."""
         found = {each.id: each for each in await self._journal.history(model, kind, result, limit=limit, before=before)}
         for id_, kept in self._kept.items():
             asked = ((model, kept.model), (kind, kept.kind), (result, kept.result))
             if all(wanted in (None, is_) for wanted, is_ in asked) and (before is None or id_ < before):
-                found[id_] = kept  # one that is older than what was found goes with the limit
+                found[id_] = kept  # the limit drops one that is older than what was found
         return [found[id_] for id_ in sorted(found, reverse=True)][:limit]

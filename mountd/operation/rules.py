@@ -1,4 +1,4 @@
-"""What follows from how an operation ended: after a crash, whose fault it was, and whether to try again."""
+"""What follows from the result of an operation: recovery after a crash, whose fault it was, whether to try again."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mountd.operation.plan import Step, Undo
 
 
 class Recovery(StrEnum):
-    """What a new life of mountd does with an operation that a former one left unfinished."""
+    """What a start of mountd does with an operation that the previous run left unfinished."""
 
     NOTHING = "nothing"
     """nothing had changed"""
     UNDO = "undo"
     """the link goes back to what is committed, and the apps start with that"""
     FINISH = "finish"
-    """it had taken place, only nobody wrote down its end"""
+    """it took place, only its result was not written"""
 
 
 def after_crash(step: str, *, committed: bool) -> Recovery:
@@ -28,9 +28,9 @@ def after_crash(step: str, *, committed: bool) -> Recovery:
     | stop … watch                  | undo                                          |
     | commit                        | finish when it is committed, else undo        |
     | stop-new, flip-back, start-old| finish when it is committed, else undo        |
-    | steps of a drill              | nothing: the fault ended with its processes   |
+    | steps of a drill              | nothing: the fault stopped with its processes |
     """
-    if step == Step.COMMIT or step in list(Undo):  # a commit that was told as failed may have reached the disk
+    if step == Step.COMMIT or step in list(Undo):  # a commit that was reported as failed may have reached the disk
         return Recovery.FINISH if committed else Recovery.UNDO
     if step in (Step.STOP, Step.FLIP, Step.START, Step.READY, Step.GATES, Step.WATCH):
         return Recovery.UNDO
@@ -38,14 +38,14 @@ def after_crash(step: str, *, committed: bool) -> Recovery:
 
 
 _OF_THE_VERSION = ("app-exited", "app-not-ready")
-"""How an app ends that cannot do with what it was given; all else is about the machine: ports, users, commands, a kill
-by a person or for want of memory."""
+"""How an app fails that cannot use the version. All else is about the machine: ports, users, commands, a kill by a
+person or for want of memory."""
 
 
 def own_fault(step: Step, error: MountdError, *, mount_well: bool) -> bool:
     """Whether the version itself is at fault, so that the same content would fail again.
 
-    Never what happened while the mount or its bucket were not well: then nobody knows.
+    Never for a failure while the mount or its bucket was not healthy: then the cause is unknown.
     """
     if not mount_well:
         return False
@@ -61,7 +61,7 @@ def own_fault(step: Step, error: MountdError, *, mount_well: bool) -> bool:
 
 
 def is_of_the_app(error: MountdError) -> bool:
-    """An app has ended by itself or was never ready: it cannot do with what it was given."""
+    """An app exited by itself or was never ready: it cannot use the version."""
     return error.code in _OF_THE_VERSION
 
 
@@ -71,5 +71,5 @@ def is_retryable(error: MountdError, *, quarantined: bool, cancelled: bool) -> b
 
 
 def is_refusal(error: MountdError) -> bool:
-    """Refused, or asked for in words that can never hold: it says itself that nothing was changed."""
+    """Refused, or a wrong request: the error itself says that nothing was changed."""
     return error.exit_code in (2, 3, 7)

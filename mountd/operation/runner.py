@@ -1,4 +1,4 @@
-"""Executes one switch, step by step, each journaled before it begins and when it ends; undoes it when a step fails."""
+"""Executes one switch step by step, journals each step before and after, and undoes the switch if a step fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mountd.status.snapshot import Health, Snapshot
 log = structlog.get_logger()
 
 BUCKET_LIMIT_S = 10.0
-"""For one question to the bucket, before a version is blamed."""
+"""For one bucket probe, before a version is blamed."""
 
 
 @dataclass
@@ -36,14 +36,14 @@ class Job:
     apps: Sequence[App]
     cancelled_by: str = ""
     forward: asyncio.Task[None] | None = None
-    """its steps, until it has to be undone"""
+    """its steps, as long as none has failed"""
     step: Step | None = None
-    """the one that is under way, or was last"""
+    """the present one, else the last one"""
     is_over: bool = False
-    """its steps have ended: it is committed or being undone"""
+    """its steps are done: it is committed or being undone"""
 
     def cancel(self, operator: str) -> None:
-        """Undoes it; once it is being undone that is what happens anyway. Raises Refused when it is too late."""
+        """Undoes it; does nothing if it is being undone already. Raises Refused when it is too late."""
         if self.step is Step.COMMIT:
             raise Refused(
                 f"cannot cancel: {self.record.model} is being committed to {self.record.to_version}",
@@ -58,8 +58,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class OperationOutcome:
-    """`result` is committed, refused, rolled-back, failed, cancelled or interrupted; `failure` is None only for the
-    first (of a drill: passed). `retryable`: the same may succeed later without anybody changing anything."""
+    """`result` is committed, refused, rolled-back, failed, cancelled or interrupted, of a drill also passed. `failure`
+    is None for committed and passed. `retryable`: the same may succeed later by itself."""
 
     result: str
     failure: MountdError | None = None
@@ -68,7 +68,7 @@ class OperationOutcome:
 
 @dataclass
 class _Trail:
-    """What an operation has left behind so far, and what was before it."""
+    """What was before the operation, and what it has done so far."""
 
     before: Content | None
     former: Committed
@@ -76,7 +76,7 @@ class _Trail:
     """of the mount, when it began"""
     begun: list[Step] = field(default_factory=list)
     unwell: bool = False
-    """mount or bucket were in trouble at some moment since"""
+    """mount or bucket were not healthy at some moment since"""
 
 
 class Runner:
@@ -86,7 +86,7 @@ class Runner:
         self._display = display
 
     async def run(self, job: Job) -> OperationOutcome:
-        """To its end, whatever that is. Cancelled, it leaves the link at what is committed and says interrupted."""
+        """Returns its outcome, also when it is cancelled: then the link is at the committed version."""
         mount = self._board.snapshot.mounts[job.model.settings.mount]
         trail = _Trail(job.model.live_content(), job.model.committed, mount.restarts)
         observing = asyncio.create_task(self._observe(job, trail))
@@ -117,7 +117,7 @@ class Runner:
         try:
             await job.forward
         except asyncio.CancelledError:
-            if _is_ending():
+            if _is_cancelled():
                 raise
             error = MountdError(f"cannot {job.record.action}: cancelled by {job.cancelled_by}")
         except MountdError as failure:
@@ -132,7 +132,7 @@ class Runner:
     async def _go_forward(self, job: Job, trail: _Trail, work: Steps, taken: contextlib.ExitStack) -> None:
         for step in job.plan.steps:
             if changes(step) and not any(map(changes, trail.begun)):
-                # Until here what is live is cared for as ever: what crashes is started again, what drifts is healed.
+                # Until here supervision goes on: an app that crashes is restarted, a link that drifts is healed.
                 taken.enter_context(job.model.link.moving())
                 for app in job.apps:
                     taken.enter_context(app.held())
@@ -144,8 +144,8 @@ class Runner:
                 await work.do(step)
             if step is not Step.COMMIT:
                 await self._journal.end_step(job.record.id, step, "done")
-        # From here on it has taken place, whatever can be written down of it.
-        with _logged("journal the end of a step"):
+        # From here on it has taken place, even if the journal cannot be written.
+        with _logged("journal the result of a step"):
             await self._journal.end_step(job.record.id, Step.COMMIT, "done")
         if job.plan.force and work.content is not None:
             with _logged("release a version from quarantine"):
@@ -157,11 +157,11 @@ class Runner:
         failed = trail.begun[-1] if trail.begun else None
         log.warning("operation failed", operation=job.record.id, step=str(failed or ""), cause=error.text)
         if failed is not None:
-            with _logged("journal the end of a step"):
+            with _logged("journal the result of a step"):
                 outcome = "cancelled" if job.cancelled_by else "failed"
                 await self._journal.end_step(job.record.id, failed, outcome, cause=error.text)
-        # At the same time: the former version is not to wait for an answer of the bucket, and what is known of the bad
-        # one is not to get lost with a crash in the undo.
+        # At the same time: the previous version must not wait for the bucket's answer, and a crash in the undo must not
+        # lose what is known of the bad one.
         judging = asyncio.create_task(self._judge(job, trail, error, content))
         try:
             worse = await self._undo(job, trail)
@@ -171,13 +171,13 @@ class Runner:
         if quarantined and content is not None and worse is not None and rules.is_of_the_app(worse):
             quarantined = not await self._acquit(job, content)
         retryable = rules.is_retryable(error, quarantined=quarantined, cancelled=bool(job.cancelled_by))
-        return _told(job, trail, error, worse, quarantined=quarantined, retryable=retryable)
+        return _outcome(job, trail, error, worse, quarantined=quarantined, retryable=retryable)
 
     async def _undo(self, job: Job, trail: _Trail) -> MountdError | None:
-        """Why not all of it could be undone, None when it was.
+        """Undoes all it can; the first failure, None: all is undone.
 
-        Neither a journal nor a step that fails is a reason to leave off: an app that is stuck must find the right
-        link once it can be started again.
+        A journal or a step that fails does not stop it: an app that is stuck must find the right link once it can be
+        started again.
         """
         first: MountdError | None = None
         for step in undo(trail.begun):
@@ -191,11 +191,11 @@ class Runner:
             except MountdError as worse:
                 log.error("cannot undo a step", operation=job.record.id, step=str(step), cause=worse.text)
                 first, outcome = first or worse, "failed"
-            with _logged("journal the end of a step"):
+            with _logged("journal the result of a step"):
                 await self._journal.end_step(job.record.id, step, outcome)
         if first is not None:
             for app in job.apps:
-                app.want()  # its supervisor goes on trying
+                app.want()  # its supervisor keeps trying
         return first
 
     async def _undo_step(self, step: Undo, job: Job, trail: _Trail) -> None:
@@ -215,9 +215,9 @@ class Runner:
                 await steps.become_ready(job.apps)
 
     async def _interrupt(self, job: Job, trail: _Trail) -> OperationOutcome:
-        """mountd stops, perhaps during an undo. What is committed decides at the next start: the link must agree."""
+        """mountd stops, maybe during an undo. The next start goes by what is committed: the link must agree with it."""
         if Step.COMMIT in trail.begun:
-            # Of a commit that was cancelled only the journal knows whether it took place.
+            # Only the journal knows whether a commit that was cancelled took place.
             with _logged("see whether the commit took place"):
                 if (await self._journal.committed(job.model.name)).current == job.record.to_version:
                     return OperationOutcome("committed")
@@ -225,12 +225,12 @@ class Runner:
             with _logged("point the link back"):
                 await job.model.flip(trail.before)
         if trail.begun:
-            with _logged("journal the end of a step"):
+            with _logged("journal the result of a step"):
                 await self._journal.end_step(job.record.id, trail.begun[-1], "interrupted")
-        told = f"cannot {job.record.action}: mountd was stopped"
+        text = f"cannot {job.record.action}: mountd was stopped"
         if not any(changes(step) for step in trail.begun):
-            return OperationOutcome("interrupted", MountdError(told))
-        return OperationOutcome("rolled-back", RolledBack(f"{told}; the link is at {_live(trail)} again"))
+            return OperationOutcome("interrupted", MountdError(text))
+        return OperationOutcome("rolled-back", RolledBack(f"{text}; the link is at {_live(trail)} again"))
 
     # -- whose fault ----------------------------------------------------------------------------------------------
 
@@ -240,11 +240,11 @@ class Runner:
             await self._board.changed()
 
     async def _judge(self, job: Job, trail: _Trail, error: MountdError, content: Content | None) -> bool:
-        """Whether the version is in quarantine from now on."""
+        """Puts the version into quarantine if the failure is its own fault; whether it is there now."""
         if content is None or not trail.begun or job.cancelled_by:
             return False
         failed = trail.begun[-1]
-        # What is known of the bucket is some seconds old: it is asked before anybody is blamed.
+        # The last bucket probe is some seconds old: a new one comes before any blame.
         if trail.unwell or not rules.own_fault(failed, error, mount_well=True) or not await _answers(job.model):
             return False
         try:
@@ -262,7 +262,7 @@ class Runner:
         return True
 
     async def _acquit(self, job: Job, content: Content) -> bool:
-        """The former version fails in the same way, so it is the machine. False: it stays in quarantine."""
+        """The previous version fails in the same way, so the machine is at fault. False: it stays in quarantine."""
         if job.plan.force:
             return False  # it may have stood there before
         try:
@@ -270,11 +270,11 @@ class Runner:
         except MountdError as error:
             log.error("cannot release a version from quarantine", cause=error.text, hint=error.hint)
             return False
-        log.warning("version is out of quarantine: the former one fails as well", version=content.version)
+        log.warning("version released from quarantine: the previous one fails as well", version=content.version)
         return True
 
 
-def _told(
+def _outcome(
     job: Job, trail: _Trail, error: MountdError, worse: MountdError | None, *, quarantined: bool, retryable: bool
 ) -> OperationOutcome:
     what = f"cannot {job.record.action}"
@@ -311,15 +311,15 @@ async def _answers(model: Model) -> bool:
     return True
 
 
-def _is_ending() -> bool:
-    """The task that runs this was told to end; else what it waited for was."""
+def _is_cancelled() -> bool:
+    """Whether this task is cancelled; else what it waited for is."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 @contextlib.contextmanager
 def _logged(what: str) -> Iterator[None]:
-    """For what must not end an undo: told, then passed over."""
+    """Around what must not stop an undo: logs its failure and goes on."""
     try:
         yield
     except MountdError as error:

@@ -1,4 +1,4 @@
-"""How far each operation is: on the board for whoever waits, and in the log."""
+"""Shows how far each operation is, on the board and in the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mountd.status.snapshot import Operation
 log = structlog.get_logger()
 
 ETA_AFTER_S = 1.0
-"""Sooner nobody knows how fast it goes."""
+"""Before that the speed is unknown."""
 
 
 class Display:
@@ -25,7 +25,7 @@ class Display:
         """of the present steps, monotonic"""
 
     def step(self, record: OperationRecord, step: str, limit_s: float | None = None) -> None:
-        """The operation has begun this step, which may take `limit_s`; told once, however often it is said."""
+        """The operation has begun this step, which may take `limit_s` seconds. Repeated calls change nothing."""
         if record.id in self._shown and self._shown[record.id].step == step:
             return
         log.info("operation step", operation=record.id, kind=record.kind, step=str(step), version=record.to_version)
@@ -46,7 +46,7 @@ class Display:
         self._publish()
 
     def progress(self, id_: int, done: float, total: float) -> None:
-        """So much of the present step; told when the percent changes."""
+        """How much of the present step is done; shown when the percent changes."""
         known = self._shown.get(id_)
         percent = 100 if total <= 0 else max(0, min(100, int(100 * done / total)))
         if known is None or known.percent == percent:

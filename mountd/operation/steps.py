@@ -1,4 +1,4 @@
-"""What each step of a switch does: the only place where model, apps and gates are moved forward."""
+"""What each step of a switch does with model, apps and gates."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ GATES_AGAIN_S = 5.0
 """How often the gates are asked again during the watch."""
 LOOK_S = 0.5
 NOTICE_S = 1.0
-"""Until the end of a process is known, and what it left is gone."""
+"""Until the exit of a process is known, and what it left is gone."""
 
 
 class Steps:
-    """Of one operation; `content` is known from PREFLIGHT on. Every step raises MountdError."""
+    """The steps of one operation; `content` is set from PREFLIGHT on. Every step raises MountdError."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Steps:
                 await self._model.versions.warm(self._known, lambda percent: self._tell(percent, 100))
             case Step.VERIFY:
                 await self._model.versions.verify(self._known, self._tell if self._plan.digests else None)
-                # That may have taken long. What runs is stopped only if it could be started again.
+                # That may have taken long. An app is stopped only if it could be started again.
                 self._model.versions.check_mount(self._plan.to_version)
                 check_apps(self._board.snapshot, self._plan)
             case Step.STOP:
@@ -94,7 +94,7 @@ class Steps:
     # -- gates ----------------------------------------------------------------------------------------------------
 
     async def _ask_gates(self) -> None:
-        """Raises what the first gate fails for, or, when that is why, what an app has crashed with."""
+        """Raises the failure of the first gate, or that of an app which crashed and so made the gate fail."""
         try:
             await self._ask_each_gate()
         except GateFailed:
@@ -107,7 +107,7 @@ class Steps:
             raise
 
     async def _ask_each_gate(self) -> None:
-        """One after the other. Commands run as the first of the apps does."""
+        """One after the other. A command runs as the first app does."""
         app = self._apps[0] if self._apps else None
         for number, gate in enumerate(self._model.settings.gates, start=1):
             await gates.check(
@@ -123,7 +123,7 @@ class Steps:
     # -- the watch ------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Until its time is over: too many crashes, or a gate, end it."""
+        """Until its time is over; raises after too many crashes, or when a gate fails."""
         until = time.monotonic() + self._plan.watch_s
         tasks = {asyncio.create_task(self._watch_apps(until))}
         if self._plan.gates:
@@ -164,7 +164,7 @@ class Steps:
                 except CannotStart:
                     if app.state is not State.FAILED:
                         raise
-                    # It has crashed once more, which is counted as any other.
+                    # It has crashed once more: the loop counts that.
 
     def _failed(self) -> list[App]:
         return [app for app in self._apps if app.state is State.FAILED]
@@ -175,9 +175,9 @@ class Steps:
             try:
                 await self._ask_gates()
             except CannotStart:
-                continue  # whoever watches the apps counts it
+                continue  # `_watch_apps` counts it
             except GateFailed:
-                # Of an app that is being started again nobody expects an answer.
+                # An app that is being restarted cannot answer.
                 if self._all_run():
                     raise
 
@@ -186,7 +186,7 @@ class Steps:
 
 
 async def preflight(model: Model, journal: Journal, plan: SwitchPlan, snapshot: Snapshot) -> Content:
-    """Changes nothing, so that a plan that is only shown is checked as well. Raises NotFound, Refused, Unavailable."""
+    """Changes nothing, so a dry run does it as well. Raises NotFound, Refused, Unavailable."""
     content = await model.versions.preflight(plan.to_version, digests=plan.digests, touch=not plan.force)
     check_apps(snapshot, plan)
     await _check_room(model, content)
@@ -225,11 +225,11 @@ def check_apps(snapshot: Snapshot, plan: SwitchPlan) -> None:
 
 
 async def _check_room(model: Model, content: Content) -> None:
-    """Raises Refused. A disk that does not tell in time is no reason: whether it can be used at all was seen before."""
+    """Raises Refused. A disk that does not answer in time is no reason: `preflight` has checked that it can be used."""
     try:
         could_hold = await model.versions.disk.cache_could_hold()
     except Unavailable as error:
-        log.warning("cannot tell whether there is room", version=content.version, cause=error.text)
+        log.warning("cannot check whether there is room", version=content.version, cause=error.text)
         return
     lacking = None if could_hold is None else room(content.version, content.bytes, could_hold)
     if lacking is not None:
@@ -241,7 +241,7 @@ async def stop(apps: Sequence[App]) -> None:
 
 
 async def begin(apps: Sequence[App]) -> None:
-    """A process of each."""
+    """Starts a process of each."""
     await _each(app.begin() for app in apps)
 
 
@@ -250,7 +250,7 @@ async def become_ready(apps: Sequence[App]) -> None:
 
 
 async def _each(works: Iterable[Awaitable[None]]) -> None:
-    """All of them, each to its end, so that nothing is left half done; then the first failure is raised."""
+    """Waits for all of them, so that nothing is left half done; then raises the first failure."""
     for result in await asyncio.gather(*works, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result

@@ -1,4 +1,4 @@
-"""Who may ask for a switch or rollback, what it becomes, and how it ended: one operation at a time on one thing."""
+"""Accepts switches and rollbacks, runs them, and keeps their results: one operation at a time on one model or app."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mountd.app.app import App
 from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal, OperationRecord, action
 from mountd.model.model import Model
-from mountd.operation import desired, gates, plan, recover
+from mountd.operation import desired, gates, recover
 from mountd.operation.desired import FROM_FILE, Request
 from mountd.operation.plan import AffectedApp, PlannedGate, SwitchPlan
 from mountd.operation.results import ResultStore
@@ -34,7 +34,7 @@ QUEUED = 100
 
 @dataclass(frozen=True, slots=True)
 class PlannedOperation:
-    """`record` is None for a plan that was only asked about, and when the version is live already: no steps then."""
+    """`record` is None for a dry run, and when the version is live already: then there are no steps."""
 
     record: OperationRecord | None
     plan: SwitchPlan
@@ -46,7 +46,7 @@ class PlannedOperation:
 
 @dataclass(frozen=True, slots=True)
 class ExclusiveTask:
-    """An operation that is no switch: `work` returns how it ended, also when it is cancelled."""
+    """An operation that is no switch: `work` returns its outcome, also when it is cancelled."""
 
     work: Callable[[OperationRecord], Awaitable[OperationOutcome]]
 
@@ -66,7 +66,7 @@ class _Running:
     began: float = field(default_factory=time.monotonic)
 
     def meets(self, model: str, apps: frozenset[str]) -> bool:
-        """Whether it and an operation on these (an exclusive task: on none) would be in each other's way."""
+        """Whether it conflicts with an operation on these; an exclusive task, on none, conflicts with all."""
         return not self.model or not model or self.model == model or bool(self.apps & apps)
 
 
@@ -104,7 +104,7 @@ class Operations:
         return await self._ask("switch", self.model(name), version, request)
 
     async def switch_and_wait(self, name: str, version: str, request: Request) -> OperationOutcome | None:
-        """How the switch ended; None: the version was live already. Raises as `switch` does."""
+        """The outcome of the switch; None: the version was live already. Raises as `switch` does."""
         planned = await self.switch(name, version, request)
         return await self.outcome(planned.record) if planned.record else None
 
@@ -119,14 +119,14 @@ class Operations:
         return await self._ask("rollback", model, model.committed.previous, request)
 
     def cancel(self, name: str | None, operator: str) -> OperationRecord:
-        """Undoes the operation that runs (on model `name`); returns at once.
+        """Undoes the running operation (of model `name`); returns at once.
 
         Raises NotFound, UsageError, Busy when it is just being begun, Refused when it cannot be undone any more.
         """
         wanted = None if name is None else self.model(name).name
         found = [each for each in self._running if wanted is None or each.model in (wanted, "")]
         if not found:
-            raise NotFound("cannot cancel: no operation runs", hint="`mountd history` tells how the last ones ended")
+            raise NotFound("cannot cancel: no operation runs", hint="`mountd history` lists the last ones")
         if len(found) > 1:
             models = ", ".join(each.target for each in found)
             raise UsageError(f"cannot choose an operation: say which with --model: {models}")
@@ -144,7 +144,7 @@ class Operations:
 
     @contextlib.asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
-        """Waits until no operation runs; inside none begins, whoever asks is told Busy."""
+        """Waits until no operation runs; inside none begins: requests raise Busy."""
         while self._running:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(QUIET_LOOK_S):
@@ -190,17 +190,17 @@ class Operations:
         settings = model.settings
         status = self._board.snapshot.models[model.name]
         is_there = status.linked and status.current == version
-        # Who asks by hand wants the link to be right; the file asks for a version, and heals nothing.
+        # A person wants the link to be right; the file asks for a version, and heals nothing.
         is_right = status.drift.reason is None or request.source == FROM_FILE
-        return plan.make(
+        return SwitchPlan(
             kind=kind,
             model=model.name,
             from_version=model.committed.current,
             to_version=version,
             link=str(settings.link),
             target=model.versions.target(version),
-            apps=[AffectedApp(app.name, app.stop_limit_s, app.ready_limit_s) for app in apps],
-            gates=[PlannedGate(gates.words(gate), gate.timeout) for gate in settings.gates],
+            apps=tuple(AffectedApp(app.name, app.stop_limit_s, app.ready_limit_s) for app in apps),
+            gates=tuple(PlannedGate(gates.words(gate), gate.timeout) for gate in settings.gates),
             watch_s=settings.watch.period,
             crashes=settings.watch.crashes,
             digests=request.digests,
@@ -235,7 +235,7 @@ class Operations:
     async def _claim(self, running: _Running, from_version: str | None, request: Request, step: str) -> OperationRecord:
         self._running.append(running)  # before the first await: one at a time
         try:
-            await self.results.flush()  # else the next start would take the former one for what was cut off
+            await self.results.flush()  # else the next start would take the former one for interrupted
             record = await self._journal.begin(
                 kind=running.kind,
                 model=running.target,
@@ -267,12 +267,12 @@ class Operations:
         """Until cancelled; operations that run then leave the link at what is committed."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.results.run(), name="ends of operations")
+                group.create_task(self.results.run(), name="results of operations")
                 while True:
                     running = await self._jobs.get()
                     group.create_task(self._carry_out(running), name=f"{running.kind} {running.target}")
         finally:
-            with contextlib.suppress(MountdError):  # told already
+            with contextlib.suppress(MountdError):  # logged already
                 await self.results.flush()
 
     async def _carry_out(self, running: _Running) -> None:
@@ -311,14 +311,14 @@ class Operations:
         )
 
     def _step_of(self, record: OperationRecord) -> str:
-        """The one that it is at."""
+        """The present one."""
         steps = (each.step for each in self._board.snapshot.operations if each.id == record.id)
         return next(steps, record.step)
 
     # -- looking --------------------------------------------------------------------------------------------------
 
     async def outcome(self, record: OperationRecord) -> OperationOutcome | None:
-        """How an operation of this life of mountd ended, once it has; None when it had ended before."""
+        """Waits for the outcome of an operation of this run of mountd; None: it finished before."""
         ending = self._ended.get(record.id)
         return None if ending is None else await asyncio.shield(ending)
 
@@ -339,7 +339,7 @@ class Operations:
         return record
 
     async def close_interrupted(self) -> None:
-        """At start, before the models are loaded: what a former life left unfinished is finished or undone."""
+        """At a start, before the models are loaded: finishes or undoes what the previous run left unfinished."""
         await recover.recover(self._journal, self._models, self.results)
 
 
@@ -347,7 +347,7 @@ def _busy(running: _Running, wanted: str, hint: str = "") -> Busy:
     age_s = time.monotonic() - running.began
     if running.kind == "drill":
         what = f"drill {running.wanted} of {running.target}"
-        hint = hint or "it ends by itself; `mountd status` shows how far it is"
+        hint = hint or "it finishes by itself; `mountd status` shows how far it is"
     else:
         what = f"{running.kind} {running.target} to {running.wanted}"
         hint = hint or f"wait for it: mountd wait --for version={running.wanted}; or undo it: mountd cancel"

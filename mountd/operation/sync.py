@@ -1,8 +1,8 @@
-"""Pause and resume: what mountd changes by itself stops and goes on; supervision and what a person asks for never stop.
+"""Pauses and resumes what mountd changes by itself. Supervision and what a person asks for are never paused.
 
-Paused are the switch to an edited `version:`, its retries, the healing of a changed link and pruning. A switch by hand
-needs no pause of its own: an edited `version:` is a wish, made once, and a later one takes its place. A source that is
-asked again and again, and would undo such a switch, would have to be paused by it.
+Paused are the switch to an edited `version:`, its retries, the healing of a changed link and pruning. A switch by a
+person needs no pause: an edited `version:` asks once, and a later request replaces it. A source that is polled, and
+would undo such a switch, would need one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WHY_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """How one model stands now; `changed` is False when it stood so before."""
+    """Whether one model is paused now; `changed`: it was not so before."""
 
     model: str
     suspended: str | None
@@ -36,9 +36,9 @@ class Syncing:
         self._journal = journal
 
     async def pause(self, name: str | None, *, operator: str, reason: str = "") -> list[Paused]:
-        """Of one model, else of all; the last one who asks is who has paused it.
+        """Pauses one model, else all; the last request says who paused it and why.
 
-        Durable when this returns. Raises NotFound, UsageError (a reason that is too long), MountdError (journal).
+        Is on disk when this returns. Raises NotFound, UsageError (a reason that is too long), MountdError (journal).
         """
         why = _why(operator, reason)
         return [await self._set(model, why, f"{model.name} is paused by {why}") for model in self._meant(name)]

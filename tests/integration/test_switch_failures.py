@@ -279,7 +279,7 @@ def test_mountd_that_ends_in_the_middle_serves_what_was_committed(staged: Staged
     stage.check_serves("v23")
     ended = stage.operation(2)
     assert (ended["result"], ended["error"]["exit"]) == ("rolled-back", 5)
-    assert "mountd ended during ready; the link is at v23 again" in ended["cause"]
+    assert "mountd stopped during ready; the link is at v23 again" in ended["cause"]
     stage.let_go("v22")
     assert daemon.cli("switch", "v22").code == 0
     stage.check_serves("v22")

@@ -154,9 +154,8 @@ SWITCH = plan.SwitchPlan(
     gates=GATES,
     watch_s=30.0,
     digests=True,
-    steps=plan.steps_of(APPS, GATES, 30.0),
 )
-LEFT = plan.SwitchPlan("switch", "hub", "v23", "v23", "/srv/hub", "/mnt/models/hub_v23")
+LEFT = plan.SwitchPlan("switch", "hub", "v23", "v23", "/srv/hub", "/mnt/models/hub_v23", is_live=True)
 PUBLISHED = Published("published", "sha256:22", 2, 123, 1, 100, ("x",), ("MANIFEST.json",), "hash")
 
 

@@ -1,4 +1,4 @@
-"""Plans: the order of a switch, what is told of it, and that what undoes it restores, wherever it broke off."""
+"""Plans: the order of a switch, its texts, and that its undo restores what was, wherever it broke off."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mountd.api.documents.operations import switch_plan
-from mountd.operation.plan import HARMLESS, AffectedApp, PlannedGate, Step, SwitchPlan, Undo, changes, make, undo
+from mountd.operation.plan import HARMLESS, AffectedApp, PlannedGate, Step, SwitchPlan, Undo, changes, undo
 
 P, W, V, S, F, A, R, G, O, C = Step  # noqa: E741
 WEBUI = AffectedApp("webui", stop_s=35.0, ready_s=935.0)
@@ -22,15 +22,15 @@ GATE = PlannedGate("http http://127.0.0.1:7860/config", 60.0)
 def planned(
     apps: Sequence[AffectedApp] = (WEBUI,), gates: Sequence[PlannedGate] = (), watch_s: float = 0.0, **more: Any
 ) -> SwitchPlan:
-    return make(
+    return SwitchPlan(
         kind="switch",
         model="cache_hub",
         from_version=more.pop("from_version", "v22"),
         to_version="v23",
         link="/srv/cache_hub",
         target="/mnt/cache_hub_v23",
-        apps=apps,
-        gates=gates,
+        apps=tuple(apps),
+        gates=tuple(gates),
         watch_s=watch_s,
         **more,
     )
@@ -89,10 +89,10 @@ def test_only_what_changes_something_has_to_be_undone() -> None:
             assert bool(undo(steps[:count])) == any(changes(step) for step in steps[:count])
 
 
-# -- told -------------------------------------------------------------------------------------------------------------
+# -- texts ------------------------------------------------------------------------------------------------------------
 
 
-def test_told_to_people() -> None:
+def test_the_text_for_people() -> None:
     plan = planned([WEBUI], [GATE], 30, crashes=2, digests=True)
     assert plan.lines() == [
         "switch cache_hub v22 → v23",
@@ -125,19 +125,19 @@ def test_a_line(plan: SwitchPlan, line: str) -> None:
     assert line in plan.lines()
 
 
-def test_told_to_scripts() -> None:
+def test_the_json_for_scripts() -> None:
     plan = planned([WEBUI, API], [GATE], 30)
-    told = json.loads(json.dumps(switch_plan(plan)))
-    assert [step["step"] for step in told["steps"]] == [str(step) for step in plan.steps]
-    assert told["undo"] == ["stop-new", "flip-back", "start-old"]
-    assert (told["from"], told["to"], told["link"], told["target"]) == (
+    document = json.loads(json.dumps(switch_plan(plan)))
+    assert [step["step"] for step in document["steps"]] == [str(step) for step in plan.steps]
+    assert document["undo"] == ["stop-new", "flip-back", "start-old"]
+    assert (document["from"], document["to"], document["link"], document["target"]) == (
         *("v22", "v23"),
         *("/srv/cache_hub", "/mnt/cache_hub_v23"),
     )
-    assert (told["apps"], told["gates"]) == (["webui", "api"], [GATE.words])
-    assert (told["watch"], told["digests"], told["force"]) == ({"for_s": 30, "crashes": 1}, False, False)
-    assert told["limit_s"] >= sum(step["limit_s"] for step in told["steps"]) > 35 + 935 + 60 + 30
-    assert told["text"] == plan.lines()
+    assert (document["apps"], document["gates"]) == (["webui", "api"], [GATE.words])
+    assert (document["watch"], document["digests"], document["force"]) == ({"for_s": 30, "crashes": 1}, False, False)
+    assert document["limit_s"] >= sum(step["limit_s"] for step in document["steps"]) > 35 + 935 + 60 + 30
+    assert document["text"] == plan.lines()
 
 
 def test_limits_grow_with_what_is_asked() -> None:

@@ -7,7 +7,7 @@ import contextlib
 import enum
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -82,11 +82,11 @@ class SlotRequest:
 
 
 class SharedProbeSlot:
-    """Of one bucket, which is probed every `interval_s` seconds: a request that has time takes the place of a probe, so
-    that a mount that nobody uses stays quiet."""
+    """Of one bucket, which is probed every `interval_s()` seconds: a request that has time takes the place of a probe,
+    so that an unused mount stays quiet."""
 
-    def __init__(self, interval_s: float) -> None:
-        self.interval_s = interval_s
+    def __init__(self, interval_s: Callable[[], float]) -> None:
+        self._interval_s = interval_s
         self._waiting: deque[SlotRequest] = deque()
 
     @contextlib.asynccontextmanager
@@ -96,7 +96,7 @@ class SharedProbeSlot:
         self._waiting.append(request)
         answered = False
         try:
-            async with asyncio.timeout(SLOT_PATIENCE * self.interval_s):
+            async with asyncio.timeout(SLOT_PATIENCE * self._interval_s()):
                 await request.granted.wait()
             yield
             answered = True
@@ -121,12 +121,12 @@ class SharedProbeSlot:
 class BucketProbe:
     """`status` is the last answer, `answers` says when there was one."""
 
-    def __init__(self, engine: Engine, slot: SharedProbeSlot, publish: PublishMount) -> None:
+    def __init__(self, engine: Engine, publish: PublishMount) -> None:
+        self.slot = SharedProbeSlot(lambda: engine.mount.health.backend)
         self.status = RemoteStatus()
         self.answers = BucketAnswers()
         self.witness: Witness | None = None
         self._engine = engine
-        self._slot = slot
         self._publish = publish
         self._features: StoreFeatures | None = None
         self._asks_root = False
@@ -179,7 +179,7 @@ class BucketProbe:
         """For `pause_s` seconds, and as long as then each time another request takes the slot and is answered soon."""
         trouble = self._engine.trouble
         while not await self._is_trouble(pause_s):
-            request = None if self.status.reason else self._slot.grant()
+            request = None if self.status.reason else self.slot.grant()
             if request is None or not await request.is_answered(SLOT_S) or trouble.is_set():
                 return
 

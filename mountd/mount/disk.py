@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import structlog
@@ -12,7 +12,7 @@ from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, Files, NoStat, Stat
-from mountd.mount.bucket import SharedProbeSlot
+from mountd.mount.bucket import BucketProbe
 from mountd.mount.engine import Engine
 from mountd.rclone import keys
 from mountd.rclone.keys import BucketEntry
@@ -46,10 +46,8 @@ class MountDisk:
         engine: Engine,
         cache: CacheGuard,
         index: CacheIndex,
-        slot: SharedProbeSlot,
-        confirm: Callable[[], Awaitable[None]],
+        bucket: BucketProbe,
     ) -> None:
-        """`confirm`: that the store gives valid answers; raises RemoteError, Unavailable."""
         self.root = root
         self._ignored: dict[str, str] = {}
         self._ignored_of = ""
@@ -60,8 +58,7 @@ class MountDisk:
         self._engine = engine
         self._cache = cache
         self._index = index
-        self._slot = slot
-        self._confirm = confirm
+        self._bucket = bucket
 
     @property
     def fs(self) -> str:
@@ -83,11 +80,11 @@ class MountDisk:
     def in_turn(self) -> AbstractAsyncContextManager[None]:
         """Around one request to the bucket that has time: it takes the slot of a probe. Raises Unavailable without
         one."""
-        return self._slot.take()
+        return self._bucket.slot.take()
 
     async def confirm(self) -> None:
         """That the store gives valid answers. Raises RemoteError, Unavailable."""
-        await self._confirm()
+        await self._bucket.confirm()
 
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable.

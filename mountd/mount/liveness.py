@@ -101,9 +101,6 @@ class LivenessProbe:
         ours = entry is not None and entry.source == self.source and entry.root == "/"  # else a part, bound over it
         return entry if ours else None
 
-    async def close(self) -> None:
-        await self.files.close()
-
 
 @dataclass(slots=True, eq=False)
 class MountTableProbe:

@@ -20,7 +20,7 @@ from mountd.errors import CannotStart, MountdError, UsageError
 from mountd.files.client import Files
 from mountd.fuse import table, unmount
 from mountd.mount import evidence, preflight
-from mountd.mount.bucket import BucketProbe, SecretsProbe, SharedProbeSlot, Witness
+from mountd.mount.bucket import BucketProbe, SecretsProbe, Witness
 from mountd.mount.cache_probe import CacheProbe, CacheStatsProbe
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
@@ -101,8 +101,7 @@ class RcloneMount:
         self._bypass = Bypass(name)
         engine.follow(self._bypass.hear)
         self._uploads = Uploads(name, mount, engine, self._publish)
-        self._slot = SharedProbeSlot(mount.health.backend)
-        self._bucket = BucketProbe(engine, self._slot, self._publish)
+        self._bucket = BucketProbe(engine, self._publish)
         self._liveness = LivenessProbe(
             self._path, self._source, worker("liveness"), self._bucket, lambda: engine.mount.health
         )
@@ -136,8 +135,7 @@ class RcloneMount:
             engine=engine,
             cache=self._guard,
             index=self._index,
-            slot=self._slot,
-            confirm=self._bucket.confirm,
+            bucket=self._bucket,
         )
         self._startup = StartUp(
             engine,
@@ -337,7 +335,6 @@ class RcloneMount:
         self._settings = settings
         self._engine.reconfigure(settings)
         mount = self._engine.mount
-        self._slot.interval_s = mount.health.backend
         self._publish(lambda status: replace(status, remote=mount.remote, cache_stops_apps=_stops_apps(mount)))
 
     def detour(self, environment: Mapping[str, str]) -> None:
@@ -380,9 +377,8 @@ class RcloneMount:
         """The workers, and the lock on the cache."""
         self._end_timer()
         await self._uploads.look_last()
-        await self._files.close()
-        await self._looker.close()
-        await self._liveness.close()
+        for worker in (self._files, self._looker, self._liveness.files):
+            await worker.close()
         await self._guard.release()
 
 

@@ -54,15 +54,17 @@ async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> Pro
         if missing:
             names = ", ".join(missing[:3])
             raise Disagreement(f"cannot trust {disk.root}: {names} of the bucket is not seen through it")
-    faults: list[RemoteError] = []
+    faults: dict[str, RemoteError] = {}
     async for path in _worth_reading(disk, candidates, listing, outside):
+        if path in faults:
+            continue
         fault = await _read(disk, path)
         if fault is None:
             return Proof(path, await _witness(disk, path, outside))
-        faults.append(fault)
+        faults[path] = fault
         if len(faults) == TRIES:
             break
-    refused = next((fault for fault in faults if fault.code != ARCHIVED), None)
+    refused = next((fault for fault in faults.values() if fault.code != ARCHIVED), None)
     if refused is not None:
         raise RemoteError(f"cannot read any file of {disk.fs}: {refused.text}", hint=refused.hint, code=refused.code)
     return Proof()
@@ -101,17 +103,7 @@ async def _witness(disk: MountDisk, path: str, outside: Sequence[BucketEntry] | 
 async def _worth_reading(
     disk: MountDisk, candidates: Sequence[str], listing: Listing, outside: Sequence[BucketEntry] | None
 ) -> AsyncIterator[str]:
-    """Each file at most once; those after the first are only looked for when it could not be read."""
-    given = set()
-    async for path in _in_order(disk, candidates, listing, outside):
-        if path not in given:
-            given.add(path)
-            yield path
-
-
-async def _in_order(
-    disk: MountDisk, candidates: Sequence[str], listing: Listing, outside: Sequence[BucketEntry] | None
-) -> AsyncIterator[str]:
+    """Some more than once; those after the first are only looked for when it could not be read."""
     for path in await _present(disk, candidates):
         yield path
     if outside is None:

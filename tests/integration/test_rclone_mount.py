@@ -20,7 +20,7 @@ from typing import Any, cast
 import pytest
 
 from mountd.errors import RemoteError, Unavailable
-from mountd.mount.bucket import BucketProbe, SharedProbeSlot
+from mountd.mount.bucket import BucketProbe
 from mountd.mount.engine import Engine
 from mountd.rclone import binary, conf
 from mountd.rclone.address import RcAddress
@@ -170,7 +170,7 @@ def s3(endpoint: str, **more: str) -> dict[str, str]:
 
 def probe_of(rc: RcClient, remote: str) -> BucketProbe:
     engine = SimpleNamespace(rc=rc, mount=SimpleNamespace(remote=remote))
-    return BucketProbe(cast(Engine, engine), SharedProbeSlot(60.0), lambda change: None)
+    return BucketProbe(cast(Engine, engine), lambda change: None)
 
 
 async def asked(rc: RcClient, remote: str) -> str:

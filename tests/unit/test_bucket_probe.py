@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from mountd.errors import RemoteError
-from mountd.mount.bucket import WITNESS_BYTES, WITNESS_ENTRIES, BucketProbe, SharedProbeSlot, Witness
+from mountd.mount.bucket import WITNESS_BYTES, WITNESS_ENTRIES, BucketProbe, Witness
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
 from mountd.rclone.rc import NONEXISTENT_DIR
@@ -27,7 +27,7 @@ NO_ROOM = (500, {"error": "error in ListJSON: dial tcp: connection refused", "st
 
 def bucket_of(client: Any, remote: str = "s:bkt/pre", witness: Witness | None = None) -> BucketProbe:
     engine = SimpleNamespace(rc=client, mount=SimpleNamespace(remote=remote))
-    bucket = BucketProbe(cast(Engine, engine), SharedProbeSlot(60.0), lambda change: None)
+    bucket = BucketProbe(cast(Engine, engine), lambda change: None)
     bucket.witness = witness
     return bucket
 
@@ -221,8 +221,7 @@ async def test_nothing_is_there_only_where_the_store_says_so(fake: Fake) -> None
         engine=cast(Engine, SimpleNamespace(rc=client, mount=SimpleNamespace(remote="s:bkt/pre", options={}))),
         cache=cast(Any, None),
         index=cast(Any, None),
-        slot=cast(Any, None),
-        confirm=bucket.confirm,
+        bucket=bucket,
     )
     assert await disk.list_bucket("v1") == []
     rclone.answers |= PAGE

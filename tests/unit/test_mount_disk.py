@@ -19,8 +19,9 @@ LONG_NAME = "n" * 256
 BOTH, HIDDEN = [OBJECT, DIRECTORY], [*EXCLUDED, "*.tmp", "/v1/m"]
 
 
-async def is_valid() -> None:
-    """The store gives valid answers."""
+class ValidStore:
+    async def confirm(self) -> None:
+        """It gives valid answers."""
 
 
 def mount_of(remote: str) -> SimpleNamespace:
@@ -31,8 +32,8 @@ def disk_of(fake: Fake) -> MountDisk:
     rclone, client = fake
     rclone.answers["options/set"] = {}
     engine = cast(Any, SimpleNamespace(rc=client, mount=mount_of("store:bkt")))
-    unused: dict[str, Any] = dict.fromkeys(("files", "cache", "index", "slot"))
-    return MountDisk("/mnt", engine=engine, confirm=is_valid, **unused)
+    unused: dict[str, Any] = dict.fromkeys(("files", "cache", "index"))
+    return MountDisk("/mnt", engine=engine, bucket=cast(Any, ValidStore()), **unused)
 
 
 async def listed(disk: MountDisk, rclone: FakeRclone, entries: list[dict[str, Any]], directory: str = "v1") -> None:

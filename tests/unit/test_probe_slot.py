@@ -21,11 +21,11 @@ async def asks(slot: SharedProbeSlot, asked: list[str], name: str, answer: async
 
 
 async def test_nobody_waits() -> None:
-    assert SharedProbeSlot(60.0).grant() is None
+    assert SharedProbeSlot(lambda: 60.0).grant() is None
 
 
 async def test_each_in_order_and_only_when_it_is_time() -> None:
-    slot, asked = SharedProbeSlot(60.0), list[str]()
+    slot, asked = SharedProbeSlot(lambda: 60.0), list[str]()
     first = asyncio.create_task(asks(slot, asked, "first"))
     await asyncio.sleep(0)
     second = asyncio.create_task(asks(slot, asked, "second"))
@@ -44,7 +44,7 @@ async def test_each_in_order_and_only_when_it_is_time() -> None:
 
 
 async def test_an_answer_that_is_late_or_an_error_is_none() -> None:
-    slot, asked, never = SharedProbeSlot(60.0), list[str](), asyncio.Event()
+    slot, asked, never = SharedProbeSlot(lambda: 60.0), list[str](), asyncio.Event()
 
     async def fails() -> None:
         async with slot.take():
@@ -64,14 +64,14 @@ async def test_an_answer_that_is_late_or_an_error_is_none() -> None:
 
 
 async def test_who_gets_no_slot_does_not_ask() -> None:
-    slot, asked = SharedProbeSlot(0.01 / SLOT_PATIENCE), list[str]()
+    slot, asked = SharedProbeSlot(lambda: 0.01 / SLOT_PATIENCE), list[str]()
     with pytest.raises(Unavailable, match="cannot ask the bucket"):
         await asks(slot, asked, "never")
     assert (asked, slot.grant()) == ([], None)
 
 
 async def test_a_timeout_of_the_request_is_its_own() -> None:
-    slot = SharedProbeSlot(60.0)
+    slot = SharedProbeSlot(lambda: 60.0)
 
     async def times_out() -> None:
         async with slot.take():
@@ -85,7 +85,7 @@ async def test_a_timeout_of_the_request_is_its_own() -> None:
 
 
 async def test_who_goes_away_leaves_the_line() -> None:
-    slot, asked = SharedProbeSlot(60.0), list[str]()
+    slot, asked = SharedProbeSlot(lambda: 60.0), list[str]()
     gone = asyncio.create_task(asks(slot, asked, "gone"))
     await asyncio.sleep(0)
     gone.cancel()

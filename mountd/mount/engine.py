@@ -41,7 +41,7 @@ LEAST_WRITE_BACK_S = 15.0
 RESIGNED_S = 3.0
 RC_USER = "mountd"
 ANSWERS = ('rc: "', "error listing: ")
-"""So begin errors that answer a question of ours, which knows them already: an outage would log two each 2 s."""
+"""So begin errors that answer a request of mountd, which has them already: an outage would log two each 2 s."""
 
 
 class Engine:
@@ -61,8 +61,8 @@ class Engine:
         self._digests = RemoteDigests()
         self._resigned_at: float | None = None
         self._is_refused = False
-        """rclone has told so, of its signature, since a key id got another secret"""
-        self.unreadable = ""
+        """rclone has logged that its signature is refused, since a key id got another secret"""
+        self._unreadable = ""
         """why the secrets behind this mount cannot be read now; it goes on with those it has"""
         self._said = LastOutput()
         self._dump = DumpCapture()
@@ -73,7 +73,7 @@ class Engine:
         self.detour: Mapping[str, str] = {}
         """variables that the next rclone gets besides, such as a proxy"""
         self.without_cache = False
-        """whether the next rclone reads all from the bucket, each time anew, and writes nothing to local disk"""
+        """whether the next rclone reads all from the bucket, again each time, and writes nothing to local disk"""
         self.reopens = False
         """whether the next rclone finds files that wait for their upload: it must not begin with them at once"""
         self.trouble = asyncio.Event()
@@ -152,11 +152,11 @@ class Engine:
         return RcAddress(RC_USER, secrets.token_urlsafe(24), path)
 
     def capture_dump(self) -> None:
-        """From now on the goroutines that rclone tells of at SIGQUIT are kept, for `dump`, and not logged."""
+        """From now on the goroutines that rclone prints at SIGQUIT are kept, for `dump`, and not logged."""
         self._dump = DumpCapture(expected=True)
 
     def dump(self) -> str:
-        """Also when rclone ended so by itself; until the next one starts."""
+        """Also when rclone crashed by itself; until the next one starts."""
         return self.masked(self._dump.text)
 
     def masked(self, text: str) -> str:
@@ -164,7 +164,7 @@ class Engine:
         return mask(text, self._conf.secrets)
 
     def follow(self, follower: Callable[[str], None]) -> None:
-        """Calls `follower` with the text of each line, before lines are folded for the ring and the log."""
+        """Calls `follower` with the text of each line, before repeated lines are dropped for the ring and the log."""
         self._followers.append(follower)
 
     def _on_line(self, line: str) -> None:
@@ -180,25 +180,25 @@ class Engine:
         self._said.hear(event, now, logged=line.startswith("{"))
         for follower in self._followers:
             follower(event.text)
-        self._tell(self._folder.feed(event, now))
+        self._log_events(self._folder.feed(event, now))
 
-    def _tell(self, events: Sequence[LogEvent]) -> None:
-        """What is left of its lines once they are folded; the rest is told when their window ends, or rclone does."""
+    def _log_events(self, events: Sequence[LogEvent]) -> None:
+        """What is left of its lines without repeats; those are counted when their window ends, or rclone exits."""
         for event in events:
             self.ring.append(event.text)
-            # Its notes about single objects are for `mountd logs`; its errors are ours to tell, as warnings: whether
-            # something is really wrong is decided by the health questions.
-            tell = self._log.warning if event.level == "error" else self._log.debug
-            tell("rclone says", text=event.text, rclone=dict(event.keys))
+            # Its notes about single objects are for `mountd logs`; its errors are logged as warnings: whether something
+            # is really wrong is decided by the probes.
+            write = self._log.warning if event.level == "error" else self._log.debug
+            write("rclone says", text=event.text, rclone=dict(event.keys))
         if self._flush_timer is None and self._folder.due is not None:
             self._flush_timer = asyncio.get_running_loop().call_at(self._folder.due, self._flush)
 
     def _flush(self) -> None:
         self._flush_timer = None
-        self._tell(self._folder.flush(asyncio.get_running_loop().time()))
+        self._log_events(self._folder.flush(asyncio.get_running_loop().time()))
 
     def _finish_lines(self) -> None:
-        self._tell(self._folder.finish(asyncio.get_running_loop().time()))
+        self._log_events(self._folder.finish(asyncio.get_running_loop().time()))
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
@@ -226,8 +226,7 @@ class Engine:
         """Look at the secrets behind this mount again: rclone is given new S3 keys while it runs.
 
         REMOUNT: another secret has changed, which only a new rclone reads. Lasts a second or more when something has
-        changed. With a secret that cannot be read, or a disk that cannot be written, rclone keeps what it has, and
-        `unreadable` says why.
+        changed. With a secret that cannot be read, or a disk that cannot be written, rclone keeps what it has.
         """
         child = self.child
         if child is None:
@@ -236,11 +235,11 @@ class Engine:
         try:
             refreshed = await self._conf.refresh(self._settings, remote, self._digests)
         except CannotStart as error:
-            if error.text != self.unreadable:
+            if error.text != self._unreadable:
                 self._log.warning("going on with the former secrets", cause=error.text, hint=error.hint)
-            self.unreadable = error.text
+            self._unreadable = error.text
             return SecretChange.NOTHING
-        self.unreadable = ""
+        self._unreadable = ""
         if self.child is not child:
             return SecretChange.NOTHING  # another rclone was started meanwhile, with what there is now
         self._digests = refreshed.digests
@@ -261,8 +260,8 @@ class Engine:
         return self._resigned_at is not None and time.monotonic() - self._resigned_at >= RESIGNED_S
 
     def signs_with_old_secret(self, *, usable: bool) -> bool:
-        """Whether a new rclone is needed because the mount is refused after a key id got another secret: questions to
-        the bucket, which rclone answers with a connection of their own, may succeed all the while.
+        """Whether a new rclone is needed because the mount is refused after a key id got another secret: requests to
+        the bucket, which rclone sends over a connection of their own, may succeed all the while.
 
         `usable`: the bucket has just answered one. While it does not, a new rclone could not serve what is cached.
         """
@@ -279,7 +278,7 @@ class Engine:
         return explain(exit_.code, str(exit_), said, self.name, obstacle=exit_.obstacle)
 
     async def close(self) -> None:
-        """After its end: no socket, no pipe left."""
+        """After its exit: no socket, no pipe left."""
         if self.child is not None:
             self.child.release()
             self._finish_lines()

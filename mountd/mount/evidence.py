@@ -46,7 +46,6 @@ class Incident:
     verdict: str
     cause: str
     minor: int | None = None
-    details: Mapping[str, object] | None = None
 
 
 async def keep(incidents: Path, incident: Incident, engine: Engine, *, dump: bool) -> Path | None:
@@ -127,7 +126,6 @@ def _json(incident: Incident, *, pid: int | None, stopped: bool, waiting: int | 
         "pid": pid,
         "stopped": stopped,
         "fuse_waiting": waiting,
-        **(incident.details or {}),
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 

@@ -24,7 +24,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, Launch, mount_command
 from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange
-from mountd.rclone.dedupe import Folder
+from mountd.rclone.dedupe import Deduplicator
 from mountd.rclone.exits import SAID_CHARACTERS, ExitCause, LastOutput, explain, explain_crash, refusal
 from mountd.rclone.failures import is_of_keys
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
@@ -66,7 +66,7 @@ class Engine:
         """why the secrets behind this mount cannot be read now; it goes on with those it has"""
         self._said = LastOutput()
         self._dump = DumpCapture()
-        self._folder = Folder()
+        self._dedupe = Deduplicator()
         self._flush_timer: asyncio.TimerHandle | None = None
         self._followers: list[Callable[[str], None]] = []
         self._disk = SlowDisk()
@@ -180,7 +180,7 @@ class Engine:
         self._said.hear(event, now, logged=line.startswith("{"))
         for follower in self._followers:
             follower(event.text)
-        self._log_events(self._folder.feed(event, now))
+        self._log_events(self._dedupe.feed(event, now))
 
     def _log_events(self, events: Sequence[LogEvent]) -> None:
         """What is left of its lines without repeats; those are counted when their window ends, or rclone exits."""
@@ -190,15 +190,15 @@ class Engine:
             # is really wrong is decided by the probes.
             write = self._log.warning if event.level == "error" else self._log.debug
             write("rclone says", text=event.text, rclone=dict(event.keys))
-        if self._flush_timer is None and self._folder.due is not None:
-            self._flush_timer = asyncio.get_running_loop().call_at(self._folder.due, self._flush)
+        if self._flush_timer is None and self._dedupe.due is not None:
+            self._flush_timer = asyncio.get_running_loop().call_at(self._dedupe.due, self._flush)
 
     def _flush(self) -> None:
         self._flush_timer = None
-        self._log_events(self._folder.flush(asyncio.get_running_loop().time()))
+        self._log_events(self._dedupe.flush(asyncio.get_running_loop().time()))
 
     def _finish_lines(self) -> None:
-        self._log_events(self._folder.finish(asyncio.get_running_loop().time()))
+        self._log_events(self._dedupe.finish(asyncio.get_running_loop().time()))
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None

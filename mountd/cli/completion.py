@@ -1,4 +1,4 @@
-"""Shell completion: the scripts, and what a shell asks for while a command is typed."""
+"""Shell completion: the scripts, and the names that a shell offers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ASK_TIMEOUT_S = 1.0
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print the completion script for a shell.
 
     \b
     bash:  mountd completion bash > ~/.local/share/bash-completion/completions/mountd

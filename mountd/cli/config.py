@@ -1,4 +1,4 @@
-"""The commands about the configuration file: check it, show what it means, and what rclone would be given."""
+"""The commands about the configuration file: check it, show its effect, and show what rclone would get."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 @click.group()
 @config_option
 def config() -> None:
-    """Check and show the configuration, and what rclone is given."""
+    """Check and show the configuration, and what rclone gets."""
 
 
-@config.command(short_help="Check the file and the secrets it refers to.")
+@config.command(short_help="Check the file and its secrets.")
 @config_option
 @output_option
 @click.pass_obj
 def check(options: Options) -> None:
-    """Check the file and the secrets that it refers to; show every problem at once.
+    """Check the file and the secrets it refers to; show every problem at once.
 
-    Where rclone is installed, its flags and the options of remotes are looked up as well. What else the machine lacks
-    (users, programs, directories) `mountd doctor` tells. Credentials of systemd are checked in its unit only. Exits 2
-    when something is wrong; warnings alone exit 0.
+    If rclone is installed, checks rclone's flags and the options of remotes too. `mountd doctor` checks the machine:
+    users, programs, directories. systemd credentials can be checked only inside the unit. Exits 2 on a problem, 0 on
+    warnings.
     """
     from mountd.cli.examine_config import examine, source_of
     from mountd.errors import ConfigError
@@ -47,7 +47,7 @@ def check(options: Options) -> None:
     _print_found(options, source, found.problems, found.warnings)
     settings = found.settings
     if found.problems or settings is None:
-        raise ConfigError(str(source), [*found.problems], hint="every key and what it may hold: mountd config schema")
+        raise ConfigError(str(source), [*found.problems], hint="`mountd config schema` shows every key and its values")
     if options.json:
         return
     parts = (
@@ -65,7 +65,7 @@ def check(options: Options) -> None:
 @output_option
 @click.pass_obj
 def show(options: Options) -> None:
-    """Show the effective configuration, with every default; secrets are masked."""
+    """Show the effective configuration with every default; secrets are masked."""
     loaded = _load(options, warn=not options.json)
     from mountd.daemon.shutdown import stop_times
     from mountd.settings.show import effective
@@ -94,7 +94,7 @@ def show(options: Options) -> None:
 @output_option
 @click.pass_obj
 def render(options: Options) -> None:
-    """Show the rclone.conf and the files beside it (secrets masked), and the command line of each mount."""
+    """Show rclone.conf and the files beside it (secrets masked), and the command line of each mount."""
     loaded = _load(options, warn=not options.json)
     from mountd.cli.render import render as rendered
 
@@ -124,7 +124,7 @@ def schema() -> None:
 
 
 def _print_found(options: Options, source: Path, problems: Iterable[Problem], warnings: Iterable[Problem]) -> None:
-    """All of it as a document, else the warnings alone; problems are told by the failure that follows."""
+    """All of it as a document, else the warnings alone; the failure that follows shows the problems."""
     if options.json:
         from mountd.api.documents import SCHEMA
         from mountd.api.documents.commands import ConfigCheckDocument
@@ -143,7 +143,7 @@ def _print_found(options: Options, source: Path, problems: Iterable[Problem], wa
 
 
 def _load(options: Options, *, warn: bool) -> Loaded:
-    """The file that was asked for, its warnings on stderr. Raises ConfigError."""
+    """The chosen file; prints its warnings on stderr. Raises ConfigError."""
     from mountd.cli.examine_config import source_of
     from mountd.settings.load import load
 

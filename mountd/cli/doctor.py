@@ -1,4 +1,4 @@
-"""`mountd doctor`: a line a check, and how to mend what is wrong. Works with and without a daemon."""
+"""`mountd doctor`: one line for each check, and how to fix what is wrong. Works with and without a daemon."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @output_option
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
-    """Check machine, configuration, bucket and permissions.
+    """Check the machine, configuration, bucket and permissions.
 
-    A line a check, with what to do about it. Run it as the user that runs mountd. Where no file is named and there is
-    no /etc/mountd/mountd.yaml, that of the daemon or demo that runs is meant. Exits 1 when a check failed.
+    Prints one line for each check, with a hint where it fails. Run it as the user that runs mountd. Without -c and
+    without /etc/mountd/mountd.yaml, checks the file of the running daemon or demo. Exits 1 when a check fails.
     """
     import asyncio
 
@@ -54,7 +54,7 @@ def doctor(ctx: click.Context) -> None:
 
 
 async def all_checks(path: Path) -> AsyncIterator[Check]:
-    """Every check in the order in which one would mend things: machine, file, secrets, places, bucket."""
+    """Every check in the order in which to fix things: machine, file, secrets, directories, bucket."""
     from mountd.cli import examine, examine_access, examine_bucket, examine_config, examine_mount, examine_unit
     from mountd.cli.examine import Check
     from mountd.errors import ConfigError
@@ -90,8 +90,8 @@ async def all_checks(path: Path) -> AsyncIterator[Check]:
     for check in [*await examine.mount_points(settings), *await examine_access.access(settings, running=running)]:
         yield check
     if elsewhere and not problems:
-        hint = "while mountd runs, `mountd status` tells of it"
-        yield Check("bucket", "warn", "was not asked: systemd passes a secret of this file to the unit only", hint)
+        hint = "while mountd runs, `mountd status` shows its health"
+        yield Check("bucket", "warn", "not checked: systemd passes a secret of this file to the unit only", hint)
     elif binary is not None and not problems:
         async for check in examine_bucket.buckets(settings, binary):
             yield check

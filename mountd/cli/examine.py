@@ -44,7 +44,7 @@ print(found)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the doctor: what was looked at, how it is, and how to mend it."""
+    """One line of the doctor: what was checked, the result, and how to fix it."""
 
     name: str
     result: Literal["ok", "warn", "fail"]

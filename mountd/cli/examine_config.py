@@ -118,7 +118,7 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
 
 
 def broken(path: Path, error: ConfigError) -> list[Check]:
-    """For `doctor`: a line a problem of the file that `error` tells of; what to do is the same for all."""
+    """For `doctor`: one line for each problem of the file in `error`, all with the same hint."""
     problems = error.problems
     with contextlib.suppress(ConfigError):
         problems = [*examine(path).problems] or problems  # those of secrets and of rclone's words as well

@@ -1,4 +1,4 @@
-"""What `doctor` tries: a mount of an empty store in memory, by rclone and FUSE as the daemon uses them, and its end."""
+"""What `doctor` tries: an empty store in memory, mounted by rclone and FUSE as the daemon uses them, and unmounted."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
     try:
         if await _is_mounted(child, directory):
             return Check(WHERE, "ok", f"rclone can mount with FUSE{', for other users as well' if allow_other else ''}")
-        ended = child.exit
+        exited = child.exit
     finally:
         if table.at(read_table(), directory) is not None:
             await unmount.unmount(directory, lazy=True, timeout_s=UNMOUNT_S)
@@ -73,20 +73,23 @@ async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
             async with asyncio.timeout(KILL_S):
                 await child.wait()
         child.release()
-    if ended is None:
+    if exited is None:
         return Check(
-            WHERE, "fail", f"rclone does not mount within {LIMIT_S:g} s", "`dmesg` may tell of the kernel's FUSE"
+            WHERE,
+            "fail",
+            f"rclone does not mount within {LIMIT_S:g} s",
+            "`dmesg` may show an error of FUSE in the kernel",
         )
     text = said.text(time.monotonic())
     if helper := refusal(text):
         found = rights.explain_refusal(helper, rights.look())
     else:
-        found = explain(ended.code, str(ended), text, "NAME", obstacle=ended.obstacle)
+        found = explain(exited.code, str(exited), text, "NAME", obstacle=exited.obstacle)
     return Check(WHERE, "fail", found.text, found.hint)
 
 
 async def _is_mounted(child: Child, directory: str) -> bool:
-    """Also False when it has ended, or the time is over."""
+    """Also False when it has exited, or the time is over."""
     deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline and child.exit is None:
         if table.at(read_table(), directory) is not None:

@@ -53,7 +53,7 @@ def _values(text: str, names: Iterable[str]) -> list[str]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Name and value of each line that is no comment; a line that ends with a backslash goes on in the next one."""
+    """Name and value of each line that is no comment; a line that ends with a backslash continues in the next one."""
     whole = ""
     for line in text.splitlines():
         if line.lstrip().startswith(("#", ";")):

@@ -1,4 +1,4 @@
-"""Waits for what was asked for, and says meanwhile how far it is: an operation, a condition, a restart."""
+"""Waits for an operation, a condition or a restart, and shows the progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Document = dict[str, Any]
 LONG_POLL_S = 20.0
 ANSWER_S = 5.0
 AWAY_S = 30.0
-"""A restarted daemon answers within seconds; one that is away for longer has ended."""
+"""A restarted daemon answers within seconds; one that is away for longer has stopped."""
 RETRY_S = 0.5
 RESTART_POLL_S = 0.3
 FALLBACK_LIMIT_S = 3600.0
@@ -27,18 +27,18 @@ FALLBACK_LIMIT_S = 3600.0
 SHORT_S = 2.0
 """A step that takes no longer needs no explanation."""
 CHANGES = ("switch", "rollback")
-ASTRAY = ("link-drifted", "link-blocked")
-"""The reasons of a model whose link is not what mountd made of it."""
+DRIFTED = ("link-drifted", "link-blocked")
+"""Reasons of a model whose link is not as mountd placed it."""
 DONE = ("committed", "passed")
 UNDONE = ("cancelled", "rolled-back")
 
 
 def follow_operation(options: Options, path: str, answer: Document, timeout_s: float | None) -> None:
-    """Show the operation of a 202 `answer` until it has finished, and say what came of it.
+    """Show the operation of a 202 `answer` until it has finished, and print the result.
 
-    Raises what it ended with, StillRunning, Unreachable.
+    Raises its failure, StillRunning, Unreachable.
     """
-    operation = _to_its_end(options, path, answer, timeout_s)
+    operation = _finished(options, path, answer, timeout_s)
     if operation.get("result") not in DONE:
         raise _failure(operation)
     if options.json:
@@ -53,11 +53,11 @@ def follow_operation(options: Options, path: str, answer: Document, timeout_s: f
 
 def follow_cancel(options: Options, path: str, answer: Document, timeout_s: float | None) -> None:
     """As `follow_operation`, for one that is being undone: here that is the success."""
-    operation = _to_its_end(options, path, answer, timeout_s)
+    operation = _finished(options, path, answer, timeout_s)
     if operation.get("result") in DONE:
         raise Refused(
-            f"cannot cancel {named(operation)}: it was done before it could be undone",
-            hint="`mountd rollback` goes back to the former version",
+            f"cannot cancel {named(operation)}: it was committed before it could be undone",
+            hint="`mountd rollback` goes back to the previous version",
         )
     if operation.get("result") not in UNDONE:
         raise _failure(operation)
@@ -67,7 +67,7 @@ def follow_cancel(options: Options, path: str, answer: Document, timeout_s: floa
 
 
 def wait_for_operation(options: Options, id_: int, timeout_s: float) -> None:
-    """As `follow_operation`, for one that somebody else began, also when the daemon is still to start."""
+    """As `follow_operation`, for one that somebody else began, also before the daemon has started."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -81,7 +81,7 @@ def wait_for_operation(options: Options, id_: int, timeout_s: float) -> None:
             return follow_operation(options, path, {"operation": operation}, max(deadline - time.monotonic(), 0.0))
 
 
-def _to_its_end(options: Options, path: str, answer: Document, timeout_s: float | None) -> Document:
+def _finished(options: Options, path: str, answer: Document, timeout_s: float | None) -> Document:
     """The operation of `answer` once it has finished, shown meanwhile; with JSON it is printed, finished or not."""
     operation: Document = answer["operation"]
     if timeout_s is None:
@@ -91,7 +91,7 @@ def _to_its_end(options: Options, path: str, answer: Document, timeout_s: float 
         operation = until_finished(path, operation, time.monotonic() + timeout_s, progress)
     except KeyboardInterrupt:
         progress.end()
-        say(f"{goes_on(operation)}; {pick_up(operation)}", err=True)
+        say(f"{continues(operation)}; {pick_up(operation)}", err=True)
         raise
     except MountdError:
         if options.json:
@@ -115,7 +115,7 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
             if away:
                 raise away
             raise StillRunning(
-                f"{goes_on(operation)}: it did not finish before --timeout, step {operation.get('step')}",
+                f"{continues(operation)}: it did not finish before --timeout, step {operation.get('step')}",
                 hint=pick_up(operation),
             )
         wait = min(left, progress.interval_s)
@@ -142,9 +142,9 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
     return operation
 
 
-def goes_on(operation: Document) -> str:
-    """What to say to somebody who waits no longer."""
-    return f"{named(operation)} goes on"
+def continues(operation: Document) -> str:
+    """For a caller that stops waiting."""
+    return f"{named(operation)} continues"
 
 
 def named(operation: Document) -> str:
@@ -154,16 +154,16 @@ def named(operation: Document) -> str:
 
 def pick_up(operation: Document) -> str:
     """How to wait for it again, and how to undo it."""
-    wait = f"`mountd wait --for operation={operation['id']}` waits for its end"
+    wait = f"`mountd wait --for operation={operation['id']}` waits until it has finished"
     return f"{wait}, `mountd cancel` undoes it" if operation.get("kind") in CHANGES else wait
 
 
 def _failure(operation: Document) -> MountdError:
-    cause = operation.get("cause") or operation.get("result") or "no reason was given"
+    cause = operation.get("cause") or operation.get("result") or "no cause was given"
     kind = operation.get("kind") or "switch"
     doing = "roll back" if kind == "rollback" else kind
-    ended = f"cannot {doing} {operation.get('model')} to {operation.get('to')}: {cause}"
-    return api.failure(operation.get("error") or {"exit": 1, "text": ended})
+    text = f"cannot {doing} {operation.get('model')} to {operation.get('to')}: {cause}"
+    return api.failure(operation.get("error") or {"exit": 1, "text": text})
 
 
 def _what(operation: Document) -> str:
@@ -180,10 +180,10 @@ class ProgressLine:
         self.live = sys.stderr.isatty()
         self.interval_s = 1.0 if self.live else LONG_POLL_S
         self._last = ""
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
     def show(self, operation: Document) -> None:
-        self._tell_once(operation.get("killed") or ())
+        self._show_once(operation.get("killed") or ())
         step = str(operation.get("step") or "")
         percent, eta_s = operation.get("percent"), operation.get("eta_s")
         line = f"{_what(operation)}: {step}"
@@ -200,10 +200,10 @@ class ProgressLine:
         write_over(line)
         self._last = line
 
-    def _tell_once(self, sentences: Iterable[str]) -> None:
+    def _show_once(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:
-            if sentence not in self._told:
-                self._told.add(sentence)
+            if sentence not in self._shown:
+                self._shown.add(sentence)
                 self.end()
                 say(sentence, err=True)
 
@@ -229,9 +229,9 @@ def _bar(percent: float, width: int = 20) -> str:
 
 
 def wait_for(options: Options, condition: str, model: str | None, timeout_s: float) -> Document:
-    """The first status in which `condition` (`ready`, `version=V`) holds, also when the daemon is still to start.
+    """The first status in which `condition` (`ready`, `version=V`) holds, also before the daemon has started.
 
-    Raises StillRunning with the reasons why it does not hold yet, Unreachable when there was no daemon at the end.
+    Raises StillRunning with the reasons why it does not hold yet, Unreachable when no daemon answered by then.
     """
     deadline = time.monotonic() + timeout_s
     status: Document | None = None
@@ -259,7 +259,7 @@ def wait_for(options: Options, condition: str, model: str | None, timeout_s: flo
 
 
 def holds(condition: str, status: Document, model: str | None) -> bool:
-    """Whether it is `ready`, or `version=V`: the link points there, as mountd left it, and no operation runs.
+    """Whether it is `ready`, or `version=V`: the link points there, as mountd placed it, and no operation runs.
 
     Raises NotFound, UsageError.
     """
@@ -267,11 +267,12 @@ def holds(condition: str, status: Document, model: str | None) -> bool:
         return bool(status.get("ready"))
     found = _model(status, model)
     linked = found.get("stage") == "linked" and found.get("current") == condition.partition("=")[2]
-    astray = any(
-        reason.get("object") == found["name"] and reason.get("code") in ASTRAY for reason in status.get("reasons") or []
+    drifted = any(
+        reason.get("object") == found["name"] and reason.get("code") in DRIFTED
+        for reason in status.get("reasons") or []
     )
     busy = any(operation["model"] == found["name"] for operation in _operations(status))
-    return linked and not astray and not busy
+    return linked and not drifted and not busy
 
 
 def _operations(status: Document) -> list[Document]:
@@ -316,7 +317,7 @@ def restart(options: Options, name: str, timeout_s: float) -> Document:
                 f"cannot restart {name}: {reason.get('text') or 'it did not start'}",
                 hint=str(reason.get("hint") or "") or f"`mountd logs {name}` shows what it said",
             )
-    raise StillRunning(f"{name} is not running before --timeout", hint=f"mountd keeps at it; see `mountd logs {name}`")
+    raise StillRunning(f"{name} is not running before --timeout", hint=f"mountd keeps trying; see `mountd logs {name}`")
 
 
 def _states(path: str, name: str, deadline: float) -> Iterator[Document]:
@@ -330,7 +331,7 @@ def _states(path: str, name: str, deadline: float) -> Iterator[Document]:
 
 
 def _life(thing: Document) -> tuple[object, ...]:
-    """What differs once the old process is no more."""
+    """What differs once the old process has exited."""
     return thing.get("state"), thing.get("since"), thing.get("pid"), thing.get("restarts")
 
 

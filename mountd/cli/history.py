@@ -23,13 +23,21 @@ RETRY_S = 1.0
 
 @click.command()
 @click.argument("operation", required=False, type=click.IntRange(0), metavar="[ID]")
-@click.option("--model", metavar="NAME", shell_complete=complete_model, help="Of this model, or drills of this mount.")
-@click.option("--kind", metavar="KIND", help="Of this kind: switch, rollback, drill, …")
-@click.option("--result", metavar="RESULT", help="With this result: committed, rolled-back, refused, …")
 @click.option(
-    "-n", "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="At most so many."
+    "--model", metavar="NAME", shell_complete=complete_model, help="Only this model, or drills of this mount."
 )
-@click.option("--before", type=click.IntRange(0), metavar="ID", help="Only those that are older than this one.")
+@click.option("--kind", metavar="KIND", help="Only this kind: switch, rollback, drill, …")
+@click.option("--result", metavar="RESULT", help="Only this result: committed, rolled-back, refused, …")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="Maximum number of entries.",
+)
+@click.option("--before", type=click.IntRange(0), metavar="ID", help="Only operations older than this one.")
 @place_options
 @output_option
 @click.pass_obj
@@ -43,10 +51,10 @@ def history(
     limit: int,
     before: int | None,
 ) -> None:
-    """Show who switched what to what, when, why, and how it ended.
+    """Show past operations: who, when, why and the result.
 
-    Newest first. With an ID, all that is known of that operation: its steps with their seconds, its cause and what to
-    do, what a drill measured.
+    Newest first. With an ID, shows everything about that operation: its steps and how long each took, the cause of a
+    failure and a hint, and what a drill measured.
     """
     from mountd.client import api
 
@@ -94,13 +102,13 @@ def _show_table(operations: list[Document]) -> None:
 def _show_operation(operation: Document) -> None:
     from mountd.cli import view
 
-    ended = f", ended {_second(operation['finished'])}" if operation.get("finished") else ""
+    finished = f", finished {_second(operation['finished'])}" if operation.get("finished") else ""
     seconds = f" after {operation['duration_s']:.1f} s" if operation.get("duration_s") is not None else ""
     facts = [
         ("operation", f"{operation['id']}: {_what(operation)}"),
         ("result", f"{_result(operation)}{seconds}"),
         ("who", _who(operation)),
-        ("when", f"began {_second(operation['started'])}{ended}"),
+        ("when", f"began {_second(operation['started'])}{finished}"),
         ("reason", operation.get("reason")),
         ("cause", operation.get("cause")),
         ("hint", operation.get("hint")),
@@ -112,7 +120,8 @@ def _show_operation(operation: Document) -> None:
     steps: list[Document] = operation.get("steps") or []
     if steps:
         rows: list[tuple[object, ...]] = [
-            (step["step"], _second(step["began"]), _seconds(step), step.get("outcome") or "not ended") for step in steps
+            (step["step"], _second(step["began"]), _seconds(step), step.get("outcome") or "not finished")
+            for step in steps
         ]
         view.show(console, view.table(("STEP", "BEGAN", "SECONDS", "OUTCOME"), rows, right=("SECONDS",)))
     if operation.get("drill"):
@@ -142,7 +151,7 @@ def _why(operation: Document) -> str:
 
 
 def _second(time: str) -> str:
-    """As it stands in the journal, without the milliseconds: UTC, like all times that mountd tells."""
+    """As in the journal, without the milliseconds; UTC, like all times that mountd shows."""
     return f"{time.partition('.')[0].rstrip('Z')}Z"
 
 
@@ -152,20 +161,32 @@ def _seconds(timed: Document) -> str:
 
 
 @click.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("--object", "object_", metavar="NAME", help="Of this remote, mount, model or app; mountd for itself.")
-@click.option("--code", metavar="CODE", help="Of this kind, as in app-backoff.")
-@click.option("--after", type=click.IntRange(0), metavar="ID", help="The first ones after this one, not the last ones.")
-@click.option("-n", "--limit", type=click.IntRange(0, PAGE), metavar="N", default=50, show_default=True)
+@click.option("-f", "--follow", is_flag=True, help="Print new events as they arrive, until Ctrl-C.")
+@click.option(
+    "--object", "object_", metavar="NAME", help="Only this remote, mount, model or app; `mountd` for mountd itself."
+)
+@click.option("--code", metavar="CODE", help="Only this code, such as app-backoff.")
+@click.option(
+    "--after", type=click.IntRange(0), metavar="ID", help="The first events after this one instead of the latest."
+)
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(0, PAGE),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="Maximum number of entries.",
+)
 @place_options
 @output_option
 @click.pass_obj
 def events(
     options: Options, *, follow: bool, object_: str | None, code: str | None, after: int | None, limit: int
 ) -> None:
-    """Show what happened, and go on with what comes.
+    """Show events; with --follow, new ones too.
 
-    Oldest first. What is followed goes on through a restart of mountd, without a gap.
+    Oldest first. --follow continues without a gap when mountd restarts.
     """
     from mountd.client import api
 
@@ -187,30 +208,30 @@ def events(
 
 
 def _followed(path: str, after: int | None, limit: int, filters: dict[str, Any]) -> Iterator[Document]:
-    """Without an end. A daemon that goes away is asked again, from the event on that was seen last."""
+    """Endless. After a daemon has gone away, continues after the last event that was shown."""
     import time
 
     from mountd.client import api
     from mountd.errors import Unreachable
 
-    connected = told = False
+    connected = reported = False
     while True:
         try:
             for event in api.stream_events(path, "/api/v1/events", follow=1, after=after, limit=limit, **filters):
-                connected, told, after = True, False, event["id"]
+                connected, reported, after = True, False, event["id"]
                 yield event
             connected = True
         except Unreachable as error:
             if not connected:
                 raise
-            if not told:
-                say(f"{error.text}; asking again until it does", err=True)
-                told = True
+            if not reported:
+                say(f"{error.text}; retrying", err=True)
+                reported = True
         time.sleep(RETRY_S)
 
 
 def _line(event: Document) -> str:
     """The object is named once: most sentences begin with it."""
     text = str(event["text"])
-    told = text if str(event["object"]) in text else f"{event['object']}: {text}"
-    return f"{event['time']} {event['code']}: {told}"
+    shown = text if str(event["object"]) in text else f"{event['object']}: {text}"
+    return f"{event['time']} {event['code']}: {shown}"

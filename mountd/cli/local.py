@@ -1,4 +1,4 @@
-"""The commands that are the daemon: `run` and `demo`. They load the heavy modules by themselves."""
+"""The commands that run the daemon: `run` and `demo`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PORT = click.IntRange(1, 65535)
 def run(ctx: click.Context) -> None:
     """Run the daemon; also the entrypoint of a container.
 
-    Stays in the foreground and works as process 1. SIGTERM and SIGINT stop it in good order.
+    Stays in the foreground, and may be process 1. SIGTERM and SIGINT stop it in order.
     """
     options: Options = ctx.obj
     from mountd.process.init import fork_daemon
@@ -34,17 +34,20 @@ def run(ctx: click.Context) -> None:
 
 
 @click.command()
-@click.option("--directory", metavar="DIR", type=click.Path(), help="Where everything is kept.  [default: one in /tmp]")
-@click.option("--port", type=_PORT, metavar="N", help="Of the stand-in WebUI.  [default: 7860, or a free one]")
-@click.option("--s3-port", type=_PORT, metavar="N", help="Of the local S3 server.  [default: a free one]")
-@click.option("--http-port", type=_PORT, metavar="N", help="Of mountd's own pages.  [default: 8780, or a free one]")
+@click.option(
+    "--directory", metavar="DIR", type=click.Path(), help="Directory for all files.  [default: a new one in /tmp]"
+)
+@click.option("--port", type=_PORT, metavar="N", help="Port of the stand-in WebUI.  [default: 7860, or a free one]")
+@click.option("--s3-port", type=_PORT, metavar="N", help="Port of the local S3 server.  [default: a free one]")
+@click.option("--http-port", type=_PORT, metavar="N", help="Port of mountd's HTTP API.  [default: 8780, or a free one]")
 @click.pass_context
 def demo(
     ctx: click.Context, directory: str | None, port: int | None, s3_port: int | None, http_port: int | None
 ) -> None:
-    """Try everything on this machine, with nothing to configure.
+    """Try mountd on this machine; needs no configuration.
 
-    A local S3 server with two versions of a small model, the mount, and a stand-in WebUI; prints the commands to try.
+    Starts a local S3 server with two versions of a small model, the mount, and a stand-in WebUI, and prints commands
+    to try.
     """
     from mountd.cli import terminal
     from mountd.demo.run import main

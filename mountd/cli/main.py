@@ -1,4 +1,4 @@
-"""The `mountd` command: finds each command by its name, and ends every failure with a sentence and an exit code.
+"""The `mountd` command: finds each command by its name; every failure becomes a sentence and an exit code.
 
 Imports are the whole cost of a command that asks the daemon, so nothing is imported before it is needed: a command's
 module when the command runs, what reports failures when something fails, what draws tables when one is drawn.
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "run": ("local", "run", "Run the daemon; also the entrypoint of a container."),
-    "demo": ("local", "demo", "Try everything on this machine, with nothing to configure."),
-    "status": ("remote", "status", "Show each layer from the bucket to the app, and why it is not healthy."),
+    "demo": ("local", "demo", "Try mountd on this machine; needs no configuration."),
+    "status": ("remote", "status", "Show the health of each layer from the bucket to the app, with reasons."),
     "versions": ("remote", "versions", "List the versions in the bucket."),
-    "switch": ("remote_switch", "switch", "Switch a model to another version, or undo it all."),
+    "switch": ("remote_switch", "switch", "Switch a model to another version; undo everything on failure."),
     "rollback": ("remote_switch", "rollback", "Switch a model back to its previous version."),
-    "cancel": ("remote_switch", "cancel", "Undo the operation that runs."),
+    "cancel": ("remote_switch", "cancel", "Undo the running operation."),
     "pause": ("remote_switch", "pause", "Stop automatic changes until `mountd resume`."),
-    "resume": ("remote_switch", "resume", "Let automatic changes go on after `mountd pause`."),
-    "history": ("history", "history", "Show who switched what to what, when, why, and how it ended."),
-    "events": ("history", "events", "Show what happened, and go on with what comes."),
-    "wait": ("remote", "wait", "Wait until mountd is ready, a version is live or an operation has ended."),
+    "resume": ("remote_switch", "resume", "Resume automatic changes after `mountd pause`."),
+    "history": ("history", "history", "Show past operations: who, when, why and the result."),
+    "events": ("history", "events", "Show events; with --follow, new ones too."),
+    "wait": ("remote", "wait", "Wait until mountd is ready, a version is live or an operation has finished."),
     "logs": ("remote", "logs", "Show recent output of rclone and of the app."),
-    "restart": ("remote", "restart", "Restart a mount or an app, and wait until it runs again."),
-    "reload": ("remote", "reload", "Make the daemon use the configuration file as it is now."),
+    "restart": ("remote", "restart", "Restart a mount or an app, and wait until it is running."),
+    "reload": ("remote", "reload", "Load the configuration file again."),
     "publish": ("publish", "publish", "Upload a directory as a version of a model."),
-    "drill": ("drill", "drill", "Rehearse a fault, and measure how it is found and mended."),
-    "config": ("config", "config", "Check and show the configuration, and what rclone is given."),
-    "doctor": ("doctor", "doctor", "Check machine, configuration, bucket and permissions."),
-    "completion": ("completion", "completion", "Print the completion script of a shell."),
+    "drill": ("drill", "drill", "Inject a fault, and measure detection and recovery."),
+    "config": ("config", "config", "Check and show the configuration, and what rclone gets."),
+    "doctor": ("doctor", "doctor", "Check the machine, configuration, bucket and permissions."),
+    "completion": ("completion", "completion", "Print the completion script for a shell."),
 }
 """name → module in this package, attribute, and the first line of its help; in the order of `mountd --help`"""
 
@@ -51,9 +51,9 @@ Exit codes:
   1   failed, or unhealthy
   2   wrong usage, configuration or version name
   3   not found
-  4   --timeout ran out; the operation goes on
-  5   rolled back: something had changed and was undone
-  6   busy: another operation runs
+  4   timed out (--timeout); the operation continues
+  5   rolled back: changes were undone
+  6   busy: another operation is running
   7   refused: nothing was changed
   8   no daemon answers
   20  a bug in mountd
@@ -61,7 +61,7 @@ Exit codes:
 
 
 class LazyGroup(click.Group):
-    """Imports a command only when it is the one that was asked for."""
+    """Imports a command only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -149,7 +149,7 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line, by default that of this process; returns its exit code."""
+    """Run one command line, by default that of this process → its exit code."""
     _open_closed_streams()
     if arguments is None:
         utf8.insist()

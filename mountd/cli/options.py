@@ -61,18 +61,18 @@ def _remembered(*names: str, **attributes: Any) -> Callable[[Decorated], Decorat
 
 
 def config_option(command: Decorated) -> Decorated:
-    return _remembered("-c", "--config", metavar="FILE", type=click.Path(), help="The configuration file.")(command)
+    return _remembered("-c", "--config", metavar="FILE", type=click.Path(), help="Configuration file.")(command)
 
 
 def place_options(command: Decorated) -> Decorated:
     """`-c` and `--socket`: which daemon."""
-    socket = _remembered("--socket", metavar="PATH", type=click.Path(), help="The daemon's control socket.")
+    socket = _remembered("--socket", metavar="PATH", type=click.Path(), help="Control socket of the daemon.")
     return socket(config_option(command))
 
 
 def output_option(command: Decorated) -> Decorated:
     kinds = click.Choice(["table", "json"])
-    return _remembered("-o", "--output", type=kinds, help="For people or for scripts.  [default: table]")(command)
+    return _remembered("-o", "--output", type=kinds, help="Output format.  [default: table]")(command)
 
 
 def model_option(help_text: str) -> Callable[[Decorated], Decorated]:
@@ -80,7 +80,7 @@ def model_option(help_text: str) -> Callable[[Decorated], Decorated]:
     return click.option("--model", metavar="NAME", shell_complete=complete_model, help=help_text)
 
 
-reason_option = click.option("--reason", metavar="TEXT", help="Why; kept in the history.")
+reason_option = click.option("--reason", metavar="TEXT", help="Reason, kept in the history.")
 
 
 def timeout_option(help_text: str, *, default: str | None = None) -> Callable[[Decorated], Decorated]:

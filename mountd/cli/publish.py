@@ -27,24 +27,26 @@ JOBS = 4
 LINE_S = 10.0
 """Between two lines of progress where there is no terminal."""
 TERMINATED = 143  # 128 + SIGTERM
-GO_ON = "interrupted: run the same command again to go on where this one ended"
+CONTINUE = "interrupted: run the same command again to continue"
 
 
 @click.command()
 @click.argument("directory", type=click.Path())
 @click.argument("version")
-@click.option("--model", metavar="NAME", help="Of which model; needed when there are several.")
-@click.option("--dry-run", is_flag=True, help="Read and compare everything, say what would be done, write nothing.")
+@click.option("--model", metavar="NAME", help="The model; required when there are several.")
+@click.option(
+    "--dry-run", is_flag=True, help="Read and compare everything, print what would be done, and write nothing."
+)
 @click.option(
     "--jobs",
     type=click.IntRange(1, 64),
     metavar="N",
     default=JOBS,
     show_default=True,
-    help="How many files are read, and sent, at the same time.",
+    help="How many files are read and sent at the same time.",
 )
 @click.option("--download-check", is_flag=True, help="Read everything back from the bucket and compare its sha256.")
-@click.option("--take-over", is_flag=True, help="Go on with what somebody else began and will not finish.")
+@click.option("--take-over", is_flag=True, help="Continue an upload that somebody else began and will not finish.")
 @config_option
 @output_option
 @click.pass_context
@@ -61,21 +63,20 @@ def publish(
 ) -> None:
     """Upload a directory as a version of a model.
 
-    Hashes every file, sends what the bucket does not hold yet, verifies sizes and hashes, and writes MANIFEST.json
-    last. Until then an object .mountd-publishing-ID in the version tells mountd that it is incomplete. Works without a
-    daemon.
+    Hashes every file, sends what is missing in the bucket, verifies sizes and hashes, and writes MANIFEST.json last.
+    Until then an object .mountd-publishing-ID marks the version as incomplete. Works without a daemon.
 
-    Interrupted, it goes on when it is run again: what has arrived is neither hashed nor sent again; only a file sent in
-    parts begins anew. A published version never changes: other content under its name is refused (7), the same content
-    is fine (0). A file that changes meanwhile is an error.
+    After an interruption, run it again to continue: files that have arrived are neither hashed nor sent again; only a
+    multipart upload starts over. A published version never changes: different content under its name is refused (7),
+    the same content is fine (0). A file that changes during the upload is an error.
 
-    All files are sent, hidden ones too, but an own MANIFEST.json at the top; empty directories are not. A link is sent
-    as the file or directory that it leads to, which must lie in DIRECTORY too. In a Hugging Face cache (models--…) the
-    files in snapshots are sent, and the blobs that they link to are not sent a second time.
+    Sends all files, hidden ones too, except a MANIFEST.json at the top and empty directories. A symbolic link is sent
+    as its target, which must be inside DIRECTORY. In a Hugging Face cache (models--…) the files in snapshots are sent,
+    and the blobs they link to are not sent a second time.
 
-    Two that publish one version at the same time see each other's mark, and the later one ends with 6, or both do. That
-    holds as long as nobody says --take-over while the other still runs. What a killed run has sent in parts stays in
-    the bucket, unseen, until a lifecycle rule for incomplete multipart uploads removes it.
+    Two runs that publish one version at the same time see each other's marker: the later one, or both, exit with 6.
+    --take-over while the other still runs defeats this. Parts that a killed run sent stay in the bucket, invisible,
+    until a lifecycle rule for incomplete multipart uploads removes them.
     """
     import asyncio
 
@@ -95,10 +96,10 @@ def publish(
     try:
         place, published = asyncio.run(_publish(loaded.settings, name, directory, wanted))
     except KeyboardInterrupt:
-        say(GO_ON, err=True)
+        say(CONTINUE, err=True)
         raise
     except asyncio.CancelledError:
-        say(GO_ON, err=True)
+        say(CONTINUE, err=True)
         ctx.exit(TERMINATED)
     took_s = time.monotonic() - began
     if options.json:
@@ -120,7 +121,7 @@ def _model(settings: Settings, asked: str | None) -> str:
 
 
 async def _publish(settings: Settings, model: str, directory: str, asked: run.Asked) -> tuple[str, run.Published]:
-    """Where to, and how it ended."""
+    """The destination and the result."""
     import asyncio
     import signal
 
@@ -146,7 +147,7 @@ async def _publish(settings: Settings, model: str, directory: str, asked: run.As
 
 
 def _state(settings: Settings) -> Path:
-    """Where the record of a run is kept: the daemon's state directory, or this user's when that is closed to him."""
+    """Where the record of a run is kept: the daemon's state directory, or this user's where that cannot be written."""
     from mountd.cli.render import nearest
     from mountd.settings.load import places
 
@@ -252,12 +253,12 @@ def _show(version: str, place: str, published: run.Published, took_s: float) -> 
         say(f"left out: {', '.join(published.left_out[:3])}" + (" …" if published.left_out[3:] else ""), err=True)
     if published.deleted:
         gone = "would be deleted" if published.result == "would-publish" else "deleted"
-        say(f"{gone}, as they were of an interrupted run: {len(published.deleted)} files", err=True)
+        say(f"{gone} (left by an interrupted run): {len(published.deleted)} files", err=True)
     match published.result:
         case "would-publish":
             say(f"{version} would be published to {place}: {files}; {sent} would be sent")
         case "already-published":
-            say(f"{version} is published already, with the same content: {files}; nothing was changed")
+            say(f"{version} is already published with the same content: {files}; nothing was changed")
         case "published":
             how = {"size": "sizes", "hash": "sizes and hashes", "download": "every byte"}.get(published.checked, "")
             say(

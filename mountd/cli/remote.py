@@ -1,4 +1,4 @@
-"""The commands that ask the daemon over its socket; whatever costs an import is imported where it is used."""
+"""The commands that ask the daemon over its socket; what is slow to import is imported where it is used."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ BUCKET_LIMIT_S = 330.0
 VERSION_HEADINGS = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "METADATA", "DIGEST", "WRONG")
 VERSION_OPTIONAL = ("FILES", "METADATA", "VERIFIED", "SIZE", "DIGEST")
 """The digest goes last: nothing else says whether two versions are the same."""
-_model_option = model_option("Which model; needed when there are several.")
+_model_option = model_option("The model; required when there are several.")
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Draw it again each second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
 @place_options
 @output_option
 @click.pass_context
 def status(ctx: click.Context, watch: bool) -> None:
-    """Show each layer from the bucket to the app, and why it is not healthy.
+    """Show the health of each layer from the bucket to the app, with reasons.
 
-    Exits 0 when ready and 1 when not; a ready app stays ready through an outage of the bucket.
+    Exits 0 when ready and 1 when not. A ready app stays ready during an outage of the bucket.
     """
     from mountd.client import api
 
@@ -85,9 +85,9 @@ def _watch_status(options: Options) -> None:
 def versions(options: Options, model: str | None) -> None:
     """List the versions in the bucket.
 
-    Each with whether all of its files are there, whether its manifest says so, its size, how many of its names and
-    sizes are loaded, and whether it is the current or the previous one; the last column says what is wrong with it. The
-    bucket is asked, which takes minutes when it is slow.
+    Shows whether each is complete, whether a manifest confirms that, its size, how much of its metadata is loaded, and
+    whether it is the current or the previous version; the last column names what is wrong. Lists the bucket, which can
+    take minutes when it is slow.
     """
     from mountd.client import api
 
@@ -138,19 +138,19 @@ def _wrong(entry: dict[str, Any]) -> str:
 @click.command()
 @click.option(
     "--for", "condition", required=True, metavar="ready|version=V|operation=ID",
-    help="Ready as a whole, a version live with nothing changing it, or the end of an operation.",
+    help="The whole system is ready, a version is live and unchanged, or an operation has finished.",
 )  # fmt: skip
 @_model_option
-@timeout_option("Give up after this time (exit 4).", default="5m")
+@timeout_option("Stop waiting after this time (exit 4).", default="5m")
 @place_options
 @output_option
 @click.pass_obj
 def wait(options: Options, condition: str, model: str | None, timeout: float) -> None:
-    """Wait until mountd is ready, a version is live or an operation has ended.
+    """Wait until mountd is ready, a version is live or an operation has finished.
 
-    For scripts: it may be called before the daemon has started. Exits 4 when the time ran out, with the reasons, and 8
-    when no daemon answered at the end. Of an operation it shows the progress, and exits as the command would have that
-    began it: 0 when what it was for is done, 5 when it was undone.
+    For scripts: may be called before the daemon has started. Exits 4 on timeout, with the reasons, and 8 when no daemon
+    answers by then. For an operation, shows the progress and exits like the command that began it: 0 on success, 5 when
+    it was rolled back.
     """
     kind, _, value = condition.partition("=")
     fine = condition == "ready" or (kind == "version" and value) or (kind == "operation" and value.isdecimal())
@@ -172,12 +172,16 @@ def wait(options: Options, condition: str, model: str | None, timeout: float) ->
 
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_thing)
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they arrive, until Ctrl-C.")
 @click.option(
-    "-n", "--lines", type=click.IntRange(0), metavar="N", help="At most so many.  [default: 100; with --since all]"
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Maximum number of lines.  [default: 100; with --since all]",
 )
-@click.option("--since", type=duration, metavar="TIME", help="Only what is not older, as in 90s or 10m.")
-@click.option("-p", "--previous", is_flag=True, help="Of the process before the one that runs: why it ended.")
+@click.option("--since", type=duration, metavar="TIME", help="Only lines from this long ago on, such as 90s or 10m.")
+@click.option("-p", "--previous", is_flag=True, help="Output of the previous process, to see why it exited.")
 @place_options
 @output_option
 @click.pass_obj
@@ -186,8 +190,8 @@ def logs(
 ) -> None:
     """Show recent output of rclone and of the app.
 
-    NAME is a mount or an app; without it, all of them. A line that is not ended yet, such as a progress bar, is shown
-    as it is now. mountd keeps 2,000 lines of each, and 500 of the process before.
+    NAME is a mount or an app; without it, all of them. An unfinished line, such as a progress bar, is shown as it is
+    now. mountd keeps 2,000 lines of each, and 500 of the previous process.
     """
     from mountd.client import api
 
@@ -213,14 +217,15 @@ def logs(
 
 @click.command()
 @click.argument("name", shell_complete=complete_thing)
-@timeout_option("Stop waiting after this time (exit 4; mountd keeps at it).", default="15m")
+@timeout_option("Stop waiting after this time (exit 4; mountd keeps trying).", default="15m")
 @place_options
 @output_option
 @click.pass_obj
 def restart(options: Options, name: str, timeout: float) -> None:
-    """Restart a mount or an app, and wait until it runs again.
+    """Restart a mount or an app, and wait until it is running.
 
-    Restarting a mount restarts the apps on it too, as they ask for. Exits 1 when it does not come up.
+    Restarting a mount also restarts its apps, unless their restart.after leaves out `remount`. Exits 1 when it does not
+    start.
     """
     from mountd.cli.follow import restart as restart_and_wait
 
@@ -232,16 +237,16 @@ def restart(options: Options, name: str, timeout: float) -> None:
 
 
 @click.command()
-@timeout_option("Stop waiting after this time (exit 4; the reload goes on).", default="5m")
+@timeout_option("Stop waiting after this time (exit 4; the reload continues).", default="5m")
 @place_options
 @output_option
 @click.pass_obj
 def reload(options: Options, timeout: float) -> None:
-    """Make the daemon use the configuration file as it is now.
+    """Load the configuration file again.
 
-    Prints what has changed and what restarts for it. A file that cannot be used, or that changes what only a restart of
-    mountd can change, exits 2 with every problem, and the former configuration goes on. mountd also reloads by itself
-    when the file or a secret changes.
+    Prints what changed and what restarts. Exits 2 with every problem, and keeps the previous configuration, when the
+    file is invalid or a change needs a restart of mountd. mountd also reloads by itself when the file or a secret
+    changes.
     """
     import time
 
@@ -254,7 +259,7 @@ def reload(options: Options, timeout: float) -> None:
     except Unreachable:
         if time.monotonic() - began < timeout:
             raise
-        raise StillRunning("the reload goes on after --timeout", hint="`mountd status` shows what it is at") from None
+        raise StillRunning("the reload continues after --timeout", hint="`mountd status` shows its progress") from None
     if options.json:
         options.print_json(answer)
         return
@@ -271,7 +276,7 @@ def reload(options: Options, timeout: float) -> None:
 
 
 def reload_effect(place: str, in_place: Sequence[str], restarted: Sequence[str]) -> str:
-    """What the changed key at `place` has led to, as far as that can be told of one key."""
+    """What the changed key at `place` caused, as far as one key shows it."""
     section, _, rest = place.partition(".")
     name, _, key = rest.partition(".")
     if place in in_place:

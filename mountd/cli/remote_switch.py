@@ -17,23 +17,21 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 POST_LIMIT_S = 30.0
-_TIMEOUT_HELP = "Stop waiting after this time, as in 90s or 5m (exit 4; it goes on).  [default: its own limits]"
+_TIMEOUT_HELP = (
+    "Stop waiting after this time, such as 90s or 5m (exit 4; the operation continues).  [default: that of its steps]"
+)
 
 
 def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `switch` and `rollback` share."""
     shared = (
-        model_option("Which model; needed when there are several."),
-        click.option("--dry-run", is_flag=True, help="Check, print what would be done, and change nothing."),
-        click.option("--no-wait", is_flag=True, help="Begin it, print its id, and return."),
+        model_option("The model; required when there are several."),
+        click.option("--dry-run", is_flag=True, help="Check, print the plan, and change nothing."),
+        click.option("--no-wait", is_flag=True, help="Print the operation's id and return at once."),
         timeout_option(_TIMEOUT_HELP),
         reason_option,
-        click.option(
-            "--force",
-            is_flag=True,
-            help="Also when it is in quarantine, has changed since it was live, or has no manifest.",
-        ),
-        click.option("--digests", is_flag=True, help="Read every byte of the version, and compare its sha256."),
+        click.option("--force", is_flag=True, help="Ignore quarantine, changed content and a missing manifest."),
+        click.option("--digests", is_flag=True, help="Read the whole version and compare its sha256."),
         place_options,
         output_option,
         click.pass_obj,
@@ -47,12 +45,12 @@ def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("version", shell_complete=complete_version)
 @_change_options
 def switch(options: Options, version: str, **given: Any) -> None:
-    """Switch a model to another version, or undo it all.
+    """Switch a model to another version; undo everything on failure.
 
-    Waits, with progress on stderr, until the version is live, its app ready, its gates passed and the time of watching
-    over. Exits 5 when that failed and the former version is back, 7 when the version was refused and nothing was
-    changed, 6 when another operation runs. Ctrl-C stops the waiting, not the switch: `mountd wait --for operation=ID`
-    waits for it again, `mountd cancel` undoes it.
+    Waits, with progress on stderr, until the version is live, the app is ready, the gates have passed and the watch
+    period is over. Exits 5 when that failed and the previous version is live again, 6 when another operation is
+    running, 7 when the version was refused and nothing was changed. Ctrl-C stops waiting, not the switch: `mountd wait
+    --for operation=ID` waits again, `mountd cancel` undoes it.
     """
     _change(options, "/api/v1/switch", version, **given)
 
@@ -62,7 +60,7 @@ def switch(options: Options, version: str, **given: Any) -> None:
 def rollback(options: Options, **given: Any) -> None:
     """Switch a model back to its previous version.
 
-    A switch like any other, and the two versions swap their roles: a second rollback undoes the first.
+    Works like a switch. The two versions swap roles: a second rollback undoes the first.
     """
     _change(options, "/api/v1/rollback", None, **given)
 
@@ -112,8 +110,8 @@ def _print_plan(options: Options, answer: Document) -> None:
 def _print_unchanged(options: Options, answer: Document, version: str | None, *, quiet: bool) -> None:
     if options.json:
         options.print_json(answer)
-    else:  # who asked for an id reads stdout, and there is none
-        say(f"{version or 'it'} is live already; nothing to do", err=quiet)
+    else:  # a script that wants an id reads stdout, and there is none
+        say(f"{version or 'it'} is already live; nothing to do", err=quiet)
 
 
 def _print_begun(options: Options, operation: Document, state: str = "has begun") -> None:
@@ -128,17 +126,17 @@ def _print_begun(options: Options, operation: Document, state: str = "has begun"
 
 
 @click.command()
-@model_option("The operation on this model; needed when several run.")
-@click.option("--no-wait", is_flag=True, help="Ask for it, and return.")
+@model_option("The model of the operation; required when several run.")
+@click.option("--no-wait", is_flag=True, help="Return at once.")
 @timeout_option(_TIMEOUT_HELP)
 @place_options
 @output_option
 @click.pass_obj
 def cancel(options: Options, model: str | None, no_wait: bool, timeout: float | None) -> None:
-    """Undo the operation that runs.
+    """Undo the running operation.
 
-    Waits until the former version is live again. Exits 3 when nothing runs, 6 when it is only just being begun, 7 when
-    it cannot be undone any more (it is committed, or undoes itself as a drill does), and 1 when the undoing failed.
+    Waits until the previous version is live again. Exits 3 when no operation runs, 6 when it is still being started, 7
+    when it can no longer be undone (it is committed, or undoes itself like a drill), and 1 when undoing failed.
     """
     from mountd.cli.follow import follow_cancel
     from mountd.client import api
@@ -152,7 +150,7 @@ def cancel(options: Options, model: str | None, no_wait: bool, timeout: float | 
 
 
 @click.command()
-@model_option("Only of this model.  [default: all]")
+@model_option("Only this model.  [default: all]")
 @reason_option
 @place_options
 @output_option
@@ -160,21 +158,21 @@ def cancel(options: Options, model: str | None, no_wait: bool, timeout: float | 
 def pause(options: Options, model: str | None, reason: str | None) -> None:
     """Stop automatic changes until `mountd resume`.
 
-    No edited version is switched to, no link is put right, nothing leaves the cache, nothing failed is tried again.
-    Mounts and apps are still watched and restarted, and `mountd switch` works as ever. Outlasts a restart of mountd.
+    mountd does not switch to an edited version, repair a link, evict from the cache or retry a failed switch. It still
+    watches and restarts mounts and apps, and `mountd switch` works. Survives a restart of mountd.
     """
     _suspend(options, "/api/v1/pause", {"model": model, "reason": reason})
 
 
 @click.command()
-@model_option("Only of this model.  [default: all]")
+@model_option("Only this model.  [default: all]")
 @place_options
 @output_option
 @click.pass_obj
 def resume(options: Options, model: str | None) -> None:
-    """Let automatic changes go on after `mountd pause`.
+    """Resume automatic changes after `mountd pause`.
 
-    What has waited is done at once, such as the switch to a version that the configuration names.
+    Pending changes begin at once, such as a switch to the version in the configuration.
     """
     _suspend(options, "/api/v1/resume", {"model": model})
 
@@ -189,5 +187,5 @@ def _suspend(options: Options, path: str, body: Document) -> None:
         return
     for model in answer["models"]:
         who = model.get("suspended")
-        already = "" if model.get("changed", True) else ", as before"
-        say(f"{model['model']}: " + (f"paused by {who}" if who else f"automatic changes go on{already}"))
+        already = "" if model.get("changed", True) else " already"
+        say(f"{model['model']}: " + (f"paused by {who}" if who else f"automatic changes resumed{already}"))

@@ -1,4 +1,4 @@
-"""What rclone would be given, for `config render` and `doctor`: its files with masked secrets, and commands."""
+"""What rclone would get, for `config render` and `doctor`: its files with masked secrets, and commands."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def render(settings: Settings) -> tuple[dict[str, str], dict[str, CommandDocumen
 
 
 def command_of(settings: Settings, name: str, binary: Binary, conf: Path) -> MountCommand:
-    """As the daemon would start the mount `name`; the password of its remote control is made up anew at each start."""
+    """As the daemon would start the mount `name`; the password of its remote control is random at each start."""
     instance = Instance.of(settings.state, settings.runtime)
     mount = settings.mounts[name]
     launch = Launch(

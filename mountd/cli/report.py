@@ -37,22 +37,22 @@ def report(error: BaseException, *, json_too: bool) -> int:
     if isinstance(error, OSError) and _is_of_output(error):
         _lead_nowhere(sys.stdout)
         cause = cause_of(error)
-        error, json_too = MountdError(f"cannot write the output: {cause}", hint="look at where it leads"), False
+        error, json_too = MountdError(f"cannot write the output: {cause}", hint="check where stdout leads"), False
     elif isinstance(error, OSError) and error.errno in _LACKS:
         cause = cause_of(error)
-        error = MountdError(f"cannot go on: {cause}", hint="see the limits of this machine, its user and the unit")
+        error = MountdError(f"cannot continue: {cause}", hint="see the limits of this machine, its user and the unit")
     if isinstance(error, click.ClickException):
         code, text, hint, holder = 2, error.format_message(), "", ""
         _show(error)
     elif isinstance(error, MountdError):
         code, text, hint = error.exit_code, error.text, error.hint
         holder = error.holder if isinstance(error, Busy) else ""
-        _tell(text, hint or ("this is a bug in mountd, please report it" if isinstance(error, Bug) else ""))
+        _print(text, hint or ("this is a bug in mountd, please report it" if isinstance(error, Bug) else ""))
     else:
         code, hint, holder = Bug.exit_code, "this is a bug in mountd, please report it with the lines above", ""
         text = f"{type(error).__name__}: {error}"
         _say("".join(traceback.format_exception(error)).rstrip())
-        _tell(text, hint)
+        _print(text, hint)
     if json_too:
         from mountd.api.documents import failures
 
@@ -99,7 +99,7 @@ def _show(error: click.ClickException) -> None:
         _say(said.getvalue().removesuffix("\n"))
 
 
-def _tell(text: str, hint: str) -> None:
+def _print(text: str, hint: str) -> None:
     _say(f"mountd: {text}" + (f"\n  hint: {hint}" if hint else ""))
 
 

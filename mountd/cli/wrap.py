@@ -1,4 +1,4 @@
-"""Long lines for a terminal: broken between words, what goes on indented; a word that is too long stays whole."""
+"""Long lines for a terminal: broken between words, continued with an indent; a word that is too long stays whole."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _user_socket() -> str:
 
 
 def _answers(path: str) -> bool:
-    """Whether somebody listens; also true when we may not ask, so that the command can say just that."""
+    """Whether something listens there; also True without permission, so that the command can say so."""
     try:
         connect(path, time.monotonic() + PROBE_TIMEOUT_S).close()
     except (PermissionError, TimeoutError):
@@ -123,6 +123,6 @@ def _read_entry(path: str) -> dict[str, Any] | None:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except OSError:  # also of somebody else's process: then it is not our demo
+    except OSError:  # also for another user's process, which is not our demo
         return False
     return True

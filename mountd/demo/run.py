@@ -49,7 +49,7 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """Remembers the signals that end the demo, and raises Interrupted only where that is safe.
+    """Remembers the signals that stop the demo, and raises Interrupted only where that is safe.
 
     An exception out of a signal handler may come between the start of a child and the `try` that ends it, or in a place
     where Python can only ignore it.
@@ -109,12 +109,12 @@ def _run(places: DemoPaths, stack: contextlib.ExitStack, interrupts: Interrupts,
     while mountd.poll() is None:
         interrupts.sleep(POLL_S)
     _unmount_below(places.root)
-    raise Unavailable(f"cannot go on: mountd ended with {mountd.returncode}", hint=f"see {places.root}/mountd.log")
+    raise Unavailable(f"cannot continue: mountd exited with {mountd.returncode}", hint=f"see {places.root}/mountd.log")
 
 
 @contextlib.contextmanager
 def _directory(named: str | None) -> Iterator[Path]:
-    """A new directory that goes at the end, unless something went wrong and its logs are needed; a named one stays."""
+    """A new directory, removed on exit unless something failed and its logs are needed; a named one stays."""
     if named is None:
         root = Path(tempfile.mkdtemp(prefix="mountd-demo-"))
         try:
@@ -276,7 +276,7 @@ Ready. 一切就绪。
   {mountd} rollback
   {mountd} logs webui
 
-Ctrl-C ends it and leaves nothing behind.""",
+Ctrl-C stops it and leaves nothing behind.""",
         wrap=False,
     )
     terminal.flush()

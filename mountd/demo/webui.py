@@ -196,7 +196,7 @@ class StandInServer(ThreadingHTTPServer):
         self.server_port = self.server_address[1]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # a client that went away is nobody's fault
+        if not isinstance(sys.exception(), ConnectionError):  # not of a client that went away
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
@@ -247,7 +247,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Model-Version", quote(self.model.version))  # its author is whoever fills the bucket
+        self.send_header("X-Model-Version", quote(self.model.version))  # comes from the bucket
         self.send_header("X-Model-Digest", self.model.digest)
         if self.close_connection:
             self.send_header("Connection", "close")

@@ -353,7 +353,7 @@ def test_a_mountd_that_is_killed_under_it_leaves_no_dead_mount(make_demo: Callab
     daemon = json.loads(demo.mountd("status", "-o", "json").stdout)["pid"]
     os.kill(daemon, signal.SIGKILL)
     assert demo.process.wait(STOP_S) == 1
-    assert "cannot go on: mountd ended with" in demo.said
+    assert "mountd exited with" in demo.said
     until(lambda: not room.mounts() and not room.processes(), STOP_S, "everything to end by itself", every_s=0.1)
 
 

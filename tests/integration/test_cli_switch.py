@@ -13,7 +13,7 @@ from mountd.cli.main import main
 from tests.integration.test_cli_standin import COMMITTED, OPERATION, Answer, Asked, Daemon, accept, error
 
 DONE = {**COMMITTED, "percent": None, "eta_s": None}
-GOES_ON = "operation 17 (switch cache_hub v22 → v23) goes on; `mountd wait --for operation=17` waits for its end"
+PICK_UP = ("operation 17 (switch cache_hub v22 → v23)", "`mountd wait --for operation=17`", "`mountd cancel`")
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def test_switch_to_the_live_version(daemon: Daemon, capsys: pytest.CaptureFixtur
     answer = {"schema": 1, "operation": None, "unchanged": True, "timeout_s": 0.0}
     daemon.answers["POST /api/v1/switch"] = lambda _: (200, answer)
     assert main(["switch", "v22"]) == 0
-    assert "v22 is live already" in capsys.readouterr().out
+    assert "v22" in capsys.readouterr().out
     assert main(["switch", "v22", "--no-wait"]) == 0
     captured = capsys.readouterr()
-    assert (captured.out, "v22 is live already" in captured.err) == ("", True)
+    assert (captured.out, "v22" in captured.err) == ("", True)
 
 
 @pytest.mark.parametrize("words", [["switch", "v23"], ["rollback"]], ids=" ".join)
@@ -109,8 +109,7 @@ def test_switch_that_outlasts_the_timeout_names_the_operation(
     accept(daemon, {"step": "warm"})
     assert main(["switch", "v23", "--timeout", "200ms"]) == 4
     err = capsys.readouterr().err
-    assert "operation 17 (switch cache_hub v22 → v23) goes on: it did not finish before --timeout, step warm" in err
-    assert "hint: `mountd wait --for operation=17` waits for its end, `mountd cancel` undoes it" in err
+    assert all(words in err for words in (*PICK_UP, "step warm")), err
 
 
 def test_a_daemon_that_answers_at_once_with_nothing_new_is_not_asked_all_the_time(daemon: Daemon) -> None:
@@ -171,7 +170,8 @@ def test_interrupted_switch_says_that_it_goes_on(
 
     monkeypatch.setattr("mountd.cli.follow.Progress.show", interrupt)
     assert main(["switch", "v23"]) == 130
-    assert capsys.readouterr().err == f"{GOES_ON}, `mountd cancel` undoes it\n"
+    err = capsys.readouterr().err
+    assert all(words in err for words in PICK_UP), err
 
 
 def test_progress_on_a_terminal_is_one_line(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_cancel_that_came_too_late_or_fails(daemon: Daemon, capsys: pytest.Captu
     cancelled(daemon)
     assert main(["cancel"]) == 7
     err = capsys.readouterr().err
-    assert "cannot cancel operation 17 (switch cache_hub v22 → v23): it was done before it could be undone" in err
+    assert "cannot cancel operation 17 (switch cache_hub v22 → v23): " in err
     assert "mountd rollback" in err
     cancelled(daemon, result="failed", error={"exit": 1, "text": "v22 is gone, too", "hint": "look"})
     assert main(["cancel"]) == 1
@@ -299,7 +299,8 @@ def test_pause_and_resume(daemon: Daemon, capsys: pytest.CaptureFixture[str]) ->
     assert main(["pause", "--reason", "维护"]) == 0
     assert main(["resume", "--model", "other"]) == 0
     out = capsys.readouterr().out
-    assert out == "cache_hub: paused by root: 维护\nother: automatic changes go on, as before\n"
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["cache_hub", "other"]
+    assert "root: 维护" in out
     assert [asked.body for asked in daemon.asked] == [{"reason": "维护"}, {"model": "other"}]
     assert main(["pause", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"] == [paused]

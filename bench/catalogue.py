@@ -149,7 +149,7 @@ def _cache() -> tuple[Fault, ...]:
     do, stays, new = faults_cache, AppAfter.STAYS, AppAfter.RESTARTED
     stops = replace(DISK, prepare=do.stop_the_app)
     # What is read anew has no room in what rclone could give up of the model.
-    own = replace(DISK, bare=True, fresh_bytes=2 * 1024**2)
+    own = replace(DISK, bare=True, fresh_bytes=2 * 1024**2, prepare=do.returns_soon)
     twice = replace(own, fresh=2)
     past = (Mark("detected_s", 7.0), Mark("serving_s", 12.0))
     back, again = (Mark("serving_s", 20.0),), (Mark("serving_s", 12.0),)

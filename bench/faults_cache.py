@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from bench.figures import Sample
 from bench.stage import START_S, Stage, Status, app, codes, is_well, mount
 from bench.trial import LIMIT_S, Trial, with_readers
+from tests.support.cache_disk import QUICK_RETURN
 from tests.support.daemon import Daemon
 from tests.support.machine import read_only
 from tests.support.onlooker import cached_bytes
@@ -27,6 +29,11 @@ LASTS_S = 6.0
 
 Spoil = Callable[[Stage], AbstractContextManager[Callable[[], None]]]
 """Does it, until the end of the `with`; a call sees to it that it stays so."""
+
+
+def returns_soon(daemon: Daemon) -> None:
+    """It tries the cache again after 10 s instead of 10 minutes."""
+    daemon.program = (sys.executable, "-c", QUICK_RETURN)
 
 
 def stop_the_app(daemon: Daemon) -> None:
@@ -77,7 +84,7 @@ def _meanwhile(stage: Stage, spoil: Spoil, seen: str, app_is_right: Callable[[St
 
 
 def goes_past(stage: Stage, spoil: Spoil, seen: str) -> Sample:
-    """Reads fail for the sake of the cache. Serving: what is cached and what was never read can be read again, and the
+    """Reads fail because of the cache. Serving: what is cached and what was never read can be read again, and the
     app has it, while the fault lasts; from then on nothing fails any more."""
     return _past(stage, spoil, seen)[0]
 
@@ -98,7 +105,7 @@ def comes_back(stage: Stage, spoil: Spoil, seen: str) -> Sample:
 
 
 def _past(stage: Stage, spoil: Spoil, seen: str) -> tuple[Sample, Status]:
-    """With a daemon of its own: one that has seen a cache fail before takes its time to trust it again."""
+    """With a daemon of its own, which has its cache."""
     stage.renew().start()
     stage.settle(START_S)
     stage.read_model().result(LIMIT_S)

@@ -60,7 +60,7 @@ class CacheProbe:
             if not await self._may_do_without(error.code):
                 raise
             found = self.guard.reason(error, bypassed=True)
-        bypass.begin(time.monotonic(), found)
+        bypass.begin(found)
         self.engine.without_cache = bypass.active
         self.publish(lambda status: replace(status, cache_broken=found is not None, cache_bypassed=bypass.active))
         if bypass.active and not before:

@@ -1,4 +1,4 @@
-"""Reads fail for the sake of the cache: rclone goes on without it, and goes back to it when it can be used."""
+"""Reads fail because of the cache: rclone goes on without it, and tries it again when it can be used."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import errno
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from mountd.cache.bypass import CACHE_INTERVAL_S
 from mountd.demo import hub
-from tests.support.cache_disk import SEEN_S, assert_all_right, pids, read, refusal
+from tests.support.cache_disk import QUICK_RETURN, SEEN_S, assert_all_right, pids, read, refusal
 from tests.support.daemon import Daemon
 from tests.support.faults import ANY, EXPIRED
 from tests.support.machine import Tmpfs, read_only
@@ -27,6 +29,12 @@ from tests.support.wait import until
 pytestmark = [pytest.mark.fuse, pytest.mark.root]
 
 
+@pytest.fixture
+def make_daemon(make_daemon: Callable[..., Daemon]) -> Callable[..., Daemon]:
+    """Those that try a cache again soon."""
+    return partial(make_daemon, program=(sys.executable, "-c", QUICK_RETURN))
+
+
 def clear(directory: Path) -> None:
     """As `rm -rf DIRECTORY/*` does."""
     for path in directory.iterdir():
@@ -36,7 +44,7 @@ def clear(directory: Path) -> None:
 def lack_room(daemon: Daemon) -> None:
     """rclone gives up the model, which is closed, then what it has just fetched: such a read fails, or ends late."""
     assert refusal(daemon, 1) in (0, errno.EIO)
-    assert any("no space left" in event["text"] for event in daemon.events("rclone says"))
+    until(lambda: any("no space left" in event["text"] for event in daemon.events("rclone says")), SEEN_S, "its log")
 
 
 def assert_bypassed(daemon: Daemon, before: dict[str, Any], unread: Path, code: str) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def test_interrupted_by_the_user_it_says_that_the_fault_ends_by_itself(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mountd.cli.follow.Progress.show", interrupt)
+    monkeypatch.setattr("mountd.cli.follow.ProgressLine.show", interrupt)
     assert main(["drill", "offline", "--yes"]) == 130
     assert "operation 17 (drill offline of storage)" in capsys.readouterr().err
 

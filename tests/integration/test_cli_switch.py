@@ -168,7 +168,7 @@ def test_interrupted_switch_says_that_it_goes_on(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mountd.cli.follow.Progress.show", interrupt)
+    monkeypatch.setattr("mountd.cli.follow.ProgressLine.show", interrupt)
     assert main(["switch", "v23"]) == 130
     err = capsys.readouterr().err
     assert all(words in err for words in PICK_UP), err

@@ -1,7 +1,7 @@
-"""Looks now and then whether the live version in the bucket is still what was made live; it must never change.
+"""Compares the live version in the bucket every 10 minutes with what went live; it must never change.
 
-A look costs one listing and one HEAD, each in place of a question for the bucket's health, and reads nothing: a
-manifest is read again only when the store says that it was written again. The climb has compared all of it just before.
+A look costs one listing and one HEAD, each in place of a bucket probe. It reads the manifest again only if the store
+says that it was written again. The start-up has compared everything just before.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from mountd.status.snapshot import Health, Snapshot
 log = structlog.get_logger()
 
 INTERVAL_S = 600.0
-"""How long a changed version may go unnoticed, by what mountd is to do: LIST of the live version every 10 minutes."""
+"""How long a changed version may go unnoticed."""
 SPREAD_S = 60.0
-"""The first look, and the first after an outage, comes within so long: many pods that start together do not ask at
-once."""
+"""The first look, and the first after an outage, comes at a random moment within this time: many pods that start
+together do not ask at once."""
 
 
 @dataclass(slots=True)
 class AuditState:
-    """Of one model's live version since it became that."""
+    """What is known of one model's live version."""
 
     key: object
     due: float
     digest: str
-    """by its manifest as it was read last"""
-    mark: str | None = None
-    """what the store told of it then; None: it was not asked"""
+    """of its manifest as it was read last"""
+    fingerprint: str | None = None
+    """what the store reported of the manifest then; None: it was not asked"""
 
 
 class Audit:
-    """`models` are those of now, however a reload changes them."""
+    """A reload may change `models` at any time."""
 
     def __init__(self, models: Mapping[str, Model], board: Board, journal: Journal) -> None:
         self._models = models
@@ -86,11 +86,11 @@ class Audit:
         try:
             await self._look(model, content, state)
         except MountdError as error:
-            log.info("cannot look whether the live version has changed", model=model.name, cause=error.text)
+            log.info("cannot check whether the live version has changed", model=model.name, cause=error.text)
 
     async def _look(self, model: Model, content: Content, state: AuditState) -> None:
-        """A change is reported once a second look has found it, in a bucket that gives valid answers: what answers in
-        the store's place shows a version that lacks all its files, or some. Raises MountdError."""
+        """Reports a change once a second look has found it and the bucket gives valid answers: a proxy that answers in
+        the store's place may show a version without its files. Raises MountdError."""
         known = await self._recorded(model, content)
         problems = await self._problems(model, content, state, known)
         if problems:
@@ -107,18 +107,18 @@ class Audit:
         if manifest.NAME in content.files and manifest.NAME in files:
             path = f"{content.directory}/{manifest.NAME}"
             async with model.versions.disk.in_turn():
-                mark = await model.versions.disk.fingerprint(path)
-            # Where the store tells no digest, the time of two writes within a second is the same.
-            if state.mark not in (None, mark) or state.digest != known.digest:
+                fingerprint = await model.versions.disk.fingerprint(path)
+            # Where the store reports no digest, two writes within a second have the same time.
+            if state.fingerprint not in (None, fingerprint) or state.digest != known.digest:
                 small = files[manifest.NAME] <= manifest.MAX_BYTES
                 data = await model.versions.disk.fetch(path) if small else b""
                 state.digest = await asyncio.to_thread(_digest, data)  # 16 MiB take a second
-            state.mark = mark
+            state.fingerprint = fingerprint
         digest = state.digest if manifest.NAME in content.files else manifest.listing_digest(files)
         return differences(known, content, digest, files)
 
     async def _recorded(self, model: Model, content: Content) -> KnownContent:
-        """What is live without ever having been recorded, as after a journal was lost, counts from now on."""
+        """A live version that was never recorded, as after a lost journal, counts as it is now."""
         known = await recorded(self._journal, model.name, content)
         if known is None:
             await self._journal.record_content(
@@ -130,7 +130,7 @@ class Audit:
 
 
 def _digest(data: bytes) -> str:
-    """Empty: it is no manifest any more."""
+    """Empty: it is not a manifest."""
     try:
         return manifest.digest(manifest.parse(data))
     except Refused:
@@ -138,10 +138,10 @@ def _digest(data: bytes) -> str:
 
 
 async def changed(journal: Journal, model: str, contents: Sequence[Content]) -> dict[str, str]:
-    """Of versions that were live once: version → why it is not what it was. Raises MountdError."""
+    """Of versions that were live: version → why it is not what it was. Raises MountdError."""
     found = {}
     for content in contents:
-        if content.files:  # else nobody could look
+        if content.files:  # else it could not be listed
             why = changed_since(await journal.content(model, content.version), content)
             if why is not None:
                 found[content.version] = why

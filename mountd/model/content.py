@@ -22,7 +22,7 @@ from mountd.rclone.keys import BucketEntry
 PROGRESS_INTERVAL_S = 0.5
 STATS_AT_ONCE = 1000
 SMALL_MANIFEST_BYTES = 256 * 1024
-"""What is larger is taken apart on a thread: 16 MiB take a second."""
+"""A larger one is parsed on a thread: 16 MiB take a second."""
 TOUCHES_AT_ONCE = 8
 MOST_TOUCHES = 200
 """Each is two small requests."""
@@ -71,7 +71,7 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
             f"cannot find version {version}: nothing in {directory}", hint="`mountd versions` lists the versions"
         )
     if marker := next(filter(manifest.is_marker, files), None):
-        # Whatever else is there: until its publisher takes the mark away, nothing of it is final.
+        # Nothing in the version is final until its publisher removes the marker.
         problem = f"it is being published, or that was interrupted ({marker} is there)"
         return Content(version, directory, files, manifest.listing_digest(files), False, (problem,))
     if manifest.NAME not in files:
@@ -83,7 +83,7 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
     problems: list[str] = []
     try:
         small = len(data) <= SMALL_MANIFEST_BYTES
-        parsed, digest = _take_apart(data) if small else await asyncio.to_thread(_take_apart, data)
+        parsed, digest = _parse(data) if small else await asyncio.to_thread(_parse, data)
         wanted = parsed
         if wanted.version != version:
             problems.append(f"{manifest.NAME} is of version {wanted.version}")
@@ -98,7 +98,7 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
     return Content(version, directory, files, digest, not unique, unique, wanted, manifest.former_digest(data))
 
 
-def _take_apart(data: bytes) -> tuple[Manifest, str]:
+def _parse(data: bytes) -> tuple[Manifest, str]:
     wanted = manifest.parse(data)
     return wanted, manifest.digest(wanted)
 
@@ -130,7 +130,7 @@ async def _read_manifest(disk: Disk, layout: Layout, directory: str, size: int) 
 async def load_metadata(disk: Disk, content: Content, progress: Callable[[int], None]) -> float:
     """Loads every name and size of the version into the mount's directory cache; seconds that it took.
 
-    `progress` hears of percents. Raises Unavailable.
+    `progress` is called with percents. Raises Unavailable.
     """
     began = time.monotonic()
     before = await disk.cached_files()
@@ -152,9 +152,9 @@ async def load_metadata(disk: Disk, content: Content, progress: Callable[[int], 
 
 
 async def check_files(disk: Disk, content: Content, required: Sequence[str]) -> None:
-    """What the app must find is there, through the mount, with its full size: what the manifest names, and `required`.
+    """The mount shows the files that the manifest names and `required`, in full size.
 
-    From the directory cache, so that it costs little. Raises Refused, DiskError.
+    Served from the directory cache, so it costs little. Raises Refused, DiskError.
     """
     named = content.manifest.files if content.manifest else {}
     wanted = {**{path: content.files.get(path) for path in required}, **named}
@@ -171,9 +171,8 @@ async def check_files(disk: Disk, content: Content, required: Sequence[str]) -> 
 
 
 async def check_readable(disk: Disk, content: Content, required: Sequence[str]) -> None:
-    """That the store gives a byte of each file that the app must find, past any cache: an archived object is listed
-    like any other. Without a manifest only the required files are asked for, with one also those that it names: at most
-    200 in all, the required ones first, then one of each directory.
+    """The store gives a byte, past any cache, of the files that the app must find: an archived object is listed like
+    any other. Asks for the required files, then for those of the manifest, one of each directory first: 200 at most.
 
     Raises Refused with those that cannot be read, RemoteError, Unavailable.
     """
@@ -202,7 +201,7 @@ def _spread(paths: Iterable[str]) -> list[str]:
 
 
 async def _all(works: Iterable[Awaitable[T]]) -> list[T]:
-    """Together; the first failure ends all."""
+    """Runs them together; the first failure cancels the others."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         return await asyncio.gather(*tasks)
@@ -217,7 +216,7 @@ def _batches(paths: list[str]) -> Iterator[list[str]]:
 
 
 def check_has_digests(content: Content) -> None:
-    """Raises Refused when there is nothing that the bytes of a file could be compared with."""
+    """Raises Refused unless the manifest has a sha256 for each file."""
     if content.manifest is None:
         raise Refused(
             f"cannot check the digests of version {content.version}: it has no {manifest.NAME}",
@@ -232,12 +231,12 @@ def check_has_digests(content: Content) -> None:
         )
 
 
-def _tell(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+def _advance(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
     progress(before + done, total)
 
 
 async def check_digests(disk: Disk, content: Content, progress: Callable[[int, int], None]) -> None:
-    """Reads all of the version through the mount; `progress` hears of bytes done and in all.
+    """Reads the whole version through the mount; `progress` is called with bytes done and in all.
 
     Raises Refused with every file that differs, DiskError.
     """
@@ -245,8 +244,7 @@ async def check_digests(disk: Disk, content: Content, progress: Callable[[int, i
     total, before = sum(content.manifest.files.values()), 0
     problems = []
     for path, wanted in content.manifest.sha256.items():
-        told = partial(_tell, progress, before, total)
-        found = await disk.hash(f"{content.directory}/{path}", told)
+        found = await disk.hash(f"{content.directory}/{path}", partial(_advance, progress, before, total))
         before += found.bytes
         if found.sha256 != wanted:
             problems.append(f"{path} has other bytes than {manifest.NAME} says (sha256 {found.sha256[:12]}…)")

@@ -1,4 +1,4 @@
-"""What a model needs of a mount; who gives it is not the model's business."""
+"""What a model needs of a mount, as a protocol: a model knows no mount."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Disk(Protocol):
     def root(self) -> str: ...
 
     def in_turn(self) -> AbstractAsyncContextManager[None]:
-        """Around one question that has time: it waits for its turn, so that a disk which nobody uses stays quiet."""
+        """Around one request that can wait: it takes the place of a bucket probe, so it adds no request."""
 
     @property
     def ignored(self) -> Mapping[str, str]:
@@ -56,4 +56,4 @@ class Disk(Protocol):
     async def read(self, path: str, length: int, *, offset: int = 0) -> bytes: ...
 
     async def hash(self, path: str, progress: Callable[[int], None]) -> Digest:
-        """Of the whole file, however slow it comes; `progress` hears of bytes."""
+        """Of the whole file, however slow the bucket is; `progress` is called with bytes."""

@@ -1,4 +1,4 @@
-"""What stands where the link belongs, and what is wanted there → in sync, to be healed, or told and left alone."""
+"""The link as it is and as it should be → in sync, to be healed, or reported and left alone."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DRIFTED = "link-drifted"
 BLOCKED = "link-blocked"
 HEALS_PER_WINDOW = 20
 HEAL_WINDOW_S = 60.0
-"""Somebody who changes the link again and again is told, and healed after at most so often in so many seconds."""
+"""A link that somebody keeps changing is healed at most so often in so many seconds, and reported."""
 
 
 class LinkKind(Enum):
     NOTHING = auto()
     LINK = auto()
     FILE = auto()
-    """or a socket, a device: whatever is no link and no directory"""
+    """or a socket, a device: anything but a link or a directory"""
     DIRECTORY = auto()
     NO_PARENT = auto()
     """the directory that is to hold the link is not there"""
@@ -29,7 +29,7 @@ class LinkKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FoundLink:
-    """`detail` is where a link points, or why nobody could look."""
+    """`detail` is where a link points, or why it cannot be read."""
 
     kind: LinkKind
     detail: str = ""
@@ -43,10 +43,10 @@ class Block:
     hint: str
 
 
-def block(link: Path, seen: FoundLink) -> Block | None:
+def block(link: Path, found: FoundLink) -> Block | None:
     """None: a link may be placed there, over nothing or over another link. What may be data is never touched."""
     cannot = f"cannot place the link {link}:"
-    match seen.kind:
+    match found.kind:
         case LinkKind.NOTHING | LinkKind.LINK:
             return None
         case LinkKind.NO_PARENT:
@@ -55,8 +55,8 @@ def block(link: Path, seen: FoundLink) -> Block | None:
                 f"create it (mkdir -p {link.parent}), or set another link",
             )
         case LinkKind.UNREADABLE:
-            return Block(f"{cannot} {seen.detail}", "look at the directory above")
-    kind = "directory" if seen.kind is LinkKind.DIRECTORY else "file"
+            return Block(f"{cannot} {found.detail}", "look at the directory above")
+    kind = "directory" if found.kind is LinkKind.DIRECTORY else "file"
     return Block(
         f"{cannot} a real {kind} is in its place",
         f"mountd never deletes data: look what it is, then move it away (mv {link} {link}.old)",
@@ -65,17 +65,17 @@ def block(link: Path, seen: FoundLink) -> Block | None:
 
 @dataclass(frozen=True, slots=True)
 class WantedLink:
-    """What is to be kept true; `left_alone` says why a changed link is not to be healed now, "" that it is."""
+    """What the guard keeps; `left_alone` says why it does not heal a changed link now, "": it does."""
 
     link: Path
     target: str
     left_alone: str = ""
     hint: str = ""
-    """what ends the leaving alone"""
+    """what makes mountd heal it"""
 
 
 def left_alone(model: str, link: Path, target: str, suspended: bool, self_heal: bool) -> tuple[str, str]:
-    """Why a changed link is not healed now, and what ends that; empty: it is healed."""
+    """Why a changed link is not healed now, and what changes that; empty: it is healed."""
     if suspended:
         return f"it is not healed while {model} is paused", "`mountd resume` puts it right"
     if not self_heal:
@@ -85,7 +85,7 @@ def left_alone(model: str, link: Path, target: str, suspended: bool, self_heal: 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`code` is empty when all is in sync. `again_s`: look again then, whatever is heard."""
+    """`code` is empty when the link is in sync. `again_s`: look again after that many seconds."""
 
     heal: bool = False
     code: str = ""
@@ -98,31 +98,31 @@ class Decision:
         return Reason(self.code, self.text, "link", model, self.hint) if self.code else None
 
 
-def decide(keeping: WantedLink, seen: FoundLink, heals: Sequence[float], now: float) -> Decision:
+def decide(wanted: WantedLink, found: FoundLink, heals: Sequence[float], now: float) -> Decision:
     """`heals`: when the link was healed before; like `now` in seconds of a clock that only goes forward."""
-    if seen == FoundLink(LinkKind.LINK, keeping.target):
+    if found == FoundLink(LinkKind.LINK, wanted.target):
         return Decision()
-    blocked = block(keeping.link, seen)
+    blocked = block(wanted.link, found)
     if blocked is not None:
         return Decision(code=BLOCKED, text=blocked.text, hint=blocked.hint, health=Health.DEGRADED)
-    removed = seen.kind is LinkKind.NOTHING
-    changed = "was removed" if removed else f"was pointed to {seen.detail}"
-    text = f"the link {keeping.link} {changed}"
-    if keeping.left_alone:
+    removed = found.kind is LinkKind.NOTHING
+    changed = "was removed" if removed else f"was pointed to {found.detail}"
+    text = f"the link {wanted.link} {changed}"
+    if wanted.left_alone:
         health = Health.MISSING if removed else Health.HEALTHY
-        return Decision(code=DRIFTED, text=f"{text}; {keeping.left_alone}", hint=keeping.hint, health=health)
+        return Decision(code=DRIFTED, text=f"{text}; {wanted.left_alone}", hint=wanted.hint, health=health)
     again_s = wait_s(heals, now)
     if again_s > 0:
-        # Without where it points just now: that would be news each time.
-        text = f"the link {keeping.link} is changed again and again: healed {HEALS_PER_WINDOW} times in the last "
+        # Without its present target: the reason would change each time.
+        text = f"the link {wanted.link} is changed repeatedly: healed {HEALS_PER_WINDOW} times in the last "
         text += f"{HEAL_WINDOW_S:g} s, so the next time waits"
-        hint = f"find what changes it, or let mountd leave it alone: mountd pause ({_audit(keeping.link)})"
+        hint = f"find what changes it, or let mountd leave it alone: mountd pause ({_audit(wanted.link)})"
         return Decision(code=DRIFTED, text=text, hint=hint, health=Health.DEGRADED, again_s=again_s)
     return Decision(heal=True, code=DRIFTED, text=text, hint="it is put right by itself", health=Health.PROGRESSING)
 
 
 def _audit(link: Path) -> str:
-    return f"auditctl -w {link.parent} -p w tells who"
+    return f"auditctl -w {link.parent} -p w logs who"
 
 
 def wait_s(heals: Sequence[float], now: float) -> float:

@@ -1,4 +1,4 @@
-"""What a version held when it was live, and what it holds now: a version must never change. Decisions only."""
+"""What a version held when it was live against what it holds now: a version must never change."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def is_same(known: KnownContent, digest: str, files: Mapping[str, int]) -> bool:
 
 
 def differences(known: KnownContent, before: Content, digest: str, files: Mapping[str, int]) -> list[str]:
-    """What has changed under a version since it was recorded as `known`, in words, the worst first.
+    """What has changed in a version since it was recorded as `known`, as text, the worst first.
 
-    `before` is how it was when it was made live; `digest` and `files` are those of now. What was added to a version
-    with a manifest is nobody's business.
+    `before` is how it was when it was made live; `digest` and `files` are those of now. Files added to a
+    version with a manifest do not count.
     """
     has_manifest = manifest.NAME in before.files
     problems = [f"{path} has vanished" for path in before.files if path not in files]
@@ -51,10 +51,10 @@ def differences(known: KnownContent, before: Content, digest: str, files: Mappin
 
 def alarm(model: str, version: str, known: KnownContent, problems: list[str]) -> Reason:
     """`content-changed`, for a live version."""
-    told = manifest.summary(problems)
+    summary = manifest.summary(problems)
     return Reason(
         CHANGED,
-        f"the content of {version}, which is live, has changed in the bucket since {_day(known)}: {told}",
+        f"the content of {version}, which is live, has changed in the bucket since {_day(known)}: {summary}",
         "link",
         model,
         "put the former files back, or publish what is wanted under another name and switch to it;"

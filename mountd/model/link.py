@@ -1,6 +1,6 @@
 """The link to the live version: read and replaced atomically, on local disk, never followed.
 
-Nor is a link above it that somebody else has made: see process/way.py.
+A link above it that somebody else has made is not followed either: see process/way.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PREFIX = ".mountd-"
 
 
 class LinkBlocked(Unavailable):
-    """Something that may be somebody's data stands where the link belongs, or its directory cannot be written."""
+    """What is in the link's place may be somebody's data, or its directory cannot be written."""
 
 
 def read(link: Path) -> str | None:
@@ -34,7 +34,7 @@ def read(link: Path) -> str | None:
 
 
 def look(link: Path) -> FoundLink:
-    """What stands there, without following it."""
+    """What is there, without following it."""
     try:
         mode = os.lstat(link).st_mode
         if stat.S_ISLNK(mode):
@@ -56,7 +56,7 @@ def check(link: Path) -> None:
 def refuse_unsafe(link: Path) -> None:
     """Raises LinkBlocked where somebody else can move a directory above it, and so decides where the link is made."""
     try:
-        with contextlib.suppress(OSError):  # what else is wrong is told when the link is made
+        with contextlib.suppress(OSError):  # other failures are reported when the link is made
             os.close(way.open_directory(str(link.parent), strict=True))
     except way.Unsafe as unsafe:
         raise _unsafe(link, unsafe) from None
@@ -72,7 +72,7 @@ def prove(link: Path, target: str) -> None:
 
 
 def point(link: Path, target: str) -> None:
-    """Make `link` point to `target` in one step: whoever opens it sees the old or the new, never nothing.
+    """Makes `link` point to `target` in one step: who opens it sees the old or the new target, never nothing.
 
     The directory is synced, so that after a power cut the link is one of the two. Raises LinkBlocked.
     """
@@ -127,8 +127,8 @@ def _temporary(link: Path) -> str:
 
 @contextlib.contextmanager
 def _directory(link: Path, what: str = "place") -> Iterator[int]:
-    """A descriptor of its directory, which stays that one whoever moves it; all is done below it. `what` is done with
-    the link there. Raises LinkBlocked, also for what fails inside."""
+    """A descriptor of its directory, even if somebody moves that; all work goes through it. `what` is done with the
+    link, for the error. Raises LinkBlocked, also for what fails inside."""
     try:
         at = way.open_directory(str(link.parent))
         try:

@@ -1,6 +1,6 @@
-"""Wakes whoever keeps a link when its name changes: inotify on its directory and on the one above; a hint, no more.
+"""Wakes the guard of a link when its name changes: inotify on its directory and on the one above.
 
-What is really there is looked at by whoever is woken, and each few seconds anyway.
+That is only a hint: the guard looks itself, and every few seconds anyway.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mountd.errors import cause_of
 log = structlog.get_logger()
 
 POLL_S = 10.0
-"""How often watchdog's own threads turn without news."""
+"""How often watchdog's own threads wake up without an event."""
 # Names that come and go, not what is written into files.
 EVENTS: list[type[FileSystemEvent]] = [
     FileCreatedEvent, FileDeletedEvent, FileMovedEvent, DirCreatedEvent, DirDeletedEvent, DirMovedEvent,
@@ -48,7 +48,7 @@ def places(link: Path) -> dict[Identity, frozenset[str]]:
     found: dict[Identity, frozenset[str]] = {}
     name, directory = link.name, link.parent
     while len(found) < 2:
-        # inotify is told not to follow links, and the directory may be one.
+        # watchdog makes inotify not follow links, and the directory may be one.
         real = os.path.realpath(directory)
         with contextlib.suppress(OSError):
             stat = os.stat(real)
@@ -61,15 +61,15 @@ def places(link: Path) -> dict[Identity, frozenset[str]]:
 
 
 class LinkWatch:
-    """`heard` is called in the event loop."""
+    """`changed` is called in the event loop."""
 
-    def __init__(self, heard: Callable[[], None]) -> None:
-        self._heard = heard
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
         self._observer: BaseObserver | None = None
         self._watches: dict[tuple[Identity, frozenset[str]], ObservedWatch] = {}
         self._lost: set[str] = set()
         """directories that were removed: another one may have come with the same number"""
-        self._complained = False
+        self._warned = False
         self._turn = threading.Lock()
         self._closed = False
 
@@ -81,7 +81,7 @@ class LinkWatch:
     def _follow_alone(self, link: Path, loop: asyncio.AbstractEventLoop) -> None:
         with self._turn:
             self._follow(link, loop)
-            if self._closed:  # meanwhile: whoever waited for this was cancelled
+            if self._closed:  # meanwhile: the caller was cancelled
                 self._stop()
 
     def _follow(self, link: Path, loop: asyncio.AbstractEventLoop) -> None:
@@ -98,7 +98,7 @@ class LinkWatch:
                 observer.daemon = True
                 observer.start()
             except OSError as error:
-                self._complain(error)
+                self._warn(error)
                 return
             self._observer = observer
         for gone in self._watches.keys() - wanted:
@@ -110,7 +110,7 @@ class LinkWatch:
             except FileNotFoundError:
                 continue  # gone meanwhile: the next look sees it
             except OSError as error:
-                self._complain(error)
+                self._warn(error)
                 continue
             self._watches[identity, names] = watch
 
@@ -120,17 +120,17 @@ class LinkWatch:
             with contextlib.suppress(OSError, KeyError):
                 self._observer.unschedule(watch)
 
-    def hear(self, loop: asyncio.AbstractEventLoop, removed: str = "") -> None:
+    def notify(self, loop: asyncio.AbstractEventLoop, removed: str = "") -> None:
         """From a thread of watchdog's; `removed` is a watched directory that is no more."""
         if removed:
             self._lost.add(removed)
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(self._heard)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(self._changed)
 
-    def _complain(self, error: OSError) -> None:
-        """Once; the slow look goes on alone."""
-        if not self._complained:
-            self._complained = True
+    def _warn(self, error: OSError) -> None:
+        """Once: the guard goes on without it, only slower."""
+        if not self._warned:
+            self._warned = True
             cause = cause_of(error)
             log.warning("cannot watch the link: looking each few seconds", cause=cause, every_s=POLL_S)
 
@@ -164,6 +164,6 @@ class _LinkHandler(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         source = os.fsdecode(event.src_path)
         if source == self._directory:
-            self._watch.hear(self._loop, removed=source)
+            self._watch.notify(self._loop, removed=source)
         elif {source, os.fsdecode(event.dest_path)} & self._paths:
-            self._watch.hear(self._loop)
+            self._watch.notify(self._loop)

@@ -45,7 +45,7 @@ class Manifest:
 
 
 def parse(data: bytes) -> Manifest:
-    """Raises Refused, in words, for anything that is not a whole manifest of schema 1."""
+    """Raises Refused with the reason for anything but a whole manifest of schema 1."""
     try:
         document = json.loads(data)
         if type(document["schema"]) is not int or document["schema"] != SCHEMA:  # `true` equals 1 in Python
@@ -127,7 +127,7 @@ def is_marker(path: str) -> bool:
 def digest(of: Manifest) -> str:
     """Digest of a version that has a manifest: sha256 of its sorted `path\\tsize\\tsha256\\n` lines, in hex.
 
-    The same content has the same digest, whoever publishes it, when, and under which name.
+    The same content has the same digest, no matter who publishes it, when, and under which name.
     """
     return _digest(f"{path}\t{size}\t{of.sha256.get(path, '')}\n" for path, size in sorted(of.files.items()))
 
@@ -152,7 +152,7 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 def compare(wanted: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
-    """What is wrong with `found` (path → bytes), in words; files beyond the manifest are nobody's business."""
+    """What is wrong with `found` (path → bytes), as text; files beyond the manifest do not count."""
     problems = [f"{path} is missing" for path in wanted if path not in found]
     problems += [
         f"{path} has {found[path]} bytes instead of {size}"

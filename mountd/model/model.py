@@ -42,7 +42,7 @@ class Model:
         self.link = KeptLink(
             name,
             settings.link,
-            self.versions.check_way,
+            self.versions.check_path,
             lambda: (self.committed.suspended is not None, self.settings.sync.self_heal),
             self._show_drift,
         )

@@ -32,7 +32,7 @@ def misnamed(required: Sequence[str], files: Mapping[str, int], named: Collectio
 
 
 def _meant(missing: Sequence[str], files: Mapping[str, int]) -> dict[str, str]:
-    """Each missing path → what may have been meant, in words."""
+    """Each missing path → what may have been meant, as text."""
     if not missing:
         return {}
     few = len(files) <= MAX_FILES

@@ -51,7 +51,7 @@ class Versions:
         """What the link points at when `version` is live."""
         return f"{self.disk.root}/{self.layout.directory(version)}"
 
-    def check_way(self, path: Path) -> None:
+    def check_path(self, path: Path) -> None:
         """Raises LinkBlocked where somebody else decides in which directory the link `path` is made."""
         if not self.allow_unsafe:
             link.refuse_unsafe(path)
@@ -65,7 +65,7 @@ class Versions:
         await self.disk.list_bucket(self.layout.parent)
 
     def paths(self, version: str) -> list[str]:
-        """What is worth reading to prove a mount: the manifest, then the required files."""
+        """Files that are worth reading to prove a mount: the manifest, then the required files."""
         directory = self.layout.directory(version)
         return [f"{directory}/{path}" for path in (manifest.NAME, *self._settings.required)]
 
@@ -74,7 +74,7 @@ class Versions:
     async def inspect(self, version: str, *, touch: bool = False) -> Content:
         """`touch`: the store must give its files, archived ones it does not.
 
-        Raises NotFound, Refused for one that is incomplete, Unavailable also where the bucket's no is no answer.
+        Raises NotFound, Refused for one that is incomplete, Unavailable also when the bucket's answer is not valid.
         """
         try:
             content = await inspect(self.disk, self.layout, version, self._settings.required)
@@ -103,7 +103,7 @@ class Versions:
         return f"finish its upload, correct `required` of the model in the configuration, {others}"
 
     async def warm(self, content: Content, progress: Callable[[int], None]) -> float:
-        """Loads its metadata through the mount; `progress` hears of percents. Seconds that it took."""
+        """Loads its metadata through the mount; `progress` is called with percents. Seconds that it took."""
         restarts = self.mount.restarts
         if content.manifest is not None:
             await self.disk.know(content.directory, content.manifest.digests)
@@ -119,11 +119,11 @@ class Versions:
         return self._warmed.get(version, -1)
 
     def is_warm(self, version: str, restarts: int) -> None:
-        """Its metadata is known to have been loaded on that life of the mount."""
+        """Its metadata was loaded when the mount had that number of restarts."""
         self._warmed[version] = restarts
 
     async def verify(self, content: Content, progress: Callable[[int, int], None] | None = None) -> None:
-        """Its files, seen through the mount; with `progress`, which hears of bytes, also what is in them.
+        """Checks its files through the mount; with `progress`, called with bytes, also their content.
 
         Raises Refused.
         """
@@ -145,7 +145,7 @@ class Versions:
                 hint="see `mountd status`: it says what is wrong with it",
             )
         try:
-            self.check_way(self._settings.link)
+            self.check_path(self._settings.link)
             link.prove(self._settings.link, self.target(version))
         except link.LinkBlocked as error:
             raise Refused(error.text, hint=error.hint) from None

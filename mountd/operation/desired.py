@@ -48,7 +48,7 @@ class Request:
 BY_FILE = Request("config", FROM_FILE, "version: in the configuration")
 
 
-class Tasks(Protocol):
+class TaskKeeper(Protocol):
     def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]: ...
 
 
@@ -88,12 +88,12 @@ class DesiredVersions:
         self._models = models
         self._switch = switch
         self._board = board
-        self._group: Tasks | None = None
+        self._group: TaskKeeper | None = None
         self._early: dict[str, str] = {}
         """pending before `begin`"""
         self._switches: dict[str, asyncio.Task[None]] = {}
 
-    def begin(self, group: Tasks) -> None:
+    def begin(self, group: TaskKeeper) -> None:
         """Starts what is pending, as tasks of `group`."""
         self._group = group
         for name, version in self._early.items():

@@ -148,7 +148,7 @@ def test_somebody_who_changes_it_again_and_again_is_told_and_slowed_down(linked:
     fighting.start()
     try:
         reason = until(
-            lambda: next((each for each in daemon.status()["reasons"] if "again and again" in each["text"]), None),
+            lambda: next((each for each in daemon.status()["reasons"] if "repeatedly" in each["text"]), None),
             SOON_S,
             "the fight to be told",
             every_s=0.1,

@@ -89,7 +89,7 @@ def test_a_fight_is_told_and_slowed_down() -> None:
     now = FIGHT[-1] + 1
     found = decide(KEEPING, FoundLink(LinkKind.LINK, "/tmp/x"), FIGHT, now)
     assert (found.heal, found.code, found.health) == (False, DRIFTED, Health.DEGRADED)
-    assert "is changed again and again" in found.text
+    assert "is changed repeatedly" in found.text
     assert found.again_s == pytest.approx(FIGHT[0] + HEAL_WINDOW_S - now)
     # The same words wherever it points now: else each change would be news.
     assert decide(KEEPING, FoundLink(LinkKind.NOTHING), FIGHT, now).text == found.text

@@ -38,6 +38,12 @@ def machine(make_daemon: Callable[..., Daemon]) -> Daemon:
     return daemon
 
 
+def is_complete(store: RcloneS3, version: str) -> bool:
+    content = look(store, version)
+    assert content is not None
+    return content.complete
+
+
 @pytest.mark.thorough
 def test_publish_again_and_never_otherwise(make_daemon: Callable[..., Daemon], store: RcloneS3, source: Path) -> None:
     machine = make_daemon()
@@ -98,7 +104,7 @@ def test_refusals(machine: Daemon, store: RcloneS3, source: Path, tmp_path: Path
     (at(store, "v23") / "more").write_text("somebody's")
     done = publish(machine, source, "v23", "--take-over")
     assert (done.code, "holds files" in done.err, "more" in done.err) == (7, True, True), done
-    assert look(store, "v23").complete  # type: ignore[union-attr]
+    assert is_complete(store, "v23")
     (at(store, "v23") / "more").unlink()
     assert publish(machine, source, "v23", "--take-over").code == 0
     check_published(store, "v23", source)
@@ -123,7 +129,7 @@ def test_a_file_that_changes_meanwhile(machine: Daemon, store: RcloneS3, source:
     rclone.behave(before=f"case \"$*\" in *' copy '*) echo changed >'{source}/config.yaml' ;; esac")
     done = publish(machine, source, "v24")
     assert (done.code, "config.yaml" in done.err, "changed" in done.err) == (1, True, True), done
-    assert not look(store, "v24").complete  # type: ignore[union-attr]
+    assert not is_complete(store, "v24")
     # What was sent under the former name of the content is sent again, and what is gone here goes there.
     (source / "empty").unlink()
     rclone.behave()
@@ -140,7 +146,7 @@ def test_bytes_that_the_store_got_wrong(machine: Daemon, store: RcloneS3, source
     rclone.behave(after=f"case \"$*\" in *' copy '*) tr a-z b-za <'{wrong}' >x; cat x >'{wrong}' ;; esac")
     done = publish(machine, source, "v24", "--download-check")
     assert (done.code, "config.yaml was read back as something else" in done.err) == (1, True), done
-    assert not look(store, "v24").complete  # type: ignore[union-attr]
+    assert not is_complete(store, "v24")
     rclone.behave()
     again = publish(machine, source, "v24", "--download-check", "-o", "json")
     assert (again.code, again.json["sent"]["files"]) == (0, 1), again

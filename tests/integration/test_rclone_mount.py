@@ -27,7 +27,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.command import CacheSize, Launch, mount_command
 from mountd.rclone.log import LogEvent, parse
 from mountd.rclone.rc import NONEXISTENT_DIR, RcClient, StoreFeatures
-from mountd.settings.schema import MountSettings, RemoteSettings, Settings
+from mountd.settings.schema import ControlSettings, MountSettings, RemoteSettings, Settings
 from tests.support import dies_with_us, hold_port
 from tests.support.faults import Failure
 from tests.support.proxy import Proxy
@@ -76,7 +76,15 @@ async def mounted(
     )
     remote = RemoteSettings.model_validate(remotes[mount.remote_name])
     devname = f"mountd:{secrets.token_hex(4)}:test"
-    settings = Settings.model_construct(remotes={mount.remote_name: remote}, mounts={"test": mount}, models={}, apps={})
+    settings = Settings.model_construct(
+        remotes={mount.remote_name: remote},
+        mounts={"test": mount},
+        models={},
+        apps={},
+        control=ControlSettings(socket=directory / "s"),
+        state=directory / "state",
+        runtime=directory / "run",
+    )
     launch = Launch(
         binary=binary.find(RCLONE),
         conf=config,

@@ -18,6 +18,7 @@ from mountd.model.layout import Layout
 from mountd.rclone.keys import BucketEntry
 from tests.support import dies_with_us
 from tests.support.daemon import BUNDLED_RCLONE, Daemon, Result
+from tests.support.memory_disk import MemoryDisk
 from tests.support.s3 import RcloneS3, S3Server
 
 LAYOUT = Layout("cache_hub_{version}")
@@ -26,12 +27,13 @@ GPT = "models/gpt.pth"
 TOP = Path(__file__).parents[2]
 
 
-class BucketDisk:
+class BucketDisk(MemoryDisk):
     """The bucket as the daemon asks it: what `inspect` needs of a mount, without one."""
 
     root = "/"
 
     def __init__(self, store: S3Server) -> None:
+        super().__init__()
         self._s3 = store.client
 
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
@@ -45,9 +47,6 @@ class BucketDisk:
                 return found
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
-    async def refresh(self, directory: str, *, recursive: bool = False) -> None:
-        """Nothing is cached here."""
-
     async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
         data: bytes = self._s3.get_object(Bucket=hub.BUCKET, Key=path)["Body"].read()
         return data[offset : offset + length]
@@ -56,7 +55,7 @@ class BucketDisk:
 def look(store: S3Server, version: str) -> Content | None:
     """What the daemon would say of the version; None when there is nothing."""
     try:
-        return asyncio.run(inspect(BucketDisk(store), LAYOUT, version, REQUIRED))  # type: ignore[arg-type]
+        return asyncio.run(inspect(BucketDisk(store), LAYOUT, version, REQUIRED))
     except NotFound:
         return None
 

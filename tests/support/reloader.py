@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from mountd.api.documents import SCHEMA
+from mountd.api.documents.operations import ReloadDocument
 from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
 from mountd.daemon.apply import Applier
@@ -28,6 +30,7 @@ from mountd.rclone.conf_file import ConfFile
 from mountd.settings.load import load
 from mountd.status.board import Board
 from tests.support.daemon import BUNDLED_RCLONE
+from tests.support.shelf import NoDrills
 from tests.support.tasks import tasks_of
 
 
@@ -87,8 +90,8 @@ class Bench:
         )
 
     def _server(self) -> Server:
-        async def reload(_: str) -> dict[str, Any]:
-            return {}
+        async def reload(_: str) -> ReloadDocument:
+            return {"schema": SCHEMA, "changed": [], "restarted": [], "in_place": []}
 
         return Server(
             Routes(
@@ -98,7 +101,7 @@ class Bench:
                     supervisors=self.members.supervisors,
                     rings=self.members.rings,
                     reload=reload,
-                    drills=None,  # type: ignore[arg-type]
+                    drills=NoDrills(),
                     journal=self.journal,
                     syncing=Syncing(self.members.models, self.journal),
                     started=time.monotonic(),

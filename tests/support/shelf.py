@@ -7,60 +7,36 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from mountd.api.documents import SCHEMA
+from mountd.api.documents.operations import ReloadDocument
 from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
-from mountd.files.client import NoStat, Stat
 from mountd.journal.journal import Journal, OperationRecord
 from mountd.model.model import Model
 from mountd.operation.desired import DesiredVersions, Request
+from mountd.operation.drill import Drills
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process.child import Ring
 from mountd.process.supervisor import Supervisor
-from mountd.rclone.keys import BucketEntry
 from mountd.settings.schema import ControlSettings, ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, ModelStatus, MountStage, MountStatus, Snapshot, State
+from tests.support.memory_disk import MemoryDisk
 
 SOON_S = 20.0
 MOUNT = MountStatus("/mnt", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY)
 TINA = Request("tina", "cli")
 
 
-class MemoryDisk:
-    """Every version is there, with one file. While `gate` is closed the bucket does not answer."""
+class NoDrills(Drills):
+    """For an API that nobody asks for one."""
 
-    root = "/mnt"
-    ignored: ClassVar[dict[str, str]] = {}
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
-        await self.gate.wait()
-        return [BucketEntry(f"{directory}/gpt.pth", "gpt.pth", 5, False)]
-
-    async def refresh(self, directory: str, *, recursive: bool = False) -> None: ...
-
-    async def cached_files(self) -> int:
-        return 0
-
-    async def cache_could_hold(self) -> int | None:
-        return None
-
-    async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
-        return tuple(Stat(size=5, mode=0o100644, type="file", mtime_s=0.0, device=1) for _ in paths)
-
-    async def why_unreadable(self, path: str) -> None: ...
-
-    async def fingerprint(self, *_: object) -> Any: ...
-
-    hash = read = fetch = fingerprint
+    def __init__(self) -> None: ...
 
 
 class Shelf:
@@ -132,8 +108,8 @@ class Shelf:
     async def serving(self) -> AsyncIterator[Path]:
         """The API of it, on the socket whose path this is; no drills, nothing to restart or reload."""
 
-        async def reload(_: str) -> dict[str, Any]:
-            return {"changed": [], "restarted": [], "in_place": []}
+        async def reload(_: str) -> ReloadDocument:
+            return {"schema": SCHEMA, "changed": [], "restarted": [], "in_place": []}
 
         deps = ApiDeps(
             board=self.board,
@@ -141,7 +117,7 @@ class Shelf:
             supervisors=self.supervisors,
             rings=self.rings,
             reload=reload,
-            drills=None,  # type: ignore[arg-type]
+            drills=NoDrills(),
             journal=self.journal,
             syncing=Syncing(self.models, self.journal),
             started=time.monotonic(),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ from mountd.model import audit
 from mountd.model.audit import Audit
 from mountd.rclone.keys import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus
-from tests.support.shelf import MOUNT, MemoryDisk, Shelf, shelf, until
+from tests.support.memory_disk import MemoryDisk
+from tests.support.shelf import MOUNT, Shelf, shelf, until
 
 
 class DoubtfulDisk(MemoryDisk):
@@ -26,13 +27,12 @@ class DoubtfulDisk(MemoryDisk):
         self.gone = self.valid = self.heals = False
         self.confirmed = 0
 
-    @contextlib.asynccontextmanager
-    async def in_turn(self) -> AsyncIterator[None]:
-        yield
-
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         items = await super().list_bucket(directory, recursive=recursive)
         return [BucketEntry(f"{directory}/other", "other", 1, False)] if self.gone else items
+
+    def is_confirmed(self, times: int) -> bool:
+        return self.confirmed >= times
 
     async def confirm(self) -> None:
         self.confirmed += 1
@@ -72,7 +72,7 @@ async def test_a_look_that_the_next_one_does_not_bear_out_changes_none(live: tup
     disk.heals = True
     for looks in (1, 2, 3):
         disk.gone = True
-        await until(lambda looks=looks: disk.confirmed >= looks, "a look")
+        await until(partial(disk.is_confirmed, looks), "a look")
         assert found.status.changed is None
 
 

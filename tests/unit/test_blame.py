@@ -33,10 +33,7 @@ def replaced_meanwhile(hub: Shelf) -> None:
 
 
 def silent_when_asked(hub: Shelf) -> None:
-    async def refuse(*_: object, **__: object) -> None:
-        raise RemoteError("cannot list: connection refused", code="bucket-unreachable")
-
-    hub.disk.list_bucket = refuse  # type: ignore[assignment,method-assign]
+    hub.disk.failure = RemoteError("cannot list: connection refused", code="bucket-unreachable")
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ import pytest
 from mountd.errors import Refused, RemoteError
 from mountd.model.content import MOST_TOUCHES, Content, check_readable
 from mountd.model.manifest import Manifest
+from tests.support.memory_disk import MemoryDisk
 
 
-class Store:
-    """The part of a disk that is needed here; `archived` are paths that it does not give."""
+class Store(MemoryDisk):
+    """`archived` are paths that it does not give."""
 
     def __init__(self, *archived: str) -> None:
+        super().__init__()
         self.archived = archived
         self.asked: list[str] = []
 
@@ -45,7 +47,7 @@ MANY = [f"d{number % 3}/{number:03d}" for number in range(MOST_TOUCHES + 50)]
 )
 async def test_which_files_are_asked_for(version: Content, required: tuple[str, ...], asked: list[str]) -> None:
     store = Store()
-    await check_readable(store, version, required)  # type: ignore[arg-type]
+    await check_readable(store, version, required)
     assert store.asked == asked
     assert len(asked) <= MOST_TOUCHES
 
@@ -53,5 +55,5 @@ async def test_which_files_are_asked_for(version: Content, required: tuple[str, 
 async def test_those_that_cannot_be_read_are_named() -> None:
     store = Store("a", "c/1")
     with pytest.raises(Refused, match="cannot use version v1: a: it is archived; c/1: it is archived") as refused:
-        await check_readable(store, content("a", "b", "c/1"), ())  # type: ignore[arg-type]
+        await check_readable(store, content("a", "b", "c/1"), ())
     assert refused.value.hint == "restore it"

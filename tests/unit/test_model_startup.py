@@ -3,72 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
-from mountd.files.client import Digest, NoStat, Stat
 from mountd.journal.journal import Committed, Journal
 from mountd.model import link
 from mountd.model.content import Content
 from mountd.model.model import Model
 from mountd.operation.desired import declare
-from mountd.rclone.keys import BucketEntry
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStage, MountStatus, Snapshot, State
+from tests.support.memory_disk import MemoryDisk
 
 MOUNT = MountStatus("/mnt", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY)
-SIZE = 5
 SOON_S = 5.0
-
-
-class MemoryDisk:
-    """Holds every version that is asked for; its bucket answers only while `open` is set."""
-
-    root = "/mnt"
-    ignored: ClassVar[dict[str, str]] = {}
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.open.set()
-        self.waits = asyncio.Event()
-
-    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
-        if not self.open.is_set():
-            self.waits.set()
-        await self.open.wait()
-        return [BucketEntry(f"{directory}/gpt.pth", "gpt.pth", SIZE, False)]
-
-    async def fingerprint(self, path: str) -> str:
-        return ""
-
-    async def why_unreadable(self, path: str) -> None: ...
-
-    async def fetch(self, path: str) -> bytes:
-        return b""
-
-    async def refresh(self, directory: str, *, recursive: bool = False) -> None: ...
-
-    async def cached_files(self) -> int:
-        return 0
-
-    async def cache_could_hold(self) -> int | None:
-        return None
-
-    async def know(self, directory: str, files: Mapping[str, tuple[int, str]]) -> None: ...
-
-    async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
-        return tuple(Stat(size=SIZE, mode=0o100644, type="file", mtime_s=0.0, device=1) for _ in paths)
-
-    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
-        return b""
-
-    async def hash(self, path: str, progress: Callable[[int], None]) -> Digest:
-        raise NotImplementedError
 
 
 class Bench:
@@ -114,7 +66,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     try:
         yield made
     finally:
-        made.disk.open.set()
+        made.disk.gate.set()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await journal.close()
@@ -126,12 +78,12 @@ async def test_a_link_goes_back_while_the_bucket_does_not_answer(bench: Bench) -
     new = await model.versions.inspect("v23")
     with model.held("v23"), model.link.moving():
         await bench.flip(new)
-        bench.disk.open.clear()
+        bench.disk.gate.clear()
         bench.remount()
         await asyncio.wait_for(bench.disk.waits.wait(), SOON_S)  # it climbs again, on the mount that came anew
         await bench.flip(before)
         assert link.read(bench.link) == "/mnt/hub_v22"
-        bench.disk.open.set()
+        bench.disk.gate.set()
         await bench.until_linked("v22")
     await bench.until_linked("v22")
     assert model.committed.current == "v22"
@@ -140,12 +92,12 @@ async def test_a_link_goes_back_while_the_bucket_does_not_answer(bench: Bench) -
 async def test_a_climb_that_began_before_never_points_the_link_back(bench: Bench) -> None:
     model = bench.model
     new = await model.versions.inspect("v23")
-    bench.disk.open.clear()
+    bench.disk.gate.clear()
     bench.remount()
     await asyncio.wait_for(bench.disk.waits.wait(), SOON_S)  # for v22
     with model.held("v23"), model.link.moving():
         await bench.flip(new)
-        bench.disk.open.set()
+        bench.disk.gate.set()
         await bench.until_linked("v23")
         await model.commit(new)
     await bench.until_linked("v23")

@@ -15,7 +15,8 @@ from mountd.operation.desired import FROM_FILE, Request
 from mountd.operation.runner import OperationOutcome
 from mountd.rclone.keys import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus
-from tests.support.shelf import MOUNT, TINA, MemoryDisk, Shelf, shelf, until
+from tests.support.memory_disk import MemoryDisk
+from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 from tests.support.tasks import tasks_of
 
 DEGRADED = replace(MOUNT, backend=RemoteStatus(Health.DEGRADED))
@@ -67,9 +68,7 @@ class ManifestDisk(MemoryDisk):
         more = BucketEntry(f"{directory}/{manifest.NAME}", manifest.NAME, len(self.data), False)
         return [*await super().list_bucket(directory), more]
 
-    async def know(self, *_: object) -> None: ...
-
-    async def read(self, *_: object) -> bytes:
+    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
         return self.data
 
 

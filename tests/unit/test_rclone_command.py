@@ -13,7 +13,7 @@ from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, Launch, MountCommand, mount_command, source
 from mountd.settings import profiles
-from mountd.settings.schema import MountSettings, RemoteSettings, Settings
+from mountd.settings.schema import ControlSettings, MountSettings, RemoteSettings, Settings
 
 OWN = [
     "config",
@@ -65,7 +65,15 @@ def command(
     """`others`: remotes beside the mount's own."""
     found = each or mount()
     remotes = {found.remote_name: remote or RemoteSettings(type="s3")} | (others or {})
-    settings = Settings.model_construct(remotes=remotes, mounts={"storage": found}, models={}, apps={})
+    settings = Settings.model_construct(
+        remotes=remotes,
+        mounts={"storage": found},
+        models={},
+        apps={},
+        control=ControlSettings(socket=Path("/run/mountd/mountd.sock")),
+        state=Path("/var/lib/mountd"),
+        runtime=Path("/run/mountd"),
+    )
     launch = Launch(
         binary=binary,
         conf=Path("/run/mountd/private/rclone.conf"),

@@ -172,7 +172,7 @@ class Routes:
         quarantined = await self._deps.journal.quarantined(model.name)
         live = self._deps.board.snapshot.models[model.name]
         changed = await audit.changed(self._deps.journal, model.name, contents)
-        ignored = keys.words(model.versions.disk.ignored)
+        ignored = keys.describe(model.versions.disk.ignored)
         return _json(
             status.versions(model.name, contents, live, quarantined=quarantined, changed=changed, ignored=ignored)
         )

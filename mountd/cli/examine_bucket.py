@@ -75,7 +75,7 @@ async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> 
             Check(where, "warn", text, "upload a version: mountd goes live by itself when one is complete"),
         ]
     checks.append(Check(where, "ok", f"{mount.remote} can be listed"))
-    if left_out := keys.words(keys.strange([_item(entry) for entry in entries])):
+    if left_out := keys.describe(keys.unusable([_item(entry) for entry in entries])):
         text = f"objects that cannot be paths are left out: {'; '.join(left_out)}"
         checks.append(Check(where, "warn", text, "rename or delete them; nothing else suffers from them"))
     for model_name, model in settings.models.items():

@@ -55,7 +55,7 @@ async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
     said = LastOutput()
 
     def hear(line: str) -> None:
-        said.hear(parse(line), time.monotonic(), logged=line.startswith("{"))
+        said.add(parse(line), time.monotonic(), logged=line.startswith("{"))
 
     words = ["mount", ":memory:", directory, "--config=", "--use-json-log", "--devname=mountd-doctor", "--read-only"]
     argv = [str(binary.path), *words, *(["--allow-other"] if allow_other else [])]

@@ -29,7 +29,7 @@ BESIDE = 8
 """Descriptors that must be free for others, before it can be said that there are enough."""
 END_S = 2.0
 """So long what is under way may go on when all else has ended: evidence is written, a file replaced."""
-SAID_S = 0.2
+RECENT_S = 0.2
 DESCRIPTORS = 32
 """For the children, pipes and looks at the mount table of an end, and for a person who asks when there are no others.
 """
@@ -129,5 +129,5 @@ class Reserve:
         limit_s = self._limit_s.get()
         time.sleep(limit_s)
         log.error("the end takes too long: something is stuck, mountd ends without it", limit_s=limit_s)
-        time.sleep(SAID_S)  # the log has a thread of its own
+        time.sleep(RECENT_S)  # the log has a thread of its own
         init.leave(self._exit_code)

@@ -113,20 +113,20 @@ class MountDisk:
         self, fs: str, items: list[BucketEntry], directory: str, *, recursive: bool = False
     ) -> list[BucketEntry]:
         """`items` are all of `directory` in `fs`."""
-        strange = keys.strange(items)
+        unusable = keys.unusable(items)
         if fs != self.fs:  # a reload came in between: it says nothing of what is mounted next
-            return keys.possible(items, strange)
-        for path in keys.gone(self.ignored, strange, directory, recursive=recursive):
+            return keys.usable(items, unusable)
+        for path in keys.gone(self.ignored, unusable, directory, recursive=recursive):
             del self.ignored[path]
-        found = {path: why for path, why in strange.items() if path not in self.ignored}
+        found = {path: why for path, why in unusable.items() if path not in self.ignored}
         if found and len(self.ignored) < MOST_IGNORED:
             self._ignored |= dict(sorted(found.items())[: MOST_IGNORED - len(self.ignored)])
-            log.warning("objects are left out: they cannot be paths", remote=self.fs, objects=keys.words(found))
-        known, seen = keys.rules(self.ignored), keys.rules(strange)
+            log.warning("objects are left out: they cannot be paths", remote=self.fs, objects=keys.describe(found))
+        known, seen = keys.rules(self.ignored), keys.rules(unusable)
         if seen or known != self._hidden:
             await self._engine.rc.exclude([*keys.EXCLUDED, *self.exclude, *dict.fromkeys([*known, *seen])])
             self._hidden = known
-        return keys.possible(items, strange)
+        return keys.usable(items, unusable)
 
     async def small_listing(self, directory: str) -> list[BucketEntry] | None:
         """As `list_bucket`; None when that is more than is worth waiting for. Raises RemoteError, Unavailable."""

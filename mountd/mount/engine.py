@@ -25,7 +25,7 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, Launch, mount_command
 from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange
 from mountd.rclone.dedupe import Deduplicator
-from mountd.rclone.exits import SAID_CHARACTERS, ExitCause, LastOutput, explain, explain_crash, refusal
+from mountd.rclone.exits import OUTPUT_CHARACTERS, ExitCause, LastOutput, explain, explain_crash, refusal
 from mountd.rclone.failures import is_of_keys
 from mountd.rclone.log import DumpCapture, LogEvent, mask, parse
 from mountd.rclone.rc import RcClient
@@ -177,7 +177,7 @@ class Engine:
             self.trouble.set()
             self._is_refused |= self._is_resigned and is_of_keys(event.text)
         now = asyncio.get_running_loop().time()
-        self._said.hear(event, now, logged=line.startswith("{"))
+        self._said.add(event, now, logged=line.startswith("{"))
         for follower in self._followers:
             follower(event.text)
         self._log_events(self._dedupe.feed(event, now))
@@ -270,7 +270,7 @@ class Engine:
     def explain_exit(self, exit_: Exit) -> ExitCause:
         """What an exit means."""
         if self._dump.text:  # a panic ends it with the code of a usage error, and so does SIGQUIT
-            cause = self.masked(self._dump.cause)[:SAID_CHARACTERS]
+            cause = self.masked(self._dump.cause)[:OUTPUT_CHARACTERS]
             return explain_crash(cause, str(exit_), self.name)
         said = self._said.text(asyncio.get_running_loop().time())
         if helper := refusal(said):

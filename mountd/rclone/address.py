@@ -1,4 +1,4 @@
-"""Where a child's remote control listens, and who may use it."""
+"""Where rclone's remote control listens, and the credentials that it asks for."""
 
 from __future__ import annotations
 

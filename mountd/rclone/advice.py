@@ -11,12 +11,12 @@ _WHATEVER_VALUE = {
 }
 _WHEN_ON = {
     "direct-io": "turns off the kernel's page cache, and programs that map model files into memory fail",
-    "vfs-used-is-size": "lists the whole bucket whenever somebody asks for free space",
+    "vfs-used-is-size": "lists the whole bucket each time a program asks for free space",
     "links": "turns names that end in .rclonelink into links and adds nothing on S3",
     "vfs-links": "turns names that end in .rclonelink into links and adds nothing on S3",
-    "no-modtime": "gives every file the time of the mount; use-server-modtime costs as little and tells the truth",
+    "no-modtime": "gives every file the time of the mount; use-server-modtime costs as little and shows the right one",
     "fast-list": "has no effect on a mount but memory: directories are listed one by one",
-    "no-check-certificate": "lets anybody on the way read the keys and change the models; use ca-cert",
+    "no-check-certificate": "lets anyone on the network path read the keys and change the models; use ca-cert",
     "vfs-fast-fingerprint": "misses a replaced file of the same size: never change a version in place",
 }
 HOUR_S = 3600.0

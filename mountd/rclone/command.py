@@ -1,7 +1,7 @@
 """A mount, its profile and the features of the binary → argv and environment of `rclone mount`.
 
 Each layer of flags replaces the ones before it: mountd's defaults, the profile, the admin's options, and what mountd
-must set itself. What is said of rclone was tried with 1.75.2.
+must set itself. Tried with rclone 1.75.2.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _spelled(flag: str, value: Flag) -> list[str]:
 def _environment(
     given: Mapping[str, str], remotes: Collection[RemoteSettings], secret_variables: Collection[str]
 ) -> dict[str, str]:
-    """AWS_* are for a remote that asks for them (env_auth) alone: rclone shall not find keys of others."""
+    """AWS_* are for a remote that asks for them (env_auth) alone: rclone must not find keys of others."""
     asking = [each for each in remotes if credentials.takes_environment(each.options)]
     env_auth = bool(asking)
     # Else the SDK reads ~/.aws/credentials as well.

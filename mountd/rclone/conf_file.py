@@ -86,7 +86,7 @@ class ConfUpdate:
 class SecretRefresh:
     """`digests`: what the rclone that runs has now, for the next call.
 
-    `resigned`: an access key id has another secret. rclone may go on with the former one until it is restarted: the AWS
+    `resigned`: an access key id has another secret. rclone may use the previous one until it is restarted: the AWS
     SDK keeps for a day what it derives from a secret, by the access key id alone.
     """
 
@@ -122,10 +122,10 @@ class ConfFile:
         self._record: WritebackRecord | None = None
         self._lock = asyncio.Lock()
         self._known: dict[SecretRef, str] = {}
-        self._away: set[SecretRef] = set()
+        self._unreadable: set[SecretRef] = set()
         self._obscured: dict[tuple[str, str], tuple[str, str]] = {}
         self._looked_at: Identity | None = None
-        self._same: tuple[str, Resolved] | None = None  # a text by rclone, and what it says
+        self._same: tuple[str, Resolved] | None = None  # a text that rclone wrote, and what it parses to
         self._is_first = True
 
     async def write(self, settings: Settings) -> ConfUpdate:
@@ -228,11 +228,11 @@ class ConfFile:
         except CannotStart as error:
             if not lenient or reference not in self._known:
                 raise
-            if reference not in self._away:
-                self._away.add(reference)
-                log.warning("going on with a secret as it was last", cause=error.text)
+            if reference not in self._unreadable:
+                self._unreadable.add(reference)
+                log.warning("cannot read a secret, its last value stays", cause=error.text)
             return self._known[reference]
-        self._away.discard(reference)
+        self._unreadable.discard(reference)
         self._known[reference] = value
         return value
 
@@ -246,7 +246,7 @@ class ConfFile:
             )
 
     def _hide_values(self, values: Iterable[str]) -> None:
-        """Newest first: what rclone still says of the former ones is hidden too."""
+        """Newest first; previous ones stay hidden, as rclone may still log them."""
         known = dict.fromkeys(value for value in (*values, *self.secrets) if value)
         self.secrets = tuple(known)[:REMEMBERED_SECRETS]
 
@@ -285,7 +285,7 @@ class ConfFile:
         return changed
 
     def _has_other(self, keys: Mapping[str, Mapping[str, str]]) -> bool:
-        """Whether one of these remotes has keys that somebody may use now, and they are others."""
+        """Whether one of these remotes has other keys now, which an rclone may be using."""
         found = {name: read(self.path.with_name(credentials.keys_name(name))) for name in keys}
         return any(text not in (None, credentials.render_keys(keys[name])) for name, text in found.items())
 
@@ -352,7 +352,9 @@ class ConfFile:
             try:
                 return WritebackRecord.model_validate_json(text)
             except ValidationError:  # its text may hold what is secret
-                log.warning("cannot use what was remembered of rclone's configuration", path=str(self._record_path))
+                log.warning(
+                    "cannot use the record of what rclone wrote into its configuration", path=str(self._record_path)
+                )
         return WritebackRecord(salt=random.token_hex(16))
 
     async def _save(self, record: WritebackRecord) -> None:
@@ -360,7 +362,7 @@ class ConfFile:
         try:
             await asyncio.to_thread(replace, self._record_path, record.model_dump_json(indent=1) + "\n")
         except CannotStart as error:  # a full disk is no reason to have no mount
-            log.warning("cannot remember what rclone writes into its configuration", cause=error.text)
+            log.warning("cannot record rclone's own configuration", cause=error.text)
 
 
 def _digests(resolved: Mapping[str, Mapping[str, str]], names: Iterable[str], directory: Path) -> RemoteDigests:

@@ -1,6 +1,6 @@
 """An S3 remote's static keys → the files by which rclone takes rotated keys while it runs (`credential_process`).
 
-rclone reads rclone.conf once, but its AWS SDK runs a command when credentials expire. So the keys lie in a prepared
+rclone reads rclone.conf once, but its AWS SDK runs a command when credentials expire. So the keys are in a prepared
 file, and a script prints them as expiring in a moment. Tried with 1.75.2: a profile of rclone's
 `shared_credentials_file` needs no variable in the environment, keeps one remote's files from another's, and counts
 before AWS_* and ~/.aws; the command runs through `sh -c`; ` #` and ` ;` begin a comment, even in quotes.
@@ -81,8 +81,8 @@ def split(remotes: Mapping[str, Mapping[str, V]], directory: PurePath) -> Split[
 def has_live_keys(options: Mapping[str, object]) -> bool:
     """Whether rclone can be given new keys of this remote while it runs; `type` is one of the options.
 
-    Not when the admin says where they come from (`env_auth: false` leaves them in rclone.conf), and not with signature
-    version 2, for which rclone takes the keys from rclone.conf only.
+    Not when the admin decides where they come from (`env_auth: false` leaves them in rclone.conf), and not with
+    signature version 2, for which rclone takes the keys from rclone.conf only.
     """
     old_signature = str(options.get("v2_auth", "")).lower() in _TRUE or options.get("region") == "other-v2-signature"
     return (
@@ -116,8 +116,8 @@ def render_config(remotes: Iterable[str], directory: PurePath) -> str:
 
 def render_keys(keys: Mapping[str, object]) -> str:
     """What the script prints, without the expiry: JSON, the brace alone on its line as the script drops that."""
-    said = {"Version": 1} | {KEYS[option]: str(keys[option]) for option in KEYS if option in keys}
-    return json.dumps(said, indent=0) + "\n"
+    document = {"Version": 1} | {KEYS[option]: str(keys[option]) for option in KEYS if option in keys}
+    return json.dumps(document, indent=0) + "\n"
 
 
 def _quoted(path: str) -> str:

@@ -30,7 +30,7 @@ _SEVERITY = ("debug", "info", "warning", "error")
 
 
 def kind_of(text: str) -> str:
-    """`text` without its varying parts: equal for lines that say the same of another object or attempt."""
+    """`text` without its varying parts: equal for lines that differ only in the object or attempt."""
     return _PART.sub(_without_varying, text)[:KIND_CHARACTERS]
 
 

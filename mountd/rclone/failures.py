@@ -1,4 +1,4 @@
-"""What rclone says when the bucket does not give what was asked → a code, a sentence, and what to check.
+"""rclone's error when the bucket does not give what was asked → a code, a sentence, and what to check.
 
 The texts were collected from rclone 1.75.2 (tests/unit/test_rclone_failures.py holds them).
 """
@@ -18,7 +18,7 @@ class Failure:
     hint: str
 
 
-# Pattern, code, what happened, what to check. The first that matches counts: an expired token also says 403.
+# Pattern, code, what happened, what to check. The first that matches counts: an expired token also gives 403.
 _KINDS: tuple[tuple[str, str, str, str], ...] = (
     (
         r"fork/exec [^:]*: resource temporarily unavailable|failed to create new OS thread|newosproc",
@@ -30,7 +30,7 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         r"(dial|socket|open|pipe2?|fork/exec|accept4?)\b[^\n]*: too many open files",
         "no-descriptors",
         "rclone has no file descriptor left",
-        "see who holds them: ls -l /proc/PID/fd; raise LimitNOFILE= of the unit, or `ulimit -n`",
+        "see which process holds them: ls -l /proc/PID/fd; raise LimitNOFILE= of the unit, or `ulimit -n`",
     ),
     (
         r"(fork/exec|socket|mmap)[^\n]*: cannot allocate memory|runtime: (out of memory|cannot allocate memory)",
@@ -173,7 +173,7 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         r"SlowDown|TooManyRequests|status ?code: 429|ServiceUnavailable|status ?code: 503|RequestTimeout\b",
         "bucket-slow",
         "the store asks for fewer requests",
-        "wait, or ask whoever runs the store for the limits",
+        "wait, or ask the operator of the store for the limits",
     ),
     (
         r"no such host|server misbehaving|name resolution",
@@ -235,7 +235,7 @@ def classify(error: str) -> Failure:
         if pattern.search(error):
             return Failure(code, what if cause in _SAYS_NO_MORE else f"{what}: {cause}", hint)
     return Failure(
-        "bucket-error", f"the store did not give what was asked: {cause}", "`mountd logs` shows what rclone says"
+        "bucket-error", f"the store did not give what was asked: {cause}", "`mountd logs` shows what rclone logs"
     )
 
 

@@ -13,8 +13,8 @@ EMPTY = "a part of its key is empty"
 LONG = f"a part of its key has more than {LONGEST_NAME} bytes"
 SHADOWS = "a directory has the same name"
 EXCLUDED = ("//**", "**//**")
-"""rclone lists a directory `/` for `/x`, and then the root cannot be read at all; `a//x` it shows as `a/a/x` [1.75.2].
-The first pattern hides the directory, the second what lies in such."""
+"""rclone lists a directory `/` for `/x`, and then the root cannot be read at all; `a//x` it shows as `a/a/x` (1.75.2).
+The first pattern hides the directory, the second what is in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class BucketEntry:
     mod_time: str = ""
 
 
-def strange(items: Sequence[BucketEntry]) -> dict[str, str]:
+def unusable(items: Sequence[BucketEntry]) -> dict[str, str]:
     """Of a listing: each path that cannot be one, and why."""
     directories = {item.path for item in items if item.is_dir}
-    found = ((item.path, _why(item, directories)) for item in items)  # one path may stand there twice, in any order
+    found = ((item.path, _why(item, directories)) for item in items)  # one path may be listed twice, in any order
     return {path: why for path, why in found if why}
 
 
@@ -44,8 +44,8 @@ def _why(item: BucketEntry, directories: set[str]) -> str:
     return SHADOWS if not item.is_dir and item.path in directories else ""
 
 
-def possible(items: Sequence[BucketEntry], found: Mapping[str, str]) -> list[BucketEntry]:
-    """The listing without what `strange` found in it; of a name that stands for both, the directory."""
+def usable(items: Sequence[BucketEntry], found: Mapping[str, str]) -> list[BucketEntry]:
+    """The listing without what `unusable` found in it; of a name that stands for both, the directory."""
     return [item for item in items if item.path not in found or (item.is_dir and found[item.path] == SHADOWS)]
 
 
@@ -68,7 +68,7 @@ def _escaped(path: str) -> str:
     return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
 
 
-def words(found: Mapping[str, str], shown: int = SHOWN) -> list[str]:
+def describe(found: Mapping[str, str], shown: int = SHOWN) -> list[str]:
     """Each with its reason, and how many more there are."""
     listed = [f"{path}{'…' if path.endswith('/') else ''}: {why}" for path, why in sorted(found.items())[:shown]]
     return [*listed, f"and {len(found) - shown} more"] if len(found) > shown else listed

@@ -108,7 +108,7 @@ def _hide(text: str, hidden: tuple[str, ...]) -> str:
     return text
 
 
-@lru_cache(maxsize=4)  # for 200 secrets it takes 3 ms, and they stay the same until an rclone.conf is written anew
+@lru_cache(maxsize=4)  # for 200 secrets it takes 3 ms, and they stay the same until rclone.conf is written again
 def _patterns(secrets: tuple[str, ...]) -> tuple[str, ...]:
     """Each secret, its lines, and its forms in JSON and in a URL; the longest first, so that no rest of one is left."""
     found: set[str] = set()
@@ -124,7 +124,7 @@ def _patterns(secrets: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class DumpCapture:
-    """What the Go runtime tells when it ends rclone, at SIGQUIT or a panic: thousands of plain lines, one stack each.
+    """What the Go runtime prints when it aborts rclone (SIGQUIT, panic): thousands of plain lines, one stack each.
 
     It begins with the first line that only the runtime writes; with `expected`, at the first line that is no record
     of rclone's log. Kept are whole lines, so that a secret is masked whole, of at most `limit_bytes` together.
@@ -135,7 +135,7 @@ class DumpCapture:
         self._limit_bytes = limit_bytes
         self._lines: list[str] = []
         self.cause = ""
-        """what ended it: the signal or the panic; empty when that was lost, or nothing was taken"""
+        """why it aborted: the signal or the panic; empty when that was lost, or nothing was taken"""
         self._bytes = 0
         self._full = False
 

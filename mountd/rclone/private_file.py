@@ -70,7 +70,7 @@ def replace(path: Path, text: str, *, expected: str | None = None) -> bool:
 
 
 def remove_leftovers(directory: Path, patterns: Collection[str], *, keep: Collection[str]) -> None:
-    """Files of a former life, which may hold secrets that are no longer in use."""
+    """Files of a previous run, which may hold secrets that are no longer in use."""
     for pattern in patterns:
         for path in directory.glob(pattern):
             if path.name not in keep:

@@ -1,4 +1,4 @@
-"""Asks a running rclone through its remote control: each question with a deadline, each answer checked.
+"""Calls a running rclone through its remote control: each call with a deadline, each answer checked.
 
 HTTP 200 is no success here: `vfs/refresh` puts its failures into the values of `result`.
 """
@@ -34,7 +34,7 @@ NONEXISTENT_DIR = ".mountd-asks"
 
 # One request to the store and one repetition (rclone's own, which no option turns off), without pauses that grow: a
 # refused connection is known in 0.1 s instead of 7 s, a dropped one after 4 s (measured with 1.75.2).
-# `Timeout` is long because the caller's deadline decides what is slow: dropping the call also ends rclone's request.
+# `Timeout` is long because the caller's deadline decides what is slow: dropping the call also cancels rclone's request.
 _QUICK = {"LowLevelRetries": 1, "Retries": 1, "ConnectTimeout": 2_000_000_000, "Timeout": 30_000_000_000}
 
 
@@ -81,7 +81,7 @@ class RcClient:
         timeout_s: float = CALL_S,
         most_bytes: int | None = None,
     ) -> dict[str, Any]:
-        """One call. Raises RemoteError when rclone says no, RcTimeout or another Unavailable when it says nothing.
+        """One call. Raises RemoteError when rclone refuses, RcTimeout or another Unavailable when it does not answer.
 
         AnswerTooLarge when the answer has more than `most_bytes` (MAX_ANSWER_BYTES): the event loop takes it apart.
         """
@@ -109,16 +109,16 @@ class RcClient:
     async def vfs_refresh(
         self, directory: str = "", *, recursive: bool = False, timeout_s: float = 60.0
     ) -> dict[str, str]:
-        """Read a directory (relative to the mount, "" its root) anew; its parents must be known to rclone already.
+        """Read a directory (relative to the mount, "" its root) again; its parents must be known to rclone already.
 
         Raises RemoteError for the first result that is not "OK", `directory-missing` for a directory that is not there.
         """
         params = {"dir": directory} if directory else {}
         if recursive:
-            params["recursive"] = "true"  # the word, not the truth value [T]
+            params["recursive"] = "true"  # the word, not the truth value
         result = (await self.call("vfs/refresh", params, timeout_s)).get("result")
         if not isinstance(result, dict) or not result:
-            raise RemoteError(f"cannot refresh {directory or '/'}: rclone did not say how it went")
+            raise RemoteError(f"cannot refresh {directory or '/'}: the answer holds no result")
         for name, value in result.items():
             if value != "OK":
                 failure = classify(str(value))
@@ -126,7 +126,7 @@ class RcClient:
         return result
 
     async def fingerprint(self, fs: str, path: str, timeout_s: float = 60.0) -> str:
-        """What the store says of one object, past the mount's caches: size, time and MD5 as far as it tells them.
+        """What the store reports of one object, past the mount's caches: size, time and MD5, as far as it does.
 
         On S3 one HEAD. The same text at two looks: it was not written in between. "" when it is not there.
         """
@@ -156,7 +156,7 @@ class RcClient:
             raise RcTimeout(f"rclone does not answer: no byte of {path} within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"rclone does not answer: {_cause(error)}") from None
-        # That says no more than that it failed. This would read all of the file, but fails in the same way first.
+        # The answer has no cause. This call would read all of the file, but fails in the same way first.
         params = {"fs": source(fs), "remote": path, "hashType": "md5", "download": True}
         await self.call("operations/hashsumfile", params, timeout_s)
 
@@ -166,13 +166,13 @@ class RcClient:
         await self.call("operations/copyfile", params, timeout_s)
 
     async def features(self, fs: str, timeout_s: float = QUICK_S) -> StoreFeatures:
-        """What the kind of store behind `fs` can do, which S3 and most others are not asked for [T]."""
+        """What the kind of store behind `fs` can do, for which S3 and most others get no request."""
         # The same object as that of `list(quick=True)`.
         features = (await self.call("operations/fsinfo", {"fs": _split(fs)[0], "_config": _QUICK}, timeout_s)).get(
             "Features"
         )
         if not isinstance(features, dict):
-            raise Unavailable("rclone does not answer: it does not tell what the store can do")
+            raise Unavailable("rclone does not answer: operations/fsinfo holds no features")
         return StoreFeatures(bool(features.get("BucketBased")), bool(features.get("About")))
 
     async def probe_bucket(
@@ -181,14 +181,14 @@ class RcClient:
         """What `directory` of `fs` (`remote:bucket/prefix`) holds: one request for a small one, raises as `list` does.
 
         Only for a remote that has buckets. Keys that may list certain directories alone are refused elsewhere. rclone
-        takes any well-formed page, and even an empty answer, for a listing of nothing [1.75.2].
+        takes any well-formed page, and even an empty answer, for a listing of nothing (1.75.2).
         """
         if not directory:
             return await self.list(fs, quick=True, timeout_s=timeout_s, most_bytes=most_bytes)
         return await self.list(_within(fs, directory), config=_QUICK, timeout_s=timeout_s, most_bytes=most_bytes)
 
     async def invents_objects(self, fs: str, timeout_s: float) -> bool:
-        """Whether `fs` gives an object that nobody has: then what answers is no object store. One HEAD."""
+        """Whether `fs` gives an object that no bucket holds: then what answers is no object store. One HEAD."""
         params = {
             "fs": _within(fs, NONEXISTENT_DIR),
             "remote": NONEXISTENT_DIR,
@@ -257,7 +257,7 @@ class RcClient:
             params["_config"] = config
         if quick:
             # `_config` counts when rclone makes its object for `fs`, and the mount's own was made with the mount's
-            # patience. "remote:" with the bucket in the path is another one [T].
+            # patience. "remote:" with the bucket in the path is another one.
             params["fs"], above = _split(fs)
             params["remote"] = "/".join(part for part in (above, params["remote"]) if part)
             params["_config"] = _QUICK
@@ -290,7 +290,7 @@ class RcClient:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # A connection for each call: a kept one would be that of a former process after a restart.
+            # A connection for each call: a kept one would be that of the previous process after a restart.
             connector = aiohttp.UnixConnector(str(self.address.socket), force_close=True)
             self._session = aiohttp.ClientSession(
                 connector=connector, headers={"Authorization": self.address.authorization}

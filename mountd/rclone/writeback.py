@@ -1,4 +1,4 @@
-"""What rclone itself has written into rclone.conf (OAuth tokens) told from what mountd wrote, so that it is not lost.
+"""Separates what rclone has written into rclone.conf (OAuth tokens) from what mountd wrote, so that it is not lost.
 
 Of what mountd wrote only digests are remembered. rclone's own values are remembered as they are: a provider may take
 each refresh token once, and after a reboot, which empties the runtime directory, the one in the settings is used up.
@@ -17,7 +17,7 @@ Remotes = Mapping[str, Mapping[str, str]]
 
 class RemoteRecord(BaseModel):
     """One remote. `asked` and `own` are digests by option: of the value in the settings, and of its text in the file
-    (a password is obscured there), `former` of the text before; `kept` is what rclone put in their place or added."""
+    (a password is obscured there), `former` of previous texts; `kept` is what rclone put in their place or added."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,7 +45,7 @@ class WritebackRecord(BaseModel):
 def learn(record: WritebackRecord, found: Remotes, text: str) -> WritebackRecord:
     """The record after rclone.conf was found to hold `found` (`text` as a whole).
 
-    A former value of ours is none of rclone's: it may have saved what it had read a moment before we wrote.
+    A previous value of mountd is none of rclone's: it may have saved what it had read a moment before mountd wrote.
     """
     remotes = dict(record.remotes)
     for name, written in record.remotes.items():
@@ -62,10 +62,10 @@ def learn(record: WritebackRecord, found: Remotes, text: str) -> WritebackRecord
 
 
 def merge(record: WritebackRecord, own: Remotes, asked: Remotes) -> tuple[dict[str, dict[str, str]], WritebackRecord]:
-    """What rclone.conf is to hold, and the record of it (whose `text` is still the former).
+    """What rclone.conf is to hold, and the record of it (whose `text` is still the previous one).
 
     `own` is what the settings make of it, `asked` the same before passwords were obscured. rclone's value stays unless
-    the settings say another one than when mountd last wrote it, or the remote is of another type now.
+    the settings have another one than when mountd last wrote it, or the remote is of another type now.
     """
     result: dict[str, dict[str, str]] = {}
     remotes: dict[str, RemoteRecord] = {}

@@ -46,11 +46,11 @@ class Refusal:
 
 
 REFUSALS = {
-    "exits-0": Refusal("exit 0", "rclone-exited", "rclone ended by itself, without an error (exit code 0)"),
+    "exits-0": Refusal("exit 0", "rclone-exited", "rclone exited by itself, without an error (exit code 0)"),
     "fatal": Refusal(
         "exec {real} mount nowhere:x /nonexistent --config /dev/null",
         "rclone-exited",
-        "rclone ended with exit code 1: Failed to create file system",
+        "rclone exited (exit code 1): Failed to create file system",
         "mountd config render",
     ),
     "says-why": Refusal("echo the sky fell down >&2; exit 3", "rclone-exited", "exit code 3: the sky fell down"),
@@ -63,7 +63,7 @@ REFUSALS = {
     ),
     "killed": Refusal("kill -KILL $$", "rclone-killed", "rclone was killed (signal SIGKILL)", "memory ran out"),
     "crashes": Refusal("ulimit -c 0; kill -SEGV $$", "rclone-killed", "crashed or was killed (signal SIGSEGV)"),
-    "told-to-end": Refusal("exit 143", "rclone-exited", "told to end by somebody else (SIGTERM, exit code 143)"),
+    "stopped": Refusal("exit 143", "rclone-exited", "another process stopped rclone (SIGTERM, exit code 143)"),
 }
 
 
@@ -148,7 +148,7 @@ def test_an_rclone_that_cannot_be_started_any_more(
     assert reason["text"].startswith("cannot start rclone: ")
     assert str(scripted.path) in reason["text"]
     assert cause in reason["text"]
-    assert "install it anew" in reason["hint"]
+    assert "install it again" in reason["hint"]
     assert daemon.status()["apps"]["webui"]["pid"] == before["apps"]["webui"]["pid"], "it was left alone"
     scripted.path.with_suffix(".away").rename(scripted.path)
     status = daemon.until_ready()

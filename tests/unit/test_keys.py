@@ -10,13 +10,13 @@ from mountd.rclone.keys import (
     LONG,
     SHADOWS,
     BucketEntry,
+    describe,
     gone,
     merged,
     patterns,
-    possible,
     rules,
-    strange,
-    words,
+    unusable,
+    usable,
 )
 
 
@@ -47,16 +47,16 @@ def items(*paths: str) -> list[BucketEntry]:
     ],
 )
 def test_strange(listing: tuple[str, ...], found: dict[str, str]) -> None:
-    assert strange(items(*listing)) == found
+    assert unusable(items(*listing)) == found
 
 
 def test_the_directory_that_rclone_lists_for_an_empty_first_part() -> None:
-    assert strange([BucketEntry("/", "/", 0, True), BucketEntry("team/", "", 0, True)]) == {"/": EMPTY, "team/": EMPTY}
+    assert unusable([BucketEntry("/", "/", 0, True), BucketEntry("team/", "", 0, True)]) == {"/": EMPTY, "team/": EMPTY}
 
 
 def test_of_a_name_that_stands_for_both_the_directory_is_left() -> None:
     listing = items("v1/", "v1", "v1/x", "/oops")
-    assert [(item.path, item.is_dir) for item in possible(listing, strange(listing))] == [("v1", True), ("v1/x", False)]
+    assert [(item.path, item.is_dir) for item in usable(listing, unusable(listing))] == [("v1", True), ("v1/x", False)]
 
 
 def test_rules_hide_that_very_object_and_no_other() -> None:
@@ -83,8 +83,8 @@ def test_a_listing_tells_what_is_gone_from_its_own_directory(directory: str, rec
     assert gone(known, known, directory, recursive=recursive) == []
 
 
-def test_words_are_bounded() -> None:
-    said = words({f"/{number:04}": EMPTY for number in range(1000)})
-    assert len(said) == 11
-    assert said[-1] == "and 990 more"
-    assert words({}) == []
+def test_the_description_is_bounded() -> None:
+    described = describe({f"/{number:04}": EMPTY for number in range(1000)})
+    assert len(described) == 11
+    assert described[-1] == "and 990 more"
+    assert describe({}) == []

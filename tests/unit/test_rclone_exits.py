@@ -1,4 +1,4 @@
-"""How rclone ended, in words that tell the ways apart."""
+"""How rclone exited: each way has its code."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import pytest
 
 from mountd.process.child import Exit, NotStarted
 from mountd.process.launch import MISSING
-from mountd.rclone.exits import ERRORS_KEPT, SAID_CHARACTERS, SAID_S, LastOutput, explain, explain_crash
+from mountd.rclone.exits import ERRORS_KEPT, OUTPUT_CHARACTERS, RECENT_S, LastOutput, explain, explain_crash
 from mountd.rclone.log import LogEvent
 
 
 @pytest.mark.parametrize(
     ("code", "said", "found", "text", "hint", "permanent"),
     [
-        (0, "x", "rclone-exited", "rclone ended by itself, without an error (…)", "unmounts it", False),
-        (1, "no bucket", "rclone-exited", "rclone ended with …: no bucket", "config render", False),
-        (1, "", "rclone-exited", "rclone ended with …", "mountd logs hub", False),
+        (0, "x", "rclone-exited", "rclone exited by itself, without an error (…)", "unmounts it", False),
+        (1, "no bucket", "rclone-exited", "rclone exited (…): no bucket", "config render", False),
+        (1, "", "rclone-exited", "rclone exited (…)", "mountd logs hub", False),
         (1, "Fatal error: unknown flag: --x", "rclone-usage", "rclone refuses its command line (…): ", "reload", True),
         (2, "Fatal error: bad", "rclone-usage", "(…): Fatal error: bad", "mountd restart hub", True),
-        (127, "rclone: error while loading shared libraries: libc", "rclone-cannot-start", "libraries", "anew", False),
+        (
+            127,
+            "rclone: error while loading shared libraries: libc",
+            "rclone-cannot-start",
+            "libraries",
+            "install it",
+            False,
+        ),
         (127, "", "rclone-cannot-start", "cannot start rclone", "library", False),
-        (143, "x", "rclone-exited", "rclone was told to end by somebody else (SIGTERM, …)", "mountd logs hub", False),
+        (143, "x", "rclone-exited", "another process stopped rclone (SIGTERM, …)", "mountd logs hub", False),
         (-9, "x", "rclone-killed", "rclone was killed (…)", "memory ran out", False),
         (-11, "x", "rclone-killed", "rclone crashed or was killed (…)", "mountd logs hub", False),
     ],
@@ -33,7 +40,7 @@ def test_exits(code: int, said: str, found: str, text: str, hint: str, permanent
 
 
 def test_one_that_never_ran() -> None:
-    explained = explain(127, "…", "of a former life", "hub", obstacle="cannot execute /x/rclone: permission denied")
+    explained = explain(127, "…", "of a previous run", "hub", obstacle="cannot execute /x/rclone: permission denied")
     assert explained.code == "rclone-cannot-start"
     assert explained.text == "cannot start rclone: cannot execute /x/rclone: permission denied"
     assert "install it" in explained.hint
@@ -58,14 +65,14 @@ def words(*said: tuple[str, str, float]) -> LastOutput:
     """(level, text, at); the level "plain" is a line that is not of rclone's log."""
     last = LastOutput()
     for level, text, at in said:
-        last.hear(LogEvent("info" if level == "plain" else level, text), at, logged=level != "plain")
+        last.add(LogEvent("info" if level == "plain" else level, text), at, logged=level != "plain")
     return last
 
 
 FATAL = ("error", "Fatal error: failed to mount FUSE fs: fusermount: exit status 1", 1.0)
 
 
-def test_the_error_just_before_the_last_one_is_told_as_well() -> None:
+def test_the_error_just_before_the_last_one_is_shown_as_well() -> None:
     helper = ("info", "mount helper error: fusermount3: mount failed: Operation not permitted", 0.9)
     assert words(("info", "poll-interval is not supported", 0.5), helper, FATAL).text(1.1) == (
         "Fatal error: failed to mount FUSE fs: fusermount: exit status 1; before that: "
@@ -75,16 +82,16 @@ def test_the_error_just_before_the_last_one_is_told_as_well() -> None:
 
 def test_a_repeated_error_is_kept_once_with_the_time_of_its_last_repetition() -> None:
     text = "-o/--option not supported"
-    first, last = ("error", text, FATAL[2] - SAID_S - 1), ("error", text, 0.9)
+    first, last = ("error", text, FATAL[2] - RECENT_S - 1), ("error", text, 0.9)
     assert words(first, last, FATAL).text(1.1) == f"{FATAL[1]}; before that: {text}"
     others = [("error", f"object {number}: 404", 0.5) for number in range(ERRORS_KEPT - 1)]
     assert words(first, *others, last, FATAL).text(1.1).startswith(f"{FATAL[1]}; before that: {text}; before that: ")
 
 
-def test_what_was_said_long_before_the_end_is_not_why() -> None:
-    old = ("error", "object x: 404", 1.0 - SAID_S)
+def test_what_was_logged_long_before_the_exit_is_not_why() -> None:
+    old = ("error", "object x: 404", 1.0 - RECENT_S)
     assert words(old, FATAL).text(1.1) == FATAL[1]
-    assert words(FATAL).text(2 + SAID_S) == ""
+    assert words(FATAL).text(2 + RECENT_S) == ""
 
 
 def test_a_line_that_is_not_of_its_log_counts_only_without_an_error() -> None:
@@ -94,9 +101,9 @@ def test_a_line_that_is_not_of_its_log_counts_only_without_an_error() -> None:
     assert words().text(0.0) == ""
 
 
-def test_last_words_are_bounded() -> None:
+def test_the_last_output_is_bounded() -> None:
     said = words(*(("error", f"{number} " + "x" * 10_000, 1.0) for number in range(1000)))
-    assert len(said.text(1.0)) <= 2 * SAID_CHARACTERS
+    assert len(said.text(1.0)) <= 2 * OUTPUT_CHARACTERS
 
 
 def test_a_crash_for_want_of_a_thread_is_no_bug_of_rclone() -> None:

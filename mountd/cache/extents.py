@@ -1,8 +1,8 @@
-"""Which parts of a file hold data, as its file system tells: a file that is fetched in parts has holes elsewhere.
+"""Which parts of a file hold data, as its file system reports: a file that is fetched in parts has holes elsewhere.
 
-rclone 1.75.2 writes what it fetches in buffers of whole blocks, and a SIGKILL ends a write between two pages. Where the
-network broke off, it writes a part of a block (seen in its source); when the next block was fetched by then, no hole
-tells of the rest, which reads as zeros.
+rclone 1.75.2 writes what it fetches in buffers of whole blocks, and a SIGKILL stops a write between two pages. Where
+the network broke off, it writes a part of a block (seen in its source); when the next block was fetched by then, no
+hole shows the rest, which reads as zeros.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BLOCK = 4096
 TAIL_BYTES = 8
 """As many zeros at the end of a block make it suspect: of a number that ends it, the last 7 bytes often are."""
 MOST = 10_000
-"""Of a file in more parts nobody can tell where its holes are."""
+"""The holes of a file in more parts are unknown."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _PIECE_BYTES = 1024 * 1024
 
@@ -46,7 +46,7 @@ def extents(fd: int, size: int) -> Ranges | None:
 
 
 def finest(directory: Path) -> int:
-    """In blocks of how many bytes the file system of `directory` tells of holes; 0: it calls all of a file data.
+    """In blocks of how many bytes the file system of `directory` reports holes; 0: it calls all of a file data.
 
     0 also where there is no room for a file to try it with. Raises OSError.
     """
@@ -65,7 +65,7 @@ def has_hole(fd: int, size: int) -> bool:
     try:
         return size > 0 and os.lseek(fd, 0, os.SEEK_HOLE) < size
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that does not tell of holes
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that does not report holes
             raise
         return False
 

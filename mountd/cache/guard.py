@@ -63,7 +63,7 @@ class CacheGuard:
     """
 
     def __init__(self, cache: CacheSettings, mount: str, settle: Settle) -> None:
-        """`settle` calls its argument, which gives the lock back, when nobody works in the directory any more."""
+        """`settle` calls its argument, which gives the lock back, when no thread works in the directory any more."""
         self.cache = cache
         self._settle = settle
         self._mount = mount
@@ -75,11 +75,11 @@ class CacheGuard:
 
         What rclone holds is room, which it gives up for what is read next; `strict`: that does not count.
         """
-        before, former = self.cache, self._lock
+        before, lock = self.cache, self._lock
         self.cache = cache
         if before.dir != cache.dir:
             self._lock = _Lock()
-            await self._settle(former.release)
+            await self._settle(lock.release)
         await self._check(strict)
 
     async def _check(self, strict: bool) -> None:
@@ -106,7 +106,7 @@ class CacheGuard:
             raise silent(self.cache.dir, limit_s) from None
 
     async def look(self, *, bypassed: bool = False, strict: bool = False) -> Reason | None:
-        """What is wrong with it now. A directory that was removed is made anew, as rclone does it, too.
+        """What is wrong with it now. A directory that was removed is made again, as rclone does it, too.
 
         `bypassed`: the rclone that runs does not use it, and it is well when one can `begin` with it, as `strict`.
         """
@@ -140,12 +140,12 @@ class CacheGuard:
         return usage.f_bavail * usage.f_frsize + held
 
     async def release(self) -> None:
-        """For good."""
+        """No rclone is to follow."""
         await self._settle(self._lock.release)
 
 
 class _Lock:
-    """The lock on one directory. A thread that still takes it when nobody wants it any more gives it back."""
+    """The lock on one directory. A thread that still takes it when it is no longer wanted gives it back."""
 
     def __init__(self) -> None:
         self._fd: int | None = None
@@ -165,7 +165,7 @@ class _Lock:
             with self._turn:
                 self._taking = False
                 self._fd = None if self._released else taken
-            for fd in {before, taken} - {self._fd}:  # such as that of a directory that somebody has removed
+            for fd in {before, taken} - {self._fd}:  # such as that of a directory that was removed
                 if fd is not None:
                     os.close(fd)
 
@@ -193,7 +193,7 @@ def held_bytes(cache: Path) -> int:
 def lock_cache(directory: Path, held: int | None = None) -> int:
     """Creates the cache directory (0700), proves that it can be written and takes it: two rclones on one cache corrupt
     it. The descriptor holds the lock; `held` is the one of before, given back when it still is the lock of this
-    directory (somebody may have removed it to clear the cache). Raises CannotStart."""
+    directory (it may have been removed to clear the cache). Raises CannotStart."""
     try:
         directories.make(directory, 0o700)
         fd = directories.open_private(directory / LOCK_NAME)
@@ -266,5 +266,5 @@ def check_space(directory: Path, *, held_bytes: int = 0, min_free: Size | None =
         raise needs_fix(
             "cache-full",
             f"cannot use the cache directory {directory}: its disk has room, but not for more files (inodes)",
-            "remove files there that nobody needs (`df -i` counts them), or set cache.dir to another disk",
+            "remove files there that are not needed (`df -i` counts them), or set cache.dir to another disk",
         )

@@ -31,14 +31,14 @@ log = structlog.get_logger()
 EVICT_LIMIT_S = 60.0
 REPAIR_LIMIT_S = 2 * HASH_S
 STAMP_LIMIT_S = 2.0
-"""After the end of each rclone; 10,000 files take 0.6 s. Without stamps the next start compares digests."""
+"""After each rclone; 10,000 files take 0.6 s. Without stamps the next start compares digests."""
 DURABLE_LIMIT_S = 5.0
-"""At the last end; what the kernel has not written by then has to prove itself after a loss of power."""
+"""After the last rclone; what the kernel has not written by then is compared after a loss of power."""
 LAST_STAMP_LIMIT_S = DURABLE_LIMIT_S + 3.0
 """With the walk before it, the file that is being written when the time is up, and the record of all."""
 KEEP_LIMIT_S = 5.0
 SETTLE_LIMIT_S = 1.0
-"""A stopped thread ends after its present file or piece, unless its disk does not answer."""
+"""A stopped thread finishes after its present file or piece, unless its disk does not answer."""
 UNREADABLE_S = 60.0
 """What cannot be read for so long is given up: one bad block costs a download, and not the mount."""
 
@@ -129,7 +129,7 @@ class CacheIndex:
         self._cache, self._kept = None, {}
 
     async def settle(self, then: Callable[[], None]) -> None:
-        """The cache is left to others: what still works in it is stopped, and `then` is called when that has ended.
+        """The cache is left to others: what still works in it is stopped, and `then` is called after that.
 
         Waits for it at most SETTLE_LIMIT_S.
         """
@@ -138,14 +138,14 @@ class CacheIndex:
         self._unwanted = threading.Event()
         await self._disk.settle(then, SETTLE_LIMIT_S)
 
-    async def ended(self, *, for_good: bool) -> None:
-        """rclone has ended, and `for_good`: none is to follow."""
+    async def after_stop(self, *, is_last: bool) -> None:
+        """rclone has exited; `is_last`: none is to follow."""
         cache = self._cache
         self.forget()
         if cache is None:
             return
         with contextlib.suppress(OSError, TimeoutError):
-            durable_s, limit_s = (DURABLE_LIMIT_S, LAST_STAMP_LIMIT_S) if for_good else (None, STAMP_LIMIT_S)
+            durable_s, limit_s = (DURABLE_LIMIT_S, LAST_STAMP_LIMIT_S) if is_last else (None, STAMP_LIMIT_S)
             is_stopped, lenient = self._unwanted.is_set, self._lenient
             await self._disk.run(lambda: stamp(cache, durable_s, is_stopped, lenient=lenient), limit_s)
 

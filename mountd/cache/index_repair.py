@@ -1,4 +1,4 @@
-"""One pass over a cache that no rclone uses: its index is made to say what lies there, and what rclone left is noted.
+"""One pass over a cache that no rclone uses: its index is repaired, or what rclone left is stamped.
 
 The decisions are in `reindex.py`; `index.py` calls it.
 """
@@ -109,7 +109,7 @@ class _Repair:
             raise Stopped
 
     def _note_guesses(self, files: list[_File]) -> bool:
-        """Before an index is extended, so that it is known also when this pass does not get to its end.
+        """Before an index is extended, so that it is known also when this pass does not finish.
 
         Of what a file was known to be nothing changes. False where there is no room for it.
         """
@@ -282,7 +282,7 @@ def repair(
 def stamp(
     cache: Path, durable_s: float | None, is_stopped: Callable[[], bool] = _never, *, lenient: bool = False
 ) -> None:
-    """After the end of an rclone: how it has left each file. Blocks, for some 60 µs a file.
+    """After an rclone has exited: how it has left each file. Blocks, for some 60 µs a file.
 
     Raises OSError, also for what cannot be read: what was stamped before stays. `lenient`: that has no stamp then.
     Raises Stopped once `is_stopped`, and then changes nothing else.

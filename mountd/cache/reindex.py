@@ -27,16 +27,16 @@ BUFFERED = 1024 * 1024
 
 
 class Origin(StrEnum):
-    """Who may have written to a file since it was last known to be right."""
+    """What may have written to a file since it was last known to be right."""
 
     UNTOUCHED = "untouched"
-    """nobody"""
+    """nothing has"""
     RCLONE = "rclone"
     """rclone, and the machine has run since: what rclone wrote is what can be read"""
-    FORMER = "former"
+    UNRECORDED = "unrecorded"
     """rclone, under a mountd that kept no record of it"""
     UNKNOWN = "unknown"
-    """somebody else, or the machine lost its power before all of it was on disk"""
+    """another program, or the machine lost power before all of it was on disk"""
 
 
 class IndexAction(StrEnum):
@@ -50,7 +50,7 @@ class IndexAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CachedFile:
-    """One clean file. `index` is None where the record makes no sense; `extents` where nobody can tell of holes."""
+    """One clean file. `index` is None where the record makes no sense; `extents` where holes are unknown."""
 
     size: int
     index: Ranges | None
@@ -78,8 +78,8 @@ def decide(found: CachedFile, *, may_guess: bool, writes_back: bool) -> IndexPla
     so the file is left; data on disk may be what a program wrote, so no index is extended by it.
 
     A hole reads as zeros, and some are right: tar and rsync make them, and so do file systems that compress. Only the
-    digest can tell these from what a loss of power or a wrong index leaves. Without one the file is dropped: a download
-    is better than a wrong byte.
+    digest distinguishes these from what a loss of power or a wrong index leaves. Without one the file is dropped: a
+    download is better than a wrong byte.
     """
     if found.index is None:
         return IndexPlan(IndexAction.LEAVE if writes_back else IndexAction.DROP)

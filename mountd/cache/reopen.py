@@ -1,7 +1,7 @@
 """Files that a previous rclone left waiting for their upload, made safe to read before the mount is ready.
 
 Measured with rclone 1.75.2 and read in its source (also rclone issue 9876): a new rclone queues such a file, with
-only a name behind it in the mount. When its upload ends, that entry has no object still. The next program that
+only a name behind it in the mount. When its upload has finished, that entry still has no object. The next program that
 opens it makes rclone take the clean cached file for one whose object was deleted: it removes the file, and the program
 reads 0 bytes without an error. The entry gets its object in two ways only: the file was opened and closed through the
 mount before its upload began, or its directory was listed after the upload.
@@ -102,7 +102,7 @@ class Reopening:
             queue = {each.name: each for each in await rc.vfs_queue()}
             await self._round(rc, queue, root, files, disk)
             if self._files and time.monotonic() > deadline:
-                text = f"cannot use {root}: uploads of a previous run have not ended after {LIMIT_S:g} s"
+                text = f"cannot use {root}: uploads of a previous run have not finished after {LIMIT_S:g} s"
                 raise CannotStart(text, code="uploads-stuck", retry_s=0.0)
             if self._files:
                 waiting(len(self._files))

@@ -2,8 +2,8 @@
 
 Nothing is fetched ahead of a switch: the app reads what it needs, and rclone lets go of what was not used for longest.
 So limits of the cache are no reason to refuse: a version that is larger works, by fetching parts again. Only one that
-the disk could not hold if all else in the cache were gone is refused: the app would fetch it in circles, with nothing
-left of the way back.
+the disk could not hold if all else in the cache were gone is refused: the app would fetch it in circles, and nothing of
+the previous version would be left.
 """
 
 from __future__ import annotations

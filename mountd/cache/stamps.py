@@ -1,4 +1,4 @@
-"""What mountd has last seen of each clean cached file, beside the cache: whoever changes one meanwhile is seen.
+"""What mountd has last seen of each clean cached file, beside the cache: a change meanwhile is seen.
 
 It lies with the cache, not in the state directory: a pod that starts again may have kept nothing else.
 """
@@ -62,9 +62,9 @@ NONE = Stamps("", running=False)
 
 
 def origin(stamps: Stamps | None, boot: str, name: str, now: Stamp) -> Origin:
-    """Who may have changed a file since it was stamped; None: no mountd has kept stamps here yet."""
+    """What may have changed a file since it was stamped; None: no mountd has kept stamps here yet."""
     if stamps is None:
-        return Origin.FORMER
+        return Origin.UNRECORDED
     is_same_boot = bool(boot) and stamps.boot == boot
     before = stamps.files.get(name)
     if before is not None and before.is_of(now) and (is_same_boot or before.is_durable):
@@ -73,7 +73,7 @@ def origin(stamps: Stamps | None, boot: str, name: str, now: Stamp) -> Origin:
 
 
 def boot_id() -> str:
-    """Another one after each start of the kernel; empty where it does not tell."""
+    """Another one after each start of the kernel; empty where it is unknown."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     return ""
@@ -106,7 +106,7 @@ def write(cache: Path, stamps: Stamps, *, durable: bool) -> None:
 
 
 def replace(path: Path, content: bytes, *, durable: bool) -> None:
-    """A file of ours in the cache, which nobody else may read, as a whole. Blocks. Raises OSError."""
+    """A file of mountd's in the cache, which other users may not read, as a whole. Blocks. Raises OSError."""
     new = path.with_name(f"{path.name}.new")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)

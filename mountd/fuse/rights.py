@@ -43,7 +43,7 @@ def look() -> Rights:
 
 
 def enforced(label: str) -> str:
-    """The profile in what the kernel tells of a process; empty where it enforces none."""
+    """The profile in what the kernel says of a process; empty where it enforces none."""
     name, _, mode = label.strip("\0\n ").rpartition(" ")
     return name if mode == "(enforce)" else ""
 
@@ -91,4 +91,4 @@ def advise(helper: str, rights: Rights) -> str:
         return "CapabilityBoundingSet= of the unit must hold CAP_SYS_ADMIN"
     if flags := container_flags(rights):
         return f"start the container with {flags} (Kubernetes: securityContext.privileged: true)"
-    return "something forbids it (a seccomp filter, SELinux, the rights at the mount point): `dmesg` may tell"
+    return "something forbids it (a seccomp filter, SELinux, the rights at the mount point): `dmesg` may say which"

@@ -95,14 +95,14 @@ def at(entries: Iterable[Entry], path: str) -> Entry | None:
 
 
 def devname(instance: str, name: str) -> str:
-    """What rclone is told as `--devname`, and what then stands in mountinfo as the source."""
+    """What rclone gets as `--devname`, and what then stands in mountinfo as the source."""
     if not instance or not name or ":" in instance:
         raise Bug(f"cannot name a mount of instance {instance!r}, {name!r}: empty, or a colon in the instance")
     return f"{DEVNAME_PREFIX}:{instance}:{name}"
 
 
 def of_source(entries: Iterable[Entry], source: str, path: str) -> list[Entry]:
-    """This FUSE source's mounts at this mount point, the lowest first; not a part that somebody has bound over it."""
+    """This FUSE source's mounts at this mount point, the lowest first; not a part that is bound over it."""
     path = path.rstrip("/") or "/"
     return [
         entry
@@ -121,7 +121,7 @@ def made_by(entries: Iterable[Entry], instance: str, places: Collection[str]) ->
     """What this instance of mountd has mounted itself, and so may unmount: whole, and where it mounts.
 
     The name of the source says only whose rclone answers. A bind mount has the same one: of a part (`root` is not "/"),
-    or of the whole at a place that somebody else has chosen. `places` are the mount points that mountd has used.
+    or of the whole at another place. `places` are the mount points that mountd has used.
     """
     return [each for each in of_instance(entries, instance) if each.root == "/" and each.mount_point in places]
 
@@ -129,8 +129,8 @@ def made_by(entries: Iterable[Entry], instance: str, places: Collection[str]) ->
 def is_seen_from(path: str, own: Iterable[Entry], other: Iterable[Entry]) -> bool:
     """Whether what is mounted at `path` appears in the namespace of the table `other` too, which may be the same one.
 
-    A service of systemd with ProtectSystem, PrivateTmp and the like has a namespace of its own, whose mounts nobody
-    else sees; so has a container, but there process 1 is in it.
+    A service of systemd with ProtectSystem, PrivateTmp and the like has a namespace of its own, whose mounts no other
+    process sees; so has a container, but there process 1 is in it.
     """
     entries, others = list(own), list(other)
     if {each.mount_id for each in entries} & {each.mount_id for each in others}:  # no two namespaces have one in common

@@ -1,9 +1,9 @@
-"""Takes away a mount of our own that no longer serves, without ever touching what is mounted.
+"""Takes away a mount of mountd's own that no longer serves, without ever touching what is mounted.
 
 Seen with strace on Linux 6.18 with rclone stopped (SIGSTOP) and killed, fuse 3.14 and util-linux 2.38:
 
 - `fusermount3 -u [-z]` changes into the parent directory and calls umount2 with UMOUNT_NOFOLLOW: no stat, no hang;
-- `umount -c [-l]` calls umount2 at once; plain `umount` stats the mount point and hangs for good on a stopped rclone.
+- `umount -c [-l]` calls umount2 at once; plain `umount` stats the mount point and hangs forever on a stopped rclone.
 
 Both run in a child that is killed at its deadline, because the parent directory may lie on a mount that hangs, too.
 Where no child can be started any more, root detaches the mount by itself.
@@ -37,16 +37,16 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 0.5
 class Cleared:
     """How many mounts were taken away, and the device minors of those whose connection was aborted before.
 
-    `ended` are the processes that were killed because they held a connection that could not be aborted.
+    `killed` are the processes that were killed because they held a connection that could not be aborted.
     """
 
     unmounted: int
     aborted: tuple[int, ...]
-    ended: tuple[int, ...] = ()
+    killed: tuple[int, ...] = ()
 
 
 async def unmount(mount_point: str, *, lazy: bool, timeout_s: float) -> None:
-    """Unmounts the topmost mount there; lazily, it is detached at once and ends with its last user.
+    """Unmounts the topmost mount there; lazily, it is detached at once and goes with its last user.
 
     Raises Unavailable. Does not ask whose mount it is: `clear` does.
     """
@@ -70,7 +70,7 @@ async def unmount(mount_point: str, *, lazy: bool, timeout_s: float) -> None:
             return None
         if code is None:
             raise Unavailable(
-                f"cannot unmount {mount_point}: {os.path.basename(command[0])} did not end in time",
+                f"cannot unmount {mount_point}: {os.path.basename(command[0])} did not finish in time",
                 hint="see whether the directory above the mount point lies on a mount that hangs",
             )
         cause = cause or said or f"exit code {code}"
@@ -92,21 +92,21 @@ def _unmount_commands(mount_point: str, *, lazy: bool) -> Iterator[list[str]]:
 async def clear(mount_point: str, source: str, *, timeout_s: float) -> Cleared:
     """Takes every mount of `source` (see table.devname) away from this mount point; nothing to do is a success.
 
-    The caller has killed rclone before. Then, for each mount from the topmost down: end its FUSE connection, which
+    The caller has killed rclone before. Then, for each mount from the topmost down: abort its FUSE connection, which
     frees processes stuck in it, and unmount lazily; until mountinfo shows none. It is aborted where fusectl is
-    mounted; elsewhere whoever still holds its other end is killed.
+    mounted; elsewhere each process that still holds its other end is killed.
     Raises Unavailable when that is not so after `timeout_s` seconds, or when another file system lies on top.
     """
     if not source.startswith(f"{table.DEVNAME_PREFIX}:"):
         raise Bug(f"cannot clear {mount_point}: {source!r} is not the name of a mount of mountd")
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
-    delay_s, unmounted, aborted, ended = FIRST_DELAY_S, 0, list[int](), list[int]()
+    delay_s, unmounted, aborted, killed = FIRST_DELAY_S, 0, list[int](), list[int]()
     while True:
         entries = read_table()
         mine = table.of_source(entries, source, mount_point)
         if not mine:
-            return Cleared(unmounted, tuple(aborted), tuple(ended))
+            return Cleared(unmounted, tuple(aborted), tuple(killed))
         top = table.at(entries, mount_point)
         if top not in mine:
             what = f"{top.source} ({top.fs_type})" if top else "something"
@@ -116,17 +116,17 @@ async def clear(mount_point: str, source: str, *, timeout_s: float) -> Cleared:
         if await abort(top.minor):
             aborted.append(top.minor)
         else:
-            ended += await asyncio.to_thread(_end_holders, top.minor)
+            killed += await asyncio.to_thread(_kill_holders, top.minor)
         try:
             # The last try too gets time enough to say why it failed.
             await unmount(mount_point, lazy=True, timeout_s=max(deadline - loop.time(), SHORTEST_TRY_S))
             unmounted += 1
         except Unavailable:
-            # Whoever else unmounts it meanwhile makes this fail and the next look at the table succeed.
+            # Another program that unmounts it meanwhile makes this fail and the next look at the table succeed.
             if loop.time() + delay_s >= deadline:
                 if table.of_source(read_table(), source, mount_point):
                     raise
-                return Cleared(unmounted, tuple(aborted), tuple(ended))
+                return Cleared(unmounted, tuple(aborted), tuple(killed))
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_DELAY_S)
 
@@ -152,15 +152,15 @@ def holders(minor: int) -> tuple[int, ...]:
     """Processes that hold the server's end of this FUSE connection, rclone itself included.
 
     While one lives the connection does, and those stuck in it stay so: where `abort` cannot be used, kill these. Needs
-    a kernel that tells the connection in fdinfo (6.18 does); on one that does not, and for other users' processes, the
+    a kernel that shows the connection in fdinfo (6.18 does); on one that does not, and for other users' processes, the
     answer is empty. Reads only /proc; about 3 ms for each 100 processes.
     """
     return tuple(sorted(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _holds(pid, minor)))
 
 
-def _end_holders(minor: int) -> list[int]:
+def _kill_holders(minor: int) -> list[int]:
     """Kills whom `holders` names, but never mountd itself."""
-    ended = []
+    killed = []
     for pid in holders(minor):
         if pid == os.getpid():
             continue
@@ -171,12 +171,12 @@ def _end_holders(minor: int) -> list[int]:
         try:
             if _holds(pid, minor):  # asked again, now that the number cannot pass to another process
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
-                ended.append(pid)
+                killed.append(pid)
         except OSError:
-            pass  # it ended by itself
+            pass  # it has exited
         finally:
             os.close(handle)
-    return ended
+    return killed
 
 
 def _holds(pid: int, minor: int) -> bool:
@@ -216,7 +216,7 @@ async def _detach(mount_point: str, timeout_s: float) -> None:
 
 
 async def _run(command: list[str], timeout_s: float) -> tuple[int | None, str]:
-    """A child's exit code and the last line of what it said; the code is None when it did not end in time.
+    """A child's exit code and the last line of what it said; the code is None when it did not finish in time.
 
     Raises Exhausted when there can be no child.
     """

@@ -280,8 +280,8 @@ class RcloneMount:
         """Nothing of ours stays mounted there. Raises Unavailable."""
         cleared = await unmount.clear(self._path, self._source, timeout_s=CLEAR_TIMEOUT_S)
         if cleared.unmounted:
-            ended = {"ended": list(cleared.ended)} if cleared.ended else {}
-            self._log.info("cleared what was left mounted", path=self._path, mounts=cleared.unmounted, **ended)
+            killed = {"killed": list(cleared.killed)} if cleared.killed else {}
+            self._log.info("cleared what was left mounted", path=self._path, mounts=cleared.unmounted, **killed)
 
     # -- run ------------------------------------------------------------------------------------------------------
 
@@ -363,7 +363,7 @@ class RcloneMount:
         if self._engine.child is not None:
             self._engine.child.signal(signal.SIGKILL)  # what it may have left in its group
         await self._engine.close()
-        await self._index.ended(for_good=not self._wanted)
+        await self._index.after_stop(is_last=not self._wanted)
         await self._uploads.after_stop()
         try:
             with resources.told():

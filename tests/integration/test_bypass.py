@@ -61,9 +61,9 @@ def assert_bypassed(daemon: Daemon, before: dict[str, Any], unread: Path, code: 
     command = Path(f"/proc/{rclone}/cmdline").read_text().split("\0")
     assert "--vfs-cache-mode=off" in command
     assert not any(word.startswith(("--cache-dir", "--vfs-cache-max-size", "--vfs-cache-min-free")) for word in command)
-    (told,) = daemon.until_events("going on without the cache")
-    assert told["level"] == "warning"
-    assert "cannot use the cache directory" in told["cause"]
+    (logged,) = daemon.until_events("going on without the cache")
+    assert logged["level"] == "warning"
+    assert "cannot use the cache directory" in logged["cause"]
     return status
 
 
@@ -76,8 +76,8 @@ def assert_back(daemon: Daemon, unread: Path, *, waits: bool = True) -> None:
     assert (status["reasons"], status["mounts"]["storage"]["restarts"]) == ([], 2)
     assert_all_right(daemon, unread)
     assert status["mounts"]["storage"]["pid"] in rclones_with_cache(daemon)
-    (told,) = daemon.until_events("going on with the cache again")
-    assert told["path"] == daemon.config["mounts"]["storage"]["cache"]["dir"]
+    (logged,) = daemon.until_events("going on with the cache again")
+    assert logged["path"] == daemon.config["mounts"]["storage"]["cache"]["dir"]
     assert len(daemon.events("cache can be used again")) == len(daemon.events("cache cannot be used")) == 1
     assert_silent(daemon)
 
@@ -226,7 +226,7 @@ def test_some_room_is_not_enough_to_go_back(small_cache: Callable[..., tuple[Dae
     assert daemon.events("cache can be used again") == []
     asked = daemon.cli("restart", "storage")
     assert asked.code == 0, asked
-    until(lambda: "only 30 MiB" in daemon.until_reason("cache-full")["text"], SEEN_S, "it to be told")
+    until(lambda: "only 30 MiB" in daemon.until_reason("cache-full")["text"], SEEN_S, "it to be reported")
     assert "everything is read from the bucket" in daemon.until_reason("cache-full")["text"]
     small.empty()
     until(lambda: daemon.status()["health"] == "Healthy", SEEN_S, "all to be well")
@@ -336,7 +336,7 @@ def test_the_bucket_gives_nothing_while_the_disk_is_read_only(
     daemon.until_reason(fault, SEEN_S)
     with read_only(small.path):
         daemon.until_reason("cache-not-writable", SEEN_S)
-        until(lambda: daemon.events("the remount waits for the bucket"), SEEN_S, "it to be told")
+        until(lambda: daemon.events("the remount waits for the bucket"), SEEN_S, "it to be reported")
         assert pids(daemon.status()) == pids(before)
         proxy.faults.clear()
         proxy.up()

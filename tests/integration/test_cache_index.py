@@ -1,4 +1,4 @@
-"""The index of a cache on a real file system, as a killed rclone, a loss of power or somebody else has left it."""
+"""The index of a cache on a real file system, as a killed rclone, a loss of power or another program has left it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_planted_bytes_are_dropped(tmp_path: Path, has_digest: bool, is_ended: b
         cache.know()
     spoil(cache)
     done = cache.repair()
-    # Of a killed mountd nobody knows what it would have seen last.
+    # What a killed mountd would have seen last is unknown.
     assert cache.index == (None if has_digest or is_ended else ALL)
     assert done.dropped == (cache.index is None)
 
@@ -173,7 +173,7 @@ def test_a_record_of_ours_that_cannot_be_read_says_nothing_for_any_file(tmp_path
 def test_what_there_was_no_time_for_is_compared_at_a_later_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has touched it since, and it is indexed as whole: only the note that it was not compared tells."""
+    """Untouched since, and indexed as whole: only its stamp shows that it was not compared."""
     cache = Cache(tmp_path, WHOLE)
     spoil(cache)
     cache.know()
@@ -201,7 +201,7 @@ def test_what_there_is_no_time_for_is_no_further_trusted(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("has_digest", [False, True])
 def test_files_that_wait_for_their_upload_are_left_alone(tmp_path: Path, has_digest: bool) -> None:
-    """What a program has written over a cached file is another content, of which nobody has a digest yet."""
+    """What a program has written over a cached file is another content, of which there is no digest yet."""
     cache = Cache(tmp_path, WHOLE)
     cache.repair()
     cache.end()
@@ -261,9 +261,7 @@ def test_holes_that_nothing_speaks_for_are_not_served(tmp_path: Path) -> None:
     assert cache.index is None
 
 
-def test_of_a_file_in_very_many_parts_nobody_can_tell_where_its_holes_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_holes_of_a_file_in_very_many_parts_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extents, "MOST", 3)
     cache = Cache(tmp_path)
     for parts in (3, 4):
@@ -299,7 +297,7 @@ def test_a_manifest_that_makes_no_sense(text: str) -> None:
 
 
 def test_a_block_that_ends_in_zeros_may_be_filled_in_part(tmp_path: Path) -> None:
-    """Where the network broke off, no hole tells of the rest: the next block was fetched."""
+    """Where the network broke off, no hole shows the rest: the next block was fetched."""
     cache = Cache(tmp_path)
     cache.repair()
     with cache.data.open("r+b") as file:

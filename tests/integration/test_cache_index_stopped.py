@@ -1,4 +1,4 @@
-"""Work on the index of a cache that takes too long, or that nobody waits for any more.
+"""Work on the index of a cache that takes too long, or whose result is no longer wanted.
 
 It ends soon, what was done in time is noted, and until then the cache is locked.
 """
@@ -57,7 +57,7 @@ def to_extend(root: Path) -> Cache:
 
 
 @pytest.mark.parametrize("prepare", [to_drop, to_verify, to_extend, lambda root: Cache(root, WHOLE)])
-def test_nothing_is_done_for_a_start_that_nobody_waits_for(tmp_path: Path, prepare: Any) -> None:
+def test_nothing_is_done_for_a_start_that_was_given_up(tmp_path: Path, prepare: Any) -> None:
     prepare(tmp_path)
     before = content(tmp_path)
     asked = 0
@@ -117,9 +117,7 @@ def test_what_was_extended_without_a_digest_is_known_even_of_a_pass_that_was_sto
 
 
 @pytest.mark.parametrize("goes_on", [0, 1, 2])
-def test_an_end_that_nobody_waits_for_is_not_noted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: int
-) -> None:
+def test_a_stop_that_was_given_up_is_not_stamped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: int) -> None:
     Cache(tmp_path, WHOLE).repair()
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
@@ -170,7 +168,7 @@ async def test_what_was_written_in_time_is_noted_when_not_all_of_it_was(
 
     monkeypatch.setattr(os, "fsync", slow)
     monkeypatch.setattr(cache_index, "DURABLE_LIMIT_S", 0.3)
-    await index.ended(for_good=True)
+    await index.after_stop(is_last=True)
     noted = durable(tmp_path)
     assert any(noted)
     assert not all(noted)
@@ -194,7 +192,7 @@ async def test_a_file_whose_write_does_not_end_costs_none_of_those_before_it(
     monkeypatch.setattr(index_repair, "NOTE_S", 0.0)
     monkeypatch.setattr(cache_index, "LAST_STAMP_LIMIT_S", 1.0)
     try:
-        await index.ended(for_good=True)
+        await index.after_stop(is_last=True)
         assert durable(tmp_path) == [False, False, True, True]
     finally:
         go.set()

@@ -150,12 +150,12 @@ async def test_a_start_fails_with_the_cause_and_gives_up_what_stays_unreadable(
     with failing(cache, "data"), capture_logs() as logs:
         await index.repair(mount)
     assert cache.index is None
-    # Whose fault it is nobody knows.
-    told = {"event": "discarded cached files that cannot be verified", "log_level": "warning", "mount": "m"}
-    assert logs == [{**told, "names": [NAME]}]
+    # The cause is unknown.
+    logged = {"event": "discarded cached files that cannot be verified", "log_level": "warning", "mount": "m"}
+    assert logs == [{**logged, "names": [NAME]}]
 
 
-def test_a_file_system_that_cannot_tell_of_holes_is_told_from_one_that_fails() -> None:
+def test_a_file_system_that_reports_no_holes_is_not_one_that_fails() -> None:
     reading, writing = os.pipe()
     try:
         with pytest.raises(OSError, match="Illegal seek"):

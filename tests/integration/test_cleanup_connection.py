@@ -30,8 +30,8 @@ def point(tmp_path: Path) -> str:
     return str(tmp_path / "mount point")
 
 
-def tells_connections(process: subprocess.Popen[bytes]) -> bool:
-    """Whether this kernel tells who holds a FUSE connection, once `process`, an rclone that mounts, holds its end."""
+def shows_connections(process: subprocess.Popen[bytes]) -> bool:
+    """Whether this kernel shows who holds a FUSE connection, once `process`, an rclone that mounts, holds its end."""
     # The mount is seen a moment before fusermount3 hands that over.
     number = wait.until(lambda: _end_of(process), SOON_S, "rclone to have its end of the connection")
     return "fuse_connection" in Path(f"/proc/{process.pid}/fdinfo/{number}").read_text()
@@ -43,14 +43,14 @@ def _end_of(process: subprocess.Popen[bytes]) -> str | None:
 
 
 @pytest.mark.fuse
-async def test_without_fusectl_whoever_holds_the_connection_is_ended(
+async def test_without_fusectl_each_process_that_holds_the_connection_is_killed(
     mounts: Mounts, point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unmount, "FUSE_CONNECTIONS", str(tmp_path / "not-mounted"))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = mounts.start(point, remote=f":http,url='http://127.0.0.1:{silent.getsockname()[1]}/':")
-        if not tells_connections(process):
-            pytest.skip("this kernel does not tell who holds a connection")
+        if not shows_connections(process):
+            pytest.skip("this kernel does not show which process holds a connection")
         files = Files("test", {})
         try:
             with pytest.raises(DiskTimeout):
@@ -92,8 +92,8 @@ async def test_a_worker_in_the_kernel_is_freed_by_clearing(mounts: Mounts, point
 def test_who_holds_the_connection(mounts: Mounts, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
     process = mounts.start(point)
     (entry,) = mounts.of(point)
-    if tells_connections(process):
-        wait.until(lambda: holders(entry.minor) == (process.pid,), SOON_S, "nobody else to hold it")
+    if shows_connections(process):
+        wait.until(lambda: holders(entry.minor) == (process.pid,), SOON_S, "no other process to hold it")
         listdir = os.listdir
         monkeypatch.setattr(os, "listdir", lambda path: [*(["9999"] if path.endswith("/fd") else []), *listdir(path)])
         assert holders(entry.minor) == (process.pid,), "a descriptor closed meanwhile says nothing of the others"

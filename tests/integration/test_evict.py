@@ -65,8 +65,8 @@ def test_old_versions_are_evicted_before_rclone_starts(make_daemon: Callable[...
 
     remount(daemon)
     assert cached(daemon) == {"v22", "v24"}
-    (told,) = daemon.events("evicted version from the cache")
-    assert (told["mount"], told["version"], told["bytes"] > 0) == ("storage", "v23", True)
+    (logged,) = daemon.events("evicted version from the cache")
+    assert (logged["mount"], logged["version"], logged["bytes"] > 0) == ("storage", "v23", True)
     content = (store.directory / hub.BUCKET / "cache_hub_v23" / GPT).read_bytes()
     assert (daemon.mount / "cache_hub_v23" / GPT).read_bytes() == content
 

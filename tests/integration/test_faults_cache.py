@@ -1,4 +1,4 @@
-"""A disk that fills up, becomes read-only or goes: told in plain words, survived, and well again by itself."""
+"""A disk that fills up, becomes read-only or goes: reported, survived, and well again by itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def assert_goes_on(daemon: Daemon, before: dict[str, Any], code: str) -> None:
     assert daemon.page()["version"] == "v23"
 
 
-def assert_mends(daemon: Daemon, before: dict[str, Any], unread: Path) -> None:
+def assert_recovers(daemon: Daemon, before: dict[str, Any], unread: Path) -> None:
     """By itself, with the same rclone and the same app, and what could not be read can be."""
     until(lambda: daemon.status()["health"] == "Healthy", SEEN_S, "all to be well")
     status = daemon.status()
@@ -63,10 +63,10 @@ def test_somebody_fills_the_disk(small_cache: Callable[..., tuple[Daemon, Tmpfs]
     assert "free at least 64 MiB" in reason["hint"]
     assert (reason["layer"], reason["object"]) == ("rclone", "storage")
     assert_goes_on(daemon, before, "cache-full")
-    (told,) = daemon.until_events("cache cannot be used")
-    assert told["level"] == "warning"
+    (logged,) = daemon.until_events("cache cannot be used")
+    assert logged["level"] == "warning"
     small.empty()
-    assert_mends(daemon, before, unread)
+    assert_recovers(daemon, before, unread)
 
 
 @pytest.mark.thorough
@@ -84,7 +84,7 @@ def test_the_disk_has_room_but_not_for_another_file(
     assert "df -i" in reason["hint"]
     assert_goes_on(daemon, before, "cache-full")
     subprocess.run(["mount", "-o", "remount,nr_inodes=0", str(small.path)], check=True, timeout=20)
-    assert_mends(daemon, before, unread)
+    assert_recovers(daemon, before, unread)
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_the_directory_is_removed(make_daemon: Callable[..., Daemon], unread: Pa
     second.start()
     until_not_ready(second, "cache-taken", f"cannot use the cache directory {cache}: another mount uses it")
     assert second.stop() == 0
-    assert_mends(first, before, unread)
+    assert_recovers(first, before, unread)
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_a_disk_that_is_full_at_the_start(small_cache: Callable[..., tuple[Daemo
 def test_a_disk_that_the_cache_itself_fills_is_no_obstacle(
     small_cache: Callable[..., tuple[Daemon, Tmpfs]], store: RcloneS3
 ) -> None:
-    """rclone gives up what it holds for what is read next: that is room, and nobody has to free any."""
+    """rclone gives up what it holds for what is read next: that is room, and none has to be freed."""
     daemon, small = small_cache(100)
     large = store.directory / hub.BUCKET / "large"
     large.write_bytes(os.urandom(60_000_000))
@@ -222,7 +222,7 @@ def unwritable(disk: Tmpfs) -> Iterator[None]:
 def test_a_state_directory_that_cannot_be_written(
     daemon: Daemon, spoil: Callable[[Tmpfs], contextlib.AbstractContextManager[None]]
 ) -> None:
-    """A lost mount comes back all the same; what cannot be kept of it is told."""
+    """A lost mount comes back all the same; what cannot be kept of it is reported."""
     with Tmpfs(daemon.root / "state", 4) as state:
         before = daemon.start_ready()
         with spoil(state):

@@ -1,4 +1,4 @@
-"""A mount that is written to: read back at once, uploaded before any polite end, and told when that cannot be."""
+"""A mount that is written to: read back at once, uploaded before a graceful stop, and reported when it cannot be."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def test_what_cannot_be_uploaded_in_time_is_named_kept_and_uploaded_at_the_next_
     outputs.proxy.down()
     files = {name: outputs.write(name) for name in ("a.wav", "b.wav")}
     assert daemon.stop() == 1
-    (told,) = daemon.until_events("uploads are pending")
-    assert (told["files"], told["names"], told["bytes"]) == (2, ["a.wav", "b.wav"], 400_000)
+    (logged,) = daemon.until_events("uploads are pending")
+    assert (logged["files"], logged["names"], logged["bytes"]) == (2, ["a.wav", "b.wav"], 400_000)
     said = f"they are in the cache {daemon.root / 'cache'} and will be uploaded at the next start"
     assert "mountd: cannot upload everything before the end: 2 files (a.wav, b.wav; 391 KiB) of mount outputs" in (
         daemon.log_text()
@@ -149,7 +149,7 @@ def test_an_upload_that_waits_for_the_time_only_is_begun_at_once(make: Callable[
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_uploads_that_are_refused_are_told_until_they_are_not(make: Callable[..., Outputs]) -> None:
+def test_uploads_that_are_refused_are_reported_until_they_are_not(make: Callable[..., Outputs]) -> None:
     outputs = make()
     outputs.daemon.start_ready()
     assert isinstance(outputs.proxy.faults, NoUploads)
@@ -175,7 +175,7 @@ def test_what_an_app_writes_at_its_end_is_uploaded(make: Callable[..., Outputs])
 
 
 @pytest.mark.thorough
-def test_files_of_a_former_bucket_are_told(make: Callable[..., Outputs]) -> None:
+def test_files_of_a_former_bucket_are_reported(make: Callable[..., Outputs]) -> None:
     outputs = make(drain="0s", options={"vfs-write-back": "1h"})
     outputs.daemon.start_ready()
     outputs.write("a.wav")
@@ -183,11 +183,11 @@ def test_files_of_a_former_bucket_are_told(make: Callable[..., Outputs]) -> None
     (outputs.bucket.parent / "others").mkdir()
     outputs.daemon.config["mounts"]["outputs"]["remote"] = "store:others"
     outputs.daemon.start_ready()
-    told = until(
+    logged = until(
         lambda: outputs.daemon.events("files of a former configuration are not uploaded"), SOON_S, "the former files"
     )
-    assert told[0]["files"] == 1
-    assert told[0]["names"][0].endswith(f"/{BUCKET}/a.wav")
+    assert logged[0]["files"] == 1
+    assert logged[0]["names"][0].endswith(f"/{BUCKET}/a.wav")
 
 
 @pytest.mark.thorough

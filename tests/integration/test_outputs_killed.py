@@ -97,9 +97,9 @@ def test_half_written_metadata_of_a_killed_rclone_loses_nothing(make: Callable[.
         meta.write_text(text)
     outputs.daemon.config["mounts"]["outputs"]["options"] = {}
     outputs.daemon.start_ready()
-    (told,) = outputs.daemon.until_events("repaired cache records of files that wait for upload")
+    (logged,) = outputs.daemon.until_events("repaired cache records of files that wait for upload")
     # The one that was written last may have been torn by the kill itself.
-    repaired = {name.rpartition("/")[2] for name in told["names"]}
+    repaired = {name.rpartition("/")[2] for name in logged["names"]}
     assert {"torn.wav", "empty.wav"} <= repaired <= {*files}
     outputs.until_uploaded(files)
     assert {name: outputs.read_back(name) for name in files} == files

@@ -47,7 +47,7 @@ def again(mapped: Mapped, fault: Callable[[Mapped], None]) -> float:
 
 
 def test_each_end_and_each_fault_after_the_other(make: Callable[..., Mapped]) -> None:
-    """What was planted makes rclone fetch the model anew, so that each end meets one that was never closed."""
+    """What was planted makes rclone fetch the model again, so that each exit meets one that was never closed."""
     mapped = make()
     for end, planted in (
         ("rclone SIGKILL", "wrong bytes after a clean stop"),
@@ -57,7 +57,7 @@ def test_each_end_and_each_fault_after_the_other(make: Callable[..., Mapped]) ->
         assert again(mapped, CASES[end]) < MOST, end
         if planted:
             assert again(mapped, PLANTED[planted]) > 0.9, planted
-    # A hole reads as zeros: with a wrong index it is the digest that tells.
+    # A hole reads as zeros: with a wrong index it is the digest that shows it.
     assert len(mapped.daemon.events("cached files had other bytes than their manifest says")) == 2
 
 

@@ -1,4 +1,4 @@
-"""Files that a killed rclone left waiting: whoever reads them, at any time, gets their content."""
+"""Files that a killed rclone left waiting: a program that reads them, at any time, gets their content."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ async def test_an_upload_that_began_too_early_is_waited_for(store: RcloneS3, pro
     left = repair(tmp_path / "cache").leftovers
     assert sorted(each.size for each in left) == [0, SIZE, SIZE]
     proxy.faults.bytes_per_s = UPLOAD_BYTES_PER_S
-    files, told = Files("test", {}), list[int]()
+    files, reported = Files("test", {}), list[int]()
     try:
         async with _mounted(tmp_path / "second", proxy, tmp_path / "cache", "1ms") as second:
             await eventually(lambda: proxy.counts.kinds["PUT"] >= 1, "an upload")
             cached = (await second.rc.vfs_stats()).disk_cache
             assert cached is not None
             reopening = Reopening(left, tmp_path / "cache", cached.metadata)
-            await reopening.finish(second.rc, str(second.path), files, SlowDisk(), told.append)
-            assert told
-            await eventually(lambda: not repair(tmp_path / "cache").waiting, "the end of the uploads", 60.0)
+            await reopening.finish(second.rc, str(second.path), files, SlowDisk(), reported.append)
+            assert reported
+            await eventually(lambda: not repair(tmp_path / "cache").waiting, "the uploads to finish", 60.0)
             for name, data in contents.items():
                 assert await files.read(f"{second.path}/{name}", offset=0, length=SIZE, timeout_s=30.0) == data, name
     finally:

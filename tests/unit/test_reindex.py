@@ -30,7 +30,7 @@ SIZE = 20 * MARGIN
 WHOLE: Ranges = ((0, SIZE),)
 HALF: Ranges = ((0, SIZE // 2),)
 HALF_INWARDS: Ranges = ((0, SIZE // 2 - MARGIN),)
-U, R, F, X = Origin.UNTOUCHED, Origin.RCLONE, Origin.FORMER, Origin.UNKNOWN
+U, R, F, X = Origin.UNTOUCHED, Origin.RCLONE, Origin.UNRECORDED, Origin.UNKNOWN
 KEEP, DROP = IndexPlan(IndexAction.KEEP), IndexPlan(IndexAction.DROP)
 
 
@@ -41,7 +41,7 @@ def judged(found: CachedFile, *, may_guess: bool = True, writes_back: bool = Fal
 @pytest.mark.parametrize(
     ("who", "index", "extents", "has_digest", "plan"),
     [
-        # What nobody touched is kept, without a look at its bytes.
+        # What was not touched is kept, without a look at its bytes.
         (U, WHOLE, None, True, KEEP),
         (U, WHOLE, WHOLE, True, KEEP),
         (U, WHOLE, None, False, KEEP),
@@ -55,7 +55,7 @@ def judged(found: CachedFile, *, may_guess: bool = True, writes_back: bool = Fal
         (F, WHOLE, WHOLE, False, KEEP),
         (F, (), WHOLE, False, KEEP),
         (F, WHOLE, WHOLE, True, IndexPlan(IndexAction.VERIFY, WHOLE)),
-        # Changed by somebody else, or by a loss of power: only a digest speaks for it.
+        # Changed by another program, or by a loss of power: only a digest is evidence for it.
         (X, WHOLE, WHOLE, True, IndexPlan(IndexAction.VERIFY, None)),
         (X, WHOLE, WHOLE, False, DROP),
         (X, HALF, HALF, True, DROP),
@@ -71,7 +71,7 @@ def judged(found: CachedFile, *, may_guess: bool = True, writes_back: bool = Fal
         (U, WHOLE, HALF, False, DROP),
         (U, HALF, ((0, MARGIN),), False, DROP),
         (U, HALF, ((0, MARGIN),), True, DROP),
-        # The file system does not tell of holes.
+        # The file system does not report holes.
         (R, (), None, True, KEEP),
         (R, WHOLE, None, True, IndexPlan(IndexAction.VERIFY, WHOLE)),
         (X, WHOLE, None, True, IndexPlan(IndexAction.VERIFY, None)),
@@ -105,14 +105,14 @@ def test_what_was_extended_without_a_digest_is_compared_as_soon_as_there_is_one(
         (X, WHOLE, False, DROP),
     ],
 )
-def test_holes_that_had_the_digest_are_content_until_somebody_writes(
+def test_holes_that_had_the_digest_are_content_until_they_are_written(
     who: Origin, index: Ranges, has_digest: bool, plan: IndexPlan
 ) -> None:
     assert judged(CachedFile(SIZE, index, ((0, MARGIN),), who, has_digest, proven=True), may_guess=False) == plan
 
 
 @pytest.mark.parametrize("ways", [{"may_guess": False}, {"writes_back": True}])
-def test_what_the_file_system_tells_is_no_proof_where_parts_of_pages_are_written(ways: dict[str, bool]) -> None:
+def test_what_the_file_system_reports_is_no_proof_where_parts_of_pages_are_written(ways: dict[str, bool]) -> None:
     assert judged(CachedFile(SIZE, (), HALF, R), **ways) == KEEP
 
 
@@ -214,7 +214,7 @@ STAMP = Stamp(7, 9, 100, 200, "9,2026")
         (Stamps("a", True), "b", STAMP, X),
         (Stamps("a", False, {"x": replace(STAMP, is_durable=True)}), "b", STAMP, U),
         (Stamps("a", True, {"x": replace(STAMP, is_durable=True)}), "b", replace(STAMP, inode=8), X),
-        # Nobody can tell whether it was.
+        # It is unknown whether it was.
         (Stamps("", True, {"x": STAMP}), "", STAMP, X),
     ],
 )

@@ -32,7 +32,7 @@ def queued(due_s: float, *, uploading: bool = False) -> Upload:
         (NEW, queued(-1.0, uploading=True), ReopenStep.WAIT),
         (NEW, None, ReopenStep.LIST),
         (HELD, queued(HOLD_S - 1), ReopenStep.READ),
-        (HELD, queued(1.0), ReopenStep.HOLD),  # somebody has closed it meanwhile: when, nobody knows
+        (HELD, queued(1.0), ReopenStep.HOLD),  # a program has closed it meanwhile, at an unknown time
         (HELD, queued(-1.0, uploading=True), ReopenStep.WAIT),  # it was put off too late
         (HELD, None, ReopenStep.LIST),
         (READ, queued(HOLD_S - 1), ReopenStep.WAIT),  # rclone does not know of the close yet

@@ -17,7 +17,7 @@ def test_room(needed: int, could_hold: int, refused: bool) -> None:
     assert (room("v1", needed, could_hold) is not None) is refused
 
 
-def test_both_sizes_are_told() -> None:
+def test_both_sizes_are_named() -> None:
     text = room("v1", 12 * G, 8 * G) or ""
     assert "version v1 has 12.0 GiB" in text
     assert "could hold 8.0 GiB" in text

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from mountd.app.app import App
 from mountd.errors import MountdError, Refused, RolledBack
 from mountd.journal.journal import Committed, Journal, OperationRecord
 from mountd.model.content import Content
@@ -17,7 +16,7 @@ from mountd.model.model import Model
 from mountd.operation import rules, steps
 from mountd.operation.plan import Step, SwitchPlan, Undo, changes, undo
 from mountd.operation.show import Display
-from mountd.operation.steps import Steps
+from mountd.operation.steps import RestartableApp, Steps
 from mountd.process import resources
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, Snapshot
@@ -33,7 +32,7 @@ class Job:
     record: OperationRecord
     plan: SwitchPlan
     model: Model
-    apps: Sequence[App]
+    apps: Sequence[RestartableApp]
     cancelled_by: str = ""
     forward: asyncio.Task[None] | None = None
     """its steps, as long as none has failed"""

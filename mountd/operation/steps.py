@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
+from typing import Protocol
 
 import structlog
 
-from mountd.app.app import App
 from mountd.cache.room import room
 from mountd.errors import CannotStart, GateFailed, Refused, Unavailable
 from mountd.journal.journal import Journal
@@ -23,6 +24,8 @@ from mountd.operation import gates
 from mountd.operation.plan import Step, SwitchPlan
 from mountd.operation.show import Display
 from mountd.process import tool
+from mountd.process.child import User
+from mountd.settings.schema import AppSettings
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot, State
@@ -36,6 +39,31 @@ NOTICE_S = 1.0
 """Until the exit of a process is known, and what it left is gone."""
 
 
+class RestartableApp(Protocol):
+    """What a switch needs of an app. Methods raise CannotStart."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> AppSettings: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def user(self) -> User | None: ...
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+    @property
+    def stop_limit_s(self) -> float: ...
+    @property
+    def ready_limit_s(self) -> float: ...
+    def held(self) -> AbstractContextManager[None]: ...
+    def want(self) -> None: ...
+    def check_running(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def begin(self) -> None: ...
+    async def become_ready(self) -> None: ...
+
+
 class Steps:
     """The steps of one operation; `content` is set from PREFLIGHT on. Every step raises MountdError."""
 
@@ -44,7 +72,7 @@ class Steps:
         id_: int,
         plan: SwitchPlan,
         model: Model,
-        apps: Sequence[App],
+        apps: Sequence[RestartableApp],
         *,
         board: Board,
         journal: Journal,
@@ -166,7 +194,7 @@ class Steps:
                         raise
                     # It has crashed once more: the loop counts that.
 
-    def _failed(self) -> list[App]:
+    def _failed(self) -> list[RestartableApp]:
         return [app for app in self._apps if app.state is State.FAILED]
 
     async def _watch_gates(self, until: float) -> None:
@@ -236,16 +264,16 @@ async def _check_room(model: Model, content: Content) -> None:
         raise Refused(f"cannot use version {content.version}: {lacking}", hint="free space on the disk of cache.dir")
 
 
-async def stop(apps: Sequence[App]) -> None:
+async def stop(apps: Sequence[RestartableApp]) -> None:
     await _each(app.stop() for app in apps)
 
 
-async def begin(apps: Sequence[App]) -> None:
+async def begin(apps: Sequence[RestartableApp]) -> None:
     """Starts a process of each."""
     await _each(app.begin() for app in apps)
 
 
-async def become_ready(apps: Sequence[App]) -> None:
+async def become_ready(apps: Sequence[RestartableApp]) -> None:
     await _each(app.become_ready() for app in apps)
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from mountd.app.app import App
 from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal, OperationRecord, action
 from mountd.model.model import Model
@@ -20,7 +19,7 @@ from mountd.operation.plan import AffectedApp, PlannedGate, SwitchPlan
 from mountd.operation.results import ResultStore
 from mountd.operation.runner import Job, OperationOutcome, Runner
 from mountd.operation.show import Display
-from mountd.operation.steps import preflight
+from mountd.operation.steps import RestartableApp, preflight
 from mountd.process import resources
 from mountd.settings.names import check_version
 from mountd.status.board import Board
@@ -71,7 +70,9 @@ class _Running:
 
 
 class Operations:
-    def __init__(self, models: Mapping[str, Model], apps: Mapping[str, App], board: Board, journal: Journal) -> None:
+    def __init__(
+        self, models: Mapping[str, Model], apps: Mapping[str, RestartableApp], board: Board, journal: Journal
+    ) -> None:
         self._models = models
         self._apps = apps
         self._board = board
@@ -186,7 +187,7 @@ class Operations:
         self._jobs.put_nowait(running)
         return PlannedOperation(record, planned)
 
-    def _plan(self, kind: str, model: Model, version: str, apps: list[App], request: Request) -> SwitchPlan:
+    def _plan(self, kind: str, model: Model, version: str, apps: list[RestartableApp], request: Request) -> SwitchPlan:
         settings = model.settings
         status = self._board.snapshot.models[model.name]
         is_there = status.linked and status.current == version
@@ -254,7 +255,7 @@ class Operations:
         self._display.step(record, step)
         return record
 
-    def _apps_of(self, model: Model) -> list[App]:
+    def _apps_of(self, model: Model) -> list[RestartableApp]:
         return [
             app
             for app in self._apps.values()

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from mountd.process.supervisor import Supervisor
 from mountd.settings.schema import ControlSettings, ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, ModelStatus, MountStage, MountStatus, Snapshot, State
+from tests.support.fake_app import FakeApp
 from tests.support.memory_disk import MemoryDisk
 
 SOON_S = 20.0
@@ -40,9 +41,9 @@ class NoDrills(Drills):
 
 
 class Shelf:
-    """One model `hub`, without apps; `version` is what its configuration names."""
+    """One model `hub`; `version` is what its configuration names. Each name of `apps` is a FakeApp that needs it."""
 
-    def __init__(self, directory: Path, version: str = "v22", **keys: Any) -> None:
+    def __init__(self, directory: Path, version: str = "v22", *, apps: Sequence[str] = (), **keys: Any) -> None:
         self.directory = directory
         self.link = directory / "hub"
         self.board = Board(Snapshot(mounts={"storage": MOUNT}))
@@ -57,7 +58,8 @@ class Shelf:
         }
         self.model = Model("hub", ModelSettings.model_validate(settings), self.disk, self.board, self.journal)
         self.models = {"hub": self.model}
-        self.operations = Operations(self.models, {}, self.board, self.journal)
+        self.apps = {name: FakeApp(name, self.board, self.link) for name in apps}
+        self.operations = Operations(self.models, self.apps, self.board, self.journal)
         self.desired = DesiredVersions(self.models, self.operations.switch_and_wait, self.board)
         self.supervisors: dict[str, Supervisor] = {}
         self.rings: dict[str, Ring] = {}
@@ -65,6 +67,12 @@ class Shelf:
     @property
     def status(self) -> ModelStatus:
         return self.board.snapshot.models["hub"]
+
+    @property
+    def step(self) -> str:
+        """That the running operation is at; empty when none runs."""
+        operation = self.board.snapshot.operation
+        return operation.step if operation else ""
 
     async def switch(self, version: str, request: Request = TINA) -> OperationRecord:
         """As it ended."""

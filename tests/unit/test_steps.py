@@ -1,0 +1,108 @@
+"""Single steps of a switch, with apps that need no process: what each refuses, and how the watch counts crashes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.errors import CannotStart, GateFailed, Unavailable
+from mountd.operation.plan import AffectedApp, PlannedGate, Step, SwitchPlan
+from mountd.operation.show import Display
+from mountd.operation.steps import Steps
+from mountd.status.snapshot import AppStatus, ModelStatus, State
+from tests.support.fake_app import FakeApp
+from tests.support.shelf import Shelf, shelf, until
+
+CRASHED = CannotStart("webui exited with code 1", code="app-exited")
+NO = {"command": ["false"], "timeout": "20s"}
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Shelf]:
+    """v22 is live, and webui runs with it. A gate says no."""
+    async with shelf(tmp_path, apps=["webui"], gates=[NO]) as found, found.running():
+        await until(lambda: found.status.linked, "v22 to be linked")
+        yield found
+
+
+@pytest.fixture
+def webui(hub: Shelf) -> FakeApp:
+    return hub.apps["webui"]
+
+
+def steps_of(hub: Shelf, **changes: Any) -> Steps:
+    plan = SwitchPlan(
+        *("switch", "hub", "v22", "v23", str(hub.link), "/mnt/hub_v23"),
+        **{"apps": tuple(AffectedApp(name, 1.0, 1.0) for name in hub.apps), **changes},
+    )
+    display = Display(hub.board)
+    return Steps(1, plan, hub.model, [*hub.apps.values()], board=hub.board, journal=hub.journal, display=display)
+
+
+async def test_an_app_that_runs_is_stopped_only_if_it_could_be_started_again(hub: Shelf, webui: FakeApp) -> None:
+    other = ModelStatus(mount="storage", link="/srv/other")
+    hub.board.set_model("other", other)
+    hub.board.set_app("webui", AppStatus(needs=("hub", "other"), state=State.RUNNING))
+    with pytest.raises(Unavailable, match="other"):
+        await steps_of(hub).do(Step.PREFLIGHT)
+    hub.board.set_app("webui", AppStatus(needs=("hub", "other"), state=State.STOPPED))
+    await steps_of(hub).do(Step.PREFLIGHT)
+    assert webui.calls == []
+
+
+async def test_a_gate_that_an_app_failed_by_crashing_is_no_gate_that_failed(hub: Shelf, webui: FakeApp) -> None:
+    with pytest.raises(GateFailed):
+        await steps_of(hub).do(Step.GATES)
+    webui.crash()
+    with pytest.raises(CannotStart) as caught:
+        await steps_of(hub).do(Step.GATES)
+    assert caught.value.code == "app-exited"
+
+
+@pytest.mark.parametrize("crashes", [1, 2, 3])
+async def test_the_watch_restarts_an_app_until_it_has_crashed_too_often(
+    hub: Shelf, webui: FakeApp, crashes: int
+) -> None:
+    watching = asyncio.create_task(steps_of(hub, watch_s=60.0, crashes=crashes).do(Step.WATCH))
+    for number in range(1, crashes + 1):
+        await until(lambda: webui.state is State.RUNNING, "the app to run")
+        webui.crash()
+        if number < crashes:
+            await until(lambda number=number: webui.calls.count("begin hub_v22") == number, "the restart")  # type: ignore[misc]
+    with pytest.raises(CannotStart) as caught:
+        await watching
+    assert caught.value.code == "app-exited"
+    assert webui.calls == ["stop", "begin hub_v22"] * (crashes - 1)
+
+
+async def test_a_crash_while_the_watch_restarts_the_app_is_counted_as_well(hub: Shelf, webui: FakeApp) -> None:
+    webui.bad["hub_v22"] = CRASHED
+    webui.crash()
+    with pytest.raises(CannotStart) as caught:
+        await steps_of(hub, watch_s=60.0, crashes=3).do(Step.WATCH)
+    assert caught.value.code == "app-exited"
+    assert webui.calls == ["stop", "begin hub_v22"] * 2
+
+
+async def test_a_watch_without_crashes_passes(hub: Shelf, webui: FakeApp) -> None:
+    await steps_of(hub, watch_s=0.05).do(Step.WATCH)
+    assert webui.calls == []
+
+
+async def test_a_gate_is_asked_again_during_the_watch(hub: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mountd.operation.steps.GATES_AGAIN_S", 0.01)
+    with pytest.raises(GateFailed):
+        await steps_of(hub, gates=(PlannedGate("command false", 20.0),), watch_s=60.0).do(Step.WATCH)
+
+
+async def test_all_apps_stop_before_the_failure_of_one_is_raised(tmp_path: Path) -> None:
+    async with shelf(tmp_path, apps=["api", "webui"]) as hub, hub.running():
+        await until(lambda: hub.status.linked, "v22 to be linked")
+        hub.apps["api"].stuck = CannotStart("it hangs in the kernel", code="app-stuck")
+        with pytest.raises(CannotStart):
+            await steps_of(hub).do(Step.STOP)
+        assert hub.apps["webui"].state is State.STOPPED

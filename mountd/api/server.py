@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from mountd.api.connections import Connections
 from mountd.api.documents import failures
@@ -125,7 +126,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _guard(loopback: bool):  # type: ignore[no-untyped-def]
+def _guard(loopback: bool) -> Middleware:
     """A page in a browser must not reach us under another name (DNS rebinding); writes are for the socket."""
 
     @web.middleware

@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -106,8 +107,8 @@ class App:
 
     # -- status ---------------------------------------------------------------------------------------------------
 
-    def _publish(self, **changes: object) -> None:
-        self._status = replace(self._status, **changes)  # type: ignore[arg-type]
+    def _publish(self, **changes: Any) -> None:
+        self._status = replace(self._status, **changes)
         self._board.set_app(self.name, self._status)
 
     def changed(self, life: Life, since: str, pid: int | None) -> None:

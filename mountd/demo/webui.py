@@ -26,7 +26,7 @@ import wave
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 REQUIRED = "models/gpt.pth"
@@ -195,9 +195,9 @@ class StandInServer(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_port = self.server_address[1]
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):  # not of a client that went away
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -65,13 +66,16 @@ def test_the_first_look_of_the_app_always_finds_the_whole_model(
     for number in range(1, STARTS + 1):
         words = ("restart", "storage") if number % 2 else ("switch", "v22" if number % 4 else "v23")
         assert daemon.cli(*words).code == 0
-        starts = STARTS + number
-        until(lambda n=starts: len(seen(daemon)) == n, 30, f"the app to start after {words}")  # type: ignore[misc]
+        until(partial(has_started, daemon, STARTS + number), 30, f"the app to start after {words}")
         daemon.until_ready()
 
     whole = os.stat(store.directory / hub.BUCKET / "cache_hub_v23" / REQUIRED).st_size
     assert whole == os.stat(store.directory / hub.BUCKET / "cache_hub_v22" / REQUIRED).st_size
     assert seen(daemon) == [str(whole)] * (2 * STARTS)
+
+
+def has_started(daemon: Daemon, times: int) -> bool:
+    return len(seen(daemon)) == times
 
 
 def seen(daemon: Daemon) -> list[str]:

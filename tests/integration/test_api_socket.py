@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,10 @@ def following(daemon: Daemon, *words: str, out: Path) -> Iterator[subprocess.Pop
         process.wait()
 
 
+def says(log: Path, text: str) -> bool:
+    return text in log.read_text()
+
+
 def speak(daemon: Daemon, count: int) -> None:
     """Make the stand-in say `>> spoke N characters …`."""
     body = json.dumps({"text": "a" * count}).encode()
@@ -183,7 +188,7 @@ def test_logs_are_shown_and_followed(asking: Asking, tmp_path: Path) -> None:
         until(other.read_text, 10, "the log of rclone")
         for count in (7, 8):
             speak(daemon, count)
-            until(lambda count=count: f"spoke {count} characters" in out.read_text(), 10, "the new line")  # type: ignore[misc]
+            until(partial(says, out, f"spoke {count} characters"), 10, "the new line")
         assert len(out.read_text().splitlines()) == 3
         assert "spoke" not in other.read_text()
         follower.send_signal(signal.SIGINT)

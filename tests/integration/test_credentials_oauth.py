@@ -24,12 +24,20 @@ from tests.support.keyed_mount import settings
 pytestmark = pytest.mark.fuse
 
 
-class TokenServer(http.server.BaseHTTPRequestHandler):
+class TokenServer(http.server.ThreadingHTTPServer):
     """An OAuth server that gives a new token each time, as those do that take a refresh token once."""
 
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), TokenHandler)
+        self.given = 0
+
+
+class TokenHandler(http.server.BaseHTTPRequestHandler):
+    server: TokenServer
+
     def do_POST(self) -> None:
-        self.server.given += 1  # type: ignore[attr-defined]
-        number = self.server.given  # type: ignore[attr-defined]
+        self.server.given += 1
+        number = self.server.given
         token = {"access_token": f"access-{number}", "refresh_token": f"refresh-{number}", "expires_in": 1}
         body = json.dumps({**token, "token_type": "Bearer"}).encode()
         self.send_response(200)
@@ -44,8 +52,7 @@ class TokenServer(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def token_server() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), TokenServer)
-    server.given = 0  # type: ignore[attr-defined]
+    server = TokenServer()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -220,7 +220,12 @@ def test_a_stopped_rclone(make_daemon: Callable[..., Daemon]) -> None:
         holder.stdin.write("x")
         holder.stdin.flush()  # a reader that is stuck when the repair comes
         seen = set[str]()
-        until(lambda: seen.add(state(pid)) or "" in seen, BACK_S, "it to be ended")  # type: ignore[func-returns-value]
+
+        def is_gone() -> bool:
+            seen.add(state(pid))
+            return "" in seen
+
+        until(is_gone, BACK_S, "it to be ended")
         assert "S" not in seen, "it was continued"  # R and D are its end: a killed process runs through its own exit
         until_back(daemon, before)
         said = holder.stdout.readline().split()[0]

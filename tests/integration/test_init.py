@@ -266,8 +266,9 @@ def test_closed_streams_lead_nowhere(tmp_path: Path, closed: str) -> None:
 @pytest.mark.parametrize(("command", "code"), [("--version", 1), ("nonsense", 2)])
 def test_an_output_that_cannot_be_written(command: str, code: int) -> None:
     with open("/dev/full", "w") as full:
-        stream = {"stdout" if code == 1 else "stderr": full}
-        done = subprocess.run([sys.executable, "-m", "mountd", command], timeout=60, check=False, **stream)  # type: ignore[call-overload]
+        out, err = (full, None) if code == 1 else (None, full)
+        argv = [sys.executable, "-m", "mountd", command]
+        done = subprocess.run(argv, stdout=out, stderr=err, timeout=60, check=False)
     assert done.returncode == code
 
 

@@ -68,7 +68,7 @@ async def test_too_many_crashes_fail(make: Make) -> None:
         await run.until_children(count)
         await run.until_state(State.RUNNING)
         kill(run.program.children[-1])
-        await run.until(lambda count=count: len(run.life.crashes) == count, "the crash to be seen")  # type: ignore[misc]
+        await run.until_crashes(count)
     await run.until_state(State.FAILED)
     assert len(run.program.children) == 3
     assert "failed 3 times" in run.life.cause
@@ -194,7 +194,7 @@ async def test_a_cleaning_that_fails_is_tried_again_before_the_next_start(make: 
 
 
 @pytest.mark.parametrize("where", ["start", "watch", "clean"])
-async def test_a_bug_in_the_service_ends_the_run(make: Make, where: str) -> None:
+async def test_a_bug_in_the_service_ends_the_run(make: Make, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make()
 
     def bug() -> None:
@@ -208,13 +208,12 @@ async def test_a_bug_in_the_service_ends_the_run(make: Make, where: str) -> None
     if where == "watch":
         run.program.watched.set_exception(ZeroDivisionError())
     if where == "clean":
-        run.program.children[0].release = bug  # type: ignore[method-assign]
+        monkeypatch.setattr(run.program.children[0], "release", bug)
         run.post(Unwanted())
     with pytest.raises(ZeroDivisionError):
         async with asyncio.timeout(SOON_S):
             await run.task
-    if where == "clean":
-        del run.program.children[0].release
+    monkeypatch.undo()
 
 
 async def test_a_cancelled_run_leaves_no_task_behind(make: Make) -> None:

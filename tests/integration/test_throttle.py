@@ -32,9 +32,10 @@ BODY = os.urandom(300_000)
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Server
 
     def do_GET(self) -> None:
-        self.server.seen.append((self.path, dict(self.headers)))  # type: ignore[attr-defined]
+        self.server.seen.append((self.path, dict(self.headers)))
         self.send_response(200)
         self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()

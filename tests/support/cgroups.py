@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 from mountd.process import cgroup
 from tests.support.wait import until
@@ -36,11 +38,15 @@ def can_be_made() -> bool:
     return made is not None
 
 
+def _is_empty(group: Path) -> bool:
+    return not cgroup.members(group)
+
+
 def clear(instance: str) -> None:
     """What a killed daemon left."""
     parent = cgroup.own()
     for path in parent.glob(f"{cgroup.PREFIX}{instance}-*") if parent is not None else ():
         with contextlib.suppress(OSError):
             (path / "cgroup.kill").write_text("1")
-            until(lambda path=path: not cgroup.members(path), 10, "the processes of a former life to end")  # type: ignore[misc]
+            until(partial(_is_empty, path), 10, "the processes of a previous run to end")
         cgroup.remove(path)

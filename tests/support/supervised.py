@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from mountd.errors import CannotStart, MountdError
 from mountd.process.backoff import Backoff
@@ -124,6 +125,9 @@ class Run:
     async def until_children(self, count: int) -> None:
         await self.until(lambda: len(self.program.children) >= count, f"{count} children")
 
+    async def until_crashes(self, count: int) -> None:
+        await self.until(lambda: len(self.life.crashes) == count, f"crash {count} to be seen")
+
     async def start(self) -> int:
         self.post(Wanted())
         await self.until_state(State.RUNNING)
@@ -148,8 +152,8 @@ async def making() -> AsyncIterator[Make]:
     """Makes runs of a program; all of them end with the block."""
     runs: list[Run] = []
 
-    def made(policy: Policy = POLICY, life: Life | None = None, **program: object) -> Run:
-        runs.append(Run(Program(**program), policy, life))  # type: ignore[arg-type]
+    def made(policy: Policy = POLICY, life: Life | None = None, **program: Any) -> Run:
+        runs.append(Run(Program(**program), policy, life))
         return runs[-1]
 
     yield made

@@ -352,9 +352,7 @@ class ConfFile:
             try:
                 return WritebackRecord.model_validate_json(text)
             except ValidationError:  # its text may hold what is secret
-                log.warning(
-                    "cannot use the record of what rclone wrote into its configuration", path=str(self._record_path)
-                )
+                log.warning("cannot use the record of rclone's own configuration", path=str(self._record_path))
         return WritebackRecord(salt=random.token_hex(16))
 
     async def _save(self, record: WritebackRecord) -> None:

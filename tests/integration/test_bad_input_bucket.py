@@ -1,4 +1,4 @@
-"""A bucket that cannot be read: each fault is named as what it is, the app waits, and all is well once it is mended."""
+"""A bucket that cannot be read: each fault is named as what it is, the app waits, and starts once it is repaired."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-MENDED_S = 60.0
+REPAIRED_S = 60.0
 """The bucket is asked every 2 s while it does not answer."""
 
 
@@ -45,7 +45,7 @@ def plain(bucket: Path) -> Iterator[TlsS3]:
 
 def assert_recovers(daemon: Daemon) -> None:
     """By itself, with the same rclone, and then the app for the first time."""
-    status = daemon.until_ready(MENDED_S)
+    status = daemon.until_ready(REPAIRED_S)
     assert (status["health"], status["reasons"]) == ("Healthy", [])
     assert status["mounts"]["storage"]["restarts"] == 0
     assert daemon.page()["version"] == "v23"
@@ -74,7 +74,7 @@ def test_wrong_key(
 ) -> None:
     right = store.access_key_id, store.secret_access_key
     daemon = make_daemon()
-    # The other way round, so that the server can be mended.
+    # The other way round, so that the server can be repaired.
     store.set_keys(keys[0] or right[0], keys[1] or right[1])
     daemon.start()
     reason = until_not_ready(
@@ -171,7 +171,7 @@ def test_http_to_a_port_with_tls(
 
 
 @pytest.mark.slow
-def test_a_wrong_secret_mended_in_its_file(daemon: Daemon) -> None:
+def test_a_wrong_secret_corrected_in_its_file(daemon: Daemon) -> None:
     daemon.secret.write_text("mountd-test-secret-9999")
     daemon.start()
     until_not_ready(daemon, "access-denied", "the secret key does not fit")
@@ -190,7 +190,7 @@ def test_a_missing_secret_file_that_comes_later(daemon: Daemon) -> None:
     assert_app_never_started(daemon)
     assert daemon.mounts() == []
     daemon.secret.write_text(daemon.secret_access_key)
-    daemon.until_ready(MENDED_S)
+    daemon.until_ready(REPAIRED_S)
     assert_silent(daemon)
 
 
@@ -207,16 +207,16 @@ def test_a_missing_secret_variable(make_daemon: Callable[..., Daemon]) -> None:
     assert_silent(daemon)
 
 
-def test_the_log_tells_a_fault_once_however_long_it_lasts(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
+def test_a_fault_is_logged_once_however_long_it_lasts(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
     daemon = make_daemon(endpoint=proxy.endpoint)
     proxy.faults.fail = {ANY: DENIED}
     daemon.start()
-    until(lambda: proxy.counts.requests.total() >= 4, 60, "some questions to the bucket")
-    (told,) = daemon.until_events("bucket has a problem")
-    assert told["level"] == "warning"
-    assert told["hint"]
+    until(lambda: proxy.counts.requests.total() >= 4, 60, "some bucket probes")
+    (logged,) = daemon.until_events("bucket has a problem")
+    assert logged["level"] == "warning"
+    assert logged["hint"]
     assert daemon.events("rclone says") == []
     proxy.faults.clear()
-    daemon.until_ready(MENDED_S)
+    daemon.until_ready(REPAIRED_S)
     assert len(daemon.events("bucket has a problem")) == 1
     assert len(daemon.events("bucket answers again")) == 1

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.fuse
 
 NEW = ("ROTATEDKEY0000002", "a-second-secret-0002")
 STILL_S = 8.0
-"""For how long a change has to lie still here, so that a busy machine gets there in time."""
+"""For how long a change has to stay the same here, so that a busy machine gets there in time."""
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ async def test_parts_of_a_key_that_are_rotated_one_after_the_other(
         before = mount.conf.path.with_name(credentials.keys_name("store")).read_text()
         (keys / "id").write_text(NEW[0])
         refreshing = asyncio.create_task(mount.refresh())
-        await asyncio.sleep(0.5)  # well within the time that a change has to lie still
+        await asyncio.sleep(0.5)  # well within the time that a change has to stay the same
         assert mount.conf.path.with_name(credentials.keys_name("store")).read_text() == before
         assert await asyncio.to_thread(mount.read), "the old pair is used as long as the new one is not whole"
         (keys / "secret").write_text(NEW[1])
@@ -95,7 +95,7 @@ async def test_parts_of_a_key_that_are_rotated_one_after_the_other(
         await mount.reads_again(time.monotonic())
 
         monkeypatch.undo()
-        # Too slow to be seen as one change: a moment without access, mended by the next look.
+        # Too slow to be seen as one change: a moment without access, repaired by the next look.
         third = ("ROTATEDKEY0000003", "a-third-secret-00003")
         (keys / "id").write_text(third[0])
         assert await mount.refresh() is SecretChange.LIVE
@@ -121,13 +121,13 @@ async def test_the_start_of_another_mount_gives_nobody_half_a_rotated_key(
     assert time.monotonic() - began < STILL_S, "nothing has changed: there is nothing to wait for"
     (keys / "id").write_text(NEW[0])
     starting = asyncio.create_task(conf.write(given))
-    await asyncio.sleep(0.5)  # well within the time that a change has to lie still
+    await asyncio.sleep(0.5)  # well within the time that a change has to stay the same
     assert file.read_text() == text
     (keys / "secret").write_text(NEW[1])
     written = await starting
     assert written.live
     assert (NEW[0] in file.read_text(), NEW[1] in file.read_text()) == (True, True)
-    refreshed = await conf.refresh(given, "store", before)  # the one that runs is told of them as well
+    refreshed = await conf.refresh(given, "store", before)  # the one that runs gets them as well
     assert (refreshed.change, refreshed.digests) == (SecretChange.LIVE, written.digests["store"])
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.fuse
 FILES = 300
 READERS = 60
 READ_S = 100.0
-# Lists the directory when told to begin, reads a byte of each file when told to go on, and says how many reads failed.
+# Lists the directory at once, reads a byte of each file after a line on stdin, and prints how many reads failed.
 READS = f"""
 import os, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +91,6 @@ def test_the_goroutines_of_an_rclone_that_ends_are_no_lines_of_the_log(make_daem
     daemon.until_ready()
     ends = [event for event in daemon.events("state changed") if event["state"] == "cleaning"]
     assert ends[0]["cause"].startswith("rclone exited (exit code 2): SIGQUIT: quit")
-    told = daemon.log_text() + daemon.cli("logs", "storage", "-n", str(RING_LINES)).out
-    assert "goroutine" not in told
-    assert re.search(r"\.go:\d+ \+0x", told) is None
+    logged = daemon.log_text() + daemon.cli("logs", "storage", "-n", str(RING_LINES)).out
+    assert "goroutine" not in logged
+    assert re.search(r"\.go:\d+ \+0x", logged) is None

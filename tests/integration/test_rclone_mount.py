@@ -158,7 +158,7 @@ async def test_the_command_mounts(tmp_path: Path) -> None:
         assert all(running.rc.address.password not in event.text for event in running.events)
 
 
-async def test_a_usage_error_is_told_on_stderr() -> None:
+async def test_a_usage_error_is_printed_on_stderr() -> None:
     argv = [str(RCLONE), "--config", os.devnull, "mount", "a:", "/nowhere", "--no-such-flag"]
     ended = await asyncio.to_thread(subprocess.run, argv, env=binary.clean_environment(), capture_output=True)
     assert ended.returncode == 2
@@ -189,7 +189,7 @@ async def asked(rc: RcClient, remote: str) -> str:
     return bucket.status.reason.code if bucket.status.reason else ""
 
 
-async def test_the_store_is_asked_once_and_failures_are_told_apart(tmp_path: Path) -> None:
+async def test_the_store_is_asked_once_and_failures_are_distinguished(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "bkt" / "pre" / "v1").mkdir(parents=True)
     (data / "bkt" / "pre" / "v1" / "a").write_text("hello")

@@ -1,4 +1,4 @@
-"""A mount that nobody uses costs nothing: no byte of an object, one small request in the time of each health question.
+"""A mount that nobody uses costs nothing: no byte of an object, one small request in the time of each bucket probe.
 
 MOUNTD_STEADY_S sets for how many seconds it is watched; `./dev bench steady` watches for ten minutes.
 """
@@ -36,7 +36,7 @@ def test_an_idle_mount_fetches_nothing(make_daemon: Callable[..., Daemon], proxy
     before = daemon.start_ready()
     idle = measure(proxy, INTERVAL_S, SECONDS)
     assert idle.missed == ()
-    assert set(idle.kinds) == {"LIST", "HEAD"}, "health questions, and looks at the live version in place of them"
+    assert set(idle.kinds) == {"LIST", "HEAD"}, "bucket probes, and looks at the live version in place of them"
     after = daemon.status()
     assert (after["ready"], after["health"]) == (True, "Healthy")
     assert after["mounts"]["storage"]["pid"] == before["mounts"]["storage"]["pid"]

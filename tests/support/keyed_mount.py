@@ -1,4 +1,4 @@
-"""A mount whose keys lie in files, by an rclone that is started and given new keys as mountd does it."""
+"""A mount whose keys are in files, by an rclone that is started and given new keys as mountd does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real rclone that first does what a test wants: ends, hangs, or mounts and then says nothing."""
+"""A real rclone that first does what a test wants: exits, hangs, or mounts and then does not answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class ScriptedRclone:
-    """An rclone that runs the words of `behave` before it mounts, and notes when it was told to."""
+    """An rclone that runs the words of `behave` before it mounts, and notes when it was started."""
 
     def __init__(self, directory: Path, rclone: Path) -> None:
         self.path, self.real = directory / "rclone", rclone

@@ -77,7 +77,7 @@ def test_rules_hide_that_very_object_and_no_other() -> None:
         ("v", True, {"/x", "/", "v1", "v1/a", "v1/b/c"}),
     ],
 )
-def test_a_listing_tells_what_is_gone_from_its_own_directory(directory: str, recursive: bool, left: set[str]) -> None:
+def test_a_listing_shows_what_is_gone_from_its_own_directory(directory: str, recursive: bool, left: set[str]) -> None:
     known = dict.fromkeys(("/x", "/", "v1", "v1/a", "v1/b/c"), SHADOWS)
     assert {*known} - {*gone(known, {}, directory, recursive=recursive)} == left
     assert gone(known, known, directory, recursive=recursive) == []

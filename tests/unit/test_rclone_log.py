@@ -125,7 +125,7 @@ def test_no_secret_is_left(around: str, secret: str) -> None:
     assert secret not in parse(json.dumps({"msg": around + secret + around}), [secret]).text
 
 
-# -- what the Go runtime tells ----------------------------------------------------------------------------------------
+# -- what the Go runtime prints ---------------------------------------------------------------------------------------
 
 STACK = [
     "PC=0x498941 m=0 sigcode=0",

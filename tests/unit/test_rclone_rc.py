@@ -122,7 +122,7 @@ async def test_a_quick_listing_has_an_fs_of_its_own(fake: Fake) -> None:
     assert asked["_config"]["LowLevelRetries"] == 1
 
 
-async def test_a_store_that_hangs_is_told_from_an_rclone_that_hangs(fake: Fake) -> None:
+async def test_a_store_that_hangs_is_not_taken_for_an_rclone_that_hangs(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers["operations/list"] = None
     with pytest.raises(RemoteError) as caught:

@@ -52,7 +52,7 @@ def test_another_type_or_a_removed_remote_or_option_forgets() -> None:
     assert step(record, {"d": DRIVE})[0] == {"d": DRIVE}
 
 
-def test_a_former_value_of_ours_is_not_taken_for_rclones() -> None:
+def test_a_previous_value_of_mountd_is_not_taken_for_one_of_rclone() -> None:
     before, record = step(EMPTY, {"d": DRIVE})
     _, record = step(record, {"d": {"type": "drive", "scope": "other"}})
     record = learn(record, before, "")  # rclone saved what it had read before we wrote
@@ -91,7 +91,7 @@ steps = st.lists(st.tuples(st.sampled_from(["settings", "rclone"]), options), ma
 
 @given(steps)
 def test_the_newer_one_wins(history: list[tuple[str, dict[str, str]]]) -> None:
-    """Each option is as whoever set it last says; rclone's are told apart by a letter in front."""
+    """Each option has the value that was set last, by mountd or rclone; those of rclone have a letter in front."""
     record, given = EMPTY, {"type": "drive"}
     file, record = step(record, {"d": given})
     expected: dict[str, str] = {}

@@ -271,10 +271,10 @@ class RcloneMount:
 
     async def _prove(self) -> None:
         await self._uploads.reopen(self._path, self._files)
-        proof = await prove(self.disk, self._files, self._candidates())
-        if proof.witness is not None:
+        witness = await prove(self.disk, self._files, self._candidates())
+        if witness is not None:
             mount = self._engine.mount
-            self._bucket.witness = Witness(mount.remote, proof.witness, profiles.is_read_only(mount))
+            self._bucket.witness = Witness(mount.remote, witness, profiles.is_read_only(mount))
 
     async def _clear(self) -> None:
         """Nothing of ours stays mounted there. Raises Unavailable."""

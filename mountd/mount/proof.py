@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, RemoteError
 from mountd.files.client import Files, Listing, NoStat
@@ -26,19 +25,11 @@ class Disagreement(DiskError):
     """The mount shows something else than the bucket holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """`path`: whose bytes were read, None where there is nothing to read. `witness`: a directory that holds something,
-    in one request."""
+async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> str | None:
+    """The witness: a directory that holds something, in one request; None without one.
 
-    path: str | None = None
-    witness: str | None = None
-
-
-async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> Proof:
-    """Raises DiskError, RemoteError or Unavailable unless the root lists alike on both sides and bytes come through.
-
-    A root of more than LIST_LIMIT names is not compared.
+    Raises DiskError, RemoteError or Unavailable unless the root lists alike on both sides and bytes come through. A
+    root of more than LIST_LIMIT names is not compared.
 
     `candidates` are the files to read, best first: a model's manifest, its required files. Reads at most 4 KiB of a
     file, once a start: one byte more than needed can fetch a whole model. A file that cannot be read past the mount
@@ -60,14 +51,14 @@ async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> Pro
             continue
         fault = await _read(disk, path)
         if fault is None:
-            return Proof(path, await _witness(disk, path, outside))
+            return await _witness(disk, path, outside)
         faults[path] = fault
         if len(faults) == TRIES:
             break
     refused = next((fault for fault in faults.values() if fault.code != ARCHIVED), None)
     if refused is not None:
         raise RemoteError(f"cannot read any file of {disk.fs}: {refused.text}", hint=refused.hint, code=refused.code)
-    return Proof()
+    return None
 
 
 async def _read(disk: MountDisk, path: str) -> RemoteError | None:

@@ -257,6 +257,17 @@ async def test_work_on_a_mount_that_hangs_is_cancelled() -> None:
     assert watched.shown == [(Health.DEGRADED, "mount-silent")]
 
 
+async def test_a_decision_comes_before_what_work_raises_at_the_same_time() -> None:
+    watched = started()
+
+    async def work() -> None:
+        watched.monitor._report(liveness=GONE)
+        raise CannotStart("not proven")
+
+    found = await watched.monitor.guard(work())
+    assert isinstance(found, Replace)
+
+
 async def test_work_is_cancelled_with_the_start() -> None:
     work, probe = Work(waits=True), ActingProbe()
     watched = Watched(probe, state=State.STARTING)

@@ -37,7 +37,6 @@ from tests.support.wait import until
 pytestmark = pytest.mark.fuse
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-Local = RemoteSettings(type="local")
 
 
 @dataclass

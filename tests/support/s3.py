@@ -135,9 +135,6 @@ class S3Server(ABC):
     def put(self, bucket: str, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=bucket, Key=key, Body=data)
 
-    def delete(self, bucket: str, key: str) -> None:
-        self.client.delete_object(Bucket=bucket, Key=key)
-
     def upload(self, bucket: str, directory: Path) -> None:
         """Every file below `directory`, keyed by its path there."""
         s3 = self.client

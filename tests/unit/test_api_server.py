@@ -224,9 +224,11 @@ async def test_a_lookup_that_fails_is_answered_and_tried_again(monkeypatch: pyte
     names, me = peer.UserNames(), peer.Peer(os.getuid())
     with monkeypatch.context() as failing:
         failing.setattr(pwd, "getpwuid", fail)
-        failing.setattr(threading, "excepthook", lambda _: None)
+        raised = threading.Event()
+        failing.setattr(threading, "excepthook", lambda _: raised.set())
         async with asyncio.timeout(peer.NAME_LIMIT_S / 2):
             assert await names.operator(me) == f"uid {os.getuid()}"
+            await asyncio.to_thread(raised.wait)
     assert await names.operator(me) == pwd.getpwuid(os.getuid()).pw_name
 
 

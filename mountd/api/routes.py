@@ -294,10 +294,7 @@ class Routes:
             body.get("kind", ""),
             body.get("mount"),
             body.get("for"),
-            operator=await self._operator(),
-            source=_source(request),
-            reason=body.get("reason", ""),
-            dry_run=body.get("dry_run", False),
+            await self._asking(request, body),
         )
         return _json(operations.drill(begun), 202 if begun.record else 200)
 

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from mountd.errors import MountdError, Refused, RemoteError
+from mountd.errors import MountdError, Refused
 from mountd.journal.journal import Journal, KnownContent
 from mountd.model import manifest
 from mountd.model.changes import recorded
-from mountd.model.content import Content
-from mountd.model.disk import Disk
+from mountd.model.content import Content, list_files
 from mountd.model.known import alarm, changed_since, differences
 from mountd.model.model import Model
 from mountd.status.board import Board
@@ -103,7 +102,7 @@ class Audit:
 
     async def _problems(self, model: Model, content: Content, state: AuditState, known: KnownContent) -> list[str]:
         async with model.versions.disk.in_turn():
-            files = await _files(model.versions.disk, content.directory)
+            files = await list_files(model.versions.disk, content.directory)
         if manifest.NAME in content.files and manifest.NAME in files:
             path = f"{content.directory}/{manifest.NAME}"
             async with model.versions.disk.in_turn():
@@ -146,16 +145,6 @@ async def changed(journal: Journal, model: str, contents: Sequence[Content]) -> 
             if why is not None:
                 found[content.version] = why
     return found
-
-
-async def _files(disk: Disk, directory: str) -> dict[str, int]:
-    try:
-        items = await disk.list_bucket(directory, recursive=True)
-    except RemoteError as error:
-        if error.code != "directory-missing":
-            raise
-        items = []
-    return {item.path[len(directory) + 1 :]: item.size for item in items if not item.is_dir}
 
 
 def _may_ask(model: Model, snapshot: Snapshot) -> bool:

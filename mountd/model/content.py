@@ -17,7 +17,6 @@ from mountd.model.disk import Disk
 from mountd.model.layout import Layout
 from mountd.model.manifest import Manifest
 from mountd.model.required import problems as problems_of
-from mountd.rclone.keys import BucketEntry
 
 PROGRESS_INTERVAL_S = 0.5
 STATS_AT_ONCE = 1000
@@ -64,8 +63,7 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
     One listing, and a read of the manifest through the mount. Raises NotFound, Unavailable.
     """
     directory = layout.directory(version)
-    items = await _list(disk, directory)
-    files = {item.path[len(directory) + 1 :]: item.size for item in items if not item.is_dir}
+    files = await list_files(disk, directory)
     if not files:
         raise NotFound(
             f"cannot find version {version}: nothing in {directory}", hint="`mountd versions` lists the versions"
@@ -103,13 +101,15 @@ def _parse(data: bytes) -> tuple[Manifest, str]:
     return wanted, manifest.digest(wanted)
 
 
-async def _list(disk: Disk, directory: str) -> list[BucketEntry]:
+async def list_files(disk: Disk, directory: str) -> dict[str, int]:
+    """Path below `directory` → bytes, past any cache; empty: there is no such directory. Raises Unavailable."""
     try:
-        return await disk.list_bucket(directory, recursive=True)
+        entries = await disk.list_bucket(directory, recursive=True)
     except RemoteError as error:
-        if error.code == "directory-missing":
-            return []
-        raise
+        if error.code != "directory-missing":
+            raise
+        entries = []
+    return {entry.path[len(directory) + 1 :]: entry.size for entry in entries if not entry.is_dir}
 
 
 async def _read_manifest(disk: Disk, layout: Layout, directory: str, size: int) -> bytes:

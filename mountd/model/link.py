@@ -42,7 +42,7 @@ def look(link: Path) -> FoundLink:
     except FileNotFoundError:
         return FoundLink(LinkKind.NOTHING if link.parent.is_dir() else LinkKind.NO_PARENT)
     except OSError as error:
-        return FoundLink(LinkKind.UNREADABLE, _cause(error))
+        return FoundLink(LinkKind.UNREADABLE, cause_of(error))
     return FoundLink(LinkKind.DIRECTORY if stat.S_ISDIR(mode) else LinkKind.FILE)
 
 
@@ -138,7 +138,7 @@ def _directory(link: Path, what: str = "place") -> Iterator[int]:
     except way.Unsafe as unsafe:
         raise _unsafe(link, unsafe, what) from None
     except OSError as error:
-        raise LinkBlocked(f"cannot {what} the link {link}: {_cause(error)}", hint=_hint(link)) from None
+        raise LinkBlocked(f"cannot {what} the link {link}: {cause_of(error)}", hint=_hint(link)) from None
 
 
 def _unsafe(link: Path, unsafe: way.Unsafe, what: str = "place") -> LinkBlocked:
@@ -148,7 +148,3 @@ def _unsafe(link: Path, unsafe: way.Unsafe, what: str = "place") -> LinkBlocked:
 
 def _hint(link: Path) -> str:
     return f"let mountd's user write in {link.parent}, and see that its disk has room"
-
-
-def _cause(error: OSError) -> str:
-    return cause_of(error)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mountd.errors import NotFound, Refused, UsageError
 from mountd.journal.journal import OperationRecord
 from mountd.operation import drill_plan as plans
+from mountd.operation.desired import Request
 from mountd.operation.drill_plan import BucketRoute, DrillKind, DrillPlan
 from mountd.operation.drill_runner import DrillDeps, DrillRunner
 from mountd.settings.units import parse_duration
@@ -28,17 +29,7 @@ class Drills:
         self._deps = deps
         self._runner = DrillRunner(deps)
 
-    async def ask(
-        self,
-        kind: str,
-        mount: str | None,
-        for_: str | None,
-        *,
-        operator: str,
-        source: str,
-        reason: str = "",
-        dry_run: bool = False,
-    ) -> StartedDrill:
+    async def ask(self, kind: str, mount: str | None, for_: str | None, request: Request) -> StartedDrill:
         """Raises UsageError, NotFound, Busy, and Refused when it would prove nothing or cannot be done."""
         plan = self._plan(kind, mount, for_)
         limit_s = self._runner.limit_s(plan)
@@ -54,15 +45,13 @@ class Drills:
                 f"cannot drill {plan.kind} on {plan.mount}: {why}",
                 hint="`mountd drill kill` and `mountd drill hang` work with every bucket",
             )
-        if dry_run:
+        if request.dry_run:
             return StartedDrill(plan, None, limit_s)
         record = await self._deps.operations.begin_exclusive(
             kind="drill",
             target=plan.mount,
             wanted=str(plan.kind),
-            operator=operator,
-            source=source,
-            reason=reason,
+            request=request,
             step="fault" if plan.kind.breaks_rclone else "detour",
             work=lambda record: self._runner.run(plan, record),
         )

@@ -13,10 +13,10 @@ from mountd.errors import MountdError, Refused, RolledBack
 from mountd.journal.journal import Committed, Journal, OperationRecord
 from mountd.model.content import Content
 from mountd.model.model import Model
-from mountd.operation import rules, steps
+from mountd.operation import rules
 from mountd.operation.plan import Step, SwitchPlan, Undo, changes, undo
 from mountd.operation.show import Display
-from mountd.operation.steps import RestartableApp, Steps
+from mountd.operation.steps import RestartableApp, Steps, each
 from mountd.process import resources
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, Snapshot
@@ -200,7 +200,7 @@ class Runner:
     async def _undo_step(self, step: Undo, job: Job, trail: _Trail) -> None:
         match step:
             case Undo.STOP_NEW:
-                await steps.stop(job.apps)
+                await each(app.stop() for app in job.apps)
             case Undo.FLIP_BACK:
                 await job.model.flip(trail.before)
                 if Step.COMMIT in trail.begun:
@@ -210,8 +210,8 @@ class Runner:
                 for app in job.apps:
                     app.want()  # as before: it waits for a first version
             case Undo.START_OLD:
-                await steps.begin(job.apps)
-                await steps.become_ready(job.apps)
+                await each(app.begin() for app in job.apps)
+                await each(app.become_ready() for app in job.apps)
 
     async def _interrupt(self, job: Job, trail: _Trail) -> OperationOutcome:
         """mountd stops, maybe during an undo. The next start goes by what is committed: the link must agree with it."""

@@ -21,15 +21,12 @@ class Display:
     def __init__(self, board: Board) -> None:
         self._board = board
         self._shown: dict[int, Operation] = {}
-        self._began: dict[int, float] = {}
-        """of the present steps, monotonic"""
 
     def step(self, record: OperationRecord, step: str, limit_s: float | None = None) -> None:
         """The operation has begun this step, which may take `limit_s` seconds. Repeated calls change nothing."""
         if record.id in self._shown and self._shown[record.id].step == step:
             return
         log.info("operation step", operation=record.id, kind=record.kind, step=str(step), version=record.to_version)
-        self._began[record.id] = time.monotonic()
         self._shown[record.id] = Operation(
             id=record.id,
             kind=record.kind,
@@ -40,7 +37,7 @@ class Display:
             source=record.source,
             step=str(step),
             started=record.started,
-            began=self._began[record.id],
+            began=time.monotonic(),
             limit_s=limit_s,
         )
         self._publish()
@@ -51,14 +48,13 @@ class Display:
         percent = 100 if total <= 0 else max(0, min(100, int(100 * done / total)))
         if known is None or known.percent == percent:
             return
-        took_s = time.monotonic() - self._began[id_]
+        took_s = time.monotonic() - known.began
         eta_s = round(took_s * (total - done) / done, 1) if done > 0 and took_s >= ETA_AFTER_S else None
         self._shown[id_] = replace(known, percent=percent, eta_s=eta_s)
         self._publish()
 
     def end(self, id_: int) -> None:
         self._shown.pop(id_, None)
-        self._began.pop(id_, None)
         self._publish()
 
     def _publish(self) -> None:

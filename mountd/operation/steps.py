@@ -99,14 +99,14 @@ class Steps:
                 self._model.versions.check_mount(self._plan.to_version)
                 check_apps(self._board.snapshot, self._plan)
             case Step.STOP:
-                await stop(self._apps)
+                await each(app.stop() for app in self._apps)
             case Step.FLIP:
                 self._model.versions.check_mount(self._plan.to_version)
                 await self._model.flip(self._known)
             case Step.START:
-                await begin(self._apps)
+                await each(app.begin() for app in self._apps)
             case Step.READY:
-                await become_ready(self._apps)
+                await each(app.become_ready() for app in self._apps)
             case Step.GATES:
                 await self._ask_gates()
             case Step.WATCH:
@@ -164,7 +164,7 @@ class Steps:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await become_ready(self._apps)  # one may be on its way back from a remount
+        await each(app.become_ready() for app in self._apps)  # one may be on its way back from a remount
 
     async def _watch_apps(self, until: float) -> None:
         began, crashes = time.monotonic(), 0
@@ -264,20 +264,7 @@ async def _check_room(model: Model, content: Content) -> None:
         raise Refused(f"cannot use version {content.version}: {lacking}", hint="free space on the disk of cache.dir")
 
 
-async def stop(apps: Sequence[RestartableApp]) -> None:
-    await _each(app.stop() for app in apps)
-
-
-async def begin(apps: Sequence[RestartableApp]) -> None:
-    """Starts a process of each."""
-    await _each(app.begin() for app in apps)
-
-
-async def become_ready(apps: Sequence[RestartableApp]) -> None:
-    await _each(app.become_ready() for app in apps)
-
-
-async def _each(works: Iterable[Awaitable[None]]) -> None:
+async def each(works: Iterable[Awaitable[None]]) -> None:
     """Waits for all of them, so that nothing is left half done; then raises the first failure."""
     for result in await asyncio.gather(*works, return_exceptions=True):
         if isinstance(result, BaseException):

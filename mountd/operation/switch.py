@@ -38,10 +38,6 @@ class PlannedOperation:
     record: OperationRecord | None
     plan: SwitchPlan
 
-    @property
-    def limit_s(self) -> float:
-        return self.plan.limit_s
-
 
 @dataclass(frozen=True, slots=True)
 class ExclusiveTask:
@@ -215,16 +211,14 @@ class Operations:
         kind: str,
         target: str,
         wanted: str,
-        operator: str,
-        source: str,
-        reason: str,
+        request: Request,
         step: str,
         work: Callable[[OperationRecord], Awaitable[OperationOutcome]],
     ) -> OperationRecord:
         """An operation other than a switch, on `target`; nothing else runs meanwhile. Raises Busy."""
         self.check_may_begin(kind)
-        running = _Running(kind, target, wanted, operator, job=ExclusiveTask(work))
-        record = await self._claim(running, None, Request(operator, source, reason), step)
+        running = _Running(kind, target, wanted, request.operator, job=ExclusiveTask(work))
+        record = await self._claim(running, None, request, step)
         self._jobs.put_nowait(running)
         return record
 

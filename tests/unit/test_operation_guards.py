@@ -120,8 +120,7 @@ async def test_nothing_begins_while_a_reload_changes_things(tmp_path: Path) -> N
             assert "reload" in refused.value.holder
             with pytest.raises(Busy):
                 await hub.operations.begin_exclusive(
-                    kind="drill", target="storage", wanted="kill", operator="tina", source="cli", reason="",
-                    step="fault", work=work,
+                    kind="drill", target="storage", wanted="kill", request=TINA, step="fault", work=work,
                 )  # fmt: skip
             assert not hub.board.snapshot.operations
         assert (await hub.switch("v23")).result == "committed"

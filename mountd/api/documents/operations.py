@@ -215,7 +215,9 @@ def switch(asked: PlannedOperation, *, dry_run: bool) -> SwitchPlannedDocument |
         return SwitchPlannedDocument(schema=SCHEMA, dry_run=True, plan=switch_plan(asked.plan))
     if asked.record is None:
         return SwitchDocument(schema=SCHEMA, unchanged=True, operation=None, timeout_s=0.0)
-    return SwitchDocument(schema=SCHEMA, unchanged=False, operation=operation(asked.record), timeout_s=asked.limit_s)
+    return SwitchDocument(
+        schema=SCHEMA, unchanged=False, operation=operation(asked.record), timeout_s=asked.plan.limit_s
+    )
 
 
 def switch_plan(plan: SwitchPlan) -> SwitchPlanDocument:

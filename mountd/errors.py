@@ -5,14 +5,14 @@ MountdError                     1   something failed
  │    ├── ConfigError           2   every problem of a file, each with its place
  │    └── BadVersionName        2   a name that can never be a version
  ├── NotFound                   3   no such model, version, mount or app
- ├── StillRunning               4   the caller's patience ended; the operation goes on
+ ├── StillRunning               4   timed out; the operation continues
  ├── RolledBack                 5   something had changed and was undone
- ├── Busy                       6   somebody else is at it
+ ├── Busy                       6   another operation or process holds it
  ├── Refused                    7   checked and refused; nothing was changed
  ├── Unreachable                8   no daemon answers
  ├── Unavailable                1   a part that is needed is not there now; trying again can help
  │    ├── CannotStart           1   a child could not be brought up
- │    ├── CommandTimeout        1   a command had not ended when its time was up
+ │    ├── CommandTimeout        1   a command did not finish in time
  │    ├── Exhausted             1   this machine is short of something, or refuses something
  │    ├── RemoteError           1   the bucket did not give what was asked
  │    └── DiskError             1   a touch of a mounted path failed
@@ -21,7 +21,7 @@ MountdError                     1   something failed
  ├── JournalError               1   the journal cannot be read or written now; trying again can help
  │    └── JournalHeld           1   another program holds it
  ├── GateFailed                 1   a new version did not pass what the configuration asks of it
- ├── NotUploaded                1   mountd ended before all uploads did; they are kept
+ ├── NotUploaded                1   mountd stopped before all uploads were done; they are kept
  └── Bug                       20   mountd itself is wrong
 """
 
@@ -154,11 +154,11 @@ class CannotStart(Unavailable):
 
 
 FIX_RETRY_S = 10.0
-"""Somebody has to fix these; asking every 10 s costs nothing and saves them a restart."""
+"""A person has to fix these; checking every 10 s costs nothing and saves a restart."""
 
 
 def needs_fix(code: str, text: str, hint: str) -> CannotStart:
-    """What somebody has to put right on this machine, and is looked at again every FIX_RETRY_S seconds."""
+    """A fault of this machine that a person has to fix; checked again every FIX_RETRY_S seconds."""
     return CannotStart(text, hint=hint, code=code, retry_s=FIX_RETRY_S)
 
 
@@ -179,7 +179,7 @@ class Exhausted(Unavailable):
 
 
 class RemoteError(Unavailable):
-    """The bucket, asked outside the mount, did not give what was asked; `code` tells the kinds apart."""
+    """The bucket, asked outside the mount, did not answer as expected; `code` names the kind."""
 
     def __init__(self, text: str, *, hint: str = "", code: str = "bucket-error") -> None:
         super().__init__(text, hint=hint)

@@ -1,1 +1,1 @@
-"""HTTP over the control socket and TCP: what the daemon tells and takes."""
+"""HTTP over the control socket and TCP: status, events and metrics out, changes in."""

@@ -1,4 +1,4 @@
-"""The routes of what was: operations and events out of the journal, events also as a server-sent stream."""
+"""The routes of the past: operations and events from the journal, events also as a server-sent stream."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ STREAM_PAGE = 200
 """How many events a stream holds in memory at once: a reader that is slow gets the others from the journal later."""
 KEEP_ALIVE_S = 15.0
 LOOK_S = 1.0
-"""How soon a stream notices that mountd ends."""
+"""How soon a stream notices that mountd stops."""
 WRITE_LIMIT_S = 30.0
-"""A reader that takes nothing for so long is let go; it comes back with the id that it saw last."""
+"""A reader that reads nothing for this long is disconnected; it reconnects with the last id it has."""
 EVENT_STREAM = "text/event-stream"
 
 
@@ -43,7 +43,7 @@ class HistoryRoutes:
         ]
 
     async def history(self, request: web.Request) -> web.Response:
-        """Newest first; `next` is what to give as `before` for those that are older, null at the end."""
+        """Newest first; `next` is the `before` of the next page, null on the last one."""
         query, limit = request.query, _limit(request)
         records = await self._results.history(
             query.get("model"),
@@ -69,8 +69,8 @@ class HistoryRoutes:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Oldest first: those after the id `after`, without it the last ones.
 
-        With `follow=1`, or where a stream of server-sent events is accepted, goes on with what comes; `after` may be
-        given as Last-Event-ID too, as a browser does that connects again.
+        With `follow=1`, or where a stream of server-sent events is accepted, continues with new ones; `after` may be
+        given as Last-Event-ID too, as a browser does when it reconnects.
         """
         after, limit = _number(request, "after"), _limit(request)
         if request.query.get("follow") == "1" or EVENT_STREAM in request.headers.get("Accept", ""):
@@ -90,23 +90,23 @@ class HistoryRoutes:
         response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
         await response.prepare(request)
         await _send(request, response, b"retry: 1000\n\n")
-        seen, told = newest if after is None else after, time.monotonic()
+        seen, sent = newest if after is None else after, time.monotonic()
         while True:
             for event in events:
                 await _send(request, response, _encoded(event))
-                seen, told = event.id, time.monotonic()
+                seen, sent = event.id, time.monotonic()
             if self._board.snapshot.stopping:
                 return response
             if len(events) < STREAM_PAGE:
                 await asyncio.wait([written], timeout=LOOK_S)  # which never cancels what others wait for too
-            if time.monotonic() - told >= KEEP_ALIVE_S:
+            if time.monotonic() - sent >= KEEP_ALIVE_S:
                 await _send(request, response, b":\n\n")
-                told = time.monotonic()
+                sent = time.monotonic()
             if written.done() or len(events) >= STREAM_PAGE:
                 written = self._journal.event_written()
                 try:
                     events = await self._read(request, seen, STREAM_PAGE)
-                except MountdError:  # of the journal: the reader connects again, and is told then
+                except MountdError:  # of the journal: the reader reconnects, and gets the error then
                     return response
             else:
                 events = []
@@ -117,7 +117,7 @@ async def _send(request: web.Request, response: web.StreamResponse, data: bytes)
         async with asyncio.timeout(WRITE_LIMIT_S):
             await response.write(data)
     except TimeoutError:
-        if request.transport is not None:  # an orderly end would wait for the reader again
+        if request.transport is not None:  # an orderly close would wait for the reader again
             request.transport.abort()
         raise ConnectionResetError("the reader of a stream takes nothing") from None
 

@@ -1,4 +1,4 @@
-"""Who is at the other end of the control socket."""
+"""Who is connected to the control socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO_LOGIN = 4294967295
 class Peer:
     uid: int
     login: int | None = None
-    """whose login it was, also through sudo; None: a service, or nobody knows"""
+    """uid of the login, also through sudo; None: a service, or unknown"""
 
     @classmethod
     def of(cls, sock: socket.socket) -> Peer:
@@ -57,7 +57,7 @@ class UserNames:
             if len(self._asked) >= LOOKUPS:
                 return _number(uid)
             asked = asyncio.get_running_loop().create_future()
-            # No executor: the end of mountd would wait for its threads.
+            # No executor: the exit of mountd would wait for its threads.
             look = threading.Thread(target=self._look, args=(uid, asked), name=f"name of {uid}", daemon=True)
             try:
                 look.start()
@@ -80,7 +80,7 @@ class UserNames:
         try:
             name = _look_up(uid)
         finally:  # whatever it raised: without an answer this user would never be looked up again
-            with contextlib.suppress(RuntimeError):  # mountd has ended meanwhile
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 asked.get_loop().call_soon_threadsafe(answer)
 
 

@@ -57,7 +57,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class ApiDeps:
-    """What the routes speak for."""
+    """What the routes use."""
 
     board: Board
     operations: Operations
@@ -104,7 +104,7 @@ class Routes:
         self._names = UserNames()
 
     def probes(self) -> list[web.RouteDef]:
-        """Open to everybody who reaches the address."""
+        """For everything that reaches the address."""
         return [web.get("/healthz", self.healthz), web.get("/readyz", self.readyz), web.get("/metrics", self.metrics)]
 
     def reads(self) -> list[web.RouteDef]:
@@ -199,7 +199,7 @@ class Routes:
         chosen = {name: rings[name]} if name is not None else rings
         since_s = _seconds(request, "since", MAX_SINCE_S) if "since" in request.query else None
         previous, follow = (request.query.get(key) == "1" for key in ("previous", "follow"))
-        try:  # who names a time wants all of it
+        try:  # --since means all of that time
             count = min(RING_LINES, max(0, int(request.query.get("lines", "100" if since_s is None else RING_LINES))))
         except ValueError:
             raise UsageError("cannot use `lines`: it is not a number") from None
@@ -258,7 +258,7 @@ class Routes:
         return _asked(await self._deps.operations.rollback(body.get("model"), asking), dry_run=asking.dry_run)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Answers at once; the undoing can be followed as the operation itself."""
+        """Answers at once; the undo can be followed like the operation itself."""
         body = await _body(request, {"model": str})
         operator = await self._operator()
         record = self._deps.operations.cancel(body.get("model"), operator)
@@ -279,7 +279,7 @@ class Routes:
                     f"cannot restart {name}: {waits[0].text}", hint="see `mountd status` for what it waits for"
                 )
         operator = await self._operator()
-        log.info("restart asked", name=name, operator=operator)
+        log.info("restart requested", name=name, operator=operator)
         supervisor.post(RestartAsked(f"{operator} asked for a restart"))
         return _json(operations.restart(name), 202)
 
@@ -316,7 +316,7 @@ def _check_previous(name: str | None, chosen: Mapping[str, Ring], *, follow: boo
     """Raises UsageError, NotFound."""
     if follow:
         raise UsageError(
-            "cannot follow the output of a process that has ended", hint="leave out --previous or --follow"
+            "cannot follow the output of a process that has exited", hint="leave out --previous or --follow"
         )
     if name is not None and chosen[name].life < 2:
         raise NotFound(
@@ -366,7 +366,7 @@ async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, A
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Who writes a field twice may mean either. Raises UsageError."""
+    """Raises UsageError for a field that is written twice: which value is meant is not clear."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

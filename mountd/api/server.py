@@ -25,7 +25,7 @@ from mountd.settings.schema import ControlSettings, HttpSettings
 
 SHUTDOWN_S = 2.0
 CUT_OFF_S = 0.5
-"""For requests that go on although the one who asked has gone."""
+"""For requests that continue without their client."""
 PROBE_S = 1.0
 GROUP_LIMIT_S = 30.0
 """A directory service may be asked, and be slow."""
@@ -55,7 +55,7 @@ class Server:
         self._shielded = Shielded()
 
     async def listen_unix(self, control: ControlSettings) -> None:
-        """Everything, for whom the socket's mode lets in. Raises Busy, MountdError."""
+        """Everything, for users whom the socket's mode lets in. Raises Busy, MountdError."""
         gid = await _find_group(control)
         sock = _bind_unix(control.socket, gid)
         self._socket = control.socket, _identity(control.socket)
@@ -67,7 +67,7 @@ class Server:
     async def listen_tcp(self, http: HttpSettings) -> None:
         """Probes for everybody; the other reads only on loopback; no writes. Raises MountdError.
 
-        Called again it moves there: the new address answers before the old one ends, or the old one stays.
+        Called again it moves there: the new address answers before the old one closes, or the old one stays.
         """
         host, port = http.address
         try:
@@ -75,7 +75,7 @@ class Server:
         except MountdError:
             if self._tcp is None or self._tcp.http.address[1] != port:
                 raise
-            # Perhaps it is we ourselves who have the port, on another address of this machine.
+            # The port may be ours, on another address of this machine.
             sock = await self._take_over(self._tcp, http)
         before, self._tcp = self._tcp, await self._serve_tcp(http, sock)
         if before is not None:
@@ -108,7 +108,7 @@ class Server:
         if self._socket is not None:
             path, ours = self._socket
             with contextlib.suppress(OSError):
-                if _identity(path) == ours:  # somebody may have put something of theirs there since
+                if _identity(path) == ours:  # something else may be there by now
                     os.unlink(path)
         listening = [each for each in (self._unix, self._tcp) if each is not None]
         for each in listening:
@@ -150,7 +150,7 @@ def _identity(path: Path) -> Identity:
 
 
 async def _find_group(control: ControlSettings) -> int | None:
-    """The id of the group that the socket is opened to. Raises MountdError, also when nobody knows in GROUP_LIMIT_S."""
+    """The id of the group that may use the socket. Raises MountdError, also without an answer in GROUP_LIMIT_S."""
     if control.group is None:
         return None
     failure = f"cannot open {control.socket} to the group {control.group}"
@@ -194,7 +194,7 @@ def _bind_unix(place: Path, gid: int | None = None) -> socket.socket:
 
 
 def _make_room(path: str) -> None:
-    """Removes a socket that nobody serves; anything else stays. Raises MountdError, Busy, OSError."""
+    """Removes a socket that no process serves; anything else stays. Raises MountdError, Busy, OSError."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -212,7 +212,7 @@ def _make_room(path: str) -> None:
         except FileNotFoundError:
             return
         except OSError as error:
-            # A socket of another kind, or of a program that is too busy to accept: somebody's all the same.
+            # A socket of another kind, or of a program that is too busy to accept: in use all the same.
             if error.errno in (errno.EPROTOTYPE, errno.EACCES):
                 cause = "it is the socket of another program" if error.errno == errno.EPROTOTYPE else "it is not ours"
                 raise MountdError(f"cannot listen on {path}: {cause}", hint=hint) from None

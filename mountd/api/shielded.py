@@ -1,4 +1,4 @@
-"""A request that changes something is carried out to its end, also when the one who asked goes away in the middle."""
+"""A request that changes something is carried out completely, also when its client goes away meanwhile."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = structlog.get_logger()
 
 AT_ONCE = 100
 PEER: ContextVar[Peer] = ContextVar("peer")
-"""Who asks for the change that is being carried out."""
+"""The client whose change is being carried out."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Shielded:
-    """Reads and streams end with their reader; all else runs as a task of its own, which `close` waits for."""
+    """Reads and streams stop with their reader; all else runs as a task of its own, which `close` waits for."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[web.StreamResponse]] = set()
@@ -37,7 +37,7 @@ class Shielded:
             busy = Busy(f"cannot take another request: busy with {holder}", hint="try again in a moment", holder=holder)
             return web.json_response(failures.error(busy), status=409)
         if request.transport is None:
-            raise ConnectionResetError("the one who asked is gone already")
+            raise ConnectionResetError("the client is gone already")
         PEER.set(Peer.of(request.transport.get_extra_info("socket")))  # while there is one
         task = asyncio.ensure_future(handler(request))
         self._tasks.add(task)
@@ -47,7 +47,7 @@ class Shielded:
     def _done(self, task: asyncio.Task[web.StreamResponse]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # is told to the one who asked, if anybody still listens
+            task.exception()  # goes to the client, if it still listens
 
     async def close(self, limit_s: float) -> None:
         """Returns when nothing is carried out any more; what takes longer than `limit_s` is cut off."""
@@ -55,7 +55,7 @@ class Shielded:
             return
         _, late = await asyncio.wait(self._tasks, timeout=limit_s)
         for task in late:
-            log.warning("request cut off by the end of mountd")
+            log.warning("request cut off: mountd stops")
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=limit_s)

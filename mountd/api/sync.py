@@ -1,4 +1,4 @@
-"""The routes that pause automatic changes and let them go on."""
+"""The routes that pause and resume automatic changes."""
 
 from __future__ import annotations
 

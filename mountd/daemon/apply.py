@@ -1,4 +1,4 @@
-"""What a reload changes in what runs, in an order in which nothing stands on what is gone."""
+"""Carries out a reload, in an order in which nothing uses what is removed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Applier:
     async def apply(self, change: Change, new: Settings) -> Change:
         """Returns the change as it became: a secret may turn out to need a remount.
 
-        From the top down for what goes, from the bottom up for what comes: nobody stands on what is taken away.
+        Removes from the top down and adds from the bottom up, so that nothing uses what is removed.
         Whatever it raises, only a part of the change is carried out then, and apps that it stopped start again.
         """
         members, old = self._members, self._members.settings
@@ -65,7 +65,7 @@ class Applier:
             await asyncio.gather(*removing, *(members.stop_app(name) for name in stopped))
             change = await self._change_members(change, old, new)
         finally:
-            if not self._board.snapshot.stopping:  # else a stop has cancelled this, and ends all apps
+            if not self._board.snapshot.stopping:  # else a stop has cancelled this, and stops all apps
                 for name in stopped:
                     members.apps[name].want()
         self._restart_apps(change, stopped, old)
@@ -74,7 +74,7 @@ class Applier:
         return change
 
     async def _change_members(self, change: Change, old: Settings, new: Settings) -> Change:
-        """While the apps that stood on what goes are down; the change as it became."""
+        """While the affected apps are stopped → the change as carried out."""
         members = self._members
         members.settings = new
         logs.set_level(new.log.level)
@@ -93,14 +93,14 @@ class Applier:
         return change
 
     async def _change_models(self, change: Change, old: Settings) -> None:
-        """Onto the mounts that will be there: no model refers to one that goes."""
+        """Onto the mounts that will be there: no model refers to a removed one."""
         members = self._members
         for name in (*change.climb, *change.removed.models):
             self._forget(name)
             await members.pause_model(name)
         for name in change.replace:
             await members.remove_mount(name, old.mounts[name])
-            members.add_mount(name)  # before anybody can see that it was gone
+            members.add_mount(name)  # at once, so that no snapshot is without it
         for name in change.added.mounts:
             members.add_mount(name)
         for name, model in members.models.items():
@@ -141,7 +141,7 @@ class Applier:
                 if await members.mounts[name].refresh_credentials():
                     stale.add(name)
                     members.supervisors[name].post(RestartAsked("a secret has changed that only a new rclone reads"))
-            except MountdError as error:  # the mount tells it when the store refuses the old ones
+            except MountdError as error:  # the mount reports it when the store refuses the old ones
                 log.warning("cannot give new credentials to a mount", mount=name, cause=error.text, hint=error.hint)
         return stale
 
@@ -149,24 +149,24 @@ class Applier:
         members = self._members
         for name, app in members.apps.items():
             changed = name in old.apps and app.settings != old.apps[name]
-            mended = changed and app.supervisor.life.state in STUCK
-            if mended or (name in change.restart and name not in stopped):
+            fixed = changed and app.supervisor.life.state in STUCK
+            if fixed or (name in change.restart and name not in stopped):
                 app.supervisor.post(RestartAsked(CAUSE))
         for name in change.climb:
             apps = [each for each in change.follow if name in members.apps[each].settings.needs]
             if apps:
-                follow = partial(self._restart_after_climb, name, apps)
+                follow = partial(self._restart_when_linked, name, apps)
                 self._following[name] = self._tasks().keep(follow, f"follow {name}")
 
-    async def _restart_after_climb(self, model: str, apps: Collection[str]) -> None:
-        """What an app has open stays good until the model is live where it is now."""
+    async def _restart_when_linked(self, model: str, apps: Collection[str]) -> None:
+        """Open files of an app stay valid until the model is live in its new place."""
         await self._board.wait_until(lambda snapshot: snapshot.models[model].linked)
         for name in apps:
             if name in self._members.apps:
                 self._members.apps[name].supervisor.post(RestartAsked(f"{model} is elsewhere now"))
 
     def _forget(self, model: str) -> None:
-        """What waits for this model waits no longer."""
+        """Cancels what waits for this model."""
         self._desired.drop(model)
         if model in self._following:
             self._following.pop(model).cancel()

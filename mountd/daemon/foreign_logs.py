@@ -88,14 +88,14 @@ class Foreign(logging.Handler):
         left_out = self._limiter.admit(f"{source}: {first}")
         if left_out is None:
             return
-        told: dict[str, Any] = {"source": source, "text": _line(text)}
+        fields: dict[str, Any] = {"source": source, "text": _line(text)}
         if error is not None:
-            told["cause"] = _line(f"{type(error).__name__}: {_text_of(error)}")
+            fields["cause"] = _line(f"{type(error).__name__}: {_text_of(error)}")
             if not isinstance(error, _CLIENTS_FAULT):
-                told["exception"] = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
+                fields["exception"] = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
         if left_out:
-            told["left_out"] = left_out
-        getattr(log, method)("a library reports", **told)
+            fields["left_out"] = left_out
+        getattr(log, method)("a library reports", **fields)
 
 
 def _text_of(value: object) -> str:
@@ -111,7 +111,7 @@ def _line(text: str) -> str:
 
 
 def install() -> Foreign:
-    """From now on nothing else writes to stderr: loggers, warnings, exceptions that nobody could catch."""
+    """From now on nothing else writes to stderr: loggers, warnings, exceptions that nothing could catch."""
     foreign = Foreign()
     logging.raiseExceptions = False
     logging.captureWarnings(True)

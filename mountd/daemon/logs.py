@@ -1,6 +1,6 @@
 """mountd's own log: one line an event, for people on a terminal and in systemd's journal, as JSON everywhere else.
 
-Written by a thread from a bounded queue: whoever reads our stderr may stall, go away or run out of disk, and none of
+Written by a thread from a bounded queue: the reader of our stderr may stall, go away or run out of disk, and none of
 that may stop the daemon. What does not fit is dropped and counted.
 """
 

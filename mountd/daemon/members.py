@@ -63,7 +63,7 @@ class Members:
         self.leaving: dict[str, MountSettings] = {}
         """mounts that are being removed, with the settings that they run with"""
         self.left: dict[Path, Reason] = {}
-        """by cache directory: what a mount that was removed has left there, and nobody uploads now"""
+        """by cache directory: files of a removed mount that no mount uploads"""
         self._instance = instance
         self._board = board
         self._journal = journal
@@ -195,11 +195,11 @@ class Members:
             await asyncio.wait([task])
 
     def check_uploaded(self) -> None:
-        """At the end of all. Raises NotUploaded."""
+        """After everything has stopped. Raises NotUploaded."""
         left = [mount.not_uploaded for mount in self.mounts.values() if mount.not_uploaded]
         if left:
-            told = "; ".join(reason.text for reason in left)
-            raise NotUploaded(f"cannot upload everything before the end: {told}", hint=left[0].hint)
+            texts = "; ".join(reason.text for reason in left)
+            raise NotUploaded(f"cannot upload everything before the stop: {texts}", hint=left[0].hint)
 
     # -- removed --------------------------------------------------------------------------------------------------
 
@@ -215,23 +215,23 @@ class Members:
         try:
             await self.apps[name].stop()
         except MountdError as error:
-            log.error("going on without it", app=name, cause=error.text)
+            log.error("cannot stop an app: continuing without it", app=name, cause=error.text)
 
     async def remove_model(self, name: str) -> None:
-        """The link stays as it is: it is not ours to decide that nobody needs it any more."""
+        """The link stays as it is: something may still use it."""
         await self._end(name)
         link = self.models.pop(name).settings.link
         self._board.remove(name)
         log.info("model removed, its link stays", model=name, link=str(link))
 
     async def remove_mount(self, name: str, was: MountSettings) -> None:
-        """Drained and stopped as at the end of the daemon; `was` are the settings that it runs with."""
+        """Drains and stops it, as when the daemon stops; `was` are the settings that it runs with."""
         supervisor = self.supervisors[name]
         self.leaving[name] = was
         supervisor.post(Unwanted())
         if not await self._is_down(name, mount_stop_s(was)) and supervisor.child is not None:
-            # Never left to itself: it would go on serving and writing where its successor does.
-            log.error("rclone does not end: it is killed", mount=name, pid=supervisor.child.pid)
+            # Never left running: it would serve and write in the same place as its successor.
+            log.error("rclone does not exit: killing it", mount=name, pid=supervisor.child.pid)
             supervisor.child.signal(signal.SIGKILL)
             await self._is_down(name, KILL_WAIT_S + CLEAR_TIMEOUT_S)
         is_down, child = self._board.snapshot.mounts[name].state in DOWN, supervisor.child
@@ -253,11 +253,11 @@ class Members:
             log.error("uploads of a removed mount are pending", mount=mount.name, cause=left.text, hint=left.hint)
 
     def _uploads_from(self, cache: Path) -> bool:
-        """Whether a mount uploads what waits there; what its remote is not meant for it tells itself."""
+        """Whether a mount uploads what waits there; it reports itself what its remote is not meant for."""
         return any(each.cache.dir == cache and writes_back(each) for each in self.settings.mounts.values())
 
     def _close_later(self, mount: RcloneMount, was: MountSettings, child: Child | None) -> None:
-        """A killed rclone that the kernel does not let go: until it has gone nobody else gets its cache."""
+        """For a killed rclone that does not exit: its cache stays locked until it does."""
         name = mount.name
 
         async def close() -> None:
@@ -269,10 +269,10 @@ class Members:
                     await mount.clean()
                 self._board.remove(name)
             await self._close(mount, was)
-            log.info("removed mount has ended at last", mount=name)
+            log.info("removed mount has stopped", mount=name)
 
         assert self._group is not None
-        log.error("removed mount does not end: its cache stays locked until then", mount=name)
+        log.error("removed mount does not stop: its cache stays locked until then", mount=name)
         task = self._group.keep(close, f"close {name}")
         self._stuck.add(task)
         task.add_done_callback(self._stuck.discard)
@@ -282,13 +282,13 @@ class Members:
         return self._board.snapshot.mounts[name].state in DOWN
 
     async def wait_until(self, condition: Callable[[Snapshot], bool], limit_s: float) -> None:
-        """At most that long, then on without it."""
+        """Returns after `limit_s` also without it."""
         try:
             await self._board.wait_until(condition, limit_s)
         except TimeoutError:
-            log.error("something does not stop: going on without it", limit_s=limit_s)
+            log.error("something does not stop: continuing without it", limit_s=limit_s)
 
-    # -- the end --------------------------------------------------------------------------------------------------
+    # -- stopped --------------------------------------------------------------------------------------------------
 
     async def stop_apps(self, limit_s: float) -> None:
         for app in self.apps.values():

@@ -1,4 +1,4 @@
-"""What happens on the board goes into the journal, each happening once and none lost at the end."""
+"""Writes what happens on the board into the journal: each event once, none lost at the stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GAP = "journal-gap"
 """Written first once the journal can be written again."""
 REPLACED = "journal-replaced"
 STARTED, STOPPED, CRASHED = "mountd-started", "mountd-stopped", "mountd-restarted-after-crash"
-"""The first and the last event of each life, and what is written when the last one is missing."""
+"""The first and the last event of each run, and what is written when the last one is missing."""
 
 
 class Recorder:
@@ -40,9 +40,9 @@ class Recorder:
         """stands in the status until mountd is restarted or a person has taken the broken file away"""
 
     async def run(self) -> None:
-        """Until cancelled; `flush` afterwards tells what happened last, and `stopped` that this life has ended."""
-        await self._tell_replaced()
-        await self._tell_started()
+        """Until cancelled; then `flush` writes what happened last, and `stopped` that this run has stopped."""
+        await self._record_replaced()
+        await self._record_start()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_S if self._lost or self._replaced else None):
@@ -56,7 +56,7 @@ class Recorder:
         After the first event that cannot be written those that follow are not tried: each would wait for a journal
         that another program holds. They are counted as lost.
         """
-        # Shielded: a cancelled `run` has taken the news already, and nobody else would write them.
+        # Shielded: a cancelled `run` has taken the news already, and nothing else would write them.
         await asyncio.shield(self._write_news())
 
     async def _write_news(self) -> None:
@@ -83,11 +83,11 @@ class Recorder:
         try:
             await self._journal.event(code, object_, text)
         except MountdError as error:
-            if code != GAP:  # which is tried again and again
+            if code != GAP:  # which is retried
                 log.warning("cannot journal an event", code=code, cause=error.text)
                 self._lost += 1
-            told = f"{error.text}; what happens meanwhile is not written down, all else goes on"
-            self._board.set_journal(Reason("journal-unusable", told, "journal", "mountd", error.hint))
+            text = f"{error.text}; events are not recorded meanwhile, all else works"
+            self._board.set_journal(Reason("journal-unusable", text, "journal", "mountd", error.hint))
             return False
         if code == GAP:
             log.info("journal can be written again", lost=self._lost)
@@ -95,26 +95,26 @@ class Recorder:
             self._board.set_journal(self._replaced)
         return True
 
-    # -- lives ----------------------------------------------------------------------------------------------------
+    # -- runs -----------------------------------------------------------------------------------------------------
 
-    async def _tell_started(self) -> None:
+    async def _record_start(self) -> None:
         if self._started:
             return
         self._started = True
         last = None
-        with contextlib.suppress(MountdError):  # told with the event
+        with contextlib.suppress(MountdError):  # reported with the event
             last = await self._journal.last_of(STARTED, STOPPED)
         async with self._turn:
             if last is not None and last.code == STARTED:
                 text = (
-                    f"the life that began at {last.time} ended without a stop: a crash, SIGKILL, or the machine's end"
+                    f"the run that began at {last.time} did not stop cleanly: a crash, SIGKILL, or the machine failed"
                 )
-                log.warning("former life of mountd ended without a stop", began=last.time)
+                log.warning("previous run did not stop cleanly", began=last.time)
                 await self._write(CRASHED, "mountd", text)
             await self._write(STARTED, "mountd", f"mountd {__version__} has started (pid {os.getpid()})")
 
     async def stopped(self, why: str) -> None:
-        """The last event of this life; given up after `shutdown.JOURNAL_S`, with a line in the log."""
+        """The last event of this run; given up after `shutdown.JOURNAL_S`, with a line in the log."""
         try:
             async with asyncio.timeout(shutdown.JOURNAL_S):
                 await self.flush()
@@ -123,20 +123,20 @@ class Recorder:
         except TimeoutError:
             log.warning("cannot journal the stop", cause=f"the journal did not answer within {shutdown.JOURNAL_S:g} s")
 
-    # -- a journal that was begun anew ----------------------------------------------------------------------------
+    # -- a journal that was replaced -------------------------------------------------------------------------------
 
-    async def _tell_replaced(self) -> None:
+    async def _record_replaced(self) -> None:
         if self._journal.replaced is None:
             return
         path, cause = self._journal.replaced
         what = f"could not be used ({cause}): it was set aside as {path}" if cause else "was missing or empty"
         text = (
-            f"the journal {what}, and a new one was begun;"
-            " history, quarantine and pauses until now are not known any more, each link was taken as what is live"
+            f"the journal {what}, and a new one was created;"
+            " earlier history, quarantine and pauses are lost, and each link counts as the live version"
         )
         hint = (
-            "see that `mountd status` shows the right versions and that the disk is sound;"
-            f" the alarm ends when {path} is moved away or deleted"
+            "check that `mountd status` shows the right versions and that the disk is healthy;"
+            f" this reason goes away when {path} is moved or deleted"
         )
         log.error("journal replaced", cause=cause or "it was missing or empty", set_aside=str(path), hint=hint)
         self._replaced = Reason(REPLACED, text, "journal", "mountd", hint)
@@ -147,7 +147,7 @@ class Recorder:
     def _look_for_broken(self) -> None:
         if self._replaced is None or self._journal.replaced is None or os.path.lexists(self._journal.replaced[0]):
             return
-        log.info("broken journal was taken away", set_aside=str(self._journal.replaced[0]))
+        log.info("broken journal removed", set_aside=str(self._journal.replaced[0]))
         if self._board.snapshot.journal == self._replaced:
             self._board.set_journal(None)
         self._replaced = None

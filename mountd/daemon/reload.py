@@ -44,9 +44,9 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PATIENCE_S = 10.0
-"""How long somebody who asks for a reload waits for the end of an operation or of another reload."""
+"""How long a requested reload waits for an operation or another reload to finish."""
 NEEDS_RESTART = "needs a restart of mountd"
-SILENT_HINT = "mountd tries again by itself; put the file, and those of secrets, on a local disk"
+SILENT_HINT = "mountd retries by itself; put the file, and those of secrets, on a local disk"
 READ_S = 5.0
 """How long one reading of the file, or of all secrets, may take: the disk may not answer."""
 RESTART_HINT = "undo this edit, or restart mountd: systemctl restart mountd"
@@ -56,7 +56,7 @@ _KEY = random.token_bytes(32)  # of this process: digests of secrets mean nothin
 
 
 class Reloader:
-    """All or nothing: a file that cannot be used leaves everything as it is, and is shown until it is mended."""
+    """All or nothing: a file that cannot be used leaves everything as it is, and is shown until it is corrected."""
 
     def __init__(
         self,
@@ -147,9 +147,9 @@ class Reloader:
             raise ConfigError(str(self._source), [Problem("", 0, text)], hint=SILENT_HINT) from None
 
     async def ask(self, operator: str) -> ReloadDocument:
-        """For the API: goes on when the one who asked goes away. Raises ConfigError, Busy (also while mountd stops),
+        """For the API: continues when the client goes away. Raises ConfigError, Busy (also while mountd stops),
         MountdError."""
-        if self._board.snapshot.stopping:  # it would start what the stop has ended
+        if self._board.snapshot.stopping:  # it would start what has been stopped
             raise Busy("cannot reload: mountd is stopping", hint="start mountd: it reads the file", holder="a stop")
         task = asyncio.create_task(self.reload(f"{operator} asked"))
         self._asked.add(task)
@@ -159,10 +159,10 @@ class Reloader:
     def _answered(self, task: asyncio.Task[ReloadDocument]) -> None:
         self._asked.discard(task)
         if not task.cancelled():
-            task.exception()  # is told to the one who asked, if anybody still listens
+            task.exception()  # goes to the client, if it still listens
 
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """What must end before anything else does."""
+        """What must finish before anything else stops."""
         return [*self._asked, *self._applier.tasks()]
 
     def close(self) -> None:
@@ -171,20 +171,20 @@ class Reloader:
     # -- one reload -----------------------------------------------------------------------------------------------
 
     async def reload(self, cause: str, *, patience_s: float | None = PATIENCE_S) -> ReloadDocument:
-        """Raises ConfigError with all problems (the former configuration goes on), Busy after `patience_s`, and
+        """Raises ConfigError with all problems (the previous configuration stays), Busy after `patience_s`, and
         NotUploaded when all is done, but a mount that was removed has left files in its cache. Whatever else it raises
         while it carries out the change, the status shows that only a part of the file is in effect."""
         deadline = None if patience_s is None else asyncio.get_running_loop().time() + patience_s
         async with contextlib.AsyncExitStack() as stack:
             await self._enter(stack, self._turn, deadline)
-            with self._told(cause):
+            with self._reported(cause):
                 loaded, digests = await self._read()
                 change = self._compare(loaded, digests)
-            # Where nothing is left to do nobody is waited for: the operation that runs may be the switch to the edited
-            # version of this very file, noticed before somebody asked.
+            # Nothing to do: no waiting. The running operation may be the switch to the edited version of this file,
+            # noticed before the request.
             if change:
                 await self._enter(stack, self._operations.quiet(), deadline)
-                with self._told(cause):
+                with self._reported(cause):
                     loaded, digests = await self._read()
                     change = await self._check(loaded, digests)
             left_before = dict(self._members.left)
@@ -196,8 +196,8 @@ class Reloader:
         self._show(done, loaded, cause)
         left = [reason for cache, reason in self._members.left.items() if left_before.get(cache) != reason]
         if left:
-            told = "; ".join(reason.text for reason in left)
-            raise NotUploaded(f"cannot upload everything of a mount that was removed: {told}", hint=left[0].hint)
+            texts = "; ".join(reason.text for reason in left)
+            raise NotUploaded(f"cannot upload everything of a mount that was removed: {texts}", hint=left[0].hint)
         return done
 
     async def _enter(
@@ -213,7 +213,7 @@ class Reloader:
             raise Busy(f"cannot reload: busy with {holder}", hint="try again in a moment", holder=holder) from None
 
     @contextlib.contextmanager
-    def _told(self, cause: str) -> Iterator[None]:
+    def _reported(self, cause: str) -> Iterator[None]:
         """Around what finds out whether the file can be used."""
         try:
             yield
@@ -255,7 +255,7 @@ class Reloader:
         await self._refuse_on_mounts([self._source])
         loaded = await self._on_disk(lambda: load(self._source))
         wanted = self._files(loaded.settings)
-        # Before secrets are read, so that no change is missed; those of both, whichever of the two goes on.
+        # Before secrets are read, so that no change is missed; those of both, whichever of the two is used.
         await self._in_time(self._watch.follow([*wanted, *running]))
         await self._refuse_on_mounts(wanted)
         problems = await self._on_disk(lambda: check_secrets(loaded.settings, loaded.lines))
@@ -314,7 +314,7 @@ class Reloader:
                 break
         return problems
 
-    # -- what is told ---------------------------------------------------------------------------------------------
+    # -- reports -------------------------------------------------------------------------------------------------
 
     def _report(self, change: Change) -> ReloadDocument:
         return ReloadDocument(
@@ -347,8 +347,10 @@ class Reloader:
     def _show_broken(self, error: ConfigError, cause: str) -> None:
         before = self._board.snapshot.config
         problems = tuple(error.problems)
-        told = log.debug if problems == before.problems else log.warning
-        told("configuration broken, the former one goes on", cause=cause, problems=[str(each) for each in problems])
+        report = log.debug if problems == before.problems else log.warning
+        report(
+            "configuration invalid, keeping the previous one", cause=cause, problems=[str(each) for each in problems]
+        )
         self._board.set_config(replace(before, problems=problems, hint=error.hint))
 
 

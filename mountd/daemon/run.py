@@ -60,7 +60,7 @@ without a `umask` of its own, follow from the configuration alone."""
 
 
 def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
-    """The whole life of the daemon; its exit code."""
+    """Runs the daemon → its exit code."""
     writer: logs.Writer | None = None
     try:
         loaded = load(config_path(config, os.environ))
@@ -70,18 +70,18 @@ def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
         _raise_descriptor_limit()
         os.umask(UMASK)
         reserve = Reserve()  # first: where numbers of descriptors are limited, its are low ones
-        return threads.run(_live(loaded, journal, reserve))
+        return threads.run(_run(loaded, journal, reserve))
     except MountdError as error:
-        told = f"mountd: {error.text}\n" + (f"  hint: {error.hint}\n" if error.hint else "")
-        (writer or sys.stderr).write(printable(for_stderr(told), keep="\n"))
+        text = f"mountd: {error.text}\n" + (f"  hint: {error.hint}\n" if error.hint else "")
+        (writer or sys.stderr).write(printable(for_stderr(text), keep="\n"))
         return error.exit_code
     except Exception as error:
         if (lack := of_the_machine(error)) is None:
-            log.error("a bug in mountd: it ends", exc_info=error)
+            log.error("bug in mountd: exiting", exc_info=error)
             return Bug.exit_code
         if lack.code == SYSTEM_ERROR:
             log.error("the system refuses something", cause=lack.text, exc_info=error)
-        (writer or sys.stderr).write(for_stderr(f"mountd: cannot go on: {lack.text}\n  hint: {lack.hint}\n"))
+        (writer or sys.stderr).write(for_stderr(f"mountd: cannot continue: {lack.text}\n  hint: {lack.hint}\n"))
         return lack.exit_code
     finally:
         if writer is not None:
@@ -89,13 +89,13 @@ def main(config: str | None, *, journal: type[Journal] = Journal) -> int:
 
 
 def _raise_descriptor_limit() -> None:
-    """Connections to our sockets must not leave us without descriptors; children get the former limit back."""
+    """Connections to our sockets must not use up all descriptors; children get the previous limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -> int:
+async def _run(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -> int:
     settings = loaded.settings
     signals = Signals()
     instance = Instance.create(settings.state, settings.runtime)
@@ -103,13 +103,13 @@ async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -
     configured = {str(mount.path) for mount in settings.mounts.values()}
     try:
         log.info("mountd starts", version=__version__, pid=os.getpid(), config=str(loaded.source), instance=instance.id)
-        await clear_former_life(instance, configured)
+        await clear_previous_run(instance, configured)
         journal = journal_type(settings.state / "mountd.db")
         try:
             if not await open_journal(journal, signals):
                 return 0
             daemon = Daemon(loaded, instance, journal, signals, reserve)
-            await daemon.live()
+            await daemon.run()
         finally:
             await journal.close()
         left = await clear_mounts(instance.id, {*configured, *instance.mount_points()}, "mount")
@@ -127,13 +127,13 @@ async def _live(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) -
 
 async def open_journal(journal: Journal, signals: Signals) -> bool:
     """Waits for as long as another program holds it: what is live stands there. False: mountd is to stop."""
-    notifier, told = Notifier(os.environ), ""
+    notifier, logged = Notifier(os.environ), ""
     while True:
         try:
             await journal.open()
         except JournalHeld as error:
-            if error.text != told:
-                told = error.text
+            if error.text != logged:
+                logged = error.text
                 log.warning("waiting for the journal", cause=error.text, hint=error.hint)
             notifier.send(STATUS=f"waiting: {error.text}", WATCHDOG=1, EXTEND_TIMEOUT_USEC=JOURNAL_WAIT_USEC)
         else:
@@ -146,7 +146,7 @@ async def open_journal(journal: Journal, signals: Signals) -> bool:
 
 
 class Signals:
-    """What the daemon was told by signals."""
+    """The signals that the daemon has received."""
 
     def __init__(self) -> None:
         self.stop, self.hangup = asyncio.Event(), asyncio.Event()
@@ -156,17 +156,17 @@ class Signals:
         loop.add_signal_handler(signal.SIGHUP, self.hangup.set)
 
 
-async def clear_former_life(instance: Instance, mount_points: Collection[str]) -> None:
-    """Children and mounts that a killed daemon left, wherever they are; what cannot be ended is told.
+async def clear_previous_run(instance: Instance, mount_points: Collection[str]) -> None:
+    """Ends children and unmounts mounts that a killed daemon left; logs what it cannot end.
 
     `mount_points`: those of the configuration, for what an older mountd has mounted.
     """
     places = {*instance.mount_points(), *mount_points}
-    former = [each for each in instance.former() if not await _clear(each, places)]
+    unfinished = [each for each in instance.former() if not await _clear(each, places)]
     await _clear(instance.id, places)
-    instance.remember(former)
+    instance.remember(unfinished)
     instance.keep_mount_points(
-        entry.mount_point for each in (instance.id, *former) for entry in table.made_by(read_table(), each, places)
+        entry.mount_point for each in (instance.id, *unfinished) for entry in table.made_by(read_table(), each, places)
     )
 
 
@@ -174,15 +174,15 @@ async def _clear(instance: str, places: Collection[str]) -> bool:
     """Whether nothing of this instance is left."""
     try:
         for orphan in [*await cgroup.end_all(instance), *await tool.end_orphans(instance)]:
-            log.warning("ended a process of a former life", process=orphan)
+            log.warning("killed an orphan of a previous run", process=orphan)
     except MountdError as error:
-        # Something hangs, perhaps on the very mount that is cleared next.
-        log.warning("cannot look for processes of a former life", cause=error.text)
-    return not await clear_mounts(instance, places, "mount of a former life")
+        # Something may hang on the mount that is cleared next.
+        log.warning("cannot look for orphans of a previous run", cause=error.text)
+    return not await clear_mounts(instance, places, "mount of a previous run")
 
 
 async def clear_mounts(instance: str, places: Collection[str], what: str) -> list[table.Entry]:
-    """All that this instance has made itself; those that are left."""
+    """Unmounts all that this instance has mounted → those that are left."""
     for entry in reversed(table.made_by(read_table(), instance, places)):
         try:
             await unmount.clear(entry.mount_point, entry.source, timeout_s=LEFTOVER_CLEAR_S)
@@ -200,7 +200,7 @@ class Daemon:
         self._settings = settings
         self._signals = signals
         self._notifier = Notifier(os.environ)
-        self._told_ready = False
+        self._is_ready_sent = False
         self.board = Board(Snapshot())
         self._tasks = Tasks(self.board, reserve, signals.stop.set)
         self._recorder = Recorder(self.board, journal)
@@ -252,7 +252,7 @@ class Daemon:
             own_mounts=lambda: {entry.mount_point for entry in table.of_instance(read_table(), instance.id)},
         )
 
-    async def live(self) -> None:
+    async def run(self) -> None:
         """From start to stop; a bug in any task is a reason to stop, in the same order."""
         asyncio.get_running_loop().set_exception_handler(self._tasks.unhandled)
         await self.operations.close_interrupted()
@@ -271,47 +271,47 @@ class Daemon:
                     group.keep(self._reloader.follow_files, "reload"),
                     group.keep(self._follow_signal, "reload by signal"),
                 ]
-                telling = group.keep(self._tell_systemd, "status for systemd")
+                notifying = group.keep(self._notify_systemd, "status for systemd")
                 recording = group.keep(self._recorder.run, "events")
                 await self._signals.stop.wait()
                 await self._shut_down([operating, *reloading, auditing])
-                for task in (telling, recording):
+                for task in (notifying, recording):
                     task.cancel()
                 self.members.cancel()
-                await group.to_the_end(self._tell_stopped)
+                await group.run_last(self._record_stop)
         finally:
             self._reloader.close()
             for close in (self.members.close, self.drills.close, self._server.close):
-                await self._tasks.to_the_end(close)
+                await self._tasks.run_last(close)
             log.info("mountd has stopped")
 
     @property
     def is_broken(self) -> bool:
-        """It has stopped for a bug."""
+        """It stopped because of a bug."""
         return self._tasks.is_broken
 
-    async def _tell_stopped(self) -> None:
-        await self._recorder.stopped("mountd has stopped" + (" for a bug in it" if self.is_broken else ""))
+    async def _record_stop(self) -> None:
+        await self._recorder.stopped("mountd has stopped" + (" because of a bug in it" if self.is_broken else ""))
 
     async def _follow_signal(self) -> None:
-        await self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._told_ready)
+        await self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._is_ready_sent)
 
     async def _reload(self, operator: str) -> ReloadDocument:
         return await self._reloader.ask(operator)
 
-    async def _tell_systemd(self) -> None:
+    async def _notify_systemd(self) -> None:
         """READY once the disk is served, STATUS at each change, WATCHDOG while the loop turns."""
-        told = ""
+        sent = ""
         interval_s = (self._notifier.watchdog_s or 60.0) / 3  # half is the limit; the rest is for a busy machine
         while True:
             snapshot = self.board.snapshot
-            if not self._told_ready and readiness.is_serving_disk(snapshot):
-                self._told_ready = True
+            if not self._is_ready_sent and readiness.is_serving_disk(snapshot):
+                self._is_ready_sent = True
                 self._notifier.send(READY=1)
                 log.info("disk is served", ready=readiness.is_ready(snapshot))
             headline = readiness.headline(snapshot)
-            if headline != told:
-                told = headline
+            if headline != sent:
+                sent = headline
                 self._notifier.send(STATUS=headline)
             self._notifier.send(WATCHDOG=1)
             with contextlib.suppress(TimeoutError):
@@ -325,9 +325,9 @@ class Daemon:
         self._tasks.reserve.end_within(times.total_s, exit_code=Bug.exit_code if self.is_broken else 1)
         self.board.set_stopping()
         self._notifier.send(STOPPING=1, STATUS="stopping")
-        ending = [*first, *self._reloader.tasks(), *self.members.model_tasks()]
-        for task in ending:
+        stopping = [*first, *self._reloader.tasks(), *self.members.model_tasks()]
+        for task in stopping:
             task.cancel()
-        await asyncio.wait(ending, timeout=times.operation_s)
-        await self._tasks.to_the_end(partial(self.members.stop_apps, times.apps_s))
-        await self._tasks.to_the_end(partial(self.members.stop_mounts, times.mounts_s))
+        await asyncio.wait(stopping, timeout=times.operation_s)
+        await self._tasks.run_last(partial(self.members.stop_apps, times.apps_s))
+        await self._tasks.run_last(partial(self.members.stop_mounts, times.mounts_s))

@@ -1,4 +1,4 @@
-"""The tasks of the daemon: one that the machine lets down begins again, one with a bug ends the daemon in order."""
+"""The tasks of the daemon: one that lacks a resource is restarted, one with a bug stops the daemon in order."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mountd.status.snapshot import Reason
 log = structlog.get_logger()
 
 LENT = 8
-"""Of the reserve, for those who ask how it is."""
+"""Of the reserve, for requests such as `mountd status`."""
 REFILL_S = 10.0
 
 
 class Tasks(asyncio.TaskGroup):
-    """No task of it fails, so none ends another. `is_broken` once a bug was met; `on_bug` is called at the first."""
+    """No task of it fails, so none cancels another. `is_broken` after a bug; `on_bug` is called at the first one."""
 
     def __init__(self, board: Board, reserve: Reserve, on_bug: Callable[[], None]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Tasks(asyncio.TaskGroup):
         self._lent: asyncio.TimerHandle | None = None
 
     def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
-        """A task that does `work`, and does it again after the machine did not let it."""
+        """A task that does `work`, and restarts it after a resource was missing."""
         return self.create_task(self._kept(work, name), name=name)
 
     async def _kept(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
@@ -45,20 +45,20 @@ class Tasks(asyncio.TaskGroup):
         except Exception as error:
             self.report_bug(name, error)
 
-    async def to_the_end(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """A part of the end: what it fails for keeps nobody from the next one."""
+    async def run_last(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A part of the stop; its failure does not prevent the next part."""
         try:
             await work()
         except Exception as error:
-            self.report_bug("the end", error)
+            self.report_bug("stop", error)
 
     def show_lack(self, part: str, found: Exhausted | None) -> None:
-        """What a part of mountd waits for; None: it goes on."""
+        """What a part of mountd waits for; None: it continues."""
         known = self._board.snapshot.lacks.get(part)
         if found is None:
             self._board.set_lack(part, None)
             if known is not None:
-                log.info("a part of mountd goes on", part=part)
+                log.info("a part of mountd continues", part=part)
             return
         if known is None or known.code != found.code:
             where = found.__cause__ if found.code == SYSTEM_ERROR else None
@@ -73,11 +73,11 @@ class Tasks(asyncio.TaskGroup):
         self._board.set_lack(part, Reason(found.code, f"{part} waits: {found.text}", "mountd", "mountd", found.hint))
 
     def report_bug(self, part: str, error: BaseException) -> None:
-        """It is told as a lack when it is one after all."""
+        """A missing resource is shown as such; anything else is a bug."""
         if (found := of_the_machine(error)) is not None:
             self.show_lack(part, found)
             return
-        log.error("a bug in mountd: it ends in order", part=part, exc_info=error)
+        log.error("bug in mountd: stopping in order", part=part, exc_info=error)
         if not self.is_broken:
             self.is_broken = True
             self._on_bug()
@@ -85,9 +85,9 @@ class Tasks(asyncio.TaskGroup):
     # -- what happens outside of tasks ----------------------------------------------------------------------------
 
     def unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """The event loop's handler: above all connections that cannot be accepted, which it tries again each second.
+        """The event loop's handler: mostly connections that cannot be accepted, which it retries each second.
 
-        For a person who asks there are descriptors in reserve. Of failures of a kind a few are logged each minute.
+        The reserve has descriptors for requests. Of each kind of failure a few are logged each minute.
         """
         error = context.get("exception")
         found = None if error is None else lack(error)

@@ -1,4 +1,4 @@
-"""The threads beside the event loop: what is stuck on a disk keeps neither other work nor the end of mountd waiting."""
+"""The threads beside the event loop: one that is stuck on a disk delays neither other work nor the exit of mountd."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ THREADS = 32
 READY = 3
 BESIDE = 8
 """Descriptors that must be free for others, before it can be said that there are enough."""
-END_S = 2.0
-"""So long what is under way may go on when all else has ended: evidence is written, a file replaced."""
-RECENT_S = 0.2
+BUSY_S = 2.0
+"""Limit for work in progress when all else has stopped: evidence is written, a file replaced."""
+LOG_S = 0.2
+"""For the thread that writes the log."""
 DESCRIPTORS = 32
-"""For the children, pipes and looks at the mount table of an end, and for a person who asks when there are no others.
-"""
+"""For the children, pipes and reads of the mount table of a stop, and for requests when no others are left."""
 
 
 class Threads(ThreadPoolExecutor):
-    """The event loop's executor. Its shutdown, which asyncio waits for, ends within END_S.
+    """The event loop's executor. Its shutdown, which asyncio waits for, returns within BUSY_S.
 
     READY threads are there from the start, and do all the work when no more can be started later on.
     """
@@ -63,13 +63,13 @@ class Threads(ThreadPoolExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait=False, cancel_futures=True)
         if wait:
-            _, stuck = concurrent.futures.wait(tuple(self._under_way), END_S)
+            _, stuck = concurrent.futures.wait(tuple(self._under_way), BUSY_S)
             if stuck:
-                log.error("something does not end: going on without it", threads=len(stuck))
+                log.error("threads are still busy: exiting without them", threads=len(stuck))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`, with these threads; that starts one more to end the others, for which there may be no room."""
+    """As `asyncio.run`, with these threads; which would start one more thread to stop the others."""
     loop, threads = asyncio.new_event_loop(), Threads()
     asyncio.set_event_loop(loop)
     loop.set_default_executor(threads)
@@ -89,13 +89,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Reserve:
-    """What the end needs, kept from the start: descriptors, and the thread that ends mountd if all else is stuck."""
+    """What a stop needs, kept from the start: descriptors, and the thread that ends mountd when all else is stuck."""
 
     def __init__(self) -> None:
         self._descriptors: list[int] = []
         self._limit_s: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._exit_code = 1
-        threading.Thread(target=self._end, name="end", daemon=True).start()
+        threading.Thread(target=self._exit, name="exit", daemon=True).start()
         self.refill()
 
     def refill(self) -> bool:
@@ -120,14 +120,14 @@ class Reserve:
         return len(given)
 
     def end_within(self, limit_s: float, *, exit_code: int = 1) -> None:
-        """Ends mountd, whatever is stuck, in so many seconds: the promise that a stop is over then."""
+        """Ends mountd in `limit_s` seconds, whatever is stuck."""
         self.lend()
         self._exit_code = exit_code
         self._limit_s.put(limit_s)
 
-    def _end(self) -> None:
+    def _exit(self) -> None:
         limit_s = self._limit_s.get()
         time.sleep(limit_s)
-        log.error("the end takes too long: something is stuck, mountd ends without it", limit_s=limit_s)
-        time.sleep(RECENT_S)  # the log has a thread of its own
+        log.error("stop takes too long: exiting without what is stuck", limit_s=limit_s)
+        time.sleep(LOG_S)
         init.leave(self._exit_code)

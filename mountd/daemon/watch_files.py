@@ -39,13 +39,13 @@ UNSEEN: tuple[object, ...] = ()
 MAX_LINKS = 40
 """As the kernel."""
 QUIET_S = 0.3
-"""Who replaces several files, or writes one piece by piece, is done when nothing has moved for so long."""
+"""Several files are replaced, or one is written in pieces: done when nothing has changed for this long."""
 RESTLESS_S = 3.0
 """A file that changes all the time is read all the same after this time."""
 LOOK_S = 5.0
 """How long a look may take before the next one: a file may lie on a disk that does not answer."""
 POLL_S = 5.0
-"""What inotify cannot tell: a network file system, a directory that was moved away, permissions, no free watches."""
+"""For what inotify cannot see: a network file system, a directory that was moved away, permissions, no free watches."""
 # Not what is written meanwhile: a log that lies beside the file would wake us with each line.
 EVENTS: list[type[FileSystemEvent]] = [
     FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileMovedEvent,
@@ -67,7 +67,7 @@ class Trail:
     """What stands on the way to a file, each link followed by hand.
 
     `seen` says what is there and changes when it does; `directories` are those to watch, without links in their path;
-    `mount` is the mount of ours that the way would lead onto, where it ends: nobody touches what lies there.
+    `mount` is the mount of ours that the path leads onto, where it stops: nothing below it is touched.
     """
 
     seen: tuple[object, ...]
@@ -201,7 +201,7 @@ class FileWatch:
                 self._complain(error)
                 return
             self._observer = observer
-        handler = _Handler(loop, self._event)
+        handler = _ChangeHandler(loop, self._event)
         for directory in self._watches.keys() - wanted:
             watch = self._watches.pop(directory)
             with contextlib.suppress(OSError, KeyError):
@@ -215,11 +215,11 @@ class FileWatch:
                 self._complain(error)
 
     def _complain(self, error: OSError) -> None:
-        """Once; the poll goes on alone."""
+        """Once; polling continues."""
         if not self._complained:
             self._complained = True
             cause = cause_of(error)
-            log.warning("cannot watch the configuration: looking each few seconds", cause=cause, every_s=POLL_S)
+            log.warning("cannot watch the configuration: checking it every few seconds", cause=cause, every_s=POLL_S)
 
     def close(self) -> None:
         if self._observer is not None:
@@ -228,7 +228,7 @@ class FileWatch:
             self._watches.clear()
 
 
-class _Handler(FileSystemEventHandler):
+class _ChangeHandler(FileSystemEventHandler):
     """Called in a thread of watchdog's."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
@@ -236,5 +236,5 @@ class _Handler(FileSystemEventHandler):
         self._event = event
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._event.set)

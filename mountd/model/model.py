@@ -230,8 +230,8 @@ class Model:
             self._astray = False
             stage = ModelStage.LINKED if stage is ModelStage.WARMED else stage
         root, layout = self.versions.disk.root, self.versions.layout
-        astray_at = layout.version_of_target(root, drift.target) if drift.target else None
-        self.publish(replace(self.status, drift=drift, stage=stage, astray_at=astray_at))
+        drifted_to = layout.version_of_target(root, drift.target) if drift.target else None
+        self.publish(replace(self.status, drift=drift, stage=stage, drifted_to=drifted_to))
 
     # -- for operations -------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The latest snapshot, on one board: rooms write their part, whoever waits is woken by each change."""
+"""The latest snapshot, on one board: rooms write their part; each change wakes those that wait."""
 
 from __future__ import annotations
 

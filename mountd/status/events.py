@@ -21,7 +21,7 @@ class Happening:
 
 
 def between(before: Snapshot, after: Snapshot) -> list[Happening]:
-    """From the bucket up to the app; what stayed is not told again."""
+    """From the bucket up to the app; what has not changed is left out."""
     found = _remotes(before, after)
     found += _states("mount", before.mounts, after.mounts)
     for name, model in after.models.items():
@@ -48,7 +48,7 @@ def _lacks(before: Snapshot, after: Snapshot) -> list[Happening]:
     new = {reason.code: reason for reason in after.lacks.values()}
     found = [Happening(code, "mountd", reason.text) for code, reason in new.items() if code not in old]
     return found + [
-        Happening("goes-on", "mountd", f"{code} is over: nothing of mountd waits for it any more")
+        Happening("recovered", "mountd", f"{code} is over: no part of mountd waits for it any more")
         for code in old
         if code not in new
     ]
@@ -65,7 +65,7 @@ def _content(name: str, before: ModelStatus | None, after: ModelStatus) -> list[
 
 
 def _drift(name: str, before: DriftStatus, after: DriftStatus) -> list[Happening]:
-    """By counting, for a link is healed sooner than anybody looks."""
+    """By counting: a link may be healed between two snapshots."""
     found = []
     if after.times > before.times:
         code = after.reason.code if after.reason else "link-drifted"
@@ -80,12 +80,12 @@ def _config(before: ConfigStatus, after: ConfigStatus) -> list[Happening]:
     if after.incomplete and after.incomplete != before.incomplete:
         return [Happening("config-incomplete", after.source, f"only a part of it is in effect: {after.incomplete}")]
     if after.problems and after.problems != before.problems:
-        problems = "; ".join(str(problem) for problem in after.problems[: readiness.PROBLEMS_TOLD])
+        problems = "; ".join(str(problem) for problem in after.problems[: readiness.PROBLEMS_SHOWN])
         return [Happening("config-broken", after.source, problems)]
     if before.loaded and after.loaded != before.loaded:
         return [Happening("config-reloaded", after.source, after.summary)]
     if before.problems and not after.problems:
-        return [Happening("config-reloaded", after.source, "the file is good again, and says what is in use")]
+        return [Happening("config-reloaded", after.source, "the file is valid again, and says what is in use")]
     return []
 
 

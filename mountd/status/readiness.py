@@ -22,7 +22,7 @@ from mountd.status.snapshot import (
 
 _ORDER = tuple(Health)
 """Best first, as Health lists them."""
-PROBLEMS_TOLD = 5
+PROBLEMS_SHOWN = 5
 """Of a broken file, in one sentence; `mountd config check` has them all."""
 
 
@@ -47,7 +47,7 @@ def remotes(snapshot: Snapshot) -> dict[str, RemoteStatus]:
 def blockers(snapshot: Snapshot, app: str, *, besides: str = "") -> tuple[Reason, ...]:
     """Why `app` may not be started now; empty when it may. What already runs is not its business.
 
-    `besides`: a model that is not looked at, since whoever asks is about to see to it.
+    `besides`: a model that is left out, since the caller takes care of it.
     """
     found = []
     for need in snapshot.apps[app].needs:
@@ -66,7 +66,7 @@ def blockers(snapshot: Snapshot, app: str, *, besides: str = "") -> tuple[Reason
 
 
 def must_stop(snapshot: Snapshot, app: str) -> tuple[Reason, ...]:
-    """Why `app` may not even go on running: by configuration, none runs on a mount whose cache cannot be used."""
+    """Why `app` must even be stopped: by configuration, none runs on a mount whose cache cannot be used."""
     names = _mounts_of(snapshot, snapshot.apps[app])
     return tuple(
         Reason("waiting-for-cache", f"{app} waits for the cache of mount {name}", "app", app, _CACHE_HINT)
@@ -75,7 +75,7 @@ def must_stop(snapshot: Snapshot, app: str) -> tuple[Reason, ...]:
     )
 
 
-_CACHE_HINT = "mend the cache and it starts by itself; cache.on_failure: keep lets it run meanwhile"
+_CACHE_HINT = "repair the cache and it starts by itself; cache.on_failure: keep lets it run meanwhile"
 
 
 def _waits_for_mount(app: str, name: str, mount: MountStatus) -> Reason:
@@ -124,7 +124,7 @@ def _mounts_of(snapshot: Snapshot, app: AppStatus) -> list[str]:
 
 
 def is_behind_the_link(snapshot: Snapshot, app: AppStatus) -> bool:
-    """It runs, and was started while somebody else had pointed a link to another version than it points to now."""
+    """It runs, and was started while a link, changed from outside, pointed to another version than now."""
     if app.state not in (State.STARTING, State.RUNNING):
         return False
     needed = ((snapshot.models[name], version) for name, version in app.versions.items() if name in snapshot.models)
@@ -146,7 +146,7 @@ def is_serving_disk(snapshot: Snapshot) -> bool:
 def health(snapshot: Snapshot) -> Health:
     return worst(
         [
-            # A bucket that nobody has asked yet, or now, is no news: the mount on it says why.
+            # A bucket that is not probed yet, or not now, is left out: the mount on it says why.
             *(remote.health for remote in remotes(snapshot).values() if remote.health is not Health.UNKNOWN),
             *(mount.health for mount in snapshot.mounts.values()),
             *(model_health(model) for model in snapshot.models.values()),
@@ -183,8 +183,8 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
     layers = [
         *(remote.reason for remote in remotes(snapshot).values()),
         *(model.changed for model in snapshot.models.values()),
-        *(mount.reason or _climbing_mount(name, mount) for name, mount in snapshot.mounts.items()),
-        *(model.reason or _climbing_model(name, model, snapshot) for name, model in snapshot.models.items()),
+        *(mount.reason or _starting_mount(name, mount) for name, mount in snapshot.mounts.items()),
+        *(model.reason or _loading_model(name, model, snapshot) for name, model in snapshot.models.items()),
         *(reason for name, model in snapshot.models.items() for reason in _out_of_sync(name, model, snapshot)),
     ]
     found = list(dict.fromkeys(reason for reason in layers if reason))
@@ -214,22 +214,22 @@ def _config(config: ConfigStatus) -> Iterator[Reason]:
         text = f"only a part of {config.source} is in effect: {config.incomplete}"
         yield Reason("config-incomplete", text, "config", config.source, "restart mountd: systemctl restart mountd")
     if config.problems:
-        told = "; ".join(str(problem) for problem in config.problems[:PROBLEMS_TOLD])
-        more = len(config.problems) - PROBLEMS_TOLD
-        text = f"cannot use {config.source}, the former configuration goes on: {told}"
+        shown = "; ".join(str(problem) for problem in config.problems[:PROBLEMS_SHOWN])
+        more = len(config.problems) - PROBLEMS_SHOWN
+        text = f"cannot use {config.source}, mountd keeps the previous configuration: {shown}"
         text += f"; and {more} more" if more > 0 else ""
         yield Reason("config-broken", text, "config", config.source, config.hint)
     for warning in config.warnings:
         yield Reason("config-warning", str(warning), "config", config.source)
 
 
-def _climbing_mount(name: str, mount: MountStatus) -> Reason | None:
+def _starting_mount(name: str, mount: MountStatus) -> Reason | None:
     if mount.state is State.RUNNING:
         return None
     return Reason("mount-starting", f"mount {name} is {mount.state} ({mount.stage})", "mount", name)
 
 
-def _climbing_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason | None:
+def _loading_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason | None:
     if model.linked or model.drift.absent or not snapshot.mounts[model.mount].usable:
         return None
     percent = f", {model.warmed_percent} %" if model.stage is ModelStage.LISTED else ""
@@ -237,7 +237,7 @@ def _climbing_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason
 
 
 def _out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[Reason]:
-    """What differs from what was asked for and stays so, and who wants that."""
+    """What differs from the desired state and stays so, and why."""
     if model.drift.reason and not (model.reason and model.reason.code == model.drift.reason.code):
         yield model.drift.reason
     busy = any(operation.model == name for operation in snapshot.operations)
@@ -247,11 +247,11 @@ def _out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[
         yield Reason("switch-waits", text, "link", name, f"mountd switch {model.desired} --model {name}")
     if model.fails and not busy:
         text = f"{name} is at {model.current or 'no version'} and {model.desired} is asked for: {model.fails.cause}"
-        hint = model.fails.hint or "`mountd history` tells more; edit the version, or mend what is wrong"
+        hint = model.fails.hint or "`mountd history` shows more; edit the version, or fix the cause"
         yield Reason("switch-failed", text, "link", name, hint)
     if model.suspended:
         text = f"automatic changes of {name} are paused by {model.suspended}"
-        yield Reason("suspended", text, "link", name, "`mountd resume` ends it; what runs is watched all the same")
+        yield Reason("suspended", text, "link", name, "`mountd resume` ends it; mountd still watches what runs")
 
 
 def headline(snapshot: Snapshot) -> str:

@@ -35,7 +35,7 @@ class State(StrEnum):
 
 
 class MountStage(StrEnum):
-    """The rungs that a mount climbs; each includes the ones before it."""
+    """The stages of a mount's start-up; each includes the ones before it."""
 
     PREFLIGHT = "preflight"
     SPAWNED = "spawned"
@@ -45,7 +45,7 @@ class MountStage(StrEnum):
 
 
 class ModelStage(StrEnum):
-    """The rungs that a model climbs on a running mount."""
+    """The stages of a model on a running mount."""
 
     WAITING = "waiting"
     LISTED = "listed"
@@ -119,7 +119,7 @@ class MountStatus:
     restarts: int = 0
     """how often it has come back to `running`: another number means other FUSE files behind the same path"""
     unasked: int = 0
-    """how often of these nobody had asked for it: what is shown as `restarts`"""
+    """how many of these were not requested: shown as `restarts`"""
     since: str = ""
     """when the state began, UTC, ISO 8601"""
     cache: CacheStatus = CacheStatus()
@@ -127,7 +127,7 @@ class MountStatus:
     """the bucket behind it, asked outside the mount"""
     reason: Reason | None = None
     drain: DrainStatus | None = None
-    """while its end waits for uploads"""
+    """while its stop waits for uploads"""
     cache_broken: bool = False
     """its cache directory is gone, full or cannot be written"""
     cache_bypassed: bool = False
@@ -135,7 +135,7 @@ class MountStatus:
     cache_stops_apps: bool = False
     """by configuration no app runs on it meanwhile"""
     gone: bool = False
-    """it has been down for longer than a repair takes: who still runs on it cannot be called ready"""
+    """down for longer than a repair takes: an app that still runs on it is not ready"""
 
     @property
     def usable(self) -> bool:
@@ -144,7 +144,7 @@ class MountStatus:
 
 @dataclass(frozen=True, slots=True)
 class DriftStatus:
-    """Whether the link is still what it was made to be; somebody may change it behind mountd's back."""
+    """Whether the link is still as mountd placed it: something else may change it."""
 
     reason: Reason | None = None
     health: Health = Health.HEALTHY
@@ -152,7 +152,7 @@ class DriftStatus:
     """how often it was found changed"""
     heals: int = 0
     last: str = ""
-    """what was found last, also when it is long healed"""
+    """what was found last, kept after it was healed"""
     absent: bool = False
     """no link is there at all"""
     target: str | None = None
@@ -190,28 +190,28 @@ class ModelStatus:
     changed: Reason | None = None
     """why the live version is no longer what it was made to be in the bucket"""
     suspended: str | None = None
-    """who has paused automatic changes and why; None: nobody"""
+    """who has paused automatic changes and why; None: not paused"""
     automatic: bool = True
-    """by configuration an edited version is switched to by itself"""
+    """by configuration mountd switches to an edited version by itself"""
 
     unmet: Unmet | None = None
     """what the last try to reach a declared version failed for; of no interest once another one is desired"""
-    astray_at: str | None = None
-    """the version that the link was pointed to by somebody else, as long as it is"""
+    drifted_to: str | None = None
+    """the version that the link points to after a change from outside, as long as it does"""
 
     @property
     def seen_by_apps(self) -> str | None:
-        """The version that who opens the link now finds; None when that is none."""
-        return self.astray_at if self.drift.reason is not None else self.current
+        """The version that an app finds behind the link now; None: none."""
+        return self.drifted_to if self.drift.reason is not None else self.current
 
     @property
     def follows(self) -> bool:
-        """Whether an edited version is switched to without anybody asking."""
+        """Whether mountd switches to an edited version by itself."""
         return self.automatic and self.suspended is None
 
     @property
     def fails(self) -> Unmet | None:
-        """Why it is not at the version that is declared, when nobody keeps it from going there."""
+        """Why it is not at the declared version, although nothing keeps it from switching."""
         unmet = self.unmet
         wanted = unmet is not None and unmet.version == self.desired != self.current
         return unmet if wanted and self.follows else None
@@ -230,7 +230,7 @@ class AppStatus:
     restarts: int = 0
     """how often it has come back to `running`"""
     unasked: int = 0
-    """how often of these nobody had asked for it: what is shown as `restarts`"""
+    """how many of these were not requested: shown as `restarts`"""
     since: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     """version of each model that it was started with"""
@@ -272,7 +272,7 @@ class ConfigStatus:
     summary: str = ""
     """what the last reload changed"""
     problems: tuple[Problem, ...] = ()
-    """why the file as it is now is not used: the former one goes on"""
+    """why the file as it is now is not used: the previous configuration stays"""
     hint: str = ""
     warnings: tuple[Problem, ...] = ()
     incomplete: str = ""
@@ -285,7 +285,7 @@ def _empty() -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one moment; immutable, so that whoever decides and whoever shows see the same."""
+    """Everything at one moment; immutable, so that decisions and displays see the same."""
 
     mounts: Mapping[str, MountStatus] = field(default_factory=_empty)
     models: Mapping[str, ModelStatus] = field(default_factory=_empty)

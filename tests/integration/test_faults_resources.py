@@ -116,7 +116,7 @@ def test_descriptors_come_back(daemon: Daemon) -> None:
     found = daemon.cli("events", "-o", "json").json["events"]
     codes = [each["code"] for each in found]
     assert "no-descriptors" in codes
-    assert "goes-on" in codes
+    assert "recovered" in codes
     ends_in_order(daemon)
 
 
@@ -191,5 +191,5 @@ def test_a_bug_ends_mountd_in_order(daemon: Daemon, module: str, kind: str, meth
     assert daemon.processes() == []
     assert not daemon.events("still mounted")
     assert daemon.events("mountd has stopped")
-    (bug,) = daemon.until_events("a bug in mountd: it ends in order")
+    (bug,) = daemon.until_events("bug in mountd: stopping in order")
     assert "KeyError: 'a bug'" in bug["exception"]

@@ -1,4 +1,4 @@
-"""Reload of a file that cannot be used: refused as a whole and told everywhere, and the former one goes on."""
+"""Reload of a file that cannot be used: refused as a whole and shown everywhere; mountd keeps the previous one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refused(daemon: Daemon) -> Result:
     assert "Traceback" not in result.err + daemon.own_log_text()
     status = daemon.status()
     assert status["health"] == "Degraded"
-    assert status["ready"], "the former configuration goes on"
+    assert status["ready"], "the previous configuration stays"
     [reason] = [each for each in status["reasons"] if each["code"] == "config-broken"]
     assert (reason["layer"], reason["object"]) == ("config", str(daemon.config_file))
     assert reason["hint"]
@@ -61,7 +61,7 @@ def test_a_broken_file_is_shown_and_heals(running: Daemon) -> None:
     document = running.cli("reload", "-o", "json")
     assert document.code == 2
     assert document.json["error"]["exit"] == 2
-    [event] = running.events("configuration broken, the former one goes on")
+    [event] = running.events("configuration invalid, keeping the previous one")
     assert len(event["problems"]) == 2
     until(lambda: journaled(running, "config-broken"), 20, "the event")
     assert pids(running) == before

@@ -171,7 +171,7 @@ def test_mountd_answers_and_can_be_stopped(make_daemon: Callable[..., Daemon], d
     assert daemon.wait_exit(60.0) == 0
     (stops,) = daemon.until_events("mountd stops")
     assert time.monotonic() - began < stops["at_most_s"]
-    assert daemon.events("something does not end: going on without it")
+    assert daemon.events("threads are still busy: exiting without them")
     assert "the kernel holds it" in daemon.log_text()
     disk.thaw()
     until(lambda: daemon.processes() == [], LATE_S, "the rest to be gone")

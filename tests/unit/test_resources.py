@@ -104,7 +104,7 @@ async def test_a_task_waits_for_what_is_lacking_and_goes_on(monkeypatch: pytest.
         assert [reason.code for reason in readiness.reasons(now)] == ["no-descriptors"]
         assert [each.code for each in between(before, now)] == ["no-descriptors"]
         await board.wait_until(lambda now: not now.lacks)
-        assert [each.code for each in between(now, board.snapshot)] == ["goes-on"]
+        assert [each.code for each in between(now, board.snapshot)] == ["recovered"]
         assert tries == 4
         task.cancel()
     assert not bugs

@@ -1,4 +1,4 @@
-"""Operations as documents: what is planned, how far one is and how it ended, and what other requests changed."""
+"""Operations as documents: what is planned, how far one is and its result, and what other requests changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `doctor` looks at on this machine: what mounting needs, directories, sockets, ports, links, apps.
+"""What `doctor` checks on this machine: what mounting needs, directories, sockets, ports, links, apps.
 
 Nothing of the settings is created or changed. What may lie on a mount is only touched by a process with a deadline.
 """
@@ -195,13 +195,13 @@ async def control(settings: Settings, *, how_to_start: str) -> tuple[list[Check]
         return [Check("daemon", "fail", error.text, error.hint)], True
     ready = bool(status.get("ready"))
     text = f"answers at {path}, {'ready' if ready else 'not ready'}"
-    checks = [Check("daemon", "ok" if ready else "warn", text, "" if ready else "`mountd status` says why")]
+    checks = [Check("daemon", "ok" if ready else "warn", text, "" if ready else "`mountd status` shows why")]
     apart = [each for each in status.get("reasons", ()) if each.get("code") == preflight.NOT_VISIBLE]
     return [*checks, *(Check("namespace", "fail", each["text"], each["hint"]) for each in apart)], True
 
 
 def ports(settings: Settings) -> Iterator[Check]:
-    """To be asked only while no daemon runs: else the ports are taken, by it and its apps."""
+    """Only while no daemon runs: else the ports are in use, by it and its apps."""
     yield _port("http", *settings.http.address)
     for name, app in settings.apps.items():
         if app.ready and app.ready.http:
@@ -220,7 +220,7 @@ def _port(name: str, host: str, port: int) -> Check:
     except OSError as error:
         cause = cause_of(error)
         return Check(
-            name, "fail", f"port {port} cannot be used: {cause}", f"see who has it: ss -ltnp 'sport = :{port}'"
+            name, "fail", f"port {port} cannot be used: {cause}", f"find the process: ss -ltnp 'sport = :{port}'"
         )
     return Check(name, "ok", f"port {port} is free")
 
@@ -230,7 +230,7 @@ async def apps(settings: Settings) -> list[Check]:
 
 
 async def _app(name: str, app: AppSettings) -> Check:
-    """Its directory, and what PATH names, may lie on a mount that hangs: only a child with a deadline touches them."""
+    """Its directory and PATH may lie on a hung mount: only a child with a deadline touches them."""
     program = app.command[0]
     path = app.environment.get("PATH")
     words = [str(app.directory), program, *([path] if isinstance(path, str) else [])]

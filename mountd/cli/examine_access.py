@@ -1,4 +1,4 @@
-"""What `doctor` tries as the user of an app: whether the app can pass to what it needs, and read there."""
+"""What `doctor` tries as the user of an app: whether the app can reach what it needs, and read there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def access(settings: Settings, *, running: bool) -> list[Check]:
         try:
             user = await tool.find_user(app.user, timeout_s=DEADLINE_S)
             if user is None or os.geteuid() not in (0, user.uid):
-                continue  # said elsewhere
+                continue  # another check reports it
             checks.append(await _access(name, user, _ways(settings, app, running=running)))
         except MountdError as error:
             checks.append(Check(f"access of {name}", "fail", error.text, error.hint))
@@ -63,6 +63,6 @@ async def _access(name: str, user: User, ways: Sequence[Sequence[str]]) -> Check
     for way in ways:
         outcome = await tool.run(["/bin/sh", "-c", _SCRIPT, "sh", *way], timeout_s=DEADLINE_S, user=own)
         if outcome.code != 0:
-            hint = "let that user pass there (chmod o+x), or for a mount set allow_other, umask, uid or gid"
+            hint = "allow that user to enter it (chmod o+x), or for a mount set allow_other, umask, uid or gid"
             return Check(where, "fail", f"user {user.name} cannot {outcome.output or 'look there'}", hint)
-    return Check(where, "ok", f"user {user.name} can pass to {', '.join(way[-1] for way in ways if way)}")
+    return Check(where, "ok", f"user {user.name} can reach {', '.join(way[-1] for way in ways if way)}")

@@ -1,4 +1,4 @@
-"""What `doctor` asks rclone: whether it is there, whether each bucket can be listed, and which versions it holds."""
+"""What `doctor` checks with rclone: is it there, can each bucket be listed, and which versions it holds."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ async def rclone(settings: Settings) -> tuple[Binary | None, Check]:
 
 
 async def buckets(settings: Settings, binary: Binary) -> AsyncIterator[Check]:
-    """One line for each mount's bucket and, where it can be listed, one for each model; all asked at the same time."""
-    with tempfile.TemporaryDirectory(prefix="mountd-doctor-") as directory:  # 0700, as its file of secrets asks for
+    """One line for each mount's bucket and, where it can be listed, one for each model; all at the same time."""
+    with tempfile.TemporaryDirectory(prefix="mountd-doctor-") as directory:  # 0700, for its file of secrets
         conf = Path(directory, "rclone.conf")
         with contextlib.suppress(OSError):  # tokens that rclone renewed; a copy, as the record is the daemon's
             shutil.copy(record_path(settings.state), directory)
@@ -77,7 +77,7 @@ async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> 
     checks.append(Check(where, "ok", f"{mount.remote} can be listed"))
     if left_out := keys.describe(keys.unusable([_item(entry) for entry in entries])):
         text = f"objects that cannot be paths are left out: {'; '.join(left_out)}"
-        checks.append(Check(where, "warn", text, "rename or delete them; nothing else suffers from them"))
+        checks.append(Check(where, "warn", text, "rename or delete them; nothing else is affected"))
     for model_name, model in settings.models.items():
         if model.mount != name:
             continue

@@ -1,4 +1,4 @@
-"""All that is wrong with a configuration file in one pass: its text, its secrets, and its words for rclone."""
+"""All problems of a configuration file in one pass: its text, its secrets, and its names for rclone."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 ASK_S = 5.0
 WAY_S = 10.0
 SURE = 0.9
-"""How like a known name a mistyped one is. Of the options that rclone got between 1.68 and 1.75, none is so like one
-that it had (0.875 at most)."""
+"""How similar a mistyped name is to a known one. No option that rclone added between 1.68 and 1.75 is that similar to
+an older one (0.875 at most)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What rclone would not understand; `warnings`: names that a newer rclone may know."""
+    """Names that this rclone does not know; `warnings`: those that a newer rclone may know."""
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
@@ -100,7 +100,7 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
     except CannotStart as error:
         words = Words(warnings=(Problem("", 0, f"flags and options of rclone were not checked: {error.text}"),))
     unsafe, unchecked = _unsafe_or_unchecked(settings, found.lines)
-    root = os.geteuid() == 0  # another user may not be the one that runs mountd, who is trusted with what is his
+    root = os.geteuid() == 0  # another user may run mountd, who is trusted with own files
     return replace(
         found,
         problems=first_problems([*found.problems, *secrets, *words.problems, *(unsafe if root else ())]),
@@ -127,7 +127,7 @@ def broken(path: Path, error: ConfigError) -> list[Check]:
 
 
 def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
-    """For `doctor`: what there is to say of a file that can be used; a mount with a wrong flag says so itself."""
+    """For `doctor`: a valid file, with its warnings; a mount with a wrong flag reports that itself."""
     words = unknown_words(loaded.settings, binary, loaded.lines) if binary else Words()
     wrong = [problem for problem in words.problems if problem.path.startswith("remotes.")]
     unsafe, unchecked = _unsafe_or_unchecked(loaded.settings, loaded.lines)
@@ -141,7 +141,7 @@ def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
 
 
 def advice(settings: Settings, lines: Mapping[Place, int]) -> Iterator[Problem]:
-    """Flags that do nothing on a mount, or harm; `doctor` has them from the command that rclone would be given."""
+    """Flags that do nothing on a mount, or harm; `doctor` has them from the command that rclone would get."""
     for name, mount in settings.mounts.items():
         for flag, why in advise(mount):
             place = ("mounts", name, "options", flag)
@@ -158,13 +158,12 @@ def _unsafe_or_unchecked(settings: Settings, lines: Mapping[Place, int]) -> tupl
         there = table.at(mounted, str(mount.path)) is not None
         places[str(mount.path.parent if there else mount.path)] = ("mounts", name, "path")
     places |= {str(model.link.parent): ("models", name, "link") for name, model in settings.models.items()}
-    hint = "use a directory of root, or set allow_unsafe_paths: true where nobody else can be"
+    hint = "use a directory of root, or set allow_unsafe_paths: true where no other user can be"
     return _movable(places, lines, "is not safe: {text}; " + hint)
 
 
 def _doubtful(settings: Settings, lines: Mapping[Place, int]) -> list[Problem]:
-    """Own directories that another user can exchange, as the administrator has made a volume, or by mistake; and what
-    could not be checked."""
+    """Own directories that another user can replace, such as a volume, or by mistake; and what could not be checked."""
     places: dict[str, Place] = {str(settings.state): ("state",), str(settings.runtime): ("runtime",)}
     places |= {str(mount.cache.dir): ("mounts", name, "cache", "dir") for name, mount in settings.mounts.items()}
     movable, unchecked = _movable(places, lines, "{text}; trust that user, or use another directory")
@@ -172,8 +171,7 @@ def _doubtful(settings: Settings, lines: Mapping[Place, int]) -> list[Problem]:
 
 
 def _movable(places: Mapping[str, Place], lines: Mapping[Place, int], said: str) -> tuple[list[Problem], list[Problem]]:
-    """Of these paths those that somebody else can move, `said` with who that is as `{text}`; and those that could
-    not be checked."""
+    """The paths that another user can move, as `said`, where `{text}` says who; and those that could not be checked."""
     try:
         found = _look(places)
     except Unavailable as error:
@@ -199,7 +197,7 @@ def _look(paths: Collection[str]) -> list[tuple[str, str, int | None]]:
             raise Unavailable(f"cannot check paths: {said}")
         return way.found(out)
     except subprocess.TimeoutExpired:
-        child.kill()  # and it is not waited for: on a mount that hangs it may not end
+        child.kill()  # without waiting: on a hung mount it may not exit
         raise Unavailable(f"cannot check paths: no answer in {WAY_S:g} s") from None
     except OSError as error:
         raise Unavailable(f"cannot check paths: {cause_of(error)}") from None
@@ -230,7 +228,7 @@ def unknown_words(
 
 
 def _options(settings: Settings, binary: Binary) -> Iterator[tuple[Place, str, bool]]:
-    """Of each remote what rclone does not know: place, words, and whether it is surely wrong."""
+    """For each remote what rclone does not know: place, text, and whether it is certainly wrong."""
     by_type = {backend.replace(" ", ""): options for backend, options in binary.known_options.items()}
     for name, remote in settings.remotes.items():
         known = by_type.get(remote.type)

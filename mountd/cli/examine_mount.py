@@ -31,7 +31,7 @@ TEMPORARY = os.path.realpath(tempfile.gettempdir())
 
 
 async def checks(binary: Binary | None, before: Collection[Check], settings: Settings) -> list[Check]:
-    """None where a check `before` has said already that it must fail."""
+    """None where a check `before` shows already that it must fail."""
     if binary is None or any(check.result == "fail" for check in before):
         return []
     return [await try_mount(binary, allow_other=is_for_others(settings))]
@@ -69,7 +69,7 @@ async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
         if table.at(read_table(), directory) is not None:
             await unmount.unmount(directory, lazy=True, timeout_s=UNMOUNT_S)
         child.signal(signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):  # one stuck in the kernel is left to itself
+        with contextlib.suppress(TimeoutError):  # one stuck in the kernel is left behind
             async with asyncio.timeout(KILL_S):
                 await child.wait()
         child.release()

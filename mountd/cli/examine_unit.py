@@ -16,7 +16,7 @@ from mountd.process import tool
 NAME = "mountd.service"
 ASK_S = 5.0
 _PASSED = (("LoadCredential", "LoadCredentialEncrypted"), ("SetCredential", "SetCredentialEncrypted"))
-"""Those of a pair fill one list."""
+"""Both of a pair fill one list."""
 _ID = re.compile(r"[^:\s]+")
 
 
@@ -28,7 +28,7 @@ class Unit:
     state: str
 
     def names(self, config: Path) -> bool:
-        """Whether mountd is started with this file, as far as the unit says so."""
+        """Whether mountd is started with this file, as far as the unit shows."""
         word = re.compile(rf"(?<![^\s\"'=]){re.escape(os.path.abspath(config))}(?![^\s\"';])")
         return any(word.search(value) for key in ("ExecStart", "Environment") for value in _values(self.text, (key,)))
 
@@ -82,21 +82,21 @@ def how_to_start(unit: Unit | None, config: Path) -> str:
     if unit is None:
         return f"start it: mountd run -c {config}"
     if unit.state == "failed":
-        return "`systemctl status mountd` says why it has failed; then: systemctl restart mountd"
+        return "`systemctl status mountd` shows why it failed; then: systemctl restart mountd"
     if unit.state in ("active", "activating", "reloading", "deactivating"):
         return f"its unit is {unit.state}: see `systemctl status mountd`"
     return "start it: systemctl start mountd"
 
 
 def credentials(unit: Unit | None, names: Iterable[str]) -> list[Check]:
-    """Those that are there in the unit only, and so cannot be read here."""
+    """Credentials that exist in the unit only, and cannot be read here."""
     return [_credential(unit, name) for name in dict.fromkeys(names)]
 
 
 def _credential(unit: Unit | None, name: str) -> Check:
     where = f"credential {name}"
     if unit is None:
-        return Check(where, "warn", "was not checked: systemd passes it to the unit, and no unit here uses this file")
+        return Check(where, "warn", "not checked: systemd passes it to the unit, and no unit here uses this file")
     if unit.passes(name):
         return Check(where, "ok", f"is passed by {NAME}")
     hint = f"systemctl edit mountd: [Service] LoadCredential={name}:/path/to/secret"

@@ -79,7 +79,7 @@ def test_which_file_the_unit_names(text: str, named: bool) -> None:
     ("state", "hint"),
     [
         ("inactive", "start it: systemctl start mountd"),
-        ("failed", "`systemctl status mountd` says why it has failed; then: systemctl restart mountd"),
+        ("failed", "`systemctl status mountd` shows why it failed; then: systemctl restart mountd"),
         ("activating", "its unit is activating: see `systemctl status mountd`"),
         ("active", "its unit is active: see `systemctl status mountd`"),
     ],

@@ -140,10 +140,10 @@ class Members:
         shown = self._board.snapshot.models
         claims = []
         for name, model in self.models.items():
-            if model.settings.mount != mount or name not in shown:
+            if model.settings.mount != mount:
                 continue
-            known = model.committed
-            needed = {known.current, known.previous, known.desired, shown[name].current}
+            known, status = model.committed, shown.get(name)
+            needed = {known.current, known.previous, known.desired, status.current if status else None}
             claims.append(
                 CacheClaim(
                     model=name,

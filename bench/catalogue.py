@@ -10,7 +10,7 @@ from bench import faults_app, faults_bucket, faults_cache, faults_clock, faults_
 from bench.figures import AppAfter, Mark, Sample
 from bench.stage import Setup, Stage
 from tests.support.faults import EXPIRED, NO_KEY, SLOW_DOWN, Failure
-from tests.support.rungs import RUNGS, WAITING
+from tests.support.stages import START_STAGES, WAITING
 
 CALM_PAUSE_S = 0.05
 """The reader of a fault that lasts: it need not measure to the millisecond, and takes less of the machine."""
@@ -187,9 +187,9 @@ def _app() -> tuple[Fault, ...]:
 def _others() -> tuple[Fault, ...]:
     bare = replace(BARE, scripted=True)
     ends = (
-        Fault(f"end-{name}", f"SIGTERM: {name}", same(partial(faults_stop.end, rung=rung)), (), bare, lane)
-        for number, rung in enumerate((*RUNGS, *WAITING))
-        for name, lane in [(rung.__name__.replace("_", "-"), f"end-{number % 2}")]
+        Fault(f"end-{name}", f"SIGTERM: {name}", same(partial(faults_stop.end, reach=reach)), (), bare, lane)
+        for number, reach in enumerate((*START_STAGES, *WAITING))
+        for name, lane in [(reach.__name__.replace("_", "-"), f"end-{number % 2}")]
     )
     return (
         Fault("clock", "wall clock 1 h forth and back", faults_clock.jump, (), CLOCK, "app", AppAfter.STAYS),

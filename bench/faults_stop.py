@@ -1,4 +1,4 @@
-"""SIGTERM on a rung of the ladder of a start."""
+"""SIGTERM in a stage of a start."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from bench.figures import Sample
 from bench.stage import Stage
-from tests.support.rungs import Rig, assert_ends
+from tests.support.stages import Rig, assert_ends
 
 
-def end(stage: Stage, rung: Callable[[Rig], None]) -> Sample:
+def end(stage: Stage, reach: Callable[[Rig], None]) -> Sample:
     """Serving is the time until it has exited, within its promise and with nothing left."""
     daemon = stage.renew()
     rig = Rig(daemon, stage.store, stage.proxy, stage.rclone)
     try:
         with rig.ends:
-            rung(rig)
+            reach(rig)
             return Sample(serving_s=assert_ends(daemon))
     finally:
         stage.proxy.faults.clear()

@@ -40,7 +40,7 @@ class Trial:
         return status
 
     def keep(self, seconds: float, *, healthy: bool = False) -> None:
-        """For so long; `healthy` says that the fault is no reason to be anything else. One late beat, which a busy
+        """For so long; `healthy` says that the fault is no reason to be anything else. One late probe, which a busy
         machine has now and then, is none either."""
         for status, answer_s in self._stage.poll(seconds):
             self.look(status)

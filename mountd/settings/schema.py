@@ -73,7 +73,7 @@ class CacheSettings(Section):
 
 
 class HealthSettings(Section):
-    """How a mount is watched: `failures` beats in a row unanswered within `timeout` mean hung."""
+    """How a mount is probed: `failures` liveness probes in a row that miss `timeout` mean hung."""
 
     interval: PositiveDuration = 1.0
     timeout: PositiveDuration = 2.0

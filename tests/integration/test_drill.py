@@ -129,7 +129,7 @@ def test_rclone_breaks(kind: str, make_daemon: Made) -> None:
     assert after["mounts"]["storage"]["pid"] != before["mounts"]["storage"]["pid"]
     assert after["apps"]["webui"]["pid"] != before["apps"]["webui"]["pid"]
     if kind == "hang":
-        assert found["detected_s"] > 2  # two beats of 2 s went unanswered
+        assert found["detected_s"] > 2  # two liveness probes of 2 s were missed
     check_as_before(daemon)
 
     (operation,) = journaled(daemon)

@@ -14,9 +14,19 @@ from tests.support.daemon import BUNDLED_RCLONE, Daemon
 from tests.support.machine import Stopped, Tmpfs, name, state
 from tests.support.not_ready import assert_silent
 from tests.support.proxy import Proxy
-from tests.support.rungs import RUNGS, VERSION, WAITING, Rig, app_starting, assert_ends, bucket_away, failed, inspecting
 from tests.support.s3 import RcloneS3
 from tests.support.scripted_rclone import ScriptedRclone
+from tests.support.stages import (
+    START_STAGES,
+    VERSION,
+    WAITING,
+    Rig,
+    app_starting,
+    assert_ends,
+    bucket_away,
+    failed,
+    inspecting,
+)
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
@@ -76,7 +86,7 @@ def switch_starts(rig: Rig) -> None:
 RARER = (bucket_away, inspecting, app_starting, failed)
 BESIDE = (*WAITING, app_failing, between_two_rclones, switch_looks, switch_starts)
 STAGES = (
-    *(pytest.param(each, marks=pytest.mark.thorough) if each in RARER else each for each in RUNGS),
+    *(pytest.param(each, marks=pytest.mark.thorough) if each in RARER else each for each in START_STAGES),
     pytest.param(rclone_hangs, marks=pytest.mark.thorough),
     *(pytest.param(each, marks=pytest.mark.thorough) for each in BESIDE),
     pytest.param(reader_stuck, marks=[pytest.mark.thorough, pytest.mark.timeout(300)]),

@@ -1,4 +1,4 @@
-"""A bucket with more in its root than fits a page or two: it is proven, and the health question stays one request."""
+"""A bucket with more in its root than fits a page or two: it is proven, and the bucket probe stays one request."""
 
 from __future__ import annotations
 

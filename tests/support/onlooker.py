@@ -25,7 +25,7 @@ LATE = "mount-silent"
 class Seen:
     """One answer: `at` is when it was asked (monotonic), `codes` why it is not Healthy.
 
-    A single late beat, which a busy machine has now and then, is none of that: `codes` and `health` leave it out.
+    A single late liveness probe, which a busy machine has now and then, is left out of `codes` and `health`.
     """
 
     at: float

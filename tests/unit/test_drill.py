@@ -139,7 +139,7 @@ def with_app(**changes: Any) -> Snapshot:
         (GOOD, ""),
         (with_mount(state=State.BACKOFF), "mount disk is backoff"),
         (with_mount(stage=MountStage.ANSWERING), "mount disk is running (answering)"),
-        (with_mount(health=Health.DEGRADED, reason=Reason("mount-silent", "no beat")), "no beat"),
+        (with_mount(health=Health.DEGRADED, reason=Reason("mount-silent", "no answer")), "no answer"),
         (with_mount(backend=AWAY), "the bucket is away"),
         (with_mount(backend=RemoteStatus()), "not known yet"),
         (replace(GOOD, models={"hub": replace(GOOD_MODEL, stage=ModelStage.LISTED)}), "model hub is listed"),

@@ -1,4 +1,4 @@
-"""A daemon that is brought to a certain rung of its start, and asked to end there."""
+"""A daemon that is brought to a certain stage of its start, and asked to stop there."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def bucket_silent(rig: Rig) -> None:
     rig.until_mount(stage="answering")
 
 
-RUNGS = (
+START_STAGES = (
     *(spawned, mounted_and_silent, bucket_away, waiting_for_content, inspecting, loading),
     *(app_starting, running, backoff, failed),
 )

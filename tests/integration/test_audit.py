@@ -39,7 +39,7 @@ def until_well(daemon: Daemon) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """As at another second, which is all that this store tells of a file of the same size."""
+    """As at another second, which is all that this store shows of a file of the same size."""
     second = int(path.stat().st_mtime) + 10
     path.write_bytes(data)
     os.utime(path, (second, second))
@@ -83,7 +83,7 @@ def test_content_that_changes_under_the_live_version(
     until_well(daemon)
     assert (daemon.status()["health"], daemon.page()["version"]) == ("Healthy", "v23")
 
-    # Of the same size: only its time tells.
+    # Of the same size: only its time is another one.
     path = version / manifest.NAME
     whole = path.read_bytes()
     write(path, changed_digit(whole))
@@ -95,7 +95,7 @@ def test_content_that_changes_under_the_live_version(
     assert len(daemon.events("version has changed since it was live")) == 2
 
 
-def test_a_version_that_is_not_what_the_journal_knows_is_told_as_it_goes_live(
+def test_a_version_that_is_not_what_the_journal_knows_is_reported_as_it_goes_live(
     make_daemon: Callable[..., Daemon],
 ) -> None:
     daemon = make_daemon()
@@ -122,7 +122,7 @@ def test_a_version_that_is_not_what_the_journal_knows_is_told_as_it_goes_live(
 @pytest.mark.thorough
 @pytest.mark.slow
 def test_a_version_that_was_replaced_while_mountd_was_down(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
-    """Told as it goes live, by what the journal knows; the same content published again is no change."""
+    """Reported as it goes live, by what the journal knows; the same content published again is no change."""
     daemon = make_daemon(endpoint=store.endpoint)
     path = store.directory / hub.BUCKET / "cache_hub_v23" / manifest.NAME
     whole = path.read_bytes()

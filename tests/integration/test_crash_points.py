@@ -1,4 +1,4 @@
-"""mountd killed around every journaled step of a switch, a rollback and their undoing: what the next life finds."""
+"""mountd killed around every journaled step of a switch, a rollback and their undoing: what the next run finds."""
 
 from __future__ import annotations
 
@@ -121,14 +121,19 @@ class Bench:
         model = self.at.model()
         assert (model["previous"], model["desired"]) == (self.previous, self.desired)
 
-        told = self.at.newest()
-        assert told is not None
-        assert told["finished"]
-        assert (told["kind"], told["from"], told["to"], told["result"]) == (kind, former, wanted, RESULTS[point.rule])
-        assert (told["result"] == "committed") == (self.live == wanted)
-        steps = self.at.steps(told["id"])
+        shown = self.at.newest()
+        assert shown is not None
+        assert shown["finished"]
+        assert (shown["kind"], shown["from"], shown["to"], shown["result"]) == (
+            kind,
+            former,
+            wanted,
+            RESULTS[point.rule],
+        )
+        assert (shown["result"] == "committed") == (self.live == wanted)
+        steps = self.at.steps(shown["id"])
         assert tuple(step["step"] for step in steps[: len(point.begun)]) == point.begun
-        assert all(step["ended"] for step in steps), "what was cut off is told as such"
+        assert all(step["ended"] for step in steps), "what was cut off is reported as such"
         outcomes = [step["outcome"] for step in steps[: len(point.begun)]]
         if point.moment in (Moment.BEGUN, Moment.DONE) and not point.committed:
             assert outcomes.pop() == "interrupted"
@@ -136,7 +141,7 @@ class Bench:
             outcomes.remove("failed")
         assert set(outcomes) <= {"done"}, steps
         if point.step in BACK:
-            assert "gate 1 " in told["cause"], "why it failed"
+            assert "gate 1 " in shown["cause"], "why it failed"
         if point.step is Undo.START_OLD and point.moment in (Moment.DONE, Moment.ENDED):
             assert self.is_quarantined(wanted), "what was found out is not lost with the crash"
 
@@ -166,7 +171,7 @@ def kill_at_each(bench: Bench, kind: str, where: Sequence[Point], *, from_: int)
 
 
 def end_as_mountd(bench: Bench, kind: str) -> None:
-    """The last life is the very program of the product, and can do what the others could not."""
+    """The last run is the very program of the product, and can do what the others could not."""
     assert bench.daemon.stop() == 0
     bench.daemon.program = MOUNTD
     bench.daemon.start_ready()

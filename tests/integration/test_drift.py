@@ -1,4 +1,4 @@
-"""A link that somebody changes under a running daemon: put right within two seconds, or told what stands in its way."""
+"""A link that somebody changes under a running daemon: put right within two seconds, or why not is shown."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_whatever_is_done_to_the_link_it_is_right_again_and_data_is_never_touche
     until(lambda: codes(daemon).count("link-healed") == len(changes), SOON_S, "the events")
     assert codes(daemon).count("link-drifted") >= len(changes)
 
-    # A real directory, with data in it: told, with what to do, and left.
+    # A real directory, with data in it: reported, with what to do, and left.
     daemon.link.unlink()
     daemon.link.mkdir()
     (daemon.link / "gpt.pth").write_text("precious")
@@ -135,7 +135,7 @@ def test_whatever_is_done_to_the_link_it_is_right_again_and_data_is_never_touche
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_somebody_who_changes_it_again_and_again_is_told_and_slowed_down(linked: Daemon) -> None:
+def test_somebody_who_changes_it_repeatedly_is_reported_and_slowed_down(linked: Daemon) -> None:
     daemon, over = linked, threading.Event()
 
     def fight() -> None:
@@ -150,7 +150,7 @@ def test_somebody_who_changes_it_again_and_again_is_told_and_slowed_down(linked:
         reason = until(
             lambda: next((each for each in daemon.status()["reasons"] if "repeatedly" in each["text"]), None),
             SOON_S,
-            "the fight to be told",
+            "the fight to be reported",
             every_s=0.1,
         )
         assert reason is not None

@@ -1,4 +1,4 @@
-"""Drills on a real daemon: each fault is made, found, mended, measured and journaled, and never outlives the drill."""
+"""Drills on a real daemon: each fault is made, found, repaired, measured and journaled, and stops with the drill."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_one_operation_at_a_time(daemon: Daemon) -> None:
         assert busy.code == 6, busy.err
         assert "drill hang of storage" in busy.json["error"]["holder"]
     assert "drill" in daemon.cli("status").out
-    until(lambda: daemon.status()["operation"] is None, SOON_S, "the end of the drill")
+    until(lambda: daemon.status()["operation"] is None, SOON_S, "the drill to finish")
     assert daemon.cli("switch", "v22").code == 0
 
 

@@ -92,7 +92,7 @@ def test_a_broken_journal_is_set_aside_and_the_link_is_the_truth(daemon: Daemon)
     assert daemon.events("journal replaced")
     assert "journal-replaced" in [event["code"] for event in stored(daemon)]
     assert daemon.cli("history").out == ""
-    # All goes on, and what is written now is kept: `version: v23` in the file was nobody's wish meanwhile.
+    # All goes on, and what is written now is kept: `version: v23` in the file was nobody's request meanwhile.
     assert daemon.cli("switch", "v23").code == 0
     assert [each["to"] for each in daemon.cli("history", "-o", "json").json["history"]] == ["v23"]
     file.rename(daemon.root / "taken-away")
@@ -149,7 +149,7 @@ LOCK = """if True:
 """
 
 
-def test_a_crash_is_told_by_the_next_life_which_waits_for_a_journal_that_is_locked(daemon: Daemon) -> None:
+def test_a_crash_is_reported_by_the_next_run_which_waits_for_a_journal_that_is_locked(daemon: Daemon) -> None:
     before = daemon.start_ready()
     assert daemon.process is not None
     os.kill(daemon.process.pid, signal.SIGKILL)
@@ -161,11 +161,11 @@ def test_a_crash_is_told_by_the_next_life_which_waits_for_a_journal_that_is_lock
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
         daemon.start()
-        (told,) = until(lambda: daemon.events("waiting for the journal"), 30, "it to be told")
-        assert f"(pid {other.pid})" in told["cause"]
+        (shown,) = until(lambda: daemon.events("waiting for the journal"), 30, "it to be reported")
+        assert f"(pid {other.pid})" in shown["cause"]
         assert daemon.stop() == 0
         daemon.start()
-        until(lambda: len(daemon.events("waiting for the journal")) == 2, 30, "it to be told again")
+        until(lambda: len(daemon.events("waiting for the journal")) == 2, 30, "it to be reported again")
         other.stdin.close()
     daemon.until_ready()
     assert [event["code"] for event in stored(daemon)].count("mountd-restarted-after-crash") == 1
@@ -186,7 +186,7 @@ def test_events_are_followed_through_a_restart_without_a_gap(daemon: Daemon) -> 
         daemon.start_ready()
         until(lambda: [event["code"] for event in events(out)].count("ready") == 2, 20, "what came after the restart")
         assert daemon.cli("restart", "webui").code == 0
-        until(lambda: stored(daemon) == events(out), 20, "all to be told, each once")
+        until(lambda: stored(daemon) == events(out), 20, "all to be reported, each once")
 
 
 @pytest.mark.thorough

@@ -75,7 +75,7 @@ def test_what_is_paused_waits_for_resume_over_a_restart_and_is_watched_all_the_s
     assert model(daemon)["suspended"].endswith(": night shift")
     assert "night shift" in daemon.reasons()["suspended"]["text"]
 
-    # The link: told, not healed.
+    # The link: reported, not healed.
     point(daemon.link, "/somewhere/else")
     drifted = daemon.until_reason("link-drifted")
     assert drifted["text"].endswith("; it is not healed while cache_hub is paused")
@@ -112,7 +112,7 @@ def test_what_is_paused_waits_for_resume_over_a_restart_and_is_watched_all_the_s
 
 
 @pytest.mark.thorough
-def test_a_person_may_switch_while_paused_and_a_wish_that_waited_is_then_void(daemon: Daemon) -> None:
+def test_a_person_may_switch_while_paused_and_a_request_that_waited_is_then_void(daemon: Daemon) -> None:
     daemon.start_ready()
     ask(daemon, "pause", model="cache_hub")
     daemon.link.unlink()
@@ -127,7 +127,7 @@ def test_a_person_may_switch_while_paused_and_a_wish_that_waited_is_then_void(da
     assert daemon.cli("switch", "v23").code == 0
     until_model(daemon, current="v23", desired="v23", sync="Synced", health="Suspended")
     ask(daemon, "resume")
-    until(lambda: daemon.events("another version was asked for since"), SOON_S, "the wish to be dropped")
+    until(lambda: daemon.events("another version was asked for since"), SOON_S, "the request to be dropped")
     until_model(daemon, current="v23", desired="v23", sync="Synced", health="Healthy")
 
 
@@ -145,7 +145,7 @@ def test_by_configuration_nothing_is_healed_or_switched_by_itself(daemon: Daemon
 
     write(daemon, sync={"automatic": False, "self_heal": True})
     until(lambda: target(daemon) == "cache_hub_v23", SOON_S, "the link to be healed")
-    until(lambda: "link-drifted" not in daemon.reasons(), SOON_S, "that to be told")
+    until(lambda: "link-drifted" not in daemon.reasons(), SOON_S, "that to be reported")
     assert (model(daemon)["current"], daemon.status()["operation"]) == ("v23", None)
     write(daemon, sync={"automatic": True, "self_heal": True})
     until_model(daemon, current="v22", sync="Synced")

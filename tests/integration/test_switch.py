@@ -43,7 +43,7 @@ def directory(store: RcloneS3, version: str) -> Path:
     return store.directory / hub.BUCKET / f"cache_hub_{version}"
 
 
-def told(daemon: Daemon, id_: int) -> dict[str, Any]:
+def reported(daemon: Daemon, id_: int) -> dict[str, Any]:
     found: dict[str, Any] = get(str(daemon.socket), f"/api/v1/operations/{id_}", timeout_s=ANSWER_S)
     return found
 
@@ -56,7 +56,9 @@ def ask(daemon: Daemon, version: str, **body: Any) -> int:
 
 
 def ended(daemon: Daemon, id_: int, limit_s: float = SOON_S) -> dict[str, Any]:
-    found = until(lambda: told(daemon, id_)["finished"] and told(daemon, id_), limit_s, f"the end of operation {id_}")
+    found = until(
+        lambda: reported(daemon, id_)["finished"] and reported(daemon, id_), limit_s, f"the result of operation {id_}"
+    )
     assert isinstance(found, dict)
     return found
 
@@ -80,7 +82,7 @@ def is_quarantined(daemon: Daemon, version: str) -> bool:
 
 
 def steps_of(daemon: Daemon, id_: int) -> list[str]:
-    """As the log tells them, in their order."""
+    """As the log reports them, in their order."""
     return [event["step"] for event in daemon.events("operation step") if event["operation"] == id_]
 
 
@@ -198,7 +200,7 @@ def test_a_good_version_with_its_digests_and_a_dry_run(make_daemon: Callable[...
     assert "nothing to do" in daemon.cli("switch", "v23", "--dry-run").out
     assert (stage.pid(), stage.model()["desired"]) == (pid, "v23")
     with pytest.raises(MountdError, match="cannot find operation 1"):
-        told(daemon, 1)
+        reported(daemon, 1)
 
     # One crash is allowed: the app is started again, by the operation, and the version stays.
     with ThreadPoolExecutor() as pool:
@@ -310,8 +312,8 @@ def test_a_declared_switch_is_tried_again_for_causes_that_can_pass(
     until(lambda: stage.model()["current"] == "v22", SOON_S, "the version of the file")
     tries = len(daemon.events("switch is tried again"))
     until(lambda: ended(daemon, tries + 1)["result"] == "committed", SOON_S, "the end")
-    assert {told(daemon, number)["result"] for number in range(1, tries + 1)} == {"failed"}
-    assert {told(daemon, number)["source"] for number in range(1, tries + 2)} == {"config"}
+    assert {reported(daemon, number)["result"] for number in range(1, tries + 1)} == {"failed"}
+    assert {reported(daemon, number)["source"] for number in range(1, tries + 2)} == {"config"}
     stage.check_serves("v22")
 
     model["version"] = "bad"
@@ -359,7 +361,7 @@ def test_a_journal_that_cannot_be_written_keeps_nobody_from_undoing(make_daemon:
     fails.touch()
     stage.let_go("v22")
     until(lambda: stage.link() == "v23" and daemon.page()["version"] == "v23", SOON_S, "the old version again")
-    until(lambda: daemon.status()["operation"] is None, SOON_S, "the end of the operation")
+    until(lambda: daemon.status()["operation"] is None, SOON_S, "the operation to finish")
     assert stage.pid() != pid
     assert (stage.model()["current"], daemon.page()["version"]) == ("v23", "v23")
     assert "cannot use the journal" in refused(daemon, "switch", 1, version="v22")

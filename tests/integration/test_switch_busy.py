@@ -1,4 +1,4 @@
-"""Fifty who ask for a switch at once: one gets it, all others are told who has it, and it happens once."""
+"""Fifty who ask for a switch at once: one gets it, all others learn who has it, and it happens once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANSWER_S, END_S = 60.0, 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Answer:
     """How one of them was answered: `exit` as of a command, 0 where an operation was begun."""
 
     exit: int
@@ -54,26 +54,26 @@ def test_of_fifty_switches_at_once_exactly_one_wins(daemon: Daemon, commands: in
     hold.touch()
 
     barrier = threading.Barrier(ASKING)
-    asked: list[Callable[[threading.Barrier], Told]] = [lambda at: command(daemon, at)] * commands
+    asked: list[Callable[[threading.Barrier], Answer]] = [lambda at: command(daemon, at)] * commands
     asked += [lambda at: over_socket(daemon, at)] * (ASKING - commands)
-    told: list[Told] = []
+    shown: list[Answer] = []
     with ThreadPoolExecutor(ASKING) as pool:
         try:
             began = time.monotonic()
             futures = [pool.submit(each, barrier) for each in asked]
             for future in as_completed(futures, timeout=ANSWER_S + start_s):
-                told.append(future.result())
-                # Who has won over the socket is told so at once, a command only at the end.
-                if len(told) == ASKING - all(each.exit for each in told):
+                shown.append(future.result())
+                # Who has won over the socket learns so at once, a command only at the end.
+                if len(shown) == ASKING - all(each.exit for each in shown):
                     break
             # Others are refused as soon as it is claimed; it shows once the journal has it, and its app holds it up.
             until(lambda: daemon.status()["operation"] is not None, ANSWER_S, "the operation of the one who won")
             time.sleep(max(0.0, began + start_s - time.monotonic()))  # how long such an app takes is what is tried
         finally:
             hold.unlink()
-        told = [future.result(END_S) for future in futures]
+        shown = [future.result(END_S) for future in futures]
 
-    refused = [each for each in told if each.exit != 0]
+    refused = [each for each in shown if each.exit != 0]
     assert len(refused) == ASKING - 1, "exactly one wins"
     for each in refused:
         assert each.exit == 6, each
@@ -88,21 +88,21 @@ def test_of_fifty_switches_at_once_exactly_one_wins(daemon: Daemon, commands: in
     assert sum(event["text"] == "loading v22" for event in daemon.events("app says")) == 1
 
 
-def command(daemon: Daemon, at_once: threading.Barrier) -> Told:
+def command(daemon: Daemon, at_once: threading.Barrier) -> Answer:
     """`mountd switch`, which returns when its operation has ended."""
     at_once.wait(ANSWER_S)
     ended = daemon.cli("switch", "v22", "-o", "json", timeout_s=ANSWER_S + END_S)
     error = ended.json.get("error") or {"exit": ended.code, "text": "", "holder": ""}
     assert error["exit"] == ended.code
-    return Told(ended.code, error["text"], error.get("holder", ""))
+    return Answer(ended.code, error["text"], error.get("holder", ""))
 
 
-def over_socket(daemon: Daemon, at_once: threading.Barrier) -> Told:
-    """What the command asks, and not more: it is told at once whether it was taken."""
+def over_socket(daemon: Daemon, at_once: threading.Barrier) -> Answer:
+    """What the command asks, and not more: it learns at once whether it was taken."""
     at_once.wait(ANSWER_S)
     status, document = api.request(str(daemon.socket), "POST", "/api/v1/switch", {"version": "v22"}, timeout_s=ANSWER_S)
     if status == 202:
-        return Told(0, "", "")
+        return Answer(0, "", "")
     assert status == 409, document
     error = document["error"]
-    return Told(error["exit"], error["text"], error["holder"])
+    return Answer(error["exit"], error["text"], error["holder"])

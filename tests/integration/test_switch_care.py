@@ -22,7 +22,7 @@ pytestmark = pytest.mark.fuse
 
 
 def ended(stage: Stage) -> dict[str, Any]:
-    until(lambda: stage.operation(1)["finished"], 2 * SOON_S, "the end of the switch")
+    until(lambda: stage.operation(1)["finished"], 2 * SOON_S, "the switch to finish")
     return stage.operation(1)
 
 
@@ -85,8 +85,8 @@ def test_the_link_goes_back_also_when_the_new_app_cannot_be_stopped(
     operation = ended(stage)
     assert (operation["result"], operation["error"]["exit"]) == ("failed", 1)
     assert "webui: it is stuck in the kernel" in operation["cause"]
-    told = daemon.cli("history", "1", "-o", "json").json["steps"]
-    assert [(step["step"], step["outcome"]) for step in told[-3:]] == [
+    shown = daemon.cli("history", "1", "-o", "json").json["steps"]
+    assert [(step["step"], step["outcome"]) for step in shown[-3:]] == [
         ("stop-new", "failed"),
         ("flip-back", "done"),
         ("start-old", "done"),
@@ -164,7 +164,7 @@ def test_a_crash_while_it_is_started_again_counts_as_any_other(make_daemon: Call
     stage.check_serves("v23")
 
 
-def test_while_an_app_is_awaited_it_is_told_which_since_when_and_what_it_says(
+def test_while_an_app_is_awaited_it_is_shown_which_since_when_and_what_it_says(
     make_daemon: Callable[..., Daemon],
 ) -> None:
     """One that ignores its signal, and then takes its time to load."""
@@ -176,11 +176,11 @@ def test_while_an_app_is_awaited_it_is_told_which_since_when_and_what_it_says(
     stage.begin("v22")
     stage.until_held("v22")
     stage.until_step("ready")
-    told = stage.operation(1)
-    assert (told["waits_for"], told["said"]) == ("webui", "held webui v22")
-    assert 0 <= told["step_s"] <= told["limit_s"]
-    assert len(told["killed"]) == 1
-    assert "webui was killed: it ignored SIGINT for 1 s" in told["killed"][0]
+    shown = stage.operation(1)
+    assert (shown["waits_for"], shown["said"]) == ("webui", "held webui v22")
+    assert 0 <= shown["step_s"] <= shown["limit_s"]
+    assert len(shown["killed"]) == 1
+    assert "webui was killed: it ignored SIGINT for 1 s" in shown["killed"][0]
     stage.let_go("v22")
     until(lambda: stage.operation(1)["result"] == "committed", SOON_S, "the switch to end")
     happened = get(str(daemon.socket), "/api/v1/events", timeout_s=ANSWER_S, after=0, limit=1000)["events"]

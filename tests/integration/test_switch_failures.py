@@ -1,4 +1,4 @@
-"""Switches that fail, one way at a time: what is told, what is undone, and what nobody noticed."""
+"""Switches that fail, one way at a time: what is reported, what is undone, and what nobody noticed."""
 
 from __future__ import annotations
 
@@ -136,14 +136,14 @@ def test_a_version_that_does_not_come_up_is_rolled_back(staged: Staged) -> None:
         assert daemon.status()["ready"]
         assert stage.model()["previous"] is None
         operation = stage.operation(failed.json["id"])
-        told = (
+        shown = (
             operation["result"],
             operation["error"]["exit"],
             operation["from"],
             operation["to"],
             operation["source"],
         )
-        assert told == ("rolled-back", 5, "v23", "v22", "cli")
+        assert shown == ("rolled-back", 5, "v23", "v22", "cli")
         assert cause in operation["cause"]
         assert operation["operator"]
         assert operation["duration_s"] > 0
@@ -160,7 +160,7 @@ def test_a_version_that_does_not_come_up_is_rolled_back(staged: Staged) -> None:
 
 
 @pytest.mark.thorough
-def test_when_going_back_fails_too_both_causes_are_told_and_it_is_tried_on(staged: Staged) -> None:
+def test_when_going_back_fails_too_both_causes_are_reported_and_it_is_tried_on(staged: Staged) -> None:
     stage = staged()
     daemon = stage.daemon
     daemon.start_ready()
@@ -238,7 +238,7 @@ def test_a_mount_that_dies_in_the_middle(staged: Staged) -> None:
     until(is_loading_again, SOON_S, "the mount to be back")
     assert stage.operation(1)["finished"] is None
     stage.let_go("v22")
-    until(lambda: stage.operation(1)["finished"], SOON_S, "the end of the switch")
+    until(lambda: stage.operation(1)["finished"], SOON_S, "the switch to finish")
     daemon.until_ready()
     operation = stage.operation(1)
     assert (operation["result"], operation["cause"]) == ("committed", ""), operation
@@ -314,7 +314,7 @@ def test_a_switch_touches_only_the_apps_of_its_model(staged: Staged, store: Rclo
     for name in ("voices", "spare"):
         models[name] = {**models["cache_hub"], "link": str(daemon.root / name), "version": "v22"}
     stage.add_app("api", "voices", daemon.root / "voices", port)
-    # One that reads the link anew for each job, say, and so need not be restarted by a switch.
+    # One that reads the link again for each job, say, and so need not be restarted by a switch.
     daemon.config["apps"]["batch"] = {
         "command": ["sleep", "600"],
         "needs": ["spare"],

@@ -36,7 +36,7 @@ SCRIPTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("switch", {"version": "v23", "force": False}),
         ("resume", {}),
     ],
-    "a wish of the file, and a switch by hand that is cut off": [
+    "a request of the file, and a switch by hand that is cut off": [
         ("declare", {"version": MISSING}),
         ("kill_mountd", {"both": True, "version": "v22", "after_s": 0.3}),
     ],
@@ -104,7 +104,7 @@ def test_whatever_happens_in_whatever_order(world: type[World], examples: int, s
             stateful_step_count=steps,
             deadline=None,
             database=None,
-            phases=[Phase.generate],  # made smaller, a failure would take an hour; what was done is told with it
+            phases=[Phase.generate],  # made smaller, a failure would take an hour; what was done is shown with it
             suppress_health_check=list(HealthCheck),
         ),
     )

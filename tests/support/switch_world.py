@@ -33,23 +33,23 @@ STEPS = st.sampled_from(list(Step))
 
 
 def act(**given: Any) -> Callable[[Callable[..., None]], Any]:
-    """A rule that is told when another one fails. Does nothing the second time on end, and once the time is over."""
+    """A rule, shown when another one fails. Does nothing the second time on end, and once the time is over."""
 
     def decorate(function: Callable[..., None]) -> Any:
         @functools.wraps(function)
         def carried_out(self: World, **drawn: Any) -> None:
             line = " ".join([function.__name__, *map(str, drawn.values())])
-            if time.monotonic() < self.ends and line not in self.told[-1:]:
+            if time.monotonic() < self.ends and line not in self.reported[-1:]:
                 if self.begun is None:
                     self.begun = self.begin()
                     self.ends = time.monotonic() + self.each_s
-                self.told.append(line)
+                self.reported.append(line)
                 try:
                     function(self, **drawn)
                     self.check()
                 except Exception as error:
                     self.failed = True
-                    raise AssertionError(f"{error}\nafter {'; '.join(self.told)}") from error
+                    raise AssertionError(f"{error}\nafter {'; '.join(self.reported)}") from error
 
         wrap: Callable[..., Any] = rule(**given)
         return wrap(carried_out)
@@ -69,7 +69,7 @@ class World(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.failed = False
         self.live, self.desired = "v23", "v23"
         self.previous: str | None = None
@@ -86,7 +86,7 @@ class World(RuleBasedStateMachine):
         self.astray = ""
         """how the link was changed while nobody heals it"""
         self.unplaced = False
-        """it was removed, and mountd has begun anew since: it is placed as soon as the model is loaded"""
+        """it was removed, and mountd has started again since: it is placed as soon as the model is loaded"""
         self.heals: list[float] = []
 
     @property
@@ -163,7 +163,7 @@ class World(RuleBasedStateMachine):
             operation = self.at.get(f"history/{self.operations}")
             return operation if operation["finished"] else None
 
-        ended = until(finished, SOON_S, f"the end of operation {self.operations}", every_s=0.05)
+        ended = until(finished, SOON_S, f"the result of operation {self.operations}", every_s=0.05)
         assert ended is not None
         to, result = ended["to"], ended["result"]
         assert (ended["kind"], ended["source"], ended["from"]) == (kind, source, self.live), ended
@@ -302,7 +302,7 @@ class World(RuleBasedStateMachine):
         self.follow()
 
     def place(self) -> None:
-        """A new life knows of no link that somebody has removed: it places one, paused or not, once it has the bucket.
+        """A new run knows of no link that somebody has removed: it places one, paused or not, once it has the bucket.
 
         One that points elsewhere is seen to be somebody else's, and is left alone.
         """

@@ -58,7 +58,7 @@ async def test_a_version_is_not_blamed_while_its_mount_was_unwell(
         assert begun.record is not None
         await until(asked.exists, "the gate to be asked")
         trouble(hub)
-        for _ in range(10):  # whoever waits for a change of the board has its turn
+        for _ in range(10):  # what waits for a change of the board has its turn
             await asyncio.sleep(0)
         if trouble is not replaced_meanwhile:
             hub.board.set_mount("storage", MOUNT)

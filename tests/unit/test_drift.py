@@ -76,7 +76,7 @@ def test_what_is_seen_decides(seen: FoundLink, heal: bool, code: str, text: str,
     ("seen", "health"),
     [(FoundLink(LinkKind.NOTHING), Health.MISSING), (FoundLink(LinkKind.LINK, "/tmp/x"), Health.HEALTHY)],
 )
-def test_what_is_paused_is_told_and_not_healed(seen: FoundLink, health: Health) -> None:
+def test_what_is_paused_is_reported_and_not_healed(seen: FoundLink, health: Health) -> None:
     found = decide(ALONE, seen, [], 0.0)
     assert (found.heal, found.code, found.health) == (False, DRIFTED, health)
     assert found.text.endswith("; it is not healed while cache_hub is paused")
@@ -85,7 +85,7 @@ def test_what_is_paused_is_told_and_not_healed(seen: FoundLink, health: Health) 
     assert decide(ALONE, FoundLink(LinkKind.FILE), [], 0.0).code == BLOCKED
 
 
-def test_a_fight_is_told_and_slowed_down() -> None:
+def test_a_fight_is_reported_and_slowed_down() -> None:
     now = FIGHT[-1] + 1
     found = decide(KEEPING, FoundLink(LinkKind.LINK, "/tmp/x"), FIGHT, now)
     assert (found.heal, found.code, found.health) == (False, DRIFTED, Health.DEGRADED)
@@ -168,8 +168,8 @@ def test_drift_counts_as_events_even_when_it_is_healed_by_then() -> None:
     assert [(each.code, each.object) for each in found] == [("link-drifted", "cache_hub"), ("link-healed", "cache_hub")]
     assert found[0].text == "the link was removed"
     blocked = DriftStatus(Reason(BLOCKED, "a file"), Health.DEGRADED, times=2, heals=1, last="a file")
-    (told,) = events.between(snapshot(drift=healed), snapshot(drift=blocked))
-    assert (told.code, told.text) == ("link-blocked", "a file")
+    (shown,) = events.between(snapshot(drift=healed), snapshot(drift=blocked))
+    assert (shown.code, shown.text) == ("link-blocked", "a file")
     assert events.between(snapshot(drift=blocked), snapshot(drift=blocked)) == []
 
 

@@ -78,7 +78,7 @@ def test_moved_there_and_back_it_stays(kept: KeptLink, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["hub"]
 
 
-def test_a_place_that_is_taken_is_told_and_the_former_link_stays(kept: KeptLink, tmp_path: Path) -> None:
+def test_a_place_that_is_taken_is_reported_and_the_former_link_stays(kept: KeptLink, tmp_path: Path) -> None:
     kept.place(LIVE)
     former = kept.path
     (tmp_path / "new").write_text("precious")
@@ -144,7 +144,7 @@ def test_what_may_be_data_is_never_taken_away(kept: KeptLink, kind: str) -> None
         (NEXT, LIVE, True, LIVE),
         (NEXT, None, True, None),
         (LIVE, LIVE, False, LIVE),
-        (THEIRS, LIVE, False, THEIRS),  # the guard tells that, once the model is live
+        (THEIRS, LIVE, False, THEIRS),  # the guard reports that, once the model is live
         (None, LIVE, False, None),
         (NEXT, NEXT, False, NEXT),
     ],

@@ -1,4 +1,4 @@
-"""What a version held and what it holds: no change goes unseen, and nothing else is told."""
+"""What a version held and what it holds: no change goes unseen, and nothing else is reported."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_version_that_was_never_live_has_not_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "digest", "files", "told"),
+    ("before", "digest", "files", "shown"),
     [
         (WHOLE, "d1", MANIFESTED, []),
         (WHOLE, "d1", {**MANIFESTED, "README": 3}, []),
@@ -80,11 +80,11 @@ def test_a_version_that_was_never_live_has_not_changed() -> None:
         (BARE, "other", MANIFESTED, []),
     ],
 )
-def test_what_is_told_of_a_change(before: Content, digest: str, files: dict[str, int], told: list[str]) -> None:
-    assert differences(known(before), before, digest, files) == told
+def test_what_is_reported_of_a_change(before: Content, digest: str, files: dict[str, int], shown: list[str]) -> None:
+    assert differences(known(before), before, digest, files) == shown
 
 
-def test_a_change_before_this_start_is_told_without_names() -> None:
+def test_a_change_before_this_start_is_reported_without_names() -> None:
     now = content({**FILES, "a": 9})
     assert differences(known(BARE), now, now.digest, now.files) == ["its list of files is another one"]
     assert differences(known(WHOLE), content(MANIFESTED, "d2"), "d2", MANIFESTED) == [
@@ -103,14 +103,16 @@ _files = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 3), min_size=
 
 
 @given(before=_files, now=_files)
-def test_of_a_bare_version_every_change_is_told(before: dict[str, int], now: dict[str, int]) -> None:
+def test_of_a_bare_version_every_change_is_reported(before: dict[str, int], now: dict[str, int]) -> None:
     then = content(before)
     problems = differences(known(then), then, manifest.listing_digest(now), now)
     assert bool(problems) == (before != now)
 
 
 @given(before=_files, now=_files)
-def test_of_a_manifest_version_what_is_missing_or_other_is_told(before: dict[str, int], now: dict[str, int]) -> None:
+def test_of_a_manifest_version_what_is_missing_or_other_is_reported(
+    before: dict[str, int], now: dict[str, int]
+) -> None:
     then = content({**before, manifest.NAME: 5}, "d1")
     problems = differences(known(then), then, "d1", {**now, manifest.NAME: 5})
     assert len(problems) == sum(now.get(path) != size for path, size in before.items())

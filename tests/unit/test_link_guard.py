@@ -24,15 +24,15 @@ HEALED_S = 2.0
 
 
 class Kept:
-    """A link with its guard; `shown` is the latest that it told."""
+    """A link with its guard; `shown` is the latest that it reported."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.link = directory / "cache_hub"
-        self.keeping: WantedLink | None = WantedLink(self.link, TARGET)
+        self.wanted: WantedLink | None = WantedLink(self.link, TARGET)
         self.shown = DriftStatus()
         self.reasons: list[str] = []
-        self.guard = LinkGuard("cache_hub", lambda: self.keeping, self._show, link.refuse_unsafe)
+        self.guard = LinkGuard("cache_hub", lambda: self.wanted, self._show, link.refuse_unsafe)
 
     def _show(self, status: DriftStatus) -> None:
         self.shown = status
@@ -108,7 +108,7 @@ async def _healed(kept: Kept, change: Callable[[Kept], None]) -> float:
 
 @pytest.mark.parametrize("change", [_remove, _point_elsewhere, _move_away, _remake_directory, _replace_directory])
 async def test_a_changed_link_is_put_right_within_two_seconds(kept: Kept, change: Callable[[Kept], None]) -> None:
-    # The last one shows that a directory that came anew is watched itself, whatever its number is.
+    # The last one shows that a directory that came back is watched itself, whatever its number is.
     took_s = []
     for each in (change, change, _remove):
         took_s.append(await _healed(kept, each))
@@ -125,11 +125,11 @@ async def test_what_may_be_data_stays_until_somebody_moves_it(kept: Kept, kind: 
         theirs.write_text("precious")
         theirs.rename(kept.link)
     elif kind == "directory":
-        kept.keeping, keeping = None, kept.keeping  # no race with the guard for the moment without a link
+        kept.wanted, wanted = None, kept.wanted  # no race with the guard for the moment without a link
         kept.link.unlink()
         kept.link.mkdir()
         (kept.link / "gpt.pth").write_text("precious")
-        kept.keeping = keeping
+        kept.wanted = wanted
         kept.guard.wake()
     else:
         kept.directory.rename(theirs)
@@ -177,14 +177,14 @@ async def test_somebody_who_changes_it_all_the_time_makes_no_busy_daemon(kept: K
         cpu, times = time.thread_time(), kept.shown.times
         await asyncio.sleep(2 * link_guard.ASTRAY_SETTLE_S)  # of being fought
         assert kept.shown.heals == HEALS_PER_WINDOW
-        assert kept.shown.times == times, "one fight is told once"
+        assert kept.shown.times == times, "one fight is reported once"
         assert time.thread_time() - cpu < link_guard.ASTRAY_SETTLE_S, "it and its enemy share this thread"
     finally:
         fighting.cancel()
 
 
 async def test_paused_it_is_left_and_put_right_at_once_when_that_ends(kept: Kept) -> None:
-    kept.keeping = WantedLink(kept.link, TARGET, "it is not healed while paused", "resume")
+    kept.wanted = WantedLink(kept.link, TARGET, "it is not healed while paused", "resume")
     _point_elsewhere(kept)
     await kept.until(lambda: kept.shown.reason is not None)
     _remove(kept)
@@ -192,32 +192,32 @@ async def test_paused_it_is_left_and_put_right_at_once_when_that_ends(kept: Kept
     assert kept.shown.reason is not None
     assert (kept.shown.reason.code, kept.shown.health) == (DRIFTED, Health.MISSING)
     assert not os.path.lexists(kept.link)
-    kept.keeping = WantedLink(kept.link, TARGET)
+    kept.wanted = WantedLink(kept.link, TARGET)
     kept.guard.wake()
     await kept.until(lambda: kept.right and kept.shown.reason is None)
 
 
 async def test_an_operation_has_the_link_alone(kept: Kept) -> None:
-    kept.keeping = None
+    kept.wanted = None
     _remove(kept)
     looked = asyncio.get_running_loop().time() + 0.3
     await kept.until(lambda: asyncio.get_running_loop().time() > looked)
     assert not os.path.lexists(kept.link)
-    kept.keeping = WantedLink(kept.link, TARGET)
+    kept.wanted = WantedLink(kept.link, TARGET)
     kept.guard.wake()
     await kept.until(lambda: kept.right)
 
 
-async def test_a_link_that_the_model_has_placed_anew_is_right(kept: Kept) -> None:
-    """A remount's climb puts it back before the guard has: what was told is over, and what is wanted now is kept."""
-    kept.keeping = WantedLink(kept.link, TARGET, "it is not healed while paused", "resume")
+async def test_a_link_that_the_model_has_placed_again_is_right(kept: Kept) -> None:
+    """A remount's start-up puts it back before the guard does: the drift is over, and the new target is kept."""
+    kept.wanted = WantedLink(kept.link, TARGET, "it is not healed while paused", "resume")
     _point_elsewhere(kept)
     await kept.until(lambda: kept.shown.reason is not None)
     assert kept.shown.target == "/somewhere/else"
     heals = kept.shown.heals
     newer = f"{TARGET}-newer"
     link.point(kept.link, newer)
-    kept.keeping = WantedLink(kept.link, newer)
+    kept.wanted = WantedLink(kept.link, newer)
     kept.guard.placed(kept.link, newer)
     right = kept.shown
     assert (right.reason, right.target, right.health) == (None, None, Health.HEALTHY)

@@ -113,7 +113,7 @@ def test_what_is_no_manifest(data: bytes, why: str) -> None:
     ],
     ids=["schema", "version", "path", "sha256", "files"],
 )
-def test_what_is_told_of_megabytes_is_short(data: bytes) -> None:
+def test_what_is_reported_of_megabytes_is_short(data: bytes) -> None:
     with pytest.raises(Refused) as refused:
         manifest.parse(data)
     assert len(refused.value.text) < 400

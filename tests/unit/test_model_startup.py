@@ -1,4 +1,4 @@
-"""A model that climbs on a slow bucket while an operation moves its link: the operation never waits, nor is undone."""
+"""A model that starts up on a slow bucket while an operation moves its link: that never waits, nor is it undone."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_a_link_goes_back_while_the_bucket_does_not_answer(bench: Bench) -
         await bench.flip(new)
         bench.disk.gate.clear()
         bench.remount()
-        await asyncio.wait_for(bench.disk.waits.wait(), SOON_S)  # it climbs again, on the mount that came anew
+        await asyncio.wait_for(bench.disk.waits.wait(), SOON_S)  # it starts up again, on the mount that came back
         await bench.flip(before)
         assert link.read(bench.link) == "/mnt/hub_v22"
         bench.disk.gate.set()
@@ -89,7 +89,7 @@ async def test_a_link_goes_back_while_the_bucket_does_not_answer(bench: Bench) -
     assert model.committed.current == "v22"
 
 
-async def test_a_climb_that_began_before_never_points_the_link_back(bench: Bench) -> None:
+async def test_a_startup_that_began_before_never_points_the_link_back(bench: Bench) -> None:
     model = bench.model
     new = await model.versions.inspect("v23")
     bench.disk.gate.clear()
@@ -118,7 +118,7 @@ async def test_the_guard_heals_until_an_operation_moves_the_link(bench: Bench) -
         with model.link.moving():
             bench.link.unlink()
             for _ in range(3):
-                model.link.guard.look()  # the first would tell, the next heal
+                model.link.guard.look()  # the first would report, the next heal
             before = model.live_content()
             assert link.read(bench.link) is None
             await bench.flip(before)

@@ -1,4 +1,4 @@
-"""Operations on a real model, link and journal: what is told of them, who is refused, and a journal that fails."""
+"""Operations on a real model, link and journal: their results, who is refused, and a journal that fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def live(hub: Shelf) -> AsyncIterator[Shelf]:
 # -- a journal that fails ---------------------------------------------------------------------------------------------
 
 
-async def test_an_end_that_cannot_be_written_is_told_and_written_before_the_next_begins(live: Shelf) -> None:
+async def test_an_end_that_cannot_be_written_is_reported_and_written_before_the_next_begins(live: Shelf) -> None:
     with live.without_ends():
         first = await live.switch("v23")
         assert (first.result, first.step, first.exit_code, live.target) == ("committed", "commit", 0, "hub_v23")
@@ -86,7 +86,7 @@ async def test_pages_of_a_history_with_ends_that_are_not_written(hub: Shelf) -> 
         assert await history("other", limit=4) == []
 
 
-async def test_what_a_former_life_left_is_told_as_it_is(hub: Shelf) -> None:
+async def test_what_a_previous_run_left_is_reported_as_it_is(hub: Shelf) -> None:
     """Of two on one model the newer one decides about the link."""
     hub.link.symlink_to("/mnt/hub_v23")
     older = await hub.begin("v23", step="gates")
@@ -94,24 +94,24 @@ async def test_what_a_former_life_left_is_told_as_it_is(hub: Shelf) -> None:
     newer = await hub.begin("v22")
     await hub.journal.finish(newer.id, result="committed", cause="", hint="", exit_code=0, duration_s=1.0)
     await hub.operations.close_interrupted()
-    told = await hub.journal.operation(older.id)
-    assert told is not None
-    assert (told.result, told.exit_code) == ("interrupted", 1)
-    assert f"at gates, and operation {newer.id} came after it" in told.cause
-    assert hub.target == "hub_v23", "the model puts it right when it climbs"
-    told = await hub.journal.operation(other.id)
-    assert told is not None
-    assert (told.result, told.cause) == ("interrupted", "mountd stopped during warm")
+    shown = await hub.journal.operation(older.id)
+    assert shown is not None
+    assert (shown.result, shown.exit_code) == ("interrupted", 1)
+    assert f"at gates, and operation {newer.id} came after it" in shown.cause
+    assert hub.target == "hub_v23", "the model puts it right when it starts up"
+    shown = await hub.journal.operation(other.id)
+    assert shown is not None
+    assert (shown.result, shown.cause) == ("interrupted", "mountd stopped during warm")
 
 
-async def test_a_recovery_that_cannot_be_written_is_told_all_the_same(hub: Shelf) -> None:
+async def test_a_recovery_that_cannot_be_written_is_reported_all_the_same(hub: Shelf) -> None:
     hub.link.symlink_to("/mnt/hub_v23")
     record = await hub.begin("v23", step="start")
     with hub.without_ends():
         async with hub.running():
-            (told,) = await hub.operations.results.history(limit=5)
-            assert (told.id, told.result, told.exit_code) == (record.id, "rolled-back", 5)
-            assert told.cause == "cannot switch to v23: mountd stopped during start; the link is at v22 again"
+            (shown,) = await hub.operations.results.history(limit=5)
+            assert (shown.id, shown.result, shown.exit_code) == (record.id, "rolled-back", 5)
+            assert shown.cause == "cannot switch to v23: mountd stopped during start; the link is at v22 again"
             assert hub.target == "hub_v22"
     assert await hub.journal.history(limit=5, result="rolled-back") == []
     await hub.operations.results.flush()
@@ -166,9 +166,9 @@ async def test_what_is_just_being_begun_cannot_be_cancelled_yet(live: Shelf) -> 
     with live.locked():
         asking = asyncio.create_task(live.operations.switch(None, "v23", TINA))
         await asyncio.sleep(0)
-        with pytest.raises(Busy, match="cannot cancel: busy with tina") as told:
+        with pytest.raises(Busy, match="cannot cancel: busy with tina") as shown:
             live.operations.cancel(None, "tina")
-        assert (told.value.exit_code, told.value.hint) == (6, "it is just being begun: try again in a moment")
+        assert (shown.value.exit_code, shown.value.hint) == (6, "it is just being begun: try again in a moment")
     begun = await asking
     assert begun.record is not None
     assert live.operations.cancel(None, "tina").id == begun.record.id
@@ -181,9 +181,9 @@ async def test_a_journal_that_is_held_is_worth_another_try(hub: Shelf, monkeypat
     again = type(hub.journal)(hub.journal.path)
     await again.open()
     try:
-        with hub.locked(), pytest.raises(JournalError) as told:
+        with hub.locked(), pytest.raises(JournalError) as shown:
             await again.event("ready", "hub", "")
-        assert told.value.retryable
+        assert shown.value.retryable
         os.truncate(hub.journal.path, 100)
         with pytest.raises(MountdError) as broken:
             await again.event("ready", "hub", "")

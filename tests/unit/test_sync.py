@@ -1,4 +1,4 @@
-"""Pause and resume: durable, told with who and why, and never at the cost of what an operation writes meanwhile."""
+"""Pause and resume: durable, shown with who and why, and never at the cost of what an operation writes meanwhile."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_a_pause_is_durable_and_says_who_and_why(stage: Stage) -> None:
     ]
 
 
-async def test_what_cannot_be_paused_is_told(stage: Stage) -> None:
+async def test_what_cannot_be_paused_is_reported(stage: Stage) -> None:
     with pytest.raises(NotFound, match="none is configured"):
         await stage.syncing.pause(None, operator="alice")
     await stage.add("hub")
@@ -157,11 +157,11 @@ async def test_who_goes_away_in_the_middle_leaves_memory_and_journal_in_agreemen
 
 
 @pytest.mark.parametrize(
-    ("unmet", "suspended", "told"),
+    ("unmet", "suspended", "shown"),
     [("v2", None, True), ("v3", None, False), ("v1", None, False), (None, None, False), ("v2", "alice", False)],
 )
-async def test_a_declared_version_that_cannot_be_reached_is_told(
-    stage: Stage, unmet: str | None, suspended: str | None, told: bool
+async def test_a_declared_version_that_cannot_be_reached_is_reported(
+    stage: Stage, unmet: str | None, suspended: str | None, shown: bool
 ) -> None:
     model = await stage.add("hub")
     await model.state.suspend(suspended)
@@ -169,8 +169,8 @@ async def test_a_declared_version_that_cannot_be_reached_is_told(
     status = replace(linked(stage, unmet=failed).models["hub"], desired="v2")
     now = Snapshot(mounts={"storage": MOUNT}, models={"hub": status})
     found = [reason for reason in readiness.reasons(now) if reason.code == "switch-failed"]
-    assert bool(found) is told
-    assert (readiness.health(now) is Health.DEGRADED) is told
+    assert bool(found) is shown
+    assert (readiness.health(now) is Health.DEGRADED) is shown
     assert readiness.is_ready(now)
     for reason in found:
         assert reason.text == "hub is at v1 and v2 is asked for: cannot use version v2: it is in quarantine"
@@ -215,7 +215,7 @@ async def test_paused_shows_as_suspended_and_takes_nothing_from_readiness(stage:
         (False, "alice", ["switch-waits", "suspended"]),
     ],
 )
-async def test_a_version_that_waits_is_told(
+async def test_a_version_that_waits_is_reported(
     stage: Stage, automatic: bool, suspended: str | None, codes: list[str]
 ) -> None:
     model = await stage.add("hub", sync={"automatic": automatic})

@@ -100,8 +100,9 @@ class StallProbe:
         """Until cancelled."""
         looking: asyncio.Task[None] | None = None
         looked = time.monotonic()
-        await self._look(report)
-        report(stall=Stall(), listing=Stall(), possible_stall=Stall())  # of the first look only the errors count
+        before = report()
+        await self._look(report)  # errors that are counted from here on happened while it runs
+        report(stall=before.stall, listing=before.listing, possible_stall=before.possible_stall)
         try:
             while True:
                 await asyncio.sleep(FAILING_INTERVAL_S if report().failed_reads.have_begun else INTERVAL_S)

@@ -73,7 +73,7 @@ class CacheProbe:
             )
 
     async def _may_do_without(self, code: str) -> bool:
-        # A cache that another mountd uses now was used before anyway, and a silent disk cannot say.
+        # While another mountd uses it, that it was used before says nothing; and a silent disk cannot say it.
         was_used = code not in ("cache-taken", "cache-silent") and await self.guard.was_used()
         return self.bypass.is_open_to(self.engine.mount, was_used=was_used)
 

@@ -101,15 +101,7 @@ class Runner:
     # -- forward --------------------------------------------------------------------------------------------------
 
     async def _carry_out(self, job: Job, trail: _Trail, taken: contextlib.ExitStack) -> OperationOutcome:
-        work = Steps(
-            job.record.id,
-            job.plan,
-            job.model,
-            job.apps,
-            board=self._board,
-            journal=self._journal,
-            display=self._display,
-        )
+        work = Steps(job.record.id, job.plan, job.model, job.apps, self._board, self._journal, self._display)
         job.forward = asyncio.create_task(self._go_forward(job, trail, work, taken))
         if job.cancelled_by:  # before its first step
             job.forward.cancel()

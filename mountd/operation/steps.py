@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -64,60 +64,53 @@ class RestartableApp(Protocol):
     async def become_ready(self) -> None: ...
 
 
+@dataclass
 class Steps:
-    """The steps of one operation; `content` is set from PREFLIGHT on. Every step raises MountdError."""
+    """The steps of the operation `id`; `content` is set from PREFLIGHT on. Every step raises MountdError."""
 
-    def __init__(
-        self,
-        id_: int,
-        plan: SwitchPlan,
-        model: Model,
-        apps: Sequence[RestartableApp],
-        *,
-        board: Board,
-        journal: Journal,
-        display: Display,
-    ) -> None:
-        self.content: Content | None = None
-        self._id = id_
-        self._plan = plan
-        self._model = model
-        self._apps = apps
-        self._board = board
-        self._journal = journal
-        self._tell = partial(display.progress, id_)
+    id: int
+    plan: SwitchPlan
+    model: Model
+    apps: Sequence[RestartableApp]
+    board: Board
+    journal: Journal
+    display: Display
+    content: Content | None = None
 
     async def do(self, step: Step) -> None:
         match step:
             case Step.PREFLIGHT:
-                self.content = await preflight(self._model, self._journal, self._plan, self._board.snapshot)
+                self.content = await preflight(self.model, self.journal, self.plan, self.board.snapshot)
             case Step.WARM:
-                await self._model.versions.warm(self._known, lambda percent: self._tell(percent, 100))
+                await self.model.versions.warm(self._known, lambda percent: self._progress(percent, 100))
             case Step.VERIFY:
-                await self._model.versions.verify(self._known, self._tell if self._plan.digests else None)
+                await self.model.versions.verify(self._known, self._progress if self.plan.digests else None)
                 # That may have taken long. An app is stopped only if it could be started again.
-                self._model.versions.check_mount(self._plan.to_version)
-                check_apps(self._board.snapshot, self._plan)
+                self.model.versions.check_mount(self.plan.to_version)
+                check_apps(self.board.snapshot, self.plan)
             case Step.STOP:
-                await each(app.stop() for app in self._apps)
+                await each(app.stop() for app in self.apps)
             case Step.FLIP:
-                self._model.versions.check_mount(self._plan.to_version)
-                await self._model.flip(self._known)
+                self.model.versions.check_mount(self.plan.to_version)
+                await self.model.flip(self._known)
             case Step.START:
-                await each(app.begin() for app in self._apps)
+                await each(app.begin() for app in self.apps)
             case Step.READY:
-                await each(app.become_ready() for app in self._apps)
+                await each(app.become_ready() for app in self.apps)
             case Step.GATES:
                 await self._ask_gates()
             case Step.WATCH:
                 await self._watch()
             case Step.COMMIT:
-                await self._model.commit(self._known)
+                await self.model.commit(self._known)
 
     @property
     def _known(self) -> Content:
         assert self.content is not None
         return self.content
+
+    def _progress(self, done: float, total: float) -> None:
+        self.display.progress(self.id, done, total)
 
     # -- gates ----------------------------------------------------------------------------------------------------
 
@@ -128,21 +121,21 @@ class Steps:
         except GateFailed:
             # A gate may see that an app is gone before its supervisor does.
             with contextlib.suppress(TimeoutError):
-                await self._board.wait_until(lambda _: not self._all_run(), NOTICE_S)
-                await self._board.wait_until(lambda _: bool(self._failed()) or self._all_run(), NOTICE_S)
+                await self.board.wait_until(lambda _: not self._all_run(), NOTICE_S)
+                await self.board.wait_until(lambda _: bool(self._failed()) or self._all_run(), NOTICE_S)
             for app in self._failed():
                 app.check_running()
             raise
 
     async def _ask_each_gate(self) -> None:
         """One after the other. A command runs as the first app does."""
-        app = self._apps[0] if self._apps else None
-        for number, gate in enumerate(self._model.settings.gates, start=1):
+        app = self.apps[0] if self.apps else None
+        for number, gate in enumerate(self.model.settings.gates, start=1):
             await gates.check(
                 gate,
                 number=number,
-                model=self._model.name,
-                version=self._plan.to_version,
+                model=self.model.name,
+                version=self.plan.to_version,
                 environment=app.environment if app else {"PATH": tool.MINIMAL_PATH, "LANG": "C.UTF-8"},
                 directory=str(app.settings.directory) if app else "/",
                 user=app.user if app else None,
@@ -152,9 +145,9 @@ class Steps:
 
     async def _watch(self) -> None:
         """Until its time is over; raises after too many crashes, or when a gate fails."""
-        until = time.monotonic() + self._plan.watch_s
+        until = time.monotonic() + self.plan.watch_s
         tasks = {asyncio.create_task(self._watch_apps(until))}
-        if self._plan.gates:
+        if self.plan.gates:
             tasks.add(asyncio.create_task(self._watch_gates(until)))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -164,25 +157,25 @@ class Steps:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await each(app.become_ready() for app in self._apps)  # one may be on its way back from a remount
+        await each(app.become_ready() for app in self.apps)  # one may be on its way back from a remount
 
     async def _watch_apps(self, until: float) -> None:
         began, crashes = time.monotonic(), 0
         while (left_s := until - time.monotonic()) > 0:
-            self._tell(self._plan.watch_s - left_s, self._plan.watch_s)
+            self._progress(self.plan.watch_s - left_s, self.plan.watch_s)
             with contextlib.suppress(TimeoutError):
-                await self._board.wait_until(lambda _: bool(self._failed()), min(left_s, LOOK_S))
+                await self.board.wait_until(lambda _: bool(self._failed()), min(left_s, LOOK_S))
             for app in self._failed():
                 crashes += 1
                 after_s = time.monotonic() - began
                 log.warning(
                     "app crashed while it was watched", app=app.name, crashes=crashes, after_s=round(after_s, 1)
                 )
-                if crashes >= self._plan.crashes:
+                if crashes >= self.plan.crashes:
                     try:
                         app.check_running()
                     except CannotStart as error:
-                        count = f", crash {crashes} of at most {self._plan.crashes - 1}" if crashes > 1 else ""
+                        count = f", crash {crashes} of at most {self.plan.crashes - 1}" if crashes > 1 else ""
                         text = f"{error.text}, {after_s:.0f} s after it was ready{count}"
                         raise CannotStart(text, hint=error.hint, code=error.code) from None
                 try:
@@ -195,7 +188,7 @@ class Steps:
                     # It has crashed once more: the loop counts that.
 
     def _failed(self) -> list[RestartableApp]:
-        return [app for app in self._apps if app.state is State.FAILED]
+        return [app for app in self.apps if app.state is State.FAILED]
 
     async def _watch_gates(self, until: float) -> None:
         while (left_s := until - time.monotonic()) > 0:
@@ -210,7 +203,7 @@ class Steps:
                     raise
 
     def _all_run(self) -> bool:
-        return all(app.state is State.RUNNING for app in self._apps)
+        return all(app.state is State.RUNNING for app in self.apps)
 
 
 async def preflight(model: Model, journal: Journal, plan: SwitchPlan, snapshot: Snapshot) -> Content:

@@ -39,8 +39,7 @@ def steps_of(hub: Shelf, **changes: Any) -> Steps:
         *("switch", "hub", "v22", "v23", str(hub.link), "/mnt/hub_v23"),
         **{"apps": tuple(AffectedApp(name, 1.0, 1.0) for name in hub.apps), **changes},
     )
-    display = Display(hub.board)
-    return Steps(1, plan, hub.model, [*hub.apps.values()], board=hub.board, journal=hub.journal, display=display)
+    return Steps(1, plan, hub.model, [*hub.apps.values()], hub.board, hub.journal, Display(hub.board))
 
 
 async def test_an_app_that_runs_is_stopped_only_if_it_could_be_started_again(hub: Shelf, webui: FakeApp) -> None:

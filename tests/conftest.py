@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from mountd.demo import hub
+from tests.support import blocking
 from tests.support.cache_disk import make_unread
 from tests.support.daemon import Daemon
 from tests.support.machine import Tmpfs
@@ -37,6 +39,16 @@ def pytest_configure() -> None:
     for number in (signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def no_blocking(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In unit tests that run an event loop; those of the integration look at local disks in it by themselves."""
+    if "unit" not in request.path.parts or not inspect.iscoroutinefunction(request.function):
+        yield
+        return
+    with blocking.forbidden():
+        yield
 
 
 def _lacks_fuse() -> str:

@@ -1,0 +1,150 @@
+"""What a mount does with a decision of its monitor, while it starts and while it runs: one way for both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mountd.errors import CannotStart
+from mountd.mount.health import MountVerdict, Replace, RestartRclone
+from mountd.mount.monitor import MountMonitor
+from mountd.mount.mount import INCIDENTS, RcloneMount
+from mountd.mount.startup import StartUp
+from mountd.process.child import Child, Exit
+from mountd.process.instance import Instance
+from mountd.process.lifecycle import Life
+from mountd.process.supervisor import MustReplace, ShouldRestart
+from mountd.rclone.binary import Binary
+from mountd.rclone.conf_file import ConfFile
+from mountd.settings.schema import Settings
+from mountd.status.board import Board
+from mountd.status.snapshot import Health, State
+
+HUNG = Replace(MountVerdict.HUNG, "mount m is hung")
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board()
+
+
+@pytest.fixture
+def mount(tmp_path: Path, board: Board) -> RcloneMount:
+    """One that nothing was ever started for."""
+    settings = Settings.model_validate(
+        {
+            "remotes": {"r": {"type": "s3", "endpoint": "http://127.0.0.1:1"}},
+            "mounts": {"m": {"remote": "r:bkt", "path": str(tmp_path / "m"), "cache": {"dir": str(tmp_path / "c")}}},
+            "control": {"socket": str(tmp_path / "s")},
+            "state": str(tmp_path / "state"),
+            "runtime": str(tmp_path / "run"),
+        }
+    )
+    settings.state.mkdir()
+    binary = Binary(Path("/opt/rclone"), (1, 75, 2), frozenset())
+    return RcloneMount(
+        "m",
+        settings,
+        instance=Instance.of(settings.state, settings.runtime),
+        board=board,
+        binary=binary,
+        conf=ConfFile(tmp_path / "rclone.conf", binary),
+        candidates=tuple,
+        cache_claims=tuple,
+    )
+
+
+def verdicts(tmp_path: Path) -> list[str]:
+    """Of the incidents that evidence is kept of."""
+    kept = sorted((tmp_path / "state" / INCIDENTS).glob("*/incident.json"))
+    return [json.loads(each.read_text())["verdict"] for each in kept]
+
+
+def decides(monkeypatch: pytest.MonkeyPatch, found: Replace | RestartRclone) -> None:
+    async def run(_: MountMonitor) -> Replace | RestartRclone:
+        return found
+
+    monkeypatch.setattr(MountMonitor, "run", run)
+
+
+def hangs_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(_: StartUp, spawned: Callable[[Child], None]) -> Replace | None:
+        return HUNG
+
+    monkeypatch.setattr(StartUp, "run", run)
+
+
+async def test_one_that_runs_is_replaced_with_evidence(
+    mount: RcloneMount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decides(monkeypatch, HUNG)
+    with pytest.raises(MustReplace) as condemned:
+        await mount.watch()
+    assert condemned.value.text == HUNG.text
+    assert verdicts(tmp_path) == ["hung"]
+    ending = mount.explain_exit(Exit(2))  # SIGQUIT, for its goroutines, ends it so
+    assert (ending.cause, ending.permanent, ending.outside) == (HUNG.text, False, True)
+
+
+async def test_one_that_starts_is_replaced_in_the_same_way(
+    mount: RcloneMount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs_at_start(monkeypatch)
+    with pytest.raises(CannotStart) as refused:
+        await mount.start(lambda child: None)
+    assert refused.value.code == "mount-hung"
+    assert verdicts(tmp_path) == ["hung"]
+    assert mount.explain_exit(Exit(2)).cause == HUNG.text
+
+
+async def test_the_board_shows_why(mount: RcloneMount, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    decides(monkeypatch, Replace(MountVerdict.MISCONFIGURED, "its disk cache is off"))
+    with pytest.raises(MustReplace):
+        await mount.watch()
+    mount.changed(Life(State.STOPPING, wanted=True, cause="its disk cache is off"), "", None)
+    status = board.snapshot.mounts["m"]
+    assert status.health is Health.DEGRADED
+    assert status.reason is not None
+    assert status.reason.code == "mount-misconfigured"
+
+
+async def test_the_next_start_forgets_it(mount: RcloneMount, monkeypatch: pytest.MonkeyPatch) -> None:
+    decides(monkeypatch, HUNG)
+    with pytest.raises(MustReplace):
+        await mount.watch()
+
+    async def run(_: StartUp, spawned: Callable[[Child], None]) -> Replace | None:
+        return None
+
+    monkeypatch.setattr(StartUp, "run", run)
+    await mount.start(lambda child: None)
+    assert mount.explain_exit(Exit(-9)).cause != HUNG.text
+
+
+async def test_a_restart_leaves_no_incident(
+    mount: RcloneMount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decides(monkeypatch, RestartRclone("new keys"))
+    with pytest.raises(ShouldRestart) as restart:
+        await mount.watch()
+    assert restart.value.text == "new keys"
+    assert verdicts(tmp_path) == []
+
+
+async def test_evidence_is_kept_although_rclone_exits_meanwhile(
+    mount: RcloneMount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the supervisor cancels the watch, and cleans."""
+    decides(monkeypatch, HUNG)
+    watching = asyncio.create_task(mount.watch())
+    while mount._incident is None:
+        await asyncio.sleep(0)
+    watching.cancel()
+    await asyncio.wait({watching})
+    assert watching.cancelled()
+    await mount.clean()
+    assert verdicts(tmp_path) == ["hung"]

@@ -26,13 +26,13 @@ def complete(status: ModelStatus, known: Committed, *, switching_to: str | None,
 
 
 def is_settled(
-    status: ModelStatus, known: Committed, restarts: int, *, live: str | None, held: bool, astray: bool
+    status: ModelStatus, known: Committed, restarts: int, *, live: str | None, held: bool, absent: bool
 ) -> bool:
     """Whether the model needs no start-up on the mount that has restarted `restarts` times.
 
-    `live`: what the link should point at; `held`: an operation has the model; `astray`: somebody took the link away.
+    `live`: what the link should point at; `held`: an operation has the model; `absent`: somebody took the link away.
     """
-    if astray and status.stage is ModelStage.WARMED:  # the guard repairs that, a start-up does not
+    if absent and status.stage is ModelStage.WARMED:  # the guard repairs that, a start-up does not
         return status.mount_restarts == restarts
     if status.linked:
         # A first version that could not be journaled is tried again.

@@ -23,7 +23,7 @@ SETTLE_S = 0.02
 """Between two looks, so that somebody who changes the link all the time does not keep the daemon busy."""
 HEAL_AFTER_S = 0.1
 """Somebody who removes a link in order to put another there is done by then: no race with a person's two commands."""
-ASTRAY_SETTLE_S = 1.0
+DRIFT_SETTLE_S = 1.0
 """Between two looks while the link stays as it was found."""
 
 
@@ -69,7 +69,7 @@ class LinkGuard:
                 if again_s <= HEAL_AFTER_S:
                     await asyncio.sleep(again_s)
                     continue
-                await asyncio.sleep(ASTRAY_SETTLE_S if self._status.reason else SETTLE_S)
+                await asyncio.sleep(DRIFT_SETTLE_S if self._status.reason else SETTLE_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(again_s):
                         await self._changed.wait()

@@ -54,7 +54,7 @@ class Model:
         """what the link was pointed at last, with its files"""
         self._switching_to: str | None = None
         """the version of the operation that has the model"""
-        self._astray = False
+        self._absent = False
         """linked, but somebody has taken the link away"""
         self._log = log.bind(model=name)
 
@@ -139,7 +139,7 @@ class Model:
     def _is_settled(self, restarts: int) -> bool:
         held = self._switching_to is not None
         return derived.is_settled(
-            self.status, self.committed, restarts, live=self._live, held=held, astray=self._astray
+            self.status, self.committed, restarts, live=self._live, held=held, absent=self._absent
         )
 
     async def _try_start_up(self, restarts: int) -> float:
@@ -172,7 +172,7 @@ class Model:
 
     async def _start_up(self, restarts: int) -> None:
         version = self._version_to_link()
-        self._astray = False
+        self._absent = False
         self.publish(replace(self.status, stage=ModelStage.WAITING, warmed_percent=0))
         # The store must give the files of a first version; those of a former one may be cached.
         content = await self.versions.inspect(version, touch=self.committed.current is None)
@@ -201,7 +201,7 @@ class Model:
         else:
             self.link.place(target)
             self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
-        self._astray = False
+        self._absent = False
         self._live = content.version
         self._content = content if content.files else None
         self.publish(
@@ -225,13 +225,18 @@ class Model:
         """Without its link the model is not linked: an app that starts would not find it."""
         stage = self.status.stage
         if drift.absent and stage is ModelStage.LINKED:
-            self._astray, stage = True, ModelStage.WARMED
-        elif not drift.absent and self._astray:
-            self._astray = False
+            self._absent, stage = True, ModelStage.WARMED
+        elif not drift.absent and self._absent:
+            self._absent = False
             stage = ModelStage.LINKED if stage is ModelStage.WARMED else stage
         root, layout = self.versions.disk.root, self.versions.layout
         drifted_to = layout.version_of_target(root, drift.target) if drift.target else None
         self.publish(replace(self.status, drift=drift, stage=stage, drifted_to=drifted_to))
+
+    async def suspend(self, why: str | None) -> None:
+        """As the committed state's; a link that was left alone is healed at once after None. Raises MountdError."""
+        await self.state.suspend(why)
+        self.link.guard.wake()
 
     # -- for operations -------------------------------------------------------------------------------------------
 

@@ -60,8 +60,7 @@ class Syncing:
     async def _set(self, model: Model, suspended: str | None, text: str) -> Paused:
         if model.committed.suspended == suspended:
             return Paused(model.name, suspended, changed=False)
-        await model.state.suspend(suspended)
-        model.link.guard.wake()
+        await model.suspend(suspended)
         log.info("automatic changes paused" if suspended else "automatic changes resumed", model=model.name, cause=text)
         await self._journal.event("suspended" if suspended else "resumed", model.name, text)
         return Paused(model.name, suspended, changed=True)

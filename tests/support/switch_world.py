@@ -83,7 +83,7 @@ class World(RuleBasedStateMachine):
         self.down = False
         self.stranded = False
         """something died in the outage: what it was comes back with the bucket"""
-        self.astray = ""
+        self.drifted = ""
         """how the link was changed while nobody heals it"""
         self.unplaced = False
         """it was removed, and mountd has started again since: it is placed as soon as the model is loaded"""
@@ -129,9 +129,9 @@ class World(RuleBasedStateMachine):
         assert status["operation"] is None
         newest = self.at.newest()
         assert (newest and (newest["to"], newest["result"])) == self.last
-        if self.astray or self.stranded:
-            assert self.astray or self.at.linked() == self.live
-            if self.astray == "other" and not self.stranded:
+        if self.drifted or self.stranded:
+            assert self.drifted or self.at.linked() == self.live
+            if self.drifted == "other" and not self.stranded:
                 assert status["apps"]["webui"]["versions"] == {"cache_hub": self.daemon.page()["version"]}
             return
         assert status["ready"], status["reasons"]
@@ -174,7 +174,7 @@ class World(RuleBasedStateMachine):
             self.desired = to
         self.waits = self.waits and self.live != self.desired == self.declared
         if result in ("committed", "rolled-back"):
-            self.astray = ""
+            self.drifted = ""
         return ended
 
     def ask(self, kind: str, to: str, **body: Any) -> None:
@@ -185,7 +185,7 @@ class World(RuleBasedStateMachine):
             assert (kind, self.previous) == ("rollback", None)
             return
         if answer["unchanged"]:
-            assert (to, self.astray) == (self.live, "")
+            assert (to, self.drifted) == (self.live, "")
             self.desired, self.waits = to, False
             return
         ended = self.learn(kind)
@@ -288,14 +288,14 @@ class World(RuleBasedStateMachine):
             os.kill(self.daemon.process.pid, signal.SIGKILL)
         os.kill(status["pid"], signal.SIGKILL)
         self.daemon.wait_exit()
-        if not self.astray:
+        if not self.drifted:
             assert self.at.linked() in (self.live, version)
         self.daemon.start()
         until(self.daemon.status, SOON_S, "mountd to answer", every_s=0.1)
         if busy:
             ended = self.learn("switch")
             assert ended["result"] in ("committed", "rolled-back", "interrupted"), ended
-        self.unplaced = self.astray == "removed"
+        self.unplaced = self.drifted == "removed"
         self.stranded = self.down
         self.place()
         self.waits = self.live != self.desired == self.declared
@@ -307,7 +307,7 @@ class World(RuleBasedStateMachine):
         One that points elsewhere is seen to be somebody else's, and is left alone.
         """
         if self.unplaced and not self.down:
-            self.astray, self.unplaced = "", False
+            self.drifted, self.unplaced = "", False
 
     # -- drift ----------------------------------------------------------------------------------------------------
 
@@ -315,7 +315,7 @@ class World(RuleBasedStateMachine):
     def drift(self, how: str) -> None:
         now = time.monotonic()
         recent = [heal for heal in self.heals if now - heal < HEAL_WINDOW_S + HEALED_S]
-        if self.stranded or self.astray or len(recent) >= HEALS_PER_WINDOW:
+        if self.stranded or self.drifted or len(recent) >= HEALS_PER_WINDOW:
             return
         before = self.steady()
         link = self.daemon.link
@@ -327,7 +327,7 @@ class World(RuleBasedStateMachine):
             fresh.symlink_to(self.daemon.mount / f"cache_hub_{other}" if how == "other" else "/nowhere")
             fresh.replace(link)
         if self.paused:
-            self.astray = how
+            self.drifted = how
             until(lambda: "link-drifted" in self.daemon.reasons(), HEALED_S, "the link to be seen")
             return
         self.heals.append(now)
@@ -346,10 +346,10 @@ class World(RuleBasedStateMachine):
     def resume(self) -> None:
         self.at.ask("resume")
         self.paused = False
-        if self.astray and not self.stranded:
+        if self.drifted and not self.stranded:
             self.heals.append(time.monotonic())
             until(self.is_healed, HEAL_WINDOW_S + HEALED_S, "the link to be healed")
-            self.astray = ""
+            self.drifted = ""
         self.follow()
 
     # -- the bucket -----------------------------------------------------------------------------------------------

@@ -247,7 +247,7 @@ async def test_an_id_that_no_journal_can_have(served: Served, path: str) -> None
 async def test_a_version_is_waited_for_until_the_link_points_there(served: Served) -> None:
     hub = served.hub
     assert (await hub.journal.committed("hub")) == Committed("v22", None, "v22", "v22")
-    await hub.model.state.suspend("alice")
+    await hub.model.suspend("alice")
     hub.point("/somewhere/else")
     await until(lambda: hub.status.drift.reason, "the link to be seen")
     waiting = asyncio.create_task(served.get("status?wait=20&for=version=v22"))

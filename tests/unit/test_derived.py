@@ -39,7 +39,7 @@ def test_complete(
 
 
 @pytest.mark.parametrize(
-    ("status", "known", "restarts", "live", "held", "astray", "settled"),
+    ("status", "known", "restarts", "live", "held", "absent", "settled"),
     [
         (LINKED, KNOWN, 2, "v23", False, False, True),
         (LINKED, KNOWN, 3, "v23", False, False, False),  # the mount was replaced
@@ -55,6 +55,6 @@ def test_complete(
     ],
 )
 def test_is_settled(
-    status: ModelStatus, known: Committed, restarts: int, live: str | None, held: bool, astray: bool, settled: bool
+    status: ModelStatus, known: Committed, restarts: int, live: str | None, held: bool, absent: bool, settled: bool
 ) -> None:
-    assert is_settled(status, known, restarts, live=live, held=held, astray=astray) is settled
+    assert is_settled(status, known, restarts, live=live, held=held, absent=absent) is settled

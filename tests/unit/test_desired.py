@@ -142,21 +142,21 @@ async def test_while_something_else_runs_it_waits_and_counts_no_try(
 
 async def test_another_version_replaces_it(hub: Shelf) -> None:
     switches = Switches([OperationOutcome("committed")])
-    await hub.model.state.suspend("alice")
+    await hub.model.suspend("alice")
     wanted = DesiredVersions(hub.models, switches, hub.board)
     async with tasks_of(hub.board) as group:
         wanted.begin(group)
         await wanted.declare("hub")
         hub.model.settings = hub.model.settings.model_copy(update={"version": "v24"})
         await wanted.declare("hub")
-        await hub.model.state.suspend(None)
+        await hub.model.suspend(None)
         await until(lambda: all(task.done() for task in wanted.tasks()), "no pending switch")
     assert [version for _, version, _ in switches.asked] == ["v24"]
 
 
 async def test_what_a_person_asks_for_drops_it(hub: Shelf) -> None:
     switches = Switches([OperationOutcome("committed")])
-    await hub.model.state.suspend("alice")
+    await hub.model.suspend("alice")
     wanted = DesiredVersions(hub.models, switches, hub.board)
     async with tasks_of(hub.board) as group:
         wanted.begin(group)

@@ -175,10 +175,10 @@ async def test_somebody_who_changes_it_all_the_time_makes_no_busy_daemon(kept: K
         assert kept.shown.reason is not None
         assert "repeatedly" in kept.shown.reason.text
         cpu, times = time.thread_time(), kept.shown.times
-        await asyncio.sleep(2 * link_guard.ASTRAY_SETTLE_S)  # of being fought
+        await asyncio.sleep(2 * link_guard.DRIFT_SETTLE_S)  # of being fought
         assert kept.shown.heals == HEALS_PER_WINDOW
         assert kept.shown.times == times, "one fight is reported once"
-        assert time.thread_time() - cpu < link_guard.ASTRAY_SETTLE_S, "it and its enemy share this thread"
+        assert time.thread_time() - cpu < link_guard.DRIFT_SETTLE_S, "it and its enemy share this thread"
     finally:
         fighting.cancel()
 

@@ -124,7 +124,7 @@ async def test_a_recovery_that_cannot_be_written_is_reported_all_the_same(hub: S
 async def test_who_asks_for_what_is_live_gets_a_link_that_points_there(live: Shelf) -> None:
     asked = await live.operations.switch(None, "v22", TINA)
     assert (asked.record, asked.plan.steps) == (None, ())
-    await live.model.state.suspend("alice")
+    await live.model.suspend("alice")
     live.point("/somewhere/else")
     await until(lambda: live.status.drift.reason, "the link to be seen")
     assert (live.status.current, live.status.linked) == ("v22", True)

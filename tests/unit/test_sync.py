@@ -164,7 +164,7 @@ async def test_a_declared_version_that_cannot_be_reached_is_reported(
     stage: Stage, unmet: str | None, suspended: str | None, shown: bool
 ) -> None:
     model = await stage.add("hub")
-    await model.state.suspend(suspended)
+    await model.suspend(suspended)
     failed = Unmet(unmet, "cannot use version v2: it is in quarantine", "--force tries it") if unmet else None
     status = replace(linked(stage, unmet=failed).models["hub"], desired="v2")
     now = Snapshot(mounts={"storage": MOUNT}, models={"hub": status})
@@ -193,7 +193,7 @@ def linked(stage: Stage, **changes: Any) -> Snapshot:
 async def test_paused_shows_as_suspended_and_takes_nothing_from_readiness(stage: Stage) -> None:
     model = await stage.add("hub")
     assert readiness.health(linked(stage)) is Health.HEALTHY
-    await model.state.suspend("alice: night shift")
+    await model.suspend("alice: night shift")
     now = linked(stage)
     assert readiness.health(now) is Health.SUSPENDED
     assert readiness.is_ready(now)
@@ -219,7 +219,7 @@ async def test_a_version_that_waits_is_reported(
     stage: Stage, automatic: bool, suspended: str | None, codes: list[str]
 ) -> None:
     model = await stage.add("hub", sync={"automatic": automatic})
-    await model.state.suspend(suspended)
+    await model.suspend(suspended)
     status = replace(linked(stage).models["hub"], desired="v2")
     assert status.follows is (automatic and suspended is None)
     now = Snapshot(mounts={"storage": MOUNT}, models={"hub": status})

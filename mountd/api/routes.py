@@ -19,8 +19,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from mountd import __version__
 from mountd.api import metrics
 from mountd.api.documents import SCHEMA, failures, history, operations, status
-from mountd.api.documents.history import LineDocument
-from mountd.api.documents.operations import ReloadDocument
+from mountd.api.documents.history import LineDocument, LogsDocument
+from mountd.api.documents.operations import CancelDocument, ReloadDocument, RestartDocument
 from mountd.api.history import HistoryRoutes, operation_id
 from mountd.api.peer import UserNames
 from mountd.api.shielded import PEER
@@ -212,7 +212,7 @@ class Routes:
         )
         # Not by the time that is shown: that clock may have been set back.
         lines = [history.line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
-        return await self._follow(request, chosen, lines) if follow else _json(history.logs(lines))
+        return await self._follow(request, chosen, lines) if follow else _json(LogsDocument(schema=SCHEMA, logs=lines))
 
     async def _follow(
         self, request: web.Request, chosen: Mapping[str, Ring], lines: list[LineDocument]
@@ -262,7 +262,7 @@ class Routes:
         body = await _body(request, {"model": str})
         operator = await self._operator()
         record = self._deps.operations.cancel(body.get("model"), operator)
-        return _json(operations.cancelled(record), 202)
+        return _json(CancelDocument(schema=SCHEMA, operation=operations.operation(record)), 202)
 
     async def restart(self, request: web.Request) -> web.Response:
         body = await _body(request, {"name": str})
@@ -281,7 +281,7 @@ class Routes:
         operator = await self._operator()
         log.info("restart requested", name=name, operator=operator)
         supervisor.post(RestartAsked(f"{operator} asked for a restart"))
-        return _json(operations.restart(name), 202)
+        return _json(RestartDocument(schema=SCHEMA, name=name), 202)
 
     async def reload(self, request: web.Request) -> web.Response:
         await _body(request, {})

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mountd.api.documents import SCHEMA, failures
+from mountd.api.documents.commands import ConfigCheckDocument, ConfigRenderDocument, ConfigShowDocument
 from mountd.cli.options import config_option, output_option
 from mountd.cli.terminal import say
 
@@ -73,11 +75,8 @@ def show(options: Options) -> None:
     limit_s = stop_times(loaded.settings).total_s
     shown = effective(loaded.settings)
     if options.json:
-        from mountd.api.documents import SCHEMA
-        from mountd.api.documents.commands import ConfigShowDocument
-
-        document = ConfigShowDocument(schema=SCHEMA, source=str(loaded.source), config=shown, stop_s=limit_s)
-        options.print_json(document)
+        source = str(loaded.source)
+        options.print_json(ConfigShowDocument(schema=SCHEMA, source=source, config=shown, stop_s=limit_s))
         return
     import yaml
 
@@ -100,9 +99,6 @@ def render(options: Options) -> None:
 
     files, commands = rendered(loaded.settings)
     if options.json:
-        from mountd.api.documents import SCHEMA
-        from mountd.api.documents.commands import ConfigRenderDocument
-
         conf = next(iter(files.values()))
         options.print_json(ConfigRenderDocument(schema=SCHEMA, rclone_conf=conf, files=files, mounts=commands))
         return
@@ -126,18 +122,13 @@ def schema() -> None:
 def _print_found(options: Options, source: Path, problems: Iterable[Problem], warnings: Iterable[Problem]) -> None:
     """All of it as a document, else the warnings alone; the failure that follows shows the problems."""
     if options.json:
-        from mountd.api.documents import SCHEMA
-        from mountd.api.documents.commands import ConfigCheckDocument
-        from mountd.api.documents.failures import problem
-
-        options.print_json(
-            ConfigCheckDocument(
-                schema=SCHEMA,
-                source=str(source),
-                problems=[problem(each) for each in problems],
-                warnings=[problem(each) for each in warnings],
-            )
+        found = ConfigCheckDocument(
+            schema=SCHEMA,
+            source=str(source),
+            problems=failures.problems(problems),
+            warnings=failures.problems(warnings),
         )
+        options.print_json(found)
     else:
         _warn(warnings)
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mountd.api.documents import SCHEMA, document
+from mountd.api.documents.commands import CheckDocument, DoctorDocument
 from mountd.cli.options import config_option, output_option
 from mountd.cli.terminal import say
 
@@ -44,11 +46,7 @@ def doctor(ctx: click.Context) -> None:
 
     checks = asyncio.run(examine())
     if options.json:
-        from mountd.api.documents import SCHEMA
-        from mountd.api.documents.commands import CheckDocument, DoctorDocument
-
-        plain = [CheckDocument(name=each.name, result=each.result, text=each.text, hint=each.hint) for each in checks]
-        options.print_json(DoctorDocument(schema=SCHEMA, checks=plain))
+        options.print_json(DoctorDocument(schema=SCHEMA, checks=[document(CheckDocument, each) for each in checks]))
     if any(check.result == "fail" for check in checks):
         ctx.exit(1)
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mountd.api.documents import SCHEMA, document
+from mountd.api.documents.commands import PublishDocument, SentDocument
 from mountd.cli.options import config_option, output_option
 from mountd.cli.terminal import say, write_over
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mountd.api.documents.commands import PublishDocument
     from mountd.cli.options import Options
     from mountd.publish import run
     from mountd.publish.hashing import Tree
@@ -226,22 +227,14 @@ def _size(size: float) -> str:
 
 
 def _document(model: str, version: str, place: str, published: run.Published, took_s: float) -> PublishDocument:
-    from mountd.api.documents import SCHEMA
-    from mountd.api.documents.commands import PublishDocument, SentDocument
-
-    return PublishDocument(
+    return document(
+        PublishDocument,
+        published,
         schema=SCHEMA,
         model=model,
         version=version,
         destination=place,
-        result=published.result,
-        digest=published.digest,
-        files=published.files,
-        bytes=published.bytes,
         sent=SentDocument(files=published.sent, bytes=published.sent_bytes),
-        deleted=list(published.deleted),
-        left_out=list(published.left_out),
-        checked=published.checked,
         duration_s=round(took_s, 3),
     )
 

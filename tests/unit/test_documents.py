@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mountd.api.documents import failures, history, operations, status
+from mountd.api.documents import document, failures, history, operations, status
 from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
 from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRecord
@@ -135,8 +135,8 @@ STEP = StepRecord(6, "watch", "2026-01-02T02:00:30Z", "2026-01-02T02:01:00Z", "f
 DETAILS = {"for_s": 30.0, "limits": {"detected_s": 1.0, "serving_again_s": 6.0, "ready_again_s": 66.0}}
 DRILLED = Drilled(
     *(8, "kill", "storage", 0.25, 1.5, None),
-    app_restarted=True,
-    passed=False,
+    app_restarted=1,  # type: ignore[arg-type]  # as SQLite has them
+    passed=0,  # type: ignore[arg-type]
     details=json.dumps({**DETAILS, "rclone_restarted": True, "cached_reads": None, "shortfalls": ["ready too late"]}),
 )
 LIMITS = drill_plan.DrillLimits(detected_s=1.0, serving_again_s=6.0, ready_again_s=66.0)
@@ -180,7 +180,7 @@ def made() -> dict[str, Any]:
     return {
         "status": without_prose(status.status(SNAPSHOT, version="0.1.0", pid=4710, uptime_s=12.345)),
         "status of nothing": status.status(Snapshot(), version="0.1.0", pid=1, uptime_s=0),
-        "reason": status.reason(REASON),
+        "reason": document(status.ReasonDocument, REASON),
         "config": status.config(CONFIG),
         "versions": status.versions(
             "hub",
@@ -194,7 +194,7 @@ def made() -> dict[str, Any]:
         "operation under way": operations.progress(OPERATION, SNAPSHOT, {"webui": ring()}, 103.21),
         "operation that failed": operations.operation(FAILED),
         "operation that is committed": operations.operation(COMMITTED),
-        "step": history.step(STEP),
+        "step": document(history.StepDocument, STEP),
         "drill": history.drilled(DRILLED),
         "event": history.event(EVENT),
         "log line": history.line("webui", Line("2026-01-02T03:04:05Z", "ready", 5.0, 1)),

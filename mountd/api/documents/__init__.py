@@ -1,10 +1,14 @@
-"""Every JSON document that scripts rely on: its shape as a TypedDict, and the function that makes it."""
+"""Every JSON document that scripts rely on: its keys as a TypedDict, and the function that makes it."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypeVar, cast
 
 SCHEMA = 1
+Document = TypeVar("Document")
 
-FromVersion = TypedDict("FromVersion", {"from": str | None})
-"""For documents with the key `from`, which no class can declare: it is a keyword of Python."""
+
+def document(keys: type[Document], source: object, **given: Any) -> Document:
+    """A document with these keys: each as `given`, else the attribute of `source` with this name; tuples as lists."""
+    found = {key: given[key] if key in given else getattr(source, key) for key in keys.__annotations__}
+    return cast("Document", {key: list(each) if isinstance(each, tuple) else each for key, each in found.items()})

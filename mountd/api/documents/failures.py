@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NotRequired, TypedDict
 
-from mountd.api.documents import SCHEMA
+from mountd.api.documents import SCHEMA, document
 from mountd.errors import Bug, Busy, ConfigError, MountdError, Problem
 
 
@@ -27,16 +28,16 @@ class ErrorDocument(TypedDict):
     error: FailureDocument
 
 
-def problem(found: Problem) -> ProblemDocument:
-    return ProblemDocument(path=found.path, line=found.line, text=found.text)
+def problems(found: Iterable[Problem]) -> list[ProblemDocument]:
+    return [document(ProblemDocument, each) for each in found]
 
 
 def error(failure: MountdError) -> ErrorDocument:
     holder = failure.holder if isinstance(failure, Busy) else ""
-    document = failed(failure.exit_code, failure.text, failure.hint, holder)
+    found = failed(failure.exit_code, failure.text, failure.hint, holder)
     if isinstance(failure, ConfigError):
-        document["error"]["problems"] = [problem(each) for each in failure.problems]
-    return document
+        found["error"]["problems"] = problems(failure.problems)
+    return found
 
 
 def bug() -> ErrorDocument:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TypedDict, cast
 
-from mountd.api.documents import SCHEMA
+from mountd.api.documents import SCHEMA, document
 from mountd.api.documents.operations import (
     LimitsDocument,
     OperationDocument,
@@ -35,7 +35,7 @@ class StepDocument(TypedDict):
 
 
 class DrillDetailsDocument(TypedDict):
-    """As it stands in the journal."""
+    """As the journal has them."""
 
     for_s: float | None
     limits: LimitsDocument
@@ -97,19 +97,9 @@ def operation_details(
     return {
         **operation(record),
         "hint": record.hint,
-        "steps": [step(each) for each in steps],
+        "steps": [document(StepDocument, step) for step in steps],
         "drill": drilled(measured) if measured else None,
     }
-
-
-def step(record: StepRecord) -> StepDocument:
-    return StepDocument(
-        step=record.step,
-        began=record.began,
-        ended=record.ended,
-        outcome=record.outcome,
-        duration_s=record.duration_s,
-    )
 
 
 def drilled(measured: Drilled) -> DrilledDocument:
@@ -120,7 +110,7 @@ def drilled(measured: Drilled) -> DrilledDocument:
         "detected_s": measured.detected_s,
         "serving_again_s": measured.serving_again_s,
         "ready_again_s": measured.ready_again_s,
-        "app_restarted": bool(measured.app_restarted),
+        "app_restarted": bool(measured.app_restarted),  # SQLite has numbers
         "passed": bool(measured.passed),
         **cast("DrillDetailsDocument", json.loads(measured.details)),
     }
@@ -131,12 +121,8 @@ def events(found: Iterable[EventRecord]) -> EventsDocument:
 
 
 def event(record: EventRecord) -> EventDocument:
-    return EventDocument(id=record.id, time=record.time, code=record.code, object=record.object, text=record.text)
-
-
-def logs(lines: list[LineDocument]) -> LogsDocument:
-    return LogsDocument(schema=SCHEMA, logs=lines)
+    return document(EventDocument, record)
 
 
 def line(owner: str, said: Line) -> LineDocument:
-    return LineDocument(name=owner, time=said.time, text=said.text)
+    return document(LineDocument, said, name=owner)

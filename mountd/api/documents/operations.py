@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
-from mountd.api.documents import SCHEMA, FromVersion
+from mountd.api.documents import SCHEMA, document
 from mountd.journal.records import OperationRecord
 from mountd.operation.drill import StartedDrill
-from mountd.operation.drill_plan import DrillLimits, DrillPlan, described
+from mountd.operation.drill_plan import DrillPlan, described
 from mountd.operation.plan import SwitchPlan, undo
 from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
@@ -26,25 +26,29 @@ class OperationErrorDocument(TypedDict):
     hint: str
 
 
-class OperationEntryDocument(FromVersion):
-    """One of a list; `percent` and `eta_s` are null but in progress."""
-
-    id: int
-    kind: str
-    model: str
-    to: str
-    operator: str
-    source: str
-    step: str
-    percent: int | None
-    eta_s: float | None
-    started: str
-    finished: str | None
-    result: str | None
-    reason: str
-    duration_s: float | None
-    cause: str
-    error: OperationErrorDocument | None
+OperationEntryDocument = TypedDict(
+    "OperationEntryDocument",
+    {
+        "id": int,
+        "kind": str,
+        "model": str,
+        "from": str | None,
+        "to": str,
+        "operator": str,
+        "source": str,
+        "step": str,
+        "percent": int | None,
+        "eta_s": float | None,
+        "started": str,
+        "finished": str | None,
+        "result": str | None,
+        "reason": str,
+        "duration_s": float | None,
+        "cause": str,
+        "error": OperationErrorDocument | None,
+    },
+)
+"""One of a list; `percent` and `eta_s` are null but in progress."""
 
 
 class OperationDocument(OperationEntryDocument):
@@ -74,21 +78,26 @@ class WatchDocument(TypedDict):
     crashes: int
 
 
-class SwitchPlanDocument(FromVersion):
-    kind: str
-    model: str
-    to: str
-    link: str
-    target: str
-    apps: list[str]
-    gates: list[str]
-    watch: WatchDocument
-    digests: bool
-    force: bool
-    steps: list[PlannedStepDocument]
-    undo: list[str]
-    limit_s: float
-    text: list[str]
+SwitchPlanDocument = TypedDict(
+    "SwitchPlanDocument",
+    {
+        "kind": str,
+        "model": str,
+        "from": str | None,
+        "to": str,
+        "link": str,
+        "target": str,
+        "apps": list[str],
+        "gates": list[str],
+        "watch": WatchDocument,
+        "digests": bool,
+        "force": bool,
+        "steps": list[PlannedStepDocument],
+        "undo": list[str],
+        "limit_s": float,
+        "text": list[str],
+    },
+)
 
 
 class SwitchPlannedDocument(TypedDict):
@@ -166,48 +175,30 @@ def operation(record: OperationRecord) -> OperationDocument:
 
 def operation_entry(record: OperationRecord) -> OperationEntryDocument:
     failed = record.finished is not None and record.result not in ("committed", "passed")
-    return {
-        "id": record.id,
-        "kind": record.kind,
-        "model": record.model,
-        "from": record.from_version,
-        "to": record.to_version,
-        "operator": record.operator,
-        "source": record.source,
-        "step": record.step,
-        "percent": None,
-        "eta_s": None,
-        "started": record.started,
-        "finished": record.finished,
-        "result": record.result,
-        "reason": record.reason,
-        "duration_s": record.duration_s,
-        "cause": record.cause,
-        "error": {"exit": record.exit_code, "text": record.cause, "hint": record.hint} if failed else None,
-    }
+    error = OperationErrorDocument(exit=record.exit_code, text=record.cause, hint=record.hint)
+    return document(
+        OperationEntryDocument,
+        record,
+        **{"from": record.from_version, "to": record.to_version},
+        percent=None,
+        eta_s=None,
+        error=error if failed else None,
+    )
 
 
 def progress(running: Operation, snapshot: Snapshot, rings: Mapping[str, Ring], now: float) -> ProgressDocument:
     """`now`: monotonic. The app that the step waits for is shown with its last line."""
-    document = ProgressDocument(
-        percent=running.percent,
-        eta_s=running.eta_s,
+    apps = {name: app for name, app in snapshot.apps.items() if running.model in app.needs}
+    waits_for = next((name for name, app in apps.items() if app.state in (State.STARTING, State.STOPPING)), None)
+    last = rings[waits_for].last(1) if waits_for and waits_for in rings else []
+    return document(
+        ProgressDocument,
+        running,
         step_s=round(now - running.began, 1),
-        limit_s=running.limit_s,
-        waits_for=None,
-        said="",
-        killed=[],
+        waits_for=waits_for,
+        said="".join(storable(line.text, OUTPUT_CHARACTERS) for line in last),
+        killed=[app.killed for app in apps.values() if app.killed],
     )
-    for name, app in snapshot.apps.items():
-        if running.model not in app.needs:
-            continue
-        if app.killed:
-            document["killed"].append(app.killed)
-        if document["waits_for"] is None and app.state in (State.STARTING, State.STOPPING):
-            last = rings[name].last(1) if name in rings else []
-            document["waits_for"] = name
-            document["said"] = "".join(storable(line.text, OUTPUT_CHARACTERS) for line in last)
-    return document
 
 
 def switch(asked: PlannedOperation, *, dry_run: bool) -> SwitchPlannedDocument | SwitchDocument:
@@ -221,26 +212,21 @@ def switch(asked: PlannedOperation, *, dry_run: bool) -> SwitchPlannedDocument |
 
 
 def switch_plan(plan: SwitchPlan) -> SwitchPlanDocument:
-    return {
-        "kind": plan.kind,
-        "model": plan.model,
-        "from": plan.from_version,
-        "to": plan.to_version,
-        "link": plan.link,
-        "target": plan.target,
-        "apps": [app.name for app in plan.apps],
-        "gates": [gate.words for gate in plan.gates],
-        "watch": {"for_s": plan.watch_s, "crashes": plan.crashes},
-        "digests": plan.digests,
-        "force": plan.force,
-        "steps": [
-            {"step": str(step), "text": plan.text_of(step), "limit_s": round(plan.limit_of(step), 3)}
+    return document(
+        SwitchPlanDocument,
+        plan,
+        **{"from": plan.from_version, "to": plan.to_version},
+        apps=[app.name for app in plan.apps],
+        gates=[gate.words for gate in plan.gates],
+        watch=WatchDocument(for_s=plan.watch_s, crashes=plan.crashes),
+        steps=[
+            PlannedStepDocument(step=step, text=plan.text_of(step), limit_s=round(plan.limit_of(step), 3))
             for step in plan.steps
         ],
-        "undo": [str(step) for step in undo(plan.steps)],
-        "limit_s": round(plan.limit_s, 3),
-        "text": plan.lines(),
-    }
+        undo=undo(plan.steps),
+        limit_s=round(plan.limit_s, 3),
+        text=plan.lines(),
+    )
 
 
 def drill(started: StartedDrill) -> DrillDocument:
@@ -249,32 +235,15 @@ def drill(started: StartedDrill) -> DrillDocument:
 
 
 def drill_plan(plan: DrillPlan) -> DrillPlanDocument:
-    return DrillPlanDocument(
-        kind=str(plan.kind),
-        mount=plan.mount,
+    return document(
+        DrillPlanDocument,
+        plan,
         for_s=None if plan.kind.breaks_rclone else plan.for_s,
-        apps_restarted=[*plan.restarted],
-        limits=_limits(plan.limits),
+        apps_restarted=plan.restarted,
+        limits=document(LimitsDocument, plan.limits),
         text=[*described(plan)],
     )
 
 
-def _limits(limits: DrillLimits) -> LimitsDocument:
-    return LimitsDocument(
-        detected_s=limits.detected_s,
-        serving_again_s=limits.serving_again_s,
-        ready_again_s=limits.ready_again_s,
-    )
-
-
-def cancelled(record: OperationRecord) -> CancelDocument:
-    return CancelDocument(schema=SCHEMA, operation=operation(record))
-
-
-def restart(name: str) -> RestartDocument:
-    return RestartDocument(schema=SCHEMA, name=name)
-
-
 def pause(models: Iterable[Paused]) -> PauseDocument:
-    found = [PausedDocument(model=each.model, suspended=each.suspended, changed=each.changed) for each in models]
-    return PauseDocument(schema=SCHEMA, models=found)
+    return PauseDocument(schema=SCHEMA, models=[document(PausedDocument, each) for each in models])

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import TypedDict
 
-from mountd.api.documents import SCHEMA
-from mountd.api.documents.failures import ProblemDocument, problem
+from mountd.api.documents import SCHEMA, document
+from mountd.api.documents.failures import ProblemDocument, problems
 from mountd.model.content import Content
 from mountd.status import readiness
 from mountd.status.snapshot import (
-    AppStatus,
     ConfigStatus,
-    DrainStatus,
     ModelStatus,
     MountStatus,
     Operation,
-    Reason,
     Snapshot,
 )
 
@@ -157,20 +154,26 @@ class VersionsDocument(TypedDict):
 
 
 def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> StatusDocument:
-    return StatusDocument(
+    return document(
+        StatusDocument,
+        snapshot,
         schema=SCHEMA,
         version=version,
         pid=pid,
         uptime_s=round(uptime_s, 1),
         ready=readiness.is_ready(snapshot),
-        health=str(readiness.health(snapshot)),
+        health=readiness.health(snapshot),
         reasons=_reasons(snapshot),
-        remotes={
-            name: RemoteDocument(health=str(remote.health)) for name, remote in readiness.remotes(snapshot).items()
-        },
+        remotes={name: document(RemoteDocument, remote) for name, remote in readiness.remotes(snapshot).items()},
         mounts={name: _mount(mount) for name, mount in snapshot.mounts.items()},
-        models={name: _model(model) for name, model in snapshot.models.items()},
-        apps={name: _app(app) for name, app in snapshot.apps.items()},
+        models={
+            name: document(ModelDocument, model, health=readiness.model_health(model))
+            for name, model in snapshot.models.items()
+        },
+        apps={
+            name: document(AppDocument, app, restarts=app.unasked, versions=dict(app.versions))
+            for name, app in snapshot.apps.items()
+        },
         operation=_running(snapshot.operation) if snapshot.operation else None,
         operations=[_running(operation) for operation in snapshot.operations],
         config=config(snapshot.config),
@@ -181,82 +184,26 @@ def ready(snapshot: Snapshot) -> ReadyDocument:
     return ReadyDocument(schema=SCHEMA, ready=readiness.is_ready(snapshot), reasons=_reasons(snapshot))
 
 
-def reason(found: Reason) -> ReasonDocument:
-    return ReasonDocument(code=found.code, text=found.text, layer=found.layer, object=found.object, hint=found.hint)
-
-
 def _reasons(snapshot: Snapshot) -> list[ReasonDocument]:
-    return [reason(each) for each in readiness.reasons(snapshot)]
+    return [document(ReasonDocument, reason) for reason in readiness.reasons(snapshot)]
 
 
 def _mount(mount: MountStatus) -> MountDocument:
-    return MountDocument(
-        state=str(mount.state),
-        stage=str(mount.stage),
-        health=str(mount.health),
-        path=mount.path,
-        remote=mount.remote,
-        pid=mount.pid,
+    return document(
+        MountDocument,
+        mount,
         restarts=mount.unasked,
-        since=mount.since,
-        cache=CacheDocument(
-            bytes_used=mount.cache.bytes_used, files=mount.cache.files, uploads_queued=mount.cache.uploads_queued
-        ),
-        drain=_drain(mount.drain) if mount.drain else None,
-    )
-
-
-def _drain(drain: DrainStatus) -> DrainDocument:
-    return DrainDocument(files=drain.files, files_left=drain.files_left, bytes_left=drain.bytes_left, open=drain.open)
-
-
-def _model(model: ModelStatus) -> ModelDocument:
-    return ModelDocument(
-        stage=str(model.stage),
-        health=str(readiness.model_health(model)),
-        current=model.current,
-        previous=model.previous,
-        desired=model.desired,
-        sync=str(model.sync),
-        suspended=model.suspended,
-        link=model.link,
-        target=model.target,
-        digest=model.digest,
-        verified=model.verified,
-        warmed_percent=model.warmed_percent,
-    )
-
-
-def _app(app: AppStatus) -> AppDocument:
-    return AppDocument(
-        state=str(app.state), health=str(app.health), pid=app.pid, restarts=app.unasked, versions=dict(app.versions)
+        cache=document(CacheDocument, mount.cache),
+        drain=document(DrainDocument, mount.drain) if mount.drain else None,
     )
 
 
 def _running(operation: Operation) -> RunningDocument:
-    return {
-        "id": operation.id,
-        "kind": operation.kind,
-        "model": operation.model,
-        "from": operation.from_version,
-        "to": operation.to_version,
-        "operator": operation.operator,
-        "source": operation.source,
-        "step": operation.step,
-        "percent": operation.percent,
-        "eta_s": operation.eta_s,
-        "started": operation.started,
-    }
+    return document(RunningDocument, operation, **{"from": operation.from_version, "to": operation.to_version})
 
 
 def config(found: ConfigStatus) -> ConfigDocument:
-    return ConfigDocument(
-        source=found.source,
-        loaded=found.loaded,
-        summary=found.summary,
-        problems=[problem(each) for each in found.problems],
-        warnings=[problem(each) for each in found.warnings],
-    )
+    return document(ConfigDocument, found, problems=problems(found.problems), warnings=problems(found.warnings))
 
 
 def versions(
@@ -271,31 +218,20 @@ def versions(
     """`quarantined`: digests of content that is refused; `changed`: version → why it is not what was live once;
     `ignored`: keys that cannot be paths.
     """
+    roles = {live.current: "current", live.previous: "previous"}
     found = [
-        _version(
+        document(
+            VersionDocument,
             content,
-            live,
+            files=len(content.files),
+            warmed_percent=live.warmed_percent if content.version == live.current else None,
+            role=roles.get(content.version),
+            digest=content.digest or None,
             quarantined=content.digest in quarantined or content.former in quarantined,
+            problems=content.problems[:PROBLEMS_SHOWN],
+            problem_count=len(content.problems),
             changed=changed.get(content.version),
         )
         for content in contents
     ]
     return VersionsDocument(schema=SCHEMA, model=model, versions=found, ignored=ignored)
-
-
-def _version(content: Content, live: ModelStatus, *, quarantined: bool, changed: str | None) -> VersionDocument:
-    role = {live.current: "current", live.previous: "previous"}.get(content.version)
-    return VersionDocument(
-        version=content.version,
-        complete=content.complete,
-        verified=content.verified,
-        bytes=content.bytes,
-        files=len(content.files),
-        warmed_percent=live.warmed_percent if role == "current" else None,
-        role=role,
-        digest=content.digest or None,
-        quarantined=quarantined,
-        problems=list(content.problems[:PROBLEMS_SHOWN]),
-        problem_count=len(content.problems),
-        changed=changed,
-    )

@@ -90,7 +90,7 @@ def test_what_cannot_be_uploaded_in_time_is_named_kept_and_uploaded_at_the_next_
     (logged,) = daemon.until_events("uploads are pending")
     assert (logged["files"], logged["names"], logged["bytes"]) == (2, ["a.wav", "b.wav"], 400_000)
     said = f"they are in the cache {daemon.root / 'cache'} and will be uploaded at the next start"
-    assert "mountd: cannot upload everything before the end: 2 files (a.wav, b.wav; 391 KiB) of mount outputs" in (
+    assert "mountd: cannot upload everything before the stop: 2 files (a.wav, b.wav; 391 KiB) of mount outputs" in (
         daemon.log_text()
     )
     assert said in daemon.log_text()

@@ -14,7 +14,7 @@ import pytest
 
 from mountd.client.api import get, post
 from mountd.demo import hub
-from mountd.errors import MountdError
+from mountd.errors import Busy, MountdError, NotFound, UsageError
 from tests.support import hold_port
 from tests.support.daemon import ANSWER_S, Daemon
 from tests.support.proxy import Proxy
@@ -63,12 +63,18 @@ def ended(daemon: Daemon, id_: int, limit_s: float = SOON_S) -> dict[str, Any]:
     return found
 
 
-def refused(daemon: Daemon, path: str, exit_code: int, **body: Any) -> str:
-    """What a request is refused for."""
+def refused(daemon: Daemon, path: str, exit_code: int, **body: Any) -> MountdError:
     with pytest.raises(MountdError) as error:
         post(str(daemon.socket), f"/api/v1/{path}", body, timeout_s=ANSWER_S)
     assert error.value.exit_code == exit_code
-    return f"{error.value.text} {error.value.hint}"
+    return error.value
+
+
+def holder(daemon: Daemon, path: str, **body: Any) -> str:
+    """Who keeps a request from being taken."""
+    busy = refused(daemon, path, Busy.exit_code, **body)
+    assert isinstance(busy, Busy)
+    return busy.holder
 
 
 def cancel(daemon: Daemon, **body: Any) -> None:
@@ -154,10 +160,8 @@ def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemo
             stage.die(version)
         operation = ended(daemon, id_)
         assert (operation["result"], operation["error"]["exit"]) == ("rolled-back", 5)
-        assert operation["cause"].startswith(f"cannot switch to {version}: {cause}")
-        assert operation["cause"].endswith("; v23 is live again")
+        assert cause in operation["cause"]
         assert bool(re.search(r", \d+ s after it was ", operation["cause"])) is (version == "dies")
-        assert f"{version} is refused until" in operation["error"]["hint"]
         stage.check_serves("v23")
         assert daemon.status()["ready"]
         wanted = STEPS[: STEPS.index(step) + 1]
@@ -197,9 +201,9 @@ def test_a_good_version_with_its_digests_and_a_dry_run(make_daemon: Callable[...
     dry = daemon.cli("switch", "v22", "--dry-run", "-o", "json").json
     assert (dry["schema"], dry["dry_run"], dry["plan"]["from"], dry["plan"]["to"]) == (1, True, "v23", "v22")
     says(daemon.cli("switch", "v99", "--dry-run"), 3, "cannot find version v99")
-    assert "nothing to do" in daemon.cli("switch", "v23", "--dry-run").out
+    assert daemon.cli("switch", "v23", "--dry-run", "-o", "json").json["plan"]["steps"] == []
     assert (stage.pid(), stage.model()["desired"]) == (pid, "v23")
-    with pytest.raises(MountdError, match="cannot find operation 1"):
+    with pytest.raises(NotFound):
         reported(daemon, 1)
 
     # One crash is allowed: the app is started again, by the operation, and the version stays.
@@ -213,7 +217,8 @@ def test_a_good_version_with_its_digests_and_a_dry_run(make_daemon: Callable[...
     assert steps_of(daemon, 1) == [step["step"] for step in dry["plan"]["steps"]] == STEPS
     assert [event["crashes"] for event in daemon.events("app crashed while it was watched")] == [1]
     assert done.json["duration_s"] >= 5, "it returns after the watch"
-    assert daemon.cli("rollback", "--dry-run").out.startswith("rollback cache_hub v22 → v23\n")
+    plan = daemon.cli("rollback", "--dry-run", "-o", "json").json["plan"]
+    assert (plan["kind"], plan["model"], plan["from"], plan["to"]) == ("rollback", "cache_hub", "v22", "v23")
 
 
 # -- cancelled --------------------------------------------------------------------------------------------------------
@@ -224,7 +229,7 @@ def test_cancel(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
     daemon = stage.daemon
     daemon.start_ready()
     pid = stage.pid()
-    assert "cannot cancel: no operation runs" in refused(daemon, "cancel", 3)
+    refused(daemon, "cancel", NotFound.exit_code)
 
     proxy.faults.black_hole = True  # the listing of preflight waits
     first = ask(daemon, "v22")
@@ -232,7 +237,6 @@ def test_cancel(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
     cancelled = ended(daemon, first)
     proxy.faults.clear()
     assert (cancelled["result"], cancelled["error"]["exit"]) == ("cancelled", 1)
-    assert cancelled["cause"].startswith("cannot switch to v22: cancelled by ")
     assert steps_of(daemon, first) == ["preflight"]
     assert stage.pid() == pid
     stage.check_serves("v23")
@@ -244,7 +248,6 @@ def test_cancel(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
     cancelled = ended(daemon, second)
     assert (cancelled["result"], cancelled["error"]["exit"]) == ("rolled-back", 5)
     assert "cancelled by " in cancelled["cause"]
-    assert "v23 is live again" in cancelled["cause"]
     stage.check_serves("v23")
     assert not is_quarantined(daemon, "v22")
     stage.let_go("v22")
@@ -275,10 +278,10 @@ def test_one_operation_a_model_and_a_shared_app(make_daemon: Callable[..., Daemo
     status = daemon.status()
     assert [each["model"] for each in status["operations"]] == ["cache_hub", "spare"]
     assert status["operation"]["id"] == first
-    assert "switch spare to v22" in refused(daemon, "switch", 6, version="v23", model="voices"), "they share an app"
-    assert "switch cache_hub to v22" in refused(daemon, "switch", 6, version="v23", model="cache_hub")
-    assert "switch cache_hub to v22" in refused(daemon, "drill", 6, kind="kill")
-    assert "cache_hub, spare" in refused(daemon, "cancel", 2)
+    assert "switch spare to v22" in holder(daemon, "switch", version="v23", model="voices"), "they share an app"
+    assert "switch cache_hub to v22" in holder(daemon, "switch", version="v23", model="cache_hub")
+    assert "switch cache_hub to v22" in holder(daemon, "drill", kind="kill")
+    assert "cache_hub, spare" in refused(daemon, "cancel", UsageError.exit_code).text
     stage.until_held("v22", "api")
     cancel(daemon, model="spare")
     stage.let_go("v22", "api")
@@ -328,7 +331,7 @@ def test_a_declared_switch_is_tried_again_for_causes_that_can_pass(
 JOURNAL_THAT_FAILS = """
 import asyncio, os, sys
 from mountd.daemon import run
-from mountd.errors import MountdError
+from mountd.errors import Busy, MountdError, NotFound, UsageError
 from mountd.journal.journal import Journal
 
 class Failing(Journal):
@@ -364,7 +367,7 @@ def test_a_journal_that_cannot_be_written_keeps_nobody_from_undoing(make_daemon:
     until(lambda: daemon.status()["operation"] is None, SOON_S, "the operation to finish")
     assert stage.pid() != pid
     assert (stage.model()["current"], daemon.page()["version"]) == ("v23", "v23")
-    assert "cannot use the journal" in refused(daemon, "switch", 1, version="v22")
+    assert "cannot use the journal" in refused(daemon, "switch", 1, version="v22").text
     assert daemon.status()["operation"] is None
     assert daemon.cli("wait", "--for", "operation=1").code == 5, "its end is known, and nobody waits for ever"
     fails.unlink()

@@ -109,8 +109,8 @@ def test_the_disk_becomes_read_only(small_cache: Callable[..., tuple[Daemon, Tmp
     read(daemon, 0)
     with read_only(small.path):
         reason = daemon.until_reason("cache-not-writable", SEEN_S)
-        assert f"cannot use the cache directory {small.path}: read-only file system" in reason["text"]
-        assert f"uid {os.geteuid()} can write" in reason["hint"]
+        assert str(small.path) in reason["text"]
+        assert reason["hint"]
         assert_bypassed(daemon, before, unread, "cache-not-writable")
     assert_back(daemon, unread)
 
@@ -131,9 +131,7 @@ def test_another_mountd_takes_the_directory_that_was_removed(make_daemon: Callab
         second.cli("restart", "storage")
         if second.status()["mounts"]["storage"]["state"] != "backoff":
             break
-    reason = first.until_reason("cache-taken", SEEN_S)
-    assert "another mount uses it" in reason["text"]
-    assert "cache.dir of its own" in reason["hint"]
+    assert first.until_reason("cache-taken", SEEN_S)["hint"]
     assert_bypassed(first, before, unread, "cache-taken")
     assert second.stop() == 0
     assert_back(first, unread)
@@ -153,16 +151,14 @@ def _replace_data(cache: Path) -> Path:
 
 @pytest.mark.thorough
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("spoil", "text"), [(_replace_all, ": not a directory"), (_replace_data, ": vfs in it is not a directory")]
-)
-def test_a_file_is_in_its_place(daemon: Daemon, unread: Path, spoil: Callable[[Path], Path], text: str) -> None:
+@pytest.mark.parametrize("spoil", [_replace_all, _replace_data])
+def test_a_file_is_in_its_place(daemon: Daemon, unread: Path, spoil: Callable[[Path], Path]) -> None:
     before = daemon.start_ready()
     cache = daemon.root / "cache"
     read(daemon, 0)
     file = spoil(cache)
     reason = daemon.until_reason("cache-not-writable", SEEN_S)
-    assert f"cannot use the cache directory {cache}{text}" in reason["text"]
+    assert str(cache) in reason["text"]
     assert reason["hint"]
     assert_bypassed(daemon, before, unread, "cache-not-writable")
     file.unlink()
@@ -310,8 +306,7 @@ def test_rclone_cannot_use_what_looks_well(daemon: Daemon, unread: Path) -> None
     shutil.rmtree(inside)
     inside.touch()
     status = daemon.start_ready()
-    reason = daemon.until_reason("cache-off")
-    assert "rclone runs without its disk cache" in reason["text"]
+    daemon.until_reason("cache-off")
     assert status["health"] == "Degraded"
     assert_all_right(daemon, unread)
     inside.unlink()

@@ -7,11 +7,12 @@ import json
 import os
 import signal
 import urllib.request
+from typing import Any
 
 import pytest
 
 from tests.support import hold_port
-from tests.support.daemon import Daemon, Result
+from tests.support.daemon import Daemon
 from tests.support.reloading import SOON_S, journaled, pids, start_with_bystanders
 from tests.support.wait import until
 
@@ -23,8 +24,8 @@ def running(daemon: Daemon) -> Daemon:
     return start_with_bystanders(daemon)
 
 
-def refused(daemon: Daemon) -> Result:
-    """What is in `config` now, asked for by the command, which must refuse it and say so everywhere."""
+def refused(daemon: Daemon) -> set[str]:
+    """Asks for what is in `config` now by the command, which must refuse it and say so everywhere: for which keys."""
     daemon.write_config()
     result = daemon.cli("reload")
     assert result.code == 2, result
@@ -45,7 +46,12 @@ def refused(daemon: Daemon) -> Result:
     shown = daemon.cli("status")
     assert shown.code == 0
     assert reason["text"] in shown.out
-    return result
+    return {problem["path"] for problem in status["config"]["problems"]}
+
+
+def first_problem(daemon: Daemon) -> dict[str, Any]:
+    problem: dict[str, Any] = daemon.status()["config"]["problems"][0]
+    return problem
 
 
 def test_a_broken_file_is_shown_and_heals(running: Daemon) -> None:
@@ -54,10 +60,7 @@ def test_a_broken_file_is_shown_and_heals(running: Daemon) -> None:
     running.config["apps"]["webui"]["comand"] = ["x"]
     running.config["mounts"]["storage"]["umask"] = "999"
     running.config["apps"]["free"]["environment"] = {"NEW": "1"}
-    result = refused(running)
-    assert "apps.webui.comand" in result.err
-    assert "did you mean 'command'" in result.err
-    assert "mounts.storage.umask" in result.err
+    assert refused(running) == {"apps.webui.comand", "mounts.storage.umask"}
     document = running.cli("reload", "-o", "json")
     assert document.code == 2
     assert document.json["error"]["exit"] == 2
@@ -67,20 +70,14 @@ def test_a_broken_file_is_shown_and_heals(running: Daemon) -> None:
     assert pids(running) == before
 
     running.config_file.write_text("remotes: [")
-    until(
-        lambda: (
-            "not valid YAML" in json.dumps(running.reasons()) or running.status()["config"]["problems"][0]["path"] == ""
-        ),
-        SOON_S,
-        "the file to be read",
-    )
+    until(lambda: first_problem(running)["path"] == "", SOON_S, "the file to be read")
+    bad = first_problem(running)
     running.config_file.unlink()
-    until(lambda: "no such file" in json.dumps(running.status()["config"]), SOON_S, "the file to be missed")
+    until(lambda: first_problem(running) != bad, SOON_S, "the file to be missed")
+    missing = first_problem(running)
     os.mkfifo(running.config_file)
-    until(lambda: "a named pipe" in json.dumps(running.status()["config"]), SOON_S, "the pipe to be refused")
-    result = running.cli("reload")
-    assert result.code == 2, "not deaf"
-    assert "is not a regular file, but a named pipe" in result.err
+    until(lambda: first_problem(running) != missing, SOON_S, "the pipe to be refused")
+    assert running.cli("reload").code == 2, "not deaf"
     many = "".join(f"key{number}: x\n" for number in range(9_000))
     running.config_file.unlink()
     running.config_file.write_text(good + many)
@@ -111,10 +108,7 @@ def test_what_needs_a_restart_of_mountd_is_refused_as_a_whole(running: Daemon) -
     running.config["control"]["group"] = "root"
     running.config["log"] = {"format": "json"}
     running.config["apps"]["free"]["environment"] = {"NEW": "1"}
-    result = refused(running)
-    for path in ("state", "control.group", "log.format"):
-        assert f"{path}: needs a restart of mountd" in result.err
-    assert "hint: undo this edit, or restart mountd: systemctl restart mountd" in result.err
+    assert refused(running) == {"state", "control.group", "log.format"}
     assert pids(running) == before
     assert not (running.root / "state2").exists()
 
@@ -128,8 +122,7 @@ def test_http_stays_where_it_is_when_the_port_is_taken(running: Daemon) -> None:
         running.config["http"]["listen"] = f"127.0.0.1:{port}"
         running.config["apps"]["webui"]["environment"]["NEW"] = "here"
         before = pids(running)
-        result = refused(running)
-        assert f"http.listen: cannot listen on 127.0.0.1:{port}: the port is taken by " in result.err
+        assert refused(running) == {"http.listen"}
         urllib.request.urlopen(f"http://{former}/healthz", timeout=10).close()
         assert pids(running) == before, "all or nothing"
 
@@ -137,7 +130,7 @@ def test_http_stays_where_it_is_when_the_port_is_taken(running: Daemon) -> None:
 def test_a_flag_that_this_rclone_does_not_know_is_refused(running: Daemon) -> None:
     before = pids(running)
     running.config["mounts"]["storage"]["options"] = {"no-such-flag": "1"}
-    assert "has no flag --no-such-flag" in refused(running).err
+    assert refused(running) == {"mounts.storage.options.no-such-flag"}
     assert pids(running) == before
 
 
@@ -146,7 +139,7 @@ def test_a_link_that_cannot_be_placed_is_refused(running: Daemon) -> None:
     blocked = running.app / "data"
     blocked.mkdir()
     running.config["models"]["cache_hub"]["link"] = str(blocked)
-    assert "a real directory is in its place" in refused(running).err
+    assert refused(running) == {"models.cache_hub.link"}
     assert running.link.is_symlink()
 
 
@@ -156,8 +149,7 @@ def test_a_file_on_a_mount_of_ours_is_not_touched(running: Daemon) -> None:
     running.secret.unlink()
     running.secret.symlink_to(running.mount / "cache_hub_v23")
     os.kill(pids(running)["storage"] or 0, signal.SIGSTOP)
-    reason = running.until_reason("config-broken", SOON_S)
-    assert f"lies on the mount {running.mount}" in reason["text"]
+    assert str(running.mount) in running.until_reason("config-broken", SOON_S)["text"]
     running.secret.unlink()
     running.secret.write_text(running.secret_access_key)
     until(lambda: "config-broken" not in running.reasons(), SOON_S, "the secret to be there again")

@@ -15,7 +15,7 @@ from mountd.text import storable
 NAME_LIMIT_S = 2.0
 NAME_CHARACTERS = 64
 LOOKUPS = 8
-"""At once; a directory service that hangs holds a thread for each user who asks, and no more than these."""
+"""At most at the same time: a directory service that hangs holds a thread for each user."""
 
 _UCRED = struct.Struct("3i")
 _NO_LOGIN = 4294967295
@@ -29,13 +29,13 @@ class Peer:
 
     @classmethod
     def of(cls, sock: socket.socket) -> Peer:
-        """By SO_PEERCRED: what the kernel says, not what the caller says."""
+        """By SO_PEERCRED: from the kernel, not from the client."""
         pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         return cls(uid, _login_uid(pid))
 
 
 class UserNames:
-    """Names of users. They may come over the network, so each is asked for on a thread, and waited for 2 s at most."""
+    """Names of users. A lookup may use the network: each runs in a thread, and is awaited for 2 s at most."""
 
     def __init__(self) -> None:
         self._asked: dict[int, asyncio.Future[str]] = {}

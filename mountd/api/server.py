@@ -1,4 +1,4 @@
-"""Where the routes are served: everything on the control socket, probes and local reads on TCP."""
+"""Serves the routes: everything on the control socket, probes and local reads on TCP."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CUT_OFF_S = 0.5
 """For requests that continue without their client."""
 PROBE_S = 1.0
 GROUP_LIMIT_S = 30.0
-"""A directory service may be asked, and be slow."""
+"""For a directory service, which may be slow."""
 Identity = tuple[int, int]
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """One socket and what serves it; `http` is where, of a TCP one."""
+    """One socket and what serves it; `http`: the address of a TCP one."""
 
     listener: asyncio.Server
     runner: web.AppRunner

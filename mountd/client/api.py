@@ -1,4 +1,4 @@
-"""Asks the daemon: HTTP/1.1 over its Unix socket, with `socket` and `json` alone because imports cost most."""
+"""Requests to the daemon: HTTP/1.1 over its Unix socket, with `socket` and `json` alone: imports cost most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which daemon a command means: the one that was named, else the one that answers where daemons usually are."""
+"""Which daemon a command means: the named one, else the one that answers at a usual place."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def find(named: str | None, config: str | None) -> str:
 
 
 def demo_directories() -> list[str]:
-    """Where the demos of this user are registered: by name, whether or not it exists, the first one for new entries."""
+    """Where the demos of this user are registered, whether or not they exist; the first one is for new entries."""
     name = f"mountd-demos-{os.getuid()}"
     temporary = os.environ.get("TMPDIR", "")
     bases = [os.environ.get("XDG_RUNTIME_DIR"), temporary if temporary.startswith("/") else "/tmp"]  # noqa: S108
@@ -77,7 +77,7 @@ def _of_config(path: str) -> str:
 
 
 def _unit_socket() -> list[str]:
-    """Of the daemon in whose systemd unit the command itself runs, as ExecReload= does."""
+    """For a command that runs in the daemon's own systemd unit, as ExecReload= does."""
     directory = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     return [os.path.join(directory, "mountd.sock")] if directory.startswith("/") else []
 

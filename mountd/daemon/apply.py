@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 CAUSE = "the configuration was changed"
 JOURNAL_S = 30.0
-"""How long another program may hold the journal while a new model is read from it: what is live stands there."""
+"""How long another program may hold the journal while a new model is read from it, which says what is live."""
 JOURNAL_AGAIN_S = 0.5
 STUCK = (State.BACKOFF, State.FAILED)
 
@@ -48,11 +48,11 @@ class Applier:
         return self._group
 
     def tasks(self) -> list[asyncio.Task[None]]:
-        """What waits to change something later."""
+        """Tasks that wait to change something later."""
         return [*self._following.values(), *self._desired.tasks()]
 
     async def apply(self, change: Change, new: Settings) -> Change:
-        """Returns the change as it became: a secret may turn out to need a remount.
+        """Returns the change as carried out: a secret may need a remount.
 
         Removes from the top down and adds from the bottom up, so that nothing uses what is removed.
         Whatever it raises, only a part of the change is carried out then, and apps that it stopped start again.

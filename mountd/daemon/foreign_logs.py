@@ -1,4 +1,4 @@
-"""What libraries and Python itself report: into mountd's own log, a few lines a minute of each kind."""
+"""Writes what libraries and Python report into mountd's log, a few lines a minute of each kind."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = structlog.get_logger()
 
 WINDOW_S = 60.0
 LINES = 5
-"""A window, of each kind of message; who sends garbage to a port must not fill the disk."""
+"""In a window, of each kind of message; garbage sent to a port must not fill the disk."""
 KINDS = 100
 TEXT_CHARACTERS = 500
 TRACE_CHARACTERS = 8000
 _CLIENTS_FAULT = (HttpProcessingError, ConnectionError)
-"""A traceback says nothing about them."""
+"""Logged without a traceback, which would not help."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""mountd's own log: one line an event, for people on a terminal and in systemd's journal, as JSON everywhere else.
+"""mountd's own log: one line for each event, for people on a terminal and in the journal, as JSON everywhere else.
 
 Written by a thread from a bounded queue: the reader of our stderr may stall, go away or run out of disk, and none of
 that may stop the daemon. What does not fit is dropped and counted.
@@ -31,7 +31,7 @@ FLUSH_S = 1.0
 LONGEST_VALUE = 16 * 1024
 """Characters of one value: a line of an app has at most 8 KiB, a traceback more than most."""
 _level = logging.INFO
-"""Asked for each line, since loggers are made once and the level may change."""
+"""Checked for each line: loggers are made once, and the level may change."""
 
 
 class Writer:
@@ -53,7 +53,7 @@ class Writer:
         return len(text)
 
     def flush(self) -> None:
-        """Done by the thread."""
+        """Runs in the thread."""
 
     def _run(self) -> None:
         while (text := self._lines.get()) is not None:
@@ -66,7 +66,7 @@ class Writer:
                     self._stream.flush()
 
     def close(self) -> None:
-        """What is queued goes out, as far as that is possible within a second."""
+        """Writes what is queued, for at most a second."""
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(None)
         self._thread.join(FLUSH_S)
@@ -106,7 +106,7 @@ def configure(log: LogSettings) -> Writer:
 
 
 def set_level(level: str) -> None:
-    """From the next line on."""
+    """Takes effect with the next line."""
     global _level  # noqa: PLW0603 (one log a process)
     _level = LEVELS[level]
 
@@ -118,7 +118,7 @@ def _drop_below_level(_: object, method: str, event: structlog.typing.EventDict)
 
 
 def _clean(_: object, __: str, event: structlog.typing.EventDict, *, shown: bool) -> structlog.typing.EventDict:
-    """Whatever was quoted from outside: bounded, and, where it is `shown` as it is, without what a terminal obeys."""
+    """A value from outside: bounded, and, where it is `shown` as text, without control characters."""
     return {key: _cleaned(value, shown) for key, value in event.items()}
 
 

@@ -82,7 +82,7 @@ class Members:
         for name in settings.apps:
             self.add_app(name)
 
-    # -- made -----------------------------------------------------------------------------------------------------
+    # -- add ------------------------------------------------------------------------------------------------------
 
     def add_mount(self, name: str) -> None:
         mount = self.mounts[name] = RcloneMount(
@@ -121,12 +121,12 @@ class Members:
         self.rings[name] = app.ring
 
     def _mount_points(self) -> set[str]:
-        """Of ours, whether something is mounted there or not."""
+        """Ours, mounted or not."""
         mounted = {entry.mount_point for entry in table.of_instance(read_table(), self._instance.id)}
         return mounted | {str(mount.path) for mount in self.settings.mounts.values()}
 
     def probe_paths(self, mount: str) -> Sequence[str]:
-        """Files that are worth reading to prove the mount: of each model's live version, else of the desired one."""
+        """Files to read as a proof of the mount: of each model's live version, else of the desired one."""
         found: list[str] = []
         for model in self.models.values():
             version = model.committed.current or model.committed.desired
@@ -155,7 +155,7 @@ class Members:
             )
         return claims
 
-    # -- alive ----------------------------------------------------------------------------------------------------
+    # -- run ------------------------------------------------------------------------------------------------------
 
     def run(self, group: Tasks) -> None:
         """All of them, as tasks of `group`; models have been loaded."""
@@ -164,7 +164,7 @@ class Members:
             self.begin(name)
 
     def begin(self, name: str) -> None:
-        """The task of one, which from now on is wanted."""
+        """Starts the task of a mount, model or app."""
         assert self._group is not None
         if name in self.supervisors:
             self.supervisors[name].on_bug = self._group.report_bug
@@ -182,7 +182,7 @@ class Members:
         self._tasks[name] = self._group.keep(work, name)
 
     async def pause_model(self, name: str) -> None:
-        """Its task ends; `begin` makes another one."""
+        """Stops its task; `begin` starts another one."""
         await self._end(name)
 
     def model_tasks(self) -> list[asyncio.Task[None]]:
@@ -201,7 +201,7 @@ class Members:
             texts = "; ".join(reason.text for reason in left)
             raise NotUploaded(f"cannot upload everything before the stop: {texts}", hint=left[0].hint)
 
-    # -- removed --------------------------------------------------------------------------------------------------
+    # -- remove ---------------------------------------------------------------------------------------------------
 
     async def remove_app(self, name: str) -> None:
         await self.stop_app(name)
@@ -211,7 +211,7 @@ class Members:
         log.info("app removed", app=name)
 
     async def stop_app(self, name: str) -> None:
-        """Returns when it has stopped, or when it is clear that it cannot."""
+        """Returns when it has stopped, or cannot be stopped."""
         try:
             await self.apps[name].stop()
         except MountdError as error:
@@ -288,7 +288,7 @@ class Members:
         except TimeoutError:
             log.error("something does not stop: continuing without it", limit_s=limit_s)
 
-    # -- stopped --------------------------------------------------------------------------------------------------
+    # -- stop -----------------------------------------------------------------------------------------------------
 
     async def stop_apps(self, limit_s: float) -> None:
         for app in self.apps.values():

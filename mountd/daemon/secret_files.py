@@ -18,10 +18,10 @@ READ_S = 5.0
 
 class SecretFiles:
     def __init__(self, own_mounts: Callable[[], Collection[str]]) -> None:
-        """`own_mounts`: the mount points of ours at this moment, none of which is touched."""
+        """`own_mounts`: our present mount points; none of them is touched."""
         self._own_mounts = own_mounts
         self._disks: defaultdict[Path | None, SlowDisk] = defaultdict(SlowDisk)
-        """by file: one that gives no answer holds up no other"""
+        """by file: one that does not answer delays no other"""
 
     async def read(self, secrets: Mapping[str, SecretRef]) -> dict[str, str]:
         """Each secret by the same name. Raises CannotStart, also when one cannot be read in READ_S seconds."""

@@ -1,4 +1,4 @@
-"""The end, in one place: what is stopped in which order, how long each may take, and the sum of it."""
+"""The stop, in one place: what stops in which order, how long each may take, and the sum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPERATION_S = 5.0
 API_S = 3.0
 WORKERS_S = 2.0
 JOURNAL_S = 5.0
-"""For the last events; then the journal is closed, which waits for a write that is under way."""
+"""For the last events; then the journal is closed, which waits for a write in progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,18 @@ class StopTimes:
 
 
 def mount_policy(mount: MountSettings) -> Policy:
-    """How patient the supervisor of a mount is. One that has nothing to upload never needs its `drain`."""
+    """The limits of a mount's supervisor. A mount without uploads never needs its `drain`."""
     return Policy(grace_s=STOP_GRACE_S, prepare_s=mount.drain)
 
 
 def mount_stop_s(mount: MountSettings) -> float:
-    """Within this time a mount with these settings has stopped, unless something is stuck in the kernel."""
+    """How long a mount with these settings takes to stop at most, unless something is stuck in the kernel."""
     uploads_s = mount.drain + SCAN_LIMIT_S if writes_back(mount) else 0.0
     return uploads_s + STOP_GRACE_S + KILL_WAIT_S + LAST_STAMP_LIMIT_S + CLEAR_TIMEOUT_S
 
 
 def stop_times(settings: Settings, leaving: Iterable[MountSettings] = ()) -> StopTimes:
-    """`leaving`: mounts that are being removed, of which the settings know nothing any more."""
+    """`leaving`: mounts that are being removed, and are no longer in the settings."""
     apps_s = max((app.stop.grace + KILL_WAIT_S for app in settings.apps.values()), default=0.0)
     mounts_s = max(map(mount_stop_s, (*settings.mounts.values(), *leaving)))
     return StopTimes(OPERATION_S, apps_s, mounts_s, JOURNAL_S + LOCKED_S, WORKERS_S, API_S)

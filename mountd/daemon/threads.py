@@ -23,10 +23,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 32
-"""Made when they are needed; a disk that does not answer holds some of them for as long as it likes."""
+"""Started when needed; a disk that does not answer may hold some of them for any time."""
 READY = 3
 BESIDE = 8
-"""Descriptors that must be free for others, before it can be said that there are enough."""
+"""Descriptors that must be free besides, for the reserve to count as full."""
 BUSY_S = 2.0
 """Limit for work in progress when all else has stopped: evidence is written, a file replaced."""
 LOG_S = 0.2
@@ -99,7 +99,7 @@ class Reserve:
         self.refill()
 
     def refill(self) -> bool:
-        """Whether there are enough, and still some beside them."""
+        """Whether the reserve is full, with BESIDE more descriptors free."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = DESCRIPTORS if soft < 0 else min(DESCRIPTORS, soft // 8)
         try:
@@ -113,7 +113,7 @@ class Reserve:
         return True
 
     def lend(self, count: int = DESCRIPTORS) -> int:
-        """Gives up some of the descriptors; how many there were."""
+        """Closes up to `count` of the descriptors → how many."""
         given, self._descriptors = self._descriptors[:count], self._descriptors[count:]
         for each in given:
             os.close(each)

@@ -1,4 +1,4 @@
-"""Whether the configuration file or a secret has changed: what is really there decides, inotify only says when to look.
+"""Notices a change of the configuration file or of a secret: the files themselves decide, inotify says when to check.
 
 So a change is seen however it was made: written in place, renamed over it, or by a link above it that now points
 elsewhere, as Kubernetes changes a ConfigMap (`mountd.yaml → ..data/mountd.yaml`, `..data → ..2026_01_01`).
@@ -37,16 +37,16 @@ log = structlog.get_logger()
 
 UNSEEN: tuple[object, ...] = ()
 MAX_LINKS = 40
-"""As the kernel."""
+"""The kernel's limit."""
 QUIET_S = 0.3
 """Several files are replaced, or one is written in pieces: done when nothing has changed for this long."""
 RESTLESS_S = 3.0
-"""A file that changes all the time is read all the same after this time."""
+"""A file that keeps changing is read after this time."""
 LOOK_S = 5.0
-"""How long a look may take before the next one: a file may lie on a disk that does not answer."""
+"""Limit of one check: a file may lie on a disk that does not answer."""
 POLL_S = 5.0
 """For what inotify cannot see: a network file system, a directory that was moved away, permissions, no free watches."""
-# Not what is written meanwhile: a log that lies beside the file would wake us with each line.
+# Without modifications: a log beside the file would wake us with each line.
 EVENTS: list[type[FileSystemEvent]] = [
     FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileMovedEvent,
     DirCreatedEvent, DirDeletedEvent, DirMovedEvent,
@@ -55,7 +55,7 @@ EVENTS: list[type[FileSystemEvent]] = [
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """With its identity: another one of the same name needs another watch."""
+    """With its identity: a new one with the same name needs a new watch."""
 
     path: str
     device: int
@@ -64,7 +64,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """What stands on the way to a file, each link followed by hand.
+    """The path to a file, each link followed by hand.
 
     `seen` says what is there and changes when it does; `directories` are those to watch, without links in their path;
     `mount` is the mount of ours that the path leads onto, where it stops: nothing below it is touched.
@@ -76,7 +76,7 @@ class Trail:
 
 
 def trail(path: PurePath, mounts: Collection[str]) -> Trail:
-    """The way to an absolute `path`; `mounts` are mount points of ours, none of which is touched."""
+    """The trail of an absolute `path`; `mounts` are our mount points, none of which is touched."""
     waiting = list(reversed(path.parts[1:]))
     at, links = "/", 0
     seen: list[object] = []
@@ -96,7 +96,7 @@ def trail(path: PurePath, mounts: Collection[str]) -> Trail:
             target = os.readlink(here) if stat.S_ISLNK(found.st_mode) else None
         except OSError as error:
             seen.append((here, error.errno))
-            directories.append(at)  # whatever appears there is news
+            directories.append(at)  # what appears there is a change
             break
         if target is not None:
             seen.append((here, target))
@@ -124,7 +124,7 @@ def _identified(directories: Iterable[str]) -> Iterator[Directory]:
 
 
 class FileWatch:
-    """Watches what `follow` was given; `own_mounts` are the mount points of ours at this moment."""
+    """Watches what `follow` was given; `own_mounts` are our present mount points."""
 
     def __init__(self, own_mounts: Callable[[], Collection[str]]) -> None:
         self._own_mounts = own_mounts
@@ -137,18 +137,18 @@ class FileWatch:
         self._disk = SlowDisk()
 
     async def follow(self, paths: Iterable[Path]) -> None:
-        """From now on these; those that were followed before keep what was last seen of them. Raises TimeoutError."""
+        """Watches these from now on; those that were watched before keep their last state. Raises TimeoutError."""
         async with self._turn:
             self._seen = {path: self._seen.get(path, UNSEEN) for path in paths}
             now = await self._look(self._seen)
             self._seen = {path: now[path] if seen == UNSEEN else seen for path, seen in self._seen.items()}
 
     def doubt(self) -> None:
-        """What was seen may not be what was read: the next look finds a change."""
+        """What was seen may differ from what was read: the next check finds a change."""
         self._seen = dict.fromkeys(self._seen, UNSEEN)
 
     async def changed(self) -> None:
-        """Returns once something has changed since it was seen last, and has come to rest."""
+        """Returns once something has changed, and has stopped changing."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
@@ -191,7 +191,7 @@ class FileWatch:
         return {path: trail(path, mounts).seen for path in paths}
 
     def _watch(self, wanted: set[Directory], loop: asyncio.AbstractEventLoop) -> None:
-        """Watches of these and no other directories, as far as the kernel has any left."""
+        """Watches exactly these directories, as far as the kernel has watches left."""
         if self._observer is None:
             try:
                 observer = Observer(timeout=POLL_S)
@@ -210,7 +210,7 @@ class FileWatch:
             try:
                 self._watches[directory] = self._observer.schedule(handler, directory.path, event_filter=EVENTS)
             except FileNotFoundError:
-                continue  # gone meanwhile: the next look sees it
+                continue  # gone meanwhile: the next check sees it
             except OSError as error:
                 self._complain(error)
 

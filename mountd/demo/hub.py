@@ -180,7 +180,7 @@ def _write_file(target: Path, size: int, seed: str) -> None:
 
 
 def _content(size: int, seed: str) -> Iterator[bytes]:
-    """`size` bytes: one seeded block again and again, each time with its own number at its start."""
+    """`size` bytes: one seeded block repeated, each time with its number at its start."""
     rest = random.Random(seed).randbytes(BLOCK_BYTES - 8)  # noqa: S311 - made-up weights, no secret
     for number in range(math.ceil(size / BLOCK_BYTES)):
         left = min(size - number * BLOCK_BYTES, BLOCK_BYTES)

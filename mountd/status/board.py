@@ -29,7 +29,7 @@ class Board:
         self._put(replace(self.snapshot, apps={**self.snapshot.apps, name: status}))
 
     def set_operations(self, *operations: Operation) -> None:
-        """All that run, in the order in which they were begun."""
+        """All that run, in the order of their start."""
         first = operations[0] if operations else None
         self._put(replace(self.snapshot, operation=first, operations=operations))
 
@@ -44,7 +44,7 @@ class Board:
         self._put(replace(self.snapshot, lacks={**others, part: reason} if reason else others))
 
     def remove(self, name: str) -> None:
-        """The mount, model or app of that name is no more."""
+        """Removes the mount, model or app of that name."""
         now = self.snapshot
         mounts = {key: value for key, value in now.mounts.items() if key != name}
         models = {key: value for key, value in now.models.items() if key != name}

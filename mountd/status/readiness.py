@@ -31,7 +31,7 @@ def worst(healths: Iterator[Health] | list[Health]) -> Health:
 
 
 def remotes(snapshot: Snapshot) -> dict[str, RemoteStatus]:
-    """Each remote as the mounts on it see their bucket; the worst view counts, but any is better than none."""
+    """Each remote as the mounts on it see their bucket; the worst known one counts."""
     seen: dict[str, RemoteStatus] = {}
     for mount in snapshot.mounts.values():
         name, view = mount.remote.partition(":")[0], mount.backend
@@ -45,7 +45,7 @@ def remotes(snapshot: Snapshot) -> dict[str, RemoteStatus]:
 
 
 def blockers(snapshot: Snapshot, app: str, *, besides: str = "") -> tuple[Reason, ...]:
-    """Why `app` may not be started now; empty when it may. What already runs is not its business.
+    """Why `app` may not be started now; empty when it may. It does not judge an app that already runs.
 
     `besides`: a model that is left out, since the caller takes care of it.
     """
@@ -157,20 +157,20 @@ def health(snapshot: Snapshot) -> Health:
 
 
 def _has_trouble(snapshot: Snapshot) -> bool:
-    """Of mountd itself: what runs does not depend on it."""
+    """In mountd itself; what runs does not depend on it."""
     config = snapshot.config
     return bool(config.problems or config.incomplete or snapshot.journal or snapshot.lacks)
 
 
 def model_health(model: ModelStatus) -> Health:
-    """Paused is no trouble, and what is worse counts."""
+    """Paused is Suspended, unless something worse is there."""
     suspended = Health.SUSPENDED if model.suspended else Health.HEALTHY
     changed = Health.DEGRADED if model.changed or model.fails else Health.HEALTHY
     return worst([model.health, model.drift.health, changed, suspended])
 
 
 def _app_health(snapshot: Snapshot, app: AppStatus) -> Health:
-    """One that is about to be restarted is on its way, however well it is."""
+    """An app that is about to be restarted is Progressing at best."""
     if app.follows_remounts and is_behind_a_remount(snapshot, app):
         return worst([app.health, Health.PROGRESSING])
     if app.state is State.RUNNING and _gone_mounts(snapshot, app):

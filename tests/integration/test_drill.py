@@ -163,7 +163,6 @@ def check_bucket_drill(daemon: Daemon, kind: str) -> None:
     daemon.start_ready()
     short = daemon.cli("drill", kind, "--for", "11s", "--yes")
     assert short.code == 2, "it could pass by chance only, so nothing is broken for it"
-    assert "might not even notice" in short.err
     assert journaled(daemon) == []
     found = drill(daemon, kind, "--for", f"{FOR_S}s")
     assert found["for_s"] == FOR_S
@@ -192,10 +191,10 @@ def test_a_fault_that_nobody_notices_is_not_passed(quick: Made) -> None:
     daemon = quick()
     daemon.program = (sys.executable, "-c", PATIENT.replace("sys.exit", "drill_plan.DELAY_S = 0.0\nsys.exit"))
     daemon.start_ready()
-    done = daemon.cli("drill", "slow", "--for", "12s", "--yes")
+    done = daemon.cli("drill", "slow", "--for", "12s", "--yes", "-o", "json")
     assert done.code == 1
-    assert "not passed" in done.out
-    assert "the fault was not detected" in done.err
+    measured = done.json["drill"]
+    assert (measured["passed"], measured["detected_s"]) == (False, None)
     check_as_before(daemon)
     assert [(each["result"], each["passed"]) for each in journaled(daemon)] == [("failed", 0)]
 
@@ -217,24 +216,18 @@ def test_what_is_refused_and_how_it_is_asked(make_daemon: Made, store: RcloneS3,
         daemon.config["mounts"]["storage"]["health"] = {"backend": "2s"}
         before = daemon.start_ready()
 
-        unasked = daemon.cli("drill", "kill")
-        assert unasked.code == 2
-        assert "add --yes" in unasked.err
+        assert daemon.cli("drill", "kill").code == 2
         assert daemon.cli("drill", "flood", "--yes").code == 2
         assert daemon.cli("drill", "kill", "--yes", "--mount", "nothere").code == 3
         assert daemon.cli("drill", "kill", "--yes", "--for", "10s").code == 2
         for wrong in ("soon", "0s", "2h"):
             assert daemon.cli("drill", "slow", "--yes", "--for", wrong).code == 2, wrong
 
-        cannot = daemon.cli("drill", "offline", "--yes")
-        assert cannot.code == 7
-        assert "is on this machine" in cannot.err
+        assert daemon.cli("drill", "offline", "--yes").code == 7, "the store is on this machine"
 
         proxy.down()
         daemon.until_reason("bucket-unreachable")
-        degraded = daemon.cli("drill", "kill", "--yes")
-        assert degraded.code == 7
-        assert "a healthy system" in degraded.err
+        assert daemon.cli("drill", "kill", "--yes").code == 7, "the system is degraded"
 
         after = daemon.status()
         assert after["mounts"]["storage"]["pid"] == before["mounts"]["storage"]["pid"]

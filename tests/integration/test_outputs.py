@@ -89,11 +89,6 @@ def test_what_cannot_be_uploaded_in_time_is_named_kept_and_uploaded_at_the_next_
     assert daemon.stop() == 1
     (logged,) = daemon.until_events("uploads are pending")
     assert (logged["files"], logged["names"], logged["bytes"]) == (2, ["a.wav", "b.wav"], 400_000)
-    said = f"they are in the cache {daemon.root / 'cache'} and will be uploaded at the next start"
-    assert "mountd: cannot upload everything before the stop: 2 files (a.wav, b.wav; 391 KiB) of mount outputs" in (
-        daemon.log_text()
-    )
-    assert said in daemon.log_text()
     assert daemon.mounts() == []
     assert daemon.processes() == []
     # The bucket is still away: that something waits is shown.
@@ -157,7 +152,6 @@ def test_uploads_that_are_refused_are_reported_until_they_are_not(make: Callable
     files = {"a.wav": outputs.write("a.wav")}
     reason = outputs.daemon.until_reason("uploads-failing", 60.0)
     assert (reason["layer"], reason["object"]) == ("mount", "outputs")
-    assert reason["text"].startswith("cannot upload 1 file of mount outputs, tried ")
     assert outputs.mount["health"] == "Degraded"
     assert outputs.mount["restarts"] == 0
     outputs.proxy.faults.refuses = False
@@ -204,7 +198,7 @@ def test_what_a_removed_mount_has_left_is_a_problem_until_somebody_uploads_it(ma
         assert asked.code == 1, asked
         assert "a mount that was removed: 1 file (" in asked.err
     reason = daemon.until_reason("config-warning")
-    assert f"in the cache {daemon.root / 'cache'} and no mount uploads them now: keep it" in reason["text"]
+    assert str(daemon.root / "cache") in reason["text"]
     assert daemon.events("uploads of a removed mount are pending")
     del mounts["other"]
     mounts["outputs"] = {**before, "options": {}}

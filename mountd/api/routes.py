@@ -23,7 +23,7 @@ from mountd.api.documents.history import LineDocument, LogsDocument
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, RestartDocument
 from mountd.api.history import HistoryRoutes, operation_id
 from mountd.api.peer import UserNames
-from mountd.api.shielded import PEER
+from mountd.api.shielded import PEER, Handler
 from mountd.api.sync import SyncRoutes
 from mountd.errors import MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal
@@ -52,7 +52,6 @@ FOLLOW_LINES = 1000
 HTTP_OF_EXIT = {1: 503, 2: 400, 3: 404, 6: 409, 7: 422}
 Reload = Callable[[str], Awaitable[ReloadDocument]]
 """operator → what the reload did; raises ConfigError, Busy"""
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)

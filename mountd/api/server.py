@@ -17,8 +17,8 @@ from aiohttp.typedefs import Middleware
 
 from mountd.api.connections import Connections
 from mountd.api.documents import failures
-from mountd.api.routes import MAX_BODY_BYTES, Handler, Routes, errors_as_documents
-from mountd.api.shielded import Shielded
+from mountd.api.routes import MAX_BODY_BYTES, Routes, errors_as_documents
+from mountd.api.shielded import Handler, Shielded
 from mountd.errors import Busy, MountdError, UsageError, cause_of
 from mountd.process import directories, ports, tool
 from mountd.settings.schema import ControlSettings, HttpSettings

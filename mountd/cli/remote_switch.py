@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 POST_LIMIT_S = 30.0
 _TIMEOUT_HELP = (
-    "Stop waiting after this time, such as 90s or 5m (exit 4; the operation continues).  [default: that of its steps]"
+    "Stop waiting after this time, such as 90s or 5m (exit 4; the operation continues).  [default: the plan's limit]"
 )
 
 

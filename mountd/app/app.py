@@ -190,7 +190,7 @@ class App:
         self._publish(mounts=self._mount_lives(snapshot), versions=self._versions(snapshot))
         self._faults = self._mount_faults(snapshot)
         try:
-            with resources.told():
+            with resources.as_exhausted():
                 await self._spawn(spawned)
                 await self._reach_ready()
             self._failure = None

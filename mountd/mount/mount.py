@@ -231,7 +231,7 @@ class RcloneMount:
     async def start(self, spawned: Callable[[Child], None]) -> None:
         self._condemned, self._by_itself = None, False
         try:
-            with resources.told():
+            with resources.as_exhausted():
                 hangs = await self._startup.run(spawned)
             if hangs is not None:
                 await self._condemn(hangs)
@@ -366,7 +366,7 @@ class RcloneMount:
         await self._index.after_stop(is_last=not self._wanted)
         await self._uploads.after_stop()
         try:
-            with resources.told():
+            with resources.as_exhausted():
                 await self._clear()
         except MountdError as error:
             reason = self._failure = Reason("cannot-unmount", error.text, "mount", self.name, error.hint)

@@ -131,7 +131,7 @@ class Runner:
             job.step = step
             await self._journal.begin_step(job.record.id, step)
             self._display.step(job.record, step, job.plan.limit_of(step))
-            with resources.told():
+            with resources.as_exhausted():
                 await work.do(step)
             if step is not Step.COMMIT:
                 await self._journal.end_step(job.record.id, step, "done")
@@ -177,7 +177,7 @@ class Runner:
             self._display.step(job.record, step, job.plan.limit_of(step))
             outcome = "done"
             try:
-                with resources.told():
+                with resources.as_exhausted():
                     await self._undo_step(step, job, trail)
             except MountdError as worse:
                 log.error("cannot undo a step", operation=job.record.id, step=str(step), cause=worse.text)

@@ -275,7 +275,7 @@ class Operations:
         assert running.job is not None
         work, job = running.record, running.job
         try:
-            with resources.told():
+            with resources.as_exhausted():
                 outcome = await (job.work(work) if isinstance(job, ExclusiveTask) else self._runner.run(job))
         except Exhausted as error:
             outcome = OperationOutcome("failed", error)

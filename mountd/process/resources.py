@@ -80,7 +80,7 @@ def _shown(place: object) -> str:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def as_exhausted() -> Iterator[None]:
     """Inside, what the machine lacks or refuses becomes Exhausted, which those around expect."""
     try:
         yield

@@ -24,7 +24,7 @@ CONNECT_LIMIT_S = 30.0
 HOP_BY_HOP = ("proxy-authorization", "proxy-connection", "connection", "keep-alive")
 
 
-class Throttle:
+class ThrottleProxy:
     def __init__(self, password: str) -> None:
         self.requests = 0
         self._wanted = "Basic " + base64.b64encode(f"mountd:{password}".encode()).decode()
@@ -180,7 +180,7 @@ async def _answer(writer: asyncio.StreamWriter, status: str) -> None:
 async def main() -> None:
     control = socket.socket(fileno=os.dup(0))
     reader, writer = await asyncio.open_unix_connection(sock=control)
-    throttle = Throttle(json.loads(await reader.readline())["password"])
+    throttle = ThrottleProxy(json.loads(await reader.readline())["password"])
     await throttle.set("none")
     client: int | None = None
     answer: dict[str, object] = {"port": throttle.port}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from mountd.errors import MountdError, cause_of
 from mountd.model import manifest
 from mountd.publish.plan import File
-from mountd.publish.record import Known, Record, Stat
+from mountd.publish.record import FileHashes, FileIdentity, Record
 
 BLOCK_BYTES = 1024 * 1024
 TELL_S = 0.5
@@ -29,7 +29,7 @@ class Tree:
     """`files`: what is to be published; `left_out`: what is not, on purpose; `problems`: why it cannot be, in words."""
 
     root: str
-    files: dict[str, Stat] = field(default_factory=dict)
+    files: dict[str, FileIdentity] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _linked: set[str] = field(default_factory=set)
@@ -76,7 +76,7 @@ def _scan(tree: Tree, base: str, above: tuple[str, ...]) -> None:
             else:
                 _scan(tree, path, (*above, real))
         elif stat.S_ISREG(seen.st_mode):
-            tree.files[path] = Stat.of(seen)
+            tree.files[path] = FileIdentity.of(seen)
         else:
             tree.problems.append(f"{path!r} is no file: a socket, a pipe or a device")
 
@@ -86,8 +86,8 @@ async def digests(tree: Tree, record: Record, jobs: int, tell: Callable[[int, in
 
     Raises MountdError for a file that cannot be read, or that changes meanwhile.
     """
-    work: dict[Stat, list[str]] = {}
-    known: dict[str, Known] = {}
+    work: dict[FileIdentity, list[str]] = {}
+    known: dict[str, FileHashes] = {}
     for path, seen in tree.files.items():
         before = record.hashes.get(path)
         if before is not None and before.stat == seen:
@@ -95,13 +95,13 @@ async def digests(tree: Tree, record: Record, jobs: int, tell: Callable[[int, in
         else:
             work.setdefault(seen, []).append(path)  # several names of one file are read once
     total = sum(seen.size for seen in work)
-    reading = _Reading()
-    waiting: dict[asyncio.Future[Known], Stat] = {}
+    hasher = _Hasher()
+    waiting: dict[asyncio.Future[FileHashes], FileIdentity] = {}
     with ThreadPoolExecutor(jobs, thread_name_prefix="hash") as pool:
         try:
             # The largest first, so that none of them is left for one thread at the end.
             for seen in sorted(work, key=lambda seen: -seen.size):
-                task = pool.submit(reading.read, os.path.join(tree.root, work[seen][0]), seen)
+                task = pool.submit(hasher.read, os.path.join(tree.root, work[seen][0]), seen)
                 waiting[asyncio.wrap_future(task)] = seen
             while waiting:
                 done, _ = await asyncio.wait(waiting, timeout=TELL_S, return_when=asyncio.FIRST_COMPLETED)
@@ -110,9 +110,9 @@ async def digests(tree: Tree, record: Record, jobs: int, tell: Callable[[int, in
                     for path in work[waiting.pop(future)]:
                         known[path] = result
                         record.note_hash(path, result)
-                tell(reading.bytes, total)
+                tell(hasher.bytes, total)
         finally:
-            reading.stop.set()
+            hasher.stop.set()
             for future in waiting:  # what they end with now interests nobody
                 if not future.cancel() and not future.cancelled():
                     future.exception()
@@ -120,13 +120,13 @@ async def digests(tree: Tree, record: Record, jobs: int, tell: Callable[[int, in
     return {path: File(known[path].stat.size, known[path].sha256, known[path].md5) for path in sorted(known)}
 
 
-class _Reading:
+class _Hasher:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.bytes = 0
         self._lock = threading.Lock()
 
-    def read(self, path: str, seen: Stat) -> Known:
+    def read(self, path: str, seen: FileIdentity) -> FileHashes:
         sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         try:
             with open(path, "rb") as file:
@@ -137,19 +137,19 @@ class _Reading:
                     md5.update(block)
                     with self._lock:
                         self.bytes += len(block)
-                now = Stat.of(os.fstat(file.fileno()))
+                now = FileIdentity.of(os.fstat(file.fileno()))
         except OSError as error:
             raise MountdError(f"cannot read {path}: {cause_of(error)}") from None
         if now != seen:
             raise MountdError(f"cannot publish {path}: it changed while it was read", hint=CHANGED_HINT)
-        return Known(seen, sha256.hexdigest(), md5.hexdigest())
+        return FileHashes(seen, sha256.hexdigest(), md5.hexdigest())
 
 
-def changed(root: str, files: Mapping[str, Stat]) -> Iterable[str]:
+def changed(root: str, files: Mapping[str, FileIdentity]) -> Iterable[str]:
     """Paths of files that are no longer as they were when they were hashed. Blocks."""
     for path, seen in files.items():
         try:
-            now = Stat.of(os.stat(os.path.join(root, path)))
+            now = FileIdentity.of(os.stat(os.path.join(root, path)))
         except OSError:
             yield path
             continue

@@ -28,7 +28,7 @@ LOCK_PATIENCE_S = 3.0
 LOCK_POLL_S = 0.1
 
 
-class Stat(NamedTuple):
+class FileIdentity(NamedTuple):
     """What changes when a file does: size in bytes, times in ns, inode."""
 
     size: int
@@ -38,13 +38,13 @@ class Stat(NamedTuple):
     inode: int
 
     @classmethod
-    def of(cls, seen: os.stat_result) -> Stat:
+    def of(cls, seen: os.stat_result) -> FileIdentity:
         return cls(seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_dev, seen.st_ino)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    stat: Stat
+class FileHashes:
+    stat: FileIdentity
     sha256: str
     md5: str
 
@@ -56,7 +56,7 @@ class Record:
         self.place = place
         self.lock = lock
         self.id = ""
-        self.hashes: dict[str, Known] = {}
+        self.hashes: dict[str, FileHashes] = {}
         self.sent: dict[str, str] = {}
         """path → sha256 of what rclone said it has sent, under this id"""
         self._root = root
@@ -101,13 +101,13 @@ class Record:
                 self.id = name
                 self._same_root = root == self._root
             case {"hash": [str(path), [*stat], str(sha256), str(md5)]} if self._same_root:
-                self.hashes[path] = Known(Stat(*stat), sha256, md5)
+                self.hashes[path] = FileHashes(FileIdentity(*stat), sha256, md5)
             case {"sent": [str(path), str(sha256)]}:
                 self.sent[path] = sha256
 
     _same_root = False
 
-    def note_hash(self, path: str, known: Known) -> None:
+    def note_hash(self, path: str, known: FileHashes) -> None:
         self.hashes[path] = known
         self._add({"hash": [path, list(known.stat), known.sha256, known.md5]})
 

@@ -31,7 +31,7 @@ _ON_THE_COMMAND_LINE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class WrittenNames:
     """The names in the file, also of entries that are too broken to be in the settings."""
 
     remotes: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Known:
     apps: list[str] = field(default_factory=list)
 
 
-def check(settings: Settings, known: Known) -> Iterator[Finding]:
+def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
     """Every contradiction between keys of settings that are valid one by one."""
     yield from _unique_names(known)
     yield from _references(settings, known)
@@ -61,7 +61,7 @@ def check(settings: Settings, known: Known) -> Iterator[Finding]:
             yield Finding(("apps", name, "user"), "is not the name of a user")
 
 
-def _unique_names(known: Known) -> Iterator[Finding]:
+def _unique_names(known: WrittenNames) -> Iterator[Finding]:
     taken: dict[str, str] = {}
     for section, names in (("mounts", known.mounts), ("models", known.models), ("apps", known.apps)):
         for name in names:
@@ -73,7 +73,7 @@ def _unique_names(known: Known) -> Iterator[Finding]:
             taken.setdefault(name, f"{section}.{name}")
 
 
-def _references(settings: Settings, known: Known) -> Iterator[Finding]:
+def _references(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
     for name, mount in settings.mounts.items():
         place = ("mounts", name, "remote")
         if re.search(r"[\x00-\x1f\x7f]", mount.remote):

@@ -13,7 +13,7 @@ from typing import Any
 
 from mountd.errors import CannotStart, ConfigError, Problem, cause_of
 from mountd.settings import punctuation
-from mountd.settings.checks import Known, check
+from mountd.settings.checks import WrittenNames, check
 from mountd.settings.options import settle
 from mountd.settings.plain_file import read_plain
 from mountd.settings.schema import Settings, Value
@@ -252,9 +252,9 @@ def _first_problems_and_warnings(findings: Iterable[Finding]) -> Iterator[Findin
             return
 
 
-def _known(written: dict[str, Any]) -> Known:
+def _known(written: dict[str, Any]) -> WrittenNames:
     sections = {name: written.get(name) for name in ("remotes", "mounts", "models", "apps")}
-    return Known(**{name: list(section) for name, section in sections.items() if isinstance(section, dict)})
+    return WrittenNames(**{name: list(section) for name, section in sections.items() if isinstance(section, dict)})
 
 
 def _top_defaults(data: dict[str, Any], places: Places) -> dict[str, Any]:

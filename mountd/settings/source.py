@@ -117,9 +117,9 @@ def read(text: str) -> Document:
         raise BadSource(0, "this is not YAML") from None
     if root is None:
         raise BadSource(0, "the file is empty")
-    reading = _Reading()
-    data = reading.value(root, ())
-    return Document(data, reading.lines, tuple(reading.problems))
+    walk = _Walk()
+    data = walk.value(root, ())
+    return Document(data, walk.lines, tuple(walk.problems))
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -138,7 +138,7 @@ class _TextLoader(yaml.SafeLoader):
 
 
 @dataclass(slots=True)
-class _Reading:
+class _Walk:
     """One walk over the node graph."""
 
     lines: dict[Place, int] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from mountd.errors import Busy, MountdError, NotFound, Refused, UsageError
 from mountd.model import manifest
 from mountd.publish import hashing, plan
 from mountd.publish.plan import File, Stored
-from mountd.publish.record import Known, Record, Stat, open_record
+from mountd.publish.record import FileHashes, FileIdentity, Record, open_record
 from mountd.publish.run import Asked, look_at
 
 ASKED = Asked("v23", (), 2)
@@ -287,7 +287,7 @@ async def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
 async def test_a_record_cut_anywhere_is_of_use(tmp_path: Path) -> None:
     """A killed run leaves a part of a line; the id must survive, or its own mark becomes a stranger's."""
     record = await open_record(tmp_path, "d", "/root")
-    known = Known(Stat(1, 2, 3, 4, 5), "s", "m")
+    known = FileHashes(FileIdentity(1, 2, 3, 4, 5), "s", "m")
     record.note_hash("声", known)
     record.note_sent("a", "s")
     name, path = record.id, record.place / "record.jsonl"

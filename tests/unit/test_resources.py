@@ -1,4 +1,4 @@
-"""What a machine lacks is told from a mistake of mountd, and who waits for it goes on by itself."""
+"""What a machine lacks is distinguished from a mistake of mountd, and who waits for it goes on by itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mountd.daemon.threads import Reserve
 from mountd.errors import Exhausted, JournalError
 from mountd.process import steady
 from mountd.process.backoff import Backoff
-from mountd.process.resources import lack, of_the_machine, told
+from mountd.process.resources import as_exhausted, lack, of_the_machine
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.events import between
@@ -60,11 +60,11 @@ def test_what_is_the_machines_and_what_is_a_bug(error: Exception, code: str) -> 
 
 def test_what_the_system_refuses_is_logged_with_the_place_in_mountd() -> None:
     error = of(errno.EIO, "/var/lib/mountd/x")
-    with capture_logs() as logs, pytest.raises(Exhausted, match="/var/lib/mountd/x") as refused, told():
+    with capture_logs() as logs, pytest.raises(Exhausted, match="/var/lib/mountd/x") as refused, as_exhausted():
         raise error
     assert [each["exc_info"] for each in logs] == [error]
     assert refused.value.__cause__ is error
-    with capture_logs() as logs, pytest.raises(Exhausted), told():
+    with capture_logs() as logs, pytest.raises(Exhausted), as_exhausted():
         raise of(errno.ENOSPC, "/srv/state")
     assert logs == []  # what is used up has no such place
 
@@ -77,9 +77,9 @@ async def test_so_it_is_of_a_part_that_waits() -> None:
 
 
 def test_where_there_is_no_room_is_named() -> None:
-    with pytest.raises(Exhausted, match="/srv/state"), told():
+    with pytest.raises(Exhausted, match="/srv/state"), as_exhausted():
         raise of(errno.ENOSPC, "/srv/state")
-    with pytest.raises(JournalError), told():  # what is expected stays what it is
+    with pytest.raises(JournalError), as_exhausted():  # what is expected stays what it is
         raise JournalError("cannot write")
 
 

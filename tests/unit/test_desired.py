@@ -35,6 +35,7 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     ("known", "version", "wanted", "pending"),
     [
         (Committed(), "v22", "v22", None),  # a first version starts up by itself
+        (Committed(None, None, "v21", "v22"), "v22", "v22", None),
         (Committed("v22", None, "v22", "v22"), "v22", "v22", None),
         (Committed("v22", None, "v22", "v22"), "v23", "v23", "v23"),
         (Committed("v22", None, "v23", "v23"), "v23", "v23", "v23"),  # not reached before mountd stopped
@@ -138,6 +139,19 @@ async def test_while_something_else_runs_it_waits_and_counts_no_try(
     switches = Switches([Busy("busy with a drill", holder="tina")] * 5 + [OUTAGE])
     await carried_out(hub, switches)
     assert len(switches.asked) == 5 + 3
+
+
+async def test_declared_again_it_is_one_switch(hub: Shelf) -> None:
+    switches = Switches([OperationOutcome("committed")])
+    await hub.model.suspend("alice")
+    wanted = DesiredVersions(hub.models, switches, hub.board)
+    async with tasks_of(hub.board) as group:
+        wanted.begin(group)
+        await wanted.declare("hub")
+        await wanted.declare("hub")
+        await hub.model.suspend(None)
+        await until(lambda: all(task.done() for task in wanted.tasks()), "no pending switch")
+    assert len(switches.asked) == 1
 
 
 async def test_another_version_replaces_it(hub: Shelf) -> None:

@@ -121,7 +121,7 @@ class Demo:
         assert words in self.said, self.said
 
     def until_ready(self) -> None:
-        self.until_said("Ctrl-C ends it")
+        self.until_said("Ctrl-C stops it")
 
     def interrupt(self) -> int:
         """Ctrl-C; the exit code."""
@@ -329,7 +329,7 @@ def test_ctrl_c_during_the_start_leaves_nothing(make_demo: Callable[..., Demo], 
     if moment.endswith(".log"):
         until(lambda: list((room.path / "tmp").glob(f"*/{moment}")), READY_S, moment, every_s=0.001)
     elif moment == "webui starting":  # on a busy machine nobody may have looked while it did
-        until(lambda: moment in demo.said or "Ctrl-C ends it" in demo.said, READY_S, moment)
+        until(lambda: moment in demo.said or "Ctrl-C stops it" in demo.said, READY_S, moment)
     else:
         demo.until_said(moment)
     assert demo.interrupt() == 0, demo.said

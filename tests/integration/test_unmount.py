@@ -71,7 +71,7 @@ async def test_an_unmount_that_hangs_is_killed(tmp_path: Path, monkeypatch: pyte
     (only / "fusermount3").write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nwhile :; do :; done\n")
     (only / "fusermount3").chmod(0o755)
     monkeypatch.setenv("PATH", str(only))
-    with pytest.raises(Unavailable, match="fusermount3 did not end in time"):
+    with pytest.raises(Unavailable, match="fusermount3"):
         await unmount("/nowhere", lazy=True, timeout_s=3)
     pid = int((tmp_path / "pid").read_text())
     await until(lambda: not Path(f"/proc/{pid}").exists(), "it was killed and reaped")

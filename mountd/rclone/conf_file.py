@@ -18,7 +18,7 @@ from mountd.errors import CannotStart
 from mountd.rclone import conf, credentials, writeback
 from mountd.rclone.ask import dump, obscure
 from mountd.rclone.binary import Binary
-from mountd.rclone.private_file import Identity, identity, read, remove_leftovers, replace
+from mountd.rclone.private_file import FileStat, identity, read, remove_leftovers, replace
 from mountd.rclone.writeback import WritebackRecord
 from mountd.settings import masking
 from mountd.settings.schema import Settings
@@ -124,7 +124,7 @@ class ConfFile:
         self._known: dict[SecretRef, str] = {}
         self._unreadable: set[SecretRef] = set()
         self._obscured: dict[tuple[str, str], tuple[str, str]] = {}
-        self._looked_at: Identity | None = None
+        self._looked_at: FileStat | None = None
         self._same: tuple[str, Resolved] | None = None  # a text that rclone wrote, and what it parses to
         self._is_first = True
 

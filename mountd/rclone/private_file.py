@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mountd.errors import CannotStart, cause_of
 
-Identity = tuple[int, int, int, int]
+FileStat = tuple[int, int, int, int]
 
 
 def read(path: Path) -> str | None:
@@ -21,7 +21,7 @@ def read(path: Path) -> str | None:
         return None
 
 
-def identity(path: Path) -> Identity | None:
+def identity(path: Path) -> FileStat | None:
     """Another one after each change; None while there is no file."""
     try:
         status = path.stat()

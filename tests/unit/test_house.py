@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,11 @@ def test_what_is_marked_as_pure_is_what_the_linter_keeps_pure() -> None:
     contracts = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (pure,) = (each for each in contracts if each["name"] == "Decisions are pure")
     assert set(pure["source_modules"]) == marked()
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    names = [name for path in MODULES for name in re.findall(r"^class (\w+)", path.read_text(), re.MULTILINE)]
+    assert {name for name, count in Counter(names).items() if count > 1} == set()
 
 
 def test_no_file_is_too_long() -> None:

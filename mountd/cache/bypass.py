@@ -2,7 +2,7 @@
 
 rclone opens what it has cached for writing, also to read it, and records that it did: on a disk that is read-only or
 full it soon opens nothing any more, cached or not, however well the bucket is. An rclone without a cache reads the same
-from the bucket, each time again (measured, see docs/rclone.md).
+from the bucket, each time again. Measured with rclone 1.75.2.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Waits until rclone has finished its uploads before rclone is stopped: on SIGTERM rclone exits at once and leaves them
-in its cache (measured, see docs/rclone.md)."""
+"""Waits until rclone has finished its uploads before rclone is stopped.
+
+On SIGTERM rclone exits at once and leaves them in its cache. Measured with rclone 1.75.2.
+"""
 
 from __future__ import annotations
 

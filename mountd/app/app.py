@@ -173,7 +173,7 @@ class App:
             await self._board.changed()
 
     def _is_behind_the_link(self, snapshot: Snapshot) -> bool:
-        """An operation restarts it itself, and one that reads the link anew each time needs none."""
+        """An operation restarts it itself, and one that resolves the link at each read needs none."""
         follows = "switch" in self.settings.restart.after and not self._held and not snapshot.stopping
         return follows and readiness.is_behind_the_link(snapshot, self._status)
 
@@ -267,7 +267,7 @@ class App:
             ) from None
 
     async def watch(self) -> None:
-        """Its exit the supervisor sees; what is seen here is what belongs to it, as long as that can be told."""
+        """Collects the processes that belong to it while their ancestry can be seen; the supervisor sees its exit."""
         while True:
             self._belonging.look()
             await asyncio.sleep(LOOK_S)
@@ -297,7 +297,7 @@ class App:
             self._failure = exits.detached(self.name, left)
 
     def _uid_of_its_own(self) -> int | None:
-        """By which what it has left can be told from what others have: while no other app of this user is up."""
+        """The uid that identifies its leftover processes: None while another app of the same user is up."""
         if self._user is None:
             return None
         others = [name for name, user in self._users.items() if user == self._user.name]

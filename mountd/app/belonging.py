@@ -1,4 +1,4 @@
-"""What belongs to an app: its process and all that came of it, however it hides; known here, for every question.
+"""What belongs to an app: its process and all descendants, also detached ones.
 
 Who answers on its port is asked of the same set that ends with it. A cgroup holds all of it, where one can be made.
 Elsewhere it is what came of its process as long as that could be seen, what carries its mark, and what the daemon's
@@ -43,8 +43,8 @@ class Belonging:
 
     async def find(self, uid: int | None) -> list[int]:
         """Also those that have come loose and are known by their marks; `uid` as in `end`. Raises Unavailable."""
-        told = await tool.end_orphans(self._instance.id, self._name, ["list", *self._words(uid, alone=False)])
-        return [*self.look(), *(int(line.partition(" ")[0]) for line in told)]
+        lines = await tool.end_orphans(self._instance.id, self._name, ["list", *self._words(uid, alone=False)])
+        return [*self.look(), *(int(line.partition(" ")[0]) for line in lines)]
 
     async def end(self, uid: int | None, *, alone: bool) -> list[str]:
         """Ends all of it; `PID COMMAND` of each. Raises Unavailable.

@@ -100,7 +100,7 @@ async def _all_of(belonging: Belonging, uid: int | None) -> list[int]:
 
 
 async def _http(url: str) -> str:
-    """Why not, without the password and the query of `url`: it is shown to whoever asks."""
+    """Why not, without the password and the query of `url`: every client of the API sees it."""
     shown = masking.text(url)
     timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
     try:

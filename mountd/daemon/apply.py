@@ -88,14 +88,20 @@ class Applier:
         change = remounting(change, await self._change_mounts(change), new)
         for name in change.added.apps:
             members.add_app(name)
-        for name in (*change.added.mounts, *change.replace, *change.added.models, *change.climb, *change.added.apps):
+        for name in (
+            *change.added.mounts,
+            *change.replace,
+            *change.added.models,
+            *change.restart_models,
+            *change.added.apps,
+        ):
             members.begin(name)
         return change
 
     async def _change_models(self, change: Change, old: Settings) -> None:
         """Onto the mounts that will be there: no model refers to a removed one."""
         members = self._members
-        for name in (*change.climb, *change.removed.models):
+        for name in (*change.restart_models, *change.removed.models):
             self._forget(name)
             await members.pause_model(name)
         for name in change.replace:
@@ -152,7 +158,7 @@ class Applier:
             fixed = changed and app.supervisor.life.state in STUCK
             if fixed or (name in change.restart and name not in stopped):
                 app.supervisor.post(RestartAsked(CAUSE))
-        for name in change.climb:
+        for name in change.restart_models:
             apps = [each for each in change.follow if name in members.apps[each].settings.needs]
             if apps:
                 follow = partial(self._restart_when_linked, name, apps)

@@ -30,7 +30,7 @@ MINIMAL_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"
 READ_LIMIT = 16 * 1024 * 1024  # bytes a call; the worker refuses more
 HASH_PIECE = 2 * 1024 * 1024
 HASH_ATTEMPTS = 3
-"""A worker that was replaced in between has to begin anew."""
+"""A worker that was replaced in between hashes the file from its start again."""
 ANSWER_LIMIT = 32 * 1024 * 1024  # bytes a line; holds the largest read in base64
 EXIT_GRACE_S = 0.1  # a killed worker that is not in the kernel is gone in a few ms: not worth calling it stuck
 CLOSE_LIMIT_S = 1.0
@@ -90,7 +90,7 @@ class Digest:
 
 @dataclass(slots=True)
 class _Worker:
-    """One process; `gone` is set once it has been reaped, `killed_at` (monotonic) once it was told to go."""
+    """One process; `gone` is set once it has been reaped, `killed_at` (monotonic) once it was killed."""
 
     process: subprocess.Popen[bytes]
     pidfd: int

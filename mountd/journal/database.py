@@ -138,7 +138,7 @@ class Database:
         return self._db.execute(sql, stored).fetchall()
 
     async def mark_lost(self) -> None:
-        """There was one in a former life: a file that says so stands for it, as one that was set aside would."""
+        """There was one in a previous run: a file that says so stands for it, as one that was set aside would."""
 
         def work() -> Path:
             mark = _aside(self.path)
@@ -213,7 +213,7 @@ class Database:
 
 def _keep_private(path: Path) -> None:
     """0600, with what lies beside it: who can read a database can lock it. SQLite gives its own files the same mode."""
-    with contextlib.suppress(OSError):  # what cannot be opened SQLite tells
+    with contextlib.suppress(OSError):  # SQLite reports what cannot be opened
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     for entry in [path, *path.parent.glob(f"{path.name}[-.]*")]:
         with contextlib.suppress(OSError):
@@ -235,7 +235,7 @@ def _is_locked(error: sqlite3.Error) -> bool:
 
 
 def holders(path: Path) -> list[str]:
-    """Who has a lock on the file, as far as the kernel tells: `sqlite3 (pid 12)`. Blocks.
+    """Who has a lock on the file, as far as the kernel shows: `sqlite3 (pid 12)`. Blocks.
 
     The file itself is not opened: to close it again would end SQLite's own locks on it.
     """

@@ -73,7 +73,7 @@ class Journal:
 
     @property
     def replaced(self) -> tuple[Path, str] | None:
-        """Where a file was put that could not be used, and why not; this one was begun anew for it.
+        """Where an unusable journal was moved to, and why it is unusable; this one was created in its place.
 
         Of one that was missing or empty: the file that stands for it, and "".
         """
@@ -81,7 +81,7 @@ class Journal:
 
     @property
     def is_lost(self) -> bool:
-        """It was begun anew: what it does not know of a model may have been known before."""
+        """It was created at this start: an earlier journal may have known more of a model."""
         return self._database.replaced is not None or self._database.is_new
 
     async def open(self) -> None:
@@ -89,7 +89,7 @@ class Journal:
         await self._database.open()
 
     async def mark_lost(self) -> None:
-        """There was a former life, of which it holds nothing; see `replaced`."""
+        """There was a previous run, of which it holds nothing; see `replaced`."""
         if self._database.replaced is None:
             await self._database.mark_lost()
 

@@ -44,7 +44,7 @@ class OperationRecord:
 
 
 def action(kind: str, version: str) -> str:
-    """What an operation is for, as it is told after "cannot": `switch to v23`, `roll back to v22`."""
+    """What an operation is for, as it stands after "cannot": `switch to v23`, `roll back to v22`."""
     return f"{'roll back' if kind == 'rollback' else kind} to {version}"
 
 

@@ -95,7 +95,7 @@ async def end(path: Path) -> list[str]:
 
 
 async def end_all(instance: str) -> list[str]:
-    """As `end`, of every app of this instance: what a former life left."""
+    """As `end`, of every app of this instance: orphans of a previous run."""
     parent = own()
     if parent is None:
         return []

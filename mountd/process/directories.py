@@ -1,8 +1,8 @@
 """Makes the daemon's own directories, and refuses what somebody else may have laid out for it in a place like /tmp.
 
 Who owns a directory can exchange all that lies in it. Where everybody may make names, as in /tmp, one that is easy to
-guess belongs to whoever comes first. Everywhere else it is the administrator who has decided: the directory of a volume
-may belong to another user, and its group, or in a container everybody, may write there.
+guess belongs to the user who comes first. Everywhere else the administrator has decided: the directory of a volume may
+belong to another user, and its group, or in a container everybody, may write there.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from mountd.process.orphans import stat_fields
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """`started` tells it from a later one of the same number."""
+    """`started` distinguishes it from a later one of the same number."""
 
     parent: int
     started: int

@@ -73,7 +73,7 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
 
 
 def _hear_again() -> None:
-    """What whoever started mountd ignores (`nohup`, `mountd run &` in a script) means here what it always does.
+    """Signals that the starting process ignores (`nohup`, `mountd run &` in a script) mean here what they always do.
 
     SIGHUP is a reload, since no terminal's end reaches the daemon, and SIGCHLD says that a child has ended.
     """
@@ -89,8 +89,8 @@ def _run_and_exit(daemon: Callable[[], int]) -> None:
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except BaseException:
-        told = printable(traceback.format_exc().rstrip(), keep="\n\t")
-        print(for_stderr(told), file=sys.stderr)  # the next line ends the process
+        shown = printable(traceback.format_exc().rstrip(), keep="\n\t")
+        print(for_stderr(shown), file=sys.stderr)  # the next line ends the process
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -109,8 +109,8 @@ def subreaper() -> int | None:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the daemon at once, from any of its threads. One that is held in the kernel is not waited for: the parent is
-    told the code, and goes without it."""
+    """Ends the daemon at once, from any of its threads. It does not wait for one that is held in the kernel: the
+    parent gets the code, and exits without it."""
     if _parent is not None and os.getppid() == _parent[0]:
         with contextlib.suppress(OSError):
             os.write(_parent[1], bytes([code & 0xFF]))
@@ -133,9 +133,9 @@ def _reap_at_last(main: int, said: int) -> int:
         if code is not None:
             return code
         time.sleep(0.01)
-    told = f"mountd: going without the daemon ({main}): it has ended, but the kernel holds it"
+    warning = f"mountd: exiting without the daemon ({main}): it has stopped, but the kernel holds it"
     with contextlib.suppress(OSError):
-        print(for_stderr(told, "warning"), file=sys.stderr)
+        print(for_stderr(warning, "warning"), file=sys.stderr)
     return said
 
 

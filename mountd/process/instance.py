@@ -75,7 +75,7 @@ class Instance:
                         path.unlink()
 
     def former(self) -> list[str]:
-        """Instances that were on this path and used this runtime directory before the state directory was made anew.
+        """Instances that were on this path and used this runtime directory before the state directory was made again.
 
         Under the lock on both nobody of them lives: what carries their mark is a leftover of ours.
         """

@@ -1,7 +1,7 @@
 """Becomes the program of a child: `launch.py FD`, FD being a memfd that holds the order, and takes the answer.
 
 The directory is entered, and the program looked up, after this first exec: a chdir or an exec on a mount that hangs
-must hang a child that can be killed, not the fork inside the daemon. What a child must not inherit from whoever started
+must hang a child that can be killed, not the fork inside the daemon. What a child must not inherit from the parent of
 mountd is reset here: signals that are ignored (by `nohup`, or `mountd run &` in a script) or blocked; so is the limit
 of open files, which mountd has raised for itself, before the program can see it or its user keep it. Not a shell:
 that would drop variables whose names are no shell names. Not env(1): what it exits with may be the program's own code.
@@ -23,7 +23,7 @@ ANSWER = b"!"
 USER, DIRECTORY, MISSING, INTERPRETER, PROGRAM = "user", "directory", "missing", "interpreter", "program"
 """At which step it failed; `PROGRAM`: it is there, and cannot be executed."""
 CANNOT_ENTER, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
-"""What it exits with, as env(1) and shells do; a program may end with these, too, so only the answer tells."""
+"""What it exits with, as env(1) and shells do; a program may end with these, too, so only the answer is certain."""
 _SHELL = b"/bin/sh"
 
 

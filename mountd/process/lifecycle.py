@@ -33,7 +33,7 @@ class Policy:
     """How patient the machine is. `crash_limit` is (count, seconds); None never gives up.
 
     Without `retry` whatever fails stays down: somebody else decides what comes next.
-    A stop takes `prepare_s` at most until the polite signal, and `grace_s` from then until SIGKILL.
+    A stop takes `prepare_s` at most until the stop signal, and `grace_s` from then until SIGKILL.
     """
 
     grace_s: float = 30.0
@@ -145,7 +145,7 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Signalled:
-    """What had to be done before is done: the polite signal was sent."""
+    """What had to be done before is done: the stop signal was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class Terminate:
-    """Prepare the child's end, then the polite signal to its process group; ends with Signalled."""
+    """Prepare the child's end, then the stop signal to its process group; ends with Signalled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,7 @@ def _restart(life: Life, event: RestartAsked, now: float, policy: Policy) -> Ste
     if life.state in (State.STARTING, State.RUNNING):
         return _stop(fresh, now, policy)
     if life.state in (State.BACKOFF, State.FAILED):
-        # Who asks has mended it: a limit on starts that did not help is no reason to let them wait.
+        # Who asks has repaired the cause: the limit on starts that failed before does not delay this one.
         return _try_begin(replace(fresh, state=State.STOPPED, due=None, starts=(), steady=None), now)
     return life, ()
 

@@ -42,8 +42,8 @@ class Lines:
 
     def _end(self, line: bytes) -> bytes | None:
         state, written_over = _last_state(line)
-        told, self._skipping = self._skipping and not written_over, False
-        return None if told else state[:LINE_BYTES]
+        shown, self._skipping = self._skipping and not written_over, False
+        return None if shown else state[:LINE_BYTES]
 
 
 def _last_state(line: bytes) -> tuple[bytes, bool]:

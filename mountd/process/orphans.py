@@ -1,4 +1,4 @@
-"""Ends children of a former life, found by marks in their environment: `orphans.py INSTANCE [NAME [WORD…]]`.
+"""Kills orphans of a previous run, found by marks in their environment: `orphans.py INSTANCE [NAME [WORD…]]`.
 
 A process of its own because reading another process's environment waits for that process's memory lock, which a reader
 stuck on a hung mount may hold. Prints one line for each process, `PID COMMAND`. Only what carries the mark of the own
@@ -12,7 +12,7 @@ those that do not show the mark:
   that runs could have left it. Never process 1, which takes in what anybody in the container leaves, nor a parent that
   had children before the daemon, such as `helper & exec mountd run` leaves to it.
 - `PID:STARTED`: this one, seen below the marked process before it came loose.
-- `list`: they are only told, not ended.
+- `list`: they are only printed, not killed.
 """
 
 import os
@@ -55,7 +55,7 @@ def marked(pid: int, instance: str, name: str | None) -> bool:
 
 
 class Known:
-    """By what else than its mark a process of `name` is known."""
+    """By what else than its mark a process of `name` is recognised."""
 
     def __init__(self, words: list[str]) -> None:
         self.list = "list" in words
@@ -90,7 +90,7 @@ class Known:
         while pid not in (0, daemon, subreaper):
             fields = stat_fields(pid)
             if int(fields[19]) < began:
-                return False  # whoever started mountd had started it
+                return False  # older than the daemon: the process that started mountd started it
             pid = int(fields[1])
         return pid == subreaper
 
@@ -119,15 +119,15 @@ def command_of(pid: int) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
-def tell(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
-    told = []
+def running(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
+    found = []
     for pid in find(instance, name, known):
         try:
             if alive(pid):
-                told.append((pid, command_of(pid)))
+                found.append((pid, command_of(pid)))
         except OSError:
             pass
-    return sorted(told)
+    return sorted(found)
 
 
 def end(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
@@ -158,5 +158,5 @@ def end(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
 
 if __name__ == "__main__":
     mark, given, words = sys.argv[1], sys.argv[2] if sys.argv[2:] else None, Known(sys.argv[3:])
-    for pid, command in (tell if words.list else end)(mark, given, words):
+    for pid, command in (running if words.list else end)(mark, given, words):
         print(pid, command)

@@ -50,7 +50,7 @@ def of_the_machine(error: BaseException) -> Exhausted | None:
     """As `lack`, and whatever else the system has refused; None for what only a mistake of mountd can bring about.
 
     The latter has the code `system-error`, and the error as its cause: it may follow from a mistake of mountd all the
-    same, so whoever catches it logs where it was raised.
+    same, so the caller that catches it logs where it was raised.
     Of a group all have to be of that kind.
     """
     if isinstance(error, BaseExceptionGroup):

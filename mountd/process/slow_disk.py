@@ -21,7 +21,7 @@ class SlowDisk:
     async def run(self, work: Callable[[], T], limit_s: float | None) -> T:
         """The result of `work`, and whatever it raises. Raises TimeoutError after `limit_s` seconds.
 
-        None is for whoever is himself ended in time.
+        None is for a caller that is itself cancelled in time.
         """
         async with asyncio.timeout(limit_s):
             while self._working is not None and not self._working.done():

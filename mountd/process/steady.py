@@ -14,17 +14,17 @@ AGAIN = Backoff(0.5, 2.0, 10.0)
 STEADY_S = 3.0
 """What has worked for so long works again."""
 
-Tell = Callable[[Exhausted | None], None]
+Report = Callable[[Exhausted | None], None]
 
 
-async def keep(work: Callable[[], Coroutine[None, None, None]], tell: Tell) -> None:
+async def keep(work: Callable[[], Coroutine[None, None, None]], report: Report) -> None:
     """Until `work` returns; once more each time the machine does not let it. Raises whatever else it raises.
 
-    `tell` hears what is lacking after each failure, and None once it has worked for STEADY_S since.
+    `report` gets what is lacking after each failure, and None once it has worked for STEADY_S since.
     """
     loop, failures = asyncio.get_running_loop(), 0
     while True:
-        steady = loop.call_later(STEADY_S, tell, None) if failures else None
+        steady = loop.call_later(STEADY_S, report, None) if failures else None
         began = loop.time()
         try:
             await work()
@@ -34,11 +34,11 @@ async def keep(work: Callable[[], Coroutine[None, None, None]], tell: Tell) -> N
                 raise
         else:
             if failures:
-                tell(None)
+                report(None)
             return
         finally:
             if steady is not None:
                 steady.cancel()
         failures = 1 if loop.time() - began > STEADY_S else failures + 1
-        tell(found)
+        report(found)
         await asyncio.sleep(AGAIN.delay_s(failures))

@@ -58,11 +58,11 @@ class Control(Exception):
 
 
 class MustReplace(Control):
-    """Raised by `Service.watch` and `Service.prepare_end`: what runs has to be ended by force."""
+    """Raised by `Service.watch` and `Service.prepare_end`: what runs has to be killed."""
 
 
 class ShouldRestart(Control):
-    """Raised by `Service.watch`: what runs is well, but must begin anew; it ends politely."""
+    """Raised by `Service.watch`: what runs is healthy, but must restart; it gets a graceful stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Service(Protocol):
         """Runs while it runs; raises MustReplace when it has to be replaced."""
 
     async def prepare_end(self) -> None:
-        """What must be done before the polite signal; raises MustReplace when that would reach nobody.
+        """What must be done before the stop signal; raises MustReplace when that would reach nobody.
 
         Cancelled when the child ends or the policy's `prepare_s` are over.
         """
@@ -151,7 +151,7 @@ class Supervisor:
         self.life, actions = step(before, event, time.monotonic(), self.policy)
         if self.life.overdue and not before.overdue:
             name, grace_s = self._service.stop_signal.name, self.policy.grace_s
-            self._log.warning("it did not end when it was told to: killed", signal=name, grace_s=grace_s)
+            self._log.warning("no exit after the stop signal: killing it", signal=name, grace_s=grace_s)
         if isinstance(event, Exited):
             self.child = None
             self._end_preparing()
@@ -240,9 +240,7 @@ class Supervisor:
             try:
                 ending = self._service.explain_exit(ended)
             except Exception as error:  # a life that goes on without its child matters more than why that has ended
-                self._log.error(
-                    "cannot tell why it has ended", cause=f"{type(error).__name__}: {error}", exit=str(ended)
-                )
+                self._log.error("cannot explain its exit", cause=f"{type(error).__name__}: {error}", exit=str(ended))
         self.post(Exited(ending.cause, ending.permanent, ending.outside))
 
     async def _watch(self) -> None:

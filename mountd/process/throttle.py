@@ -1,4 +1,4 @@
-"""Starts the throttling proxy and tells it what to do; it ends with its owner, and its fault before that."""
+"""Starts and commands the throttling proxy; it exits with its owner, and its fault ends before that."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Throttle:
         return answer
 
     async def close(self) -> None:
-        """Whoever uses it should be gone: its connections break."""
+        """Its client should have exited: its connections break."""
         self._process.kill()
         self._writer.close()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,10 +1,10 @@
 """A forward proxy on loopback that makes one rclone's way to its bucket slow, or cuts it; nobody else's.
 
-A process of its own, told what to do in JSON lines on the socket that is its stdin, and answering each there:
+A process of its own. It reads commands as JSON lines from the socket that is its stdin, and answers each there:
 `{"password"}`, once and first, `{"fault", "delay_s"}`, and `{"client"}`, the process that uses it. When its owner goes
 away, the fault ends at once, and it passes everything on until its client has ended: no fault outlives who made it.
 
-A request that is "slow" is held back before it is sent on. In a tunnel nothing can be told of requests but that the
+A request that is "slow" is held back before it is sent on. Of requests in a tunnel it sees no more than that the
 client speaks again after the server has spoken; the first words, which greet for TLS, pass at once, for they have a
 deadline of their own. "Offline" is what a dead server looks like: every connection cut, new ones refused.
 """

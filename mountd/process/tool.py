@@ -86,7 +86,7 @@ async def end_orphans(instance: str, name: str | None = None, known: Sequence[st
     """Ends every process marked with `instance` (and `name`); `PID COMMAND` of each, without line ends. Raises
     Unavailable.
 
-    `known` are words of orphans.py: how else those of `name` can be told.
+    `known` are words of orphans.py: how else those of `name` are recognised.
     """
     marks = [instance, *([name, *known] if name is not None else [])]
     outcome = await run(

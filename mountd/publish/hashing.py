@@ -81,8 +81,8 @@ def _scan(tree: Tree, base: str, above: tuple[str, ...]) -> None:
             tree.problems.append(f"{path!r} is no file: a socket, a pipe or a device")
 
 
-async def digests(tree: Tree, record: Record, jobs: int, tell: Callable[[int, int], None]) -> dict[str, File]:
-    """Each file with its digests; `tell` hears how many bytes of how many are read.
+async def digests(tree: Tree, record: Record, jobs: int, report: Callable[[int, int], None]) -> dict[str, File]:
+    """Each file with its digests; `report` gets the bytes that are read, and the total.
 
     Raises MountdError for a file that cannot be read, or that changes meanwhile.
     """
@@ -110,7 +110,7 @@ async def digests(tree: Tree, record: Record, jobs: int, tell: Callable[[int, in
                     for path in work[waiting.pop(future)]:
                         known[path] = result
                         record.note_hash(path, result)
-                tell(hasher.bytes, total)
+                report(hasher.bytes, total)
         finally:
             hasher.stop.set()
             for future in waiting:  # what they end with now interests nobody

@@ -28,7 +28,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Of the bucket; `md5` is empty where the store does not tell."""
+    """Of the bucket; `md5` is empty where the store reports none."""
 
     size: int
     md5: str = ""
@@ -97,7 +97,7 @@ def required_problems(required: Iterable[str], sizes: Mapping[str, int]) -> list
 def to_send(wanted: Mapping[str, File], found: Mapping[str, Stored], sent: Mapping[str, str]) -> list[str]:
     """Paths that the bucket does not hold as they are wanted.
 
-    Where the store tells no hash, `sent` decides: the sha256 of what an earlier run has sent, by path.
+    Where the store reports no hash, `sent` decides: the sha256 of what an earlier run has sent, by path.
     """
 
     def held(path: str, file: File) -> bool:

@@ -68,7 +68,7 @@ class Record:
         return self.place / "private"
 
     def begin(self) -> None:
-        """Reads what is there, and writes it anew without what is no longer of use. Raises OSError, MountdError."""
+        """Reads what is there, and rewrites it without what is no longer of use. Raises OSError, MountdError."""
         self._read()
         self.id = self.id or secrets.token_hex(ID_BYTES)
         shutil.rmtree(self.private, ignore_errors=True)

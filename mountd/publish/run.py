@@ -72,7 +72,7 @@ class Published:
     checked: Literal["size", "hash", "download", ""]
 
 
-Tell = Callable[[Progress], None]
+Report = Callable[[Progress], None]
 
 
 def look_at(directory: str, asked: Asked, prefix: str) -> Tree:
@@ -97,14 +97,14 @@ def look_at(directory: str, asked: Asked, prefix: str) -> Tree:
     return tree
 
 
-async def publish(asked: Asked, tree: Tree, store: Store, record: Record, tell: Tell) -> Published:
+async def publish(asked: Asked, tree: Tree, store: Store, record: Record, report: Report) -> Published:
     """Raises Refused and Busy before anything is written, later MountdError: then another run goes on."""
-    return await _Publishing(asked, tree, store, record, tell).run()
+    return await _Publishing(asked, tree, store, record, report).run()
 
 
 class _Publishing:
-    def __init__(self, asked: Asked, tree: Tree, store: Store, record: Record, tell: Tell) -> None:
-        self._asked, self._tree, self._store, self._record, self._tell = asked, tree, store, record, tell
+    def __init__(self, asked: Asked, tree: Tree, store: Store, record: Record, report: Report) -> None:
+        self._asked, self._tree, self._store, self._record, self._report = asked, tree, store, record, report
         self._marker = f"{manifest.MARKER}{record.id}"
         self._wanted: dict[str, File] = {}
         self._data = b""  # of the manifest, once it is known
@@ -113,7 +113,7 @@ class _Publishing:
         seen = await self._store.look()
         try:
             await self._check_claim(seen)  # before hours of reading
-            self._wanted = await hashing.digests(self._tree, self._record, self._asked.jobs, self._tell_reading)
+            self._wanted = await hashing.digests(self._tree, self._record, self._asked.jobs, self._report_reading)
             await self._check_manifest(seen)
         except (Refused, Busy):
             if self._marker not in seen.markers:  # nothing was begun that another run could go on with
@@ -166,8 +166,8 @@ class _Publishing:
 
     async def _holder(self, marker: str) -> str:
         try:
-            told = json.loads(await self._store.read(marker))
-            return f"{told['user']} on {told['host']} (since {told['since']})"
+            holder = json.loads(await self._store.read(marker))
+            return f"{holder['user']} on {holder['host']} (since {holder['since']})"
         except (MountdError, ValueError, TypeError, KeyError):
             return f"somebody ({marker})"
 
@@ -226,7 +226,7 @@ class _Publishing:
         return self._ended("already-published", [], [], self._checked(seen))
 
     def _missing(self, seen: Bucket) -> list[str]:
-        # A manifest vouches for what a store without hashes does not tell.
+        # A manifest vouches for content where the store reports no hashes.
         vouched = {path: file.sha256 for path, file in self._wanted.items()} if self._data else self._record.sent
         return plan.to_send(self._wanted, seen.files, vouched)
 
@@ -249,9 +249,9 @@ class _Publishing:
         def listen(event: Mapping[str, Any]) -> None:
             if str(event.get("msg", "")).startswith("Copied") and event.get("object") in self._wanted:
                 self._record.note_sent(event["object"], self._wanted[event["object"]].sha256)
-            self._tell_stats("sending", event, total)
+            self._report_stats("sending", event, total)
 
-        self._tell(Progress("sending", 0, total))
+        self._report(Progress("sending", 0, total))
         sending = asyncio.create_task(self._store.send(self._tree.root, missing, self._asked.jobs, listen))
         try:
             while not (await asyncio.wait({sending}, timeout=CLAIM_CHECK_S))[0]:
@@ -263,15 +263,15 @@ class _Publishing:
         for path in missing:
             self._record.note_sent(path, self._wanted[path].sha256)
 
-    def _tell_reading(self, done: int, total: int) -> None:
-        self._tell(Progress("reading", done, total))
+    def _report_reading(self, done: int, total: int) -> None:
+        self._report(Progress("reading", done, total))
 
-    def _tell_stats(self, what: Literal["sending", "reading back"], event: Mapping[str, Any], total: int) -> None:
+    def _report_stats(self, what: Literal["sending", "reading back"], event: Mapping[str, Any], total: int) -> None:
         stats = event.get("stats")
         if isinstance(stats, dict):
             done = min(int(stats.get("bytes") or 0), total)
             speed = float(stats.get("speed") or 0.0)
-            self._tell(Progress(what, done, total, speed or None, (total - done) / speed if speed else None))
+            self._report(Progress(what, done, total, speed or None, (total - done) / speed if speed else None))
 
     async def _verify(self) -> Literal["size", "hash", "download"]:
         """The local files are still what was hashed, and the bucket holds just these. Raises MountdError."""
@@ -287,7 +287,7 @@ class _Publishing:
         if self._asked.download_check and (bad := await self._read_back()):
             for path in bad:
                 self._record.note_sent(path, "")
-            await self._store.remove(bad)  # or the hash that the store tells would speak for them
+            await self._store.remove(bad)  # or the hash that the store reports would vouch for them
             self._refuse([f"{path} was read back as something else" for path in bad])
         return self._checked(seen)
 
@@ -295,7 +295,7 @@ class _Publishing:
         """Paths whose bytes in the bucket are not what they should be."""
         total = sum(file.size for file in self._wanted.values())
         digests = await self._store.sha256(
-            self._wanted, self._asked.jobs, lambda event: self._tell_stats("reading back", event, total)
+            self._wanted, self._asked.jobs, lambda event: self._report_stats("reading back", event, total)
         )
         return [path for path, file in self._wanted.items() if digests.get(path) != file.sha256]
 

@@ -63,7 +63,7 @@ class Store:
         self.place = place(remote, directory)
 
     async def look(self) -> Bucket:
-        """What is there now, with sizes, and hashes where the store tells them."""
+        """What is there now, with sizes, and hashes where the store reports them."""
         flags = ("--recursive", "--files-only", "--hash", "--hash-type=md5", "--no-modtime", "--no-mimetype")
         code, data, error = await self._run("lsjson", *flags, source(self.place))
         if code == MISSING:
@@ -126,7 +126,7 @@ class Store:
         return RemoteError(f"cannot {what}: {failure.text}", hint=failure.hint, code=failure.code)
 
     async def _run(self, *words: str, listen: Listener = lambda _: None) -> tuple[int, bytes, str]:
-        """Exit code, stdout, and the last error that it told."""
+        """Exit code, stdout, and the last error that it reported."""
         access = self._access
         connection = [flag for flag in access.argv if flag.startswith(_OF_THE_CONNECTION)]
         argv = [str(access.binary), f"--config={access.conf}", *_TALK, *_PATIENCE, *connection, *words]
@@ -193,7 +193,7 @@ async def _read_all(stream: asyncio.StreamReader) -> bytes:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Politely, so that it withdraws the parts of what it has not sent whole; it does not outlast this call."""
+    """With SIGTERM, so that it withdraws the parts of what it has not sent whole; it does not outlast this call."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.returncode is not None:
             return

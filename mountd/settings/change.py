@@ -38,7 +38,7 @@ class Effect(Enum):
     """of the app"""
     SWITCH = auto()
     """the model is asked for another version"""
-    CLIMB = auto()
+    RESTART_MODEL = auto()
     """the model is looked for elsewhere"""
     RELINK = auto()
     LISTEN = auto()
@@ -77,8 +77,8 @@ _CACHE = {
     "on_failure": Effect.IN_PLACE,
 }
 _MODEL = {
-    "mount": Effect.CLIMB,
-    "directory": Effect.CLIMB,
+    "mount": Effect.RESTART_MODEL,
+    "directory": Effect.RESTART_MODEL,
     "link": Effect.RELINK,
     "version": Effect.SWITCH,
     "required": Effect.IN_PLACE,
@@ -101,7 +101,7 @@ _APP = {
 # A key that stands in no table takes the effect that is safe for its section.
 _SECTIONS = {
     "mounts": (_MOUNT, Effect.REMOUNT),
-    "models": (_MODEL, Effect.CLIMB),
+    "models": (_MODEL, Effect.RESTART_MODEL),
     "apps": (_APP, Effect.RESTART),
 }
 
@@ -127,7 +127,7 @@ class Change:
     """the keys that take effect although nothing restarts for them"""
     remount: tuple[str, ...] = ()
     replace: tuple[str, ...] = ()
-    """mounts that are ended and made anew"""
+    """mounts that are stopped and mounted somewhere else"""
     credentials: tuple[str, ...] = ()
     """mounts that go on with new credentials; none that is remounted anyway"""
     restart: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ class Change:
     follow: tuple[str, ...] = ()
     """apps that a remount, or a model that is elsewhere now, restarts a little later"""
     switch: tuple[str, ...] = ()
-    climb: tuple[str, ...] = ()
+    restart_models: tuple[str, ...] = ()
     relink: tuple[str, ...] = ()
     listen: bool = False
     added: Names = field(default_factory=Names)
@@ -189,8 +189,8 @@ def compare(old: Settings, new: Settings, before: Digests, after: Digests, *, ro
     credentials = _mounts_with(Effect.CREDENTIALS, effects, old, new) - remount - replace
     restart = _entries_with(Effect.RESTART, effects, "apps")
     restart |= {name for name in _common(old.apps, new.apps) if replace & set(old.mounts_of(old.apps[name]))}
-    climb = _entries_with(Effect.CLIMB, effects, "models")
-    climb |= {name for name in _common(old.models, new.models) if new.models[name].mount in replace}
+    restart_models = _entries_with(Effect.RESTART_MODEL, effects, "models")
+    restart_models |= {name for name in _common(old.models, new.models) if new.models[name].mount in replace}
     return Change(
         places=places,
         refused=tuple(place for place, effect in effects.items() if effect is Effect.REFUSE),
@@ -199,9 +199,9 @@ def compare(old: Settings, new: Settings, before: Digests, after: Digests, *, ro
         replace=_ordered(new.mounts, replace),
         credentials=_ordered(new.mounts, credentials),
         restart=_ordered(new.apps, restart),
-        follow=_ordered(new.apps, _followers(new, remount, climb) - restart - set(added.apps)),
+        follow=_ordered(new.apps, _followers(new, remount, restart_models) - restart - set(added.apps)),
         switch=_ordered(new.models, _entries_with(Effect.SWITCH, effects, "models")),
-        climb=_ordered(new.models, climb),
+        restart_models=_ordered(new.models, restart_models),
         relink=_ordered(new.models, _entries_with(Effect.RELINK, effects, "models")),
         listen=Effect.LISTEN in effects.values(),
         added=added,
@@ -214,7 +214,10 @@ def remounting(change: Change, mounts: Collection[str], new: Settings) -> Change
     if not mounts:
         return change
     remotes = {remote for name in mounts for remote in _remotes_of(new, name)}
-    followers = _followers(new, {*change.remount, *mounts}, set(change.climb)) - {*change.restart, *change.added.apps}
+    followers = _followers(new, {*change.remount, *mounts}, set(change.restart_models)) - {
+        *change.restart,
+        *change.added.apps,
+    }
     return replace_fields(
         change,
         remount=_ordered(new.mounts, {*change.remount, *mounts}),
@@ -294,12 +297,12 @@ def _allow_other_differs(old: Settings, new: Settings, name: str, *, root: bool)
     return old.allows_other(old.mounts[name], root=root) != new.allows_other(new.mounts[name], root=root)
 
 
-def _followers(settings: Settings, remount: set[str], climb: set[str]) -> set[str]:
-    return {name for name, app in settings.apps.items() if follows(settings, app, remount, climb)}
+def _followers(settings: Settings, remount: set[str], restart_models: set[str]) -> set[str]:
+    return {name for name, app in settings.apps.items() if follows(settings, app, remount, restart_models)}
 
 
-def follows(settings: Settings, app: AppSettings, remount: set[str], climb: set[str]) -> bool:
+def follows(settings: Settings, app: AppSettings, remount: set[str], restart_models: set[str]) -> bool:
     """Whether `app` restarts because what it stands on was replaced, as its `restart.after` says."""
     replaced = "remount" in app.restart.after and bool(remount & set(settings.mounts_of(app)))
-    moved = "switch" in app.restart.after and bool(climb & set(app.needs))
+    moved = "switch" in app.restart.after and bool(restart_models & set(app.needs))
     return replaced or moved

@@ -1,4 +1,4 @@
-"""What no key can tell alone: names that must exist, secrets in the open, sockets too long, limits that contradict."""
+"""What no key shows alone: names that must exist, secrets in the open, sockets too long, limits that contradict."""
 
 from __future__ import annotations
 

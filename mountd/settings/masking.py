@@ -1,7 +1,7 @@
 """What is shown of a configuration without its secrets, also where they stand inside of something else.
 
 A secret is known by what stands before it: the name of an option, variable, header or parameter, or the user of an
-address. A word that nothing of that kind names (`login hunter2`) cannot be told from others, and is shown. Otherwise
+address. A word that nothing of that kind names (`login hunter2`) looks like any other, and is shown. Otherwise
 rather too much is hidden than too little: what is hidden can be looked up in the file.
 """
 

@@ -257,7 +257,7 @@ class LogSettings(Section):
 
 
 class Settings(Section):
-    """Everything mountd is told."""
+    """The configuration file as a whole."""
 
     remotes: Annotated[dict[Name, RemoteSettings], Field(max_length=MAX_ENTRIES)]
     mounts: Annotated[dict[Name, MountSettings], Field(min_length=1, max_length=MAX_ENTRIES)]

@@ -88,7 +88,7 @@ class SecretRef(BaseModel):
 
     @property
     def is_elsewhere(self) -> bool:
-        """A credential, where systemd passed none: there is nothing to tell of it but in the unit."""
+        """A credential, where systemd passed none: only the unit can read it."""
         return self.credential is not None and self.path is None
 
     def read(self) -> str:

@@ -90,8 +90,12 @@ ROWS: list[tuple[str, Any, dict[str, Any]]] = [
     ("mounts.hub.options", {"vfs-read-ahead": "1M"}, {"remount": ("hub",), "follow": ("webui",)}),
     ("mounts.hub.cache.max_size", "1G", {"remount": ("hub",), "follow": ("webui",)}),
     ("mounts.hub.cache.min_free", "1G", {"remount": ("hub",), "follow": ("webui",)}),
-    ("mounts.hub.path", "/mnt/hub2", {"replace": ("hub",), "climb": ("voice", "other"), "restart": ("webui",)}),
-    ("mounts.hub.cache.dir", "/c", {"replace": ("hub",), "climb": ("voice", "other"), "restart": ("webui",)}),
+    (
+        "mounts.hub.path",
+        "/mnt/hub2",
+        {"replace": ("hub",), "restart_models": ("voice", "other"), "restart": ("webui",)},
+    ),
+    ("mounts.hub.cache.dir", "/c", {"replace": ("hub",), "restart_models": ("voice", "other"), "restart": ("webui",)}),
     ("mounts.hub.health.interval", "3s", {}),
     ("mounts.hub.health.backend", "30s", {}),
     ("mounts.hub.drain", "5s", {}),
@@ -105,8 +109,8 @@ ROWS: list[tuple[str, Any, dict[str, Any]]] = [
     ("models.voice.watch.crashes", "2", {}),
     ("models.voice.gates", [{"http": "http://x"}], {}),
     ("models.voice.link", "/srv/voice2", {"relink": ("voice",)}),
-    ("models.voice.directory", "v/{version}", {"climb": ("voice",), "follow": ("webui",)}),
-    ("models.voice.mount", "out", {"climb": ("voice",), "follow": ("webui",)}),
+    ("models.voice.directory", "v/{version}", {"restart_models": ("voice",), "follow": ("webui",)}),
+    ("models.voice.mount", "out", {"restart_models": ("voice",), "follow": ("webui",)}),
     # an app
     ("apps.webui.command", ["run", "--fast"], {"restart": ("webui",)}),
     ("apps.webui.directory", "/srv", {"restart": ("webui",)}),
@@ -135,7 +139,7 @@ def test_one_key(path: str, value: Any, expected: dict[str, Any]) -> None:
     assert done == expected
     untouched = Change(places=found.places, in_place=found.in_place, **expected)
     assert found == untouched, "something else restarts, too"
-    restarting = {"remount", "replace", "restart", "climb"} & expected.keys()
+    restarting = {"remount", "replace", "restart", "restart_models"} & expected.keys()
     assert bool(found.in_place) is not bool(restarting)
 
 
@@ -276,5 +280,5 @@ def test_any_two_files(one: list[tuple[str, Any]], two: list[tuple[str, Any]]) -
         assert (place in found.in_place) is (
             effect in (Effect.IN_PLACE, Effect.CREDENTIALS, Effect.SWITCH, Effect.RELINK, Effect.LISTEN)
         )
-    if not found.remount and not found.replace and not found.restart and not found.climb:
+    if not found.remount and not found.replace and not found.restart and not found.restart_models:
         assert set(found.places) == set(found.in_place)

@@ -74,15 +74,14 @@ def test_a_command_that_is_missing_within_the_app_is_not_the_app(daemon: Daemon)
     daemon.config["apps"]["webui"]["command"] = ["./start.sh"]
     daemon.config["apps"]["webui"]["directory"] = str(daemon.root)
     daemon.start()
-    reason = until_not_ready(daemon, "app-exited", "webui ended with exit code 127: ", "no-such-tool: not found")
-    assert "a command in it is not found" in reason["hint"]
+    until_not_ready(daemon, "app-exited", "exit code 127", "no-such-tool: not found")
 
 
 def test_a_directory_that_does_not_exist(daemon: Daemon) -> None:
     missing = daemon.root / "nowhere"
     daemon.config["apps"]["webui"]["directory"] = str(missing)
     daemon.start()
-    until_not_ready(daemon, "app-cannot-execute", f"cannot enter {missing}: no such file or directory")
+    until_not_ready(daemon, "app-cannot-execute", str(missing))
     assert_nothing_runs(daemon)
     assert not missing.exists()
 
@@ -91,7 +90,7 @@ def test_a_directory_that_does_not_exist(daemon: Daemon) -> None:
 def test_a_user_that_does_not_exist(daemon: Daemon) -> None:
     daemon.config["apps"]["webui"]["user"] = "mountd-t-nobody"
     daemon.start()
-    reason = until_not_ready(daemon, "no-user", "cannot start webui: there is no user mountd-t-nobody")
+    reason = until_not_ready(daemon, "no-user", "mountd-t-nobody")
     assert "useradd" in reason["hint"]
     assert_nothing_runs(daemon)
 
@@ -101,7 +100,7 @@ def test_a_secret_of_the_app_that_comes_later(daemon: Daemon) -> None:
     token = daemon.root / "token"
     daemon.config["apps"]["webui"]["environment"]["HF_TOKEN"] = {"file": str(token)}
     daemon.start()
-    until_not_ready(daemon, "secret-missing", f"cannot read a secret: {token}: no such file or directory")
+    until_not_ready(daemon, "secret-missing", str(token))
     assert_nothing_runs(daemon)
     token.write_text("hf_mountd-test-token")
     daemon.until_ready(MENDED_S)
@@ -114,9 +113,8 @@ def test_the_port_of_the_app_is_taken(daemon: Daemon, port: int) -> None:
         command[command.index("--port") + 1] = str(port)
         daemon.config["apps"]["webui"]["ready"]["http"] = f"http://127.0.0.1:{port}/config"
         daemon.start()
-        reason = until_not_ready(daemon, "port-taken", f"cannot start webui: port {port} is taken by ")
+        reason = until_not_ready(daemon, "port-taken", f"port {port}")
         assert f"(pid {os.getpid()})" in reason["text"]
-        assert "another port" in reason["hint"]
         assert_nothing_runs(daemon)
     daemon.until_ready(MENDED_S)
     assert_silent(daemon)

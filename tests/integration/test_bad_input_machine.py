@@ -212,18 +212,14 @@ def test_a_mount_point_and_a_cache_of_another_mountd(make_daemon: Callable[..., 
     before = first.start_ready()
     second.config["mounts"]["storage"]["path"] = str(first.mount)
     second.start()
-    reason = until_not_ready(
-        second, "mount-point-taken", f"cannot mount at {first.mount}: mountd:{first.instance.id}:storage"
-    )
-    assert "another mountd" in reason["hint"]
+    until_not_ready(second, "mount-point-taken", f"{first.mount}: mountd:{first.instance.id}:storage")
     assert_app_never_started(second)
     assert second.stop() == 0
 
     second.config["mounts"]["storage"]["path"] = str(second.mount)
     second.config["mounts"]["storage"]["cache"]["dir"] = str(first.root / "cache")
     second.start()
-    reason = until_not_ready(second, "cache-taken", f"{first.root / 'cache'}: another mount uses it")
-    assert "cache.dir of its own" in reason["hint"]
+    until_not_ready(second, "cache-taken", str(first.root / "cache"))
     assert second.stop() == 0
 
     after = first.status()

@@ -63,7 +63,6 @@ def assert_bypassed(daemon: Daemon, before: dict[str, Any], unread: Path, code: 
     assert not any(word.startswith(("--cache-dir", "--vfs-cache-max-size", "--vfs-cache-min-free")) for word in command)
     (logged,) = daemon.until_events("going on without the cache")
     assert logged["level"] == "warning"
-    assert "cannot use the cache directory" in logged["cause"]
     return status
 
 

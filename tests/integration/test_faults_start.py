@@ -46,24 +46,24 @@ class Refusal:
 
 
 REFUSALS = {
-    "exits-0": Refusal("exit 0", "rclone-exited", "rclone exited by itself, without an error (exit code 0)"),
+    "exits-0": Refusal("exit 0", "rclone-exited", "exit code 0"),
     "fatal": Refusal(
         "exec {real} mount nowhere:x /nonexistent --config /dev/null",
         "rclone-exited",
-        "rclone exited (exit code 1): Failed to create file system",
+        "Failed to create file system",
         "mountd config render",
     ),
-    "says-why": Refusal("echo the sky fell down >&2; exit 3", "rclone-exited", "exit code 3: the sky fell down"),
+    "says-why": Refusal("echo the sky fell down >&2; exit 3", "rclone-exited", "the sky fell down"),
     "says-why-before": Refusal(
         """printf '{{"level":"%s","msg":"%s"}}\\n' notice 'mount helper error: fusermount3: not permitted' \
             critical 'Fatal error: failed to mount FUSE fs: fusermount: exit status 1' >&2; exit 1""",
         "mount-refused",
-        "cannot mount: fusermount3: not permitted",
+        "fusermount3: not permitted",
         "mountd doctor",
     ),
-    "killed": Refusal("kill -KILL $$", "rclone-killed", "rclone was killed (signal SIGKILL)", "memory ran out"),
-    "crashes": Refusal("ulimit -c 0; kill -SEGV $$", "rclone-killed", "crashed or was killed (signal SIGSEGV)"),
-    "stopped": Refusal("exit 143", "rclone-exited", "another process stopped rclone (SIGTERM, exit code 143)"),
+    "killed": Refusal("kill -KILL $$", "rclone-killed", "SIGKILL", "memory"),
+    "crashes": Refusal("ulimit -c 0; kill -SEGV $$", "rclone-killed", "SIGSEGV"),
+    "stopped": Refusal("exit 143", "rclone-exited", "SIGTERM"),
 }
 
 

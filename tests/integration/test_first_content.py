@@ -56,11 +56,10 @@ def check_waits(daemon: Daemon) -> None:
 def test_an_empty_bucket_and_the_version_that_comes_later(daemon: Daemon, store: RcloneS3, hub_directory: Path) -> None:
     daemon.start()
     reason = daemon.until_reason("waiting-for-content")
-    assert "waiting for content" in reason["text"]
     assert "cache_hub_v23" in reason["text"]
     assert reason["hint"]
     check_waits(daemon)
-    assert daemon.reasons()["waiting-for-model"]["text"] == "webui waits for model cache_hub (waiting)"
+    assert daemon.reasons()["waiting-for-model"]["object"] == "webui"
     assert daemon.cli("versions", "-o", "json").json["versions"] == []
 
     # Another version does not help, and may be asked for nevertheless.
@@ -88,8 +87,8 @@ def test_a_version_that_is_completed_while_mountd_waits(daemon: Daemon, store: R
     store.put(hub.BUCKET, f"{version.name}/{manifest.NAME}", whole[: len(whole) // 2])
     daemon.start()
     text = daemon.until_reason("waiting-for-content")["text"]
-    assert f"{GPT} is missing" in text
-    assert "truncated" in text
+    assert GPT in text
+    assert manifest.NAME in text
     check_waits(daemon)
     versions = daemon.cli("versions", "-o", "json").json["versions"]
     assert [(row["version"], row["complete"], row["verified"]) for row in versions] == [("v23", False, False)]

@@ -120,13 +120,13 @@ def _bucket(lasts_s: float) -> tuple[Fault, ...]:
 
 
 def _parts() -> tuple[Fault, ...]:
-    """Which kinds of request fail, how, what is told of it, and in which lane."""
-    counting, told = replace(READING, prepare=faults_bucket.counts_its_cache), "bucket-slow"
+    """Which kinds of request fail, how, what mountd reports, and in which lane."""
+    counting, reported = replace(READING, prepare=faults_bucket.counts_its_cache), "bucket-slow"
     parts: tuple[tuple[str, str, dict[str, Failure], str, str], ...] = (
         ("head", "HEAD fails, GET and LIST work", {"HEAD": EXPIRED}, "", "head"),
         ("head-404", "HEAD finds nothing, GET and LIST work", {"HEAD": NO_KEY}, "", "head"),
-        ("list", "LIST fails, GET and HEAD work", {"LIST": SLOW_DOWN}, told, "list"),
-        ("only-get", "HEAD and LIST fail, GET works", {"HEAD": SLOW_DOWN, "LIST": SLOW_DOWN}, told, "list"),
+        ("list", "LIST fails, GET and HEAD work", {"LIST": SLOW_DOWN}, reported, "list"),
+        ("only-get", "HEAD and LIST fail, GET works", {"HEAD": SLOW_DOWN, "LIST": SLOW_DOWN}, reported, "list"),
         ("get", "GET fails, HEAD and LIST work", {"GET": SLOW_DOWN}, "reads-failing", "get"),
     )
     return tuple(
@@ -148,7 +148,7 @@ def _content() -> tuple[Fault, ...]:
 def _cache() -> tuple[Fault, ...]:
     do, stays, new = faults_cache, AppAfter.STAYS, AppAfter.RESTARTED
     stops = replace(DISK, prepare=do.stop_the_app)
-    # What is read anew has no room in what rclone could give up of the model.
+    # What is read again has no room in what rclone could give up of the model.
     own = replace(DISK, bare=True, fresh_bytes=2 * 1024**2, prepare=do.returns_soon)
     twice = replace(own, fresh=2)
     past = (Mark("detected_s", 7.0), Mark("serving_s", 12.0))

@@ -59,7 +59,7 @@ class Census:
 
 
 def take(daemon: Daemon, pid: int) -> Census:
-    """`pid` is that of the daemon itself, as its status tells."""
+    """`pid` is that of the daemon itself, as its status says."""
     below = Counter(_kind(child) for child in {*children(pid, all_below=True), *daemon.processes()} - {pid})
     with open(f"/proc/{pid}/statm", encoding="utf-8") as file:
         pages = int(file.read().split()[1])

@@ -21,7 +21,7 @@ from tests.support.daemon import Daemon
 
 MANY_CRASHES = "1000 in 10m"
 """Each run is a crash, and by default mountd gives up after five in ten minutes."""
-# Whatever of a former life is still there when the next one begins.
+# Whatever of a previous run is still there when the next one begins.
 OVERLAP = """
     for pid in $(cat "$1"); do [ -e "/proc/$pid" ] && echo "$pid" >>"$1.overlap"; done; : >"$1"
 """

@@ -106,7 +106,7 @@ def latency(stage: Stage) -> Sample:
     stage.proxy.faults.latency_s = LATENCY_S
     status = trial.detect(_bucket_trouble, "the latency to be seen")
     if "bucket-slow" not in codes(status):
-        trial.breaks(f"told as {', '.join(sorted(codes(status)))}")
+        trial.breaks(f"reported as {', '.join(sorted(codes(status)))}")
     copied = stage.read_fresh(patience_s=LIMIT_S).result(LIMIT_S)
     ended = time.monotonic()
     stage.proxy.faults.latency_s = 0.0
@@ -115,8 +115,8 @@ def latency(stage: Stage) -> Sample:
 
 
 def partly(stage: Stage, failing: Mapping[str, Failure], seen: str) -> Sample:
-    """Some kinds of request fail, the others pass, while the whole model is read from the cache again and again, and
-    another reader wants what is not there yet. `seen` is the reason to be told, "" when there need not be one.
+    """Some kinds of request fail, the others pass, while the whole model is read from the cache repeatedly, and
+    another reader wants what is not there yet. `seen` is the reason to be reported, "" when there need not be one.
 
     Serving: that other reader has all. Nothing that the cache holds of the model's weights may go: then rclone would
     fetch it once more.
@@ -129,7 +129,7 @@ def partly(stage: Stage, failing: Mapping[str, Failure], seen: str) -> Sample:
     stage.proxy.faults.fail = failing
     other = stage.read_fresh(patience_s=LIMIT_S)
     if seen:
-        trial.detect(lambda status: seen in codes(status), f"{seen} to be told")
+        trial.detect(lambda status: seen in codes(status), f"{seen} to be reported")
     copied = []
     end = time.monotonic() + PARTLY_FOR_S
     while time.monotonic() < end:

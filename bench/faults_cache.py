@@ -1,4 +1,4 @@
-"""Faults of the cache's disk: told, survived or waited for by policy, and well again by themselves.
+"""Faults of the cache's disk: reported, survived or waited for by policy, and well again by themselves.
 
 `detected` counts from the beginning of the fault, `serving` from its end unless it says otherwise; then what was never
 read can be read, too.
@@ -71,7 +71,7 @@ def app_is_stopped(stage: Stage, spoil: Spoil) -> Sample:
 def _meanwhile(stage: Stage, spoil: Spoil, seen: str, app_is_right: Callable[[Status], bool]) -> Sample:
     trial = Trial(stage)
     with spoil(stage) as again:
-        trial.detect(lambda status: seen in codes(status), f"{seen} to be told")
+        trial.detect(lambda status: seen in codes(status), f"{seen} to be reported")
         stage.until(app_is_right, LIMIT_S, "the policy to be carried out")
         for _ in range(3):
             trial.keep(LASTS_S / 3)
@@ -120,11 +120,11 @@ def _past(stage: Stage, spoil: Spoil, seen: str) -> tuple[Sample, Status]:
             others = mount(status)["pid"] != mount(before)["pid"], app(status)["pid"] != app(before)["pid"]
             return bool(status["ready"]) and all(others)
 
-        def is_told(status: Status) -> bool:
+        def is_reported(status: Status) -> bool:
             again()
             return seen in codes(status)
 
-        detected, _ = stage.until(is_told, LIMIT_S, f"{seen} to be told")
+        detected, _ = stage.until(is_reported, LIMIT_S, f"{seen} to be reported")
         _, past = stage.until(is_past, LIMIT_S, "the app to be back")
         copied = [each.result(LIMIT_S) for each in copies]
         serving, held = time.monotonic(), cached_bytes(stage.cache)
@@ -137,7 +137,7 @@ def _past(stage: Stage, spoil: Spoil, seen: str) -> tuple[Sample, Status]:
             if cached_bytes(stage.cache) > held:
                 broken = "it goes on with the cache"
             if stage.status()["health"] != "Degraded":
-                broken = "it is not told any more"
+                broken = "it is not reported any more"
     restarted = app(past)["pid"] != app(before)["pid"]
     sample = Sample(detected - began, serving - began, restarted, broken=broken)
     return with_readers(sample, 0.0, *copied), past

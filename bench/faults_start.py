@@ -1,4 +1,4 @@
-"""Starts that fail, each told as what it is and without a hot loop, and content that comes later.
+"""Starts that fail, each reported as what it is and without a hot loop, and content that comes later.
 
 `detected` counts from the beginning of the fault (the start, where content is missing), `serving` from its end.
 """
@@ -37,8 +37,8 @@ CONTENT_PHASE_S = 15.0
 
 def changes(daemon: Daemon) -> list[tuple[float, str]]:
     """Each state of the mount and when it began, by the log of mountd (seconds of the wall clock, in order)."""
-    told = [event for event in daemon.events("state changed") if event.get("mount") == "storage"]
-    return [(datetime.fromisoformat(event["timestamp"]).timestamp(), event["state"]) for event in told]
+    reported = [event for event in daemon.events("state changed") if event.get("mount") == "storage"]
+    return [(datetime.fromisoformat(event["timestamp"]).timestamp(), event["state"]) for event in reported]
 
 
 def starts(changed: Sequence[tuple[float, str]]) -> list[float]:
@@ -91,13 +91,13 @@ def is_back(rclone: ScriptedRclone) -> None:
 
 
 def cannot_start(stage: Stage, spoil: Callable[[ScriptedRclone], None], seen: str, words: str) -> Sample:
-    """rclone is killed, and no other one stays for some seconds; `seen` is the reason that is to be told, in which
+    """rclone is killed, and no other one stays for some seconds; `seen` is the reason that is to be reported, in which
     `words` stand. Nobody does anything about it but to end the cause."""
 
-    def is_told(status: Status) -> bool:
+    def is_reported(status: Status) -> bool:
         return any(reason["code"] == seen and words in reason["text"] for reason in status["reasons"])
 
-    return _starts_fail(stage, spoil, is_told, lambda: None)
+    return _starts_fail(stage, spoil, is_reported, lambda: None)
 
 
 def refuses_its_flags(stage: Stage) -> Sample:
@@ -110,11 +110,11 @@ def refuses_its_flags(stage: Stage) -> Sample:
     def ask() -> None:
         stage.daemon.cli("restart", "storage")
 
-    def is_told(status: Status) -> bool:
+    def is_reported(status: Status) -> bool:
         return "rclone-usage" in codes(status) and bool(mount(status)["state"] == "failed")
 
     before = len(starts(changes(stage.daemon)))
-    sample = _starts_fail(stage, spoil, is_told, ask)
+    sample = _starts_fail(stage, spoil, is_reported, ask)
     more = len(starts(changes(stage.daemon))) - before
     return sample if more == 2 else replace(sample, broken=f"{more} starts, where one is refused and one asked for")
 
@@ -122,7 +122,7 @@ def refuses_its_flags(stage: Stage) -> Sample:
 def _starts_fail(
     stage: Stage,
     spoil: Callable[[ScriptedRclone], None],
-    is_told: Callable[[Status], bool],
+    is_reported: Callable[[Status], bool],
     ask: Callable[[], None],
 ) -> Sample:
     before = stage.at_random()
@@ -130,7 +130,7 @@ def _starts_fail(
     try:
         began = time.monotonic()
         os.kill(mount(before)["pid"], signal.SIGKILL)
-        detected, _ = stage.until(is_told, LIMIT_S, "the cause to be told")
+        detected, _ = stage.until(is_reported, LIMIT_S, "the cause to be reported")
         for _ in stage.poll(began + FAILING_FOR_S - time.monotonic()):
             pass
     finally:
@@ -158,7 +158,7 @@ def hot_loop(stage: Stage) -> Sample:
     texts = [reason["text"] for reason in status["reasons"]]
     sample = replace(_back(stage, before, began, ended), detected_s=ended - began)
     if not any(f"it has begun {STARTS_PER_WINDOW} times" in text for text in texts):
-        return replace(sample, broken=f"told as {'; '.join(texts)}")
+        return replace(sample, broken=f"reported as {'; '.join(texts)}")
     return sample
 
 
@@ -221,12 +221,12 @@ def _comes_later(stage: Stage, seen: str, bring: Callable[[], None]) -> Sample:
     daemon, broken = stage.renew(), ""
     began = time.monotonic()
     daemon.start()
-    detected, _ = stage.until(lambda status: seen in codes(status), START_S, f"{seen} to be told")
+    detected, _ = stage.until(lambda status: seen in codes(status), START_S, f"{seen} to be reported")
     for status, _ in stage.poll(stage.dice.uniform(0.0, CONTENT_PHASE_S)):
         if status["ready"] or app(status)["pid"] is not None:
             broken = "the app was started before the content was there"
         if seen not in codes(status):
-            broken = f"told as {', '.join(sorted(codes(status)))}"
+            broken = f"reported as {', '.join(sorted(codes(status)))}"
     rclone = mount(stage.status())["pid"]
     ended = time.monotonic()
     bring()

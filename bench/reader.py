@@ -1,4 +1,4 @@
-"""A program that uses the mount: `reader.py PATH EXPECTED PAUSE_S`, reads PATH over and over and tells of each time.
+"""A program that uses the mount: `reader.py PATH EXPECTED PAUSE_S`, reads PATH over and over and reports each time.
 
 A process of its own, because it gets stuck when the mount does. A line a read: when it began and ended (seconds on the
 monotonic clock, which all processes of a machine share), "ok" or the errno's name, and how many bytes were wrong.

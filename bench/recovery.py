@@ -34,14 +34,14 @@ def measure(fault: Fault, runs: int, rclone: Path, logs: Path) -> Row:
                 stage = stack.enter_context(Stage(setup))
             except Exception as error:  # a stage may fail in many ways, and the other faults go on
                 samples.append(Sample(broken=f"mountd did not come up: {error}"))
-                _tell(fault, len(samples), runs, samples[-1])
+                _report(fault, len(samples), runs, samples[-1])
                 continue
             for number in range(runs - len(samples)):
                 try:
                     samples.append(judged(fault.run(stage, number), fault.app))
                 except Exception as error:  # the other runs, and the figures so far, must not be lost
                     samples.append(Sample(broken=f"{type(error).__name__}: {error}"))
-                _tell(fault, len(samples), runs, samples[-1])
+                _report(fault, len(samples), runs, samples[-1])
                 if samples[-1].broken:
                     print(f"  log: {stage.keep_log(logs) or 'none'}", file=sys.stderr, flush=True)
                     break
@@ -50,15 +50,15 @@ def measure(fault: Fault, runs: int, rclone: Path, logs: Path) -> Row:
     return Row(fault.title, tuple(samples), fault.marks, os.getloadavg()[0])
 
 
-def _tell(fault: Fault, number: int, runs: int, sample: Sample) -> None:
-    told = [
+def _report(fault: Fault, number: int, runs: int, sample: Sample) -> None:
+    reported = [
         f"{name} {value:.2f} s" for name in ("detected_s", "serving_s") if (value := getattr(sample, name)) is not None
     ]
     if sample.struck:
-        told.append(f"{sample.struck} requests refused or broken")
+        reported.append(f"{sample.struck} requests refused or broken")
     if sample.broken:
-        told.append(f"BROKEN: {sample.broken}")
-    print(f"{fault.name} {number}/{runs}: {', '.join(told).replace('_s ', ' ')}", file=sys.stderr, flush=True)
+        reported.append(f"BROKEN: {sample.broken}")
+    print(f"{fault.name} {number}/{runs}: {', '.join(reported).replace('_s ', ' ')}", file=sys.stderr, flush=True)
 
 
 def main(words: Sequence[str]) -> int:

@@ -109,8 +109,8 @@ def main(words: Sequence[str]) -> int:
     for case in given.only or names:
         for number in range(given.runs):
             found.append(measure(case, given.size * 1024**2, given.rclone))
-            told = found[-1].broken or f"{found[-1].share:.2%} in {found[-1].seconds:.1f} s"
-            print(f"{case} {number + 1}/{given.runs}: {told}", file=sys.stderr, flush=True)
+            reported = found[-1].broken or f"{found[-1].share:.2%} in {found[-1].seconds:.1f} s"
+            print(f"{case} {number + 1}/{given.runs}: {reported}", file=sys.stderr, flush=True)
     if given.json:
         document = {"schema": 1, "machine": machine, "runs": [asdict(each) for each in found]}
         given.json.write_text(json.dumps(document, indent=1) + "\n")

@@ -133,7 +133,7 @@ def _count_reads(stage: Stage, found: Soak, began: float) -> None:
     found.wrong_bytes = sum(read.wrong_bytes for read in reads)
 
 
-def _told(found: Soak) -> str:
+def _reported(found: Soak) -> str:
     faults = ", ".join(f"{name} {count}" for name, count in sorted(found.faults.items()))
     lines = [
         f"{sum(found.faults.values())} faults (seed {found.seed}): {faults}",
@@ -166,7 +166,7 @@ def main(words: Sequence[str]) -> int:
         if found.missed:
             log = stage.keep_log(Path(tempfile.gettempdir(), "mountd-bench-logs"))
             print(f"log: {log}", file=sys.stderr)
-    print(_told(found))
+    print(_reported(found))
     print(f"{machine['date']}, {machine['text']}")
     if given.json:
         document: dict[str, Any] = {"schema": 1, "machine": machine, **asdict(found), "missed": found.missed}

@@ -60,7 +60,7 @@ class Setup:
     webui: tuple[str, ...] = ()
     """further words for the app's command line"""
     scripted: bool = False
-    """an rclone that does what `stage.rclone` is told"""
+    """an rclone that does what `stage.rclone` says"""
     clock: bool = False
     """a wall clock of the daemon's own: `stage.clock`"""
     bare: bool = False
@@ -218,7 +218,7 @@ class Stage:
         return self.until(is_well, SETTLE_S, "all to be well")[1]
 
     def poll(self, seconds: float, every_s: float = 0.2) -> Iterator[tuple[Status, float]]:
-        """The status again and again, and how long mountd took to answer. Raises AssertionError."""
+        """The status repeatedly, and how long mountd took to answer. Raises AssertionError."""
         end = time.monotonic() + seconds
         while (began := time.monotonic()) < end:
             status = self.status()
@@ -235,7 +235,7 @@ class Stage:
         return found
 
     def keep_log(self, directory: Path) -> Path | None:
-        """A copy of the daemon's log, for whoever wants to know why; None when there is none."""
+        """A copy of the daemon's log, for somebody who wants to know why; None when there is none."""
         if not (log := self._log()):
             return None
         directory.mkdir(parents=True, exist_ok=True)

@@ -113,10 +113,10 @@ def _turn(stage: Stage, alone: Alone, number: int) -> Turn:
     rollback_s, rollback_command_s = _operate(stage, "rollback")
     # First in one turn and last in the next: whatever drifts hits all alike.
     turn = Turn(alone_s or alone.restart(), switch_s, rollback_s, switch_command_s, rollback_command_s)
-    told = ", ".join(
+    reported = ", ".join(
         f"{name.removesuffix('_s').replace('_', ' ')} {value:.2f} s" for name, value in asdict(turn).items()
     )
-    print(f"{number or 'not counted'}: {told}", file=sys.stderr, flush=True)
+    print(f"{number or 'not counted'}: {reported}", file=sys.stderr, flush=True)
     return turn
 
 

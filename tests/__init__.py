@@ -1,4 +1,4 @@
-"""The tests; what their support asserts is told in full, too."""
+"""The tests; pytest explains what their support asserts, too."""
 
 import pytest
 

@@ -55,7 +55,7 @@ def test_no_reader_sees_a_seam(
         report = readers.end()
 
     record_property("readers", str(report))
-    assert (report.wrong, report.told) == (0, ())
+    assert (report.wrong, report.reported) == (0, ())
     assert report.fewest > switches, "a reader was left out"
     assert report.moved > switches // 5, "the link never moved under an open handle: nothing was shown"
     assert len(pids) == switches + 1, "each switch has an app of its own"

@@ -22,7 +22,7 @@ MENDED_S = 60.0
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """It is the test's own all the time, whoever listens there."""
+    """It is the test's own all the time, whichever process listens there."""
     with hold_port() as held:
         yield held.getsockname()[1]
 
@@ -163,13 +163,13 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Login).serve_forever()
 """
 
 
-def test_a_readiness_page_that_asks_for_a_login_is_told_while_it_is_awaited(daemon: Daemon) -> None:
+def test_a_readiness_page_that_asks_for_a_login_is_reported_while_it_is_awaited(daemon: Daemon) -> None:
     app = daemon.config["apps"]["webui"]
     app |= {"command": [sys.executable, "-c", LOGIN, str(daemon.web_port)], "needs": []}
     daemon.start()
     asked = f"http://127.0.0.1:{daemon.web_port}"
 
-    def told(words: str) -> dict[str, str]:
+    def reported(words: str) -> dict[str, str]:
         found = until(
             lambda: words in daemon.reasons()["app-starting"]["text"] and daemon.reasons()["app-starting"],
             20,
@@ -178,10 +178,10 @@ def test_a_readiness_page_that_asks_for_a_login_is_told_while_it_is_awaited(daem
         assert isinstance(found, dict)
         return found
 
-    assert "login" in told(f"webui has started and is not ready yet: {asked}/config answers 401")["hint"]
+    assert "login" in reported(f"webui has started and is not ready yet: {asked}/config answers 401")["hint"]
     app["ready"]["http"] = f"{asked}/nowhere"
     daemon.write_config()
-    assert "ready.http" in told(f"{asked}/nowhere answers 404")["hint"]
+    assert "ready.http" in reported(f"{asked}/nowhere answers 404")["hint"]
     app["ready"]["http"] = f"{asked}/open"
     daemon.write_config()
     until(lambda: daemon.status()["apps"]["webui"]["state"] == "running", 20, "the app to be ready")

@@ -143,7 +143,7 @@ def test_config_check_names_a_secret_that_is_missing(
 
 
 def test_config_check_leaves_a_credential_to_the_unit(unused: Daemon) -> None:
-    """Where systemd passed none there is nothing to tell of it; where it passed others, this one is missing."""
+    """Where systemd passed none there is nothing to report; where it passed others, this one is missing."""
     unused.config["remotes"]["store"]["secret_access_key"] = {"credential": "secret_key"}
     unused.config["mounts"]["storage"]["options"] = {"checkers": "16", "timeout": "1h"}
     words = ("config", "check", "-c", str(unused.write_config()), "-o", "json")

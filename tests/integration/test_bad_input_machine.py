@@ -47,12 +47,12 @@ def tmpfs(path: Path, options: str = "size=1m") -> Iterator[None]:
 
 @dataclass
 class Fault:
-    """What is wrong with a mount at `point` with its cache at `cache`, how it is told, and how it is mended."""
+    """What is wrong with a mount at `point` with its cache at `cache`, mountd's report, and the repair."""
 
     code: str
     text: str
     spoil: Callable[[Path, Path], contextlib.AbstractContextManager[None]]
-    mend: Callable[[Path, Path], object]
+    repair: Callable[[Path, Path], object]
     untouched: Callable[[Path, Path], object] = lambda point, cache: None
 
 
@@ -153,8 +153,8 @@ def test_a_place_that_cannot_be_used(daemon: Daemon, name: str) -> None:
         assert daemon.mounts() == before
         assert daemon.status()["mounts"]["storage"]["state"] == "backoff"
 
-        fault.mend(point, cache)
-        assert daemon.cli("restart", "storage").code == 0  # whoever mended it need not wait
+        fault.repair(point, cache)
+        assert daemon.cli("restart", "storage").code == 0  # no wait after a repair
         daemon.until_ready()
         assert_silent(daemon)
         assert daemon.stop() == 0
@@ -162,7 +162,7 @@ def test_a_place_that_cannot_be_used(daemon: Daemon, name: str) -> None:
 
 @pytest.mark.root
 @pytest.mark.slow
-def test_all_of_them_mended_are_found_by_mountd_itself(daemon: Daemon) -> None:
+def test_repairs_of_all_of_them_are_found_by_mountd_itself(daemon: Daemon) -> None:
     names = [*FAULTS]
     places = {name: spoiled(daemon, name) for name in names}
     del daemon.config["mounts"]["storage"]
@@ -175,11 +175,13 @@ def test_all_of_them_mended_are_found_by_mountd_itself(daemon: Daemon) -> None:
         until(
             lambda: all(mount["state"] == "backoff" for mount in daemon.status()["mounts"].values()), 20, "all faults"
         )
-        told = {reason["object"]: reason["code"] for reason in daemon.status()["reasons"] if reason["layer"] == "mount"}
-        assert told == {name: fault.code for name, fault in FAULTS.items()}
+        reported = {
+            reason["object"]: reason["code"] for reason in daemon.status()["reasons"] if reason["layer"] == "mount"
+        }
+        assert reported == {name: fault.code for name, fault in FAULTS.items()}
         assert_app_never_started(daemon)
         for name, fault in FAULTS.items():
-            fault.mend(*places[name])
+            fault.repair(*places[name])
         daemon.until_ready(MENDED_S)
         assert daemon.page()["version"] == "v23"
         assert daemon.stop() == 0

@@ -159,8 +159,8 @@ def test_on_a_terminal_it_says_what_will_happen_and_asks(
 def test_no_wait(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     accept(daemon)
     assert main(["drill", "offline", "--yes", "--no-wait"]) == 0
-    told = capsys.readouterr()
-    assert (told.out, "operation 17 has begun" in told.err) == ("17\n", True)
+    reported = capsys.readouterr()
+    assert (reported.out, "operation 17 has begun" in reported.err) == ("17\n", True)
     assert main(["drill", "offline", "--yes", "--no-wait", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == OPERATION
     assert not [asked for asked in daemon.asked if asked.what.startswith("GET")]

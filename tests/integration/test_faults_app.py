@@ -43,8 +43,8 @@ def stop_within(daemon: Daemon, limit_s: float) -> None:
     began = time.monotonic()
     assert daemon.stop() == 0
     lasted_s = time.monotonic() - began
-    (told,) = daemon.until_events("mountd stops")
-    assert lasted_s < min(limit_s, told["at_most_s"])
+    (reported,) = daemon.until_events("mountd stops")
+    assert lasted_s < min(limit_s, reported["at_most_s"])
     assert daemon.processes() == []
     assert daemon.mounts() == []
 
@@ -111,7 +111,7 @@ def test_one_of_a_daemon_that_was_born_deaf_hears_its_signal(make_daemon: Callab
 
 
 def test_one_that_is_stopped_ends_too(apps: Apps) -> None:
-    """SIGSTOP: it hears its polite signal only when it goes on, which it never does."""
+    """SIGSTOP: it hears its stop signal only when it goes on, which it never does."""
     apps.use(STEADY)
     apps.daemon.start_ready()
     pid = apps.pid
@@ -120,7 +120,7 @@ def test_one_that_is_stopped_ends_too(apps: Apps) -> None:
     stop_within(apps.daemon, GRACE_S + 10)
 
 
-@pytest.mark.parametrize("app", [STEADY, DEAF], ids=["polite", "deaf"])
+@pytest.mark.parametrize("app", [STEADY, DEAF], ids=["graceful", "deaf"])
 def test_what_it_detached_ends_with_it_at_the_stop(apps: Apps, app: str) -> None:
     apps.use(DETACHED + app)
     apps.daemon.start_ready()
@@ -189,7 +189,7 @@ def detaching(apps: Apps, script: str) -> None:
     app["restart"] = {"backoff": {"initial": "30s"}}
 
 
-def test_one_that_detaches_is_told_so(apps: Apps) -> None:
+def test_one_that_detaches_is_reported(apps: Apps) -> None:
     """A script that starts the server in the background and ends: mountd watches what it has started itself."""
     detaching(apps, DETACHING)
     apps.daemon.start()

@@ -1,4 +1,4 @@
-"""A bucket that goes away, hangs, says no or takes its time while the model is in use: told and waited for, no more.
+"""A bucket that goes away, hangs, refuses or takes its time while the model is in use: a report, and no more.
 
 What is cached is read all the while, nothing is restarted, and all is well again by itself.
 """
@@ -53,7 +53,7 @@ class Served:
         until(lambda: all(json.loads(path.read_text())["Rs"] for path in files), 20, "all to be noted", every_s=0.2)
 
     def read_cached(self, for_s: float) -> None:
-        """Reads the whole model again and again; every byte is there at once."""
+        """Reads the whole model repeatedly; every byte is there at once."""
         end = time.monotonic() + for_s
 
         def read_until_the_end() -> bool:
@@ -110,9 +110,10 @@ def test_the_bucket_is_away(serve: Callable[..., Served], for_s: float) -> None:
 def test_the_bucket_is_a_black_hole(serve: Callable[..., Served], keep: ExitStack, way: str, for_s: float) -> None:
     """With readers stuck on files that are not cached; what hung goes on after it, or is dropped.
 
-    What is cached can be read meanwhile, with two exceptions that are rclone's [T]: while somebody waits for a listing,
-    it soon lets nobody through the directories above; and once a minute (`--vfs-cache-poll-interval`) it cleans its
-    cache, locks it, and waits for the files that others are stuck on. mountd still answers, and nothing adds up.
+    What is cached can be read meanwhile, with two exceptions that are rclone's (measured): while somebody waits for a
+    listing, it soon lets nobody through the directories above; and once a minute (`--vfs-cache-poll-interval`) it
+    cleans its cache, locks it, and waits for the files that others are stuck on. mountd still answers
+    and nothing adds up.
     """
     served = serve("15s" if for_s >= 60 else "2s")
     daemon, other = served.daemon, served.daemon.mount / "cache_hub_v22"
@@ -166,7 +167,7 @@ PARTS = {
 def test_a_part_of_the_bucket_fails(serve: Callable[..., Served], part: str, fresh: bool) -> None:
     """No cached data is lost, also in an rclone that has just begun.
 
-    But for a file that nobody has opened since it began it needs one HEAD, and without it forgets what it has [T].
+    But for a file that nobody has opened since it began it needs one HEAD, and without it forgets what it has.
     """
     served = serve()
     if fresh:

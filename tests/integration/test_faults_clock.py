@@ -139,7 +139,7 @@ def test_grace_and_backoff_last_as_long_as_ever(clock: Clock, offset_s: int) -> 
     clock.jump(0)
     asked = [sys.executable, "-m", "mountd", "--socket", str(daemon.socket), "restart", "deaf"]
     with subprocess.Popen(asked, stderr=subprocess.PIPE) as restarting:
-        until(lambda: changes("deaf", "stopping"), 20, "its polite signal")
+        until(lambda: changes("deaf", "stopping"), 20, "its stop signal")
         clock.jump(offset_s)
         began = time.monotonic()
         assert restarting.wait(60) == 0

@@ -114,7 +114,7 @@ def held(store: RcloneS3) -> Iterator[Proxy]:
 
 
 def reading_app(daemon: Daemon) -> None:
-    """Its app reads, each time that it is told to, an object that is not cached."""
+    """Its app reads, each time that the test asks, an object that is not cached."""
     path = daemon.mount / "cache_hub_v22" / OBJECT
     daemon.config["apps"] = {
         "webui": {
@@ -166,7 +166,7 @@ def test_a_read_that_nobody_wakes_replaces_the_mount(make_daemon: Callable[..., 
 @pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_store_that_lists_but_does_not_give_is_told_and_nothing_is_replaced(
+def test_a_store_that_lists_but_does_not_give_is_reported_and_nothing_is_replaced(
     make_daemon: Callable[..., Daemon], proxy: Proxy
 ) -> None:
     """rclone tries again for longer than a read may be stuck, and then the app gets an error."""
@@ -178,7 +178,7 @@ def test_a_store_that_lists_but_does_not_give_is_told_and_nothing_is_replaced(
         (daemon.root / "go").touch()
         began = time.monotonic()
         reason = daemon.until_reason("reads-failing", 60)
-        print(f"told after {time.monotonic() - began:.0f} s: {reason['text']}")
+        print(f"reported after {time.monotonic() - began:.0f} s: {reason['text']}")
         assert "the store asks for fewer requests: SlowDown" in reason["text"]
         until((daemon.root / "ended").exists, 120, "the app's read to end", every_s=0.2)
         took_s = time.monotonic() - began
@@ -193,7 +193,7 @@ def test_a_store_that_lists_but_does_not_give_is_told_and_nothing_is_replaced(
     assert (daemon.root / "ended").read_text() == "0\n"
 
 
-def test_keys_that_may_list_but_not_read_are_told(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
+def test_keys_that_may_list_but_not_read_are_reported(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
     daemon = make_daemon(endpoint=proxy.endpoint)
     reading_app(daemon)
     daemon.start_ready()

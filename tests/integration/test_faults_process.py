@@ -91,7 +91,7 @@ def expected() -> str:
 
 
 def until_back(daemon: Daemon, before: dict[str, Any]) -> dict[str, Any]:
-    """Its status once another rclone serves and the app has been started anew."""
+    """Its status once another rclone serves and the app has been restarted."""
     old = before["mounts"]["storage"]["pid"]
 
     def back() -> dict[str, Any] | None:
@@ -142,7 +142,7 @@ def assert_private(daemon: Daemon, incident: Path) -> None:
 
 @contextmanager
 def held_open(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A program that has a file of the mount open, and reads it when it is told to."""
+    """A program that has a file of the mount open, and reads it when the test asks."""
     holder = subprocess.Popen(
         dies_with_us([sys.executable, "-c", HOLDER, str(path)]),
         stdin=subprocess.PIPE,
@@ -171,12 +171,12 @@ def test_a_killed_rclone(make_daemon: Callable[..., Daemon]) -> None:
     assert "SIGKILL" in document["cause"]
     assert document["pid"] is None, "it had ended"
     assert (kept / "log.txt").read_text()
-    (told,) = daemon.until_events("evidence kept")
-    assert told["path"] == str(kept)
+    (reported,) = daemon.until_events("evidence kept")
+    assert reported["path"] == str(kept)
 
 
 def runs(daemon: Daemon) -> int | None:
-    """The rclone that has climbed to the top."""
+    """The rclone whose start is complete."""
     mount = daemon.status()["mounts"]["storage"]
     return int(mount["pid"]) if mount["state"] == "running" else None
 
@@ -239,7 +239,7 @@ def test_a_stopped_rclone(make_daemon: Callable[..., Daemon]) -> None:
     if os.geteuid() == 0:
         assert "signal_stop" in threads, "the kernel stack"
     assert (kept / "log.txt").read_text()
-    assert not (kept / "goroutines.txt").exists(), "a stopped process is not continued to tell them"
+    assert not (kept / "goroutines.txt").exists(), "mountd does not continue a stopped process to get them"
     (why,) = [event["cause"] for event in daemon.events("state changed") if event.get("state") == "stopping"][:1]
     assert "hung" in why
 
@@ -300,7 +300,7 @@ def test_somebody_else_unmounts_while_a_program_has_a_file_open(daemon: Daemon) 
 
 
 def test_mountd_itself_is_killed_and_started_again(make_daemon: Callable[..., Daemon]) -> None:
-    """Parent and daemon at once, with an rclone that hangs: nothing of the former life is left, whoever used it."""
+    """Parent and daemon at once, with an rclone that hangs: nothing of the previous run is left."""
     daemon = make_daemon()
     before = daemon.start_ready()
     former = daemon.processes()

@@ -1,4 +1,4 @@
-"""Descriptors, processes or memory are used up: what serves goes on, it is told, and a stop is still a stop."""
+"""Descriptors, processes or memory are used up: what serves goes on, mountd reports it, and a stop is still a stop."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def cgroup() -> Iterator[Path]:
 def no_processes(group: Path, members: list[int]) -> None:
     for pid in members:
         (group / "cgroup.procs").write_text(str(pid))
-    (group / "pids.max").write_text("1")  # below what there is: whoever ends makes no room for another one
+    (group / "pids.max").write_text("1")  # below what there is: a process that exits makes no room for another one
 
 
 def test_no_descriptor_is_left(daemon: Daemon) -> None:

@@ -1,4 +1,4 @@
-"""Starts that fail, and content that is not there yet: told apart, no hot loop, and ready by itself."""
+"""Starts that fail, and content that is not there yet: each with its report, no hot loop, and ready by itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def scripted(tmp_path: Path) -> ScriptedRclone:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What rclone does instead of mounting, how that is told, and what is said of what to do."""
+    """What rclone does instead of mounting, how mountd reports it, and its hint."""
 
     script: str
     code: str
@@ -84,9 +84,9 @@ def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     gaps = [after - before for before, after in pairwise(starts)]
     assert gaps[0] >= 0.95, gaps
     assert gaps[1] >= 1.95, gaps
-    told = [event for event in daemon.events("state changed") if event["state"] == "backoff"]
-    assert [round(event["delay_s"]) for event in told[:2]] == [1, 2]
-    assert refusal.text in told[0]["cause"]
+    reported = [event for event in daemon.events("state changed") if event["state"] == "backoff"]
+    assert [round(event["delay_s"]) for event in reported[:2]] == [1, 2]
+    assert refusal.text in reported[0]["cause"]
     assert_app_never_started(daemon)
     scripted.behave("")
     assert daemon.cli("restart", "storage").code == 0
@@ -187,7 +187,7 @@ def test_a_hot_loop_is_held_up(make_daemon: Callable[..., Daemon], scripted: Scr
 @pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_who_has_mended_a_hot_loop_need_not_wait(make_daemon: Callable[..., Daemon], scripted: ScriptedRclone) -> None:
+def test_a_restart_after_a_repair_need_not_wait(make_daemon: Callable[..., Daemon], scripted: ScriptedRclone) -> None:
     daemon = make_daemon(rclone=scripted.path)
     loop(daemon, scripted, signal.SIGKILL)
     assert daemon.cli("restart", "storage").code == 0
@@ -202,7 +202,7 @@ def test_who_has_mended_a_hot_loop_need_not_wait(make_daemon: Callable[..., Daem
 def test_a_bucket_then_its_content_then_the_version_come_later(
     make_daemon: Callable[..., Daemon], store: RcloneS3
 ) -> None:
-    """Each step is told as what it is, and nothing is restarted for any of them."""
+    """Each step is reported as what it is, and nothing is restarted for any of them."""
     bucket, aside = store.directory / hub.BUCKET, store.directory.parent / "aside"
     bucket.rename(aside)
     daemon = make_daemon()

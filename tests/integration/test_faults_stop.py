@@ -118,8 +118,8 @@ def test_an_end_while_it_cannot_clean(rig: Rig) -> None:
         rig.daemon.until_reason("cannot-unmount")
         began = time.monotonic()
         assert rig.daemon.stop() == 1
-        (told,) = rig.daemon.until_events("mountd stops")
-        assert time.monotonic() - began <= told["at_most_s"]
+        (reported,) = rig.daemon.until_events("mountd stops")
+        assert time.monotonic() - began <= reported["at_most_s"]
         assert [event["path"] for event in rig.daemon.events("still mounted")] == [str(rig.daemon.mount)]
         assert rig.daemon.processes() == []
     assert_silent(rig.daemon)

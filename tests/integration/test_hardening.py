@@ -116,7 +116,7 @@ def test_an_app_of_another_user_gets_ready_without_ptrace(make_daemon: Callable[
 
 
 @pytest.mark.thorough
-def test_a_journal_that_cannot_write_is_told_and_undone(daemon: Daemon) -> None:
+def test_a_journal_that_cannot_write_is_reported_and_undone(daemon: Daemon) -> None:
     daemon.webui = ()
     daemon.config["apps"]["webui"]["command"] += ["--load-seconds", "3"]
     daemon.start_ready()
@@ -178,7 +178,7 @@ def test_a_mount_that_cannot_be_cleaned_says_so(daemon: Daemon) -> None:
 
 
 @pytest.mark.thorough
-def test_a_hung_rclone_is_found_while_it_still_climbs(daemon: Daemon, store: RcloneS3) -> None:
+def test_a_hung_rclone_is_found_while_it_starts(daemon: Daemon, store: RcloneS3) -> None:
     store.stop()
     daemon.start()
     daemon.until_reason("bucket-unreachable")

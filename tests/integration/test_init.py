@@ -130,7 +130,7 @@ def test_it_blocks_no_signals(start: Start) -> None:
 
 
 def test_what_its_caller_ignores_or_blocks_is_heard_all_the_same(start: Start) -> None:
-    """`nohup`, a background job of a script, and whoever ignores SIGCHLD."""
+    """`nohup`, a background job of a script, and a parent that ignores SIGCHLD."""
     init = start(
         """
         words = 'SigIgn SigBlk'.split()
@@ -226,11 +226,11 @@ def test_what_is_reparented_is_reaped_and_its_own_children_are_left_to_it(start:
     until(lambda: zombies() == [], 20, "no zombies")
 
 
-def test_it_is_told_when_its_parent_dies(start: Start, tmp_path: Path) -> None:
+def test_it_gets_a_signal_when_its_parent_dies(start: Start, tmp_path: Path) -> None:
     init = start(
         f"""
         def last(number, _):
-            open('{tmp_path}/told', 'w').write(signal.Signals(number).name)
+            open('{tmp_path}/reported', 'w').write(signal.Signals(number).name)
             os._exit(0)
         signal.signal(signal.SIGTERM, last)
         say('daemon', os.getpid())
@@ -242,7 +242,7 @@ def test_it_is_told_when_its_parent_dies(start: Start, tmp_path: Path) -> None:
     os.kill(init.pid, signal.SIGKILL)
     assert init.end()[0] == -signal.SIGKILL
     until(lambda: not orphans.alive(daemon), 20, "the daemon to end")
-    assert (tmp_path / "told").read_text() == "SIGTERM"
+    assert (tmp_path / "reported").read_text() == "SIGTERM"
 
 
 ALL = "<&- >&- 2>&-"

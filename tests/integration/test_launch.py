@@ -113,7 +113,7 @@ def deaf() -> Iterator[None]:
 def test_it_has_the_limit_of_open_files_that_mountd_was_started_with(
     monkeypatch: pytest.MonkeyPatch, user: User | None
 ) -> None:
-    """From its first moment, whoever it runs as: nobody else sets it."""
+    """From its first moment, as any user: nobody else sets it."""
     monkeypatch.setattr("mountd.process.child.DESCRIPTORS", (200, 300))
     order = _Order(["sh", "-c", "ulimit -Sn; ulimit -Hn"], ENVIRONMENT, "/", user, None)
     process = _launch(order, ENVIRONMENT, -1)

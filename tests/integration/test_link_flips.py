@@ -49,7 +49,7 @@ def test_who_opens_through_the_link_gets_one_whole_version(
         report = readers.end()
 
     record_property("readers", str(report))
-    assert (report.wrong, report.told) == (0, ())
+    assert (report.wrong, report.reported) == (0, ())
     assert report.rounds > FLIPS
     assert report.files == report.rounds * (len(FILES) + 1)
     assert report.fewest > FLIPS // READERS // 10, "a reader was left out"

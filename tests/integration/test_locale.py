@@ -1,4 +1,4 @@
-"""Text is UTF-8 whatever the locale of whoever starts mountd, and the app gets that locale as it is."""
+"""Text is UTF-8 whatever the locale of the process that starts mountd, and the app gets that locale as it is."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_a_killed_daemon_leaves_nothing_that_the_next_start_does_not_clear(daemo
     daemon.start_ready()
     assert daemon.process is not None
     pid = daemon.status()["pid"]
-    daemon.process.kill()  # the parent; the kernel then tells the daemon, which may or may not get to its end
+    daemon.process.kill()  # the parent; the kernel then signals the daemon, which may or may not finish its stop
     os.kill(pid, signal.SIGKILL)
     daemon.process.wait()
     daemon.process = None

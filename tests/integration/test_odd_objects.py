@@ -98,14 +98,14 @@ def test_keys_that_cannot_be_paths(daemon: Daemon, server: MotoS3) -> None:
         server.put(hub.BUCKET, key, b"nobody asked for it")
     until_remounted(daemon)
     assert daemon.page()["version"] == "v23"
-    assert mount_of(daemon)["restarts"] == 1, "it is not replaced again and again"
+    assert mount_of(daemon)["restarts"] == 1, "it is not replaced repeatedly"
     version = daemon.mount / "cache_hub_v23"
     assert read_like({"config.yaml": ""}, version, 20)["config.yaml"] != "EIO"
     document = get(str(daemon.socket), "/api/v1/versions", timeout_s=20)
     assert [(each["version"], each["complete"]) for each in document["versions"]] == [("v22", True), ("v23", True)]
-    told = "\n".join(document["ignored"])
+    reported = "\n".join(document["ignored"])
     for key in LEFT_OUT:
-        assert f"{key}: " in told
+        assert f"{key}: " in reported
     assert "/…" in daemon.cli("versions").err
     assert "/…" in daemon.cli("doctor", "-c", str(daemon.config_file)).out
     assert daemon.status()["health"] == "Healthy"
@@ -174,7 +174,7 @@ def test_a_first_version_that_is_archived_is_waited_for(daemon: Daemon, server: 
 
 
 @pytest.mark.thorough
-def test_a_bucket_that_may_be_listed_and_not_read_is_told_without_a_loop(daemon: Daemon, proxy: Proxy) -> None:
+def test_a_bucket_that_may_be_listed_and_not_read_is_reported_without_a_loop(daemon: Daemon, proxy: Proxy) -> None:
     proxy.faults.fail = {"GET": DENIED, "HEAD": DENIED}
     daemon.start()
     daemon.until_reason("mount-not-proven")

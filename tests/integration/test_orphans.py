@@ -1,4 +1,4 @@
-"""Processes of a former life: all that carry the mark end, wherever they hide; nothing else is touched."""
+"""Processes of a previous run: all that carry the mark end, wherever they hide; nothing else is touched."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.wait(20)
 
 
-def test_what_carries_the_mark_ends_and_is_told(brood: Brood) -> None:
+def test_what_carries_the_mark_ends_and_is_reported(brood: Brood) -> None:
     processes = [brood.marked() for _ in range(3)]
     assert end(brood.instance) == [f"{process.pid} sleep" for process in sorted(processes, key=lambda it: it.pid)]
     assert {ended(process) for process in processes} == {-signal.SIGKILL}
@@ -243,7 +243,7 @@ signal.pause()
 """
 
 
-async def test_each_of_many_is_told(brood: Brood, tmp_path: Path) -> None:
+async def test_each_of_many_is_reported(brood: Brood, tmp_path: Path) -> None:
     instance = Instance.create(tmp_path / "state", tmp_path / "run")
     brood.instance = instance.id
     process = brood.start(f"exec {sys.executable} -S -c '{BREEDS}'", instance=instance.id)

@@ -61,7 +61,7 @@ def test_what_somebody_has_bound_of_the_mount_is_his(make_daemon: Callable[..., 
 
 
 @pytest.mark.thorough
-def test_a_part_that_is_bound_over_the_mount_point_is_told_and_left(make_daemon: Callable[..., Daemon]) -> None:
+def test_a_part_that_is_bound_over_the_mount_point_is_reported_and_left(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.config["apps"] = {}
     before = daemon.start_ready()
@@ -116,11 +116,11 @@ def test_a_living_daemon_keeps_its_own_although_its_state_directory_is_gone(make
 
 
 @pytest.mark.thorough
-def test_a_mount_that_only_mountd_sees_is_told(make_daemon: Callable[..., Daemon]) -> None:
+def test_a_mount_that_only_mountd_sees_is_reported(make_daemon: Callable[..., Daemon]) -> None:
     """As with ProtectSystem or PrivateTmp in its unit: all works for its apps, and nobody else finds the files."""
     daemon = make_daemon(wrap=("unshare", "--mount", "--propagation", "private"))
     status = daemon.start_ready()
     assert not daemon.mounts()
     assert (status["health"], daemon.reasons()["mount-not-visible"]["object"]) == ("Degraded", "storage")
-    told = daemon.cli("doctor", "-c", str(daemon.config_file), "-o", "json")
-    assert ("namespace", "fail") in {(check["name"], check["result"]) for check in told.json["checks"]}
+    reported = daemon.cli("doctor", "-c", str(daemon.config_file), "-o", "json")
+    assert ("namespace", "fail") in {(check["name"], check["result"]) for check in reported.json["checks"]}

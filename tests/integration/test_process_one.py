@@ -145,7 +145,7 @@ def test_as_process_one_it_serves_reaps_and_ends_in_good_order(process_one: Proc
 
     assert daemon.cli("restart", "webui").code == 0
     assert not psutil.pid_exists(known)
-    # Process 1 takes in what anybody in a container leaves: of what shows no mark only a cgroup tells whose it is.
+    # Process 1 takes in what anybody in a container leaves: of what shows no mark only a cgroup shows whose it is.
     assert psutil.pid_exists(unknown) is not can_be_made()
     assert daemon.cli("switch", "v22").code == 0
     assert daemon.page()["version"] == "v22"

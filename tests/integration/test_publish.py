@@ -1,4 +1,4 @@
-"""`mountd publish` against a real store: what it sends, checks, mends and refuses, and what the bucket holds then."""
+"""`mountd publish` against a real store: what it sends, checks, repairs and refuses, and what the bucket holds then."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_publish_again_and_never_otherwise(make_daemon: Callable[..., Daemon], s
 
     # One object is lost: what the manifest promises is sent again, and the version is the same.
     (at(store, "v24") / GPT).unlink()
-    mended = publish(machine, source, "v24", "-o", "json")
-    assert (mended.code, mended.json["sent"]["files"]) == (0, 1), mended
+    repaired = publish(machine, source, "v24", "-o", "json")
+    assert (repaired.code, repaired.json["sent"]["files"]) == (0, 1), repaired
     assert (at(store, "v24") / manifest.NAME).read_bytes() == whole
     check_published(store, "v24", source)
     assert leftovers(machine) == []
@@ -140,7 +140,7 @@ def test_a_file_that_changes_meanwhile(machine: Daemon, store: RcloneS3, source:
 
 @pytest.mark.thorough
 def test_bytes_that_the_store_got_wrong(machine: Daemon, store: RcloneS3, source: Path) -> None:
-    """This store tells no hash: reading back finds it, and the next run mends it."""
+    """This store reports no hash: reading back finds it, and the next run repairs it."""
     rclone = scripted(machine)
     wrong = at(store, "v24") / "config.yaml"
     rclone.behave(after=f"case \"$*\" in *' copy '*) tr a-z b-za <'{wrong}' >x; cat x >'{wrong}' ;; esac")
@@ -155,7 +155,7 @@ def test_bytes_that_the_store_got_wrong(machine: Daemon, store: RcloneS3, source
 
 @pytest.mark.thorough
 def test_hashes_of_the_store_are_believed(make_daemon: Callable[..., Daemon], source: Path) -> None:
-    """An interrupted run's object was replaced by one of the same size: the ETag tells."""
+    """An interrupted run's object was replaced by one of the same size: the ETag shows it."""
     with MotoS3() as moto:
         moto.create_bucket(hub.BUCKET)
         machine = make_daemon(endpoint=moto.endpoint)

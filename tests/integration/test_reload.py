@@ -77,7 +77,7 @@ def test_what_takes_effect_in_place_restarts_nothing(running: Daemon) -> None:
     reload(running)
     silent = len(running.events("configuration reloaded"))
     assert running.cli("reload").code == 0
-    assert len(running.events("configuration reloaded")) == silent, "neither info nor debug is told any more"
+    assert len(running.events("configuration reloaded")) == silent, "neither info nor debug is logged any more"
 
 
 @pytest.mark.thorough
@@ -128,7 +128,7 @@ def test_an_edited_version_asks_for_a_switch(running: Daemon) -> None:
 
 
 @pytest.mark.thorough
-def test_a_model_on_another_mount_climbs_there_and_its_app_follows(running: Daemon) -> None:
+def test_a_model_on_another_mount_starts_there_and_its_app_follows(running: Daemon) -> None:
     before = pids(running)
     running.config["models"]["cache_hub"]["mount"] = "second"
     assert reload(running)["restarted"] == ["webui"]
@@ -250,7 +250,7 @@ def test_a_mount_is_renamed_at_its_path(running: Daemon) -> None:
 def test_new_credentials_reach_rclone_without_a_remount(running: Daemon, store: RcloneS3) -> None:
     before = pids(running)
     store.set_keys("MOUNTDTESTKEY0002", "mountd-test-secret-0002")
-    # Its server is started anew for them: until it is there it is unreachable.
+    # Its server restarts for them: until it is there it is unreachable.
     until(
         lambda: running.reasons().keys() & {"access-denied", "credentials-expired"},
         60,

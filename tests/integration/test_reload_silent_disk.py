@@ -1,4 +1,4 @@
-"""The configuration lies on a disk that stops answering: told in time, nobody waits, and read once it is back."""
+"""The configuration lies on a disk that stops answering: reported in time, nobody waits, and read once it is back."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.M
             assert reason.text == f"cannot read a secret: no answer in 0.5 s from the disk of {point}/file"
             rclone.send_signal(signal.SIGCONT)
             await board.wait_until(lambda now: now.apps["webui"].state is State.BACKOFF, SOON_S)
-            app.supervisor.post(RestartAsked("mended"))
+            app.supervisor.post(RestartAsked("repaired"))
             await board.wait_until(lambda now: bool(app.ring.last(1)), SOON_S)
             assert app.ring.last(1)[0].text == "it has data"
             await app.stop()

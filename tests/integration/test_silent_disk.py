@@ -1,4 +1,4 @@
-"""A disk that does not answer at all: mountd goes on answering, tells it, waits with one thread, and can be stopped."""
+"""A disk that does not answer at all: mountd still answers, reports it, waits with one thread, and can be stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads that wait for a mount are seen without touching it, and told from those that go on."""
+"""Threads that wait for a mount are seen without touching it, and distinguished from those that go on."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def start(program: str, *paths: Path) -> subprocess.Popen[bytes]:
 
 
 def test_a_reader_of_a_stopped_rclone_is_seen_and_keeps_its_key(daemon: Daemon) -> None:
-    """One that waits for content is told from one that waits for a listing, and from what has nothing to do with it."""
+    """A wait for content, a wait for a listing and what has nothing to do with the mount are distinguished."""
     daemon.config["mounts"]["storage"]["health"] = {"failures": 1000}  # the repair would free the readers
     pid = daemon.start_ready()["mounts"]["storage"]["pid"]
     version = daemon.mount / "cache_hub_v23"

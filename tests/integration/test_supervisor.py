@@ -57,7 +57,7 @@ async def test_what_retrying_cannot_change_fails_until_a_restart_is_asked(make: 
     await run.until_state(State.FAILED)
     assert run.life.cause == "it ended with exit code 2"
     run.program.script = READY
-    run.post(RestartAsked("mended"))
+    run.post(RestartAsked("repaired"))
     await run.until_state(State.RUNNING)
 
 
@@ -124,7 +124,7 @@ async def test_restart_and_what_must_be_replaced(make: Make) -> None:
     run = make(script=STUBBORN, policy=Policy(grace_s=30.0))
     await run.start()
     run.program.watched.set_exception(MustReplace("it is hung"))
-    await run.until_children(2)  # at once: nobody asks politely what is hung
+    await run.until_children(2)  # at once: what is hung gets no graceful stop
     assert run.program.children[0].exit == Exit(-signal.SIGKILL)
     await run.until_state(State.RUNNING)
     run.program.script = READY

@@ -1,4 +1,4 @@
-"""How the supervisor ends a real child: prepared first, then asked politely, then killed."""
+"""How the supervisor ends a real child: prepared first, then a graceful stop, then killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def make() -> AsyncIterator[Make]:
         yield made
 
 
-async def test_start_and_a_polite_stop(make: Make) -> None:
+async def test_start_and_a_graceful_stop(make: Make) -> None:
     run = make()
     pid = await run.start()
     assert pid == run.program.children[0].pid
@@ -37,7 +37,7 @@ async def test_start_and_a_polite_stop(make: Make) -> None:
     assert run.program.cleaned == 1
 
 
-async def test_the_polite_signal_waits_for_what_comes_before_the_end(make: Make) -> None:
+async def test_the_stop_signal_waits_for_what_comes_before_the_end(make: Make) -> None:
     run = make(policy=replace(POLICY, prepare_s=SOON_S))
     await run.start()
     run.program.preparing = asyncio.get_running_loop().create_future()
@@ -92,7 +92,7 @@ async def test_its_own_stop_signal_is_used(make: Make) -> None:
 
 
 @pytest.mark.parametrize("script", [STUBBORN, STUBBORN.replace("echo ready; ", "")], ids=["running", "starting"])
-async def test_one_that_ignores_the_polite_signal_is_killed_after_the_grace(make: Make, script: str) -> None:
+async def test_one_that_ignores_the_stop_signal_is_killed_after_the_grace(make: Make, script: str) -> None:
     run = make(script=script)
     run.post(Wanted())
     await run.until_state(State.RUNNING if script == STUBBORN else State.STARTING)

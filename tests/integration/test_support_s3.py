@@ -113,7 +113,7 @@ def test_rclone_lists(server: S3Server, proxy: Proxy, direct: bool, tmp_path: Pa
     assert (proxy.counts.requests.total() == 0) is direct
 
 
-def test_a_wrong_key_is_refused_and_mended(rclone_server: RcloneS3, tmp_path: Path) -> None:
+def test_a_wrong_key_is_refused_and_corrected(rclone_server: RcloneS3, tmp_path: Path) -> None:
     former = (rclone_server.access_key_id, rclone_server.secret_access_key)
     with Proxy(rclone_server.endpoint) as proxy:
         holder = client(proxy.endpoint, *former)

@@ -1,4 +1,4 @@
-"""What systemd is told and when, and that nothing of what it gives to mountd reaches mountd's children."""
+"""What mountd sends to systemd and when, and that nothing of what it gives to mountd reaches mountd's children."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Systemd:
     def of(self, key: str) -> list[Message]:
         return [message for message in self.messages if key in message.fields]
 
-    def told(self, key: str) -> list[str]:
+    def reported(self, key: str) -> list[str]:
         return [message.fields[key] for message in self.of(key)]
 
     def close(self) -> None:
@@ -107,9 +107,7 @@ def test_ready_comes_with_the_link_and_status_says_what_is_awaited(
     supervised.config["apps"]["webui"]["command"].append("--never-ready")
     supervised.start()
     reason = supervised.until_reason("waiting-for-mount")
-    until(
-        lambda: any(proxy.endpoint in text for text in systemd.told("STATUS")), 30, "systemd to be told of the outage"
-    )
+    until(lambda: any(proxy.endpoint in text for text in systemd.reported("STATUS")), 30, "a status with the outage")
     assert reason["text"].startswith("webui waits for mount storage")
     assert systemd.of("READY") == []
     assert not supervised.link.is_symlink()
@@ -122,13 +120,13 @@ def test_ready_comes_with_the_link_and_status_says_what_is_awaited(
     assert ready.link == f"{supervised.mount}/cache_hub_v23"
     # The app is not waited for; what is awaited from now on is the app.
     assert not supervised.status()["ready"]
-    until(lambda: "webui" in systemd.told("STATUS")[-1], 10, "systemd to be told of the app")
+    until(lambda: "webui" in systemd.reported("STATUS")[-1], 10, "a status with the app")
     assert supervised.stop() == 0  # while its bucket is there
 
 
-def test_the_watchdog_is_fed_in_time_and_a_stop_is_told(supervised: Daemon, systemd: Systemd) -> None:
+def test_the_watchdog_is_fed_in_time_and_a_stop_is_reported(supervised: Daemon, systemd: Systemd) -> None:
     supervised.start_ready()
-    until(lambda: "ready: cache_hub v23" in systemd.told("STATUS"), 10, "systemd to be told that all is ready")
+    until(lambda: "ready: cache_hub v23" in systemd.reported("STATUS"), 10, "a status that all is ready")
     fed = len(systemd.of("WATCHDOG"))
     until(lambda: len(systemd.of("WATCHDOG")) >= fed + 3, 4 * WATCHDOG_S, "the watchdog to be fed")
     times = [message.at for message in systemd.of("WATCHDOG")]
@@ -138,9 +136,9 @@ def test_the_watchdog_is_fed_in_time_and_a_stop_is_told(supervised: Daemon, syst
     assert systemd.of("STOPPING") == []
     assert supervised.stop(signal.SIGTERM) == 0
     until(lambda: systemd.of("STOPPING"), 5, "STOPPING=1")
-    assert systemd.told("STOPPING") == ["1"]
-    assert systemd.told("STATUS")[-1] == "stopping"
-    assert systemd.told("READY") == ["1"]
+    assert systemd.reported("STOPPING") == ["1"]
+    assert systemd.reported("STATUS")[-1] == "stopping"
+    assert systemd.reported("READY") == ["1"]
 
 
 def test_children_see_nothing_that_is_the_daemons_alone(supervised: Daemon, store: RcloneS3, systemd: Systemd) -> None:
@@ -189,16 +187,16 @@ def descendants(pid: int) -> dict[int, dict[str, str]]:
     return found
 
 
-def test_a_reload_by_signal_is_told_from_its_begin_to_its_end(supervised: Daemon, systemd: Systemd) -> None:
+def test_a_reload_by_signal_is_reported_from_its_begin_to_its_end(supervised: Daemon, systemd: Systemd) -> None:
     """Also one that fails: `Type=notify-reload` would wait for the end in vain."""
     supervised.start_ready()
-    until(lambda: systemd.told("READY"), 10, "READY")
+    until(lambda: systemd.reported("READY"), 10, "READY")
     assert supervised.process is not None
     for number, text in enumerate(["log: {level: debug}", "no: such key"], 1):
         supervised.config_file.write_text(f"{supervised.config_file.read_text()}\n{text}\n")
         began_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         supervised.process.send_signal(signal.SIGHUP)
-        until(lambda: len(systemd.told("READY")) > number, 10, "the end of the reload")  # noqa: B023
+        until(lambda: len(systemd.reported("READY")) > number, 10, "the end of the reload")  # noqa: B023
         begin = systemd.of("RELOADING")[-1]
         assert len(systemd.of("RELOADING")) == number
         assert int(begin.fields["MONOTONIC_USEC"]) >= began_us

@@ -1,4 +1,4 @@
-"""Unmounting real rclone mounts: stopped, in use, in vain; and the event by which mountinfo tells it."""
+"""Unmounting real rclone mounts: stopped, in use, in vain; and the event by which mountinfo reports it."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ async def test_a_lazy_unmount_is_an_event(mounts: Mounts, point: str) -> None:
         for _ in range(2):  # the second time shows that it is armed again
             seen.clear()
             await unmount(point, lazy=True, timeout_s=SOON_S)
-            await until(lambda: bool(seen) and seen[-1] == 0, "the unmount is told")
+            await until(lambda: bool(seen) and seen[-1] == 0, "the unmount is reported")
             kill(process)
             seen.clear()
             process = mounts.start(point)
-            await until(lambda: bool(seen) and seen[-1] == 1, "the mount is told")
+            await until(lambda: bool(seen) and seen[-1] == 1, "the mount is reported")
         calls = len(seen)
         for _ in range(50):
             await asyncio.sleep(0)

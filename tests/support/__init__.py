@@ -19,7 +19,7 @@ def hold_port() -> socket.socket:
 
 
 def dies_with_us(argv: list[str]) -> list[str]:
-    """`argv` with the kernel told to kill it when its parent dies, even of SIGKILL.
+    """`argv` that the kernel kills when its parent dies, even of SIGKILL.
 
     The parent is the *thread* that starts it: do not start a child in a thread that ends before the test does.
     """

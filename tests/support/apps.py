@@ -7,7 +7,7 @@ from tests.support.daemon import Daemon
 from tests.support.wait import until
 
 GRACE_S = 1.0
-# Ends with 0 or 3 when it is told to; a wait is interrupted by a signal, a sleep is not.
+# Exits with 0 or 3 on a command; a wait is interrupted by a signal, a sleep is not.
 STEADY = "trap 'exit 0' USR1; trap 'exit 3' USR2; echo up; while :; do sleep 60 & wait; done"
 DEAF = "trap '' TERM INT HUP; echo up; while :; do sleep 0.1; done"
 # Each writes its pid to $1: one in a session of its own, deaf; one whose parent is gone, and its session's leader too;

@@ -38,7 +38,7 @@ from mountd.model import link_guard
 link_guard.TICK_S = 600.0
 sys.exit(main())
 """
-# The product waits for evidence no longer than a repair can: on a busy machine rclone may not have told all by then.
+# The product waits for evidence no longer than a repair can: on a busy machine rclone may not have answered by then.
 PATIENT_EVIDENCE = """
 import sys
 from mountd.cli.main import main
@@ -186,7 +186,7 @@ class Daemon:
             )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """The exit code after a polite end."""
+        """The exit code after a graceful stop."""
         assert self.process is not None
         self.process.send_signal(number)
         code = self.process.wait(STOP_S)
@@ -266,7 +266,7 @@ class Daemon:
         return found
 
     def until_events(self, phrase: str) -> list[dict[str, Any]]:
-        """The same, once there is one: the log is written a moment after what it tells of can be seen elsewhere."""
+        """The same, once there is one: the log is written a moment after what it reports can be seen elsewhere."""
         return until(lambda: self.events(phrase), LOGGED_S, f"the line {phrase!r}")
 
     def mounts(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the S3 proxy makes go wrong: slow, refused, cut, reset or swallowed exchanges, told apart by their kind.
+"""What the S3 proxy makes go wrong: slow, refused, cut, reset or swallowed exchanges, by kind of request.
 
 proxy.faults.fail = {"LIST": SLOW_DOWN, "HEAD": Failure(403, "AccessDenied", rate=0.1)}
 proxy.faults.reset = {ANY: Break(rate=0.01)}
@@ -138,7 +138,7 @@ class Failure:
             f"<Error><Code>{self.code}</Code><Message>{message}</Message>"
             f"<Resource>{resource}</Resource><RequestId>FAULT</RequestId></Error>"
         )
-        # The date is what the SDKs correct their clock by when they are told that it is wrong.
+        # The date is what the SDKs correct their clock by when the store says that it is wrong.
         headers = {"Content-Type": "application/xml", "Date": formatdate(usegmt=True)}
         return Reply(self.status, body.encode(), HTTPStatus(self.status).phrase, headers)
 
@@ -183,7 +183,7 @@ Rule = TypeVar("Rule", "Failure | Page", Break)
 
 @dataclass(slots=True)
 class Faults:
-    """What goes wrong now. Fields may be set from any thread; each request and piece of a body looks at them anew.
+    """What goes wrong now. Fields may be set from any thread; each request and piece of a body reads them again.
 
     `fail`, `cut` and `reset` are by kind; the kind's own entry goes before that of ANY. What has a rate is drawn from
     `seed` in the order of the requests, so that one client at a time meets the same faults in each run.

@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any
 
-TOLD = 20
+REPORTED = 20
 BLOCK = 1 << 18
 
 
@@ -38,12 +38,12 @@ class Reader:
         self.digests: dict[str, dict[str, str]] = plan["digests"]
         self.pause_s: float = plan["pause_s"]
         self.dice = dice
-        self.said: dict[str, Any] = {"rounds": 0, "files": 0, "moved": 0, "versions": {}, "wrong": 0, "told": []}
+        self.said: dict[str, Any] = {"rounds": 0, "files": 0, "moved": 0, "versions": {}, "wrong": 0, "reported": []}
 
     def wrong(self, text: str) -> None:
         self.said["wrong"] += 1
-        if len(self.said["told"]) < TOLD:
-            self.said["told"].append(text)
+        if len(self.said["reported"]) < REPORTED:
+            self.said["reported"].append(text)
 
     def version(self, name: str, path: str, handle: int | None = None) -> str:
         """Of the bytes that a file holds; "" when no version has such bytes."""

@@ -28,7 +28,7 @@ BEGIN_S, END_S = 30.0, 30.0
 class Report:
     """`rounds`: directory handles opened; `files`: files read whole; `moved`: handles that saw the link change.
 
-    `versions` counts rounds; `wrong` counts all that was, `told` has the first of it in words.
+    `versions` counts rounds; `wrong` counts all that was, `reported` has the first of it in words.
     """
 
     rounds: int
@@ -36,7 +36,7 @@ class Report:
     moved: int
     versions: Counter[str]
     wrong: int
-    told: tuple[str, ...]
+    reported: tuple[str, ...]
     fewest: int
     """rounds of the reader that did least"""
 
@@ -119,7 +119,7 @@ class LinkReaders:
             moved=sum(each["moved"] for each in said),
             versions=sum((Counter(each["versions"]) for each in said), Counter()),
             wrong=sum(each["wrong"] for each in said),
-            told=tuple(text for each in said for text in each["told"]),
+            reported=tuple(text for each in said for text in each["reported"]),
             fewest=min(each["rounds"] for each in said),
         )
 

@@ -76,7 +76,7 @@ class Tmpfs:
 
 @contextlib.contextmanager
 def read_only(path: Path) -> Iterator[None]:
-    """For whoever opens something there until the end of the `with`; what is open for writing stays so. Needs root.
+    """For processes that open something there within the `with`; what is open for writing stays so. Needs root.
 
     It is made read-only aside, where nobody can open anything in between: then the kernel would refuse.
     """
@@ -117,7 +117,7 @@ class Stopped:
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGCONT)
         except ProcessLookupError:
-            pass  # whoever found it hung has killed it
+            pass  # the one that found it hung has killed it
         finally:
             os.close(pidfd)
 

@@ -11,7 +11,7 @@ from tests.support.daemon import READY_S, Daemon, Result
 
 
 def readyz(daemon: Daemon) -> tuple[int, dict[str, Any]]:
-    """What Kubernetes would be told."""
+    """What Kubernetes would see."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{daemon.http_port}/readyz", timeout=10) as answer:
             return answer.status, json.load(answer)

@@ -1,4 +1,4 @@
-"""A mountd that looks at the live version again and again: the product does so every ten minutes."""
+"""A mountd that looks at the live version repeatedly: the product does so every ten minutes."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Onlooker:
         ill, well = self.first(well=False, since=began), self.first(well=True, since=lifted)
         slowest_ms, processes = self.slowest_s() * 1000, f"{min(self.processes)} to {max(self.processes)} processes"
         return (
-            f"told after {ill:.1f} s, Healthy {well:.1f} s after its end; answers in {slowest_ms:.0f} ms, {processes}"
+            f"seen after {ill:.1f} s, Healthy {well:.1f} s after its end; answers in {slowest_ms:.0f} ms, {processes}"
         )
 
     def story(self, since: float = 0.0) -> str:

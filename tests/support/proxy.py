@@ -35,7 +35,7 @@ class Counts:
     """What passed, as long as it is not reset; may be read from any thread."""
 
     requests: Counter[str] = field(default_factory=Counter)  # by method
-    kinds: Counter[str] = field(default_factory=Counter)  # by kind: tells LIST from GET
+    kinds: Counter[str] = field(default_factory=Counter)  # by kind: distinguishes LIST from GET
     body_bytes: int = 0  # of bodies sent to clients, without framing
     object_bytes: int = 0  # of them, what was content of objects: no listings, no errors
     exchanges: deque[Exchange] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # the newest last
@@ -188,7 +188,7 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.wait(tasks)
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # marks it as seen; whoever cared has awaited it
+            task.exception()  # marks it as seen; a caller that needs it has awaited it
 
 
 class Proxy:
@@ -220,7 +220,7 @@ class Proxy:
         self.faults.latency_s = seconds
 
     def reset_counts(self) -> Counts:
-        """Start counting anew; returns what was counted so far. Exchanges under way still write to their own."""
+        """Start counting from zero; returns what was counted so far. Exchanges under way still write to their own."""
         counts, self.counts = self.counts, Counts()
         return counts
 

@@ -111,7 +111,7 @@ class Scripted:
         self.behave()
 
     def behave(self, *, before: str = "", after: str = "") -> None:
-        """From the next run on; the count begins anew."""
+        """From the next run on; the count starts at zero."""
         for name, text in (("before", before), ("after", after), ("count", "0"), ("calls", "")):
             (self._place / name).write_text(text)
 

@@ -1,4 +1,4 @@
-"""Has a running daemon use its changed file, and tells what was restarted by it and what was left alone."""
+"""Has a running daemon use its changed file, and reports what it restarted and what was left alone."""
 
 from __future__ import annotations
 

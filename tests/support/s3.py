@@ -159,7 +159,7 @@ class RcloneS3(S3Server):
         super().__init__()
 
     def set_keys(self, access_key_id: str, secret_access_key: str, *more: tuple[str, str]) -> None:
-        """Restart with other keys, so that whoever holds the former ones gets 403; `more` are accepted as well."""
+        """Restart with other keys, so that clients with the former ones get 403; `more` are accepted as well."""
         self.access_key_id, self.secret_access_key = access_key_id, secret_access_key
         self._more_keys = more
         self.restart()

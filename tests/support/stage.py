@@ -14,7 +14,7 @@ from tests.support.wait import until
 
 SOON_S = 30.0
 
-# An app that does with each version what a file APP-VERSION says: crash, exit, hang, deaf, dies (once it is told to by
+# An app that does with each version what a file APP-VERSION says: crash, exit, hang, deaf, dies (once asked by
 # APP-VERSION.die; then-crash: and never starts again), mute (its page /synthesis fails). While there is an
 # APP-VERSION.hold its start goes on. It knows the version from the manifest behind its link, so what its page says was
 # read through the link and the mount.

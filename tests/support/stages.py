@@ -38,14 +38,14 @@ rclone.wait()
 
 @dataclass
 class Rig:
-    """A daemon whose bucket is behind a proxy and whose rclone does what it is told."""
+    """A daemon whose bucket is behind a proxy and whose rclone does what a script says."""
 
     daemon: Daemon
     store: RcloneS3
     proxy: Proxy
     rclone: ScriptedRclone
     ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    """what has to be mended when it is over"""
+    """what has to be repaired when it is over"""
 
     @property
     def storage(self) -> dict[str, Any]:
@@ -176,9 +176,9 @@ def assert_ends(daemon: Daemon) -> float:
     code = daemon.stop()
     took_s = time.monotonic() - began
     shown = daemon.cli("config", "show", "-c", str(daemon.config_file), "-o", "json")
-    (told,) = daemon.until_events("mountd stops")
-    assert took_s <= told["at_most_s"], daemon.log_text()
-    assert json.loads(shown.out)["stop_s"] == told["at_most_s"]
+    (reported,) = daemon.until_events("mountd stops")
+    assert took_s <= reported["at_most_s"], daemon.log_text()
+    assert json.loads(shown.out)["stop_s"] == reported["at_most_s"]
     assert code == 0
     assert daemon.events("mountd has stopped")
     assert daemon.mounts() == []

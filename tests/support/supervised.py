@@ -1,4 +1,4 @@
-"""A shell script under a supervisor: what it is told, what became of it, and an end that leaves no child."""
+"""A shell script under a supervisor: its signals, what became of it, and a stop that leaves no child."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Program:
     refusals: int = 0
     """how many cleanings fail"""
     preparing: asyncio.Future[None] | None = None
-    """what its polite signal waits for"""
+    """what its stop signal waits for"""
     before_spawn: Callable[[], None] = lambda: None
     before_explain: Callable[[], None] = lambda: None
     name: str = "program"

@@ -1,4 +1,4 @@
-"""A daemon whose app tells which version it runs, for tests of switches, and the question whether all of it agrees."""
+"""A daemon whose app reports which version it runs, for tests of switches, and whether all of it agrees."""
 
 from __future__ import annotations
 

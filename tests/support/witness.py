@@ -34,7 +34,7 @@ def audited(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def witnessed(name: str) -> None:
-    """No audit event tells of these."""
+    """No audit event reports these."""
     original = getattr(os, name)
 
     def call(path: Any, *arguments: Any, **keywords: Any) -> Any:

@@ -67,7 +67,7 @@ def test_a_stop_that_takes_too_long(pid: int | None, says: str) -> None:
     ],
 )
 def test_one_that_never_ran(step: str, code: str, hint: str) -> None:
-    reason = explain("webui", Exit(127, NotStarted(step, "why")), "of a former life")
+    reason = explain("webui", Exit(127, NotStarted(step, "why")), "of a previous run")
     assert (reason.code, reason.text) == (code, "cannot start webui: why")
     assert hint in reason.hint
 

@@ -39,7 +39,7 @@ def test_a_mark(samples: list[Sample], mark: Mark, missed: bool) -> None:
     assert mark.missed(samples) is missed
 
 
-def test_a_row_tells_every_promise_that_was_not_kept() -> None:
+def test_a_row_shows_every_promise_that_was_not_kept() -> None:
     samples = (FAST, replace(SLOW, bytes_lost=3), replace(FAST, broken="rclone was restarted"))
     row = Row("kill", samples, (Mark("serving_s", 1.0),), 0.5)
     assert row.missed == ("serving ≤ 1 s", "3 bytes lost", "rclone was restarted")

@@ -1,4 +1,4 @@
-"""The board: whoever waits is woken by each change, nobody by none, and one who leaves harms nobody."""
+"""The board: each change wakes every waiter, nothing else does, and a waiter that leaves disturbs no other."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ async def test_a_witness_stays_small_and_of_its_remote(fake: Fake) -> None:
     assert moved.witness is None
 
 
-async def test_a_redirection_to_another_region_is_told(fake: Fake) -> None:
+async def test_a_redirection_to_another_region_is_reported(fake: Fake) -> None:
     rclone, client = fake
     moved = "error in ListJSON: … StatusCode: 301, …, api error PermanentRedirect: …"
     rclone.answers |= EMPTY | {"operations/list": (500, {"error": moved})}

@@ -51,7 +51,7 @@ def test_the_socket_that_was_named_wins(place: Path, monkeypatch: pytest.MonkeyP
 def test_the_socket_of_a_broken_file_is_asked_all_the_same(
     place: Path, listen: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is when `status` is needed. Where the file does not tell, the usual places are tried."""
+    """That is when `status` is needed. Where the file does not say, the usual places are tried."""
     system = listen(place / "system.sock")
     file = place / "mountd.yaml"
     file.write_text("control: {socket: /named.sock}\nmounts: [\n")

@@ -194,9 +194,9 @@ async def test_with_a_journal_that_cannot_be_written_the_old_version_serves_unti
             with hub.locked(), capture_logs() as logs:
                 hub.desired.begin(group)
                 await until(lambda: hub.status.linked, "the old version to serve")
-                told = "cannot switch to the version in the file"
-                await until(lambda: [each["event"] for each in logs].count(told) > 2, "more than one try")
-                assert [each["log_level"] for each in logs if each["event"] == told][:2] == ["error", "debug"]
+                reported = "cannot switch to the version in the file"
+                await until(lambda: [each["event"] for each in logs].count(reported) > 2, "more than one try")
+                assert [each["log_level"] for each in logs if each["event"] == reported][:2] == ["error", "debug"]
                 assert hub.target == "hub_v22"
             await until(lambda: hub.model.committed.current == "v23", "the version of the file")
         assert await hub.journal.committed("hub") == Committed("v23", "v22", "v23", "v23")
@@ -228,7 +228,7 @@ async def test_a_first_version_is_served_too_and_written_down_later(
     async with shelf(tmp_path, live="") as hub:
         with hub.locked():
             async with hub.running():
-                await until(lambda: hub.status.reason, "the trouble to be told")
+                await until(lambda: hub.status.reason, "the reason to be reported")
                 assert hub.status.reason is not None
                 assert (hub.status.reason.code, hub.target) == ("journal-unusable", "hub_v22")
         async with hub.running():

@@ -126,9 +126,9 @@ def test_what_the_administrator_has_decided_is_accepted(tmp_path: Path, names: P
         volume.mkdir()
         os.chown(volume, owner, 4242)
         volume.chmod(given)
-        with capture_logs() as told:
+        with capture_logs() as reported:
             instance = Instance.create(volume, volume)
-        assert (told, mode(volume), mode(instance.private)) == ([], given, 0o700)
+        assert (reported, mode(volume), mode(instance.private)) == ([], given, 0o700)
     mine = names / "mine"
     mine.mkdir(mode=0o755)
     (names / "link").symlink_to(mine)
@@ -136,11 +136,11 @@ def test_what_the_administrator_has_decided_is_accepted(tmp_path: Path, names: P
 
 
 @pytest.mark.root
-def test_what_everybody_may_exchange_is_told(tmp_path: Path) -> None:
+def test_what_everybody_may_exchange_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    with capture_logs() as told:
+    with capture_logs() as reported:
         Instance.create(tmp_path / "state", tmp_path)
-    assert [(each["event"], each["path"]) for each in told] == [
+    assert [(each["event"], each["path"]) for each in reported] == [
         ("everybody may replace what lies in a directory of mountd", str(tmp_path))
     ]
 

@@ -59,6 +59,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "told"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_between(before: Snapshot, after: Snapshot, told: list[str]) -> None:
-    assert [f"{one.code} {one.object}: {one.text}" for one in between(before, after)] == told
+@pytest.mark.parametrize(("before", "after", "reported"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_between(before: Snapshot, after: Snapshot, reported: list[str]) -> None:
+    assert [f"{one.code} {one.object}: {one.text}" for one in between(before, after)] == reported

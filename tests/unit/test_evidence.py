@@ -51,13 +51,13 @@ def test_the_one_just_made_always_stays(minutes: set[int], new: int) -> None:
     assert len(names) - len(gone) == min(len(names), KEPT)
 
 
-def test_what_rclone_tells_is_masked_in_whatever_depth() -> None:
+def test_what_rclone_reports_is_masked_in_whatever_depth() -> None:
     secret = 'sup"er\\secret-0001'
     stats = {"core/stats": {"lastError": f"403: {secret}", "bytes": 3, "checking": [secret, None]}, "vfs/stats": secret}
-    told = json.dumps(masked(stats, lambda text: mask(text, [secret])))
-    assert "er" not in told.replace("lastError", "")
-    assert json.loads(told)["core/stats"]["bytes"] == 3
-    assert json.loads(told)["core/stats"]["checking"][1] is None
+    reported = json.dumps(masked(stats, lambda text: mask(text, [secret])))
+    assert "er" not in reported.replace("lastError", "")
+    assert json.loads(reported)["core/stats"]["bytes"] == 3
+    assert json.loads(reported)["core/stats"]["checking"][1] is None
 
 
 async def test_no_file_of_an_incident_holds_a_secret(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_which_file_the_unit_names(text: str, named: bool) -> None:
         ("active", "its unit is active: see `systemctl status mountd`"),
     ],
 )
-def test_nobody_is_told_to_start_what_runs(state: str, hint: str) -> None:
+def test_no_hint_starts_what_runs(state: str, hint: str) -> None:
     assert how_to_start(Unit(TEXT, state), Path("/x.yaml")) == hint
 
 

@@ -26,7 +26,7 @@ for number in range(1000):
         logging.getLogger("aiohttp.server").exception("Error handling request from %s", number, exc_info=error)
 logging.getLogger("watchdog").warning("%s and %s", "one")  # its words do not fit
 logging.getLogger("asyncio").error("lone \\ud800 surrogate")
-logging.getLogger("quiet").info("not told")
+logging.getLogger("quiet").info("not reported")
 warnings.warn("old-fashioned", DeprecationWarning)
 warnings.warn("take care", UserWarning)
 class Broken:
@@ -56,12 +56,12 @@ def test_everything_is_json_and_little_of_it() -> None:
     garbage = [line for line in lines if line["source"] == "aiohttp.server"]
     assert len(garbage) == LINES
     assert all("exception" not in line and len(line["cause"]) < 600 for line in garbage), "no fault of ours"
-    told = [line["text"] + line.get("cause", "") for line in lines]
+    reported = [line["text"] + line.get("cause", "") for line in lines]
     for part in ("%s and %s", "surrogate", "take care", "in a finalizer", "ZeroDivisionError", "IndexError"):
-        assert any(part in text for text in told), part
+        assert any(part in text for text in reported), part
     for part in ("KeyError", "nobody asks"):
-        assert any(part in text for text in told), part
-    assert not any("not told" in text for text in told)
+        assert any(part in text for text in reported), part
+    assert not any("not reported" in text for text in reported)
     assert "Traceback" in next(line["exception"] for line in lines if "IndexError" in line.get("cause", ""))
     assert len(done.stderr) < 30_000
 

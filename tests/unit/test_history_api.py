@@ -246,7 +246,7 @@ async def test_a_drill_is_shown_with_what_it_measured(served: Served) -> None:
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
-async def tell(served: Served, *texts: str, code: str = "ready", object_: str = "mountd") -> None:
+async def record(served: Served, *texts: str, code: str = "ready", object_: str = "mountd") -> None:
     for text in texts:
         await served.journal.event(code, object_, text)
 
@@ -256,8 +256,8 @@ def texts(events: list[Any]) -> list[str]:
 
 
 async def test_events_by_what_is_asked_for(served: Served) -> None:
-    await tell(served, "a", "b")
-    await tell(served, "webui crashed", code="app-backoff", object_="webui")
+    await record(served, "a", "b")
+    await record(served, "webui crashed", code="app-backoff", object_="webui")
     _, document = await served.get("/api/v1/events", limit=2)
     assert texts(document["events"]) == ["b", "webui crashed"]
     _, document = await served.get("/api/v1/events", after=document["events"][0]["id"])
@@ -276,30 +276,30 @@ async def test_a_stream_goes_on_with_what_comes_and_is_resumed_without_a_gap(
     served: Served, how: dict[str, str]
 ) -> None:
     accept = {} if how else {"Accept": "text/event-stream"}
-    await tell(served, "a", "b", "c")
+    await record(served, "a", "b", "c")
     async with served.stream(accept, limit="2", **how) as stream:
         first = await stream.events(2)
-        await tell(served, "d")
+        await record(served, "d")
         first += await stream.events(1)
     assert texts(first) == ["b", "c", "d"]
-    await tell(served, *(str(number) for number in range(history.STREAM_PAGE * 2 + 5)))
+    await record(served, *(str(number) for number in range(history.STREAM_PAGE * 2 + 5)))
     async with served.stream({**accept, "Last-Event-ID": str(first[-1]["id"])}, **how) as stream:
         missed = await stream.events(history.STREAM_PAGE * 2 + 5)
-        await tell(served, "e")
+        await record(served, "e")
         missed += await stream.events(1)
     assert texts(missed) == [*(str(number) for number in range(history.STREAM_PAGE * 2 + 5)), "e"]
 
 
 async def test_a_stream_has_only_what_was_asked_for_and_no_line_that_breaks_it(served: Served) -> None:
     async with served.stream(follow="1", object="webui") as stream:
-        await tell(served, "not this one")
-        await tell(served, "two\nlines 声音\n\ndata: x", object_="webui")
+        await record(served, "not this one")
+        await record(served, "two\nlines 声音\n\ndata: x", object_="webui")
         (event,) = await stream.events(1)
     assert event["text"] == "two\nlines 声音\n\ndata: x"
 
 
-async def test_after_a_lost_journal_all_of_the_new_one_is_told(served: Served) -> None:
-    await tell(served, "a")
+async def test_after_a_lost_journal_all_of_the_new_one_is_reported(served: Served) -> None:
+    await record(served, "a")
     async with served.stream({"Last-Event-ID": "4711"}, follow="1") as stream:
         assert texts(await stream.events(1)) == ["a"]
 
@@ -333,7 +333,7 @@ async def test_a_reader_that_takes_nothing_holds_a_page_and_is_let_go(
     with socket.socket(socket.AF_UNIX) as reader:
         reader.connect(str(served.socket))
         reader.sendall(b"GET /api/v1/events?follow=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await tell(served, *([big] * 50))
+        await record(served, *([big] * 50))
         poll = select.poll()
         poll.register(reader, select.POLLHUP)
         async with asyncio.timeout(SOON_S):
@@ -343,12 +343,12 @@ async def test_a_reader_that_takes_nothing_holds_a_page_and_is_let_go(
 
 
 async def test_followed_on_the_command_line_until_it_is_ended(served: Served) -> None:
-    await tell(served, "webui is running", object_="webui")
+    await record(served, "webui is running", object_="webui")
     child = await served.command("events", "--follow", "-o", "json")
     try:
         assert child.stdout is not None
         assert json.loads(await asyncio.wait_for(child.stdout.readline(), SOON_S))["text"] == "webui is running"
-        await tell(served, "a \x1b[2J")
+        await record(served, "a \x1b[2J")
         assert json.loads(await asyncio.wait_for(child.stdout.readline(), SOON_S))["text"] == "a \x1b[2J"
     finally:
         child.kill()

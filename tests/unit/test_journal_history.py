@@ -79,7 +79,7 @@ async def test_a_step_that_is_begun_twice_ends_twice(journal: Journal) -> None:
     assert [step.outcome for step in await journal.steps(record.id)] == ["failed", "done"]
 
 
-async def test_a_step_that_a_former_life_began_has_no_seconds(journal: Journal) -> None:
+async def test_a_step_that_a_previous_run_began_has_no_seconds(journal: Journal) -> None:
     record = await begin(journal)
     await journal.begin_step(record.id, "flip")
     later = Journal(journal.path)
@@ -178,7 +178,7 @@ async def test_what_mountd_0_1_has_recorded_is_recognised(journal: Journal) -> N
     assert changed_since(known, content) is None
     held = await journal.content("hub", "v23")
     assert held is not None
-    assert held.digest == "old"  # whoever only asks writes nothing
+    assert held.digest == "old"  # a read writes nothing
     await rename(journal, "hub", content)
     assert await journal.content("hub", "v23") == await recorded(journal, "hub", content) == known
     assert (await journal.quarantined("hub")).keys() == {"new"}

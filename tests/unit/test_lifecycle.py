@@ -73,7 +73,7 @@ CASES = [
     ),
     ("hung is killed, not asked", RUNNING, [Condemned("x")], State.STOPPING, [Kill()]),
     ("hung comes back", RUNNING, [Condemned("x"), Exited("x"), Cleaned()], State.STARTING, [Kill(), Clean(), Begin()]),
-    ("stop asks politely", RUNNING, [Unwanted()], State.STOPPING, [Terminate()]),
+    ("a graceful stop", RUNNING, [Unwanted()], State.STOPPING, [Terminate()]),
     ("stopped", RUNNING, [Unwanted(), Exited("x"), Cleaned()], State.STOPPED, [Terminate(), Clean()]),
     ("stop in an attempt", STARTING, [Unwanted(), Abandoned(), Cleaned()], State.STOPPED, [Abandon(), Clean()]),
     (
@@ -104,7 +104,7 @@ def test_step(life: Life, events: list[Event], state: State, actions: list[Actio
     assert (after.state, done) == (state, actions)
 
 
-def test_patience_with_a_polite_stop_ends() -> None:
+def test_patience_with_a_graceful_stop_ends() -> None:
     stopping, _ = run(RUNNING, Unwanted())
     assert stopping.due == NOW + POLICY.grace_s
     assert run(stopping, Ticked(), now=NOW + 29.9)[1] == []
@@ -173,7 +173,7 @@ def test_restarts_that_were_asked_for_are_no_crashes() -> None:
         ((RestartAsked("tina asked"), Exited("x"), Cleaned()), 0),
         ((RestartAsked("its cache is broken", by_itself=True), Exited("x"), Cleaned()), 1),
         ((Unwanted(), Exited("x"), Cleaned(), Wanted()), 0),
-        ((Exited("it crashed"), Unwanted(), Cleaned(), Wanted()), 0),  # who stopped it begins anew
+        ((Exited("it crashed"), Unwanted(), Cleaned(), Wanted()), 0),  # after a stop the count starts at zero
         ((Exited("it crashed"), Cleaned(), Spawned(), Exited("again"), Abandoned(), Cleaned()), 1),
     ],
 )
@@ -195,7 +195,7 @@ EVENTS: list[Event] = [
 ]  # fmt: skip
 
 
-def test_whoever_stops_and_starts_it_waits_for_no_limit() -> None:
+def test_a_stop_and_a_start_wait_for_no_limit() -> None:
     life, now = RUNNING, NOW
     for _ in range(3 * STARTS_PER_WINDOW):
         life, actions = run(life, Unwanted(), Exited("x"), Cleaned(), Wanted(), Spawned(), BecameReady(), now=now)
@@ -283,7 +283,7 @@ class World(RuleBasedStateMachine):
             self.begun, self.steady = [], []  # it was wanted so: no loop
 
     @rule(event=st.sampled_from([Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Condemned("c")]))
-    def is_told(self, event: Event) -> None:
+    def is_reported(self, event: Event) -> None:
         if isinstance(event, RestartAsked) and self.life.state in (State.BACKOFF, State.FAILED):
             self.begun, self.steady = [], []  # who asks need not wait for the limit
         self.post(event)
@@ -348,7 +348,7 @@ class World(RuleBasedStateMachine):
                 self.attempts = 0
                 self.post(Abandoned())
             if self.children and not self.killed:
-                self.now += 10.0  # the child ignores the polite signal: patience must end by itself
+                self.now += 10.0  # the child ignores the stop signal: patience must end by itself
                 self.post(Ticked())
             if self.children and self.killed:
                 self.children = 0

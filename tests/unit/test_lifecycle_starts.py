@@ -1,4 +1,4 @@
-"""The limit of starts: no hot loop, and no wait for what is killed from outside or has been mended."""
+"""The limit of starts: no hot loop, and no wait for what is killed from outside or has been repaired."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ LIMITED = Life(
 
 @pytest.mark.parametrize("life", [LIMITED, replace(LIMITED, starts=LIMITED.starts[1:], steady=LIMITED.starts[0])])
 def test_at_the_limit_of_starts_a_restart_begins_at_once(life: Life) -> None:
-    """Who asks has mended it."""
+    """Who asks has repaired it."""
     assert life.limited
     assert run(life, Wanted(), Ticked())[1] == []
     begun, actions = run(life, RestartAsked("tina asked"))

@@ -20,7 +20,7 @@ def texts(*pieces: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "told"),
+    ("pieces", "reported"),
     [
         ((b"one\ntwo\r\n",), [b"one", b"two", b""]),
         ((b"two\r", b"\nthree"), [b"two", b"three"]),
@@ -33,8 +33,8 @@ def texts(*pieces: bytes) -> list[bytes]:
         ((b"x" * 9000 + b"\n",), [b"x" * LINE_BYTES, b""]),
     ],
 )
-def test_lines(pieces: tuple[bytes, ...], told: list[bytes]) -> None:
-    assert texts(*pieces) == told
+def test_lines(pieces: tuple[bytes, ...], reported: list[bytes]) -> None:
+    assert texts(*pieces) == reported
 
 
 @pytest.mark.parametrize(

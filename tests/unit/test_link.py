@@ -68,7 +68,7 @@ def test_the_same_target_is_left_alone(link: Path, tmp_path: Path) -> None:
     assert os.lstat(link).st_ino == before.st_ino
 
 
-def test_whoever_opens_through_it_always_finds_the_old_or_the_new(link: Path, tmp_path: Path) -> None:
+def test_an_open_through_it_always_finds_the_old_or_the_new(link: Path, tmp_path: Path) -> None:
     links.point(link, f"{tmp_path}/v22")
     seen: list[str] = []
     failures: list[OSError] = []

@@ -78,7 +78,7 @@ async def test_an_empty_answer_that_nobody_has_confirmed_shows_nothing_again(fak
     assert not disk.ignored
 
 
-async def test_what_rclone_was_not_told_it_is_told_with_the_next_listing(fake: Fake) -> None:
+async def test_what_rclone_did_not_hear_goes_with_the_next_listing(fake: Fake) -> None:
     rclone, disk = fake[0], disk_of(fake)
     await listed(disk, rclone, BOTH)
     rclone.answers["options/set"] = (500, {"error": "not now", "status": 500})

@@ -1,4 +1,4 @@
-"""What systemd is told arrives, in order, also when its socket could not take it at first."""
+"""What mountd sends to systemd arrives, in order, also when its socket could not take it at first."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def test_nobody_there_yet_and_nobody_at_all(directory: Path) -> None:
         notifier.send(READY=1)
     with systemd(address) as listening:
         notifier.send(WATCHDOG=1)
-        told = heard(listening)
+        reported = heard(listening)
         notifier.send(WATCHDOG=1)
-        told += heard(listening)
-    assert set(told) == {"READY=1", "WATCHDOG=1"}
-    assert told[-1] == "WATCHDOG=1"
-    assert len(told) <= MAX_UNSENT + 1
+        reported += heard(listening)
+    assert set(reported) == {"READY=1", "WATCHDOG=1"}
+    assert reported[-1] == "WATCHDOG=1"
+    assert len(reported) <= MAX_UNSENT + 1

@@ -33,7 +33,7 @@ def refusal(check: Callable[[], object]) -> CannotStart:
 
 
 def judged(error: CannotStart) -> CannotStart:
-    """Whatever it is: somebody can mend it, is told how, and need not restart mountd."""
+    """Whatever it is: somebody can repair it, is shown how, and need not restart mountd."""
     assert error.text.startswith("cannot ")
     assert error.hint
     assert not error.permanent

@@ -50,7 +50,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         replace(tmp_path / "file" / "file", "x")
 
 
-def test_leftovers_of_a_former_life_go(tmp_path: Path) -> None:
+def test_leftovers_of_a_previous_run_go(tmp_path: Path) -> None:
     for name in ("rclone.conf", "rclone.conf.old123", ".rclone.conf.abc", "aws-gone.json", "aws-store.json", "rc.sock"):
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path, ("aws-*.json", "rclone.conf?*", ".rclone.conf.*"), keep={"aws-store.json"})

@@ -266,7 +266,7 @@ async def test_nothing_is_read_twice_unless_it_changed(tmp_path: Path) -> None:
     assert (read, again["b"].sha256) == (1000, sha(b"X" * 1000))
 
 
-async def test_another_directory_is_read_anew(tmp_path: Path) -> None:
+async def test_another_directory_is_read_again(tmp_path: Path) -> None:
     first, second = (write(tmp_path / name, {"a": b"1" * 10}) for name in ("first", "second"))
     await digests(first, tmp_path / "state")
     assert (await digests(second, tmp_path / "state"))[1] == 10

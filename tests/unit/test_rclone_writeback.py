@@ -30,7 +30,7 @@ def test_a_token_that_rclone_refreshed_stays() -> None:
 
     file, record = step(record, {"d": DRIVE | {"scope": "drive.readonly"}, "new": {"type": "local"}})
     assert file["d"] == DRIVE | {"token": "T1", "root_folder_id": "xyz", "scope": "drive.readonly"}
-    # Again and again: it is not taken for ours because we wrote it once.
+    # Repeatedly: it is not taken for ours because we wrote it once.
     record = learn(record, file, text_of(file))
     assert step(record, {"d": DRIVE})[0]["d"]["token"] == "T1"
 

@@ -200,7 +200,7 @@ def test_what_an_app_waits_for_is_a_reason_unless_it_has_its_own(state: State, c
     assert [one.code for one in readiness.reasons(own)] == ["mount-starting", "app-broken"]
 
 
-CLIMBING = [
+STARTING_UP = [
     ("a mount", snapshot(replace(DOWN, state=State.STARTING), UNLINKED, None), "mount disk is starting (ready)"),
     ("a mount with its own", snapshot(replace(DOWN, reason=reason("mount")), UNLINKED, None), "the mount is broken"),
     ("a model", snapshot(model=UNLINKED, app=None), "model hub is being loaded (waiting)"),
@@ -212,8 +212,8 @@ CLIMBING = [
 ]
 
 
-@pytest.mark.parametrize(("now", "text"), [case[1:] for case in CLIMBING], ids=[case[0] for case in CLIMBING])
-def test_what_still_climbs_says_so(now: Snapshot, text: str) -> None:
+@pytest.mark.parametrize(("now", "text"), [case[1:] for case in STARTING_UP], ids=[case[0] for case in STARTING_UP])
+def test_what_still_starts_says_so(now: Snapshot, text: str) -> None:
     assert [one.text for one in readiness.reasons(now)] == [text]
 
 

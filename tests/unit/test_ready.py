@@ -1,4 +1,4 @@
-"""Why an app is not ready is shown to whoever asks: never with the password or the query of its address."""
+"""Why an app is not ready is shown to every client: never with the password or the query of its address."""
 
 from __future__ import annotations
 

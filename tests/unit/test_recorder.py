@@ -1,4 +1,4 @@
-"""Nothing that happened is lost when the daemon ends while it is being written; a lost journal is told."""
+"""Nothing that happened is lost when the daemon ends while it is being written; a lost journal is reported."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_a_held_journal_does_not_hold_up_the_end(tmp_path: Path, monkeypat
     await journal.close()
 
 
-async def test_a_journal_that_was_begun_anew_is_an_alarm_until_the_broken_file_is_gone(
+async def test_a_journal_that_was_created_again_is_an_alarm_until_the_broken_file_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorders, "RETRY_S", 0.02)
@@ -112,11 +112,11 @@ async def test_a_journal_that_was_begun_anew_is_an_alarm_until_the_broken_file_i
     assert journal.replaced is not None
     running = asyncio.create_task(Recorder(board, journal).run())
     try:
-        told = await board.wait_until(lambda snapshot: snapshot.journal is not None, SOON_S)
-        assert told.journal is not None
-        assert told.journal.code == "journal-replaced"
-        assert str(journal.replaced[0]) in told.journal.text
-        assert readiness.health(told) is Health.DEGRADED
+        shown = await board.wait_until(lambda snapshot: snapshot.journal is not None, SOON_S)
+        assert shown.journal is not None
+        assert shown.journal.code == "journal-replaced"
+        assert str(journal.replaced[0]) in shown.journal.text
+        assert readiness.health(shown) is Health.DEGRADED
         async with asyncio.timeout(SOON_S):
             while not await journal.last_event():
                 await asyncio.sleep(0.01)
@@ -129,8 +129,8 @@ async def test_a_journal_that_was_begun_anew_is_an_alarm_until_the_broken_file_i
                 lambda now: now.journal is not None and now.journal.code != "journal-replaced", SOON_S
             )
             other.execute("DROP TRIGGER no")
-        await board.wait_until(lambda now: now.journal == told.journal, SOON_S)
-        assert [event.text for event in await journal.events(code="journal-replaced", limit=9)] == [told.journal.text]
+        await board.wait_until(lambda now: now.journal == shown.journal, SOON_S)
+        assert [event.text for event in await journal.events(code="journal-replaced", limit=9)] == [shown.journal.text]
         journal.replaced[0].rename(tmp_path / "taken-away")
         await board.wait_until(lambda now: now.journal is None, SOON_S)
     finally:

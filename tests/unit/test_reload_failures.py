@@ -65,8 +65,8 @@ async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_a
         following = group.create_task(room.reloader.follow_files())
         with capture_logs() as logs:
             await room.board.wait_until(lambda now: bool(now.config.incomplete), 10)
-        [told] = [each for each in logs if each["event"] == "configuration is only partly in effect"]
-        assert told["cause"] == "cannot use the journal: it is locked"
+        [reported] = [each for each in logs if each["event"] == "configuration is only partly in effect"]
+        assert reported["cause"] == "cannot use the journal: it is locked"
         assert any(each["event"] == "waiting for the journal" for each in logs)
         now = room.board.snapshot
         assert [each.code for each in readiness.reasons(now) if each.layer == "config"] == ["config-incomplete"]

@@ -107,7 +107,7 @@ def test_only_so_many_sections_are_looked_into() -> None:
     assert control_socket.named(text) == ""
 
 
-def test_what_is_not_shown_is_told() -> None:
+def test_what_is_not_shown_is_reported() -> None:
     text = BASE + repeated("  m{number}: {{remote: 'q:b', path: /mnt/m{number}}}\n", MAX_PROBLEMS + 10)
     found = inspect_text(text, PLACES)
     assert [problem.line for problem in found.problems] == [0, *range(5, 5 + MAX_PROBLEMS)]

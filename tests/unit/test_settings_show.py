@@ -29,7 +29,7 @@ def reparsed(shown: dict[str, Any], places: Places = PLACES) -> Any:
 
 def test_the_committed_schema_is_the_generated_one() -> None:
     assert (CONFIG / "mountd.schema.json").read_text(encoding="utf-8") == render(), (
-        "write it anew: mountd config schema > config/mountd.schema.json"
+        "generate it: mountd config schema > config/mountd.schema.json"
     )
     jsonschema.Draft202012Validator.check_schema(generate())
 

@@ -33,4 +33,4 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
     (tmp_path / "mountd.service").write_text(text)
     words = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / "mountd.service")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    assert not [line for line in done.stderr.splitlines() if "mountd.service" in line]  # others may be told of as well
+    assert not [line for line in done.stderr.splitlines() if "mountd.service" in line]  # there may be others

@@ -69,7 +69,8 @@ class Applier:
                 for name in stopped:
                     members.apps[name].want()
         self._restart_apps(change, stopped, old)
-        for name in change.switch:
+        # A model that moves to another mount or directory has lost its pending switch.
+        for name in dict.fromkeys((*change.switch, *change.restart_models)):
             await self._desired.declare(name)
         return change
 

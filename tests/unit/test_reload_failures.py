@@ -53,6 +53,19 @@ async def test_an_edited_version_is_asked_for_with_a_journal_that_cannot_be_writ
         assert not room.desired.tasks()[0].done()
 
 
+async def test_a_pending_switch_outlives_a_move_of_its_model() -> None:
+    async with bench() as (room, _):
+        hub = room.members.models["hub"]
+        await room.journal.commit("hub", replace(hub.committed, current="v22"))
+        await hub.load()
+        for key, value in (("version", "v23"), ("directory", "other_{version}")):
+            room.config["models"]["hub"][key] = value
+            room.write()
+            await room.reloader.ask("tina")
+            assert [task.done() for task in room.desired.tasks()] == [False], key
+        assert room.board.snapshot.models["hub"].desired == "v23"
+
+
 async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_app_stays_down() -> None:
     async with bench() as (room, group):
         before, webui = room.board.snapshot, room.members.apps["webui"]

@@ -127,7 +127,7 @@ async def test_the_lock_is_given_back_that_is_got_too_late(tmp_path: Path, monke
 
 
 def test_a_stuck_thread_does_not_keep_the_loop_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "END_S", 0.2)
+    monkeypatch.setattr(threads, "BUSY_S", 0.2)
     go, ended = threading.Event(), threading.Event()
 
     def end_late() -> None:

@@ -127,8 +127,8 @@ async def _publish(settings: Settings, model: str, directory: str, asked: run.As
     import signal
 
     from mountd.model.layout import Layout
-    from mountd.publish import record as records
     from mountd.publish.plan import key_prefix, place
+    from mountd.publish.record import open_record
     from mountd.publish.run import look_at, publish
 
     task = asyncio.current_task()
@@ -137,7 +137,7 @@ async def _publish(settings: Settings, model: str, directory: str, asked: run.As
     remote = settings.mounts[settings.models[model].mount].remote
     path = Layout(settings.models[model].directory).directory(asked.version)
     tree: Tree = await asyncio.to_thread(look_at, directory, asked, key_prefix(remote, path))
-    record = await records.open_record(_state(settings), place(remote, path), tree.root)
+    record = await open_record(_state(settings), place(remote, path))
     bar = Bar()
     try:
         store = await _store(settings, settings.models[model].mount, path, record)
@@ -192,10 +192,8 @@ class Bar:
         self._shown: tuple[str, int] | None = None
 
     def show(self, progress: run.Progress) -> None:
-        from mountd.publish.plan import percent
-
         now = time.monotonic()
-        part = percent(progress.done, progress.total)
+        part = min(100, 100 * progress.done // progress.total) if progress.total else 100
         if (progress.what, part) == self._shown or (not self._live and now < self._next):
             return
         self._next = now + LINE_S

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ from mountd.publish.plan import File
 from mountd.publish.record import FileHashes, FileIdentity, Record
 
 BLOCK_BYTES = 1024 * 1024
-TELL_S = 0.5
+REPORT_S = 0.5
 _BLOB = re.compile(r"(?:.*/)?(?:models|datasets|spaces)--[^/]+/blobs/[^/]+")
 """Of a Hugging Face cache: snapshots/REVISION/NAME is a link to ../../blobs/DIGEST."""
 CHANGED_HINT = "let nothing write there, and run the same command again"
@@ -59,7 +59,7 @@ def _scan(tree: Tree, base: str, above: tuple[str, ...]) -> None:
             tree.problems.append(f"there are more than {manifest.MAX_FILES} files")
             return
         path = f"{base}/{entry.name}" if base else entry.name
-        real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
+        real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)
         if entry.is_symlink():
             if real != tree.root and not real.startswith(f"{tree.root.rstrip('/')}/"):
                 tree.problems.append(f"{path!r} is a link that leads out of the directory, to {real}")
@@ -76,82 +76,64 @@ def _scan(tree: Tree, base: str, above: tuple[str, ...]) -> None:
             else:
                 _scan(tree, path, (*above, real))
         elif stat.S_ISREG(seen.st_mode):
-            tree.files[path] = FileIdentity.of(seen)
+            tree.files[path] = FileIdentity.of(real, seen)
         else:
             tree.problems.append(f"{path!r} is no file: a socket, a pipe or a device")
 
 
 async def digests(tree: Tree, record: Record, jobs: int, report: Callable[[int, int], None]) -> dict[str, File]:
-    """Each file with its digests; `report` gets the bytes that are read, and the total.
+    """Each file with its digests; `report` gets how many bytes of how many are read.
 
-    Raises MountdError for a file that cannot be read, or that changes meanwhile.
+    rclone hashes as well, but one kind a pass, without progress, and it keeps nothing for the next run that a change
+    with the old mtime would make void. Raises MountdError for a file that cannot be read, or that changes meanwhile.
     """
-    work: dict[FileIdentity, list[str]] = {}
-    known: dict[str, FileHashes] = {}
-    for path, seen in tree.files.items():
-        before = record.hashes.get(path)
-        if before is not None and before.stat == seen:
-            known[path] = before
-        else:
-            work.setdefault(seen, []).append(path)  # several names of one file are read once
-    total = sum(seen.size for seen in work)
-    hasher = _Hasher()
-    waiting: dict[asyncio.Future[FileHashes], FileIdentity] = {}
+    unread = {seen for seen in tree.files.values() if seen not in record.digests}  # a file with several names once
+    total = sum(seen.size for seen in unread)
+    done = dict.fromkeys(unread, 0)
+    stop = threading.Event()
     with ThreadPoolExecutor(jobs, thread_name_prefix="hash") as pool:
+        tasks = [  # the largest first, so that none of them is left for one thread at the end
+            asyncio.wrap_future(pool.submit(_read, seen, done, stop)) for seen in sorted(unread, reverse=True)
+        ]
+        waiting = set(tasks)
         try:
-            # The largest first, so that none of them is left for one thread at the end.
-            for seen in sorted(work, key=lambda seen: -seen.size):
-                task = pool.submit(hasher.read, os.path.join(tree.root, work[seen][0]), seen)
-                waiting[asyncio.wrap_future(task)] = seen
             while waiting:
-                done, _ = await asyncio.wait(waiting, timeout=TELL_S, return_when=asyncio.FIRST_COMPLETED)
-                for future in done:
-                    result = future.result()
-                    for path in work[waiting.pop(future)]:
-                        known[path] = result
-                        record.note_hash(path, result)
-                report(hasher.bytes, total)
+                read, waiting = await asyncio.wait(waiting, timeout=REPORT_S, return_when=asyncio.FIRST_EXCEPTION)
+                for task in read:
+                    record.note_digests(*task.result())
+                report(sum(done.values()), total)
         finally:
-            hasher.stop.set()
-            for future in waiting:  # what they end with now interests nobody
-                if not future.cancel() and not future.cancelled():
-                    future.exception()
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-    return {path: File(known[path].stat.size, known[path].sha256, known[path].md5) for path in sorted(known)}
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return {path: File(seen.size, *record.digests[seen]) for path, seen in sorted(tree.files.items())}
 
 
-class _Hasher:
-    def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.bytes = 0
-        self._lock = threading.Lock()
-
-    def read(self, path: str, seen: FileIdentity) -> FileHashes:
-        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        try:
-            with open(path, "rb") as file:
-                while block := file.read(BLOCK_BYTES):
-                    if self.stop.is_set():
-                        raise MountdError("cannot go on: interrupted")
-                    sha256.update(block)
-                    md5.update(block)
-                    with self._lock:
-                        self.bytes += len(block)
-                now = FileIdentity.of(os.fstat(file.fileno()))
-        except OSError as error:
-            raise MountdError(f"cannot read {path}: {cause_of(error)}") from None
-        if now != seen:
-            raise MountdError(f"cannot publish {path}: it changed while it was read", hint=CHANGED_HINT)
-        return FileHashes(seen, sha256.hexdigest(), md5.hexdigest())
+def _read(seen: FileIdentity, done: dict[FileIdentity, int], stop: threading.Event) -> tuple[FileIdentity, FileHashes]:
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    try:
+        with open(seen.path, "rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                if stop.is_set():
+                    raise MountdError("cannot go on: interrupted")
+                sha256.update(block)
+                md5.update(block)
+                done[seen] += len(block)
+            now = FileIdentity.of(seen.path, os.fstat(file.fileno()))
+    except OSError as error:
+        raise MountdError(f"cannot read {seen.path}: {cause_of(error)}") from None
+    if now != seen:
+        raise MountdError(f"cannot publish {seen.path}: it changed while it was read", hint=CHANGED_HINT)
+    return seen, FileHashes(sha256.hexdigest(), md5.hexdigest())
 
 
-def changed(root: str, files: Mapping[str, FileIdentity]) -> Iterable[str]:
+def changed(tree: Tree) -> Iterable[str]:
     """Paths of files that are no longer as they were when they were hashed. Blocks."""
-    for path, seen in files.items():
+    for path, seen in tree.files.items():
         try:
-            now = FileIdentity.of(os.stat(os.path.join(root, path)))
+            real = os.path.realpath(os.path.join(tree.root, path))
+            same = FileIdentity.of(real, os.stat(real)) == seen
         except OSError:
-            yield path
-            continue
-        if now != seen:
+            same = False
+        if not same:
             yield path

@@ -1,4 +1,4 @@
-"""What a version should hold and what the bucket holds → what is to be sent, what may not be, and what is wrong."""
+"""What a version should hold and what the bucket holds → what is missing, what may not be sent, and why."""
 
 from __future__ import annotations
 
@@ -85,46 +85,25 @@ def name_problem(path: str, prefix: str) -> str:
     return ""
 
 
-def required_problems(required: Iterable[str], sizes: Mapping[str, int]) -> list[str]:
-    """What would keep the version from ever going live; `sizes` in bytes by path."""
-    return [
-        f"{path} is {'empty' if path in sizes else 'missing'}, and the model requires it"
-        for path in required
-        if not sizes.get(path)
-    ]
+def problems(wanted: Mapping[str, File], found: Mapping[str, Stored], sent: Mapping[str, str] | None) -> dict[str, str]:
+    """Path → what is wrong with what the bucket holds there, in words; nothing for a file that it holds as wanted.
 
-
-def to_send(wanted: Mapping[str, File], found: Mapping[str, Stored], sent: Mapping[str, str]) -> list[str]:
-    """Paths that the bucket does not hold as they are wanted.
-
-    Where the store reports no hash, `sent` decides: the sha256 of what an earlier run has sent, by path.
+    Where the store reports no hash, `sent` decides: the sha256 of what this publisher has sent, by path. Without `sent`
+    the size is enough there.
     """
 
-    def held(path: str, file: File) -> bool:
+    def problem(path: str, file: File) -> str:
         stored = found.get(path)
-        if stored is None or stored.size != file.size:
-            return False
-        return stored.md5 == file.md5 if stored.md5 else sent.get(path) == file.sha256
+        if stored is None:
+            return "is missing"
+        if stored.size != file.size:
+            return f"has {stored.size} bytes instead of {file.size}"
+        if stored.md5:
+            return "" if stored.md5 == file.md5 else f"has the MD5 {stored.md5} instead of {file.md5}"
+        return "" if sent is None or sent.get(path) == file.sha256 else "may hold something else of the same size"
 
-    return sorted(path for path, file in wanted.items() if not held(path, file))
-
-
-def strays(wanted: Mapping[str, File], found: Mapping[str, Stored]) -> list[str]:
-    """Paths that the bucket holds beyond what is wanted."""
-    return sorted(found.keys() - wanted.keys())
-
-
-def wrong(wanted: Mapping[str, File], found: Mapping[str, Stored], *, exactly: bool) -> list[str]:
-    """What is wrong in the bucket, in words; with `exactly` what is there beyond `wanted` too."""
-    problems = manifest.compare(
-        {path: file.size for path, file in wanted.items()}, {path: stored.size for path, stored in found.items()}
-    )
-    problems += [
-        f"{path} has the MD5 {found[path].md5} instead of {file.md5}"
-        for path, file in wanted.items()
-        if path in found and found[path].size == file.size and found[path].md5 not in ("", file.md5)
-    ]
-    return problems + ([f"{path} is there too" for path in strays(wanted, found)] if exactly else [])
+    described = {path: problem(path, file) for path, file in sorted(wanted.items())}
+    return {path: text for path, text in described.items() if text}
 
 
 def differences(data: bytes, version: str, wanted: Mapping[str, File]) -> list[str]:
@@ -135,14 +114,10 @@ def differences(data: bytes, version: str, wanted: Mapping[str, File]) -> list[s
         return [error.text]
     if known.version != version:
         return [f"{manifest.NAME} is of version {known.version}"]
-    problems = [f"{path} is new" for path in sorted(wanted.keys() - known.files.keys())]
-    problems += [f"{path} is gone" for path in sorted(known.files.keys() - wanted.keys())]
-    return problems + [
+    changes = [f"{path} is new" for path in sorted(wanted.keys() - known.files.keys())]
+    changes += [f"{path} is gone" for path in sorted(known.files.keys() - wanted.keys())]
+    return changes + [
         f"{path} {'differs' if path in known.sha256 else 'has no digest to compare with'}"
         for path, file in sorted(wanted.items())
         if path in known.files and (known.files[path], known.sha256.get(path)) != (file.size, file.sha256)
     ]
-
-
-def percent(done: int, total: int) -> int:
-    return 100 if total <= 0 else max(0, min(100, 100 * done // total))

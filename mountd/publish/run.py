@@ -1,11 +1,11 @@
-"""`mountd publish` as a whole: what is there, what is missing, who else is at it; sent, verified, manifest last.
+"""`mountd publish` as a whole: what is there, what is missing, who else publishes it; sent, verified, manifest last.
 
-Before anything is written the version gets a mark of this publisher, an object `.mountd-publishing-ID`. While a mark is
-there mountd takes the version for incomplete. It goes when everything is verified and the manifest is there: that one
-deletion makes the version visible.
+Before anything is written the version gets a marker of this publisher, an object `.mountd-publishing-ID`. While a
+marker is there mountd takes the version for incomplete. It is deleted when everything is verified and the manifest is
+there: that one deletion makes the version visible.
 
-Of two that write their marks at the same time, at least one sees the other's in the listing that follows, since S3
-lists what was written before; who sees another's withdraws.
+Of two that write their markers at the same time, at least one sees the other's in the listing that follows, since S3
+lists what was written before; one that sees another's withdraws.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,10 +28,12 @@ from mountd.publish import hashing, plan
 from mountd.publish.hashing import CHANGED_HINT, Tree
 from mountd.publish.plan import Bucket, File
 from mountd.publish.record import Record
-from mountd.publish.upload import Store
+from mountd.publish.upload import Listener, Store
 
 CLAIM_CHECK_S = 10.0
 AGAIN = "run the same command again: it goes on where this one ended"
+Checked = Literal["size", "hash", "download", ""]
+"""What was compared with the bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """How it ended; `digest` is empty after a dry run, `checked` says what was compared with the bucket."""
+    """The result; `digest` and `checked` are empty after a dry run."""
 
     result: Literal["published", "already-published", "would-publish"]
     digest: str
@@ -69,7 +71,7 @@ class Published:
     sent_bytes: int
     deleted: tuple[str, ...]
     left_out: tuple[str, ...]
-    checked: Literal["size", "hash", "download", ""]
+    checked: Checked
 
 
 Report = Callable[[Progress], None]
@@ -90,7 +92,11 @@ def look_at(directory: str, asked: Asked, prefix: str) -> Tree:
         raise Refused(f"cannot publish {directory}: {manifest.summary(problems)}", hint=hint)
     if not tree.files:
         raise Refused(f"cannot publish {directory}: there are no files in it")
-    problems = plan.required_problems(asked.required, {path: seen.size for path, seen in tree.files.items()})
+    problems = [
+        f"{path} is {'empty' if path in tree.files else 'missing'}, and the model requires it"
+        for path in asked.required
+        if path not in tree.files or tree.files[path].size == 0
+    ]
     if problems:
         hint = "name the directory that holds them, or correct models.*.required"
         raise Refused(f"cannot publish {directory}: {manifest.summary(problems)}", hint=hint)
@@ -107,26 +113,32 @@ class _Publishing:
         self._asked, self._tree, self._store, self._record, self._report = asked, tree, store, record, report
         self._marker = f"{manifest.MARKER}{record.id}"
         self._wanted: dict[str, File] = {}
-        self._data = b""  # of the manifest, once it is known
+        self._data = b""
+        """of the manifest, once it is known"""
 
     async def run(self) -> Published:
         seen = await self._store.look()
         try:
             await self._check_claim(seen)  # before hours of reading
-            self._wanted = await hashing.digests(self._tree, self._record, self._asked.jobs, self._report_reading)
+            self._wanted = await hashing.digests(
+                self._tree,
+                self._record,
+                self._asked.jobs,
+                lambda done, total: self._report(Progress("reading", done, total)),
+            )
             await self._check_manifest(seen)
         except (Refused, Busy):
             if self._marker not in seen.markers:  # nothing was begun that another run could go on with
                 self._record.forget()
             raise
-        if seen.manifest and not seen.markers and not plan.wrong(self._wanted, seen.files, exactly=False):
+        if seen.manifest and not seen.markers and not self._problems(seen):
             return await self._already(seen)
         if self._asked.dry_run:
-            return self._ended("would-publish", self._missing(seen), self._beyond(seen), "")
+            return self._published("would-publish", list(self._problems(seen)), self._strays(seen), "")
         seen = await self._claim(seen)
-        missing, deleted = self._missing(seen), self._beyond(seen)
+        missing, strays = list(self._problems(seen)), self._strays(seen)
         try:
-            await self._store.remove(deleted)
+            await self._store.remove(strays)
             await self._send(missing)
             checked = await self._verify()
             await self._finish()
@@ -134,7 +146,16 @@ class _Publishing:
             error.hint = f"{error.hint}; then {AGAIN}" if error.hint else AGAIN
             raise
         self._record.forget()
-        return self._ended("published", missing, deleted, checked)
+        return self._published("published", missing, strays, checked)
+
+    def _problems(self, seen: Bucket) -> dict[str, str]:
+        # A manifest vouches for content where the store reports no hashes.
+        return plan.problems(self._wanted, seen.files, None if self._data else self._record.sent)
+
+    def _strays(self, seen: Bucket) -> list[str]:
+        """What an interrupted run has sent and this one does not want; see `_check_claim`."""
+        # Beside a published version that lacks something they may be anybody's.
+        return [] if self._data else sorted(seen.files.keys() - self._wanted.keys())
 
     # -- who ------------------------------------------------------------------------------------------------------
 
@@ -145,7 +166,7 @@ class _Publishing:
             holder = await self._holder(others[0])
             raise Busy(
                 f"cannot publish {self._asked.version}: {holder} is publishing it",
-                hint="wait for its end; if it has been interrupted let it be run again there, or add --take-over here",
+                hint="wait until it is done; if it was interrupted let it be run again there, or add --take-over here",
                 holder=holder,
             )
         if seen.markers or seen.empty or seen.manifest:
@@ -156,7 +177,7 @@ class _Publishing:
                 " `mountd publish` did not send, and no manifest",
                 hint="choose another version name, or add --take-over to keep what is equal and replace what is not",
             )
-        beyond = plan.strays({path: File(0, "", "") for path in self._tree.files}, seen.files)
+        beyond = sorted(seen.files.keys() - self._tree.files.keys())
         if beyond:  # of an interrupted run they may be deleted, these are somebody's
             raise Refused(
                 f"cannot publish {self._asked.version}: {self._store.place} holds files that {self._tree.root} does"
@@ -166,8 +187,8 @@ class _Publishing:
 
     async def _holder(self, marker: str) -> str:
         try:
-            holder = json.loads(await self._store.read(marker))
-            return f"{holder['user']} on {holder['host']} (since {holder['since']})"
+            who = json.loads(await self._store.read(marker))
+            return f"{who['user']} on {who['host']} (since {who['since']})"
         except (MountdError, ValueError, TypeError, KeyError):
             return f"somebody ({marker})"
 
@@ -186,7 +207,7 @@ class _Publishing:
         self._data = data
 
     async def _claim(self, seen: Bucket) -> Bucket:
-        """Our mark is there and no other; what the bucket holds then. Raises Busy, Refused."""
+        """Our marker is there and no other; what the bucket holds then. Raises Busy, Refused."""
         fresh = self._marker not in seen.markers
         if fresh:
             await self._store.write(self._marker, _who())
@@ -208,7 +229,7 @@ class _Publishing:
         now = await self._store.look()
         if self._marker not in now.markers:
             raise Busy(
-                f"cannot go on with {self._asked.version}: its mark is gone, somebody else has taken it over",
+                f"cannot go on with {self._asked.version}: its marker is gone, somebody else has taken it over",
                 hint="let only one publish it",
             )
         return now
@@ -217,41 +238,29 @@ class _Publishing:
 
     async def _already(self, seen: Bucket) -> Published:
         """The same content is published; it is read back when that was asked for. Raises MountdError."""
-        if self._asked.download_check and (bad := await self._read_back()):
+        if bad := await self._read_back():
             raise MountdError(
                 f"cannot trust {self._asked.version}: read back as something else: {manifest.summary(bad)}",
                 hint="look at the store; what is damaged can be deleted there, then publish it again",
             )
         self._record.forget()
-        return self._ended("already-published", [], [], self._checked(seen))
+        return self._published("already-published", [], [], self._checked(seen))
 
-    def _missing(self, seen: Bucket) -> list[str]:
-        # A manifest vouches for content where the store reports no hashes.
-        vouched = {path: file.sha256 for path, file in self._wanted.items()} if self._data else self._record.sent
-        return plan.to_send(self._wanted, seen.files, vouched)
-
-    def _beyond(self, seen: Bucket) -> list[str]:
-        """To be deleted: what an interrupted run has sent and nobody wants any more; see `_check_claim`."""
-        # Beside a published version that lacks something it may be anybody's.
-        return [] if self._data else plan.strays(self._wanted, seen.files)
-
-    def _checked(self, seen: Bucket) -> Literal["size", "hash", "download"]:
+    def _checked(self, seen: Bucket) -> Checked:
         if self._asked.download_check:
             return "download"
-        known = all(seen.files[path].md5 for path, file in self._wanted.items() if file.size)
-        return "hash" if known else "size"
+        return "hash" if all(seen.files[path].md5 for path, file in self._wanted.items() if file.size) else "size"
 
     async def _send(self, missing: Sequence[str]) -> None:
         if not missing:
             return
-        total = sum(self._wanted[path].size for path in missing)
+        report = self._reporter("sending", missing)
 
         def listen(event: Mapping[str, Any]) -> None:
             if str(event.get("msg", "")).startswith("Copied") and event.get("object") in self._wanted:
                 self._record.note_sent(event["object"], self._wanted[event["object"]].sha256)
-            self._report_stats("sending", event, total)
+            report(event)
 
-        self._report(Progress("sending", 0, total))
         sending = asyncio.create_task(self._store.send(self._tree.root, missing, self._asked.jobs, listen))
         try:
             while not (await asyncio.wait({sending}, timeout=CLAIM_CHECK_S))[0]:
@@ -263,19 +272,22 @@ class _Publishing:
         for path in missing:
             self._record.note_sent(path, self._wanted[path].sha256)
 
-    def _report_reading(self, done: int, total: int) -> None:
-        self._report(Progress("reading", done, total))
+    def _reporter(self, what: Literal["sending", "reading back"], paths: Iterable[str]) -> Listener:
+        """Reports the progress that rclone's log shows of these files."""
+        total = sum(self._wanted[path].size for path in paths)
 
-    def _report_stats(self, what: Literal["sending", "reading back"], event: Mapping[str, Any], total: int) -> None:
-        stats = event.get("stats")
-        if isinstance(stats, dict):
-            done = min(int(stats.get("bytes") or 0), total)
-            speed = float(stats.get("speed") or 0.0)
-            self._report(Progress(what, done, total, speed or None, (total - done) / speed if speed else None))
+        def report(event: Mapping[str, Any]) -> None:
+            if isinstance(stats := event.get("stats"), dict):
+                done = min(int(stats.get("bytes") or 0), total)
+                speed = float(stats.get("speed") or 0.0)
+                self._report(Progress(what, done, total, speed or None, (total - done) / speed if speed else None))
 
-    async def _verify(self) -> Literal["size", "hash", "download"]:
+        report({"stats": {}})
+        return report
+
+    async def _verify(self) -> Checked:
         """The local files are still what was hashed, and the bucket holds just these. Raises MountdError."""
-        changed = await asyncio.to_thread(lambda: list(hashing.changed(self._tree.root, self._tree.files)))
+        changed = await asyncio.to_thread(lambda: list(hashing.changed(self._tree)))
         if changed:
             raise MountdError(
                 f"cannot publish {self._tree.root}: files have changed since they were read:"
@@ -283,28 +295,27 @@ class _Publishing:
                 hint=CHANGED_HINT,
             )
         seen = await self._still_ours()
-        self._refuse(plan.wrong(self._wanted, seen.files, exactly=not self._data))
-        if self._asked.download_check and (bad := await self._read_back()):
+        problems = [f"{path} {text}" for path, text in self._problems(seen).items()]
+        problems += [f"{path} is there too" for path in self._strays(seen)]
+        if not problems and (bad := await self._read_back()):
             for path in bad:
                 self._record.note_sent(path, "")
             await self._store.remove(bad)  # or the hash that the store reports would vouch for them
-            self._refuse([f"{path} was read back as something else" for path in bad])
+            problems = [f"{path} was read back as something else" for path in bad]
+        if problems:
+            raise MountdError(f"cannot publish {self._asked.version}: {manifest.summary(problems)}", hint=AGAIN)
         return self._checked(seen)
 
     async def _read_back(self) -> list[str]:
-        """Paths whose bytes in the bucket are not what they should be."""
-        total = sum(file.size for file in self._wanted.values())
-        digests = await self._store.sha256(
-            self._wanted, self._asked.jobs, lambda event: self._report_stats("reading back", event, total)
-        )
+        """Paths whose bytes in the bucket are not what they should be, where --download-check asks for that."""
+        if not self._asked.download_check:
+            return []
+        report = self._reporter("reading back", self._wanted)
+        digests = await self._store.sha256(self._wanted, self._asked.jobs, report)
         return [path for path, file in self._wanted.items() if digests.get(path) != file.sha256]
 
-    def _refuse(self, problems: list[str]) -> None:
-        if problems:
-            raise MountdError(f"cannot publish {self._asked.version}: {manifest.summary(problems)}", hint=AGAIN)
-
     async def _finish(self) -> None:
-        """The manifest, read back, and then the mark away. Raises MountdError."""
+        """The manifest, read back, then the marker is deleted. Raises MountdError."""
         if not self._data:
             self._data = self._render()
             await self._store.write(manifest.NAME, self._data)
@@ -323,12 +334,12 @@ class _Publishing:
             raise Refused(f"cannot publish {self._asked.version}: its manifest would have {len(data)} bytes")
         return data
 
-    def _ended(
+    def _published(
         self,
         result: Literal["published", "already-published", "would-publish"],
         sent: Sequence[str],
         deleted: Sequence[str],
-        checked: Literal["size", "hash", "download", ""],
+        checked: Checked,
     ) -> Published:
         return Published(
             result,

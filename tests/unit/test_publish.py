@@ -47,42 +47,30 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
 def test_after_what_is_missing_was_sent_nothing_is(
     wanted: dict[str, File], found: dict[str, Stored], sent: dict[str, str]
 ) -> None:
-    missing = plan.to_send(wanted, found, sent)
-    beyond = plan.strays(wanted, found)
-    after = {path: stored for path, stored in found.items() if path not in beyond}
-    after |= {path: Stored(wanted[path].size, wanted[path].md5) for path in missing}
-    assert plan.wrong(wanted, after, exactly=True) == []
-    assert plan.to_send(wanted, after, sent | {path: wanted[path].sha256 for path in missing}) == []
+    missing = plan.problems(wanted, found, sent)
+    for md5 in (True, False):  # the store reports hashes of what was sent, or none
+        after = found | {path: Stored(wanted[path].size, wanted[path].md5 if md5 else "") for path in missing}
+        assert plan.problems(wanted, after, sent | {path: wanted[path].sha256 for path in missing}) == {}
 
 
 @pytest.mark.parametrize(
-    ("stored", "sent", "expected"),
+    ("stored", "sent", "problem"),
     [
-        (None, "s", True),
-        (Stored(1, "m"), "", False),
-        (Stored(1, "other"), "s", True),  # the store's word counts, not ours
-        (Stored(2, "m"), "s", True),
-        (Stored(1), "s", False),
-        (Stored(1), "", True),  # the same size says nothing
-        (Stored(1), "former", True),
+        (None, {"a": "s"}, "is missing"),
+        (Stored(1, "m"), {}, ""),
+        (Stored(1, "m"), None, ""),
+        (Stored(1, "x"), {"a": "s"}, "has the MD5 x instead of m"),  # the store's word counts, not ours
+        (Stored(1, "x"), None, "has the MD5 x instead of m"),
+        (Stored(2, "m"), {"a": "s"}, "has 2 bytes instead of 1"),
+        (Stored(1), {"a": "s"}, ""),
+        (Stored(1), {}, "may hold something else of the same size"),
+        (Stored(1), {"a": "former"}, "may hold something else of the same size"),
+        (Stored(1), None, ""),
     ],
 )
-def test_what_is_sent(stored: Stored | None, sent: str, expected: bool) -> None:
-    found = {} if stored is None else {"a": stored}
-    assert (plan.to_send({"a": File(1, "s", "m")}, found, {"a": sent}) == ["a"]) is expected
-
-
-def test_what_is_wrong_in_words() -> None:
-    wanted = {name: File(1, "s", "m") for name in ("a", "b", "c", "d")}
-    found = {"a": Stored(1, "m"), "b": Stored(2, "m"), "c": Stored(1, "x"), "e": Stored(1)}
-    problems = plan.wrong(wanted, found, exactly=True)
-    assert problems == [
-        "d is missing",
-        "b has 2 bytes instead of 1",
-        "c has the MD5 x instead of m",
-        "e is there too",
-    ]
-    assert plan.wrong(wanted, found, exactly=False) == problems[:-1]
+def test_what_is_wrong_with_an_object(stored: Stored | None, sent: dict[str, str] | None, problem: str) -> None:
+    found = {"beyond": Stored(1)} if stored is None else {"a": stored, "beyond": Stored(1)}
+    assert plan.problems({"a": File(1, "s", "m")}, found, sent) == ({"a": problem} if problem else {})
 
 
 @pytest.mark.parametrize(
@@ -240,7 +228,7 @@ def test_what_the_model_requires(tmp_path: Path) -> None:
 async def digests(root: Path, state: Path) -> tuple[dict[str, File], int]:
     """The digests, and how many bytes had to be read for them."""
     read = [0]
-    record = await open_record(state, "d", str(root))
+    record = await open_record(state, "d")
     try:
         found = await hashing.digests(hashing.scan(str(root)), record, 3, lambda done, _: read.append(done))
     finally:
@@ -275,42 +263,46 @@ async def test_another_directory_is_read_again(tmp_path: Path) -> None:
 async def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     tree = hashing.scan(str(write(tmp_path / "root", {"a": b"1", "b": b"2"})))
     (tmp_path / "root" / "a").write_bytes(b"longer")
-    record = await open_record(tmp_path / "state", "d", tree.root)
+    record = await open_record(tmp_path / "state", "d")
     try:
         with pytest.raises(MountdError, match="a: it changed while it was read"):
             await hashing.digests(tree, record, 2, lambda *_: None)
     finally:
         record.close()
-    assert list(hashing.changed(tree.root, tree.files)) == ["a"]
+    assert list(hashing.changed(tree)) == ["a"]
 
 
 async def test_a_record_cut_anywhere_is_of_use(tmp_path: Path) -> None:
-    """A killed run leaves a part of a line; the id must survive, or its own mark becomes a stranger's."""
-    record = await open_record(tmp_path, "d", "/root")
-    known = FileHashes(FileIdentity(1, 2, 3, 4, 5), "s", "m")
-    record.note_hash("声", known)
-    record.note_sent("a", "s")
+    """A killed run leaves a part of a line; the id must survive, or its own marker becomes a stranger's."""
+    record = await open_record(tmp_path, "d")
     name, path = record.id, record.place / "record.jsonl"
+    begun = len(path.read_bytes())
+    seen, digests = FileIdentity(1, 2, 3, 4, 5, "/root/声"), FileHashes("s", "m")
+    record.note_digests(seen, digests)
+    record.note_sent("声", "s")
     record.close()
     whole = path.read_bytes()
-    first = whole.index(b"\n") + 1
-    for size in range(first, len(whole) + 1):
+    for size in range(begun, len(whole) + 1):
         path.write_bytes(whole[:size])
-        again = await open_record(tmp_path, "d", "/root")
+        again = await open_record(tmp_path, "d")
         assert again.id == name
-        assert again.hashes in ({}, {"声": known})
-        assert set(again.sent.items()) <= {("a", "s")}
+        assert again.digests in ({}, {seen: digests})
+        assert set(again.sent.items()) <= {("声", "s")}
+        again.note_sent("later", "t")
         again.close()
+        later = await open_record(tmp_path, "d")  # what is added behind a part of a line is not lost with it
+        assert (later.id, later.digests, later.sent) == (name, again.digests, again.sent)
+        later.close()
     path.write_bytes(whole)
-    again = await open_record(tmp_path, "d", "/root")
-    assert (again.hashes, again.sent) == ({"声": known}, {"a": "s"})
+    again = await open_record(tmp_path, "d")
+    assert (again.digests, again.sent) == ({seen: digests}, {"声": "s"})
     again.forget()
     again.close()
     assert os.listdir(tmp_path / "publish") == []
 
 
 async def test_a_full_disk_of_the_record_is_reported_as_that(tmp_path: Path) -> None:
-    record = await open_record(tmp_path, "d", "/root")
+    record = await open_record(tmp_path, "d")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
     try:
@@ -321,16 +313,16 @@ async def test_a_full_disk_of_the_record_is_reported_as_that(tmp_path: Path) -> 
         record.close()  # and lets go of its lock
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    (await open_record(tmp_path, "d", "/root")).close()
+    (await open_record(tmp_path, "d")).close()
 
 
 async def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mountd.publish.record.LOCK_PATIENCE_S", 0.2)
-    held = await open_record(tmp_path, "d", "/root")
-    other = await open_record(tmp_path, "e", "/root")
+    held = await open_record(tmp_path, "d")
+    other = await open_record(tmp_path, "e")
     other.close()
     with pytest.raises(Busy, match="another run"):
-        await open_record(tmp_path, "d", "/root")
+        await open_record(tmp_path, "d")
 
     async def end() -> None:
         await asyncio.sleep(0.1)
@@ -338,7 +330,7 @@ async def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         held.close()
 
     async def take() -> Record:
-        return await open_record(tmp_path, "d", "/root")
+        return await open_record(tmp_path, "d")
 
     _, record = await asyncio.gather(end(), take())
     with pytest.raises(Busy):  # the lock is that of the file that is there now
@@ -347,11 +339,11 @@ async def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_what_a_killed_run_left_of_its_secrets_goes(tmp_path: Path) -> None:
-    record = await open_record(tmp_path, "d", "/root")
+    record = await open_record(tmp_path, "d")
     (record.private / "rclone.conf").write_text("secret")
     assert record.private.stat().st_mode & 0o777 == 0o700
     os.close(record.lock)  # as the kernel does
-    again = await open_record(tmp_path, "d", "/root")
+    again = await open_record(tmp_path, "d")
     assert os.listdir(again.private) == []
     again.close()
     assert not again.private.exists()

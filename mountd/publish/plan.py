@@ -66,6 +66,14 @@ def bucket(entries: Iterable[Mapping[str, Any]]) -> Bucket:
     return Bucket(files, manifest.NAME in found, markers)
 
 
+def copied(event: Mapping[str, Any]) -> str:
+    """The path of the file that this record of rclone's log reports as sent; empty for other records.
+
+    rclone 1.75: "Copied (new)", and "Multi-thread Copied (new)" from 256 MiB on.
+    """
+    return str(event.get("object", "")) if "Copied (" in str(event.get("msg", "")) else ""
+
+
 def name_problem(path: str, prefix: str) -> str:
     """Why a file cannot become the object `prefix/path` under its own name; empty when it can."""
     try:

@@ -257,8 +257,8 @@ class _Publishing:
         report = self._reporter("sending", missing)
 
         def listen(event: Mapping[str, Any]) -> None:
-            if str(event.get("msg", "")).startswith("Copied") and event.get("object") in self._wanted:
-                self._record.note_sent(event["object"], self._wanted[event["object"]].sha256)
+            if (path := plan.copied(event)) in self._wanted:
+                self._record.note_sent(path, self._wanted[path].sha256)
             report(event)
 
         sending = asyncio.create_task(self._store.send(self._tree.root, missing, self._asked.jobs, listen))

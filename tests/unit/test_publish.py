@@ -74,6 +74,20 @@ def test_what_is_wrong_with_an_object(stored: Stored | None, sent: dict[str, str
 
 
 @pytest.mark.parametrize(
+    ("message", "path"),
+    [
+        ("Copied (new)", "x"),
+        ("Copied (replaced existing)", "x"),
+        ("Multi-thread Copied (new)", "x"),
+        ("Failed to copy: Copied nothing", ""),
+    ],
+)
+def test_which_files_rclone_reports_as_sent(message: str, path: str) -> None:
+    assert plan.copied({"level": "info", "msg": message, "object": "x", "size": 1}) == path
+    assert plan.copied({"level": "info", "msg": message.partition("(")[0]}) == ""
+
+
+@pytest.mark.parametrize(
     ("path", "why"),
     [
         ("a\udcff", "UTF-8"),

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -127,13 +127,10 @@ def _read(seen: FileIdentity, done: dict[FileIdentity, int], stop: threading.Eve
     return seen, FileHashes(sha256.hexdigest(), md5.hexdigest())
 
 
-def changed(tree: Tree) -> Iterable[str]:
-    """Paths of files that are no longer as they were when they were hashed. Blocks."""
-    for path, seen in tree.files.items():
-        try:
-            real = os.path.realpath(os.path.join(tree.root, path))
-            same = FileIdentity.of(real, os.stat(real)) == seen
-        except OSError:
-            same = False
-        if not same:
-            yield path
+def unchanged(tree: Tree, path: str) -> bool:
+    """Whether the file is still as it was when it was hashed. Blocks."""
+    try:
+        real = os.path.realpath(os.path.join(tree.root, path))
+        return FileIdentity.of(real, os.stat(real)) == tree.files[path]
+    except OSError:
+        return False

@@ -140,7 +140,7 @@ class _Publishing:
         try:
             await self._store.remove(strays)
             await self._send(missing)
-            checked = await self._verify()
+            checked = await self._verify(missing)
             await self._finish()
         except RemoteError as error:
             error.hint = f"{error.hint}; then {AGAIN}" if error.hint else AGAIN
@@ -257,7 +257,8 @@ class _Publishing:
         report = self._reporter("sending", missing)
 
         def listen(event: Mapping[str, Any]) -> None:
-            if (path := plan.copied(event)) in self._wanted:
+            path = plan.copied(event)
+            if path in self._wanted and hashing.unchanged(self._tree, path):  # or other bytes were sent than hashed
                 self._record.note_sent(path, self._wanted[path].sha256)
             report(event)
 
@@ -269,8 +270,6 @@ class _Publishing:
         finally:
             sending.cancel()
             await asyncio.wait({sending})
-        for path in missing:
-            self._record.note_sent(path, self._wanted[path].sha256)
 
     def _reporter(self, what: Literal["sending", "reading back"], paths: Iterable[str]) -> Listener:
         """Reports the progress that rclone's log shows of these files."""
@@ -285,15 +284,19 @@ class _Publishing:
         report({"stats": {}})
         return report
 
-    async def _verify(self) -> Checked:
+    async def _verify(self, sent: Sequence[str]) -> Checked:
         """The local files are still what was hashed, and the bucket holds just these. Raises MountdError."""
-        changed = await asyncio.to_thread(lambda: list(hashing.changed(self._tree)))
+        changed = await asyncio.to_thread(
+            lambda: [path for path in self._tree.files if not hashing.unchanged(self._tree, path)]
+        )
         if changed:
             raise MountdError(
                 f"cannot publish {self._tree.root}: files have changed since they were read:"
                 f" {manifest.summary(changed)}",
                 hint=CHANGED_HINT,
             )
+        for path in sent:
+            self._record.note_sent(path, self._wanted[path].sha256)
         seen = await self._still_ours()
         problems = [f"{path} {text}" for path, text in self._problems(seen).items()]
         problems += [f"{path} is there too" for path in self._strays(seen)]

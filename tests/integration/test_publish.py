@@ -139,6 +139,21 @@ def test_a_file_that_changes_meanwhile(machine: Daemon, store: RcloneS3, source:
 
 
 @pytest.mark.thorough
+def test_a_file_that_changes_and_then_is_what_it_was(machine: Daemon, store: RcloneS3, source: Path) -> None:
+    """This store reports no hash: what was sent meanwhile, of the same size, must not count as sent."""
+    rclone = scripted(machine)
+    config, original = source / "config.yaml", (source / "config.yaml").read_bytes()
+    rclone.behave(before=f"case \"$*\" in *' copy '*) tr a-z b-za <'{config}' >x; cat x >'{config}' ;; esac")
+    assert publish(machine, source, "v24").code == 1
+    assert (at(store, "v24") / "config.yaml").read_bytes() != original
+    config.write_bytes(original)
+    rclone.behave()
+    again = publish(machine, source, "v24", "-o", "json")
+    assert (again.code, again.json["sent"]["files"]) == (0, 1), again
+    check_published(store, "v24", source)
+
+
+@pytest.mark.thorough
 def test_bytes_that_the_store_got_wrong(machine: Daemon, store: RcloneS3, source: Path) -> None:
     """This store reports no hash: reading back finds it, and the next run repairs it."""
     rclone = scripted(machine)

@@ -226,7 +226,7 @@ async def preflight(model: Model, journal: Journal, plan: SwitchPlan, snapshot: 
     if former is None and live is not None and live.verified and not content.verified and not plan.force:
         raise Refused(
             f"cannot use version {plan.to_version}: it has no {manifest.NAME}, but {live.version}, which is live, has"
-            " one: perhaps its upload was never finished",
+            " one: its upload may never have finished",
             hint="publish it (mountd publish), or --force",
         )
     return content

@@ -88,6 +88,7 @@ def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     assert [round(event["delay_s"]) for event in reported[:2]] == [1, 2]
     assert refusal.text in reported[0]["cause"]
     assert_app_never_started(daemon)
+    until(lambda: daemon.status()["mounts"]["storage"]["state"] == "backoff", 20, "a pause between two starts")
     scripted.behave("")
     assert daemon.cli("restart", "storage").code == 0
     daemon.until_ready()

@@ -14,7 +14,7 @@ import pytest
 
 from mountd.process import orphans
 from tests.support.daemon import Daemon
-from tests.support.wait import until
+from tests.support.wait import until, until_gone
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root]
 
@@ -37,6 +37,7 @@ def kill(daemon: Daemon) -> None:
         os.kill(pid, signal.SIGKILL)
     daemon.process.wait()
     daemon.process = None
+    until_gone(status["pid"])  # it holds the lock until then
 
 
 def test_what_somebody_has_bound_of_the_mount_is_his(make_daemon: Callable[..., Daemon]) -> None:

@@ -15,12 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from mountd.demo import hub
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
-from tests.support.wait import until
+from tests.support.wait import until, until_gone
 
 APP = Path(__file__).with_name("mapping_app.py")
 DIRECTORY = "cache_hub_v23"
@@ -142,7 +140,7 @@ class Mapped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.daemon.wait_exit()
-        until(lambda: not _is_running(daemon), SOON_S, "the daemon, which holds the lock, to be gone")
+        until_gone(daemon)  # it holds the lock until then
 
     # -- and to the cache, while no mountd runs ---------------------------------------------------------------------
 
@@ -198,13 +196,6 @@ class Mapped:
         self.boot()
         self.lose_data()
         self.daemon.start()
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 CASES: dict[str, Callable[[Mapped], None]] = {

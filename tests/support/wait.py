@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
+import psutil
+
 T = TypeVar("T")
 
 
@@ -55,3 +57,15 @@ def _tries(condition: Callable[[], T | None], timeout_s: float, what: str) -> Ge
         if time.monotonic() >= deadline:
             raise AssertionError(f"waited {timeout_s:g} s in vain for {what}; {seen}") from cause
         yield
+
+
+def until_gone(pid: int, timeout_s: float = 20.0) -> None:
+    """A process that was killed and is no child of ours."""
+
+    def is_gone() -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    until(is_gone, timeout_s, f"process {pid} to be gone")

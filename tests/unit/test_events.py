@@ -9,6 +9,7 @@ import pytest
 from mountd.status.events import between
 from mountd.status.snapshot import (
     AppStatus,
+    DriftStatus,
     Health,
     ModelStage,
     ModelStatus,
@@ -55,6 +56,12 @@ CASES = [
         GOOD,
         replace(GOOD, models={"hub": replace(MODEL, current="v22")}),
         ["model-linked hub: hub is at v22"],
+    ),
+    (
+        "a link that was healed twice while the journal was slow",
+        GOOD,
+        replace(GOOD, models={"hub": replace(MODEL, drift=DriftStatus(heals=2))}),
+        ["link-healed hub: the link of hub was put right"] * 2,
     ),
 ]
 

@@ -51,7 +51,9 @@ def stop_within(daemon: Daemon, limit_s: float) -> None:
 
 def test_however_it_ends_it_is_back_and_nothing_else_restarts(apps: Apps) -> None:
     apps.use(STEADY)
-    before = apps.daemon.start_ready()
+    apps.daemon.start_ready()  # this app needs no mount, which may come later
+    until(lambda: apps.daemon.status()["mounts"]["storage"]["state"] == "running", BACK_S, "the mount")
+    before = apps.daemon.status()
     ends = (signal.SIGKILL, signal.SIGSEGV, signal.SIGUSR1, signal.SIGUSR2)
     for number, end in enumerate(ends, start=1):
         old = apps.pid

@@ -66,10 +66,8 @@ def _content(name: str, before: ModelStatus | None, after: ModelStatus) -> list[
 
 def _drift(name: str, before: DriftStatus, after: DriftStatus) -> list[Happening]:
     """By counting: a link may be healed between two snapshots, and while the journal is slow more than once."""
-    found = []
-    if after.times > before.times:
-        code = after.reason.code if after.reason else "link-drifted"
-        found.append(Happening(code, name, after.last))
+    code = after.reason.code if after.reason else "link-drifted"
+    found = [Happening(code, name, after.last)] * (after.times - before.times)
     found += [Happening("link-healed", name, f"the link of {name} was put right")] * (after.heals - before.heals)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
@@ -60,12 +61,12 @@ def _tries(condition: Callable[[], T | None], timeout_s: float, what: str) -> Ge
 
 
 def until_gone(pid: int, timeout_s: float = 20.0) -> None:
-    """A process that was killed and is no child of ours."""
+    """A process that was killed and is no child of ours, with all its threads: the last one gives its locks back."""
 
     def is_gone() -> bool:
         try:
-            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE and len(os.listdir(f"/proc/{pid}/task")) == 1
+        except (psutil.NoSuchProcess, FileNotFoundError):
             return True
 
     until(is_gone, timeout_s, f"process {pid} to be gone")

@@ -60,8 +60,8 @@ CASES = [
     (
         "a link that was healed twice while the journal was slow",
         GOOD,
-        replace(GOOD, models={"hub": replace(MODEL, drift=DriftStatus(heals=2))}),
-        ["link-healed hub: the link of hub was put right"] * 2,
+        replace(GOOD, models={"hub": replace(MODEL, drift=DriftStatus(times=2, heals=2, last="it was removed"))}),
+        ["link-drifted hub: it was removed"] * 2 + ["link-healed hub: the link of hub was put right"] * 2,
     ),
 ]
 

@@ -26,8 +26,8 @@ class OperationErrorDocument(TypedDict):
     hint: str
 
 
-OperationEntryDocument = TypedDict(
-    "OperationEntryDocument",
+RunningDocument = TypedDict(
+    "RunningDocument",
     {
         "id": int,
         "kind": str,
@@ -40,15 +40,20 @@ OperationEntryDocument = TypedDict(
         "percent": int | None,
         "eta_s": float | None,
         "started": str,
-        "finished": str | None,
-        "result": str | None,
-        "reason": str,
-        "duration_s": float | None,
-        "cause": str,
-        "error": OperationErrorDocument | None,
     },
 )
-"""One of a list; `percent` and `eta_s` are null but in progress."""
+"""One that runs, in status."""
+
+
+class OperationEntryDocument(RunningDocument):
+    """One of a list; `percent` and `eta_s` are null but in progress."""
+
+    finished: str | None
+    result: str | None
+    reason: str
+    duration_s: float | None
+    cause: str
+    error: OperationErrorDocument | None
 
 
 class OperationDocument(OperationEntryDocument):

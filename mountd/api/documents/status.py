@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from mountd.api.documents import SCHEMA, document
 from mountd.api.documents.failures import ProblemDocument, problems
+from mountd.api.documents.operations import RunningDocument
 from mountd.model.content import Content
 from mountd.status import readiness
 from mountd.status.snapshot import (
@@ -80,24 +81,6 @@ class AppDocument(TypedDict):
     pid: int | None
     restarts: int
     versions: dict[str, str]
-
-
-RunningDocument = TypedDict(
-    "RunningDocument",
-    {
-        "id": int,
-        "kind": str,
-        "model": str,
-        "from": str | None,
-        "to": str,
-        "operator": str,
-        "source": str,
-        "step": str,
-        "percent": int | None,
-        "eta_s": float | None,
-        "started": str,
-    },
-)
 
 
 class ConfigDocument(TypedDict):

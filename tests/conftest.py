@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from mountd.demo import hub
 from tests.support import blocking
@@ -24,6 +24,10 @@ from tests.support.s3 import RcloneS3
 
 # What an example takes says how busy the machine is, and nothing about what is tested.
 settings.register_profile("mountd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Of ./dev mutate: the same examples for each fault, and the first that notices it is enough.
+settings.register_profile(
+    "mutate", settings.get_profile("mountd"), derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("mountd")
 
 LONG_S = 240

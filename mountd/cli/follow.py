@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
 
+from mountd.cli.options import Options
 from mountd.cli.terminal import say, write_over
 from mountd.client import api
+from mountd.client.api import Document
 from mountd.errors import MountdError, NotFound, Refused, StillRunning, Unreachable, UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from mountd.cli.options import Options
-
-Document = dict[str, Any]
 LONG_POLL_S = 20.0
 ANSWER_S = 5.0
 AWAY_S = 30.0
 """A restarted daemon answers within seconds; one that is away for longer has stopped."""
 RETRY_S = 0.5
 RESTART_POLL_S = 0.3
-FALLBACK_LIMIT_S = 3600.0
-"""For a daemon that does not say how long an operation may take."""
+CANCEL_LIMIT_S = 3600.0
+"""The daemon does not say how long undoing may take."""
 SHORT_S = 2.0
 """A step that takes no longer needs no explanation."""
 CHANGES = ("switch", "rollback")
@@ -33,6 +29,13 @@ DONE = ("committed", "passed")
 UNDONE = ("cancelled", "rolled-back")
 
 
+def print_begun(options: Options, operation: Document, sentence: str) -> None:
+    """The id alone on stdout, for scripts."""
+    if not options.print_if_json(operation):
+        say(operation["id"])
+        say(sentence, err=True)
+
+
 def follow_operation(options: Options, path: str, answer: Document, timeout_s: float | None) -> None:
     """Show the operation of a 202 `answer` until it has finished, and print the result.
 
@@ -40,15 +43,14 @@ def follow_operation(options: Options, path: str, answer: Document, timeout_s: f
     """
     operation = _finished(options, path, answer, timeout_s)
     if operation.get("result") not in DONE:
-        raise _failure(operation)
+        raise api.failure(operation["error"])
     if options.json:
         return
     took = operation.get("duration_s")
     in_time = f" ({took:.1f} s)" if took is not None else ""
-    if operation.get("kind") in CHANGES:
-        say(f"{operation['model']} is at {operation['to']}{in_time}")
-    else:
-        say(f"{_what(operation)} {operation['result']}{in_time}")
+    changed = operation["kind"] in CHANGES
+    done = f"{operation['model']} is at {operation['to']}" if changed else f"{_what(operation)} {operation['result']}"
+    say(f"{done}{in_time}")
 
 
 def follow_cancel(options: Options, path: str, answer: Document, timeout_s: float | None) -> None:
@@ -60,7 +62,7 @@ def follow_cancel(options: Options, path: str, answer: Document, timeout_s: floa
             hint="`mountd rollback` goes back to the previous version",
         )
     if operation.get("result") not in UNDONE:
-        raise _failure(operation)
+        raise api.failure(operation["error"])
     if not options.json:
         live = operation.get("from") or "nothing"
         say(f"{named(operation)} was undone: {operation['model']} is at {live}")
@@ -85,27 +87,34 @@ def _finished(options: Options, path: str, answer: Document, timeout_s: float | 
     """The operation of `answer` once it has finished, shown meanwhile; with JSON it is printed, finished or not."""
     operation: Document = answer["operation"]
     if timeout_s is None:
-        timeout_s = float(answer.get("timeout_s") or FALLBACK_LIMIT_S)
-    progress = ProgressLine()
+        timeout_s = answer.get("timeout_s", CANCEL_LIMIT_S)
     try:
-        operation = until_finished(path, operation, time.monotonic() + timeout_s, progress)
-    except KeyboardInterrupt:
-        progress.end()
-        say(f"{continues(operation)}; {pick_up(operation)}", err=True)
-        raise
+        interrupted = f"{named(operation)} continues; {pick_up(operation)}"
+        operation = until_finished(path, operation, timeout_s, interrupted)
     except MountdError:
-        if options.json:
-            options.print_json(operation)
+        options.print_if_json(operation)
         raise
-    finally:
-        progress.end()
-    if options.json:
-        options.print_json(operation)
+    options.print_if_json(operation)
     return operation
 
 
-def until_finished(path: str, operation: Document, deadline: float, progress: ProgressLine) -> Document:
-    """The operation once it has finished. Raises StillRunning, Unreachable."""
+def until_finished(path: str, operation: Document, timeout_s: float, interrupted: str) -> Document:
+    """The operation once it has finished, its progress shown meanwhile; `interrupted`: what is said after Ctrl-C.
+
+    Raises StillRunning, Unreachable.
+    """
+    progress = ProgressLine()
+    try:
+        return _poll(path, operation, time.monotonic() + timeout_s, progress)
+    except KeyboardInterrupt:
+        progress.end()
+        say(interrupted, err=True)
+        raise
+    finally:
+        progress.end()
+
+
+def _poll(path: str, operation: Document, deadline: float, progress: ProgressLine) -> Document:
     away: MountdError | None = None
     away_since: float | None = None
     while not operation.get("finished"):
@@ -115,7 +124,7 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
             if away:
                 raise away
             raise StillRunning(
-                f"{continues(operation)}: it did not finish before --timeout, step {operation.get('step')}",
+                f"{named(operation)} continues: it did not finish before --timeout, step {operation.get('step')}",
                 hint=pick_up(operation),
             )
         wait = min(left, progress.interval_s)
@@ -135,16 +144,15 @@ def until_finished(path: str, operation: Document, deadline: float, progress: Pr
                 raise
             time.sleep(min(RETRY_S, left))
         else:
-            # Long polling paces itself; this is for a daemon that answers at once, with nothing new.
             if not operation.get("finished") and operation.get("step") == seen.get("step"):
-                time.sleep(max(0.0, min(RETRY_S - (time.monotonic() - began), deadline - time.monotonic())))
+                _pace(began, deadline)
     progress.show(operation)
     return operation
 
 
-def continues(operation: Document) -> str:
-    """For a caller that stops waiting."""
-    return f"{named(operation)} continues"
+def _pace(began: float, deadline: float) -> None:
+    """Long polling paces itself; this is for a daemon that is away, or answers at once with nothing new."""
+    time.sleep(max(0.0, min(began + RETRY_S, deadline) - time.monotonic()))
 
 
 def named(operation: Document) -> str:
@@ -156,14 +164,6 @@ def pick_up(operation: Document) -> str:
     """How to wait for it again, and how to undo it."""
     wait = f"`mountd wait --for operation={operation['id']}` waits until it has finished"
     return f"{wait}, `mountd cancel` undoes it" if operation.get("kind") in CHANGES else wait
-
-
-def _failure(operation: Document) -> MountdError:
-    cause = operation.get("cause") or operation.get("result") or "no cause was given"
-    kind = operation.get("kind") or "switch"
-    doing = "roll back" if kind == "rollback" else kind
-    text = f"cannot {doing} {operation.get('model')} to {operation.get('to')}: {cause}"
-    return api.failure(operation.get("error") or {"exit": 1, "text": text})
 
 
 def _what(operation: Document) -> str:
@@ -183,7 +183,11 @@ class ProgressLine:
         self._shown: set[str] = set()
 
     def show(self, operation: Document) -> None:
-        self._show_once(operation.get("killed") or ())
+        for sentence in operation.get("killed") or ():
+            if sentence not in self._shown:
+                self._shown.add(sentence)
+                self.end()
+                say(sentence, err=True)
         step = str(operation.get("step") or "")
         percent, eta_s = operation.get("percent"), operation.get("eta_s")
         line = f"{_what(operation)}: {step}"
@@ -192,20 +196,11 @@ class ProgressLine:
         if eta_s is not None:
             line += f"  about {eta_s:.0f} s left" if self.live else f", about {eta_s:.0f} s left"
         line += _waiting(operation)
-        if not self.live:
-            if step and line != self._last:
-                say(line, err=True)
-            self._last = line
-            return
-        write_over(line)
+        if self.live:
+            write_over(line)
+        elif step and line != self._last:
+            say(line, err=True)
         self._last = line
-
-    def _show_once(self, sentences: Iterable[str]) -> None:
-        for sentence in sentences:
-            if sentence not in self._shown:
-                self._shown.add(sentence)
-                self.end()
-                say(sentence, err=True)
 
     def end(self) -> None:
         """Free the line for what comes next."""
@@ -223,9 +218,9 @@ def _waiting(operation: Document) -> str:
     return f"  {app}, {step_s:.0f}{most}{said}"
 
 
-def _bar(percent: float, width: int = 20) -> str:
-    full = round(width * min(max(percent, 0), 100) / 100)
-    return "━" * full + "╌" * (width - full)
+def _bar(percent: float) -> str:
+    full = round(min(max(percent, 0), 100) / 5)
+    return "━" * full + "╌" * (20 - full)
 
 
 def wait_for(options: Options, condition: str, model: str | None, timeout_s: float) -> Document:
@@ -234,54 +229,40 @@ def wait_for(options: Options, condition: str, model: str | None, timeout_s: flo
     Raises StillRunning with the reasons why it does not hold yet, Unreachable when no daemon answered by then.
     """
     deadline = time.monotonic() + timeout_s
-    status: Document | None = None
-    away: Unreachable | None = None
+    failed: MountdError
     while True:
         began = time.monotonic()
-        left = max(deadline - began, 0.0)
-        wait = min(left, LONG_POLL_S)
+        wait = min(max(deadline - began, 0.0), LONG_POLL_S)
         parameters = {"wait": f"{wait:.1f}", "for": condition, "model": model}
         try:
             status = api.get(options.find(), "/api/v1/status", timeout_s=wait + ANSWER_S, **parameters)
-            away = None
-            if holds(condition, status, model):
+            if _holds(condition, status, model):
                 return status
+            why = _why_not(condition, status, model)
+            failed = StillRunning(f"--timeout ran out before {condition.replace('=', ' ')}{why}")
         except Unreachable as error:
-            away = error
+            failed = error
         if time.monotonic() >= deadline:
-            break
-        # Long polling paces itself; this is for a daemon that is away, or answers at once.
-        time.sleep(max(0.0, min(RETRY_S - (time.monotonic() - began), deadline - time.monotonic())))
-    if away:
-        raise away
-    assert status is not None
-    raise StillRunning(f"--timeout ran out before {condition.replace('=', ' ')}{_why_not(condition, status, model)}")
+            raise failed
+        _pace(began, deadline)
 
 
-def holds(condition: str, status: Document, model: str | None) -> bool:
+def _holds(condition: str, status: Document, model: str | None) -> bool:
     """Whether it is `ready`, or `version=V`: the link points there, as mountd placed it, and no operation runs.
 
     Raises NotFound, UsageError.
     """
     if condition == "ready":
-        return bool(status.get("ready"))
+        return bool(status["ready"])
     found = _model(status, model)
-    linked = found.get("stage") == "linked" and found.get("current") == condition.partition("=")[2]
-    drifted = any(
-        reason.get("object") == found["name"] and reason.get("code") in DRIFTED
-        for reason in status.get("reasons") or []
-    )
-    busy = any(operation["model"] == found["name"] for operation in _operations(status))
+    linked = found["stage"] == "linked" and found["current"] == condition.partition("=")[2]
+    drifted = any(each["object"] == found["name"] and each["code"] in DRIFTED for each in status["reasons"])
+    busy = any(operation["model"] == found["name"] for operation in status["operations"])
     return linked and not drifted and not busy
 
 
-def _operations(status: Document) -> list[Document]:
-    one = status.get("operation")
-    return list(status.get("operations") or ([one] if one else []))
-
-
 def _model(status: Document, name: str | None) -> Document:
-    models: Document = status.get("models") or {}
+    models: Document = status["models"]
     if name is None and len(models) == 1:
         name = next(iter(models))
     if name is None:
@@ -292,9 +273,9 @@ def _model(status: Document, name: str | None) -> Document:
 
 
 def _why_not(condition: str, status: Document, model: str | None) -> str:
-    lines = [reason["text"] for reason in status.get("reasons") or []]
+    lines = [reason["text"] for reason in status["reasons"]]
     if condition != "ready":
-        lines.insert(0, f"the live version is {_model(status, model).get('current') or 'none'}")
+        lines.insert(0, f"the live version is {_model(status, model)['current'] or 'none'}")
     return "".join(f"\n  {line}" for line in lines)
 
 
@@ -309,13 +290,13 @@ def restart(options: Options, name: str, timeout_s: float) -> Document:
         changed = changed or _life(now) != _life(before)
         if not changed:
             continue
-        if now.get("state") == "running" and now.get("stage", "ready") == "ready":
+        if now["state"] == "running" and now.get("stage", "ready") == "ready":
             return now
-        if now.get("state") in {"failed", "backoff"}:
-            reason = now.get("reason") or {}
+        if now["state"] in {"failed", "backoff"}:
+            reason = now["reason"] or {}
             raise MountdError(
                 f"cannot restart {name}: {reason.get('text') or 'it did not start'}",
-                hint=str(reason.get("hint") or "") or f"`mountd logs {name}` shows what it said",
+                hint=reason.get("hint") or f"`mountd logs {name}` shows what it said",
             )
     raise StillRunning(f"{name} is not running before --timeout", hint=f"mountd keeps trying; see `mountd logs {name}`")
 
@@ -337,15 +318,14 @@ def _life(thing: Document) -> tuple[object, ...]:
 
 def _thing(status: Document, name: str) -> Document:
     """The mount or app of that name, with the reason for its health."""
-    things: Document = {**(status.get("apps") or {}), **(status.get("mounts") or {})}
+    things: Document = {**status["apps"], **status["mounts"]}
     if name not in things:
         raise NotFound(f"there is no mount or app {name}", hint=f"one of {', '.join(things)}" if things else "")
-    reasons = [reason for reason in status.get("reasons") or [] if reason.get("object") == name]
-    return {"reason": reasons[0] if reasons else None, **things[name]}
+    return {"reason": next((each for each in status["reasons"] if each["object"] == name), None), **things[name]}
 
 
-def watch(draw: Callable[[], None], interval_s: float = 1.0) -> None:
-    """Call `draw` at once and each `interval_s`, until Ctrl-C."""
+def watch(draw: Callable[[], None]) -> None:
+    """Call `draw` each second, until Ctrl-C."""
     while True:
         draw()
-        time.sleep(interval_s)
+        time.sleep(1.0)

@@ -2,83 +2,58 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import click
 
-from mountd.cli.completion import complete_model
-from mountd.cli.options import output_option, place_options
+from mountd.cli.options import Options, asks_daemon, model_option
 from mountd.cli.terminal import say
+from mountd.client import api
+from mountd.client.api import Document
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mountd.cli.options import Options
-
-Document = dict[str, Any]
 PAGE = 1000
 """Of a request: for more than that, several are made."""
 RETRY_S = 1.0
 
 
+def _limit_option(allowed: click.IntRange, default: int) -> Callable[..., Any]:
+    text = "Maximum number of entries."
+    return click.option("-n", "--limit", type=allowed, metavar="N", default=default, show_default=True, help=text)
+
+
 @click.command()
 @click.argument("operation", required=False, type=click.IntRange(0), metavar="[ID]")
-@click.option(
-    "--model", metavar="NAME", shell_complete=complete_model, help="Only this model, or drills of this mount."
-)
+@model_option("Only this model, or drills of this mount.")
 @click.option("--kind", metavar="KIND", help="Only this kind: switch, rollback, drill, …")
 @click.option("--result", metavar="RESULT", help="Only this result: committed, rolled-back, refused, …")
-@click.option(
-    "-n",
-    "--limit",
-    type=click.IntRange(1),
-    metavar="N",
-    default=20,
-    show_default=True,
-    help="Maximum number of entries.",
-)
+@_limit_option(click.IntRange(1), 20)
 @click.option("--before", type=click.IntRange(0), metavar="ID", help="Only operations older than this one.")
-@place_options
-@output_option
-@click.pass_obj
-def history(
-    options: Options,
-    *,
-    operation: int | None,
-    model: str | None,
-    kind: str | None,
-    result: str | None,
-    limit: int,
-    before: int | None,
-) -> None:
+@asks_daemon
+def history(options: Options, *, operation: int | None, limit: int, before: int | None, **filters: str | None) -> None:
     """Show past operations: who, when, why and the result.
 
     Newest first. With an ID, shows everything about that operation: its steps and how long each took, the cause of a
     failure and a hint, and what a drill measured.
     """
-    from mountd.client import api
-
     path = options.find()
     if operation is not None:
         document = api.get(path, f"/api/v1/history/{operation}")
-        if options.json:
-            options.print_json(document)
-        else:
+        if not options.print_if_json(document):
             _show_operation(document)
         return
-    operations = list(_pages(path, limit, before, {"model": model, "kind": kind, "result": result}))
-    if options.json:
-        options.print_json({"schema": api.SCHEMA, "history": operations})
-    elif not operations:
-        filtered = model or kind or result or before is not None
+    operations = list(_pages(path, limit, before, filters))
+    if options.print_if_json({"schema": api.SCHEMA, "history": operations}):
+        return
+    if not operations:
+        filtered = any(filters.values()) or before is not None
         say("no such operation in the history" if filtered else "no operations yet", err=True)
     else:
         _show_table(operations)
 
 
-def _pages(path: str, limit: int, before: int | None, filters: dict[str, Any]) -> Iterator[Document]:
-    from mountd.client import api
-
+def _pages(path: str, limit: int, before: int | None, filters: Mapping[str, Any]) -> Iterator[Document]:
     while limit:
         document = api.get(path, "/api/v1/history", limit=min(limit, PAGE), before=before, **filters)
         yield from document["history"]
@@ -169,18 +144,8 @@ def _seconds(timed: Document) -> str:
 @click.option(
     "--after", type=click.IntRange(0), metavar="ID", help="The first events after this one instead of the latest."
 )
-@click.option(
-    "-n",
-    "--limit",
-    type=click.IntRange(0, PAGE),
-    metavar="N",
-    default=50,
-    show_default=True,
-    help="Maximum number of entries.",
-)
-@place_options
-@output_option
-@click.pass_obj
+@_limit_option(click.IntRange(0, PAGE), 50)
+@asks_daemon
 def events(
     options: Options, *, follow: bool, object_: str | None, code: str | None, after: int | None, limit: int
 ) -> None:
@@ -188,36 +153,28 @@ def events(
 
     Oldest first. --follow continues without a gap when mountd restarts.
     """
-    from mountd.client import api
-
     path = options.find()
     filters: dict[str, Any] = {"object": object_, "code": code}
     if follow:
         for event in _followed(path, after, limit, filters):
-            if options.json:
-                options.print_json(event, indent=None)
-            else:
+            if not options.print_if_json(event, indent=None):
                 say(_line(event))
         return
     document = api.get(path, "/api/v1/events", after=after, limit=limit, **filters)
-    if options.json:
-        options.print_json(document)
-        return
-    for event in document["events"]:
-        say(_line(event))
+    if not options.print_if_json(document):
+        for event in document["events"]:
+            say(_line(event))
 
 
 def _followed(path: str, after: int | None, limit: int, filters: dict[str, Any]) -> Iterator[Document]:
     """Endless. After a daemon has gone away, continues after the last event that was shown."""
-    import time
-
-    from mountd.client import api
     from mountd.errors import Unreachable
 
     connected = reported = False
     while True:
         try:
-            for event in api.stream_events(path, "/api/v1/events", follow=1, after=after, limit=limit, **filters):
+            asked = {"follow": 1, "after": after, "limit": limit, **filters}
+            for event in api.stream(path, "/api/v1/events", prefix=b"data: ", **asked):
                 connected, reported, after = True, False, event["id"]
                 yield event
             connected = True

@@ -42,6 +42,12 @@ class Options:
         self.answered = True
         say_json(document, indent=indent)
 
+    def print_if_json(self, document: Mapping[str, object], *, indent: int | None = 2) -> bool:
+        """Print `document` when `-o json` asks for it; whether it did."""
+        if self.json:
+            self.print_json(document, indent=indent)
+        return self.json
+
 
 def duration(text: str) -> float:
     """`500ms 2s 5m 1m30s 1h` → seconds, as in the configuration (whose parser would bring pydantic with it)."""
@@ -75,6 +81,16 @@ def output_option(command: Decorated) -> Decorated:
     return _remembered("-o", "--output", type=kinds, help="Output format.  [default: table]")(command)
 
 
+def asks_daemon(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`-c`, `--socket`, `-o`, and Options as the first argument."""
+    return place_options(output_option(click.pass_obj(function)))
+
+
+def reads_file(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`-c`, `-o`, and Options as the first argument."""
+    return config_option(output_option(click.pass_obj(function)))
+
+
 def model_option(help_text: str) -> Callable[[Decorated], Decorated]:
     """`--model`, given to the command as a name or None."""
     return click.option("--model", metavar="NAME", shell_complete=complete_model, help=help_text)
@@ -88,10 +104,3 @@ def timeout_option(help_text: str, *, default: str | None = None) -> Callable[[D
     return click.option(
         "--timeout", type=duration, metavar="TIME", default=default, show_default=default is not None, help=help_text
     )
-
-
-def check_version(name: str) -> None:
-    """Before the daemon is asked. Raises BadVersionName for what can never be a version."""
-    from mountd.settings import names
-
-    names.check_version(name)

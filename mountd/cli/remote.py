@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from mountd.cli.completion import complete_thing
-from mountd.cli.options import check_version, duration, model_option, output_option, place_options, timeout_option
-from mountd.cli.terminal import say
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mountd.cli.options import Options
+from mountd.cli.options import Options, asks_daemon, duration, model_option, timeout_option
+from mountd.cli.terminal import say, size
+from mountd.client import api
 
 BUCKET_LIMIT_S = 330.0
 """For an answer that comes after a look at the bucket, which mountd itself gives 300 s."""
@@ -25,34 +23,26 @@ _model_option = model_option("The model; required when there are several.")
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
-@place_options
-@output_option
-@click.pass_context
-def status(ctx: click.Context, watch: bool) -> None:
+@asks_daemon
+def status(options: Options, watch: bool) -> None:
     """Show the health of each layer from the bucket to the app, with reasons.
 
     Exits 0 when ready and 1 when not. A ready app stays ready during an outage of the bucket.
     """
-    from mountd.client import api
-
-    options: Options = ctx.obj
     if watch:
         _watch_status(options)
         return
     document = api.get(options.find(), "/api/v1/status")
-    if options.json:
-        options.print_json(document)
-    else:
+    if not options.print_if_json(document):
         from mountd.cli import view, view_status
 
         view.show(view.console(), view_status.render(document))
     if not document.get("ready"):
-        ctx.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _watch_status(options: Options) -> None:
     from mountd.cli.follow import watch
-    from mountd.client import api
 
     if options.json:
         path = options.find()
@@ -79,9 +69,7 @@ def _watch_status(options: Options) -> None:
 
 @click.command()
 @_model_option
-@place_options
-@output_option
-@click.pass_obj
+@asks_daemon
 def versions(options: Options, model: str | None) -> None:
     """List the versions in the bucket.
 
@@ -89,11 +77,8 @@ def versions(options: Options, model: str | None) -> None:
     whether it is the current or the previous version; the last column names what is wrong. Lists the bucket, which can
     take minutes when it is slow.
     """
-    from mountd.client import api
-
     document = api.get(options.find(), "/api/v1/versions", timeout_s=BUCKET_LIMIT_S, model=model)
-    if options.json:
-        options.print_json(document)
+    if options.print_if_json(document):
         return
     from mountd.cli import view
 
@@ -105,7 +90,7 @@ def versions(options: Options, model: str | None) -> None:
             entry.get("role") or "",
             "yes" if entry.get("complete") else view.text("no", "red"),
             "yes" if entry.get("verified") else "no",
-            view.size(entry.get("bytes")),
+            size(entry["bytes"]),
             entry.get("files") if entry.get("files") is not None else "",
             "" if warmed is None else f"{warmed} %",
             digest,
@@ -142,9 +127,7 @@ def _wrong(entry: dict[str, Any]) -> str:
 )  # fmt: skip
 @_model_option
 @timeout_option("Stop waiting after this time (exit 4).", default="5m")
-@place_options
-@output_option
-@click.pass_obj
+@asks_daemon
 def wait(options: Options, condition: str, model: str | None, timeout: float) -> None:
     """Wait until mountd is ready, a version is live or an operation has finished.
 
@@ -157,16 +140,16 @@ def wait(options: Options, condition: str, model: str | None, timeout: float) ->
     if not fine:
         raise click.UsageError(f"--for {condition!r}: write ready, version=v23 or operation=7")
     if kind == "version":
-        check_version(value)
+        from mountd.settings import names
+
+        names.check_version(value)
     from mountd.cli.follow import wait_for, wait_for_operation
 
     if kind == "operation":
         wait_for_operation(options, int(value), timeout)
         return
     document = wait_for(options, condition, model, timeout)
-    if options.json:
-        options.print_json(document)
-    else:
+    if not options.print_if_json(document):
         say("ready" if condition == "ready" else f"{value} is live")
 
 
@@ -182,9 +165,7 @@ def wait(options: Options, condition: str, model: str | None, timeout: float) ->
 )
 @click.option("--since", type=duration, metavar="TIME", help="Only lines from this long ago on, such as 90s or 10m.")
 @click.option("-p", "--previous", is_flag=True, help="Output of the previous process, to see why it exited.")
-@place_options
-@output_option
-@click.pass_obj
+@asks_daemon
 def logs(
     options: Options, *, name: str | None, follow: bool, lines: int | None, since: float | None, previous: bool
 ) -> None:
@@ -193,34 +174,26 @@ def logs(
     NAME is a mount or an app; without it, all of them. An unfinished line, such as a progress bar, is shown as it is
     now. mountd keeps 2,000 lines of each, and 500 of the previous process.
     """
-    from mountd.client import api
-
     chosen: dict[str, Any] = {"name": name, "lines": lines, "since": since, "previous": 1 if previous else None}
 
     def show(line: dict[str, Any]) -> None:
         say(f"{line.get('time')} {line.get('name')}: {line.get('text')}")
 
     if follow:
-        for line in api.stream_lines(options.find(), "/api/v1/logs", **chosen, follow=1):
-            if options.json:
-                options.print_json(line, indent=None)
-            else:
+        for line in api.stream(options.find(), "/api/v1/logs", **chosen, follow=1):
+            if not options.print_if_json(line, indent=None):
                 show(line)
         return
     document = api.get(options.find(), "/api/v1/logs", **chosen)
-    if options.json:
-        options.print_json(document)
-        return
-    for line in document.get("logs") or []:
-        show(line)
+    if not options.print_if_json(document):
+        for line in document["logs"]:
+            show(line)
 
 
 @click.command()
 @click.argument("name", shell_complete=complete_thing)
 @timeout_option("Stop waiting after this time (exit 4; mountd keeps trying).", default="15m")
-@place_options
-@output_option
-@click.pass_obj
+@asks_daemon
 def restart(options: Options, name: str, timeout: float) -> None:
     """Restart a mount or an app, and wait until it is running.
 
@@ -230,17 +203,13 @@ def restart(options: Options, name: str, timeout: float) -> None:
     from mountd.cli.follow import restart as restart_and_wait
 
     now = restart_and_wait(options, name, timeout)
-    if options.json:
-        options.print_json({"schema": 1, "name": name, "status": now})
-    else:
+    if not options.print_if_json({"schema": api.SCHEMA, "name": name, "status": now}):
         say(f"{name} is running" + (f", pid {now['pid']}" if now.get("pid") else ""))
 
 
 @click.command()
 @timeout_option("Stop waiting after this time (exit 4; the reload continues).", default="5m")
-@place_options
-@output_option
-@click.pass_obj
+@asks_daemon
 def reload(options: Options, timeout: float) -> None:
     """Load the configuration file again.
 
@@ -248,9 +217,6 @@ def reload(options: Options, timeout: float) -> None:
     file is invalid or a change needs a restart of mountd. mountd also reloads by itself when the file or a secret
     changes.
     """
-    import time
-
-    from mountd.client import api
     from mountd.errors import StillRunning, Unreachable
 
     began = time.monotonic()
@@ -260,8 +226,7 @@ def reload(options: Options, timeout: float) -> None:
         if time.monotonic() - began < timeout:
             raise
         raise StillRunning("the reload continues after --timeout", hint="`mountd status` shows its progress") from None
-    if options.json:
-        options.print_json(answer)
+    if options.print_if_json(answer):
         return
     if not answer["changed"]:
         config = api.get(options.find(), "/api/v1/status").get("config") or {}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from mountd.cli.completion import complete_version
-from mountd.cli.options import model_option, output_option, place_options, reason_option, timeout_option
+from mountd.cli.follow import follow_cancel, follow_operation, named, pick_up, print_begun
+from mountd.cli.options import Options, asks_daemon, model_option, reason_option, timeout_option
+from mountd.cli.remote import BUCKET_LIMIT_S
 from mountd.cli.terminal import say
+from mountd.client import api
+from mountd.client.api import Document
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mountd.cli.options import Options
-
-Document = dict[str, Any]
-POST_LIMIT_S = 30.0
 _TIMEOUT_HELP = (
     "Stop waiting after this time, such as 90s or 5m (exit 4; the operation continues).  [default: the plan's limit]"
 )
@@ -32,9 +30,7 @@ def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
         reason_option,
         click.option("--force", is_flag=True, help="Ignore quarantine, changed content and a missing manifest."),
         click.option("--digests", is_flag=True, help="Read the whole version and compare its sha256."),
-        place_options,
-        output_option,
-        click.pass_obj,
+        asks_daemon,
     )
     for option in reversed(shared):
         command = option(command)
@@ -78,71 +74,42 @@ def _change(
     force: bool,
     digests: bool,
 ) -> None:
-    from mountd.cli.follow import follow_operation
-    from mountd.cli.remote import BUCKET_LIMIT_S
-    from mountd.client import api
-
     socket_path = options.find()
     flags = {"dry_run": dry_run, "force": force, "digests": digests}
     body: Document = {"version": version, "model": model, "reason": reason}
-    body = {name: value for name, value in body.items() if value is not None}
     body |= {name: True for name, on in flags.items() if on}
-    limit_s = (timeout or BUCKET_LIMIT_S) if dry_run else POST_LIMIT_S
+    limit_s = (timeout or BUCKET_LIMIT_S) if dry_run else api.POST_TIMEOUT_S
     answer = api.post(socket_path, path, body, timeout_s=limit_s)
     if answer.get("dry_run"):
-        _print_plan(options, answer)
+        if not options.print_if_json(answer):
+            for line in answer["plan"]["text"]:
+                say(line)
     elif answer.get("unchanged"):
-        _print_unchanged(options, answer, version, quiet=no_wait)
+        if not options.print_if_json(answer):  # a script that wants an id reads stdout, and there is none
+            say(f"{version or 'it'} is already live; nothing to do", err=no_wait)
     elif no_wait:
-        _print_begun(options, answer["operation"])
+        _print_begun(options, answer["operation"], "has begun")
     else:
         follow_operation(options, socket_path, answer, timeout)
 
 
-def _print_plan(options: Options, answer: Document) -> None:
-    if options.json:
-        options.print_json(answer)
-        return
-    for line in answer["plan"]["text"]:
-        say(line)
-
-
-def _print_unchanged(options: Options, answer: Document, version: str | None, *, quiet: bool) -> None:
-    if options.json:
-        options.print_json(answer)
-    else:  # a script that wants an id reads stdout, and there is none
-        say(f"{version or 'it'} is already live; nothing to do", err=quiet)
-
-
-def _print_begun(options: Options, operation: Document, state: str = "has begun") -> None:
-    """The id alone on stdout, for scripts."""
-    from mountd.cli.follow import named, pick_up
-
-    if options.json:
-        options.print_json(operation)
-    else:
-        say(operation["id"])
-        say(f"{named(operation)} {state}; {pick_up(operation)}", err=True)
+def _print_begun(options: Options, operation: Document, state: str) -> None:
+    print_begun(options, operation, f"{named(operation)} {state}; {pick_up(operation)}")
 
 
 @click.command()
 @model_option("The model of the operation; required when several run.")
 @click.option("--no-wait", is_flag=True, help="Return at once.")
 @timeout_option(_TIMEOUT_HELP)
-@place_options
-@output_option
-@click.pass_obj
+@asks_daemon
 def cancel(options: Options, model: str | None, no_wait: bool, timeout: float | None) -> None:
     """Undo the running operation.
 
     Waits until the previous version is live again. Exits 3 when no operation runs, 6 when it is still being started, 7
     when it can no longer be undone (it is committed, or undoes itself like a drill), and 1 when undoing failed.
     """
-    from mountd.cli.follow import follow_cancel
-    from mountd.client import api
-
     socket_path = options.find()
-    answer = api.post(socket_path, "/api/v1/cancel", {"model": model} if model else {}, timeout_s=POST_LIMIT_S)
+    answer = api.post(socket_path, "/api/v1/cancel", {"model": model})
     if no_wait:
         _print_begun(options, answer["operation"], "is being undone")
     else:
@@ -152,9 +119,7 @@ def cancel(options: Options, model: str | None, no_wait: bool, timeout: float | 
 @click.command()
 @model_option("Only this model.  [default: all]")
 @reason_option
-@place_options
-@output_option
-@click.pass_obj
+@asks_daemon
 def pause(options: Options, model: str | None, reason: str | None) -> None:
     """Stop automatic changes until `mountd resume`.
 
@@ -166,9 +131,7 @@ def pause(options: Options, model: str | None, reason: str | None) -> None:
 
 @click.command()
 @model_option("Only this model.  [default: all]")
-@place_options
-@output_option
-@click.pass_obj
+@asks_daemon
 def resume(options: Options, model: str | None) -> None:
     """Resume automatic changes after `mountd pause`.
 
@@ -178,12 +141,8 @@ def resume(options: Options, model: str | None) -> None:
 
 
 def _suspend(options: Options, path: str, body: Document) -> None:
-    from mountd.client import api
-
-    given = {name: value for name, value in body.items() if value is not None}
-    answer = api.post(options.find(), path, given, timeout_s=POST_LIMIT_S)
-    if options.json:
-        options.print_json(answer)
+    answer = api.post(options.find(), path, body)
+    if options.print_if_json(answer):
         return
     for model in answer["models"]:
         who = model.get("suspended")

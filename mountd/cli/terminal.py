@@ -47,6 +47,15 @@ def flush() -> None:
     sys.stdout.flush()
 
 
+def size(count: float) -> str:
+    """Bytes → `1.2 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
 def columns() -> int:
     """Of the terminal at stderr."""
     return _width(sys.stderr) or 80

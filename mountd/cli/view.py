@@ -111,18 +111,6 @@ def show(on: Console, drawing: RenderableType) -> None:
     on.file.flush()
 
 
-def size(count: int | None) -> str:
-    """Bytes → `1.2 GiB`; "" when unknown."""
-    if count is None:
-        return ""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
 def duration(seconds: float) -> str:
     """Seconds → `42 s`, `5 m 3 s`, `2 h 10 m`, `3 d 4 h`."""
     whole = int(seconds)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from mountd.cli.view import COLOURS, SHORT_DIGEST, duration, size, table, text
+from mountd.cli.terminal import size
+from mountd.cli.view import COLOURS, SHORT_DIGEST, duration, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

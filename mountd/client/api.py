@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 TIMEOUT_S = 10.0
+POST_TIMEOUT_S = 30.0
+"""For what changes something: it is first checked, and written down."""
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
 UNIT_DIRECTORIES = (
@@ -34,9 +36,9 @@ def get(socket_path: str, path: str, *, timeout_s: float = TIMEOUT_S, **paramete
     return _wanted(*request(socket_path, "GET", with_query(path, parameters), timeout_s=timeout_s))
 
 
-def post(socket_path: str, path: str, body: Document, *, timeout_s: float = TIMEOUT_S) -> Document:
-    """The answer to `body`. Raises what the daemon's error document says, Unreachable."""
-    return _wanted(*request(socket_path, "POST", path, body, timeout_s=timeout_s))
+def post(socket_path: str, path: str, body: Document, *, timeout_s: float = POST_TIMEOUT_S) -> Document:
+    """The answer to what is not None in `body`. Raises what the daemon's error document says, Unreachable."""
+    return _wanted(*request(socket_path, "POST", path, _given(body), timeout_s=timeout_s))
 
 
 def request(
@@ -56,22 +58,11 @@ def request(
     return status, _document(bytes(data), socket_path)
 
 
-def stream_lines(socket_path: str, path: str, **parameters: object) -> Iterator[Document]:
-    """The documents of an endless answer, one a line, until the daemon ends it. Raises as `get` does."""
-    for line in stream(socket_path, path, **parameters):
-        if line.strip():
-            yield _document(line, socket_path)
+def stream(socket_path: str, path: str, *, prefix: bytes = b"", **parameters: object) -> Iterator[Document]:
+    """The documents of an endless answer, one a line, until the daemon ends it. Raises as `get` does.
 
-
-def stream_events(socket_path: str, path: str, **parameters: object) -> Iterator[Document]:
-    """The documents of a stream of server-sent events, until the daemon ends it. Raises as `get` does."""
-    for line in stream(socket_path, path, **parameters):
-        if line.startswith(b"data: "):
-            yield _document(line.removeprefix(b"data: "), socket_path)
-
-
-def stream(socket_path: str, path: str, **parameters: object) -> Iterator[bytes]:
-    """The lines of an endless answer."""
+    `prefix`: what stands before each of them, `data: ` in server-sent events; other lines are passed over.
+    """
     exchange = _Exchange(socket_path, time.monotonic() + TIMEOUT_S)
     try:
         status, headers = exchange.ask("GET", with_query(path, parameters), None)
@@ -83,20 +74,26 @@ def stream(socket_path: str, path: str, **parameters: object) -> Iterator[bytes]
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > MAX_BODY_BYTES:
                 raise _unreachable(socket_path, "it sent a line over 64 MiB")
-            yield from lines
+            for line in lines:
+                if line.startswith(prefix) and line.strip():
+                    yield _document(line.removeprefix(prefix), socket_path)
     finally:
         exchange.close()
 
 
 def with_query(path: str, parameters: dict[str, object]) -> str:
     """`path` with the parameters that are not None."""
-    given = {name: value for name, value in parameters.items() if value is not None}
+    given = _given(parameters)
     if not given:
         return path
     from urllib.parse import urlencode
 
     # Words of a command line may be bytes that are no UTF-8: they go as they are, and the daemon knows no such name.
     return f"{path}?{urlencode(given, errors='surrogateescape')}"
+
+
+def _given(values: Document) -> Document:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def failure(error: Document) -> MountdError:
@@ -110,10 +107,8 @@ def failure(error: Document) -> MountdError:
     )  # fmt: skip
     if error.get("exit") == errors.Busy.exit_code:
         return errors.Busy(text, hint=hint, holder=str(error.get("holder") or ""))
-    for kind in kinds:
-        if error.get("exit") == kind.exit_code:
-            return kind(text, hint=hint)
-    return errors.MountdError(text, hint=hint)
+    kind = next((kind for kind in kinds if kind.exit_code == error.get("exit")), errors.MountdError)
+    return kind(text, hint=hint)
 
 
 def connect(socket_path: str, deadline: float | None) -> socket.socket:

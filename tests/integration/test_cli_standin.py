@@ -132,6 +132,7 @@ STATUS: dict[str, Any] = {
         }
     },
     "operation": None,
+    "operations": [],
 }
 
 OPERATION: dict[str, Any] = {

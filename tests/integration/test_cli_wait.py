@@ -37,9 +37,9 @@ def test_wait_for_a_daemon_that_is_still_to_start(daemon: Daemon, capsys: pytest
 
 def test_wait_for_a_version_waits_for_the_end_of_the_operation(daemon: Daemon) -> None:
     live = {**STATUS["models"]["cache_hub"], "current": "v23"}
-    daemon.status = {**STATUS, "models": {"cache_hub": live}, "operation": OPERATION}
+    daemon.status = {**STATUS, "models": {"cache_hub": live}, "operations": [OPERATION]}
     assert main(["wait", "--for", "version=v23", "--timeout", "100ms"]) == 4
-    daemon.status = {**daemon.status, "operation": None}
+    daemon.status = {**daemon.status, "operations": []}
     assert main(["wait", "--for", "version=v23", "--timeout", "100ms"]) == 0
 
 

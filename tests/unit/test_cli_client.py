@@ -165,18 +165,18 @@ def test_stream_gives_lines_as_they_come(serve: Serve) -> None:
     chunks = [b'{"text":"a"}\n{"te', b'xt":"b"}\n\n', b'{"text":"c"}\n']
     body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     path = serve(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body)
-    assert [line["text"] for line in api.stream_lines(path, "/api/v1/logs", follow=1)] == ["a", "b", "c"]
+    assert [line["text"] for line in api.stream(path, "/api/v1/logs", follow=1)] == ["a", "b", "c"]
 
 
 def test_stream_reports_an_error(serve: Serve) -> None:
     body = b'{"schema":1,"error":{"exit":3,"text":"no such thing","hint":""}}'
     path = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     with pytest.raises(errors.NotFound):
-        list(api.stream_lines(path, "/api/v1/logs"))
+        list(api.stream(path, "/api/v1/logs"))
 
 
 def test_stream_that_breaks_off_is_unreachable(serve: Serve) -> None:
-    lines = api.stream_lines(serve(HEAD + b'Transfer-Encoding: chunked\r\n\r\n6\r\n{"a":1'), "/api/v1/logs")
+    lines = api.stream(serve(HEAD + b'Transfer-Encoding: chunked\r\n\r\n6\r\n{"a":1'), "/api/v1/logs")
     with pytest.raises(errors.Unreachable):
         list(lines)
 

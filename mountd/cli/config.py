@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
 
 import click
+import yaml
 
 from mountd.api.documents import SCHEMA, failures
 from mountd.api.documents.commands import ConfigCheckDocument, ConfigRenderDocument, ConfigShowDocument
-from mountd.cli.options import config_option, output_option
+from mountd.cli import render as rclone_files
+from mountd.cli.examine_config import examine, source_of
+from mountd.cli.options import Options, config_option, reads_file
 from mountd.cli.terminal import say
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from mountd.cli.options import Options
-    from mountd.errors import Problem
-    from mountd.settings.load import Loaded
+from mountd.daemon.shutdown import stop_times
+from mountd.errors import ConfigError, Problem
+from mountd.settings import jsonschema
+from mountd.settings.load import Loaded, load
+from mountd.settings.show import effective
 
 
 @click.group()
@@ -27,9 +29,7 @@ def config() -> None:
 
 
 @config.command(short_help="Check the file and its secrets.")
-@config_option
-@output_option
-@click.pass_obj
+@reads_file
 def check(options: Options) -> None:
     """Check the file and the secrets it refers to; show every problem at once.
 
@@ -37,9 +37,6 @@ def check(options: Options) -> None:
     users, programs, directories. systemd credentials can be checked only inside the unit. Exits 2 on a problem, 0 on
     warnings.
     """
-    from mountd.cli.examine_config import examine, source_of
-    from mountd.errors import ConfigError
-
     source = source_of(options.config, options.socket)
     try:
         found = examine(source, streams=True)
@@ -63,23 +60,15 @@ def check(options: Options) -> None:
 
 
 @config.command(short_help="Show the effective configuration.")
-@config_option
-@output_option
-@click.pass_obj
+@reads_file
 def show(options: Options) -> None:
     """Show the effective configuration with every default; secrets are masked."""
-    loaded = _load(options, warn=not options.json)
-    from mountd.daemon.shutdown import stop_times
-    from mountd.settings.show import effective
-
+    loaded = _load(options)
     limit_s = stop_times(loaded.settings).total_s
     shown = effective(loaded.settings)
-    if options.json:
-        source = str(loaded.source)
-        options.print_json(ConfigShowDocument(schema=SCHEMA, source=source, config=shown, stop_s=limit_s))
+    document = ConfigShowDocument(schema=SCHEMA, source=str(loaded.source), config=shown, stop_s=limit_s)
+    if options.print_if_json(document):
         return
-    import yaml
-
     say(
         f"# {loaded.source} with every default. Stopping takes at most {limit_s:g} s:\n"
         "# keep systemd's TimeoutStopSec, or a container's grace period, above it.",
@@ -89,21 +78,14 @@ def show(options: Options) -> None:
 
 
 @config.command(short_help="Show rclone.conf and rclone's command lines.")
-@config_option
-@output_option
-@click.pass_obj
+@reads_file
 def render(options: Options) -> None:
     """Show rclone.conf and the files beside it (secrets masked), and the command line of each mount."""
-    loaded = _load(options, warn=not options.json)
-    from mountd.cli.render import render as rendered
-
-    files, commands = rendered(loaded.settings)
-    if options.json:
-        conf = next(iter(files.values()))
-        options.print_json(ConfigRenderDocument(schema=SCHEMA, rclone_conf=conf, files=files, mounts=commands))
+    loaded = _load(options)
+    files, commands = rclone_files.render(loaded.settings)
+    conf = next(iter(files.values()))
+    if options.print_if_json(ConfigRenderDocument(schema=SCHEMA, rclone_conf=conf, files=files, mounts=commands)):
         return
-    import shlex
-
     say("\n\n".join(f"# {path}\n{text.rstrip()}" for path, text in files.items()), wrap=False)
     for name, command in commands.items():
         for warning in command["warnings"]:
@@ -114,32 +96,25 @@ def render(options: Options) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
-    from mountd.settings.jsonschema import render as rendered
-
-    say(rendered(), nl=False, wrap=False)
+    say(jsonschema.render(), nl=False, wrap=False)
 
 
 def _print_found(options: Options, source: Path, problems: Iterable[Problem], warnings: Iterable[Problem]) -> None:
     """All of it as a document, else the warnings alone; the failure that follows shows the problems."""
-    if options.json:
-        found = ConfigCheckDocument(
-            schema=SCHEMA,
-            source=str(source),
-            problems=failures.problems(problems),
-            warnings=failures.problems(warnings),
-        )
-        options.print_json(found)
-    else:
+    found = ConfigCheckDocument(
+        schema=SCHEMA,
+        source=str(source),
+        problems=failures.problems(problems),
+        warnings=failures.problems(warnings),
+    )
+    if not options.print_if_json(found):
         _warn(warnings)
 
 
-def _load(options: Options, *, warn: bool) -> Loaded:
-    """The chosen file; prints its warnings on stderr. Raises ConfigError."""
-    from mountd.cli.examine_config import source_of
-    from mountd.settings.load import load
-
+def _load(options: Options) -> Loaded:
+    """The chosen file; prints its warnings on stderr, but not with JSON. Raises ConfigError."""
     loaded = load(source_of(options.config, options.socket), streams=True)
-    if warn:
+    if not options.json:
         _warn(loaded.warnings)
     return loaded
 

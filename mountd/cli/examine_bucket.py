@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-import shutil
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from mountd.cli.examine import Check
-from mountd.cli.render import command_of
+from mountd.cli.render import command_of, write_conf
 from mountd.errors import MountdError, Unavailable
 from mountd.model.layout import Layout
 from mountd.process import tool
@@ -19,7 +16,6 @@ from mountd.rclone import binary as binaries
 from mountd.rclone import keys
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import MountCommand, source
-from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.rclone.failures import classify
 from mountd.rclone.keys import BucketEntry
 from mountd.settings.schema import Settings
@@ -40,20 +36,15 @@ async def rclone(settings: Settings) -> tuple[Binary | None, Check]:
     return found, Check("rclone", "ok", f"{found} at {found.path}{passed_over}")
 
 
-async def buckets(settings: Settings, binary: Binary) -> AsyncIterator[Check]:
+async def buckets(settings: Settings, binary: Binary) -> list[Check]:
     """One line for each mount's bucket and, where it can be listed, one for each model; all at the same time."""
     with tempfile.TemporaryDirectory(prefix="mountd-doctor-") as directory:  # 0700, for its file of secrets
-        conf = Path(directory, "rclone.conf")
-        with contextlib.suppress(OSError):  # tokens that rclone renewed; a copy, as the record is the daemon's
-            shutil.copy(record_path(settings.state), directory)
         try:
-            await ConfFile(conf, binary).write(settings)
+            conf = (await write_conf(settings, binary, Path(directory))).path
         except MountdError as error:
-            yield Check("rclone.conf", "fail", error.text, error.hint)
-            return
-        for checks in await asyncio.gather(*(_bucket(settings, name, binary, conf) for name in settings.mounts)):
-            for check in checks:
-                yield check
+            return [Check("rclone.conf", "fail", error.text, error.hint)]
+        found = await asyncio.gather(*(_bucket(settings, name, binary, conf) for name in settings.mounts))
+        return [check for checks in found for check in checks]
 
 
 async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> list[Check]:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from mountd.api.documents import SCHEMA, document
 from mountd.api.documents.commands import PublishDocument, SentDocument
-from mountd.cli.options import config_option, output_option
-from mountd.cli.terminal import say, write_over
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mountd.cli.options import Options
-    from mountd.publish import run
-    from mountd.publish.hashing import Tree
-    from mountd.publish.record import Record
-    from mountd.publish.upload import Store
-    from mountd.settings.schema import Settings
+from mountd.cli.options import Options, reads_file
+from mountd.cli.render import command_of, nearest, write_conf
+from mountd.cli.terminal import say, size, write_over
+from mountd.errors import NotFound, UsageError
+from mountd.model.layout import Layout
+from mountd.publish import plan, run
+from mountd.publish.record import Record, open_record
+from mountd.publish.upload import Access, Store
+from mountd.rclone import binary as binaries
+from mountd.settings.load import config_path, load, places
+from mountd.settings.names import check_version
+from mountd.settings.schema import Settings
+from mountd.settings.wrapped import beneath
 
 JOBS = 4
 LINE_S = 10.0
@@ -48,11 +51,9 @@ CONTINUE = "interrupted: run the same command again to continue"
 )
 @click.option("--download-check", is_flag=True, help="Read everything back from the bucket and compare its sha256.")
 @click.option("--take-over", is_flag=True, help="Continue an upload that somebody else began and will not finish.")
-@config_option
-@output_option
-@click.pass_context
+@reads_file
 def publish(
-    ctx: click.Context,
+    options: Options,
     *,
     directory: str,
     version: str,
@@ -79,21 +80,12 @@ def publish(
     --take-over while the other still runs defeats this. Parts that a killed run sent stay in the bucket, invisible,
     until a lifecycle rule for incomplete multipart uploads removes them.
     """
-    import asyncio
-
-    from mountd.settings.load import config_path, load
-    from mountd.settings.names import check_version
-
-    options: Options = ctx.obj
     check_version(version)
     loaded = load(config_path(options.config, os.environ))
     name = _model(loaded.settings, model)
     began = time.monotonic()
-    from mountd.publish.run import Asked as AskedToPublish
-
-    wanted = AskedToPublish(
-        version, tuple(loaded.settings.models[name].required), jobs, dry_run, take_over, download_check
-    )
+    required = tuple(loaded.settings.models[name].required)
+    wanted = run.Asked(version, required, jobs, dry_run, take_over, download_check)
     try:
         place, published = asyncio.run(_publish(loaded.settings, name, directory, wanted))
     except KeyboardInterrupt:
@@ -101,17 +93,13 @@ def publish(
         raise
     except asyncio.CancelledError:
         say(CONTINUE, err=True)
-        ctx.exit(TERMINATED)
+        raise click.exceptions.Exit(TERMINATED) from None
     took_s = time.monotonic() - began
-    if options.json:
-        options.print_json(_document(name, version, place, published, took_s))
-    else:
+    if not options.print_if_json(_document(name, version, place, published, took_s)):
         _show(version, place, published, took_s)
 
 
 def _model(settings: Settings, asked: str | None) -> str:
-    from mountd.errors import NotFound, UsageError
-
     names = ", ".join(settings.models)
     if asked is not None and asked not in settings.models:
         raise NotFound(f"cannot find model {asked}", hint=f"the configuration has: {names or 'none'}")
@@ -123,25 +111,17 @@ def _model(settings: Settings, asked: str | None) -> str:
 
 async def _publish(settings: Settings, model: str, directory: str, asked: run.Asked) -> tuple[str, run.Published]:
     """The destination and the result."""
-    import asyncio
-    import signal
-
-    from mountd.model.layout import Layout
-    from mountd.publish.plan import key_prefix, place
-    from mountd.publish.record import open_record
-    from mountd.publish.run import look_at, publish
-
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     remote = settings.mounts[settings.models[model].mount].remote
     path = Layout(settings.models[model].directory).directory(asked.version)
-    tree: Tree = await asyncio.to_thread(look_at, directory, asked, key_prefix(remote, path))
-    record = await open_record(_state(settings), place(remote, path))
+    tree = await asyncio.to_thread(run.look_at, directory, asked, plan.key_prefix(remote, path))
+    record = await open_record(_state(settings), plan.place(remote, path))
     bar = Bar()
     try:
         store = await _store(settings, settings.models[model].mount, path, record)
-        return store.place, await publish(asked, tree, store, record, bar.show)
+        return store.place, await run.publish(asked, tree, store, record, bar.show)
     finally:
         bar.end()
         record.close()
@@ -149,36 +129,19 @@ async def _publish(settings: Settings, model: str, directory: str, asked: run.As
 
 def _state(settings: Settings) -> Path:
     """Where the record of a run is kept: the daemon's state directory, or this user's where that cannot be written."""
-    from mountd.cli.render import nearest
-    from mountd.settings.load import places
-
     own = places(os.geteuid(), os.environ).state
     return settings.state if os.access(nearest(settings.state), os.W_OK | os.X_OK) else own
 
 
 async def _store(settings: Settings, mount: str, path: str, record: Record) -> Store:
     """The version's directory, reached as the mount reaches its bucket, with an rclone.conf of its own."""
-    import asyncio
-    import contextlib
-    import shutil
-
-    from mountd.cli.render import command_of
-    from mountd.publish.upload import Access, Store
-    from mountd.rclone import binary as binaries
-    from mountd.rclone.conf_file import ConfFile, record_path
-    from mountd.settings.wrapped import beneath
-
     remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
     needed = beneath(remotes, settings.mounts[mount].remote_name)
     alone = settings.model_copy(update={"remotes": {name: settings.remotes[name] for name in needed}})
     binary = await asyncio.to_thread(binaries.find, settings.rclone.binary)
-    conf = record.private / "rclone.conf"
-    with contextlib.suppress(OSError):  # tokens that rclone renewed; a copy, as the record is the daemon's
-        shutil.copy(record_path(settings.state), record.private)
-    file = ConfFile(conf, binary)
-    await file.write(alone)
-    command = command_of(alone, mount, binary, conf)
-    access = Access(binary.path, conf, command.argv, command.environment, file.secrets)
+    conf = await write_conf(alone, binary, record.private)
+    command = command_of(alone, mount, binary, conf.path)
+    access = Access(binary.path, conf.path, command.argv, command.environment, conf.secrets)
     return Store(access, settings.mounts[mount].remote, path, scratch=record.private, lock=record.lock)
 
 
@@ -198,9 +161,9 @@ class Bar:
             return
         self._next = now + LINE_S
         self._shown = (progress.what, part)
-        text = f"{progress.what} {_size(progress.total)}: {part} %"
+        text = f"{progress.what} {size(progress.total)}: {part} %"
         if progress.speed:
-            text += f", {_size(progress.speed)}/s"
+            text += f", {size(progress.speed)}/s"
         if progress.eta_s is not None and part < 100:
             minutes, seconds = divmod(round(progress.eta_s), 60)
             text += f", {minutes}m{seconds:02}s left"
@@ -214,14 +177,6 @@ class Bar:
         if self._shows:
             say(err=True)
         self._shows = False
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
 
 
 def _document(model: str, version: str, place: str, published: run.Published, took_s: float) -> PublishDocument:
@@ -238,8 +193,8 @@ def _document(model: str, version: str, place: str, published: run.Published, to
 
 
 def _show(version: str, place: str, published: run.Published, took_s: float) -> None:
-    files = f"{published.files} files, {_size(published.bytes)}"
-    sent = f"{published.sent} of them ({_size(published.sent_bytes)})"
+    files = f"{published.files} files, {size(published.bytes)}"
+    sent = f"{published.sent} of them ({size(published.sent_bytes)})"
     if published.left_out:
         say(f"left out: {', '.join(published.left_out[:3])}" + (" …" if published.left_out[3:] else ""), err=True)
     if published.deleted:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from mountd.api.documents.commands import CommandDocument
@@ -15,6 +17,7 @@ from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import Launch, MountCommand, mount_command
 from mountd.rclone.conf import render_masked, shown
+from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.settings import masking
 from mountd.settings.schema import Settings
 
@@ -56,6 +59,15 @@ def command_of(settings: Settings, name: str, binary: Binary, conf: Path) -> Mou
         cache=engine.cache_size(mount.cache),
     )
     return mount_command(settings, name, launch, os.environ)
+
+
+async def write_conf(settings: Settings, binary: Binary, directory: Path) -> ConfFile:
+    """An rclone.conf of our own in this private directory. Raises CannotStart, UsageError."""
+    with contextlib.suppress(OSError):  # tokens that rclone renewed; a copy, as the record is the daemon's
+        shutil.copy(record_path(settings.state), directory)
+    file = ConfFile(directory / "rclone.conf", binary)
+    await file.write(settings)
+    return file
 
 
 def nearest(path: Path) -> Path:

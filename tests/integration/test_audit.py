@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mountd.client.api import get
-from mountd.demo import hub
+from mountd.demo import hub, webui
 from mountd.journal.journal import Committed, Journal, KnownContent
 from mountd.model import manifest
 from mountd.model.known import CHANGED
@@ -126,7 +126,7 @@ def test_a_version_that_was_replaced_while_mountd_was_down(make_daemon: Callable
     path = store.directory / hub.BUCKET / "cache_hub_v23" / manifest.NAME
     whole = path.read_bytes()
     digest = daemon.start_ready()["models"]["cache_hub"]["digest"]
-    assert digest == hub.content_digest(whole)
+    assert digest == webui.content_digest(whole)
     assert daemon.stop() == 0
 
     write(path, whole.replace(hub.CREATED.encode(), b"2030-03-03T03:03:03Z").replace(b'"demo', b'"mountd again'))
@@ -141,7 +141,7 @@ def test_a_version_that_was_replaced_while_mountd_was_down(make_daemon: Callable
 
     write(path, changed_digit(whole))
     status = daemon.start_ready()
-    assert status["models"]["cache_hub"]["digest"] == hub.content_digest(path.read_bytes()) != digest
+    assert status["models"]["cache_hub"]["digest"] == webui.content_digest(path.read_bytes()) != digest
     assert CHANGED in {reason["code"] for reason in status["reasons"]}
     assert daemon.events("version has changed since it was live")
     assert daemon.page()["version"] == "v23"

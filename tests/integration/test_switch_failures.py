@@ -13,6 +13,7 @@ import pytest
 
 from mountd.demo import hub
 from tests.support import hold_port
+from tests.support.bad_versions import ODD_NAMES, build_bad
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
@@ -50,7 +51,7 @@ def test_what_is_refused_changes_nothing(staged: Staged, store: RcloneS3) -> Non
     daemon.config["mounts"]["storage"]["remote"] += "/./"
     daemon.start_ready()
     pid = stage.pid()
-    hub.build_bad(store.directory)
+    build_bad(store.directory)
     model["required"].append("models/gtp.pth")
     daemon.write_config()
     assert daemon.cli("reload").code == 0
@@ -89,7 +90,7 @@ def test_what_is_refused_changes_nothing(staged: Staged, store: RcloneS3) -> Non
 def test_unusual_versions_and_a_link_that_was_removed_by_hand(staged: Staged, store: RcloneS3) -> None:
     stage = staged()
     daemon = stage.daemon
-    hub.build_bad(store.directory)
+    build_bad(store.directory)
     daemon.start_ready()
     daemon.link.unlink()
     assert daemon.cli("switch", "v22").code == 0
@@ -97,7 +98,7 @@ def test_unusual_versions_and_a_link_that_was_removed_by_hand(staged: Staged, st
     assert daemon.cli("switch", "odd").code == 0
     stage.check_serves("odd")
     assert stage.model()["verified"] is True
-    for name in hub.ODD_NAMES:
+    for name in ODD_NAMES:
         bucket = store.directory / hub.BUCKET / "cache_hub_odd" / name
         assert (daemon.link / name).read_bytes() == bucket.read_bytes()
 
@@ -318,7 +319,7 @@ def test_a_switch_touches_only_the_apps_of_its_model(staged: Staged, store: Rclo
         "needs": ["spare"],
         "restart": {"after": ["crash", "remount"]},
     }
-    hub.build_bad(store.directory)
+    build_bad(store.directory)
     daemon.start_ready()
 
     def pids() -> dict[str, int]:
@@ -357,7 +358,7 @@ def test_a_switch_touches_only_the_apps_of_its_model(staged: Staged, store: Rclo
 def test_models_without_apps(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     daemon = make_daemon()
     daemon.config["apps"] = {}
-    hub.build_bad(store.directory)
+    build_bad(store.directory)
     daemon.start_ready()
     assert daemon.cli("switch", "v22").code == 0
     assert (daemon.link / "MANIFEST.json").read_bytes().find(b'"v22"') > 0

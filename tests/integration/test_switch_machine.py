@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from mountd.demo import hub
+from tests.support.bad_versions import build_bad
 from tests.support.daemon import ONLY_BY_EAR, Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
@@ -59,7 +60,7 @@ LIMITS = [
 def world(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy) -> type[World]:
     """Of daemons over one bucket."""
     hub.build(store.directory, versions=(CRASHING, GATED), scale=1 / 10_000)
-    hub.build_bad(store.directory)
+    build_bad(store.directory)
     bucket = proxy
 
     class This(World):

@@ -20,7 +20,6 @@ import random
 import signal
 import socketserver
 import sys
-import threading
 import time
 import wave
 import zlib
@@ -48,8 +47,7 @@ ZIP_END = b"PK\x05\x06"
 TEXT_CHARACTERS = 300
 BODY_BYTES = 16 * 1024
 SAMPLE_RATE = 22_050
-NOTE, TAIL, NOTES = 3_750, 11_000, 14  # samples, samples, at most so many: 14 × 0.17 s + 0.5 s < 3 s
-WAVE_POINTS = 2_048
+NOTE, NOTES = 3_750, 14  # samples, at most so many: 14 × 0.17 s < 3 s
 PENTATONIC = (0, 2, 4, 7, 9, 12, 14, 16)  # semitones over the key; no two of them clash
 PAGE = Path(__file__).with_name("webui.html")
 
@@ -58,7 +56,7 @@ class CannotLoad(Exception):
     pass
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="A stand-in for IndexTTS2's WebUI.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -69,14 +67,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model_dir", default="./checkpoints", help="directory of the model")
     for flag in ("--fp16", "--deepspeed", "--cuda_kernel"):
         parser.add_argument(flag, action="store_true", help="accepted as upstream does; changes nothing here")
-    tests = parser.add_argument_group("for tests, unknown to upstream")
-    tests.add_argument("--load-seconds", type=float, default=0.0, help="make loading this much slower, spread over it")
-    tests.add_argument("--crash-at-start", action="store_true", help="exit 1 before the first file is read")
-    tests.add_argument("--never-ready", action="store_true", help="load everything, then never open the port")
-    tests.add_argument(
-        "--crash-after", type=float, metavar="SECONDS", help="exit 1 this long after the port was opened"
+    parser.add_argument(
+        "--load-seconds", type=float, default=0.0, help="make loading this much slower; unknown to upstream"
     )
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
 def content_digest(manifest: bytes) -> str:
@@ -159,23 +153,15 @@ def _read_zip(path: Path) -> int:
 
 
 def speak(text: str, digest: str) -> bytes:
-    """A WAV of at most 3 s: a note for each of the first letters, in a key and with a timbre that the model decides."""
-    voice = hashlib.sha256(f"voice {digest}".encode()).digest()
-    key_hz = 196.0 * 2 ** (voice[0] % 8 / 12)
-    overtones = [0.15 + 0.35 * byte / 255 for byte in voice[1:4]]
-    turns = [2 * math.pi * n / WAVE_POINTS for n in range(WAVE_POINTS)]
-    shape = [math.sin(x) + sum(part * math.sin(k * x) / k for k, part in enumerate(overtones, 2)) for x in turns]
-    # Each note starts softly, within 10 ms, and dies away under the ones that follow.
-    fade = [min(n / (0.01 * SAMPLE_RATE), 1.0) * math.exp(-n / (0.13 * SAMPLE_RATE)) for n in range(NOTE + TAIL)]
-    letters = [letter for letter in text if letter.isalnum()][:NOTES] or ["a"]
-    samples = [0.0] * (NOTE * len(letters) + TAIL)
-    for position, letter in enumerate(letters):
+    """A WAV of at most 3 s: a note for each of the first letters. The model decides which one, and the key."""
+    key = hashlib.sha256(digest.encode()).digest()[0] % 8
+    # Each note starts softly, within 10 ms, and dies away.
+    fade = [min(n / (0.01 * SAMPLE_RATE), 1.0) * math.exp(-n / (0.06 * SAMPLE_RATE)) for n in range(NOTE)]
+    pcm = array.array("h")
+    for letter in [letter for letter in text if letter.isalnum()][:NOTES] or ["a"]:
         step = hashlib.sha256(f"{letter}{digest}".encode()).digest()[0] % len(PENTATONIC)
-        points = key_hz * 2 ** (PENTATONIC[step] / 12) * WAVE_POINTS / SAMPLE_RATE
-        for n, loudness in enumerate(fade):
-            samples[position * NOTE + n] += shape[int(n * points) % WAVE_POINTS] * loudness
-    loudest = max(map(abs, samples))
-    pcm = array.array("h", (int(20_000 * sample / loudest) for sample in samples))
+        turn = 2 * math.pi * 196.0 * 2 ** ((key + PENTATONIC[step]) / 12) / SAMPLE_RATE
+        pcm.extend(int(20_000 * loudness * math.sin(turn * n)) for n, loudness in enumerate(fade))
     if sys.byteorder == "big":
         pcm.byteswap()
     buffer = io.BytesIO()
@@ -264,26 +250,18 @@ def say(text: str) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    if options.crash_at_start:
-        raise CannotLoad("crashing at the start, as asked")
     directory = Path(options.model_dir)
     with contextlib.suppress(FileNotFoundError):  # then it is among the missing files
         say(f">> {REQUIRED}: {os.stat(directory / REQUIRED).st_size} bytes")
     model = StandInModel(directory)
     say(f">> model {model.version} {model.digest[:12] or '(no manifest)'} in {directory}")
     model.load(options.load_seconds)
-    while options.never_ready:
-        signal.pause()
     Handler.model, Handler.verbose, Handler.page = model, options.verbose, PAGE.read_bytes()
     try:
         server = StandInServer((options.host, options.port), Handler)
     except OSError as error:
         raise CannotLoad(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from error
     say(f"* Running on local URL:  http://{options.host}:{server.server_port}")
-    if options.crash_after is not None:
-        timer = threading.Timer(options.crash_after, os._exit, [1])  # no clean-up: that is what a crash is
-        timer.daemon = True
-        timer.start()
     with server:
         server.serve_forever(poll_interval=0.1)
 

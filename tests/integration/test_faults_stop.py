@@ -42,7 +42,7 @@ def rig(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, tmp_p
 
 
 def app_failing(rig: Rig) -> None:
-    rig.daemon.config["apps"]["webui"]["command"] += ["--crash-at-start"]
+    rig.daemon.config["apps"]["webui"]["command"] = ["false"]
     rig.daemon.start()
     rig.until_app("backoff")
 

@@ -104,7 +104,7 @@ def test_ready_comes_with_the_link_and_status_says_what_is_awaited(
     supervised: Daemon, proxy: Proxy, systemd: Systemd
 ) -> None:
     proxy.down()
-    supervised.config["apps"]["webui"]["command"].append("--never-ready")
+    supervised.config["apps"]["webui"]["command"] = ["sleep", "600"]
     supervised.start()
     reason = supervised.until_reason("waiting-for-mount")
     until(lambda: any(proxy.endpoint in text for text in systemd.reported("STATUS")), 30, "a status with the outage")

@@ -16,20 +16,27 @@ MAX_ENTRY_BYTES = 64 * 1024
 
 
 def find(named: str | None, config: str | None) -> str:
-    """The path of the control socket. Raises Unreachable when none answers, UsageError when two demos run."""
+    """The path of the control socket.
+
+    Raises Unreachable when none answers, UsageError when two demos run, ConfigError when there is no such file.
+    """
     config = config or os.environ.get("MOUNTD_CONFIG")
     if named or (named := os.environ.get("MOUNTD_SOCKET")):
         return named
-    if config and (written := _of_config(config)):
-        return written
-    usual = [*_unit_socket(), SYSTEM_SOCKET, _user_socket()]
+    if config:
+        from pathlib import Path
+
+        from mountd.settings.control_socket import named_in
+
+        if written := named_in(Path(config)):
+            return written
+    usual = [path for path in (_unit_socket(), SYSTEM_SOCKET, _user_socket()) if path]
     for path in usual:
-        if path and _answers(path):
+        if _answers(path):
             return path
     demos = running_demos()
     if len(demos) > 1:
-        answering = [demo for demo in demos if _answers(demo["socket"])]
-        demos = answering or demos
+        demos = [demo for demo in demos if _answers(demo["socket"])] or demos
     if len(demos) > 1:
         from mountd.errors import UsageError
 
@@ -39,9 +46,8 @@ def find(named: str | None, config: str | None) -> str:
         return str(demos[0]["socket"])
     from mountd.errors import Unreachable
 
-    places = ", ".join(path for path in usual if path)
     raise Unreachable(
-        f"cannot reach mountd: no daemon answers at {places}, and no demo runs",
+        f"cannot reach mountd: no daemon answers at {', '.join(usual)}, and no demo runs",
         hint=f"start it (`{how_to_start()}`), or try `mountd demo`; --socket names another place",
     )
 
@@ -67,19 +73,10 @@ def running_demos() -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda entry: str(entry.get("started", "")))
 
 
-def _of_config(path: str) -> str:
-    """The socket that the file names, "" when it names none. Raises ConfigError when there is no such file."""
-    from pathlib import Path
-
-    from mountd.settings.control_socket import named_in
-
-    return named_in(Path(path))
-
-
-def _unit_socket() -> list[str]:
-    """For a command that runs in the daemon's own systemd unit, as ExecReload= does."""
+def _unit_socket() -> str:
+    """For a command that runs in the daemon's own systemd unit, as ExecReload= does; else ""."""
     directory = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    return [os.path.join(directory, "mountd.sock")] if directory.startswith("/") else []
+    return os.path.join(directory, "mountd.sock") if directory.startswith("/") else ""
 
 
 def _user_socket() -> str:

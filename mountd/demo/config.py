@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from mountd.demo import hub
 
+ACCESS_KEY_ID = "mountd-demo-key"
 WEBUI = Path(__file__).with_name("webui.py")
 
 
@@ -46,9 +48,10 @@ class DemoPaths:
         return self.root / "mnt"
 
 
-def render(places: DemoPaths, *, python: str, access_key_id: str) -> str:
+def render(places: DemoPaths) -> str:
     """The YAML. Paths and the like are written as JSON strings, which YAML reads as they are."""
     q = json.dumps
+    python = q(sys.executable)
     return f"""\
 # Written by `mountd demo`; it goes when the demo ends.
 remotes:
@@ -56,7 +59,7 @@ remotes:
     type: s3
     provider: Other
     endpoint: http://127.0.0.1:{places.s3_port}
-    access_key_id: {q(access_key_id)}
+    access_key_id: {ACCESS_KEY_ID}
     secret_access_key: {{file: {q(str(places.secret))}}}
 
 mounts:
@@ -78,7 +81,7 @@ models:
 
 apps:
   webui:
-    command: [{q(python)}, {q(str(WEBUI))}, --port, "{places.web_port}", --host, 127.0.0.1, --model_dir, ./cache_hub]
+    command: [{python}, {q(str(WEBUI))}, --port, "{places.web_port}", --host, 127.0.0.1, --model_dir, ./cache_hub]
     directory: {q(str(places.app))}
     environment: {{HF_HUB_OFFLINE: "1", TRANSFORMERS_OFFLINE: "1"}}
     needs: [cache_hub]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import secrets
 import shlex
@@ -18,15 +19,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mountd.client import registry
 from mountd.client.api import get
+from mountd.client.find import demo_directories
+from mountd.clock import now_text
 from mountd.demo import hub
-from mountd.demo.config import DemoPaths, render
-from mountd.errors import MountdError, Unavailable, UsageError, cause_of
+from mountd.demo.config import ACCESS_KEY_ID, DemoPaths, render
+from mountd.errors import CannotStart, MountdError, Unavailable, UsageError, cause_of
 from mountd.fuse.watch import read_table
+from mountd.process.directories import make_private
 from mountd.rclone import binary
+from mountd.rclone.private_file import replace
 
-ACCESS_KEY_ID = "mountd-demo-key"
 READY_LIMIT_S = 180.0
 UNMOUNT_LIMIT_S = 10.0
 STOP_LIMIT_S = 60.0
@@ -38,8 +41,6 @@ class Terminal(Protocol):
     """What the demo prints with; `say` breaks long lines between words, unless not to `wrap`."""
 
     def say(self, message: object = "", *, wrap: bool = True) -> None: ...
-
-    def flush(self) -> None: ...
 
     def is_narrow(self, needed: int) -> bool: ...
 
@@ -86,14 +87,14 @@ def main(
                 _run(places, stack, interrupts, terminal)
     except Interrupted:
         with contextlib.suppress(OSError):  # the terminal may be gone
-            _say(terminal, "\nStopped: nothing is mounted, nothing runs any more.")
+            terminal.say("\nStopped: nothing is mounted, nothing runs any more.")
     return 0
 
 
 def _run(places: DemoPaths, stack: contextlib.ExitStack, interrupts: Interrupts, terminal: Terminal) -> None:
     rclone = binary.find().path
-    _say(terminal, "mountd demo: preparing a small model in two versions …")
-    versions = hub.build(places.store)
+    terminal.say("mountd demo: preparing a small model in two versions …")
+    hub.build(places.store)
     interrupts.check()
     secret = _write_files(places)
     s3 = stack.enter_context(
@@ -102,14 +103,32 @@ def _run(places: DemoPaths, stack: contextlib.ExitStack, interrupts: Interrupts,
     _wait_for_port(s3, places.s3_port, interrupts)
     run = [sys.executable, "-m", "mountd", "run", "-c", str(places.config)]
     mountd = stack.enter_context(_child(terminal, "mountd", run, dict(os.environ), places.root / "mountd.log"))
-    entry = registry.register(places.root, places.socket, mountd.pid)
-    stack.callback(registry.unregister, entry)
+    entry = register(places.root, places.socket, mountd.pid)
+    stack.callback(entry.unlink, missing_ok=True)
     _wait_until_ready(mountd, places, interrupts, terminal)
-    _show_how_to_use(terminal, places, [version.version for version in versions])
+    _show_how_to_use(terminal, places)
     while mountd.poll() is None:
         interrupts.sleep(POLL_S)
     _unmount_below(places.root)
     raise Unavailable(f"cannot continue: mountd exited with {mountd.returncode}", hint=f"see {places.root}/mountd.log")
+
+
+def register(directory: str | Path, socket: str | Path, pid: int) -> Path:
+    """Enter the demo of process `pid`, so that `mountd status` finds it by itself → the file that says so.
+
+    Raises CannotStart, also where another user owns the place.
+    """
+    registry = Path(demo_directories()[0])
+    try:
+        make_private(registry)
+    except OSError as error:
+        raise CannotStart(f"cannot register the demo in {registry}: {cause_of(error)}") from None
+    except MountdError as error:
+        raise CannotStart(f"cannot register the demo: {error.text}", hint=f"remove {registry}") from None
+    entry = {"pid": pid, "socket": str(socket), "directory": str(directory), "started": now_text("seconds")}
+    path = registry / f"{pid}.json"
+    replace(path, json.dumps(entry) + "\n")
+    return path
 
 
 @contextlib.contextmanager
@@ -165,10 +184,7 @@ def _port(asked: int | None, usual: int | None) -> int:
 def _write_files(places: DemoPaths) -> str:
     secret = secrets.token_hex(16)
     places.app.mkdir(exist_ok=True)
-    for path, text in (
-        (places.secret, secret),
-        (places.config, render(places, python=sys.executable, access_key_id=ACCESS_KEY_ID)),
-    ):
+    for path, text in ((places.secret, secret), (places.config, render(places))):
         path.touch(mode=0o600)
         path.write_text(text)
     return secret
@@ -205,7 +221,7 @@ def _child(
         try:
             process.wait(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
-            _say(terminal, f"{name} does not stop: killing it")
+            terminal.say(f"{name} does not stop: killing it")
             process.kill()
             process.wait()
 
@@ -234,7 +250,7 @@ def _wait_until_ready(
                 return
             stage = _stage(status)
             if stage != shown:
-                _say(terminal, f"  {stage}")
+                terminal.say(f"  {stage}")
                 shown = stage
             reasons = "; ".join(reason["text"] for reason in status["reasons"])
         interrupts.sleep(POLL_S)
@@ -249,17 +265,18 @@ def _stage(status: dict[str, dict[str, dict[str, str]]]) -> str:
 _PARTS = (("mounts", "storage"), ("models", "cache_hub"), ("apps", "webui"))
 
 
-def _show_how_to_use(terminal: Terminal, places: DemoPaths, versions: Sequence[str]) -> None:
+def _show_how_to_use(terminal: Terminal, places: DemoPaths) -> None:
+    old, new = hub.VERSIONS
     program, sock = _program(), shlex.quote(str(places.socket))
     mountd, once = f"{program} --socket {sock}", ""
     page = f"http://127.0.0.1:{places.web_port}/"
-    if terminal.is_narrow(len(f"  {mountd} switch {versions[0]}")):  # a command that is broken cannot be copied
+    if terminal.is_narrow(len(f"  {mountd} switch {old}")):  # a command that is broken cannot be copied
         mountd, once = program, f"  export MOUNTD_SOCKET={sock}\n"
     terminal.say(
         f"""
 Ready. 一切就绪。
 
-  the WebUI       {page}  (version {versions[-1]})
+  the WebUI       {page}  (version {new})
   the bucket      http://127.0.0.1:{places.s3_port}/{hub.BUCKET}  ({places.store}/{hub.BUCKET})
   the mount       {places.mount}
   the link        {places.app}/cache_hub
@@ -271,7 +288,7 @@ Ready. 一切就绪。
 
 {once}  {mountd} status
   {mountd} versions
-  {mountd} switch {versions[0]}
+  {mountd} switch {old}
   curl -s {page}config
   {mountd} rollback
   {mountd} logs webui
@@ -279,7 +296,6 @@ Ready. 一切就绪。
 Ctrl-C stops it and leaves nothing behind.""",
         wrap=False,
     )
-    terminal.flush()
 
 
 def _program() -> str:
@@ -291,8 +307,3 @@ def _program() -> str:
         return f"{shlex.quote(sys.executable)} -m mountd"
     relative = os.path.relpath(beside)
     return shlex.quote(beside if relative.startswith("..") else relative)
-
-
-def _say(terminal: Terminal, text: str) -> None:
-    terminal.say(text)
-    terminal.flush()

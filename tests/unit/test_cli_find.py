@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mountd.client import find, registry
+from mountd.client import find
+from mountd.demo import run as demo_run
 from mountd.errors import CannotStart, ConfigError, Unreachable, UsageError
 
 DEMO_DIRECTORIES = find.demo_directories
@@ -24,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(find, "SYSTEM_SOCKET", str(tmp_path / "system.sock"))
     monkeypatch.setattr(find, "demo_directories", lambda: [str(tmp_path / "demos")])
-    monkeypatch.setattr(registry, "demo_directories", lambda: [str(tmp_path / "demos")])
+    monkeypatch.setattr(demo_run, "demo_directories", lambda: [str(tmp_path / "demos")])
     return tmp_path
 
 
@@ -89,7 +90,7 @@ def test_a_command_in_a_unit_means_the_daemon_of_that_unit(
 
 def test_system_then_user_then_demo(place: Path, listen: Callable[[Path], str]) -> None:
     demo = listen(place / "demo.sock")
-    registry.register(place, demo)
+    demo_run.register(place, demo, os.getpid())
     assert find.find(None, None) == demo
     user = listen(place / "mountd" / "mountd.sock")
     assert find.find(None, None) == user
@@ -113,9 +114,9 @@ def test_nobody_answers(place: Path) -> None:
 
 def test_two_demos_are_both_named(place: Path, listen: Callable[[Path], str]) -> None:
     first, second = listen(place / "a.sock"), listen(place / "b.sock")
-    registry.register("/tmp/a", first)
+    demo_run.register("/tmp/a", first, os.getpid())
     with subprocess.Popen(["sleep", "60"]) as other:
-        registry.register("/tmp/b", second, pid=other.pid)
+        demo_run.register("/tmp/b", second, other.pid)
         with pytest.raises(UsageError) as raised:
             find.find(None, None)
         other.kill()
@@ -125,10 +126,10 @@ def test_two_demos_are_both_named(place: Path, listen: Callable[[Path], str]) ->
 
 
 def test_of_two_demos_the_one_that_answers(place: Path, listen: Callable[[Path], str]) -> None:
-    registry.register("/tmp/a", place / "silent.sock", pid=os.getpid())
+    demo_run.register("/tmp/a", place / "silent.sock", os.getpid())
     with subprocess.Popen(["sleep", "60"]) as other:
         answering = listen(place / "b.sock")
-        registry.register("/tmp/b", answering, pid=other.pid)
+        demo_run.register("/tmp/b", answering, other.pid)
         assert find.find(None, None) == answering
         other.kill()
 
@@ -136,20 +137,20 @@ def test_of_two_demos_the_one_that_answers(place: Path, listen: Callable[[Path],
 def test_demo_of_a_dead_process_is_passed_over(place: Path) -> None:
     with subprocess.Popen(["true"]) as gone:
         pass
-    registry.register("/tmp/a", place / "a.sock", pid=gone.pid)
+    demo_run.register("/tmp/a", place / "a.sock", gone.pid)
     assert find.running_demos() == []
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": "1", "socket": "x"}', '{"pid": -1, "socket": "x"}', "\0"])
 def test_broken_entries_are_passed_over(place: Path, content: str) -> None:
-    entry = registry.register("/tmp/a", "/tmp/a.sock")
+    entry = demo_run.register("/tmp/a", "/tmp/a.sock", os.getpid())
     entry.write_text(content)
     assert find.running_demos() == []
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
 def test_registry_that_others_may_touch_is_not_believed(place: Path, mode: int) -> None:
-    entry = registry.register("/tmp/a", "/tmp/a.sock")
+    entry = demo_run.register("/tmp/a", "/tmp/a.sock", os.getpid())
     assert len(find.running_demos()) == 1
     entry.parent.chmod(mode)
     assert find.running_demos() == []
@@ -159,15 +160,14 @@ def test_registry_that_is_a_link_is_not_believed(place: Path) -> None:
     (place / "real").mkdir(mode=0o700)
     (place / "demos").symlink_to("real")
     with pytest.raises(CannotStart):
-        registry.register("/tmp/a", "/tmp/a.sock")
+        demo_run.register("/tmp/a", "/tmp/a.sock", os.getpid())
     assert find.running_demos() == []
 
 
-def test_register_and_unregister(place: Path) -> None:
-    entry = registry.register("/tmp/a", "/tmp/a.sock")
+def test_what_is_registered(place: Path) -> None:
+    entry = demo_run.register("/tmp/a", "/tmp/a.sock", os.getpid())
     assert entry.parent.stat().st_mode & 0o777 == 0o700
     document = json.loads(entry.read_text())
     assert (document["pid"], document["socket"], document["directory"]) == (os.getpid(), "/tmp/a.sock", "/tmp/a")
-    registry.unregister(entry)
-    registry.unregister(entry)
+    entry.unlink()
     assert find.running_demos() == []

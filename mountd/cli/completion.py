@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -35,21 +36,17 @@ def complete_version(ctx: click.Context, _param: click.Parameter, incomplete: st
     return [entry["version"] for entry in found if entry["version"].startswith(incomplete)]
 
 
-def complete_model(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    return _names(ctx, incomplete, "models")
+def _names(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        status = _ask(ctx, "/api/v1/status")
+        return [name for kind in kinds for name in status.get(kind) or {} if name.startswith(incomplete)]
+
+    return complete
 
 
-def complete_mount(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    return _names(ctx, incomplete, "mounts")
-
-
-def complete_thing(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    return _names(ctx, incomplete, "mounts", "apps")
-
-
-def _names(ctx: click.Context, incomplete: str, *kinds: str) -> list[str]:
-    status = _ask(ctx, "/api/v1/status")
-    return [name for kind in kinds for name in status.get(kind) or {} if name.startswith(incomplete)]
+complete_model = _names("models")
+complete_mount = _names("mounts")
+complete_thing = _names("mounts", "apps")
 
 
 def _ask(ctx: click.Context, path: str) -> dict[str, Any]:

@@ -84,10 +84,8 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
         return found
     elsewhere = dict(secrets_elsewhere(settings))
     notes = [
-        Problem(
-            dotted(place), line_of(place, found.lines), f"{reference} was not checked: systemd passes it to the unit"
-        )
-        for place, reference in elsewhere.items()
+        Problem(dotted(place), line_of(place, found.lines), f"{each} was not checked: systemd passes it to the unit")
+        for place, each in elsewhere.items()
     ]
     secrets = check_secrets(settings, found.lines, doubtful=(*found.doubtful, *elsewhere))
     try:
@@ -101,20 +99,10 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
         words = Words(warnings=(Problem("", 0, f"flags and options of rclone were not checked: {error.text}"),))
     unsafe, unchecked = _unsafe_or_unchecked(settings, found.lines)
     root = os.geteuid() == 0  # another user may run mountd, who is trusted with own files
-    return replace(
-        found,
-        problems=first_problems([*found.problems, *secrets, *words.problems, *(unsafe if root else ())]),
-        warnings=first_problems(
-            [
-                *found.warnings,
-                *words.warnings,
-                *advice(settings, found.lines),
-                *notes,
-                *unchecked,
-                *(() if root else unsafe),
-            ]
-        ),
-    )
+    problems = [*found.problems, *secrets, *words.problems, *(unsafe if root else ())]
+    warnings = [*found.warnings, *words.warnings, *_advice(settings, found.lines), *notes, *unchecked]
+    warnings += () if root else unsafe
+    return replace(found, problems=first_problems(problems), warnings=first_problems(warnings))
 
 
 def broken(path: Path, error: ConfigError) -> list[Check]:
@@ -140,7 +128,7 @@ def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
     return checks + [Check("config", "warn", str(warning)) for warning in (*loaded.warnings, *words.warnings)]
 
 
-def advice(settings: Settings, lines: Mapping[Place, int]) -> Iterator[Problem]:
+def _advice(settings: Settings, lines: Mapping[Place, int]) -> Iterator[Problem]:
     """Flags that do nothing on a mount, or harm; `doctor` has them from the command that rclone would get."""
     for name, mount in settings.mounts.items():
         for flag, why in advise(mount):

@@ -54,17 +54,10 @@ def _values(text: str, names: Iterable[str]) -> list[str]:
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
     """Name and value of each line that is no comment; a line that ends with a backslash continues in the next one."""
-    whole = ""
-    for line in text.splitlines():
-        if line.lstrip().startswith(("#", ";")):
-            continue
-        whole += line.removesuffix("\\")
-        if line.endswith("\\"):
-            whole += " "
-            continue
-        name, _, value = whole.partition("=")
+    kept = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
+    for line in kept.replace("\\\n", " ").split("\n"):
+        name, _, value = line.partition("=")
         yield name.strip(), value.strip()
-        whole = ""
 
 
 async def find(config: Path) -> Unit | None:

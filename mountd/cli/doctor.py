@@ -10,7 +10,7 @@ import click
 
 from mountd.api.documents import SCHEMA, document
 from mountd.api.documents.commands import CheckDocument, DoctorDocument
-from mountd.cli import examine, examine_access, examine_bucket, examine_config, examine_mount, examine_unit
+from mountd.cli import examine, examine_bucket, examine_config, examine_mount, examine_unit
 from mountd.cli.examine import Check
 from mountd.cli.options import Options, reads_file
 from mountd.cli.terminal import say
@@ -67,7 +67,7 @@ async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     yield [*lines, *examine.directories(settings), *examine.links(settings), *await examine.apps(settings)]
     if not running:
         yield examine.ports(settings)
-    yield [*await examine.mount_points(settings), *await examine_access.access(settings, running=running)]
+    yield [*await examine.mount_points(settings), *await examine.access(settings, running=running)]
     if elsewhere and not problems:
         hint = "while mountd runs, `mountd status` shows its health"
         yield [Check("bucket", "warn", "not checked: systemd passes a secret of this file to the unit only", hint)]

@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,10 +25,17 @@ from mountd.fuse import table
 from mountd.fuse.watch import read_table
 from mountd.mount import preflight
 from mountd.process import tool
+from mountd.process.child import User
 from mountd.process.instance import Instance
 from mountd.settings.schema import AppSettings, Settings
 
 TOUCH_TIMEOUT_S = 5.0
+ACCESS_TIMEOUT_S = 10.0
+# A directory that cannot be entered is named; the last one is read as well. A child may hang on a mount: it is killed.
+_ENTER = """
+for each in "$@"; do cd -- "$each" 2>/dev/null || { printf 'enter %s' "$each"; exit 1; }; done
+ls . >/dev/null 2>&1 || { printf 'read %s' "$each"; exit 1; }
+"""
 _NO_DIRECTORY, _NO_PROGRAM = 3, 4
 _LOOK_FOR_APP = f"""
 import os, shutil, sys
@@ -257,3 +264,54 @@ async def _app(name: str, app: AppSettings) -> Check:
     if looked.code != 0:
         return Check(name, "warn", f"was not checked: {looked.output.rpartition(chr(10))[2] or 'the check failed'}")
     return Check(name, "ok", looked.output)
+
+
+async def access(settings: Settings, *, running: bool) -> list[Check]:
+    """Whether each app with a `user` can reach what it needs, and read there: tried as that user.
+
+    Through mounts and links only while they are there.
+    """
+    checks = []
+    for name, app in settings.apps.items():
+        if app.user is None:
+            continue
+        try:
+            user = await tool.find_user(app.user, timeout_s=ACCESS_TIMEOUT_S)
+            if user is None or os.geteuid() not in (0, user.uid):
+                continue  # another check reports it
+            checks.append(await _access(name, user, _ways(settings, app, running=running)))
+        except MountdError as error:
+            checks.append(Check(f"access of {name}", "fail", error.text, error.hint))
+    return checks
+
+
+def _ways(settings: Settings, app: AppSettings, *, running: bool) -> list[list[str]]:
+    ways = [_way(app.directory, itself=True)]
+    for need in app.needs:
+        model = settings.models.get(need)
+        mount = settings.mounts[model.mount if model else need]
+        ways.append(_way(mount.path, itself=running))
+        if model is not None:
+            ways.append(_way(model.link, itself=running and os.path.islink(model.link)))
+    return ways
+
+
+def _way(path: Path, *, itself: bool) -> list[str]:
+    """The directories from the root to `path`; without `itself` those above it, as far as they are there.
+
+    With `itself` nothing on the way is touched here, only by the child: it may lie on a mount that hangs. What lies
+    above a mount point or a link is on local disk.
+    """
+    above = [str(each) for each in reversed(path.parents) if itself or os.path.lexists(each)]
+    return [*above, str(path)] if itself else above
+
+
+async def _access(name: str, user: User, ways: Sequence[Sequence[str]]) -> Check:
+    where = f"access of {name}"
+    own = user if user.uid != os.geteuid() else None
+    for way in ways:
+        outcome = await tool.run(["/bin/sh", "-c", _ENTER, "sh", *way], timeout_s=ACCESS_TIMEOUT_S, user=own)
+        if outcome.code != 0:
+            hint = "allow that user to enter it (chmod o+x), or for a mount set allow_other, umask, uid or gid"
+            return Check(where, "fail", f"user {user.name} cannot {outcome.output or 'look there'}", hint)
+    return Check(where, "ok", f"user {user.name} can reach {', '.join(way[-1] for way in ways if way)}")

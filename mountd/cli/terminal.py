@@ -56,11 +56,6 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def columns() -> int:
-    """Of the terminal at stderr."""
-    return _width(sys.stderr) or 80
-
-
 def _width(stream: TextIO) -> int:
     """Columns of the terminal that it leads to, 0 when it leads elsewhere."""
     try:
@@ -78,5 +73,5 @@ def is_narrow(needed: int) -> bool:
 
 def write_over(line: str) -> None:
     """One line of progress at stderr, in place of the one before it; empty: none. For terminals only."""
-    sys.stderr.write(f"{ERASED}{printable(line)[: columns() - 1]}")
+    sys.stderr.write(f"{ERASED}{printable(line)[: (_width(sys.stderr) or 80) - 1]}")
     sys.stderr.flush()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli import examine, examine_access
+from mountd.cli import examine
 from mountd.settings.load import Places, parse
 from mountd.settings.schema import Settings
 
@@ -104,10 +104,10 @@ async def test_a_mount_that_hangs_costs_its_deadline(mount: Path, monkeypatch: p
 
 async def test_access_is_tried_from_outside_too(mount: Path, touched: list[str]) -> None:
     for needs in ([], ["m"]):
-        (check,) = await examine_access.access(settings(mount, user=USER, needs=needs), running=True)
+        (check,) = await examine.access(settings(mount, user=USER, needs=needs), running=True)
         assert check.result == "ok"
         assert on_mount(touched, mount) == []
     gone = settings(mount, user=USER, directory=str(mount / "other" / "app"))
-    (check,) = await examine_access.access(gone, running=True)
+    (check,) = await examine.access(gone, running=True)
     assert check.text == f"user {USER} cannot enter {mount}/other"
     assert on_mount(touched, mount) == []

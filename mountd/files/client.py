@@ -39,22 +39,11 @@ FileType = Literal["file", "directory", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Statfs:
-    """The file system's own numbers: blocks of `block_size` bytes; `files` is its count of inodes."""
-
-    block_size: int
-    blocks: int
-    available: int
-    files: int
-
-
-@dataclass(frozen=True, slots=True)
 class Item:
-    """One name in a directory, links not followed; `size` in bytes, None when not asked for or gone meanwhile."""
+    """One name in a directory, links not followed."""
 
     name: str
     type: FileType
-    size: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +57,7 @@ class Listing:
 @dataclass(frozen=True, slots=True)
 class Stat:
     size: int
-    mode: int
     type: FileType
-    mtime_s: float
-    device: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +115,13 @@ class Files:
         """A worker was killed and its exit has not been seen yet."""
         return self._worker is not None and self._worker.killed_at is not None
 
-    async def statfs(self, path: str, *, timeout_s: float) -> Statfs:
-        it = await self._call("statfs", f"statfs {shown(path)}", {"path": path}, timeout_s)
-        return Statfs(it["block_size"], it["blocks"], it["available"], it["files"])
+    async def statfs(self, path: str, *, timeout_s: float) -> None:
+        """Only whether the file system answers."""
+        await self._call("statfs", f"statfs {shown(path)}", {"path": path}, timeout_s)
 
-    async def list(self, path: str, *, limit: int, sizes: bool = False, timeout_s: float) -> Listing:
-        """Up to `limit` names; with `sizes` each costs the disk a lookup."""
-        request = {"path": path, "limit": limit, "sizes": sizes}
-        it = await self._call("list", f"list {shown(path)}", request, timeout_s)
-        return Listing(tuple(Item(one["name"], one["type"], one["size"]) for one in it["entries"]), it["truncated"])
+    async def list(self, path: str, *, limit: int, timeout_s: float) -> Listing:
+        it = await self._call("list", f"list {shown(path)}", {"path": path, "limit": limit}, timeout_s)
+        return Listing(tuple(Item(**one) for one in it["entries"]), it["truncated"])
 
     async def stat(self, paths: Sequence[str], *, timeout_s: float) -> tuple[Stat | NoStat, ...]:
         """One result for each path, in order, links followed; `timeout_s` is for all of them together."""

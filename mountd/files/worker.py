@@ -28,12 +28,6 @@ HASHES = 4
 Request = dict[str, object]
 
 
-def type_of(mode: int) -> str:
-    if modes.S_ISREG(mode):
-        return "file"
-    return "directory" if modes.S_ISDIR(mode) else "other"
-
-
 def whole(request: Request, name: str) -> int:
     """The whole, non-negative number that a request carries under `name`."""
     value = request[name]
@@ -43,35 +37,29 @@ def whole(request: Request, name: str) -> int:
 
 
 def statfs(path: str, request: Request) -> object:
-    it = os.statvfs(path)
-    return {"block_size": it.f_frsize, "blocks": it.f_blocks, "available": it.f_bavail, "files": it.f_files}
+    os.statvfs(path)
+    return None
 
 
 def list_directory(path: str, request: Request) -> object:
-    """Up to `limit` entries; sizes only when asked for, since each costs a lookup."""
-    limit, sizes = whole(request, "limit"), bool(request.get("sizes"))
-    entries: list[dict[str, object]] = []
+    limit = whole(request, "limit")
+    entries: list[dict[str, str]] = []
     truncated = False
     with os.scandir(path) as found:
         for entry in found:
             if len(entries) == limit:
                 truncated = True
                 break
-            kind = "other"
-            if entry.is_dir(follow_symlinks=False):
-                kind = "directory"
-            elif entry.is_file(follow_symlinks=False):
-                kind = "file"
-            entries.append({"name": entry.name, "type": kind, "size": size_of(entry) if sizes else None})
-    entries.sort(key=lambda item: str(item["name"]))
+            kind = type_of(entry.is_file(follow_symlinks=False), entry.is_dir(follow_symlinks=False))
+            entries.append({"name": entry.name, "type": kind})
+    entries.sort(key=lambda item: item["name"])
     return {"entries": entries, "truncated": truncated}
 
 
-def size_of(entry: os.DirEntry[str]) -> int | None:
-    try:
-        return entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:  # gone since the listing began: named, but without a size
-        return None
+def type_of(is_file: bool, is_directory: bool) -> str:
+    if is_file:
+        return "file"
+    return "directory" if is_directory else "other"
 
 
 def stat_all(path: str, request: Request) -> object:
@@ -87,13 +75,7 @@ def stat_one(path: str) -> dict[str, object]:
         it = os.stat(path)
     except (OSError, ValueError) as error:
         return failure(error)
-    return {
-        "size": it.st_size,
-        "mode": it.st_mode,
-        "type": type_of(it.st_mode),
-        "mtime_s": it.st_mtime,
-        "device": it.st_dev,
-    }
+    return {"size": it.st_size, "type": type_of(modes.S_ISREG(it.st_mode), modes.S_ISDIR(it.st_mode))}
 
 
 def real_path(path: str, request: Request) -> object:

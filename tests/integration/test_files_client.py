@@ -46,10 +46,10 @@ def children() -> set[str]:
 
 
 async def test_statfs(files: Files, tmp_path: Path) -> None:
-    it = await files.statfs(str(tmp_path), timeout_s=SOON_S)
-    there = os.statvfs(tmp_path)
-    assert (it.block_size, it.blocks, it.files) == (there.f_frsize, there.f_blocks, there.f_files)
-    assert 0 < it.available <= it.blocks
+    await files.statfs(str(tmp_path), timeout_s=SOON_S)
+    with pytest.raises(DiskError) as missing:
+        await files.statfs(str(tmp_path / "none"), timeout_s=SOON_S)
+    assert missing.value.errno == errno.ENOENT
 
 
 async def test_list(files: Files, tmp_path: Path) -> None:
@@ -59,14 +59,12 @@ async def test_list(files: Files, tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")).touch()
     it = await files.list(str(tmp_path), limit=10, timeout_s=SOON_S)
     assert not it.truncated
-    assert [(one.name, one.type, one.size) for one in it.items] == [
-        ("a dir", "directory", None),
-        ("b.bin", "file", None),
-        ("caf\udce9", "file", None),
-        ("link", "other", None),
+    assert [(one.name, one.type) for one in it.items] == [
+        ("a dir", "directory"),
+        ("b.bin", "file"),
+        ("caf\udce9", "file"),
+        ("link", "other"),
     ]
-    sized = await files.list(str(tmp_path), limit=10, sizes=True, timeout_s=SOON_S)
-    assert {one.name: one.size for one in sized.items}["b.bin"] == 3
 
 
 async def test_list_says_when_it_is_cut_off(files: Files, tmp_path: Path) -> None:
@@ -82,8 +80,7 @@ async def test_stat_answers_for_each_path(files: Files, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     paths = [str(tmp_path / "a"), str(tmp_path / "none"), str(tmp_path), "nul\0byte"]
     a, none, directory, nul = await files.stat(paths, timeout_s=SOON_S)
-    there = os.stat(tmp_path / "a")
-    assert a == Stat(5, there.st_mode, "file", there.st_mtime, there.st_dev)
+    assert a == Stat(5, "file")
     assert none == NoStat(errno.ENOENT, "No such file or directory")
     assert isinstance(directory, Stat)
     assert directory.type == "directory"
@@ -131,9 +128,9 @@ async def test_an_answer_that_is_too_long_costs_no_worker(files: Files, tmp_path
     await files.statfs(str(tmp_path), timeout_s=SOON_S)
     pid = files.pid
     with pytest.raises(DiskError) as long:
-        await files.stat([str(tmp_path)] * 500_000, timeout_s=60)
+        await files.stat([str(tmp_path), *["no such"] * 750_000], timeout_s=60)
     assert long.value.errno == errno.EMSGSIZE
-    assert long.value.text.startswith(f"cannot stat {tmp_path} and 499999 more: ")
+    assert long.value.text.startswith(f"cannot stat {tmp_path} and 750000 more: ")
     await files.statfs(str(tmp_path), timeout_s=SOON_S)
     assert files.pid == pid
 

@@ -65,7 +65,7 @@ class MemoryDisk:
     async def know(self, directory: str, files: Mapping[str, tuple[int, str]]) -> None: ...
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
-        return tuple(Stat(size=SIZE, mode=0o100644, type="file", mtime_s=0.0, device=1) for _ in paths)
+        return tuple(Stat(size=SIZE, type="file") for _ in paths)
 
     async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
         return b""

@@ -135,8 +135,7 @@ def _state(settings: Settings) -> Path:
 
 async def _store(settings: Settings, mount: str, path: str, record: Record) -> Store:
     """The version's directory, reached as the mount reaches its bucket, with an rclone.conf of its own."""
-    remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
-    needed = beneath(remotes, settings.mounts[mount].remote_name)
+    needed = settings.beneath(settings.mounts[mount].remote_name)
     alone = settings.model_copy(update={"remotes": {name: settings.remotes[name] for name in needed}})
     binary = await asyncio.to_thread(binaries.find, settings.rclone.binary)
     conf = await write_conf(alone, binary, record.private)

@@ -12,7 +12,6 @@ from mountd.operation.desired import Request
 from mountd.operation.drill_plan import BucketRoute, DrillKind, DrillPlan
 from mountd.operation.drill_runner import DrillDeps, DrillRunner
 from mountd.settings.units import parse_duration
-from mountd.settings.wrapped import beneath
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +87,8 @@ class Drills:
 
     def _way(self, mount: str) -> BucketRoute:
         settings = self._deps.settings()
-        top = settings.mounts[mount].remote_name
-        names = beneath({name: remote.options for name, remote in settings.remotes.items()}, top)
         return BucketRoute(
-            [settings.remotes[name] for name in dict.fromkeys([top, *names])],
+            [settings.remotes[name] for name in settings.beneath(settings.mounts[mount].remote_name)],
             settings.mounts[mount].options,
             os.environ,
             has_proxy_flag="http-proxy" in self._deps.binary.flags,

@@ -19,7 +19,6 @@ from mountd.settings import environment as inherited
 from mountd.settings import profiles
 from mountd.settings.schema import Flag, MountSettings, RemoteSettings, Settings
 from mountd.settings.words import MAX_PROBLEMS, did_you_mean
-from mountd.settings.wrapped import beneath
 
 if TYPE_CHECKING:
     from mountd.rclone.binary import Binary
@@ -66,8 +65,7 @@ def mount_command(settings: Settings, name: str, launch: Launch, environment: Ma
     Raises ConfigError, with every unknown flag, when the admin's options name flags that this binary does not have.
     """
     mount, binary = settings.mounts[name], launch.binary
-    options = {each: remote.options for each, remote in settings.remotes.items()}
-    remotes = [settings.remotes[each] for each in beneath(options, mount.remote_name)]  # its own first
+    remotes = [settings.remotes[each] for each in settings.beneath(mount.remote_name)]  # its own first
     refuse_unknown(name, mount, binary)
     warnings = [f"mounts.{name}.options.{flag} {why}" for flag, why in advise(mount)]
     flags: dict[str, Flag] = {}

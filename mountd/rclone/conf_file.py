@@ -23,7 +23,6 @@ from mountd.rclone.writeback import WritebackRecord
 from mountd.settings import masking
 from mountd.settings.schema import Settings
 from mountd.settings.secret import ReadSecrets, SecretRef, is_secret_option
-from mountd.settings.wrapped import beneath
 
 log = structlog.get_logger()
 
@@ -148,8 +147,7 @@ class ConfFile:
             own = await self._obscure_all(asked)
             live = await asyncio.to_thread(self._write_live, split.keys)
             changed = await self._write_conf(own, asked)
-            remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
-            digests = {name: _digests(resolved, beneath(remotes, name), self.path.parent) for name in resolved}
+            digests = {name: _digests(resolved, settings.beneath(name), self.path.parent) for name in resolved}
             return ConfUpdate(changed, live, digests)
 
     async def refresh(self, settings: Settings, remote: str, since: RemoteDigests) -> SecretRefresh:
@@ -160,8 +158,7 @@ class ConfFile:
         the disk not be written: what rclone has stays.
         """
         await self.remember()
-        remotes = {name: {"type": each.type, **each.options} for name, each in settings.remotes.items()}
-        names = beneath(remotes, remote)
+        names = settings.beneath(remote)
         resolved = await self._resolve(settings, names)
         digests = _digests(resolved, names, self.path.parent)
         if digests.same(since):

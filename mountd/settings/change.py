@@ -17,7 +17,6 @@ from mountd.settings.profiles import writes_back
 from mountd.settings.schema import AppSettings, RemoteSettings, Settings, keys_of
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place
-from mountd.settings.wrapped import beneath
 
 Digests = Mapping[Place, str]
 """place of a secret → what differs when the secret does"""
@@ -288,8 +287,7 @@ def _mounts_with(effect: Effect, effects: Mapping[Place, Effect], old: Settings,
 
 def _remotes_of(settings: Settings, mount: str) -> set[str]:
     """The mount's remote and those that it wraps."""
-    options = {name: remote.options for name, remote in settings.remotes.items()}
-    return set(beneath(options, settings.mounts[mount].remote_name))
+    return set(settings.beneath(settings.mounts[mount].remote_name))
 
 
 def _allow_other_differs(old: Settings, new: Settings, name: str, *, root: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal as signals
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,6 +34,8 @@ Value = str | SecretRef
 """An option of a remote, or a variable of an environment."""
 Flag = bool | str | list[str]
 """A flag of rclone: bare or `=false`, with a value, or repeated."""
+_NAMED = re.compile(r"(?<![A-Za-z0-9_.+@-])([a-z0-9][a-z0-9_-]*)[:,]")
+"""What may be the name of a remote, in an option of another one."""
 
 
 class Section(BaseModel):
@@ -281,6 +284,18 @@ class Settings(Section):
         if mount.allow_other is not None:
             return mount.allow_other
         return root or any(app.user is not None for app in self.apps.values())
+
+    def beneath(self, remote: str) -> tuple[str, ...]:
+        """The remote itself, first, and each one that it wraps (crypt, union, alias, …), at whatever depth.
+
+        By what its options say: `remote = a:b`, `upstreams = "a:b:ro c=d:"`. A word too many does no harm.
+        """
+        found = [remote]
+        for each in found:  # grows meanwhile
+            for value in self.remotes[each].options.values():
+                if isinstance(value, str):
+                    found += [word for word in _NAMED.findall(value) if word in self.remotes and word not in found]
+        return tuple(dict.fromkeys(found))
 
     def secret_variables(self) -> tuple[str, ...]:
         """The variables of mountd's own environment that hold secrets: no child may inherit them."""

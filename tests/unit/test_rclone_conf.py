@@ -8,8 +8,8 @@ import pytest
 
 from mountd.errors import UsageError
 from mountd.rclone.conf import HEADER, render, render_masked
+from mountd.settings.schema import ControlSettings, RemoteSettings, Settings
 from mountd.settings.secret import SecretRef
-from mountd.settings.wrapped import beneath
 
 
 def test_type_first_then_by_name_whatever_the_order_given() -> None:
@@ -83,20 +83,25 @@ def test_masked_shows_references_and_hides_secrets() -> None:
         ("both", {"both", "secret", "store", "other"}),
         ("nested", {"nested", "both", "secret", "store", "other"}),
         ("round", {"round", "trip"}),
-        ("unknown", {"unknown"}),
     ],
 )
 def test_what_a_remote_wraps(name: str, expected: set[str]) -> None:
     remotes: dict[str, dict[str, object]] = {
         "store": {"type": "s3", "endpoint": "https://other.example:9000"},
         "other": {"type": "s3", "secret_access_key": SecretRef(file=Path("/store:x"))},
-        "secret": {"type": "crypt", "remote": "store:bucket/path", "password": SecretRef(file="/x")},
+        "secret": {"type": "crypt", "remote": "store:bucket/path", "password": SecretRef(file=Path("/x"))},
         "both": {"type": "union", "upstreams": "secret:a:ro other,region=x:b :s3,env_auth:c"},
         "nested": {"type": "combine", "upstreams": '"dir=both:x y" more=/tmp'},
         "round": {"type": "alias", "remote": "trip:"},
         "trip": {"type": "alias", "remote": "round:"},
     }
-    found = beneath(remotes, name)
+    found = Settings.model_construct(
+        remotes={each: RemoteSettings.model_validate(options) for each, options in remotes.items()},
+        mounts={},
+        control=ControlSettings(socket=Path("/run/mountd/mountd.sock")),
+        state=Path("/var/lib/mountd"),
+        runtime=Path("/run/mountd"),
+    ).beneath(name)
     assert set(found) == expected
     assert found[0] == name
     assert len(found) == len(expected)

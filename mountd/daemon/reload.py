@@ -32,7 +32,7 @@ from mountd.operation.switch import Operations
 from mountd.process.notify import Notifier
 from mountd.process.slow_disk import SlowDisk
 from mountd.settings.change import Change, Digests, compare
-from mountd.settings.load import Loaded, check_secrets, first_problems, load, secret_references
+from mountd.settings.load import Loaded, check_secrets, first_problems, load
 from mountd.settings.schema import Settings
 from mountd.settings.source import Place, dotted, line_of
 from mountd.settings.words import MAX_PROBLEMS
@@ -264,7 +264,7 @@ class Reloader:
         return loaded, await self._on_disk(lambda: _digests(loaded.settings))
 
     def _files(self, settings: Settings) -> list[Path]:
-        paths = (reference.path for _, reference in secret_references(settings))
+        paths = (reference.path for _, reference in settings.secrets())
         return [self._source, *(path for path in paths if path is not None)]
 
     async def _refuse_on_mounts(self, paths: Iterable[Path]) -> None:
@@ -365,7 +365,7 @@ def _problem(loaded: Loaded, place: Place, text: str) -> Problem:
 def _digests(settings: Settings) -> Mapping[Place, str]:
     """Of every secret that can be read; "" for one that cannot."""
     found = {}
-    for place, reference in secret_references(settings):
+    for place, reference in settings.secrets():
         try:
             secret = reference.read().encode()
         except CannotStart:

@@ -16,7 +16,7 @@ from mountd.settings import punctuation
 from mountd.settings.checks import WrittenNames, check
 from mountd.settings.options import settle
 from mountd.settings.plain_file import read_plain
-from mountd.settings.schema import Settings, Value
+from mountd.settings.schema import Settings
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import MAX_BYTES, BadSource, Place, decode, dotted, line_of, read
 from mountd.settings.validate import is_below, validate
@@ -191,7 +191,7 @@ def check_secrets(
     `doubtful`: places that are wrong already; a file may lie on a mount there, and is not touched.
     """
     problems = []
-    for place, reference in secret_references(settings):
+    for place, reference in settings.secrets():
         if any(each[: len(place)] == place for each in doubtful):
             continue
         try:
@@ -210,25 +210,11 @@ def check_secrets(
 
 def secrets_elsewhere(settings: Settings) -> list[tuple[Place, SecretRef]]:
     """Credentials of systemd, where it passed none: only its unit can read them."""
-    return [(place, reference) for place, reference in secret_references(settings) if reference.is_elsewhere]
+    return [(place, reference) for place, reference in settings.secrets() if reference.is_elsewhere]
 
 
 def _places_here() -> Places:
     return places(os.geteuid(), os.environ)
-
-
-def secret_references(settings: Settings) -> Iterable[tuple[Place, SecretRef]]:
-    """Every secret that the settings refer to, and where they do."""
-    groups: list[tuple[Place, Mapping[str, Value]]] = [
-        (("remotes", name), each.options) for name, each in settings.remotes.items()
-    ]
-    groups += [(("apps", name, "environment"), each.environment) for name, each in settings.apps.items()]
-    return [
-        ((*place, key), value)
-        for place, group in groups
-        for key, value in group.items()
-        if isinstance(value, SecretRef)
-    ]
 
 
 def _problem(finding: Finding, lines: Mapping[Place, int]) -> Problem:

@@ -8,7 +8,6 @@ from itertools import combinations
 from pathlib import Path, PurePath
 
 from mountd.settings.schema import Settings
-from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place, dotted
 from mountd.settings.words import Finding
 
@@ -71,13 +70,8 @@ def _apart(spots: list[_Spot]) -> Iterator[Finding]:
 
 def _files(settings: Settings) -> Iterator[_Spot]:
     """Files that the daemon itself reads: a hung mount must never hang the daemon."""
-    for name, remote in settings.remotes.items():
-        for option, value in remote.options.items():
-            if isinstance(value, SecretRef) and value.file is not None:
-                yield _Spot(("remotes", name, option, "file"), value.file)
-    for name, app in settings.apps.items():
-        for variable, value in app.environment.items():
-            if isinstance(value, SecretRef) and value.file is not None:
-                yield _Spot(("apps", name, "environment", variable, "file"), value.file)
+    for place, reference in settings.secrets():
+        if reference.file is not None:
+            yield _Spot((*place, "file"), reference.file)
     if settings.rclone.binary is not None:
         yield _Spot(("rclone", "binary"), settings.rclone.binary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal as signals
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +26,7 @@ from mountd.settings.fields import (
     WebAddress,
 )
 from mountd.settings.secret import SecretRef
+from mountd.settings.source import Place
 from mountd.settings.units import Duration, Limit, Size
 
 MAX_ENTRIES = 100
@@ -297,11 +299,19 @@ class Settings(Section):
                     found += [word for word in _NAMED.findall(value) if word in self.remotes and word not in found]
         return tuple(dict.fromkeys(found))
 
+    def secrets(self) -> Iterator[tuple[Place, SecretRef]]:
+        """Every secret that is referred to, and where."""
+        groups: list[tuple[Place, dict[str, Value]]]
+        groups = [(("remotes", name), each.options) for name, each in self.remotes.items()]
+        groups += [(("apps", name, "environment"), each.environment) for name, each in self.apps.items()]
+        for place, group in groups:
+            for key, value in group.items():
+                if isinstance(value, SecretRef):
+                    yield (*place, key), value
+
     def secret_variables(self) -> tuple[str, ...]:
         """The variables of mountd's own environment that hold secrets: no child may inherit them."""
-        values = [value for remote in self.remotes.values() for value in remote.options.values()]
-        values += [value for app in self.apps.values() for value in app.environment.values()]
-        return tuple(value.env for value in values if isinstance(value, SecretRef) and value.env)
+        return tuple(reference.env for _, reference in self.secrets() if reference.env)
 
     def mounts_of(self, app: AppSettings) -> list[str]:
         """Names of the mounts that stand behind what `app` needs, in the order of its needs."""

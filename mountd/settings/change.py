@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import AppSettings, RemoteSettings, Settings, keys_of
+from mountd.settings.schema import RemoteSettings, Settings, keys_of
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place
 
@@ -47,62 +47,32 @@ CREDENTIAL_OPTIONS = frozenset({"access_key_id", "secret_access_key", "session_t
 """Of an S3 remote: they are one credential, also when only a part of it is a secret."""
 
 _TOP = {
-    "control": Effect.REFUSE,
-    "state": Effect.REFUSE,
-    "runtime": Effect.REFUSE,
-    "rclone": Effect.REFUSE,
-    "log": Effect.REFUSE,
+    **dict.fromkeys(("control", "state", "runtime", "rclone", "log", "allow_unsafe_paths"), Effect.REFUSE),
     "http": Effect.LISTEN,
     "allow_plain_secrets": Effect.IN_PLACE,
-    "allow_unsafe_paths": Effect.REFUSE,
 }
 _MOUNT = {
-    "remote": Effect.REMOUNT,
+    **dict.fromkeys(("remote", "profile", "allow_other", "uid", "gid", "umask", "cache", "options"), Effect.REMOUNT),
+    **dict.fromkeys(("health", "drain"), Effect.IN_PLACE),
     "path": Effect.REPLACE,
-    "profile": Effect.REMOUNT,
-    "allow_other": Effect.REMOUNT,
-    "uid": Effect.REMOUNT,
-    "gid": Effect.REMOUNT,
-    "umask": Effect.REMOUNT,
-    "cache": Effect.REMOUNT,
-    "options": Effect.REMOUNT,
-    "health": Effect.IN_PLACE,
-    "drain": Effect.IN_PLACE,
 }
 _CACHE = {
+    **dict.fromkeys(("max_size", "min_free"), Effect.REMOUNT),
     "dir": Effect.REPLACE,
-    "max_size": Effect.REMOUNT,
-    "min_free": Effect.REMOUNT,
     "on_failure": Effect.IN_PLACE,
 }
 _MODEL = {
-    "mount": Effect.RESTART_MODEL,
-    "directory": Effect.RESTART_MODEL,
+    **dict.fromkeys(("mount", "directory"), Effect.RESTART_MODEL),
+    **dict.fromkeys(("required", "keep", "sync", "watch", "gates"), Effect.IN_PLACE),
     "link": Effect.RELINK,
     "version": Effect.SWITCH,
-    "required": Effect.IN_PLACE,
-    "keep": Effect.IN_PLACE,
-    "sync": Effect.IN_PLACE,
-    "watch": Effect.IN_PLACE,
-    "gates": Effect.IN_PLACE,
 }
 _APP = {
-    "command": Effect.RESTART,
-    "directory": Effect.RESTART,
-    "user": Effect.RESTART,
-    "umask": Effect.RESTART,
-    "environment": Effect.RESTART,
-    "needs": Effect.RESTART,
-    "ready": Effect.IN_PLACE,
-    "stop": Effect.IN_PLACE,
-    "restart": Effect.IN_PLACE,
+    **dict.fromkeys(("command", "directory", "user", "umask", "environment", "needs"), Effect.RESTART),
+    **dict.fromkeys(("ready", "stop", "restart"), Effect.IN_PLACE),
 }
-# A key that stands in no table takes the effect that is safe for its section.
-_SECTIONS = {
-    "mounts": (_MOUNT, Effect.REMOUNT),
-    "models": (_MODEL, Effect.RESTART_MODEL),
-    "apps": (_APP, Effect.RESTART),
-}
+_SECTIONS = {"mounts": _MOUNT, "models": _MODEL, "apps": _APP}
+_WITHOUT_RESTART = {Effect.IN_PLACE, Effect.CREDENTIALS, Effect.SWITCH, Effect.RELINK, Effect.LISTEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +80,6 @@ class Names:
     mounts: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.mounts or self.models or self.apps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +113,14 @@ class Change:
 
 def effect_of(place: Place, old: Settings, new: Settings) -> Effect:
     """What the changed key at `place` asks for, within a section or an entry that both settings have."""
-    section, *rest = place
+    section, *rest = map(str, place)
     if section == "remotes":
-        return _remote_effect(old.remotes[str(rest[0])], new.remotes[str(rest[0])], str(rest[1]))
+        return _remote_effect(old.remotes[rest[0]], new.remotes[rest[0]], rest[1])
     if section == "mounts" and rest[1] == "cache" and len(rest) > 2:
-        return _CACHE.get(str(rest[2]), Effect.REMOUNT)
+        return _CACHE[rest[2]]
     if section in _SECTIONS:
-        table, otherwise = _SECTIONS[section]
-        return table.get(str(rest[1]), otherwise)
-    if place == ("log", "level"):
-        return Effect.IN_PLACE
-    return _TOP.get(str(section), Effect.REFUSE)
+        return _SECTIONS[section][rest[1]]
+    return Effect.IN_PLACE if place == ("log", "level") else _TOP[section]
 
 
 def _remote_effect(old: RemoteSettings, new: RemoteSettings, option: str) -> Effect:
@@ -210,8 +174,6 @@ def compare(old: Settings, new: Settings, before: Digests, after: Digests, *, ro
 
 def remounting(change: Change, mounts: Collection[str], new: Settings) -> Change:
     """The change when these mounts, which were to go on with new credentials, are remounted after all."""
-    if not mounts:
-        return change
     remotes = {remote for name in mounts for remote in _remotes_of(new, name)}
     followers = _followers(new, {*change.remount, *mounts}, set(change.restart_models)) - {
         *change.restart,
@@ -224,9 +186,6 @@ def remounting(change: Change, mounts: Collection[str], new: Settings) -> Change
         follow=_ordered(new.apps, followers),
         in_place=tuple(place for place in change.in_place if place[0] != "remotes" or place[1] not in remotes),
     )
-
-
-_WITHOUT_RESTART = {Effect.IN_PLACE, Effect.CREDENTIALS, Effect.SWITCH, Effect.RELINK, Effect.LISTEN}
 
 
 def _only_in(here: Settings, there: Settings, section: str) -> tuple[str, ...]:
@@ -296,11 +255,10 @@ def _allow_other_differs(old: Settings, new: Settings, name: str, *, root: bool)
 
 
 def _followers(settings: Settings, remount: set[str], restart_models: set[str]) -> set[str]:
-    return {name for name, app in settings.apps.items() if follows(settings, app, remount, restart_models)}
-
-
-def follows(settings: Settings, app: AppSettings, remount: set[str], restart_models: set[str]) -> bool:
-    """Whether `app` restarts because what it stands on was replaced, as its `restart.after` says."""
-    replaced = "remount" in app.restart.after and bool(remount & set(settings.mounts_of(app)))
-    moved = "switch" in app.restart.after and bool(restart_models & set(app.needs))
-    return replaced or moved
+    """Apps that restart because what they stand on was replaced, as their `restart.after` says."""
+    return {
+        name
+        for name, app in settings.apps.items()
+        if ("remount" in app.restart.after and remount & set(settings.mounts_of(app)))
+        or ("switch" in app.restart.after and restart_models & set(app.needs))
+    }

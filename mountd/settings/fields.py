@@ -6,7 +6,7 @@ import re
 import signal as signals
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 
@@ -83,29 +83,28 @@ def _pattern(value: str) -> str:
     return _below(value)
 
 
-def _http(value: str) -> str:
+def _address(value: str) -> SplitResult | None:
+    """Its parts when it names a host, and no port that cannot be; else None."""
     try:
         parts = urlsplit(value)
-        fine = (
-            parts.scheme == "http" and bool(parts.hostname) and parts.port != 0 and not re.search(r"[\x00-\x20]", value)
-        )
+        fine = parts.hostname and parts.port != 0 and not re.search(r"[\x00-\x20]", value)
     except ValueError:
-        fine = False
-    if not fine:
+        return None
+    return parts if fine else None
+
+
+def _http(value: str) -> str:
+    parts = _address(value)
+    if parts is None or parts.scheme != "http":
         raise ValueError("must be an http:// address, such as http://127.0.0.1:7860/config")
     return value
 
 
 def _web(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        fine = fine and not re.search(r"[\x00-\x20]", value)
-    except ValueError:
-        fine, parts = False, urlsplit("")
-    if parts.username is not None:  # it would be shown in plans and in the history
+    parts = _address(value)
+    if parts is not None and parts.username is not None:  # it would be shown in plans and in the history
         raise ValueError("must not hold a user or a password")
-    if not fine:
+    if parts is None or parts.scheme not in ("http", "https"):
         raise ValueError("must be an http:// or https:// address, such as http://127.0.0.1:7860/config")
     return value
 
@@ -118,17 +117,11 @@ def _prometheus(value: str) -> str:
 
 def is_host_address(value: str) -> bool:
     """Whether it is an http:// or https:// address, or only `host` or `host:port` as rclone takes it too."""
-    if re.search(r"[\x00-\x20\x7f]", value):
+    parts = _address(value if "://" in value else f"//{value}")
+    if parts is None or parts.scheme not in ("", "http", "https"):
         return False
-    try:
-        parts = urlsplit(value if "://" in value else f"//{value}")
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    named = (
-        bool(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", host)) or ":" in host
-    )  # else urlsplit says no
-    return parts.scheme in ("", "http", "https") and named and port != 0
+    host = parts.hostname or ""  # with a colon it is an IPv6 address, which urlsplit has checked
+    return ":" in host or bool(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", host))
 
 
 def _listen(value: str) -> str:

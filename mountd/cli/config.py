@@ -19,7 +19,7 @@ from mountd.daemon.shutdown import stop_times
 from mountd.errors import ConfigError, Problem
 from mountd.settings import jsonschema
 from mountd.settings.load import Loaded, load
-from mountd.settings.show import effective
+from mountd.settings.masking import effective
 
 
 @click.group()

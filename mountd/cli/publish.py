@@ -25,7 +25,6 @@ from mountd.rclone import binary as binaries
 from mountd.settings.load import config_path, load, places
 from mountd.settings.names import check_version
 from mountd.settings.schema import Settings
-from mountd.settings.wrapped import beneath
 
 JOBS = 4
 LINE_S = 10.0

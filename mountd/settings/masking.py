@@ -8,8 +8,10 @@ rather too much is hidden than too little: what is hidden can be looked up in th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from mountd.settings.schema import Settings
 from mountd.settings.secret import is_secret, is_secret_option
 
 HIDDEN = "********"
@@ -46,12 +48,51 @@ _SHELL_WORD = re.compile(r"(?:\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|[^\s;|&`()<>])+",
 _QUOTED = re.compile(r"\\(.)|'([^']*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
 
 
+def effective(settings: Settings) -> dict[str, Any]:
+    """What a person would have to write for them: plain data in the units of the file, with every default.
+
+    Parsing it again gives equal settings, but for what is hidden. A key that has no value (`uid` of a mount, say) is
+    left out.
+    """
+    shown: dict[str, Any] = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for remote in shown["remotes"].values():
+        _mask(remote, option)
+    for mount in shown["mounts"].values():
+        _mask(mount["options"], option)
+    for app in shown["apps"].values():
+        _mask(app["environment"], variable)
+    masked: dict[str, Any] = _everywhere(shown)
+    return masked
+
+
+def _mask(group: dict[str, Any], mask: Callable[[str, str], str]) -> None:
+    for name, value in group.items():
+        if isinstance(value, str):
+            group[name] = mask(name, value)
+        elif isinstance(value, list):
+            group[name] = [mask(name, each) for each in value]
+
+
+def _everywhere(shown: Any, key: str = "") -> Any:
+    """Commands and addresses, wherever a key has one."""
+    match shown:
+        case dict():
+            return {name: _everywhere(value, name) for name, value in shown.items()}
+        case list() if key == "command":
+            return command(shown)
+        case list():
+            return [_everywhere(each, key) for each in shown]
+        case str() if "://" in shown:
+            return text(shown)
+    return shown
+
+
 def text(value: str) -> str:
     """Without passwords and queries of addresses, and without headers and parameters that carry a secret."""
     if "://" in value:
         value = re.sub(r"\S+", lambda word: _password(word[0]), value)
         value = re.sub(r"[^\s'\"]+", lambda word: _query(word[0]), value)
-    value = _HEADER.sub(_header, value)
+    value = _HEADER.sub(lambda found: f"{found['json'] or found['quoted'] or found['plain']}{HIDDEN}", value)
     value = _PAIR.sub(rf"\g<1>{HIDDEN}", value)
     return _BEARER.sub(rf"\g<1>\g<2>{HIDDEN}", value)
 
@@ -78,10 +119,6 @@ def _query_part(part: str) -> str:
     return f"{name}={HIDDEN}" if separator else part if len(part) <= LONGEST_WORD else HIDDEN
 
 
-def _header(match: re.Match[str]) -> str:
-    return f"{match['json'] or match['quoted'] or match['plain']}{HIDDEN}"
-
-
 def option(name: str, value: str) -> str:
     """Of a remote, or a flag of rclone."""
     if is_secret_option(name, value) or _IS_HEADER.search(name) or _MAKES_SECRET.search(name):
@@ -91,23 +128,15 @@ def option(name: str, value: str) -> str:
     return text(value)
 
 
-def variable(name: str, value: str) -> str:
-    """Of an environment; it may hold options of a command (`COMMANDLINE_ARGS`)."""
-    return _variable(name, value, 0)
-
-
-def command(words: Sequence[str]) -> list[str]:
-    """A command line: the values of words such as `--token`, whatever form they have, also in scripts for a shell."""
-    return _command(words, 0)
-
-
-def _variable(name: str, value: str, depth: int) -> str:
+def variable(name: str, value: str, depth: int = 0) -> str:
+    """Of an environment; it may hold options of a command (`COMMANDLINE_ARGS`). `depth`: commands that it lies in."""
     if is_secret(name, value) or _is_login(name, value):
         return HIDDEN
     return _script(text(value), depth)
 
 
-def _command(words: Sequence[str], depth: int) -> list[str]:
+def command(words: Sequence[str], depth: int = 0) -> list[str]:
+    """A command line: the values of words such as `--token`, whatever form they have, also in scripts for a shell."""
     shown: list[str] = []
     before = ""
     for word in words:
@@ -127,7 +156,7 @@ def _word(word: str, depth: int) -> str:
     if named := _NAMED.fullmatch(word):
         dashes, name, value = named.groups()
         if not dashes:
-            return f"{name}={_variable(name, value, depth)}"
+            return f"{name}={variable(name, value, depth)}"
         hidden = HIDDEN if _is_login(name, value) else option(name, value)
         return f"{dashes}{name}={_script(hidden, depth)}"
     hidden = text(word)
@@ -151,7 +180,7 @@ def _is_login(name: str, value: str) -> bool:
 
 
 def _script(value: str, depth: int) -> str:
-    """`value` as a shell reads it: words with quotes; as it is written but for what `_command` hides of its words."""
+    """`value` as a shell reads it: words with quotes; as it is written but for what `command` hides of its words."""
     found = list(_SHELL_WORD.finditer(value))
     single = len(found) == 1 and found[0][0] == value and not _SHELL.search(_unquoted(value))
     if not found or (single and not value.startswith("-")):
@@ -162,7 +191,7 @@ def _script(value: str, depth: int) -> str:
         return _word(value, depth + 1)
     plain = [_unquoted(word[0]) for word in found]
     pieces, end = [], 0
-    for word, before, after in zip(found, plain, _command(plain, depth + 1), strict=True):
+    for word, before, after in zip(found, plain, command(plain, depth + 1), strict=True):
         quote = word[0][0] if word[0][0] in "'\"" and word[0][-1] == word[0][0] else ""
         pieces += [value[end : word.start()], word[0] if before == after else f"{quote}{after}{quote}"]
         end = word.end()

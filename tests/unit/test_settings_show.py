@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from mountd.rclone.conf import render_masked
 from mountd.settings.jsonschema import generate, render
 from mountd.settings.load import Places, load, parse
+from mountd.settings.masking import HIDDEN, effective
 from mountd.settings.profiles import PROFILES, flags
-from mountd.settings.show import HIDDEN, effective
 
 CONFIG = Path(__file__).parents[2] / "config"
 PLACES = Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))

@@ -49,9 +49,11 @@ class MountdError(Exception):
     retryable: bool = False
     longest = LONGEST_TEXT
 
-    def __init__(self, text: str, *, hint: str = "") -> None:
+    def __init__(self, text: str, *, hint: str = "", code: str | None = None) -> None:
         self.text = storable(text, self.longest)
         self.hint = storable(hint, self.longest)
+        if code is not None:
+            self.code = code
         super().__init__(self.text)
 
 
@@ -132,24 +134,12 @@ class Unavailable(MountdError):
 
 
 class CannotStart(Unavailable):
-    """A child could not be brought up.
+    """A child could not be brought up; `retry_s`: seconds until the next attempt, instead of the growing backoff."""
 
-    `code` names the reason in status, `permanent` ends the attempts, `retry_s` is a wait of its own before the next
-    one (seconds, instead of the growing backoff).
-    """
+    code = "cannot-start"
 
-    def __init__(
-        self,
-        text: str,
-        *,
-        hint: str = "",
-        code: str = "cannot-start",
-        permanent: bool = False,
-        retry_s: float | None = None,
-    ) -> None:
-        super().__init__(text, hint=hint)
-        self.code = code
-        self.permanent = permanent
+    def __init__(self, text: str, *, hint: str = "", code: str | None = None, retry_s: float | None = None) -> None:
+        super().__init__(text, hint=hint, code=code)
         self.retry_s = retry_s
 
 
@@ -173,17 +163,11 @@ class CommandTimeout(Unavailable):
 class Exhausted(Unavailable):
     """This machine is short of something that mountd needs; `code` names the resource."""
 
-    def __init__(self, text: str, *, hint: str = "", code: str) -> None:
-        super().__init__(text, hint=hint)
-        self.code = code
-
 
 class RemoteError(Unavailable):
     """The bucket, asked outside the mount, did not answer as expected; `code` names the kind."""
 
-    def __init__(self, text: str, *, hint: str = "", code: str = "bucket-error") -> None:
-        super().__init__(text, hint=hint)
-        self.code = code
+    code = "bucket-error"
 
 
 class DiskError(Unavailable):
@@ -215,9 +199,10 @@ class GateFailed(MountdError):
     `gate-unanswered`: whether it is good could not be found out, which is `retryable` when that may pass by itself.
     """
 
-    def __init__(self, text: str, *, hint: str = "", code: str = "gate-failed", retryable: bool = False) -> None:
-        super().__init__(text, hint=hint)
-        self.code = code
+    code = "gate-failed"
+
+    def __init__(self, text: str, *, hint: str = "", code: str | None = None, retryable: bool = False) -> None:
+        super().__init__(text, hint=hint, code=code)
         self.retryable = retryable
 
 

@@ -8,9 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from mountd.daemon.watch_files import trail
-from mountd.errors import CannotStart
 from mountd.process.slow_disk import SlowDisk
-from mountd.settings.secret import CODE, RETRY_S, SecretRef
+from mountd.settings.secret import SecretRef, cannot_read
 
 READ_S = 5.0
 """For the secrets of an app or a remote, which are read at the same time."""
@@ -36,21 +35,14 @@ class SecretFiles:
         try:
             return await self._disks[reference.path].run(lambda: _read(reference, mounts), READ_S)
         except TimeoutError:
-            raise CannotStart(
-                f"cannot read a secret: no answer in {READ_S:g} s from the disk of {reference.path}",
-                hint="mountd tries again by itself; put the files of secrets on a local disk",
-                code=CODE,
-                retry_s=RETRY_S,
+            raise cannot_read(
+                f"no answer in {READ_S:g} s from the disk of {reference.path}",
+                "mountd tries again by itself; put the files of secrets on a local disk",
             ) from None
 
 
 def _read(reference: SecretRef, mounts: Collection[str]) -> str:
     """Blocks. Raises CannotStart."""
     if reference.path is not None and (mount := trail(reference.path, mounts).mount):
-        raise CannotStart(
-            f"cannot read a secret: {reference.path} lies on the mount {mount}",
-            hint="put it on a local disk",
-            code=CODE,
-            retry_s=RETRY_S,
-        )
+        raise cannot_read(f"{reference.path} lies on the mount {mount}", "put it on a local disk")
     return reference.read()

@@ -213,7 +213,7 @@ class Supervisor:
             case None:
                 self.post(BecameReady())
             case CannotStart() as error:
-                self.post(StartFailed(error.text, permanent=error.permanent, retry_s=error.retry_s))
+                self.post(StartFailed(error.text, retry_s=error.retry_s))
             case MountdError() as error:
                 self.post(StartFailed(error.text, permanent=isinstance(error, UsageError)))
             case error:

@@ -12,12 +12,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from mountd.errors import CannotStart, cause_of
+from mountd.errors import CannotStart, cause_of, needs_fix
 from mountd.settings.plain_file import read_plain
 
 MAX_SECRET_BYTES = 64 * 1024
-CODE, RETRY_S = "secret-missing", 10.0
-"""Of a start that fails because a secret cannot be read."""
 EXACTLY_ONE = "a secret is exactly one of {env: NAME}, {file: /path} or {credential: NAME}"
 
 # Names under which rclone's backends (`rclone config providers`: IsPassword and Sensitive) and programs take secrets.
@@ -96,7 +94,7 @@ class SecretRef(BaseModel):
         if self.env is not None:
             value = os.environ.get(self.env)
             if value is None:
-                raise _missing(
+                raise cannot_read(
                     f"the environment variable {self.env} is not set",
                     f"set {self.env} in mountd's environment and restart it",
                 )
@@ -105,10 +103,11 @@ class SecretRef(BaseModel):
         load = f"LoadCredential={self.credential}:/path/to/secret"
         if path is None:
             unit = "INVOCATION_ID" in os.environ
-            raise _missing(
+            raise cannot_read(
                 f"the credential {self.credential} was asked for, but systemd passed none",
                 f"add {load} to the unit" if unit else f"only systemd passes it: systemd-run --pipe -p {load} mountd …",
             )
+        only = "point the reference at a file that holds only the secret"
         try:
             data = read_plain(path, MAX_SECRET_BYTES)
         except OSError as error:
@@ -116,17 +115,17 @@ class SecretRef(BaseModel):
             if self.credential is not None:
                 hint = f"add {load} to the unit"
             elif error.errno in (errno.EINVAL, errno.EISDIR):
-                hint = "point the reference at a file that holds only the secret"
+                hint = only
             elif not isinstance(error, FileNotFoundError):
                 hint = f"let uid {os.geteuid()} read it, and nobody else"
             cause = cause_of(error)
-            raise _missing(f"{path}{' ' if error.errno == errno.EINVAL else ': '}{cause}", hint) from None
+            raise cannot_read(f"{path}{' ' if error.errno == errno.EINVAL else ': '}{cause}", hint) from None
         if len(data) > MAX_SECRET_BYTES:
-            raise _missing(f"{path} is larger than 64 KiB", "point the reference at a file that holds only the secret")
+            raise cannot_read(f"{path} is larger than 64 KiB", only)
         try:
             return _checked(data.decode(), str(path))
         except UnicodeDecodeError:
-            raise _missing(f"{path} is not text", "store the secret as UTF-8 text") from None
+            raise cannot_read(f"{path} is not text", "store the secret as UTF-8 text") from None
 
 
 ReadSecrets = Callable[[Mapping[str, SecretRef]], Awaitable[dict[str, str]]]
@@ -136,15 +135,15 @@ ReadSecrets = Callable[[Mapping[str, SecretRef]], Awaitable[dict[str, str]]]
 def _checked(value: str, place: str) -> str:
     value = value.rstrip("\r\n")
     if not value:
-        raise _missing(f"{place} is empty", "put the secret there")
+        raise cannot_read(f"{place} is empty", "put the secret there")
     if "\0" in value:
-        raise _missing(f"{place} holds a NUL character", "store the secret as text")
+        raise cannot_read(f"{place} holds a NUL character", "store the secret as text")
     try:
         value.encode()
     except UnicodeEncodeError:  # a variable, whose bytes nobody has checked
-        raise _missing(f"{place} is not text", "store the secret as UTF-8 text") from None
+        raise cannot_read(f"{place} is not text", "store the secret as UTF-8 text") from None
     return value
 
 
-def _missing(cause: str, hint: str) -> CannotStart:
-    return CannotStart(f"cannot read a secret: {cause}", hint=hint, code=CODE, retry_s=RETRY_S)
+def cannot_read(cause: str, hint: str) -> CannotStart:
+    return needs_fix("secret-missing", f"cannot read a secret: {cause}", hint)

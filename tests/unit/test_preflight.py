@@ -36,7 +36,6 @@ def judged(error: CannotStart) -> CannotStart:
     """Whatever it is: somebody can repair it, is shown how, and need not restart mountd."""
     assert error.text.startswith("cannot ")
     assert error.hint
-    assert not error.permanent
     assert error.retry_s == FIX_RETRY_S
     return error
 

@@ -144,30 +144,29 @@ def parse(text: str, name: str, places: Places) -> Loaded:
 
 def inspect_text(text: str, places: Places) -> Inspected:
     """Pure."""
-    found, _ = _inspect(text, places)
-    if not found.problems:
+    found = _inspect(text, places)
+    mended, typos = punctuation.mend(text) if found.problems else (text, [])
+    if not typos or not _is_better(after := _inspect(mended, places), found):
         return found
-
-    def examine(text: str) -> punctuation.Verdict:
-        each, readable = _inspect(text, places)
-        return punctuation.Verdict(readable, each.problems)
-
-    mended, typos = punctuation.mend(text, examine)
-    if not typos:
-        return found
-    found, _ = _inspect(mended, places)
-    return replace(found, problems=first_problems([*found.problems, *typos]))
+    return replace(after, problems=first_problems([*after.problems, *typos]))
 
 
-def _inspect(text: str, places: Places) -> tuple[Inspected, bool]:
-    """Also whether it is YAML that can be read."""
+def _is_better(after: Inspected, before: Inspected) -> bool:
+    """Of a text of which nothing can be made only the first problem is known, and no lines."""
+    if after.lines and before.lines:
+        left = {(each.path, each.line) for each in after.problems}
+        is_gone = any((each.path, each.line) not in left for each in before.problems)
+        return is_gone and len(after.problems) <= len(before.problems)
+    return bool(after.lines) or (not before.lines and after.problems[0].line > before.problems[0].line)
+
+
+def _inspect(text: str, places: Places) -> Inspected:
     try:
         document = read(text)
     except BadSource as error:
-        return Inspected(None, (error.problem,)), False
+        return Inspected(None, (error.problem,))
     if not isinstance(document.data, dict):
-        problem = Problem("", 1, "must be a mapping of keys: remotes, mounts, models, apps …")
-        return Inspected(None, (problem,)), True
+        return Inspected(None, (Problem("", 1, "must be a mapping of keys: remotes, mounts, models, apps …"),))
     lines = dict(document.lines)
     data = _with_defaults(document.data, places)
     findings = _settle_options(data, lines)
@@ -180,7 +179,7 @@ def _inspect(text: str, places: Places) -> tuple[Inspected, bool]:
     problems = {*document.problems, *(_problem(finding, lines) for finding in findings if not finding.warning)}
     warnings = first_problems(_problem(finding, lines) for finding in findings if finding.warning)
     doubtful = (*replaced, *(finding.place for finding in findings if not finding.warning))
-    return Inspected(settings, first_problems(problems), warnings, lines, doubtful), True
+    return Inspected(settings, first_problems(problems), warnings, lines, doubtful)
 
 
 def check_secrets(

@@ -88,6 +88,8 @@ def repeated(line: str, count: int = MANY) -> str:
         pytest.param(BASE + repeated("key: x\n"), id="one-key-again-and-again"),
         pytest.param("a: " + "[" * 400_000, id="brackets"),
         pytest.param("control:\n" * 100_000, id="sections"),
+        pytest.param("a：" * 300_000, id="full-width"),
+        pytest.param(f"{'-' * 79}：" * 10_000, id="full-width-after-much"),
         pytest.param("a: &a [" + "x," * 500 + "]\nb: [" + "*a," * 500 + "]\n", id="aliases"),
     ],
 )

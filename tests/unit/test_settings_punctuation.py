@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.errors import Problem
 from mountd.settings import punctuation
 from mountd.settings.load import Places, inspect_text
 
@@ -95,22 +94,15 @@ def test_several_and_what_else_is_wrong() -> None:
     ]
 
 
-@pytest.mark.parametrize("lines", [3, 30, 300, 3000, 30_000])
-def test_the_work_is_bounded_however_long_the_file_is(lines: int) -> None:
-    """Each try is the reading of the whole."""
-    text = "".join(f"x{number}：1\n" for number in range(lines))
-    read = 0
+def test_all_of_a_long_file_are_named() -> None:
+    mended, found = punctuation.mend("".join(f"x{number}：1\n" for number in range(3000)))
+    assert mended == "".join(f"x{number}: 1\n" for number in range(3000))
+    assert [problem.line for problem in found] == [*range(1, 3001)]
 
-    def examine(text: str) -> punctuation.Verdict:
-        nonlocal read
-        read += len(text)
-        wrong = [Problem("", number, "wrong") for number, row in enumerate(text.split("\n"), start=1) if "：" in row]
-        return punctuation.Verdict(not wrong, wrong)
 
-    mended, found = punctuation.mend(text, examine)
-    assert read <= punctuation.MAX_CHARACTERS + 6 * len(text)  # the first look, and the ways of the last line
-    assert len(found) == lines - mended.count("：")
-    assert (mended.count("：") == 0) is (lines <= 30)
+def test_what_does_not_help_is_not_named() -> None:
+    text = changed(("/mnt/x", "mnt/x"), ("[echo, 你好", "[echo, GPU：0, a，b, 你好"))
+    assert problems(text) == ["line 7: mounts.storage.path: 'mnt/x' must be an absolute path"]
 
 
 @given(st.text(alphabet=st.sampled_from(list("ab: ,-[]{}\"'#\n：，“”‘’［］【】｛｝\u3000")), max_size=60))

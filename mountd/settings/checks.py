@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from mountd.settings import masking
 from mountd.settings.fields import is_host_address
@@ -30,14 +29,8 @@ _ON_THE_COMMAND_LINE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenNames:
-    """The names in the file, also of entries that are too broken to be in the settings."""
-
-    remotes: list[str] = field(default_factory=list)
-    mounts: list[str] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)
-    apps: list[str] = field(default_factory=list)
+WrittenNames = Mapping[str, Sequence[str]]
+"""The names in each section of the file, also of entries that are too broken to be in the settings."""
 
 
 def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
@@ -63,8 +56,8 @@ def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
 
 def _unique_names(known: WrittenNames) -> Iterator[Finding]:
     taken: dict[str, str] = {}
-    for section, names in (("mounts", known.mounts), ("models", known.models), ("apps", known.apps)):
-        for name in names:
+    for section in ("mounts", "models", "apps"):
+        for name in known[section]:
             if name in taken:
                 yield Finding(
                     (section, name),
@@ -80,20 +73,19 @@ def _references(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
             yield Finding(place, "must not contain line ends or other control characters")
         elif "," in mount.remote_name:  # a connection string, which may hold a secret
             yield Finding(place, "must be REMOTE:BUCKET: write the options under remotes")
-        elif mount.remote_name not in known.remotes:
-            yield Finding(place, _unknown(mount.remote_name, "remote", known.remotes))
+        elif mount.remote_name not in known["remotes"]:
+            yield Finding(place, _unknown(mount.remote_name, "remote", known["remotes"]))
     for name, model in settings.models.items():
-        if known.mounts and model.mount not in known.mounts:  # none at all is a problem by itself
-            yield Finding(("models", name, "mount"), _unknown(model.mount, "mount", known.mounts))
+        if known["mounts"] and model.mount not in known["mounts"]:  # none at all is a problem by itself
+            yield Finding(("models", name, "mount"), _unknown(model.mount, "mount", known["mounts"]))
+    needed = [*known["models"], *known["mounts"]]
     for name, app in settings.apps.items():
         for index, need in enumerate(app.needs):
-            if need not in known.models and need not in known.mounts:
-                yield Finding(
-                    ("apps", name, "needs", index), _unknown(need, "model or mount", known.models + known.mounts)
-                )
+            if need not in needed:
+                yield Finding(("apps", name, "needs", index), _unknown(need, "model or mount", needed))
 
 
-def _unknown(name: str, what: str, names: list[str]) -> str:
+def _unknown(name: str, what: str, names: Sequence[str]) -> str:
     meant = did_you_mean(name, names)
     if not meant:
         meant = f"; there is {', '.join(repr(each) for each in names)}" if names else "; there is none"

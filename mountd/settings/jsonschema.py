@@ -15,12 +15,6 @@ from pydantic.fields import FieldInfo
 from mountd.settings import schema, secret
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_FILLED_IN = {  # required by the types, filled in by load
-    "Settings": {"control", "state", "runtime"},
-    "ControlSettings": {"socket"},
-    "MountSettings": {"cache"},
-    "CacheSettings": {"dir"},
-}
 _FREE_TEXT = {"type": ["string", "number", "boolean"]}
 _SECTIONS: list[type[BaseModel]] = [
     each
@@ -50,13 +44,11 @@ def generate() -> dict[str, Any]:
 
 def _finish(section: type[BaseModel], found: dict[str, Any]) -> None:
     """Defaults in the units of the file; only what a person must write is required."""
-    filled_in = _FILLED_IN.get(section.__name__, set())
-    required = [name for name in found.get("required", []) if name not in filled_in]
     found.pop("required", None)
-    if required:
-        found["required"] = required
     for key, name in schema.keys_of(section).items():
         field = section.model_fields[name]
+        if field.is_required() and schema.FILLED_IN not in field.metadata:
+            found.setdefault("required", []).append(key)
         found["properties"][key].pop("default", None)
         if not field.is_required() and (default := _default(field)) is not None:
             found["properties"][key]["default"] = default

@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mountd.errors import CannotStart, ConfigError, Problem, cause_of
 from mountd.settings import punctuation
-from mountd.settings.checks import WrittenNames, check
+from mountd.settings.checks import check
 from mountd.settings.options import settle
 from mountd.settings.plain_file import read_plain
 from mountd.settings.schema import Settings
@@ -28,9 +29,9 @@ CONFIG_VARIABLE = "MOUNTD_CONFIG"
 MAX_TEXT = 500
 """Characters of one problem, which may repeat what was written."""
 _MORE = Problem("", 0, f"only the first {MAX_PROBLEMS} problems are shown: correct them and check again")
-_SECTIONS = ("models", "apps", "rclone", "http", "log", "control", "state", "runtime")
-_PARTS = {
-    "mounts": ("options", "health"),
+_MAY_BE_EMPTY = {
+    "": ("models", "apps", "rclone", "http", "log", "control", "state", "runtime"),
+    "mounts": ("options", "health", "cache"),
     "apps": ("environment", "needs", "ready", "stop", "restart"),
     "models": ("required", "sync", "watch", "gates"),
 }
@@ -167,14 +168,18 @@ def _inspect(text: str, places: Places) -> Inspected:
         return Inspected(None, (error.problem,))
     if not isinstance(document.data, dict):
         return Inspected(None, (Problem("", 1, "must be a mapping of keys: remotes, mounts, models, apps …"),))
-    lines = dict(document.lines)
-    data = _with_defaults(document.data, places)
-    findings = _settle_options(data, lines)
-    settings, more, replaced = validate(data, _top_defaults(data, places))
+    data, lines = copy.deepcopy(document.data), dict(document.lines)
+    findings: list[Finding] = []
+    _fill_in(data, places)
+    for name, mount in _entries(data, "mounts").items():
+        if isinstance(mount.get("options"), dict):
+            findings += settle(name, mount, lines)
+    settings, more, replaced = validate(data, partial(_fill_in, places=places))
     findings += more
     if settings is not None:
         judged = {finding.place for finding in more}
-        contradictions = _first_problems_and_warnings(check(settings, _known(document.data)))
+        known = {section: [*_mapping(document.data, section)] for section in ("remotes", "mounts", "models", "apps")}
+        contradictions = _first_problems_and_warnings(check(settings, known))
         findings += [each for each in contradictions if each.place not in judged and not is_below(each.place, replaced)]
     problems = {*document.problems, *(_problem(finding, lines) for finding in findings if not finding.warning)}
     warnings = first_problems(_problem(finding, lines) for finding in findings if finding.warning)
@@ -237,54 +242,29 @@ def _first_problems_and_warnings(findings: Iterable[Finding]) -> Iterator[Findin
             return
 
 
-def _known(written: dict[str, Any]) -> WrittenNames:
-    sections = {name: written.get(name) for name in ("remotes", "mounts", "models", "apps")}
-    return WrittenNames(**{name: list(section) for name, section in sections.items() if isinstance(section, dict)})
-
-
-def _top_defaults(data: dict[str, Any], places: Places) -> dict[str, Any]:
-    runtime = data.get("runtime")
-    usable = isinstance(runtime, str) and runtime.startswith("/")
-    socket = f"{runtime if usable else places.runtime}/mountd.sock"
-    return {"control": {"socket": socket}, "state": str(places.state), "runtime": str(places.runtime)}
-
-
-def _with_defaults(written: dict[str, Any], places: Places) -> dict[str, Any]:
-    """What was written, without empty sections, and with the paths that hang on other keys or on the user."""
-    data = copy.deepcopy(written)
-    for name in _SECTIONS:
-        if name in data and data[name] is None:
-            del data[name]
-    for section, parts in _PARTS.items():
-        for entry in _entries(data, section).values():
-            for part in parts:
-                if part in entry and entry[part] is None:
-                    del entry[part]
-    defaults = _top_defaults(data, places)
-    data = copy.deepcopy(defaults) | data
-    if isinstance(data["control"], dict) and data["control"].get("socket") is None:
-        data["control"]["socket"] = defaults["control"]["socket"]
+def _fill_in(data: dict[str, Any], places: Places) -> None:
+    """Takes out empty sections, and puts in the paths that hang on other keys or on the user."""
+    for section, keys in _MAY_BE_EMPTY.items():
+        for entry in _entries(data, section).values() if section else [data]:
+            for key in keys:
+                if key in entry and entry[key] is None:
+                    del entry[key]
+    data.setdefault("state", str(places.state))
+    runtime = data.setdefault("runtime", str(places.runtime))
+    control = data.setdefault("control", {})
+    if isinstance(control, dict) and control.get("socket") is None:
+        usable = isinstance(runtime, str) and runtime.startswith("/")
+        control["socket"] = f"{runtime if usable else places.runtime}/mountd.sock"
     for name, mount in _entries(data, "mounts").items():
-        cache = mount["cache"] = {} if mount.get("cache") is None else mount["cache"]
+        cache = mount.setdefault("cache", {})
         if isinstance(cache, dict) and cache.get("dir") is None:
             cache["dir"] = str(places.cache / name)
-    return data
+
+
+def _mapping(data: dict[str, Any], section: str) -> dict[str, Any]:
+    found = data.get(section)
+    return found if isinstance(found, dict) else {}
 
 
 def _entries(data: dict[str, Any], section: str) -> dict[str, dict[str, Any]]:
-    entries = data.get(section)
-    return (
-        {name: entry for name, entry in entries.items() if isinstance(entry, dict)} if isinstance(entries, dict) else {}
-    )
-
-
-def _settle_options(data: dict[str, Any], lines: dict[Place, int]) -> list[Finding]:
-    findings: list[Finding] = []
-    for name, mount in _entries(data, "mounts").items():
-        if isinstance(mount.get("options"), dict):
-            settled = settle(("mounts", name), mount["options"], mount.get("profile"))
-            mount["options"] = settled.options
-            findings += settled.findings
-            for option, place in settled.written.items():
-                lines[("mounts", name, "options", option)] = line_of(place, lines)
-    return findings
+    return {name: entry for name, entry in _mapping(data, section).items() if isinstance(entry, dict)}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 from mountd.settings.schema import DEFAULT_PROFILE
 from mountd.settings.secret import is_secret
-from mountd.settings.source import Place
+from mountd.settings.source import Place, line_of
 from mountd.settings.words import Finding
 
 # Flag → the key of the mount that decides instead.
@@ -32,42 +31,36 @@ _REFUSED = {
 }
 
 
-@dataclass(slots=True)
-class Settled:
-    """What is left of the options, the place each was written at, and what was found."""
-
-    options: dict[str, Any] = field(default_factory=dict)
-    written: dict[str, Place] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-
-
-def settle(mount: Place, raw: dict[str, Any], profile: Any) -> Settled:
-    """The `options` of the mount at `mount`: `--vfs_read_ahead` becomes `vfs-read-ahead`, text true/false a bool."""
-    settled = Settled()
-    for key, value in raw.items():
-        place = (*mount, "options", key)
+def settle(mount: str, entry: dict[str, Any], lines: dict[Place, int]) -> list[Finding]:
+    """Replaces the options of a mount: `--vfs_read_ahead` becomes `vfs-read-ahead`, text true/false a bool, and what
+    has no effect or cannot be goes. `lines` gets the new names as well.
+    """
+    options: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    findings: list[Finding] = []
+    for key, value in entry["options"].items():
+        place = ("mounts", mount, "options", key)
         name = re.sub(r"^--?", "", key).replace("_", "-")
-        if name in settled.written:
-            settled.findings.append(Finding(place, f"is the same flag as {settled.written[name][-1]!r}"))
+        if name in written:
+            findings.append(Finding(place, f"is the same flag as {written[name]!r}"))
             continue
-        settled.written[name] = place
-        finding = _judge(place, name, value, profile or DEFAULT_PROFILE, ".".join(map(str, mount)))
-        if finding:
-            settled.findings.append(finding)
+        written[name] = key
+        lines["mounts", mount, "options", name] = line_of(place, lines)
+        if finding := _judge(place, name, value, entry.get("profile") or DEFAULT_PROFILE):
+            findings.append(finding)
         else:
-            settled.options[name] = (
-                {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-            )
-    return settled
+            options[name] = {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+    entry["options"] = options
+    return findings
 
 
-def _judge(place: Place, name: str, value: Any, profile: Any, mount: str) -> Finding | None:
+def _judge(place: Place, name: str, value: Any, profile: Any) -> Finding | None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name):
         return Finding(place, "is not the name of a flag of rclone")
     if why := _refusal(name):
         return Finding(place, f"cannot be set here: {why}")
     if name in SET_BY_KEY:
-        return Finding(place, f"is ignored: {mount}.{SET_BY_KEY[name]} decides, write it there", warning=True)
+        return Finding(place, f"is ignored: mounts.{place[1]}.{SET_BY_KEY[name]} decides, write it there", warning=True)
     if name == "devname":
         return Finding(place, "is ignored: mountd finds its mounts by the name it gives them", warning=True)
     if name == "read-only" and value == "false" and profile == "model-hub":

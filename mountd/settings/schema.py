@@ -31,6 +31,8 @@ from mountd.settings.units import Duration, Limit, Size
 
 MAX_ENTRIES = 100
 """Remotes, mounts, models, apps: each is compared with each, and has processes and tasks of its own."""
+FILLED_IN = "filled in"
+"""A key that a file may leave out; its default hangs on other keys or on the user, and `load` fills it in."""
 DEFAULT_PROFILE: Literal["model-hub"] = "model-hub"
 Value = str | SecretRef
 """An option of a remote, or a variable of an environment."""
@@ -65,7 +67,7 @@ class RemoteSettings(BaseModel):
 class CacheSettings(Section):
     """Where rclone keeps what it has fetched, and how much of it."""
 
-    dir: AbsolutePath
+    dir: Annotated[AbsolutePath, FILLED_IN]
     max_size: Size | None = Field(
         None, description="room for at least two versions; default: no limit but min_free (profile outputs: 10G)"
     )
@@ -98,7 +100,7 @@ class MountSettings(Section):
     uid: Annotated[int, Field(ge=0)] | None = None
     gid: Annotated[int, Field(ge=0)] | None = None
     umask: Umask | None = None
-    cache: CacheSettings
+    cache: Annotated[CacheSettings, FILLED_IN]
     options: dict[str, Flag] = Field(default_factory=dict, description="any flag of rclone mount by its own name")
     health: HealthSettings = HealthSettings()
     drain: Duration = Field(60.0, description="how long its end waits at most for uploads that are not done")
@@ -241,7 +243,7 @@ class RcloneSettings(Section):
 
 
 class ControlSettings(Section):
-    socket: AbsolutePath
+    socket: Annotated[AbsolutePath, FILLED_IN]
     group: str | None = Field(None, description="members may use the socket; without it root and the daemon's own user")
 
 
@@ -269,11 +271,11 @@ class Settings(Section):
     models: Annotated[dict[Name, ModelSettings], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
     apps: Annotated[dict[Name, AppSettings], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
     rclone: RcloneSettings = RcloneSettings()
-    control: ControlSettings
+    control: Annotated[ControlSettings, FILLED_IN]
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
-    state: AbsolutePath
-    runtime: AbsolutePath
+    state: Annotated[AbsolutePath, FILLED_IN]
+    runtime: Annotated[AbsolutePath, FILLED_IN]
     allow_plain_secrets: bool = False
     allow_unsafe_paths: bool = Field(
         False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,12 +16,14 @@ from mountd.settings.words import Finding, explain, look_up
 TRIES = 8
 
 
-def validate(data: dict[str, Any], standard: Mapping[str, Any]) -> tuple[Settings | None, list[Finding], list[Place]]:
+def validate(
+    data: dict[str, Any], fill_in: Callable[[dict[str, Any]], None]
+) -> tuple[Settings | None, list[Finding], list[Place]]:
     """Settings, what is wrong, and the places that are no longer what was written.
 
     Where something is wrong the settings hold a default or a stand-in there, so that the names, paths and secrets
-    around it can be checked at once; no finding below such a place means anything. `standard`: the keys that must be
-    there and that a file may leave out.
+    around it can be checked at once; no finding below such a place means anything. `fill_in` adds what a file may leave
+    out.
     """
     findings: dict[Finding, None] = {}
     replaced: list[Place] = []
@@ -43,7 +45,8 @@ def validate(data: dict[str, Any], standard: Mapping[str, Any]) -> tuple[Setting
             if not any(each.place[: len(place)] == place for place in gone):
                 gone.append(_replace(data, each.place))
         replaced += gone
-        data = {"remotes": {}, "mounts": _stand_in(("mounts",))} | copy.deepcopy(dict(standard)) | data
+        data = {"remotes": {}, "mounts": _stand_in(("mounts",))} | data
+        fill_in(data)
     return None, [*findings], replaced
 
 
@@ -57,22 +60,16 @@ def _replace(data: dict[str, Any], place: Place) -> Place:
     something that is right where there must be something."""
     target = place[: next((index for index, part in enumerate(place) if isinstance(part, int)), len(place))]
     for end in range(len(target), 0, -1):
-        there, last = _get(data, target[: end - 1]), target[end - 1]
-        stand_in = _stand_in(target[:end])
-        if isinstance(there, dict) and stand_in is not None:
+        there, last = look_up(data, target[: end - 1]), target[end - 1]
+        if not isinstance(there, dict):
+            continue
+        if (stand_in := _stand_in(target[:end])) is not None:
             there[last] = stand_in
             return target[:end]
-        if isinstance(there, dict) and last in there:
+        if last in there:
             del there[last]
             return target[:end]
     return place
-
-
-def _get(data: Any, place: Place) -> Any:
-    try:
-        return look_up(data, place)
-    except KeyError:
-        return None
 
 
 def _stand_in(place: Place) -> Any:
@@ -85,8 +82,8 @@ def _stand_in(place: Place) -> Any:
             return "x"
         case ("mounts", _, "remote"):
             return "x:y"
-        case ("mounts", _, "path" | "cache") | ("mounts", _, "cache", "dir") | ("models", _, "link"):
-            return {"dir": own} if place[-1] == "cache" else own
+        case ("mounts", _, "path") | ("mounts", _, "cache", "dir") | ("models", _, "link"):
+            return own
         case ("models", _, "mount" | "version"):
             return "x"
         case ("models", _, "directory"):

@@ -69,12 +69,12 @@ def explain(error: ValidationError, data: Any) -> list[Finding]:
 
 
 def look_up(data: Any, place: Place) -> Any:
-    """The value at the place; KeyError when nothing stands there."""
+    """The value at the place; None when nothing stands there."""
     for part in place:
-        there = part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
-        if not there:
-            raise KeyError(place)
-        data = data[part]
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
     return data
 
 

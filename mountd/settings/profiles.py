@@ -13,6 +13,7 @@ from mountd.settings.units import Size, parse_duration
 
 BUFFERED_BYTES = 1024 * 1024
 """rclone's buffers are that large, or there are none [source of 1.75.2]."""
+_OFF = ("false", "f", "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,16 @@ def flags(profile: str, backend: str) -> dict[str, ProfileFlag]:
     return {flag.name: flag for flag in PROFILES[profile] if flag.backend in ("", backend)}
 
 
+def _value(mount: MountSettings, flag: str, otherwise: Flag) -> str:
+    """Of a flag of this mount: as its options say, else its profile, else `otherwise`."""
+    given = mount.options.get(flag)
+    if given is None:
+        given = next((each.value for each in PROFILES[mount.profile] if each.name == flag), otherwise)
+    return str(given)
+
+
 def is_read_only(mount: MountSettings) -> bool:
-    read_only = mount.options.get("read-only")
-    if read_only is None:
-        read_only = any(flag.name == "read-only" for flag in PROFILES[mount.profile])
-    return str(read_only).lower() not in ("false", "f", "0")
+    return _value(mount, "read-only", False).lower() not in _OFF
 
 
 def writes_back(mount: MountSettings) -> bool:
@@ -135,28 +141,21 @@ def writes_back(mount: MountSettings) -> bool:
 def writes_whole_blocks(mount: MountSettings) -> bool:
     """Whether rclone fills each block of a large cached file as a whole: no program asks it for a part of one, and a
     buffer in memory, of 1 MiB at least, collects what comes in pieces from the network."""
-    is_direct = str(mount.options.get("direct-io", False)).lower() not in ("false", "f", "0")
     try:
-        size = Size.parse(str(mount.options.get("buffer-size", "16M")))
+        size = Size.parse(_value(mount, "buffer-size", "16M"))
     except ValueError:
         return False
-    return not is_direct and size.of(0) >= BUFFERED_BYTES
+    return _value(mount, "direct-io", False).lower() in _OFF and size.of(0) >= BUFFERED_BYTES
 
 
 def cache_mode(mount: MountSettings) -> str:
     """What `--vfs-cache-mode` of this mount is, rclone's default included."""
-    given = mount.options.get("vfs-cache-mode")
-    if given is None:
-        return next((str(flag.value) for flag in PROFILES[mount.profile] if flag.name == "vfs-cache-mode"), "off")
-    return str(given)
+    return _value(mount, "vfs-cache-mode", "off")
 
 
 def write_back_s(mount: MountSettings) -> float:
     """Seconds after the last writer until rclone uploads a file; 0 where mountd cannot read the option."""
-    given = mount.options.get("vfs-write-back")
-    if given is None:
-        given = next((flag.value for flag in PROFILES[mount.profile] if flag.name == "vfs-write-back"), "5s")
     try:
-        return parse_duration(str(given))
+        return parse_duration(_value(mount, "vfs-write-back", "5s"))
     except ValueError:
         return 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -31,7 +31,8 @@ class Finding:
 
 MAX_PROBLEMS = 50
 """So many are looked for and shown: a search for what was meant takes milliseconds for each."""
-_MAPPING = "must be a mapping of keys"
+_SHAPES: dict[type, Any] = {dict: SecretRef, list: list[str]}
+"""What is meant where several types may stand; else text."""
 _SIMPLE = {
     "bool": "must be true or false",
     "int": "must be a whole number",
@@ -80,29 +81,50 @@ def look_up(data: Any, place: Place) -> Any:
 
 def _explain(detail: dict[str, Any], data: Any) -> Finding | None:
     place: Place = ()
+    section: type[BaseModel] | None = None  # that holds the last part of the place
     expected: Any = Settings
     for part in detail["loc"]:
-        alternatives = _alternatives(expected)
-        if len(alternatives) > 1:  # `part` names the alternative that pydantic tried
+        kinds = _alternatives(expected)
+        if len(kinds) > 1:  # `part` names the alternative that pydantic tried
             raw = look_up(data, place)
-            fitting = [kind for kind in alternatives if _has_shape(raw, kind)]
-            if not fitting:
-                return Finding(place, _wrong_shape(raw, secret=SecretRef in alternatives))
-            expected = next((kind for kind in fitting if _tag(kind) in str(part)), None)
-            if expected is None:
+            expected = _SHAPES.get(type(raw), str)
+            if raw is None:
+                return Finding(place, "is empty")
+            if expected not in kinds:
+                either = "text, true, false or a list of texts" if bool in kinds else "text or a reference to a secret"
+                return Finding(place, f"must be {either}")
+            if expected.__name__ not in str(part):
                 return None
         elif part != "[key]":
             place = (*place, part)
-            expected = _below(expected, part)
+            section, expected = _below(kinds[0] if kinds else None, part)
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "missing":
         return Finding(place, "is missing")
     raw = look_up(data, place)
     if kind == "extra_forbidden":
-        return _unknown_key(place)
-    if _section(place[:-1]) is SecretRef and kind != "string_pattern_mismatch":
+        return _unknown_key(place, section)
+    if section is SecretRef and kind != "string_pattern_mismatch":
         return Finding(place, "must be text" if kind.endswith("_type") else _own_words(detail))
     return Finding(place, _words(kind, context, place, raw) or _own_words(detail))
+
+
+def _alternatives(at: Any) -> list[Any]:
+    """The types that may stand there, without None."""
+    if get_origin(at) is Annotated:
+        return _alternatives(get_args(at)[0])
+    if get_origin(at) in (Union, types.UnionType):
+        return [kind for each in get_args(at) for kind in _alternatives(each)]
+    return [] if at in (None, types.NoneType) else [at]
+
+
+def _below(kind: Any, part: str | int) -> tuple[type[BaseModel] | None, Any]:
+    """The section that `kind` is, if it is one, and the type of what stands at a key or an index of it."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if name := keys_of(kind).get(str(part)):
+            return kind, kind.model_fields[name].annotation
+        return kind, Value if kind is RemoteSettings else None
+    return None, get_args(kind)[-1] if get_origin(kind) in (dict, list) else None
 
 
 def _own_words(detail: dict[str, Any]) -> str:
@@ -118,7 +140,7 @@ def _words(kind: str, context: dict[str, Any], place: Place, raw: Any) -> str:
     if raw is None and kind != "value_error":
         return "is empty"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return _MAPPING
+        return "must be a mapping of keys"
     if kind == "list_type":
         return "must be a list, such as [a, b]"
     if kind in ("string_type", "path_type"):
@@ -141,65 +163,9 @@ def _words(kind: str, context: dict[str, Any], place: Place, raw: Any) -> str:
     return ""
 
 
-def _unknown_key(place: Place) -> Finding:
-    section = _section(place[:-1])
+def _unknown_key(place: Place, section: type[BaseModel] | None) -> Finding:
     known = list(keys_of(section)) if section else []
     meant = did_you_mean(str(place[-1]), known)
     if section is SecretRef:  # the key may be the secret itself, written as {secret}
         return Finding(place[:-1], f"unknown key {place[-1]!r}{meant}" if meant else EXACTLY_ONE)
     return Finding(place, f"unknown key{meant or ': here can stand ' + ', '.join(known)}")
-
-
-def _wrong_shape(raw: Any, *, secret: bool) -> str:
-    if raw is None:
-        return "is empty"
-    return "must be text or a reference to a secret" if secret else "must be text, true, false or a list of texts"
-
-
-# Walking the types along a place
-
-
-def _section(place: Place) -> type[BaseModel] | None:
-    """The type of the mapping at the place."""
-    at: Any = Settings
-    for part in place:
-        at = _below(at, part)
-    return next((kind for kind in _alternatives(at) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-
-
-def _below(at: Any, part: str | int) -> Any:
-    for kind in _alternatives(at):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys = keys_of(kind)
-            if part in keys:
-                return kind.model_fields[keys[str(part)]].annotation
-            return Value if kind is RemoteSettings else None
-        if get_origin(kind) in (dict, list):
-            return get_args(kind)[-1]
-    return None
-
-
-def _alternatives(at: Any) -> list[Any]:
-    return list(_flatten(at))
-
-
-def _flatten(at: Any) -> Iterator[Any]:
-    if get_origin(at) is Annotated:
-        yield from _flatten(get_args(at)[0])
-    elif get_origin(at) in (Union, types.UnionType):
-        for kind in get_args(at):
-            yield from _flatten(kind)
-    elif at is not None and at is not type(None):
-        yield at
-
-
-def _tag(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else str(kind)
-
-
-def _has_shape(raw: Any, kind: Any) -> bool:
-    if isinstance(raw, dict):
-        return get_origin(kind) is None and issubclass(kind, BaseModel)
-    if isinstance(raw, list):
-        return get_origin(kind) is list
-    return kind is str and isinstance(raw, str | bool)

@@ -15,7 +15,7 @@ from mountd.cli.examine import Check
 from mountd.cli.options import Options, reads_file
 from mountd.cli.terminal import say
 from mountd.errors import ConfigError
-from mountd.settings.load import check_secrets, load, secrets_elsewhere
+from mountd.settings.load import check_secrets, load
 
 
 @click.command()
@@ -57,7 +57,7 @@ async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     binary, found = await examine_bucket.rclone(settings)
     yield [found, *await examine_mount.checks(binary, machine, settings)]
     yield examine_config.valid(loaded, binary)
-    elsewhere = dict(secrets_elsewhere(settings))
+    elsewhere = settings.secrets_elsewhere()
     problems = check_secrets(settings, loaded.lines, doubtful=tuple(elsewhere))
     unit = await examine_unit.find(path)
     well = Check("secrets", "ok", f"every {'other ' if elsewhere else ''}secret can be read")

@@ -24,16 +24,7 @@ from mountd.rclone import binary as binaries
 from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import refuse_unknown
-from mountd.settings.load import (
-    CONFIG_VARIABLE,
-    Inspected,
-    Loaded,
-    check_secrets,
-    config_path,
-    first_problems,
-    inspect,
-    secrets_elsewhere,
-)
+from mountd.settings.load import CONFIG_VARIABLE, Inspected, Loaded, check_secrets, config_path, first_problems, inspect
 from mountd.settings.schema import Settings
 from mountd.settings.source import Place, dotted, line_of
 from mountd.settings.words import MAX_PROBLEMS, did_you_mean
@@ -82,7 +73,7 @@ def examine(path: Path, *, streams: bool = False) -> Inspected:
     settings = found.settings
     if settings is None:
         return found
-    elsewhere = dict(secrets_elsewhere(settings))
+    elsewhere = settings.secrets_elsewhere()
     notes = [
         Problem(dotted(place), line_of(place, found.lines), f"{each} was not checked: systemd passes it to the unit")
         for place, each in elsewhere.items()

@@ -18,7 +18,6 @@ from mountd.settings.checks import check
 from mountd.settings.options import settle
 from mountd.settings.plain_file import read_plain
 from mountd.settings.schema import Settings
-from mountd.settings.secret import SecretRef
 from mountd.settings.source import MAX_BYTES, BadSource, Place, decode, dotted, line_of, read
 from mountd.settings.validate import is_below, validate
 from mountd.settings.words import MAX_PROBLEMS, Finding
@@ -210,11 +209,6 @@ def check_secrets(
         if len(problems) > MAX_PROBLEMS:
             break
     return problems
-
-
-def secrets_elsewhere(settings: Settings) -> list[tuple[Place, SecretRef]]:
-    """Credentials of systemd, where it passed none: only its unit can read them."""
-    return [(place, reference) for place, reference in settings.secrets() if reference.is_elsewhere]
 
 
 def _places_here() -> Places:

@@ -311,6 +311,10 @@ class Settings(Section):
                 if isinstance(value, SecretRef):
                     yield (*place, key), value
 
+    def secrets_elsewhere(self) -> dict[Place, SecretRef]:
+        """Credentials of systemd, where it passed none: only its unit can read them."""
+        return {place: reference for place, reference in self.secrets() if reference.is_elsewhere}
+
     def secret_variables(self) -> tuple[str, ...]:
         """The variables of mountd's own environment that hold secrets: no child may inherit them."""
         return tuple(reference.env for _, reference in self.secrets() if reference.env)

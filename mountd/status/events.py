@@ -99,11 +99,7 @@ def _remotes(before: Snapshot, after: Snapshot) -> list[Happening]:
     return found
 
 
-def _states(
-    kind: str,
-    before: Mapping[str, MountStatus] | Mapping[str, AppStatus],
-    after: Mapping[str, MountStatus] | Mapping[str, AppStatus],
-) -> list[Happening]:
+def _states(kind: str, before: _Supervised, after: _Supervised) -> list[Happening]:
     found = []
     for name, status in after.items():
         old = before.get(name)

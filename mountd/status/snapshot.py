@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Any
 
 from mountd.errors import Problem
 
@@ -279,17 +277,13 @@ class ConfigStatus:
     """why only a part of the last change is in effect, until mountd restarts"""
 
 
-def _empty() -> Mapping[str, Any]:
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything at one moment; immutable, so that decisions and displays see the same."""
 
-    mounts: Mapping[str, MountStatus] = field(default_factory=_empty)
-    models: Mapping[str, ModelStatus] = field(default_factory=_empty)
-    apps: Mapping[str, AppStatus] = field(default_factory=_empty)
+    mounts: Mapping[str, MountStatus] = field(default_factory=dict)
+    models: Mapping[str, ModelStatus] = field(default_factory=dict)
+    apps: Mapping[str, AppStatus] = field(default_factory=dict)
     operation: Operation | None = None
     """of those that run the one that was begun first"""
     operations: tuple[Operation, ...] = ()
@@ -298,5 +292,5 @@ class Snapshot:
     config: ConfigStatus = ConfigStatus()
     journal: Reason | None = None
     """why events are not written down"""
-    lacks: Mapping[str, Reason] = field(default_factory=_empty)
+    lacks: Mapping[str, Reason] = field(default_factory=dict)
     """by part of mountd: what this machine lacks for it"""

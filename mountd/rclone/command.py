@@ -108,8 +108,8 @@ def _defaults(mount: MountSettings, environment: Mapping[str, str]) -> dict[str,
 
 
 def _profile(mount: MountSettings, remote: RemoteSettings, binary: Binary) -> dict[str, Flag]:
-    flags = profiles.flags(mount.profile, remote.type).values()
-    return {flag.name: flag.value for flag in flags if not flag.may_lack or flag.name in binary.flags}
+    flags = profiles.flags(mount.profile, remote.type)
+    return {name: value for name, value in flags.items() if name not in profiles.MAY_LACK or name in binary.flags}
 
 
 def _own(mount: MountSettings, launch: Launch) -> dict[str, Flag]:

@@ -6,126 +6,81 @@ What hangs on the mount at hand (cache directory and sizes, owner, other users, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mountd.settings.schema import Flag, MountSettings
 from mountd.settings.units import Size, parse_duration
 
 BUFFERED_BYTES = 1024 * 1024
 """rclone's buffers are that large, or there are none [source of 1.75.2]."""
+MAY_LACK = frozenset({"vfs-handle-caching"})
+"""An rclone that does not know one of these does by itself what it asks for."""
 _OFF = ("false", "f", "0")
 
+_CACHE: dict[str, Flag] = {
+    # What was read is noted when the file is closed; with the default 5s a stop forgets the model that was just open.
+    "vfs-handle-caching": "0",
+}
+_NETWORK: dict[str, Flag] = {
+    "contimeout": "10s",  # a store that does not answer is noticed in seconds, not in rclone's default minute
+    # A stalled transfer is retried after a minute; the often-copied 1h finds stalls an hour late.
+    "timeout": "60s",
+    "low-level-retries": "3",  # retries multiply (pacer 2, downloader 10): more only hides an outage
+}
+_S3: dict[str, Flag] = {
+    "poll-interval": "0",  # S3 has no change notification to poll
+    "s3-no-check-bucket": True,  # keys without the right to create buckets are enough
+}
 
-@dataclass(frozen=True, slots=True)
-class ProfileFlag:
-    """`--name value` (True: the bare flag) and the reason; `backend`: only for remotes of this type."""
-
-    name: str
-    value: Flag
-    why: str
-    backend: str = ""
-    may_lack: bool = False
-    """an rclone that does not know it does by itself what it asks for"""
-
-
-_CACHE = ProfileFlag(
-    "vfs-handle-caching",
-    "0",
-    "what was read is noted when the file is closed; with the default 5s a stop forgets the model that was just open",
-    may_lack=True,
-)
-_NETWORK = (
-    ProfileFlag(
-        "contimeout", "10s", "a store that does not answer is noticed in seconds, not in rclone's default minute"
-    ),
-    ProfileFlag(
-        "timeout", "60s", "a stalled transfer is retried after a minute; the often-copied 1h finds stalls an hour late"
-    ),
-    ProfileFlag("low-level-retries", "3", "retries multiply (pacer 2, downloader 10): more only hides an outage"),
-    ProfileFlag("poll-interval", "0", "S3 has no change notification to poll", backend="s3"),
-    ProfileFlag("s3-no-check-bucket", True, "keys without the right to create buckets are enough", backend="s3"),
-)
-
-PROFILES: dict[str, tuple[ProfileFlag, ...]] = {
+PROFILES: dict[str, dict[str, Flag]] = {
     # Written once, read often, several gigabytes a file; versions never change under their name.
-    "model-hub": (
-        ProfileFlag(
-            "read-only", True, "a web UI that misses files would otherwise download them into the team's bucket"
-        ),
-        ProfileFlag(
-            "vfs-cache-mode",
-            "full",
-            "only full keeps what was read: the second load took 0.67 s, with writes 15.3 s",
-        ),
-        ProfileFlag(
-            "vfs-cache-max-age", "8760h", "the default hour evicts a model that idles; 0 evicts whatever is not open"
-        ),
-        ProfileFlag(
-            "use-server-modtime", True, "else each stat asks the store: a walk of 20,000 files 12.1 s, so 0.77 s"
-        ),
-        ProfileFlag(
-            "dir-cache-time",
-            "1000h",
-            "listings are refreshed by mountd, before a version is used and never in an outage",
-        ),
-        ProfileFlag("attr-timeout", "1s", "the kernel asks rclone for attributes once a second at most"),
-        _CACHE,
-        ProfileFlag("vfs-read-ahead", "256M", "a loader reads forward: the next part is on disk before it asks"),
-        ProfileFlag(
-            "buffer-size", "16M", "memory for each open file; the read-ahead above lies on disk and costs none"
-        ),
-        *_NETWORK,
-    ),
+    "model-hub": {
+        "read-only": True,  # a web UI that misses files would otherwise download them into the team's bucket
+        "vfs-cache-mode": "full",  # only full keeps what was read: the second load took 0.67 s, with writes 15.3 s
+        "vfs-cache-max-age": "8760h",  # the default hour evicts a model that idles; 0 evicts whatever is not open
+        "use-server-modtime": True,  # else each stat asks the store: a walk of 20,000 files 12.1 s, so 0.77 s
+        "dir-cache-time": "1000h",  # mountd refreshes listings, before a version is used and never in an outage
+        "attr-timeout": "1s",  # the kernel asks rclone for attributes once a second at most
+        **_CACHE,
+        "vfs-read-ahead": "256M",  # a loader reads forward: the next part is on disk before it asks
+        "buffer-size": "16M",  # memory for each open file; the read-ahead above lies on disk and costs none
+        **_NETWORK,
+    },
     # What an app makes, some megabytes a file: it must be able to read back at once what it wrote.
-    "outputs": (
-        ProfileFlag(
-            "vfs-cache-mode",
-            "full",
-            "programs seek in what they write and in what they play back; with full both happen on local disk",
-        ),
-        ProfileFlag(
-            "vfs-write-back",
-            "2s",
-            "uploaded soon, yet a file that is closed and opened again at once (a tag, a new name) goes up only once",
-        ),
-        ProfileFlag(
-            "vfs-cache-max-age", "24h", "what was made today is read from local disk; what waits for its upload stays"
-        ),
-        ProfileFlag(
-            "vfs-cache-max-size",
-            "10G",
-            "beyond it the oldest uploaded files go; what is not uploaded never does: 8 MB waited in a cache of 1M",
-        ),
-        _CACHE,
-        ProfileFlag("dir-cache-time", "1m", "what others upload is seen within a minute"),
-        ProfileFlag("attr-timeout", "1s", "the kernel asks rclone for attributes once a second at most"),
-        ProfileFlag("buffer-size", "16M", "memory for each open file"),
+    "outputs": {
+        # Programs seek in what they write and in what they play back; with full both happen on local disk.
+        "vfs-cache-mode": "full",
+        # Uploaded soon, yet a file that is closed and opened again at once (a tag, a new name) goes up only once.
+        "vfs-write-back": "2s",
+        "vfs-cache-max-age": "24h",  # what was made today is read from local disk; what waits for its upload stays
+        # Beyond it the oldest uploaded files go; what is not uploaded never does: 8 MB waited in a cache of 1M.
+        "vfs-cache-max-size": "10G",
+        **_CACHE,
+        "dir-cache-time": "1m",  # what others upload is seen within a minute
+        "attr-timeout": "1s",  # the kernel asks rclone for attributes once a second at most
+        "buffer-size": "16M",  # memory for each open file
         # No use-server-modtime: a program would see the time of the upload in place of that of its write.
-        *_NETWORK,
-    ),
+        **_NETWORK,
+    },
     # Anything else: writable, others may write to the bucket at the same time.
-    "plain": (
-        ProfileFlag("vfs-cache-mode", "writes", "programs that seek while they write (WAV headers) fail without"),
-        ProfileFlag(
-            "vfs-write-back", "1s", "a closed file is uploaded at once: stopping rclone does not upload what waits"
-        ),
-        _CACHE,
-        ProfileFlag("dir-cache-time", "1m", "what others upload is seen within a minute"),
-        *_NETWORK,
-    ),
+    "plain": {
+        "vfs-cache-mode": "writes",  # programs that seek while they write (WAV headers) fail without
+        "vfs-write-back": "1s",  # a closed file is uploaded at once: stopping rclone does not upload what waits
+        **_CACHE,
+        "dir-cache-time": "1m",  # what others upload is seen within a minute
+        **_NETWORK,
+    },
 }
 
 
-def flags(profile: str, backend: str) -> dict[str, ProfileFlag]:
-    """The flags of a profile for a remote of type `backend`, by name, in order. KeyError for an unknown profile."""
-    return {flag.name: flag for flag in PROFILES[profile] if flag.backend in ("", backend)}
+def flags(profile: str, backend: str) -> dict[str, Flag]:
+    """The flags of a profile for a remote of type `backend`, in order. KeyError for an unknown profile."""
+    return PROFILES[profile] | (_S3 if backend == "s3" else {})
 
 
 def _value(mount: MountSettings, flag: str, otherwise: Flag) -> str:
     """Of a flag of this mount: as its options say, else its profile, else `otherwise`."""
     given = mount.options.get(flag)
     if given is None:
-        given = next((each.value for each in PROFILES[mount.profile] if each.name == flag), otherwise)
+        given = PROFILES[mount.profile].get(flag, otherwise)
     return str(given)
 
 

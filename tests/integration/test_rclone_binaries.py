@@ -66,7 +66,8 @@ def test_features() -> None:
         "vfs-cache-min-free-space",
     }
     assert common | {"ca-cert", "cache-dir", "read-only", "allow-other", "verbose"} <= found.flags
-    assert {flag.name for each in profiles.PROFILES.values() for flag in each if not flag.may_lack} <= found.flags
+    names = {name for each in profiles.PROFILES for name in profiles.flags(each, "s3")}
+    assert names - profiles.MAY_LACK <= found.flags
     assert not {"group", "help", "no-such-flag"} & found.flags
     assert found.password_options["sftp"] == {"pass", "key_file_pass"}
     assert found.password_options["s3"] == frozenset()

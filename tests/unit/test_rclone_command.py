@@ -42,7 +42,7 @@ OWN = [
     "fast-list",
     "verbose",
 ]
-PROFILES = [flag.name for each in profiles.PROFILES.values() for flag in each]
+PROFILES = [name for each in profiles.PROFILES for name in profiles.flags(each, "s3")]
 BINARY = Binary(Path("/opt/rclone"), (1, 75, 2), frozenset([*OWN, *PROFILES]))
 RC = RcAddress("me", "rc-pass-word", Path("/run/mountd/private/storage.rc"))
 

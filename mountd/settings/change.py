@@ -137,7 +137,8 @@ def compare(old: Settings, new: Settings, before: Digests, after: Digests, *, ro
     """
     added = Names(*(_only_in(new, old, section) for section in ("mounts", "models", "apps")))
     removed = Names(*(_only_in(old, new, section) for section in ("mounts", "models", "apps")))
-    places = tuple(dict.fromkeys([*_differences(old, new, ()), *_changed_secrets(before, after)]))
+    changed_secrets = (place for place, digest in after.items() if before.get(place, digest) != digest)
+    places = tuple(dict.fromkeys([*_differences(old, new, ()), *changed_secrets]))
     effects = {place: effect_of(place, old, new) for place in places if not _is_entry(place)}
     replace = _entries_with(Effect.REPLACE, effects, "mounts")
     # What waits for an upload must be drained by the rules that it was written under.
@@ -227,10 +228,6 @@ def _parts(value: Any) -> Mapping[str, Any] | None:
     if isinstance(value, BaseModel) and not isinstance(value, SecretRef):
         return {key: getattr(value, name) for key, name in keys_of(type(value)).items()}
     return value if isinstance(value, dict) else None
-
-
-def _changed_secrets(before: Digests, after: Digests) -> Iterator[Place]:
-    return (place for place, digest in after.items() if place in before and before[place] != digest)
 
 
 def _entries_with(effect: Effect, effects: Mapping[Place, Effect], section: str) -> set[str]:

@@ -9,7 +9,7 @@ from mountd.settings import masking
 from mountd.settings.fields import is_host_address
 from mountd.settings.paths import check_paths
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import Flag, MountSettings, RemoteSettings, Settings, Value
+from mountd.settings.schema import MountSettings, RemoteSettings, Settings, Value
 from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 from mountd.settings.source import Place
 from mountd.settings.words import Finding, did_you_mean
@@ -143,10 +143,6 @@ def _environment(place: Place, environment: Mapping[str, Value], *, plain: bool)
             yield Finding((*place, name), _IN_THE_OPEN)
 
 
-def _each(flag: Flag) -> Sequence[bool | str]:
-    return flag if isinstance(flag, list) else [flag]
-
-
 def _mount(place: Place, mount: MountSettings) -> Iterator[Finding]:
     health = mount.health
     worst_s = health.failures * max(health.interval, health.timeout)
@@ -155,7 +151,8 @@ def _mount(place: Place, mount: MountSettings) -> Iterator[Finding]:
             (*place, "health"), f"a hung mount would be noticed after {worst_s / 60:.0f} minutes only", warning=True
         )
     for name, flag in mount.options.items():
-        if any(isinstance(each, str) and masking.option(name, each) != each for each in _each(flag)):
+        texts: Sequence[bool | str] = flag if isinstance(flag, list) else [flag]
+        if any(isinstance(each, str) and masking.option(name, each) != each for each in texts):
             yield Finding((*place, "options", name), _ON_THE_COMMAND_LINE, warning=True)
     if "drain" in mount.model_fields_set and not writes_back(mount):
         yield Finding((*place, "drain"), "has no use: nothing waits for its upload on this mount", warning=True)

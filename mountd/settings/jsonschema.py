@@ -77,13 +77,8 @@ def _tidy(node: Any, *, names: bool = False) -> Any:
         node |= _FREE_TEXT
     if "patternProperties" in node:
         node["additionalProperties"] = False
-    return {key: _keep(key, each) for key, each in node.items()}
-
-
-def _keep(key: str, value: Any) -> Any:
-    if key in ("default", "examples", "enum", "const"):
-        return value
-    return _tidy(value, names=key in ("properties", "patternProperties", "$defs"))
+    values, named = ("default", "examples", "enum", "const"), ("properties", "patternProperties", "$defs")
+    return {key: each if key in values else _tidy(each, names=key in named) for key, each in node.items()}
 
 
 def _without_null(node: dict[str, Any]) -> dict[str, Any]:

@@ -16,10 +16,9 @@ MUTABLE = frozenset(
 
 def check_version(name: str) -> str:
     """The name itself when it can be a version; raises BadVersionName with the reason when it never can."""
+    hint = "name a version, such as v23; `mountd versions` lists them"
     if not name:
-        raise BadVersionName(
-            "cannot use an empty version name", hint="name a version, such as v23; `mountd versions` lists them"
-        )
+        raise BadVersionName("cannot use an empty version name", hint=hint)
     if name.lower() in MUTABLE:
         raise BadVersionName(
             f"cannot use {name!r} as a version: such a name can mean other files tomorrow",
@@ -29,6 +28,6 @@ def check_version(name: str) -> str:
         raise BadVersionName(
             f"cannot use {name!r} as a version: a version is up to 64 letters, digits, '.', '_' and '-', "
             "with a letter or digit first and no '..'",
-            hint="name a version, such as v23; `mountd versions` lists them",
+            hint=hint,
         )
     return name

@@ -29,17 +29,14 @@ _STR = "tag:yaml.org,2002:str"
 _PLAIN_TAGS = {_STR, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _EMPTY = {"", "~", "null", "Null", "NULL"}
 
+_NO_TAGS = "tags are not used here: quote a value that starts with '!'"
 # PyYAML's words → ours. The first that matches counts; "start" takes the line where the broken thing began.
 _WORDS = (
     ("found character '\\\\t'", "a tab cannot indent: use spaces", ""),
     ("cannot start any token", "a value cannot start with this character: quote it", ""),
     ("found undefined alias", "an alias (*…) without its anchor (&…): quote a value that starts with '*'", ""),
     ("duplicate anchor", "an anchor (&…) is defined twice", ""),
-    (
-        "undefined tag handle|while (scanning|parsing) a tag",
-        "tags are not used here: quote a value that starts with '!'",
-        "",
-    ),
+    ("undefined tag handle|while (scanning|parsing) a tag", _NO_TAGS, ""),
     ("while scanning an? (alias|anchor)", "quote a value that starts with '*' or '&'", ""),
     ("while scanning a directive|expected '<document start>'", "not YAML here: quote a value that starts with '%'", ""),
     ("expected a single document", "more than one document ('---'): a file holds one", ""),
@@ -156,7 +153,7 @@ class _Walk:
         if len(self.open) >= MAX_DEPTH:
             raise BadSource(line, f"nested more than {MAX_DEPTH} deep")
         if node.tag not in _PLAIN_TAGS:
-            self._problem(place, line, "tags are not used here: quote a value that starts with '!'")
+            self._problem(place, line, _NO_TAGS)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, place)
         self.open.append(node)

@@ -5,7 +5,7 @@ Computed each time, never stored: probes, systemd, metrics, the gate and people 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mountd.status.snapshot import (
     AppStatus,
@@ -26,21 +26,17 @@ PROBLEMS_SHOWN = 5
 """Of a broken file, in one sentence; `mountd config check` has them all."""
 
 
-def worst(healths: Iterator[Health] | list[Health]) -> Health:
+def worst(healths: Iterable[Health]) -> Health:
     return max(healths, key=_ORDER.index, default=Health.HEALTHY)
 
 
 def remotes(snapshot: Snapshot) -> dict[str, RemoteStatus]:
     """Each remote as the mounts on it see their bucket; the worst known one counts."""
+    best_first = (Health.UNKNOWN, *_ORDER)
     seen: dict[str, RemoteStatus] = {}
     for mount in snapshot.mounts.values():
         name, view = mount.remote.partition(":")[0], mount.backend
-        known = seen.get(name, view)
-        if known.health is Health.UNKNOWN or (
-            view.health is not Health.UNKNOWN and _ORDER.index(view.health) > _ORDER.index(known.health)
-        ):
-            known = view
-        seen[name] = known
+        seen[name] = max(seen.get(name, view), view, key=lambda each: best_first.index(each.health))
     return seen
 
 
@@ -59,7 +55,7 @@ def blockers(snapshot: Snapshot, app: str, *, besides: str = "") -> tuple[Reason
             if not mount.usable:
                 found.append(_waits_for_mount(app, model.mount, mount))
             elif not model.linked or model.mount_restarts != mount.restarts:
-                found.append(_waits_for_model(app, need, model))
+                found.append(Reason("waiting-for-model", f"{app} waits for model {need} ({model.stage})", "app", app))
         elif not snapshot.mounts[need].usable:
             found.append(_waits_for_mount(app, need, snapshot.mounts[need]))
     return tuple(found) + must_stop(snapshot, app)
@@ -80,10 +76,6 @@ _CACHE_HINT = "repair the cache and it starts by itself; cache.on_failure: keep 
 
 def _waits_for_mount(app: str, name: str, mount: MountStatus) -> Reason:
     return Reason("waiting-for-mount", f"{app} waits for mount {name} ({mount.state}, {mount.stage})", "app", app)
-
-
-def _waits_for_model(app: str, name: str, model: ModelStatus) -> Reason:
-    return Reason("waiting-for-model", f"{app} waits for model {name} ({model.stage})", "app", app)
 
 
 def is_ready(snapshot: Snapshot) -> bool:
@@ -144,6 +136,8 @@ def is_serving_disk(snapshot: Snapshot) -> bool:
 
 
 def health(snapshot: Snapshot) -> Health:
+    config = snapshot.config
+    trouble = config.problems or config.incomplete or snapshot.journal or snapshot.lacks  # in mountd itself
     return worst(
         [
             # A bucket that is not probed yet, or not now, is left out: the mount on it says why.
@@ -151,15 +145,9 @@ def health(snapshot: Snapshot) -> Health:
             *(mount.health for mount in snapshot.mounts.values()),
             *(model_health(model) for model in snapshot.models.values()),
             *(_app_health(snapshot, app) for app in snapshot.apps.values()),
-            *([Health.DEGRADED] if _has_trouble(snapshot) else []),
+            *([Health.DEGRADED] if trouble else []),
         ]
     )
-
-
-def _has_trouble(snapshot: Snapshot) -> bool:
-    """In mountd itself; what runs does not depend on it."""
-    config = snapshot.config
-    return bool(config.problems or config.incomplete or snapshot.journal or snapshot.lacks)
 
 
 def model_health(model: ModelStatus) -> Health:

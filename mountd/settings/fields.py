@@ -30,11 +30,11 @@ def _absolute(path: Path) -> Path:
 
 
 def _octal(value: Any) -> int:
-    if isinstance(value, str):
-        if not re.fullmatch(r"0?[0-7]{3}", value):
-            raise ValueError(f"{value!r} is not a umask: write three octal digits, such as 022")
-        return int(value, 8)
-    return int(value)
+    if isinstance(value, int):
+        return value
+    if not re.fullmatch(r"0?[0-7]{3}", str(value)):
+        raise ValueError(f"{value!r} is not a umask: write three octal digits, such as 022")
+    return int(value, 8)
 
 
 def _signal(value: Any) -> signals.Signals:

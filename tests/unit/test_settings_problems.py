@@ -89,6 +89,8 @@ def test_the_good_one_is_good() -> None:
         ("mounts/storage/remote", "store", "mounts.storage.remote: must be REMOTE:BUCKET or REMOTE:BUCKET/PREFIX, such as compshare:index-tts-data"),
         ("mounts/storage/remote", "store:a\nb", "mounts.storage.remote: must be REMOTE:BUCKET or REMOTE:BUCKET/PREFIX, such as compshare:index-tts-data"),
         ("mounts/storage/remote", "store:a\tb", "mounts.storage.remote: must not contain line ends or other control characters"),
+        ("mounts/storage/umask", ["022"], "mounts.storage.umask: ['022'] is not a umask: write three octal digits, such as 022"),
+        ("apps/webui/umask", None, "apps.webui.umask: None is not a umask: write three octal digits, such as 022"),
         ("mounts/storage/cache/max_size", "30X", "mounts.storage.cache.max_size: '30X' is not a size: write 16M, 30G or 5%"),
         ("mounts/storage/cache/min_free", "5", "mounts.storage.cache.min_free: '5' has no unit: write 16M, 30G or 5%"),
         ("mounts/storage/cache/max_size", "0", "mounts.storage.cache.max_size: must be more than 0; leave it out for no limit"),

@@ -83,7 +83,10 @@ def _explain(detail: dict[str, Any], data: Any) -> Finding | None:
     place: Place = ()
     section: type[BaseModel] | None = None  # that holds the last part of the place
     expected: Any = Settings
-    for part in detail["loc"]:
+    loc = detail["loc"]
+    if detail["type"] == "value_error" and loc[-1:] == ("[key]",):  # the name of an entry, not what it holds
+        loc = loc[:-1]
+    for part in loc:
         kinds = _alternatives(expected)
         if len(kinds) > 1:  # `part` names the alternative that pydantic tried
             raw = look_up(data, place)
@@ -95,7 +98,7 @@ def _explain(detail: dict[str, Any], data: Any) -> Finding | None:
                 return Finding(place, f"must be {either}")
             if expected.__name__ not in str(part):
                 return None
-        elif part != "[key]":
+        else:
             place = (*place, part)
             section, expected = _below(kinds[0] if kinds else None, part)
     kind, context = detail["type"], detail.get("ctx", {})

@@ -61,6 +61,7 @@ def test_the_good_one_is_good() -> None:
         ("mounts/storage/profil", "plain", "mounts.storage.profil: unknown key, did you mean 'profile'?"),
         ("mounts/storage/allow-other", "true", "mounts.storage.allow-other: unknown key, did you mean 'allow_other'?"),
         ("http/tls", "x", "http.tls: unknown key: here can stand listen"),
+        ("http/[key]", "x", 'http."[key]": unknown key: here can stand listen'),
         ("log", [], "log: must be a mapping of keys"),
         ("log", "info", "log: must be a mapping of keys"),
         ("mounts", {}, "mounts: needs at least one mount"),

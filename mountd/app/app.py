@@ -19,7 +19,7 @@ from mountd.errors import CannotStart, MountdError, cause_of
 from mountd.process import resources
 from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import Allowed, Forbidden, Life, RestartAsked, Unwanted, Wanted
+from mountd.process.lifecycle import Life, Notice, RestartAsked
 from mountd.process.supervisor import Ending, Supervisor
 from mountd.rclone import credentials
 from mountd.settings.schema import Settings
@@ -152,7 +152,7 @@ class App:
             snapshot = self._board.snapshot
             may_start = not readiness.blockers(snapshot, self.name)
             if may_start != allowed:
-                self.supervisor.post(Allowed() if may_start else Forbidden())
+                self.supervisor.post(Notice.ALLOWED if may_start else Notice.FORBIDDEN)
                 allowed = may_start
             why = readiness.must_stop(snapshot, self.name)
             if why and self._status.state in (State.STARTING, State.RUNNING):
@@ -349,14 +349,14 @@ class App:
 
     async def stop(self) -> None:
         """Returns once nothing of it runs. Raises CannotStart when that takes longer than `stop_limit_s`."""
-        self.supervisor.post(Unwanted())
+        self.supervisor.post(Notice.UNWANTED)
         try:
             await self._board.wait_until(lambda _: self.state is State.STOPPED, self.stop_limit_s)
         except TimeoutError:
             raise CannotStart(exits.cannot_stop(self.name, self._status.pid), code="app-stuck") from None
 
     def want(self) -> None:
-        self.supervisor.post(Wanted())
+        self.supervisor.post(Notice.WANTED)
 
     async def begin(self) -> None:
         """Returns when a process of it runs; while it is `held`. Raises CannotStart, also when it has ended again."""

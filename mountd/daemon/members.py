@@ -25,7 +25,7 @@ from mountd.model.model import Model
 from mountd.mount.mount import CLEAR_TIMEOUT_S, RcloneMount
 from mountd.process.child import Child, Ring
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import Unwanted, Wanted
+from mountd.process.lifecycle import Notice
 from mountd.process.supervisor import Supervisor
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import refuse_unknown
@@ -170,7 +170,7 @@ class Members:
             self.supervisors[name].on_bug = self._group.report_bug
         if name in self.mounts:
             self._run(name, self.supervisors[name].run)
-            self.supervisors[name].post(Wanted())
+            self.supervisors[name].post(Notice.WANTED)
         elif name in self.models:
             self._run(name, self.models[name].run)
         else:
@@ -228,7 +228,7 @@ class Members:
         """Drains and stops it, as when the daemon stops; `was` are the settings that it runs with."""
         supervisor = self.supervisors[name]
         self.leaving[name] = was
-        supervisor.post(Unwanted())
+        supervisor.post(Notice.UNWANTED)
         if not await self._is_down(name, mount_stop_s(was)) and supervisor.child is not None:
             # Never left running: it would serve and write in the same place as its successor.
             log.error("rclone does not exit: killing it", mount=name, pid=supervisor.child.pid)
@@ -292,12 +292,12 @@ class Members:
 
     async def stop_apps(self, limit_s: float) -> None:
         for app in self.apps.values():
-            app.supervisor.post(Unwanted())
+            app.supervisor.post(Notice.UNWANTED)
         await self.wait_until(lambda now: all(app.state in DOWN for app in now.apps.values()), limit_s)
 
     async def stop_mounts(self, limit_s: float) -> None:
         for name in self.mounts:
-            self.supervisors[name].post(Unwanted())
+            self.supervisors[name].post(Notice.UNWANTED)
         await self.wait_until(lambda now: all(mount.state in DOWN for mount in now.mounts.values()), limit_s)
 
     def cancel(self) -> None:

@@ -17,6 +17,7 @@ neither is true may cleaning begin, and only after cleaning may the next attempt
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 
 from mountd.process.backoff import Backoff
 from mountd.status.snapshot import State
@@ -85,14 +86,20 @@ class Life:
         return self.state is State.BACKOFF and len(self.starts) + (self.steady is not None) >= STARTS_PER_WINDOW
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    pass
+class Notice(Enum):
+    """An event of which its name says everything."""
 
-
-@dataclass(frozen=True, slots=True)
-class Unwanted:
-    pass
+    WANTED = auto()
+    UNWANTED = auto()
+    ALLOWED = auto()
+    FORBIDDEN = auto()
+    SPAWNED = auto()
+    READY = auto()
+    ABANDONED = auto()
+    SIGNALLED = auto()
+    """what had to be done before is done: the stop signal was sent"""
+    CLEANED = auto()
+    TICKED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +110,6 @@ class RestartAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Forbidden:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Spawned:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class BecameReady:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
 class StartFailed:
     cause: str
     permanent: bool = False
@@ -130,22 +117,13 @@ class StartFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Abandoned:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
 class Exited:
-    """`outside`: it was killed, or what it served was taken away; it did not end by itself."""
+    """`permanent`: trying again is hopeless. `outside`: it was killed, or what it served was taken away; it did not end
+    by itself."""
 
     cause: str
     permanent: bool = False
     outside: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Signalled:
-    """What had to be done before is done: the stop signal was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,83 +133,58 @@ class Condemned:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cleaned:
-    pass
+Event = Notice | RestartAsked | StartFailed | Exited | Condemned
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked:
-    pass
+class Action(Enum):
+    BEGIN = auto()
+    """start an attempt; it ends with exactly one of READY, StartFailed and ABANDONED"""
+    ABANDON = auto()
+    """end the attempt under way"""
+    TERMINATE = auto()
+    """prepare the child's end, then the stop signal to its process group; ends with SIGNALLED"""
+    KILL = auto()
+    """SIGKILL to the child's process group"""
+    CLEAN = auto()
+    """remove what the child left; ends with CLEANED"""
 
 
-_Asked = Wanted | Unwanted | RestartAsked | Allowed | Forbidden
-_Seen = Spawned | BecameReady | StartFailed | Abandoned | Exited | Signalled | Condemned | Cleaned | Ticked
-Event = _Asked | _Seen
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Start an attempt; it ends with exactly one of BecameReady, StartFailed and Abandoned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """End the attempt under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terminate:
-    """Prepare the child's end, then the stop signal to its process group; ends with Signalled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """SIGKILL to the child's process group."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """Remove what the child left; ends with Cleaned."""
-
-
-Action = Begin | Abandon | Terminate | Kill | Clean
 Step = tuple[Life, tuple[Action, ...]]
 
 
 def step(life: Life, event: Event, now: float, policy: Policy) -> Step:  # noqa: PLR0912 (one branch an event)
     """The next life and what to do, for every pair of state and event."""
     match event:
-        case Wanted():
+        case Notice.WANTED:
             return _want(replace(life, wanted=True), now)
-        case Unwanted():
+        case Notice.UNWANTED:
             return _unwant(replace(life, wanted=False), now, policy)
         case RestartAsked():
             return _restart(life, event, now, policy)
-        case Allowed():
+        case Notice.ALLOWED:
             return _try_begin(replace(life, allowed=True), now)
-        case Forbidden():
+        case Notice.FORBIDDEN:
             return replace(life, allowed=False), ()
-        case Spawned():
+        case Notice.SPAWNED:
             return _spawned(life)
-        case BecameReady():
+        case Notice.READY:
             return _ready(life, now)
         case StartFailed():
             return _start_failed(life, event, now)
-        case Abandoned():
+        case Notice.ABANDONED:
             return _settle(replace(life, attempting=False)) if life.state is State.STOPPING else (life, ())
         case Exited():
             return _exited(life, event, now)
-        case Signalled():
+        case Notice.SIGNALLED:
             patient = life.state is State.STOPPING and life.due is not None
             return (replace(life, due=min(life.due or now, now + policy.grace_s)), ()) if patient else (life, ())
         case Condemned(cause):
             if life.state is not State.RUNNING:
                 return life, ()
-            return replace(life, state=State.STOPPING, due=None, cause=cause, unasked=True), (Kill(),)
-        case Cleaned():
+            return replace(life, state=State.STOPPING, due=None, cause=cause, unasked=True), (Action.KILL,)
+        case Notice.CLEANED:
             return _cleaned(life, now, policy) if life.state is State.CLEANING else (life, ())
-        case Ticked():
+        case Notice.TICKED:
             return _ticked(life, now)
 
 
@@ -253,7 +206,7 @@ def _begin(life: Life, now: float) -> Step:
         hopeless=False,
         overdue=False,
     )
-    return begun, (Begin(),)
+    return begun, (Action.BEGIN,)
 
 
 def _try_begin(life: Life, now: float) -> Step:
@@ -296,8 +249,8 @@ def _restart(life: Life, event: RestartAsked, now: float, policy: Policy) -> Ste
 
 def _stop(life: Life, now: float, policy: Policy) -> Step:
     stopping = replace(life, state=State.STOPPING, due=now + policy.prepare_s + policy.grace_s, overdue=False)
-    actions: tuple[Action, ...] = (Abandon(),) if life.attempting else ()
-    return stopping, (*actions, Terminate()) if life.child else actions
+    actions: tuple[Action, ...] = (Action.ABANDON,) if life.attempting else ()
+    return stopping, (*actions, Action.TERMINATE) if life.child else actions
 
 
 def _spawned(life: Life) -> Step:
@@ -305,7 +258,7 @@ def _spawned(life: Life) -> Step:
     if life.state is State.STARTING:
         return alive, ()
     # The attempt was abandoned in the moment it succeeded: this child is nobody's.
-    return replace(alive, state=State.STOPPING, due=None), (Kill(),)
+    return replace(alive, state=State.STOPPING, due=None), (Action.KILL,)
 
 
 def _ready(life: Life, now: float) -> Step:
@@ -332,7 +285,7 @@ def _start_failed(life: Life, event: StartFailed, now: float) -> Step:
         hopeless=event.permanent,
     )
     if life.child:
-        return replace(failed, crashes=(*life.crashes, now), crashed=True), (Kill(),)
+        return replace(failed, crashes=(*life.crashes, now), crashed=True), (Action.KILL,)
     return _settle(failed)
 
 
@@ -355,14 +308,14 @@ def _exited(life: Life, event: Exited, now: float) -> Step:
         hopeless=event.permanent,
         unasked=life.unasked or life.state is State.RUNNING,
     )
-    return (crashed, (Abandon(),)) if life.attempting else _settle(crashed)
+    return (crashed, (Action.ABANDON,)) if life.attempting else _settle(crashed)
 
 
 def _settle(life: Life) -> Step:
     """From stopping to cleaning, once nothing of the attempt is left."""
     if life.child or life.attempting:
         return life, ()
-    return replace(life, state=State.CLEANING, due=None), (Clean(),)
+    return replace(life, state=State.CLEANING, due=None), (Action.CLEAN,)
 
 
 def _cleaned(life: Life, now: float, policy: Policy) -> Step:
@@ -387,7 +340,7 @@ def _cleaned(life: Life, now: float, policy: Policy) -> Step:
 
 def _ticked(life: Life, now: float) -> Step:
     if life.state is State.STOPPING and life.due is not None and now >= life.due:
-        return replace(life, due=None, overdue=life.child), (Kill(),) if life.child else ()
+        return replace(life, due=None, overdue=life.child), (Action.KILL,) if life.child else ()
     if life.state is State.BACKOFF and life.due is not None and now >= life.due:
         # It has waited long enough; whether the gate is open yet is another question, and no reason to wake up again.
         return _try_begin(replace(life, due=None), now)

@@ -15,25 +15,15 @@ from mountd.clock import now_text
 from mountd.errors import CannotStart, Exhausted, MountdError, UsageError
 from mountd.process.child import Child, Exit
 from mountd.process.lifecycle import (
-    Abandon,
-    Abandoned,
     Action,
-    BecameReady,
-    Begin,
-    Clean,
-    Cleaned,
     Condemned,
     Event,
     Exited,
-    Kill,
     Life,
+    Notice,
     Policy,
     RestartAsked,
-    Signalled,
-    Spawned,
     StartFailed,
-    Terminate,
-    Ticked,
     step,
 )
 from mountd.process.resources import of_the_machine
@@ -141,7 +131,7 @@ class Supervisor:
             async with asyncio.timeout(wait_s):
                 event = await self._queue.get()
         except TimeoutError:
-            return Ticked()
+            return Notice.TICKED
         if isinstance(event, BaseException):
             raise event
         return event
@@ -182,21 +172,21 @@ class Supervisor:
 
     def _perform(self, action: Action) -> None:
         match action:
-            case Begin():
+            case Action.BEGIN:
                 start = self._service.start(self._adopt)
                 self._attempt = asyncio.create_task(start, name=f"start {self._service.name}")
                 self._attempt.add_done_callback(self._attempt_ended)
-            case Abandon():
+            case Action.ABANDON:
                 if self._attempt is not None:
                     self._attempt.cancel()
-            case Terminate():
+            case Action.TERMINATE:
                 if self.child is not None:
                     self._ending = asyncio.create_task(self._end(self.child), name=f"end {self._service.name}")
-            case Kill():
+            case Action.KILL:
                 self._end_preparing()
                 if self.child is not None:
                     self.child.signal(signal.SIGKILL)
-            case Clean():
+            case Action.CLEAN:
                 self._spawn_waiting(self._clean())
 
     def _spawn_waiting(self, coroutine: Coroutine[None, None, None]) -> None:
@@ -207,11 +197,11 @@ class Supervisor:
     def _attempt_ended(self, attempt: asyncio.Task[None]) -> None:
         # A callback, not a wrapper: a task cancelled before its first step never runs a line of its own.
         if attempt.cancelled():
-            self.post(Abandoned())
+            self.post(Notice.ABANDONED)
             return
         match attempt.exception():
             case None:
-                self.post(BecameReady())
+                self.post(Notice.READY)
             case CannotStart() as error:
                 self.post(StartFailed(error.text, retry_s=error.retry_s))
             case MountdError() as error:
@@ -229,7 +219,7 @@ class Supervisor:
 
     def _adopt(self, child: Child) -> None:
         self.child = child
-        self.post(Spawned())
+        self.post(Notice.SPAWNED)
         self._spawn_waiting(self._await_exit(child))
 
     async def _await_exit(self, child: Child) -> None:
@@ -272,7 +262,7 @@ class Supervisor:
             if not isinstance(error, MountdError) and of_the_machine(error) is None:
                 self._report_bug(error)
             child.signal(self._service.stop_signal)
-        self.post(Signalled())
+        self.post(Notice.SIGNALLED)
 
     def _end_preparing(self) -> None:
         if self._ending is not None:
@@ -293,5 +283,5 @@ class Supervisor:
                 failures += 1
                 await asyncio.sleep(AGAIN.delay_s(failures))
             else:
-                self.post(Cleaned())
+                self.post(Notice.CLEANED)
                 return

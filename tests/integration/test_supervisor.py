@@ -15,7 +15,7 @@ from mountd.errors import CannotStart, MountdError
 from mountd.process import lifecycle
 from mountd.process.backoff import Backoff
 from mountd.process.child import Exit
-from mountd.process.lifecycle import Allowed, Condemned, Forbidden, Life, Policy, RestartAsked, Unwanted, Wanted
+from mountd.process.lifecycle import Condemned, Life, Notice, Policy, RestartAsked
 from mountd.process.supervisor import MustReplace, ShouldRestart
 from mountd.status.snapshot import State
 from tests.support.supervised import LOADING, POLICY, READY, SOON_S, STUBBORN, Make, kill, making
@@ -40,9 +40,9 @@ async def test_a_crash_is_restarted_at_once(make: Make) -> None:
 
 async def test_starts_that_crash_wait_longer_and_longer(make: Make) -> None:
     run = make(script="exit 1")
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     await run.until_children(4)
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPED)
     begun = [child.started for child in run.program.children[:4]]
     waits = [later - earlier for earlier, later in itertools.pairwise(begun)]
@@ -53,7 +53,7 @@ async def test_starts_that_crash_wait_longer_and_longer(make: Make) -> None:
 
 async def test_what_retrying_cannot_change_fails_until_a_restart_is_asked(make: Make) -> None:
     run = make(script="exit 2")
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     await run.until_state(State.FAILED)
     assert run.life.cause == "it ended with exit code 2"
     run.program.script = READY
@@ -63,7 +63,7 @@ async def test_what_retrying_cannot_change_fails_until_a_restart_is_asked(make: 
 
 async def test_too_many_crashes_fail(make: Make) -> None:
     run = make(Policy(grace_s=0.4, crash_limit=(2, 60.0)))
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     for count in (1, 2, 3):
         await run.until_children(count)
         await run.until_state(State.RUNNING)
@@ -76,16 +76,16 @@ async def test_too_many_crashes_fail(make: Make) -> None:
 
 async def test_a_start_that_hangs_is_abandoned(make: Make) -> None:
     run = make(script=LOADING)
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     await run.until_children(1)
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPED)
     assert run.program.children[0].exit == Exit(-signal.SIGTERM)
 
 
 async def test_a_start_abandoned_before_its_first_step(make: Make) -> None:
     run = make()
-    run.post(Wanted(), Unwanted())
+    run.post(Notice.WANTED, Notice.UNWANTED)
     await run.until(lambda: len(run.program.states) > 1 and run.life.state is State.STOPPED, "the end of it")
     assert all(child.exit for child in run.program.children)
     assert not run.life.attempting
@@ -93,7 +93,7 @@ async def test_a_start_abandoned_before_its_first_step(make: Make) -> None:
 
 async def test_a_start_that_is_not_ready_in_time_is_killed_and_tried_again(make: Make) -> None:
     run = make(script=STUBBORN.replace("echo ready; ", ""), ready_s=0.2)
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     await run.until_state(State.BACKOFF)
     assert run.life.cause == "it is not ready"
     assert run.program.children[0].exit == Exit(-signal.SIGKILL)
@@ -107,7 +107,7 @@ async def test_a_start_that_cannot_even_spawn(make: Make) -> None:
         raise CannotStart("its port is taken", retry_s=0.01)
 
     run = make(before_spawn=refuse)
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     await run.until_state(State.BACKOFF)
     assert run.life.cause == "its port is taken"
     run.program.before_spawn = lambda: None
@@ -136,19 +136,19 @@ async def test_restart_and_what_must_be_replaced(make: Make) -> None:
 
 async def test_the_gate_keeps_from_starting_and_leaves_alone_what_runs(make: Make) -> None:
     run = make(life=Life(allowed=False))
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     await asyncio.sleep(0.1)
     assert run.program.children == []
-    run.post(Allowed())
+    run.post(Notice.ALLOWED)
     await run.until_state(State.RUNNING)
-    run.post(Forbidden())
+    run.post(Notice.FORBIDDEN)
     await asyncio.sleep(0.1)
     assert run.life.state is State.RUNNING
     kill(run.program.children[0])
     await run.until_state(State.BACKOFF)
     await asyncio.sleep(0.1)
     assert len(run.program.children) == 1
-    run.post(Allowed())
+    run.post(Notice.ALLOWED)
     await run.until_state(State.RUNNING)
 
 
@@ -162,7 +162,7 @@ async def test_an_exit_that_nobody_can_explain_is_one_all_the_same(make: Make) -
     await run.until_children(2)
     await run.until_state(State.RUNNING)
     assert any(life.cause == "signal SIGKILL" for life in run.program.lives)
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPED)
 
 
@@ -172,7 +172,7 @@ async def test_only_an_end_from_outside_is_forgotten_by_the_limit_of_starts(
 ) -> None:
     monkeypatch.setattr(lifecycle, "STEADY_S", 0.0)
     run = make(script=script)
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     await run.until_state(State.RUNNING)
     if outside:
         kill(run.program.children[0])
@@ -202,14 +202,14 @@ async def test_a_bug_in_the_service_ends_the_run(make: Make, where: str, monkeyp
 
     if where == "start":
         run.program.before_spawn = bug
-        run.post(Wanted())
+        run.post(Notice.WANTED)
     else:
         await run.start()
     if where == "watch":
         run.program.watched.set_exception(ZeroDivisionError())
     if where == "clean":
         monkeypatch.setattr(run.program.children[0], "release", bug)
-        run.post(Unwanted())
+        run.post(Notice.UNWANTED)
     with pytest.raises(ZeroDivisionError):
         async with asyncio.timeout(SOON_S):
             await run.task
@@ -220,7 +220,7 @@ async def test_a_cancelled_run_leaves_no_task_behind(make: Make) -> None:
     before = asyncio.all_tasks()
     run, loading = make(), make(script=LOADING)
     await run.start()
-    loading.post(Wanted())
+    loading.post(Notice.WANTED)
     await loading.until_children(1)
     for one in (run, loading):
         await one.close()
@@ -233,27 +233,27 @@ async def test_never_two_children_whatever_happens(make: Make, seed: int) -> Non
     """`Program.start` and `clean` assert it; here they get the chance."""
     chance = random.Random(seed)
     run = make(Policy(grace_s=0.05, backoff=Backoff(0.01, 2.0, 0.02)))
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     scripts = [READY, READY, STUBBORN, LOADING, "exit 1", "echo ready; sleep 0.02"]
     for _ in range(60):
         run.program.script = chance.choice(scripts)
         match chance.randrange(6):
             case 0:
-                run.post(Unwanted(), Wanted())
+                run.post(Notice.UNWANTED, Notice.WANTED)
             case 1:
                 run.post(RestartAsked("again"))
             case 2:
                 run.post(Condemned("hung"))
             case 3:
-                run.post(Forbidden(), Allowed())
+                run.post(Notice.FORBIDDEN, Notice.ALLOWED)
             case 4 if run.program.children:
                 run.program.children[-1].signal(chance.choice([signal.SIGKILL, signal.SIGTERM]))
             case _:
-                run.post(Unwanted())
-                run.post(Wanted())
+                run.post(Notice.UNWANTED)
+                run.post(Notice.WANTED)
         await asyncio.sleep(chance.choice([0, 0, 0.001, 0.01, 0.03]))
         assert not run.task.done(), run.task.exception()
     assert len(run.program.children) > 2
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPED)
     assert all(child.exit for child in run.program.children)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from mountd.process.child import Exit
-from mountd.process.lifecycle import RestartAsked, Unwanted, Wanted
+from mountd.process.lifecycle import Notice, RestartAsked
 from mountd.process.supervisor import MustReplace
 from mountd.status.snapshot import State
 from tests.support.spawner import ignores
@@ -28,7 +28,7 @@ async def test_start_and_a_graceful_stop(make: Make) -> None:
     run = make()
     pid = await run.start()
     assert pid == run.program.children[0].pid
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPED)
     assert run.program.children[0].exit == Exit(-signal.SIGTERM)
     assert run.program.pid is None
@@ -41,7 +41,7 @@ async def test_the_stop_signal_waits_for_what_comes_before_the_end(make: Make) -
     run = make(policy=replace(POLICY, prepare_s=SOON_S))
     await run.start()
     run.program.preparing = asyncio.get_running_loop().create_future()
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPING)
     await asyncio.sleep(POLICY.grace_s * 1.5)  # the patience with the signal has not even begun
     assert run.program.children[0].exit is None
@@ -55,7 +55,7 @@ async def test_a_preparation_that_takes_too_long_is_cut_short(make: Make, prepar
     run = make(policy=replace(POLICY, prepare_s=prepare_s))
     await run.start()
     run.program.preparing = asyncio.get_running_loop().create_future()
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPED)
     assert run.program.children[0].exit == Exit(-signal.SIGTERM)
     assert run.program.preparing.cancelled()
@@ -66,7 +66,7 @@ async def test_what_a_signal_would_not_reach_is_killed(make: Make) -> None:
     await run.start()
     run.program.preparing = asyncio.get_running_loop().create_future()
     run.program.preparing.set_exception(MustReplace("it hangs"))
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPED)
     assert run.program.children[0].exit == Exit(-signal.SIGKILL)
 
@@ -86,7 +86,7 @@ async def test_its_own_stop_signal_is_used(make: Make) -> None:
     run = make(script="trap 'exit 7' INT; trap '' TERM; echo ready; while :; do sleep 0.02; done")
     run.program.stop_signal = signal.SIGINT
     await run.start()
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPED)
     assert run.program.children[0].exit == Exit(7)
 
@@ -94,12 +94,12 @@ async def test_its_own_stop_signal_is_used(make: Make) -> None:
 @pytest.mark.parametrize("script", [STUBBORN, STUBBORN.replace("echo ready; ", "")], ids=["running", "starting"])
 async def test_one_that_ignores_the_stop_signal_is_killed_after_the_grace(make: Make, script: str) -> None:
     run = make(script=script)
-    run.post(Wanted())
+    run.post(Notice.WANTED)
     await run.until_state(State.RUNNING if script == STUBBORN else State.STARTING)
     await run.until_children(1)
     await run.until(lambda: ignores(run.program.children[0].pid, signal.SIGTERM), "the shell to ignore it")
     began = time.monotonic()
-    run.post(Unwanted())
+    run.post(Notice.UNWANTED)
     await run.until_state(State.STOPPED)
     assert POLICY.grace_s <= time.monotonic() - began < SOON_S
     assert run.program.children[0].exit == Exit(-signal.SIGKILL)

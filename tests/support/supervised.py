@@ -15,7 +15,7 @@ from typing import Any
 from mountd.errors import CannotStart, MountdError
 from mountd.process.backoff import Backoff
 from mountd.process.child import Child, Exit, spawn
-from mountd.process.lifecycle import Event, Life, Policy, Wanted
+from mountd.process.lifecycle import Event, Life, Notice, Policy
 from mountd.process.supervisor import Ending, Supervisor
 from mountd.status.snapshot import State
 
@@ -129,7 +129,7 @@ class Run:
         await self.until(lambda: len(self.life.crashes) == count, f"crash {count} to be seen")
 
     async def start(self) -> int:
-        self.post(Wanted())
+        self.post(Notice.WANTED)
         await self.until_state(State.RUNNING)
         assert self.program.pid is not None
         return self.program.pid

@@ -18,7 +18,7 @@ from mountd.daemon.shutdown import stop_times
 from mountd.files.client import Files
 from mountd.mount.engine import Engine
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import Kill, Life, Policy, Signalled, Terminate, Ticked, Unwanted, step
+from mountd.process.lifecycle import Action, Life, Notice, Policy, step
 from mountd.rclone import binary
 from mountd.rclone.address import RcAddress
 from mountd.rclone.conf_file import ConfFile
@@ -171,15 +171,15 @@ RUNNING = Life(State.RUNNING, wanted=True, child=True)
 
 
 def test_the_grace_begins_again_with_the_signal() -> None:
-    life, actions = step(RUNNING, Unwanted(), 100.0, POLICY)
-    assert (life.due, actions) == (170.0, (Terminate(),))
-    signalled, actions = step(life, Signalled(), 105.0, POLICY)
+    life, actions = step(RUNNING, Notice.UNWANTED, 100.0, POLICY)
+    assert (life.due, actions) == (170.0, (Action.TERMINATE,))
+    signalled, actions = step(life, Notice.SIGNALLED, 105.0, POLICY)
     assert (signalled.due, actions) == (115.0, ())
-    assert step(signalled, Ticked(), 115.0, POLICY)[1] == (Kill(),)
-    assert step(life, Signalled(), 165.0, POLICY)[0].due == 170.0  # never longer than promised
-    killed, _ = step(life, Ticked(), 170.0, POLICY)
-    assert step(killed, Signalled(), 170.0, POLICY)[0].due is None
-    assert step(RUNNING, Signalled(), 100.0, POLICY) == (RUNNING, ())
+    assert step(signalled, Notice.TICKED, 115.0, POLICY)[1] == (Action.KILL,)
+    assert step(life, Notice.SIGNALLED, 165.0, POLICY)[0].due == 170.0  # never longer than promised
+    killed, _ = step(life, Notice.TICKED, 170.0, POLICY)
+    assert step(killed, Notice.SIGNALLED, 170.0, POLICY)[0].due is None
+    assert step(RUNNING, Notice.SIGNALLED, 100.0, POLICY) == (RUNNING, ())
 
 
 async def test_a_mount_that_becomes_read_only_forgets_what_its_former_profile_left(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_what_runs_was_begun_with_the_settings_of_the_last_reload(happenings: li
     """
     life, settings, begun, now = lifecycle.Life(), 0, -1, 0.0
     policy = lifecycle.Policy(grace_s=5.0)
-    events_of: list[lifecycle.Event] = [lifecycle.Wanted(), lifecycle.Allowed()]
+    events_of: list[lifecycle.Event] = [lifecycle.Notice.WANTED, lifecycle.Notice.ALLOWED]
     for happening in [*happenings, *["exited", "abandoned", "cleaned", "tick"] * 2]:
         now += 100.0
         match happening:
@@ -207,26 +207,26 @@ def test_what_runs_was_begun_with_the_settings_of_the_last_reload(happenings: li
                 settings += 1
                 events_of.append(lifecycle.RestartAsked("the configuration was changed"))
             case "spawned" if life.attempting and not life.child:
-                events_of.append(lifecycle.Spawned())
+                events_of.append(lifecycle.Notice.SPAWNED)
             case "ready" if life.attempting and life.child:
-                events_of.append(lifecycle.BecameReady())
+                events_of.append(lifecycle.Notice.READY)
             case "failed" if life.attempting:
                 events_of.append(lifecycle.StartFailed("no", permanent=False))
             case "exited" if life.child:
                 events_of.append(lifecycle.Exited("signal SIGKILL"))
             case "abandoned" if life.attempting and life.state is State.STOPPING:
-                events_of.append(lifecycle.Abandoned())
+                events_of.append(lifecycle.Notice.ABANDONED)
             case "cleaned" if life.state is State.CLEANING:
-                events_of.append(lifecycle.Cleaned())
+                events_of.append(lifecycle.Notice.CLEANED)
             case "tick":
-                events_of.append(lifecycle.Ticked())
+                events_of.append(lifecycle.Notice.TICKED)
             case "shut":
-                events_of.append(lifecycle.Forbidden())
+                events_of.append(lifecycle.Notice.FORBIDDEN)
             case "open":
-                events_of.append(lifecycle.Allowed())
+                events_of.append(lifecycle.Notice.ALLOWED)
         for event in events_of:
             life, actions = lifecycle.step(life, event, now, policy)
-            if any(isinstance(action, lifecycle.Begin) for action in actions):
+            if lifecycle.Action.BEGIN in actions:
                 begun = settings
         events_of.clear()
         if life.state in (State.STARTING, State.RUNNING):

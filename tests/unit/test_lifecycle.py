@@ -14,32 +14,21 @@ from mountd.process.lifecycle import (
     START_WINDOW_S,
     STARTS_PER_WINDOW,
     STEADY_S,
-    Abandon,
-    Abandoned,
     Action,
-    Allowed,
-    BecameReady,
-    Begin,
-    Clean,
-    Cleaned,
     Condemned,
     Event,
     Exited,
-    Forbidden,
-    Kill,
     Life,
+    Notice,
     Policy,
     RestartAsked,
-    Spawned,
     StartFailed,
-    Terminate,
-    Ticked,
-    Unwanted,
-    Wanted,
     step,
 )
 from mountd.status.snapshot import State
 
+BEGIN, ABANDON, TERMINATE, KILL, CLEAN = Action
+WANTED, UNWANTED, ALLOWED, FORBIDDEN, SPAWNED, READY, ABANDONED, SIGNALLED, CLEANED, TICKED = Notice
 POLICY = Policy(grace_s=30.0, backoff=Backoff(1.0, 2.0, 60.0), crash_limit=(5, 600.0))
 STARTING = Life(State.STARTING, wanted=True, attempting=True, starts=(0.0,))
 RUNNING = Life(State.RUNNING, wanted=True, child=True, starts=(0.0,))
@@ -55,44 +44,44 @@ def run(life: Life, *events: Event, now: float = NOW, policy: Policy = POLICY) -
 
 
 CASES = [
-    ("starts when wanted", Life(), [Wanted()], State.STARTING, [Begin()]),
-    ("waits behind a closed gate", Life(allowed=False), [Wanted()], State.STOPPED, []),
-    ("starts when the gate opens", Life(allowed=False), [Wanted(), Allowed()], State.STARTING, [Begin()]),
-    ("runs when ready", STARTING, [Spawned(), BecameReady()], State.RUNNING, []),
-    ("a closing gate leaves what runs alone", RUNNING, [Forbidden()], State.RUNNING, []),
-    ("the first restart is immediate", RUNNING, [Exited("x"), Cleaned()], State.STARTING, [Clean(), Begin()]),
-    ("a failed start waits", STARTING, [StartFailed("x"), Cleaned()], State.BACKOFF, [Clean()]),
-    ("a failed start ends its child", STARTING, [Spawned(), StartFailed("x")], State.STOPPING, [Kill()]),
-    ("hopeless fails", STARTING, [StartFailed("x", permanent=True), Cleaned()], State.FAILED, [Clean()]),
+    ("starts when wanted", Life(), [WANTED], State.STARTING, [BEGIN]),
+    ("waits behind a closed gate", Life(allowed=False), [WANTED], State.STOPPED, []),
+    ("starts when the gate opens", Life(allowed=False), [WANTED, ALLOWED], State.STARTING, [BEGIN]),
+    ("runs when ready", STARTING, [SPAWNED, READY], State.RUNNING, []),
+    ("a closing gate leaves what runs alone", RUNNING, [FORBIDDEN], State.RUNNING, []),
+    ("the first restart is immediate", RUNNING, [Exited("x"), CLEANED], State.STARTING, [CLEAN, BEGIN]),
+    ("a failed start waits", STARTING, [StartFailed("x"), CLEANED], State.BACKOFF, [CLEAN]),
+    ("a failed start ends its child", STARTING, [SPAWNED, StartFailed("x")], State.STOPPING, [KILL]),
+    ("hopeless fails", STARTING, [StartFailed("x", permanent=True), CLEANED], State.FAILED, [CLEAN]),
     (
         "a bad flag fails",
         STARTING,
-        [Spawned(), Exited("x", True), Abandoned(), Cleaned()],
+        [SPAWNED, Exited("x", True), ABANDONED, CLEANED],
         State.FAILED,
-        [Abandon(), Clean()],
+        [ABANDON, CLEAN],
     ),
-    ("hung is killed, not asked", RUNNING, [Condemned("x")], State.STOPPING, [Kill()]),
-    ("hung comes back", RUNNING, [Condemned("x"), Exited("x"), Cleaned()], State.STARTING, [Kill(), Clean(), Begin()]),
-    ("a graceful stop", RUNNING, [Unwanted()], State.STOPPING, [Terminate()]),
-    ("stopped", RUNNING, [Unwanted(), Exited("x"), Cleaned()], State.STOPPED, [Terminate(), Clean()]),
-    ("stop in an attempt", STARTING, [Unwanted(), Abandoned(), Cleaned()], State.STOPPED, [Abandon(), Clean()]),
+    ("hung is killed, not asked", RUNNING, [Condemned("x")], State.STOPPING, [KILL]),
+    ("hung comes back", RUNNING, [Condemned("x"), Exited("x"), CLEANED], State.STARTING, [KILL, CLEAN, BEGIN]),
+    ("a graceful stop", RUNNING, [UNWANTED], State.STOPPING, [TERMINATE]),
+    ("stopped", RUNNING, [UNWANTED, Exited("x"), CLEANED], State.STOPPED, [TERMINATE, CLEAN]),
+    ("stop in an attempt", STARTING, [UNWANTED, ABANDONED, CLEANED], State.STOPPED, [ABANDON, CLEAN]),
     (
         "a child that appears while stopping is ended",
         STARTING,
-        [Unwanted(), Spawned(), Abandoned(), Exited("x"), Cleaned()],
+        [UNWANTED, SPAWNED, ABANDONED, Exited("x"), CLEANED],
         State.STOPPED,
-        [Abandon(), Kill(), Clean()],
+        [ABANDON, KILL, CLEAN],
     ),
     (
         "wanted again while stopping",
         RUNNING,
-        [Unwanted(), Wanted(), Exited("x"), Cleaned()],
+        [UNWANTED, WANTED, Exited("x"), CLEANED],
         State.STARTING,
-        [Terminate(), Clean(), Begin()],
+        [TERMINATE, CLEAN, BEGIN],
     ),
-    ("restart", RUNNING, [RestartAsked("x"), Exited("x"), Cleaned()], State.STARTING, [Terminate(), Clean(), Begin()]),
-    ("restart of a failed one", Life(State.FAILED, wanted=True), [RestartAsked("x")], State.STARTING, [Begin()]),
-    ("stop of a failed one", Life(State.FAILED, wanted=True), [Unwanted()], State.STOPPED, []),
+    ("restart", RUNNING, [RestartAsked("x"), Exited("x"), CLEANED], State.STARTING, [TERMINATE, CLEAN, BEGIN]),
+    ("restart of a failed one", Life(State.FAILED, wanted=True), [RestartAsked("x")], State.STARTING, [BEGIN]),
+    ("stop of a failed one", Life(State.FAILED, wanted=True), [UNWANTED], State.STOPPED, []),
 ]  # fmt: skip
 
 
@@ -105,12 +94,12 @@ def test_step(life: Life, events: list[Event], state: State, actions: list[Actio
 
 
 def test_patience_with_a_graceful_stop_ends() -> None:
-    stopping, _ = run(RUNNING, Unwanted())
+    stopping, _ = run(RUNNING, UNWANTED)
     assert stopping.due == NOW + POLICY.grace_s
-    assert run(stopping, Ticked(), now=NOW + 29.9)[1] == []
-    killed, actions = run(stopping, Ticked(), now=NOW + 30.0)
-    assert actions == [Kill()]
-    assert run(killed, Ticked(), now=NOW + 99.0)[1] == []
+    assert run(stopping, TICKED, now=NOW + 29.9)[1] == []
+    killed, actions = run(stopping, TICKED, now=NOW + 30.0)
+    assert actions == [KILL]
+    assert run(killed, TICKED, now=NOW + 99.0)[1] == []
 
 
 @pytest.mark.parametrize("end", [StartFailed("x"), Exited("x"), Condemned("x")])
@@ -118,9 +107,9 @@ def test_patience_with_a_graceful_stop_ends() -> None:
 def test_a_stop_that_took_too_long_is_none_of_the_next_life(end: Event, ready: bool) -> None:
     stopping, _ = run(RUNNING, RestartAsked("x"))
     assert stopping.due is not None
-    overdue, _ = run(stopping, Ticked(), now=stopping.due)
+    overdue, _ = run(stopping, TICKED, now=stopping.due)
     assert overdue.overdue
-    again, _ = run(overdue, Exited("x"), Cleaned(), Spawned(), *[BecameReady()] * ready, now=stopping.due)
+    again, _ = run(overdue, Exited("x"), CLEANED, SPAWNED, *[READY] * ready, now=stopping.due)
     assert again.state is (State.RUNNING if ready else State.STARTING)
     assert not again.overdue
     assert not run(again, end, now=stopping.due)[0].overdue
@@ -130,28 +119,28 @@ def test_only_starts_that_do_not_reach_running_grow_the_backoff() -> None:
     life, waits = STARTING, []
     now = NOW
     for _ in range(5):
-        life, _ = run(life, StartFailed("x"), Cleaned(), now=now)
+        life, _ = run(life, StartFailed("x"), CLEANED, now=now)
         assert life.due is not None
         waits.append(life.due - now)
         now = life.due + 20.0
-        life, _ = run(life, Ticked(), now=now)
+        life, _ = run(life, TICKED, now=now)
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0]
-    life, _ = run(life, Spawned(), BecameReady(), Exited("x"), Cleaned(), now=now)
+    life, _ = run(life, SPAWNED, READY, Exited("x"), CLEANED, now=now)
     assert life.state is State.STARTING
 
 
 def test_a_failure_may_ask_for_its_own_wait() -> None:
-    life, _ = run(STARTING, StartFailed("x", retry_s=10.0), Cleaned())
+    life, _ = run(STARTING, StartFailed("x", retry_s=10.0), CLEANED)
     assert life.due == NOW + 10.0
 
 
 def test_more_crashes_than_the_limit_fail_and_say_so() -> None:
     life, now = RUNNING, NOW
     for _ in range(5):
-        life, _ = run(life, Exited("it crashed"), Cleaned(), Spawned(), BecameReady(), now=now)
+        life, _ = run(life, Exited("it crashed"), CLEANED, SPAWNED, READY, now=now)
         assert life.state is State.RUNNING
         now += 30.0
-    life, _ = run(life, Exited("it crashed"), Cleaned(), now=now)
+    life, _ = run(life, Exited("it crashed"), CLEANED, now=now)
     assert life.state is State.FAILED
     assert life.cause == "it crashed; it has failed 6 times in 10 minutes"
 
@@ -159,7 +148,7 @@ def test_more_crashes_than_the_limit_fail_and_say_so() -> None:
 def test_restarts_that_were_asked_for_are_no_crashes() -> None:
     life, now = RUNNING, NOW
     for _ in range(20):
-        life, _ = run(life, RestartAsked("x"), Exited("x"), Cleaned(), Spawned(), BecameReady(), now=now)
+        life, _ = run(life, RestartAsked("x"), Exited("x"), CLEANED, SPAWNED, READY, now=now)
         assert life.state is State.RUNNING
         now += 10.0
 
@@ -167,51 +156,51 @@ def test_restarts_that_were_asked_for_are_no_crashes() -> None:
 @pytest.mark.parametrize(
     ("events", "restarts"),
     [
-        ((Exited("it crashed"), Cleaned()), 1),
-        ((Exited("killed", outside=True), Cleaned()), 1),
-        ((Condemned("hung"), Exited("x"), Cleaned()), 1),
-        ((RestartAsked("tina asked"), Exited("x"), Cleaned()), 0),
-        ((RestartAsked("its cache is broken", by_itself=True), Exited("x"), Cleaned()), 1),
-        ((Unwanted(), Exited("x"), Cleaned(), Wanted()), 0),
-        ((Exited("it crashed"), Unwanted(), Cleaned(), Wanted()), 0),  # after a stop the count starts at zero
-        ((Exited("it crashed"), Cleaned(), Spawned(), Exited("again"), Abandoned(), Cleaned()), 1),
+        ((Exited("it crashed"), CLEANED), 1),
+        ((Exited("killed", outside=True), CLEANED), 1),
+        ((Condemned("hung"), Exited("x"), CLEANED), 1),
+        ((RestartAsked("tina asked"), Exited("x"), CLEANED), 0),
+        ((RestartAsked("its cache is broken", by_itself=True), Exited("x"), CLEANED), 1),
+        ((UNWANTED, Exited("x"), CLEANED, WANTED), 0),
+        ((Exited("it crashed"), UNWANTED, CLEANED, WANTED), 0),  # after a stop the count starts at zero
+        ((Exited("it crashed"), CLEANED, SPAWNED, Exited("again"), ABANDONED, CLEANED), 1),
     ],
 )
 def test_restarts_are_those_that_nobody_asked_for(events: tuple[Event, ...], restarts: int) -> None:
     life, _ = run(RUNNING, *events)
-    life, _ = run(life, Ticked(), Spawned(), BecameReady(), now=NOW + 60.0)
+    life, _ = run(life, TICKED, SPAWNED, READY, now=NOW + 60.0)
     assert (life.state, life.restarts) == (State.RUNNING, restarts)
 
 
 def test_without_restart_after_a_crash_it_fails() -> None:
     policy = replace(POLICY, restart_after_crash=False)
-    assert run(RUNNING, Exited("x"), Cleaned(), policy=policy)[0].state is State.FAILED
+    assert run(RUNNING, Exited("x"), CLEANED, policy=policy)[0].state is State.FAILED
 
 
 EVENTS: list[Event] = [
-    Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Spawned(), BecameReady(), StartFailed("f"),
-    StartFailed("p", permanent=True), Abandoned(), Exited("e"), Exited("u", permanent=True), Condemned("c"), Cleaned(),
-    Ticked(),
+    WANTED, UNWANTED, RestartAsked("r"), ALLOWED, FORBIDDEN, SPAWNED, READY, StartFailed("f"),
+    StartFailed("p", permanent=True), ABANDONED, Exited("e"), Exited("u", permanent=True), Condemned("c"), CLEANED,
+    TICKED,
 ]  # fmt: skip
 
 
 def test_a_stop_and_a_start_wait_for_no_limit() -> None:
     life, now = RUNNING, NOW
     for _ in range(3 * STARTS_PER_WINDOW):
-        life, actions = run(life, Unwanted(), Exited("x"), Cleaned(), Wanted(), Spawned(), BecameReady(), now=now)
-        assert (life.state, Begin() in actions) == (State.RUNNING, True)
+        life, actions = run(life, UNWANTED, Exited("x"), CLEANED, WANTED, SPAWNED, READY, now=now)
+        assert (life.state, BEGIN in actions) == (State.RUNNING, True)
         now += 0.5
 
 
 HELD = [
-    (RUNNING, [Exited("x"), Cleaned()], State.FAILED),
-    (STARTING, [Spawned(), Exited("x"), Abandoned(), Cleaned()], State.FAILED),
-    (STARTING, [StartFailed("x"), Cleaned()], State.FAILED),
-    (STARTING, [Spawned(), StartFailed("x"), Exited("x"), Cleaned()], State.FAILED),
-    (RUNNING, [RestartAsked("x"), Exited("x"), Cleaned()], State.STARTING),
-    (RUNNING, [Forbidden(), RestartAsked("x"), Exited("x"), Cleaned()], State.BACKOFF),
-    (RUNNING, [Forbidden(), RestartAsked("x"), Exited("x"), Cleaned(), Allowed()], State.STARTING),
-    (RUNNING, [Exited("x"), Cleaned(), Unwanted(), Wanted()], State.STARTING),
+    (RUNNING, [Exited("x"), CLEANED], State.FAILED),
+    (STARTING, [SPAWNED, Exited("x"), ABANDONED, CLEANED], State.FAILED),
+    (STARTING, [StartFailed("x"), CLEANED], State.FAILED),
+    (STARTING, [SPAWNED, StartFailed("x"), Exited("x"), CLEANED], State.FAILED),
+    (RUNNING, [RestartAsked("x"), Exited("x"), CLEANED], State.STARTING),
+    (RUNNING, [FORBIDDEN, RestartAsked("x"), Exited("x"), CLEANED], State.BACKOFF),
+    (RUNNING, [FORBIDDEN, RestartAsked("x"), Exited("x"), CLEANED, ALLOWED], State.STARTING),
+    (RUNNING, [Exited("x"), CLEANED, UNWANTED, WANTED], State.STARTING),
 ]
 
 
@@ -241,7 +230,7 @@ def test_without_retry_what_fails_stays_down_and_what_is_restarted_does_not(
 def test_every_pair_of_state_and_event_is_handled(life: Life, event: Event, now: float) -> None:
     after, actions = step(life, event, now, POLICY)
     assert isinstance(after, Life)
-    assert actions.count(Begin()) <= 1
+    assert actions.count(BEGIN) <= 1
 
 
 class World(RuleBasedStateMachine):
@@ -266,23 +255,23 @@ class World(RuleBasedStateMachine):
         self.life, actions = step(self.life, event, self.now, self.policy)
         for action in actions:
             match action:
-                case Begin():
+                case Action.BEGIN:
                     assert self.children == self.attempts == self.cleaning == 0, "an attempt beside something else"
                     self.attempts, self.cancelled, self.spawned = 1, False, False
                     self.begun.append(self.now)
-                case Abandon():
+                case Action.ABANDON:
                     self.cancelled = True
-                case Terminate():
+                case Action.TERMINATE:
                     self.terminated = True
-                case Kill():
+                case Action.KILL:
                     self.killed = True
-                case Clean():
+                case Action.CLEAN:
                     assert self.children == self.attempts == self.cleaning == 0, "cleaning beside something else"
                     self.cleaning = 1
         if self.life.state is State.STOPPED:
             self.begun, self.steady = [], []  # it was wanted so: no loop
 
-    @rule(event=st.sampled_from([Wanted(), Unwanted(), RestartAsked("r"), Allowed(), Forbidden(), Condemned("c")]))
+    @rule(event=st.sampled_from([WANTED, UNWANTED, RestartAsked("r"), ALLOWED, FORBIDDEN, Condemned("c")]))
     def is_reported(self, event: Event) -> None:
         if isinstance(event, RestartAsked) and self.life.state in (State.BACKOFF, State.FAILED):
             self.begun, self.steady = [], []  # who asks need not wait for the limit
@@ -291,7 +280,7 @@ class World(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.0, 100.0))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        self.post(Ticked())
+        self.post(TICKED)
 
     @precondition(lambda self: self.attempts and not self.spawned)
     @rule()
@@ -300,18 +289,18 @@ class World(RuleBasedStateMachine):
         self.children += 1
         assert self.children == 1, "two children"
         self.terminated = self.killed = False
-        self.post(Spawned())
+        self.post(SPAWNED)
 
     @precondition(lambda self: self.attempts)
-    @rule(event=st.sampled_from([BecameReady(), StartFailed("f"), StartFailed("p", permanent=True), Abandoned()]))
+    @rule(event=st.sampled_from([READY, StartFailed("f"), StartFailed("p", permanent=True), ABANDONED]))
     def the_attempt_ends(self, event: Event) -> None:
-        if isinstance(event, BecameReady) and not self.spawned:
+        if event is READY and not self.spawned:
             event = StartFailed("never spawned")
-        if isinstance(event, Abandoned) and not self.cancelled:
+        if event is ABANDONED and not self.cancelled:
             event = StartFailed("not cancelled")
         self.attempts = 0
         self.post(event)
-        if isinstance(event, BecameReady) and self.life.state is State.RUNNING:
+        if event is READY and self.life.state is State.RUNNING:
             self.ready_at = self.now
 
     @precondition(lambda self: self.children)
@@ -327,7 +316,7 @@ class World(RuleBasedStateMachine):
     @rule()
     def cleaning_ends(self) -> None:
         self.cleaning = 0
-        self.post(Cleaned())
+        self.post(CLEANED)
 
     @invariant()
     def never_two(self) -> None:
@@ -342,20 +331,20 @@ class World(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "life"):
             return
-        self.post(Unwanted())
+        self.post(UNWANTED)
         for _ in range(10):
             if self.attempts and self.cancelled:
                 self.attempts = 0
-                self.post(Abandoned())
+                self.post(ABANDONED)
             if self.children and not self.killed:
                 self.now += 10.0  # the child ignores the stop signal: patience must end by itself
-                self.post(Ticked())
+                self.post(TICKED)
             if self.children and self.killed:
                 self.children = 0
                 self.post(Exited("e"))
             if self.cleaning:
                 self.cleaning = 0
-                self.post(Cleaned())
+                self.post(CLEANED)
         assert self.life.state is State.STOPPED
         assert (self.children, self.attempts) == (0, 0)
 

@@ -11,37 +11,42 @@ from mountd.process.lifecycle import (
     START_WINDOW_S,
     STARTS_PER_WINDOW,
     STEADY_S,
-    BecameReady,
-    Begin,
-    Cleaned,
     Condemned,
     Exited,
-    Kill,
     Life,
     RestartAsked,
-    Spawned,
     StartFailed,
-    Ticked,
-    Unwanted,
-    Wanted,
 )
 from mountd.status.snapshot import State
-from tests.unit.test_lifecycle import NOW, POLICY, RUNNING, run
+from tests.unit.test_lifecycle import (
+    BEGIN,
+    CLEANED,
+    KILL,
+    NOW,
+    POLICY,
+    READY,
+    RUNNING,
+    SPAWNED,
+    TICKED,
+    UNWANTED,
+    WANTED,
+    run,
+)
 
 
 def test_no_hot_loop() -> None:
     policy = replace(POLICY, crash_limit=None)
     life, now, starts = RUNNING, NOW, 0
     while now < NOW + 300.0:
-        life, actions = run(life, Exited("x"), Cleaned(), Ticked(), now=now, policy=policy)
-        starts += actions.count(Begin())
+        life, actions = run(life, Exited("x"), CLEANED, TICKED, now=now, policy=policy)
+        starts += actions.count(BEGIN)
         if life.state is State.STARTING:
-            life, _ = run(life, Spawned(), BecameReady(), now=now, policy=policy)
+            life, _ = run(life, SPAWNED, READY, now=now, policy=policy)
         now += 0.5
-        life, actions = run(life, Ticked(), now=now, policy=policy)
-        starts += actions.count(Begin())
+        life, actions = run(life, TICKED, now=now, policy=policy)
+        starts += actions.count(BEGIN)
         if life.state is State.STARTING:
-            life, _ = run(life, Spawned(), BecameReady(), now=now, policy=policy)
+            life, _ = run(life, SPAWNED, READY, now=now, policy=policy)
     assert STARTS_PER_WINDOW < starts <= STARTS_PER_WINDOW * (300.0 / START_WINDOW_S + 1)
 
 
@@ -49,17 +54,17 @@ def test_the_start_before_a_loop_counts_as_well() -> None:
     """At most ten in any minute, whatever came before."""
     policy = replace(POLICY, crash_limit=None, backoff=Backoff(initial_s=0.1, max_s=0.1))
     life, began, now = replace(RUNNING, starts=(NOW,), ran_since=NOW), [NOW], NOW + STEADY_S
-    life, actions = run(life, Exited("SIGKILL", outside=True), Cleaned(), now=now, policy=policy)
+    life, actions = run(life, Exited("SIGKILL", outside=True), CLEANED, now=now, policy=policy)
     while now < NOW + START_WINDOW_S - 1:
-        began += [now] * actions.count(Begin())
+        began += [now] * actions.count(BEGIN)
         if life.state is State.STARTING:
-            life, _ = run(life, StartFailed("x"), Cleaned(), now=now, policy=policy)
+            life, _ = run(life, StartFailed("x"), CLEANED, now=now, policy=policy)
         now += 0.5
-        life, actions = run(life, Ticked(), now=now, policy=policy)
+        life, actions = run(life, TICKED, now=now, policy=policy)
     assert len(began) == STARTS_PER_WINDOW
     assert life.limited
     assert life.due == NOW + START_WINDOW_S
-    assert Begin() in run(life, Ticked(), now=NOW + START_WINDOW_S, policy=policy)[1]
+    assert BEGIN in run(life, TICKED, now=NOW + START_WINDOW_S, policy=policy)[1]
 
 
 def test_what_is_killed_from_outside_comes_back_at_once_however_often() -> None:
@@ -67,9 +72,9 @@ def test_what_is_killed_from_outside_comes_back_at_once_however_often() -> None:
     life, now = RUNNING, NOW
     life = replace(life, ran_since=NOW - STEADY_S)
     for _ in range(40):
-        life, actions = run(life, Exited("SIGKILL", outside=True), Cleaned(), now=now, policy=policy)
-        assert Begin() in actions
-        life, _ = run(life, Spawned(), BecameReady(), now=now + 0.2, policy=policy)
+        life, actions = run(life, Exited("SIGKILL", outside=True), CLEANED, now=now, policy=policy)
+        assert BEGIN in actions
+        life, _ = run(life, SPAWNED, READY, now=now + 0.2, policy=policy)
         now += 0.2 + STEADY_S
 
 
@@ -78,11 +83,11 @@ def test_what_ends_by_itself_is_a_loop_however_long_it_ran() -> None:
     policy = replace(POLICY, crash_limit=None)
     life, now, begun = replace(RUNNING, ran_since=NOW - STEADY_S), NOW, 0
     while not life.limited:
-        life, actions = run(life, Exited("exit code 1"), Cleaned(), now=now, policy=policy)
-        begun += actions.count(Begin())
+        life, actions = run(life, Exited("exit code 1"), CLEANED, now=now, policy=policy)
+        begun += actions.count(BEGIN)
         assert begun <= STARTS_PER_WINDOW
         if life.state is State.STARTING:
-            life, _ = run(life, Spawned(), BecameReady(), now=now + 0.2, policy=policy)
+            life, _ = run(life, SPAWNED, READY, now=now + 0.2, policy=policy)
         now += 0.2 + STEADY_S
     assert now - NOW < START_WINDOW_S
 
@@ -96,20 +101,20 @@ LIMITED = Life(
 def test_at_the_limit_of_starts_a_restart_begins_at_once(life: Life) -> None:
     """Who asks has repaired it."""
     assert life.limited
-    assert run(life, Wanted(), Ticked())[1] == []
+    assert run(life, WANTED, TICKED)[1] == []
     begun, actions = run(life, RestartAsked("tina asked"))
-    assert (begun.state, actions) == (State.STARTING, [Begin()])
-    assert not run(begun, Spawned(), Exited("again"), Cleaned())[0].limited, "and has a new account"
-    stopped, _ = run(life, Unwanted())
-    assert run(stopped, Wanted())[1] == [Begin()], "so does a stop"
+    assert (begun.state, actions) == (State.STARTING, [BEGIN])
+    assert not run(begun, SPAWNED, Exited("again"), CLEANED)[0].limited, "and has a new account"
+    stopped, _ = run(life, UNWANTED)
+    assert run(stopped, WANTED)[1] == [BEGIN], "so does a stop"
 
 
 def test_a_stop_that_took_too_long_is_remembered_until_the_next() -> None:
     stopping, _ = run(RUNNING, RestartAsked("x"))
     assert not stopping.overdue
-    killed, actions = run(stopping, Ticked(), now=NOW + POLICY.grace_s)
-    assert (killed.overdue, actions) == (True, [Kill()])
-    again, _ = run(killed, Exited("x"), Cleaned(), Spawned(), BecameReady())
+    killed, actions = run(stopping, TICKED, now=NOW + POLICY.grace_s)
+    assert (killed.overdue, actions) == (True, [KILL])
+    again, _ = run(killed, Exited("x"), CLEANED, SPAWNED, READY)
     assert again.state is State.RUNNING
     assert not run(again, RestartAsked("x"))[0].overdue
     assert not run(RUNNING, Condemned("hung"))[0].overdue, "it was not asked"

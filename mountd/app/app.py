@@ -19,8 +19,8 @@ from mountd.errors import CannotStart, MountdError, cause_of
 from mountd.process import resources
 from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import Life, Notice, RestartAsked
-from mountd.process.supervisor import Ending, Supervisor
+from mountd.process.lifecycle import Exited, Life, Notice, RestartAsked
+from mountd.process.supervisor import Supervisor
 from mountd.rclone import credentials
 from mountd.settings.schema import Settings
 from mountd.settings.secret import ReadSecrets
@@ -131,10 +131,10 @@ class App:
             unasked=life.restarts,
         )
 
-    def explain_exit(self, exit_: Exit) -> Ending:
+    def explain_exit(self, exit_: Exit) -> Exited:
         self._failure = exits.explain(self.name, exit_, self._last_line)
         self._ended_well = exit_.code == 0
-        return Ending(self._failure.text, outside=exits.is_from_outside(exit_))
+        return Exited(self._failure.text, outside=exits.is_from_outside(exit_))
 
     # -- the gate -------------------------------------------------------------------------------------------------
 

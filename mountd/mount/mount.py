@@ -34,8 +34,8 @@ from mountd.mount.startup import StartUp
 from mountd.process import resources
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Life
-from mountd.process.supervisor import Ending, MustReplace, ShouldRestart
+from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Exited, Life
+from mountd.process.supervisor import MustReplace, ShouldRestart
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile, SecretChange
 from mountd.rclone.stats import VfsStats
@@ -216,15 +216,15 @@ class RcloneMount:
             self._gone_timer.cancel()
             self._gone_timer = None
 
-    def explain_exit(self, exit_: Exit) -> Ending:
+    def explain_exit(self, exit_: Exit) -> Exited:
         if self._condemned is not None:  # SIGQUIT, for its goroutines, ends it with the code of a usage error
-            return Ending(self._condemned.text, outside=True)
+            return Exited(self._condemned.text, outside=True)
         found = self._engine.explain_exit(exit_)
         self._failure = Reason(found.code, found.text, "rclone", self.name, found.hint)
         if self._status.state is State.RUNNING:
             self._keep("exited", found.text, dump=False)
         unmounted = exit_.code == 0 and self._liveness.entry() is None
-        return Ending(found.text, permanent=found.permanent, outside=exit_.code < 0 or unmounted)
+        return Exited(found.text, permanent=found.permanent, outside=exit_.code < 0 or unmounted)
 
     # -- start ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -39,29 +38,13 @@ TICK_S = 10.0
 BUG = "a bug in mountd"
 
 
-class Control(Exception):
-    """A decision about what runs, not a failure: outside the error tree, so that who expects failures lets it pass."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
+# Decisions about what runs, not failures: outside the error tree, so that who expects failures lets them pass.
+class MustReplace(Exception):
+    """Raised by `Service.watch` and `Service.prepare_end`: what runs has to be killed. Its text is the cause."""
 
 
-class MustReplace(Control):
-    """Raised by `Service.watch` and `Service.prepare_end`: what runs has to be killed."""
-
-
-class ShouldRestart(Control):
+class ShouldRestart(Exception):
     """Raised by `Service.watch`: what runs is healthy, but must restart; it gets a graceful stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What an exit means: a cause in words, whether trying again is hopeless, and whether it was ended from outside."""
-
-    cause: str
-    permanent: bool = False
-    outside: bool = False
 
 
 class Service(Protocol):
@@ -86,7 +69,7 @@ class Service(Protocol):
     async def clean(self) -> None:
         """Removes what an ended child left; raises MountdError when that cannot be done now."""
 
-    def explain_exit(self, exit_: Exit) -> Ending:
+    def explain_exit(self, exit_: Exit) -> Exited:
         """What this exit means."""
 
     def changed(self, life: Life, since: str, pid: int | None) -> None:
@@ -225,21 +208,21 @@ class Supervisor:
     async def _await_exit(self, child: Child) -> None:
         ended = await child.wait()
         # An end that was brought about here is no cause: asked about it, the service would forget the one that it has.
-        ending = Ending(str(ended), outside=True)
+        ending = Exited(str(ended), outside=True)
         if self.life.state in (State.STARTING, State.RUNNING):
             try:
                 ending = self._service.explain_exit(ended)
             except Exception as error:  # a life that goes on without its child matters more than why that has ended
                 self._log.error("cannot explain its exit", cause=f"{type(error).__name__}: {error}", exit=str(ended))
-        self.post(Exited(ending.cause, ending.permanent, ending.outside))
+        self.post(ending)
 
     async def _watch(self) -> None:
         try:
             await keep(self._service.watch, self._cannot_watch)
         except MustReplace as error:
-            self.post(Condemned(error.text))
+            self.post(Condemned(str(error)))
         except ShouldRestart as error:
-            self.post(RestartAsked(error.text, by_itself=True))
+            self.post(RestartAsked(str(error), by_itself=True))
         except Exception as error:
             self._report_bug(error)
 
@@ -255,7 +238,7 @@ class Supervisor:
         except TimeoutError:
             child.signal(self._service.stop_signal)
         except MustReplace as error:
-            self._log.warning("ended by force", cause=error.text)
+            self._log.warning("ended by force", cause=str(error))
             child.signal(signal.SIGKILL)
         except Exception as error:
             self._log.error("cannot prepare its end", cause=f"{type(error).__name__}: {error}")

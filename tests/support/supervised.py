@@ -15,8 +15,8 @@ from typing import Any
 from mountd.errors import CannotStart, MountdError
 from mountd.process.backoff import Backoff
 from mountd.process.child import Child, Exit, spawn
-from mountd.process.lifecycle import Event, Life, Notice, Policy
-from mountd.process.supervisor import Ending, Supervisor
+from mountd.process.lifecycle import Event, Exited, Life, Notice, Policy
+from mountd.process.supervisor import Supervisor
 from mountd.status.snapshot import State
 
 SOON_S = 10.0
@@ -83,9 +83,9 @@ class Program:
             child.signal(signal.SIGKILL)
             child.release()
 
-    def explain_exit(self, exit_: Exit) -> Ending:
+    def explain_exit(self, exit_: Exit) -> Exited:
         self.before_explain()
-        return Ending(f"it ended with {exit_}", permanent=exit_.code == 2, outside=exit_.code < 0)
+        return Exited(f"it ended with {exit_}", permanent=exit_.code == 2, outside=exit_.code < 0)
 
     def changed(self, life: Life, since: str, pid: int | None) -> None:
         assert since.endswith("Z")

@@ -11,7 +11,6 @@ import structlog
 from mountd.daemon import logs
 from mountd.daemon.members import Members
 from mountd.daemon.shutdown import mount_policy
-from mountd.daemon.tasks import Tasks
 from mountd.errors import JournalError, MountdError
 from mountd.operation.desired import DesiredVersions
 from mountd.process.lifecycle import RestartAsked
@@ -36,16 +35,7 @@ class Applier:
         self._members = members
         self._desired = desired
         self._board = board
-        self._group: Tasks | None = None
         self._following: dict[str, asyncio.Task[None]] = {}
-
-    def begin(self, group: Tasks) -> None:
-        """Tasks are made in `group`."""
-        self._group = group
-
-    def _tasks(self) -> Tasks:
-        assert self._group is not None
-        return self._group
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Tasks that wait to change something later."""
@@ -104,7 +94,7 @@ class Applier:
         members = self._members
         for name in (*change.restart_models, *change.removed.models):
             self._forget(name)
-            await members.pause_model(name)
+            await members.pause(name)
         for name in change.replace:
             await members.remove_mount(name, old.mounts[name])
             members.add_mount(name)  # at once, so that no snapshot is without it
@@ -163,7 +153,7 @@ class Applier:
             apps = [each for each in change.follow if name in members.apps[each].settings.needs]
             if apps:
                 follow = partial(self._restart_when_linked, name, apps)
-                self._following[name] = self._tasks().keep(follow, f"follow {name}")
+                self._following[name] = self._members.tasks.keep(follow, f"follow {name}")
 
     async def _restart_when_linked(self, model: str, apps: Collection[str]) -> None:
         """Open files of an app stay valid until the model is live in its new place."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +52,9 @@ class Members:
         journal: Journal,
         binary: Binary,
         conf: ConfFile,
+        tasks: Tasks,
     ) -> None:
+        """In `tasks` each of them has one, from `run` or `begin` on."""
         self.settings = settings
         self.mounts: dict[str, RcloneMount] = {}
         self.models: dict[str, Model] = {}
@@ -69,9 +71,9 @@ class Members:
         self._journal = journal
         self._binary = binary
         self._conf = conf
-        self._group: Tasks | None = None
+        self.tasks = tasks
         self._hidden = set(settings.secret_variables())
-        self._secrets = SecretFiles(self._mount_points)
+        self._secrets = SecretFiles(self.mount_points)
         conf.read_secrets = self._secrets.read
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stuck: set[asyncio.Task[None]] = set()
@@ -120,8 +122,8 @@ class Members:
         self.supervisors[name] = app.supervisor
         self.rings[name] = app.ring
 
-    def _mount_points(self) -> set[str]:
-        """Ours, mounted or not."""
+    def mount_points(self) -> set[str]:
+        """Ours, mounted or not: no file there is read or watched."""
         mounted = {entry.mount_point for entry in table.of_instance(read_table(), self._instance.id)}
         return mounted | {str(mount.path) for mount in self.settings.mounts.values()}
 
@@ -157,42 +159,28 @@ class Members:
 
     # -- run ------------------------------------------------------------------------------------------------------
 
-    def run(self, group: Tasks) -> None:
-        """All of them, as tasks of `group`; models have been loaded."""
-        self._group = group
+    def run(self) -> None:
+        """All of them; models have been loaded."""
         for name in (*self.mounts, *self.models, *self.apps):
             self.begin(name)
 
     def begin(self, name: str) -> None:
         """Starts the task of a mount, model or app."""
-        assert self._group is not None
         if name in self.supervisors:
-            self.supervisors[name].on_bug = self._group.report_bug
-        if name in self.mounts:
-            self._run(name, self.supervisors[name].run)
+            self.supervisors[name].on_bug = self.tasks.report_bug
             self.supervisors[name].post(Notice.WANTED)
-        elif name in self.models:
-            self._run(name, self.models[name].run)
-        else:
-            self._run(name, self.apps[name].run)
-            self.apps[name].want()
+        member = self.apps.get(name) or self.models.get(name) or self.supervisors[name]
+        self._tasks[name] = self.tasks.keep(member.run, name)
 
-    def _run(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        assert self._group is not None
-        self._tasks[name] = self._group.keep(work, name)
-
-    async def pause_model(self, name: str) -> None:
-        """Stops its task; `begin` starts another one."""
-        await self._end(name)
-
-    def model_tasks(self) -> list[asyncio.Task[None]]:
-        return [self._tasks[name] for name in self.models if name in self._tasks]
-
-    async def _end(self, name: str) -> None:
+    async def pause(self, name: str) -> None:
+        """Stops the task of a mount, model or app; `begin` starts another one."""
         task = self._tasks.pop(name, None)
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+
+    def model_tasks(self) -> list[asyncio.Task[None]]:
+        return [self._tasks[name] for name in self.models if name in self._tasks]
 
     def check_uploaded(self) -> None:
         """After everything has stopped. Raises NotUploaded."""
@@ -205,7 +193,7 @@ class Members:
 
     async def remove_app(self, name: str) -> None:
         await self.stop_app(name)
-        await self._end(name)
+        await self.pause(name)
         del self.apps[name], self.supervisors[name], self.rings[name]
         self._board.remove(name)
         log.info("app removed", app=name)
@@ -219,7 +207,7 @@ class Members:
 
     async def remove_model(self, name: str) -> None:
         """The link stays as it is: something may still use it."""
-        await self._end(name)
+        await self.pause(name)
         link = self.models.pop(name).settings.link
         self._board.remove(name)
         log.info("model removed, its link stays", model=name, link=str(link))
@@ -235,7 +223,7 @@ class Members:
             supervisor.child.signal(signal.SIGKILL)
             await self._is_down(name, KILL_WAIT_S + CLEAR_TIMEOUT_S)
         is_down, child = self._board.snapshot.mounts[name].state in DOWN, supervisor.child
-        await self._end(name)
+        await self.pause(name)
         mount = self.mounts.pop(name)
         del self.supervisors[name], self.rings[name], self.leaving[name]
         if is_down:
@@ -271,9 +259,8 @@ class Members:
             await self._close(mount, was)
             log.info("removed mount has stopped", mount=name)
 
-        assert self._group is not None
         log.error("removed mount does not stop: its cache stays locked until then", mount=name)
-        task = self._group.keep(close, f"close {name}")
+        task = self.tasks.keep(close, f"close {name}")
         self._stuck.add(task)
         task.add_done_callback(self._stuck.discard)
 

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import secrets as random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,6 @@ from mountd.clock import now_text
 from mountd.daemon import watch_files
 from mountd.daemon.apply import Applier
 from mountd.daemon.members import Members
-from mountd.daemon.tasks import Tasks
 from mountd.daemon.watch_files import FileWatch
 from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
 from mountd.journal.journal import Journal
@@ -68,32 +67,25 @@ class Reloader:
         server: Server,
         board: Board,
         journal: Journal,
-        own_mounts: Callable[[], Collection[str]],
     ) -> None:
-        """`own_mounts`: mount points of ours, whatever is configured: no file there is read or watched."""
         self._source = Path(os.path.abspath(loaded.source))
         self._members = members
         self._operations = operations
         self._server = server
         self._board = board
         self._journal = journal
-        self._own_mounts = own_mounts
-        self._watch = FileWatch(self._mounts)
+        self._watch = FileWatch(members.mount_points)
         self._disk = SlowDisk()
         self._digests: Digests = {}
         self._turn = asyncio.Lock()
         self._applier = Applier(members, desired, board)
-        self._asked: set[asyncio.Task[ReloadDocument]] = set()
+        self._asked: set[asyncio.Task[Any]] = set()
         self._board.set_config(ConfigStatus(str(loaded.source), loaded=now_text(), warnings=loaded.warnings))
-
-    def _mounts(self) -> Collection[str]:
-        return {*self._own_mounts(), *(str(mount.path) for mount in self._members.settings.mounts.values())}
 
     # -- its tasks ------------------------------------------------------------------------------------------------
 
-    async def begin(self, group: Tasks) -> None:
+    async def begin(self) -> None:
         """Before anything of the settings starts: what changes from now on is noticed."""
-        self._applier.begin(group)
         settings = self._members.settings
         try:
             await self._in_time(self._watch.follow(self._files(settings)))
@@ -147,19 +139,17 @@ class Reloader:
             raise ConfigError(str(self._source), [Problem("", 0, text)], hint=SILENT_HINT) from None
 
     async def ask(self, operator: str) -> ReloadDocument:
-        """For the API: continues when the client goes away. Raises ConfigError, Busy (also while mountd stops),
+        """In a request, which goes on when its client leaves. Raises ConfigError, Busy (also while mountd stops),
         MountdError."""
         if self._board.snapshot.stopping:  # it would start what has been stopped
             raise Busy("cannot reload: mountd is stopping", hint="start mountd: it reads the file", holder="a stop")
-        task = asyncio.create_task(self.reload(f"{operator} asked"))
+        task = asyncio.current_task()
+        assert task is not None
         self._asked.add(task)
-        task.add_done_callback(self._answered)
-        return await asyncio.shield(task)
-
-    def _answered(self, task: asyncio.Task[ReloadDocument]) -> None:
-        self._asked.discard(task)
-        if not task.cancelled():
-            task.exception()  # goes to the client, if it still listens
+        try:
+            return await self.reload(f"{operator} asked")
+        finally:
+            self._asked.discard(task)
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What must finish before anything else stops."""
@@ -274,7 +264,7 @@ class Reloader:
                 raise ConfigError(str(self._source), [Problem("", 0, text)])
 
     async def _trails(self, paths: Iterable[Path]) -> dict[Path, watch_files.Trail]:
-        mounts, wanted = self._mounts(), tuple(paths)
+        mounts, wanted = self._members.mount_points(), tuple(paths)
         return await self._on_disk(lambda: {path: watch_files.trail(path, mounts) for path in wanted})
 
     async def _check(self, loaded: Loaded, digests: Digests) -> Change:

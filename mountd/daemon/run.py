@@ -209,7 +209,15 @@ class Daemon:
             log.warning("rclone passed over", cause=cause)
         log.info("rclone found", path=str(found.path), version=found.version_text)
         conf = ConfFile(instance.private / "rclone.conf", found, record=record_path(instance.state))
-        self.members = Members(settings, instance=instance, board=self.board, journal=journal, binary=found, conf=conf)
+        self.members = Members(
+            settings,
+            instance=instance,
+            board=self.board,
+            journal=journal,
+            binary=found,
+            conf=conf,
+            tasks=self._tasks,
+        )
         self.operations = Operations(self.members.models, self.members.apps, self.board, journal)
         self.drills = Drills(
             drill_runner.DrillDeps(
@@ -249,7 +257,6 @@ class Daemon:
             server=self._server,
             board=self.board,
             journal=journal,
-            own_mounts=lambda: {entry.mount_point for entry in table.of_instance(read_table(), instance.id)},
         )
 
     async def run(self) -> None:
@@ -262,8 +269,8 @@ class Daemon:
             await self._server.listen_unix(self._settings.control)
             await self._server.listen_tcp(self._settings.http)
             async with self._tasks as group:
-                await self._reloader.begin(group)
-                self.members.run(group)
+                await self._reloader.begin()
+                self.members.run()
                 self._desired.begin(group)
                 operating = group.keep(self.operations.run, "operations")
                 auditing = group.keep(self._audit.run, "audit")

@@ -122,14 +122,16 @@ async def running(bucket: RcloneS3, **changes: Any) -> AsyncIterator[Room]:
         instance = Instance.create(settings.state, settings.runtime)
         board, found, journal = Board(), binary.find(BUNDLED_RCLONE), Journal(root / "state" / "mountd.db")
         conf = ConfFile(instance.private / "rclone.conf", found)
-        members = Members(settings, instance=instance, board=board, journal=journal, binary=found, conf=conf)
+        tasks = tasks_of(board)
+        members = Members(
+            settings, instance=instance, board=board, journal=journal, binary=found, conf=conf, tasks=tasks
+        )
         operations = Operations({}, {}, board, journal)
         applier = Applier(members, DesiredVersions({}, operations.switch_and_wait, board), board)
         room = Room(root, proxy, members, board, applier)
         try:
-            async with tasks_of(board) as group:
-                applier.begin(group)
-                members.run(group)
+            async with tasks:
+                members.run()
                 await board.wait_until(lambda now: all(each.usable for each in now.mounts.values()), READY_S)
                 yield room
                 proxy.latency_s = 0

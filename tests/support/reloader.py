@@ -73,7 +73,13 @@ class Bench:
         found = binary.find(BUNDLED_RCLONE)
         conf = ConfFile(instance.private / "rclone.conf", found)
         self.members = Members(
-            settings, instance=instance, board=self.board, journal=self.journal, binary=found, conf=conf
+            settings,
+            instance=instance,
+            board=self.board,
+            journal=self.journal,
+            binary=found,
+            conf=conf,
+            tasks=tasks_of(self.board),
         )
         self.operations = Operations(self.members.models, self.members.apps, self.board, self.journal)
         self.desired = DesiredVersions(self.members.models, self.operations.switch_and_wait, self.board)
@@ -86,7 +92,6 @@ class Bench:
             server=self._server(),
             board=self.board,
             journal=self.journal,
-            own_mounts=lambda: (),
         )
 
     def _server(self) -> Server:
@@ -134,12 +139,11 @@ async def bench() -> AsyncIterator[tuple[Bench, Tasks]]:
     made = Bench(Path(directory.name))
     await made.journal.open()
     try:
-        async with tasks_of(made.board) as group:
+        async with made.members.tasks as group:
             for name in made.members.models:
                 await made.desired.load(name)
-            await made.reloader.begin(group)
+            await made.reloader.begin()
             made.desired.begin(group)
-            made.members._group = group  # as `run` does, which would start all of them
             try:
                 yield made, group
             finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -11,19 +12,20 @@ from typing import Any
 
 import structlog
 
-from mountd.app import environment, exits, ready
+from mountd.app import exits, ready
 from mountd.app.belonging import Belonging
-from mountd.app.policy import policy_of
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError, cause_of
 from mountd.process import resources
+from mountd.process.backoff import Backoff
 from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import Exited, Life, Notice, RestartAsked
+from mountd.process.lifecycle import Exited, Life, Notice, Policy, RestartAsked
 from mountd.process.supervisor import Supervisor
 from mountd.rclone import credentials
+from mountd.settings import environment as inherited
 from mountd.settings.schema import Settings
-from mountd.settings.secret import ReadSecrets
+from mountd.settings.secret import ReadSecrets, SecretRef
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import AppStatus, Health, Reason, Snapshot, State
@@ -63,47 +65,52 @@ class App:
     ) -> None:
         """`hidden`, which all apps share: variables of mountd's own environment that none of them inherits."""
         self.name = name
-        self.settings = settings.apps[name]
         self.ring = Ring()
-        self.stop_signal: signal.Signals = self.settings.stop.signal
+        self.user: User | None = None
+        """whom it runs as since its last start; None: mountd's own user"""
+        self.environment: dict[str, str] = {}
+        """what it was started with last"""
         self._instance = instance
         self._board = board
         self._read_secrets = read_secrets
         self._hidden = set() if hidden is None else hidden
-        self._hide_secrets(settings)
-        self._mounts = tuple(settings.mounts_of(self.settings))
-        self._users = {name: app.user for name, app in settings.apps.items() if name != self.name}
         self._child: Child | None = None
         self._belonging = Belonging(instance, name)
         self._ended_well = False
-        self._environment: dict[str, str] = {}
-        self._user: User | None = None
         self._failure: Reason | None = None
         self._last_line = ""
         self._runs = self._faults = 0
         self._held = 0
         self._status = AppStatus()
-        self.supervisor = Supervisor(self, policy_of(self.settings), Life(allowed=False))
-        self._publish_settings()
+        self._take(settings)
+        self.supervisor = Supervisor(self, self._policy(), Life(allowed=False))
 
     def reconfigure(self, settings: Settings) -> None:
         """A reload: what needs no restart holds from now on, the rest from the next start."""
+        self._take(settings)
+        self.supervisor.policy = self._policy()
+
+    def _take(self, settings: Settings) -> None:
         self.settings = settings.apps[self.name]
         self.stop_signal = self.settings.stop.signal
-        self.supervisor.policy = policy_of(self.settings, held=self._held > 0)
-        self._hide_secrets(settings)
         self._mounts = tuple(settings.mounts_of(self.settings))
         self._users = {name: app.user for name, app in settings.apps.items() if name != self.name}
-        self._publish_settings()
-
-    def _hide_secrets(self, settings: Settings) -> None:
-        """For good: they are in the environment still when a later configuration no longer names them."""
+        # Hidden for good: they are in the environment still when a later configuration no longer names them.
         self._hidden.update(settings.secret_variables())
         if any(credentials.takes_environment(remote.options) for remote in settings.remotes.values()):
             self._hidden.update(credentials.VARIABLES)
-
-    def _publish_settings(self) -> None:
         self._publish(needs=tuple(self.settings.needs), follows_remounts="remount" in self.settings.restart.after)
+
+    def _policy(self) -> Policy:
+        """Without `retry` during an operation, which decides itself what comes after a failure."""
+        restart = self.settings.restart
+        return Policy(
+            grace_s=self.settings.stop.grace,
+            backoff=Backoff(restart.backoff.initial, restart.backoff.factor, restart.backoff.max),
+            crash_limit=(restart.limit.count, restart.limit.window_s),
+            restart_after_crash="crash" in restart.after,
+            retry=not self._held,
+        )
 
     # -- status ---------------------------------------------------------------------------------------------------
 
@@ -116,17 +123,16 @@ class App:
         if state is State.RUNNING and self._status.state is not State.RUNNING:
             self._runs += 1
         health, reason = exits.standing(self.name, life, self._failure)
-        if state is State.STOPPING:
-            signal_s = self.stop_signal.name, self.settings.stop.grace
-            self._publish(killed=exits.ignored(self.name, *signal_s) if life.overdue else "")
-        elif state is State.RUNNING:
-            self._publish(killed="")
+        killed = self._status.killed
+        if state in (State.STOPPING, State.RUNNING):
+            killed = exits.ignored(self.name, self.stop_signal.name, self.settings.stop.grace) if life.overdue else ""
         self._publish(
             state=state,
             health=health,
             reason=reason,
             pid=pid,
             since=since,
+            killed=killed,
             restarts=max(0, self._runs - 1),
             unasked=life.restarts,
         )
@@ -161,11 +167,9 @@ class App:
                 if not self._status.follows_remounts:
                     self._publish(health=Health.DEGRADED, reason=exits.behind_a_remount(self.name))
                 elif (lives := self._mount_lives(snapshot)) != asked:
-                    text, fault = (
-                        "its mount was replaced: open files of the old one are dead",
-                        self._mount_faults(snapshot),
-                    )
-                    self.supervisor.post(RestartAsked(text, by_itself=fault != self._faults))
+                    text = "its mount was replaced: open files of the old one are dead"
+                    by_itself = self._mount_faults(snapshot) != self._faults
+                    self.supervisor.post(RestartAsked(text, by_itself))
                     asked = lives
             if may_start and self._is_behind_the_link(snapshot) and self._status.versions != asked_at:
                 self.supervisor.post(RestartAsked("it was started while its link was pointed to another version"))
@@ -204,17 +208,17 @@ class App:
 
     async def _spawn(self, spawned: Callable[[Child], None]) -> None:
         ready.check_port_free(self.name, ready.port_of(self.settings.ready))
-        self._user = await resolve_user(self.name, self.settings.user)
-        self._environment = await self._build_environment()
+        self.user = await resolve_user(self.name, self.settings.user)
+        self.environment = await self._build_environment()
         self._last_line, self._ended_well = "", False
         self.ring.begin()
         try:
             self._child = spawn(
                 self.settings.command,
-                self._environment,
+                self.environment,
                 self._on_line,
                 directory=str(self.settings.directory),
-                user=self._user,
+                user=self.user,
                 on_state=self.ring.show,
                 cgroup=self._belonging.begin(),
                 umask=self.settings.umask,
@@ -228,13 +232,15 @@ class App:
         spawned(self._child)
 
     async def _build_environment(self) -> dict[str, str]:
-        return await environment.build(
-            self.settings.environment,
-            user=self._user,
-            hidden=self._hidden,
-            marks=self._instance.marks(self.name),
-            read_secrets=self._read_secrets,
-        )
+        """A list of mountd's own, the app's variables and secrets, its marks. Raises CannotStart."""
+        base = inherited.of_app(os.environ, hidden=self._hidden, own_user=self.user is None)
+        if self.user is not None:
+            base |= {"HOME": self.user.home, "USER": self.user.name, "LOGNAME": self.user.name}
+        given = self.settings.environment.items()
+        own = {key: value for key, value in given if not isinstance(value, SecretRef)}
+        secrets = {key: value for key, value in given if isinstance(value, SecretRef)}
+        own |= await self._read_secrets(secrets) if secrets else {}
+        return {**base, "PYTHONUNBUFFERED": "1", **own, **self._instance.marks(self.name)}
 
     def _on_line(self, line: str) -> None:
         self.ring.append(line)
@@ -253,8 +259,8 @@ class App:
                 while why := await ready.answers(
                     self.settings,
                     self._belonging,
-                    environment=self._environment,
-                    user=self._user,
+                    environment=self.environment,
+                    user=self.user,
                     uid=self._uid_of_its_own(),
                 ):
                     self._publish(reason=ready.waiting(self.name, why, self._status.reason))
@@ -298,10 +304,10 @@ class App:
 
     def _uid_of_its_own(self) -> int | None:
         """The uid that identifies its leftover processes: None while another app of the same user is up."""
-        if self._user is None:
+        if self.user is None:
             return None
-        others = [name for name, user in self._users.items() if user == self._user.name]
-        return self._user.uid if self._are_quiet(others) else None
+        others = [name for name, user in self._users.items() if user == self.user.name]
+        return self.user.uid if self._are_quiet(others) else None
 
     def _are_quiet(self, names: Iterable[str]) -> bool:
         apps = self._board.snapshot.apps
@@ -322,21 +328,11 @@ class App:
 
     def _hold(self, change: int) -> None:
         self._held += change
-        self.supervisor.policy = policy_of(self.settings, held=self._held > 0)
+        self.supervisor.policy = self._policy()
 
     @property
     def state(self) -> State:
         return self._status.state
-
-    @property
-    def user(self) -> User | None:
-        """Whom it runs as since its last start; None: mountd's own user."""
-        return self._user
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """What it was started with last."""
-        return self._environment
 
     @property
     def stop_limit_s(self) -> float:

@@ -29,7 +29,7 @@ class Belonging:
         return self._cgroup
 
     def began(self, pid: int) -> None:
-        self._seen = family.of([pid])
+        self._seen = family.of(pid)
 
     def look(self) -> list[int]:
         """Those that can be seen without waiting for anything; what comes loose later is remembered by it."""

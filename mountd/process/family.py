@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mountd.process.orphans import stat_fields
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """`started` distinguishes it from a later one of the same number."""
 
     parent: int
@@ -18,23 +18,22 @@ class Process:
 
 
 def table() -> dict[int, Process]:
-    return {pid: process for pid in _pids() if (process := _process(pid)) is not None}
+    found = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found[pid] = _process(pid)
+    return found
 
 
-def of(pids: Iterable[int]) -> set[tuple[int, int]]:
-    """(pid, started) of those that live."""
-    return {(pid, process.started) for pid in pids if (process := _process(pid)) is not None}
+def of(pid: int) -> set[tuple[int, int]]:
+    """(pid, started), if it lives."""
+    with contextlib.suppress(OSError):
+        return {(pid, _process(pid).started)}
+    return set()
 
 
-def _pids() -> Iterable[int]:
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-
-
-def _process(pid: int) -> Process | None:
-    try:
-        fields = stat_fields(pid)
-    except OSError:
-        return None  # it has ended meanwhile
+def _process(pid: int) -> Process:
+    fields = stat_fields(pid)
     return Process(int(fields[1]), int(fields[19]))
 
 

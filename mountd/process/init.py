@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from mountd.journald import for_stderr
-from mountd.process.orphans import stat_fields
+from mountd.process import family
 from mountd.text import printable
 
 _PR_SET_PDEATHSIG = 1
@@ -42,8 +42,7 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, watched | {signal.SIGUSR1, signal.SIGUSR2})
     _hear_again()
     parent = os.getpid()
-    while _reap_one():  # what has ended can leave nothing behind any more
-        pass
+    _reap()  # what has ended can leave nothing behind any more
     before = _children()
     ear, mouth = os.pipe()
     os.set_blocking(ear, False)
@@ -139,7 +138,7 @@ def _reap_at_last(main: int, said: int) -> int:
     return said
 
 
-def _reap(main: int) -> int | None:
+def _reap(main: int | None = None) -> int | None:
     """Reap whatever has ended; the exit code of `main` when it is among them."""
     code = None
     while True:
@@ -156,22 +155,8 @@ def _reap(main: int) -> int | None:
 
 def _children() -> set[tuple[int, int]]:
     """(pid, started) of each."""
-    found = set()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = stat_fields(int(entry))
-                if int(fields[1]) == os.getpid():
-                    found.add((int(entry), int(fields[19])))
-    return found
-
-
-def _reap_one() -> bool:
-    """Whether a child had ended."""
-    try:
-        return os.waitpid(-1, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return False
+    me = os.getpid()
+    return {(pid, each.started) for pid, each in family.table().items() if each.parent == me}
 
 
 def _end_leftovers(before: set[tuple[int, int]]) -> None:
@@ -184,6 +169,5 @@ def _end_leftovers(before: set[tuple[int, int]]) -> None:
         for pid, _ in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        while _reap_one():
-            pass
+        _reap()
         time.sleep(0.01)

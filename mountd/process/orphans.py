@@ -43,27 +43,31 @@ def ancestors() -> set[int]:
     return found
 
 
-def marked(pid: int, instance: str, name: str | None) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            entries = file.read().split(b"\0")
-    except OSError:
-        return False
-    if f"{INSTANCE}={instance}".encode() not in entries:
-        return False
-    return name is None or f"{NAME}={name}".encode() in entries
+def environment_of(pid: int) -> set[bytes]:
+    """Each `NAME=value` that it was started with. Raises OSError."""
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        return set(file.read().split(b"\0"))
 
 
-class Known:
-    """By what else than its mark a process of `name` is recognised."""
+class Meant:
+    """Processes of `instance`, and of `name`, by their mark; those of `name` also by what each word says."""
 
-    def __init__(self, words: list[str]) -> None:
-        self.list = "list" in words
+    def __init__(self, instance: str, name: str | None = None, *words: str) -> None:
+        self.marks = {f"{INSTANCE}={instance}".encode()} | ({f"{NAME}={name}".encode()} if name is not None else set())
         given = {key: int(number) for key, _, number in (word.partition("=") for word in words) if number}
         self.uid, self.loose = given.get("uid"), given.get("loose")
         self.seen = {(int(pid), int(started)) for pid, _, started in (word.partition(":") for word in words) if started}
 
-    def includes(self, pid: int) -> bool:
+    def find(self) -> list[int]:
+        spared = ancestors()
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in spared and pid in self]
+
+    def __contains__(self, pid: int) -> bool:
+        try:
+            if self.marks <= environment_of(pid):
+                return True
+        except OSError:
+            pass
         try:
             if self.seen and (pid, int(stat_fields(pid)[19])) in self.seen:
                 return True
@@ -79,8 +83,7 @@ class Known:
             return False
         uid = os.stat(f"/proc/{pid}").st_uid
         try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                unmarked = not any(entry.startswith(f"{INSTANCE}=".encode()) for entry in file.read().split(b"\0"))
+            unmarked = not any(entry.startswith(f"{INSTANCE}=".encode()) for entry in environment_of(pid))
             known = unmarked and subreaper > 1 and subreaper == self.loose
         except PermissionError:
             known = self.uid is not None and uid == self.uid and uid != os.geteuid()
@@ -93,16 +96,6 @@ class Known:
                 return False  # older than the daemon: the process that started mountd started it
             pid = int(fields[1])
         return pid == subreaper
-
-
-def is_meant(pid: int, instance: str, name: str | None, known: Known) -> bool:
-    return marked(pid, instance, name) or known.includes(pid)
-
-
-def find(instance: str, name: str | None, known: Known) -> list[int]:
-    spared = ancestors()
-    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return [pid for pid in pids if pid not in spared and is_meant(pid, instance, name, known)]
 
 
 def alive(pid: int) -> bool:
@@ -119,9 +112,9 @@ def command_of(pid: int) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
-def running(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
+def running(meant: Meant) -> list[tuple[int, str]]:
     found = []
-    for pid in find(instance, name, known):
+    for pid in meant.find():
         try:
             if alive(pid):
                 found.append((pid, command_of(pid)))
@@ -130,12 +123,12 @@ def running(instance: str, name: str | None, known: Known) -> list[tuple[int, st
     return sorted(found)
 
 
-def end(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
+def end(meant: Meant) -> list[tuple[int, str]]:
     """SIGKILL to each, again for what they spawned meanwhile, until none is left or patience ends."""
     ended: dict[int, str] = {}
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        left = [pid for pid in find(instance, name, known) if alive(pid)]
+        left = [pid for pid in meant.find() if alive(pid)]
         if not left:
             break
         for pid in left:
@@ -145,7 +138,7 @@ def end(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
                 continue
             try:
                 # The number may have been given to another process since it was read: look again, holding it.
-                if is_meant(pid, instance, name, known):
+                if pid in meant:
                     ended[pid] = command_of(pid)
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
             except OSError:
@@ -157,6 +150,5 @@ def end(instance: str, name: str | None, known: Known) -> list[tuple[int, str]]:
 
 
 if __name__ == "__main__":
-    mark, given, words = sys.argv[1], sys.argv[2] if sys.argv[2:] else None, Known(sys.argv[3:])
-    for pid, command in (running if words.list else end)(mark, given, words):
+    for pid, command in (running if "list" in sys.argv[3:] else end)(Meant(*sys.argv[1:])):
         print(pid, command)

@@ -108,7 +108,7 @@ def test_also_what_resists(brood: Brood, script: str) -> None:
     process = brood.marked(script)
     assert f"{process.pid} sh" in end(brood.instance)
     assert ended(process) == -signal.SIGKILL
-    assert orphans.find(brood.instance, None, orphans.Known([])) == []
+    assert orphans.Meant(brood.instance).find() == []
 
 
 def test_what_is_not_ours_is_not_touched(brood: Brood) -> None:
@@ -143,7 +143,7 @@ def test_neither_the_asker_nor_what_is_above_it(brood: Brood) -> None:
 def test_one_that_was_seen_is_known_without_its_mark(brood: Brood) -> None:
     """Its number alone is not enough: that may be another's by now."""
     seen, other = brood.start("exec sleep 60"), brood.start("exec sleep 60")
-    ((_, started),) = family.of([seen.pid])
+    ((_, started),) = family.of(seen.pid)
     assert end(brood.instance, "webui", f"{other.pid}:{started - 1}", f"{seen.pid}:{started}")[0].startswith(
         f"{seen.pid} "
     )

@@ -28,7 +28,7 @@ def test_a_number_that_was_given_again_is_somebody_elses() -> None:
 
 def test_the_real_table() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
-        (known,) = of([child.pid])
-        assert descendants(of([os.getpid()]), table()) >= {known}
+        (known,) = of(child.pid)
+        assert descendants(of(os.getpid()), table()) >= {known}
         child.kill()
-    assert of([child.pid]) == set()
+    assert of(child.pid) == set()

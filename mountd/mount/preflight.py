@@ -16,7 +16,6 @@ from mountd.fuse.rights import FUSE_DEVICE
 from mountd.fuse.table import Entry
 from mountd.fuse.watch import MACHINE, read_table
 from mountd.process import tool, way
-from mountd.process.child import Exit
 from mountd.status.snapshot import Reason
 
 UNSAFE_HINT = "mount below a directory of root, such as /mnt; where nobody else can be, set allow_unsafe_paths: true"
@@ -168,7 +167,7 @@ async def _make(path: str, *, allow_unsafe: bool) -> None:
     except ValueError:
         found = None
     if found is None:
-        said = outcome.output.rpartition("\n")[2] or Exit(outcome.code, outcome.not_started)
+        said = outcome.output.rpartition("\n")[2] or outcome
         raise Unavailable(f"cannot check the way to {path}: {said}", hint="see whether memory or processes ran out")
     for _, cause, number in found:
         if number is None:

@@ -12,7 +12,7 @@ import aiohttp
 from mountd.errors import CommandTimeout, GateFailed, Unavailable
 from mountd.operation.prometheus import NoValue, value_of
 from mountd.process import tool
-from mountd.process.child import Exit, User
+from mountd.process.child import User
 from mountd.settings import masking
 from mountd.settings.schema import GateSettings
 
@@ -73,7 +73,7 @@ async def _command(
     if outcome.not_started is not None:
         raise GateFailed(_clean(outcome.not_started.text), code="gate-unanswered")
     if outcome.code != 0:
-        raise GateFailed(f"{Exit(outcome.code)}{_last(outcome.output)}")
+        raise GateFailed(f"{outcome}{_last(outcome.output)}")
 
 
 async def _http(url: str, timeout_s: float) -> None:

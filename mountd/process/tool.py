@@ -10,13 +10,14 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from mountd.errors import CommandTimeout, Unavailable, cause_of
 from mountd.process import orphans
 from mountd.process import user as user_script
-from mountd.process.child import FLOOD_LINES, READ_BYTES, Exit, NotStarted, User, spawn
+from mountd.process.child import FLOOD_LINES, READ_BYTES, Exit, User, spawn
 from mountd.process.resources import lack
 
 MAX_OUTPUT_BYTES = 1024 * 1024
@@ -28,12 +29,10 @@ MINIMAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Exit):
     """`code` and `output` are the command's own only if it was started."""
 
-    code: int
-    output: str
-    not_started: NotStarted | None = field(default=None, compare=False)
+    output: str = ""
 
 
 async def run(
@@ -79,7 +78,7 @@ async def run(
             async with asyncio.timeout(1.0):  # one stuck in the kernel is left to the reaper
                 await child.wait()
         child.release()
-    return Outcome(ended.code, "\n".join(lines), ended.not_started)
+    return Outcome(ended.code, ended.not_started, "\n".join(lines))
 
 
 async def end_orphans(instance: str, name: str | None = None, known: Sequence[str] = ()) -> list[str]:
@@ -89,17 +88,9 @@ async def end_orphans(instance: str, name: str | None = None, known: Sequence[st
     `known` are words of orphans.py: how else those of `name` are recognised.
     """
     marks = [instance, *([name, *known] if name is not None else [])]
-    outcome = await run(
-        [sys.executable, "-I", "-S", orphans.__file__, *marks],
-        timeout_s=orphans.PATIENCE_S + 2.0,
-        flood_lines=ALL_LINES,
-    )
-    lines = outcome.output.splitlines()
-    if outcome.code != 0:
-        cause = lines[-1] if lines else Exit(outcome.code, outcome.not_started)
-        raise Unavailable(f"cannot look for processes: {cause}")
+    output = await _ask(orphans, marks, "look for processes", orphans.PATIENCE_S + 2.0)
     # The dynamic linker may have said something as well.
-    return [line for line in lines if _PROCESS.match(line)]
+    return [line for line in output.splitlines() if _PROCESS.match(line)]
 
 
 async def find_user(name: str, *, timeout_s: float) -> User | None:
@@ -116,16 +107,21 @@ async def find_group(name: str, *, timeout_s: float) -> int | None:
 
 async def _look_up(what: str, words: Sequence[str], timeout_s: float) -> Any:
     try:
-        outcome = await run(
-            [sys.executable, "-I", "-S", user_script.__file__, *words], timeout_s=timeout_s, flood_lines=ALL_LINES
-        )
+        output = await _ask(user_script, words, f"look up {what}", timeout_s)
     except CommandTimeout:
         raise Unavailable(f"cannot look up {what}: no answer in {timeout_s:g} s") from None
-    if outcome.code != 0:
-        last = outcome.output.rpartition("\n")[2]
-        raise Unavailable(f"cannot look up {what}: {last or Exit(outcome.code, outcome.not_started)}")
-    answer = f"\n{outcome.output}".rpartition(f"\n{user_script.BEGINS}\n")[2]
+    answer = f"\n{output}".rpartition(f"\n{user_script.BEGINS}\n")[2]
     try:
         return json.loads(answer)
     except ValueError:
         raise Unavailable(f"cannot look up {what}: the answer is no JSON: {answer[:200]!r}") from None
+
+
+async def _ask(script: ModuleType, words: Sequence[str], what: str, timeout_s: float) -> str:
+    """What this module says when it is run. Raises Unavailable, CommandTimeout."""
+    argv = [sys.executable, "-I", "-S", str(script.__file__), *words]
+    outcome = await run(argv, timeout_s=timeout_s, flood_lines=ALL_LINES)
+    if outcome.code != 0:
+        last = outcome.output.rpartition("\n")[2]
+        raise Unavailable(f"cannot {what}: {last or outcome}")
+    return outcome.output

@@ -298,7 +298,9 @@ async def test_a_number_that_is_in_use_again_is_somebody_elses(spawner: Spawner)
 
 
 async def test_a_tool_and_its_outcome() -> None:
-    assert await tool.run(["sh", "-c", "echo out; echo err >&2; exit 4"], timeout_s=SOON_S) == Outcome(4, "out\nerr")
+    assert await tool.run(["sh", "-c", "echo out; echo err >&2; exit 4"], timeout_s=SOON_S) == Outcome(
+        4, output="out\nerr"
+    )
     missing = await tool.run(["no-such-program"], timeout_s=SOON_S)
     assert (missing.code, str(missing.not_started)) == (127, "command not found: no-such-program")
     assert (await tool.run(["sh", "-c", "exit 127"], timeout_s=SOON_S)).not_started is None

@@ -22,7 +22,7 @@ from mountd.daemon import logs, threads
 from mountd.daemon.members import Members
 from mountd.daemon.recorder import Recorder
 from mountd.daemon.reload import Reloader
-from mountd.daemon.shutdown import stop_times
+from mountd.daemon.shutdown import OPERATION_S, stop_times
 from mountd.daemon.tasks import Tasks
 from mountd.daemon.threads import Reserve
 from mountd.errors import Bug, JournalHeld, MountdError
@@ -335,6 +335,6 @@ class Daemon:
         stopping = [*first, *self._reloader.tasks(), *self.members.model_tasks()]
         for task in stopping:
             task.cancel()
-        await asyncio.wait(stopping, timeout=times.operation_s)
+        await asyncio.wait(stopping, timeout=OPERATION_S)
         await self._tasks.run_last(partial(self.members.stop_apps, times.apps_s))
         await self._tasks.run_last(partial(self.members.stop_mounts, times.mounts_s))

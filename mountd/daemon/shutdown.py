@@ -23,21 +23,17 @@ JOURNAL_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class StopTimes:
-    """Seconds, in the order of stopping: operation → apps → mounts (together) → journal → workers → API.
+    """In seconds; the order of stopping is: operation → apps → mounts (together) → journal → workers → API.
 
     The sum must stay below systemd's TimeoutStopSec and the grace period of a container.
     """
 
-    operation_s: float
     apps_s: float
     mounts_s: float
-    journal_s: float
-    workers_s: float
-    api_s: float
 
     @property
     def total_s(self) -> float:
-        return self.operation_s + self.apps_s + self.mounts_s + self.journal_s + self.workers_s + self.api_s
+        return OPERATION_S + self.apps_s + self.mounts_s + JOURNAL_S + LOCKED_S + WORKERS_S + API_S
 
 
 def mount_policy(mount: MountSettings) -> Policy:
@@ -55,4 +51,4 @@ def stop_times(settings: Settings, leaving: Iterable[MountSettings] = ()) -> Sto
     """`leaving`: mounts that are being removed, and are no longer in the settings."""
     apps_s = max((app.stop.grace + KILL_WAIT_S for app in settings.apps.values()), default=0.0)
     mounts_s = max(map(mount_stop_s, (*settings.mounts.values(), *leaving)))
-    return StopTimes(OPERATION_S, apps_s, mounts_s, JOURNAL_S + LOCKED_S, WORKERS_S, API_S)
+    return StopTimes(apps_s, mounts_s)

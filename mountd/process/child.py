@@ -101,7 +101,9 @@ class Ring:
 
     def begin(self) -> None:
         """A new process of it is about to be started."""
-        self._end_state()
+        if self._state is not None:
+            self._lines.append(self._state)
+            self._state = None
         if self.life:
             self._previous = [line for line in self._lines if line.life == self.life][-PREVIOUS_LINES:]
         self.life += 1
@@ -140,11 +142,6 @@ class Ring:
     def _line(self, text: str) -> Line:
         return Line(now_text(), text, time.monotonic(), self.life)
 
-    def _end_state(self) -> None:
-        if self._state is not None:
-            self._lines.append(self._state)
-            self._state = None
-
     def _tell(self, line: Line) -> None:
         for follower in tuple(self._followers):
             follower(line)
@@ -172,7 +169,6 @@ class Child:
         on_state: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.pid = process.pid
-        self.started = time.monotonic()
         self.exit: Exit | None = None
         self._process = process
         self._order = order
@@ -228,7 +224,7 @@ class Child:
         except OSError:
             data = b""
         if not data:
-            self._close_output()
+            self.release()
             return
         if len(data) == READ_BYTES:
             self._pause()
@@ -255,17 +251,14 @@ class Child:
         if text.strip():
             self._on_line(text)
 
-    def _close_output(self) -> None:
+    def release(self) -> None:
+        """Stop listening to its output; a grandchild that holds the pipe must not hold us."""
         if self._process.stdout is None or self._process.stdout.closed:
             return
         asyncio.get_running_loop().remove_reader(self._output)
         self._process.stdout.close()
         for line in self._lines.end():
             self._emit(line)
-
-    def release(self) -> None:
-        """Stop listening to its output; a grandchild that holds the pipe must not hold us."""
-        self._close_output()
 
 
 def spawn(

@@ -16,7 +16,6 @@ import contextlib
 import ctypes
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from mountd.errors import Bug, CommandTimeout, Exhausted, MountdError, Unavailab
 from mountd.fuse import table
 from mountd.fuse.watch import read_table
 from mountd.process import tool
+from mountd.process.orphans import kill
 
 FUSE_CONNECTIONS = "/sys/fs/fuse/connections"
 FUSE_DEVICE = "/dev/fuse"
@@ -162,20 +162,9 @@ def _kill_holders(minor: int) -> list[int]:
     """Kills whom `holders` names, but never mountd itself."""
     killed = []
     for pid in holders(minor):
-        if pid == os.getpid():
-            continue
-        try:
-            handle = os.pidfd_open(pid)
-        except OSError:
-            continue
-        try:
-            if _holds(pid, minor):  # asked again, now that the number cannot pass to another process
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # it has exited
+            if pid != os.getpid() and kill(pid, lambda pid: _holds(pid, minor)):
                 killed.append(pid)
-        except OSError:
-            pass  # it has exited
-        finally:
-            os.close(handle)
     return killed
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
 
-from mountd.process.orphans import command_of
+from mountd.process.orphans import command_of, kill
 
 log = structlog.get_logger()
 
@@ -124,12 +123,7 @@ def _kill(path: Path, pids: list[int]) -> None:
     except OSError:
         for pid in pids:
             with contextlib.suppress(OSError):
-                fd = os.pidfd_open(pid)
-                try:
-                    if pid in members(path):  # its number may be another's by now
-                        signal.pidfd_send_signal(fd, signal.SIGKILL)
-                finally:
-                    os.close(fd)
+                kill(pid, lambda pid: pid in members(path))
 
 
 def _read(path: Path) -> str:

@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 INSTANCE = "MOUNTD_INSTANCE"
 NAME = "MOUNTD_NAME"
@@ -60,9 +61,10 @@ class Meant:
 
     def find(self) -> list[int]:
         spared = ancestors()
-        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in spared and pid in self]
+        pids = map(int, filter(str.isdigit, os.listdir("/proc")))
+        return [pid for pid in pids if pid not in spared and self.includes(pid)]
 
-    def __contains__(self, pid: int) -> bool:
+    def includes(self, pid: int) -> bool:
         try:
             if self.marks <= environment_of(pid):
                 return True
@@ -105,6 +107,18 @@ def alive(pid: int) -> bool:
         return False
 
 
+def kill(pid: int, is_meant: Callable[[int], bool]) -> bool:
+    """SIGKILL, if it is still meant when its number cannot pass to another process any more. Raises OSError."""
+    fd = os.pidfd_open(pid)
+    try:
+        meant = is_meant(pid)
+        if meant:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+    finally:
+        os.close(fd)
+    return meant
+
+
 def command_of(pid: int) -> str:
     """Its name on one line: each process chooses its own, and may choose line ends (PR_SET_NAME). Raises OSError."""
     with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace", newline="") as file:
@@ -133,18 +147,11 @@ def end(meant: Meant) -> list[tuple[int, str]]:
             break
         for pid in left:
             try:
-                fd = os.pidfd_open(pid)
-            except OSError:
-                continue
-            try:
-                # The number may have been given to another process since it was read: look again, holding it.
-                if pid in meant:
-                    ended[pid] = command_of(pid)
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                command = command_of(pid)
+                if kill(pid, meant.includes):
+                    ended[pid] = command
             except OSError:
                 pass
-            finally:
-                os.close(fd)
         time.sleep(0.02)
     return sorted(ended.items())
 

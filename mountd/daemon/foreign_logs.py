@@ -47,29 +47,27 @@ class Limiter:
     def admit(self, kind: str) -> int | None:
         """How many of this kind were left out before this one; None when it is left out as well."""
         with self._lock:
-            return self._admit(kind, self._clock())
-
-    def _admit(self, kind: str, now: float) -> int | None:
-        window = self._windows.get(kind)
-        if window is None or now - window.began >= WINDOW_S:
-            window = self._windows[kind] = _Window(now, left_out=window.left_out if window else 0)
-        self._windows.move_to_end(kind)
-        while len(self._windows) > KINDS:
-            self._windows.popitem(last=False)
-        if window.lines == LINES:
-            window.left_out += 1
-            return None
-        window.lines += 1
-        left_out, window.left_out = window.left_out, 0
-        return left_out
+            now = self._clock()
+            window = self._windows.get(kind)
+            if window is None or now - window.began >= WINDOW_S:
+                window = self._windows[kind] = _Window(now, left_out=window.left_out if window else 0)
+            self._windows.move_to_end(kind)
+            while len(self._windows) > KINDS:
+                self._windows.popitem(last=False)
+            if window.lines == LINES:
+                window.left_out += 1
+                return None
+            window.lines += 1
+            left_out, window.left_out = window.left_out, 0
+            return left_out
 
 
 class Foreign(logging.Handler):
     """The one handler of Python's own logging."""
 
-    def __init__(self, limiter: Limiter | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._limiter = limiter or Limiter()
+        self._limiter = Limiter()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -110,7 +108,7 @@ def _line(text: str) -> str:
     return storable(" ".join(text.split()), TEXT_CHARACTERS)
 
 
-def install() -> Foreign:
+def install() -> None:
     """From now on nothing else writes to stderr: loggers, warnings, exceptions that nothing could catch."""
     foreign = Foreign()
     logging.raiseExceptions = False
@@ -128,4 +126,3 @@ def install() -> Foreign:
 
     sys.unraisablehook = unraisable
     threading.excepthook = in_thread
-    return foreign

@@ -84,7 +84,7 @@ def configure(log: LogSettings) -> Writer:
         chosen = "console" if sys.stderr.isatty() else "text" if journal else "json"
     set_level(log.level)
     writer = Writer(sys.stderr)
-    render = _Renderer(RENDERERS[chosen](), journal=journal)
+    render = _renderer(RENDERERS[chosen](), journal)
     if chosen == "json":
         dropped = {"event": "lines of the log were dropped: it is not read fast enough", "level": "warning"}
         writer.render_dropped = lambda lines: render(None, "warning", {**dropped, "lines": lines}) + "\n"
@@ -137,16 +137,14 @@ def _dumps(event: structlog.typing.EventDict, **_: Any) -> str:
     return dumps(event, default=repr)
 
 
-class _Renderer:
+def _renderer(render: structlog.typing.Processor, journal: bool) -> Callable[..., str]:
     """The last processor: an event → the text of its line or lines, in the journal with their priority."""
 
-    def __init__(self, render: structlog.typing.Processor, *, journal: bool) -> None:
-        self._render = render
-        self._journal = journal
+    def rendered(logger: object, method: str, event: structlog.typing.EventDict) -> str:
+        text = str(render(logger, method, event))
+        return prefixed(text, method) if journal else text
 
-    def __call__(self, logger: object, method: str, event: structlog.typing.EventDict) -> str:
-        text = str(self._render(logger, method, event))
-        return prefixed(text, method) if self._journal else text
+    return rendered
 
 
 def as_text(_: object, __: str, event: structlog.typing.EventDict) -> str:

@@ -170,10 +170,8 @@ def _write_list(path: Path, texts: Sequence[str]) -> None:
             os.fsync(fd)
         os.replace(new, path)
     except (OSError, MountdError) as error:
-        cause = str(error)
-        log.warning(
-            "cannot remember what is mountd's own", path=str(path), cause=cause
-        )  # a help for the next start only
+        # Only a help for the next start.
+        log.warning("cannot remember what is mountd's own", path=str(path), cause=str(error))
 
 
 def _warn_of_everybody(path: Path) -> None:

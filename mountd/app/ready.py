@@ -35,11 +35,11 @@ def port_of(ready: ReadySettings | None) -> int | None:
 def check_port_free(name: str, port: int | None) -> None:
     """Raises CannotStart when somebody listens where the app is about to."""
     if port is not None and ports.listeners(port):
-        raise CannotStart(
-            f"cannot start {name}: port {port} is taken by {ports.holder(port)}",
-            hint="stop it, or give the app another port",
-            code="port-taken",
-        )
+        raise _taken(f"cannot start {name}: port {port} is taken by {ports.holder(port)}")
+
+
+def _taken(text: str) -> CannotStart:
+    return CannotStart(text, hint="stop it, or give the app another port", code="port-taken")
 
 
 async def answers(
@@ -68,11 +68,7 @@ async def answers(
     if found and ports.belongs(found, await _all_of(belonging, uid), owner):
         return ""
     if found:
-        raise CannotStart(
-            f"port {port} is answered by {ports.holder(port)}, not by the app",
-            hint="stop it, or give the app another port",
-            code="port-taken",
-        )
+        raise _taken(f"port {port} is answered by {ports.holder(port)}, not by the app")
     return f"nobody listens on port {port} of this machine"
 
 

@@ -19,10 +19,9 @@ from mountd.api.documents import SCHEMA
 from mountd.api.documents.operations import ReloadDocument
 from mountd.api.server import Server
 from mountd.clock import now_text
-from mountd.daemon import watch_files
 from mountd.daemon.apply import Applier
 from mountd.daemon.members import Members
-from mountd.daemon.watch_files import FileWatch
+from mountd.daemon.watch_files import FileWatch, trail
 from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
 from mountd.journal.journal import Journal
 from mountd.model import link
@@ -258,14 +257,11 @@ class Reloader:
         return [self._source, *(path for path in paths if path is not None)]
 
     async def _refuse_on_mounts(self, paths: Iterable[Path]) -> None:
-        for path, found in (await self._trails(paths)).items():
+        mounts, wanted = self._members.mount_points(), tuple(paths)
+        for path, found in await self._on_disk(lambda: [(each, trail(each, mounts)) for each in wanted]):
             if found.mount:
                 text = f"{path} must be on local disk, but lies on the mount {found.mount}"
                 raise ConfigError(str(self._source), [Problem("", 0, text)])
-
-    async def _trails(self, paths: Iterable[Path]) -> dict[Path, watch_files.Trail]:
-        mounts, wanted = self._members.mount_points(), tuple(paths)
-        return await self._on_disk(lambda: {path: watch_files.trail(path, mounts) for path in wanted})
 
     async def _check(self, loaded: Loaded, digests: Digests) -> Change:
         """What to do; everything that can fail has been tried afterwards. Raises ConfigError."""

@@ -61,8 +61,10 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
         received = signal.sigwait(watched)
         if received == signal.SIGCHLD:
             code = _reap(pid)
-            if code is None and (said := _read(ear)):
-                code = _reap_at_last(pid, said[0])
+            if code is None:
+                with contextlib.suppress(BlockingIOError):
+                    if said := os.read(ear, 1):
+                        code = _reap_at_last(pid, said[0])
             if code is not None:
                 _end_leftovers(before)
                 return code
@@ -103,8 +105,8 @@ def subreaper() -> int | None:
     None when the parent had children before the daemon, which survive an exec: a script may start a helper and then
     `exec mountd run`. What those leave falls to the parent as well.
     """
-    alone = _parent is not None and not _parent_had_children
-    return os.getppid() if alone and _parent is not None and os.getppid() == _parent[0] else None
+    alone = _parent is not None and os.getppid() == _parent[0] and not _parent_had_children
+    return os.getppid() if alone else None
 
 
 def leave(code: int) -> NoReturn:
@@ -115,13 +117,6 @@ def leave(code: int) -> NoReturn:
             os.write(_parent[1], bytes([code & 0xFF]))
             os.kill(_parent[0], signal.SIGCHLD)
     os._exit(code)
-
-
-def _read(ear: int) -> bytes:
-    try:
-        return os.read(ear, 1)
-    except BlockingIOError:
-        return b""
 
 
 def _reap_at_last(main: int, said: int) -> int:

@@ -83,9 +83,9 @@ class Supervisor:
         self.life = life or Life()
         self.since = now_text("seconds")
         self.child: Child | None = None
-        self.on_bug: Callable[[str, BaseException], None] | None = None
-        """hears of what must not happen, so that mountd ends in order; this goes on as well as it can until then"""
-        self._queue: asyncio.Queue[Event | BaseException] = asyncio.Queue(QUEUE_EVENTS)
+        self.on_bug: Callable[[str, BaseException], None]
+        """set before `run`: hears of what must not happen, so that mountd ends in order; until then this goes on"""
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_EVENTS)
         self._attempt: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -96,7 +96,7 @@ class Supervisor:
         self._queue.put_nowait(event)
 
     async def run(self) -> None:
-        """Until cancelled. A bug in the service goes to `on_bug`; without one it is raised here."""
+        """Until cancelled."""
         self._service.changed(self.life, self.since, None)
         try:
             while True:
@@ -112,12 +112,9 @@ class Supervisor:
             wait_s = min(TICK_S, max(0.0, self.life.due - time.monotonic()))
         try:
             async with asyncio.timeout(wait_s):
-                event = await self._queue.get()
+                return await self._queue.get()
         except TimeoutError:
             return Notice.TICKED
-        if isinstance(event, BaseException):
-            raise event
-        return event
 
     def _handle(self, event: Event) -> None:
         before = self.life
@@ -191,14 +188,8 @@ class Supervisor:
                 self.post(StartFailed(error.text, permanent=isinstance(error, UsageError)))
             case error:
                 if (found := of_the_machine(error)) is None:
-                    self._report_bug(error)
+                    self.on_bug(self._service.name, error)
                 self.post(StartFailed(found.text if found else f"{BUG}: {type(error).__name__}: {error}"))
-
-    def _report_bug(self, error: BaseException) -> None:
-        if self.on_bug is None:
-            self._queue.put_nowait(error)
-        else:
-            self.on_bug(self._service.name, error)
 
     def _adopt(self, child: Child) -> None:
         self.child = child
@@ -224,7 +215,7 @@ class Supervisor:
         except ShouldRestart as error:
             self.post(RestartAsked(str(error), by_itself=True))
         except Exception as error:
-            self._report_bug(error)
+            self.on_bug(self._service.name, error)
 
     def _cannot_watch(self, lack: Exhausted | None) -> None:
         if lack is not None:
@@ -243,7 +234,7 @@ class Supervisor:
         except Exception as error:
             self._log.error("cannot prepare its end", cause=f"{type(error).__name__}: {error}")
             if not isinstance(error, MountdError) and of_the_machine(error) is None:
-                self._report_bug(error)
+                self.on_bug(self._service.name, error)
             child.signal(self._service.stop_signal)
         self.post(Notice.SIGNALLED)
 
@@ -260,7 +251,7 @@ class Supervisor:
             except Exception as error:
                 found = error if isinstance(error, MountdError) else of_the_machine(error)
                 if found is None:
-                    self._report_bug(error)
+                    self.on_bug(self._service.name, error)
                     found = Exhausted(f"{BUG}: {type(error).__name__}: {error}", code="bug")
                 self._log.warning("cannot clean yet", cause=found.text, hint=found.hint)
                 failures += 1

@@ -42,6 +42,8 @@ class Program:
     kind: str = "app"
     stop_signal: signal.Signals = signal.SIGTERM
     children: list[Child] = field(default_factory=list)
+    began: list[float] = field(default_factory=list)
+    """when each of them was there, monotonic"""
     states: list[State] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
     pid: int | None = None
@@ -55,6 +57,7 @@ class Program:
         argv = ["/bin/sh", "-c", self.script]
         child = spawn(argv, {"PATH": os.environ["PATH"]}, lambda line: ready.set() if line == "ready" else None)
         self.children.append(child)
+        self.began.append(time.monotonic())
         spawned(child)
         try:
             async with asyncio.timeout(self.ready_s):
@@ -101,6 +104,8 @@ class Run:
     def __init__(self, program: Program, policy: Policy = POLICY, life: Life | None = None) -> None:
         self.program = program
         self.supervisor = Supervisor(program, policy, life)
+        self.bugs: list[BaseException] = []
+        self.supervisor.on_bug = lambda _, error: self.bugs.append(error)
         self.task = asyncio.create_task(self.supervisor.run())
 
     @property
@@ -114,8 +119,9 @@ class Run:
     async def until(self, condition: Callable[[], object], what: str, timeout_s: float = SOON_S) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
-            if self.task.done() and self.task.exception():
-                raise self.task.exception() or AssertionError
+            if self.bugs:
+                raise self.bugs[0]
+            assert not self.task.done()
             assert time.monotonic() < deadline, f"not in {timeout_s} s: {what}; {self.program.states}"
             await asyncio.sleep(0.005)
 

@@ -1,17 +1,8 @@
 """The one state machine of a supervised thing: a state and an event give the next state and what to do.
 
-                 Begin                  Ready
-    stopped ──────────────▶ starting ─────────▶ running
-       ▲                       │ failed, exited,    │ exited, condemned,
-       │                       ▼ not wanted         ▼ not wanted
-       │ not wanted         stopping ◀──────────────┘
-       │                       │ child gone and attempt ended
-       │                       ▼
-       └────────────────── cleaning ───▶ backoff ───▶ starting
-                               └───────▶ failed (what retrying cannot change)
-
-Two facts are kept beside the state: whether a child exists and whether an attempt to start one is under way. Only when
-neither is true may cleaning begin, and only after cleaning may the next attempt: so there are never two children.
+ARCHITECTURE.md has the drawing. Two facts are kept beside the state: whether a child exists and whether an attempt to
+start one is under way. Only when neither is true may cleaning begin, and only after cleaning may the next attempt: so
+there are never two children.
 """
 
 from __future__ import annotations

@@ -82,15 +82,11 @@ class App:
         self._runs = self._faults = 0
         self._held = 0
         self._status = AppStatus()
-        self._take(settings)
-        self.supervisor = Supervisor(self, self._policy(), Life(allowed=False))
+        self.reconfigure(settings)
+        self.supervisor = Supervisor(self, Life(allowed=False))
 
     def reconfigure(self, settings: Settings) -> None:
-        """A reload: what needs no restart holds from now on, the rest from the next start."""
-        self._take(settings)
-        self.supervisor.policy = self._policy()
-
-    def _take(self, settings: Settings) -> None:
+        """At a reload what needs no restart holds from now on, the rest from the next start."""
         self.settings = settings.apps[self.name]
         self.stop_signal = self.settings.stop.signal
         self._mounts = tuple(settings.mounts_of(self.settings))
@@ -101,7 +97,8 @@ class App:
             self._hidden.update(credentials.VARIABLES)
         self._publish(needs=tuple(self.settings.needs), follows_remounts="remount" in self.settings.restart.after)
 
-    def _policy(self) -> Policy:
+    @property
+    def policy(self) -> Policy:
         """Without `retry` during an operation, which decides itself what comes after a failure."""
         restart = self.settings.restart
         return Policy(
@@ -318,17 +315,13 @@ class App:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """For the time of an operation: what fails stays down until the operation, or its end, starts it again."""
-        self._hold(+1)
+        self._held += 1
         try:
             yield
         finally:
-            self._hold(-1)
+            self._held -= 1
             if not self._held and self.state is State.FAILED and not self._board.snapshot.stopping:
                 self.want()
-
-    def _hold(self, change: int) -> None:
-        self._held += change
-        self.supervisor.policy = self._policy()
 
     @property
     def state(self) -> State:

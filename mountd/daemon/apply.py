@@ -10,7 +10,6 @@ import structlog
 
 from mountd.daemon import logs
 from mountd.daemon.members import Members
-from mountd.daemon.shutdown import mount_policy
 from mountd.errors import JournalError, MountdError
 from mountd.operation.desired import DesiredVersions
 from mountd.process.lifecycle import RestartAsked
@@ -125,9 +124,8 @@ class Applier:
         """Those that must be remounted for a secret that only a new rclone reads."""
         members = self._members
         stale = set()
-        for name, mount in members.mounts.items():
+        for mount in members.mounts.values():
             mount.reconfigure(members.settings)
-            members.supervisors[name].policy = mount_policy(members.settings.mounts[name])
         for name in change.remount:
             members.supervisors[name].post(RestartAsked(CAUSE))
         for name in change.credentials:

@@ -15,7 +15,7 @@ from mountd.app.app import KILL_WAIT_S, App
 from mountd.cache.retention import CacheClaim
 from mountd.cache.upload_state import hint_of_removed
 from mountd.daemon.secret_files import SecretFiles
-from mountd.daemon.shutdown import mount_policy, mount_stop_s
+from mountd.daemon.shutdown import mount_stop_s
 from mountd.daemon.tasks import Tasks
 from mountd.errors import MountdError, NotUploaded
 from mountd.fuse import table
@@ -97,7 +97,7 @@ class Members:
             candidates=lambda: self.probe_paths(name),
             cache_claims=lambda: self.cache_claims(name),
         )
-        self.supervisors[name] = Supervisor(mount, mount_policy(self.settings.mounts[name]))
+        self.supervisors[name] = Supervisor(mount)
         self.rings[name] = mount.ring
         self.left = {cache: left for cache, left in self.left.items() if not self._uploads_from(cache)}
 

@@ -10,7 +10,6 @@ from mountd.cache.index import LAST_STAMP_LIMIT_S
 from mountd.cache.uploads import SCAN_LIMIT_S
 from mountd.journal.database import LOCKED_S
 from mountd.mount.mount import CLEAR_TIMEOUT_S, STOP_GRACE_S
-from mountd.process.lifecycle import Policy
 from mountd.settings.profiles import writes_back
 from mountd.settings.schema import MountSettings, Settings
 
@@ -34,11 +33,6 @@ class StopTimes:
     @property
     def total_s(self) -> float:
         return OPERATION_S + self.apps_s + self.mounts_s + JOURNAL_S + LOCKED_S + WORKERS_S + API_S
-
-
-def mount_policy(mount: MountSettings) -> Policy:
-    """The limits of a mount's supervisor. A mount without uploads never needs its `drain`."""
-    return Policy(grace_s=STOP_GRACE_S, prepare_s=mount.drain)
 
 
 def mount_stop_s(mount: MountSettings) -> float:

@@ -34,7 +34,7 @@ from mountd.mount.startup import StartUp
 from mountd.process import resources
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Exited, Life
+from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW, Exited, Life, Policy
 from mountd.process.supervisor import MustReplace, ShouldRestart
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile, SecretChange
@@ -329,6 +329,11 @@ class RcloneMount:
         When it could not, the mount restarts by itself as soon as it can.
         """
         return await self._engine.refresh_secrets() is SecretChange.REMOUNT and await self._bucket.could_start()
+
+    @property
+    def policy(self) -> Policy:
+        """A mount without uploads never needs its `drain`."""
+        return Policy(grace_s=STOP_GRACE_S, prepare_s=self._settings.mounts[self.name].drain)
 
     def reconfigure(self, settings: Settings) -> None:
         """For the next probe and the next start; what runs is left as it is."""

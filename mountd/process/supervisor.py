@@ -54,6 +54,10 @@ class Service(Protocol):
     kind: str
     stop_signal: signal.Signals
 
+    @property
+    def policy(self) -> Policy:
+        """How patient its supervisor is now."""
+
     async def start(self, spawned: Callable[[Child], None]) -> None:
         """One attempt: returns when ready; calls `spawned` as soon as a child exists; raises MountdError."""
 
@@ -77,9 +81,8 @@ class Service(Protocol):
 
 
 class Supervisor:
-    def __init__(self, service: Service, policy: Policy, life: Life | None = None) -> None:
+    def __init__(self, service: Service, life: Life | None = None) -> None:
         self._service = service
-        self.policy = policy
         self.life = life or Life()
         self.since = now_text("seconds")
         self.child: Child | None = None
@@ -118,9 +121,9 @@ class Supervisor:
 
     def _handle(self, event: Event) -> None:
         before = self.life
-        self.life, actions = step(before, event, time.monotonic(), self.policy)
+        self.life, actions = step(before, event, time.monotonic(), self._service.policy)
         if self.life.overdue and not before.overdue:
-            name, grace_s = self._service.stop_signal.name, self.policy.grace_s
+            name, grace_s = self._service.stop_signal.name, self._service.policy.grace_s
             self._log.warning("no exit after the stop signal: killing it", signal=name, grace_s=grace_s)
         if isinstance(event, Exited):
             self.child = None
@@ -223,7 +226,7 @@ class Supervisor:
 
     async def _end(self, child: Child) -> None:
         try:
-            async with asyncio.timeout(self.policy.prepare_s):
+            async with asyncio.timeout(self._service.policy.prepare_s):
                 await self._service.prepare_end()
             child.signal(self._service.stop_signal)
         except TimeoutError:

@@ -128,7 +128,7 @@ async def test_restart_and_what_must_be_replaced(make: Make) -> None:
     assert run.program.children[0].exit == Exit(-signal.SIGKILL)
     await run.until_state(State.RUNNING)
     run.program.script = READY
-    run.supervisor.policy = POLICY
+    run.program.policy = POLICY
     run.post(RestartAsked("tina asked"))
     await run.until_children(3)
     await run.until_state(State.RUNNING)

@@ -31,6 +31,7 @@ class Program:
     """A service around `/bin/sh -c script`: ready when it says so."""
 
     script: str = READY
+    policy: Policy = POLICY
     ready_s: float = SOON_S
     refusals: int = 0
     """how many cleanings fail"""
@@ -101,9 +102,9 @@ class Program:
 class Run:
     """A supervisor that runs, and the end of it."""
 
-    def __init__(self, program: Program, policy: Policy = POLICY, life: Life | None = None) -> None:
+    def __init__(self, program: Program, life: Life | None = None) -> None:
         self.program = program
-        self.supervisor = Supervisor(program, policy, life)
+        self.supervisor = Supervisor(program, life)
         self.bugs: list[BaseException] = []
         self.supervisor.on_bug = lambda _, error: self.bugs.append(error)
         self.task = asyncio.create_task(self.supervisor.run())
@@ -159,7 +160,7 @@ async def making() -> AsyncIterator[Make]:
     runs: list[Run] = []
 
     def made(policy: Policy = POLICY, life: Life | None = None, **program: Any) -> Run:
-        runs.append(Run(Program(**program), policy, life))
+        runs.append(Run(Program(policy=policy, **program), life))
         return runs[-1]
 
     yield made

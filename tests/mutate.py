@@ -243,7 +243,7 @@ def report(found: dict[str, list[Fault]]) -> str:
 def main(words: Sequence[str]) -> int:
     """The exit code: 0, 1 when not every fault was tried, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="./dev mutate", description=__doc__)
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as process.backoff; without one, all")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="such as process.lifecycle; without one, all")
     given = parser.parse_args(words).modules
     try:
         modules = chosen(given, pure_modules())

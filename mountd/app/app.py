@@ -17,10 +17,9 @@ from mountd.app.belonging import Belonging
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError, cause_of
 from mountd.process import resources
-from mountd.process.backoff import Backoff
 from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance
-from mountd.process.lifecycle import Exited, Life, Notice, Policy, RestartAsked
+from mountd.process.lifecycle import Backoff, Exited, Life, Notice, Policy, RestartAsked
 from mountd.process.supervisor import Supervisor
 from mountd.rclone import credentials
 from mountd.settings import environment as inherited

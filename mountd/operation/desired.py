@@ -18,7 +18,7 @@ from mountd.errors import Busy, MountdError
 from mountd.journal.journal import Committed
 from mountd.model.model import Model
 from mountd.operation.runner import OperationOutcome
-from mountd.process.backoff import Backoff
+from mountd.process.lifecycle import Backoff
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot, Unmet
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from mountd.process.backoff import Backoff
 from mountd.status.snapshot import State
 
 STARTS_PER_WINDOW = 10
@@ -18,6 +17,23 @@ START_WINDOW_S = 60.0
 """At most 10 starts in any 60 s: a hot loop helps nobody."""
 STEADY_S = 2.0
 """Of starts that ran as long and were ended from outside only the last counts: they are no loop, however many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before the next try: `initial_s`, then `factor` times as long after each further failure, never
+    above `max_s`."""
+
+    initial_s: float = 1.0
+    factor: float = 2.0
+    max_s: float = 60.0
+
+    def delay_s(self, failures: int) -> float:
+        """Seconds to wait after `failures` failures in a row; none after none."""
+        if failures <= 0:
+            return 0.0
+        # The exponent is bounded because a float overflows long before a person stops waiting.
+        return min(self.max_s, self.initial_s * self.factor ** min(failures - 1, 64))
 
 
 @dataclass(frozen=True, slots=True)

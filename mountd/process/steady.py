@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 from mountd.errors import Exhausted
-from mountd.process.backoff import Backoff
+from mountd.process.lifecycle import Backoff
 from mountd.process.resources import of_the_machine
 
 AGAIN = Backoff(0.5, 2.0, 10.0)

@@ -13,9 +13,8 @@ import pytest
 
 from mountd.errors import CannotStart, MountdError
 from mountd.process import lifecycle
-from mountd.process.backoff import Backoff
 from mountd.process.child import Exit
-from mountd.process.lifecycle import Condemned, Life, Notice, Policy, RestartAsked
+from mountd.process.lifecycle import Backoff, Condemned, Life, Notice, Policy, RestartAsked
 from mountd.process.supervisor import MustReplace, ShouldRestart
 from mountd.status.snapshot import State
 from tests.support.supervised import LOADING, POLICY, READY, SOON_S, STUBBORN, Make, kill, making

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mountd.errors import CannotStart, MountdError
-from mountd.process.backoff import Backoff
 from mountd.process.child import Child, Exit, spawn
-from mountd.process.lifecycle import Event, Exited, Life, Notice, Policy
+from mountd.process.lifecycle import Backoff, Event, Exited, Life, Notice, Policy
 from mountd.process.supervisor import Supervisor
 from mountd.status.snapshot import State
 

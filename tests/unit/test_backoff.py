@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.process.backoff import Backoff
+from mountd.process.lifecycle import Backoff
 
 
 @pytest.mark.parametrize(

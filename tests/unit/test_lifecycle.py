@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mountd.process.backoff import Backoff
 from mountd.process.lifecycle import (
     START_WINDOW_S,
     STARTS_PER_WINDOW,
     STEADY_S,
     Action,
+    Backoff,
     Condemned,
     Event,
     Exited,

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from mountd.process.backoff import Backoff
 from mountd.process.lifecycle import (
     START_WINDOW_S,
     STARTS_PER_WINDOW,
     STEADY_S,
+    Backoff,
     Condemned,
     Exited,
     Life,

@@ -11,7 +11,7 @@ from mountd.errors import CannotStart
 from mountd.mount.health import Facts, Liveness, MountVerdict, Replace, Report, RestartRclone, Stall
 from mountd.mount.monitor import MountMonitor, Probe
 from mountd.process import steady
-from mountd.process.backoff import Backoff
+from mountd.process.lifecycle import Backoff
 from mountd.status.snapshot import Health, MountStatus, Reason, State
 from tests.support.wait import until_async
 

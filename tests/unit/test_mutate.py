@@ -100,12 +100,12 @@ def test_survivors_are_listed_with_their_place() -> None:
     assert "+ return max(0.0, self.end + now)" in shown
 
 
-PURE = ("mountd.text", "mountd.process.backoff")
+PURE = ("mountd.text", "mountd.process.lifecycle")
 
 
-@pytest.mark.parametrize("word", ["process.backoff", "mountd.process.backoff", "mountd/process/backoff.py"])
+@pytest.mark.parametrize("word", ["process.lifecycle", "mountd.process.lifecycle", "mountd/process/lifecycle.py"])
 def test_a_module_by_name_or_file(word: str) -> None:
-    assert mutate.chosen([word], PURE) == ("mountd.process.backoff",)
+    assert mutate.chosen([word], PURE) == ("mountd.process.lifecycle",)
 
 
 def test_all_modules_for_no_word_and_none_that_is_not_pure() -> None:

@@ -15,7 +15,7 @@ from mountd.daemon.tasks import Tasks
 from mountd.daemon.threads import Reserve
 from mountd.errors import Exhausted, JournalError
 from mountd.process import steady
-from mountd.process.backoff import Backoff
+from mountd.process.lifecycle import Backoff
 from mountd.process.resources import as_exhausted, lack, of_the_machine
 from mountd.status import readiness
 from mountd.status.board import Board

@@ -115,7 +115,7 @@ async def _run(loaded: Loaded, journal_type: type[Journal], reserve: Reserve) ->
         left = await clear_mounts(instance.id, {*configured, *instance.mount_points()}, "mount")
         for entry in left:
             log.error("still mounted", path=entry.mount_point)
-        if daemon.is_broken:
+        if daemon.tasks.is_broken:
             return Bug.exit_code
         daemon.members.check_uploaded()
         return 1 if left else 0
@@ -202,7 +202,7 @@ class Daemon:
         self._notifier = Notifier(os.environ)
         self._is_ready_sent = False
         self.board = Board(Snapshot())
-        self._tasks = Tasks(self.board, reserve, signals.stop.set)
+        self.tasks = Tasks(self.board, reserve, signals.stop.set)
         self._recorder = Recorder(self.board, journal)
         found = binary.find(settings.rclone.binary)
         for cause in found.passed_over:
@@ -216,7 +216,7 @@ class Daemon:
             journal=journal,
             binary=found,
             conf=conf,
-            tasks=self._tasks,
+            tasks=self.tasks,
         )
         self.operations = Operations(self.members.models, self.members.apps, self.board, journal)
         self.drills = Drills(
@@ -261,14 +261,14 @@ class Daemon:
 
     async def run(self) -> None:
         """From start to stop; a bug in any task is a reason to stop, in the same order."""
-        asyncio.get_running_loop().set_exception_handler(self._tasks.unhandled)
+        asyncio.get_running_loop().set_exception_handler(self.tasks.unhandled)
         await self.operations.close_interrupted()
         for name in self.members.models:
             await self._desired.load(name)
         try:
             await self._server.listen_unix(self._settings.control)
             await self._server.listen_tcp(self._settings.http)
-            async with self._tasks as group:
+            async with self.tasks as group:
                 await self._reloader.begin()
                 self.members.run()
                 self._desired.begin(group)
@@ -285,20 +285,13 @@ class Daemon:
                 for task in (notifying, recording):
                     task.cancel()
                 self.members.cancel()
-                await group.run_last(self._record_stop)
+                why = "mountd has stopped" + (" because of a bug in it" if group.is_broken else "")
+                await group.run_last(partial(self._recorder.stopped, why))
         finally:
             self._reloader.close()
             for close in (self.members.close, self.drills.close, self._server.close):
-                await self._tasks.run_last(close)
+                await self.tasks.run_last(close)
             log.info("mountd has stopped")
-
-    @property
-    def is_broken(self) -> bool:
-        """It stopped because of a bug."""
-        return self._tasks.is_broken
-
-    async def _record_stop(self) -> None:
-        await self._recorder.stopped("mountd has stopped" + (" because of a bug in it" if self.is_broken else ""))
 
     async def _follow_signal(self) -> None:
         await self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._is_ready_sent)
@@ -329,12 +322,12 @@ class Daemon:
         """Not ready → reload, operation and models → apps → mounts; each with its limit, see `stop_times`."""
         times = stop_times(self.members.settings, self.members.leaving.values())
         log.info("mountd stops", at_most_s=times.total_s)
-        self._tasks.reserve.end_within(times.total_s, exit_code=Bug.exit_code if self.is_broken else 1)
+        self.tasks.reserve.end_within(times.total_s, exit_code=Bug.exit_code if self.tasks.is_broken else 1)
         self.board.set_stopping()
         self._notifier.send(STOPPING=1, STATUS="stopping")
         stopping = [*first, *self._reloader.tasks(), *self.members.model_tasks()]
         for task in stopping:
             task.cancel()
         await asyncio.wait(stopping, timeout=OPERATION_S)
-        await self._tasks.run_last(partial(self.members.stop_apps, times.apps_s))
-        await self._tasks.run_last(partial(self.members.stop_mounts, times.mounts_s))
+        await self.tasks.run_last(partial(self.members.stop_apps, times.apps_s))
+        await self.tasks.run_last(partial(self.members.stop_mounts, times.mounts_s))

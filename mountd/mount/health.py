@@ -85,13 +85,14 @@ class Liveness:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Reads that do not advance: `reads` have been seen at every look since `since` (monotonic seconds).
+    """Reads that do not advance: `reads` have been seen at every look from `since` to `seen` (monotonic seconds).
 
     A read is any key that stays the same as long as one and the same read is unanswered. An rclone that counts another
     error is responsive and tries again, for up to 80 s in one read of what a store lists but does not give (measured).
     """
 
     since: float = 0.0
+    seen: float = 0.0
     reads: frozenset[str] = frozenset()
     moved_bytes: int = -1
     errors: int = 0
@@ -101,11 +102,13 @@ class Stall:
         a reason to wait."""
         still = self.reads & reads
         if not still or not bucket_quick or (moved_bytes, errors) != (self.moved_bytes, self.errors):
-            return Stall(now, frozenset(reads), moved_bytes, errors)
-        return replace(self, reads=still)
+            return Stall(now, now, frozenset(reads), moved_bytes, errors)
+        return replace(self, seen=now, reads=still)
 
-    def lasts_s(self, now: float) -> float:
-        return now - self.since if self.reads else 0.0
+    @property
+    def lasts_s(self) -> float:
+        """Up to the last look: while nobody looks, the reads may have been answered."""
+        return self.seen - self.since if self.reads else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +201,8 @@ def decide(name: str, facts: Facts, *, failures: int, now: float) -> Replace | R
     if liveness.is_hung(failures, facts.answers, now):
         missed = f"{liveness.missed} liveness probes in a row were missed"
         return Replace(MountVerdict.HUNG, f"mount {name} is hung: {missed}")
-    if facts.stall.lasts_s(now) >= STALL_S or facts.listing.lasts_s(now) >= LISTING_S:
-        longest_s = max(facts.stall.lasts_s(now), facts.listing.lasts_s(now))
+    if facts.stall.lasts_s >= STALL_S or facts.listing.lasts_s >= LISTING_S:
+        longest_s = max(facts.stall.lasts_s, facts.listing.lasts_s)
         stuck = f"a read waits for {longest_s:.0f} s although the bucket answers"
         return Replace(MountVerdict.HUNG, f"mount {name} is hung: {stuck}")
     if facts.misconfigured:
@@ -208,7 +211,7 @@ def decide(name: str, facts: Facts, *, failures: int, now: float) -> Replace | R
     return RestartRclone(facts.restart) if facts.restart else None
 
 
-def explain(name: str, facts: Facts, *, known: Reason | None, lack: Exhausted | None, now: float) -> Reason | None:
+def explain(name: str, facts: Facts, *, known: Reason | None, lack: Exhausted | None) -> Reason | None:
     """Why mount `name`, which is not replaced, is not well. `known` is wrong with its cache or its uploads; `lack` is
     what a probe needs and the machine does not have."""
     if facts.liveness.missed:
@@ -216,7 +219,7 @@ def explain(name: str, facts: Facts, *, known: Reason | None, lack: Exhausted | 
         return Reason("mount-silent", f"mount {name} did not answer", "mount", name, hint)
     if known is not None:
         return known
-    if stuck := _stuck(facts, name, now):
+    if stuck := _stuck(facts, name):
         return stuck
     if lack is not None:
         return Reason(lack.code, f"cannot look after mount {name}: {lack.text}", "mount", name, lack.hint)
@@ -227,15 +230,15 @@ def explain(name: str, facts: Facts, *, known: Reason | None, lack: Exhausted | 
     return None
 
 
-def _stuck(facts: Facts, name: str, now: float) -> Reason | None:
+def _stuck(facts: Facts, name: str) -> Reason | None:
     """What waits for so long that it is reported."""
     text, hint = f"a read through mount {name} waits, although the bucket answers", ""
-    if facts.stall.lasts_s(now) >= STALL_REPORTED_S:
+    if facts.stall.lasts_s >= STALL_REPORTED_S:
         hint = "mountd replaces the mount when it lasts a minute"
-    elif facts.listing.lasts_s(now) >= LISTING_REPORTED_S:
+    elif facts.listing.lasts_s >= LISTING_REPORTED_S:
         text = f"a listing, or what waits for one, lasts long on mount {name}"
         hint = "a directory takes one request for each 1,000 objects; mountd replaces the mount after ten minutes"
-    elif facts.possible_stall.lasts_s(now) >= STALL_REPORTED_S:
+    elif facts.possible_stall.lasts_s >= STALL_REPORTED_S:
         text = f"a program that uses mount {name} waits for something, possibly for the mount"
         hint = "the kernel does not say for what: see with `cat /proc/PID/task/*/wchan`, as root"
     return Reason("read-stuck", text, "mount", name, hint) if hint else None

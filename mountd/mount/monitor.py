@@ -94,14 +94,14 @@ class MountMonitor:
 
     def _judge(self) -> None:
         """The only place where a mount is given up. A mount to replace comes before one that is only to restart."""
-        now = time.monotonic()
         if not isinstance(self._decision, Replace):
-            self._decision = decide(self._name, self._facts, failures=self._failures(), now=now) or self._decision
+            found = decide(self._name, self._facts, failures=self._failures(), now=time.monotonic())
+            self._decision = found or self._decision
         if self._decision is not None:
             self._decided.set()
             return
         lack = next(iter(self._lacks.values()), None)
-        reason = explain(self._name, self._facts, known=self._known(), lack=lack, now=now)
+        reason = explain(self._name, self._facts, known=self._known(), lack=lack)
         if reason == self._shown:
             return
         self._shown = reason

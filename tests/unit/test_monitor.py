@@ -78,7 +78,7 @@ def missed(count: int) -> Act:
         (missed(2), MountVerdict.HUNG),
         (lambda report: report(liveness=GONE), MountVerdict.DEAD),
         (lambda report: report(misconfigured="its disk cache is off"), MountVerdict.MISCONFIGURED),
-        (lambda report: report(stall=Stall(-1e9, frozenset({"1/1/7"}))), MountVerdict.HUNG),
+        (lambda report: report(stall=Stall(since=-1e9, reads=frozenset({"1/1/7"}))), MountVerdict.HUNG),
     ],
 )
 async def test_a_fact_of_any_probe_replaces_the_mount(act: Act, verdict: MountVerdict) -> None:

@@ -13,9 +13,8 @@ from mountd.mount import engine
 from mountd.process.instance import Instance
 from mountd.rclone import binary as binaries
 from mountd.rclone import credentials
-from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import Launch, MountCommand, mount_command
+from mountd.rclone.command import Launch, MountCommand, RcAddress, mount_command
 from mountd.rclone.conf import render_masked, shown
 from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.settings import masking

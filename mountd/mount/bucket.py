@@ -254,7 +254,7 @@ class BucketProbe:
                 said_no = True
             else:
                 return
-        await rc.list(self._remote, quick=True, timeout_s=_left_s(deadline))
+        await rc.probe_bucket(self._remote, _left_s(deadline), "")
         self._asks_root |= said_no
 
     async def _list_small(self, deadline: float) -> None:
@@ -299,7 +299,7 @@ class BucketProbe:
 
     async def _doubt(self, witness: Witness, deadline: float) -> None:
         """The witness is gone: was it deleted, or was that no valid answer? Raises RemoteError."""
-        if not await self._engine.rc.list(self._remote, quick=True, timeout_s=_left_s(deadline)):
+        if not await self._engine.rc.probe_bucket(self._remote, _left_s(deadline), ""):
             await self._expose(deadline)
             if witness.kept:
                 where = f"{witness.directory}/" if witness.directory else "something"

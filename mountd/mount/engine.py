@@ -20,9 +20,8 @@ from mountd.process.instance import Instance
 from mountd.process.notify import ReadySocket
 from mountd.process.resources import lack
 from mountd.process.slow_disk import SlowDisk
-from mountd.rclone.address import RcAddress
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import CacheSize, Launch, mount_command
+from mountd.rclone.command import CacheSize, Launch, RcAddress, mount_command
 from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange
 from mountd.rclone.dedupe import Deduplicator
 from mountd.rclone.exits import OUTPUT_CHARACTERS, ExitCause, LastOutput, explain, explain_crash, refusal

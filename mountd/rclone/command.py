@@ -6,14 +6,14 @@ must set itself. Tried with rclone 1.75.2.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mountd.errors import ConfigError, Problem
 from mountd.rclone import credentials, keys
-from mountd.rclone.address import RcAddress
 from mountd.rclone.advice import advise
 from mountd.settings import environment as inherited
 from mountd.settings import profiles
@@ -25,6 +25,20 @@ if TYPE_CHECKING:
 
 _CA_BUNDLE = "AWS_CA_BUNDLE"
 _NEVER = ("daemon", "daemon-wait", "daemon-timeout", "rc-no-auth", "allow-non-empty", "log-file")
+
+
+@dataclass(frozen=True, slots=True)
+class RcAddress:
+    """Of rclone's remote control: a Unix socket, which every user of this machine may connect to, so it asks for user
+    and password. `authorization` is the HTTP header."""
+
+    user: str
+    password: str = field(repr=False)
+    socket: Path
+
+    @property
+    def authorization(self) -> str:
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +132,7 @@ def _own(mount: MountSettings, launch: Launch) -> dict[str, Flag]:
         "devname": launch.devname,
         "use-json-log": True,
         "rc": True,
-        "rc-addr": launch.rc.flag,
+        "rc-addr": f"unix://{launch.rc.socket}",
         "rc-serve": True,  # a byte of one object can be asked for, past the mount
         "exclude": keys.merged(mount.options.get("exclude")),
         "allow-other": launch.allow_other,

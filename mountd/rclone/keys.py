@@ -25,7 +25,6 @@ class BucketEntry:
     name: str
     size: int
     is_dir: bool
-    mod_time: str = ""
 
 
 def unusable(items: Sequence[BucketEntry]) -> dict[str, str]:

@@ -5,28 +5,26 @@ HTTP 200 is no success here: `vfs/refresh` puts its failures into the values of 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
 from mountd.errors import RemoteError, Unavailable
-from mountd.rclone.address import RcAddress
-from mountd.rclone.command import source
+from mountd.rclone.command import RcAddress, source
 from mountd.rclone.failures import classify
 from mountd.rclone.keys import BucketEntry
 from mountd.rclone.stats import CoreStats, VfsStats
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CALL_S = 2.0
-QUICK_S = 5.0
 NOOP_S = 1.0
 LONG_AGO_S = -1e9
 NONEXISTENT_DIR = ".mountd-asks"
@@ -61,14 +59,12 @@ class Upload:
 
     id: int
     name: str
-    size: int
-    tries: int
     due_s: float
     uploading: bool
 
 
 class RcClient:
-    """Not tied to one process: the address stays the same over restarts. Use with `async with`, or `close` it."""
+    """Not tied to one process: the address stays the same over restarts. To be closed."""
 
     def __init__(self, address: RcAddress) -> None:
         self.address = address
@@ -85,19 +81,8 @@ class RcClient:
 
         AnswerTooLarge when the answer has more than `most_bytes` (MAX_ANSWER_BYTES): the event loop takes it apart.
         """
-        session = self._open()
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
-        try:
-            async with session.post(
-                _url(method),
-                json=params or {},
-                timeout=timeout,
-            ) as answer:
-                status, body = answer.status, await _read(answer, most_bytes or MAX_ANSWER_BYTES)
-        except TimeoutError:
-            raise RcTimeout(f"rclone does not answer: no reply to {method} within {timeout_s:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"rclone does not answer: {_cause(error)}") from None
+        async with self._request("POST", method, f"no reply to {method}", timeout_s, json=params or {}) as answer:
+            status, body = answer.status, await _read(answer, most_bytes or MAX_ANSWER_BYTES)
         return _checked(method, status, body)
 
     async def vfs_stats(self, timeout_s: float = CALL_S) -> VfsStats:
@@ -106,9 +91,7 @@ class RcClient:
     async def core_stats(self, timeout_s: float = CALL_S) -> CoreStats:
         return CoreStats.parse(await self.call("core/stats", timeout_s=timeout_s))
 
-    async def vfs_refresh(
-        self, directory: str = "", *, recursive: bool = False, timeout_s: float = 60.0
-    ) -> dict[str, str]:
+    async def vfs_refresh(self, directory: str = "", *, recursive: bool = False, timeout_s: float = 60.0) -> None:
         """Read a directory (relative to the mount, "" its root) again; its parents must be known to rclone already.
 
         Raises RemoteError for the first result that is not "OK", `directory-missing` for a directory that is not there.
@@ -123,7 +106,6 @@ class RcClient:
             if value != "OK":
                 failure = classify(str(value))
                 raise RemoteError(f"cannot refresh {name or '/'}: {failure.text}", hint=failure.hint, code=failure.code)
-        return result
 
     async def fingerprint(self, fs: str, path: str, timeout_s: float = 60.0) -> str:
         """What the store reports of one object, past the mount's caches: size, time and MD5, as far as it does.
@@ -146,16 +128,10 @@ class RcClient:
 
         Raises RemoteError with the cause when it cannot be read.
         """
-        url = _url(f"%5B{quote(source(fs), safe='')}%5D/{quote(path)}")
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
-        try:
-            async with self._open().get(url, headers={"Range": "bytes=0-0"}, timeout=timeout) as answer:
-                if answer.status < 400 and await answer.content.readany():
-                    return
-        except TimeoutError:
-            raise RcTimeout(f"rclone does not answer: no byte of {path} within {timeout_s:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"rclone does not answer: {_cause(error)}") from None
+        url, first = f"%5B{quote(source(fs), safe='')}%5D/{quote(path)}", {"Range": "bytes=0-0"}
+        async with self._request("GET", url, f"no byte of {path}", timeout_s, headers=first) as answer:
+            if answer.status < 400 and await answer.content.readany():
+                return
         # The answer has no cause. This call would read all of the file, but fails in the same way first.
         params = {"fs": source(fs), "remote": path, "hashType": "md5", "download": True}
         await self.call("operations/hashsumfile", params, timeout_s)
@@ -165,12 +141,11 @@ class RcClient:
         params = {"srcFs": source(fs), "srcRemote": path, "dstFs": str(to.parent), "dstRemote": to.name}
         await self.call("operations/copyfile", params, timeout_s)
 
-    async def features(self, fs: str, timeout_s: float = QUICK_S) -> StoreFeatures:
+    async def features(self, fs: str, timeout_s: float) -> StoreFeatures:
         """What the kind of store behind `fs` can do, for which S3 and most others get no request."""
-        # The same object as that of `list(quick=True)`.
-        features = (await self.call("operations/fsinfo", {"fs": _split(fs)[0], "_config": _QUICK}, timeout_s)).get(
-            "Features"
-        )
+        # The same object as that of a probe of the root.
+        answer = await self.call("operations/fsinfo", {"fs": _split(fs)[0], "_config": _QUICK}, timeout_s)
+        features = answer.get("Features")
         if not isinstance(features, dict):
             raise Unavailable("rclone does not answer: operations/fsinfo holds no features")
         return StoreFeatures(bool(features.get("BucketBased")), bool(features.get("About")))
@@ -178,14 +153,16 @@ class RcClient:
     async def probe_bucket(
         self, fs: str, timeout_s: float, directory: str = NONEXISTENT_DIR, *, most_bytes: int | None = None
     ) -> list[BucketEntry]:
-        """What `directory` of `fs` (`remote:bucket/prefix`) holds: one request for a small one, raises as `list` does.
+        """What `directory` of `fs` (`remote:bucket/prefix`) holds, "" for its root: fails fast, and raises as `list`.
 
-        Only for a remote that has buckets. Keys that may list certain directories alone are refused elsewhere. rclone
-        takes any well-formed page, and even an empty answer, for a listing of nothing (1.75.2).
+        One request for a small one; the paths are not relative to `fs`. Other than the root only for a remote that has
+        buckets. Keys that may list certain directories alone are refused elsewhere. rclone takes any well-formed page,
+        and even an empty answer, for a listing of nothing (1.75.2).
         """
-        if not directory:
-            return await self.list(fs, quick=True, timeout_s=timeout_s, most_bytes=most_bytes)
-        return await self.list(_within(fs, directory), config=_QUICK, timeout_s=timeout_s, most_bytes=most_bytes)
+        # `_config` counts when rclone makes its object for `fs`, and the mount's own was made with the mount's
+        # patience. "remote:" with the bucket in the path is another one.
+        place, path = (_within(fs, directory), "") if directory else _split(fs)
+        return await self.list(place, path, config=_QUICK, timeout_s=timeout_s, most_bytes=most_bytes)
 
     async def invents_objects(self, fs: str, timeout_s: float) -> bool:
         """Whether `fs` gives an object that no bucket holds: then what answers is no object store. One HEAD."""
@@ -197,30 +174,23 @@ class RcClient:
         }
         return isinstance((await self.call("operations/stat", params, timeout_s)).get("item"), dict)
 
-    async def vfs_queue(self, timeout_s: float = CALL_S) -> list[Upload]:
+    async def vfs_queue(self) -> list[Upload]:
         """The files that wait for their upload or are being uploaded."""
-        entries = (await self.call("vfs/queue", timeout_s=timeout_s)).get("queue")
+        entries = (await self.call("vfs/queue")).get("queue")
         if not isinstance(entries, list):
             raise Unavailable("rclone does not answer: vfs/queue holds no queue")
         return [
-            Upload(
-                int(entry["id"]),
-                str(entry["name"]),
-                int(entry.get("size", 0)),
-                int(entry.get("tries", 0)),
-                float(entry.get("expiry", 0.0)),
-                bool(entry.get("uploading")),
-            )
-            for entry in entries
+            Upload(int(each["id"]), str(each["name"]), float(each.get("expiry", 0.0)), bool(each.get("uploading")))
+            for each in entries
         ]
 
-    async def vfs_upload_now(self, upload: int, timeout_s: float = CALL_S) -> None:
+    async def vfs_upload_now(self, upload: int) -> None:
         """Begin the upload of that id without further waiting. Raises RemoteError when it is no longer in the queue."""
-        await self.vfs_upload_in(upload, LONG_AGO_S, timeout_s)
+        await self.vfs_upload_in(upload, LONG_AGO_S)
 
-    async def vfs_upload_in(self, upload: int, delay_s: float, timeout_s: float = CALL_S) -> None:
+    async def vfs_upload_in(self, upload: int, delay_s: float) -> None:
         """Begin the upload of that id in `delay_s` seconds. Raises RemoteError when it is no longer in the queue."""
-        await self.call("vfs/queue-set-expiry", {"id": upload, "expiry": delay_s}, timeout_s)
+        await self.call("vfs/queue-set-expiry", {"id": upload, "expiry": delay_s})
 
     async def list(
         self,
@@ -228,21 +198,17 @@ class RcClient:
         directory: str = "",
         *,
         recursive: bool = False,
-        quick: bool = False,
         config: Mapping[str, int] | None = None,
         exclude: Sequence[str] = (),
-        timeout_s: float | None = None,
+        timeout_s: float = 60.0,
         most_bytes: int | None = None,
     ) -> list[BucketEntry]:
         """What the store holds in `fs` (`remote:bucket/prefix`) below `directory`, asked past the mount's caches.
 
-        `exclude`: patterns of what is left out, instead of those of the mount.
-
-        On S3 one request for each thousand entries. `quick`: fail fast, 5 s at most by default, for health checks.
-        A directory that does not exist is empty on S3, only a missing bucket is an error. Raises RemoteError, also
-        (`bucket-slow`) when rclone itself answers but the store does not, and Unavailable when rclone does not answer.
+        `exclude`: patterns of what is left out, instead of those of the mount. On S3 one request for each thousand
+        entries, and a directory that does not exist is empty; only a missing bucket is an error. Raises RemoteError,
+        also (`bucket-slow`) when rclone itself answers but the store does not, and Unavailable when rclone does not.
         """
-        timeout_s = timeout_s if timeout_s is not None else QUICK_S if quick else 60.0
         options = {
             "noModTime": True,  # one HEAD for each object else
             "noMimeType": True,
@@ -252,15 +218,8 @@ class RcClient:
         # A pattern that excludes directories, as one of the mount's does, makes a recursive listing cost a request for
         # each of them; and what cannot be a path is to be seen.
         params["_filter"] = {"ExcludeRule": list(exclude)}
-        above = ""
         if config:
             params["_config"] = config
-        if quick:
-            # `_config` counts when rclone makes its object for `fs`, and the mount's own was made with the mount's
-            # patience. "remote:" with the bucket in the path is another one.
-            params["fs"], above = _split(fs)
-            params["remote"] = "/".join(part for part in (above, params["remote"]) if part)
-            params["_config"] = _QUICK
         try:
             answer = await self.call("operations/list", params, timeout_s, most_bytes)
         except RcTimeout:
@@ -273,33 +232,35 @@ class RcClient:
         entries = answer.get("list")
         if not isinstance(entries, list):
             raise RemoteError("cannot list the bucket: rclone's answer holds no list")
-        return [_item(entry, above) for entry in entries]
+        return [
+            BucketEntry(str(each["Path"]), str(each["Name"]), int(each.get("Size", -1)), bool(each.get("IsDir")))
+            for each in entries
+        ]
 
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def _open(self) -> aiohttp.ClientSession:
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, verb: str, path: str, lacks: str, timeout_s: float, **more: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Raises RcTimeout, which says what `lacks`, or another Unavailable."""
         if self._session is None:
             # A connection for each call: a kept one would be that of the previous process after a restart.
             connector = aiohttp.UnixConnector(str(self.address.socket), force_close=True)
             self._session = aiohttp.ClientSession(
                 connector=connector, headers={"Authorization": self.address.authorization}
             )
-        return self._session
-
-
-def _url(path: str) -> URL:
-    return URL(f"http://rclone/{path}", encoded=True)
+        url, timeout = URL(f"http://rclone/{path}", encoded=True), aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._session.request(verb, url, timeout=timeout, **more) as answer:
+                yield answer
+        except TimeoutError:
+            raise RcTimeout(f"rclone does not answer: {lacks} within {timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"rclone does not answer: {_cause(error)}") from None
 
 
 async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
@@ -345,20 +306,7 @@ def _split(fs: str) -> tuple[str, str]:
     return f"{remote}:", path.strip("/")
 
 
-def _item(entry: Any, above: str) -> BucketEntry:
-    path = str(entry["Path"])
-    return BucketEntry(
-        path.removeprefix(f"{above}/") if above else path,
-        str(entry["Name"]),
-        int(entry.get("Size", -1)),
-        bool(entry.get("IsDir")),
-        str(entry.get("ModTime") or ""),
-    )
-
-
 def _cause(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        error = error.os_error
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__

@@ -23,8 +23,7 @@ from mountd.errors import RemoteError, Unavailable
 from mountd.mount.bucket import BucketProbe
 from mountd.mount.engine import Engine
 from mountd.rclone import binary, conf
-from mountd.rclone.address import RcAddress
-from mountd.rclone.command import CacheSize, Launch, mount_command
+from mountd.rclone.command import CacheSize, Launch, RcAddress, mount_command
 from mountd.rclone.log import LogEvent, parse
 from mountd.rclone.rc import NONEXISTENT_DIR, RcClient, StoreFeatures
 from mountd.settings.schema import ControlSettings, MountSettings, RemoteSettings, Settings
@@ -37,6 +36,7 @@ from tests.support.wait import until
 pytestmark = pytest.mark.fuse
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+SOON_S = 5.0
 
 
 @dataclass
@@ -124,13 +124,15 @@ async def test_the_command_mounts(tmp_path: Path) -> None:
         options = (await running.rc.call("vfs/stats"))["opt"]
         assert options["CacheMode"] in (3, "full")
         assert (options["CacheMaxSize"], options["ReadOnly"], options["Umask"]) == (1 << 30, True, 0o022)
-        assert await running.rc.vfs_refresh() == {"": "OK"}
-        assert await running.rc.vfs_refresh("v1", recursive=True) == {"v1": "OK"}
+        await running.rc.vfs_refresh()
+        await running.rc.vfs_refresh("v1", recursive=True)
         with pytest.raises(RemoteError) as caught:
             await running.rc.vfs_refresh("nope")
         assert caught.value.code == "directory-missing"
-        for quick in (False, True):
-            items = await running.rc.list(f"disk:{source}", "v1", quick=quick)
+        for items in (
+            await running.rc.list(f"disk:{source}", "v1"),
+            await running.rc.probe_bucket(f"disk:{source}", SOON_S, "v1"),
+        ):
             assert [(item.name, item.size, item.is_dir) for item in items] == [("a", 5, False)]
         assert await asyncio.to_thread((running.path / "v1" / "a").read_text) == "hello"
         stats = await running.rc.vfs_stats()
@@ -143,9 +145,10 @@ async def test_the_command_mounts(tmp_path: Path) -> None:
             RcAddress("mountd", "wrong", running.rc.address.socket),
             RcAddress("", "", running.rc.address.socket),
         ):
-            async with RcClient(stranger) as client:
-                with pytest.raises(Unavailable, match="refused mountd's user and password"):
-                    await client.vfs_stats()
+            client = RcClient(stranger)
+            with pytest.raises(Unavailable, match="refused mountd's user and password"):
+                await client.vfs_stats()
+            await client.close()
 
         running.process.send_signal(signal.SIGTERM)
         await eventually(lambda: running.process.poll() is not None, "the end of rclone")
@@ -219,17 +222,22 @@ async def test_the_store_is_asked_once_and_failures_are_distinguished(tmp_path: 
         }
         async with mounted(tmp_path, remotes, "ok:bkt/pre") as running:
             rc = running.rc
-            for quick in (False, True):
-                proxy.reset_counts()
-                items = await rc.list("ok:bkt", quick=quick)
-                assert sorted((item.path, item.is_dir) for item in items) == [("pre", True), ("top", False)]
-                items = await rc.list("ok:bkt/pre", "v1", quick=quick)
-                assert [(item.path, item.size) for item in items] == [("v1/a", 5)]
-                items = await rc.list("ok:bkt/pre", recursive=True, quick=quick)
-                assert [item.path for item in items if not item.is_dir] == ["v1/a"]
-                assert proxy.counts.requests == {"GET": 3}, "one request for each listing, no HEAD"
-            assert await rc.features("ok:bkt/pre") == StoreFeatures(has_buckets=True, reports_room=False)
-            assert await rc.features("disk:/") == StoreFeatures(has_buckets=False, reports_room=True)
+            proxy.reset_counts()
+            items = await rc.list("ok:bkt")
+            assert sorted((item.path, item.is_dir) for item in items) == [("pre", True), ("top", False)]
+            items = await rc.list("ok:bkt/pre", "v1")
+            assert [(item.path, item.size) for item in items] == [("v1/a", 5)]
+            items = await rc.list("ok:bkt/pre", recursive=True)
+            assert [item.path for item in items if not item.is_dir] == ["v1/a"]
+            assert proxy.counts.requests == {"GET": 3}, "one request for each listing, no HEAD"
+            proxy.reset_counts()
+            items = await rc.probe_bucket("ok:bkt", SOON_S, "")
+            assert sorted((item.name, item.is_dir) for item in items) == [("pre", True), ("top", False)]
+            items = await rc.probe_bucket("ok:bkt/pre", SOON_S, "v1")
+            assert [(item.name, item.size) for item in items] == [("a", 5)]
+            assert proxy.counts.requests == {"GET": 2}, "one request for each listing, no HEAD"
+            assert await rc.features("ok:bkt/pre", SOON_S) == StoreFeatures(has_buckets=True, reports_room=False)
+            assert await rc.features("disk:/", SOON_S) == StoreFeatures(has_buckets=False, reports_room=True)
             for remote in ("ok:big", "ok:bkt/pre", "ok:empty"):
                 proxy.reset_counts()
                 assert await asked(rc, remote) == ""
@@ -255,7 +263,7 @@ async def test_the_store_is_asked_once_and_failures_are_distinguished(tmp_path: 
                 "notls:bkt": "tls-failure",
             }.items():
                 with pytest.raises(RemoteError) as caught:
-                    await rc.list(remote, quick=True)
+                    await rc.probe_bucket(remote, SOON_S, "")
                 assert (remote, caught.value.code) == (remote, code), caught.value.text
                 assert caught.value.hint
                 assert (remote, await asked(rc, remote)) == (remote, code)
@@ -263,11 +271,11 @@ async def test_the_store_is_asked_once_and_failures_are_distinguished(tmp_path: 
             proxy.latency_s = 30.0
             started = asyncio.get_running_loop().time()
             with pytest.raises(RemoteError) as caught:
-                await rc.list("ok:bkt", quick=True, timeout_s=1.0)
+                await rc.probe_bucket("ok:bkt", 1.0, "")
             assert caught.value.code == "bucket-slow"
             assert asyncio.get_running_loop().time() - started < 20
             proxy.latency_s = 0.0
-            assert await rc.list("ok:bkt", quick=True)
+            assert await rc.probe_bucket("ok:bkt", SOON_S, "")
 
 
 class TlsS3:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mountd.rclone import binary
-from mountd.rclone.address import RcAddress
-from mountd.rclone.command import CacheSize, Launch, mount_command
+from mountd.rclone.command import CacheSize, Launch, RcAddress, mount_command
 from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange, SecretRefresh
 from mountd.settings.schema import Settings
 from tests.support import dies_with_us

@@ -20,7 +20,7 @@ from mountd.mount.engine import Engine
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import Action, Life, Notice, Policy, step
 from mountd.rclone import binary
-from mountd.rclone.address import RcAddress
+from mountd.rclone.command import RcAddress
 from mountd.rclone.conf_file import ConfFile
 from mountd.rclone.rc import RcClient, Upload
 from mountd.rclone.stats import DiskCacheStats, VfsStats
@@ -41,7 +41,7 @@ class Rclone:
     """Uploads begin only when they are asked to, and take no time. A file that is open waits for its close."""
 
     def __init__(self, *due_s: float, open_files: int = 0) -> None:
-        self.queue = {number: Upload(number, f"{number}.wav", 5, 0, due, False) for number, due in enumerate(due_s)}
+        self.queue = {number: Upload(number, f"{number}.wav", due, False) for number, due in enumerate(due_s)}
         self.open_files = open_files
         self.answers = True
         self.hurried: list[int] = []

@@ -153,7 +153,7 @@ class FakeEngine:
     async def features(self, fs: str, timeout_s: float) -> Any:
         return SimpleNamespace(has_buckets=False, reports_room=False)
 
-    async def list(self, fs: str, *, quick: bool, timeout_s: float) -> list[object]:
+    async def probe_bucket(self, fs: str, timeout_s: float, directory: str) -> list[object]:
         self.asked += 1
         if self.error is not None:
             raise self.error

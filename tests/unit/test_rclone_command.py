@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from mountd.errors import ConfigError
-from mountd.rclone.address import RcAddress
 from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import CacheSize, Launch, MountCommand, mount_command, source
+from mountd.rclone.command import CacheSize, Launch, MountCommand, RcAddress, mount_command, source
 from mountd.settings import profiles
 from mountd.settings.schema import ControlSettings, MountSettings, RemoteSettings, Settings
 

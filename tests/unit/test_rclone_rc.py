@@ -14,7 +14,7 @@ from aiohttp import web
 
 from mountd.errors import RemoteError, Unavailable
 from mountd.rclone import rc
-from mountd.rclone.address import RcAddress
+from mountd.rclone.command import RcAddress
 from mountd.rclone.keys import BucketEntry
 from mountd.rclone.rc import RcClient, RcTimeout, Upload
 
@@ -55,8 +55,9 @@ async def fake(tmp_path: Path) -> AsyncIterator[tuple[FakeRclone, RcClient]]:
     await runner.setup()
     socket = tmp_path / "rc"
     await web.UnixSite(runner, str(socket)).start()
-    async with RcClient(RcAddress("me", "pw", socket=socket)) as client:
-        yield rclone, client
+    client = RcClient(RcAddress("me", "pw", socket=socket))
+    yield rclone, client
+    await client.close()
     rclone.forever.set()
     await runner.cleanup()
 
@@ -74,7 +75,7 @@ async def test_calls_carry_the_credentials(fake: Fake) -> None:
 async def test_refresh_checks_every_value_and_says_true_as_a_word(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers["vfs/refresh"] = {"result": {"v23": "OK"}}
-    assert await client.vfs_refresh("v23", recursive=True) == {"v23": "OK"}
+    await client.vfs_refresh("v23", recursive=True)
     assert rclone.asked[-1] == ("vfs/refresh", {"dir": "v23", "recursive": "true"})
     rclone.answers["vfs/refresh"] = {"result": {"nope": "file does not exist"}}
     with pytest.raises(RemoteError, match="cannot refresh nope") as caught:
@@ -89,7 +90,7 @@ async def test_the_upload_queue(fake: Fake) -> None:
     rclone, client = fake
     entry = {"name": "a.bin", "id": 1, "size": 5, "expiry": -0.8, "tries": 3, "delay": 4, "uploading": True}
     rclone.answers["vfs/queue"] = {"queue": [entry]}
-    assert await client.vfs_queue() == [Upload(1, "a.bin", 5, 3, -0.8, True)]
+    assert await client.vfs_queue() == [Upload(1, "a.bin", -0.8, True)]
     rclone.answers["vfs/queue-set-expiry"] = {}
     await client.vfs_upload_now(1)
     assert rclone.asked[-1] == ("vfs/queue-set-expiry", {"id": 1, "expiry": -1e9})
@@ -112,13 +113,17 @@ async def test_a_listing(fake: Fake) -> None:
     assert "_config" not in asked
 
 
-async def test_a_quick_listing_has_an_fs_of_its_own(fake: Fake) -> None:
+@pytest.mark.parametrize(
+    ("directory", "fs", "remote"),
+    [("", "cs:", "bkt/pre"), ("v1", "cs:bkt/pre/v1/", ""), ("v1/x", "cs:bkt/pre/v1/x/", "")],
+)
+async def test_a_probe_has_an_fs_of_its_own(fake: Fake, directory: str, fs: str, remote: str) -> None:
     rclone, client = fake
-    entry = {"Path": "bkt/pre/v1/a", "Name": "a", "Size": 3, "ModTime": "", "IsDir": False}
+    entry = {"Path": "a", "Name": "a", "Size": 3, "ModTime": "", "IsDir": False}
     rclone.answers["operations/list"] = {"list": [entry]}
-    assert await client.list("cs:bkt/pre", "v1", quick=True) == [BucketEntry("v1/a", "a", 3, False)]
+    assert await client.probe_bucket("cs:bkt/pre", 5.0, directory) == [BucketEntry("a", "a", 3, False)]
     asked = rclone.asked[-1][1]
-    assert (asked["fs"], asked["remote"]) == ("cs:", "bkt/pre/v1")
+    assert (asked["fs"], asked["remote"]) == (fs, remote)
     assert asked["_config"]["LowLevelRetries"] == 1
 
 
@@ -126,11 +131,11 @@ async def test_a_store_that_hangs_is_not_taken_for_an_rclone_that_hangs(fake: Fa
     rclone, client = fake
     rclone.answers["operations/list"] = None
     with pytest.raises(RemoteError) as caught:
-        await client.list("cs:bkt", quick=True, timeout_s=0.1)
+        await client.probe_bucket("cs:bkt", 0.1)
     assert caught.value.code == "bucket-slow"
     rclone.answers["rc/noop"] = None
     with pytest.raises(RcTimeout, match="rclone does not answer: no reply to rc/noop"):
-        await client.list("cs:bkt", quick=True, timeout_s=0.1)
+        await client.probe_bucket("cs:bkt", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +198,7 @@ async def test_a_refresh_fails_for_each_value_that_is_not_ok(fake: Fake) -> None
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
-    async with RcClient(RcAddress("me", "pw", socket=tmp_path / "none")) as client:
-        with pytest.raises(Unavailable, match="rclone does not answer: no such file"):
-            await client.core_stats()
+    client = RcClient(RcAddress("me", "pw", socket=tmp_path / "none"))
+    with pytest.raises(Unavailable, match="rclone does not answer: no such file"):
+        await client.core_stats()
+    await client.close()

@@ -21,7 +21,7 @@ HELD, READ = ReopenedFile(5, held=True), ReopenedFile(5, held=True, read=True)
 
 
 def queued(due_s: float, *, uploading: bool = False) -> Upload:
-    return Upload(1, "a", 5, 0, due_s, uploading)
+    return Upload(1, "a", due_s, uploading)
 
 
 @pytest.mark.parametrize(

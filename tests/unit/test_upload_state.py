@@ -85,7 +85,7 @@ def test_the_headline_shows_what_a_stop_waits_for() -> None:
 
 
 def test_only_what_waits_for_the_time_is_hurried_and_not_all_the_time() -> None:
-    waiting = Upload(1, "a", 5, 0, 1.5, False)
+    waiting = Upload(1, "a", 1.5, False)
     queue = [waiting, replace(waiting, id=2, uploading=True), replace(waiting, id=3, due_s=-0.1)]
     assert to_hurry(queue, {}, 100.0) == [1]
     assert to_hurry(queue, {1: 100.0}, 100.0 + HURRY_AGAIN_S - 0.1) == []

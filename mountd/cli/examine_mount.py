@@ -67,7 +67,7 @@ async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
         exited = child.exit
     finally:
         if table.at(read_table(), directory) is not None:
-            await unmount.unmount(directory, lazy=True, timeout_s=UNMOUNT_S)
+            await unmount.unmount(directory, timeout_s=UNMOUNT_S)
         child.signal(signal.SIGKILL)
         with contextlib.suppress(TimeoutError):  # one stuck in the kernel is left behind
             async with asyncio.timeout(KILL_S):

@@ -25,10 +25,8 @@ class Entry:
     device: str
     root: str
     mount_point: str
-    options: tuple[str, ...]
     fs_type: str
     source: str
-    super_options: tuple[str, ...]
     peers: int | None = None
     """the group of mounts that get what is mounted below any of them, also in other namespaces (`shared:N`)"""
 
@@ -55,18 +53,16 @@ def _entry(line: str) -> Entry:
     fields = line.split(" ")
     try:
         dash = fields.index("-", 6)  # any number of optional fields lies before it
-        mount_id, parent_id, device, root, mount_point, options = fields[:6]
-        fs_type, source, super_options = fields[dash + 1 : dash + 4]
+        mount_id, parent_id, device, root, mount_point, _ = fields[:6]
+        fs_type, source, _ = fields[dash + 1 : dash + 4]
         return Entry(
             mount_id=int(mount_id),
             parent_id=int(parent_id),
             device=device,
             root=unescape(root),
             mount_point=unescape(mount_point),
-            options=tuple(options.split(",")),
             fs_type=unescape(fs_type),
             source=unescape(source),
-            super_options=tuple(unescape(option) for option in super_options.split(",")),
             peers=next((int(each[7:]) for each in fields[6:dash] if each.startswith("shared:")), None),
         )
     except ValueError:

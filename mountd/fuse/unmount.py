@@ -2,8 +2,8 @@
 
 Seen with strace on Linux 6.18 with rclone stopped (SIGSTOP) and killed, fuse 3.14 and util-linux 2.38:
 
-- `fusermount3 -u [-z]` changes into the parent directory and calls umount2 with UMOUNT_NOFOLLOW: no stat, no hang;
-- `umount -c [-l]` calls umount2 at once; plain `umount` stats the mount point and hangs forever on a stopped rclone.
+- `fusermount3 -u -z` changes into the parent directory and calls umount2 with UMOUNT_NOFOLLOW: no stat, no hang;
+- `umount -c -l` calls umount2 at once; plain `umount` stats the mount point and hangs forever on a stopped rclone.
 
 Both run in a child that is killed at its deadline, because the parent directory may lie on a mount that hangs, too.
 Where no child can be started any more, root detaches the mount by itself.
@@ -35,22 +35,18 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 0.5
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """How many mounts were taken away, and the device minors of those whose connection was aborted before.
-
-    `killed` are the processes that were killed because they held a connection that could not be aborted.
-    """
+    """How many mounts were taken away; `killed` are the processes that held a connection that could not be aborted."""
 
     unmounted: int
-    aborted: tuple[int, ...]
     killed: tuple[int, ...] = ()
 
 
-async def unmount(mount_point: str, *, lazy: bool, timeout_s: float) -> None:
-    """Unmounts the topmost mount there; lazily, it is detached at once and goes with its last user.
+async def unmount(mount_point: str, *, timeout_s: float) -> None:
+    """Unmounts the topmost mount there, lazily: it is detached at once and goes with its last user.
 
     Raises Unavailable. Does not ask whose mount it is: `clear` does.
     """
-    commands = list(_unmount_commands(mount_point, lazy=lazy))
+    commands = list(_unmount_commands(mount_point))
     if not commands:
         raise Unavailable(f"cannot unmount {mount_point}: no fusermount3 found", hint="install the package fuse3")
     deadline = asyncio.get_running_loop().time() + timeout_s
@@ -60,7 +56,7 @@ async def unmount(mount_point: str, *, lazy: bool, timeout_s: float) -> None:
         try:
             code, said = await _run(command, max(left_s, 0))
         except Exhausted as error:
-            if not lazy or os.geteuid() != 0:
+            if os.geteuid() != 0:
                 raise Unavailable(f"cannot unmount {mount_point}: {error.text}", hint=error.hint) from None
             return await _detach(mount_point, max(left_s, SHORTEST_TRY_S))
         except Unavailable as error:
@@ -74,19 +70,22 @@ async def unmount(mount_point: str, *, lazy: bool, timeout_s: float) -> None:
                 hint="see whether the directory above the mount point lies on a mount that hangs",
             )
         cause = cause or said or f"exit code {code}"
-    busy = "a program still uses it: stop it first" if "busy" in cause else "see whether mountd may unmount there"
-    raise Unavailable(f"cannot unmount {mount_point}: {cause}", hint=busy)
+    raise _refused(mount_point, cause)
 
 
-def _unmount_commands(mount_point: str, *, lazy: bool) -> Iterator[list[str]]:
+def _refused(mount_point: str, cause: str) -> Unavailable:
+    return Unavailable(f"cannot unmount {mount_point}: {cause}", hint="see whether mountd may unmount there")
+
+
+def _unmount_commands(mount_point: str) -> Iterator[list[str]]:
     for name in ("fusermount3", "fusermount"):
         if program := shutil.which(name):
-            yield [program, "-u", *(["-z"] if lazy else []), "--", mount_point]
+            yield [program, "-u", "-z", "--", mount_point]
             break
     program = shutil.which("umount")
     if program and os.geteuid() == 0:  # for others it does what fusermount3 has already refused
         # -c: it must not canonicalize, and so stat, the path; -i: run no helper, which might.
-        yield [program, "-c", "-i", *(["-l"] if lazy else []), "--", mount_point]
+        yield [program, "-c", "-i", "-l", "--", mount_point]
 
 
 async def clear(mount_point: str, source: str, *, timeout_s: float) -> Cleared:
@@ -101,32 +100,30 @@ async def clear(mount_point: str, source: str, *, timeout_s: float) -> Cleared:
         raise Bug(f"cannot clear {mount_point}: {source!r} is not the name of a mount of mountd")
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
-    delay_s, unmounted, aborted, killed = FIRST_DELAY_S, 0, list[int](), list[int]()
+    delay_s, unmounted, killed = FIRST_DELAY_S, 0, list[int]()
     while True:
         entries = read_table()
         mine = table.of_source(entries, source, mount_point)
         if not mine:
-            return Cleared(unmounted, tuple(aborted), tuple(killed))
+            return Cleared(unmounted, tuple(killed))
         top = table.at(entries, mount_point)
         if top not in mine:
             what = f"{top.source} ({top.fs_type})" if top else "something"
             raise Unavailable(
                 f"cannot unmount {mount_point}: {what} is mounted on top of it", hint="unmount that first, by hand"
             )
-        if await abort(top.minor):
-            aborted.append(top.minor)
-        else:
+        if not await abort(top.minor):
             killed += await asyncio.to_thread(_kill_holders, top.minor)
         try:
             # The last try too gets time enough to say why it failed.
-            await unmount(mount_point, lazy=True, timeout_s=max(deadline - loop.time(), SHORTEST_TRY_S))
+            await unmount(mount_point, timeout_s=max(deadline - loop.time(), SHORTEST_TRY_S))
             unmounted += 1
         except Unavailable:
             # Another program that unmounts it meanwhile makes this fail and the next look at the table succeed.
             if loop.time() + delay_s >= deadline:
                 if table.of_source(read_table(), source, mount_point):
                     raise
-                return Cleared(unmounted, tuple(aborted), tuple(killed))
+                return Cleared(unmounted, tuple(killed))
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_DELAY_S)
 
@@ -199,9 +196,7 @@ async def _detach(mount_point: str, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
             await asyncio.to_thread(work)
     except OSError as error:  # a TimeoutError among them
-        raise Unavailable(
-            f"cannot unmount {mount_point}: {cause_of(error)}", hint="see whether mountd may unmount there"
-        ) from None
+        raise _refused(mount_point, cause_of(error)) from None
 
 
 async def _run(command: list[str], timeout_s: float) -> tuple[int | None, str]:

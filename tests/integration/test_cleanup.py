@@ -110,7 +110,7 @@ async def test_what_is_not_ours_stays(movable: None, mounts: Mounts, point: str)
     finally:
         subprocess.run(["umount", "-c", "-l", point], check=True, timeout=SOON_S)
     other = table.devname("other", "x")
-    assert await clear(point, other, timeout_s=SOON_S) == Cleared(0, ())
+    assert await clear(point, other, timeout_s=SOON_S) == Cleared(0)
     assert len(mounts.of(point)) == 1
 
 
@@ -133,9 +133,9 @@ async def test_what_cannot_be_unmounted_is_said_in_time(
 
 
 async def test_nothing_mounted(tmp_path: Path) -> None:
-    assert await clear(str(tmp_path), table.devname("test", "x"), timeout_s=SOON_S) == Cleared(0, ())
+    assert await clear(str(tmp_path), table.devname("test", "x"), timeout_s=SOON_S) == Cleared(0)
     with pytest.raises(Unavailable, match=f"cannot unmount {tmp_path}: "):
-        await unmount(str(tmp_path), lazy=True, timeout_s=SOON_S)
+        await unmount(str(tmp_path), timeout_s=SOON_S)
 
 
 async def test_only_mounts_of_mountd_can_be_cleared() -> None:

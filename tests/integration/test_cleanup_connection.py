@@ -56,7 +56,7 @@ async def test_without_fusectl_each_process_that_holds_the_connection_is_killed(
             with pytest.raises(DiskTimeout):
                 await files.list(point, limit=5, timeout_s=0.5)
             assert files.stuck
-            assert await clear(point, mounts.source, timeout_s=SOON_S) == Cleared(1, (), (process.pid,))
+            assert await clear(point, mounts.source, timeout_s=SOON_S) == Cleared(1, (process.pid,))
             await until(lambda: not files.stuck, "the worker is free again")
             assert mounts.of(point) == []
         finally:
@@ -119,7 +119,7 @@ while int(waiting.read_text()) <= before:
     assert time.monotonic() < deadline, "the reader does not wait"
     time.sleep(0.01)
 cleared = asyncio.run(unmount.clear(point, source, timeout_s=10))
-assert cleared == unmount.Cleared(1, (entry.minor,)), cleared
+assert cleared == unmount.Cleared(1), "it was aborted, nobody was killed for it"
 print(reader.communicate(timeout=10)[1], end="")
 """
 

@@ -29,10 +29,9 @@ def point(tmp_path: Path) -> str:
 
 
 @pytest.mark.fuse
-@pytest.mark.parametrize("lazy", [True, False])
 @pytest.mark.parametrize("with_fusermount", [True, False])
 async def test_unmounting_never_asks_a_stopped_rclone(
-    mounts: Mounts, point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lazy: bool, with_fusermount: bool
+    mounts: Mounts, point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_fusermount: bool
 ) -> None:
     process = mounts.start(point)
     stop(process)
@@ -43,7 +42,7 @@ async def test_unmounting_never_asks_a_stopped_rclone(
         only.mkdir()
         (only / "umount").symlink_to(str(shutil.which("umount")))
         monkeypatch.setenv("PATH", str(only))
-    await unmount(point, lazy=lazy, timeout_s=SOON_S)
+    await unmount(point, timeout_s=SOON_S)
     assert mounts.of(point) == []
 
 
@@ -52,13 +51,7 @@ async def test_a_mount_in_use(mounts: Mounts, point: str) -> None:
     mounts.start(point)
     handle = os.open(f"{point}/file", os.O_RDONLY)
     try:
-        with pytest.raises(Unavailable) as busy:
-            await unmount(point, lazy=False, timeout_s=SOON_S)
-        assert busy.value.text.startswith(f"cannot unmount {point}: ")
-        assert "busy" in busy.value.text
-        assert busy.value.hint
-        assert len(mounts.of(point)) == 1
-        await unmount(point, lazy=True, timeout_s=SOON_S)
+        await unmount(point, timeout_s=SOON_S)
         assert mounts.of(point) == []
         assert os.read(handle, 9) == b"data"  # lazily: who has it open keeps it
     finally:
@@ -72,7 +65,7 @@ async def test_an_unmount_that_hangs_is_killed(tmp_path: Path, monkeypatch: pyte
     (only / "fusermount3").chmod(0o755)
     monkeypatch.setenv("PATH", str(only))
     with pytest.raises(Unavailable, match="fusermount3"):
-        await unmount("/nowhere", lazy=True, timeout_s=3)
+        await unmount("/nowhere", timeout_s=3)
     pid = int((tmp_path / "pid").read_text())
     await until(lambda: not Path(f"/proc/{pid}").exists(), "it was killed and reaped")
 
@@ -88,7 +81,7 @@ async def test_a_lazy_unmount_is_an_event(mounts: Mounts, point: str) -> None:
         assert len(mounts.of(point)) == 1
         for _ in range(2):  # the second time shows that it is armed again
             seen.clear()
-            await unmount(point, lazy=True, timeout_s=SOON_S)
+            await unmount(point, timeout_s=SOON_S)
             await until(lambda: bool(seen) and seen[-1] == 0, "the unmount is reported")
             kill(process)
             seen.clear()

@@ -25,10 +25,8 @@ def test_a_line_of_rclone() -> None:
         device="0:39",
         root="/",
         mount_point="/mnt/x",
-        options=("rw", "nosuid", "nodev", "relatime"),
         fs_type="fuse.rclone",
         source="mountd:abc:x",
-        super_options=("rw", "user_id=0", "group_id=0"),
     )
     assert entry.minor == 39
     assert entry.is_fuse

@@ -86,7 +86,7 @@ class FakeBucket:
 def probe_of(
     monkeypatch: pytest.MonkeyPatch, files: FakeFiles, bucket: FakeBucket | None = None, *, mounted: bool = True
 ) -> LivenessProbe:
-    table = [Entry(1, 0, "0:7", "/", "/m", (), "fuse.rclone", "mountd:x:m", ())] if mounted else []
+    table = [Entry(1, 0, "0:7", "/", "/m", "fuse.rclone", "mountd:x:m")] if mounted else []
     monkeypatch.setattr(liveness, "read_table", lambda: table)
     settings = HealthSettings.model_construct(interval=0.0, timeout=0.0, failures=2, backend=15.0)
     return LivenessProbe(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from mountd.errors import Unavailable
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +35,13 @@ class VfsStats:
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:
         """Of the process's only VFS. Raises Unavailable when something is missing or of another type."""
-        known = _section(answer, "vfs/stats", "metadataCache")
+        known = _field(_field(answer, "vfs/stats", "metadataCache", dict), "vfs/stats", "files", int)
         if "diskCache" not in answer:
-            return cls(None, _number(known, "vfs/stats", "files"))
-        disk = _section(answer, "vfs/stats", "diskCache")
-        files, used_bytes, queued, begun = (
-            _number(disk, "vfs/stats", name) for name in ("files", "bytesUsed", "uploadsQueued", "uploadsInProgress")
-        )
-        cache = DiskCacheStats(files, used_bytes, queued + begun, _text(disk, "vfs/stats", "pathMeta"))
-        return cls(cache, _number(known, "vfs/stats", "files"))
+            return cls(None, known)
+        disk = _field(answer, "vfs/stats", "diskCache", dict)
+        names = ("files", "bytesUsed", "uploadsQueued", "uploadsInProgress")
+        files, used_bytes, queued, begun = (_field(disk, "vfs/stats", name, int) for name in names)
+        return cls(DiskCacheStats(files, used_bytes, queued + begun, _field(disk, "vfs/stats", "pathMeta", str)), known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +55,12 @@ class CoreStats:
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:
         """Raises Unavailable when something is missing or of another type."""
-        error = _text(answer, "core/stats", "lastError") if "lastError" in answer else ""
-        return cls(_number(answer, "core/stats", "bytes"), _number(answer, "core/stats", "errors"), error)
+        error = _field(answer, "core/stats", "lastError", str) if "lastError" in answer else ""
+        return cls(_field(answer, "core/stats", "bytes", int), _field(answer, "core/stats", "errors", int), error)
 
 
-def _section(answer: Mapping[str, Any], method: str, name: str) -> Mapping[str, Any]:
+def _field(answer: Mapping[str, Any], method: str, name: str, kind: type[T]) -> T:
     value = answer.get(name)
-    if isinstance(value, dict):
+    if isinstance(value, kind) and not isinstance(value, bool):
         return value
-    raise _malformed(method, name)
-
-
-def _number(answer: Mapping[str, Any], method: str, name: str) -> int:
-    value = answer.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise _malformed(method, name)
-
-
-def _text(answer: Mapping[str, Any], method: str, name: str) -> str:
-    value = answer.get(name)
-    if isinstance(value, str):
-        return value
-    raise _malformed(method, name)
-
-
-def _malformed(method: str, name: str) -> Unavailable:
-    return Unavailable(f"rclone does not answer: {method} has no valid {name}")
+    raise Unavailable(f"rclone does not answer: {method} has no valid {name}")

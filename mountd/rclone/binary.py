@@ -49,7 +49,7 @@ class Binary:
 
     @property
     def version_text(self) -> str:
-        return _dotted(self.version)
+        return ".".join(map(str, self.version))
 
 
 def find(configured: Path | None = None) -> Binary:
@@ -59,21 +59,13 @@ def find(configured: Path | None = None) -> Binary:
     Raises CannotStart, and UsageError when `configured` is too old.
     """
     if configured is not None:
-        version = _version(configured)
-        if version < OLDEST:
-            raise UsageError(f"cannot use rclone: {_too_old(configured, version)}", hint=INSTALL_HINT)
-        return _examine(configured, version, _file_id(configured))
+        return _examine(configured, _file_id(configured))
     passed_over: list[str] = []
     for path in _candidates():
         try:
-            version = _version(path)
-        except CannotStart as error:
+            return replace(_examine(path, _file_id(path)), passed_over=tuple(passed_over))
+        except (CannotStart, UsageError) as error:
             passed_over.append(error.text.removeprefix("cannot use rclone: "))
-            continue
-        if version < OLDEST:
-            passed_over.append(_too_old(path, version))
-            continue
-        return replace(_examine(path, version, _file_id(path)), passed_over=tuple(passed_over))
     cause = "; ".join(passed_over) or "it is neither on PATH nor installed with mountd"
     raise CannotStart(f"cannot find rclone: {cause}", hint=INSTALL_HINT, code="rclone-missing")
 
@@ -111,18 +103,6 @@ def _candidates() -> list[Path]:
     return list(dict.fromkeys([*paths, *bundled]))
 
 
-def _dotted(version: Version) -> str:
-    return ".".join(map(str, version))
-
-
-def _too_old(path: Path, version: Version) -> str:
-    return f"{path} is version {_dotted(version)}, mountd needs {OLDEST[0]}.{OLDEST[1]} or newer"
-
-
-def _version(path: Path) -> Version:
-    return _ask_version(path, _file_id(path))
-
-
 def _file_id(path: Path) -> FileId:
     try:
         status = path.stat()
@@ -132,15 +112,15 @@ def _file_id(path: Path) -> FileId:
 
 
 @lru_cache(maxsize=8)
-def _ask_version(path: Path, _same: FileId) -> Version:
+def _examine(path: Path, _same: FileId) -> Binary:
     match = _VERSION.search(_ask(path, "version"))
     if not match:
         raise _unusable(f"{path} is not rclone")
-    return int(match[1]), int(match[2]), int(match[3] or 0)
-
-
-@lru_cache(maxsize=8)
-def _examine(path: Path, version: Version, _same: FileId) -> Binary:
+    version = int(match[1]), int(match[2]), int(match[3] or 0)
+    if version < OLDEST:
+        number = ".".join(map(str, version))
+        text = f"cannot use rclone: {path} is version {number}, mountd needs {OLDEST[0]}.{OLDEST[1]} or newer"
+        raise UsageError(text, hint=INSTALL_HINT)
     # `help flags` has the backends' and the global flags, `mount --help` the mount's own. All at once: a mount that is
     # being replaced with mountd itself waits for the output.
     with ThreadPoolExecutor(len(_COMMANDS)) as pool:

@@ -22,7 +22,7 @@ from mountd.process.resources import lack
 from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, Launch, RcAddress, mount_command
-from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange
+from mountd.rclone.conf_file import ConfFile, RemoteSecrets, SecretChange
 from mountd.rclone.dedupe import Deduplicator
 from mountd.rclone.exits import OUTPUT_CHARACTERS, ExitCause, LastOutput, explain, explain_crash, refusal
 from mountd.rclone.failures import is_of_keys
@@ -57,7 +57,7 @@ class Engine:
         self._log = log.bind(mount=name)
         self._rc: RcClient | None = None
         self._notify: ReadySocket | None = None
-        self._digests = RemoteDigests()
+        self._given = RemoteSecrets()
         self._resigned_at: float | None = None
         self._is_refused = False
         """rclone has logged that its signature is refused, since a key id got another secret"""
@@ -103,9 +103,8 @@ class Engine:
         """Write rclone.conf and start `rclone mount`. Raises CannotStart, ConfigError (flags that it does not have)."""
         await self.close()
         await asyncio.to_thread(self._instance.add_mount_point, str(self.mount.path))
-        written = await self._conf.write(self._settings)
+        self._given = (await self._conf.write(self._settings))[self.mount.remote_name]
         self._resigned_at, self._is_refused = None, False
-        self._digests = written.digests[self.mount.remote_name]
         address = self._address()
         size = None if self.without_cache else await self._cache_size()
         self._notify = ReadySocket(self._instance.private / f"notify-{self.name}.sock")
@@ -232,7 +231,7 @@ class Engine:
             return SecretChange.NOTHING
         remote = self.mount.remote_name
         try:
-            refreshed = await self._conf.refresh(self._settings, remote, self._digests)
+            refreshed = await self._conf.refresh(self._settings, remote, self._given)
         except CannotStart as error:
             if error.text != self._unreadable:
                 self._log.warning("going on with the former secrets", cause=error.text, hint=error.hint)
@@ -241,7 +240,7 @@ class Engine:
         self._unreadable = ""
         if self.child is not child:
             return SecretChange.NOTHING  # another rclone was started meanwhile, with what there is now
-        self._digests = refreshed.digests
+        self._given = refreshed.has
         self._resigned_at = (self._resigned_at or time.monotonic()) if refreshed.resigned else None
         if refreshed.change is SecretChange.LIVE:
             self._log.info("rclone is given new keys", remote=remote)

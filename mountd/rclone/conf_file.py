@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets as random
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 
@@ -35,9 +34,9 @@ REMEMBERED_SECRETS = 200
 TRIES = 5
 RECORD_NAME = "rclone-written.json"
 
-_KEY = random.token_bytes(32)  # of this process: digests of secrets mean nothing outside of it
-
 Resolved = dict[str, dict[str, str]]
+Keys = Mapping[str, Mapping[str, str]]
+"""What `credentials.split` takes out of the remotes, by remote and option."""
 
 
 class SecretChange(Enum):
@@ -52,45 +51,36 @@ class SecretChange(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteDigests:
-    """Digests of what an rclone started now would find behind a remote; only comparable within this process."""
+class RemoteSecrets:
+    """What an rclone has of a remote and those beneath it: what it has read in rclone.conf, and the keys that it takes
+    while it runs. `signing` are those that it may still sign with, see SecretRefresh."""
 
-    fixed: str = ""
-    live: str = ""
-    pairs: tuple[tuple[str, str, str], ...] = ()
-    """of each remote with live keys: its name, its access key id, its secret key"""
+    fixed: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    live: Keys = field(default_factory=dict, repr=False)
+    signing: Keys = field(default_factory=dict, repr=False)
 
-    def same(self, other: RemoteDigests) -> bool:
+    def same(self, other: RemoteSecrets) -> bool:
         return (self.fixed, self.live) == (other.fixed, other.live)
 
-    def resigns(self, before: RemoteDigests) -> bool:
+    def resigns(self, before: RemoteSecrets) -> bool:
         """Whether an access key id has another secret than before."""
-        known = {name: (key_id, secret) for name, key_id, secret in before.pairs}
         return any(
-            name in known and known[name][0] == key_id and known[name][1] != secret
-            for name, key_id, secret in self.pairs
+            keys["access_key_id"] == known["access_key_id"] and keys["secret_access_key"] != known["secret_access_key"]
+            for name, keys in self.live.items()
+            if (known := before.signing.get(name))
         )
 
 
 @dataclass(frozen=True, slots=True)
-class ConfUpdate:
-    """`conf`: rclone.conf has changed, for rclone to read when it starts. `live`: keys that a running one takes."""
-
-    conf: bool
-    live: bool
-    digests: Mapping[str, RemoteDigests]
-
-
-@dataclass(frozen=True, slots=True)
 class SecretRefresh:
-    """`digests`: what the rclone that runs has now, for the next call.
+    """`has`: what the rclone that runs has now, for the next call.
 
     `resigned`: an access key id has another secret. rclone may use the previous one until it is restarted: the AWS
     SDK keeps for a day what it derives from a secret, by the access key id alone.
     """
 
     change: SecretChange
-    digests: RemoteDigests
+    has: RemoteSecrets
     resigned: bool = False
 
 
@@ -122,14 +112,14 @@ class ConfFile:
         self._lock = asyncio.Lock()
         self._known: dict[SecretRef, str] = {}
         self._unreadable: set[SecretRef] = set()
-        self._obscured: dict[tuple[str, str], tuple[str, str]] = {}
+        self._obscured: dict[tuple[str, str], tuple[str, str]] = {}  # by remote and option: plain, and as rclone has it
         self._looked_at: FileStat | None = None
         self._same: tuple[str, Resolved] | None = None  # a text that rclone wrote, and what it parses to
         self._is_first = True
 
-    async def write(self, settings: Settings) -> ConfUpdate:
+    async def write(self, settings: Settings) -> dict[str, RemoteSecrets]:
         """Write what the settings and the secrets say now; when a running rclone has other keys, what they come to rest
-        at, see `refresh`.
+        at, see `refresh`. What an rclone that is started then has of each remote.
 
         A secret that cannot be read now is taken as it was last, when there is such. What rclone itself wrote into the
         file stays, unless the settings have changed there. Raises CannotStart (a secret or the disk) and UsageError (a
@@ -145,13 +135,12 @@ class ConfFile:
             asked = {name: dict(options) for name, options in split.remotes.items()}
             self._hide(settings, resolved)
             own = await self._obscure_all(asked)
-            live = await asyncio.to_thread(self._write_live, split.keys)
-            changed = await self._write_conf(own, asked)
-            digests = {name: _digests(resolved, settings.beneath(name), self.path.parent) for name in resolved}
-            return ConfUpdate(changed, live, digests)
+            await asyncio.to_thread(self._write_live, split.keys)
+            await self._write_conf(own, asked)
+            return {name: self._behind(resolved, settings.beneath(name)) for name in resolved}
 
-    async def refresh(self, settings: Settings, remote: str, since: RemoteDigests) -> SecretRefresh:
-        """Look again at the secrets behind one remote, for an rclone that was started when they were as in `since`.
+    async def refresh(self, settings: Settings, remote: str, since: RemoteSecrets) -> SecretRefresh:
+        """Look again at the secrets behind one remote, for an rclone that has those in `since`.
 
         New S3 keys are put where it takes them. When something has changed this lasts `SETTLED_S`; what does not come
         to rest within `SETTLING_LIMIT_S` is left for the next time. Raises CannotStart when a secret cannot be read or
@@ -160,24 +149,25 @@ class ConfFile:
         await self.remember()
         names = settings.beneath(remote)
         resolved = await self._resolve(settings, names)
-        digests = _digests(resolved, names, self.path.parent)
-        if digests.same(since):
-            return SecretRefresh(SecretChange.NOTHING, since, digests.resigns(since))
-        resolved, at_rest = await self._settled(settings, names, resolved)
-        if not at_rest:
-            return SecretRefresh(SecretChange.NOTHING, since)
-        digests = _digests(resolved, names, self.path.parent)
-        if digests.same(since):
-            return SecretRefresh(SecretChange.NOTHING, since, digests.resigns(since))
+        found = self._behind(resolved, names)
+        if not found.same(since):
+            resolved, at_rest = await self._settled(settings, names, resolved)
+            if not at_rest:
+                return SecretRefresh(SecretChange.NOTHING, since)
+            found = self._behind(resolved, names)
+        resigned = found.resigns(since)
+        if found.same(since):
+            return SecretRefresh(SecretChange.NOTHING, since, resigned)
         async with self._lock:
             self._hide(settings, resolved)
-            keys = credentials.split(resolved, self.path.parent).keys
-            await asyncio.to_thread(self._write_keys, keys)
-        resigned = digests.resigns(since)
-        change = SecretChange.LIVE if digests.fixed == since.fixed else SecretChange.REMOUNT
-        return SecretRefresh(
-            change, RemoteDigests(since.fixed, digests.live, since.pairs if resigned else digests.pairs), resigned
-        )
+            await asyncio.to_thread(self._write_keys, found.live)
+        change = SecretChange.LIVE if found.fixed == since.fixed else SecretChange.REMOUNT
+        has = RemoteSecrets(since.fixed, found.live, since.signing if resigned else found.live)
+        return SecretRefresh(change, has, resigned)
+
+    def _behind(self, resolved: Resolved, names: Iterable[str]) -> RemoteSecrets:
+        split = credentials.split({name: resolved[name] for name in names}, self.path.parent)
+        return RemoteSecrets(split.remotes, split.keys, signing=split.keys)
 
     async def _settled(
         self, settings: Settings, names: Collection[str], resolved: Resolved, *, lenient: bool = False
@@ -258,16 +248,15 @@ class ConfFile:
 
     async def _obscure(self, name: str, option: str, value: str) -> str:
         """The same result for the same value: rclone's differs each time, which would look like a change."""
-        digest = _digest([value])
-        known = self._obscured.get((name, option))
-        if known is None or known[0] != digest:
-            known = (digest, await obscure(self._binary, value))
-            self._obscured[name, option] = known
-        return known[1]
+        plain, obscured = self._obscured.get((name, option), ("", ""))
+        if plain != value:
+            obscured = await obscure(self._binary, value)
+            self._obscured[name, option] = value, obscured
+        return obscured
 
     # -- files ----------------------------------------------------------------------------------------------------
 
-    def _write_live(self, keys: Mapping[str, Mapping[str, str]]) -> bool:
+    def _write_live(self, keys: Keys) -> None:
         directory = self.path.parent
         if self._is_first:  # later an rclone may still run that needs what is of no remote any more
             wanted = {credentials.keys_name(name) for name in keys}
@@ -275,25 +264,21 @@ class ConfFile:
                 directory, ("aws-*.json", ".aws*", f"{self.path.name}?*", f".{self.path.name}.*"), keep=wanted
             )
             self._is_first = False
-        changed = self._write_keys(keys)
+        self._write_keys(keys)
         if keys:
             replace(directory / credentials.SCRIPT_NAME, credentials.SCRIPT)
             replace(directory / credentials.CONFIG_NAME, credentials.render_config(keys, directory))
-        return changed
 
-    def _has_other(self, keys: Mapping[str, Mapping[str, str]]) -> bool:
+    def _has_other(self, keys: Keys) -> bool:
         """Whether one of these remotes has other keys now, which an rclone may be using."""
         found = {name: read(self.path.with_name(credentials.keys_name(name))) for name in keys}
         return any(text not in (None, credentials.render_keys(keys[name])) for name, text in found.items())
 
-    def _write_keys(self, keys: Mapping[str, Mapping[str, str]]) -> bool:
-        written = [
+    def _write_keys(self, keys: Keys) -> None:
+        for name, each in keys.items():
             replace(self.path.with_name(credentials.keys_name(name)), credentials.render_keys(each))
-            for name, each in keys.items()
-        ]
-        return any(written)
 
-    async def _write_conf(self, own: Resolved, asked: Resolved) -> bool:
+    async def _write_conf(self, own: Resolved, asked: Resolved) -> None:
         for attempt in range(TRIES):
             await self._learn()
             merged, record = writeback.merge(await self._recorded(), own, asked)
@@ -302,15 +287,14 @@ class ConfFile:
             if current is not None and self._same == (current, merged):
                 text = current  # the same in rclone's own form
             try:
-                changed = await asyncio.to_thread(replace, self.path, text, expected=current)
+                await asyncio.to_thread(replace, self.path, text, expected=current)
             except BlockingIOError:
                 if attempt + 1 < TRIES:
                     continue  # rclone has written meanwhile
-                changed = await asyncio.to_thread(replace, self.path, text)
+                await asyncio.to_thread(replace, self.path, text)
             self._looked_at = await asyncio.to_thread(identity, self.path)
             await self._save(record.model_copy(update={"text": record.digest(text)}))
-            return changed
-        raise AssertionError("the last attempt returns")
+            return
 
     async def _learn(self) -> None:
         looked_at = await asyncio.to_thread(identity, self.path)
@@ -358,24 +342,3 @@ class ConfFile:
             await asyncio.to_thread(replace, self._record_path, record.model_dump_json(indent=1) + "\n")
         except CannotStart as error:  # a full disk is no reason to have no mount
             log.warning("cannot record rclone's own configuration", cause=error.text)
-
-
-def _digests(resolved: Mapping[str, Mapping[str, str]], names: Iterable[str], directory: Path) -> RemoteDigests:
-    split = credentials.split({name: resolved[name] for name in names}, directory)
-    pairs = tuple(
-        (name, _digest([each["access_key_id"]]), _digest([each["secret_access_key"]]))
-        for name, each in sorted(split.keys.items())
-    )
-    return RemoteDigests(_digest(_parts(split.remotes)), _digest(_parts(split.keys)), pairs)
-
-
-def _parts(sections: Mapping[str, Mapping[str, str]]) -> list[str]:
-    return [part for name in sorted(sections) for item in sorted(sections[name].items()) for part in (name, *item)]
-
-
-def _digest(parts: list[str]) -> str:
-    digest = hashlib.blake2b(key=_KEY, digest_size=16)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()

@@ -114,10 +114,11 @@ async def test_the_start_of_another_mount_gives_nobody_half_a_rotated_key(
     monkeypatch.setattr("mountd.rclone.conf_file.SETTLING_LIMIT_S", 2 * STILL_S)
     conf, given = conf_file(tmp_path), settings(tmp_path, {"store": s3("http://127.0.0.1:1", keys)})
     file = conf.path.with_name(credentials.keys_name("store"))
-    before = (await conf.write(given)).digests["store"]
+    before = (await conf.write(given))["store"]
     text = file.read_text()
     began = time.monotonic()
-    assert not (await conf.write(given)).live
+    await conf.write(given)
+    assert file.read_text() == text
     assert time.monotonic() - began < STILL_S, "nothing has changed: there is nothing to wait for"
     (keys / "id").write_text(NEW[0])
     starting = asyncio.create_task(conf.write(given))
@@ -125,10 +126,9 @@ async def test_the_start_of_another_mount_gives_nobody_half_a_rotated_key(
     assert file.read_text() == text
     (keys / "secret").write_text(NEW[1])
     written = await starting
-    assert written.live
     assert (NEW[0] in file.read_text(), NEW[1] in file.read_text()) == (True, True)
     refreshed = await conf.refresh(given, "store", before)  # the one that runs gets them as well
-    assert (refreshed.change, refreshed.digests) == (SecretChange.LIVE, written.digests["store"])
+    assert (refreshed.change, refreshed.has) == (SecretChange.LIVE, written["store"])
 
 
 async def test_a_secret_that_is_away_for_a_moment_changes_nothing(tmp_path: Path, bucket: RcloneS3, keys: Path) -> None:
@@ -146,7 +146,10 @@ async def test_a_secret_that_is_away_for_a_moment_changes_nothing(tmp_path: Path
                 await mount.refresh()
             assert await asyncio.to_thread(mount.read)
         # A new rclone starts with what was known, as the secret may be back in a moment.
-        assert (await mount.conf.write(given)).live is False
+        file = mount.conf.path.with_name(credentials.keys_name("store"))
+        before = file.read_text()
+        await mount.conf.write(given)
+        assert file.read_text() == before
         put(versions[0], bucket.access_key_id, bucket.secret_access_key)
         assert await mount.refresh() is SecretChange.NOTHING
 
@@ -225,13 +228,13 @@ async def test_wrapped_remotes_and_secrets_that_need_a_remount(tmp_path: Path, b
 
         (tmp_path / "key").write_text("two")
         assert await mount.refresh() is SecretChange.NOTHING, "not a secret of this mount"
-        digests = (await mount.conf.write(given)).digests["over"]
+        over = (await mount.conf.write(given))["over"]
         (tmp_path / "key").write_text("three")
         put(keys, "ROTATEDKEY0000003", "a-third-secret-00003")
-        refreshed = await mount.conf.refresh(given, "over", digests)
+        refreshed = await mount.conf.refresh(given, "over", over)
         assert refreshed.change is SecretChange.REMOUNT
         assert "a-third-secret-00003" in mount.conf.path.with_name("aws-store.json").read_text()
-        assert (await mount.conf.refresh(given, "over", refreshed.digests)).change is SecretChange.REMOUNT, (
+        assert (await mount.conf.refresh(given, "over", refreshed.has)).change is SecretChange.REMOUNT, (
             "until it is done"
         )
 
@@ -242,16 +245,16 @@ async def test_a_new_secret_of_the_same_key_id_may_need_a_new_rclone(
     """Its SDK goes on signing with the old one, known by the key id: when the store refuses, that is why."""
     given = settings(tmp_path, {"store": s3(bucket.endpoint, keys)})
     conf = conf_file(tmp_path)
-    digests = (await conf.write(given)).digests["store"]
-    assert not (await conf.refresh(given, "store", digests)).resigned
+    has = (await conf.write(given))["store"]
+    assert not (await conf.refresh(given, "store", has)).resigned
     put(keys, bucket.access_key_id, "another-secret-0002")
-    first = await conf.refresh(given, "store", digests)
+    first = await conf.refresh(given, "store", has)
     assert (first.change, first.resigned) == (SecretChange.LIVE, True)
-    assert (await conf.refresh(given, "store", first.digests)).resigned, "as long as it goes with that rclone"
+    assert (await conf.refresh(given, "store", first.has)).resigned, "as long as it goes with that rclone"
     put(keys, *NEW)
-    other = await conf.refresh(given, "store", first.digests)
+    other = await conf.refresh(given, "store", first.has)
     assert (other.change, other.resigned) == (SecretChange.LIVE, False)
-    assert not (await conf.refresh(given, "store", other.digests)).resigned
+    assert not (await conf.refresh(given, "store", other.has)).resigned
 
 
 # -- through the daemon -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 
 from mountd.rclone import binary
 from mountd.rclone.ask import dump
-from mountd.rclone.conf_file import ConfFile, RemoteDigests
+from mountd.rclone.conf_file import ConfFile, RemoteSecrets
 from mountd.settings.schema import Settings
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.keyed_mount import settings
@@ -93,9 +93,12 @@ async def test_a_token_that_rclone_renewed_outlasts_a_rewrite_a_restart_and_a_re
         first = await token(conf)
         assert first != "refresh-0"
 
-        assert (await conf.write(made())).conf is False, "the same settings"
+        before = path.stat().st_ino
+        await conf.write(made())
+        assert path.stat().st_ino == before, "the same settings"
         assert await token(conf) == first
-        assert (await conf.write(made(root_folder_id="other"))).conf is True
+        await conf.write(made(root_folder_id="other"))
+        assert path.stat().st_ino != before
         assert await token(conf) == first
         assert first in record.read_text()
         assert "cs" not in json.loads(record.read_text())["remotes"]["d"]["kept"].values()
@@ -112,7 +115,7 @@ async def test_a_token_that_rclone_renewed_outlasts_a_rewrite_a_restart_and_a_re
 
         await asyncio.to_thread(renew)
         third = await token(conf)
-        await conf.refresh(made(), "d", RemoteDigests())  # while it runs
+        await conf.refresh(made(), "d", RemoteSecrets())  # while it runs
         path.unlink()  # a reboot
         conf = ConfFile(path, found, record=record)
         await conf.write(made())

@@ -14,7 +14,7 @@ from typing import Any
 
 from mountd.rclone import binary
 from mountd.rclone.command import CacheSize, Launch, RcAddress, mount_command
-from mountd.rclone.conf_file import ConfFile, RemoteDigests, SecretChange, SecretRefresh
+from mountd.rclone.conf_file import ConfFile, RemoteSecrets, SecretChange
 from mountd.settings.schema import Settings
 from tests.support import dies_with_us
 from tests.support.daemon import BUNDLED_RCLONE
@@ -59,10 +59,10 @@ class Mounted:
         self.mount = given.mounts["m"]
         self._environment = environment
         self._read = 0
-        self.digests = RemoteDigests()
+        self.given = RemoteSecrets()
 
     async def start(self) -> None:
-        self.digests = (await self.conf.write(self.settings)).digests[self.mount.remote_name]
+        self.given = (await self.conf.write(self.settings))[self.mount.remote_name]
         found = binary.find(BUNDLED_RCLONE)
         self.mount.path.mkdir(exist_ok=True)
         launch = Launch(
@@ -99,8 +99,8 @@ class Mounted:
         return cat(self.mount.path / f"f{number:02}") == f"content {number}".encode()
 
     async def refresh(self) -> SecretChange:
-        refreshed: SecretRefresh = await self.conf.refresh(self.settings, self.mount.remote_name, self.digests)
-        self.digests = refreshed.digests
+        refreshed = await self.conf.refresh(self.settings, self.mount.remote_name, self.given)
+        self.given = refreshed.has
         return refreshed.change
 
     async def reads_again(self, since: float) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mountd.cache import digests, extents, stamps
-from mountd.cache.layout import GONE, META, data_of, is_dirty, records
+from mountd.cache.layout import GONE, META, data_of, is_dirty, records, write_record
 from mountd.cache.reindex import CachedFile, IndexAction, IndexPlan, Origin, Ranges, decide, merged, ranges, without
 from mountd.cache.stamps import Stamp, Stamps
 from mountd.cache.upload_state import NAMES
@@ -119,8 +118,8 @@ class _Repair:
         for file in files:
             before = noted.get(file.name)
             if before is None or before.inode != file.stamp.inode:
-                before = replace(file.stamp, size=-1)  # not that of any file
-            noted[file.name] = replace(before, is_guessed=True)
+                before = file.stamp._replace(size=-1)  # not that of any file
+            noted[file.name] = before._replace(is_guessed=True)
         self._check()
         found = replace(self._before, files=noted)
         return _if_room(lambda: stamps.write(self._cache, found, durable=False))
@@ -155,16 +154,12 @@ class _Repair:
 
     def _decide(self, file: _File) -> IndexPlan:
         index = ranges(file.record, file.size)
-        origin = stamps.origin(self._before, self._boot, file.name, file.stamp)
-        before = self._before.files.get(file.name) if self._before else None
-        guessed = before is not None and before.is_guessed and before.inode == file.stamp.inode
-        if before is not None and origin is Origin.UNTOUCHED:
-            self._stamps[file.name] = before
-        else:
-            self._stamps[file.name] = replace(file.stamp, is_guessed=guessed)
+        origin, stamp = _stamped(self._before, self._boot, file)
+        self._stamps[file.name] = stamp
         has_digest = bool(digests.of(self._digests, file.name, file.size))
-        proven = before is not None and before.is_proven
-        found = CachedFile(file.size, index, self._extents(file), origin, has_digest, guessed, proven)
+        found = CachedFile(
+            file.size, index, self._extents(file), origin, has_digest, stamp.is_guessed, proven=stamp.is_proven
+        )
         return decide(found, may_guess=self._may_guess, writes_back=self._writes_back)
 
     def _extents(self, file: _File) -> Ranges | None:
@@ -177,7 +172,7 @@ class _Repair:
         given = without(plan.index or (), known)
         added = self._read(file, lambda data: extents.filled(data.fileno(), given, deadline, self._check), None)
         if added and self._write(file, merged((*known, *added))):
-            self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
+            self._stamps[file.name] = self._stamps[file.name]._replace(is_guessed=True)
             self.done.extended += 1
 
     def _verify(self, file: _File, plan: IndexPlan, deadline: float) -> None:
@@ -185,7 +180,7 @@ class _Repair:
         found = self._read(file, lambda data: self._hash(data, file.stamp, deadline), "")
         if found is None and plan.index is not None:
             # As rclone has it, until there is time for it.
-            self._stamps[file.name] = replace(self._stamps[file.name], is_guessed=True)
+            self._stamps[file.name] = self._stamps[file.name]._replace(is_guessed=True)
         elif not found:
             self._drop(file, self.done.unproven)
         elif found != wanted:
@@ -195,7 +190,7 @@ class _Repair:
             # Read from the disk of a machine that was started meanwhile, it needs no writing any more.
             is_read = self._before is not None and self._before.boot != self._boot
             is_durable = is_read or self._stamps[file.name].is_durable
-            self._stamps[file.name] = replace(file.stamp, is_durable=is_durable, is_proven=True)
+            self._stamps[file.name] = file.stamp._replace(is_durable=is_durable, is_proven=True)
             whole = ((0, file.size),)
             if ranges(file.record, file.size) != whole and self._write(file, whole):
                 self.done.extended += 1
@@ -224,16 +219,8 @@ class _Repair:
     def _write(self, file: _File, index: Ranges) -> bool:
         """False where there is no room for it."""
         parts = [{"Pos": begin, "Size": end - begin} for begin, end in index]
-        text = json.dumps({**file.record, "Rs": parts or None}, indent="\t")
-        new = self._cache / "reindexed.json"  # beside what rclone takes for its own
-        if not _if_room(lambda: stamps.replace(new, text.encode(), durable=False)):
-            return False
-        os.replace(new, file.meta)
-        return True
-
-
-def _never() -> bool:
-    return False
+        record = {**file.record, "Rs": parts or None}
+        return _if_room(lambda: write_record(self._cache, file.meta, record, durable=False))
 
 
 def _handler(lenient: bool) -> Callable[[OSError], None]:
@@ -267,8 +254,23 @@ def _clean_files(cache: Path, unreadable: Callable[[OSError], None]) -> Iterator
                 yield _File(meta.removeprefix(above), meta, data_of(cache, meta), record, stamp, used_at)
 
 
+def _stamped(before: Stamps | None, boot: str, file: _File) -> tuple[Origin, Stamp]:
+    """What may have changed it since it was stamped, and its stamp from now on."""
+    origin = stamps.origin(before, boot, file.name, file.stamp)
+    old = before.files.get(file.name) if before else None
+    if old is not None and origin is Origin.UNTOUCHED:
+        return origin, old
+    guessed = old is not None and old.is_guessed and old.inode == file.stamp.inode
+    return origin, file.stamp._replace(is_guessed=guessed)
+
+
 def repair(
-    cache: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool] = _never, *, lenient: bool = False
+    cache: Path,
+    writes_back: bool,
+    may_guess: bool,
+    is_stopped: Callable[[], bool] = lambda: False,
+    *,
+    lenient: bool = False,
 ) -> RepairedIndex:
     """All of a cache that no rclone uses; see `reindex.decide`. Blocks, also for the hashing.
 
@@ -280,7 +282,7 @@ def repair(
 
 
 def stamp(
-    cache: Path, durable_s: float | None, is_stopped: Callable[[], bool] = _never, *, lenient: bool = False
+    cache: Path, durable_s: float | None, is_stopped: Callable[[], bool] = lambda: False, *, lenient: bool = False
 ) -> None:
     """After an rclone has exited: how it has left each file. Blocks, for some 60 µs a file.
 
@@ -292,20 +294,17 @@ def stamp(
     before, boot = stamps.read(cache), stamps.boot_id()
     found: dict[str, Stamp] = {}
 
-    def note(*, durable: bool) -> None:
+    def check() -> None:
         if is_stopped():
             raise Stopped
+
+    def note(*, durable: bool) -> None:
+        check()
         stamps.write(cache, Stamps(boot, running=False, files=found), durable=durable)
 
     for file in _clean_files(cache, _handler(lenient)):
-        if is_stopped():
-            raise Stopped
-        old = before.files.get(file.name) if before else None
-        if old is not None and stamps.origin(before, boot, file.name, file.stamp) is Origin.UNTOUCHED:
-            found[file.name] = old
-        else:
-            guessed = old is not None and old.is_guessed and old.inode == file.stamp.inode
-            found[file.name] = replace(file.stamp, is_guessed=guessed)
+        check()
+        _, found[file.name] = _stamped(before, boot, file)
     note(durable=False)
     if durable_s is None:
         return
@@ -316,13 +315,12 @@ def stamp(
             continue
         if time.monotonic() >= deadline:
             break
-        if is_stopped():
-            raise Stopped
+        check()
         meta = str(cache / META / name)
         with contextlib.suppress(OSError):
             stamps.sync(Path(data_of(cache, meta)))
             stamps.sync(Path(meta))
-            found[name] = replace(each, is_durable=True)
+            found[name] = each._replace(is_durable=True)
         if time.monotonic() >= noted + NOTE_S:
             note(durable=True)
             noted = time.monotonic()

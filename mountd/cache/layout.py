@@ -7,15 +7,16 @@ counts as waiting, and so does what a killed rclone has left. Measured with rclo
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-import heapq
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mountd.cache import stamps
 from mountd.cache.upload_state import NAMES, Pending
 
 META, DATA = "vfsMeta", "vfs"
@@ -78,6 +79,13 @@ def records(
                 yield meta, *found
 
 
+def write_record(cache: Path, meta: str, record: Mapping[str, Any], *, durable: bool) -> None:
+    """Replaces the metadata at `meta` as a whole. `durable`: it is on disk when this returns. Raises OSError."""
+    new = cache / "record.json"  # beside what rclone takes for its own
+    stamps.replace(new, json.dumps(record, indent="\t").encode(), durable=durable)
+    os.replace(new, meta)
+
+
 def is_dirty(record: Any) -> bool:
     """Whether a record says that its file is not uploaded; torn metadata says nothing."""
     return isinstance(record, dict) and record.get("Dirty") is True
@@ -88,12 +96,12 @@ def pending(cache: Path, meta: str = "") -> Pending:
 
     Blocks, for about 30 µs a cached file: call it in a thread. What vanishes meanwhile was uploaded or removed.
     """
-    return _count(_waiting(cache, Path(meta) if meta else cache / META))
+    return _waiting(cache, Path(meta) if meta else cache / META)
 
 
 def stranded(cache: Path, meta: str) -> Pending:
     """What waits elsewhere in the cache: an rclone for `meta` uploads none of it."""
-    return _count(_waiting(cache, cache / META, without=meta))
+    return _waiting(cache, cache / META, without=meta)
 
 
 def is_empty(cache: Path, meta: str) -> bool:
@@ -105,24 +113,16 @@ def is_empty(cache: Path, meta: str) -> bool:
     return data.st_size == 0 and isinstance(record, dict) and record.get("Dirty") is False
 
 
-def _count(files: Iterator[tuple[str, int]]) -> Pending:
-    count = total = 0
-
-    def counted() -> Iterator[str]:
-        nonlocal count, total
-        for name, size in files:
-            count, total = count + 1, total + size
-            yield name
-
-    smallest = heapq.nsmallest(NAMES, counted())  # as many as are shown, however many there are
-    return Pending(count, total, tuple(smallest))
-
-
-def _waiting(cache: Path, root: Path, without: str = "") -> Iterator[tuple[str, int]]:
-    """Name relative to `root`, and bytes on disk. Torn metadata is being written at this moment, hence changing.
+def _waiting(cache: Path, root: Path, without: str = "") -> Pending:
+    """Names are relative to `root`. Torn metadata is being written at this moment, hence changing.
 
     What cannot be read is left out: the rest is counted, and rclone's own queue is asked as well.
     """
+    count = total = 0
+    names: list[str] = []
     for meta, record, data in records(cache, root, without, unreadable=lambda _: None):
         if record is None or is_dirty(record):
-            yield os.path.relpath(meta, root), data.st_size
+            count, total = count + 1, total + data.st_size
+            bisect.insort(names, os.path.relpath(meta, root))
+            del names[NAMES:]  # no more than are shown, however many there are
+    return Pending(count, total, tuple(names))

@@ -13,7 +13,6 @@ Measured with rclone 1.75.2:
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mountd.cache import extents
-from mountd.cache.layout import META, data_of, is_dirty, records
+from mountd.cache.layout import META, data_of, is_dirty, records, write_record
 from mountd.cache.upload_state import NAMES, Leftover
 
 RESCUED = "rescued"
@@ -121,10 +120,4 @@ def _write(cache: Path, meta: str, data: os.stat_result) -> None:
         "Fingerprint": "",
         "Dirty": True,
     }
-    new = cache / "repaired.json"  # beside what rclone takes for its own
-    with open(new, "w", encoding="utf-8") as file:
-        json.dump(record, file, indent="\t")
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(new, 0o600)
-    os.replace(new, meta)
+    write_record(cache, meta, record, durable=True)

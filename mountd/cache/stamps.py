@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from mountd.cache.reindex import Origin
 
@@ -20,8 +21,7 @@ MOST_BYTES = 256 * 1024 * 1024
 """A line is some 200 bytes: room for a million files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """A file's data as they were, and the object that they are of."""
 
     inode: int
@@ -41,11 +41,7 @@ class Stamp:
 
     def is_of(self, other: Stamp) -> bool:
         """The same data of the same object."""
-        return self.identity == other.identity
-
-    @property
-    def identity(self) -> tuple[int, int, int, int, str]:
-        return self.inode, self.size, self.mtime_ns, self.ctime_ns, self.fingerprint
+        return self[:5] == other[:5]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +94,7 @@ def read(cache: Path) -> Stamps | None:
 
 def write(cache: Path, stamps: Stamps, *, durable: bool) -> None:
     """Replaces them as a whole. `durable`: it is on disk when this returns. Blocks. Raises OSError."""
-    files = {
-        name: [*each.identity, each.is_durable, each.is_guessed, each.is_proven] for name, each in stamps.files.items()
-    }
-    document = {"schema": SCHEMA, "boot": stamps.boot, "running": stamps.running, "files": files}
+    document = {"schema": SCHEMA, "boot": stamps.boot, "running": stamps.running, "files": stamps.files}
     replace(cache / NAME, json.dumps(document).encode(), durable=durable)
 
 

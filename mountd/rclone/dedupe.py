@@ -27,6 +27,8 @@ _PART = re.compile(
     re.IGNORECASE,
 )
 _SEVERITY = ("debug", "info", "warning", "error")
+_OTHERS = ("", "")
+"""In place of the level and kind of a line for which there is no room any more."""
 
 
 def kind_of(text: str) -> str:
@@ -54,20 +56,16 @@ class _Repeats:
 class Deduplicator:
     """The lines of one rclone. Times are seconds on the monotonic clock, never falling."""
 
-    def __init__(self, *, window_s: float = WINDOW_S, kinds: int = KINDS) -> None:
-        self._window_s = window_s
+    def __init__(self, *, kinds: int = KINDS) -> None:
         self._most_kinds = kinds
         self._kinds: dict[tuple[str, str], _Repeats] = {}
-        self._others: _Repeats | None = None
-        """lines of further kinds; its `first` is the last one of the highest level"""
+        """by level and kind; the `first` of _OTHERS is the last one of the highest level"""
 
     @property
     def due(self) -> float | None:
         """When `flush` has something to log; None while no repeat was counted."""
         counting = [each.since for each in self._kinds.values() if each.count]
-        if self._others is not None:
-            counting.append(self._others.since)
-        return min(counting) + self._window_s if counting else None
+        return min(counting) + WINDOW_S if counting else None
 
     def feed(self, event: LogEvent, now: float) -> list[LogEvent]:
         """The lines to log because of this one, in order. Debug lines all pass."""
@@ -75,58 +73,41 @@ class Deduplicator:
             return [event]
         lines = self.flush(now)
         key = (event.level, kind_of(event.text))
-        if key in self._kinds:
-            self._kinds[key].count += 1
-        elif len(self._kinds) < self._most_kinds:
+        if key not in self._kinds and len(self._kinds.keys() - {_OTHERS}) >= self._most_kinds:
+            key = _OTHERS
+        if key not in self._kinds:
             self._kinds[key] = _Repeats(event, now)
-            lines.append(event)
-        else:
-            self._count_other(event, now)
+            if key != _OTHERS:
+                return [*lines, event]
+        known = self._kinds[key]
+        known.count += 1
+        if key == _OTHERS and _SEVERITY.index(event.level) >= _SEVERITY.index(known.first.level):
+            known.first = event
         return lines
 
     def flush(self, now: float) -> list[LogEvent]:
         """The counts of windows that are over. A kind without repeats is forgotten: its next line is a first one."""
-        over = {key: each for key, each in self._kinds.items() if now >= each.since + self._window_s}
-        lines = [_counted(each, now) for each in over.values() if each.count]
+        over = {key: each for key, each in self._kinds.items() if now >= each.since + WINDOW_S}
+        lines = [_counted(key, each, now) for key, each in over.items() if each.count]
         for key, each in over.items():
-            if each.count:
+            if each.count and key != _OTHERS:
                 each.count, each.since = 0, now
             else:
                 del self._kinds[key]
-        if self._others is not None and now >= self._others.since + self._window_s:
-            lines.append(_counted_others(self._others, now))
-            self._others = None
         return lines
 
     def finish(self, now: float) -> list[LogEvent]:
         """All counts, when rclone has exited; the next one starts with none."""
-        lines = [_counted(each, now) for each in self._kinds.values() if each.count]
-        if self._others is not None:
-            lines.append(_counted_others(self._others, now))
-        self._kinds, self._others = {}, None
+        lines = [_counted(key, each, now) for key, each in self._kinds.items() if each.count]
+        self._kinds = {}
         return lines
 
-    def _count_other(self, event: LogEvent, now: float) -> None:
-        if self._others is None:
-            self._others = _Repeats(event, now)
-        elif _SEVERITY.index(event.level) >= _SEVERITY.index(self._others.first.level):
-            self._others.first = event
-        self._others.count += 1
 
-
-def _counted(kind: _Repeats, now: float) -> LogEvent:
-    times = f"{kind.count} times" if kind.count > 1 else "once"
-    return _line(kind, f"… repeated {times} in {_seconds(kind, now)} s: ")
-
-
-def _counted_others(others: _Repeats, now: float) -> LogEvent:
-    lines = f"{others.count} more lines" if others.count > 1 else "1 more line"
-    return _line(others, f"… {lines} of other kinds in {_seconds(others, now)} s, such as: ")
-
-
-def _line(kind: _Repeats, what: str) -> LogEvent:
+def _counted(key: tuple[str, str], kind: _Repeats, now: float) -> LogEvent:
+    seconds, many = max(1, round(now - kind.since)), kind.count > 1
+    if key == _OTHERS:
+        lines = f"{kind.count} more lines" if many else "1 more line"
+        what = f"… {lines} of other kinds in {seconds} s, such as: "
+    else:
+        what = f"… repeated {f'{kind.count} times' if many else 'once'} in {seconds} s: "
     return LogEvent(kind.first.level, what + kind.first.text[:SHOWN_CHARACTERS])
-
-
-def _seconds(kind: _Repeats, now: float) -> int:
-    return max(1, round(now - kind.since))

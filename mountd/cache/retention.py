@@ -1,10 +1,13 @@
-"""Which versions are evicted from the cache: what lies there, what each model keeps → what goes. Decisions only."""
+"""Which versions are evicted from the cache: what lies there, what each model keeps → what goes; and whether there can
+be room for another one. Decisions only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from mountd.status.snapshot import size
 
 RECENT_S = 24 * 3600.0
 """A version may have been read for the next switch: it stays a day after its last use."""
@@ -74,3 +77,18 @@ def _kept(cached: Sequence[CachedVersion], claim: CacheClaim, now: float) -> lis
 def _overlap(one: str, other: str) -> bool:
     """The same directory, or one of them lies in the other."""
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+def room(version: str, needed: int, could_hold: int) -> str | None:
+    """Why there can never be room for a version of `needed` bytes; None: there can.
+
+    Nothing is fetched ahead of a switch: the app reads what it needs, and rclone lets go of what was not used for
+    longest. So a version that is larger than the limits of the cache works, by fetching parts again. One that the disk
+    could not hold if all else in the cache were gone would be fetched in circles, and nothing be left of the previous.
+    """
+    if needed <= could_hold:
+        return None
+    return (
+        f"no room in the cache: version {version} has {size(needed)}, and its disk could hold {size(could_hold)}"
+        " if all else in the cache were gone"
+    )

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from mountd.cache.room import room
+from mountd.cache.retention import room
 from mountd.errors import CannotStart, GateFailed, Refused, Unavailable
 from mountd.journal.journal import Journal
 from mountd.model import manifest

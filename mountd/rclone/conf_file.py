@@ -15,8 +15,7 @@ from pydantic import ValidationError
 
 from mountd.errors import CannotStart
 from mountd.rclone import conf, credentials, writeback
-from mountd.rclone.ask import dump, obscure
-from mountd.rclone.binary import Binary
+from mountd.rclone.binary import Binary, dump, obscure
 from mountd.rclone.private_file import FileStat, identity, read, remove_leftovers, replace
 from mountd.rclone.writeback import WritebackRecord
 from mountd.settings import masking

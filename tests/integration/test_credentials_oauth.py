@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mountd.rclone import binary
-from mountd.rclone.ask import dump
+from mountd.rclone.binary import dump
 from mountd.rclone.conf_file import ConfFile, RemoteSecrets
 from mountd.settings.schema import Settings
 from tests.support.daemon import BUNDLED_RCLONE

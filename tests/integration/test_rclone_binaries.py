@@ -14,7 +14,7 @@ import pytest
 
 from mountd.errors import CannotStart
 from mountd.rclone import binary, conf
-from mountd.rclone.ask import obscure
+from mountd.rclone.binary import obscure
 from mountd.rclone.conf_file import ConfFile, SecretChange
 from mountd.settings import profiles
 from mountd.settings.schema import Settings
@@ -134,7 +134,7 @@ async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 async def test_an_obscure_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mountd.rclone.ask.DEADLINE_S", 0.2)
+    monkeypatch.setattr("mountd.rclone.binary.DEADLINE_S", 0.2)
     sleeper = tmp_path / "rclone"
     sleeper.write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} 60\n")
     sleeper.chmod(0o755)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.cache.room import room
+from mountd.cache.retention import room
 
 G = 1024**3
 

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,18 +71,20 @@ async def keep(incidents: Path, incident: Incident, engine: Engine, *, dump: boo
 async def _collect(files: dict[str, str], incident: Incident, engine: Engine, *, dump: bool) -> None:
     """Into `files`, name → text, the most telling first: what is not there in time goes without."""
     pid = engine.child.pid if engine.child is not None and engine.child.exit is None else None
-    threads = _threads(pid) if pid is not None else []
-    stopped = any(thread.state in "Tt" for thread in threads)
-    files["incident.json"] = _json(incident, pid=pid, stopped=stopped, waiting=None)
+    states, threads = _threads(pid) if pid is not None else ("", "")
+    stopped = "T" in states or "t" in states
+    document: dict[str, object] = {"mount": incident.mount, "verdict": incident.verdict, "cause": incident.cause}
+    document |= {"time": now_text(), "pid": pid, "stopped": stopped, "fuse_waiting": None}
+    files["incident.json"] = _json(document)
     files["log.txt"] = "\n".join(f"{line.time} {line.text}" for line in engine.ring.last(LOG_LINES))
-    files["threads.txt"] = "\n".join(map(_shown, threads))
+    files["threads.txt"] = threads
     if pid is None:
         files["goroutines.txt"] = engine.dump()  # what it printed by itself when it crashed
         return
-    files["incident.json"] = _json(incident, pid=pid, stopped=stopped, waiting=await unanswered(incident.minor, ASK_S))
+    files["incident.json"] = _json(document | {"fuse_waiting": await unanswered(incident.minor, ASK_S)})
     if stopped:
         return
-    files["stats.json"] = json.dumps(masked(await _stats(engine), engine.masked), indent=1)
+    files["stats.json"] = engine.masked(json.dumps(await _stats(engine), indent=1))  # errors quote the store's answer
     if dump:
         files["goroutines.txt"] = await _goroutines(engine)
 
@@ -105,56 +107,22 @@ def surplus(names: Iterable[str], newest: str) -> list[str]:
     return sorted((name for name in names if _NAME.match(name)), key=lambda name: (name <= newest, name))[:-KEPT]
 
 
-def masked(value: object, mask: Callable[[str], str]) -> object:
-    """The same document with each of its texts masked: rclone puts errors there, with what the store has answered."""
-    match value:
-        case str():
-            return mask(value)
-        case list():
-            return [masked(each, mask) for each in value]
-        case dict():
-            return {key: masked(each, mask) for key, each in value.items()}
-    return value
-
-
-def _json(incident: Incident, *, pid: int | None, stopped: bool, waiting: int | None) -> str:
-    document = {
-        "mount": incident.mount,
-        "verdict": incident.verdict,
-        "cause": incident.cause,
-        "time": now_text(),
-        "pid": pid,
-        "stopped": stopped,
-        "fuse_waiting": waiting,
-    }
+def _json(document: Mapping[str, object]) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Thread:
-    """`where` it waits in the kernel, and the `stack` there, which is empty where that is not permitted."""
-
-    tid: int
-    name: str
-    state: str
-    where: str
-    stack: str
-
-
-def _threads(pid: int) -> list[Thread]:
-    found: list[Thread] = []
+def _threads(pid: int) -> tuple[str, str]:
+    """The state of each thread, a letter; and where each waits in the kernel, with the stack there if that is shown."""
+    states, shown = "", []
     with contextlib.suppress(OSError):
         for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task")))[:MAX_THREADS]:
             base = f"/proc/{pid}/task/{tid}"
             name, _, rest = _read(f"{base}/stat").rpartition(")")
-            state = rest.split()[:1] or ["?"]
-            found.append(Thread(tid, name.partition("(")[2], state[0], _read(f"{base}/wchan"), _read(f"{base}/stack")))
-    return found
-
-
-def _shown(thread: Thread) -> str:
-    stack = "".join(f"    {line}\n" for line in thread.stack.splitlines())
-    return f"{thread.tid} {thread.name} {thread.state} {thread.where}\n{stack}"
+            state = rest.split()[0] if rest else "?"
+            stack = "".join(f"    {line}\n" for line in _read(f"{base}/stack").splitlines())
+            states += state
+            shown.append(f"{tid} {name.partition('(')[2]} {state} {_read(f'{base}/wchan')}\n{stack}")
+    return states, "\n".join(shown)
 
 
 def _read(path: str) -> str:

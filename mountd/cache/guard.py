@@ -36,21 +36,23 @@ _MEANWHILE_UNWRITABLE = "reads of files that are not open yet may fail meanwhile
 _MEANWHILE_WITHOUT = "everything is read from the bucket meanwhile"
 
 
+def _unusable(code: str, cache: Path, cause: str, hint: str) -> CannotStart:
+    return needs_fix(code, f"cannot use the cache directory {cache}: {cause}", hint)
+
+
 def silent(cache: Path, limit_s: float) -> CannotStart:
     """What is wrong with a cache directory that gave no answer within `limit_s` seconds."""
-    text = f"cannot use the cache directory {cache}: its disk does not answer within {limit_s:g} s"
-    return needs_fix("cache-silent", text, "look at the disk that it lies on")
+    cause = f"its disk does not answer within {limit_s:g} s"
+    return _unusable("cache-silent", cache, cause, "look at the disk that it lies on")
 
 
 def broken(cache: Path, error: OSError) -> MountdError:
     """What is wrong with a cache directory that answers with `error`, or with the machine."""
     if (found := lack(error)) is not None:
         return found
-    cause = cause_of(error)
+    text = f"cannot use the cache directory {cache}: {cause_of(error)}"
     place = f": {storable(os.fsdecode(error.filename))}" if error.filename is not None else ""
-    return CannotStart(
-        f"cannot use the cache directory {cache}: {cause}", hint=f"look at its disk{place}", code="cache-broken"
-    )
+    return CannotStart(text, hint=f"look at its disk{place}", code="cache-broken")
 
 
 Settle = Callable[[Callable[[], None]], Awaitable[None]]
@@ -200,11 +202,8 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
     except MountdError as error:
         raise needs_fix("cache-not-writable", error.text, error.hint) from None
     except OSError as error:
-        raise needs_fix(
-            "cache-not-writable",
-            f"cannot use the cache directory {directory}: {cause_of(error)}",
-            f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir",
-        ) from None
+        hint = f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir"
+        raise _unusable("cache-not-writable", directory, cause_of(error), hint) from None
     try:
         for below in (DATA, META):
             _check_own(directory / below)
@@ -213,21 +212,13 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
             return held
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.pwrite(fd, b"\n", 0)
-    except BlockingIOError:
-        os.close(fd)
-        raise needs_fix(
-            "cache-taken",
-            f"cannot use the cache directory {directory}: another mount uses it",
-            "give each mount a cache.dir of its own",
-        ) from None
     except OSError as error:
         os.close(fd)
-        cause = cause_of(error)
-        raise needs_fix(
-            "cache-not-writable",
-            f"cannot use the cache directory {directory}: {cause}",
-            "look at what is in it, and at the room on its disk",
-        ) from None
+        if isinstance(error, BlockingIOError):
+            hint = "give each mount a cache.dir of its own"
+            raise _unusable("cache-taken", directory, "another mount uses it", hint) from None
+        hint = "look at what is in it, and at the room on its disk"
+        raise _unusable("cache-not-writable", directory, cause_of(error), hint) from None
     return fd
 
 
@@ -249,22 +240,13 @@ def check_space(directory: Path, *, held_bytes: int = 0, min_free: Size | None =
     try:
         usage = os.statvfs(directory)
     except OSError as error:
-        cause = cause_of(error)
-        raise needs_fix(
-            "cache-not-writable", f"cannot use the cache directory {directory}: {cause}", "look at its disk"
-        ) from None
+        raise _unusable("cache-not-writable", directory, cause_of(error), "look at its disk") from None
     free, needed = usage.f_bavail * usage.f_frsize, MIN_FREE_BYTES
     if min_free is not None:
         needed = min(needed, max(LEAST_FREE_BYTES, min_free.of(usage.f_blocks * usage.f_frsize) // 2))
     if free + held_bytes < needed:
-        raise needs_fix(
-            "cache-full",
-            f"cannot use the cache directory {directory}: only {free // 1024**2} MiB are free",
-            f"free at least {MIN_FREE_BYTES // 1024**2} MiB there, or set cache.dir to a larger disk",
-        )
+        hint = f"free at least {MIN_FREE_BYTES // 1024**2} MiB there, or set cache.dir to a larger disk"
+        raise _unusable("cache-full", directory, f"only {free // 1024**2} MiB are free", hint)
     if usage.f_files > 0 and usage.f_favail < MIN_FREE_FILES:  # some file systems do not count them: 0 of 0
-        raise needs_fix(
-            "cache-full",
-            f"cannot use the cache directory {directory}: its disk has room, but not for more files (inodes)",
-            "remove files there that are not needed (`df -i` counts them), or set cache.dir to another disk",
-        )
+        hint = "remove files there that are not needed (`df -i` counts them), or set cache.dir to another disk"
+        raise _unusable("cache-full", directory, "its disk has room, but not for more files (inodes)", hint)

@@ -90,11 +90,8 @@ def occupant(entries: Sequence[Entry], path: str, source: str) -> Entry | None:
         hint = f"somebody has bound a part of it over it (mount --bind): umount {path}"
     elif entry.is_fuse and entry.source.startswith(f"{table.DEVNAME_PREFIX}:"):
         hint = "it belongs to another mountd: stop that one, or give the mount another path"
-    raise needs_fix(
-        "mount-point-taken",
-        f"cannot mount at {path}: {entry.source} ({entry.fs_type}) is already mounted there",
-        hint,
-    )
+    text = f"cannot mount at {path}: {entry.source} ({entry.fs_type}) is already mounted there"
+    raise needs_fix("mount-point-taken", text, hint)
 
 
 def apart(name: str, path: str) -> Reason | None:

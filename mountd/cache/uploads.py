@@ -3,19 +3,20 @@ repaired and made readable, failures are reported, a stop is drained, and what i
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
-from mountd.cache import layout
-from mountd.cache.drain import DrainDeps, drain
+from mountd.cache import layout, upload_state
 from mountd.cache.guard import broken, silent
 from mountd.cache.reopen import LOOK_LIMIT_S, Reopening
 from mountd.cache.repair import RESCUED, repair
-from mountd.cache.upload_state import Leftover, Pending, UploadTries, not_uploaded
+from mountd.cache.upload_state import DrainFacts, DrainVerdict, Leftover, Pending, UploadTries, not_uploaded
 from mountd.errors import MountdError, RemoteError
 from mountd.files.client import Files
 from mountd.process.slow_disk import SlowDisk
@@ -24,12 +25,18 @@ from mountd.rclone.stats import VfsStats
 from mountd.settings import profiles
 from mountd.settings.schema import MountSettings
 from mountd.status.board import PublishMount
-from mountd.status.snapshot import Reason, size
+from mountd.status.snapshot import DrainStatus, Reason, size
 
 log = structlog.get_logger()
 
 REPAIR_LIMIT_S = 120.0
 """For a look at each cached file; what takes longer goes on, and the next start finds it done."""
+POLL_S = 0.1
+"""How often a drain asks rclone: an answer costs it and us well under 1 ms."""
+QUEUE_S = 1.0
+REPORT_S = 5.0
+SCAN_SHARE = 5
+"""The disk is scanned again after five times the time that the last scan took."""
 SCAN_LIMIT_S = 5.0
 """For the last look, after rclone has exited; 100,000 cached files take about 3 s."""
 
@@ -157,22 +164,63 @@ class Uploads:
     # -- a stop -------------------------------------------------------------------------------------------------------
 
     async def drain(self, limit_s: float) -> bool:
-        """Returns when nothing waits, or after `limit_s` seconds. False: rclone hangs, and SIGTERM would not stop it.
+        """Waits for uploads: on SIGTERM rclone exits at once and leaves them in its cache (1.75.2).
 
+        Returns when nothing waits, or after `limit_s` seconds. False: rclone hangs, and SIGTERM would not stop it.
         May be cancelled, when rclone exits meanwhile.
         """
         if not self._writes_back:
             return True
         self._draining = True
-        deps = DrainDeps(
-            busy=self._busy,
-            scan=self._scan,
-            queue=self._engine.rc,
-            cause=lambda: self._tries.cause,
-            show=lambda drain: self._publish(lambda status: replace(status, drain=drain)),
-            log=self._log,
-        )
-        return await drain(deps, limit_s)
+        began = heard = reported = time.monotonic()
+        deadline, status, seen = began + limit_s, None, Pending()
+        asked: dict[int, float] = {}
+        queue_due = scan_due = 0.0
+        try:
+            while True:
+                busy = await self._busy(min(2.0, max(0.1, deadline - time.monotonic())))
+                now = time.monotonic()
+                if busy is not None:
+                    heard = now
+                if now >= scan_due or not (busy or seen):
+                    seen = await self._scan()
+                    scan_due = time.monotonic() + (time.monotonic() - now) * SCAN_SHARE
+                facts = DrainFacts(busy, seen)
+                verdict = upload_state.judge(facts, now=time.monotonic(), heard=heard, deadline=deadline)
+                if verdict is not DrainVerdict.WAITING:
+                    break
+                before, status = status, upload_state.progress(status, facts)
+                if before is None:
+                    self._log.info("uploading before the stop", **_keys(status), at_most_s=limit_s)
+                if status != before:
+                    self._show(status)
+                if now - reported >= REPORT_S:
+                    reported = now
+                    cause = {"cause": self._tries.cause} if self._tries.cause else {}
+                    self._log.info("uploading before the stop", **_keys(status), **cause)
+                if busy and now >= queue_due:
+                    queue_due = now + QUEUE_S
+                    await self._hurry(asked)
+                await asyncio.sleep(POLL_S)
+        finally:
+            self._show(None)
+        if verdict is DrainVerdict.SILENT:
+            self._log.warning("rclone does not answer: no upload can be waited for", files=seen.files)
+        elif verdict is DrainVerdict.DRAINED and status is not None:
+            self._log.info("all uploaded", files=status.files, took_s=round(time.monotonic() - began, 1))
+        return verdict is not DrainVerdict.SILENT
+
+    def _show(self, drain: DrainStatus | None) -> None:
+        self._publish(lambda status: replace(status, drain=drain))
+
+    async def _hurry(self, asked: dict[int, float]) -> None:
+        """Without it an upload that has failed for long waits for up to 5 minutes."""
+        with contextlib.suppress(MountdError):
+            uploads = await self._engine.rc.vfs_queue()
+            now = time.monotonic()
+            for number in upload_state.to_hurry(uploads, asked, now):
+                asked[number] = now
+                await self._engine.rc.vfs_upload_now(number)
 
     async def _busy(self, timeout_s: float) -> int | None:
         """A cache that is off queues nothing."""
@@ -216,3 +264,8 @@ class Uploads:
     def reason(self) -> Reason | None:
         """`uploads-pending`, after a stop that left some."""
         return not_uploaded(self._name, self.left, str(self._cache)) if self.left else None
+
+
+def _keys(status: DrainStatus) -> dict[str, object]:
+    keys: dict[str, object] = {"files": status.files, "left": status.files_left, "bytes": status.bytes_left}
+    return keys | ({"open": status.open} if status.open else {})

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
-import structlog
 
 from mountd.cache import upload_state
-from mountd.cache.drain import DrainDeps, drain
-from mountd.cache.upload_state import Pending
 from mountd.cache.uploads import Uploads
 from mountd.daemon.shutdown import stop_times
+from mountd.errors import Unavailable
 from mountd.files.client import Files
 from mountd.mount.engine import Engine
 from mountd.process.instance import Instance
@@ -27,7 +27,7 @@ from mountd.rclone.stats import DiskCacheStats, VfsStats
 from mountd.settings.load import Loaded, Places, load, parse
 from mountd.settings.profiles import writes_back
 from mountd.settings.schema import MountSettings, Settings
-from mountd.status.snapshot import DrainStatus, State
+from mountd.status.snapshot import DrainStatus, MountStatus, State
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.vfs_cache import put
 from tests.support.wait import until_async
@@ -40,75 +40,92 @@ WAIT_S = 20.0
 class Rclone:
     """Uploads begin only when they are asked to, and take no time. A file that is open waits for its close."""
 
-    def __init__(self, *due_s: float, open_files: int = 0) -> None:
+    reopens = False
+
+    def __init__(self, cache: Path, *due_s: float, open_files: int = 0) -> None:
         self.queue = {number: Upload(number, f"{number}.wav", due, False) for number, due in enumerate(due_s)}
-        self.open_files = open_files
         self.answers = True
         self.hurried: list[int] = []
         self.shown: list[DrainStatus | None] = []
+        self._data = cache / "vfs" / "store"
+        for name in [*(each.name for each in self.queue.values()), *(f"open-{number}" for number in range(open_files))]:
+            put(cache, f"store/{name}", dirty=True)
+        mount = {"remote": "s:b", "path": "/m", "profile": "outputs", "cache": {"dir": cache}}
+        self._uploads = Uploads("m", MountSettings.model_validate(mount), self, self._publish)
 
-    async def busy(self, timeout_s: float) -> int | None:
+    def _publish(self, change: Callable[[MountStatus], MountStatus]) -> None:
+        self.shown.append(change(MountStatus("/m", "s:b")).drain)
+
+    @property
+    def rc(self) -> RcClient:
+        return cast(RcClient, self)
+
+    def follow(self, follower: Callable[[str], None]) -> None:
+        """It logs nothing."""
+
+    async def vfs_stats(self, timeout_s: float) -> VfsStats:
         assert 0 < timeout_s <= 2
-        return len(self.queue) if self.answers else None
-
-    async def scan(self) -> Pending:
-        files = len(self.queue) + self.open_files
-        return Pending(files, 5 * files)
+        if not self.answers:
+            raise Unavailable("rclone does not answer")
+        return VfsStats(DiskCacheStats(0, 0, len(self.queue), ""), 0)
 
     async def vfs_queue(self) -> list[Upload]:
         return [*self.queue.values()]
 
     async def vfs_upload_now(self, upload: int) -> None:
         self.hurried.append(upload)
-        del self.queue[upload]
+        await self.remove(self.queue.pop(upload).name)
+
+    async def remove(self, name: str) -> None:
+        await asyncio.to_thread((self._data / name).unlink)
 
     async def drain(self, limit_s: float = 20.0) -> bool:
-        deps = DrainDeps(self.busy, self.scan, self, lambda: "", self.shown.append, structlog.get_logger())
         async with asyncio.timeout(WAIT_S):
-            return await drain(deps, limit_s)
+            return await self._uploads.drain(limit_s)
 
 
-async def test_a_drain_of_nothing_is_over_at_once_also_when_rclone_is_silent() -> None:
-    rclone = Rclone()
+async def test_a_drain_of_nothing_is_over_at_once_also_when_rclone_is_silent(tmp_path: Path) -> None:
+    rclone = Rclone(tmp_path)
     assert await rclone.drain()
     rclone.answers = False
     assert await rclone.drain()
     assert (rclone.shown, rclone.hurried) == ([None, None], [])
 
 
-async def test_uploads_that_wait_for_their_time_are_asked_to_begin() -> None:
+async def test_uploads_that_wait_for_their_time_are_asked_to_begin(tmp_path: Path) -> None:
     """One that has failed for long would wait for minutes."""
-    rclone = Rclone(300.0, 2.0)
+    rclone = Rclone(tmp_path, 300.0, 2.0)
     assert await rclone.drain()
-    assert (rclone.hurried, rclone.shown) == ([0, 1], [DrainStatus(2, 2, 10), None])
+    assert rclone.hurried == [0, 1]
+    assert (rclone.shown[0], rclone.shown[-1]) == (DrainStatus(2, 2, 10), None)
 
 
-async def test_an_upload_that_is_under_way_is_waited_for_until_the_limit() -> None:
-    rclone = Rclone(300.0)
+async def test_an_upload_that_is_under_way_is_waited_for_until_the_limit(tmp_path: Path) -> None:
+    rclone = Rclone(tmp_path, 300.0)
     rclone.queue = {0: replace(rclone.queue[0], uploading=True)}
     assert await rclone.drain(0.3), "rclone answers: it can be asked to stop"
     assert (rclone.hurried, rclone.shown) == ([], [DrainStatus(1, 1, 5), None])
 
 
-async def test_a_file_that_a_program_still_writes_is_waited_for() -> None:
-    rclone = Rclone(open_files=1)
+async def test_a_file_that_a_program_still_writes_is_waited_for(tmp_path: Path) -> None:
+    rclone = Rclone(tmp_path, open_files=1)
     draining = asyncio.create_task(rclone.drain())
     await until_async(lambda: rclone.shown, WAIT_S, "the open file to be seen")
     assert (rclone.shown, draining.done()) == ([DrainStatus(1, 1, 5, open=1)], False)
-    rclone.open_files = 0
+    await rclone.remove("open-0")
     assert await draining
 
 
-async def test_an_rclone_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_rclone_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_state, "SILENT_S", 0.3)
-    rclone = Rclone(300.0)
+    rclone = Rclone(tmp_path, 300.0)
     rclone.answers = False
     assert not await rclone.drain()
     assert rclone.shown[-1] is None
 
 
-async def test_a_drain_that_is_cancelled_is_shown_no_longer() -> None:
-    rclone = Rclone(open_files=1)
+async def test_a_drain_that_is_cancelled_is_shown_no_longer(tmp_path: Path) -> None:
+    rclone = Rclone(tmp_path, open_files=1)
     draining = asyncio.create_task(rclone.drain())
     await until_async(lambda: rclone.shown, WAIT_S, "the drain to be seen")
     draining.cancel()

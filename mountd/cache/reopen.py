@@ -18,12 +18,11 @@ import enum
 import errno
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mountd.cache.layout import META, is_empty
-from mountd.cache.upload_state import Leftover
 from mountd.errors import CannotStart, DiskError, RemoteError
 from mountd.files.client import Files
 from mountd.process.slow_disk import SlowDisk
@@ -71,12 +70,13 @@ def next_step(file: ReopenedFile, upload: Upload | None) -> ReopenStep:
 
 
 class Reopening:
-    """The files of one mount, whose metadata lies in `meta` below `cache`."""
+    """The files of one mount, whose metadata lies in `meta` below `cache`; `left` are sizes in bytes by name, which is
+    relative to all metadata."""
 
-    def __init__(self, left: Iterable[Leftover], cache: Path, meta: str) -> None:
+    def __init__(self, left: Mapping[str, int], cache: Path, meta: str) -> None:
         above = meta.removeprefix(f"{cache / META}/") + "/"
         self._files = {
-            each.name.removeprefix(above): ReopenedFile(each.size) for each in left if each.name.startswith(above)
+            name.removeprefix(above): ReopenedFile(size) for name, size in left.items() if name.startswith(above)
         }
         self._cache, self._meta = cache, meta
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from mountd.cache import extents
 from mountd.cache.layout import META, data_of, is_dirty, records, write_record
-from mountd.cache.upload_state import NAMES, Leftover
+from mountd.cache.upload_state import NAMES
 
 RESCUED = "rescued"
 LEFTOVERS = 100_000
@@ -32,11 +32,12 @@ LEFTOVERS = 100_000
 class RepairedUploads:
     """Names are relative to the metadata; of the last three the first few.
 
-    `waiting` counts what is not uploaded, repaired files included, and `leftovers` names it, up to LEFTOVERS.
+    `waiting` counts what is not uploaded, repaired files included; `leftovers` are their sizes in bytes by name, up to
+    LEFTOVERS of them.
     """
 
     waiting: int = 0
-    leftovers: list[Leftover] = field(default_factory=list)
+    leftovers: dict[str, int] = field(default_factory=dict)
     repaired: tuple[str, ...] = ()
     rescued: tuple[str, ...] = ()
     """set aside, because nothing shows whether they are whole"""
@@ -46,7 +47,7 @@ class RepairedUploads:
     def add(self, name: str, size: int) -> None:
         self.waiting += 1
         if len(self.leftovers) < LEFTOVERS:
-            self.leftovers.append(Leftover(name, size))
+            self.leftovers[name] = size
 
 
 def repair(cache: Path) -> RepairedUploads:

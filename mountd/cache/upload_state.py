@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -40,14 +40,6 @@ class Pending:
         return f"{count(self.files)} ({', '.join(self.names)}{more}; {size(self.bytes)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A file of `size` bytes that a previous run left waiting for its upload; `name` is relative to the metadata."""
-
-    name: str
-    size: int
-
-
 def count(files: int) -> str:
     return f"{files} file{'s' if files != 1 else ''}"
 
@@ -59,17 +51,12 @@ class DrainVerdict(StrEnum):
     SILENT = "silent"
 
 
-@dataclass(frozen=True, slots=True)
-class DrainFacts:
-    """`busy`: uploads queued and under way, as rclone counts; None when it did not answer. `pending` is newer."""
+def judge(busy: int | None, pending: Pending, *, now: float, heard: float, deadline: float) -> DrainVerdict:
+    """`busy`: uploads queued and under way, as rclone counts; None when it did not answer. `pending` is newer.
 
-    busy: int | None
-    pending: Pending
-
-
-def judge(facts: DrainFacts, *, now: float, heard: float, deadline: float) -> DrainVerdict:
-    """`heard`: when rclone answered last. Times are seconds on the monotonic clock."""
-    if not facts.pending and not facts.busy:
+    `heard`: when rclone answered last. Times are seconds on the monotonic clock.
+    """
+    if not pending and not busy:
         # Also when rclone is silent: what is not on disk cannot be uploaded.
         return DrainVerdict.DRAINED
     if now >= deadline:
@@ -77,15 +64,13 @@ def judge(facts: DrainFacts, *, now: float, heard: float, deadline: float) -> Dr
     return DrainVerdict.SILENT if now - heard >= SILENT_S else DrainVerdict.WAITING
 
 
-def progress(before: DrainStatus | None, facts: DrainFacts) -> DrainStatus:
+def progress(before: DrainStatus | None, busy: int | None, pending: Pending) -> DrainStatus:
     """What is shown; `files` is what there was to do, which grows when more is written meanwhile."""
-    left = max(facts.pending.files, facts.busy or 0)
+    left = max(pending.files, busy or 0)
     # What rclone does not queue is still being written.
-    unfinished = max(0, facts.pending.files - facts.busy) if facts.busy is not None else 0
-    if before is None:
-        return DrainStatus(left, left, facts.pending.bytes, unfinished)
-    total = before.files + max(0, left - before.files_left)
-    return replace(before, files=total, files_left=left, bytes_left=facts.pending.bytes, open=unfinished)
+    unfinished = max(0, pending.files - busy) if busy is not None else 0
+    total = left if before is None else before.files + max(0, left - before.files_left)
+    return DrainStatus(total, left, pending.bytes, unfinished)
 
 
 def to_hurry(queue: Sequence[Upload], asked: Mapping[int, float], now: float) -> list[int]:

@@ -16,7 +16,7 @@ from mountd.cache import layout, upload_state
 from mountd.cache.guard import broken, silent
 from mountd.cache.reopen import LOOK_LIMIT_S, Reopening
 from mountd.cache.repair import RESCUED, repair
-from mountd.cache.upload_state import DrainFacts, DrainVerdict, Leftover, Pending, UploadTries, not_uploaded
+from mountd.cache.upload_state import DrainVerdict, Pending, UploadTries, not_uploaded
 from mountd.errors import MountdError, RemoteError
 from mountd.files.client import Files
 from mountd.process.slow_disk import SlowDisk
@@ -65,7 +65,7 @@ class Uploads:
         self._log = log.bind(mount=name)
         self._tries = UploadTries()
         self._seen = Pending()
-        self._reopening = Reopening((), mount.cache.dir, "")
+        self._reopening = Reopening({}, mount.cache.dir, "")
         self._disk = SlowDisk()
         self.begin(mount)
         engine.follow(self._on_line)
@@ -81,7 +81,7 @@ class Uploads:
         self._meta, self._queued, self._tries, self.left = "", 0, UploadTries(), Pending()
         self._draining = self._looked = self._looked_for_stranded = False
         # Known only after `repair`, which a mount that has become read-only does not run.
-        self._leftovers: list[Leftover] = []
+        self._leftovers: dict[str, int] = {}
         self._engine.reopens = False
 
     async def repair(self) -> None:
@@ -109,7 +109,7 @@ class Uploads:
 
     async def hold(self) -> None:
         """As soon as rclone answers: puts off the uploads of a previous run, see `reopen.py`."""
-        self._reopening = Reopening(self._leftovers if self._meta else (), self._cache, self._meta)
+        self._reopening = Reopening(self._leftovers if self._meta else {}, self._cache, self._meta)
         with contextlib.suppress(MountdError):  # it is tried again before they are read
             await self._reopening.hold(self._engine.rc)
 
@@ -185,11 +185,10 @@ class Uploads:
                 if now >= scan_due or not (busy or seen):
                     seen = await self._scan()
                     scan_due = time.monotonic() + (time.monotonic() - now) * SCAN_SHARE
-                facts = DrainFacts(busy, seen)
-                verdict = upload_state.judge(facts, now=time.monotonic(), heard=heard, deadline=deadline)
+                verdict = upload_state.judge(busy, seen, now=time.monotonic(), heard=heard, deadline=deadline)
                 if verdict is not DrainVerdict.WAITING:
                     break
-                before, status = status, upload_state.progress(status, facts)
+                before, status = status, upload_state.progress(status, busy, seen)
                 if before is None:
                     self._log.info("uploading before the stop", **_keys(status), at_most_s=limit_s)
                 if status != before:

@@ -41,7 +41,7 @@ def test_torn_metadata_is_repaired_so_that_the_file_is_uploaded(tmp_path: Path) 
     put(tmp_path, "r/b/nothing", dirty=True, text="{", data=b"")
     put(tmp_path, "r/b/fine", dirty=True)
     done = repair(tmp_path)
-    assert (done.waiting, sorted(each.name for each in done.leftovers)) == (3, ["r/b/fine", "r/b/nothing", "r/b/torn"])
+    assert (done.waiting, sorted(done.leftovers)) == (3, ["r/b/fine", "r/b/nothing", "r/b/torn"])
     assert sorted(done.repaired) == ["r/b/nothing", "r/b/torn"]
     record = json.loads((tmp_path / "vfsMeta/r/b/torn").read_text())
     assert (record["Dirty"], record["Size"], record["Rs"]) == (True, 5, [{"Pos": 0, "Size": 5}])

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from mountd.cache.reopen import HOLD_S, ReopenedFile, Reopening, ReopenStep, next_step
-from mountd.cache.upload_state import Leftover
 from mountd.errors import RemoteError
 from mountd.process.slow_disk import SlowDisk
 from mountd.rclone.rc import Upload
@@ -58,7 +57,7 @@ async def test_a_directory_that_was_removed_with_its_files_keeps_no_mount_down(
     rclone, client = fake
     rclone.answers |= {"vfs/queue": {"queue": []}, "vfs/refresh": {"result": {"gone": error}}}
     meta = f"{tmp_path}/vfsMeta/store/bucket"
-    reopening = Reopening([Leftover("store/bucket/gone/a", 5)], tmp_path, meta)
+    reopening = Reopening({"store/bucket/gone/a": 5}, tmp_path, meta)
 
     async def finish() -> None:
         await reopening.finish(client, "/mnt", cast(Any, None), SlowDisk(), lambda _: None)

@@ -12,7 +12,6 @@ from mountd.cache.upload_state import (
     FAILING_TRIES,
     HURRY_AGAIN_S,
     SILENT_S,
-    DrainFacts,
     DrainVerdict,
     Pending,
     UploadTries,
@@ -29,54 +28,56 @@ NOTHING, ONE = Pending(), Pending(1, 5, ("a.wav",))
 
 
 @pytest.mark.parametrize(
-    ("facts", "now", "heard", "verdict"),
+    ("busy", "pending", "now", "heard", "verdict"),
     [
-        (DrainFacts(0, NOTHING), 0, 0, DrainVerdict.DRAINED),
-        (DrainFacts(0, NOTHING), 99, 99, DrainVerdict.DRAINED),
-        (DrainFacts(1, ONE), 59.9, 59, DrainVerdict.WAITING),
-        (DrainFacts(1, NOTHING), 1, 1, DrainVerdict.WAITING),
-        (DrainFacts(0, ONE), 1, 1, DrainVerdict.WAITING),  # a program still writes it
-        (DrainFacts(1, ONE), 60, 60, DrainVerdict.EXPIRED),
-        (DrainFacts(None, ONE), 9.9, 0, DrainVerdict.WAITING),
-        (DrainFacts(None, ONE), 10, 0, DrainVerdict.SILENT),
-        (DrainFacts(None, NOTHING), 0, 0, DrainVerdict.DRAINED),  # what is not on disk cannot be uploaded
-        (DrainFacts(None, ONE), 60, 0, DrainVerdict.EXPIRED),
+        (0, NOTHING, 0, 0, DrainVerdict.DRAINED),
+        (0, NOTHING, 99, 99, DrainVerdict.DRAINED),
+        (1, ONE, 59.9, 59, DrainVerdict.WAITING),
+        (1, NOTHING, 1, 1, DrainVerdict.WAITING),
+        (0, ONE, 1, 1, DrainVerdict.WAITING),  # a program still writes it
+        (1, ONE, 60, 60, DrainVerdict.EXPIRED),
+        (None, ONE, 9.9, 0, DrainVerdict.WAITING),
+        (None, ONE, 10, 0, DrainVerdict.SILENT),
+        (None, NOTHING, 0, 0, DrainVerdict.DRAINED),  # what is not on disk cannot be uploaded
+        (None, ONE, 60, 0, DrainVerdict.EXPIRED),
     ],
 )
-def test_when_a_drain_is_over(facts: DrainFacts, now: float, heard: float, verdict: DrainVerdict) -> None:
+def test_when_a_drain_is_over(
+    busy: int | None, pending: Pending, now: float, heard: float, verdict: DrainVerdict
+) -> None:
     assert SILENT_S == 10
-    assert judge(facts, now=now, heard=heard, deadline=60) is verdict
+    assert judge(busy, pending, now=now, heard=heard, deadline=60) is verdict
 
 
-all_facts = st.builds(
-    DrainFacts,
+all_facts = st.tuples(
     st.none() | st.integers(0, 9),
     st.builds(lambda files, size: Pending(files, files * size), st.integers(0, 9), st.integers(0, 99)),
 )
 
 
 @given(all_facts, st.floats(0, 100), st.floats(0, 100))
-def test_nothing_that_waits_is_ever_called_drained(facts: DrainFacts, now: float, heard: float) -> None:
-    drained = judge(facts, now=now, heard=heard, deadline=60) is DrainVerdict.DRAINED
-    assert drained == (not facts.pending.files and not facts.busy)
+def test_nothing_that_waits_is_ever_called_drained(facts: tuple[int | None, Pending], now: float, heard: float) -> None:
+    busy, pending = facts
+    drained = judge(busy, pending, now=now, heard=heard, deadline=60) is DrainVerdict.DRAINED
+    assert drained == (not pending.files and not busy)
 
 
 @given(st.lists(all_facts, min_size=1))
-def test_progress_never_shows_more_left_than_there_is(steps: list[DrainFacts]) -> None:
+def test_progress_never_shows_more_left_than_there_is(steps: list[tuple[int | None, Pending]]) -> None:
     shown: DrainStatus | None = None
-    for facts in steps:
-        before, shown = shown, progress(shown, facts)
+    for busy, pending in steps:
+        before, shown = shown, progress(shown, busy, pending)
         assert 0 <= shown.open <= shown.files_left <= shown.files
-        assert shown.bytes_left == facts.pending.bytes
+        assert shown.bytes_left == pending.bytes
         assert before is None or shown.files >= before.files
 
 
 def test_progress_in_words() -> None:
-    begun = progress(None, DrainFacts(7, Pending(7, 28 << 20)))
+    begun = progress(None, 7, Pending(7, 28 << 20))
     assert begun == DrainStatus(7, 7, 28 << 20)
-    later = progress(begun, DrainFacts(2, Pending(3, 12 << 20)))
+    later = progress(begun, 2, Pending(3, 12 << 20))
     assert str(later) == "3 of 7 files left, 12 MiB, 1 open for writing"
-    assert str(progress(later, DrainFacts(0, Pending(4, 13 << 20)))).startswith("4 of 8 files left")
+    assert str(progress(later, 0, Pending(4, 13 << 20))).startswith("4 of 8 files left")
 
 
 def test_the_headline_shows_what_a_stop_waits_for() -> None:

@@ -7,71 +7,46 @@ Reading mountinfo never touches a mounted file system. An event comes within 2 m
 from __future__ import annotations
 
 import asyncio
-import os
+import io
 import select
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
 
 from mountd.fuse.table import Entry, parse
 
 MOUNTINFO = "/proc/self/mountinfo"
 MACHINE = "/proc/1/mountinfo"
 """Of the machine; in a container, of that."""
-_PIECE = 256 * 1024
 
 
 def read_table(source: str = MOUNTINFO) -> tuple[Entry, ...]:
     """What is mounted now, in this process's mount namespace or in that of MACHINE. Raises OSError for the latter."""
-    handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return _read(handle)
-    finally:
-        os.close(handle)
+    with io.FileIO(source) as mountinfo:
+        return _read(mountinfo)
 
 
-def _read(handle: int) -> tuple[Entry, ...]:
-    os.lseek(handle, 0, os.SEEK_SET)
-    pieces = []
-    while piece := os.read(handle, _PIECE):
-        pieces.append(piece)
-    return parse(b"".join(pieces).decode("utf-8", "surrogateescape"))
+def _read(mountinfo: io.FileIO) -> tuple[Entry, ...]:
+    mountinfo.seek(0)
+    return parse(mountinfo.read().decode("utf-8", "surrogateescape"))
 
 
-class TableWatch:
-    """Calls `changed` in the event loop with the new table after each change; several changes may come as one.
+async def tables() -> AsyncGenerator[tuple[Entry, ...], None]:
+    """The table now, and again after each change; several changes may come as one, and there may be none. To be closed.
 
-    A change that has nothing to do with mountd calls too: the caller compares. No call for the state at `start()`.
+    A change that has nothing to do with mountd counts too: the caller compares.
     """
-
-    def __init__(self, changed: Callable[[tuple[Entry, ...]], None]) -> None:
-        self._changed = changed
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._mountinfo = -1
-        self._epoll: select.epoll | None = None
-
-    def start(self) -> None:
-        """Inside a running loop. Changes after this call are reported; read the table after it, not before."""
-        if self._epoll is not None:
-            return
-        self._loop = asyncio.get_running_loop()
-        self._mountinfo = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
-        # An epoll of its own, since the loop's would ask for EPOLLIN, which mountinfo always has.
-        self._epoll = select.epoll()
-        self._epoll.register(self._mountinfo, select.EPOLLPRI | select.EPOLLERR)
-        self._loop.add_reader(self._epoll.fileno(), self._woken)
-
-    def close(self) -> None:
-        if self._epoll is None or self._loop is None:
-            return
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
-        os.close(self._mountinfo)
-        self._epoll, self._mountinfo = None, -1
-
-    def _woken(self) -> None:
-        if self._epoll is None:
-            return
-        # Being woken is the event. The loop's own poll of this epoll may already have consumed it, so that an empty
-        # answer here means nothing; asking takes the item off the ready list, so that the loop is not woken for ever.
-        self._epoll.poll(0)
-        self._changed(_read(self._mountinfo))
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+    # An epoll of its own, since the loop's would ask for EPOLLIN, which mountinfo always has.
+    with io.FileIO(MOUNTINFO) as mountinfo, select.epoll() as epoll:
+        epoll.register(mountinfo, select.EPOLLPRI | select.EPOLLERR)
+        loop.add_reader(epoll.fileno(), changed.set)
+        try:
+            while True:
+                yield _read(mountinfo)
+                await changed.wait()
+                changed.clear()
+                # Being woken is the event. The loop's own poll of this epoll may already have consumed it, so that an
+                # empty answer here means nothing; asking takes the item off the ready list, so that the loop is not
+                # woken for ever.
+                epoll.poll(0)
+        finally:
+            loop.remove_reader(epoll.fileno())

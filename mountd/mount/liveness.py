@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import structlog
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent
 from mountd.files.client import Files
 from mountd.fuse import table
-from mountd.fuse.watch import TableWatch, read_table
+from mountd.fuse.watch import read_table, tables
 from mountd.mount.bucket import NOOP_S, BucketProbe
 from mountd.mount.health import Liveness, Report
 from mountd.settings.schema import HealthSettings
@@ -110,12 +111,8 @@ class MountTableProbe:
 
     async def run(self, report: Report) -> None:
         """Until it is unmounted, else until cancelled."""
-        gone = asyncio.Event()
-        watch = TableWatch(lambda entries: None if self.liveness.entry(entries) else gone.set())
-        watch.start()
-        try:
-            if self.liveness.entry():
-                await gone.wait()
-        finally:
-            watch.close()
+        async with contextlib.aclosing(tables()) as seen:
+            async for entries in seen:
+                if self.liveness.entry(entries) is None:
+                    break
         report(liveness=Liveness(gone=f"{self.liveness.path} was unmounted by somebody else"))

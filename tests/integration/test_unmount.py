@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from mountd.errors import Unavailable
 from mountd.fuse import table
 from mountd.fuse.unmount import unmount
-from mountd.fuse.watch import TableWatch
+from mountd.fuse.watch import tables
 from tests.support.mounts import SOON_S, Mounts, kill, mounting, stop, until
 
 
@@ -74,11 +75,16 @@ async def test_an_unmount_that_hangs_is_killed(tmp_path: Path, monkeypatch: pyte
 async def test_a_lazy_unmount_is_an_event(mounts: Mounts, point: str) -> None:
     process = mounts.start(point)
     seen: list[int] = []
-    watch = TableWatch(lambda entries: seen.append(len(table.of_source(entries, mounts.source, point))))
+
+    async def watch() -> None:
+        async with contextlib.aclosing(tables()) as each:
+            async for entries in each:
+                seen.append(len(table.of_source(entries, mounts.source, point)))
+
     fds = len(os.listdir("/proc/self/fd"))
-    watch.start()
+    watching = asyncio.create_task(watch())
     try:
-        assert len(mounts.of(point)) == 1
+        await until(lambda: bool(seen) and seen[-1] == 1, "what is mounted when it begins")
         for _ in range(2):  # the second time shows that it is armed again
             seen.clear()
             await unmount(point, timeout_s=SOON_S)
@@ -92,6 +98,6 @@ async def test_a_lazy_unmount_is_an_event(mounts: Mounts, point: str) -> None:
             await asyncio.sleep(0)
         assert len(seen) <= calls + 5  # not woken for ever (others may mount meanwhile)
     finally:
-        watch.close()
-        watch.close()
+        watching.cancel()
+        await asyncio.wait([watching])
     assert len(os.listdir("/proc/self/fd")) == fds

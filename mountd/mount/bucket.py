@@ -221,22 +221,18 @@ class BucketProbe:
 
     async def ask(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Whether the bucket gives what it is asked; a slow one does."""
-        name = self._remote.partition(":")[0]
         began = time.monotonic()
+        code = text = hint = ""
         try:
             await self._request(began + timeout_s)
-            status = backend_status(name, took_s=time.monotonic() - began)
-            usable = True
         except RemoteError as error:
-            took_s = time.monotonic() - began
+            late = time.monotonic() - began >= timeout_s
+            code, hint = "bucket-silent" if late else error.code, error.hint
             text = f"cannot read {self._remote}: {error.text}"
-            code = "bucket-silent" if took_s >= timeout_s else error.code
-            status = backend_status(name, took_s=took_s, code=code, text=text, hint=error.hint)
-            usable = False
         except MountdError:
             return False  # rclone itself did not answer, which says nothing of the bucket
-        self._learn(status, began, usable=usable)
-        return usable
+        self._learn(began, took_s=time.monotonic() - began, code=code, text=text, hint=hint)
+        return not code
 
     async def _request(self, deadline: float) -> None:
         """Lists the witness, else what holds nothing: of a large root each thousand entries would cost a request.
@@ -338,10 +334,8 @@ class BucketProbe:
         """There is no answer after SLOW_S: that much is known before the request ends, if rclone itself answers."""
         before = self.answers
         if self.status.reason is None and await self.rclone_answers() and self.answers is before:
-            name = self._remote.partition(":")[0]
             text = f"cannot read {self._remote}: the store has not answered for {SLOW_S:g} s"
-            status = backend_status(name, took_s=SLOW_S, code="bucket-slow", text=text, hint=SLOW_HINT)
-            self._learn(status, 0.0, usable=False)
+            self._learn(0.0, took_s=SLOW_S, code="bucket-slow", text=text, hint=SLOW_HINT)
 
     async def rclone_answers(self, timeout_s: float = NOOP_S) -> bool:
         """Whether rclone itself is responsive, whatever its mount and the bucket do."""
@@ -351,17 +345,14 @@ class BucketProbe:
             return False
         return True
 
-    def _learn(self, status: RemoteStatus, asked_at: float, *, usable: bool) -> None:
-        self._report(status)
-        self.status, self._usable = status, usable
-        answers = self.answers
-        if status.reason is None:
-            self.answers = BucketAnswers(asked_at, answers.bad_at)
-        else:
-            self.answers = BucketAnswers(answers.quick_at, time.monotonic())
-
-    def _report(self, status: RemoteStatus) -> None:
+    def _learn(self, asked_at: float, *, took_s: float, code: str, text: str, hint: str) -> None:
+        status = backend_status(self._remote.partition(":")[0], took_s=took_s, code=code, text=text, hint=hint)
         before, now = self.status.reason, status.reason
+        self.status, self._usable = status, not code
+        if now is None:
+            self.answers = replace(self.answers, quick_at=asked_at)
+        else:
+            self.answers = replace(self.answers, bad_at=time.monotonic())
         if (before and before.code) == (now and now.code):
             return
         if now is None:

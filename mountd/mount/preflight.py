@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from mountd.errors import DiskError, Unavailable, cause_of, needs_fix
+from mountd.errors import CannotStart, DiskError, Unavailable, cause_of, needs_fix
 from mountd.files.client import Files, NoStat
 from mountd.fuse import rights, table
 from mountd.fuse.rights import FUSE_DEVICE
@@ -90,8 +90,11 @@ def occupant(entries: Sequence[Entry], path: str, source: str) -> Entry | None:
         hint = f"somebody has bound a part of it over it (mount --bind): umount {path}"
     elif entry.is_fuse and entry.source.startswith(f"{table.DEVNAME_PREFIX}:"):
         hint = "it belongs to another mountd: stop that one, or give the mount another path"
-    text = f"cannot mount at {path}: {entry.source} ({entry.fs_type}) is already mounted there"
-    raise needs_fix("mount-point-taken", text, hint)
+    raise _cannot_mount(path, f"{entry.source} ({entry.fs_type}) is already mounted there", hint, "mount-point-taken")
+
+
+def _cannot_mount(path: str, cause: str, hint: str, code: str = "mount-point") -> CannotStart:
+    return needs_fix(code, f"cannot mount at {path}: {cause}", hint)
 
 
 def apart(name: str, path: str) -> Reason | None:
@@ -117,11 +120,8 @@ async def check_real_path(path: str, files: Files) -> None:
     found and cleared again, names real paths only. Raises DiskError."""
     real = await files.real_path(path, timeout_s=TOUCH_TIMEOUT_S)
     if real != path:
-        raise needs_fix(
-            "mount-point",
-            f"cannot mount at {path}: it leads through a symbolic link, to {real}",
-            f"write the real path in its place: path: {real}",
-        )
+        cause = f"it leads through a symbolic link, to {real}"
+        raise _cannot_mount(path, cause, f"write the real path in its place: path: {real}")
 
 
 async def check_mount_point(path: str, files: Files, *, allow_unsafe: bool = False) -> None:
@@ -134,24 +134,16 @@ async def check_mount_point(path: str, files: Files, *, allow_unsafe: bool = Fal
         await _make(path, allow_unsafe=allow_unsafe)
         (found,) = await files.stat([path], timeout_s=TOUCH_TIMEOUT_S)
         if isinstance(found, NoStat):
-            cause = found.error.lower()
-            raise needs_fix("mount-point", f"cannot mount at {path}: {cause}", "look at the directory above it")
+            raise _cannot_mount(path, found.error.lower(), "look at the directory above it")
         if found.type != "directory":
-            raise needs_fix(
-                "mount-point", f"cannot mount at {path}: it is not a directory", "move it away, or choose another path"
-            )
+            raise _cannot_mount(path, "it is not a directory", "move it away, or choose another path")
         listing = await files.list(path, limit=3, timeout_s=TOUCH_TIMEOUT_S)
     except DiskError as error:
-        raise needs_fix(
-            "mount-point", f"cannot mount at {path}: {error.text}", "look at the directory above it"
-        ) from None
+        raise _cannot_mount(path, error.text, "look at the directory above it") from None
     if listing.items:
         names = ", ".join(item.name for item in listing.items) + (", …" if listing.truncated else "")
-        raise needs_fix(
-            "mount-point-not-empty",
-            f"cannot mount at {path}: the directory is not empty ({names})",
-            "a mount would hide these files: move them away, or choose another path",
-        )
+        hint = "a mount would hide these files: move them away, or choose another path"
+        raise _cannot_mount(path, f"the directory is not empty ({names})", hint, "mount-point-not-empty")
 
 
 async def _make(path: str, *, allow_unsafe: bool) -> None:
@@ -168,7 +160,7 @@ async def _make(path: str, *, allow_unsafe: bool) -> None:
         raise Unavailable(f"cannot check the way to {path}: {said}", hint="see whether memory or processes ran out")
     for _, cause, number in found:
         if number is None:
-            raise needs_fix("unsafe-path", f"cannot mount at {path}: {cause}", UNSAFE_HINT)
+            raise _cannot_mount(path, cause, UNSAFE_HINT, "unsafe-path")
         if number != errno.ENOTDIR:
             hint = "create it, owned by mountd's user"
             raise needs_fix("mount-point", f"cannot create the mount point {path}: {cause}", hint)

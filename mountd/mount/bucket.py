@@ -68,54 +68,45 @@ class Late(Enum):
     """the bucket has answered without it since"""
 
 
-class SlotRequest:
-    """A request that waits for a slot: `granted` when it may ask, `done` once that was answered (True) or not."""
-
-    def __init__(self) -> None:
-        self.granted = asyncio.Event()
-        self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-    async def is_answered(self, limit_s: float) -> bool:
-        """Within `limit_s` seconds."""
-        await asyncio.wait({self.done}, timeout=limit_s)
-        return self.done.done() and self.done.result()
-
-
 class SharedProbeSlot:
     """Of one bucket, which is probed every `interval_s()` seconds: a request that has time takes the place of a probe,
     so that an unused mount stays quiet."""
 
     def __init__(self, interval_s: Callable[[], float]) -> None:
         self._interval_s = interval_s
-        self._waiting: deque[SlotRequest] = deque()
+        self._waiting: deque[tuple[asyncio.Event, asyncio.Future[bool]]] = deque()
 
     @contextlib.asynccontextmanager
     async def take(self) -> AsyncIterator[None]:
         """Begins when it is time to ask; an exception within means no answer. Raises Unavailable when it never is."""
-        request = SlotRequest()
-        self._waiting.append(request)
+        granted = asyncio.Event()
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((granted, done))
         answered = False
         try:
             async with asyncio.timeout(SLOT_PATIENCE * self._interval_s()):
-                await request.granted.wait()
+                await granted.wait()
             yield
             answered = True
         except TimeoutError:
-            if request.granted.is_set():
+            if granted.is_set():
                 raise
             raise Unavailable("cannot ask the bucket: it is not well, or its mount does not run") from None
         finally:
             with contextlib.suppress(ValueError):
-                self._waiting.remove(request)
-            request.done.set_result(answered)
+                self._waiting.remove((granted, done))
+            done.set_result(answered)
 
-    def grant(self) -> SlotRequest | None:
-        """It is time to probe: the slot goes to the request that has waited longest; None: there is none."""
+    def grant(self) -> asyncio.Future[bool] | None:
+        """It is time to probe: the slot goes to the request that has waited longest; None: there is none.
+
+        The result is there once that has ended: whether it was answered.
+        """
         if not self._waiting:
             return None
-        request = self._waiting.popleft()
-        request.granted.set()
-        return request
+        granted, done = self._waiting.popleft()
+        granted.set()
+        return done
 
 
 class BucketProbe:
@@ -180,7 +171,10 @@ class BucketProbe:
         trouble = self._engine.trouble
         while not await self._is_trouble(pause_s):
             request = None if self.status.reason else self.slot.grant()
-            if request is None or not await request.is_answered(SLOT_S) or trouble.is_set():
+            if request is None:
+                return
+            await asyncio.wait({request}, timeout=SLOT_S)
+            if not request.done() or not request.result() or trouble.is_set():
                 return
 
     async def _is_trouble(self, limit_s: float) -> bool:

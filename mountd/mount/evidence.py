@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,50 +37,45 @@ STAMP = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-")
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """`verdict` is hung, dead, misconfigured or exited; `minor` is that of the FUSE device, when it is known."""
-
-    mount: str
-    verdict: str
-    cause: str
-    minor: int | None = None
-
-
-async def keep(incidents: Path, incident: Incident, engine: Engine, *, dump: bool) -> Path | None:
+async def keep(
+    incidents: Path, engine: Engine, verdict: str, cause: str, *, minor: int | None = None, dump: bool
+) -> Path | None:
     """Collects for a second at most, then writes; the directory, or None when it could not be written.
 
-    `dump`: rclone's goroutines too, which ends it. A stopped process is asked nothing and not continued for it.
+    `verdict` is hung, dead, misconfigured or exited; `minor` is that of the FUSE device, when it is known. `dump`:
+    rclone's goroutines too, which ends it. A stopped process is asked nothing and not continued for it.
     """
+    document = {"mount": engine.name, "verdict": verdict, "cause": cause}
     files: dict[str, str] = {}
     with contextlib.suppress(TimeoutError, OSError, MemoryError):
         async with asyncio.timeout(COLLECT_S):
-            await _collect(files, incident, engine, dump=dump)
+            await _collect(files, document, engine, minor, dump=dump)
     try:
         # In a thread: the state directory may lie on a network volume.
-        writing = asyncio.to_thread(_save, incidents, f"{incident.mount}-{incident.verdict}", files)
+        writing = asyncio.to_thread(_save, incidents, f"{engine.name}-{verdict}", files)
         directory = await asyncio.wait_for(writing, WRITE_S)
     except (OSError, TimeoutError, MemoryError) as error:
-        log.warning("cannot keep evidence", mount=incident.mount, path=str(incidents), cause=str(error) or "timeout")
+        log.warning("cannot keep evidence", mount=engine.name, path=str(incidents), cause=str(error) or "timeout")
         return None
-    log.warning("evidence kept", mount=incident.mount, path=str(directory))
+    log.warning("evidence kept", mount=engine.name, path=str(directory))
     return directory
 
 
-async def _collect(files: dict[str, str], incident: Incident, engine: Engine, *, dump: bool) -> None:
+async def _collect(
+    files: dict[str, str], document: Mapping[str, object], engine: Engine, minor: int | None, *, dump: bool
+) -> None:
     """Into `files`, name → text, the most telling first: what is not there in time goes without."""
     pid = engine.child.pid if engine.child is not None and engine.child.exit is None else None
     states, threads = _threads(pid) if pid is not None else ("", "")
     stopped = "T" in states or "t" in states
-    document: dict[str, object] = {"mount": incident.mount, "verdict": incident.verdict, "cause": incident.cause}
-    document |= {"time": now_text(), "pid": pid, "stopped": stopped, "fuse_waiting": None}
+    document = {**document, "time": now_text(), "pid": pid, "stopped": stopped, "fuse_waiting": None}
     files["incident.json"] = _json(document)
     files["log.txt"] = "\n".join(f"{line.time} {line.text}" for line in engine.ring.last(LOG_LINES))
     files["threads.txt"] = threads
     if pid is None:
         files["goroutines.txt"] = engine.dump()  # what it printed by itself when it crashed
         return
-    files["incident.json"] = _json(document | {"fuse_waiting": await unanswered(incident.minor, ASK_S)})
+    files["incident.json"] = _json(document | {"fuse_waiting": await unanswered(minor, ASK_S)})
     if stopped:
         return
     files["stats.json"] = engine.masked(json.dumps(await _stats(engine), indent=1))  # errors quote the store's answer

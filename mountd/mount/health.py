@@ -63,9 +63,6 @@ class Liveness:
     since: float = 0.0
     responsive: bool = False
 
-    def answered(self) -> Liveness:
-        return Liveness()
-
     def unanswered(self) -> Liveness:
         return replace(self, missed=self.missed + 1)
 

@@ -87,7 +87,7 @@ class LivenessProbe:
         except OSError as error:
             return self._not_sent(f"cannot read the mount table: {error.strerror}", before)
         self._is_unsent = False
-        return before.answered() if mounted else before.broken(f"{self.path} is no longer mounted")
+        return Liveness() if mounted else before.broken(f"{self.path} is no longer mounted")
 
     def _not_sent(self, cause: str, before: Liveness) -> Liveness:
         """Nothing new; it is logged once, until a probe can be sent again."""

@@ -24,7 +24,6 @@ from mountd.mount.bucket import BucketProbe, SecretsProbe, Witness
 from mountd.mount.cache_probe import CacheProbe, CacheStatsProbe
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
-from mountd.mount.evidence import Incident
 from mountd.mount.health import MountVerdict, Replace, RestartRclone
 from mountd.mount.liveness import LivenessProbe, MountTableProbe
 from mountd.mount.monitor import MountMonitor
@@ -310,7 +309,7 @@ class RcloneMount:
         minor = None
         with contextlib.suppress(OSError):  # the machine is short of something: less of it is kept
             minor = self._minor()
-        work = evidence.keep(self._incidents, Incident(self.name, verdict, text, minor), self._engine, dump=dump)
+        work = evidence.keep(self._incidents, self._engine, verdict, text, minor=minor, dump=dump)
         self._incident = asyncio.create_task(work, name=f"evidence {self.name}")
 
     def _minor(self) -> int | None:

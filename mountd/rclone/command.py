@@ -134,7 +134,7 @@ def _own(mount: MountSettings, launch: Launch) -> dict[str, Flag]:
         "rc": True,
         "rc-addr": f"unix://{launch.rc.socket}",
         "rc-serve": True,  # a byte of one object can be asked for, past the mount
-        "exclude": keys.merged(mount.options.get("exclude")),
+        "exclude": [*keys.EXCLUDED, *keys.patterns(mount.options.get("exclude"))],
         "allow-other": launch.allow_other,
     }
     if mount.uid is not None:

@@ -67,15 +67,10 @@ def _escaped(path: str) -> str:
     return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
 
 
-def describe(found: Mapping[str, str], shown: int = SHOWN) -> list[str]:
+def describe(found: Mapping[str, str]) -> list[str]:
     """Each with its reason, and how many more there are."""
-    listed = [f"{path}{'…' if path.endswith('/') else ''}: {why}" for path, why in sorted(found.items())[:shown]]
-    return [*listed, f"and {len(found) - shown} more"] if len(found) > shown else listed
-
-
-def merged(given: object) -> list[str]:
-    """The patterns to exclude: ours, and those of a mount's option `exclude`."""
-    return [*EXCLUDED, *patterns(given)]
+    listed = [f"{path}{'…' if path.endswith('/') else ''}: {why}" for path, why in sorted(found.items())[:SHOWN]]
+    return [*listed, f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else listed
 
 
 def patterns(given: object) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.mount.engine import Engine
-from mountd.mount.evidence import KEPT, Incident, keep, surplus
+from mountd.mount.evidence import KEPT, keep, surplus
 from mountd.process.child import spawn
 from mountd.process.instance import Instance
 from mountd.rclone import binary
@@ -76,12 +76,12 @@ async def test_no_file_of_an_incident_holds_a_secret(tmp_path: Path) -> None:
     engine = Engine("m", settings, Instance.of(settings.state, settings.runtime), found, conf)
     engine.child = spawn(["sleep", "60"], {"PATH": os.environ["PATH"]}, lambda _: None)
     try:
-        kept = await keep(tmp_path, Incident("m", "hung", "a cause"), engine, dump=False)
+        kept = await keep(tmp_path, engine, "hung", "a cause", dump=False)
         assert kept is not None
         assert "is not running" in (kept / "stats.json").read_text()
         assert json.loads((kept / "incident.json").read_text())["time"].endswith("Z")
         conf.secrets = ("is not running",)
-        kept = await keep(tmp_path, Incident("m", "hung", "a cause"), engine, dump=False)
+        kept = await keep(tmp_path, engine, "hung", "a cause", dump=False)
         assert kept is not None
         assert "cannot ask rclone" in (kept / "stats.json").read_text()
         assert not [path for path in kept.iterdir() if "is not running" in path.read_text()]

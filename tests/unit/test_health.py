@@ -38,7 +38,7 @@ def after(probes: str) -> Liveness:
     def then(history: Liveness, probe: str) -> Liveness:
         match probe:
             case ".":
-                return history.answered()
+                return Liveness()
             case "-":
                 return history.unanswered()
         return history.broken("no longer connected")

@@ -6,13 +6,11 @@ import pytest
 
 from mountd.rclone.keys import (
     EMPTY,
-    EXCLUDED,
     LONG,
     SHADOWS,
     BucketEntry,
     describe,
     gone,
-    merged,
     patterns,
     rules,
     unusable,
@@ -61,8 +59,8 @@ def test_of_a_name_that_stands_for_both_the_directory_is_left() -> None:
 
 def test_rules_hide_that_very_object_and_no_other() -> None:
     assert rules({"v1": SHADOWS, "a*[b]{c}?\\": SHADOWS, "/x": EMPTY}) == ["/a\\*\\[b\\]\\{c\\}\\?\\\\", "/v1"]
-    assert merged(None) == merged(True) == [*EXCLUDED]
-    assert merged("*.tmp") == [*EXCLUDED, "*.tmp"]
+    assert patterns(None) == patterns(True) == []
+    assert patterns("*.tmp") == ["*.tmp"]
     assert patterns(["a", "b"]) == ["a", "b"]
 
 

@@ -40,7 +40,6 @@ class RepairedIndex:
     extended: int = 0
     verified: int = 0
     hashed_bytes: int = 0
-    dropped: int = 0
     wrong: list[str] = field(default_factory=list)
     """their bytes are not those of the manifest"""
     unproven: list[str] = field(default_factory=list)
@@ -212,7 +211,6 @@ class _Repair:
             with contextlib.suppress(*GONE):
                 os.unlink(path)
         self._stamps.pop(file.name, None)
-        self.done.dropped += 1
         if len(names) < NAMES:
             names.append(storable(file.name))
 

@@ -21,9 +21,8 @@ from mountd.fuse.watch import read_table
 from mountd.process import way
 from mountd.process.child import Exit
 from mountd.rclone import binary as binaries
-from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import refuse_unknown
+from mountd.rclone.command import advise, refuse_unknown
 from mountd.settings.load import CONFIG_VARIABLE, Inspected, Loaded, check_secrets, config_path, first_problems, inspect
 from mountd.settings.schema import Settings
 from mountd.settings.source import Place, dotted, line_of

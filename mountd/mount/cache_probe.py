@@ -157,10 +157,7 @@ class CacheStatsProbe:
 
     def learn(self, stats: VfsStats) -> None:
         """For the board and for the uploads."""
-        self.publish(lambda status: replace(status, cache=cache_status(stats)))
+        cache = stats.disk_cache
+        shown = CacheStatus(cache.used_bytes, cache.files, cache.uploads) if cache else CacheStatus()
+        self.publish(lambda status: replace(status, cache=shown))
         self.uploads.noticed(stats)
-
-
-def cache_status(stats: VfsStats) -> CacheStatus:
-    cache = stats.disk_cache
-    return CacheStatus(cache.used_bytes, cache.files, cache.uploads) if cache else CacheStatus()

@@ -21,10 +21,6 @@ DIRECTORIES = 3
 ARCHIVED = "object-archived"
 
 
-class Disagreement(DiskError):
-    """The mount shows something else than the bucket holds."""
-
-
 async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> str | None:
     """The witness: a directory that holds something, in one request; None without one.
 
@@ -44,7 +40,7 @@ async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> str
         missing = sorted(item.name for item in outside if item.name not in seen)
         if missing:
             names = ", ".join(missing[:3])
-            raise Disagreement(f"cannot trust {disk.root}: {names} of the bucket is not seen through it")
+            raise DiskError(f"cannot trust {disk.root}: {names} of the bucket is not seen through it")
     faults: dict[str, RemoteError] = {}
     async for path in _worth_reading(disk, candidates, listing, outside):
         if path in faults:
@@ -65,7 +61,7 @@ async def _read(disk: MountDisk, path: str) -> RemoteError | None:
     """Why the object itself cannot be read; None: its bytes came through. Raises DiskError, RemoteError."""
     (found,) = await disk.stat([path])
     if isinstance(found, NoStat):
-        raise Disagreement(f"cannot trust {disk.root}: {path} is in the bucket, through the mount: {found.error}")
+        raise DiskError(f"cannot trust {disk.root}: {path} is in the bucket, through the mount: {found.error}")
     wanted = min(PROOF_BYTES, found.size)
     try:
         data = await disk.read(path, wanted)
@@ -77,7 +73,7 @@ async def _read(disk: MountDisk, path: str) -> RemoteError | None:
             raise
         return fault
     if len(data) != wanted:
-        raise Disagreement(f"cannot trust {disk.root}: {path} gave {len(data)} of {found.size} bytes")
+        raise DiskError(f"cannot trust {disk.root}: {path} gave {len(data)} of {found.size} bytes")
     return None
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from mountd.errors import ConfigError
-from mountd.rclone.advice import advise
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import CacheSize, Launch, MountCommand, RcAddress, mount_command, source
+from mountd.rclone.command import CacheSize, Launch, MountCommand, RcAddress, advise, mount_command, source
 from mountd.settings import profiles
 from mountd.settings.schema import ControlSettings, MountSettings, RemoteSettings, Settings
 

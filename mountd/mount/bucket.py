@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import structlog
 
@@ -55,17 +53,6 @@ class Witness:
     remote: str
     directory: str
     kept: bool
-
-
-class Late(Enum):
-    """Whether the witness answers in time. A directory that has become large takes too long, and so does a bucket that
-    is away: only when the bucket answers without the witness, and then not with it, the witness is to blame."""
-
-    NO = enum.auto()
-    ONCE = enum.auto()
-    """the next request goes without it"""
-    ON_PROBATION = enum.auto()
-    """the bucket has answered without it since"""
 
 
 class SharedProbeSlot:
@@ -123,7 +110,9 @@ class BucketProbe:
         self._asks_root = False
         self._is_store = False
         self._usable = False
-        self._late = Late.NO
+        # A directory that has become large takes too long, and so does a bucket that is away: only when the bucket
+        # answers without the witness, and then again not with it, the witness is to blame.
+        self._was_late = self._skips_witness = False
 
     def begin(self) -> None:
         """A new rclone starts, possibly with another remote."""
@@ -248,11 +237,10 @@ class BucketProbe:
         self._asks_root |= said_no
 
     async def _list_small(self, deadline: float) -> None:
-        witness = None if self._late is Late.ONCE else self.witness
+        witness = None if self._skips_witness else self.witness
         if witness is None:
             await self._engine.rc.probe_bucket(self._remote, _left_s(deadline))
-            if self._late is Late.ONCE:
-                self._late = Late.ON_PROBATION
+            self._skips_witness = False
             if not self._is_store:
                 await self._expose(deadline)
             return
@@ -272,11 +260,11 @@ class BucketProbe:
             return None
         except (RemoteError, RcTimeout):
             if time.monotonic() >= deadline:
-                if self._late is Late.ON_PROBATION:
+                if self._was_late:
                     self.witness = None
-                self._late = Late.NO if self._late is Late.ON_PROBATION else Late.ONCE
+                self._was_late = self._skips_witness = not self._was_late
             raise
-        self._late = Late.NO
+        self._was_late = False
         return found
 
     async def confirm(self) -> None:

@@ -16,18 +16,10 @@ MASK = "********"
 CUT = "… (cut)"
 
 _LEVELS = {
-    "emergency": "error",
-    "alert": "error",
-    "critical": "error",
-    "fatal": "error",
-    "panic": "error",
-    "error": "error",
-    "warning": "warning",
-    "warn": "warning",
-    "notice": "info",
-    "info": "info",
-    "debug": "debug",
-    "trace": "debug",
+    **dict.fromkeys(("emergency", "alert", "critical", "fatal", "panic", "error"), "error"),
+    **dict.fromkeys(("warning", "warn"), "warning"),
+    **dict.fromkeys(("notice", "info"), "info"),
+    **dict.fromkeys(("debug", "trace"), "debug"),
 }
 _PLAIN = re.compile(r"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? )?(?:([A-Z]+) *: )?(.*)", re.DOTALL)
 _FATAL = re.compile(r"(Fatal error|Failed to|Can't set|panic:|fatal error:)")

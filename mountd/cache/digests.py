@@ -52,7 +52,8 @@ def read(cache: Path, unreadable: Callable[[OSError], None] = raises) -> dict[st
         paths = []
     for path in reversed(paths):
         try:
-            content = _content(path)
+            with open(path, "rb") as file:
+                content = file.read(MOST_BYTES)
         except OSError as error:
             unreadable(error)
             continue
@@ -80,13 +81,6 @@ def of(digests: Digests, name: str, size: int) -> str:
             return known[1]
         name = name.partition("/")[2]
     return ""
-
-
-def _content(path: Path) -> bytes:
-    """Nothing where it has vanished. Raises OSError."""
-    with contextlib.suppress(*GONE), open(path, "rb") as file:
-        return file.read(MOST_BYTES)
-    return b""
 
 
 def _newest(place: Path) -> list[Path]:

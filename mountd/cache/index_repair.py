@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mountd.cache import digests, extents, stamps
-from mountd.cache.layout import GONE, META, data_of, is_dirty, records, write_record
+from mountd.cache.layout import GONE, META, data_of, is_dirty, raises, records, write_record
 from mountd.cache.reindex import CachedFile, IndexAction, IndexPlan, Origin, Ranges, decide, merged, ranges, without
 from mountd.cache.stamps import Stamp, Stamps
 from mountd.cache.upload_state import NAMES
@@ -147,8 +147,7 @@ class _Repair:
             with open(file.data, "rb", buffering=0) as data:
                 return look(data)
         except OSError as error:
-            if not isinstance(error, GONE):
-                self._unreadable(error)
+            self._unreadable(error)
             return otherwise
 
     def _decide(self, file: _File) -> IndexPlan:
@@ -226,7 +225,7 @@ def _handler(lenient: bool) -> Callable[[OSError], None]:
 
     def unreadable(error: OSError) -> None:
         if not lenient or lack(error) is not None:
-            raise error
+            raises(error)
 
     return unreadable
 

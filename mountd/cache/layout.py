@@ -25,8 +25,9 @@ GONE = (FileNotFoundError, NotADirectoryError)
 
 
 def raises(error: OSError) -> None:
-    """What cannot be read now may be read later."""
-    raise error
+    """What cannot be read now may be read later; what has vanished is no failure."""
+    if not isinstance(error, GONE):
+        raise error
 
 
 def data_of(cache: Path, meta: str) -> str:
@@ -58,14 +59,9 @@ def records(
     """Each file of the cache below `root`: the path of its metadata, what that says (None: torn), and its data.
 
     What vanishes meanwhile is left out, and so is what has no data, of which nothing could be uploaded. `unreadable` is
-    called with any other OSError, and raises it; else that file or directory is left out.
+    called with each OSError, and raises it; else that file or directory is left out.
     """
-
-    def walked(error: OSError) -> None:
-        if not isinstance(error, GONE):
-            unreadable(error)
-
-    for parent, directories, names in os.walk(root, onerror=walked):
+    for parent, directories, names in os.walk(root, onerror=unreadable):
         if without:
             directories[:] = [each for each in directories if os.path.join(parent, each) != without]
         for name in names:

@@ -97,10 +97,9 @@ def mount_command(settings: Settings, name: str, launch: Launch, environment: Ma
     remotes = [settings.remotes[each] for each in settings.beneath(mount.remote_name)]  # its own first
     refuse_unknown(name, mount, binary)
     warnings = [f"mounts.{name}.options.{flag} {why}" for flag, why in advise(mount)]
-    flags: dict[str, Flag] = {}
-    for layer in (_defaults(mount, environment), _profile(mount, remotes[0], binary), mount.options):
-        flags |= layer
-    flags |= _own(mount, launch)
+    profile = profiles.flags(mount.profile, remotes[0].type)
+    known = {flag: value for flag, value in profile.items() if flag not in profiles.MAY_LACK or flag in binary.flags}
+    flags = _defaults(mount, environment) | known | mount.options | _own(mount, launch)
     argv = [str(binary.path), "mount", source(mount.remote), str(mount.path)]
     for flag, value in flags.items():
         if flag in binary.flags:
@@ -134,11 +133,6 @@ def _defaults(mount: MountSettings, environment: Mapping[str, str]) -> dict[str,
         # The variable itself makes some versions fail with env_auth.
         flags["ca-cert"] = bundle
     return flags
-
-
-def _profile(mount: MountSettings, remote: RemoteSettings, binary: Binary) -> dict[str, Flag]:
-    flags = profiles.flags(mount.profile, remote.type)
-    return {name: value for name, value in flags.items() if name not in profiles.MAY_LACK or name in binary.flags}
 
 
 def _own(mount: MountSettings, launch: Launch) -> dict[str, Flag]:

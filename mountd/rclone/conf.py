@@ -58,15 +58,12 @@ def _section(name: str, options: Mapping[str, str]) -> str:
         raise UsageError(f"cannot write rclone.conf: {name!r} is not the name of a remote")
     if not options.get("type"):
         raise UsageError(f"cannot write rclone.conf: remotes.{name} has no type")
+    for option in options:
+        if not _OPTION.fullmatch(option):
+            raise UsageError(f"cannot write rclone.conf: {option!r} in remotes.{name} is not the name of an option")
     order = sorted(options, key=lambda option: (option != "type", option))
-    lines = (f"{_checked(name, option)} = {_value(f'remotes.{name}.{option}', options[option])}" for option in order)
+    lines = (f"{option} = {_value(f'remotes.{name}.{option}', options[option])}" for option in order)
     return "\n".join([f"[{name}]", *lines]) + "\n"
-
-
-def _checked(name: str, option: str) -> str:
-    if not _OPTION.fullmatch(option):
-        raise UsageError(f"cannot write rclone.conf: {option!r} in remotes.{name} is not the name of an option")
-    return option
 
 
 def _value(place: str, value: str) -> str:

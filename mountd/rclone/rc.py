@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,7 +259,8 @@ class RcClient:
         except TimeoutError:
             raise RcTimeout(f"rclone does not answer: {lacks} within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"rclone does not answer: {_cause(error)}") from None
+            said = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+            raise Unavailable(f"rclone does not answer: {' '.join(said.split()) or type(error).__name__}") from None
 
 
 async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
@@ -304,9 +304,3 @@ def _split(fs: str) -> tuple[str, str]:
     if path.startswith("/"):  # an absolute path of a backend that knows such: not below the root of the remote
         return source(fs), ""
     return f"{remote}:", path.strip("/")
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__

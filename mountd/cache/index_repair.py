@@ -1,7 +1,4 @@
-"""One pass over a cache that no rclone uses: its index is repaired, or what rclone left is stamped.
-
-The decisions are in `reindex.py`; `index.py` calls it.
-"""
+"""One pass over a cache that no rclone uses: its index is repaired, or what rclone left is stamped."""
 
 from __future__ import annotations
 

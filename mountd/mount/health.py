@@ -63,13 +63,6 @@ class Liveness:
     since: float = 0.0
     responsive: bool = False
 
-    def unanswered(self) -> Liveness:
-        return replace(self, missed=self.missed + 1)
-
-    def broken(self, cause: str) -> Liveness:
-        """An error instead of silence: nothing serves there any more."""
-        return replace(self, gone=cause)
-
     def is_hung(self, failures: int, answers: BucketAnswers, now: float) -> bool:
         """So many in a row are missed, and the bucket is no reason for it.
 

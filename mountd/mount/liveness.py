@@ -74,20 +74,22 @@ class LivenessProbe:
         try:
             await self.files.statfs(self.path, timeout_s=self.health().timeout)
         except DiskTimeout:
-            return before.unanswered()
+            return replace(before, missed=before.missed + 1)
         except ProbeNotSent as error:
             return self._not_sent(error.text, before)
         except DiskError as error:
             if error.errno in _NOT_SENT:
                 return self._not_sent(error.text, before)
-            return before.broken(error.text) if error.errno in _NOBODY_SERVES else before.unanswered()
+            if error.errno in _NOBODY_SERVES:
+                return replace(before, gone=error.text)
+            return replace(before, missed=before.missed + 1)
         # After an unmount the directory beneath answers, at full speed.
         try:
             mounted = self.entry() is not None
         except OSError as error:
             return self._not_sent(f"cannot read the mount table: {error.strerror}", before)
         self._is_unsent = False
-        return Liveness() if mounted else before.broken(f"{self.path} is no longer mounted")
+        return Liveness() if mounted else replace(before, gone=f"{self.path} is no longer mounted")
 
     def _not_sent(self, cause: str, before: Liveness) -> Liveness:
         """Nothing new; it is logged once, until a probe can be sent again."""

@@ -43,8 +43,6 @@ from mountd.settings.schema import MountSettings, Settings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStage, MountStatus, Reason, RemoteStatus, State
 
-__all__ = ["CLEAR_TIMEOUT_S", "STOP_GRACE_S", "RcloneMount"]
-
 STOP_GRACE_S = 10.0
 CLEAR_TIMEOUT_S = 10.0
 _LIMITED = f"it has started {STARTS_PER_WINDOW} times within {START_WINDOW_S:g} s, so the next start waits"

@@ -131,20 +131,17 @@ class StartUp:
                 if liveness == Liveness():
                     break
                 cause = liveness.gone or "no answer to statfs"
-                if not liveness.gone and await self._waits_for_bucket():
-                    deadline = time.monotonic() + ANSWERING_TIMEOUT_S
+                if not liveness.gone:
+                    # rclone, which is responsive, may ask the bucket how much room there is.
+                    await self.bucket.probe(TIMEOUT_S)
+                    if self.bucket.is_asked_for_room and self.bucket.status.reason is not None:
+                        deadline = time.monotonic() + ANSWERING_TIMEOUT_S
             except MountdError as error:
                 cause = error.text
             if time.monotonic() > deadline:
                 raise CannotStart(f"cannot use {mount.path}: {cause}", hint=self._see_logs)
             await asyncio.sleep(0.1)
         await self.accept(stats)
-
-    async def _waits_for_bucket(self) -> bool:
-        """Whether `statfs` may go unanswered because rclone, which is responsive, asks the bucket how much room there
-        is."""
-        await self.bucket.probe(TIMEOUT_S)
-        return self.bucket.is_asked_for_room and self.bucket.status.reason is not None
 
     async def _until_ready(self) -> None:
         """Waits for the bucket, then proves the mount."""

@@ -60,11 +60,8 @@ def gone(known: Mapping[str, str], found: Mapping[str, str], directory: str, *, 
 
 def rules(found: Mapping[str, str]) -> list[str]:
     """What hides them from a mount: patterns for `--exclude`, besides EXCLUDED."""
-    return [f"/{_escaped(path)}" for path, why in sorted(found.items()) if why == SHADOWS]
-
-
-def _escaped(path: str) -> str:
-    return re.sub(r"([*?\[\]{}\\])", r"\\\1", path)
+    shadowed = (path for path, why in sorted(found.items()) if why == SHADOWS)
+    return ["/" + re.sub(r"([*?\[\]{}\\])", r"\\\1", path) for path in shadowed]
 
 
 def describe(found: Mapping[str, str]) -> list[str]:

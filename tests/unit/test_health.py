@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
 import pytest
@@ -40,8 +41,8 @@ def after(probes: str) -> Liveness:
             case ".":
                 return Liveness()
             case "-":
-                return history.unanswered()
-        return history.broken("no longer connected")
+                return replace(history, missed=history.missed + 1)
+        return replace(history, gone="no longer connected")
 
     return reduce(then, probes, Liveness())
 

@@ -112,12 +112,10 @@ class CacheIndex:
         try:
             done = repair(cache, writes_back, may_guess, is_stopped)
         except OSError as error:
-            now = time.monotonic()
             if lack(error) is not None:
                 raise
-            if self._unreadable_since is None:
-                self._unreadable_since = now
-            if now - self._unreadable_since < UNREADABLE_S:
+            self._unreadable_since = self._unreadable_since or time.monotonic()
+            if time.monotonic() - self._unreadable_since < UNREADABLE_S:
                 raise
             self._lenient = True
             return repair(cache, writes_back, may_guess, is_stopped, lenient=True)

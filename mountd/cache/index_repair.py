@@ -18,6 +18,7 @@ from mountd.cache.reindex import CachedFile, IndexAction, IndexPlan, Origin, Ran
 from mountd.cache.stamps import Stamp, Stamps
 from mountd.cache.upload_state import NAMES
 from mountd.process.resources import lack
+from mountd.rclone.private_file import sync
 from mountd.text import storable
 
 T = TypeVar("T")
@@ -312,8 +313,8 @@ def stamp(
         check()
         meta = str(cache / META / name)
         with contextlib.suppress(OSError):
-            stamps.sync(Path(data_of(cache, meta)))
-            stamps.sync(Path(meta))
+            sync(Path(data_of(cache, meta)))
+            sync(Path(meta))
             found[name] = each._replace(is_durable=True)
         if time.monotonic() >= noted + NOTE_S:
             note(durable=True)

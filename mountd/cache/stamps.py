@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mountd.cache.reindex import Origin
+from mountd.rclone.private_file import sync
 
 NAME = "index.json"
 SCHEMA = 1
@@ -111,12 +112,3 @@ def replace(path: Path, content: bytes, *, durable: bool) -> None:
     os.replace(new, path)
     if durable:
         sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Raises OSError."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -35,40 +36,31 @@ REFRESH_TIMEOUT_S = 600.0
 """A listing costs one request for each 1,000 objects; at 5 s a request this covers 100,000."""
 
 
+@dataclass(slots=True, eq=False)
 class MountDisk:
     """`root` is the mount point; all other paths are relative to it, with `/`."""
 
-    def __init__(
-        self,
-        root: str,
-        *,
-        files: Files,
-        engine: Engine,
-        cache: CacheGuard,
-        index: CacheIndex,
-        bucket: BucketProbe,
-    ) -> None:
-        self.root = root
-        self._ignored: dict[str, str] = {}
-        self._ignored_of = ""
-        """the remote"""
-        self._hidden: list[str] = []
-        """which of them rclone leaves out"""
-        self._files = files
-        self._engine = engine
-        self._cache = cache
-        self._index = index
-        self._bucket = bucket
+    root: str
+    files: Files
+    engine: Engine
+    cache: CacheGuard
+    index: CacheIndex
+    bucket: BucketProbe
+    _ignored: dict[str, str] = field(default_factory=dict)
+    _ignored_of: str = ""
+    """the remote"""
+    _hidden: list[str] = field(default_factory=list)
+    """which of them rclone leaves out"""
 
     @property
     def fs(self) -> str:
         """What is mounted: `remote:path`."""
-        return self._engine.mount.remote
+        return self.engine.mount.remote
 
     @property
     def exclude(self) -> list[str]:
         """What the mount leaves out by configuration."""
-        return keys.patterns(self._engine.mount.options.get("exclude"))
+        return keys.patterns(self.engine.mount.options.get("exclude"))
 
     @property
     def ignored(self) -> dict[str, str]:
@@ -80,11 +72,11 @@ class MountDisk:
     def in_turn(self) -> AbstractAsyncContextManager[None]:
         """Around one request to the bucket that has time: it takes the slot of a probe. Raises Unavailable without
         one."""
-        return self._bucket.slot.take()
+        return self.bucket.slot.take()
 
     async def confirm(self) -> None:
         """That the store gives valid answers. Raises RemoteError, Unavailable."""
-        await self._bucket.confirm()
+        await self.bucket.confirm()
 
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         """What the bucket holds now, past the mount and its directory cache. Raises RemoteError, Unavailable.
@@ -105,7 +97,7 @@ class MountDisk:
         return await self._possible(fs, items, directory, recursive=recursive)
 
     async def _list(self, fs: str, directory: str, *, recursive: bool) -> list[BucketEntry]:
-        return await self._engine.rc.list(
+        return await self.engine.rc.list(
             fs, directory, recursive=recursive, exclude=self.exclude, timeout_s=LIST_TIMEOUT_S
         )
 
@@ -124,7 +116,7 @@ class MountDisk:
             log.warning("objects are left out: they cannot be paths", remote=self.fs, objects=keys.describe(found))
         known, seen = keys.rules(self.ignored), keys.rules(unusable)
         if seen or known != self._hidden:
-            await self._engine.rc.exclude([*keys.EXCLUDED, *self.exclude, *dict.fromkeys([*known, *seen])])
+            await self.engine.rc.exclude([*keys.EXCLUDED, *self.exclude, *dict.fromkeys([*known, *seen])])
             self._hidden = known
         return keys.usable(items, unusable)
 
@@ -132,7 +124,7 @@ class MountDisk:
         """As `list_bucket`; None when that is more than is worth waiting for. Raises RemoteError, Unavailable."""
         began, fs = time.monotonic(), self.fs
         try:
-            items = await self._engine.rc.list(
+            items = await self.engine.rc.list(
                 fs,
                 directory,
                 exclude=self.exclude,
@@ -150,11 +142,11 @@ class MountDisk:
 
     async def fingerprint(self, path: str) -> str:
         """What the bucket says of one file, past the mount. Raises RemoteError, Unavailable."""
-        return await self._engine.rc.fingerprint(self.fs, path, timeout_s=LIST_TIMEOUT_S)
+        return await self.engine.rc.fingerprint(self.fs, path, timeout_s=LIST_TIMEOUT_S)
 
     async def fetch(self, path: str) -> bytes:
         """A small file as the bucket holds it, past the mount and its cache. Raises RemoteError, Unavailable."""
-        return await self._engine.fetch(self.fs, path, READ_TIMEOUT_S)
+        return await self.engine.fetch(self.fs, path, READ_TIMEOUT_S)
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
         """Loads the listing of `directory` into the mount's directory cache. Raises RemoteError, Unavailable.
@@ -163,7 +155,7 @@ class MountDisk:
         """
         if not recursive:
             await self.small_listing(directory)
-        await self._engine.rc.vfs_refresh(directory, recursive=recursive, timeout_s=REFRESH_TIMEOUT_S)
+        await self.engine.rc.vfs_refresh(directory, recursive=recursive, timeout_s=REFRESH_TIMEOUT_S)
 
     async def why_unreadable(self, path: str) -> RemoteError | None:
         """Why no byte of this file, which is not empty, can be read past the mount; None: one can be.
@@ -171,7 +163,7 @@ class MountDisk:
         Raises RemoteError when the bucket gives nothing at all, Unavailable.
         """
         try:
-            await self._engine.rc.read_byte(self.fs, path, timeout_s=TOUCH_TIMEOUT_S)
+            await self.engine.rc.read_byte(self.fs, path, timeout_s=TOUCH_TIMEOUT_S)
         except RemoteError as error:
             if error.code not in OF_THE_OBJECT:
                 raise
@@ -180,24 +172,24 @@ class MountDisk:
 
     async def cached_files(self) -> int:
         """How many files the directory cache knows."""
-        return (await self._engine.rc.vfs_stats(timeout_s=5.0)).known_entries
+        return (await self.engine.rc.vfs_stats(timeout_s=5.0)).known_entries
 
     async def cache_could_hold(self) -> int | None:
         """Bytes that local disk could hold, all else in it gone; None: reads are not kept. Raises CannotStart."""
-        return await self._cache.could_hold() if self._engine.keeps_what_is_read else None
+        return await self.cache.could_hold() if self.engine.keeps_what_is_read else None
 
     async def know(self, directory: str, files: Mapping[str, tuple[int, str]]) -> None:
         """The size and sha256 of the files below `directory`: what is cached of them can be proven by that."""
-        await self._index.know(directory, files)
+        await self.index.know(directory, files)
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
         """Through the mount. Raises DiskError when there is no answer at all."""
-        return await self._files.stat([f"{self.root}/{path}" for path in paths], timeout_s=STAT_TIMEOUT_S)
+        return await self.files.stat([f"{self.root}/{path}" for path in paths], timeout_s=STAT_TIMEOUT_S)
 
     async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
         """Through the mount. Raises DiskError."""
-        return await self._files.read(f"{self.root}/{path}", offset=offset, length=length, timeout_s=READ_TIMEOUT_S)
+        return await self.files.read(f"{self.root}/{path}", offset=offset, length=length, timeout_s=READ_TIMEOUT_S)
 
     async def hash(self, path: str, progress: Callable[[int], None]) -> Digest:
         """Through the mount, each piece of the file within READ_TIMEOUT_S. Raises DiskError."""
-        return await self._files.hash(f"{self.root}/{path}", timeout_s=READ_TIMEOUT_S, progress=progress)
+        return await self.files.hash(f"{self.root}/{path}", timeout_s=READ_TIMEOUT_S, progress=progress)

@@ -195,12 +195,6 @@ class Engine:
         self._flush_timer = None
         self._log_events(self._dedupe.flush(asyncio.get_running_loop().time()))
 
-    def _finish_lines(self) -> None:
-        self._log_events(self._dedupe.finish(asyncio.get_running_loop().time()))
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-            self._flush_timer = None
-
     async def wait_mounted(self) -> None:
         """Until rclone says that it has mounted."""
         assert self._notify is not None
@@ -279,7 +273,10 @@ class Engine:
         """After its exit: no socket, no pipe left."""
         if self.child is not None:
             self.child.release()
-            self._finish_lines()
+            self._log_events(self._dedupe.finish(asyncio.get_running_loop().time()))
+            if self._flush_timer is not None:
+                self._flush_timer.cancel()
+                self._flush_timer = None
             self.child = None
             await self._conf.remember()
         if self._notify is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Unpack
 
 from mountd.errors import Exhausted
@@ -22,35 +22,27 @@ class Probe(Protocol):
         """Until there is nothing more to see, else until cancelled."""
 
 
+@dataclass(slots=True, eq=False)
 class MountMonitor:
-    def __init__(
-        self,
-        name: str,
-        liveness: Probe,
-        probes: Sequence[Probe],
-        *,
-        failures: Callable[[], int],
-        known: Callable[[], Reason | None],
-        publish: PublishMount,
-    ) -> None:
-        """`probes` are the other ones. `failures`: missed liveness probes in a row that mean hung. `known`: what is
-        wrong with the mount's cache or uploads."""
-        self._name = name
-        self._liveness = liveness
-        self._probes = probes
-        self._failures = failures
-        self._known = known
-        self._publish = publish
-        self._facts = Facts()
-        self._lacks: dict[Probe, Exhausted] = {}
-        """what the machine lacks for a probe"""
-        self._shown: Reason | None = None
-        self._decision: Replace | RestartRclone | None = None
-        self._decided = asyncio.Event()
+    """`probes` are the other ones. `failures`: missed liveness probes in a row that mean hung. `known`: what is wrong
+    with the mount's cache or uploads."""
+
+    name: str
+    liveness: Probe
+    probes: Sequence[Probe]
+    failures: Callable[[], int]
+    known: Callable[[], Reason | None]
+    publish: PublishMount
+    _facts: Facts = field(default_factory=Facts)
+    _lacks: dict[Probe, Exhausted] = field(default_factory=dict)
+    """what the machine lacks for a probe"""
+    _shown: Reason | None = None
+    _decision: Replace | RestartRclone | None = None
+    _decided: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> Replace | RestartRclone:
         """Of a mount that runs: until there is something to do."""
-        works = [self._keep(probe) for probe in (self._liveness, *self._probes)]
+        works = [self._keep(probe) for probe in (self.liveness, *self.probes)]
         await self._observe(works, self._decided.wait())
         assert self._decision is not None
         return self._decision
@@ -58,7 +50,7 @@ class MountMonitor:
     async def guard(self, work: Coroutine[Any, Any, None]) -> Replace | None:
         """Of a mount that starts: cancels `work` when the mount hangs meanwhile, for that would wait for its own, much
         longer deadlines. None when it has finished. Raises what it raises."""
-        await self._observe([self._liveness.run(self._report)], work)
+        await self._observe([self.liveness.run(self._report)], work)
         return self._decision if isinstance(self._decision, Replace) else None
 
     async def _observe(self, works: Sequence[Coroutine[Any, Any, None]], until: Coroutine[Any, Any, object]) -> None:
@@ -95,17 +87,17 @@ class MountMonitor:
     def _judge(self) -> None:
         """The only place where a mount is given up. A mount to replace comes before one that is only to restart."""
         if not isinstance(self._decision, Replace):
-            found = decide(self._name, self._facts, failures=self._failures(), now=time.monotonic())
+            found = decide(self.name, self._facts, failures=self.failures(), now=time.monotonic())
             self._decision = found or self._decision
         if self._decision is not None:
             self._decided.set()
             return
         lack = next(iter(self._lacks.values()), None)
-        reason = explain(self._name, self._facts, known=self._known(), lack=lack)
+        reason = explain(self.name, self._facts, known=self.known(), lack=lack)
         if reason == self._shown:
             return
         self._shown = reason
-        self._publish(lambda status: replace(status, health=_health(status.state, reason), reason=reason))
+        self.publish(lambda status: replace(status, health=_health(status.state, reason), reason=reason))
 
 
 def _health(state: State, reason: Reason | None) -> Health:

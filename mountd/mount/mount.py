@@ -126,14 +126,7 @@ class RcloneMount:
             known=lambda: self._bypass.reason or self._uploads.trouble,
             publish=self._publish,
         )
-        self.disk = MountDisk(
-            self._path,
-            files=self._files,
-            engine=engine,
-            cache=self._guard,
-            index=self._index,
-            bucket=self._bucket,
-        )
+        self.disk = MountDisk(self._path, self._files, engine, self._guard, self._index, self._bucket)
         self._startup = StartUp(
             engine,
             self._liveness,

@@ -152,11 +152,10 @@ def _own(mount: MountSettings, launch: Launch) -> dict[str, Flag]:
         flags["gid"] = str(mount.gid)
     if mount.umask is not None:
         flags["umask"] = f"{mount.umask:04o}"
-    return flags | ({"vfs-cache-mode": "off"} if launch.cache is None else _cache(mount, launch.cache))
-
-
-def _cache(mount: MountSettings, cache: CacheSize) -> dict[str, Flag]:
-    flags: dict[str, Flag] = {"cache-dir": str(mount.cache.dir)}
+    cache = launch.cache
+    if cache is None:
+        return flags | {"vfs-cache-mode": "off"}
+    flags["cache-dir"] = str(mount.cache.dir)
     if cache.min_free_bytes:
         flags["vfs-cache-min-free-space"] = f"{cache.min_free_bytes}B"  # a number without a unit would mean KiB
     if cache.max_bytes is not None:

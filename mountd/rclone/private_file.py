@@ -53,11 +53,7 @@ def replace(path: Path, text: str, *, expected: str | None = None) -> bool:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(path.parent)
     except BlockingIOError:
         raise
     except OSError as error:
@@ -67,6 +63,15 @@ def replace(path: Path, text: str, *, expected: str | None = None) -> bool:
             code="conf-unwritable",
         ) from None
     return True
+
+
+def sync(path: Path) -> None:
+    """The file or directory is on disk when this returns. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def remove_leftovers(directory: Path, patterns: Collection[str], *, keep: Collection[str]) -> None:

@@ -42,7 +42,7 @@ async def listed(disk: MountDisk, rclone: FakeRclone, entries: list[dict[str, An
 
 
 def move(disk: MountDisk, remote: str) -> None:
-    cast(Any, disk)._engine.mount = mount_of(remote)
+    cast(Any, disk).engine.mount = mount_of(remote)
 
 
 def hidden(rclone: FakeRclone) -> list[list[str]]:

@@ -13,7 +13,7 @@ import structlog
 
 from mountd.errors import MountdError, RemoteError, Unavailable
 from mountd.mount.engine import Engine
-from mountd.mount.health import SLOW_HINT, SLOW_S, BucketAnswers, Report, backend_status, is_refusal
+from mountd.mount.health import REFUSALS, SLOW_HINT, SLOW_S, BucketAnswers, Report, backend_status
 from mountd.rclone.conf_file import SecretChange
 from mountd.rclone.keys import BucketEntry
 from mountd.rclone.rc import AnswerTooLarge, RcTimeout, StoreFeatures, names_bucket
@@ -127,7 +127,7 @@ class BucketProbe:
     @property
     def is_refusing(self) -> bool:
         """The bucket says no: other credentials could change that."""
-        return self.status.reason is not None and is_refusal(self.status.reason.code)
+        return self.status.reason is not None and self.status.reason.code in REFUSALS
 
     @property
     def is_asked_for_room(self) -> bool:

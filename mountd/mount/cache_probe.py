@@ -63,14 +63,8 @@ class CacheProbe:
         bypass.begin(found)
         self.engine.without_cache = bypass.active
         self.publish(lambda status: replace(status, cache_broken=found is not None, cache_bypassed=bypass.active))
-        if bypass.active and not before:
-            reason = bypass.reason
-            log.warning(
-                "going on without the cache",
-                mount=self.engine.name,
-                cause=reason and reason.text,
-                hint=reason and reason.hint,
-            )
+        if bypass.active and not before and (reason := bypass.reason):
+            log.warning("going on without the cache", mount=self.engine.name, cause=reason.text, hint=reason.hint)
 
     async def _may_do_without(self, code: str) -> bool:
         # While another mountd uses it, that it was used before says nothing; and a silent disk cannot say it.

@@ -234,8 +234,9 @@ def _stuck(facts: Facts, name: str) -> Reason | None:
     return Reason("read-stuck", text, "mount", name, hint) if hint else None
 
 
-_MISSING = frozenset({"bucket-missing"})
-_REFUSED = frozenset({"access-denied", "credentials-expired", "clock-skew", "tls-failure"})
+REFUSALS = frozenset({"access-denied", "credentials-expired", "clock-skew", "tls-failure"})
+"""The bucket answered and said no: other credentials could change that."""
+SLOW_HINT = "what is cached is served at full speed; look at the store's own status page and at the network"
 
 
 def backend_status(remote: str, *, took_s: float, code: str = "", text: str = "", hint: str = "") -> RemoteStatus:
@@ -245,13 +246,5 @@ def backend_status(remote: str, *, took_s: float, code: str = "", text: str = ""
             return RemoteStatus(Health.HEALTHY)
         slow = Reason("bucket-slow", f"{remote} needs {took_s:.0f} s for one request", "bucket", remote, SLOW_HINT)
         return RemoteStatus(Health.DEGRADED, slow)
-    health = Health.MISSING if code in _MISSING else Health.DEGRADED
+    health = Health.MISSING if code == "bucket-missing" else Health.DEGRADED
     return RemoteStatus(health, Reason(code, text, "bucket", remote, hint))
-
-
-SLOW_HINT = "what is cached is served at full speed; look at the store's own status page and at the network"
-
-
-def is_refusal(code: str) -> bool:
-    """The bucket answered and said no: other credentials could change that."""
-    return code in _REFUSED

@@ -297,15 +297,15 @@ class RcloneMount:
             await asyncio.shield(self._incident)
 
     def _keep(self, verdict: str, text: str, *, dump: bool) -> None:
-        minor = None
-        with contextlib.suppress(OSError):  # the machine is short of something: less of it is kept
-            minor = self._minor()
-        work = evidence.keep(self._incidents, self._engine, verdict, text, minor=minor, dump=dump)
+        work = evidence.keep(self._incidents, self._engine, verdict, text, minor=self._minor(), dump=dump)
         self._incident = asyncio.create_task(work, name=f"evidence {self.name}")
 
     def _minor(self) -> int | None:
-        entry = self._liveness.entry()
-        return entry.minor if entry else None
+        """Of the FUSE device; None also where the machine is too short of something to read the table of mounts."""
+        with contextlib.suppress(OSError):
+            entry = self._liveness.entry()
+            return entry.minor if entry else None
+        return None
 
     def _app_pids(self) -> Sequence[int]:
         """Of the apps that use this mount."""

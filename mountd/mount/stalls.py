@@ -85,8 +85,7 @@ class StalledReads:
 class StallProbe:
     """Looks at the apps that use the mount at `path`, and lists its root itself: that can stall, too.
 
-    `files`: a worker of its own. `pids`: of the apps. `minor`: of the FUSE device; raises OSError when the table of
-    mounts cannot be read.
+    `files`: a worker of its own. `pids`: of the apps. `minor`: of the FUSE device, when it is known.
     """
 
     path: str
@@ -124,10 +123,7 @@ class StallProbe:
         """One more look."""
         found = await asyncio.to_thread(stalled_reads, list(self.pids()), self.path)
         if found:
-            minor = None
-            with contextlib.suppress(OSError):
-                minor = self.minor()
-            found = found.given(await unanswered(minor, NOOP_S))
+            found = found.given(await unanswered(self.minor(), NOOP_S))
         listing = set(found.answer)
         if self.files.stuck:
             listing.add(f"look/{self.files.pid}")

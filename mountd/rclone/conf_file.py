@@ -193,9 +193,8 @@ class ConfFile:
     async def _resolve(self, settings: Settings, names: Iterable[str], *, lenient: bool = False) -> Resolved:
         """The options of these remotes with their secrets read. Raises CannotStart."""
         options = {name: settings.remotes[name].options for name in names}
-        wanted = list(
-            dict.fromkeys(value for each in options.values() for value in each.values() if isinstance(value, SecretRef))
-        )
+        given = (value for each in options.values() for value in each.values())
+        wanted = list(dict.fromkeys(value for value in given if isinstance(value, SecretRef)))
         # At the same time: a file on a disk that does not answer takes its limit.
         found = await asyncio.gather(*(self._read(each, lenient=lenient) for each in wanted), return_exceptions=True)
         for result in found:

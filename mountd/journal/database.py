@@ -9,7 +9,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import astuple, fields
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -43,19 +43,30 @@ _COMPANIONS = ("-journal", "-wal", "-shm")
 _T = TypeVar("_T")
 
 
+_TABLES: dict[type[Any], str] = {
+    OperationRecord: "operations",
+    StepRecord: "steps",
+    EventRecord: "events",
+    Committed: "models",
+    Quarantined: "quarantine",
+    KnownContent: "contents",
+    Drilled: "drills",
+}
+
+
 def columns_of(kind: type[Any]) -> str:
     return ", ".join(field.name for field in fields(kind))
 
 
-_TABLES: dict[str, type[Any]] = {
-    "operations": OperationRecord,
-    "steps": StepRecord,
-    "events": EventRecord,
-    "models": Committed,
-    "quarantine": Quarantined,
-    "contents": KnownContent,
-    "drills": Drilled,
-}
+def put(record: Any, **more: object) -> tuple[object, ...]:
+    """The statement that writes its row, in place of one with the same key. `more`: columns without a field of it."""
+    values = (*more.values(), *astuple(record))
+    columns = ", ".join((*more, columns_of(type(record))))
+    return f"INSERT OR REPLACE INTO {_TABLES[type(record)]} ({columns}) VALUES ({marks(values)})", *values
+
+
+def marks(values: tuple[object, ...]) -> str:
+    return ", ".join("?" * len(values))
 
 
 class _Broken(Exception):
@@ -63,7 +74,7 @@ class _Broken(Exception):
 
 
 class Database:
-    """Every call is carried out on its thread, one after the other.
+    """Every call is carried out on its thread, one after the other, and returns once a change is on disk.
 
     Raises JournalError when the disk fails or somebody holds the file, MountdError when the file is no good.
 
@@ -73,13 +84,17 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.replaced: tuple[Path, str] | None = None
-        """where a file was put that could not be used, and why not; a new one was begun for it"""
+        """Where an unusable file was moved to, and why it is unusable; this one was created in its place.
+
+        Of one that was missing or empty: the file that stands for it, and "".
+        """
         self.is_new = False
         """there was none, or an empty one"""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._db: sqlite3.Connection | None = None
 
     async def open(self) -> None:
+        """A file that is broken or no journal is set aside and a new one begun, see `replaced`."""
         await self.run(self._open)
 
     async def close(self) -> None:
@@ -116,6 +131,15 @@ class Database:
         """One statement, its own transaction."""
         return await self.run(lambda: self._rows(sql, *values))
 
+    async def read(self, kind: type[_T], which: str, *values: object) -> list[_T]:
+        """The rows of its table that `which`, the end of a SELECT, means."""
+        sql = f"SELECT {columns_of(kind)} FROM {_TABLES[kind]} {which}"
+        return [kind(*row) for row in await self.rows(sql, *values)]
+
+    async def first(self, kind: type[_T], which: str, *values: object) -> _T | None:
+        found = await self.read(kind, which, *values)
+        return found[0] if found else None
+
     async def change(self, *statements: tuple[object, ...]) -> list[tuple[Any, ...]]:
         """All of the statements (each its text and values) or none; the rows that the first one returns."""
 
@@ -138,7 +162,12 @@ class Database:
         return self._db.execute(sql, stored).fetchall()
 
     async def mark_lost(self) -> None:
-        """There was one in a previous run: a file that says so stands for it, as one that was set aside would."""
+        """There was a previous run, of which it holds nothing: a file that says so stands for the lost one.
+
+        See `replaced`.
+        """
+        if self.replaced is not None:
+            return
 
         def work() -> Path:
             mark = _aside(self.path)
@@ -171,10 +200,7 @@ class Database:
         try:
             self._rows("PRAGMA synchronous = FULL")
             self._bring_up_to_date()
-        except sqlite3.OperationalError:  # the disk, or another program; the file may be good
-            self._close()
-            raise
-        except _Newer:
+        except (sqlite3.OperationalError, _Newer):  # the disk, or another program; the file may be good
             self._close()
             raise
         except sqlite3.DatabaseError as error:
@@ -207,7 +233,7 @@ class Database:
             raise
 
     def _check_columns(self) -> None:
-        for table, kind in _TABLES.items():
+        for kind, table in _TABLES.items():
             self._rows(f"SELECT {columns_of(kind)} FROM {table} LIMIT 0")
 
 

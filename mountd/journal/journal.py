@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import astuple
 from pathlib import Path
 from typing import Protocol
 
 from mountd.clock import now_text
-from mountd.journal.database import Database, columns_of
+from mountd.journal.database import Database, columns_of, marks, put
 from mountd.journal.records import (
     Committed,
     Drilled,
@@ -38,14 +37,6 @@ OPERATIONS_KEPT = 10_000
 QUARANTINED_KEPT = 1_000
 CONTENTS_KEPT = 1_000
 
-_COLUMNS = columns_of(OperationRecord)
-_STEP = columns_of(StepRecord)
-_EVENT = columns_of(EventRecord)
-_COMMITTED = columns_of(Committed)
-_QUARANTINED = columns_of(Quarantined)
-_CONTENT = columns_of(KnownContent)
-_DRILLED = columns_of(Drilled)
-
 
 class Holds(Protocol):
     """What a version holds: digests of its manifest and of all its paths and sizes."""
@@ -57,91 +48,52 @@ class Holds(Protocol):
     def listing(self) -> str: ...
 
 
-class Journal:
-    """Every method returns once the change is on disk. Raises JournalError when the disk fails, or somebody holds the
-    file; MountdError when the file is no good."""
-
+class Journal(Database):
     def __init__(self, path: Path) -> None:
-        self._database = Database(path)
+        super().__init__(path)
         self._step_began: dict[tuple[int, str], float] = {}
         """monotonic, of the steps that run"""
         self._next_event: asyncio.Future[None] | None = None
 
     @property
-    def path(self) -> Path:
-        return self._database.path
-
-    @property
-    def replaced(self) -> tuple[Path, str] | None:
-        """Where an unusable journal was moved to, and why it is unusable; this one was created in its place.
-
-        Of one that was missing or empty: the file that stands for it, and "".
-        """
-        return self._database.replaced
-
-    @property
     def is_lost(self) -> bool:
         """It was created at this start: an earlier journal may have known more of a model."""
-        return self._database.replaced is not None or self._database.is_new
-
-    async def open(self) -> None:
-        """A file that is broken or no journal is set aside and a new one begun, see `replaced`."""
-        await self._database.open()
-
-    async def mark_lost(self) -> None:
-        """There was a previous run, of which it holds nothing; see `replaced`."""
-        if self._database.replaced is None:
-            await self._database.mark_lost()
-
-    async def close(self) -> None:
-        await self._database.close()
+        return self.replaced is not None or self.is_new
 
     # -- models ---------------------------------------------------------------------------------------------------
 
     async def committed(self, model: str) -> Committed:
-        rows = await self._database.rows(f"SELECT {_COMMITTED} FROM models WHERE model = ?", model)
-        return Committed(*rows[0]) if rows else Committed()
+        return await self.first(Committed, "WHERE model = ?", model) or Committed()
 
     async def commit(self, model: str, committed: Committed, *, holds: Holds | None = None) -> None:
         """`holds`: what the version that is live now holds; with it or not at all."""
-        values = (model, *astuple(committed))
-        statement = (f"INSERT OR REPLACE INTO models (model, {_COMMITTED}) VALUES ({_marks(values)})", *values)
-        if holds is None:
-            await self._database.change(statement)
-        else:
-            recorded = _recorded(model, str(committed.current), holds.digest, holds.listing)
-            await self._database.change(statement, *recorded)
+        recorded = _recorded(model, str(committed.current), holds.digest, holds.listing) if holds else ()
+        await self.change(put(committed, model=model), *recorded)
 
     async def quarantine(self, model: str, digest: str, *, version: str, operation: int | None, cause: str) -> None:
         """This content is refused from now on, whatever its version is called."""
-        values = astuple(Quarantined(model, digest, version, operation, cause, now_text()))
-        await self._database.change(
-            (f"INSERT OR REPLACE INTO quarantine ({_QUARANTINED}) VALUES ({_marks(values)})", *values),
-            _trim("quarantine", QUARANTINED_KEPT),
-        )
+        row = put(Quarantined(model, digest, version, operation, cause, now_text()))
+        await self.change(row, _trim("quarantine", QUARANTINED_KEPT))
 
     async def quarantined(self, model: str) -> dict[str, Quarantined]:
         """By digest."""
-        rows = await self._database.rows(f"SELECT {_QUARANTINED} FROM quarantine WHERE model = ?", model)
-        return {each.digest: each for each in (Quarantined(*row) for row in rows)}
+        return {each.digest: each for each in await self.read(Quarantined, "WHERE model = ?", model)}
 
     async def release(self, model: str, digest: str) -> bool:
         """Out of quarantine; False: it was not in it."""
         sql = "DELETE FROM quarantine WHERE model = ? AND digest = ? RETURNING digest"
-        return bool(await self._database.rows(sql, model, digest))
+        return bool(await self.rows(sql, model, digest))
 
     async def record_content(self, model: str, version: str, *, digest: str, listing: str) -> None:
         """What the version holds now, instead of what was recorded before."""
-        await self._database.change(*_recorded(model, version, digest, listing))
+        await self.change(*_recorded(model, version, digest, listing))
 
     async def content(self, model: str, version: str) -> KnownContent | None:
-        sql = f"SELECT {_CONTENT} FROM contents WHERE model = ? AND version = ?"
-        rows = await self._database.rows(sql, model, version)
-        return KnownContent(*rows[0]) if rows else None
+        return await self.first(KnownContent, "WHERE model = ? AND version = ?", model, version)
 
     async def rename_digest(self, model: str, former: str, digest: str) -> None:
         """The same content, by another rule for digests: what is known of it, and its quarantine."""
-        await self._database.change(
+        await self.change(
             ("UPDATE contents SET digest = ? WHERE model = ? AND digest = ?", digest, model, former),
             ("UPDATE OR REPLACE quarantine SET digest = ? WHERE model = ? AND digest = ?", digest, model, former),
         )
@@ -162,11 +114,11 @@ class Journal:
     ) -> OperationRecord:
         sql = (
             "INSERT INTO operations (kind, model, from_version, to_version, operator, source, reason, step, started)"
-            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}"
+            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {columns_of(OperationRecord)}"
         )
         row = (kind, model, from_version, to_version, operator, source, reason, step, now_text())
         # With an operation goes what belongs to it.
-        rows = await self._database.change(
+        rows = await self.change(
             (sql, *row),
             _trim("operations", OPERATIONS_KEPT),
             ("DELETE FROM steps WHERE operation < (SELECT min(id) FROM operations)",),
@@ -175,11 +127,11 @@ class Journal:
         return OperationRecord(*rows[0])
 
     async def record_step(self, id_: int, step: str) -> None:
-        await self._database.rows("UPDATE operations SET step = ? WHERE id = ?", step, id_)
+        await self.rows("UPDATE operations SET step = ? WHERE id = ?", step, id_)
 
     async def begin_step(self, operation: int, step: str) -> None:
         """It is begun now, and the one that the operation is at; before anything of it is done."""
-        await self._database.change(
+        await self.change(
             ("INSERT INTO steps (operation, step, began) VALUES (?, ?, ?)", operation, step, now_text()),
             ("UPDATE operations SET step = ? WHERE id = ?", step, operation),
         )
@@ -196,49 +148,35 @@ class Journal:
             "UPDATE steps SET ended = ?, outcome = ?, duration_s = ? WHERE id ="
             " (SELECT max(id) FROM steps WHERE operation = ? AND step = ? AND ended IS NULL)"
         )
-        await self._database.change(
+        await self.change(
             (sql, now_text(), outcome, seconds, operation, step),
             ("UPDATE operations SET cause = ? WHERE id = ? AND ? != ''", cause, operation, cause),
         )
 
     async def steps(self, operation: int) -> list[StepRecord]:
         """In the order in which they were begun."""
-        sql = f"SELECT {_STEP} FROM steps WHERE operation = ? ORDER BY id"
-        return [StepRecord(*row) for row in await self._database.rows(sql, operation)]
+        return await self.read(StepRecord, "WHERE operation = ? ORDER BY id", operation)
 
-    async def finish(
-        self,
-        id_: int,
-        *,
-        result: str,
-        cause: str,
-        hint: str,
-        exit_code: int,
-        duration_s: float | None,
-        finished: str | None = None,
-    ) -> OperationRecord | None:
-        """As it stands in the journal then; None: its row was trimmed away. `finished`: when that was, if not now."""
+    async def finish(self, record: OperationRecord) -> None:
+        """Writes its result, and when that was; nothing when its row was trimmed away."""
         sql = (
             "UPDATE operations SET finished = ?, result = ?, cause = ?, hint = ?, exit_code = ?, duration_s = ?"
-            f" WHERE id = ? RETURNING {_COLUMNS}"
+            " WHERE id = ?"
         )
-        ended = (finished or now_text(), result, cause, hint, exit_code, duration_s)
-        rows = await self._database.rows(sql, *ended, id_)
-        self._step_began = {key: began for key, began in self._step_began.items() if key[0] != id_}
-        return OperationRecord(*rows[0]) if rows else None
+        ended = (record.finished, record.result, record.cause, record.hint, record.exit_code, record.duration_s)
+        await self.rows(sql, *ended, record.id)
+        self._step_began = {key: began for key, began in self._step_began.items() if key[0] != record.id}
 
     async def operation(self, id_: int) -> OperationRecord | None:
-        rows = await self._database.rows(f"SELECT {_COLUMNS} FROM operations WHERE id = ?", id_)
-        return OperationRecord(*rows[0]) if rows else None
+        return await self.first(OperationRecord, "WHERE id = ?", id_)
 
     async def newest(self, model: str) -> int:
         """The id of the last operation on it, 0 when there was none."""
-        ((newest,),) = await self._database.rows("SELECT coalesce(max(id), 0) FROM operations WHERE model = ?", model)
+        ((newest,),) = await self.rows("SELECT coalesce(max(id), 0) FROM operations WHERE model = ?", model)
         return int(newest)
 
     async def unfinished(self) -> list[OperationRecord]:
-        rows = await self._database.rows(f"SELECT {_COLUMNS} FROM operations WHERE finished IS NULL ORDER BY id")
-        return [OperationRecord(*row) for row in rows]
+        return await self.read(OperationRecord, "WHERE finished IS NULL ORDER BY id")
 
     async def history(
         self,
@@ -251,22 +189,19 @@ class Journal:
     ) -> list[OperationRecord]:
         """Newest first, at most `limit`, of those with an id below `before`; for drills `model` is the mount."""
         where, values = _where({"model = ?": model, "kind = ?": kind, "result = ?": result, "id < ?": before})
-        sql = f"SELECT {_COLUMNS} FROM operations {where} ORDER BY id DESC LIMIT ?"
-        return [OperationRecord(*row) for row in await self._database.rows(sql, *values, limit)]
+        return await self.read(OperationRecord, f"{where} ORDER BY id DESC LIMIT ?", *values, limit)
 
     async def record_drill(self, drilled: Drilled) -> None:
-        values = astuple(drilled)
-        await self._database.rows(f"INSERT OR REPLACE INTO drills ({_DRILLED}) VALUES ({_marks(values)})", *values)
+        await self.change(put(drilled))
 
     async def drill(self, operation: int) -> Drilled | None:
-        rows = await self._database.rows(f"SELECT {_DRILLED} FROM drills WHERE operation = ?", operation)
-        return Drilled(*rows[0]) if rows else None
+        return await self.first(Drilled, "WHERE operation = ?", operation)
 
     # -- events ---------------------------------------------------------------------------------------------------
 
     async def event(self, code: str, object_: str, text: str) -> None:
         sql = "INSERT INTO events (time, code, object, text) VALUES (?, ?, ?, ?)"
-        await self._database.change((sql, now_text(), code, object_, text), _trim("events", EVENTS_KEPT))
+        await self.change((sql, now_text(), code, object_, text), _trim("events", EVENTS_KEPT))
         if self._next_event is not None and not self._next_event.done():
             self._next_event.set_result(None)
             self._next_event = None
@@ -277,19 +212,16 @@ class Journal:
         """Oldest first: the first `limit` with an id above `after`, without it the last `limit` of all."""
         where, values = _where({"id > ?": after, "code = ?": code, "object = ?": object_})
         order = "ASC" if after is not None else "DESC"
-        sql = f"SELECT {_EVENT} FROM events {where} ORDER BY id {order} LIMIT ?"
-        found = [EventRecord(*row) for row in await self._database.rows(sql, *values, limit)]
+        found = await self.read(EventRecord, f"{where} ORDER BY id {order} LIMIT ?", *values, limit)
         return found if after is not None else found[::-1]
 
     async def last_of(self, *codes: str) -> EventRecord | None:
         """The newest event with one of these codes."""
-        sql = f"SELECT {_EVENT} FROM events WHERE code IN ({_marks(codes)}) ORDER BY id DESC LIMIT 1"
-        rows = await self._database.rows(sql, *codes)
-        return EventRecord(*rows[0]) if rows else None
+        return await self.first(EventRecord, f"WHERE code IN ({marks(codes)}) ORDER BY id DESC LIMIT 1", *codes)
 
     async def last_event(self) -> int:
         """The id of the newest event, 0 when there is none."""
-        ((newest,),) = await self._database.rows("SELECT coalesce(max(id), 0) FROM events")
+        ((newest,),) = await self.rows("SELECT coalesce(max(id), 0) FROM events")
         return int(newest)
 
     def event_written(self) -> asyncio.Future[None]:
@@ -300,15 +232,8 @@ class Journal:
 
 
 def _recorded(model: str, version: str, digest: str, listing: str) -> tuple[tuple[object, ...], ...]:
-    values = astuple(KnownContent(model, version, digest, listing, now_text()))
-    return (
-        (f"INSERT OR REPLACE INTO contents ({_CONTENT}) VALUES ({_marks(values)})", *values),
-        _trim("contents", CONTENTS_KEPT),
-    )
-
-
-def _marks(values: tuple[object, ...]) -> str:
-    return ", ".join("?" * len(values))
+    row = put(KnownContent(model, version, digest, listing, now_text()))
+    return row, _trim("contents", CONTENTS_KEPT)
 
 
 def _trim(table: str, kept: int) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -39,15 +40,14 @@ async def recover(journal: Journal, models: Mapping[str, Model], results: Result
         )
         if rule is Recovery.FINISH:
             await _end_step(journal, record, record.step, "done" if record.step == Step.COMMIT else "interrupted")
-            await results.finish(record, result="committed")
+            await results.finish(replace(record, result="committed", cause="", exit_code=0))
             continue
         await _end_step(journal, record, record.step, "interrupted")
         if rule is Recovery.UNDO:
             await _undo(journal, record, known, models.get(record.model), results)
         else:
-            await results.finish(
-                record, result="interrupted", cause=f"mountd stopped during {record.step}", exit_code=1
-            )
+            cause = f"mountd stopped during {record.step}"
+            await results.finish(replace(record, result="interrupted", cause=cause, exit_code=1))
 
 
 async def _give_up(journal: Journal, record: OperationRecord, results: ResultStore, newest: int) -> None:
@@ -55,7 +55,7 @@ async def _give_up(journal: Journal, record: OperationRecord, results: ResultSto
     log.warning("result of an operation is unknown", operation=record.id, step=record.step, version=record.to_version)
     await _end_step(journal, record, record.step, "interrupted")
     cause = f"its result could not be written; it was at {record.step}, and operation {newest} came after it"
-    await results.finish(record, result="interrupted", cause=cause, exit_code=1)
+    await results.finish(replace(record, result="interrupted", cause=cause, exit_code=1))
 
 
 async def _undo(
@@ -79,7 +79,7 @@ async def _undo(
     what = f"cannot {record.action}: "
     first = f"{record.cause.removeprefix(what)}; and then " if record.cause else ""
     cause = f"{what}{first}mountd stopped during {record.step}; {back}"
-    await results.finish(record, result="rolled-back", cause=cause, exit_code=5)
+    await results.finish(replace(record, result="rolled-back", cause=cause, exit_code=5))
 
 
 async def _end_step(journal: Journal, record: OperationRecord, step: str, outcome: str) -> None:

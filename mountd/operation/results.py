@@ -28,28 +28,11 @@ class ResultStore:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    async def finish(
-        self,
-        record: OperationRecord,
-        *,
-        result: str,
-        cause: str = "",
-        hint: str = "",
-        exit_code: int = 0,
-        duration_s: float | None = None,
-    ) -> None:
-        """`record` as it was last. It is finished from now on, even if the journal cannot be written."""
-        finished = replace(
-            record,
-            finished=now_text(),
-            result=result,
-            cause=cause,
-            hint=hint,
-            exit_code=exit_code,
-            duration_s=duration_s,
-        )
+    async def finish(self, record: OperationRecord) -> None:
+        """`record` has its result. It is finished from now on, even if the journal cannot be written."""
+        finished = replace(record, finished=now_text())
         try:
-            await self._write(finished)
+            await self._journal.finish(finished)
         except MountdError as error:
             self._kept[record.id] = finished
             self._keeps.set()
@@ -58,7 +41,7 @@ class ResultStore:
     async def flush(self) -> None:
         """Writes what is kept, oldest first. Raises MountdError."""
         for id_, finished in sorted(self._kept.items()):
-            await self._write(finished)
+            await self._journal.finish(finished)
             self._kept.pop(id_, None)
             log.info("result journaled later", operation=id_, result=finished.result)
         if not self._kept:
@@ -73,19 +56,6 @@ class ResultStore:
                 await self.flush()
             except MountdError as error:
                 log.debug("cannot journal a result yet", cause=error.text)
-
-    async def _write(self, finished: OperationRecord) -> None:
-        assert finished.result is not None
-        assert finished.exit_code is not None
-        await self._journal.finish(
-            finished.id,
-            result=finished.result,
-            cause=finished.cause,
-            hint=finished.hint,
-            exit_code=finished.exit_code,
-            duration_s=finished.duration_s,
-            finished=finished.finished,
-        )
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -286,12 +286,15 @@ class Operations:
         failure = outcome.failure
         try:
             await self.results.finish(
-                replace(record, step=self._step_of(record)),
-                result=outcome.result,
-                cause=failure.text if failure else "",
-                hint=failure.hint if failure else "",
-                exit_code=failure.exit_code if failure else 0,
-                duration_s=duration_s,
+                replace(
+                    record,
+                    step=self._step_of(record),
+                    result=outcome.result,
+                    cause=failure.text if failure else "",
+                    hint=failure.hint if failure else "",
+                    exit_code=failure.exit_code if failure else 0,
+                    duration_s=duration_s,
+                )
             )
         finally:
             self._running.remove(running)

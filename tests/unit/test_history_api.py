@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from aiohttp import web
 from mountd.api import history
 from mountd.api.history import HistoryRoutes
 from mountd.api.routes import errors_as_documents
+from mountd.clock import now_text
 from mountd.journal.journal import Drilled, Journal
 from mountd.operation.results import ResultStore
 from mountd.status.board import Board
@@ -83,7 +84,8 @@ class Served:
             await self.journal.end_step(record.id, step, "done")
         if result is not None:
             texts = {"cause": "", "hint": "", **end}
-            await self.journal.finish(record.id, result=result, exit_code=5, duration_s=12.34, **texts)
+            ended = replace(record, finished=now_text(), result=result, cause=texts["cause"], hint=texts["hint"])
+            await self.journal.finish(replace(ended, exit_code=5, duration_s=12.34))
         return record.id
 
 

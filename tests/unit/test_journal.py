@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mountd.clock import now_text
 from mountd.journal import journal as journals
 from mountd.journal.journal import Committed, Drilled, Journal, OperationRecord
 
@@ -49,7 +50,8 @@ async def begin(journal: Journal, to_version: str = "v22") -> OperationRecord:
 
 
 async def finish(journal: Journal, record: OperationRecord, result: str = "committed") -> OperationRecord:
-    ended = await journal.finish(record.id, result=result, cause="", hint="", exit_code=0, duration_s=1.5)
+    await journal.finish(replace(record, finished=now_text(), result=result, exit_code=0, duration_s=1.5))
+    ended = await journal.operation(record.id)
     assert ended is not None
     return ended
 
@@ -79,21 +81,17 @@ async def test_an_operation_from_begin_to_end(journal: Journal) -> None:
     assert await journal.operation(record.id) == record
     await journal.record_step(record.id, "flip")
     assert await journal.operation(record.id) == replace(record, step="flip")
-    ended = await journal.finish(
-        record.id, result="rolled-back", cause="it crashed", hint="look", exit_code=5, duration_s=2.5
-    )
-    assert ended is not None
-    assert ended.finished is not None
-    assert ended == replace(
+    ended = replace(
         record,
         step="flip",
-        finished=ended.finished,
+        finished=now_text(),
         result="rolled-back",
         cause="it crashed",
         hint="look",
         exit_code=5,
         duration_s=2.5,
     )
+    await journal.finish(ended)
     assert await journal.operation(record.id) == ended
     assert await journal.operation(record.id + 1) is None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from mountd.clock import now_text
 from mountd.journal import database
 from mountd.journal import journal as journals
 from mountd.journal.journal import Committed, Journal, KnownContent, OperationRecord, Quarantined
@@ -42,7 +43,8 @@ async def begin(journal: Journal, model: str = "hub", kind: str = "switch") -> O
 
 
 async def finish(journal: Journal, record: OperationRecord, result: str) -> OperationRecord:
-    ended = await journal.finish(record.id, result=result, cause="", hint="", exit_code=0, duration_s=1.0)
+    await journal.finish(replace(record, finished=now_text(), result=result, exit_code=0, duration_s=1.0))
+    ended = await journal.operation(record.id)
     assert ended is not None
     return ended
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mountd.clock import now_text
 from mountd.errors import Busy, JournalError, MountdError
 from mountd.journal import database
 from mountd.operation import results
@@ -74,9 +75,9 @@ async def test_it_is_written_without_another_operation(live: Shelf, monkeypatch:
 async def test_pages_of_a_history_with_ends_that_are_not_written(hub: Shelf) -> None:
     begun = [await hub.begin(f"v{number}") for number in range(6)]
     for record in begun[1:]:
-        await hub.journal.finish(record.id, result="committed", cause="", hint="", exit_code=0, duration_s=1.0)
+        await hub.journal.finish(replace(record, finished=now_text(), result="committed", exit_code=0))
     with hub.without_ends():
-        await hub.operations.results.finish(begun[0], result="committed", duration_s=1.0)
+        await hub.operations.results.finish(replace(begun[0], result="committed", exit_code=0))
         history = hub.operations.results.history
         for result in (None, "committed"):
             newest = await history(result=result, limit=4)
@@ -92,7 +93,7 @@ async def test_what_a_previous_run_left_is_reported_as_it_is(hub: Shelf) -> None
     older = await hub.begin("v23", step="gates")
     other = await hub.begin("v23", step="warm", model="voices")
     newer = await hub.begin("v22")
-    await hub.journal.finish(newer.id, result="committed", cause="", hint="", exit_code=0, duration_s=1.0)
+    await hub.journal.finish(replace(newer, finished=now_text(), result="committed", exit_code=0))
     await hub.operations.close_interrupted()
     shown = await hub.journal.operation(older.id)
     assert shown is not None

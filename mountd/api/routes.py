@@ -24,14 +24,13 @@ from mountd.api.documents.operations import CancelDocument, ReloadDocument, Rest
 from mountd.api.history import HistoryRoutes, operation_id
 from mountd.api.peer import UserNames
 from mountd.api.shielded import PEER, Handler
-from mountd.api.sync import SyncRoutes
 from mountd.errors import MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal
 from mountd.model import audit
 from mountd.operation.desired import Request
 from mountd.operation.drill import Drills
 from mountd.operation.switch import Operations, PlannedOperation
-from mountd.operation.sync import Syncing
+from mountd.operation.sync import Paused, Syncing
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.process.lifecycle import RestartAsked
 from mountd.process.resources import SYSTEM_ERROR, of_the_machine
@@ -123,7 +122,8 @@ class Routes:
             web.post("/api/v1/restart", self.restart),
             web.post("/api/v1/reload", self.reload),
             web.post("/api/v1/drill", self.drill),
-            *SyncRoutes(self._deps.syncing, _body, self._operator).writes(),
+            web.post("/api/v1/pause", self.pause),
+            web.post("/api/v1/resume", self.resume),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------
@@ -286,6 +286,19 @@ class Routes:
         await _body(request, {})
         operator = await self._operator()
         return _json(await self._deps.reload(operator))
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """Automatic changes of `model`, without it of all."""
+        return await self._pause(request, self._deps.syncing.pause)
+
+    async def resume(self, request: web.Request) -> web.Response:
+        return await self._pause(request, self._deps.syncing.resume)
+
+    async def _pause(self, request: web.Request, work: Callable[..., Awaitable[list[Paused]]]) -> web.Response:
+        body = await _body(request, {"model": str, "reason": str})
+        operator = await self._operator()
+        paused = await work(body.get("model"), operator=operator, reason=body.get("reason", ""))
+        return _json(operations.pause(paused))
 
     async def drill(self, request: web.Request) -> web.Response:
         body = await _body(request, {"kind": str, "mount": str, "for": str, "reason": str, "dry_run": bool})

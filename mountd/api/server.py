@@ -9,13 +9,13 @@ import ipaddress
 import os
 import socket
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from mountd.api.connections import Connections
 from mountd.api.documents import failures
 from mountd.api.routes import MAX_BODY_BYTES, Routes, errors_as_documents
 from mountd.api.shielded import Handler, Shielded
@@ -23,6 +23,8 @@ from mountd.errors import Busy, MountdError, UsageError, cause_of
 from mountd.process import directories, ports, tool
 from mountd.settings.schema import ControlSettings, HttpSettings
 
+MAX_CONNECTIONS = 200
+"""Of one socket: mounts need descriptors first."""
 SHUTDOWN_S = 2.0
 CUT_OFF_S = 0.5
 """For requests that continue without their client."""
@@ -101,7 +103,7 @@ class Server:
         await runner.setup()
         served = runner.server
         assert served is not None
-        listener = await asyncio.get_running_loop().create_server(Connections(served).accept, sock=sock)
+        listener = await asyncio.get_running_loop().create_server(_limited(served), sock=sock)
         return Listening(listener, runner, http or HttpSettings())
 
     async def close(self) -> None:
@@ -115,6 +117,23 @@ class Server:
             each.listener.close()
         await asyncio.gather(*(each.close() for each in listening))
         await self._shielded.close(CUT_OFF_S)
+
+
+def _limited(served: web.Server) -> Callable[[], asyncio.BaseProtocol]:
+    """Makes its connections; beyond the limit the oldest is closed: it is forgotten, or held on purpose."""
+    loop = asyncio.get_running_loop()
+
+    def close_oldest() -> None:
+        open_ones = [each.transport for each in served.connections if each.transport is not None]
+        for transport in open_ones[:-MAX_CONNECTIONS]:
+            transport.abort()
+
+    def accept() -> asyncio.BaseProtocol:
+        # The server knows it from the loop's next turn on.
+        loop.call_soon(loop.call_soon, close_oldest)
+        return served()
+
+    return accept
 
 
 def _is_loopback(host: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mountd.api import connections, peer, shielded
+from mountd.api import peer, server, shielded
 from mountd.errors import Busy
 from mountd.journal.journal import Committed
 from tests.support.shelf import SOON_S, Shelf, shelf, until
@@ -139,7 +139,7 @@ async def test_no_more_than_so_many_are_carried_out_at_once(served: Served, monk
 async def test_a_stream_outlives_any_number_of_short_connections_and_yields_to_open_ones(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 20)
     stream, writer = await served.connect("GET /api/v1/events?follow=1")
     assert (await stream.readline()).split()[1] == b"200"
     for number in range(50):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import os
 import socket
 import stat
@@ -93,7 +92,7 @@ class Server:
             raise
 
     async def _serve_tcp(self, http: HttpSettings, sock: socket.socket) -> Listening:
-        loopback = _is_loopback(http.address[0])
+        loopback = ports.is_loopback(http.address[0])
         app = web.Application(middlewares=[errors_as_documents, _guard(loopback)], client_max_size=MAX_BODY_BYTES)
         app.add_routes([*self._routes.probes(), *(self._routes.reads() if loopback else [])])
         return await self._serve(app, sock, http)
@@ -134,15 +133,6 @@ def _limited(served: web.Server) -> Callable[[], asyncio.BaseProtocol]:
         return served()
 
     return accept
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _guard(loopback: bool) -> Middleware:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import ip_address
 from math import ceil
 from urllib.parse import urlsplit
 
+from mountd.process.ports import is_loopback
 from mountd.settings.schema import AppSettings, MountSettings, RemoteSettings
 from mountd.settings.units import format_duration
 from mountd.status import readiness
@@ -213,12 +213,7 @@ def _is_loopback(endpoint: str) -> bool:
         host = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").hostname or ""
     except ValueError:
         return False
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(host)
 
 
 def proxy_variables(url: str) -> dict[str, str]:

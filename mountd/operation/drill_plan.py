@@ -243,29 +243,23 @@ def is_serving(now: Snapshot, plan: DrillPlan) -> bool:
     return mount.usable and mount.health is Health.HEALTHY and mount.backend.health is Health.HEALTHY
 
 
-def is_ready_after_remount(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
-    """Models and apps on the mount have followed the remount, and are ready."""
-    mount = now.mounts[plan.mount]
-    if not (is_serving(now, plan) and is_replaced(now, before, plan)):
-        return False
-    models = [model for model in now.models.values() if model.mount == plan.mount]
-    if not all(model.linked and model.mount_restarts == mount.restarts for model in models):
-        return False
-    apps_run = all(now.apps[name].state is State.RUNNING for name in plan.apps)
-    return apps_run and all(has_restarted(now, before, name) for name in plan.restarted)
-
-
 def is_ready_after_outage(now: Snapshot, plan: DrillPlan) -> bool:
-    models = [model for model in now.models.values() if model.mount == plan.mount]
     return (
         is_serving(now, plan)
-        and all(model.linked for model in models)
+        and all(model.linked for model in now.models.values() if model.mount == plan.mount)
         and all(now.apps[name].state is State.RUNNING for name in plan.apps)
     )
 
 
-def has_restarted(now: Snapshot, before: Snapshot, app: str) -> bool:
-    return now.apps[app].restarts != before.apps[app].restarts
+def is_ready_after_remount(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:
+    """Models and apps on the mount have followed the remount, and are ready."""
+    restarts = now.mounts[plan.mount].restarts
+    return (
+        is_ready_after_outage(now, plan)
+        and is_replaced(now, before, plan)
+        and all(model.mount_restarts == restarts for model in now.models.values() if model.mount == plan.mount)
+        and all(now.apps[name].restarts != before.apps[name].restarts for name in plan.restarted)
+    )
 
 
 def disturbed(now: Snapshot, before: Snapshot, plan: DrillPlan) -> bool:

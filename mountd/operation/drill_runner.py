@@ -237,7 +237,8 @@ class DrillRunner:
     async def _measure_outage(
         self, plan: DrillPlan, record: OperationRecord, throttle: Throttle, touch: Files
     ) -> Measured:
-        cached = await self._reads(plan, touch, time.monotonic() + PATIENCE_S) and self._keeps_reads(plan)
+        can_read = await self._reads(plan, touch, time.monotonic() + PATIENCE_S)
+        cached = can_read and cache_mode(self._deps.settings().mounts[plan.mount]) == "full"
         before, measured = self._board.snapshot, Measured()
         began = time.monotonic()
         await throttle.set("slow" if plan.kind is DrillKind.SLOW else "offline", delay_s=plans.DELAY_S)
@@ -267,9 +268,6 @@ class DrillRunner:
             or now.mounts[plan.mount].pid != before.mounts[plan.mount].pid,
             app_restarted=plans.disturbed(now, before, plan),
         )
-
-    def _keeps_reads(self, plan: DrillPlan) -> bool:
-        return cache_mode(self._deps.settings().mounts[plan.mount]) == "full"
 
     # -- looking --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import shlex
 import ssl
 from collections.abc import Mapping
@@ -10,7 +12,6 @@ from collections.abc import Mapping
 import aiohttp
 
 from mountd.errors import CommandTimeout, GateFailed, Unavailable
-from mountd.operation.prometheus import NoValue, value_of
 from mountd.process import tool
 from mountd.process.child import User
 from mountd.settings import masking
@@ -19,6 +20,11 @@ from mountd.settings.schema import GateSettings
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_WORDS = 100
 MAX_SAID = 200
+_NO_PROMETHEUS = "what answers there is no Prometheus"
+
+
+class NoValue(Exception):
+    """The answer does not hold exactly one value; the text says what it holds."""
 
 
 def words(gate: GateSettings) -> str:
@@ -105,6 +111,43 @@ async def _prometheus(gate: GateSettings) -> None:
         raise GateFailed(_clean(text), code="gate-unanswered", retryable=status >= 500) from None
     if value > gate.max:
         raise GateFailed(f"it is {value:g}, more than {gate.max:g}")
+
+
+def value_of(body: bytes) -> float:
+    """Of Prometheus' answer to an instant query: a scalar, or the one sample of a vector; may be positive infinity.
+
+    Raises NoValue.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    match document:
+        case {"status": "error"}:
+            raise NoValue(f"Prometheus answers {document.get('errorType')}: {document.get('error')}")
+        case {"data": {"resultType": "matrix" | "string" as kind, "result": [*_]}}:
+            raise NoValue(f"the query gives a {kind}, not one figure")
+        case {"data": {"resultType": "vector", "result": []}}:
+            raise NoValue("the query gives no sample: nothing has been measured")
+        case {"data": {"resultType": "vector", "result": [_, _, *_] as samples}}:
+            raise NoValue(f"the query gives {len(samples)} samples, not one: aggregate it, such as with max()")
+        case {"data": {"resultType": "vector", "result": [{"histogram": _}]}}:
+            raise NoValue("the query gives a histogram, not one figure: use histogram_quantile()")
+        case {"data": {"resultType": "vector", "result": [{"value": [_, str(text)]}]}}:
+            return _figure(text)
+        case {"data": {"resultType": "scalar", "result": [_, str(text)]}}:
+            return _figure(text)
+    raise NoValue(_NO_PROMETHEUS)
+
+
+def _figure(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise NoValue(_NO_PROMETHEUS) from None
+    if math.isnan(value) or value == -math.inf:
+        raise NoValue(f"the query gives {text}, not a figure: nothing has been measured, or it divides by 0")
+    return value
 
 
 async def _get(

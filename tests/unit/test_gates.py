@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.operation.gates import words
-from mountd.operation.prometheus import NoValue, value_of
+from mountd.operation.gates import NoValue, value_of, words
 from mountd.settings.schema import GateSettings
 
 

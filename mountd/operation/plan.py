@@ -89,30 +89,25 @@ class SwitchPlan:
 
     def limit_of(self, step: Step | Undo) -> float:
         """How long a step may take, in seconds."""
-        match step:
-            case Step.PREFLIGHT:
-                return PREFLIGHT_S
-            case Step.WARM:
-                return WARM_S
-            case Step.VERIFY:
-                return VERIFY_S + (DIGESTS_S if self.digests else 0.0)
-            case Step.STOP | Undo.STOP_NEW:
-                return max((app.stop_s for app in self.apps), default=0.0)
-            case Step.FLIP | Undo.FLIP_BACK:
-                return FLIP_S
-            case Step.START:
-                return SPAWN_S
-            case Step.READY:
-                return max((app.ready_s for app in self.apps), default=0.0)
-            case Undo.START_OLD:
-                return self.limit_of(Step.START) + self.limit_of(Step.READY)
-            case Step.GATES:
-                return sum(gate.limit_s for gate in self.gates)
-            case Step.WATCH:
-                again_s = self.limit_of(Step.STOP) + self.limit_of(Step.START) + self.limit_of(Step.READY)
-                return self.watch_s + self.limit_of(Step.GATES) + self.crashes * again_s
-            case Step.COMMIT:
-                return COMMIT_S
+        stop_s = max((app.stop_s for app in self.apps), default=0.0)
+        ready_s = max((app.ready_s for app in self.apps), default=0.0)
+        gates_s = sum(gate.limit_s for gate in self.gates)
+        limits: dict[Step | Undo, float] = {
+            Step.PREFLIGHT: PREFLIGHT_S,
+            Step.WARM: WARM_S,
+            Step.VERIFY: VERIFY_S + (DIGESTS_S if self.digests else 0.0),
+            Step.STOP: stop_s,
+            Step.FLIP: FLIP_S,
+            Step.START: SPAWN_S,
+            Step.READY: ready_s,
+            Step.GATES: gates_s,
+            Step.WATCH: self.watch_s + gates_s + self.crashes * (stop_s + SPAWN_S + ready_s),
+            Step.COMMIT: COMMIT_S,
+            Undo.STOP_NEW: stop_s,
+            Undo.FLIP_BACK: FLIP_S,
+            Undo.START_OLD: SPAWN_S + ready_s,
+        }
+        return limits[step]
 
     @property
     def limit_s(self) -> float:
@@ -131,31 +126,24 @@ class SwitchPlan:
         return [*lines, f"Whatever fails from {self.steps[len(HARMLESS)]} on is undone: {back}."]
 
     def text_of(self, step: Step) -> str:
-        names, former = " and ".join(app.name for app in self.apps), self.from_version or "nothing"
+        version, former = self.to_version, self.from_version or "nothing"
+        names = " and ".join(app.name for app in self.apps)
         limit = f"at most {format_duration(self.limit_of(step))}"
-        match step:
-            case Step.PREFLIGHT:
-                forced = "" if self.force else ", and not in quarantine"
-                return f"see that {self.to_version} is complete{forced}, and that the link can be placed"
-            case Step.WARM:
-                return f"load the names and sizes of its files through the mount, {limit}"
-            case Step.VERIFY:
-                more = ", and read every byte for its sha256" if self.digests else ""
-                return f"compare its files, seen through the mount, with the manifest{more}, {limit}"
-            case Step.STOP:
-                return f"stop {names}, {limit}"
-            case Step.FLIP:
-                return f"point {self.link} at {self.target}"
-            case Step.START:
-                return f"start {names}"
-            case Step.READY:
-                return f"wait until {names} {'is' if len(self.apps) == 1 else 'are'} ready, {limit}"
-            case Step.GATES:
-                return "; ".join(gate.words for gate in self.gates)
-            case Step.WATCH:
-                return f"for {format_duration(self.watch_s)}: {self._watched(names)} brings {former} back"
-            case Step.COMMIT:
-                return f"{self.to_version} is live for good, and {former} its way back"
+        unforced = "" if self.force else ", and not in quarantine"
+        digests = ", and read every byte for its sha256" if self.digests else ""
+        texts = {
+            Step.PREFLIGHT: f"see that {version} is complete{unforced}, and that the link can be placed",
+            Step.WARM: f"load the names and sizes of its files through the mount, {limit}",
+            Step.VERIFY: f"compare its files, seen through the mount, with the manifest{digests}, {limit}",
+            Step.STOP: f"stop {names}, {limit}",
+            Step.FLIP: f"point {self.link} at {self.target}",
+            Step.START: f"start {names}",
+            Step.READY: f"wait until {names} {'is' if len(self.apps) == 1 else 'are'} ready, {limit}",
+            Step.GATES: "; ".join(gate.words for gate in self.gates),
+            Step.WATCH: f"for {format_duration(self.watch_s)}: {self._watched(names)} brings {former} back",
+            Step.COMMIT: f"{version} is live for good, and {former} its way back",
+        }
+        return texts[step]
 
     def _watched(self, names: str) -> str:
         crash = f"a crash of {names}" if self.crashes == 1 else f"crash {self.crashes} of {names}"

@@ -19,6 +19,7 @@ from mountd.journal.journal import Drilled, Journal, OperationRecord
 from mountd.mount.mount import RcloneMount
 from mountd.operation import drill_plan as plans
 from mountd.operation.drill_plan import DrillKind, DrillPlan, Measured
+from mountd.operation.results import logged
 from mountd.operation.runner import OperationOutcome
 from mountd.operation.switch import Operations
 from mountd.process.instance import Instance
@@ -120,10 +121,8 @@ class DrillRunner:
                 }
             ),
         )
-        try:
+        with logged("journal a drill", operation=record.id):
             await self._deps.journal.record_drill(drilled)
-        except MountdError as error:
-            log.error("cannot journal a drill", operation=record.id, cause=error.text, hint=error.hint)
         log.info(
             "drill finished",
             mount=plan.mount,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
 
-from mountd.errors import MountdError
 from mountd.journal.journal import Committed, Journal, OperationRecord
 from mountd.model import link
 from mountd.model.model import Model
 from mountd.operation.plan import Step, Undo
-from mountd.operation.results import ResultStore
+from mountd.operation.results import ResultStore, logged
 from mountd.operation.rules import Recovery, after_crash
 
 log = structlog.get_logger()
@@ -64,7 +62,7 @@ async def _undo(
     """Its apps stopped with the previous run and start with what is committed, so only the link has to be undone."""
     back = "its model is not configured any more, and the link was left as it is"
     if model is not None:
-        with _logged(record):
+        with logged("journal a recovery", operation=record.id):
             await journal.begin_step(record.id, Undo.FLIP_BACK)
         outcome = "done"
         back = f"the link is at {known.current} again" if known.current else "there is no link, as before"
@@ -83,14 +81,5 @@ async def _undo(
 
 
 async def _end_step(journal: Journal, record: OperationRecord, step: str, outcome: str) -> None:
-    with _logged(record):
+    with logged("journal a recovery", operation=record.id):
         await journal.end_step(record.id, step, outcome)
-
-
-@contextlib.contextmanager
-def _logged(record: OperationRecord) -> Iterator[None]:
-    """A journal that cannot be written does not stop mountd from serving."""
-    try:
-        yield
-    except MountdError as error:
-        log.error("cannot journal a recovery", operation=record.id, cause=error.text, hint=error.hint)

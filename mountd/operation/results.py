@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import structlog
@@ -15,6 +17,15 @@ log = structlog.get_logger()
 
 AGAIN_S = 10.0
 """How soon a result that could not be written is tried again."""
+
+
+@contextlib.contextmanager
+def logged(what: str, **keys: object) -> Iterator[None]:
+    """Around what must not stop the rest, such as an undo or a start of mountd: its failure is logged, no more."""
+    try:
+        yield
+    except MountdError as error:
+        log.error(f"cannot {what}", **keys, cause=error.text, hint=error.hint)
 
 
 class ResultStore:

@@ -17,9 +17,9 @@ from mountd.operation import desired, gates, recover
 from mountd.operation.desired import FROM_FILE, Request
 from mountd.operation.plan import AffectedApp, PlannedGate, SwitchPlan
 from mountd.operation.results import ResultStore
-from mountd.operation.runner import Job, OperationOutcome, Runner
+from mountd.operation.runner import OperationOutcome, SwitchRun
 from mountd.operation.show import Display
-from mountd.operation.steps import RestartableApp, preflight
+from mountd.operation.steps import RestartableApp, Steps, preflight
 from mountd.process import resources
 from mountd.settings.names import check_version
 from mountd.status.board import Board
@@ -56,7 +56,7 @@ class _Running:
     operator: str
     model: str = ""
     apps: frozenset[str] = frozenset()
-    job: Job | ExclusiveTask | None = None
+    job: SwitchRun | ExclusiveTask | None = None
     record: OperationRecord | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -79,7 +79,6 @@ class Operations:
         self._ended: dict[int, asyncio.Future[OperationOutcome]] = {}
         self._jobs: asyncio.Queue[_Running] = asyncio.Queue(QUEUED)
         self._display = Display(board)
-        self._runner = Runner(board, journal, self._display)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -179,7 +178,8 @@ class Operations:
             return PlannedOperation(None, planned)
         running = _Running(kind, model.name, version, request.operator, model=model.name, apps=names)
         record = await self._claim(running, model.committed.current, request, planned.steps[0])
-        running.job = Job(record, planned, model, apps)
+        work = Steps(record.id, planned, model, apps, self._board, self._journal, self._display)
+        running.job = SwitchRun(record, work)
         self._jobs.put_nowait(running)
         return PlannedOperation(record, planned)
 
@@ -273,13 +273,13 @@ class Operations:
     async def _carry_out(self, running: _Running) -> None:
         assert running.record is not None
         assert running.job is not None
-        work, job = running.record, running.job
+        record, job = running.record, running.job
         try:
             with resources.as_exhausted():
-                outcome = await (job.work(work) if isinstance(job, ExclusiveTask) else self._runner.run(job))
+                outcome = await (job.work(record) if isinstance(job, ExclusiveTask) else job.run())
         except Exhausted as error:
             outcome = OperationOutcome("failed", error)
-        await self._finish(running, running.record, outcome)
+        await self._finish(running, record, outcome)
 
     async def _finish(self, running: _Running, record: OperationRecord, outcome: OperationOutcome) -> None:
         duration_s = round(time.monotonic() - running.began, 3)

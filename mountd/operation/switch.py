@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 QUIET_LOOK_S = 1.0
 QUEUED = 100
+ExclusiveTask = Callable[[OperationRecord], Awaitable[OperationOutcome]]
+"""An operation that is no switch: returns its outcome, also when it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,6 @@ class PlannedOperation:
 
     record: OperationRecord | None
     plan: SwitchPlan
-
-
-@dataclass(frozen=True, slots=True)
-class ExclusiveTask:
-    """An operation that is no switch: `work` returns its outcome, also when it is cancelled."""
-
-    work: Callable[[OperationRecord], Awaitable[OperationOutcome]]
 
 
 @dataclass
@@ -127,12 +122,12 @@ class Operations:
             models = ", ".join(each.target for each in found)
             raise UsageError(f"cannot choose an operation: say which with --model: {models}")
         (running,) = found
-        if isinstance(running.job, ExclusiveTask):
+        if not running.model:
             raise Refused(
                 f"cannot cancel the {running.kind} of {running.target}: it undoes what it did by itself",
                 hint="`mountd status` shows how far it is",
             )
-        if running.job is None or running.record is None:
+        if running.record is None or not isinstance(running.job, SwitchRun):
             raise _busy(running, "cancel", "it is just being begun: try again in a moment")
         running.job.cancel(operator)
         log.info("operation is cancelled", operation=running.record.id, operator=operator)
@@ -213,11 +208,11 @@ class Operations:
         wanted: str,
         request: Request,
         step: str,
-        work: Callable[[OperationRecord], Awaitable[OperationOutcome]],
+        work: ExclusiveTask,
     ) -> OperationRecord:
         """An operation other than a switch, on `target`; nothing else runs meanwhile. Raises Busy."""
         self.check_may_begin(kind)
-        running = _Running(kind, target, wanted, request.operator, job=ExclusiveTask(work))
+        running = _Running(kind, target, wanted, request.operator, job=work)
         record = await self._claim(running, None, request, step)
         self._jobs.put_nowait(running)
         return record
@@ -276,12 +271,9 @@ class Operations:
         record, job = running.record, running.job
         try:
             with resources.as_exhausted():
-                outcome = await (job.work(record) if isinstance(job, ExclusiveTask) else job.run())
+                outcome = await (job.run() if isinstance(job, SwitchRun) else job(record))
         except Exhausted as error:
             outcome = OperationOutcome("failed", error)
-        await self._finish(running, record, outcome)
-
-    async def _finish(self, running: _Running, record: OperationRecord, outcome: OperationOutcome) -> None:
         duration_s = round(time.monotonic() - running.began, 3)
         failure = outcome.failure
         try:

@@ -25,6 +25,7 @@ from mountd.daemon.watch_files import FileWatch, trail
 from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
 from mountd.journal.journal import Journal
 from mountd.model import link
+from mountd.model.drift import LinkBlocked
 from mountd.operation.desired import DesiredVersions
 from mountd.operation.switch import Operations
 from mountd.process.notify import Notifier
@@ -274,7 +275,7 @@ class Reloader:
                 link.check(new.models[name].link)
                 if not new.allow_unsafe_paths:
                     link.refuse_unsafe(new.models[name].link)
-            except link.LinkBlocked as error:
+            except LinkBlocked as error:
                 problems.append(_problem(loaded, ("models", name, "link"), f"{error.text}; {error.hint}"))
         for name in (*change.added.models, *change.switch):  # a journal that cannot be written is known before
             await self._journal.commit(name, await self._journal.committed(name))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
+from mountd.errors import Unavailable
 from mountd.status.snapshot import Health, Reason
 
 DRIFTED = "link-drifted"
@@ -35,32 +36,24 @@ class FoundLink:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Why no link can be placed there, and what to do."""
-
-    text: str
-    hint: str
+class LinkBlocked(Unavailable):
+    """What is in the link's place may be somebody's data, or its directory cannot be written."""
 
 
-def block(link: Path, found: FoundLink) -> Block | None:
+def block(link: Path, found: FoundLink) -> LinkBlocked | None:
     """None: a link may be placed there, over nothing or over another link. What may be data is never touched."""
     cannot = f"cannot place the link {link}:"
     match found.kind:
         case LinkKind.NOTHING | LinkKind.LINK:
             return None
         case LinkKind.NO_PARENT:
-            return Block(
-                f"{cannot} the directory {link.parent} does not exist",
-                f"create it (mkdir -p {link.parent}), or set another link",
-            )
+            hint = f"create it (mkdir -p {link.parent}), or set another link"
+            return LinkBlocked(f"{cannot} the directory {link.parent} does not exist", hint=hint)
         case LinkKind.UNREADABLE:
-            return Block(f"{cannot} {found.detail}", "look at the directory above")
+            return LinkBlocked(f"{cannot} {found.detail}", hint="look at the directory above")
     kind = "directory" if found.kind is LinkKind.DIRECTORY else "file"
-    return Block(
-        f"{cannot} a real {kind} is in its place",
-        f"mountd never deletes data: look what it is, then move it away (mv {link} {link}.old)",
-    )
+    hint = f"mountd never deletes data: look what it is, then move it away (mv {link} {link}.old)"
+    return LinkBlocked(f"{cannot} a real {kind} is in its place", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

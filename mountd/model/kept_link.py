@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from mountd.model import drift, link
-from mountd.model.drift import LinkKind, WantedLink
+from mountd.model.drift import LinkBlocked, LinkKind, WantedLink
 from mountd.model.link_guard import LinkGuard
 from mountd.status.snapshot import DriftStatus
 
@@ -96,7 +96,7 @@ class KeptLink:
         while self._former:
             former = self._former.pop()
             if former != self.path and link.read(former) in ours:
-                with contextlib.suppress(link.LinkBlocked):
+                with contextlib.suppress(LinkBlocked):
                     link.remove(former)
                     self._log.info("former link removed", link=str(former))
         self.guard.placed(self.path, target)

@@ -13,16 +13,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from mountd.errors import Unavailable, cause_of
+from mountd.errors import cause_of
 from mountd.model import drift
-from mountd.model.drift import FoundLink, LinkKind
+from mountd.model.drift import FoundLink, LinkBlocked, LinkKind
 from mountd.process import way
 
 _PREFIX = ".mountd-"
-
-
-class LinkBlocked(Unavailable):
-    """What is in the link's place may be somebody's data, or its directory cannot be written."""
 
 
 def read(link: Path) -> str | None:
@@ -50,7 +46,7 @@ def check(link: Path) -> None:
     """Raises LinkBlocked unless `link` is free or a link, in a directory that exists."""
     blocked = drift.block(link, look(link))
     if blocked is not None:
-        raise LinkBlocked(blocked.text, hint=blocked.hint)
+        raise blocked
 
 
 def refuse_unsafe(link: Path) -> None:
@@ -90,11 +86,8 @@ def point(link: Path, target: str) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=at)
             raise
-        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
-        try:
+        with _readable(at) as directory:
             os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 def remove(link: Path) -> None:
@@ -111,12 +104,8 @@ def sweep(link: Path) -> None:
     # The whole name: `cache-hub` may be a link of its own beside `cache`.
     ours = re.compile(re.escape(f"{_PREFIX}{link.name}-") + "[0-9a-f]{8}")
     with contextlib.suppress(OSError, LinkBlocked), _directory(link) as at:
-        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
-        try:
-            with os.scandir(directory) as entries:
-                left = [entry.name for entry in entries if ours.fullmatch(entry.name) and entry.is_symlink()]
-        finally:
-            os.close(directory)
+        with _readable(at) as directory, os.scandir(directory) as entries:
+            left = [entry.name for entry in entries if ours.fullmatch(entry.name) and entry.is_symlink()]
         for name in left:
             os.unlink(name, dir_fd=at)
 
@@ -139,6 +128,16 @@ def _directory(link: Path, what: str = "place") -> Iterator[int]:
         raise _unsafe(link, unsafe, what) from None
     except OSError as error:
         raise LinkBlocked(f"cannot {what} the link {link}: {cause_of(error)}", hint=_hint(link)) from None
+
+
+@contextlib.contextmanager
+def _readable(at: int) -> Iterator[int]:
+    """Another descriptor of the directory, which can be synced and listed."""
+    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
 
 
 def _unsafe(link: Path, unsafe: way.Unsafe, what: str = "place") -> LinkBlocked:

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from mountd.model import drift, link
-from mountd.model.drift import LinkKind, WantedLink
+from mountd.model.drift import LinkBlocked, LinkKind, WantedLink
 from mountd.model.link_watch import LinkWatch
 from mountd.status.snapshot import DriftStatus, Health, Reason
 
@@ -113,7 +113,7 @@ class LinkGuard:
         try:
             self._check_path(wanted.link)
             link.point(wanted.link, wanted.target)
-        except link.LinkBlocked as error:
+        except LinkBlocked as error:
             if self._status.reason is None or self._status.reason.text != error.text:
                 self._log.warning("cannot heal the link", cause=error.text, hint=error.hint)
             reason = Reason(drift.BLOCKED, error.text, "link", self._model, error.hint)

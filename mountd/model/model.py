@@ -16,6 +16,7 @@ from mountd.model.changes import Changes
 from mountd.model.committed import CommittedState
 from mountd.model.content import Content
 from mountd.model.disk import Disk
+from mountd.model.drift import LinkBlocked
 from mountd.model.kept_link import KeptLink
 from mountd.model.versions import Versions
 from mountd.settings.schema import ModelSettings
@@ -104,7 +105,7 @@ class Model:
             if not restart and self.status.linked and self.status.target is not None:
                 try:
                     self.link.place(self.status.target)
-                except link.LinkBlocked as error:  # the start-up tries again and reports it
+                except LinkBlocked as error:  # the start-up tries again and reports it
                     self._log.warning("cannot move the link yet", cause=error.text, hint=error.hint)
                     restart = True
         status = replace(self.status, mount=settings.mount, link=str(settings.link))
@@ -295,7 +296,7 @@ def _failure(error: MountdError) -> tuple[str, str, Health, float]:
     match error:
         case NotFound() | Refused():
             return "waiting-for-content", f"waiting for content: {error.text}", Health.MISSING, CONTENT_INTERVAL_S
-        case link.LinkBlocked():
+        case LinkBlocked():
             return "link-blocked", error.text, Health.DEGRADED, CONTENT_INTERVAL_S
         case Unavailable():
             return "model-unavailable", error.text, Health.DEGRADED, TROUBLE_INTERVAL_S

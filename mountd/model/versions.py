@@ -19,6 +19,7 @@ from mountd.model.content import (
     load_metadata,
 )
 from mountd.model.disk import Disk
+from mountd.model.drift import LinkBlocked
 from mountd.model.layout import Layout
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
@@ -147,7 +148,7 @@ class Versions:
         try:
             self.check_path(self._settings.link)
             link.prove(self._settings.link, self.target(version))
-        except link.LinkBlocked as error:
+        except LinkBlocked as error:
             raise Refused(error.text, hint=error.hint) from None
         content = await self.inspect(version, touch=touch)
         if digests:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import structlog
 
 from mountd.journal.journal import Committed, Journal, OperationRecord
-from mountd.model import link
+from mountd.model.drift import LinkBlocked
 from mountd.model.model import Model
 from mountd.operation.plan import Step, Undo
 from mountd.operation.results import ResultStore, logged
@@ -70,7 +70,7 @@ async def _undo(
             live = None if known.current is None else model.versions.target(known.current)
             if model.link.restore(model.versions.target(record.to_version), live):
                 log.warning("link points back", link=str(model.settings.link), version=known.current)
-        except link.LinkBlocked as error:  # the start-up tries again and reports it
+        except LinkBlocked as error:  # the start-up tries again and reports it
             log.error("cannot point the link back yet", cause=error.text, hint=error.hint)
             outcome, back = "failed", f"the link cannot be put back yet: {error.text}"
         await _end_step(journal, record, Undo.FLIP_BACK, outcome)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mountd.model import link
+from mountd.model.drift import LinkBlocked
 from mountd.process import way
 from tests.support.daemon import Daemon
 
@@ -93,7 +94,7 @@ def test_a_link_is_made_and_swept_in_no_place_of_a_strangers_choice(tmp_path: Pa
         lambda: link.remove(path),
     ]
     for change in changes:
-        with pytest.raises(link.LinkBlocked, match="is a link that uid"):
+        with pytest.raises(LinkBlocked, match="is a link that uid"):
             change()
     assert {each.name: os.readlink(each) for each in precious.iterdir()} == {left.name: "x", "hub": "as it was"}
 

@@ -16,7 +16,7 @@ NOT_WATCHED = (
 )
 MAY_BLOCK = {
     # A link lies on local disk, and moves in one step: nothing may come between the check of its path and the move.
-    "mountd/model/link.py": {"point", "remove", "sweep", "prove", "check", "_directory", "_sync"},
+    "mountd/model/link.py": {"point", "remove", "sweep", "prove", "check", "_directory", "_readable"},
     "mountd/process/way.py": {"open_directory"},
     # Before the loop has anything else to do, and after it.
     "mountd/process/directories.py": {"make", "open_private"},

@@ -11,7 +11,7 @@ import pytest
 
 from mountd.errors import Unavailable
 from mountd.model import link as links
-from mountd.model.link import LinkBlocked
+from mountd.model.drift import LinkBlocked
 
 FLIPS = 1000
 

@@ -1,14 +1,16 @@
-"""The versions of one model as its mount shows them: is one complete, is it loaded, is it what its manifest says."""
+"""The versions of one model as bucket and mount show them: which there are, whether one is complete and loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from mountd.errors import NotFound, Refused, Unavailable
-from mountd.model import catalogue, link, manifest, required
+from mountd.errors import MountdError, NotFound, Refused, Unavailable
+from mountd.model import link, manifest, required
 from mountd.model.content import (
     Content,
     check_digests,
@@ -26,6 +28,9 @@ from mountd.status.board import Board
 from mountd.status.snapshot import MountStatus
 
 log = structlog.get_logger()
+
+PARALLEL = 4
+"""How many versions are looked at together."""
 
 
 class Versions:
@@ -57,9 +62,23 @@ class Versions:
         if not self.allow_unsafe:
             link.refuse_unsafe(path)
 
-    async def all(self) -> Sequence[Content]:
-        """What the bucket holds now."""
-        return await catalogue.describe(self.disk, self.layout, self._settings.required)
+    async def all(self) -> list[Content]:
+        """What the bucket holds now, oldest name first; a version that vanishes meanwhile is left out."""
+        items = await self.disk.list_bucket(self.layout.parent)
+        names = {self.layout.version_of(item.name) for item in items if item.is_dir}
+        gate = asyncio.Semaphore(PARALLEL)
+
+        async def one(version: str) -> Content | None:
+            async with gate:
+                try:
+                    return await inspect(self.disk, self.layout, version, self._settings.required)
+                except NotFound:
+                    return None
+                except MountdError as error:
+                    return Content(version, self.layout.directory(version), {}, "", False, (error.text,))
+
+        found = await asyncio.gather(*(one(version) for version in sorted(filter(None, names), key=_natural)))
+        return [content for content in found if content is not None]
 
     async def ask_bucket(self) -> None:
         """Whether the bucket answers, past any cache."""
@@ -161,3 +180,9 @@ class Versions:
         if not mount.usable:
             why = mount.reason.text if mount.reason else f"it is {mount.state}"
             raise Unavailable(f"cannot use version {version}: mount {self._settings.mount} is not running: {why}")
+
+
+def _natural(version: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key that puts v9 before v10."""
+    parts = re.split(r"(\d+)", version)
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts if part)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, TypedDict, TypeVar, cast
 
 SCHEMA = 1
 Document = TypeVar("Document")
+
+
+class Schema(TypedDict):
+    """What each document begins with."""
+
+    schema: int
 
 
 def document(keys: type[Document], source: object, **given: Any) -> Document:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+from mountd.api.documents import Schema
 from mountd.api.documents.failures import ProblemDocument
 
 
-class ConfigCheckDocument(TypedDict):
-    schema: int
+class ConfigCheckDocument(Schema):
     source: str
     problems: list[ProblemDocument]
     warnings: list[ProblemDocument]
 
 
-class ConfigShowDocument(TypedDict):
+class ConfigShowDocument(Schema):
     """`stop_s`: how long mountd takes to stop, at most."""
 
-    schema: int
     source: str
     config: Mapping[str, Any]
     stop_s: float
@@ -29,8 +28,7 @@ class CommandDocument(TypedDict):
     warnings: list[str]
 
 
-class ConfigRenderDocument(TypedDict):
-    schema: int
+class ConfigRenderDocument(Schema):
     rclone_conf: str
     files: dict[str, str]
     mounts: dict[str, CommandDocument]
@@ -43,8 +41,7 @@ class CheckDocument(TypedDict):
     hint: str
 
 
-class DoctorDocument(TypedDict):
-    schema: int
+class DoctorDocument(Schema):
     checks: list[CheckDocument]
 
 
@@ -53,8 +50,7 @@ class SentDocument(TypedDict):
     bytes: int
 
 
-class PublishDocument(TypedDict):
-    schema: int
+class PublishDocument(Schema):
     model: str
     version: str
     destination: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NotRequired, TypedDict
 
-from mountd.api.documents import SCHEMA, document
+from mountd.api.documents import SCHEMA, Schema, document
 from mountd.errors import Bug, Busy, ConfigError, MountdError, Problem
 
 
@@ -23,8 +23,7 @@ class FailureDocument(TypedDict):
     problems: NotRequired[list[ProblemDocument]]
 
 
-class ErrorDocument(TypedDict):
-    schema: int
+class ErrorDocument(Schema):
     error: FailureDocument
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TypedDict, cast
 
-from mountd.api.documents import SCHEMA, document
+from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.operations import (
     LimitsDocument,
     OperationDocument,
@@ -18,10 +18,9 @@ from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRe
 from mountd.process.child import Line
 
 
-class HistoryDocument(TypedDict):
+class HistoryDocument(Schema):
     """`next` is what to give as `before` for those that are older, null where there are none."""
 
-    schema: int
     history: list[OperationEntryDocument]
     next: int | None
 
@@ -69,8 +68,7 @@ class EventDocument(TypedDict):
     text: str
 
 
-class EventsDocument(TypedDict):
-    schema: int
+class EventsDocument(Schema):
     events: list[EventDocument]
 
 
@@ -80,8 +78,7 @@ class LineDocument(TypedDict):
     text: str
 
 
-class LogsDocument(TypedDict):
-    schema: int
+class LogsDocument(Schema):
     logs: list[LineDocument]
 
 

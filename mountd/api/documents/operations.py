@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
-from mountd.api.documents import SCHEMA, document
+from mountd.api.documents import SCHEMA, Schema, document
 from mountd.journal.records import OperationRecord
 from mountd.operation.drill import StartedDrill
 from mountd.operation.drill_plan import DrillPlan, described
@@ -56,8 +56,8 @@ class OperationEntryDocument(RunningDocument):
     error: OperationErrorDocument | None
 
 
-class OperationDocument(OperationEntryDocument):
-    schema: int
+class OperationDocument(Schema, OperationEntryDocument):
+    """One that was asked for by itself."""
 
 
 class ProgressDocument(TypedDict):
@@ -105,16 +105,14 @@ SwitchPlanDocument = TypedDict(
 )
 
 
-class SwitchPlannedDocument(TypedDict):
-    schema: int
+class SwitchPlannedDocument(Schema):
     dry_run: bool
     plan: SwitchPlanDocument
 
 
-class SwitchDocument(TypedDict):
+class SwitchDocument(Schema):
     """`operation` is null when nothing had to be done."""
 
-    schema: int
     unchanged: bool
     operation: OperationDocument | None
     timeout_s: float
@@ -135,22 +133,19 @@ class DrillPlanDocument(TypedDict):
     text: list[str]
 
 
-class DrillDocument(TypedDict):
+class DrillDocument(Schema):
     """`operation` is null when only the plan was asked for."""
 
-    schema: int
     plan: DrillPlanDocument
     operation: OperationDocument | None
     timeout_s: float
 
 
-class CancelDocument(TypedDict):
-    schema: int
+class CancelDocument(Schema):
     operation: OperationDocument
 
 
-class RestartDocument(TypedDict):
-    schema: int
+class RestartDocument(Schema):
     name: str
 
 
@@ -160,15 +155,13 @@ class PausedDocument(TypedDict):
     changed: bool
 
 
-class PauseDocument(TypedDict):
-    schema: int
+class PauseDocument(Schema):
     models: list[PausedDocument]
 
 
-class ReloadDocument(TypedDict):
+class ReloadDocument(Schema):
     """Keys that changed, mounts and apps that restart for them, keys that need no restart."""
 
-    schema: int
     changed: list[str]
     restarted: list[str]
     in_place: list[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import TypedDict
 
-from mountd.api.documents import SCHEMA, document
+from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.failures import ProblemDocument, problems
 from mountd.api.documents.operations import RunningDocument
 from mountd.model.content import Content
@@ -91,8 +91,7 @@ class ConfigDocument(TypedDict):
     warnings: list[ProblemDocument]
 
 
-class StatusDocument(TypedDict):
-    schema: int
+class StatusDocument(Schema):
     version: str
     pid: int
     uptime_s: float
@@ -108,8 +107,7 @@ class StatusDocument(TypedDict):
     config: ConfigDocument
 
 
-class ReadyDocument(TypedDict):
-    schema: int
+class ReadyDocument(Schema):
     ready: bool
     reasons: list[ReasonDocument]
 
@@ -129,8 +127,7 @@ class VersionDocument(TypedDict):
     changed: str | None
 
 
-class VersionsDocument(TypedDict):
-    schema: int
+class VersionsDocument(Schema):
     model: str
     versions: list[VersionDocument]
     ignored: list[str]

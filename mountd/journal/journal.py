@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Protocol
 
 from mountd.clock import now_text
 from mountd.journal.database import Database, columns_of, marks, put
@@ -38,16 +37,6 @@ QUARANTINED_KEPT = 1_000
 CONTENTS_KEPT = 1_000
 
 
-class Holds(Protocol):
-    """What a version holds: digests of its manifest and of all its paths and sizes."""
-
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def listing(self) -> str: ...
-
-
 class Journal(Database):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -65,10 +54,9 @@ class Journal(Database):
     async def committed(self, model: str) -> Committed:
         return await self.first(Committed, "WHERE model = ?", model) or Committed()
 
-    async def commit(self, model: str, committed: Committed, *, holds: Holds | None = None) -> None:
+    async def commit(self, model: str, committed: Committed, *, holds: KnownContent | None = None) -> None:
         """`holds`: what the version that is live now holds; with it or not at all."""
-        recorded = _recorded(model, str(committed.current), holds.digest, holds.listing) if holds else ()
-        await self.change(put(committed, model=model), *recorded)
+        await self.change(put(committed, model=model), *(_recorded(holds) if holds else ()))
 
     async def quarantine(self, model: str, digest: str, *, version: str, operation: int | None, cause: str) -> None:
         """This content is refused from now on, whatever its version is called."""
@@ -84,9 +72,9 @@ class Journal(Database):
         sql = "DELETE FROM quarantine WHERE model = ? AND digest = ? RETURNING digest"
         return bool(await self.rows(sql, model, digest))
 
-    async def record_content(self, model: str, version: str, *, digest: str, listing: str) -> None:
+    async def record_content(self, holds: KnownContent) -> None:
         """What the version holds now, instead of what was recorded before."""
-        await self.change(*_recorded(model, version, digest, listing))
+        await self.change(*_recorded(holds))
 
     async def content(self, model: str, version: str) -> KnownContent | None:
         return await self.first(KnownContent, "WHERE model = ? AND version = ?", model, version)
@@ -231,9 +219,8 @@ class Journal(Database):
         return self._next_event
 
 
-def _recorded(model: str, version: str, digest: str, listing: str) -> tuple[tuple[object, ...], ...]:
-    row = put(KnownContent(model, version, digest, listing, now_text()))
-    return row, _trim("contents", CONTENTS_KEPT)
+def _recorded(holds: KnownContent) -> tuple[tuple[object, ...], ...]:
+    return put(holds), _trim("contents", CONTENTS_KEPT)
 
 
 def _trim(table: str, kept: int) -> tuple[object, ...]:

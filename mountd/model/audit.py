@@ -18,7 +18,7 @@ import structlog
 from mountd.errors import MountdError, Refused
 from mountd.journal.journal import Journal, KnownContent
 from mountd.model import manifest
-from mountd.model.changes import recorded
+from mountd.model.changes import holding, recorded
 from mountd.model.content import Content, list_files
 from mountd.model.known import alarm, changed_since, differences
 from mountd.model.model import Model
@@ -120,11 +120,8 @@ class Audit:
         """A live version that was never recorded, as after a lost journal, counts as it is now."""
         known = await recorded(self._journal, model.name, content)
         if known is None:
-            await self._journal.record_content(
-                model.name, content.version, digest=content.digest, listing=content.listing
-            )
-            known = await self._journal.content(model.name, content.version)
-        assert known is not None
+            known = holding(model.name, content)
+            await self._journal.record_content(known)
         return known
 
 

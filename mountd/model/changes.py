@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import structlog
 
+from mountd.clock import now_text
 from mountd.errors import MountdError
 from mountd.journal.journal import Journal
 from mountd.journal.records import KnownContent
@@ -64,6 +65,11 @@ class Changes:
             )
         elif before is not None and reason is None:
             log.info("version is what it was again", model=self._model, version=version)
+
+
+def holding(model: str, content: Content) -> KnownContent:
+    """What the journal is to know of it from now on."""
+    return KnownContent(model, content.version, content.digest, content.listing, now_text())
 
 
 async def recorded(journal: Journal, model: str, content: Content) -> KnownContent | None:

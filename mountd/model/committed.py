@@ -10,6 +10,7 @@ import structlog
 
 from mountd.errors import MountdError
 from mountd.journal.journal import Committed, Journal
+from mountd.model.changes import holding
 from mountd.model.content import Content
 
 log = structlog.get_logger()
@@ -90,7 +91,8 @@ class CommittedState:
         await self.save(self.committed)
 
     async def _write(self, committed: Committed, content: Content | None = None) -> None:
-        writing = asyncio.ensure_future(self._journal.commit(self._model, committed, holds=content))
+        holds = holding(self._model, content) if content else None
+        writing = asyncio.ensure_future(self._journal.commit(self._model, committed, holds=holds))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:

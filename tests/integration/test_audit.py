@@ -103,7 +103,7 @@ def test_a_version_that_is_not_what_the_journal_knows_is_reported_as_it_goes_liv
     async def remember() -> None:
         journal = Journal(daemon.root / "state" / "mountd.db")
         await journal.open()
-        holds = KnownContent("cache_hub", "v23", "of before", "of before", "")
+        holds = KnownContent("cache_hub", "v23", "of before", "of before", "2026-01-01T00:00:00.000Z")
         await journal.commit("cache_hub", Committed("v23", None, "v23", "v23"), holds=holds)
         await journal.close()
 

@@ -49,6 +49,10 @@ async def finish(journal: Journal, record: OperationRecord, result: str) -> Oper
     return ended
 
 
+def noted(model: str, version: str, digest: str, listing: str) -> KnownContent:
+    return KnownContent(model, version, digest, listing, now_text())
+
+
 # -- steps ------------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +141,7 @@ async def test_quarantine_by_model_and_digest(journal: Journal) -> None:
 async def test_known_content_is_what_was_recorded_last(journal: Journal) -> None:
     assert await journal.content("hub", "v23") is None
     for listing in ("a", "b"):
-        await journal.record_content("hub", "v23", digest="sha256:1", listing=listing)
+        await journal.record_content(noted("hub", "v23", "sha256:1", listing))
     known = await journal.content("hub", "v23")
     assert known is not None
     assert (known.digest, known.listing) == ("sha256:1", "b")
@@ -145,8 +149,7 @@ async def test_known_content_is_what_was_recorded_last(journal: Journal) -> None
 
 
 async def test_what_a_version_holds_is_recorded_with_its_commit(journal: Journal) -> None:
-    held = KnownContent("hub", "v23", "sha256:1", "a", "")
-    await journal.commit("hub", Committed(current="v23"), holds=held)
+    await journal.commit("hub", Committed(current="v23"), holds=noted("hub", "v23", "sha256:1", "a"))
     await journal.commit("hub", Committed(current="v24"))
     known = await journal.content("hub", "v23")
     assert known is not None
@@ -155,8 +158,8 @@ async def test_what_a_version_holds_is_recorded_with_its_commit(journal: Journal
 
 
 async def test_what_is_known_under_one_digest_is_known_under_another(journal: Journal) -> None:
-    await journal.record_content("hub", "v23", digest="old", listing="a")
-    await journal.record_content("other", "v23", digest="old", listing="a")
+    await journal.record_content(noted("hub", "v23", "old", "a"))
+    await journal.record_content(noted("other", "v23", "old", "a"))
     before = await journal.content("hub", "v23")
     for digest in ("old", "new"):  # of two names of one content the later one counts
         await journal.quarantine("hub", digest, version="v24", operation=1, cause=digest)
@@ -172,7 +175,7 @@ async def test_what_is_known_under_one_digest_is_known_under_another(journal: Jo
 async def test_what_mountd_0_1_has_recorded_is_recognised(journal: Journal) -> None:
     """By the bytes of the manifest, which was the digest then: neither changed, nor out of quarantine."""
     content = Content("v23", "hub_v23", {"a": 1, "MANIFEST.json": 9}, "new", True, (), former="old")
-    await journal.record_content("hub", "v23", digest="old", listing="a")
+    await journal.record_content(noted("hub", "v23", "old", "a"))
     await journal.quarantine("hub", "old", version="v23", operation=1, cause="it crashed")
     known = await recorded(journal, "hub", content)
     assert known is not None
@@ -193,7 +196,7 @@ async def test_a_journal_that_cannot_be_written_hides_no_change(
 ) -> None:
     monkeypatch.setattr(database, "LOCKED_S", 0.05)
     content = Content("v23", "hub_v23", {"a": 1, "MANIFEST.json": 9}, "new", True, (), former="former")
-    await journal.record_content("hub", "v23", digest="old", listing="a")
+    await journal.record_content(noted("hub", "v23", "old", "a"))
     await journal.quarantine("hub", "former", version="v24", operation=1, cause="it crashed")
     changes = Changes("hub", journal, lambda **_: None)
     with closing(sqlite3.connect(journal.path, isolation_level=None)) as other, capture_logs() as logs:
@@ -225,7 +228,7 @@ async def test_old_ones_are_trimmed_and_what_was_recorded_again_is_not_old(
     monkeypatch.setattr(journals, "CONTENTS_KEPT", 3)
     monkeypatch.setattr(journals, "QUARANTINED_KEPT", 3)
     for version in ("v1", "v2", "v3", "v1", "v4"):
-        await journal.record_content("hub", version, digest=version, listing="")
+        await journal.record_content(noted("hub", version, version, ""))
         await journal.quarantine("hub", version, version=version, operation=None, cause="")
     assert (await journal.quarantined("hub")).keys() == {"v3", "v1", "v4"}
     kept = [version for version in ("v1", "v2", "v3", "v4") if await journal.content("hub", version)]

@@ -50,9 +50,9 @@ class HistoryRoutes:
             query.get("kind"),
             query.get("result"),
             limit=limit + 1,
-            before=_number(request, "before"),
+            before=_given(request, "before"),
         )
-        return _json(history.page(records[:limit], more=len(records) > limit))
+        return answer(history.page(records[:limit], more=len(records) > limit))
 
     async def operation(self, request: web.Request) -> web.Response:
         """One operation with its steps, and what a drill measured."""
@@ -62,7 +62,7 @@ class HistoryRoutes:
             raise NotFound(f"cannot find operation {id_}", hint="`mountd history` lists the ids")
         steps = await self._journal.steps(record.id)
         measured = await self._journal.drill(record.id) if record.kind == "drill" else None
-        return _json(history.operation_details(record, steps, measured))
+        return answer(history.operation_details(record, steps, measured))
 
     # -- events ---------------------------------------------------------------------------------------------------
 
@@ -72,10 +72,10 @@ class HistoryRoutes:
         With `follow=1`, or where a stream of server-sent events is accepted, continues with new ones; `after` may be
         given as Last-Event-ID too, as a browser does when it reconnects.
         """
-        after, limit = _number(request, "after"), _limit(request)
+        after, limit = _given(request, "after"), _limit(request)
         if request.query.get("follow") == "1" or EVENT_STREAM in request.headers.get("Accept", ""):
             return await self._stream(request, _last_seen(request, after), limit)
-        return _json(history.events(await self._read(request, after, limit)))
+        return answer(history.events(await self._read(request, after, limit)))
 
     async def _read(self, request: web.Request, after: int | None, limit: int) -> Sequence[EventRecord]:
         query = request.query
@@ -130,37 +130,30 @@ def _encoded(event: EventRecord) -> bytes:
 def operation_id(request: web.Request) -> int:
     """The id in the path. Raises UsageError."""
     word = request.match_info["id"]
-    if not _is_number(word):
-        raise UsageError(f"cannot use {word!r} as the id of an operation")
-    return int(word)
+    return _number(word, f"{word!r} as the id of an operation")
 
 
 def _last_seen(request: web.Request, after: int | None) -> int | None:
     word = request.headers.get("Last-Event-ID", "")
-    if not word:
-        return after
-    if not _is_number(word):
-        raise UsageError("cannot use the header Last-Event-ID: it is not the id of an event")
-    return int(word)
+    return _number(word, "the header Last-Event-ID: it is not the id of an event") if word else after
 
 
 def _limit(request: web.Request) -> int:
-    limit = _number(request, "limit")
+    limit = _given(request, "limit")
     return DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
 
 
-def _number(request: web.Request, key: str) -> int | None:
+def _given(request: web.Request, key: str) -> int | None:
     word = request.query.get(key)
-    if word is None:
-        return None
-    if not _is_number(word):
-        raise UsageError(f"cannot use `{key}`: it is not a number from 0 on")
+    return None if word is None else _number(word, f"`{key}`: it is not a number from 0 on")
+
+
+def _number(word: str, what: str) -> int:
+    """Raises UsageError, "cannot use `what`"."""
+    if not (word.isascii() and word.isdigit() and len(word) < 20 and int(word) <= MAX_ID):
+        raise UsageError(f"cannot use {what}")
     return int(word)
 
 
-def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) < 20 and int(word) <= MAX_ID
-
-
-def _json(document: Mapping[str, object]) -> web.Response:
-    return web.json_response(document, dumps=dumps)
+def answer(document: Mapping[str, object], code: int = 200) -> web.Response:
+    return web.json_response(document, status=code, dumps=dumps)

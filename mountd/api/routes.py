@@ -21,7 +21,7 @@ from mountd.api import metrics
 from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.history import LineDocument, LogsDocument
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, RestartDocument
-from mountd.api.history import HistoryRoutes, operation_id
+from mountd.api.history import HistoryRoutes, answer, operation_id
 from mountd.api.peer import UserNames
 from mountd.api.shielded import PEER, Handler
 from mountd.errors import MountdError, NotFound, Refused, UsageError
@@ -68,21 +68,17 @@ class ApiDeps:
     started: float
 
 
-def _json(document: Mapping[str, object], code: int = 200) -> web.Response:
-    return web.json_response(document, status=code, dumps=dumps)
-
-
 @web.middleware
 async def errors_as_documents(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except MountdError as error:
-        return _json(failures.error(error), HTTP_OF_EXIT.get(error.exit_code, 500))
+        return answer(failures.error(error), HTTP_OF_EXIT.get(error.exit_code, 500))
     except web.HTTPException as error:
         if error.status < 400:
             raise
         text = f"cannot answer {request.method} {request.path}: {error.reason.lower()}"
-        return _json(failures.error(NotFound(text) if error.status == 404 else UsageError(text)), error.status)
+        return answer(failures.error(NotFound(text) if error.status == 404 else UsageError(text)), error.status)
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception as error:
@@ -90,9 +86,9 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
             # What the system refuses may be the consequence of a bug, whose place only the traceback shows.
             where = error if lack.code == SYSTEM_ERROR else None
             log.warning("request failed", path=request.path, cause=lack.text, exc_info=where)
-            return _json(failures.error(lack), HTTP_OF_EXIT[lack.exit_code])
+            return answer(failures.error(lack), HTTP_OF_EXIT[lack.exit_code])
         log.exception("request failed", path=request.path)
-        return _json(failures.bug(), 500)
+        return answer(failures.bug(), 500)
 
 
 class Routes:
@@ -129,11 +125,11 @@ class Routes:
     # -- probes ---------------------------------------------------------------------------------------------------
 
     async def healthz(self, _: web.Request) -> web.Response:
-        return _json({"schema": SCHEMA, "alive": True})
+        return answer({"schema": SCHEMA, "alive": True})
 
     async def readyz(self, _: web.Request) -> web.Response:
         document = status.ready(self._deps.board.snapshot)
-        return _json(document, 200 if document["ready"] else 503)
+        return answer(document, 200 if document["ready"] else 503)
 
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=metrics.render(self._deps.board), headers={"Content-Type": metrics.CONTENT_TYPE})
@@ -148,7 +144,7 @@ class Routes:
             with contextlib.suppress(TimeoutError):
                 await board.wait_until(holds, _seconds(request, "wait"))
         uptime_s = time.monotonic() - self._deps.started
-        return _json(status.status(board.snapshot, version=__version__, pid=os.getpid(), uptime_s=uptime_s))
+        return answer(status.status(board.snapshot, version=__version__, pid=os.getpid(), uptime_s=uptime_s))
 
     def _condition(self, wanted: str, model: str | None) -> Callable[[Snapshot], bool]:
         if wanted == "ready":
@@ -172,7 +168,7 @@ class Routes:
         live = self._deps.board.snapshot.models[model.name]
         changed = await audit.changed(self._deps.journal, model.name, contents)
         ignored = keys.describe(model.versions.disk.ignored)
-        return _json(
+        return answer(
             status.versions(model.name, contents, live, quarantined=quarantined, changed=changed, ignored=ignored)
         )
 
@@ -188,7 +184,7 @@ class Routes:
         if record.kind == "drill":
             measured = await self._deps.journal.drill(record.id)
             document["drill"] = history.drilled(measured) if measured else None
-        return _json(document)
+        return answer(document)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         rings = self._deps.rings
@@ -211,7 +207,7 @@ class Routes:
         )
         # Not by the time that is shown: that clock may have been set back.
         lines = [history.line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
-        return await self._follow(request, chosen, lines) if follow else _json(LogsDocument(schema=SCHEMA, logs=lines))
+        return await self._follow(request, chosen, lines) if follow else answer(LogsDocument(schema=SCHEMA, logs=lines))
 
     async def _follow(
         self, request: web.Request, chosen: Mapping[str, Ring], lines: list[LineDocument]
@@ -261,7 +257,7 @@ class Routes:
         body = await _body(request, {"model": str})
         operator = await self._operator()
         record = self._deps.operations.cancel(body.get("model"), operator)
-        return _json(CancelDocument(schema=SCHEMA, operation=operations.operation(record)), 202)
+        return answer(CancelDocument(schema=SCHEMA, operation=operations.operation(record)), 202)
 
     async def restart(self, request: web.Request) -> web.Response:
         body = await _body(request, {"name": str})
@@ -280,12 +276,12 @@ class Routes:
         operator = await self._operator()
         log.info("restart requested", name=name, operator=operator)
         supervisor.post(RestartAsked(f"{operator} asked for a restart"))
-        return _json(RestartDocument(schema=SCHEMA, name=name), 202)
+        return answer(RestartDocument(schema=SCHEMA, name=name), 202)
 
     async def reload(self, request: web.Request) -> web.Response:
         await _body(request, {})
         operator = await self._operator()
-        return _json(await self._deps.reload(operator))
+        return answer(await self._deps.reload(operator))
 
     async def pause(self, request: web.Request) -> web.Response:
         """Automatic changes of `model`, without it of all."""
@@ -298,7 +294,7 @@ class Routes:
         body = await _body(request, {"model": str, "reason": str})
         operator = await self._operator()
         paused = await work(body.get("model"), operator=operator, reason=body.get("reason", ""))
-        return _json(operations.pause(paused))
+        return answer(operations.pause(paused))
 
     async def drill(self, request: web.Request) -> web.Response:
         body = await _body(request, {"kind": str, "mount": str, "for": str, "reason": str, "dry_run": bool})
@@ -308,7 +304,7 @@ class Routes:
             body.get("for"),
             await self._asking(request, body),
         )
-        return _json(operations.drill(begun), 202 if begun.record else 200)
+        return answer(operations.drill(begun), 202 if begun.record else 200)
 
     async def _operator(self) -> str:
         return await self._names.operator(PEER.get())
@@ -342,7 +338,7 @@ def _encoded(line: Mapping[str, object]) -> bytes:
 
 
 def _asked(asked: PlannedOperation, *, dry_run: bool) -> web.Response:
-    return _json(operations.switch(asked, dry_run=dry_run), 200 if dry_run or asked.record is None else 202)
+    return answer(operations.switch(asked, dry_run=dry_run), 200 if dry_run or asked.record is None else 202)
 
 
 def _seconds(request: web.Request, key: str, most_s: float = MAX_WAIT_S) -> float:

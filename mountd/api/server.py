@@ -143,8 +143,7 @@ def _guard(loopback: bool) -> Middleware:
         host = request.headers.get("Host", "localhost").lower()  # a browser sends it; probes with HTTP/1.0 may not
         host = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if loopback and host not in LOCAL_NAMES:
-            refusal = UsageError(f"cannot answer for the host {host!r}", hint="use 127.0.0.1 or localhost")
-            return web.json_response(failures.error(refusal), status=400)
+            raise UsageError(f"cannot answer for the host {host!r}", hint="use 127.0.0.1 or localhost")
         if request.method not in ("GET", "HEAD"):
             refusal = UsageError("cannot write over TCP", hint="use the mountd command, or the control socket")
             return web.json_response(failures.error(refusal), status=403)

@@ -44,9 +44,7 @@ class Recorder:
         await self._record_replaced()
         await self._record_start()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_S if self._lost or self._replaced else None):
-                    await self._board.changed()
+            await self._board.changed(RETRY_S if self._lost or self._replaced else None)
             self._look_for_broken()
             await self.flush()
 

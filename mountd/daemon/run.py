@@ -314,9 +314,7 @@ class Daemon:
                 sent = headline
                 self._notifier.send(STATUS=headline)
             self._notifier.send(WATCHDOG=1)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval_s):
-                    await self.board.changed()
+            await self.board.changed(interval_s)
 
     async def _shut_down(self, first: Sequence[asyncio.Task[None]]) -> None:
         """Not ready → reload, operation and models → apps → mounts; each with its limit, see `stop_times`."""

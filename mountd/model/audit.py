@@ -7,7 +7,6 @@ says that it was written again. The start-up has compared everything just before
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -63,9 +62,7 @@ class Audit:
             for name in self._states.keys() - self._models.keys():
                 del self._states[name]
             due = min((state.due for state in self._states.values()), default=None)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
-                    await self._board.changed()
+            await self._board.changed(None if due is None else max(0.0, due - time.monotonic()))
 
     async def _attend(self, model: Model) -> None:
         content, snapshot, now = model.content, self._board.snapshot, time.monotonic()

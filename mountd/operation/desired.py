@@ -7,7 +7,6 @@ durable, and a pending switch follows from it at each start: so it is never lost
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -144,9 +143,7 @@ class DesiredVersions:
             try:
                 outcome = await self._switch(name, version, BY_FILE)
             except Busy:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(BUSY_RETRY_S):
-                        await self._board.changed()
+                await self._board.changed(BUSY_RETRY_S)
                 continue
             except MountdError as error:
                 report = log.debug if put_off else log.error

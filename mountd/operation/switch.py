@@ -137,9 +137,7 @@ class Operations:
     async def quiet(self) -> AsyncIterator[None]:
         """Waits until no operation runs; inside none begins: requests raise Busy."""
         while self._running:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(QUIET_LOOK_S):
-                    await self._board.changed()
+            await self._board.changed(QUIET_LOOK_S)
         self._quiet = True
         try:
             yield

@@ -63,11 +63,11 @@ class Board:
             self._next.set_result(None)
             self._next = None
 
-    async def changed(self) -> Snapshot:
-        """The snapshot after the next change."""
+    async def changed(self, limit_s: float | None = None) -> Snapshot:
+        """The snapshot after the next change, or that of `limit_s` seconds later."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._next)
+        await asyncio.wait([self._next], timeout=limit_s)  # which never cancels what others wait for too
         return self.snapshot
 
     async def wait_until(self, condition: Callable[[Snapshot], bool], timeout_s: float | None = None) -> Snapshot:

@@ -120,7 +120,7 @@ async def _publish(settings: Settings, model: str, directory: str, asked: run.As
     bar = Bar()
     try:
         store = await _store(settings, settings.models[model].mount, path, record)
-        return store.place, await run.publish(asked, tree, store, record, bar.show)
+        return store.place, await run.Publishing(asked, tree, store, record, bar.show).run()
     finally:
         bar.end()
         record.close()

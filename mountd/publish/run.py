@@ -103,12 +103,7 @@ def look_at(directory: str, asked: Asked, prefix: str) -> Tree:
     return tree
 
 
-async def publish(asked: Asked, tree: Tree, store: Store, record: Record, report: Report) -> Published:
-    """Raises Refused and Busy before anything is written, later MountdError: then another run goes on."""
-    return await _Publishing(asked, tree, store, record, report).run()
-
-
-class _Publishing:
+class Publishing:
     def __init__(self, asked: Asked, tree: Tree, store: Store, record: Record, report: Report) -> None:
         self._asked, self._tree, self._store, self._record, self._report = asked, tree, store, record, report
         self._marker = f"{manifest.MARKER}{record.id}"
@@ -117,6 +112,7 @@ class _Publishing:
         """of the manifest, once it is known"""
 
     async def run(self) -> Published:
+        """Raises Refused and Busy before anything is written, later MountdError: then another run goes on."""
         seen = await self._store.look()
         try:
             await self._check_claim(seen)  # before hours of reading

@@ -187,6 +187,7 @@ class ProbeNotSent(DiskError):
 
 
 class JournalError(MountdError):
+    code = "journal-unusable"
     retryable = True
 
 

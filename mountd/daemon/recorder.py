@@ -11,7 +11,7 @@ import structlog
 
 from mountd import __version__
 from mountd.daemon import shutdown
-from mountd.errors import MountdError
+from mountd.errors import JournalError, MountdError
 from mountd.journal.journal import Journal
 from mountd.status import events
 from mountd.status.board import Board
@@ -85,7 +85,7 @@ class Recorder:
                 log.warning("cannot journal an event", code=code, cause=error.text)
                 self._lost += 1
             text = f"{error.text}; events are not recorded meanwhile, all else works"
-            self._board.set_journal(Reason("journal-unusable", text, "journal", "mountd", error.hint))
+            self._board.set_journal(Reason(JournalError.code, text, "journal", "mountd", error.hint))
             return False
         if code == GAP:
             log.info("journal can be written again", lost=self._lost)

@@ -119,12 +119,13 @@ class Database:
             else:
                 hint = "see whether its disk is full or read-only, or another program holds the file"
                 raise JournalError(text, hint=hint) from None
-            raise MountdError(text, hint=hint) from None
+            raise MountdError(text, hint=hint, code=JournalError.code) from None
         except OSError as error:
             cause = cause_of(error)
             raise MountdError(
                 f"cannot set the broken journal {self.path} aside: {cause}",
                 hint=f"let mountd's user write in {self.path.parent}, or move the file away",
+                code=JournalError.code,
             ) from None
 
     async def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:

@@ -124,7 +124,7 @@ async def _read_manifest(disk: Disk, layout: Layout, directory: str, size: int) 
     except DiskError:
         if size == 0 or (why := await disk.why_unreadable(path)) is None:
             raise
-        raise Refused(f"cannot read {path}: {why.text}", hint=why.hint) from None
+        raise Refused(f"cannot read {path}: {why.text}", hint=why.hint, code=why.code) from None
 
 
 async def load_metadata(disk: Disk, content: Content, progress: Callable[[int], None]) -> float:
@@ -188,8 +188,8 @@ async def check_readable(disk: Disk, content: Content, required: Sequence[str]) 
     faults = {path: why for path, why in zip(paths, await _all(map(touch, paths)), strict=True) if why}
     if faults:
         first = next(iter(faults.values()))
-        problems = [f"{path}: {why.text}" for path, why in faults.items()]
-        raise Refused(f"cannot use version {content.version}: {manifest.summary(problems)}", hint=first.hint)
+        text = manifest.summary([f"{path}: {why.text}" for path, why in faults.items()])
+        raise Refused(f"cannot use version {content.version}: {text}", hint=first.hint, code=first.code)
 
 
 def _spread(paths: Iterable[str]) -> list[str]:

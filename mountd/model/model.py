@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import structlog
 
-from mountd.errors import MountdError, NotFound, Refused, Unavailable
+from mountd.errors import JournalError, MountdError, NotFound, Refused, Unavailable
 from mountd.journal.journal import Committed, Journal
 from mountd.model import derived, link
 from mountd.model.changes import Changes
@@ -301,4 +301,4 @@ def _failure(error: MountdError) -> tuple[str, str, Health, float]:
         case Unavailable():
             return "model-unavailable", error.text, Health.DEGRADED, TROUBLE_INTERVAL_S
         case _:
-            return "journal-unusable", error.text, Health.DEGRADED, CONTENT_INTERVAL_S
+            return JournalError.code, error.text, Health.DEGRADED, CONTENT_INTERVAL_S

@@ -215,7 +215,7 @@ class SwitchRun:
             hint += ("; " if hint else "") + refused
         if not any(map(changes, self._begun)):
             if quarantined:
-                error = Refused(error.text, hint=hint)
+                error = Refused(error.text, hint=hint, code=error.code)
             result = "cancelled" if self._cancelled_by else "refused" if rules.is_refusal(error) else "failed"
             return OperationOutcome(result, error, retryable)
         if worse is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.errors import Refused, RemoteError
-from mountd.model.content import MOST_TOUCHES, Content, check_readable
-from mountd.model.manifest import Manifest
+from mountd.errors import DiskError, Refused, RemoteError
+from mountd.model.content import MOST_TOUCHES, Content, check_readable, inspect
+from mountd.model.layout import Layout
+from mountd.model.manifest import NAME, Manifest
+from mountd.rclone.keys import BucketEntry
 from tests.support.memory_disk import MemoryDisk
 
 
@@ -20,7 +22,8 @@ class Store(MemoryDisk):
 
     async def why_unreadable(self, path: str) -> RemoteError | None:
         self.asked.append(path.removeprefix("hub_v1/"))
-        return RemoteError("it is archived", hint="restore it") if self.asked[-1] in self.archived else None
+        archived = RemoteError("it is archived", hint="restore it", code="object-archived")
+        return archived if self.asked[-1] in self.archived else None
 
 
 def content(*paths: str, manifested: bool = True) -> Content:
@@ -56,4 +59,17 @@ async def test_those_that_cannot_be_read_are_named() -> None:
     store = Store("a", "c/1")
     with pytest.raises(Refused, match="cannot use version v1: a: it is archived; c/1: it is archived") as refused:
         await check_readable(store, content("a", "b", "c/1"), ())
-    assert refused.value.hint == "restore it"
+    assert (refused.value.code, refused.value.hint) == ("object-archived", "restore it")
+
+
+async def test_a_manifest_that_is_archived_says_so_by_its_code() -> None:
+    class Archived(Store):
+        async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
+            return [BucketEntry(f"{directory}/{NAME}", NAME, 1, False)]
+
+        async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
+            raise DiskError("cannot read it: input/output error")
+
+    with pytest.raises(Refused, match="it is archived") as refused:
+        await inspect(Archived(NAME), Layout("hub_{version}"), "v1", ())
+    assert (refused.value.code, refused.value.hint) == ("object-archived", "restore it")

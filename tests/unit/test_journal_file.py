@@ -199,6 +199,7 @@ async def refused(path: Path) -> MountdError:
     for thread in threads() - before:
         thread.join(SOON_S)
     assert threads() <= before
+    assert error.value.code == "journal-unusable"
     return error.value
 
 

@@ -184,10 +184,10 @@ async def test_a_journal_that_is_held_is_worth_another_try(hub: Shelf, monkeypat
     try:
         with hub.locked(), pytest.raises(JournalError) as shown:
             await again.event("ready", "hub", "")
-        assert shown.value.retryable
+        assert (shown.value.code, shown.value.retryable) == ("journal-unusable", True)
         os.truncate(hub.journal.path, 100)
         with pytest.raises(MountdError) as broken:
             await again.event("ready", "hub", "")
-        assert not broken.value.retryable
+        assert (broken.value.code, broken.value.retryable) == ("journal-unusable", False)
     finally:
         await again.close()

@@ -163,10 +163,7 @@ class Database:
         return self._db.execute(sql, stored).fetchall()
 
     async def mark_lost(self) -> None:
-        """There was a previous run, of which it holds nothing: a file that says so stands for the lost one.
-
-        See `replaced`.
-        """
+        """There was a previous run, of which it holds nothing: a file that says so stands for it, see `replaced`."""
         if self.replaced is not None:
             return
 

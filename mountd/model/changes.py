@@ -73,10 +73,7 @@ def holding(model: str, content: Content) -> KnownContent:
 
 
 async def recorded(journal: Journal, model: str, content: Content) -> KnownContent | None:
-    """What the journal knows of this version, also under the digest of mountd 0.1, but with the digest of now.
-
-    Raises MountdError when it cannot be read.
-    """
+    """What the journal knows of this version, even under its digest of mountd 0.1. Raises MountdError."""
     known = await journal.content(model, content.version)
     if known is not None and content.former and known.digest == content.former:
         return replace(known, digest=content.digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -159,7 +159,9 @@ async def check_files(disk: Disk, content: Content, required: Sequence[str]) -> 
     named = content.manifest.files if content.manifest else {}
     wanted = {**{path: content.files.get(path) for path in required}, **named}
     problems: list[str] = []
-    for batch in _batches(list(wanted)):
+    paths = list(wanted)
+    for begin in range(0, len(paths), STATS_AT_ONCE):
+        batch = paths[begin : begin + STATS_AT_ONCE]
         found = await disk.stat([f"{content.directory}/{path}" for path in batch])
         for path, stat in zip(batch, found, strict=True):
             if isinstance(stat, NoStat):
@@ -208,11 +210,6 @@ async def _all(works: Iterable[Awaitable[T]]) -> list[T]:
     finally:
         for task in tasks:
             task.cancel()
-
-
-def _batches(paths: list[str]) -> Iterator[list[str]]:
-    for begin in range(0, len(paths), STATS_AT_ONCE):
-        yield paths[begin : begin + STATS_AT_ONCE]
 
 
 def check_has_digests(content: Content) -> None:

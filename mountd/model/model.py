@@ -79,10 +79,7 @@ class Model:
         self._board.set_model(self.name, self.status)
 
     async def load(self) -> None:
-        """Reads the committed state. After a journal was lost the link is the truth: what it points at was live.
-
-        Raises MountdError.
-        """
+        """Reads the committed state; after a journal was lost, what the link points at was live. Raises MountdError."""
         await self.state.load()
         target = link.read(self.settings.link) if self.state.is_lost else None
         version = self.versions.layout.version_of_target(self.versions.disk.root, target) if target else None
@@ -243,11 +240,7 @@ class Model:
 
     @contextlib.contextmanager
     def held(self, version: str) -> Iterator[None]:
-        """For the time of an operation: the model follows it, commits nothing by itself, and shows `version` as
-        desired.
-
-        Nothing of that is remembered when the operation fails or mountd stops.
-        """
+        """For the time of an operation: the model follows it, commits nothing by itself, and `version` is desired."""
         self._switching_to = version
         self.publish()
         try:

@@ -115,12 +115,10 @@ class Versions:
     def _hint(self, content: Content) -> str:
         named = content.manifest.files if content.manifest else {}
         misnamed = required.misnamed(self._settings.required, content.files, named)
-        others = "or name another version; `mountd versions` shows which are complete"
-        if not misnamed:
-            return f"finish its upload, {others}"
-        if content.manifest is not None and len(misnamed) == len(content.problems):
-            return f"correct `required` of the model in the configuration, {others}"
-        return f"finish its upload, correct `required` of the model in the configuration, {others}"
+        is_uploaded = content.manifest is not None and len(misnamed) == len(content.problems)
+        upload = "" if is_uploaded else "finish its upload, "
+        correct = "correct `required` of the model in the configuration, " if misnamed else ""
+        return f"{upload}{correct}or name another version; `mountd versions` shows which are complete"
 
     async def warm(self, content: Content, progress: Callable[[int], None]) -> float:
         """Loads its metadata through the mount; `progress` is called with percents. Seconds that it took."""
@@ -143,10 +141,7 @@ class Versions:
         self._warmed[version] = restarts
 
     async def verify(self, content: Content, progress: Callable[[int, int], None] | None = None) -> None:
-        """Checks its files through the mount; with `progress`, called with bytes, also their content.
-
-        Raises Refused.
-        """
+        """Checks its files through the mount; with `progress`, called with bytes, their content too. Raises Refused."""
         await check_files(self.disk, content, self._settings.required)
         if progress is not None:
             await check_digests(self.disk, content, progress)

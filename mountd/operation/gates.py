@@ -114,10 +114,7 @@ async def _prometheus(gate: GateSettings) -> None:
 
 
 def value_of(body: bytes) -> float:
-    """Of Prometheus' answer to an instant query: a scalar, or the one sample of a vector; may be positive infinity.
-
-    Raises NoValue.
-    """
+    """Of Prometheus' answer to an instant query: a scalar, or a vector's one sample; may be +Inf. Raises NoValue."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

@@ -311,10 +311,7 @@ class Operations:
         return None if ending is None else await asyncio.shield(ending)
 
     async def wait(self, id_: int, *, seen_step: str, timeout_s: float) -> OperationRecord:
-        """The operation as soon as it is past `seen_step` or finished, at the latest after `timeout_s`.
-
-        Raises NotFound.
-        """
+        """The operation once it is past `seen_step` or finished, at the latest after `timeout_s`. Raises NotFound."""
 
         def moved_on(now: Snapshot) -> bool:
             return not any(each.id == id_ and each.step == seen_step for each in now.operations)

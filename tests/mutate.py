@@ -121,9 +121,13 @@ def digest(modules: Sequence[str]) -> str:
 
 
 def prepare(place: Path, modules: Sequence[str]) -> None:
-    """A directory in which mutmut copies what links lead to; what it has found there stays while nothing changed."""
+    """A directory in which mutmut copies what links lead to; what it has found there stays while nothing changed.
+
+    It writes the statistics of the tests once all faults are made: a run that was interrupted before left half of them.
+    """
     stamp, now = place / "stamp", digest(modules)
-    if stamp.exists() and stamp.read_text() == now:
+    made = (place / "mutants" / "mutmut-stats.json").exists()
+    if made and stamp.exists() and stamp.read_text() == now:
         return
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -251,8 +255,8 @@ def main(words: Sequence[str]) -> int:
         parser.error(f"cannot find {unknown} among the pure modules: they are listed in pyproject.toml")
     place = BUILD / ("some" if given else "all")
     prepare(place, modules)
-    if run(place):
-        print("dev: cannot try the faults: mutmut stopped, see above", file=sys.stderr)
+    if code := run(place):
+        print(f"dev: cannot try the faults: mutmut ended with {code}, see above", file=sys.stderr)
         return 1
     found = {module: found_in(place, module) for module in modules}
     print("\n" + report(found))

@@ -19,7 +19,6 @@ from tests.support.wait import until
 pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.timeout(300)]
 
 LATENCY_S = 0.2
-STARTS = 5  # of each kind, with each rclone: 20 in all
 REQUIRED = "models/gpt.pth"
 
 # The first act is the stat: no wait, no retry, no second look. What it saw goes into a file, then it serves.
@@ -44,8 +43,9 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+@pytest.mark.parametrize("starts", [3, pytest.param(10, marks=pytest.mark.thorough)])
 def test_the_first_look_of_the_app_always_finds_the_whole_model(
-    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy
+    make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, starts: int
 ) -> None:
     """Fresh starts of mountd with an empty cache, and starts after the mount was restarted or the version switched."""
     daemon = make_daemon(endpoint=proxy.endpoint)
@@ -54,24 +54,24 @@ def test_the_first_look_of_the_app_always_finds_the_whole_model(
     daemon.config["apps"]["webui"]["command"] = [sys.executable, str(script), str(daemon.web_port)]
     proxy.latency_s = LATENCY_S
 
-    for number in range(1, STARTS + 1):
+    for number in range(1, starts + 1):
         daemon.start()
         daemon.until_ready()
         assert len(seen(daemon)) == number
-        if number < STARTS:
+        if number < starts:
             assert daemon.stop() == 0
             assert daemon.mounts() == []
             shutil.rmtree(daemon.root / "cache")
 
-    for number in range(1, STARTS + 1):
+    for number in range(1, starts + 1):
         words = ("restart", "storage") if number % 2 else ("switch", "v22" if number % 4 else "v23")
         assert daemon.cli(*words).code == 0
-        until(partial(has_started, daemon, STARTS + number), 30, f"the app to start after {words}")
+        until(partial(has_started, daemon, starts + number), 30, f"the app to start after {words}")
         daemon.until_ready()
 
     whole = os.stat(store.directory / hub.BUCKET / "cache_hub_v23" / REQUIRED).st_size
     assert whole == os.stat(store.directory / hub.BUCKET / "cache_hub_v22" / REQUIRED).st_size
-    assert seen(daemon) == [str(whole)] * (2 * STARTS)
+    assert seen(daemon) == [str(whole)] * (2 * starts)
 
 
 def has_started(daemon: Daemon, times: int) -> bool:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,15 @@ def stranger(port: int) -> socket.socket:
     return socket.create_server(("127.0.0.1", port))
 
 
+def between_tries(daemon: Daemon) -> dict[str, Any] | None:
+    app: dict[str, Any] = daemon.status()["apps"]["webui"]
+    return app if app["pid"] is None else None
+
+
 def assert_nothing_runs(daemon: Daemon) -> None:
-    app = daemon.status()["apps"]["webui"]
-    assert (app["pid"], app["restarts"], app["health"]) == (None, 0, "Degraded")
+    """Between two tries: during one the process exists that was to become the app."""
+    app = until(lambda: between_tries(daemon), MENDED_S, "the app to wait for its next try")
+    assert (app["restarts"], app["health"]) == (0, "Degraded")
     assert not any(
         "--model_dir" in event["text"] or "Running on" in event["text"] for event in daemon.events("app says")
     )
@@ -57,6 +64,7 @@ def test_a_command_that_does_not_exist(daemon: Daemon) -> None:
     assert_silent(daemon)
 
 
+@pytest.mark.thorough
 def test_a_command_that_may_not_be_executed(daemon: Daemon) -> None:
     program = daemon.root / "no-program"
     program.write_text("just text\n")
@@ -77,6 +85,7 @@ def test_a_command_that_is_missing_within_the_app_is_not_the_app(daemon: Daemon)
     until_not_ready(daemon, "app-exited", "exit code 127", "no-such-tool: not found")
 
 
+@pytest.mark.thorough
 def test_a_directory_that_does_not_exist(daemon: Daemon) -> None:
     missing = daemon.root / "nowhere"
     daemon.config["apps"]["webui"]["directory"] = str(missing)
@@ -132,6 +141,7 @@ def test_the_port_of_mountd_itself_is_taken(daemon: Daemon, port: int) -> None:
     daemon.start_ready()
 
 
+@pytest.mark.thorough
 def test_a_group_that_does_not_exist(daemon: Daemon) -> None:
     daemon.config["control"]["group"] = "mountd-t-nobody"
     assert_refuses_to_start(daemon, 1, "to the group mountd-t-nobody: no such group", "groupadd --system")

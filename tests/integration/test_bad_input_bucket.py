@@ -104,6 +104,7 @@ def test_missing_bucket(make_daemon: Callable[..., Daemon], store: RcloneS3) -> 
     assert_recovers(daemon)
 
 
+@pytest.mark.thorough
 def test_dead_endpoint(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     store.stop()
     daemon = make_daemon()
@@ -139,6 +140,7 @@ def test_certificate_that_nobody_trusts(
     assert_recovers(daemon)
 
 
+@pytest.mark.thorough
 def test_https_to_a_port_without_tls(
     make_daemon: Callable[..., Daemon],
     plain: TlsS3,
@@ -194,6 +196,7 @@ def test_a_missing_secret_file_that_comes_later(daemon: Daemon) -> None:
     assert_silent(daemon)
 
 
+@pytest.mark.thorough
 def test_a_missing_secret_variable(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.config["remotes"]["store"]["secret_access_key"] = {"env": "STORE_SECRET_KEY"}

@@ -52,6 +52,7 @@ def test_broken_yaml(unused: Daemon, text: str, words: list[str]) -> None:
     both(unused, *words)
 
 
+@pytest.mark.thorough
 def test_a_file_that_is_no_text(unused: Daemon) -> None:
     unused.config_file.write_bytes(b"remotes:\n  store: \xff\xfe\n")
     both(unused, "line 2: this is not UTF-8 text")
@@ -82,6 +83,7 @@ def test_duplicate_and_unknown_keys_all_at_once(unused: Daemon) -> None:
     )
 
 
+@pytest.mark.shown_by("a/b")
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -99,6 +101,7 @@ def test_a_version_that_cannot_be_one(unused: Daemon, name: str, why: str) -> No
     both(unused, f"line {line}: models.cache_hub.version: cannot use", why)
 
 
+@pytest.mark.thorough
 @pytest.mark.shown_by("control")
 @pytest.mark.parametrize(
     ("keys", "value", "words"),
@@ -122,6 +125,7 @@ def test_a_socket_path_that_is_too_long(unused: Daemon, keys: tuple[str, ...], v
     both(unused, *words)
 
 
+@pytest.mark.shown_by("file")
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
@@ -198,6 +202,7 @@ def test_a_second_daemon_on_the_same_state_directory(daemon: Daemon) -> None:
     assert daemon.page()["version"] == "v23"
 
 
+@pytest.mark.thorough
 @pytest.mark.fuse
 def test_a_second_daemon_on_the_same_control_socket(daemon: Daemon) -> None:
     daemon.start_ready()

@@ -138,7 +138,7 @@ def spoiled(daemon: Daemon, name: str) -> tuple[Path, Path]:
 
 
 @pytest.mark.root
-@pytest.mark.shown_by("not-empty", "cache-read-only")
+@pytest.mark.shown_by("not-empty")
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_place_that_cannot_be_used(daemon: Daemon, name: str) -> None:
     fault = FAULTS[name]

@@ -66,6 +66,7 @@ def test_a_version_that_is_not_complete(daemon: Daemon, store: RcloneS3) -> None
     assert live(daemon) == before
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_first_version_that_is_not_there_yet(daemon: Daemon, store: RcloneS3) -> None:
     daemon.config["models"]["cache_hub"]["version"] = "v99"
@@ -122,6 +123,7 @@ def test_a_link_path_that_holds_data(daemon: Daemon, kind: str, make: Any) -> No
     assert sorted(os.listdir(daemon.app)) == ["cache_hub", "cache_hub.old"]
 
 
+@pytest.mark.thorough
 def test_a_link_in_a_directory_that_does_not_exist(daemon: Daemon) -> None:
     missing = daemon.root / "nowhere"
     daemon.config["models"]["cache_hub"]["link"] = str(missing / "cache_hub")

@@ -269,8 +269,9 @@ def test_a_mount_that_can_be_written_keeps_its_cache(
     assert (pids(daemon.status()), daemon.events("going on without the cache")) == (pids(before), [])
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["keep", pytest.param("stop", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("policy", ["keep", "stop"])
 def test_a_start_on_a_disk_that_is_read_only(
     small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path, policy: str
 ) -> None:

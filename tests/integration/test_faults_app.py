@@ -70,6 +70,7 @@ def test_however_it_ends_it_is_back_and_nothing_else_restarts(apps: Apps) -> Non
         assert any(what in cause for cause in causes), what
 
 
+@pytest.mark.thorough
 def test_killed_before_it_is_ready(apps: Apps) -> None:
     apps.use(STEADY)
     ready = apps.daemon.root / "may-be-ready"
@@ -122,6 +123,7 @@ def test_one_that_is_stopped_ends_too(apps: Apps) -> None:
     stop_within(apps.daemon, GRACE_S + 10)
 
 
+@pytest.mark.shown_by("graceful")
 @pytest.mark.parametrize("app", [STEADY, DEAF], ids=["graceful", "deaf"])
 def test_what_it_detached_ends_with_it_at_the_stop(apps: Apps, app: str) -> None:
     apps.use(DETACHED + app)

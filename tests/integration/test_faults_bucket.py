@@ -210,6 +210,7 @@ def test_the_bucket_says_no(serve: Callable[..., Served], failure: Failure, code
     print(onlooker.measured(began, lifted))
 
 
+@pytest.mark.thorough
 def test_each_request_takes_5_s(serve: Callable[..., Served]) -> None:
     served = serve()
     with Onlooker(served.daemon) as onlooker:
@@ -227,6 +228,7 @@ def test_each_request_takes_5_s(serve: Callable[..., Served]) -> None:
     print(onlooker.measured(began, lifted))
 
 
+@pytest.mark.thorough
 def test_the_bucket_is_deleted_and_made_again(serve: Callable[..., Served]) -> None:
     served = serve()
     bucket = served.store.directory / hub.BUCKET

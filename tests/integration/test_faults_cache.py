@@ -125,6 +125,7 @@ def test_the_app_is_stopped_meanwhile_if_so_configured(
     assert_silent(daemon)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_app_is_stopped_while_the_disk_is_read_only(
     small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path

@@ -69,7 +69,7 @@ def test_only_mountd_has_the_clock(clock: Clock) -> None:
 def test_nothing_restarts_and_nothing_is_late(clock: Clock, proxy: Proxy) -> None:
     before = clock.daemon.start_ready()
     assert clock.shows(before["mounts"]["storage"]["since"])
-    for offset_s in (HOUR_S, 0, -HOUR_S, 0):
+    for offset_s in (HOUR_S, -HOUR_S):
         began = time.monotonic()
         clock.jump(offset_s)
         goes_on(proxy)

@@ -274,6 +274,7 @@ def test_an_rclone_that_runs_and_answers_nothing(daemon: Daemon) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.shown_by("fusermount3")
 @pytest.mark.parametrize("how", ["fusermount3", "umount"])
 def test_somebody_else_unmounts(daemon: Daemon, how: Literal["fusermount3", "umount"]) -> None:
     before = daemon.start_ready()

@@ -37,6 +37,8 @@ from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3, client
 from tests.support.wait import until
 
+pytestmark = pytest.mark.thorough
+
 BUCKET, KEY, SIZE = "hub", "models/gpt 声.pth", 300_000
 CONTENT = os.urandom(SIZE)
 

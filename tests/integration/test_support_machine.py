@@ -17,6 +17,8 @@ from tests.support.machine import Stopped, Tmpfs, children, external_unmount, na
 from tests.support.s3 import RCLONE, environment
 from tests.support.wait import until
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:

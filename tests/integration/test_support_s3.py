@@ -21,6 +21,8 @@ from tests.support.proxy import Exchange, Faults, Proxy, Reply, Reset
 from tests.support.s3 import RCLONE, MotoS3, RcloneS3, S3Server, client, environment
 from tests.support.wait import until
 
+pytestmark = pytest.mark.thorough
+
 BUCKET = "index-tts-data"
 KEYS = ["cache_hub_v23/models/gpt.pth", "cache_hub_v23/models/声音 #1.bin"]
 

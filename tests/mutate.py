@@ -50,9 +50,8 @@ also_copy =
     {copied}
 process_isolation = forkserver
 use_git_change_detection = false
-timeout_constant = 6
+timeout_constant = 2
 pytest_add_cli_args =
-    --timeout=30
     --hypothesis-profile=mutate
     -p
     no:cacheprovider

@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 
 from mountd.errors import RemoteError
+from mountd.operation import steps
 from mountd.status.snapshot import Health, RemoteStatus, State
 from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 
 DEGRADED = replace(MOUNT, backend=RemoteStatus(Health.DEGRADED))
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a gate that says no: what ends in these tests is known at once."""
+    monkeypatch.setattr(steps, "NOTICE_S", 0.05)
 
 
 def nothing(_: Shelf) -> None:

@@ -192,9 +192,11 @@ async def test_what_mountd_0_1_has_recorded_is_recognised(journal: Journal) -> N
 
 
 async def test_a_journal_that_cannot_be_written_hides_no_change(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "LOCKED_S", 0.05)
+    journal = Journal(tmp_path / "mountd.db")
+    await journal.open()  # which keeps the LOCKED_S of now
     content = Content("v23", "hub_v23", {"a": 1, "MANIFEST.json": 9}, "new", True, (), former="former")
     await journal.record_content(noted("hub", "v23", "old", "a"))
     await journal.quarantine("hub", "former", version="v24", operation=1, cause="it crashed")
@@ -204,6 +206,7 @@ async def test_a_journal_that_cannot_be_written_hides_no_change(
         await changes.compare(content)
     assert [each["event"] for each in logs] == ["cannot rename a digest yet", "version has changed since it was live"]
     assert changes.of("v23") is not None
+    await journal.close()
 
 
 async def test_any_text_can_be_journaled(journal: Journal) -> None:

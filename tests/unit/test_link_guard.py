@@ -58,6 +58,7 @@ class Kept:
 @pytest.fixture
 async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kept]:
     monkeypatch.setattr(link_guard, "TICK_S", 600.0)  # the net must not catch what was not heard
+    monkeypatch.setattr(link_guard, "DRIFT_SETTLE_S", 0.2)
     directory = tmp_path / "app"
     directory.mkdir()
     found = Kept(directory)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from mountd.errors import Busy, Refused
 from mountd.model import manifest
+from mountd.operation import steps
 from mountd.operation.desired import FROM_FILE, Request
 from mountd.operation.runner import OperationOutcome
 from mountd.rclone.keys import BucketEntry
@@ -21,6 +22,12 @@ from tests.support.tasks import tasks_of
 
 DEGRADED = replace(MOUNT, backend=RemoteStatus(Health.DEGRADED))
 FORCED = Request("tina", "cli", force=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a gate that says no: what ends in these tests is known at once."""
+    monkeypatch.setattr(steps, "NOTICE_S", 0.05)
 
 
 def deaf_address() -> str:

@@ -127,12 +127,15 @@ async def test_a_probe_has_an_fs_of_its_own(fake: Fake, directory: str, fs: str,
     assert asked["_config"]["LowLevelRetries"] == 1
 
 
-async def test_a_store_that_hangs_is_not_taken_for_an_rclone_that_hangs(fake: Fake) -> None:
+async def test_a_store_that_hangs_is_not_taken_for_an_rclone_that_hangs(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rclone, client = fake
     rclone.answers["operations/list"] = None
     with pytest.raises(RemoteError) as caught:
         await client.probe_bucket("cs:bkt", 0.1)
     assert caught.value.code == "bucket-slow"
+    monkeypatch.setattr(rc, "NOOP_S", 0.1)
     rclone.answers["rc/noop"] = None
     with pytest.raises(RcTimeout, match="rclone does not answer: no reply to rc/noop"):
         await client.probe_bucket("cs:bkt", 0.1)

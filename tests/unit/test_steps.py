@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mountd.errors import CannotStart, GateFailed, Unavailable
+from mountd.operation import steps
 from mountd.operation.plan import AffectedApp, PlannedGate, Step, SwitchPlan
 from mountd.operation.show import Display
 from mountd.operation.steps import Steps
@@ -19,6 +20,12 @@ from tests.support.shelf import Shelf, shelf, until
 
 CRASHED = CannotStart("webui exited with code 1", code="app-exited")
 NO = {"command": ["false"], "timeout": "20s"}
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a gate that says no: what ends in these tests is known at once."""
+    monkeypatch.setattr(steps, "NOTICE_S", 0.05)
 
 
 @pytest.fixture

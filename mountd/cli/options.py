@@ -13,9 +13,10 @@ from mountd.cli.terminal import say_json
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_S = 3650 * _SECONDS["d"]
 
 
 class Options:
@@ -54,7 +55,10 @@ def duration(text: str) -> float:
     text = text.strip()
     if text != "0" and not _DURATION.fullmatch(text):
         raise click.BadParameter(f"{text!r} is not a duration: write 500ms, 2s, 5m or 1h")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    if seconds > _LONGEST_S:
+        raise click.BadParameter(f"{text[:40]!r} is longer than ten years")
+    return seconds
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -24,7 +24,7 @@ MEANT = {
     "\u3000": (" ", "space"),
 }
 _TEXT = rf"[^\x00-\x7f{''.join(MEANT)}]"
-_SIGN = re.compile(rf"(?<!{_TEXT})[{''.join(MEANT)}](?!{_TEXT})")
+_SIGN = re.compile(rf"(?<!{_TEXT})[{''.join(MEANT)}](?P<text>(?={_TEXT}))?")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _QUOTED = re.compile(r"""(?<=[\s:,\[{：，［｛])(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')""")
 _KEY = re.compile(r"(?:^|[{,｛，])[\s-]*\w[\w.-]*$")
@@ -34,7 +34,8 @@ _LONGEST_KEY = 80
 def mend(text: str) -> tuple[str, list[Problem]]:
     """The text, put right, and a problem for each character that had to be, once a line.
 
-    A character that Chinese text touches is taken for a part of it and stays, and so is all in comments and quotes.
+    A character that Chinese text touches is taken for a part of it and stays, and so is all in comments and quotes;
+    but a colon behind a key ends it, whatever follows.
     """
     rows = text.split("\n")
     found: dict[tuple[int, str, str], None] = {}
@@ -44,6 +45,8 @@ def mend(text: str) -> tuple[str, list[Problem]]:
         parts, end, indent = [], 0, len(row) - len(row.lstrip())
         for match in _SIGN.finditer(bare):
             right = _right(bare, match.start())
+            if match["text"] is not None and right != ": ":
+                continue
             found[index + 1, match[0], right] = None
             # As wide as it looks, or what it indents would not line up.
             parts += [row[end : match.start()], "  " if right == " " and match.start() < indent else right]

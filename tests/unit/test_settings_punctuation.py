@@ -67,6 +67,7 @@ def test_chinese_text_is_fine() -> None:
         ),
         ("command: [", "command： [", [f"line 10: {COLON}"]),
         ("path: /mnt/x", "path：/mnt/x", ["line 7: '：' is a full-width colon: write ': ' (全角标点)"]),
+        ('REASON: "测试：一，二"', "REASON：测试", ["line 11: '：' is a full-width colon: write ': ' (全角标点)"]),
         ('"compshare:data"', "compshare：data", [f"line 7: {COLON}"]),
         ("type: s3", "type:\u3000s3", ["line 3: U+3000 is a full-width space: write ' ' (全角标点)"]),
         ("    type: s3", "\u3000\u3000type: s3", ["line 3: U+3000 is a full-width space: write ' ' (全角标点)"]),

@@ -228,7 +228,7 @@ class App:
         spawned(self._child)
 
     async def _build_environment(self) -> dict[str, str]:
-        """A list of mountd's own, the app's variables and secrets, its marks. Raises CannotStart."""
+        """Some of mountd's own environment, the app's variables and secrets, its marks. Raises CannotStart."""
         base = inherited.of_app(os.environ, hidden=self._hidden, own_user=self.user is None)
         if self.user is not None:
             base |= {"HOME": self.user.home, "USER": self.user.name, "LOGNAME": self.user.name}

@@ -25,8 +25,11 @@ class SecretFiles:
     async def read(self, secrets: Mapping[str, SecretRef]) -> dict[str, str]:
         """Each secret by the same name. Raises CannotStart, also when one cannot be read in READ_S seconds."""
         mounts = self._own_mounts()
-        values = await asyncio.gather(*(self._read(each, mounts) for each in secrets.values()))
-        return dict(zip(secrets, values, strict=True))
+        values = await asyncio.gather(*(self._read(each, mounts) for each in secrets.values()), return_exceptions=True)
+        for value in values:  # the first of the file, whichever failed first: the same at each try
+            if isinstance(value, BaseException):
+                raise value
+        return {name: str(value) for name, value in zip(secrets, values, strict=True)}
 
     async def _read(self, reference: SecretRef, mounts: Collection[str]) -> str:
         try:

@@ -64,18 +64,19 @@ class Versions:
 
     async def all(self) -> list[Content]:
         """What the bucket holds now, oldest name first; a version that vanishes meanwhile is left out."""
-        items = await self.disk.list_bucket(self.layout.parent)
-        names = {self.layout.version_of(item.name) for item in items if item.is_dir}
+        disk, layout, required = self.disk, self.layout, self._settings.required  # as a reload leaves them now
+        items = await disk.list_bucket(layout.parent)
+        names = {layout.version_of(item.name) for item in items if item.is_dir}
         gate = asyncio.Semaphore(PARALLEL)
 
         async def one(version: str) -> Content | None:
             async with gate:
                 try:
-                    return await inspect(self.disk, self.layout, version, self._settings.required)
+                    return await inspect(disk, layout, version, required)
                 except NotFound:
                     return None
                 except MountdError as error:
-                    return Content(version, self.layout.directory(version), {}, "", False, (error.text,))
+                    return Content(version, layout.directory(version), {}, "", False, (error.text,))
 
         found = await asyncio.gather(*(one(version) for version in sorted(filter(None, names), key=_natural)))
         return [content for content in found if content is not None]

@@ -327,9 +327,9 @@ class RcloneMount:
 
     def reconfigure(self, settings: Settings) -> None:
         """For the next probe and the next start; what runs is left as it is."""
-        self._settings = settings
         self._engine.reconfigure(settings)
         mount = self._engine.mount
+        self._settings = settings
         self._publish(lambda status: replace(status, remote=mount.remote, cache_stops_apps=_stops_apps(mount)))
 
     def detour(self, environment: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ class Process(NamedTuple):
 def table() -> dict[int, Process]:
     found = {}
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended, or a sandbox shows less of it
             found[pid] = _process(pid)
     return found
 

@@ -87,7 +87,7 @@ class Supervisor:
         self.since = now_text("seconds")
         self.child: Child | None = None
         self.on_bug: Callable[[str, BaseException], None]
-        """set before `run`: hears of what must not happen, so that mountd ends in order; until then this goes on"""
+        """set before `run`: is given each bug, so that mountd ends in order; until then the supervisor goes on"""
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_EVENTS)
         self._attempt: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None

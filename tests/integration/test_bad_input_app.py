@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -33,18 +32,17 @@ def stranger(port: int) -> socket.socket:
     return socket.create_server(("127.0.0.1", port))
 
 
-def between_tries(daemon: Daemon) -> dict[str, Any] | None:
-    app: dict[str, Any] = daemon.status()["apps"]["webui"]
-    return app if app["pid"] is None else None
-
-
 def assert_nothing_runs(daemon: Daemon) -> None:
-    """Between two tries: during one the process exists that was to become the app."""
-    app = until(lambda: between_tries(daemon), MENDED_S, "the app to wait for its next try")
-    assert (app["restarts"], app["health"]) == (0, "Degraded")
+    app = daemon.status()["apps"]["webui"]
+    assert (app["pid"], app["restarts"], app["health"]) == (None, 0, "Degraded")
     assert not any(
         "--model_dir" in event["text"] or "Running on" in event["text"] for event in daemon.events("app says")
     )
+
+
+def until_between_tries(daemon: Daemon) -> None:
+    """During one the process exists that was to become the app."""
+    until(lambda: daemon.status()["apps"]["webui"]["state"] == "backoff", MENDED_S, "the app to wait for its next try")
 
 
 def test_a_command_that_does_not_exist(daemon: Daemon) -> None:
@@ -54,6 +52,7 @@ def test_a_command_that_does_not_exist(daemon: Daemon) -> None:
     reason = until_not_ready(daemon, "app-command-not-found", f"cannot start webui: command not found: {program}")
     assert "apps.webui.command" in reason["hint"]
     assert (reason["layer"], reason["object"]) == ("app", "webui")
+    until_between_tries(daemon)
     assert_nothing_runs(daemon)
     status = daemon.status()
     assert status["mounts"]["storage"]["health"] == status["models"]["cache_hub"]["health"] == "Healthy"
@@ -71,6 +70,7 @@ def test_a_command_that_may_not_be_executed(daemon: Daemon) -> None:
     daemon.config["apps"]["webui"]["command"] = [str(program)]
     daemon.start()
     until_not_ready(daemon, "app-cannot-execute", f"cannot start webui: cannot execute {program}", "denied")
+    until_between_tries(daemon)
     assert_nothing_runs(daemon)
 
 
@@ -91,6 +91,7 @@ def test_a_directory_that_does_not_exist(daemon: Daemon) -> None:
     daemon.config["apps"]["webui"]["directory"] = str(missing)
     daemon.start()
     until_not_ready(daemon, "app-cannot-execute", str(missing))
+    until_between_tries(daemon)
     assert_nothing_runs(daemon)
     assert not missing.exists()
 

@@ -202,7 +202,6 @@ def test_a_second_daemon_on_the_same_state_directory(daemon: Daemon) -> None:
     assert daemon.page()["version"] == "v23"
 
 
-@pytest.mark.thorough
 @pytest.mark.fuse
 def test_a_second_daemon_on_the_same_control_socket(daemon: Daemon) -> None:
     daemon.start_ready()

@@ -215,7 +215,7 @@ class _Repair:
         """False where there is no room for it."""
         parts = [{"Pos": begin, "Size": end - begin} for begin, end in index]
         record = {**file.record, "Rs": parts or None}
-        return _if_room(lambda: write_record(self._cache, file.meta, record, durable=False))
+        return _if_room(lambda: write_record(self._cache / "reindexed.json", file.meta, record, durable=False))
 
 
 def _handler(lenient: bool) -> Callable[[OSError], None]:

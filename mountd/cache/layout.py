@@ -75,9 +75,8 @@ def records(
                 yield meta, *found
 
 
-def write_record(cache: Path, meta: str, record: Mapping[str, Any], *, durable: bool) -> None:
-    """Replaces the metadata at `meta` as a whole. `durable`: it is on disk when this returns. Raises OSError."""
-    new = cache / "record.json"  # beside what rclone takes for its own
+def write_record(new: Path, meta: str, record: Mapping[str, Any], *, durable: bool) -> None:
+    """Replaces `meta` as a whole by way of `new`, the caller's own; `durable`: it is on disk then. Raises OSError."""
     stamps.replace(new, json.dumps(record, indent="\t").encode(), durable=durable)
     os.replace(new, meta)
 

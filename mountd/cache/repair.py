@@ -121,4 +121,4 @@ def _write(cache: Path, meta: str, data: os.stat_result) -> None:
         "Fingerprint": "",
         "Dirty": True,
     }
-    write_record(cache, meta, record, durable=True)
+    write_record(cache / "repaired.json", meta, record, durable=True)

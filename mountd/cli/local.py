@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from mountd.cli.options import config_option
-
-if TYPE_CHECKING:
-    from mountd.cli.options import Options
+from mountd.cli.options import Options, config_option
 
 _PORT = click.IntRange(1, 65535)
 
@@ -22,8 +17,9 @@ def run(ctx: click.Context) -> None:
 
     Stays in the foreground, and may be process 1. SIGTERM and SIGINT stop it in order.
     """
-    options: Options = ctx.obj
     from mountd.process.init import fork_daemon
+
+    options: Options = ctx.obj
 
     def daemon() -> int:
         from mountd.daemon.run import main

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,7 +78,7 @@ async def _collect(
     files["incident.json"] = _json(document | {"fuse_waiting": await unanswered(minor, ASK_S)})
     if stopped:
         return
-    files["stats.json"] = engine.masked(json.dumps(await _stats(engine), indent=1))  # errors quote the store's answer
+    files["stats.json"] = json.dumps(masked(await _stats(engine), engine.masked), indent=1)
     if dump:
         files["goroutines.txt"] = await _goroutines(engine)
 
@@ -99,6 +99,18 @@ def _save(incidents: Path, name: str, files: Mapping[str, str]) -> Path:
 def surplus(names: Iterable[str], newest: str) -> list[str]:
     """Which incidents to delete now that `newest` is kept. One of the future is older: the clock was put back since."""
     return sorted((name for name in names if _NAME.match(name)), key=lambda name: (name <= newest, name))[:-KEPT]
+
+
+def masked(value: object, mask: Callable[[str], str]) -> object:
+    """Each text by itself, as in JSON the marks around it are escaped; an error quotes what the store has answered."""
+    match value:
+        case str():
+            return mask(value)
+        case list():
+            return [masked(each, mask) for each in value]
+        case dict():
+            return {key: masked(each, mask) for key, each in value.items()}
+    return value
 
 
 def _json(document: Mapping[str, object]) -> str:

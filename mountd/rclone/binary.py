@@ -1,4 +1,4 @@
-"""Which rclone mountd runs, its version, and what it can do: asked once for each file. And short questions to it."""
+"""Which rclone mountd runs, its version, and what it can do, asked once for each usable file; short questions to it."""
 
 from __future__ import annotations
 

@@ -95,7 +95,6 @@ def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     assert_silent(daemon)
 
 
-@pytest.mark.thorough
 def test_a_flag_that_rclone_refuses_is_no_reason_to_try_again(
     make_daemon: Callable[..., Daemon], scripted: ScriptedRclone
 ) -> None:

@@ -346,11 +346,11 @@ class World(RuleBasedStateMachine):
     def resume(self) -> None:
         self.at.ask("resume")
         self.paused = False
+        self.follow()  # a switch that waited may move the link before anybody has healed it
         if self.drifted and not self.stranded:
             self.heals.append(time.monotonic())
             until(self.is_healed, HEAL_WINDOW_S + HEALED_S, "the link to be healed")
             self.drifted = ""
-        self.follow()
 
     # -- the bucket -----------------------------------------------------------------------------------------------
 

@@ -190,6 +190,32 @@ async def test_a_witness_that_takes_too_long_is_given_up_and_one_of_a_silent_buc
     assert (bucket.witness is None) is blames_witness
 
 
+async def test_requests_that_are_late_at_the_same_time_do_not_blame_the_witness(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY | HELD
+    bucket = bucket_of(client, witness=Witness("s:bkt/pre", "v1", kept=True))
+    now, waiting, late = 0.0, 0, asyncio.Event()
+    monkeypatch.setattr("mountd.mount.bucket.time", SimpleNamespace(monotonic=lambda: now))
+    answers = client.list
+
+    async def answer(fs: str, *given: Any, **named: Any) -> Any:
+        nonlocal now, waiting
+        if "v1" not in fs:
+            return await answers(fs, *given, **named)
+        waiting += 1
+        if waiting == 2:
+            now += named["timeout_s"]
+            late.set()
+        await late.wait()
+        raise RemoteError("the store has not answered", code="bucket-slow")
+
+    monkeypatch.setattr(client, "list", answer)
+    assert not any(await asyncio.gather(bucket.ask(), bucket.ask()))
+    assert bucket.witness is not None
+
+
 async def test_a_witness_whose_listing_is_too_large_to_be_asked_often_is_given_up(fake: Fake) -> None:
     rclone, client = fake
     rclone.answers |= EMPTY | {"operations/list": {"list": [ENTRY | {"Path": "a" * WITNESS_BYTES}]}}

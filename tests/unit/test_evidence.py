@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.mount.engine import Engine
-from mountd.mount.evidence import KEPT, keep, surplus
+from mountd.mount.evidence import KEPT, keep, masked, surplus
 from mountd.process.child import spawn
 from mountd.process.instance import Instance
 from mountd.rclone import binary
@@ -53,8 +53,11 @@ def test_the_one_just_made_always_stays(minutes: set[int], new: int) -> None:
 
 def test_what_rclone_reports_is_masked_in_whatever_depth() -> None:
     secret = 'sup"er\\secret-0001'
-    stats = {"core/stats": {"lastError": f"403: {secret}", "bytes": 3, "checking": [secret, None]}, "vfs/stats": secret}
-    reported = mask(json.dumps(stats), [secret])
+    stats = {
+        "core/stats": {"lastError": f"403: {secret}", "bytes": 3, "checking": [secret, None]},
+        "vfs/stats": f"401: login {json.dumps(secret)} refused",
+    }
+    reported = json.dumps(masked(stats, lambda text: mask(text, [secret])))
     assert "er" not in reported.replace("lastError", "")
     assert json.loads(reported)["core/stats"]["bytes"] == 3
     assert json.loads(reported)["core/stats"]["checking"][1] is None

@@ -5,21 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import yaml
 
 from mountd.api.documents import SCHEMA, failures
 from mountd.api.documents.commands import ConfigCheckDocument, ConfigRenderDocument, ConfigShowDocument
-from mountd.cli import render as rclone_files
-from mountd.cli.examine_config import examine, source_of
 from mountd.cli.options import Options, config_option, reads_file
 from mountd.cli.terminal import say
-from mountd.daemon.shutdown import stop_times
 from mountd.errors import ConfigError, Problem
-from mountd.settings import jsonschema
-from mountd.settings.load import Loaded, load
-from mountd.settings.masking import effective
+
+if TYPE_CHECKING:
+    from mountd.settings.load import Loaded
 
 
 @click.group()
@@ -37,6 +34,8 @@ def check(options: Options) -> None:
     users, programs, directories. systemd credentials can be checked only inside the unit. Exits 2 on a problem, 0 on
     warnings.
     """
+    from mountd.cli.examine_config import examine, source_of
+
     source = source_of(options.config, options.socket)
     try:
         found = examine(source, streams=True)
@@ -63,6 +62,11 @@ def check(options: Options) -> None:
 @reads_file
 def show(options: Options) -> None:
     """Show the effective configuration with every default; secrets are masked."""
+    import yaml
+
+    from mountd.daemon.shutdown import stop_times
+    from mountd.settings.masking import effective
+
     loaded = _load(options)
     limit_s = stop_times(loaded.settings).total_s
     shown = effective(loaded.settings)
@@ -81,6 +85,8 @@ def show(options: Options) -> None:
 @reads_file
 def render(options: Options) -> None:
     """Show rclone.conf and the files beside it (secrets masked), and the command line of each mount."""
+    from mountd.cli import render as rclone_files
+
     loaded = _load(options)
     files, commands = rclone_files.render(loaded.settings)
     conf = next(iter(files.values()))
@@ -96,6 +102,8 @@ def render(options: Options) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
+    from mountd.settings import jsonschema
+
     say(jsonschema.render(), nl=False, wrap=False)
 
 
@@ -113,6 +121,9 @@ def _print_found(options: Options, source: Path, problems: Iterable[Problem], wa
 
 def _load(options: Options) -> Loaded:
     """The chosen file; prints its warnings on stderr, but not with JSON. Raises ConfigError."""
+    from mountd.cli.examine_config import source_of
+    from mountd.settings.load import load
+
     loaded = load(source_of(options.config, options.socket), streams=True)
     if not options.json:
         _warn(loaded.warnings)

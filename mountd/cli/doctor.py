@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mountd.api.documents import SCHEMA, document
 from mountd.api.documents.commands import CheckDocument, DoctorDocument
-from mountd.cli import examine, examine_bucket, examine_config, examine_mount, examine_unit
-from mountd.cli.examine import Check
 from mountd.cli.options import Options, reads_file
 from mountd.cli.terminal import say
 from mountd.errors import ConfigError
-from mountd.settings.load import check_secrets, load
+
+if TYPE_CHECKING:
+    from mountd.cli.examine import Check
 
 
 @click.command()
@@ -26,7 +26,11 @@ def doctor(options: Options) -> None:
     Prints one line for each check, with a hint where it fails. Run it as the user that runs mountd. Without -c and
     without /etc/mountd/mountd.yaml, checks the file of the running daemon or demo. Exits 1 when a check fails.
     """
-    source = examine_config.source_of(options.config, options.socket)
+    import asyncio
+
+    from mountd.cli.examine_config import source_of
+
+    source = source_of(options.config, options.socket)
 
     async def run() -> list[Check]:
         checks = []
@@ -45,6 +49,10 @@ def doctor(options: Options) -> None:
 
 async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     """Every check in the order in which to fix things: machine, file, secrets, directories, bucket; some at a time."""
+    from mountd.cli import examine, examine_bucket, examine_config, examine_mount, examine_unit
+    from mountd.cli.examine import Check
+    from mountd.settings.load import check_secrets, load
+
     try:
         loaded = load(path)
     except ConfigError as error:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mountd.api.documents import SCHEMA, document
 from mountd.api.documents.commands import PublishDocument, SentDocument
 from mountd.cli.options import Options, reads_file
-from mountd.cli.render import command_of, nearest, write_conf
 from mountd.cli.terminal import say, size, write_over
 from mountd.errors import NotFound, UsageError
-from mountd.model.layout import Layout
-from mountd.publish import plan, run
-from mountd.publish.record import Record, open_record
-from mountd.publish.upload import Access, Store
-from mountd.rclone import binary as binaries
-from mountd.settings.load import config_path, load, places
-from mountd.settings.names import check_version
-from mountd.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from mountd.publish import run
+    from mountd.publish.record import Record
+    from mountd.publish.upload import Store
+    from mountd.settings.schema import Settings
 
 JOBS = 4
 LINE_S = 10.0
@@ -79,12 +75,18 @@ def publish(
     --take-over while the other still runs defeats this. Parts that a killed run sent stay in the bucket, invisible,
     until a lifecycle rule for incomplete multipart uploads removes them.
     """
+    import asyncio
+
+    from mountd.publish.run import Asked
+    from mountd.settings.load import config_path, load
+    from mountd.settings.names import check_version
+
     check_version(version)
     loaded = load(config_path(options.config, os.environ))
     name = _model(loaded.settings, model)
     began = time.monotonic()
     required = tuple(loaded.settings.models[name].required)
-    wanted = run.Asked(version, required, jobs, dry_run, take_over, download_check)
+    wanted = Asked(version, required, jobs, dry_run, take_over, download_check)
     try:
         place, published = asyncio.run(_publish(loaded.settings, name, directory, wanted))
     except KeyboardInterrupt:
@@ -110,6 +112,13 @@ def _model(settings: Settings, asked: str | None) -> str:
 
 async def _publish(settings: Settings, model: str, directory: str, asked: run.Asked) -> tuple[str, run.Published]:
     """The destination and the result."""
+    import asyncio
+    import signal
+
+    from mountd.model.layout import Layout
+    from mountd.publish import plan, run
+    from mountd.publish.record import open_record
+
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -128,12 +137,21 @@ async def _publish(settings: Settings, model: str, directory: str, asked: run.As
 
 def _state(settings: Settings) -> Path:
     """Where the record of a run is kept: the daemon's state directory, or this user's where that cannot be written."""
+    from mountd.cli.render import nearest
+    from mountd.settings.load import places
+
     own = places(os.geteuid(), os.environ).state
     return settings.state if os.access(nearest(settings.state), os.W_OK | os.X_OK) else own
 
 
 async def _store(settings: Settings, mount: str, path: str, record: Record) -> Store:
     """The version's directory, reached as the mount reaches its bucket, with an rclone.conf of its own."""
+    import asyncio
+
+    from mountd.cli.render import command_of, write_conf
+    from mountd.publish.upload import Access, Store
+    from mountd.rclone import binary as binaries
+
     needed = settings.beneath(settings.mounts[mount].remote_name)
     alone = settings.model_copy(update={"remotes": {name: settings.remotes[name] for name in needed}})
     binary = await asyncio.to_thread(binaries.find, settings.rclone.binary)

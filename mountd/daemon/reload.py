@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import secrets as random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -325,7 +325,9 @@ class Reloader:
                 source=before.source,
                 loaded=now_text() if changed else before.loaded,
                 # Who edits and then asks may come second: the watch was faster. What it did is still to be seen.
-                summary=_summary(changed, restarted) if changed else before.summary,
+                summary=f"changed {', '.join(changed)} and restarted {', '.join(restarted) or 'nothing'}"
+                if changed
+                else before.summary,
                 warnings=(*loaded.warnings, *left),
                 incomplete=before.incomplete,
             )
@@ -339,10 +341,6 @@ class Reloader:
             "configuration invalid, keeping the previous one", cause=cause, problems=[str(each) for each in problems]
         )
         self._board.set_config(replace(before, problems=problems, hint=error.hint))
-
-
-def _summary(changed: Sequence[str], restarted: Sequence[str]) -> str:
-    return f"changed {', '.join(changed)} and restarted {', '.join(restarted) or 'nothing'}"
 
 
 def _problem(loaded: Loaded, place: Place, text: str) -> Problem:

@@ -108,7 +108,7 @@ def keys_name(remote: str) -> str:
 
 def render_config(remotes: Iterable[str], directory: PurePath) -> str:
     """The AWS config file: a profile for each of these remotes."""
-    script = _quoted(str(directory / SCRIPT_NAME))
+    script = shlex.quote(str(directory / SCRIPT_NAME)).replace("#", "''#").replace(";", "'';")  # neither is a comment
     return _HEADER + "".join(
         f"\n[profile {profile_of(name)}]\ncredential_process = /bin/sh {script} {name}\n" for name in sorted(remotes)
     )
@@ -118,8 +118,3 @@ def render_keys(keys: Mapping[str, object]) -> str:
     """What the script prints, without the expiry: JSON, the brace alone on its line as the script drops that."""
     document = {"Version": 1} | {KEYS[option]: str(keys[option]) for option in KEYS if option in keys}
     return json.dumps(document, indent=0) + "\n"
-
-
-def _quoted(path: str) -> str:
-    """One word for the shell, without ` #` and ` ;`."""
-    return shlex.quote(path).replace("#", "''#").replace(";", "'';")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,17 @@ def parse(text: str, name: str, places: Places) -> Loaded:
 def inspect_text(text: str, places: Places) -> Inspected:
     """Pure."""
     found = _inspect(text, places)
-    mended, typos = punctuation.mend(text) if found.problems else (text, [])
-    if not typos or not _is_better(after := _inspect(mended, places), found):
-        return found
-    return replace(after, problems=first_problems([*after.problems, *typos]))
+    rows, typos, budget = text.split("\n"), list[Problem](), punctuation.MAX_CHARACTERS // max(1, len(text))
+    while found.problems and budget > 0:
+        for mended, names in islice(punctuation.ways(rows, found.problems[0].line), budget):
+            budget -= 1
+            after = _inspect("\n".join(mended), places)
+            if _is_better(after, found):
+                rows, found, typos = mended, after, [*typos, *names]
+                break
+        else:
+            break
+    return replace(found, problems=first_problems([*found.problems, *typos])) if typos else found
 
 
 def _is_better(after: Inspected, before: Inspected) -> bool:

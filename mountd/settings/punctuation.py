@@ -1,8 +1,9 @@
-"""Full-width punctuation that stands where YAML needs an ASCII character: put right, and named."""
+"""Full-width punctuation where YAML needs an ASCII character: ways to put a line right, and its name."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from mountd.errors import Problem
 
@@ -23,45 +24,66 @@ MEANT = {
     "｝": ("}", "brace"),
     "\u3000": (" ", "space"),
 }
-_TEXT = rf"[^\x00-\x7f{''.join(MEANT)}]"
-_SIGN = re.compile(rf"(?<!{_TEXT})[{''.join(MEANT)}](?P<text>(?={_TEXT}))?")
+MAX_CHARACTERS = 150_000
+"""In all that is tried: about 2 s of one core. What is wrong beyond that is reported as YAML sees it."""
+_ANY = re.compile(f"[{''.join(MEANT)}]")
+_TEXT = re.compile(rf"[^\x00-\x7f{''.join(MEANT)}]")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _QUOTED = re.compile(r"""(?<=[\s:,\[{：，［｛])(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')""")
 _KEY = re.compile(r"(?:^|[{,｛，])[\s-]*\w[\w.-]*$")
 _LONGEST_KEY = 80
 
 
-def mend(text: str) -> tuple[str, list[Problem]]:
-    """The text, put right, and a problem for each character that had to be, once a line.
+def ways(rows: list[str], line: int) -> Iterator[tuple[list[str], list[Problem]]]:
+    """The text with one row put right, and a problem for each kind of character that was: first what no Chinese text
+    touches, then all of the row. The rows nearest to `line` (from 1) first; backwards, as YAML notices late.
 
-    A character that Chinese text touches is taken for a part of it and stays, and so is all in comments and quotes;
-    but a colon behind a key ends it, whatever follows.
+    What stands in comments and in quotes stays.
     """
-    rows = text.split("\n")
-    found: dict[tuple[int, str, str], None] = {}
-    for index, row in enumerate(rows):
-        bare = _QUOTED.sub(lambda match: "x" * len(match[0]), row)
-        bare = _COMMENT.sub(lambda match: " " * len(match[0]), bare)
-        parts, end, indent = [], 0, len(row) - len(row.lstrip())
-        for match in _SIGN.finditer(bare):
-            right = _right(bare, match.start())
-            if match["text"] is not None and right != ": ":
-                continue
-            found[index + 1, match[0], right] = None
-            # As wide as it looks, or what it indents would not line up.
-            parts += [row[end : match.start()], "  " if right == " " and match.start() < indent else right]
-            end = match.end()
-        rows[index] = "".join([*parts, row[end:]])
-    return "\n".join(rows), [
-        Problem("", line, f"{_shown(sign)} is a full-width {MEANT[sign][1]}: write {right!r} (全角标点)")
-        for line, sign, right in found
-    ]
+    suspects = [index for index, row in enumerate(rows) if _ANY.search(_bare(row))]
+    for index in sorted(suspects, key=lambda index: (index >= line, abs(index + 1 - line))):
+        tried = [rows[index]]
+        for of_text in (False, True):
+            row, found = _put_right(rows[index], of_text)
+            if row not in tried:
+                tried.append(row)
+                yield (
+                    [*rows[:index], row, *rows[index + 1 :]],
+                    [
+                        Problem(
+                            "",
+                            index + 1,
+                            f"{_shown(sign)} is a full-width {MEANT[sign][1]}: write {right!r} (全角标点)",
+                        )
+                        for sign, right in found
+                    ],
+                )
 
 
-def _right(row: str, at: int) -> str:
-    """What should stand there; after a key also the space that a full-width colon looks as if it had."""
-    is_key = row[at] == "：" and row[at + 1 : at + 2].strip() and _KEY.search(row[max(0, at - _LONGEST_KEY) : at])
-    return ": " if is_key else MEANT[row[at]][0]
+def _put_right(row: str, of_text: bool) -> tuple[str, dict[tuple[str, str], None]]:
+    parts, end, indent = [], 0, len(row) - len(row.lstrip())
+    found: dict[tuple[str, str], None] = {}
+    for match in _ANY.finditer(bare := _bare(row)):
+        before, after = bare[max(0, match.start() - 1) : match.start()], bare[match.end() : match.end() + 1]
+        if not of_text and (_TEXT.match(before) or _TEXT.match(after)):
+            continue
+        right = MEANT[match[0]][0]
+        if (
+            match[0] == "："
+            and after.strip()
+            and _KEY.search(bare[max(0, match.start() - _LONGEST_KEY) : match.start()])
+        ):
+            right = ": "  # it looks as if a space followed
+        found[match[0], right] = None
+        # As wide as it looks, or what it indents would not line up.
+        parts += [row[end : match.start()], "  " if right == " " and match.start() < indent else right]
+        end = match.end()
+    return "".join([*parts, row[end:]]), found
+
+
+def _bare(row: str) -> str:
+    bare = _QUOTED.sub(lambda match: "x" * len(match[0]), row)
+    return _COMMENT.sub(lambda match: " " * len(match[0]), bare)
 
 
 def _shown(character: str) -> str:

@@ -133,6 +133,7 @@ except OSError as error:
 # -- waiting and following --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_status_waits_for_a_version(asking: Asking) -> None:
     began = time.monotonic()
     answer = asking.unix("GET", "/api/v1/status?wait=0.3&for=version=v22")

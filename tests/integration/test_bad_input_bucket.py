@@ -124,6 +124,7 @@ def test_unknown_host_name(make_daemon: Callable[..., Daemon]) -> None:
     assert_app_never_started(daemon)
 
 
+@pytest.mark.thorough
 def test_certificate_that_nobody_trusts(
     make_daemon: Callable[..., Daemon],
     plain: TlsS3,

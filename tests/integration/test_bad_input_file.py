@@ -146,6 +146,7 @@ def test_config_check_names_a_secret_that_is_missing(
     assert_refused(result, 2, "remotes.store.secret_access_key: cannot read a secret: ", *words)
 
 
+@pytest.mark.thorough
 def test_config_check_leaves_a_credential_to_the_unit(unused: Daemon) -> None:
     """Where systemd passed none there is nothing to report; where it passed others, this one is missing."""
     unused.config["remotes"]["store"]["secret_access_key"] = {"credential": "secret_key"}
@@ -188,6 +189,7 @@ def test_a_file_broken_later_leaves_what_is_live_alone(daemon: Daemon) -> None:
     assert daemon.start_ready()["models"]["cache_hub"]["current"] == "v23"
 
 
+@pytest.mark.thorough
 @pytest.mark.fuse
 def test_a_second_daemon_on_the_same_state_directory(daemon: Daemon) -> None:
     before = daemon.start_ready()

@@ -209,6 +209,7 @@ def test_a_mount_point_through_a_symbolic_link(daemon: Daemon, where: str) -> No
     daemon.start_ready()
 
 
+@pytest.mark.thorough
 def test_a_mount_point_and_a_cache_of_another_mountd(make_daemon: Callable[..., Daemon]) -> None:
     first, second = make_daemon(), make_daemon()
     before = first.start_ready()

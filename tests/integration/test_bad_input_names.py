@@ -134,6 +134,7 @@ def test_a_link_in_a_directory_that_does_not_exist(daemon: Daemon) -> None:
     assert not missing.exists()
 
 
+@pytest.mark.thorough
 def test_a_link_of_somebody_else_is_taken_over_and_its_target_left_alone(daemon: Daemon) -> None:
     theirs = daemon.root / "checkpoints"
     theirs.mkdir()

@@ -89,6 +89,7 @@ def rclones_with_cache(daemon: Daemon) -> set[int]:
     return {pid} if f"--cache-dir={cache}" in words and any((cache / "vfs").rglob("more/*")) else set()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_reads_fail_on_a_full_disk(small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path) -> None:
     """rclone makes room by what it holds; where that is not enough, the reads go past the disk."""

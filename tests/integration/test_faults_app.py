@@ -205,7 +205,7 @@ def test_one_that_detaches_is_reported(apps: Apps) -> None:
     stop_within(apps.daemon, GRACE_S + 10)
 
 
-@pytest.mark.shown_by("no-cgroup")
+@pytest.mark.thorough
 def test_one_that_answers_from_a_process_that_came_loose_is_ready(somewhere: Apps) -> None:
     """What ends with it belongs to it, and what belongs to it may answer on its port."""
     apps = somewhere

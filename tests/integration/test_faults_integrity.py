@@ -193,6 +193,7 @@ def test_a_store_that_lists_but_does_not_give_is_reported_and_nothing_is_replace
     assert (daemon.root / "ended").read_text() == "0\n"
 
 
+@pytest.mark.thorough
 def test_keys_that_may_list_but_not_read_are_reported(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
     daemon = make_daemon(endpoint=proxy.endpoint)
     reading_app(daemon)

@@ -221,6 +221,7 @@ def test_a_first_version_is_remembered_once_the_journal_can_be_written(daemon: D
     until(lambda: daemon.status()["health"] == "Healthy", 10, "all to be well")
 
 
+@pytest.mark.thorough
 @pytest.mark.root
 def test_rights_do_not_follow_the_umask_of_who_starts_it(make_daemon: Callable[..., Daemon]) -> None:
     """As the app's user: through the parents of the mount point, the mount and the link, to what is there."""

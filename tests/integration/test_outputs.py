@@ -134,6 +134,7 @@ def test_a_file_that_stays_open_is_uploaded_at_the_next_start(make: Callable[...
     outputs.until_uploaded({"open.wav": hashlib.sha256(bytes(1000)).hexdigest()})
 
 
+@pytest.mark.thorough
 def test_an_upload_that_waits_for_the_time_only_is_begun_at_once(make: Callable[..., Outputs]) -> None:
     outputs = make(options={"vfs-write-back": "1h"})
     outputs.daemon.start_ready()

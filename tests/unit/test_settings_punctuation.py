@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.settings import punctuation
 from mountd.settings.load import Places, inspect_text
 
 PLACES = Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
@@ -68,6 +67,10 @@ def test_chinese_text_is_fine() -> None:
         ("command: [", "command： [", [f"line 10: {COLON}"]),
         ("path: /mnt/x", "path：/mnt/x", ["line 7: '：' is a full-width colon: write ': ' (全角标点)"]),
         ('REASON: "测试：一，二"', "REASON：测试", ["line 11: '：' is a full-width colon: write ': ' (全角标点)"]),
+        ("[echo, 你好", "［echo, 你好", ["line 10: '［' is a full-width bracket: write '[' (全角标点)"]),
+        ('{REASON: "测试：一，二"}', "{TITLE: 声音，LANG: zh}", [f"line 11: {COMMA}"]),
+        ('"测试：一，二"}', "声音｝", ["line 11: '｝' is a full-width brace: write '}' (全角标点)"]),
+        ('"测试：一，二"', '"声音”', ["line 11: '”' is a full-width quote: write '\"' (全角标点)"]),
         ('"compshare:data"', "compshare：data", [f"line 7: {COLON}"]),
         ("type: s3", "type:\u3000s3", ["line 3: U+3000 is a full-width space: write ' ' (全角标点)"]),
         ("    type: s3", "\u3000\u3000type: s3", ["line 3: U+3000 is a full-width space: write ' ' (全角标点)"]),
@@ -95,10 +98,22 @@ def test_several_and_what_else_is_wrong() -> None:
     ]
 
 
-def test_all_of_a_long_file_are_named() -> None:
-    mended, found = punctuation.mend("".join(f"x{number}：1\n" for number in range(3000)))
-    assert mended == "".join(f"x{number}: 1\n" for number in range(3000))
-    assert [problem.line for problem in found] == [*range(1, 3001)]
+@pytest.mark.parametrize("lines", [3, 30, 300])
+def test_only_so_much_is_tried(lines: int) -> None:
+    """Each try is the reading of the whole."""
+    text = GOOD + "".join(f"x{number}： {{}}{' ' * 300}\n" for number in range(lines))
+    named = sum("全角" in each for each in problems(text))
+    assert named == min(lines, named)
+    assert (named == lines) is (lines == 3)
+
+
+def test_a_valid_line_is_left_alone_whatever_else_is_wrong() -> None:
+    title = ("environment: {", "environment: {TITLE: “IndexTTS” 演示, ")
+    assert problems(changed(title)) == []
+    assert problems(changed(title, ("compshare:", "compshare："))) == [f"line 2: {COLON}"]
+    assert problems(changed(title, ("path: /mnt/x", "path：/mnt/x"))) == [
+        "line 7: '：' is a full-width colon: write ': ' (全角标点)"
+    ]
 
 
 def test_what_does_not_help_is_not_named() -> None:

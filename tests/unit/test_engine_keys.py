@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,3 +96,18 @@ async def test_what_is_forbidden_for_another_reason_needs_none(rclone: tuple[Eng
     for each in OTHERS:
         await says(each)
     assert not engine.signs_with_old_secret(usable=True)
+
+
+async def test_the_time_that_rclone_may_need_for_a_new_secret_is_counted_once(
+    rclone: tuple[Engine, Says], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the store's refusal makes mountd look again meanwhile."""
+    engine, _ = rclone
+    now = time.monotonic()
+    monkeypatch.setattr("mountd.mount.engine.RESIGNED_S", 60.0)
+    monkeypatch.setattr("mountd.mount.engine.time", SimpleNamespace(monotonic=lambda: now))
+    seen = []
+    for _ in range(4):
+        now += 25.0
+        seen.append(await engine.has_stale_secrets())
+    assert seen == [False, False, True, True]

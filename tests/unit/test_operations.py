@@ -16,6 +16,7 @@ from mountd.errors import Busy, JournalError, MountdError
 from mountd.journal import database
 from mountd.operation import results
 from mountd.operation.desired import FROM_FILE
+from mountd.operation.switch import _Running
 from tests.support.shelf import SOON_S, TINA, Shelf, shelf, until
 
 
@@ -31,6 +32,23 @@ async def live(hub: Shelf) -> AsyncIterator[Shelf]:
     async with hub.running():
         await until(lambda: hub.status.linked, "v22 to be linked")
         yield hub
+
+
+@pytest.mark.parametrize(
+    ("model", "apps", "meets"),
+    [
+        ("hub", {"webui"}, True),
+        ("hub", set(), True),
+        ("other", {"webui", "batch"}, True),
+        ("other", {"batch"}, False),
+        ("other", set(), False),
+        ("", set(), True),  # an exclusive task may touch all
+    ],
+)
+def test_a_switch_conflicts_with_those_of_its_model_and_of_its_apps(model: str, apps: set[str], meets: bool) -> None:
+    running = _Running("switch", "hub", "v23", "tina", model="hub", apps=frozenset({"webui"}))
+    assert running.meets(model, frozenset(apps)) is meets
+    assert _Running("drill", "storage", "hang", "tina").meets(model, frozenset(apps))
 
 
 # -- a journal that fails ---------------------------------------------------------------------------------------------

@@ -93,6 +93,17 @@ async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_a
         following.cancel()
 
 
+async def test_a_secret_that_changed_once_is_no_change_of_later_reloads() -> None:
+    async with bench() as (room, _):
+        secret = room.root / "token"
+        room.config["apps"]["webui"]["environment"] = {"TOKEN": {"file": str(secret)}}
+        room.write()
+        for text in ("the-first", "another-one"):
+            secret.write_text(text)
+            assert (await room.reloader.ask("tina"))["changed"] == ["apps.webui.environment.TOKEN"]
+            assert (await room.reloader.ask("tina"))["changed"] == []
+
+
 async def test_who_asks_for_a_reload_hears_that_it_was_carried_out_in_part() -> None:
     async with bench() as (room, _):
         room.config["models"]["second"] = room.model("second")

@@ -322,7 +322,7 @@ def test_status_finds_the_only_demo_and_asks_which_of_two(make_demo: Callable[..
     assert first.mountd("status").returncode == 8
 
 
-@pytest.mark.shown_by("webui")
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["preparing", "s3.log", "mountd.log", "  mount ", "webui starting"])
 def test_ctrl_c_during_the_start_leaves_nothing(make_demo: Callable[..., Demo], room: Room, moment: str) -> None:
     demo = make_demo()

@@ -24,6 +24,8 @@ from tests.support import dies_with_us, hold_port
 from tests.support.bad_versions import build_bad
 from tests.support.wait import until
 
+pytestmark = pytest.mark.thorough
+
 SCRIPT = Path(webui.__file__)
 ORDER = [
     "config.yaml",

@@ -94,6 +94,7 @@ def test_content_that_changes_under_the_live_version(
     assert len(daemon.events("version has changed since it was live")) == 2
 
 
+@pytest.mark.thorough
 def test_a_version_that_is_not_what_the_journal_knows_is_reported_as_it_goes_live(
     make_daemon: Callable[..., Daemon],
 ) -> None:

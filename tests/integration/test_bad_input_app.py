@@ -96,6 +96,7 @@ def test_a_directory_that_does_not_exist(daemon: Daemon) -> None:
     assert not missing.exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.root
 def test_a_user_that_does_not_exist(daemon: Daemon) -> None:
     daemon.config["apps"]["webui"]["user"] = "mountd-t-nobody"

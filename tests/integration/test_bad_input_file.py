@@ -58,12 +58,14 @@ def test_a_file_that_is_no_text(unused: Daemon) -> None:
     both(unused, "line 2: this is not UTF-8 text")
 
 
+@pytest.mark.thorough
 def test_no_file_and_a_directory(unused: Daemon) -> None:
     both(unused, "no such file or directory", "copy config/mountd.yaml to")
     unused.config_file.mkdir()
     both(unused, "is a directory")
 
 
+@pytest.mark.thorough
 def test_duplicate_and_unknown_keys_all_at_once(unused: Daemon) -> None:
     text = unused.write_config().read_text()
     text = text.replace("mounts:\n", "mountz: {}\nmounts:\n", 1)

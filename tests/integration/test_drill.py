@@ -144,7 +144,7 @@ def test_rclone_breaks(kind: str, make_daemon: Made) -> None:
         assert json.load(answer)["drill"] == found
 
 
-@pytest.mark.shown_by("plain-offline")
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["slow", "offline"])
 @pytest.mark.parametrize("way", ["plain", "tls"])

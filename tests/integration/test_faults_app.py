@@ -113,6 +113,7 @@ def test_one_of_a_daemon_that_was_born_deaf_hears_its_signal(make_daemon: Callab
     stop_within(apps.daemon, 30)
 
 
+@pytest.mark.thorough
 def test_one_that_is_stopped_ends_too(apps: Apps) -> None:
     """SIGSTOP: it hears its stop signal only when it goes on, which it never does."""
     apps.use(STEADY)
@@ -193,6 +194,7 @@ def detaching(apps: Apps, script: str) -> None:
     app["restart"] = {"backoff": {"initial": "30s"}}
 
 
+@pytest.mark.thorough
 def test_one_that_detaches_is_reported(apps: Apps) -> None:
     """A script that starts the server in the background and ends: mountd watches what it has started itself."""
     detaching(apps, DETACHING)

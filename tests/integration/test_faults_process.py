@@ -209,6 +209,7 @@ def test_killed_again_and_again_there_is_no_wait_between_and_the_evidence_is_bou
     assert_one_of_each(daemon)
 
 
+@pytest.mark.thorough
 def test_a_stopped_rclone(make_daemon: Callable[..., Daemon]) -> None:
     """SIGSTOP: replaced and not continued; what its threads waited for in the kernel is kept."""
     daemon = make_daemon()

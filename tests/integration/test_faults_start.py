@@ -229,6 +229,7 @@ def test_a_bucket_then_its_content_then_the_version_come_later(
     assert_silent(daemon)
 
 
+@pytest.mark.thorough
 def test_a_bucket_without_anything_is_a_mount_all_the_same(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     (store.directory / "empty").mkdir()
     daemon = make_daemon()

@@ -135,6 +135,7 @@ def test_restart_of_a_mount_and_of_an_app_by_command(daemon: Daemon) -> None:
     assert daemon.cli("restart", "nothing").code == 3
 
 
+@pytest.mark.thorough
 def test_a_version_uploaded_after_the_start_is_seen_and_can_be_switched_to(daemon: Daemon, store: RcloneS3) -> None:
     daemon.start_ready()
     assert [row["version"] for row in daemon.cli("versions", "-o", "json").json["versions"]] == ["v22", "v23"]

@@ -160,6 +160,7 @@ def test_uploads_that_are_refused_are_reported_until_they_are_not(make: Callable
     until(lambda: outputs.mount["health"] == "Healthy", SOON_S, "health to come back")
 
 
+@pytest.mark.thorough
 def test_what_an_app_writes_at_its_end_is_uploaded(make: Callable[..., Outputs]) -> None:
     outputs = make()
     last = f"trap 'echo last >{outputs.daemon.mount}/last.txt; exit 0' TERM; while :; do sleep 0.05; done"

@@ -53,6 +53,7 @@ def test_a_file_that_was_open_when_rclone_was_killed_is_whole(make: Callable[...
         assert {name: outputs.read_back(name) for name in files} == files
 
 
+@pytest.mark.thorough
 def test_a_killed_mountd_loses_nothing(make: Callable[..., Outputs]) -> None:
     outputs = make(options={"vfs-write-back": "1h"})
     (outputs.bucket / "d").mkdir()

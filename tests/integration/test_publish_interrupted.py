@@ -186,6 +186,7 @@ def test_an_interrupted_one_is_taken_over(
     assert leftovers(second) == leftovers(first) == []
 
 
+@pytest.mark.thorough
 def test_the_one_that_lost_its_mark_ends(machine: Daemon, store: RcloneS3, source: Path) -> None:
     """Taken over while it still sent: it must not write a manifest."""
     rclone = scripted(machine)

@@ -50,6 +50,7 @@ def test_an_option_of_the_remote_remounts_what_stands_on_it(running: Daemon) -> 
     assert_restarted(running, before, "storage", "second", "webui", "bystander")
 
 
+@pytest.mark.thorough
 def test_an_app_is_restarted_alone(running: Daemon) -> None:
     before = pids(running)
     running.config["apps"]["webui"]["environment"]["NEW"] = "here"

@@ -69,6 +69,7 @@ def test_a_switch_is_waited_for(slow: Daemon) -> None:
     assert slow.until_ready()["models"]["cache_hub"]["current"] == "v22"
 
 
+@pytest.mark.thorough
 def test_nothing_left_to_do_is_success_while_a_switch_runs(slow: Daemon) -> None:
     """Such as `systemctl reload` right after an edited version, which mountd has noticed and is switching to."""
     slow.config["models"]["cache_hub"]["version"] = "v22"

@@ -51,7 +51,7 @@ def by_rename(file: Path, text: str) -> None:
     os.replace(other, file)
 
 
-@pytest.mark.shown_by("by_rename")
+@pytest.mark.thorough
 @pytest.mark.parametrize("write", [in_place, by_rename])
 def test_a_changed_file_is_noticed(running: Daemon, write: Callable[[Path, str], None]) -> None:
     for number in range(2):

@@ -89,6 +89,7 @@ def test_a_broken_file_is_shown_and_heals(running: Daemon) -> None:
     assert pids(running) == before
 
 
+@pytest.mark.thorough
 def test_a_secret_that_cannot_be_read_is_a_broken_file(running: Daemon) -> None:
     before = pids(running)
     running.secret.unlink()

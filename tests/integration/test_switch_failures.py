@@ -218,6 +218,7 @@ def test_an_outage_before_anything_was_changed(staged: Staged, proxy: Proxy) -> 
     stage.check_serves("v22")
 
 
+@pytest.mark.thorough
 def test_a_mount_that_dies_in_the_middle(staged: Staged) -> None:
     """What was loading from it is started again on the new one, and the switch goes on."""
     stage = staged()

@@ -141,6 +141,7 @@ def test_the_watchdog_is_fed_in_time_and_a_stop_is_reported(supervised: Daemon, 
     assert systemd.reported("READY") == ["1"]
 
 
+@pytest.mark.thorough
 def test_children_see_nothing_that_is_the_daemons_alone(supervised: Daemon, store: RcloneS3, systemd: Systemd) -> None:
     """Its secrets, by credential and by variable, work; rclone, the app and the workers have none of it."""
     (systemd.credentials / "s3-secret").write_text(f"{store.secret_access_key}\n")
@@ -165,6 +166,7 @@ def test_children_see_nothing_that_is_the_daemons_alone(supervised: Daemon, stor
     assert store.secret_access_key not in supervised.log_text()
 
 
+@pytest.mark.thorough
 def test_a_missing_credential_is_a_reason_with_what_to_do(supervised: Daemon, systemd: Systemd) -> None:
     supervised.config["remotes"]["store"]["secret_access_key"] = {"credential": "s3-secret"}
     supervised.start()

@@ -65,6 +65,7 @@ def repeated(line: str, count: int = MANY) -> str:
     return "".join(line.format(number=number) for number in range(count))
 
 
+@pytest.mark.shown_by("80000", "mounts", "secrets", "brackets", "sections", "full-width")
 @pytest.mark.parametrize(
     "text",
     [

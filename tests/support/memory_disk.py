@@ -15,7 +15,8 @@ SIZE = 5
 
 
 class MemoryDisk:
-    """Every version is there, with one file. While `gate` is closed the bucket does not answer.
+    """Every version is there, with one file, but not the directories of `missing`. While `gate` is closed the bucket
+    does not answer.
 
     `waits` is set once a listing waits for the gate; `failure` is what a listing raises.
     """
@@ -27,6 +28,7 @@ class MemoryDisk:
         self.gate.set()
         self.waits = asyncio.Event()
         self.failure: RemoteError | None = None
+        self.missing: set[str] = set()
 
     def in_turn(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
@@ -41,7 +43,7 @@ class MemoryDisk:
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
-        return [BucketEntry(f"{directory}/gpt.pth", "gpt.pth", SIZE, False)]
+        return [] if directory in self.missing else [BucketEntry(f"{directory}/gpt.pth", "gpt.pth", SIZE, False)]
 
     async def confirm(self) -> None: ...
 

@@ -51,6 +51,19 @@ def test_a_crash_is_its_own_doing(number: signal.Signals, tmp_path: Path) -> Non
     assert app.explain_exit(Exit(-number)).outside is (number.name in {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"})
 
 
+def test_what_fails_in_an_operation_stays_down_until_the_last_one_ends(tmp_path: Path) -> None:
+    settings = parse(TEXT, "test.yaml", Places(tmp_path, tmp_path, tmp_path)).settings
+    instance = Instance.of(tmp_path, tmp_path)
+    app = App("webui", settings, instance=instance, board=Board(), read_secrets=SecretFiles(list).read)
+    seen = [app.policy.retry]
+    with app.held():
+        with app.held():
+            seen.append(app.policy.retry)
+        seen.append(app.policy.retry)
+    seen.append(app.policy.retry)
+    assert seen == [True, False, False, True]
+
+
 @pytest.mark.parametrize(("pid", "says"), [(7, "it is stuck in the kernel (pid 7)"), (None, "its process has ended")])
 def test_a_stop_that_takes_too_long(pid: int | None, says: str) -> None:
     assert cannot_stop("webui", pid).startswith(f"cannot stop webui: {says}")

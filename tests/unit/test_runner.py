@@ -75,6 +75,21 @@ async def test_an_app_that_fails_brings_the_previous_version_back(
     assert await quarantined(hub) == blamed
 
 
+async def test_where_nothing_was_live_nothing_is_after_a_switch_that_fails(tmp_path: Path) -> None:
+    async with shelf(tmp_path, live="", version="v99", apps=["webui"], watch={"for": "0s"}) as hub:
+        hub.disk.missing.add("hub_v99")
+        hub.apps["webui"].bad["hub_v23"] = CRASHED
+
+        def waits() -> bool:
+            return hub.status.reason is not None and hub.status.reason.code == "waiting-for-content"
+
+        async with hub.running():
+            await until(waits, "the model to wait for v99")
+            assert (await hub.switch("v23")).result == "rolled-back"
+            await until(waits, "the model to wait for v99 again")
+            assert (hub.link.is_symlink(), hub.model.committed.current, hub.status.desired) == (False, None, "v99")
+
+
 async def test_when_the_previous_version_fails_as_well_the_machine_is_to_blame(hub: Shelf, webui: FakeApp) -> None:
     webui.bad = {"hub_v22": CRASHED, "hub_v23": CRASHED}
     ended = await hub.switch("v23")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -11,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from mountd.errors import RemoteError
-from mountd.model import audit
+from mountd.model import audit, manifest
 from mountd.model.audit import Audit
 from mountd.rclone.keys import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus
-from tests.support.memory_disk import MemoryDisk
+from tests.support.memory_disk import SIZE, MemoryDisk
 from tests.support.shelf import MOUNT, Shelf, shelf, until
 
 
@@ -42,22 +43,61 @@ class DoubtfulDisk(MemoryDisk):
             raise RemoteError("a login page answers", code="bucket-invalid")
 
 
-@pytest.fixture
-async def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Shelf, DoubtfulDisk]]:
-    monkeypatch.setattr(audit, "INTERVAL_S", 0.01)
-    monkeypatch.setattr(audit, "SPREAD_S", 0.01)
-    async with shelf(tmp_path) as found:
-        disk = DoubtfulDisk()
+class PublishedDisk(DoubtfulDisk):
+    """Each version has a manifest, in which its file has the digest `sha256`; `looks` counts looks at the manifest."""
+
+    sha256 = "a" * 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.valid = True
+        self.looks = 0
+
+    @property
+    def manifest(self) -> bytes:
+        return manifest.render("v22", [("gpt.pth", SIZE, self.sha256)], created="2026-01-01T00:00:00Z", tool="test")
+
+    async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
+        items = await super().list_bucket(directory, recursive=recursive)
+        return [*items, BucketEntry(f"{directory}/{manifest.NAME}", manifest.NAME, len(self.manifest), False)]
+
+    async def fingerprint(self, path: str) -> str:
+        self.looks += 1
+        return self.sha256
+
+    async def fetch(self, path: str) -> bytes:
+        return self.manifest
+
+    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
+        return self.manifest if path.endswith(manifest.NAME) else b""
+
+
+@contextlib.asynccontextmanager
+async def audited(root: Path, disk: DoubtfulDisk) -> AsyncIterator[Shelf]:
+    async with shelf(root) as found:
         found.model.reconfigure(found.model.settings, disk)
         found.board.set_mount("storage", replace(MOUNT, backend=RemoteStatus(Health.HEALTHY)))
         async with found.running():
             await until(lambda: found.status.linked, "the link")
             looking = asyncio.create_task(Audit(found.models, found.board, found.journal).run())
             try:
-                yield found, disk
+                yield found
             finally:
                 looking.cancel()
                 await asyncio.gather(looking, return_exceptions=True)
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(audit, "SPREAD_S", 0.01)
+
+
+@pytest.fixture
+async def live(tmp_path: Path) -> AsyncIterator[tuple[Shelf, DoubtfulDisk]]:
+    disk = DoubtfulDisk()
+    async with audited(tmp_path, disk) as found:
+        yield found, disk
 
 
 async def test_what_answers_in_the_stores_place_changes_no_version(live: tuple[Shelf, DoubtfulDisk]) -> None:
@@ -84,3 +124,17 @@ async def test_a_change_that_the_store_bears_out_is_one(live: tuple[Shelf, Doubt
     assert found.status.changed.code == "content-changed"
     disk.gone = False
     await until(lambda: found.status.changed is None, "its end")
+
+
+async def test_a_manifest_with_other_digests_is_a_change_though_names_and_sizes_stay(tmp_path: Path) -> None:
+    disk = PublishedDisk()
+    async with audited(tmp_path, disk) as found:
+        await until(lambda: disk.looks >= 2, "two looks")
+        assert not is_changed(found)
+        disk.sha256 = "b" * 64
+        await until(partial(is_changed, found), "the alarm")
+
+
+def is_changed(found: Shelf) -> bool:
+    reason = found.status.changed
+    return reason is not None and reason.code == "content-changed"

@@ -97,6 +97,11 @@ OTHERS = [
         "access-denied",
     ),
     (
+        "error in ListJSON: operation error S3: ListObjects, https response error StatusCode: 403, RequestID: , "
+        "HostID: , api error OwnWord: not today",
+        "access-denied",
+    ),
+    (
         "error in ListJSON: operation error S3: ListObjects, exceeded maximum number of attempts, 1, https response "
         "error StatusCode: 502, RequestID: , HostID: , api error BadGateway: Bad Gateway",
         "bucket-error",

@@ -196,6 +196,14 @@ def test_an_app_that_wants_no_restart_does_not_follow() -> None:
     assert (found.remount, found.follow) == (("hub",), ())
 
 
+@pytest.mark.parametrize(("after", "follows"), [(["switch"], True), (["remount"], False), (["crash"], False)])
+def test_an_app_follows_a_model_that_moves_as_it_does_a_switch(after: list[str], follows: bool) -> None:
+    restart = ("apps.webui.restart", {"after": after})
+    moved = settings(restart, ("models.voice.directory", "v/{version}"))
+    found = compare(settings(restart), moved, {}, {}, root=True)
+    assert (found.restart_models, found.follow) == (("voice",), ("webui",) if follows else ())
+
+
 def test_the_first_app_of_another_user_opens_the_mounts_to_it() -> None:
     hidden = ("mounts.hub.allow_other",)
     old, new = settings(without=hidden), settings(("apps.webui.user", "tts"), without=hidden)

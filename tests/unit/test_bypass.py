@@ -170,7 +170,8 @@ def test_back_once_it_was_well_for_a_while() -> None:
     bypass = bypassed()
     seen = bypass.look(Looks(), 100.0, reason("cache-not-writable"))
     assert not bypass.restart(seen, 100.0, mount())
-    seen = bypass.look(seen, 105.0, None)
+    for now in (105.0, 110.0, 115.0):
+        seen = bypass.look(seen, now, None)
     assert not bypass.restart(seen, 105.0 + HOLD_S - 0.1, mount())
     assert bypass.restart(seen, 105.0 + HOLD_S, mount())
     seen = bypass.look(seen, 110.0, reason("cache-not-writable"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from mountd.errors import CannotStart, Refused
 from mountd.operation.plan import Step
 from tests.support.fake_app import FakeApp
-from tests.support.shelf import TINA, Shelf, shelf, until
+from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 
 FORWARD = ["stop", "begin hub_v23"]
 BACK = ["stop", "begin hub_v22"]
@@ -73,6 +74,14 @@ async def test_an_app_that_fails_brings_the_previous_version_back(
     ]
     assert hub.status.desired == "v22", "nothing of a failed switch is remembered"
     assert await quarantined(hub) == blamed
+
+
+async def test_a_broken_cache_refuses_a_switch_unless_the_mount_does_without_it(hub: Shelf, webui: FakeApp) -> None:
+    hub.board.set_mount("storage", replace(MOUNT, cache_broken=True))
+    ended = await hub.switch("v23")
+    assert (ended.result, ended.exit_code, webui.calls, hub.target) == ("refused", Refused.exit_code, [], "hub_v22")
+    hub.board.set_mount("storage", replace(MOUNT, cache_broken=True, cache_bypassed=True))
+    assert (await hub.switch("v23")).result == "committed"
 
 
 async def test_where_nothing_was_live_nothing_is_after_a_switch_that_fails(tmp_path: Path) -> None:

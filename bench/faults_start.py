@@ -157,7 +157,7 @@ def hot_loop(stage: Stage) -> Sample:
     ended = time.monotonic()
     texts = [reason["text"] for reason in status["reasons"]]
     sample = replace(_back(stage, before, began, ended), detected_s=ended - began)
-    if not any(f"it has begun {STARTS_PER_WINDOW} times" in text for text in texts):
+    if not any(f"it has started {STARTS_PER_WINDOW} times" in text for text in texts):
         return replace(sample, broken=f"reported as {'; '.join(texts)}")
     return sample
 

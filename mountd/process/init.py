@@ -29,7 +29,7 @@ LEFTOVER_PATIENCE_S = 5.0
 LAST_PATIENCE_S = 5.0
 """For a daemon that has said with which code it ends: a thread that waits in the kernel for a disk holds it there."""
 _parent: tuple[int, int] | None = None
-"""Of the daemon: the process that forked it, and the descriptor on which that hears the exit code."""
+"""Of the daemon: the process that forked it, and the descriptor on which it receives the exit code."""
 _parent_had_children = False
 
 
@@ -40,30 +40,30 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
     watched = {*FORWARDED, signal.SIGCHLD}
     # Nothing may be lost between the fork and the first wait; and what means nothing here must not end it.
     signal.pthread_sigmask(signal.SIG_BLOCK, watched | {signal.SIGUSR1, signal.SIGUSR2})
-    _hear_again()
+    _reset_ignored()
     parent = os.getpid()
     _reap()  # what has ended can leave nothing behind any more
     before = _children()
-    ear, mouth = os.pipe()
-    os.set_blocking(ear, False)
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
     pid = os.fork()
     if pid == 0:
         global _parent, _parent_had_children
-        _parent, _parent_had_children = (parent, mouth), bool(before)
+        _parent, _parent_had_children = (parent, writer), bool(before)
         os.setsid()  # a Ctrl-C reaches the daemon once, through the parent
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _run_and_exit(daemon)
-    os.close(mouth)
+    os.close(writer)
     while True:
         received = signal.sigwait(watched)
         if received == signal.SIGCHLD:
             code = _reap(pid)
             if code is None:
                 with contextlib.suppress(BlockingIOError):
-                    if said := os.read(ear, 1):
+                    if said := os.read(reader, 1):
                         code = _reap_at_last(pid, said[0])
             if code is not None:
                 _end_leftovers(before)
@@ -73,7 +73,7 @@ def fork_daemon(daemon: Callable[[], int]) -> int:
                 os.kill(pid, received)
 
 
-def _hear_again() -> None:
+def _reset_ignored() -> None:
     """Signals that the starting process ignores (`nohup`, `mountd run &` in a script) mean here what they always do.
 
     SIGHUP is a reload, since no terminal's end reaches the daemon, and SIGCHLD says that a child has ended.

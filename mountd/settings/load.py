@@ -148,11 +148,11 @@ def inspect_text(text: str, places: Places) -> Inspected:
     found = _inspect(text, places)
     rows, typos, budget = text.split("\n"), list[Problem](), punctuation.MAX_CHARACTERS // max(1, len(text))
     while found.problems and budget > 0:
-        for mended, names in islice(punctuation.ways(rows, found.problems[0].line), budget):
+        for corrected, names in islice(punctuation.ways(rows, found.problems[0].line), budget):
             budget -= 1
-            after = _inspect("\n".join(mended), places)
+            after = _inspect("\n".join(corrected), places)
             if _is_better(after, found):
-                rows, found, typos = mended, after, [*typos, *names]
+                rows, found, typos = corrected, after, [*typos, *names]
                 break
         else:
             break

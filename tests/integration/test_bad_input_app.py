@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-MENDED_S = 60.0
+REPAIRED_S = 60.0
 """Attempts come after 1, 2, 4 and 8 s."""
 
 
@@ -32,17 +33,25 @@ def stranger(port: int) -> socket.socket:
     return socket.create_server(("127.0.0.1", port))
 
 
-def assert_nothing_runs(daemon: Daemon) -> None:
-    app = daemon.status()["apps"]["webui"]
+def assert_nothing_runs(daemon: Daemon, app: dict[str, Any] | None = None) -> None:
+    """`app`: its status, when it must not be that of this moment."""
+    app = app or daemon.status()["apps"]["webui"]
     assert (app["pid"], app["restarts"], app["health"]) == (None, 0, "Degraded")
     assert not any(
         "--model_dir" in event["text"] or "Running on" in event["text"] for event in daemon.events("app says")
     )
 
 
-def until_between_tries(daemon: Daemon) -> None:
-    """During one the process exists that was to become the app."""
-    until(lambda: daemon.status()["apps"]["webui"]["state"] == "backoff", MENDED_S, "the app to wait for its next try")
+def between_tries(daemon: Daemon) -> dict[str, Any]:
+    """The status of the app then: during a try the process exists that was to become the app."""
+
+    def waits() -> dict[str, Any] | None:
+        app: dict[str, Any] = daemon.status()["apps"]["webui"]
+        return app if app["state"] == "backoff" else None
+
+    found = until(waits, REPAIRED_S, "the app to wait for its next try")
+    assert found is not None
+    return found
 
 
 def test_a_command_that_does_not_exist(daemon: Daemon) -> None:
@@ -52,13 +61,12 @@ def test_a_command_that_does_not_exist(daemon: Daemon) -> None:
     reason = until_not_ready(daemon, "app-command-not-found", f"cannot start webui: command not found: {program}")
     assert "apps.webui.command" in reason["hint"]
     assert (reason["layer"], reason["object"]) == ("app", "webui")
-    until_between_tries(daemon)
-    assert_nothing_runs(daemon)
+    assert_nothing_runs(daemon, between_tries(daemon))
     status = daemon.status()
     assert status["mounts"]["storage"]["health"] == status["models"]["cache_hub"]["health"] == "Healthy"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     program.chmod(0o755)
-    daemon.until_ready(MENDED_S)
+    daemon.until_ready(REPAIRED_S)
     assert daemon.page()["version"] == "v23"
     assert_silent(daemon)
 
@@ -70,8 +78,7 @@ def test_a_command_that_may_not_be_executed(daemon: Daemon) -> None:
     daemon.config["apps"]["webui"]["command"] = [str(program)]
     daemon.start()
     until_not_ready(daemon, "app-cannot-execute", f"cannot start webui: cannot execute {program}", "denied")
-    until_between_tries(daemon)
-    assert_nothing_runs(daemon)
+    assert_nothing_runs(daemon, between_tries(daemon))
 
 
 def test_a_command_that_is_missing_within_the_app_is_not_the_app(daemon: Daemon) -> None:
@@ -91,8 +98,7 @@ def test_a_directory_that_does_not_exist(daemon: Daemon) -> None:
     daemon.config["apps"]["webui"]["directory"] = str(missing)
     daemon.start()
     until_not_ready(daemon, "app-cannot-execute", str(missing))
-    until_between_tries(daemon)
-    assert_nothing_runs(daemon)
+    assert_nothing_runs(daemon, between_tries(daemon))
     assert not missing.exists()
 
 
@@ -114,7 +120,7 @@ def test_a_secret_of_the_app_that_comes_later(daemon: Daemon) -> None:
     until_not_ready(daemon, "secret-missing", str(token))
     assert_nothing_runs(daemon)
     token.write_text("hf_mountd-test-token")
-    daemon.until_ready(MENDED_S)
+    daemon.until_ready(REPAIRED_S)
     assert "hf_mountd-test-token" not in daemon.log_text()
 
 
@@ -127,7 +133,7 @@ def test_the_port_of_the_app_is_taken(daemon: Daemon, port: int) -> None:
         reason = until_not_ready(daemon, "port-taken", f"port {port}")
         assert f"(pid {os.getpid()})" in reason["text"]
         assert_nothing_runs(daemon)
-    daemon.until_ready(MENDED_S)
+    daemon.until_ready(REPAIRED_S)
     assert_silent(daemon)
 
 

@@ -18,7 +18,7 @@ from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-MENDED_S = 60.0
+REPAIRED_S = 60.0
 """Preflight is tried again every 10 s."""
 
 # A mount namespace of its own whose /dev holds what programs need and no fuse. $1: a directory, then the command.
@@ -182,7 +182,7 @@ def test_repairs_of_all_of_them_are_found_by_mountd_itself(daemon: Daemon) -> No
         assert_app_never_started(daemon)
         for name, fault in FAULTS.items():
             fault.repair(*places[name])
-        daemon.until_ready(MENDED_S)
+        daemon.until_ready(REPAIRED_S)
         assert daemon.page()["version"] == "v23"
         assert daemon.stop() == 0
 
@@ -244,7 +244,7 @@ def test_no_dev_fuse(make_daemon: Callable[..., Daemon]) -> None:
     subprocess.run(
         ["nsenter", "-t", str(daemon.process.pid), "-m", "umount", "-l", "/dev"], check=True, timeout=20
     )  # as if it had been loaded
-    daemon.until_ready(MENDED_S)
+    daemon.until_ready(REPAIRED_S)
     assert_silent(daemon)
     assert stat.S_ISCHR(os.stat("/dev/fuse").st_mode)
 
@@ -271,5 +271,5 @@ def test_no_fusermount3(daemon: Daemon) -> None:
     assert_app_never_started(daemon)
     for name in ("fusermount3", "fusermount"):
         (programs / name).symlink_to(fusermount)
-    daemon.until_ready(MENDED_S)
+    daemon.until_ready(REPAIRED_S)
     assert_silent(daemon)

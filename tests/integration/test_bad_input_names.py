@@ -17,7 +17,7 @@ from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-MENDED_S = 60.0
+REPAIRED_S = 60.0
 """Content and link are looked at again every 10 s."""
 
 
@@ -76,7 +76,7 @@ def test_a_first_version_that_is_not_there_yet(daemon: Daemon, store: RcloneS3) 
     assert_app_never_started(daemon)
     assert not os.path.lexists(daemon.link)
     hub.build(store.directory, versions=("v99",), scale=1 / 10_000)
-    daemon.until_ready(MENDED_S)
+    daemon.until_ready(REPAIRED_S)
     assert daemon.page()["version"] == "v99"
 
 
@@ -116,7 +116,7 @@ def test_a_link_path_that_holds_data(daemon: Daemon, kind: str, make: Any) -> No
     assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
 
     old = daemon.link.rename(f"{daemon.link}.old")
-    daemon.until_ready(MENDED_S)
+    daemon.until_ready(REPAIRED_S)
     assert daemon.link.is_symlink()
     kept = old / "gpt.pth" if kind == "directory" else old
     assert kept.read_text() == "precious"

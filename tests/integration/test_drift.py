@@ -16,7 +16,7 @@ import pytest
 
 from mountd.client.api import get
 from mountd.model.drift import HEALS_PER_WINDOW
-from tests.support.daemon import ONLY_BY_EAR, Daemon
+from tests.support.daemon import ONLY_BY_EVENTS, Daemon
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
@@ -65,7 +65,7 @@ def assert_healed(daemon: Daemon) -> None:
 @pytest.fixture
 def linked(daemon: Daemon) -> Daemon:
     """Its link lies in a directory of its own, which may be taken away while the app runs."""
-    daemon.program = (sys.executable, "-c", ONLY_BY_EAR)
+    daemon.program = (sys.executable, "-c", ONLY_BY_EVENTS)
     daemon.link = daemon.root / "links" / "cache_hub"
     daemon.link.parent.mkdir()
     daemon.config["models"]["cache_hub"]["link"] = str(daemon.link)

@@ -273,10 +273,10 @@ def test_an_output_that_cannot_be_written(command: str, code: int) -> None:
 
 
 def test_a_reader_of_errors_that_goes_away() -> None:
-    ear, mouth = os.pipe()
-    os.close(ear)
-    done = subprocess.run([sys.executable, "-m", "mountd", "nonsense"], stderr=mouth, timeout=60, check=False)
-    os.close(mouth)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "mountd", "nonsense"], stderr=writer, timeout=60, check=False)
+    os.close(writer)
     assert done.returncode == 2
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mountd.client.api import get, post
-from tests.support.daemon import ONLY_BY_EAR, Daemon
+from tests.support.daemon import ONLY_BY_EVENTS, Daemon
 from tests.support.wait import until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
@@ -131,7 +131,7 @@ def test_a_person_may_switch_while_paused_and_a_request_that_waited_is_then_void
 
 @pytest.mark.thorough
 def test_by_configuration_nothing_is_healed_or_switched_by_itself(daemon: Daemon) -> None:
-    daemon.program = (sys.executable, "-c", ONLY_BY_EAR)
+    daemon.program = (sys.executable, "-c", ONLY_BY_EVENTS)
     daemon.config["models"]["cache_hub"]["sync"] = {"automatic": False, "self_heal": False}
     daemon.start_ready()
     point(daemon.link, "/somewhere/else")

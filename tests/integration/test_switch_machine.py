@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from mountd.demo import hub
 from tests.support.bad_versions import build_bad
-from tests.support.daemon import ONLY_BY_EAR, Daemon
+from tests.support.daemon import ONLY_BY_EVENTS, Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.switch_world import CRASHING, GATED, MISSING, World
@@ -68,7 +68,7 @@ def world(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy) -> 
 
         @staticmethod
         def begin() -> Versioned:
-            daemon = make_daemon(endpoint=bucket.endpoint, program=(sys.executable, "-c", ONLY_BY_EAR))
+            daemon = make_daemon(endpoint=bucket.endpoint, program=(sys.executable, "-c", ONLY_BY_EVENTS))
             daemon.config["mounts"]["storage"]["options"] = {"low-level-retries": "2"}
             daemon.config["models"]["cache_hub"]["sync"] = {"retry": {"limit": 0}}
             daemon.config["apps"]["webui"]["restart"] = {"backoff": {"max": "2s"}, "limit": "100 in 10m"}

@@ -31,7 +31,7 @@ LOGGED_S = 10.0
 STOP_S = 60.0
 ANSWER_S = 10.0
 # The product also looks at its links each ten seconds: without that net only what it hears of makes it heal one.
-ONLY_BY_EAR = """
+ONLY_BY_EVENTS = """
 import sys
 from mountd.cli.main import main
 from mountd.model import link_guard

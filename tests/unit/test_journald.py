@@ -14,18 +14,18 @@ from mountd.journald import PRIORITIES, leads_to_journal, prefixed
 
 
 def test_only_the_stream_that_systemd_names_is_the_journal() -> None:
-    ear, mouth = os.pipe()
+    reader, writer = os.pipe()
     try:
-        found = os.fstat(mouth)
+        found = os.fstat(writer)
         named = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
-        assert leads_to_journal(mouth, named)
-        assert not leads_to_journal(mouth, {})
-        assert not leads_to_journal(mouth, {"JOURNAL_STREAM": ""})
-        assert not leads_to_journal(mouth, {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino + 1}"})
+        assert leads_to_journal(writer, named)
+        assert not leads_to_journal(writer, {})
+        assert not leads_to_journal(writer, {"JOURNAL_STREAM": ""})
+        assert not leads_to_journal(writer, {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino + 1}"})
     finally:
-        os.close(ear)
-        os.close(mouth)
-    assert not leads_to_journal(mouth, named), "closed"
+        os.close(reader)
+        os.close(writer)
+    assert not leads_to_journal(writer, named), "closed"
 
 
 def test_each_line_has_the_priority() -> None:

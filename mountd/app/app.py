@@ -271,12 +271,12 @@ class App:
     async def watch(self) -> None:
         """Collects the processes that belong to it while their ancestry can be seen; the supervisor sees its exit."""
         while True:
-            self._belonging.look()
+            await self._belonging.look()
             await asyncio.sleep(LOOK_S)
 
     async def prepare_end(self) -> None:
-        """Its signal comes at once."""
-        self._belonging.look()
+        """Its signal comes at once: no thread is waited for."""
+        self._belonging.look_now()
 
     async def clean(self) -> None:
         """Whatever it left, in its group or elsewhere."""

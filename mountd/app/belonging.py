@@ -7,6 +7,7 @@ parent took in while nothing else could have left it there.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 
@@ -31,20 +32,23 @@ class Belonging:
     def began(self, pid: int) -> None:
         self._seen = family.of(pid)
 
-    def look(self) -> list[int]:
-        """Those that can be seen without waiting for anything; what comes loose later is remembered by it."""
-        held = cgroup.members(self._cgroup) if self._cgroup is not None else []
-        if held:
-            self._entered = True
-            return held
-        with contextlib.suppress(OSError):  # the machine is short of something
-            self._seen = family.descendants(self._seen, family.table())
-        return [pid for pid, _ in self._seen]
+    async def look(self) -> list[int]:
+        """Those that can be seen without waiting for another process; what comes loose later is remembered by it."""
+        return self._remember(*await asyncio.to_thread(_look, self._cgroup, self._seen))
+
+    def look_now(self) -> list[int]:
+        """As `look`, but blocks: where there is no cgroup, 4 ms for each 100 processes of the machine."""
+        return self._remember(*_look(self._cgroup, self._seen))
+
+    def _remember(self, held: list[int], seen: set[tuple[int, int]]) -> list[int]:
+        self._entered = self._entered or bool(held)
+        self._seen = seen
+        return held or [pid for pid, _ in seen]
 
     async def find(self, uid: int | None) -> list[int]:
         """Also those that have come loose and are known by their marks; `uid` as in `end`. Raises Unavailable."""
         lines = await tool.end_orphans(self._instance.id, self._name, ["list", *self._words(uid, alone=False)])
-        return [*self.look(), *(int(line.partition(" ")[0]) for line in lines)]
+        return [*await self.look(), *(int(line.partition(" ")[0]) for line in lines)]
 
     async def end(self, uid: int | None, *, alone: bool) -> list[str]:
         """Ends all of it; `PID COMMAND` of each. Raises Unavailable.
@@ -65,3 +69,12 @@ class Belonging:
         if alone and parent is not None and not self._entered:
             words.append(f"loose={parent}")
         return words
+
+
+def _look(group: Path | None, seen: set[tuple[int, int]]) -> tuple[list[int], set[tuple[int, int]]]:
+    """Who is in the cgroup; if nobody is, what has come of `seen`, each (pid, started). Blocks."""
+    held = cgroup.members(group) if group is not None else []
+    if not held:
+        with contextlib.suppress(OSError):  # the machine is short of something
+            seen = family.descendants(seen, family.table())
+    return held, seen

@@ -62,7 +62,7 @@ async def answers(
     assert port is not None
     found = ports.listeners(port)
     owner = user.uid if user else os.geteuid()
-    if ports.belongs(found, belonging.look(), owner):
+    if ports.belongs(found, await belonging.look(), owner):
         return ""
     # One that has come loose is the app's all the same; for that many processes have to be looked at.
     if found and ports.belongs(found, await _all_of(belonging, uid), owner):

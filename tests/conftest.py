@@ -48,8 +48,8 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def no_blocking(request: pytest.FixtureRequest) -> Iterator[None]:
-    """In unit tests that run an event loop; those of the integration look at local disks in it by themselves."""
-    if "unit" not in request.path.parts or not inspect.iscoroutinefunction(request.function):
+    """In each test that is a coroutine, with what it calls of the product; not in threads and other processes."""
+    if not inspect.iscoroutinefunction(request.function):
         yield
         return
     with blocking.forbidden():

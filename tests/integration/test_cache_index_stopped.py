@@ -169,7 +169,7 @@ async def test_what_was_written_in_time_is_noted_when_not_all_of_it_was(
     monkeypatch.setattr(os, "fsync", slow)
     monkeypatch.setattr(cache_index, "DURABLE_LIMIT_S", 0.3)
     await index.after_stop(is_last=True)
-    noted = durable(tmp_path)
+    noted = await asyncio.to_thread(durable, tmp_path)
     assert any(noted)
     assert not all(noted)
 
@@ -193,7 +193,7 @@ async def test_a_file_whose_write_does_not_end_costs_none_of_those_before_it(
     monkeypatch.setattr(cache_index, "LAST_STAMP_LIMIT_S", 1.0)
     try:
         await index.after_stop(is_last=True)
-        assert durable(tmp_path) == [False, False, True, True]
+        assert await asyncio.to_thread(durable, tmp_path) == [False, False, True, True]
     finally:
         go.set()
 
@@ -222,7 +222,7 @@ async def test_a_cache_stays_locked_while_a_thread_is_at_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: bool
 ) -> None:
     monkeypatch.setattr(cache_index, "SETTLE_LIMIT_S", 0.2)
-    cache = to_verify(tmp_path / "cache")
+    cache = await asyncio.to_thread(to_verify, tmp_path / "cache")
     before = content(cache.root / "vfs")
     mount = mount_of(cache.root)
     index = CacheIndex("m")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import errno
 import os
@@ -132,7 +133,7 @@ def test_files_that_wait_for_their_upload_are_not_overlooked(tmp_path: Path) -> 
 async def test_a_start_fails_with_the_cause_and_gives_up_what_stays_unreadable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = after_a_boot(tmp_path, has_digest=True)
+    cache = await asyncio.to_thread(after_a_boot, tmp_path, has_digest=True)
     mount = MountSettings.model_validate(
         {"remote": "s:b", "path": "/m", "profile": "model-hub", "cache": {"dir": tmp_path}}
     )

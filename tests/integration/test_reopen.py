@@ -55,7 +55,7 @@ async def test_an_upload_that_began_too_early_is_waited_for(store: RcloneS3, pro
         for name, data in contents.items():
             await asyncio.to_thread(_write, first.path / name, data)
         first.process.kill()
-    left = repair(tmp_path / "cache").leftovers
+    left = (await asyncio.to_thread(repair, tmp_path / "cache")).leftovers
     assert sorted(left.values()) == [0, SIZE, SIZE]
     proxy.faults.bytes_per_s = UPLOAD_BYTES_PER_S
     files, reported = Files("test", {}), list[int]()

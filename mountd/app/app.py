@@ -203,7 +203,7 @@ class App:
         return {name: version for name, version in models.items() if version}
 
     async def _spawn(self, spawned: Callable[[Child], None]) -> None:
-        ready.check_port_free(self.name, ready.port_of(self.settings.ready))
+        await ready.check_port_free(self.name, ready.port_of(self.settings.ready))
         self.user = await resolve_user(self.name, self.settings.user)
         self.environment = await self._build_environment()
         self._last_line, self._ended_well = "", False

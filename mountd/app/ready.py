@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -32,10 +33,10 @@ def port_of(ready: ReadySettings | None) -> int | None:
     return urlsplit(ready.http).port or 80
 
 
-def check_port_free(name: str, port: int | None) -> None:
+async def check_port_free(name: str, port: int | None) -> None:
     """Raises CannotStart when somebody listens where the app is about to."""
-    if port is not None and ports.listeners(port):
-        raise _taken(f"cannot start {name}: port {port} is taken by {ports.holder(port)}")
+    if port is not None and await asyncio.to_thread(ports.listeners, port):
+        raise _taken(f"cannot start {name}: port {port} is taken by {await asyncio.to_thread(ports.holder, port)}")
 
 
 def _taken(text: str) -> CannotStart:
@@ -60,15 +61,16 @@ async def answers(
         return why
     port = port_of(ready)
     assert port is not None
-    found = ports.listeners(port)
+    found = await asyncio.to_thread(ports.listeners, port)
     owner = user.uid if user else os.geteuid()
-    if ports.belongs(found, await belonging.look(), owner):
+    if await asyncio.to_thread(ports.belongs, found, await belonging.look(), owner):
         return ""
     # One that has come loose is the app's all the same; for that many processes have to be looked at.
-    if found and ports.belongs(found, await _all_of(belonging, uid), owner):
+    if found and await asyncio.to_thread(ports.belongs, found, await _all_of(belonging, uid), owner):
         return ""
     if found:
-        raise _taken(f"port {port} is answered by {ports.holder(port)}, not by the app")
+        holder = await asyncio.to_thread(ports.holder, port)
+        raise _taken(f"port {port} is answered by {holder}, not by the app")
     return f"nobody listens on port {port} of this machine"
 
 

@@ -219,7 +219,8 @@ async def test_one_that_is_away_is_probed_soon_and_one_that_is_well_when_it_is_d
     assert reported.all
 
 
-async def test_each_request_takes_the_slot_of_a_probe() -> None:
+async def test_each_request_takes_the_slot_of_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket, "SLOT_PATIENCE", 1000)  # however long this machine lets the loop wait
     engine = FakeEngine()
     engine.mount.health.backend = 0.05
     probe = bucket_probe(engine)

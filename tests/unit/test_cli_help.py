@@ -1,4 +1,4 @@
-"""Every command explains itself, and none that asks the daemon imports what it does not need."""
+"""Every command explains itself (the wording of help is tested here), and none that asks the daemon imports much."""
 
 import json
 import subprocess

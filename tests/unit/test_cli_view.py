@@ -1,4 +1,4 @@
-"""Tables on terminals that are too narrow: what is shown, and that words stay whole."""
+"""Tables on terminals that are too narrow: what is shown, and that words stay whole; the wording of tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long lines on a terminal: whole words, nothing lost, nothing wider than it can be."""
+"""Long lines on a terminal: whole words, nothing lost, nothing too wide; the wording of what a reload does."""
 
 from __future__ import annotations
 

@@ -201,11 +201,3 @@ def test_listing_digest_of_names_that_are_no_text() -> None:
 )
 def test_compare(found: dict[str, int], problems: list[str]) -> None:
     assert manifest.compare({"a": 1, "b": 2}, found) == problems
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, ""), (1, "p0"), (3, "p0; p1; p2"), (4, "p0; p1; p2 and 1 more"), (9, "p0; p1; p2 and 6 more")],
-)
-def test_summary(count: int, text: str) -> None:
-    assert manifest.summary([f"p{n}" for n in range(count)]) == text

@@ -1,4 +1,4 @@
-"""Plans: the order of a switch, its texts, and that its undo restores what was, wherever it broke off."""
+"""Plans: the order of a switch, and that its undo restores what was, wherever it broke off; the wording of a plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Required files that are not there: what is said of a typo, and what of an upload that is not finished."""
+"""Required files that are not there, a typo or an upload that is not finished: the wording of what is reported."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ def test_what_is_said(path: str, said: list[str]) -> None:
 
 def test_another_unicode_form_is_another_name() -> None:
     (said,) = problems(["声/\u00e9.bin"], FILES, ())
-    assert "another Unicode form" in said
+    assert "NFC" in said
 
 
 def test_what_the_manifest_names_is_no_typo() -> None:
-    assert problems(["models/gtp.pth"], FILES, {"models/gtp.pth": 1}) == ["models/gtp.pth is missing"]
+    (said,) = problems(["models/gtp.pth"], FILES, {"models/gtp.pth": 1})
+    assert "models/gpt.pth" not in said
     assert misnamed(["models/gtp.pth", "other", "config.yaml"], FILES, {"other": 1}) == ["models/gtp.pth"]
 
 
 def test_among_very_many_files_nobody_looks_for_a_like_one() -> None:
     many = {f"models/gpt{number}.pth": 1 for number in range(MAX_FILES + 1)}
-    assert problems(["models/gpt.pth"], many, ()) == ["models/gpt.pth is missing"]
+    (said,) = problems(["models/gpt.pth"], many, ())
+    assert "'" not in said, "no other name is quoted"
 
 
 def test_the_search_for_similar_names_is_short() -> None:
@@ -54,20 +56,20 @@ def test_the_search_for_similar_names_is_short() -> None:
 
 def test_only_for_the_first_missing_files_a_similar_name_is_sought() -> None:
     found = problems([f"models/gpt.pt{number}" for number in range(MAX_SOUGHT + 2)], FILES, ())
-    assert ["did you mean" in said for said in found] == [*[True] * MAX_SOUGHT, False, False]
+    assert ["'models/gpt.pth'" in said for said in found] == [*[True] * MAX_SOUGHT, False, False]
 
 
 @pytest.mark.parametrize(("more", "sought"), [(0, True), (1, False)])
 def test_long_names_are_not_compared(more: int, sought: bool) -> None:
     there = "a" * (MAX_CHARACTERS + more)
     (said,) = problems([there[:-1]], {there: 1}, ())
-    assert ("did you mean" in said) is sought
+    assert (f"'{there}'" in said) is sought
 
 
 def test_a_similar_name_in_the_same_directory_is_found_among_many() -> None:
     many = {f"{directory}/{number:04d}.bin": 1 for directory in "abcd" for number in range(400)}
     (said,) = problems(["c/model.pth"], many | {"c/model.pht": 1}, ())
-    assert said == "c/model.pth is missing, did you mean 'c/model.pht'?"
+    assert "'c/model.pht'" in said
 
 
 @given(st.lists(st.sampled_from([*FILES, "x", "models"]), unique=True), st.sets(st.sampled_from([*FILES, "x"])))

@@ -1,4 +1,4 @@
-"""Every problem that a file can have: its exact words, its place, its line; all at once."""
+"""Every problem that a file can have: the wording, the place and the line of each; all at once."""
 
 # ruff: noqa: E501 - a table reads better with one case a line
 

@@ -1,4 +1,4 @@
-"""Chinese punctuation where YAML's own was meant is named; where it is text, it is left alone."""
+"""Chinese punctuation where YAML's own was meant: the wording that names it; where it is text, it is left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML as text with lines: what is read is what was written, and what cannot be read is said in plain words."""
+"""YAML as text with lines: what is read is what was written; the wording and the line of what cannot be read."""
 
 from __future__ import annotations
 

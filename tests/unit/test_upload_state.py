@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -21,8 +22,7 @@ from mountd.cache.upload_state import (
     to_hurry,
 )
 from mountd.rclone.rc import Upload
-from mountd.status import readiness
-from mountd.status.snapshot import DrainStatus, MountStatus, Snapshot
+from mountd.status.snapshot import DrainStatus
 
 NOTHING, ONE = Pending(), Pending(1, 5, ("a.wav",))
 
@@ -72,17 +72,13 @@ def test_progress_never_shows_more_left_than_there_is(steps: list[tuple[int | No
         assert before is None or shown.files >= before.files
 
 
-def test_progress_in_words() -> None:
+def test_progress() -> None:
     begun = progress(None, 7, Pending(7, 28 << 20))
     assert begun == DrainStatus(7, 7, 28 << 20)
     later = progress(begun, 2, Pending(3, 12 << 20))
-    assert str(later) == "3 of 7 files left, 12 MiB, 1 open for writing"
-    assert str(progress(later, 0, Pending(4, 13 << 20))).startswith("4 of 8 files left")
-
-
-def test_the_headline_shows_what_a_stop_waits_for() -> None:
-    mounts = {"outputs": MountStatus("/m", "s:b", drain=DrainStatus(7, 3, 12 << 20))}
-    assert readiness.headline(Snapshot(mounts, stopping=True)) == "stopping: outputs uploads, 3 of 7 files left, 12 MiB"
+    assert later == DrainStatus(7, 3, 12 << 20, open=1)
+    one_more = progress(later, 0, Pending(4, 13 << 20))
+    assert (one_more.files, one_more.files_left, one_more.bytes_left) == (8, 4, 13 << 20)
 
 
 def test_only_what_waits_for_the_time_is_hurried_and_not_all_the_time() -> None:
@@ -109,15 +105,17 @@ def test_uploads_that_fail_repeatedly_are_reported() -> None:
     reason = tries.reason("outputs", 2)
     assert reason is not None
     assert reason.code == "uploads-failing"
-    assert reason.text.startswith("cannot upload 2 files of mount outputs, tried 3 times: ")
-    assert "nothing is lost" in reason.hint
+    assert reason.object == "outputs"
+    assert re.findall(r"\d+", reason.text) == ["2", str(FAILING_TRIES)], "files, tries"
+    assert reason.text.endswith(tries.cause)
+    assert reason.hint
     assert tries.reason("outputs", 0) is None
     assert tries.heard("vfs cache: upload succeeded try #1").failed  # of a file that never failed
     assert not tries.heard("vfs cache: upload succeeded try #4").failed
 
 
-def test_what_is_left_is_reported_with_some_names() -> None:
-    reason = not_uploaded("outputs", Pending(12, 3 << 20, ("a", "b")), "/cache")
-    assert reason.text == "12 files (a, b and 10 more; 3 MiB) of mount outputs are not uploaded yet"
+def test_what_is_left_is_reported() -> None:
+    reason = not_uploaded("outputs", ONE, "/cache")
+    assert (reason.code, reason.object) == ("uploads-pending", "outputs")
+    assert "a.wav" in reason.text
     assert "/cache" in reason.hint
-    assert not_uploaded("o", ONE, "/c").text == "1 file (a.wav; 5 bytes) of mount o is not uploaded yet"

@@ -46,8 +46,9 @@ def test_a_file_that_is_no_text_is_replaced(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CannotStart, match="cannot write"):
+    with pytest.raises(CannotStart) as refused:
         replace(tmp_path / "file" / "file", "x")
+    assert refused.value.code == "conf-unwritable"
 
 
 def test_leftovers_of_a_previous_run_go(tmp_path: Path) -> None:

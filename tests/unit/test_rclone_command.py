@@ -149,14 +149,14 @@ def test_a_flag_that_the_binary_lacks() -> None:
     lacking = Binary(Path("/r"), (1, 70, 0), BINARY.flags - {"use-server-modtime"})
     built = command(binary=lacking)
     assert not any("use-server-modtime" in word for word in built.argv)
-    assert [each for each in built.warnings if "--use-server-modtime" in each] == [
-        "mounts.storage: rclone 1.70.0 does not know --use-server-modtime; mountd goes on without it"
-    ]
+    (warning,) = [each for each in built.warnings if "--use-server-modtime" in each]
+    assert warning.startswith("mounts.storage: ")
+    assert "1.70.0" in warning
     with pytest.raises(ConfigError) as caught:
         command(mount(options={"vfs-read-ahed": "1G", "nonsense-xyzzy": True, "daemon": True}))
     assert caught.value.exit_code == 2
     assert len(caught.value.problems) == 3
-    assert "did you mean 'vfs-read-ahead'?" in caught.value.text
+    assert "'vfs-read-ahead'" in caught.value.text, "what may have been meant"
 
 
 def test_a_file_that_is_closed_is_noted_at_once() -> None:

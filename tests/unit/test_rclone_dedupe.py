@@ -29,6 +29,13 @@ def texts(events: list[LogEvent]) -> list[str]:
     return [event.text for event in events]
 
 
+def counted(event: LogEvent) -> tuple[int | str, ...]:
+    """Of a line that stands for others: its figures (none for one repetition), and the line that it quotes."""
+    figures, _, quoted = event.text.partition(": ")
+    assert figures.startswith("… ")
+    return *map(int, re.findall(r"\d+", figures)), quoted
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -68,12 +75,13 @@ def test_the_first_at_once_the_rest_as_a_count_each_window() -> None:
         assert lines.feed(error(f"try {number} failed"), 100.0 + number / 10) == []
     due = [lines.due]
     assert lines.flush(129.9) == []
-    assert lines.flush(130.0) == [LogEvent("error", "… repeated 118 times in 30 s: try 0 failed")]
+    (count,) = lines.flush(130.0)
+    assert (count.level, counted(count)) == ("error", (118, 30, "try 0 failed"))
     due.append(lines.due)
     assert lines.feed(error("try 200 failed"), 140.0) == [], "it goes on: only counted"
     due.append(lines.due)
     assert due == [130.0, None, 160.0]
-    assert texts(lines.flush(160.0)) == ["… repeated once in 30 s: try 0 failed"]
+    assert [counted(each) for each in lines.flush(160.0)] == [(30, "try 0 failed")]
     assert texts(lines.feed(error("try 201 failed"), 190.0)) == ["try 201 failed"], "a first line again, after silence"
 
 
@@ -84,15 +92,15 @@ def test_each_kind_has_its_own_count() -> None:
     assert texts(lines.feed(error("b"), 4.0)) == ["b"]
     assert lines.feed(error("a 3"), 5.0) == []
     assert lines.feed(error("b"), 6.0) == []
-    assert texts(lines.flush(30.0)) == ["… repeated 2 times in 30 s: a 1"]
-    assert texts(lines.flush(34.0)) == ["… repeated once in 30 s: b"]
+    assert [counted(each) for each in lines.flush(30.0)] == [(2, 30, "a 1")]
+    assert [counted(each) for each in lines.flush(34.0)] == [(30, "b")]
 
 
 def test_an_exit_logs_the_counts_that_are_left() -> None:
     lines = Deduplicator()
     lines.feed(error("a"), 0.0)
     lines.feed(error("a"), 0.1)
-    assert texts(lines.finish(0.2)) == ["… repeated once in 1 s: a"]
+    assert [counted(each) for each in lines.finish(0.2)] == [(1, "a")]
     assert lines.finish(0.3) == []
     assert lines.due is None
     assert texts(lines.feed(error("a"), 0.4)) == ["a"], "the next process has a first of its own"
@@ -102,7 +110,8 @@ def test_a_late_line_comes_after_what_was_due_before_it() -> None:
     lines = Deduplicator()
     lines.feed(error("a"), 0.0)
     lines.feed(error("a"), 1.0)
-    assert texts(lines.feed(error("b"), 50.0)) == ["… repeated once in 50 s: a", "b"]
+    count, line = lines.feed(error("b"), 50.0)
+    assert (counted(count), line.text) == ((50, "a"), "b")
 
 
 def test_levels_are_not_mixed_and_debug_lines_are_left_alone() -> None:
@@ -120,7 +129,9 @@ def test_kinds_without_end_are_counted_together() -> None:
     assert len(logged) == KINDS
     assert lines.due == 31.0
     (rest,) = lines.flush(31.0)
-    assert rest.text.startswith(f"… {1000 - KINDS} more lines of other kinds in 30 s, such as: kind ")
+    *figures, quoted = counted(rest)
+    assert figures == [1000 - KINDS, 30]
+    assert str(quoted).startswith("kind ")
     assert len(lines.feed(error("kind of the next window"), 32.0)) == 1
 
 
@@ -134,14 +145,15 @@ def test_the_worst_of_the_rest_is_shown() -> None:
     for event in (LogEvent("info", "a"), error("b"), LogEvent("info", "c")):
         assert lines.feed(event, 0.0) == []
     (rest,) = lines.finish(1.0)
-    assert (rest.level, rest.text) == ("error", "… 3 more lines of other kinds in 1 s, such as: b")
+    assert (rest.level, counted(rest)) == ("error", (3, 1, "b"))
 
 
 def test_a_kind_that_is_silent_makes_room_for_another() -> None:
     lines = Deduplicator(kinds=1)
     assert texts(lines.feed(error("a"), 0.0)) == ["a"]
     assert lines.feed(error("b"), 1.0) == []
-    assert texts(lines.feed(error("b"), 31.0)) == ["… 1 more line of other kinds in 30 s, such as: b", "b"]
+    count, line = lines.feed(error("b"), 31.0)
+    assert (counted(count), line.text) == ((1, 30, "b"), "b")
 
 
 _lines = st.tuples(
@@ -171,11 +183,8 @@ def test_no_line_is_lost_and_due_is_kept(steps: list[tuple[tuple[str, str], floa
 def lines_in(event: LogEvent) -> int:
     if not event.text.startswith("… "):
         return 1
-    if event.text.startswith("… repeated once"):
-        return 1
-    found = re.match(r"… (?:repeated )?(\d+) (?:times|more lines?) ", event.text)
-    assert found, event.text
-    return int(found[1])
+    *figures, _ = counted(event)
+    return int(figures[0]) if len(figures) > 1 else 1
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=50, max_size=400))

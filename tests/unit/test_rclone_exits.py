@@ -1,6 +1,8 @@
-"""How rclone exited: each way has its code."""
+"""How rclone exited: each way has its code, the commands that its hint names, and rclone's own text."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 
@@ -9,41 +11,40 @@ from mountd.process.launch import MISSING
 from mountd.rclone.exits import ERRORS_KEPT, OUTPUT_CHARACTERS, RECENT_S, LastOutput, explain, explain_crash
 from mountd.rclone.log import LogEvent
 
+LOGS, RENDER = "mountd logs hub", "mountd config render"
+
 
 @pytest.mark.parametrize(
-    ("code", "said", "found", "text", "hint", "permanent"),
+    ("code", "said", "found", "quoted", "commands"),
     [
-        (0, "x", "rclone-exited", "rclone exited by itself, without an error (…)", "unmounts it", False),
-        (1, "no bucket", "rclone-exited", "rclone exited (…): no bucket", "config render", False),
-        (1, "", "rclone-exited", "rclone exited (…)", "mountd logs hub", False),
-        (1, "Fatal error: unknown flag: --x", "rclone-usage", "rclone refuses its command line (…): ", "reload", True),
-        (2, "Fatal error: bad", "rclone-usage", "(…): Fatal error: bad", "mountd restart hub", True),
-        (
-            127,
-            "rclone: error while loading shared libraries: libc",
-            "rclone-cannot-start",
-            "libraries",
-            "install it",
-            False,
-        ),
-        (127, "", "rclone-cannot-start", "cannot start rclone", "library", False),
-        (143, "x", "rclone-exited", "another process stopped rclone (SIGTERM, …)", "mountd logs hub", False),
-        (-9, "x", "rclone-killed", "rclone was killed (…)", "memory ran out", False),
-        (-11, "x", "rclone-killed", "rclone crashed or was killed (…)", "mountd logs hub", False),
+        (0, "no bucket", "rclone-exited", False, [LOGS]),
+        (1, "no bucket", "rclone-exited", True, [LOGS, RENDER]),
+        (1, "", "rclone-exited", False, [LOGS, RENDER]),
+        (1, "Fatal error: unknown flag: --x", "rclone-usage", True, [RENDER, "mountd reload", "mountd restart hub"]),
+        (2, "Fatal error: bad", "rclone-usage", True, [RENDER, "mountd reload", "mountd restart hub"]),
+        (127, "rclone: error while loading shared libraries: libc", "rclone-cannot-start", True, []),
+        (127, "", "rclone-cannot-start", False, []),
+        (143, "no bucket", "rclone-exited", False, [LOGS]),
+        (-9, "no bucket", "rclone-killed", False, ["dmesg", LOGS]),
+        (-11, "no bucket", "rclone-killed", False, [LOGS]),
     ],
 )
-def test_exits(code: int, said: str, found: str, text: str, hint: str, permanent: bool) -> None:
+def test_exits(code: int, said: str, found: str, quoted: bool, commands: list[str]) -> None:
     explained = explain(code, "…", said, "hub", obstacle=Exit(code).obstacle)
-    assert (explained.code, explained.permanent) == (found, permanent)
-    assert text in explained.text
-    assert hint in explained.hint
+    assert (explained.code, explained.permanent) == (found, found == "rclone-usage")
+    assert (bool(said) and said in explained.text) is quoted
+    assert ("…" in explained.text) is (found != "rclone-cannot-start"), "how it exited"
+    assert ("SIGTERM" in explained.text) is (code == 143)
+    assert re.findall("`([^`]+)`", explained.hint) == commands
+    assert explained.hint
 
 
 def test_one_that_never_ran() -> None:
     explained = explain(127, "…", "of a previous run", "hub", obstacle="cannot execute /x/rclone: permission denied")
     assert explained.code == "rclone-cannot-start"
-    assert explained.text == "cannot start rclone: cannot execute /x/rclone: permission denied"
-    assert "install it" in explained.hint
+    assert explained.text.endswith(": cannot execute /x/rclone: permission denied")
+    assert "of a previous run" not in explained.text
+    assert explained.hint
 
 
 @pytest.mark.parametrize(
@@ -69,23 +70,23 @@ def words(*said: tuple[str, str, float]) -> LastOutput:
     return last
 
 
+THEN = "; before that: "
+"""Between what rclone printed last and what it printed before; `refusal` looks for it, too."""
 FATAL = ("error", "Fatal error: failed to mount FUSE fs: fusermount: exit status 1", 1.0)
 
 
 def test_the_error_just_before_the_last_one_is_shown_as_well() -> None:
     helper = ("info", "mount helper error: fusermount3: mount failed: Operation not permitted", 0.9)
-    assert words(("info", "poll-interval is not supported", 0.5), helper, FATAL).text(1.1) == (
-        "Fatal error: failed to mount FUSE fs: fusermount: exit status 1; before that: "
-        "mount helper error: fusermount3: mount failed: Operation not permitted"
-    )
+    found = words(("info", "poll-interval is not supported", 0.5), helper, FATAL).text(1.1)
+    assert found.split(THEN) == [FATAL[1], helper[1]]
 
 
 def test_a_repeated_error_is_kept_once_with_the_time_of_its_last_repetition() -> None:
     text = "-o/--option not supported"
     first, last = ("error", text, FATAL[2] - RECENT_S - 1), ("error", text, 0.9)
-    assert words(first, last, FATAL).text(1.1) == f"{FATAL[1]}; before that: {text}"
+    assert words(first, last, FATAL).text(1.1).split(THEN) == [FATAL[1], text]
     others = [("error", f"object {number}: 404", 0.5) for number in range(ERRORS_KEPT - 1)]
-    assert words(first, *others, last, FATAL).text(1.1).startswith(f"{FATAL[1]}; before that: {text}; before that: ")
+    assert words(first, *others, last, FATAL).text(1.1).split(THEN)[:2] == [FATAL[1], text]
 
 
 def test_what_was_logged_long_before_the_exit_is_not_why() -> None:

@@ -1,4 +1,4 @@
-"""How an app ended, in words: what mountd's launcher has to say, and what are the app's own words."""
+"""How an app ended: each way has its code, what its hint names, and the app's own last line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mountd.app.app import App
-from mountd.app.exits import cannot_stop, detached, explain, standing
+from mountd.app.exits import BY_CUSTOM, cannot_stop, detached, explain, standing
 from mountd.daemon.secret_files import SecretFiles
 from mountd.process import launch
 from mountd.process.child import Exit, NotStarted
@@ -26,20 +26,22 @@ apps: {webui: {command: [sleep]}}
 
 
 @pytest.mark.parametrize(
-    ("exit_", "code", "text", "hint"),
+    ("exit_", "code", "named", "customs"),
     [
-        (Exit(0), "app-exited", "webui ended with exit code 0: last words", "mountd logs webui"),
-        (Exit(125), "app-exited", "webui ended with exit code 125: last words", "container"),
-        (Exit(126), "app-exited", "webui ended with exit code 126: last words", "cannot be executed"),
-        (Exit(127), "app-exited", "webui ended with exit code 127: last words", "not found"),
-        (Exit(-9), "app-killed", "webui ended with signal SIGKILL: last words", "mountd logs webui"),
-        (Exit(-11), "app-exited", "webui ended with signal SIGSEGV: last words", "mountd logs webui"),
+        (Exit(0), "app-exited", "code 0", []),
+        (Exit(125), "app-exited", "code 125", [125]),
+        (Exit(126), "app-exited", "code 126", [126]),
+        (Exit(127), "app-exited", "code 127", [127]),
+        (Exit(-9), "app-killed", "SIGKILL", []),
+        (Exit(-11), "app-exited", "SIGSEGV", []),
     ],
 )
-def test_one_that_ran(exit_: Exit, code: str, text: str, hint: str) -> None:
+def test_one_that_ran(exit_: Exit, code: str, named: str, customs: list[int]) -> None:
     reason = explain("webui", exit_, "last words")
-    assert (reason.code, reason.text, reason.object) == (code, text, "webui")
-    assert hint in reason.hint
+    assert (reason.code, reason.object) == (code, "webui")
+    assert reason.text.endswith(f" {named}: last words")
+    assert "`mountd logs webui`" in reason.hint
+    assert [number for number, meaning in BY_CUSTOM.items() if meaning in reason.hint] == customs
 
 
 @pytest.mark.parametrize("number", [each for each in signal.Signals if each.name not in ("SIGCHLD", "SIGCONT")])
@@ -64,37 +66,40 @@ def test_what_fails_in_an_operation_stays_down_until_the_last_one_ends(tmp_path:
     assert seen == [True, False, False, True]
 
 
-@pytest.mark.parametrize(("pid", "says"), [(7, "it is stuck in the kernel (pid 7)"), (None, "its process has ended")])
-def test_a_stop_that_takes_too_long(pid: int | None, says: str) -> None:
-    assert cannot_stop("webui", pid).startswith(f"cannot stop webui: {says}")
+def test_a_stop_that_takes_too_long() -> None:
+    stuck, ended = cannot_stop("webui", 7), cannot_stop("webui", None)
+    assert ("webui" in stuck, "webui" in ended) == (True, True)
+    assert ("(pid 7)" in stuck, "pid" in ended) == (True, False)
 
 
 @pytest.mark.parametrize(
     ("step", "code", "hint"),
     [
         (launch.MISSING, "app-command-not-found", "apps.webui.command"),
-        (launch.PROGRAM, "app-cannot-execute", "may execute it"),
-        (launch.INTERPRETER, "app-cannot-execute", "first line"),
+        (launch.PROGRAM, "app-cannot-execute", "program"),
+        (launch.INTERPRETER, "app-cannot-execute", "#!"),
         (launch.DIRECTORY, "app-cannot-execute", "apps.webui.directory"),
         (launch.USER, "app-cannot-execute", "apps.webui.user"),
     ],
 )
 def test_one_that_never_ran(step: str, code: str, hint: str) -> None:
     reason = explain("webui", Exit(127, NotStarted(step, "why")), "of a previous run")
-    assert (reason.code, reason.text) == (code, "cannot start webui: why")
+    assert (reason.code, reason.object) == (code, "webui")
+    assert reason.text.endswith("webui: why")
     assert hint in reason.hint
 
 
 def test_one_that_detached_until_it_was_given_up() -> None:
     failure = detached("webui", ["12 python", "13 sh"])
     assert failure.code == "app-detached"
-    assert "python (pid 12)" in failure.text
+    assert [word in failure.text for word in ("python", "pid 12", "sh ")] == [True, True, False]
+    assert "nohup" in failure.hint
     life = Life(State.FAILED, cause="it ended with exit code 0; it has failed 6 times in 10 minutes")
     health, reason = standing("webui", life, failure)
     assert reason is not None
     assert (health, reason.code, reason.text) == (Health.DEGRADED, "app-failed", life.cause)
-    assert "in the foreground" in reason.hint
-    assert reason.hint.endswith("then: mountd restart webui")
+    assert reason.hint.startswith(failure.hint)
+    assert reason.hint.endswith(": mountd restart webui")
 
 
 @pytest.mark.parametrize(

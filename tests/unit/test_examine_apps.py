@@ -61,19 +61,19 @@ def on_mount(touched: list[str], mount: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("app", "result", "text"),
+    ("app", "result", "named"),
     [
         ({}, "ok", "{mount}/app/bin/program"),
         ({"command": ["program"], "environment": {"PATH": "{mount}/app/bin"}}, "ok", "{mount}/app/bin/program"),
-        ({"command": ["sh"]}, "ok", "sh"),
-        ({"command": ["bin/other"]}, "fail", "bin/other was not found"),
-        ({"directory": "{mount}/other"}, "fail", "its directory {mount}/other does not exist"),
+        ({"command": ["sh"]}, "ok", "/sh"),
+        ({"command": ["bin/other"]}, "fail", "bin/other"),
+        ({"directory": "{mount}/other"}, "fail", "{mount}/other"),
         ({"user": USER}, "ok", "{mount}/app/bin/program"),
-        ({"user": "mountd-t-nobody"}, "fail", "there is no user mountd-t-nobody"),
+        ({"user": "mountd-t-nobody"}, "fail", "mountd-t-nobody"),
     ],
 )
 async def test_an_app_is_looked_at_from_outside(
-    mount: Path, touched: list[str], monkeypatch: pytest.MonkeyPatch, app: dict[str, Any], result: str, text: str
+    mount: Path, touched: list[str], monkeypatch: pytest.MonkeyPatch, app: dict[str, Any], result: str, named: str
 ) -> None:
     def asked(_: str) -> Any:
         raise AssertionError("a directory service may hang")
@@ -87,7 +87,8 @@ async def test_an_app_is_looked_at_from_outside(
 
     (check,) = await examine.apps(settings(mount, **placed(app)))
     assert check.result == result
-    assert check.text.endswith(text.format(mount=mount))
+    assert named.format(mount=mount) in check.text
+    assert bool(check.hint) is (result == "fail")
     assert on_mount(touched, mount) == []
 
 
@@ -98,7 +99,8 @@ async def test_a_mount_that_hangs_costs_its_deadline(mount: Path, monkeypatch: p
     began = time.monotonic()
     (check,) = await examine.apps(settings(mount))
     assert time.monotonic() - began < 10
-    assert (check.result, check.text) == ("fail", f"no answer in 0.3 s to where bin/program is, from {mount}/app")
+    assert check.result == "fail"
+    assert [word in check.text for word in ("0.3 s", "bin/program", f"{mount}/app")] == [True] * 3
     assert check.hint
 
 
@@ -109,5 +111,7 @@ async def test_access_is_tried_from_outside_too(mount: Path, touched: list[str])
         assert on_mount(touched, mount) == []
     gone = settings(mount, user=USER, directory=str(mount / "other" / "app"))
     (check,) = await examine.access(gone, running=True)
-    assert check.text == f"user {USER} cannot enter {mount}/other"
+    assert check.result == "fail"
+    assert check.text.endswith(f" {mount}/other")
+    assert USER in check.text
     assert on_mount(touched, mount) == []

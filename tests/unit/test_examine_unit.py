@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -76,17 +77,17 @@ def test_which_file_the_unit_names(text: str, named: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "hint"),
+    ("state", "commands"),
     [
-        ("inactive", "start it: systemctl start mountd"),
-        ("failed", "`systemctl status mountd` shows why it failed; then: systemctl restart mountd"),
-        ("activating", "its unit is activating: see `systemctl status mountd`"),
-        ("active", "its unit is active: see `systemctl status mountd`"),
+        ("inactive", ["systemctl start mountd"]),
+        ("failed", ["systemctl status mountd", "systemctl restart mountd"]),
+        ("activating", ["systemctl status mountd"]),
+        ("active", ["systemctl status mountd"]),
     ],
 )
-def test_no_hint_starts_what_runs(state: str, hint: str) -> None:
-    assert how_to_start(Unit(TEXT, state), Path("/x.yaml")) == hint
+def test_no_hint_starts_what_runs(state: str, commands: list[str]) -> None:
+    assert re.findall(r"systemctl \w+ mountd", how_to_start(Unit(TEXT, state), Path("/x.yaml"))) == commands
 
 
 def test_without_a_unit_the_command_itself_is_named() -> None:
-    assert how_to_start(None, Path("/x.yaml")) == "start it: mountd run -c /x.yaml"
+    assert how_to_start(None, Path("/x.yaml")).endswith(": mountd run -c /x.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -142,7 +143,8 @@ def test_more_crashes_than_the_limit_fail_and_say_so() -> None:
         now += 30.0
     life, _ = run(life, Exited("it crashed"), CLEANED, now=now)
     assert life.state is State.FAILED
-    assert life.cause == "it crashed; it has failed 6 times in 10 minutes"
+    assert life.cause.startswith("it crashed; ")
+    assert re.findall(r"\d+", life.cause) == ["6", "10"], "failures, in so many minutes"
 
 
 def test_restarts_that_were_asked_for_are_no_crashes() -> None:

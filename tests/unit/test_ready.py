@@ -18,10 +18,10 @@ SILENT = b""
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "{shown} answers 503"),
-        (b"nonsense of http://me:hunter2@h/?token=hunter2\r\n\r\n", "{shown}: "),
-        (SILENT, "{shown} does not answer in 0.2 s"),
-        (None, "{shown} refuses connections: it is loading"),
+        (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "503"),
+        (b"nonsense of http://me:hunter2@h/?token=hunter2\r\n\r\n", ": "),
+        (SILENT, "0.2 s"),
+        (None, "refuses"),
     ],
 )
 async def test_no_reason_shows_a_secret(
@@ -49,5 +49,6 @@ async def test_no_reason_shows_a_secret(
         why = await ready.answers(app, belonging, environment={}, user=None, uid=None)
     finally:
         server.close()
-    assert why.startswith(says.format(shown=f"http://me:********@{place}?token=********"))
+    assert why.startswith(f"http://me:********@{place}?token=********")
+    assert says in why.partition("token=********")[2]
     assert "hunter2" not in why

@@ -66,7 +66,7 @@ def assert_refuses_to_start(daemon: Daemon, code: int, *words: str) -> str:
     said = daemon.log_text()[before:]
     for word in words:
         assert word in said
-    assert "  hint: " in said
+    assert "hint: " in said
     assert_silent(daemon)
     assert daemon.mounts() == []
     return said

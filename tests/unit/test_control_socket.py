@@ -46,8 +46,9 @@ def test_what_is_no_socket_of_ours_stays(place: Path, kind: str) -> None:
             case _:
                 other.bind(str(place))
         before = place.lstat()
-        with pytest.raises(MountdError, match=f"^cannot listen on {place}: ") as refused:
+        with pytest.raises(MountdError, match=str(place)) as refused:
             _bind_unix(place)
+    assert not isinstance(refused.value, Busy)
     assert refused.value.hint
     assert place.lstat() == before
     assert precious.read_text() == "as it was"
@@ -98,11 +99,11 @@ async def test_the_group_is_looked_up_outside_of_the_daemon_and_not_for_ever(
     monkeypatch.setattr(grp, "getgrnam", hang)
     assert await server._find_group(ControlSettings(socket=place)) is None
     assert await server._find_group(ControlSettings(socket=place, group=mine.gr_name)) == mine.gr_gid
-    failure = f"^cannot open {place} to the group"
-    with pytest.raises(MountdError, match=f"{failure} mountd-t-nobody: no such group$"):
+    with pytest.raises(MountdError, match=str(place)) as refused:
         await server._find_group(ControlSettings(socket=place, group="mountd-t-nobody"))
+    assert "groupadd --system mountd-t-nobody" in refused.value.hint
     monkeypatch.setattr(server, "GROUP_LIMIT_S", 0.0)
-    with pytest.raises(MountdError, match=f"{failure} x: cannot look up group x: no answer in 0 s$") as refused:
+    with pytest.raises(MountdError, match=str(place)) as refused:
         await server._find_group(ControlSettings(socket=place, group="x"))
     assert "getent group x" in refused.value.hint
 

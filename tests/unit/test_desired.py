@@ -218,7 +218,7 @@ async def test_a_switch_that_failed_for_the_journal_is_tried_again(tmp_path: Pat
         await until(lambda: not hub.board.snapshot.operation, "it to be written")
         ended = await hub.journal.history(limit=5)
         assert [each.result for each in ended] == ["committed", "failed"]
-        assert "cannot use the journal" in ended[1].cause
+        assert str(hub.journal.path) in ended[1].cause
 
 
 async def test_a_first_version_is_served_too_and_written_down_later(

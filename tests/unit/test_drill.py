@@ -93,18 +93,20 @@ def test_an_app_that_is_not_restarted_is_not_waited_for() -> None:
 def test_it_says_what_happens_to_whom(kind: DrillKind) -> None:
     text = " ".join(plans.described(plan(kind)))
     assert "disk" in text
-    assert "webui is restarted" in text
+    assert "webui" in text
     assert ("proxy" in text) == (kind in BUCKET)
     assert ("30s" in text) == (kind in BUCKET)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_says_that_nobody_is_restarted(kind: DrillKind) -> None:
-    assert plans.described(plan(kind, {"webui": KEPT}))[-1] == "No app is restarted."
+    found = plan(kind, {"webui": KEPT})
+    assert found.restarted == ()
+    assert "webui" not in " ".join(plans.described(found))
 
 
 def test_several_apps_are_named() -> None:
-    assert "a and b are restarted" in plans.described(plan(DrillKind.KILL, {"a": APP, "b": APP}))[-1]
+    assert plans.described(plan(DrillKind.KILL, {"a": APP, "b": APP}))[-1].startswith("a and b ")
 
 
 # -- whether it would prove anything ----------------------------------------------------------------------------------
@@ -137,13 +139,13 @@ def with_app(**changes: Any) -> Snapshot:
     ("now", "why"),
     [
         (GOOD, ""),
-        (with_mount(state=State.BACKOFF), "mount disk is backoff"),
-        (with_mount(stage=MountStage.ANSWERING), "mount disk is running (answering)"),
+        (with_mount(state=State.BACKOFF), State.BACKOFF),
+        (with_mount(stage=MountStage.ANSWERING), MountStage.ANSWERING),
         (with_mount(health=Health.DEGRADED, reason=Reason("mount-silent", "no answer")), "no answer"),
         (with_mount(backend=AWAY), "the bucket is away"),
-        (with_mount(backend=RemoteStatus()), "not known yet"),
-        (replace(GOOD, models={"hub": replace(GOOD_MODEL, stage=ModelStage.LISTED)}), "model hub is listed"),
-        (with_app(state=State.STARTING), "webui is starting"),
+        (with_mount(backend=RemoteStatus()), "not known"),
+        (replace(GOOD, models={"hub": replace(GOOD_MODEL, stage=ModelStage.LISTED)}), ModelStage.LISTED),
+        (with_app(state=State.STARTING), "webui"),
     ],
 )
 def test_only_a_healthy_system_is_drilled(now: Snapshot, why: str) -> None:
@@ -244,18 +246,14 @@ SECONDS = st.none() | st.floats(0, 100)
     [
         (DrillKind.KILL, WELL, ()),
         (DrillKind.KILL, replace(WELL, app_restarted=True, rclone_restarted=True), ()),
-        (DrillKind.KILL, Measured(), ("not detected",)),
-        (DrillKind.KILL, Measured(0.1), ("not serving again",)),
-        (DrillKind.KILL, Measured(0.1, 1.0), ("not ready again",)),
-        (
-            DrillKind.KILL,
-            Measured(2.0, 9.0, 61.0),
-            ("detected after 2.0 s", "serving again after 9.0", "ready again after"),
-        ),
+        (DrillKind.KILL, Measured(), ("detected",)),
+        (DrillKind.KILL, Measured(0.1), ("serving",)),
+        (DrillKind.KILL, Measured(0.1, 1.0), ("ready",)),
+        (DrillKind.KILL, Measured(2.0, 9.0, 61.0), ("2.0 s", "9.0 s", "61.0 s")),
         (DrillKind.SLOW, replace(WELL, cached_reads=True), ()),
         (DrillKind.SLOW, replace(WELL, cached_reads=False), ("cached",)),
-        (DrillKind.SLOW, replace(WELL, app_restarted=True), ("an app was restarted",)),
-        (DrillKind.OFFLINE, replace(WELL, rclone_restarted=True), ("rclone was restarted",)),
+        (DrillKind.SLOW, replace(WELL, app_restarted=True), ("app",)),
+        (DrillKind.OFFLINE, replace(WELL, rclone_restarted=True), ("rclone",)),
     ],
 )
 def test_shortfalls(kind: DrillKind, measured: Measured, said: tuple[str, ...]) -> None:
@@ -268,8 +266,8 @@ def test_shortfalls(kind: DrillKind, measured: Measured, said: tuple[str, ...]) 
 @pytest.mark.parametrize("for_s", [5.0, 25.0, 26.0, None])
 def test_a_fault_that_was_too_short_to_be_noticed_for_sure(for_s: float | None) -> None:
     (text,) = plans.shortfalls(plan(DrillKind.OFFLINE, for_s=for_s), Measured())
-    assert text.startswith("the fault was not detected")
-    assert ("use --for 26s" in text) == (for_s in (5.0, 25.0))
+    assert "detected" in text
+    assert ("--for 26s" in text) == (for_s in (5.0, 25.0))
 
 
 @given(st.sampled_from(KINDS), SECONDS, SECONDS, SECONDS)

@@ -1,6 +1,4 @@
-"""What a gate's answer means: the one figure in Prometheus' JSON, and the words of a plan."""
-
-# ruff: noqa: E501 - a table reads better with one case a line
+"""What a gate's answer means: the one figure in Prometheus' JSON; and a gate in one line of a plan, without secrets."""
 
 import json
 import math
@@ -34,20 +32,20 @@ def test_one_figure(body: bytes, value: float) -> None:
     assert value_of(body) == value
 
 
-NO_PROMETHEUS = "what answers there is no Prometheus"
+NO_PROMETHEUS = "no Prometheus"
 
 
 @pytest.mark.parametrize(
-    ("body", "text"),
+    ("body", "named"),
     [
-        (answer("vector", []), "the query gives no sample: nothing has been measured"),
-        (answer("vector", [sample("1"), sample("2")]), "the query gives 2 samples, not one: aggregate it, such as with max()"),
-        (answer("vector", [sample("NaN")]), "the query gives NaN, not a figure: nothing has been measured, or it divides by 0"),
-        (answer("scalar", [1, "-Inf"]), "the query gives -Inf, not a figure: nothing has been measured, or it divides by 0"),
-        (answer("vector", [{"metric": {}, "histogram": [1, {}]}]), "the query gives a histogram, not one figure: use histogram_quantile()"),
-        (answer("matrix", []), "the query gives a matrix, not one figure"),
-        (answer("string", [1, "x"]), "the query gives a string, not one figure"),
-        (b'{"status":"error","errorType":"bad_data","error":"parse error"}', "Prometheus answers bad_data: parse error"),
+        (answer("vector", []), "no sample"),
+        (answer("vector", [sample("1"), sample("2")]), "2 samples"),
+        (answer("vector", [sample("NaN")]), "NaN"),
+        (answer("scalar", [1, "-Inf"]), "-Inf"),
+        (answer("vector", [{"metric": {}, "histogram": [1, {}]}]), "histogram"),
+        (answer("matrix", []), "matrix"),
+        (answer("string", [1, "x"]), "string"),
+        (b'{"status":"error","errorType":"bad_data","error":"parse error"}', "bad_data: parse error"),
         (answer("scalar", [1, "x"]), NO_PROMETHEUS),
         (answer("scalar", [1, 1.5]), NO_PROMETHEUS),
         (answer("vector", ["x"]), NO_PROMETHEUS),
@@ -61,10 +59,9 @@ NO_PROMETHEUS = "what answers there is no Prometheus"
         (b"[" * 100_000, NO_PROMETHEUS),
     ],
 )  # fmt: skip
-def test_no_figure(body: bytes, text: str) -> None:
-    with pytest.raises(NoValue) as caught:
+def test_no_figure(body: bytes, named: str) -> None:
+    with pytest.raises(NoValue, match=named):
         value_of(body)
-    assert str(caught.value) == text
 
 
 json_values = st.recursive(

@@ -86,7 +86,7 @@ async def test_a_plan_that_is_only_shown_finds_a_former_quarantine_and_writes_no
         hub.model.versions.disk = ManifestDisk()
         former = manifest.former_digest(ManifestDisk.data)
         await hub.journal.quarantine("hub", former, version="v23", operation=1, cause="it crashed")
-        with hub.locked(), pytest.raises(Refused, match=r"it is in quarantine since .*: it crashed"):
+        with hub.locked(), pytest.raises(Refused, match="it crashed"):
             await hub.operations.switch("hub", "v23", replace(TINA, dry_run=True))
         assert (await hub.journal.quarantined("hub")).keys() == {former}
         assert await ended(hub, TINA) == "refused"

@@ -72,8 +72,9 @@ async def test_an_end_that_cannot_be_written_is_reported_and_written_before_the_
         assert await history(result="rolled-back", limit=5) == []
         assert await history(limit=5, before=first.id) == []
 
-        with pytest.raises(MountdError, match="cannot use the journal"):  # a crash would take both for cut off
+        with pytest.raises(MountdError) as refused:  # a crash would take both for cut off
             await live.operations.switch(None, "v24", TINA)
+        assert refused.value.code == "journal-unusable"
         assert len(await live.journal.history(limit=5)) == 1
         live.operations.check_free()
     second = await live.switch("v24")
@@ -116,11 +117,11 @@ async def test_what_a_previous_run_left_is_reported_as_it_is(hub: Shelf) -> None
     shown = await hub.journal.operation(older.id)
     assert shown is not None
     assert (shown.result, shown.exit_code) == ("interrupted", 1)
-    assert f"at gates, and operation {newer.id} came after it" in shown.cause
+    assert [word in shown.cause for word in ("gates", f"operation {newer.id}")] == [True, True]
     assert hub.target == "hub_v23", "the model puts it right when it starts up"
     shown = await hub.journal.operation(other.id)
     assert shown is not None
-    assert (shown.result, shown.cause) == ("interrupted", "mountd stopped during warm")
+    assert (shown.result, shown.cause.split()[-1]) == ("interrupted", "warm")
 
 
 async def test_a_recovery_that_cannot_be_written_is_reported_all_the_same(hub: Shelf) -> None:
@@ -130,7 +131,7 @@ async def test_a_recovery_that_cannot_be_written_is_reported_all_the_same(hub: S
         async with hub.running():
             (shown,) = await hub.operations.results.history(limit=5)
             assert (shown.id, shown.result, shown.exit_code) == (record.id, "rolled-back", 5)
-            assert shown.cause == "cannot switch to v23: mountd stopped during start; the link is at v22 again"
+            assert [word in shown.cause for word in ("v23", "start", "v22")] == [True] * 3
             assert hub.target == "hub_v22"
     assert await hub.journal.history(limit=5, result="rolled-back") == []
     await hub.operations.results.flush()
@@ -171,11 +172,14 @@ async def test_busy_says_what_was_asked_for_and_who_is_at_it(live: Shelf) -> Non
     live.disk.gate.clear()
     begun = await live.operations.switch(None, "v24", TINA)
     assert begun.record is not None
-    holder = r"tina \(switch hub to v24, since 0 s\)$"
-    with pytest.raises(Busy, match=f"^cannot switch to v25: busy with {holder}"):
+    with pytest.raises(Busy, match="v25") as switch:
         await live.operations.switch(None, "v25", TINA)
-    with pytest.raises(Busy, match=f"^cannot roll back to v22: busy with {holder}"):
+    with pytest.raises(Busy, match="v22") as rollback:
         await live.operations.rollback(None, TINA)
+    for refused in (switch.value, rollback.value):
+        assert refused.holder == "tina (switch hub to v24, since 0 s)"
+        assert refused.holder in refused.text
+        assert "mountd cancel" in refused.hint
     live.disk.gate.set()
     await live.operations.outcome(begun.record)
     assert (await live.operations.wait(begun.record.id, seen_step="", timeout_s=0)).result == "committed"
@@ -185,9 +189,10 @@ async def test_what_is_just_being_begun_cannot_be_cancelled_yet(live: Shelf) -> 
     with live.locked():
         asking = asyncio.create_task(live.operations.switch(None, "v23", TINA))
         await asyncio.sleep(0)
-        with pytest.raises(Busy, match="cannot cancel: busy with tina") as shown:
+        with pytest.raises(Busy) as shown:
             live.operations.cancel(None, "tina")
-        assert (shown.value.exit_code, shown.value.hint) == (6, "it is just being begun: try again in a moment")
+        assert (shown.value.exit_code, shown.value.holder.split()[0]) == (6, "tina")
+        assert "mountd cancel" not in shown.value.hint
     begun = await asking
     assert begun.record is not None
     assert live.operations.cancel(None, "tina").id == begun.record.id

@@ -83,7 +83,7 @@ async def test_a_held_journal_is_waited_for_once_however_much_happens(
     lost = len(events.between(Snapshot(mounts=dict.fromkeys(NAMES, mount)), board.snapshot))
     gap, *rest = sorted(await journal.events(limit=99), key=lambda event: event.id)
     assert (gap.code, len(rest)) == ("journal-gap", 1)
-    assert gap.text == f"the journal could not be written: {lost} events are missing here"
+    assert f" {lost} " in gap.text
     await journal.close()
 
 

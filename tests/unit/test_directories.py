@@ -78,7 +78,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     instance = Instance.create(tmp_path / "state", tmp_path / "run")
     (tmp_path / "precious").write_text("as it was")
     (tmp_path / "state" / "mountd.lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(MountdError, match=r"^cannot lock "):
+    with pytest.raises(MountdError, match=r"mountd\.lock"):
         instance.lock(tmp_path / "socket")
     assert (tmp_path / "precious").read_text() == "as it was"
 
@@ -110,9 +110,9 @@ def test_a_name_that_a_stranger_took_first_is_refused(tmp_path: Path, names: Pat
         taken.mkdir(mode=0o777)
     os.chown(taken, STRANGER, STRANGER, follow_symlinks=False)
     for state, runtime in [(tmp_path / "state", taken), (taken / "state", tmp_path / "run")]:
-        with pytest.raises(MountdError, match=f"^cannot use {taken}: it belongs to another user .uid {STRANGER}.$"):
+        with pytest.raises(MountdError, match=f" {taken}: .*uid {STRANGER}"):
             Instance.create(state, runtime)
-    with pytest.raises(CannotStart, match=f"^cannot use {taken}: it belongs to another user") as refused:
+    with pytest.raises(CannotStart, match=f" {taken}: .*uid {STRANGER}") as refused:
         lock_cache(taken / "cache" / "storage")
     assert refused.value.code == "cache-not-writable"
     assert link or list(taken.iterdir()) == []
@@ -140,9 +140,7 @@ def test_what_everybody_may_exchange_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with capture_logs() as reported:
         Instance.create(tmp_path / "state", tmp_path)
-    assert [(each["event"], each["path"]) for each in reported] == [
-        ("everybody may replace what lies in a directory of mountd", str(tmp_path))
-    ]
+    assert [(each["log_level"], each["path"]) for each in reported] == [("warning", str(tmp_path))]
 
 
 @pytest.mark.root
@@ -150,17 +148,17 @@ def test_the_private_directory_is_nobody_elses(tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
-    with pytest.raises(MountdError, match=f"^cannot use {private}: it is a link$"):
+    with pytest.raises(MountdError, match=f" {private}: .*link"):
         Instance.create(tmp_path / "state", tmp_path)
     private.unlink()
     private.mkdir()
     os.chown(private, STRANGER, STRANGER)
-    with pytest.raises(MountdError, match=f"^cannot use {private}: it belongs to another user"):
+    with pytest.raises(MountdError, match=f" {private}: .*uid {STRANGER}"):
         Instance.create(tmp_path / "state", tmp_path)
 
 
 def test_a_file_in_the_place_of_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for state in (tmp_path / "file", tmp_path / "file" / "state"):
-        with pytest.raises(MountdError, match=f"^cannot create the directory {state}: not a directory$"):
+        with pytest.raises(MountdError, match=f" {state}: not a directory$"):
             Instance.create(state, tmp_path / "run")

@@ -84,5 +84,5 @@ def test_a_listing_shows_what_is_gone_from_its_own_directory(directory: str, rec
 def test_the_description_is_bounded() -> None:
     described = describe({f"/{number:04}": EMPTY for number in range(1000)})
     assert len(described) == 11
-    assert described[-1] == "and 990 more"
+    assert "990" in described[-1]
     assert describe({}) == []

@@ -54,7 +54,7 @@ def test_forms_of_lines(text: str, mount_point: str, source: str, fs_type: str) 
     "text", ["nonsense", "1 2 0:3 / /x rw", "x 1 0:2 / / rw - a b rw", "1 1 0:2 / / rw - a b", "9 1 0:5 / /a - a b rw"]
 )
 def test_an_unknown_form_is_a_bug(text: str) -> None:
-    with pytest.raises(Bug, match="cannot read mountinfo"):
+    with pytest.raises(Bug):
         parse(text)
 
 

@@ -47,13 +47,9 @@ def test_the_fuse_device(tmp_path: Path) -> None:
     (tmp_path / "fuse").touch()
     preflight.check_fuse(str(tmp_path / "fuse"))
     missing = refusal(lambda: preflight.check_fuse(str(tmp_path / "missing")))
-    assert (missing.code, "does not exist" in missing.text, "--device /dev/fuse" in missing.hint) == (
-        "no-fuse",
-        True,
-        True,
-    )
+    assert (missing.code, "--device /dev/fuse" in missing.hint) == ("no-fuse", True)
     closed = refusal(lambda: preflight.check_fuse(str(tmp_path)))
-    assert (closed.code, "is a directory" in closed.text, str(os.geteuid()) in closed.hint) == ("no-fuse", True, True)
+    assert (closed.code, f"uid {os.geteuid()}" in closed.hint) == ("no-fuse", True)
 
 
 @pytest.mark.parametrize("program", ["fusermount3", "fusermount"])
@@ -140,18 +136,16 @@ async def test_a_mount_point_with_files_in_it(files: Files, tmp_path: Path) -> N
     with pytest.raises(CannotStart) as refused:
         await preflight.check_mount_point(str(tmp_path), files)
     error = judged(refused.value)
-    assert (error.code, re.search(r"is not empty \([abcd], [abcd], [abcd], …\)$", error.text) is not None) == (
-        "mount-point-not-empty",
-        True,
-    ), error.text
+    assert error.code == "mount-point-not-empty"
+    assert re.search(r"\([abcd], [abcd], [abcd], …\)$", error.text), error.text
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda path: path.touch(), "not a directory"),
-        (lambda path: path.symlink_to("/nowhere/at/all"), "cannot "),
+        (lambda path: path.touch(), "move it"),
+        (lambda path: path.symlink_to("/nowhere/at/all"), "path: /nowhere/at/all"),
         (lambda path: path.symlink_to(path), "symbolic links"),
     ],
     ids=["file", "dangling", "loop"],
@@ -163,7 +157,8 @@ async def test_what_is_no_mount_point(
     with pytest.raises(CannotStart) as refused:
         await preflight.check_mount_point(str(tmp_path / "x"), files)
     error = judged(refused.value)
-    assert (error.code, says in error.text) == ("mount-point", True), error.text
+    assert error.code == "mount-point"
+    assert says in f"{error.text}\n{error.hint}"
 
 
 async def test_a_mount_point_that_cannot_be_made(files: Files) -> None:
@@ -193,8 +188,10 @@ async def test_a_way_that_could_not_be_checked_is_neither_safe_nor_a_bug(
 ) -> None:
     (tmp_path / "m").mkdir()
     ends_badly(tmp_path / "way.py", text, monkeypatch)
-    with pytest.raises(Unavailable, match=f"cannot check the way to .*: .*{says}"):
+    with pytest.raises(Unavailable) as refused:
         await preflight.check_mount_point(str(tmp_path / "m"), files)
+    assert not isinstance(refused.value, CannotStart)
+    assert says in refused.value.text
 
 
 @pytest.mark.parametrize(("text", "says"), CHECKS_THAT_END_BADLY)
@@ -238,7 +235,7 @@ def test_the_cache_is_made_private_and_taken_once(tmp_path: Path) -> None:
         assert directory.stat().st_mode & 0o777 == 0o700
         assert not os.get_inheritable(fd), "rclone would hold the lock beyond our death"
         error = refusal(lambda: guard.lock_cache(directory))
-        assert (error.code, "another mount uses it" in error.text) == ("cache-taken", True)
+        assert error.code == "cache-taken"
     finally:
         os.close(fd)
     os.close(guard.lock_cache(directory))
@@ -274,4 +271,4 @@ def test_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guard.check_space(tmp_path)
     monkeypatch.setattr(guard, "MIN_FREE_BYTES", 2**62)
     error = refusal(lambda: guard.check_space(tmp_path))
-    assert (error.code, "MiB are free" in error.text) == ("cache-full", True)
+    assert error.code == "cache-full"

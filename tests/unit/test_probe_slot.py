@@ -70,7 +70,7 @@ async def test_an_answer_that_is_late_or_an_error_is_none() -> None:
 
 async def test_who_gets_no_slot_does_not_ask() -> None:
     slot, asked = SharedProbeSlot(lambda: 0.01 / SLOT_PATIENCE), list[str]()
-    with pytest.raises(Unavailable, match="cannot ask the bucket"):
+    with pytest.raises(Unavailable):
         await asks(slot, asked, "never")
     assert (asked, slot.grant()) == ([], None)
 

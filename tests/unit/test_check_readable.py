@@ -57,7 +57,7 @@ async def test_which_files_are_asked_for(version: Content, required: tuple[str, 
 
 async def test_those_that_cannot_be_read_are_named() -> None:
     store = Store("a", "c/1")
-    with pytest.raises(Refused, match="cannot use version v1: a: it is archived; c/1: it is archived") as refused:
+    with pytest.raises(Refused, match=r" v1: a: .*; c/1: [^;]*$") as refused:
         await check_readable(store, content("a", "b", "c/1"), ())
     assert (refused.value.code, refused.value.hint) == ("object-archived", "restore it")
 
@@ -70,6 +70,6 @@ async def test_a_manifest_that_is_archived_says_so_by_its_code() -> None:
         async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
             raise DiskError("cannot read it: input/output error")
 
-    with pytest.raises(Refused, match="it is archived") as refused:
+    with pytest.raises(Refused) as refused:
         await inspect(Archived(NAME), Layout("hub_{version}"), "v1", ())
     assert (refused.value.code, refused.value.hint) == ("object-archived", "restore it")

@@ -117,7 +117,7 @@ def test_what_may_be_data_is_refused_and_untouched(link: Path, make: Callable[[P
     make(link)
     before = os.lstat(link)
     for refuse in refusing(link):
-        with pytest.raises(LinkBlocked, match=f"a real {kind} is in its place") as blocked:
+        with pytest.raises(LinkBlocked, match=f" {kind} ") as blocked:
             refuse()
         assert str(link) in blocked.value.hint
         assert isinstance(blocked.value, Unavailable)
@@ -130,9 +130,9 @@ def test_what_may_be_data_is_refused_and_untouched(link: Path, make: Callable[[P
 def test_its_directory_must_exist_and_is_not_made(tmp_path: Path) -> None:
     link = tmp_path / "not there" / "cache_hub"
     for refuse in refusing(link):
-        with pytest.raises(LinkBlocked, match="does not exist") as blocked:
+        with pytest.raises(LinkBlocked) as blocked:
             refuse()
-        assert "mkdir -p" in blocked.value.hint
+        assert f"mkdir -p {link.parent}" in blocked.value.hint
     assert not link.parent.exists()
 
 
@@ -143,13 +143,13 @@ def test_a_file_above_it(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_takes_no_links() -> None:
-    with pytest.raises(LinkBlocked, match="cannot place the link /proc/mountd-test") as blocked:
+    with pytest.raises(LinkBlocked, match=r"place .*/proc/mountd-test") as blocked:
         links.point(Path("/proc/mountd-test"), "/mnt/v23")
     assert "/proc" in blocked.value.hint
 
 
 def test_a_link_that_cannot_be_removed_is_called_so() -> None:
-    with pytest.raises(LinkBlocked, match="cannot remove the link /proc/self/exe: "):
+    with pytest.raises(LinkBlocked, match=r"remove .*/proc/self/exe"):
         links.remove(Path("/proc/self/exe"))
 
 

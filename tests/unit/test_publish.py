@@ -54,23 +54,25 @@ def test_after_what_is_missing_was_sent_nothing_is(
 
 
 @pytest.mark.parametrize(
-    ("stored", "sent", "problem"),
+    ("stored", "sent", "named"),
     [
-        (None, {"a": "s"}, "is missing"),
+        (None, {"a": "s"}, "missing"),
         (Stored(1, "m"), {}, ""),
         (Stored(1, "m"), None, ""),
-        (Stored(1, "x"), {"a": "s"}, "has the MD5 x instead of m"),  # the store's word counts, not ours
-        (Stored(1, "x"), None, "has the MD5 x instead of m"),
-        (Stored(2, "m"), {"a": "s"}, "has 2 bytes instead of 1"),
+        (Stored(1, "x"), {"a": "s"}, "MD5 x"),  # the store's word counts, not ours
+        (Stored(1, "x"), None, "MD5 x"),
+        (Stored(2, "m"), {"a": "s"}, "2 bytes"),
         (Stored(1), {"a": "s"}, ""),
-        (Stored(1), {}, "may hold something else of the same size"),
-        (Stored(1), {"a": "former"}, "may hold something else of the same size"),
+        (Stored(1), {}, "same size"),
+        (Stored(1), {"a": "former"}, "same size"),
         (Stored(1), None, ""),
     ],
 )
-def test_what_is_wrong_with_an_object(stored: Stored | None, sent: dict[str, str] | None, problem: str) -> None:
+def test_what_is_wrong_with_an_object(stored: Stored | None, sent: dict[str, str] | None, named: str) -> None:
     found = {"beyond": Stored(1)} if stored is None else {"a": stored, "beyond": Stored(1)}
-    assert plan.problems({"a": File(1, "s", "m")}, found, sent) == ({"a": problem} if problem else {})
+    problems = plan.problems({"a": File(1, "s", "m")}, found, sent)
+    assert [*problems] == ["a"] * bool(named)
+    assert named in problems.get("a", "")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +97,8 @@ def test_which_files_rclone_reports_as_sent(message: str, path: str) -> None:
         ("a\x7fb", "control"),
         ("／x", "stand-in"),
         ("a/．．/x", "stand-in"),
-        ("x" * 256, "part of more than 255 bytes"),
-        ("声" * 86, "part of more than 255 bytes"),
+        ("x" * 256, "255 bytes"),
+        ("声" * 86, "255 bytes"),
         ("/".join(["x" * 200] * 6), "too long"),
         (f"{manifest.MARKER}0a", "mark"),
     ],
@@ -153,19 +155,18 @@ def test_a_manifest_is_read_back_and_says_the_same_each_time(files: dict[str, tu
     assert (parsed.version, parsed.files) == ("v23", {path: size for path, size, _ in rows})
     wanted = {path: File(size, digest, "m") for path, size, digest in rows}
     assert plan.differences(data, "v23", wanted) == []
-    assert plan.differences(data, "v24", wanted) == ["MANIFEST.json is of version v23"]
+    (other,) = plan.differences(data, "v24", wanted)
+    assert other.split()[-1] == "v23"
 
 
 def test_how_a_manifest_differs() -> None:
     a, b = sha(b"a"), sha(b"b")
     data = manifest.render("v", [("a", 1, a), ("b", 1, b), ("c", 1, a)], created="x", tool="t")
-    assert plan.differences(data, "v", {"a": File(1, a, ""), "b": File(1, a, ""), "d": File(1, a, "")}) == [
-        "d is new",
-        "c is gone",
-        "b differs",
-    ]
+    found = plan.differences(data, "v", {"a": File(1, a, ""), "b": File(1, a, ""), "d": File(1, a, "")})
+    assert [text.split()[0] for text in found] == ["d", "c", "b"]
     bare = json.dumps({"schema": 1, "version": "v", "files": [{"path": "a", "size": 1}]}).encode()
-    assert plan.differences(bare, "v", {"a": File(1, a, "")}) == ["a has no digest to compare with"]
+    (text,) = plan.differences(bare, "v", {"a": File(1, a, "")})
+    assert [text.split()[0], "digest" in text] == ["a", True]
     assert "truncated" in plan.differences(data[:40], "v", {})[0]
 
 
@@ -202,37 +203,33 @@ def test_what_cannot_be_published(tmp_path: Path) -> None:
     (root / "a" / "up").symlink_to("..")
     os.mkfifo(root / "pipe")
     problems = hashing.scan(str(root)).problems
-    assert problems == [
-        "'a/up' is a link to a directory that it lies in",
-        "'beside' is a link that leads out of the directory, to " + f"{root}-2",
-        "'gone' is a link to nothing",
-        "'out' is a link that leads out of the directory, to " + str(outside / "x"),
-        "'pipe' is no file: a socket, a pipe or a device",
-    ]
-    with pytest.raises(Refused, match="leads out"):
+    assert [text.split()[0] for text in problems] == ["'a/up'", "'beside'", "'gone'", "'out'", "'pipe'"]
+    assert (problems[1].split()[-1], problems[3].split()[-1]) == (f"{root}-2", str(outside / "x"))
+    with pytest.raises(Refused, match=f"{root}: 'a/up' .*; 'beside' "):
         look_at(str(root), ASKED, "p")
 
 
 def test_a_circle_of_links_ends(tmp_path: Path) -> None:
     write(tmp_path, {"a/b/x": b"1"})
     (tmp_path / "a" / "b" / "up").symlink_to("../../a")
-    assert hashing.scan(str(tmp_path)).problems == ["'a/b/up' is a link to a directory that it lies in"]
+    (problem,) = hashing.scan(str(tmp_path)).problems
+    assert problem.startswith("'a/b/up' ")
 
 
 def test_a_directory_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no such directory"):
+    with pytest.raises(NotFound):
         look_at(str(tmp_path / "none"), ASKED, "p")
-    with pytest.raises(UsageError, match="not a directory"):
+    with pytest.raises(UsageError):
         look_at(str(write(tmp_path, {"f": b""}) / "f"), ASKED, "p")
     (tmp_path / "empty" / "in").mkdir(parents=True)
-    with pytest.raises(Refused, match="no files"):
+    with pytest.raises(Refused, match=f"{tmp_path}/empty: .*no files"):
         look_at(str(tmp_path / "empty"), ASKED, "p")
 
 
 def test_what_the_model_requires(tmp_path: Path) -> None:
     write(tmp_path, {"a": b"1", "b": b""})
     asked = Asked("v23", ("a", "b", "c"), 2)
-    with pytest.raises(Refused, match="b is empty, and the model requires it; c is missing"):
+    with pytest.raises(Refused, match=f"{tmp_path}: b [^;]*; c [^;]*$"):
         look_at(str(tmp_path), asked, "p")
 
 
@@ -279,8 +276,9 @@ async def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "root" / "a").write_bytes(b"longer")
     record = await open_record(tmp_path / "state", "d")
     try:
-        with pytest.raises(MountdError, match="a: it changed while it was read"):
+        with pytest.raises(MountdError, match=f"{tmp_path}/root/a: ") as refused:
             await hashing.digests(tree, record, 2, lambda *_: None)
+        assert refused.value.hint == hashing.CHANGED_HINT
     finally:
         record.close()
     assert [path for path in tree.files if not hashing.unchanged(tree, path)] == ["a"]
@@ -320,9 +318,7 @@ async def test_a_full_disk_of_the_record_is_reported_as_that(tmp_path: Path) -> 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
     try:
-        with pytest.raises(
-            MountdError, match=f"cannot keep a record of what is sent in {record.place}: file too large"
-        ):
+        with pytest.raises(MountdError, match=f"{record.place}: file too large"):
             record.note_sent("a", "s")
         record.close()  # and lets go of its lock
     finally:
@@ -335,8 +331,9 @@ async def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     held = await open_record(tmp_path, "d")
     other = await open_record(tmp_path, "e")
     other.close()
-    with pytest.raises(Busy, match="another run"):
+    with pytest.raises(Busy) as refused:
         await open_record(tmp_path, "d")
+    assert refused.value.holder == "mountd publish"
 
     async def end() -> None:
         await asyncio.sleep(0.1)

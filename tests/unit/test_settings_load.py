@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import ConfigError
+from mountd.errors import ConfigError, Problem
 from mountd.settings.load import Places, check_secrets, config_path, load, parse, places
 from mountd.settings.secret import SecretRef
 from mountd.settings.units import Limit, Size
@@ -167,41 +167,41 @@ def test_which_file() -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     missing = tmp_path / "none.yaml"
-    for path, cause, hint in [
-        (
-            missing,
-            "no such file or directory",
-            f"copy config/mountd.yaml to {missing} and edit it, or name another file: mountd config check -c FILE",
-        ),
-        (tmp_path, "is a directory", f"name the file in it: mountd config check -c {tmp_path}/mountd.yaml"),
+    for path, cause, command in [
+        (missing, "no such file or directory", "mountd config check -c FILE"),
+        (tmp_path, "is a directory", f"mountd config check -c {tmp_path}/mountd.yaml"),
     ]:
         with pytest.raises(ConfigError) as caught:
             load(path)
         assert caught.value.exit_code == 2
-        assert caught.value.text == f"cannot use {path}: 1 problem\n  {cause}"
-        assert caught.value.hint == hint
+        assert str(caught.value.source) == str(path)
+        assert caught.value.problems == [Problem("", 0, cause)]
+        assert caught.value.hint.endswith(f": {command}")
+        assert (f"config/mountd.yaml to {path}" in caught.value.hint) is (path == missing)
     bad = tmp_path / "bad.yaml"
     bad.write_bytes(b"a: \xff\n")
-    with pytest.raises(ConfigError, match="line 1: this is not UTF-8 text: save the file as UTF-8"):
+    with pytest.raises(ConfigError) as caught:
         load(bad)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line, "UTF-8" in problem.text) == ("", 1, True)
 
 
 def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MOUNTD_TEST_TOKEN", raising=False)
     key = tmp_path / "key"
     loaded = parse(SMALL.replace("SECRET", str(key)), "x.yaml", PLACES)
-    assert [str(each) for each in check_secrets(loaded.settings, loaded.lines)] == [
-        f"line 1: remotes.store.secret_access_key: cannot read a secret: {key}: no such file or directory; "
-        f"create {key}, readable by mountd's user only",
-        "line 3: apps.webui.environment.A_TOKEN: cannot read a secret: the environment variable MOUNTD_TEST_TOKEN "
-        "is not set; set MOUNTD_TEST_TOKEN in mountd's environment and restart it",
+    found = check_secrets(loaded.settings, loaded.lines)
+    assert [(each.line, each.path) for each in found] == [
+        (1, "remotes.store.secret_access_key"),
+        (3, "apps.webui.environment.A_TOKEN"),
     ]
+    assert f"{key}: no such file or directory" in found[0].text
+    assert "MOUNTD_TEST_TOKEN" in found[1].text
     key.write_text("abc\nxyz\n")
     monkeypatch.setenv("MOUNTD_TEST_TOKEN", "two\nlines are fine in a variable")
-    assert [str(each) for each in check_secrets(loaded.settings)] == [
-        f"remotes.store.secret_access_key: the secret in {{file: {key}}} has more than one line, "
-        "which rclone.conf cannot hold"
-    ]
+    (problem,) = check_secrets(loaded.settings)
+    assert (problem.line, problem.path) == (0, "remotes.store.secret_access_key")
+    assert f"{{file: {key}}}" in problem.text
     key.write_text("abc\r\n")
     assert check_secrets(loaded.settings) == []
     assert SecretRef(file=key).read() == "abc"

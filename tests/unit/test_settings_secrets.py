@@ -23,35 +23,41 @@ def test_a_secret_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "nul").write_bytes(b"a\0b")
     (tmp_path / "large").write_bytes(b"x" * 70_000)
     for name, cause in [
-        ("fifo", "fifo is not a regular file"),
-        ("empty", "empty is empty"),
-        ("binary", "binary is not text"),
-        ("nul", "nul holds a NUL character"),
-        ("large", "large is larger than 64 KiB"),
-        (".", "is a directory"),
+        ("fifo", "/fifo .* regular"),
+        ("empty", "/empty .*empty"),
+        ("binary", "/binary .*text"),
+        ("nul", "/nul .*NUL"),
+        ("large", "/large .*64 KiB"),
+        (".", ": is a directory"),
     ]:
-        with pytest.raises(CannotStart, match=cause):
+        with pytest.raises(CannotStart, match=cause) as caught:
             SecretRef(file=tmp_path / name).read()
+        assert caught.value.code == "secret-missing"
 
 
 def test_credentials_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(CannotStart, match="the credential key was asked for, but systemd passed none"):
+    with pytest.raises(CannotStart, match="systemd"):
         SecretRef(credential="key").read()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(CannotStart, match="no such file") as caught:
         SecretRef(credential="key").read()
-    assert caught.value.hint.startswith("add LoadCredential=key:"), "nobody can create a file there"
+    assert "LoadCredential=key:" in caught.value.hint, "nobody can create a file there"
     (tmp_path / "key").write_text("abc")
     assert SecretRef(credential="key").read() == "abc"
 
 
 def test_what_is_there_already_need_not_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for path, words in [(tmp_path / "none", "create "), (tmp_path / "file" / "below", "let uid "), (tmp_path, "")]:
+    of_the_user = f"uid {os.geteuid()} "
+    for path, named in [
+        (tmp_path / "none", [f"create {tmp_path / 'none'},"]),
+        (tmp_path / "file" / "below", [of_the_user]),
+        (tmp_path, []),
+    ]:
         with pytest.raises(CannotStart) as caught:
             SecretRef(file=path).read()
-        assert caught.value.hint.startswith(words or "point the reference at a file")
+        assert [word for word in (f"create {path},", of_the_user) if word in caught.value.hint] == named
 
 
 @pytest.mark.parametrize(

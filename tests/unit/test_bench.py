@@ -42,7 +42,8 @@ def test_a_mark(samples: list[Sample], mark: Mark, missed: bool) -> None:
 def test_a_row_shows_every_promise_that_was_not_kept() -> None:
     samples = (FAST, replace(SLOW, bytes_lost=3), replace(FAST, broken="rclone was restarted"))
     row = Row("kill", samples, (Mark("serving_s", 1.0),), 0.5)
-    assert row.missed == ("serving ≤ 1 s", "3 bytes lost", "rclone was restarted")
+    limit, lost, broken = row.missed
+    assert (limit, lost.split()[0], broken) == (str(row.marks[0]), "3", samples[2].broken)
     assert Row("kill", (FAST,), (ALWAYS,), 0.5).missed == ()
     assert Row.from_json(row.as_json()) == row
 
@@ -50,16 +51,18 @@ def test_a_row_shows_every_promise_that_was_not_kept() -> None:
 @pytest.mark.parametrize(
     ("sample", "app", "broken"),
     [
-        (FAST, None, ""),
-        (FAST, AppAfter.RESTARTED, ""),
-        (FAST, AppAfter.STAYS, "the app was restarted"),
-        (SLOW, AppAfter.STAYS, ""),
-        (SLOW, AppAfter.RESTARTED, "the app was not restarted"),
-        (replace(FAST, broken="rclone was restarted"), AppAfter.STAYS, "rclone was restarted"),
+        (FAST, None, False),
+        (FAST, AppAfter.RESTARTED, False),
+        (FAST, AppAfter.STAYS, True),
+        (SLOW, AppAfter.STAYS, False),
+        (SLOW, AppAfter.RESTARTED, True),
     ],
 )
-def test_what_must_become_of_the_app(sample: Sample, app: AppAfter | None, broken: str) -> None:
-    assert judged(sample, app) == replace(sample, broken=broken)
+def test_what_must_become_of_the_app(sample: Sample, app: AppAfter | None, broken: bool) -> None:
+    found = judged(sample, app)
+    assert (bool(found.broken), replace(found, broken="")) == (broken, sample)
+    known = replace(sample, broken="rclone was restarted")
+    assert judged(known, app) == known, "the first broken promise stays"
 
 
 def test_the_table() -> None:
@@ -119,10 +122,10 @@ IDLE = Idle(seconds=60.0, interval_s=15.0, requests=5, kinds={"LIST": 5}, object
     ("change", "word"),
     [
         ({}, ""),
-        ({"requests": 8}, "8 requests in 60 s, 5 are allowed"),
+        ({"requests": 8}, "8 requests"),
         ({"requests": 0}, "never asked"),
-        ({"object_bytes": 1}, "1 bytes of objects"),
-        ({"largest_bytes": SMALL_BYTES + 1}, "an answer of"),
+        ({"object_bytes": 1}, "1 bytes"),
+        ({"largest_bytes": SMALL_BYTES + 1}, f" {SMALL_BYTES + 1} bytes"),
     ],
 )
 def test_what_an_idle_mount_may_ask(change: dict[str, Any], word: str) -> None:
@@ -140,10 +143,10 @@ HELD = Census(1, 28, 8, 1000, {"rclone": 1, "worker": 3})
         ({}, ""),
         ({"memory_bytes": 1100, "threads": 8 + POOL_THREADS}, ""),
         ({"memory_bytes": 1101}, "memory"),
-        ({"descriptors": 29}, "29 descriptors, 28 before"),
-        ({"mounts": 2}, "2 mounts, 1 before"),
+        ({"descriptors": 29}, "29 descriptors"),
+        ({"mounts": 2}, "2 mounts"),
         ({"threads": 9 + POOL_THREADS}, "threads"),
-        ({"below": {"rclone": 2, "worker": 3}}, "1 more rclone processes"),
+        ({"below": {"rclone": 2, "worker": 3}}, "rclone"),
         ({"below": {"rclone": 1}}, ""),
     ],
 )
@@ -171,7 +174,7 @@ def test_how_long_an_operation_took_its_app_away() -> None:
     "steps", [[], STEPS[:1], STEPS[:2], STEPS[2:], [*STEPS[:3], {**STEPS[3], "ended": None}]], ids=len
 )
 def test_an_operation_that_did_not_get_there_has_no_such_time(steps: list[dict[str, str]]) -> None:
-    with pytest.raises(ValueError, match="no stop and ready among"):
+    with pytest.raises(ValueError, match="stop and ready"):
         down_s(steps)
 
 
@@ -179,9 +182,9 @@ def test_an_operation_that_did_not_get_there_has_no_such_time(steps: list[dict[s
     ("overheads", "word"),
     [
         ([LIMIT_S], ""),
-        ([LIMIT_S + 0.01], "costs 1.01 s more"),
+        ([LIMIT_S + 0.01], " 1.01 s "),
         ([0.1, 0.1, 9.0], ""),
-        ([0.1, 1.5, 1.5], "costs 1.50 s more"),
+        ([0.1, 1.5, 1.5], " 1.50 s "),
     ],
 )
 @pytest.mark.parametrize("kind", ["switch", "rollback"])
@@ -189,7 +192,7 @@ def test_what_a_switch_may_cost(kind: str, overheads: list[float], word: str) ->
     turns = [replace(TURN, **{f"{kind}_s": TURN.alone_s + over}) for over in overheads]
     found = missed_by(turns)
     assert len(found) == bool(word)
-    assert all(text.startswith(f"a {kind} {word}") for text in found)
+    assert all(kind in text and word in text for text in found)
 
 
 def test_overheads_are_differences_within_a_turn() -> None:
@@ -202,7 +205,7 @@ def test_overheads_are_differences_within_a_turn() -> None:
 def test_the_table_of_turns() -> None:
     shown = table_of_turns(rows([TURN, replace(TURN, switch_s=3.25)]), 2).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown]
-    assert cells[2] == ["the app alone, stop and start", "2", "2.00 s", "2.00 s", "2.00 s", "", "", ""]
+    assert cells[2][1:] == ["2", "2.00 s", "2.00 s", "2.00 s", "", "", ""]
     assert cells[3][1:] == ["2", "2.88 s", "3.25 s", "3.25 s", "0.88 s", "1.25 s", "1.25 s"]
 
 
@@ -215,7 +218,7 @@ def test_a_quantile_is_one_of_the_values(share: float, value: float) -> None:
 
 def test_what_is_fetched_twice_is_a_mark_missed_but_for_what_was_planted() -> None:
     assert not Fetch("rclone SIGKILL", 1000, 9).missed
-    assert Fetch("rclone SIGKILL", 1000, 10).missed == "1.0% fetched again"
+    assert Fetch("rclone SIGKILL", 1000, 10).missed.startswith("1.0% ")
     planted = "wrong bytes after SIGKILL"
     assert not Fetch(planted, 1000, 1000).missed
     assert Fetch(planted, 1000, broken="AssertionError: other digests").missed == "AssertionError: other digests"

@@ -122,6 +122,7 @@ def test_the_good_one_is_good() -> None:
         ("models/hub/gates", [{"http": "ftp://x"}], "models.hub.gates[0].http: must be an http:// or https:// address, such as http://127.0.0.1:7860/config"),
         ("models/hub/gates", [{"http": "http://me:abc@x"}], "models.hub.gates[0].http: must not hold a user or a password"),
         ("models/hub/gates", [{"http": "http://x", "max": "1"}], "models.hub.gates[0]: max belongs to prometheus"),
+        ("models/hub/gates", [{"http": "http://x", "max": "0"}], "models.hub.gates[0]: max belongs to prometheus"),
         ("models/hub/gates", [{"command": []}], "models.hub.gates[0].command: must not be empty"),
         ("models/hub/gates", [{"command": ["x"], "timeout": "0s"}], "models.hub.gates[0].timeout: must be more than 0s, not '0s'"),
         ("models/hub/gates", [{"prometheus": "http://p:9090", "max": "1"}], "models.hub.gates[0]: prometheus needs query as well"),
@@ -250,6 +251,7 @@ def test_warnings(path: str, value: Any, warning: str) -> None:
         ("http/listen", ":65535"),
         ("models/hub/sync", None),
         ("models/hub/watch", {"for": "0s", "crashes": "2"}),
+        ("models/hub/gates", [{"prometheus": "http://p:9090", "query": "errors", "max": "0"}]),
         (
             "models/hub/gates",
             [{"prometheus": "https://p/prom/", "query": 'up{a="b"}', "max": "-2.5"}, {"http": "https://x/y?z"}],

@@ -160,6 +160,18 @@ async def test_history_newest_first_with_filters_and_pages(served: Served) -> No
         assert [each["id"] for each in document["history"]] == found
 
 
+async def test_the_last_page_has_no_next_also_when_it_is_full(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [await served.operate(f"v{number}") for number in range(4)]
+    _, page = await served.get("/api/v1/history", limit=2)
+    assert ([each["id"] for each in page["history"]], page["next"]) == ([ids[3], ids[2]], ids[2])
+    _, page = await served.get("/api/v1/history", limit=2, before=page["next"])
+    assert ([each["id"] for each in page["history"]], page["next"]) == ([ids[1], ids[0]], None)
+    monkeypatch.setattr(history, "DEFAULT_LIMIT", 1)
+    monkeypatch.setattr(history, "MAX_LIMIT", 3)
+    for limit, shown in ({}, 1), ({"limit": 99}, 3):
+        assert len((await served.get("/api/v1/history", **limit))[1]["history"]) == shown
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -169,6 +181,7 @@ async def test_history_newest_first_with_filters_and_pages(served: Served) -> No
         ("/api/v1/history/x", 400),
         ("/api/v1/history/7", 404),
         ("/api/v1/events?after=x", 400),
+        ("/api/v1/events?limit=-1&follow=1", 400),
     ],
 )
 async def test_what_cannot_be_asked_is_refused_in_words(served: Served, path: str, status: int) -> None:
@@ -301,6 +314,16 @@ async def test_a_stream_has_only_what_was_asked_for_and_no_line_that_breaks_it(s
         await record(served, "two\nlines 声音\n\ndata: x", object_="webui")
         (event,) = await stream.events(1)
     assert event["text"] == "two\nlines 声音\n\ndata: x"
+
+
+async def test_who_reconnects_with_the_newest_event_hears_nothing_twice(served: Served) -> None:
+    await record(served, "a", "b")
+    newest = await served.journal.last_event()
+    for headers, query in (({"Last-Event-ID": str(newest)}, {"after": 0}), ({}, {"after": newest})):
+        async with served.stream(headers, follow="1", **query) as stream:
+            await record(served, "new")
+            assert texts(await stream.events(1)) == ["new"]
+        newest = await served.journal.last_event()
 
 
 async def test_after_a_lost_journal_all_of_the_new_one_is_reported(served: Served) -> None:

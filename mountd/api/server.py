@@ -73,9 +73,9 @@ class Server:
         host, port = http.address
         try:
             sock = _bind_tcp(host, port)
-        except MountdError:
+        except OSError as error:
             if self._tcp is None or self._tcp.http.address[1] != port:
-                raise
+                raise await _cannot_listen(http, error) from None
             # The port may be ours, on another address of this machine.
             sock = await self._take_over(self._tcp, http)
         before, self._tcp = self._tcp, await self._serve_tcp(http, sock)
@@ -86,10 +86,14 @@ class Server:
         before.listener.close()
         try:
             return _bind_tcp(*http.address)
-        except MountdError:
-            self._tcp = await self._serve_tcp(before.http, _bind_tcp(*before.http.address))
+        except OSError as error:
+            try:
+                sock = _bind_tcp(*before.http.address)
+            except OSError as lost:
+                raise await _cannot_listen(before.http, lost) from None
+            self._tcp = await self._serve_tcp(before.http, sock)
             await before.close()
-            raise
+            raise await _cannot_listen(http, error) from None
 
     async def _serve_tcp(self, http: HttpSettings, sock: socket.socket) -> Listening:
         loopback = ports.is_loopback(http.address[0])
@@ -228,18 +232,23 @@ def _make_room(path: str) -> None:
 
 
 def _bind_tcp(host: str, port: int) -> socket.socket:
+    """Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))  # an empty host is every address
-    except OSError as error:
+        sock.listen(128)
+    except OSError:
         sock.close()
-        cause = cause_of(error)
-        if error.errno == errno.EADDRINUSE:
-            cause = f"the port is taken by {ports.holder(port)}"
-        raise MountdError(
-            f"cannot listen on {host}:{port}: {cause}", hint="set http.listen to a free port, such as 127.0.0.1:8781"
-        ) from None
-    sock.listen(128)
+        raise
     return sock
+
+
+async def _cannot_listen(http: HttpSettings, error: OSError) -> MountdError:
+    cause = cause_of(error)
+    if error.errno == errno.EADDRINUSE:  # all processes are looked at for that
+        cause = f"the port is taken by {await asyncio.to_thread(ports.holder, http.address[1])}"
+    host, port = http.address
+    text = f"cannot listen on {host}:{port}: {cause}"
+    return MountdError(text, hint="set http.listen to a free port, such as 127.0.0.1:8781")

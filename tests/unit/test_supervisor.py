@@ -260,12 +260,17 @@ async def test_a_watch_lasts_as_long_as_its_run() -> None:
     async with running(FakeService(Policy(backoff=SOON))) as run:
         await run.start()
         await until(lambda: "watch" in run.service.calls, "the watch")
+        run.post(Notice.TICKED)
+        run.post(Notice.ALLOWED)
+        await until(run.supervisor._queue.empty, "it to be handled")
+        assert run.service.calls.count("watch") == 1
         run.child.end(1)
         await until(lambda: run.service.calls.count("watch") == 2, "the watch of the next run")
         assert run.service.calls.count("watched") == 1
         assert "explained exit code 1" in {life.cause for life in run.service.lives}
         await run.stop()
         await until(lambda: run.service.calls.count("watched") == 2, "its end")
+        assert run.service.calls.count("watch") == 2
 
 
 async def test_a_watch_that_lacks_something_goes_on_and_a_bug_in_it_is_reported() -> None:

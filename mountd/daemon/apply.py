@@ -148,7 +148,9 @@ class Applier:
             if fixed or (name in change.restart and name not in stopped):
                 app.supervisor.post(RestartAsked(CAUSE))
         for name in change.restart_models:
-            apps = [each for each in change.follow if name in members.apps[each].settings.needs]
+            # One that was stopped starts once the model is live there, and would restart at once.
+            following = (each for each in change.follow if each not in stopped)
+            apps = [each for each in following if name in members.apps[each].settings.needs]
             if apps:
                 follow = partial(self._restart_when_linked, name, apps)
                 self._following[name] = self._members.tasks.keep(follow, f"follow {name}")

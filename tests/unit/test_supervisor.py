@@ -52,7 +52,7 @@ class FakeChild(Child):
 
 
 class FakeService:
-    """Ready as soon as its child is there. What `fails` holds of a method is raised by its next call."""
+    """Ready at once, unless an event is cleared. What `fails` holds of a method is raised by its next call."""
 
     name = "storage"
     kind = "mount"
@@ -65,8 +65,9 @@ class FakeService:
         self.children: list[FakeChild] = []
         self.shown: list[tuple[State, str, int | None]] = []
         self.lives: list[Life] = []
-        self.prepared = asyncio.Event()
-        self.prepared.set()
+        self.prepared, self.spawns, self.gets_ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        for event in (self.prepared, self.spawns, self.gets_ready):
+            event.set()
         self._ignored = ignored
 
     def _note(self, call: str) -> None:
@@ -76,8 +77,10 @@ class FakeService:
 
     async def start(self, spawned: Callable[[Child], None]) -> None:
         self._note("start")
+        await self.spawns.wait()
         self.children.append(FakeChild(*self._ignored))
         spawned(self.children[-1])
+        await self.gets_ready.wait()
 
     async def watch(self) -> None:
         self._note("watch")
@@ -322,6 +325,21 @@ async def test_what_is_shown_and_logged_of_a_life(monkeypatch: pytest.MonkeyPatc
     assert (ready["pid"], ready["log_level"], "delay_s" in ready) == (4711, "info", False)
     (waits,) = [each for each in changes if each["state"] == "backoff"]
     assert (waits["log_level"], waits["delay_s"], waits["attempt"], waits["cause"]) == ("warning", 500.0, 1, "no")
+
+
+@pytest.mark.parametrize("has_child", [False, True])
+async def test_a_start_that_is_not_wanted_any_more_is_given_up(has_child: bool) -> None:
+    async with running(FakeService()) as run:
+        (run.service.gets_ready if has_child else run.service.spawns).clear()
+        run.post(Notice.WANTED)
+        await until(lambda: run.life.attempting and run.life.child is has_child, "the attempt")
+        await run.stop()
+        assert (run.life.attempting, run.life.child, run.supervisor.child) == (False, False, None)
+        assert [each.signals for each in run.service.children] == ([[signal.SIGINT]] if has_child else [])
+        assert State.RUNNING not in [state for state, _, _ in run.service.shown]
+        for event in (run.service.gets_ready, run.service.spawns):
+            event.set()
+        await run.start()
 
 
 async def test_a_cancelled_run_leaves_no_task() -> None:

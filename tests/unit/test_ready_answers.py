@@ -111,7 +111,8 @@ async def test_a_command_that_cannot_be_run_or_takes_too_long(tmp_path: Path, mo
     ],
 )
 def test_the_port_of_an_app(given: dict[str, Any] | None, port: int | None) -> None:
-    assert ready.port_of(given and ReadySettings.model_validate(given)) == port
+    settings = None if given is None else ReadySettings.model_validate(given)
+    assert ready.port_of(settings) == port
 
 
 @pytest.mark.parametrize(

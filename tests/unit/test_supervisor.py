@@ -50,6 +50,8 @@ class FakeChild(Child):
         self.exit = self.exit or Exit(code)
         self._ended.set()
 
+    def release(self) -> None: ...
+
 
 class FakeService:
     """Ready at once, unless an event is cleared. What `fails` holds of a method is raised by its next call."""

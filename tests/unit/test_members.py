@@ -1,0 +1,145 @@
+"""Mounts, models and apps with their tasks: begun, paused, stopped and removed, also those that do not stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import replace
+
+import pytest
+
+from mountd.daemon import members as members_module
+from mountd.journal.journal import Committed
+from mountd.process.lifecycle import Notice
+from mountd.status.snapshot import State
+from tests.support.reloader import Bench, bench
+from tests.support.shelf import until
+from tests.unit.test_apply import carry_out, posted
+from tests.unit.test_supervisor import FakeChild
+
+
+def show(room: Bench, name: str, state: State) -> None:
+    room.board.set_mount(name, replace(room.board.snapshot.mounts[name], state=state))
+
+
+async def test_one_that_begins_is_wanted_and_reports_its_bugs() -> None:
+    async with bench() as (room, group):
+        members, error = room.members, KeyError("x")
+        bugs: list[tuple[str, BaseException]] = []
+        members.tasks.report_bug = lambda part, found: bugs.append((part, found))  # type: ignore[method-assign]
+        members.begin("webui")
+        supervisor = members.supervisors["webui"]
+        supervisor.on_bug("webui", error)
+        assert bugs == [("webui", error)]
+        await until(lambda: supervisor.life.wanted, "it to be wanted")
+        assert members.model_tasks() == []
+        members.begin("hub")
+        (task,) = members.model_tasks()
+        await members.pause("hub")
+        assert (task.cancelled(), members.model_tasks()) == (True, [])
+        await members.pause("hub")
+        members.begin("hub")
+        (task,) = members.model_tasks()
+        assert not task.done()
+        members.cancel()
+        await asyncio.wait([task])
+        assert group is members.tasks
+
+
+async def test_all_begin_from_the_bottom_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench() as (room, _):
+        names: list[str] = []
+        monkeypatch.setattr(room.members, "begin", names.append)
+        room.members.run()
+        assert names == ["storage", "hub", "webui"]
+
+
+@pytest.mark.parametrize("kind", ["mounts", "apps"])
+async def test_a_stop_reaches_each_and_waits_until_all_are_down_or_its_time_is_over(kind: str) -> None:
+    async with bench() as (room, _):
+        members, board = room.members, room.board
+        name = {"mounts": "storage", "apps": "webui"}[kind]
+        stop = {"mounts": members.stop_mounts, "apps": members.stop_apps}[kind]
+        status = getattr(board.snapshot, kind)[name]
+        put = {"mounts": board.set_mount, "apps": board.set_app}[kind]
+
+        def show(state: State) -> None:
+            put(name, replace(status, state=state))  # type: ignore[operator]
+
+        for down in (State.STOPPED, State.FAILED):
+            show(State.CLEANING)
+            stopping = asyncio.create_task(stop(20.0))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not stopping.done()
+            assert posted(members.supervisors[name]) == [Notice.UNWANTED]
+            show(down)
+            async with asyncio.timeout(10):
+                await stopping
+        show(State.STOPPING)
+        async with asyncio.timeout(10):
+            await stop(0.01)
+
+
+async def test_a_removed_mount_that_does_not_exit_is_killed_and_gone_once_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(members_module, "mount_stop_s", lambda _: 0.01)
+    monkeypatch.setattr(members_module, "KILL_WAIT_S", 0.005)
+    monkeypatch.setattr(members_module, "CLEAR_TIMEOUT_S", 0.005)
+    monkeypatch.setattr(members_module.Members, "begin", lambda *_: None)
+    async with bench() as (room, _):
+        members = room.members
+        room.config["mounts"]["more"] = room.mount("more")
+        await carry_out(room)
+        child = members.supervisors["more"].child = FakeChild(signal.SIGKILL)
+        show(room, "more", State.STOPPING)
+        was = members.settings.mounts["more"]
+        removal = asyncio.create_task(members.remove_mount("more", was))
+        await asyncio.sleep(0)
+        assert members.leaving == {"more": was}
+        del room.config["mounts"]["more"]
+        await removal
+        assert child.signals == [signal.SIGKILL]
+        assert (members.leaving, "more" in members.mounts, "more" in members.supervisors) == ({}, False, False)
+        (task,) = members._stuck
+        await asyncio.sleep(0)
+        assert not task.done()
+        child.end(-9)
+        await until(task.done, "its end")
+        assert "more" not in room.board.snapshot.mounts
+        assert not members._stuck
+
+
+async def test_one_that_exits_in_time_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members_module.Members, "begin", lambda *_: None)
+    async with bench() as (room, _):
+        members = room.members
+        room.config["mounts"]["more"] = room.mount("more")
+        await carry_out(room)
+        child = members.supervisors["more"].child = FakeChild()
+        show(room, "more", State.STOPPING)
+        removal = asyncio.create_task(members.remove_mount("more", members.settings.mounts["more"]))
+        await asyncio.sleep(0)
+        show(room, "more", State.STOPPED)
+        async with asyncio.timeout(10):
+            await removal
+        assert (child.signals, members._stuck) == ([], set())
+        assert "more" not in room.board.snapshot.mounts
+
+
+async def test_what_is_read_as_a_proof_of_a_mount() -> None:
+    """Its live version, else the wanted one; nothing of other mounts."""
+    async with bench() as (room, _):
+        hub = room.members.models["hub"]
+        assert room.members.probe_paths("storage") == hub.versions.paths("v22")
+        await room.journal.commit("hub", Committed("v21", None, "v23", "v23"))
+        await hub.load()
+        assert room.members.probe_paths("storage") == hub.versions.paths("v21")
+        assert room.members.probe_paths("storage") != hub.versions.paths("v23")
+        assert room.members.probe_paths("more") == []
+
+
+async def test_a_mount_point_is_one_also_while_nothing_is_mounted() -> None:
+    async with bench() as (room, _):
+        assert room.members.mount_points() == {str(room.root / "storage")}

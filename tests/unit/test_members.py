@@ -22,11 +22,11 @@ def show(room: Bench, name: str, state: State) -> None:
     room.board.set_mount(name, replace(room.board.snapshot.mounts[name], state=state))
 
 
-async def test_one_that_begins_is_wanted_and_reports_its_bugs() -> None:
+async def test_one_that_begins_is_wanted_and_reports_its_bugs(monkeypatch: pytest.MonkeyPatch) -> None:
     async with bench() as (room, group):
         members, error = room.members, KeyError("x")
         bugs: list[tuple[str, BaseException]] = []
-        members.tasks.report_bug = lambda part, found: bugs.append((part, found))  # type: ignore[method-assign]
+        monkeypatch.setattr(members.tasks, "report_bug", lambda part, found: bugs.append((part, found)))
         members.begin("webui")
         supervisor = members.supervisors["webui"]
         supervisor.on_bug("webui", error)

@@ -204,7 +204,9 @@ async def test_a_clean_that_fails_is_tried_again_and_a_bug_in_it_reported(error:
 async def test_the_signal_comes_whatever_its_preparation_does(
     error: Exception | None, number: signal.Signals, is_bug: bool
 ) -> None:
-    async with running(FakeService(**({"prepare": error} if error else {}))) as run:
+    async with running(FakeService()) as run:
+        if error is not None:
+            run.service.fails["prepare"] = error
         await run.start()
         await run.stop()
         assert run.child.signals == [number]

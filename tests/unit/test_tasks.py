@@ -1,4 +1,4 @@
-"""The daemon's tasks and threads: what is lacking is lent and shown, a bug stops mountd once, nothing delays its end."""
+"""Tasks and threads of the daemon: what is lacking is lent and shown, a bug stops mountd, nothing delays the exit."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ def port_of(ready: ReadySettings | None) -> int | None:
 
 async def check_port_free(name: str, port: int | None) -> None:
     """Raises CannotStart when somebody listens where the app is about to."""
-    if port is not None and await asyncio.to_thread(ports.listeners, port):
+    if port is None:
+        return
+    if await asyncio.to_thread(ports.listeners, port):
         raise _taken(f"cannot start {name}: port {port} is taken by {await asyncio.to_thread(ports.holder, port)}")
 
 
@@ -65,10 +67,10 @@ async def answers(
     owner = user.uid if user else os.geteuid()
     if await asyncio.to_thread(ports.belongs, found, await belonging.look(), owner):
         return ""
-    # One that has come loose is the app's all the same; for that many processes have to be looked at.
-    if found and await asyncio.to_thread(ports.belongs, found, await _all_of(belonging, uid), owner):
-        return ""
     if found:
+        # One that has come loose is the app's all the same; for that many processes have to be looked at.
+        if await asyncio.to_thread(ports.belongs, found, await _all_of(belonging, uid), owner):
+            return ""
         holder = await asyncio.to_thread(ports.holder, port)
         raise _taken(f"port {port} is answered by {holder}, not by the app")
     return f"nobody listens on port {port} of this machine"

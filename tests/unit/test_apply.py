@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -85,7 +86,7 @@ async def test_an_app_is_down_while_its_mount_is_replaced(begun: list[str], stop
         room.config["apps"]["other"] = {"command": ["sleep", "60"]}
         await carry_out(room)
         begun.clear()
-        before = members.mounts["storage"]
+        before, its_supervisor = members.mounts["storage"], members.supervisors["storage"]
         room.config["mounts"]["storage"]["path"] = str(room.root / "elsewhere")
         if stopping:
             room.board.set_stopping()
@@ -93,6 +94,7 @@ async def test_an_app_is_down_while_its_mount_is_replaced(begun: list[str], stop
         assert posted(webui) == ([Notice.UNWANTED] if stopping else [Notice.UNWANTED, Notice.WANTED])
         assert posted(members.apps["other"].supervisor) == []
         assert members.mounts["storage"] is not before
+        assert posted(its_supervisor) == [Notice.UNWANTED]
         assert members.models["hub"].versions.disk is members.mounts["storage"].disk
         assert begun == ["storage", "hub"]
         assert room.board.snapshot.mounts["storage"].path == str(room.root / "elsewhere")
@@ -148,11 +150,23 @@ async def test_an_app_follows_its_model_once_that_is_linked_in_its_new_place(beg
             room.config["models"]["hub"]["directory"] = directory
             await carry_out(room)
             assert len(room.reloader._applier.tasks()) == 1
+            for _ in range(5):
+                await asyncio.sleep(0)
         assert begun == ["hub", "hub"]
         assert restarts(webui) == 0
         room.board.set_model("hub", replace(hub.status, stage=ModelStage.LINKED))
         await until(room.reloader._applier.tasks()[0].done, "it to follow")
         assert restarts(webui) == 1
+
+
+async def test_a_model_in_another_place_is_started_again() -> None:
+    async with bench() as (room, _):
+        room.members.begin("hub")
+        (before,) = room.members.model_tasks()
+        room.config["models"]["hub"]["directory"] = "a/{version}"
+        await carry_out(room)
+        (after,) = room.members.model_tasks()
+        assert (before.cancelled(), after.done()) == (True, False)
 
 
 async def test_an_app_that_is_removed_meanwhile_follows_nobody(begun: list[str]) -> None:
@@ -180,6 +194,21 @@ async def test_a_model_that_is_removed_is_no_longer_waited_for(begun: list[str])
         assert begun == ["hub"]
 
 
+async def test_a_pending_switch_of_a_model_that_is_removed_is_given_up(begun: list[str]) -> None:
+    async with bench() as (room, _):
+        hub = room.members.models["hub"]
+        await room.journal.commit("hub", replace(hub.committed, current="v22"))
+        await hub.load()
+        room.config["models"]["hub"]["version"] = "v23"
+        await carry_out(room)
+        (pending,) = room.desired.tasks()
+        room.config["apps"]["webui"]["needs"] = []
+        del room.config["models"]["hub"]
+        await carry_out(room)
+        await until(pending.cancelled, "it to be given up")
+        assert (room.desired.tasks(), begun) == ([], [])
+
+
 async def test_a_changed_flag_remounts() -> None:
     async with bench() as (room, _):
         room.config["mounts"]["storage"]["uid"] = "7"
@@ -194,7 +223,7 @@ async def test_a_changed_flag_remounts() -> None:
         (State.RUNNING, False, False, 0),
         (State.RUNNING, True, True, 1),
         (State.RUNNING, CannotStart("no"), False, 0),
-        (State.BACKOFF, False, False, 1),
+        (State.BACKOFF, True, False, 1),
         (State.FAILED, False, False, 1),
     ],
     ids=str,

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import Future
 
 import pytest
+from structlog.testing import capture_logs
 
 from mountd.daemon import tasks as tasks_module
 from mountd.daemon import threads
@@ -79,12 +80,15 @@ async def test_a_stop_keeps_its_descriptors(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_what_a_part_waits_for_is_shown_until_it_continues() -> None:
     board = Board()
     tasks = Tasks(board, Counting(), no_bug)
-    for code in ("no-memory", "disk-full"):
-        tasks.show_lack("look", Exhausted("x", hint="y", code=code))
-        lack = board.snapshot.lacks["look"]
-        assert (lack.code, lack.hint) == (code, "y")
-    tasks.show_lack("look", None)
-    assert not board.snapshot.lacks
+    with capture_logs() as logs:
+        for code in ("no-memory", "no-memory", "disk-full"):
+            tasks.show_lack("look", Exhausted("x", hint="y", code=code))
+            lack = board.snapshot.lacks["look"]
+            assert (lack.code, lack.hint) == (code, "y")
+        for _ in range(2):
+            tasks.show_lack("look", None)
+            assert not board.snapshot.lacks
+    assert [each.get("code") for each in logs] == ["no-memory", "disk-full", None], "each once"
     tasks.report_bug("look", FULL)
     assert board.snapshot.lacks["look"].code == "no-descriptors"
     assert not tasks.is_broken

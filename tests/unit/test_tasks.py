@@ -135,6 +135,7 @@ def test_a_busy_thread_delays_the_exit_no_longer_than_that(
 def test_what_has_not_begun_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "THREADS", 1)
     monkeypatch.setattr(threads, "READY", 1)
+    monkeypatch.setattr(threads, "BUSY_S", 20.0)
     pool, release, began = Threads(), threading.Event(), threading.Event()
 
     def work() -> None:

@@ -23,13 +23,15 @@ MAY_BLOCK = {
     "mountd/api/server.py": {"listen_unix", "_bind_unix", "close"},
     "mountd/daemon/watch_files.py": {"close"},
     "mountd/rclone/binary.py": {"find"},
-    "mountd/mount/engine.py": {"_address"},
     "mountd/process/notify.py": {"__init__", "close"},
     # An app that is to stop gets its signal at once; what belongs to it has to be known before.
     "mountd/app/app.py": {"prepare_end"},
     # The kernel's own files: the table of mounts, and the cgroup of one app.
     "mountd/process/cgroup.py": {"make", "end"},
+    # One file of the runtime directory, which lies in memory.
+    "mountd/mount/engine.py": {"_address", "fetch"},
     # Files of /proc, bounded in number.
+    "mountd/fuse/rights.py": {"_read"},
     "mountd/process/family.py": {"of"},
     "mountd/mount/evidence.py": {"_threads"},
     "mountd/api/peer.py": {"_login_uid"},

@@ -287,7 +287,7 @@ async def test_a_bypass_that_the_policy_no_longer_allows_is_shown_as_broken(cach
     assert cached.status.cache_broken, "its app waits until the cache is used"
 
 
-# -- what rclone says of its cache --------------------------------------------------------------------------------------
+# -- what rclone says of its cache ------------------------------------------------------------------------------------
 
 
 class HeardUploads:

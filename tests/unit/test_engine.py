@@ -226,7 +226,7 @@ async def test_what_an_exit_means(started: Started) -> None:
     assert engine.explain_exit(Exit(1)).code == "mount-refused"
 
 
-# -- secrets ------------------------------------------------------------------------------------------------------------
+# -- secrets ----------------------------------------------------------------------------------------------------------
 
 
 class Secrets:
@@ -292,7 +292,7 @@ async def test_stale_secrets_need_a_new_rclone(
     assert not await started.engine.has_stale_secrets(), "the key has another id since"
 
 
-# -- one file of the bucket -----------------------------------------------------------------------------------------------
+# -- one file of the bucket -------------------------------------------------------------------------------------------
 
 
 async def test_a_fetched_file_is_read_and_removed(

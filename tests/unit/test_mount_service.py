@@ -227,7 +227,7 @@ async def test_a_start_that_fails_for_lack_of_room_is_followed_by_one_without_th
     assert (bypass.active, bypass.is_strict) == (leaves, leaves)
 
 
-# -- what is asked of it ------------------------------------------------------------------------------------------------
+# -- what is asked of it ----------------------------------------------------------------------------------------------
 
 
 async def test_the_apps_that_stalled_reads_are_looked_for_in(mount: RcloneMount, board: Board, tmp_path: Path) -> None:

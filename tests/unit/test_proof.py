@@ -184,10 +184,10 @@ async def test_without_a_candidate_the_smallest_file_is_looked_for() -> None:
 
 
 async def test_directories_without_a_candidate_are_looked_at_first() -> None:
-    bucket = Bucket({"a/1": 5, "b/1": 5, "c/1": 5})
-    bucket.damage(ARCHIVED, "a/1", "b/1", "c/1")
+    bucket = Bucket({"a/1": 5, "a/2": 1, "b/1": 5, "c/1": 5})
+    bucket.damage(ARCHIVED, *bucket.files)
     await bucket.prove("a/1")
-    assert bucket.read_paths == ["a/1", "b/1", "c/1"]
+    assert bucket.read_paths == ["a/1", "b/1", "c/1", "a/2"]
 
 
 async def test_an_empty_bucket_is_proven_by_its_listing() -> None:

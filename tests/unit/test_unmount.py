@@ -224,9 +224,7 @@ async def test_requests_that_are_not_answered(tmp_path: Path, monkeypatch: pytes
     assert await unanswered(7, 5.0) is None
 
 
-async def test_a_connection_is_aborted_where_that_is_possible(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connection_is_aborted_where_that_is_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FUSE_CONNECTIONS", str(tmp_path))
     assert not await module.abort(7)
     (tmp_path / "7").mkdir()

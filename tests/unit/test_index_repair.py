@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from mountd.cache.stamps import Stamp
 from mountd.errors import CannotStart, Exhausted, MountdError
 from mountd.settings.schema import MountSettings
 from tests.support.vfs_cache import put
+from tests.support.wait import until
 
+SOON_S = 10.0
 GOOD, BAD = b"a" * 64, b"b" * 64
 SHA = hashlib.sha256(GOOD).hexdigest()
 NAME = "s/b/v1/m.bin"
@@ -308,43 +311,63 @@ async def test_what_cannot_be_read_is_given_up_only_when_that_lasts(
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "code"),
+    ("error", "kind", "code", "tries"),
     [
-        (OSError(errno.ENOMEM, "no memory"), Exhausted, "no-memory"),
-        (TimeoutError(), CannotStart, "cache-silent"),
-        (OSError(errno.EIO, "input/output error"), CannotStart, "cache-broken"),
+        (OSError(errno.ENOMEM, "no memory"), Exhausted, "no-memory", [{}]),
+        (OSError(errno.EIO, "input/output error"), CannotStart, "cache-broken", [{}, {"lenient": True}]),
     ],
 )
-async def test_a_repair_that_cannot_be_made(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, kind: type[MountdError], code: str
+async def test_what_the_machine_lacks_makes_nothing_unreadable(
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    kind: type[MountdError],
+    code: str,
+    tries: list[dict[str, bool]],
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
+    monkeypatch.setattr(index_module, "UNREADABLE_S", 0.0)
+    tried: list[dict[str, bool]] = []
+
+    def fail(*_: object, **ways: bool) -> None:
+        tried.append(ways)
         raise error
 
     monkeypatch.setattr(index_module, "repair", fail)
     with pytest.raises(kind) as refused:
         await CacheIndex("m").repair(mount(cache))
-    assert refused.value.code == code
+    assert (refused.value.code, tried) == (code, tries)
+
+
+async def test_a_disk_that_does_not_answer_starts_no_rclone(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "REPAIR_LIMIT_S", 0.0)
+    with pytest.raises(CannotStart) as refused:
+        await CacheIndex("m").repair(mount(cache))
+    assert refused.value.code == "cache-silent"
 
 
 async def test_a_cache_that_is_left_to_others_is_worked_in_no_more(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Callable[[], bool]] = []
+    begun, given_back = threading.Event(), list[str]()
 
-    def see(_: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool]) -> RepairedIndex:
-        asked.append(is_stopped)
-        assert not is_stopped()
+    def work(_: Path, writes_back: bool, may_guess: bool, is_stopped: Callable[[], bool]) -> RepairedIndex:
+        begun.set()
+        until(is_stopped, SOON_S, "the work to be stopped")
         return RepairedIndex()
 
-    monkeypatch.setattr(index_module, "repair", see)
-    index, given_back = CacheIndex("m"), list[str]()
-    await index.repair(mount(cache))
-    await index.settle(lambda: given_back.append("lock"))
-    assert (given_back, asked[0]()) == (["lock"], True)
+    with monkeypatch.context() as patched:
+        patched.setattr(index_module, "repair", work)
+        index = CacheIndex("m")
+        repairing = asyncio.create_task(index.repair(mount(cache)))
+        await asyncio.to_thread(begun.wait)
+        await index.settle(lambda: given_back.append("lock"))
+        assert given_back == ["lock"]
+        await repairing
+    index.forget()
     await index.after_stop(is_last=True)
     assert stamps.read(cache) is None
     await index.repair(mount(cache))
+    assert (await asyncio.to_thread(stamps.read, cache)) is not None, "it can be used again"
 
 
 async def test_what_was_done_is_logged(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from mountd.rclone.stats import DiskCacheStats, VfsStats
 from mountd.settings.schema import MountSettings
 from mountd.status.snapshot import MountStatus
 from tests.support.vfs_cache import put
+from tests.support.wait import until_async
 
 SOON_S = 10.0
 FAILED = "a.wav: vfs cache: failed to upload try #{}, will retry in 1m0s: connection refused"
@@ -37,6 +38,7 @@ class Rclone:
     def __init__(self, cache: Path, **mount: object) -> None:
         self.cache = cache
         self.queue: dict[str, Upload] = {}
+        self.looks = 0
         self.asked: list[tuple[str, object]] = []
         self.contents: dict[str, bytes | DiskError] = {}
         self.refresh_error: RemoteError | None = None
@@ -62,6 +64,7 @@ class Rclone:
         self.queue[name] = Upload(len(self.queue), name, due_s, uploading)
 
     async def vfs_queue(self) -> list[Upload]:
+        self.looks += 1
         return [*self.queue.values()]
 
     async def vfs_upload_in(self, upload: int, delay_s: float) -> None:
@@ -128,6 +131,7 @@ async def left_behind(rclone: Rclone, *names: str, data: bytes = b"12345") -> No
 
 
 async def test_what_a_previous_run_left_is_put_off_read_and_uploaded(rclone: Rclone) -> None:
+    put(rclone.cache, "s/former/c.wav", dirty=True)  # of another bucket: this rclone does not upload it
     await left_behind(rclone, "a.wav", "d/b.wav")
     assert rclone.reopens
     rclone.waits("a.wav", 15.0)
@@ -145,6 +149,18 @@ async def test_what_a_previous_run_left_is_put_off_read_and_uploaded(rclone: Rcl
     rclone.asked.clear()
     await rclone.reopen()
     assert rclone.asked == []
+
+
+async def test_an_upload_that_began_too_early_is_waited_for(rclone: Rclone) -> None:
+    await left_behind(rclone, "d/a.wav")
+    rclone.waits("d/a.wav", -1.0, uploading=True)
+    await rclone.uploads.hold()
+    reopening = asyncio.create_task(rclone.reopen())
+    await until_async(lambda: rclone.looks >= 4, SOON_S, "a few looks at the queue")
+    assert (rclone.asked, len(rclone.shown), reopening.done()) == ([], 1, False)
+    rclone.queue.clear()
+    await reopening
+    assert rclone.asked == [("refresh", "d")]
 
 
 async def test_one_that_was_uploaded_meanwhile_is_listed_again(rclone: Rclone) -> None:
@@ -350,6 +366,17 @@ async def test_a_disk_that_does_not_answer_leaves_what_was_seen_before(
     monkeypatch.setattr(uploads, "SCAN_LIMIT_S", 0.0)
     await rclone.uploads.after_stop()
     assert rclone.uploads.left == Pending(1, 5, ("a.wav",))
+
+
+@pytest.mark.parametrize(("error", "busy"), [(RemoteError("no mount yet"), 0), (Unavailable("no answer"), None)])
+async def test_an_rclone_without_a_mount_answers_and_has_no_upload(
+    rclone: Rclone, monkeypatch: pytest.MonkeyPatch, error: MountdError, busy: int | None
+) -> None:
+    async def fail(timeout_s: float) -> VfsStats:
+        raise error
+
+    monkeypatch.setattr(rclone, "vfs_stats", fail)
+    assert await rclone.uploads._busy(1.0) == busy
 
 
 async def test_a_mount_that_is_not_written_to_has_nothing_to_upload(tmp_path: Path) -> None:

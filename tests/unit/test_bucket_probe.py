@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +14,9 @@ from mountd.errors import RemoteError
 from mountd.mount.bucket import WITNESS_BYTES, WITNESS_ENTRIES, BucketProbe, Witness
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
-from mountd.rclone.rc import NONEXISTENT_DIR
+from mountd.rclone.command import RcAddress
+from mountd.rclone.rc import NONEXISTENT_DIR, RcClient
+from mountd.status.snapshot import Health, MountStatus, Reason, RemoteStatus
 from tests.unit.test_rclone_rc import Fake, fake
 
 __all__ = ["fake"]
@@ -254,3 +258,130 @@ async def test_nothing_is_there_only_where_the_store_says_so(fake: Fake) -> None
     with pytest.raises(RemoteError) as caught:
         await disk.list_bucket("v1")
     assert caught.value.code == "bucket-invalid"
+
+
+async def test_what_is_known_of_a_store_is_asked_again_for_a_new_rclone(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY
+    bucket = bucket_of(client)
+    await bucket.ask()
+    rclone.asked.clear()
+    bucket.begin()
+    assert bucket.is_asked_for_room
+    await bucket.ask()
+    asked = [method for method, _ in rclone.asked]
+    assert asked == ["operations/fsinfo", "operations/list", "operations/stat"]
+
+
+async def test_where_only_the_root_may_be_listed_that_is_asked_from_then_on(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY
+    answers, asked = client.list, list[str]()
+    refused = RemoteError("no", code="access-denied")
+
+    async def answer(fs: str, *given: Any, **named: Any) -> Any:
+        asked.append(fs)
+        if NONEXISTENT_DIR in fs:
+            raise refused
+        return await answers(fs, *given, **named)
+
+    monkeypatch.setattr(client, "list", answer)
+    bucket = bucket_of(client)
+    assert [await bucket.ask() for _ in range(2)] == [True, True]
+    assert [NONEXISTENT_DIR in fs for fs in asked] == [True, False, False]
+    bucket = bucket_of(client)
+    refused = RemoteError("away", code="bucket-unreachable")
+    assert not await bucket.ask()
+    assert len(asked) == 4, "an outage says nothing of the root"
+
+
+@pytest.mark.parametrize(("code", "usable"), [("access-denied", True), ("bucket-unreachable", False)])
+async def test_who_may_not_ask_for_one_object_may_still_have_a_store(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, code: str, usable: bool
+) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY
+
+    async def refuse(*_: object) -> bool:
+        raise RemoteError("no", code=code)
+
+    monkeypatch.setattr(client, "invents_objects", refuse)
+    assert await bucket_of(client).ask() is usable
+
+
+async def test_an_rclone_that_does_not_answer_says_nothing_of_the_bucket(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY
+    bucket = bucket_of(client)
+    assert await bucket.ask()
+    await client.close()
+    silent = RcClient(RcAddress("nobody", "answers", socket=Path("/nowhere/rc")))
+    cast(Any, bucket)._engine.rc = silent
+    assert not await bucket.ask()
+    assert code_of(bucket) == ""
+    assert not await bucket.rclone_answers()
+    await bucket.miss()
+    assert code_of(bucket) == "", "rclone itself is silent"
+    await silent.close()
+
+
+async def test_when_a_new_rclone_could_start(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers |= EMPTY
+    bucket = bucket_of(client)
+    assert not await bucket.could_start(), "nothing is known yet"
+    assert rclone.asked == []
+    assert await bucket.ask()
+    assert await bucket.could_start()
+    rclone.answers |= {"operations/list": (500, {"error": "AccessDenied: no"})}
+    assert await bucket.could_start(), "one with other credentials"
+    assert bucket.is_refusing
+    rclone.answers |= {"operations/list": NO_ROOM}
+    assert not await bucket.could_start()
+
+
+async def test_a_request_that_is_late_is_shown_before_it_ends(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mountd.mount.bucket.SLOW_S", 0.001)
+    rclone, client = fake
+    rclone.answers |= EMPTY
+    rclone.held["operations/list"] = asyncio.Event()
+    shown: list[str] = []
+    bucket = bucket_of(client)
+
+    def publish(change: Callable[[MountStatus], MountStatus]) -> None:
+        reason = change(MountStatus("/m", "s:b")).backend.reason
+        shown.append(reason.code if reason else "")
+        rclone.held["operations/list"].set()
+
+    cast(Any, bucket)._publish = publish
+    assert await bucket.probe(5.0)
+    assert shown == ["bucket-slow", ""]
+    assert bucket.answers.bad_at > 0
+    assert bucket.answers.quick_at > 0
+
+
+async def test_a_bucket_that_is_not_well_has_no_slot_for_others(fake: Fake) -> None:
+    bucket = bucket_of(fake[1])
+    cast(Any, bucket)._engine.trouble = asyncio.Event()
+    cast(Any, bucket)._engine.mount.health = SimpleNamespace(backend=60.0)
+    taken: list[str] = []
+
+    async def ask() -> None:
+        async with bucket.slot.take():
+            taken.append("asked")
+
+    asking = asyncio.create_task(ask())
+    await asyncio.sleep(0)
+    bucket.status = RemoteStatus(Health.DEGRADED, Reason("bucket-slow", "slow"))
+    await bucket._until_due(0.0)
+    await asyncio.sleep(0)
+    assert taken == []
+    bucket.status = RemoteStatus(Health.HEALTHY)
+    cast(Any, bucket)._engine.trouble.set()
+    bucket.hurry()
+    waiting = asyncio.create_task(bucket._until_due(0.001))
+    await asking
+    await asyncio.wait({waiting}, timeout=5.0)
+    assert (taken, waiting.done()) == (["asked"], True), "the next probe follows in its turn"

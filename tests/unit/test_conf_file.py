@@ -120,10 +120,10 @@ async def test_a_log_shows_no_secret_not_even_a_former_one(written: Written, mon
     written.put("secret", "second-secret")
     await written.write()
     assert {"first-secret", "second-secret"} <= set(written.conf.secrets)
-    monkeypatch.setattr(conf_file, "REMEMBERED_SECRETS", 5)
+    monkeypatch.setattr(conf_file, "REMEMBERED_SECRETS", 4)
     written.put("secret", "third-secret")
     await written.write()
-    assert len(written.conf.secrets) == 5
+    assert len(written.conf.secrets) == 4
     assert "third-secret" in written.conf.secrets, "the newest stay"
 
 
@@ -209,19 +209,24 @@ async def test_a_start_waits_until_the_keys_of_another_rclone_have_come_to_rest(
 ) -> None:
     await written.write()
     settled: list[str] = []
-    settle = written.conf._settled
+    settle = ConfFile._settled
 
-    async def note(*given: Any, **ways: Any) -> Any:
+    async def note(self: ConfFile, *given: Any, **ways: Any) -> Any:
         settled.append("waited")
-        return await settle(*given, **ways)
+        return await settle(self, *given, **ways)
 
-    monkeypatch.setattr(written.conf, "_settled", note)
+    monkeypatch.setattr(ConfFile, "_settled", note)
     await written.write()
     assert settled == []
     written.put("secret", "second-secret")
     await written.write()
     assert settled == ["waited"]
     assert written.keys == ("first-id", "second-secret")
+    written.put("secret", "third-secret")
+    written.conf = written.again()
+    await written.write()
+    assert settled == ["waited"], "no rclone of a previous run is left"
+    assert written.keys == ("first-id", "third-secret")
 
 
 # -- what rclone writes -----------------------------------------------------------------------------------------------

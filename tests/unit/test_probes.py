@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Unpack, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from mountd.errors import DiskError, DiskTimeout, MountdError, ProbeNotSent, RemoteError, Unavailable
 from mountd.files.client import Files
@@ -16,8 +17,8 @@ from mountd.fuse.table import Entry
 from mountd.mount import bucket, liveness
 from mountd.mount.bucket import BucketProbe, SecretsProbe
 from mountd.mount.engine import Engine
-from mountd.mount.health import BucketAnswers, FactChanges, Facts
-from mountd.mount.liveness import LivenessProbe
+from mountd.mount.health import BucketAnswers, FactChanges, Facts, Liveness
+from mountd.mount.liveness import LivenessProbe, MountTableProbe
 from mountd.rclone.conf_file import SecretChange
 from mountd.settings.schema import HealthSettings
 from tests.support.wait import until_async
@@ -132,6 +133,67 @@ async def test_a_late_answer_that_may_be_the_buckets(monkeypatch: pytest.MonkeyP
     reported = await until_reported(probe.run, lambda it: len(it.all) >= 2)
     assert reported.facts.liveness.responsive is responsive
     assert bucket.hurried >= 2, "the bucket is probed at once"
+
+
+async def test_an_answer_in_time_needs_no_look_at_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = FakeBucket(asked_for_room=False)
+    probe = probe_of(monkeypatch, FakeFiles(DiskTimeout("no answer")), late)
+    await until_reported(probe.run, lambda it: len(it.all) >= 2)
+    assert late.hurried == 0, "this kind of store is not asked for room"
+    well = FakeBucket(asked_for_room=True)
+    probe = probe_of(monkeypatch, FakeFiles(None), well)
+    cast(Any, probe).health = lambda: HealthSettings.model_construct(interval=0.0, timeout=20.0)
+    reported = await until_reported(probe.run, lambda it: len(it.all) >= 2)
+    assert (well.hurried, reported.facts.liveness.responsive) == (0, False)
+
+
+async def test_that_no_probe_can_be_sent_is_logged_once_until_one_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    unsent = ProbeNotSent("no worker")
+    probe = probe_of(monkeypatch, FakeFiles(unsent, unsent, None, unsent, unsent))
+    with capture_logs() as logs:
+        for _ in range(5):
+            await probe.ask(Liveness())
+    assert len(logs) == 2
+
+
+async def test_a_table_of_mounts_that_cannot_be_read_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = probe_of(monkeypatch, FakeFiles(None))
+
+    def fail() -> None:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(liveness, "read_table", fail)
+    assert await probe.ask(Liveness(missed=1)) == Liveness(missed=1)
+
+
+async def test_an_error_that_nobody_knows_is_a_missed_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = probe_of(monkeypatch, FakeFiles(DiskError("permission denied", errno=13)))
+    assert await probe.ask(Liveness(missed=1)) == Liveness(missed=2)
+
+
+@pytest.mark.parametrize(
+    ("source", "root", "ours"), [("mountd:x:m", "/", True), ("mountd:x:m", "/part", False), ("mountd:y:m", "/", False)]
+)
+async def test_what_is_our_own_mount(monkeypatch: pytest.MonkeyPatch, source: str, root: str, ours: bool) -> None:
+    probe = probe_of(monkeypatch, FakeFiles(None))
+    assert (probe.entry([Entry(1, 0, "0:7", root, "/m", "fuse.rclone", source)]) is not None) is ours
+
+
+async def test_an_unmount_by_somebody_else_is_seen_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = probe_of(monkeypatch, FakeFiles(None))
+    entry = Entry(1, 0, "0:7", "/", "/m", "fuse.rclone", "mountd:x:m")
+    seen: list[int] = []
+
+    async def tables() -> AsyncGenerator[tuple[Entry, ...], None]:
+        for table in ((entry,), (entry,), ()):
+            seen.append(len(table))
+            yield table
+
+    monkeypatch.setattr(liveness, "tables", tables)
+    reported = Reported()
+    await MountTableProbe(probe).run(reported)
+    assert seen == [1, 1, 0]
+    assert "/m" in reported.facts.liveness.gone
 
 
 # -- bucket and secrets -----------------------------------------------------------------------------------------------

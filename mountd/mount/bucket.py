@@ -69,14 +69,15 @@ class SharedProbeSlot:
         granted = asyncio.Event()
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((granted, done))
-        answered = False
+        begun = answered = False
         try:
             async with asyncio.timeout(SLOT_PATIENCE * self._interval_s()):
                 await granted.wait()
+            begun = True
             yield
             answered = True
         except TimeoutError:
-            if granted.is_set():
+            if begun:  # a slot that is granted as the time ends is not taken
                 raise
             raise Unavailable("cannot ask the bucket: it is not well, or its mount does not run") from None
         finally:

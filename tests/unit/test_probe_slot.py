@@ -75,6 +75,18 @@ async def test_who_gets_no_slot_does_not_ask() -> None:
     assert (asked, slot.grant()) == ([], None)
 
 
+async def test_a_slot_that_is_granted_as_the_patience_ends_is_not_taken() -> None:
+    """As after a standstill of the machine, when both are due at once."""
+    slot, asked = SharedProbeSlot(lambda: 0.0), list[str]()
+    late = asyncio.create_task(asks(slot, asked, "late"))
+    await asyncio.sleep(0)
+    request = slot.grant()
+    assert request is not None
+    with pytest.raises(Unavailable):
+        await late
+    assert (asked, await request) == ([], False)
+
+
 async def test_a_timeout_of_the_request_is_its_own() -> None:
     slot = SharedProbeSlot(lambda: 60.0)
 

@@ -36,7 +36,7 @@ def disk(
         f_ffree=10**9,
         f_bsize=1,
     )
-    monkeypatch.setattr(guard.os, "statvfs", lambda _: usage)
+    monkeypatch.setattr(os, "statvfs", lambda _: usage)
 
 
 def code_of(check: Callable[[], object]) -> str:

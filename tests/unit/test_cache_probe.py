@@ -83,8 +83,8 @@ class Cached:
             is_busy=lambda: self.busy,
         )
 
-    def settings(self, *, on_failure: str = "keep", **mount: object) -> MountSettings:
-        cache = {"dir": self.cache, "on_failure": on_failure}
+    def settings(self, **mount: object) -> MountSettings:
+        cache = {"dir": self.cache, "on_failure": mount.pop("on_failure", "keep")}
         return MountSettings.model_validate({"remote": "s:bkt", "path": "/mnt/m", "cache": cache, **mount})
 
     async def _settle(self, then: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@ means for an rclone that runs, and what rclone wrote itself. Only rclone is not 
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from mountd.errors import CannotStart
-from mountd.rclone import conf_file
+from mountd.rclone import conf_file, private_file
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile, RemoteSecrets, SecretChange
 from mountd.settings.schema import Settings
@@ -293,7 +294,7 @@ async def test_a_record_that_cannot_be_written_keeps_no_mount_down(written: Writ
 
 async def test_what_rclone_writes_in_that_moment_is_not_lost(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     await written.write(d=DRIVE)
-    replace, count = conf_file.replace, 0
+    replace, count = private_file.replace, 0
 
     def write(path: Path, text: str, *, expected: str | None = None) -> bool:
         nonlocal count
@@ -306,3 +307,30 @@ async def test_what_rclone_writes_in_that_moment_is_not_lost(written: Written, m
     monkeypatch.setattr(conf_file, "replace", write)
     await written.write(d=DRIVE | {"scope": "drive"})
     assert (count, written.remotes["d"]["scope"]) == (2, "drive")
+
+
+async def test_a_file_in_the_form_of_rclone_stays_as_long_as_it_says_the_same(written: Written) -> None:
+    await written.write(d=DRIVE)
+    written.rclone_writes(d=DRIVE | {"token": "T1"})
+    before = (written.place / "rclone.conf").read_text()
+    await written.write(d=DRIVE)
+    assert (written.place / "rclone.conf").read_text() == before
+
+
+async def test_what_is_written_while_it_is_read_is_learnt_the_next_time(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await written.write(d=DRIVE)
+    written.rclone_writes(d=DRIVE | {"token": "T1"})
+
+    async def late(binary: Binary, path: Path) -> Remotes:
+        found = await asyncio.to_thread(sections, path)
+        await asyncio.to_thread(written.rclone_writes, d=DRIVE | {"token": "T2"})
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(conf_file, "dump", late)
+        await written.conf.remember()
+    assert "T1" not in written.record.read_text()
+    await written.conf.remember()
+    assert "T2" in written.record.read_text()

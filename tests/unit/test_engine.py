@@ -102,7 +102,7 @@ async def test_what_rclone_wrote_until_its_exit_is_remembered(started: Started) 
 
 async def test_after_its_exit_no_socket_is_left_and_nothing_can_be_asked(started: Started) -> None:
     child = await started.engine.spawn()
-    assert started.engine.child is child
+    assert [started.engine.child] == [child]
     assert started.engine.rc.__class__ is RcClient
     notify = started.instance.private / "notify-m.sock"
     assert notify.exists()

@@ -7,11 +7,13 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountd.mount import evidence
 from mountd.mount.engine import Engine
-from mountd.mount.evidence import KEPT, keep, masked, surplus
+from mountd.mount.evidence import KEPT, _threads, keep, masked, surplus
 from mountd.process.child import spawn
 from mountd.process.instance import Instance
 from mountd.rclone import binary
@@ -19,6 +21,9 @@ from mountd.rclone.conf_file import ConfFile
 from mountd.rclone.log import mask
 from mountd.settings.schema import Settings
 from tests.support.daemon import BUNDLED_RCLONE
+from tests.support.wait import until_async
+
+SOON_S = 10.0
 
 
 def named(minute: int, hour: int = 12) -> str:
@@ -95,3 +100,79 @@ async def test_no_file_of_an_incident_holds_a_secret(tmp_path: Path) -> None:
         engine.child.signal(signal.SIGKILL)
         await engine.child.wait()
         engine.child.release()
+
+
+def engine_of(tmp_path: Path) -> Engine:
+    settings = Settings.model_validate(
+        {
+            "remotes": {"r": {"type": "local"}},
+            "mounts": {"m": {"remote": "r:/", "path": str(tmp_path / "m"), "cache": {"dir": str(tmp_path / "c")}}},
+            "control": {"socket": str(tmp_path / "s")},
+            "state": str(tmp_path / "state"),
+            "runtime": str(tmp_path / "run"),
+        }
+    )
+    found = binary.Binary(tmp_path / "rclone", (1, 75, 2), frozenset())
+    conf = ConfFile(tmp_path / "rclone.conf", found)
+    return Engine("m", settings, Instance.of(settings.state, settings.runtime), found, conf)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "dump", "files"),
+    [
+        (False, False, {"stats.json"}),
+        (False, True, {"stats.json", "goroutines.txt"}),
+        (True, True, set[str]()),
+    ],
+)
+async def test_what_is_kept_of_one_that_runs(tmp_path: Path, stopped: bool, dump: bool, files: set[str]) -> None:
+    """A stopped process is asked nothing, and not continued for it."""
+    engine = engine_of(tmp_path)
+    script = "trap 'echo SIGQUIT: quit; echo goroutine 1 [running]:; exit 2' QUIT; echo ready; while :; do read x; done"
+    engine.ring.append("its last words")
+    child = engine.child = spawn(["sh", "-c", script], {"PATH": os.environ["PATH"]}, engine._on_line)
+    try:
+        await until_async(lambda: "ready" in str(engine.ring.last(9)), SOON_S, "the program")
+        if stopped:
+            child.signal(signal.SIGSTOP)
+            await until_async(lambda: "T" in _threads(child.pid)[0], SOON_S, "it to stop")
+        kept = await keep(tmp_path / "incidents", engine, "hung", "a cause", dump=dump)
+        assert kept is not None
+        assert {path.name for path in kept.iterdir()} == {"incident.json", "log.txt", "threads.txt"} | files
+        incident = json.loads((kept / "incident.json").read_text())
+        assert (incident["verdict"], incident["cause"], incident["mount"]) == ("hung", "a cause", "m")
+        assert (incident["pid"], incident["stopped"]) == (child.pid, stopped)
+        assert "its last words" in (kept / "log.txt").read_text()
+        assert {path.stat().st_mode & 0o777 for path in kept.iterdir()} == {0o600}
+        assert (child.exit is not None) is (dump and not stopped), "it ends by the dump"
+    finally:
+        child.signal(signal.SIGKILL)
+        await child.wait()
+        child.release()
+
+
+async def test_what_is_kept_of_one_that_crashed(tmp_path: Path) -> None:
+    engine = engine_of(tmp_path)
+    for line in ("panic: a bug", "goroutine 1 [running]:"):
+        engine._on_line(line)
+    kept = await keep(tmp_path / "incidents", engine, "exited", "a cause", dump=False)
+    assert kept is not None
+    assert "goroutine 1" in (kept / "goroutines.txt").read_text()
+    assert json.loads((kept / "incident.json").read_text())["pid"] is None
+    assert not (kept / "stats.json").exists()
+
+
+async def test_incidents_are_bounded_in_number_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "KEPT", 2)
+    monkeypatch.setattr(evidence, "MAX_BYTES", 300)
+    engine, incidents = engine_of(tmp_path), tmp_path / "incidents"
+    engine.ring.append("x" * 1000)
+    kept = [await keep(incidents, engine, "dead", f"cause {number}", dump=False) for number in range(3)]
+    assert sorted(incidents.iterdir()) == kept[1:]
+    assert kept[2] is not None
+    assert (kept[2] / "log.txt").stat().st_size == 300
+
+
+async def test_an_incident_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "incidents").touch()
+    assert await keep(tmp_path / "incidents", engine_of(tmp_path), "dead", "a cause", dump=False) is None

@@ -150,7 +150,7 @@ def test_a_file_that_is_written_meanwhile_is_not_proven(cache: Path, monkeypatch
         os.utime(cache / "vfs" / NAME, ns=(5, 5))
         return hashlib.new("sha256")
 
-    monkeypatch.setattr(index_repair.hashlib, "sha256", sha256)
+    monkeypatch.setattr(hashlib, "sha256", sha256)
     assert fix(cache).unproven == [NAME]
 
 
@@ -282,7 +282,7 @@ async def test_what_a_manifest_says_is_written_once_for_each_rclone(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[str] = []
-    monkeypatch.setattr(index_module.digests, "keep", lambda _, directory, files: kept.append(directory))
+    monkeypatch.setattr(digests, "keep", lambda _, directory, files: kept.append(directory))
     index, files = CacheIndex("m"), {"m.bin": (64, SHA)}
     await index.repair(mount(cache))
     for directory, found in (("v1", files), ("v1", files), ("v2", files), ("v1", {})):

@@ -13,6 +13,7 @@ from mountd.cache.upload_state import Pending
 from mountd.errors import CannotStart, Unavailable
 from mountd.fuse.unmount import Cleared
 from mountd.mount import mount as mount_module
+from mountd.mount import preflight
 from mountd.mount.bucket import Witness
 from mountd.mount.health import RestartRclone
 from mountd.mount.mount import STOP_GRACE_S, RcloneMount
@@ -71,8 +72,8 @@ async def test_what_comes_before_rclone(
         return note
 
     apart = Reason("mount-not-visible", "apart", "mount", "m")
-    monkeypatch.setattr(mount_module.preflight, "check", noting("preflight"))
-    monkeypatch.setattr(mount_module.preflight, "apart", lambda *_: apart)
+    monkeypatch.setattr(preflight, "check", noting("preflight"))
+    monkeypatch.setattr(preflight, "apart", lambda *_: apart)
     monkeypatch.setattr(mount._uploads, "repair", noting("uploads"))
     for each in ("evict", "repair"):
         monkeypatch.setattr(mount._index, each, noting(each))

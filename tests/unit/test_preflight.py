@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import re
@@ -223,6 +224,55 @@ def test_config_check_names_a_path_that_cannot_be_checked(tmp_path: Path, monkey
     monkeypatch.setattr(examine_config, "WAY_S", 0.2)
     warning = "whether others can move paths was not checked: cannot check paths: no answer in 0.2 s"
     assert warning in map(str, examine_config.examine(config).warnings)
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+async def test_all_of_it(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_left: bool) -> None:
+    """What a previous run left mounted is cleared before the mount point is looked at."""
+    point, done = str(tmp_path / "m"), list[str]()
+    left = table.Entry(1, 0, "0:7", "/", point, "fuse.rclone", "mountd:abc:m")
+    monkeypatch.setattr(preflight, "read_table", lambda: (left,) if is_left else ())
+    monkeypatch.setattr(preflight, "check_fuse", lambda: done.append("fuse"))
+    monkeypatch.setattr(preflight, "check_fusermount", lambda: done.append("fusermount"))
+
+    def may_allow(*, allow_other: bool, root: bool) -> None:
+        done.append(f"{allow_other} {root}")
+
+    async def clear() -> None:
+        assert not await asyncio.to_thread(os.path.exists, point)
+        done.append("clear")
+
+    monkeypatch.setattr(preflight, "check_allow_other", may_allow)
+    await preflight.check(point, "mountd:abc:m", files, allow_other=True, allow_unsafe=False, clear=clear)
+    assert done == ["fuse", "fusermount", f"True {os.geteuid() == 0}", *(["clear"] if is_left else [])]
+    assert await asyncio.to_thread(os.path.isdir, point)
+
+
+async def test_a_mount_point_behind_a_symbolic_link(files: Files, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(CannotStart) as refused:
+        await preflight.check_mount_point(str(tmp_path / "link" / "m"), files)
+    assert judged(refused.value).code == "mount-point"
+    assert str(tmp_path / "real" / "m") in refused.value.hint
+    assert not (tmp_path / "real" / "m").exists()
+
+
+@pytest.mark.parametrize("may_look", [True, False])
+def test_a_mount_that_only_mountd_sees(monkeypatch: pytest.MonkeyPatch, may_look: bool) -> None:
+    own = (table.Entry(1, 0, "8:1", "/", "/", "ext4", "/dev/sda1"),)
+    machine = [table.Entry(9, 0, "8:1", "/", "/", "ext4", "/dev/sda1")]
+
+    def read(source: str = "own") -> object:
+        if source != "own" and not may_look:
+            raise PermissionError
+        return own if source == "own" else machine
+
+    monkeypatch.setattr(preflight, "read_table", read)
+    found = preflight.apart("m", "/mnt/m")
+    assert (found.code if found else "") == ("mount-not-visible" if may_look else "")
+    machine.append(own[0])
+    assert preflight.apart("m", "/mnt/m") is None, "it is the same namespace"
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------

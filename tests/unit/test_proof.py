@@ -87,7 +87,7 @@ class Bucket:
         return await prove(cast(MountDisk, self), cast(Files, self), candidates)
 
     @property
-    def read_paths(self) -> list[str]:
+    def read_paths(self) -> Sequence[str]:
         return [path for path, _ in self.reads]
 
 

@@ -272,6 +272,6 @@ def test_a_thread_as_proc_shows_it(
 def test_a_system_call_is_not_asked_for_where_that_may_hang(
     monkeypatch: pytest.MonkeyPatch, release: str, call: list[str]
 ) -> None:
-    monkeypatch.setattr(stalls.os, "uname", lambda: SimpleNamespace(release=release))
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
     monkeypatch.setattr(stalls, "_read", lambda _: "0 0x3")
     assert stalls._call("/proc/5/task/5") == call

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,8 +41,8 @@ class Machine:
         monkeypatch.setattr(module, "_kill_holders", self._kill)
         monkeypatch.setattr(module, "_run", self._run)
         monkeypatch.setattr(module, "_detach", self._detach)
-        monkeypatch.setattr(module.shutil, "which", lambda name: f"/bin/{name}" if name in self.programs else None)
-        monkeypatch.setattr(module.os, "geteuid", lambda: self.uid)
+        monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name in self.programs else None)
+        monkeypatch.setattr(os, "geteuid", lambda: self.uid)
         monkeypatch.setattr(module, "FIRST_DELAY_S", 0.001)
         monkeypatch.setattr(module, "LONGEST_DELAY_S", 0.001)
 

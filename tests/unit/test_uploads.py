@@ -344,7 +344,7 @@ async def test_what_a_stop_left_is_named_once(rclone: Rclone) -> None:
     put(rclone.cache, "s/b/a.wav", dirty=True)
     rclone.starts()
     await rclone.uploads.after_stop()
-    assert rclone.uploads.reason is None, "it was no graceful stop"
+    assert not rclone.uploads.left, "it was no graceful stop"
     assert await rclone.uploads.drain(0.0)
     with capture_logs() as logs:
         await rclone.uploads.after_stop()
@@ -354,7 +354,7 @@ async def test_what_a_stop_left_is_named_once(rclone: Rclone) -> None:
     assert rclone.uploads.reason.code == "uploads-pending"
     assert [(each["files"], each["bytes"]) for each in logs] == [(1, 5)]
     rclone.uploads.begin(rclone.settings())
-    assert rclone.uploads.reason is None
+    assert not rclone.uploads.left
 
 
 async def test_a_disk_that_does_not_answer_leaves_what_was_seen_before(

@@ -16,7 +16,7 @@ from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
 from mountd.rclone.command import RcAddress
 from mountd.rclone.rc import NONEXISTENT_DIR, RcClient
-from mountd.status.snapshot import Health, MountStatus, Reason, RemoteStatus
+from mountd.status.snapshot import MountStatus
 from tests.unit.test_rclone_rc import Fake, fake
 
 __all__ = ["fake"]
@@ -360,28 +360,3 @@ async def test_a_request_that_is_late_is_shown_before_it_ends(fake: Fake, monkey
     assert shown == ["bucket-slow", ""]
     assert bucket.answers.bad_at > 0
     assert bucket.answers.quick_at > 0
-
-
-async def test_a_bucket_that_is_not_well_has_no_slot_for_others(fake: Fake) -> None:
-    bucket = bucket_of(fake[1])
-    cast(Any, bucket)._engine.trouble = asyncio.Event()
-    cast(Any, bucket)._engine.mount.health = SimpleNamespace(backend=60.0)
-    taken: list[str] = []
-
-    async def ask() -> None:
-        async with bucket.slot.take():
-            taken.append("asked")
-
-    asking = asyncio.create_task(ask())
-    await asyncio.sleep(0)
-    bucket.status = RemoteStatus(Health.DEGRADED, Reason("bucket-slow", "slow"))
-    await bucket._until_due(0.0)
-    await asyncio.sleep(0)
-    assert taken == []
-    bucket.status = RemoteStatus(Health.HEALTHY)
-    cast(Any, bucket)._engine.trouble.set()
-    bucket.hurry()
-    waiting = asyncio.create_task(bucket._until_due(0.001))
-    await asking
-    await asyncio.wait({waiting}, timeout=5.0)
-    assert (taken, waiting.done()) == (["asked"], True), "the next probe follows in its turn"

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from mountd.errors import Unavailable
+from mountd.errors import RemoteError, Unavailable
 from mountd.mount.bucket import SLOT_PATIENCE, SharedProbeSlot
+from mountd.status.snapshot import Health, Reason, RemoteStatus
 from tests.support.wait import until_async
+from tests.unit.test_bucket_probe import bucket_of
+from tests.unit.test_rclone_rc import Fake, fake
+
+__all__ = ["fake"]
 
 SOON_S = 5.0
 
@@ -108,3 +115,58 @@ async def test_who_goes_away_leaves_the_line() -> None:
     gone.cancel()
     await asyncio.wait({gone})
     assert slot.grant() is None
+
+
+# -- of a bucket -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_bucket_that_is_not_well_has_no_slot_for_others(fake: Fake) -> None:
+    bucket = bucket_of(fake[1])
+    cast(Any, bucket)._engine.trouble = asyncio.Event()
+    cast(Any, bucket)._engine.mount.health = SimpleNamespace(backend=60.0)
+    taken: list[str] = []
+
+    async def ask() -> None:
+        async with bucket.slot.take():
+            taken.append("asked")
+
+    asking = asyncio.create_task(ask())
+    await asyncio.sleep(0)
+    bucket.status = RemoteStatus(Health.DEGRADED, Reason("bucket-slow", "slow"))
+    await bucket._until_due(0.0)
+    await asyncio.sleep(0)
+    assert taken == []
+    bucket.status = RemoteStatus(Health.HEALTHY)
+    cast(Any, bucket)._engine.trouble.set()
+    bucket.hurry()
+    waiting = asyncio.create_task(bucket._until_due(0.001))
+    await asking
+    await asyncio.wait({waiting}, timeout=5.0)
+    assert (taken, waiting.done()) == (["asked"], True), "the next probe follows in its turn"
+
+
+@pytest.mark.parametrize(("answered", "waits"), [(True, 2), (False, 1)])
+async def test_only_a_request_that_is_answered_takes_the_place_of_a_probe(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, answered: bool, waits: int
+) -> None:
+    bucket, waited = bucket_of(fake[1]), 0
+    cast(Any, bucket)._engine.trouble = asyncio.Event()
+    cast(Any, bucket)._engine.mount.health = SimpleNamespace(backend=60.0)
+
+    async def is_trouble(limit_s: float) -> bool:
+        nonlocal waited
+        waited += 1
+        return False
+
+    async def ask() -> None:
+        async with bucket.slot.take():
+            if not answered:
+                raise RemoteError("no")
+
+    monkeypatch.setattr(bucket, "_is_trouble", is_trouble)
+    asking = asyncio.create_task(ask())
+    await asyncio.sleep(0)
+    await bucket._until_due(60.0)
+    await asyncio.wait({asking})
+    assert waited == waits
+    assert (asking.exception() is None) is answered

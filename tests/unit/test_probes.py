@@ -135,6 +135,14 @@ async def test_a_late_answer_that_may_be_the_buckets(monkeypatch: pytest.MonkeyP
     assert bucket.hurried >= 2, "the bucket is probed at once"
 
 
+async def test_after_a_missed_probe_the_next_one_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = probe_of(monkeypatch, FakeFiles(DiskTimeout("no answer"), DiskTimeout("no answer"), None))
+    cast(Any, probe).health = lambda: HealthSettings.model_construct(interval=60.0, timeout=0.0)
+    reported = await until_reported(probe.run, lambda it: len(it.all) >= 3)
+    await asyncio.sleep(0.001)
+    assert [facts.liveness.missed for facts in reported.all] == [1, 2, 0], "then after the interval"
+
+
 async def test_an_answer_in_time_needs_no_look_at_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     late = FakeBucket(asked_for_room=False)
     probe = probe_of(monkeypatch, FakeFiles(DiskTimeout("no answer")), late)

@@ -104,3 +104,41 @@ def test_content_that_rclone_has_lost_is_dropped(tmp_path: Path) -> None:
     assert repair(tmp_path).emptied == ("r/b/lost",)
     left = sorted(path.name for path in (tmp_path / "vfsMeta/r/b").iterdir())
     assert left == sorted(path.name for path in (tmp_path / "vfs/r/b").iterdir()) == ["changed", "empty", "unknown"]
+
+
+def test_a_record_with_another_size_than_its_data_is_repaired(tmp_path: Path) -> None:
+    known = {"Size": 3, "Rs": [{"Pos": 0, "Size": 5}], "Fingerprint": "", "Dirty": True}
+    put(tmp_path, "r/b/grown", dirty=True, text=json.dumps(known))
+    assert repair(tmp_path).repaired == ("r/b/grown",)
+    assert json.loads((tmp_path / "vfsMeta/r/b/grown").read_text())["Size"] == 5
+
+
+def test_content_of_no_known_object_is_dropped(tmp_path: Path) -> None:
+    put(tmp_path, "r/b/a", dirty=False, text=json.dumps({"Size": 5, "Dirty": False, "Fingerprint": ""}))
+    assert repair(tmp_path).emptied == ("r/b/a",)
+
+
+def test_what_a_repair_remembers_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mountd.cache.repair.LEFTOVERS", 3)
+    for number in range(NAMES + 2):
+        put(tmp_path, f"r/b/{number:02}", dirty=True, text="{")
+    done = repair(tmp_path)
+    assert (done.waiting, len(done.leftovers), len(done.repaired)) == (NAMES + 2, 3, NAMES)
+
+
+def test_what_is_no_regular_file_waits_for_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "r/b/link", dirty=True, data=None)
+    (tmp_path / "vfs/r/b").mkdir(parents=True)
+    (tmp_path / "vfs/r/b/link").symlink_to(tmp_path / "vfsMeta/r/b/link")
+    assert layout.pending(tmp_path) == Pending()
+
+
+@pytest.mark.parametrize(
+    ("dirty", "data", "empty"),
+    [(False, b"", True), (True, b"", False), (False, b"1", False), (False, None, False)],
+)
+def test_what_counts_as_uploaded_and_empty(tmp_path: Path, dirty: bool, data: bytes | None, empty: bool) -> None:
+    put(tmp_path, "r/b/a", dirty=dirty, data=data)
+    assert layout.is_empty(tmp_path, str(tmp_path / "vfsMeta/r/b/a")) is empty
+    put(tmp_path, "r/b/a", dirty=dirty, data=data, text='{"Dir')
+    assert not layout.is_empty(tmp_path, str(tmp_path / "vfsMeta/r/b/a"))

@@ -162,6 +162,17 @@ async def test_what_is_kept_of_one_that_crashed(tmp_path: Path) -> None:
     assert not (kept / "stats.json").exists()
 
 
+async def test_one_that_has_exited_is_asked_nothing(tmp_path: Path) -> None:
+    engine = engine_of(tmp_path)
+    child = engine.child = spawn(["true"], {"PATH": os.environ["PATH"]}, lambda _: None)
+    await child.wait()
+    kept = await keep(tmp_path / "incidents", engine, "exited", "a cause", dump=False)
+    child.release()
+    assert kept is not None
+    assert json.loads((kept / "incident.json").read_text())["pid"] is None
+    assert not (kept / "stats.json").exists()
+
+
 async def test_incidents_are_bounded_in_number_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "KEPT", 2)
     monkeypatch.setattr(evidence, "MAX_BYTES", 300)

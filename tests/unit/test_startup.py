@@ -313,3 +313,18 @@ async def test_cancelled_while_it_waits() -> None:
     await asyncio.wait({running})
     assert running.cancelled()
     assert start.stages == ALL[:3]
+
+
+async def test_a_mount_is_waited_for_until_it_is_in_the_table() -> None:
+    start, seen = Start(), list[Entry | None]([None, None, cast(Entry, object())])
+    start.mount.entry = lambda: seen.pop(0)  # type: ignore[method-assign]
+    assert await start.run() is None
+    assert seen == []
+
+
+async def test_each_start_begins_with_its_first_stage() -> None:
+    start = Start()
+    start.status = MountStatus("/mnt/m", "s:bkt", stage=MountStage.READY)
+    start.refused = CannotStart("cannot mount: no FUSE", code="no-fuse")
+    await start.refusal()
+    assert start.status.stage is MountStage.PREFLIGHT

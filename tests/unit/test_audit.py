@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,18 @@ from mountd.errors import RemoteError
 from mountd.model import audit, manifest
 from mountd.model.audit import Audit
 from mountd.rclone.keys import BucketEntry
-from mountd.status.snapshot import Health, RemoteStatus
+from mountd.status.snapshot import (
+    Health,
+    ModelStage,
+    ModelStatus,
+    MountStatus,
+    Operation,
+    RemoteStatus,
+    Snapshot,
+    State,
+)
 from tests.support.memory_disk import SIZE, MemoryDisk
-from tests.support.shelf import MOUNT, Shelf, shelf, until
+from tests.support.shelf import MOUNT, SOON_S, Shelf, shelf, until
 
 
 class DoubtfulDisk(MemoryDisk):
@@ -124,6 +134,42 @@ async def test_a_change_that_the_store_bears_out_is_one(live: tuple[Shelf, Doubt
     assert found.status.changed.code == "content-changed"
     disk.gone = False
     await until(lambda: found.status.changed is None, "its end")
+
+
+async def test_a_live_version_that_was_never_recorded_counts_as_it_is_now(
+    live: tuple[Shelf, DoubtfulDisk],
+) -> None:
+    found, _ = live
+    async with asyncio.timeout(SOON_S):
+        while (known := await found.journal.content("hub", "v22")) is None:
+            await asyncio.sleep(0.005)
+    assert found.model.content is not None
+    assert (known.digest, known.listing) == (found.model.content.digest, found.model.content.listing)
+
+
+WELL = replace(MOUNT, backend=RemoteStatus(Health.HEALTHY))
+LINKED = ModelStatus("storage", "/srv/hub", ModelStage.LINKED)
+RUNNING = Operation(1, "switch", "hub", "v22", "v23", "tina", "cli", "warm", "")
+
+
+@pytest.mark.parametrize(
+    ("mount", "changes", "may"),
+    [
+        (WELL, {}, True),
+        (None, {}, False),
+        (replace(WELL, state=State.STARTING), {}, False),
+        (MOUNT, {}, False),
+        (replace(WELL, backend=RemoteStatus(Health.DEGRADED)), {}, False),
+        (WELL, {"models": {"hub": replace(LINKED, stage=ModelStage.WARMED)}}, False),
+        (WELL, {"operation": RUNNING}, False),
+        (WELL, {"stopping": True}, False),
+    ],
+)
+def test_it_looks_only_while_all_is_well_and_quiet(
+    tmp_path: Path, mount: MountStatus | None, changes: dict[str, Any], may: bool
+) -> None:
+    now = Snapshot(mounts={"storage": mount} if mount else {}, models={"hub": LINKED})
+    assert audit._may_ask(Shelf(tmp_path).model, replace(now, **changes)) is may
 
 
 async def test_a_manifest_with_other_digests_is_a_change_though_names_and_sizes_stay(tmp_path: Path) -> None:

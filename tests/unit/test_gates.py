@@ -1,14 +1,18 @@
-"""What a gate's answer means: the one figure in Prometheus' JSON; and a gate in one line of a plan, without secrets."""
+"""What a gate's answer means: an address, a command, Prometheus; and a gate in one line of a plan, without secrets."""
 
+import asyncio
+import contextlib
 import json
 import math
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.operation.gates import NoValue, value_of, words
+from mountd.errors import GateFailed
+from mountd.operation.gates import MAX_ANSWER_BYTES, NoValue, check, value_of, words
 from mountd.settings.schema import GateSettings
 
 
@@ -94,3 +98,100 @@ def test_whatever_answers_it_is_a_figure_or_none(kind: str, result: Any) -> None
 )
 def test_the_words_of_a_plan(gate: dict[str, Any], text: str) -> None:
     assert words(GateSettings(**gate)) == text
+
+
+# -- asked ------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def answering(head: str, body: bytes = b"") -> AsyncIterator[tuple[str, list[str]]]:
+    """The address of a server with one answer, and what it was asked for; none to an empty `head`."""
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            asked.append((await reader.read(65536)).decode(errors="replace").split("\r\n")[0])
+            if head:
+                length = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                writer.write(f"HTTP/1.1 {head}\r\n{length}".encode() + body)
+                await writer.drain()
+            else:
+                await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+
+
+async def outcome(gate: dict[str, Any]) -> tuple[str, bool]:
+    """Code and retryable of its failure; code "" when it passes."""
+    settings = GateSettings.model_validate(gate)
+    try:
+        await check(settings, number=1, model="hub", version="v23", environment={"GIVEN": "1"})
+    except GateFailed as failed:
+        return failed.code, failed.retryable
+    return "", False
+
+
+PASSED, FAILED = ("", False), ("gate-failed", False)
+UNANSWERED, MAY_PASS = ("gate-unanswered", False), ("gate-unanswered", True)
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("200 OK", PASSED),
+        ("302 Found\r\nLocation: /login", PASSED),
+        ("399 Odd", PASSED),
+        ("400 Bad Request", FAILED),
+        ("503 Unavailable", FAILED),
+        ("", FAILED),
+    ],
+)
+async def test_an_address_is_asked_once_and_its_status_decides(head: str, expected: tuple[str, bool]) -> None:
+    async with answering(head) as (url, asked):
+        assert await outcome({"http": f"{url}/ready", "timeout": "20s" if head else "50ms"}) == expected
+    assert asked == ["GET /ready HTTP/1.1"]
+
+
+async def test_an_address_that_refuses_is_a_version_that_does_not_serve_and_one_without_tls_a_mistake() -> None:
+    async with answering("200 OK") as (url, _):
+        assert await outcome({"http": url.replace("http:", "https:")}) == MAY_PASS
+    assert await outcome({"http": url}) == FAILED
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "expected"),
+    [
+        ("200 OK", answer("scalar", [1, "2.5"]), PASSED),
+        ("200 OK", answer("scalar", [1, "2.6"]), FAILED),
+        ("200 OK", answer("scalar", [1, "+Inf"]), FAILED),
+        ("200 OK", b"<html>", UNANSWERED),
+        ("400 Bad Request", b'{"status":"error","errorType":"bad_data","error":"parse error"}', UNANSWERED),
+        ("499 Odd", b"", UNANSWERED),
+        ("500 Internal Server Error", b"", MAY_PASS),
+        ("200 OK", answer("scalar", [1, "1"]) + b" " * MAX_ANSWER_BYTES, UNANSWERED),
+        ("200 OK", answer("scalar", [1, "1"]).ljust(MAX_ANSWER_BYTES), PASSED),
+        ("", b"", MAY_PASS),
+    ],
+)
+async def test_prometheus_is_asked_for_one_figure(head: str, body: bytes, expected: tuple[str, bool]) -> None:
+    async with answering(head, body) as (url, asked):
+        gate = {"prometheus": url, "query": "max(up)", "max": 2.5, "timeout": "20s" if head else "50ms"}
+        assert await outcome(gate) == expected
+    assert asked == ["GET /api/v1/query?query=max(up) HTTP/1.1"]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["true"], PASSED),
+        (["false"], FAILED),
+        (["sh", "-c", 'test "$MOUNTD_MODEL $MOUNTD_VERSION $GIVEN" = "hub v23 1"'], PASSED),
+        (["sleep", "600"], FAILED),
+        (["/nonexistent/gate"], UNANSWERED),
+    ],
+)
+async def test_a_command_passes_with_exit_code_0(command: list[str], expected: tuple[str, bool]) -> None:
+    assert await outcome({"command": command, "timeout": "50ms" if command[0] == "sleep" else "20s"}) == expected

@@ -148,6 +148,17 @@ async def test_what_may_be_data_stays_until_somebody_moves_it(kept: Kept, kind: 
     assert not kept.shown.absent
 
 
+def test_a_link_that_is_about_to_be_healed_takes_nothing_from_readiness(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    assert kept.guard.look() == link_guard.HEAL_AFTER_S
+    shown = kept.shown
+    assert (shown.absent, shown.health, shown.times, shown.heals) == (False, Health.PROGRESSING, 1, 0)
+    assert (kept.reasons, kept.right) == ([DRIFTED], False)
+    assert kept.guard.look() == link_guard.TICK_S
+    assert kept.right
+    assert kept.shown == DriftStatus(times=1, heals=1, last=shown.last)
+
+
 async def test_where_another_user_can_move_the_directory_no_link_is_made(kept: Kept) -> None:
     kept.directory.parent.chmod(0o777)
     heals = kept.shown.heals

@@ -104,6 +104,34 @@ def test_what_is_no_manifest(data: bytes, why: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "fits"),
+    [("a" * 1024, True), ("a" * 1025, False), ("声" * 341, True), ("声" * 342, False), ("声" * 1024, False)],
+    ids=itertools.count(),
+)
+def test_a_path_is_as_long_as_a_key_of_s3_in_bytes(path: str, fits: bool) -> None:
+    assert (manifest.path_problem(path) == "") is fits
+
+
+def test_what_is_just_within_its_limit() -> None:
+    data = document(version="v" * 64, files=[{"path": "a", "size": 2**53}, {"path": "b", "size": 0}])
+    assert manifest.parse(data) == Manifest("v" * 64, {"a": 2**53, "b": 0})
+
+
+@pytest.mark.parametrize("sha256", ["0" * 63, "0" * 65, "g" * 64, 0, [], f"{'0' * 64}\n"])
+def test_a_digest_that_is_none_is_no_manifest(sha256: Any) -> None:
+    with pytest.raises(Refused):
+        manifest.parse(document(files=[{"path": "a", "size": 1, "sha256": sha256}]))
+
+
+@pytest.mark.parametrize(
+    ("path", "marker"),
+    [(".mountd-publishing-1", True), ("a/.mountd-publishing-1", False), (".mountd-publishing-/a", False)],
+)
+def test_which_object_marks_a_version_that_is_published(path: str, marker: bool) -> None:
+    assert manifest.is_marker(path) is marker
+
+
+@pytest.mark.parametrize(
     "data",
     [
         document(schema="x" * 5_000_000),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 from collections.abc import AsyncIterator
@@ -175,6 +176,7 @@ async def test_an_address_that_refuses_is_a_version_that_does_not_serve_and_one_
         ("200 OK", answer("scalar", [1, "1"]).ljust(MAX_ANSWER_BYTES), PASSED),
         ("", b"", MAY_PASS),
     ],
+    ids=itertools.count(),
 )
 async def test_prometheus_is_asked_for_one_figure(head: str, body: bytes, expected: tuple[str, bool]) -> None:
     async with answering(head, body) as (url, asked):

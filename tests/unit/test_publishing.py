@@ -233,6 +233,14 @@ async def test_a_next_run_goes_on_under_the_same_marker_with_what_was_sent(publi
     assert publisher.store.objects.keys() == {"b/c", "d", manifest.NAME}
 
 
+async def test_a_run_that_is_refused_after_another_had_begun_keeps_what_that_left(publisher: Publisher) -> None:
+    await publisher.interrupted()
+    publisher.store.objects[manifest.NAME] = rendered("v22")
+    with pytest.raises(Refused):
+        await publisher.run()
+    assert publisher.is_recorded
+
+
 async def test_without_hashes_only_what_this_publisher_has_sent_is_trusted(publisher: Publisher) -> None:
     publisher.store.hashes = False
     await publisher.interrupted()

@@ -1,0 +1,168 @@
+"""The versions of a model on a bucket in memory: which there are, what refuses one, which mount has loaded one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.errors import NotFound, Refused, RemoteError, Unavailable
+from mountd.model import manifest
+from mountd.model.versions import Versions
+from mountd.settings.schema import ModelSettings
+from mountd.status.board import Board
+from mountd.status.snapshot import Health, MountStatus, Reason, RemoteStatus, Snapshot, State
+from tests.support.bucket_disk import BucketDisk
+from tests.support.shelf import MOUNT
+
+SHA256 = "0" * 64
+WHOLE = manifest.render("v1", [("a", 1, SHA256)], created="", tool="")
+AWAY = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "the bucket is away"))
+
+
+class Shown:
+    """`versions` of a model whose link is in `directory`, on a mount that has restarted 3 times."""
+
+    def __init__(self, directory: Path, bucket: dict[str, bytes], **keys: Any) -> None:
+        self.disk = BucketDisk(bucket)
+        self.link = directory / "app" / "hub"
+        self.link.parent.mkdir()
+        self.board = Board(Snapshot(mounts={"storage": replace(MOUNT, restarts=3)}))
+        settings = {"mount": "storage", "directory": "hubs/hub_{version}", "link": str(self.link), "version": "v1"}
+        self.versions = Versions("hub", ModelSettings.model_validate({**settings, **keys}), self.disk, self.board)
+
+    def show(self, **changes: Any) -> None:
+        mount: MountStatus = self.board.snapshot.mounts["storage"]
+        self.board.set_mount("storage", replace(mount, **changes))
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Shown:
+    return Shown(tmp_path, {"hubs/hub_v1/a": b"1", f"hubs/hub_v1/{manifest.NAME}": WHOLE, "hubs/hub_v2/a": b"1"})
+
+
+async def test_all_of_them_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    paths = ("hub_v10/a", "hub_v9/a", "hub_v9b/a", "hub_alpha/a", "other/a", "hub_v1", "hub_v2/b")
+    shown = Shown(tmp_path, {f"hubs/{path}": b"1" for path in paths}, required=["a"])
+    found = await shown.versions.all()
+    assert [each.version for each in found] == ["alpha", "v2", "v9", "v9b", "v10"]
+    assert [each.version for each in found if not each.complete] == ["v2"]
+
+
+async def test_one_that_vanishes_is_left_out_and_one_that_cannot_be_listed_is_shown_as_that(shown: Shown) -> None:
+    shown.disk.failures["hubs/hub_v1"] = RemoteError("directory not found", code="directory-missing")
+    shown.disk.failures["hubs/hub_v2"] = RemoteError("access denied", code="bucket-denied")
+    (found,) = await shown.versions.all()
+    assert (found.version, found.files, found.verified, found.problems) == ("v2", {}, False, ("access denied",))
+
+
+async def test_one_that_is_not_there_may_be_hidden_by_a_bucket_that_is_away(shown: Shown) -> None:
+    with pytest.raises(NotFound):
+        await shown.versions.inspect("v3")
+    shown.show(backend=AWAY)
+    with pytest.raises(Unavailable):
+        await shown.versions.inspect("v3")
+
+
+async def test_one_that_is_incomplete_is_refused(tmp_path: Path) -> None:
+    shown = Shown(tmp_path, {"hubs/hub_v1/a": b"1"}, required=["b"])
+    with pytest.raises(Refused):
+        await shown.versions.inspect("v1")
+
+
+@pytest.mark.parametrize("touch", [True, False])
+async def test_the_store_is_asked_for_its_files_only_when_it_must_give_them(shown: Shown, touch: bool) -> None:
+    await shown.versions.inspect("v1", touch=touch)
+    assert shown.disk.asked == (["hubs/hub_v1/a"] if touch else [])
+    shown.disk.archived = RemoteError("it is archived", code="object-archived")
+    if touch:
+        with pytest.raises(Refused) as refused:
+            await shown.versions.inspect("v1", touch=True)
+        assert refused.value.code == "object-archived"
+
+
+async def test_a_version_is_warm_on_the_mount_that_loaded_it(shown: Shown) -> None:
+    versions = shown.versions
+    for version, above in (("v1", 1), ("v2", 1)):
+        content = await versions.inspect(version)
+        assert versions.warmed_on(version) == -1
+        await versions.warm(content, lambda _: None)
+        assert versions.warmed_on(version) == 3
+        refreshed, shown.disk.refreshed = shown.disk.refreshed, []
+        assert refreshed.count(("hubs", False)) == above, "once: its name is new to the mount"
+        assert refreshed[-1] == (f"hubs/hub_{version}", True)
+    assert shown.disk.known == {"hubs/hub_v1": {"a": (1, SHA256)}}
+    versions.is_warm("v1", 4)
+    assert versions.warmed_on("v1") == 4
+
+
+async def test_it_is_verified_by_its_files_and_with_digests_by_its_bytes(shown: Shown) -> None:
+    content = await shown.versions.inspect("v1")
+    await shown.versions.verify(content)
+    with pytest.raises(Refused):
+        await shown.versions.verify(content, lambda *_: None)  # its sha256 is another
+    shown.disk.shown["hubs/hub_v1/a"] = None
+    with pytest.raises(Refused):
+        await shown.versions.verify(content)
+
+
+def test_where_its_link_points_and_what_proves_a_mount(tmp_path: Path) -> None:
+    versions = Shown(tmp_path, {}, required=["b", "d/c"]).versions
+    assert versions.target("v1") == "/mnt/hubs/hub_v1"
+    assert versions.paths("v1") == [f"hubs/hub_v1/{path}" for path in (manifest.NAME, "b", "d/c")]
+
+
+# -- before a switch --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({}, None),
+        ({"state": State.STARTING}, Unavailable),
+        ({"cache_broken": True}, Refused),
+        ({"cache_broken": True, "cache_bypassed": True}, None),
+    ],
+)
+async def test_what_the_mount_must_be_for_a_switch(
+    shown: Shown, changes: dict[str, Any], refusal: type[Exception] | None
+) -> None:
+    shown.show(**changes)
+    if refusal is None:
+        assert (await shown.versions.preflight("v1")).version == "v1"
+    else:
+        with pytest.raises(refusal):
+            await shown.versions.preflight("v1")
+
+
+async def test_a_switch_needs_a_place_for_its_link(shown: Shown) -> None:
+    shown.link.parent.parent.chmod(0o777)
+    with pytest.raises(Refused):
+        await shown.versions.preflight("v1")
+    shown.versions.allow_unsafe = True
+    await shown.versions.preflight("v1")
+    assert list(shown.link.parent.iterdir()) == []
+    shown.link.mkdir()
+    with pytest.raises(Refused):
+        await shown.versions.preflight("v1")
+
+
+@pytest.mark.parametrize(
+    ("version", "digests", "refused"), [("v1", True, False), ("v2", True, True), ("v2", False, False)]
+)
+async def test_every_byte_can_be_compared_only_with_a_manifest(
+    shown: Shown, version: str, digests: bool, refused: bool
+) -> None:
+    if refused:
+        with pytest.raises(Refused):
+            await shown.versions.preflight(version, digests=digests)
+    else:
+        await shown.versions.preflight(version, digests=digests)
+    assert bool(shown.disk.asked) is (version == "v1")
+
+
+async def test_a_forced_switch_asks_the_store_for_no_file(shown: Shown) -> None:
+    await shown.versions.preflight("v1", touch=False)
+    assert shown.disk.asked == []

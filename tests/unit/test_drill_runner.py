@@ -46,15 +46,18 @@ def planned(system: Drilled, kind: DrillKind, limit_s: float = 20.0) -> DrillPla
     return replace(plan, limits=drill_plan.DrillLimits(limit_s, limit_s, limit_s))
 
 
-async def drilled(system: Drilled, plan: DrillPlan) -> tuple[OperationOutcome, DrillRow | None, str]:
-    """Its outcome, what the journal knows of it, and the step that it was at."""
+async def drilled(
+    system: Drilled, plan: DrillPlan, runner: DrillRunner | None = None
+) -> tuple[OperationOutcome, DrillRow | None, str]:
+    """Its outcome, what the journal knows of it, and the step that it was at. Closes a runner of its own."""
     record = await system.journal.begin(
         kind="drill", model="disk", from_version=None, to_version=str(plan.kind), operator="tina", source="cli",
         reason="", step="begun",
     )  # fmt: skip
-    runner = DrillRunner(system.deps())
-    outcome = await runner.run(plan, record)
-    await runner.close()
+    found = runner or DrillRunner(system.deps())
+    outcome = await found.run(plan, record)
+    if runner is None:
+        await found.close()
     ended = await system.journal.operation(record.id)
     assert ended is not None
     return outcome, await system.journal.drill(record.id), ended.step
@@ -203,6 +206,21 @@ async def test_cancelled_it_removes_the_fault_and_keeps_its_proxy_as_long_as_rcl
     assert (outcome.result, row) == ("interrupted", None)
     asked = [] if stopping else ["remount"]
     assert system.done == [*BEFORE, "offline 5", "none 0", "no detour", *asked, "proxy closed"]
+
+
+async def test_a_proxy_that_a_cancelled_drill_left_goes_with_the_next_one(
+    system: Drilled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drill_runner, "Throttle", stand_in(system))
+    plan, runner = planned(system, DrillKind.OFFLINE), DrillRunner(system.deps())
+    drilling = asyncio.create_task(drilled(system, replace(plan, for_s=60.0), runner))
+    await until(lambda: "offline 5" in system.done, "the fault")
+    drilling.cancel()
+    await drilling
+    assert "proxy closed" not in system.done
+    system.done.clear()
+    assert (await drilled(system, plan, runner))[0].result == "passed"
+    assert system.done == ["proxy closed", *BEFORE, "offline 5", "none 0", *AFTER]
 
 
 # -- asking -----------------------------------------------------------------------------------------------------------

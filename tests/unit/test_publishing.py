@@ -91,6 +91,7 @@ async def test_the_marker_comes_first_and_goes_last_and_the_manifest_comes_when_
         *(f"write {publisher.marker}", "send a b/c", f"write {manifest.NAME}", f"remove {publisher.marker}"),
     ]
     assert store.calls[store.calls.index("send a b/c") + 1] == "look"
+    assert "sha256" not in store.calls, "nobody asked for the bytes"
     held = manifest.parse(store.objects.pop(manifest.NAME))
     assert (manifest.digest(held), held.version, store.objects) == (published.digest, "v23", FILES)
     assert not publisher.is_recorded
@@ -249,6 +250,11 @@ async def test_without_hashes_only_what_this_publisher_has_sent_is_trusted(publi
     assert (published.sent, publisher.store.objects["a"]) == (1, b"3" * 10)
 
 
+async def test_without_hashes_a_run_of_rclone_that_succeeds_has_sent_all(publisher: Publisher) -> None:
+    publisher.store.hashes, publisher.store.is_silent = False, True
+    assert (await publisher.run()).result == "published"
+
+
 async def test_a_run_that_ended_after_its_manifest_keeps_that(publisher: Publisher) -> None:
     await publisher.failed(RemoteError, "look", 4)
     data = publisher.store.objects[manifest.NAME]
@@ -315,6 +321,37 @@ async def test_what_is_read_back_as_something_else_is_deleted_and_sent_again(
     assert publisher.store.objects.keys() == {"b/c", publisher.marker}
     published = await publisher.run(read_back)
     assert (published.sent, published.checked, publisher.store.objects["a"]) == (1, "download", FILES["a"])
+
+
+async def test_what_was_read_back_as_something_else_is_not_trusted_though_it_could_not_be_deleted(
+    publisher: Publisher,
+) -> None:
+    def fail() -> None:
+        raise RemoteError("the bucket is away")
+
+    publisher.store.hashes = False
+    publisher.store.before["sha256", 1] = lambda: publisher.store.objects.update({"a": b"\0" * 10})
+    publisher.store.before["remove", 1] = fail
+    with pytest.raises(RemoteError):
+        await publisher.run(replace(ASKED, download_check=True))
+    assert (await publisher.run()).sent == 1
+    assert publisher.store.objects["a"] == FILES["a"]
+
+
+async def test_what_is_gone_when_it_is_read_back_is_no_version(publisher: Publisher) -> None:
+    publisher.store.before["sha256", 1] = lambda: publisher.store.objects.pop("a")
+    with pytest.raises(MountdError):
+        await publisher.run(replace(ASKED, download_check=True))
+    assert manifest.NAME not in publisher.store.objects
+
+
+async def test_a_manifest_that_nobody_could_read_is_not_written(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "MAX_BYTES", 100)
+    with pytest.raises(Refused):
+        await publisher.run()
+    assert manifest.NAME not in publisher.store.objects
 
 
 async def test_a_published_version_that_is_read_back_as_something_else_is_reported_and_stays(

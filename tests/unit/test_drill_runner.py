@@ -49,15 +49,12 @@ def planned(system: Drilled, kind: DrillKind, limit_s: float = 20.0) -> DrillPla
 async def drilled(
     system: Drilled, plan: DrillPlan, runner: DrillRunner | None = None
 ) -> tuple[OperationOutcome, DrillRow | None, str]:
-    """Its outcome, what the journal knows of it, and the step that it was at. Closes a runner of its own."""
+    """Its outcome, what the journal knows of it, and the step that it was at."""
     record = await system.journal.begin(
         kind="drill", model="disk", from_version=None, to_version=str(plan.kind), operator="tina", source="cli",
         reason="", step="begun",
     )  # fmt: skip
-    found = runner or DrillRunner(system.deps())
-    outcome = await found.run(plan, record)
-    if runner is None:
-        await found.close()
+    outcome = await (runner or DrillRunner(system.deps())).run(plan, record)
     ended = await system.journal.operation(record.id)
     assert ended is not None
     return outcome, await system.journal.drill(record.id), ended.step
@@ -141,11 +138,13 @@ async def test_a_bucket_that_is_away_and_comes_back_passes(
     assert (details["for_s"], details["rclone_restarted"]) == (0.05, False)
 
 
-@pytest.mark.parametrize(("keys", "cached"), [(FULL, True), (OFF, None)])
+@pytest.mark.parametrize(("keys", "readable", "cached"), [(FULL, True, True), (FULL, False, None), (OFF, True, None)])
 async def test_what_is_cached_is_read_during_the_fault(
-    tmp_path: Path, keys: dict[str, Any], cached: bool | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, keys: dict[str, Any], readable: bool, cached: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = Drilled(tmp_path, **keys)
+    if not readable:
+        system.path.rename(tmp_path / "elsewhere")
     monkeypatch.setattr(drill_runner, "Throttle", stand_in(system))
     await system.journal.open()
     try:
@@ -197,15 +196,18 @@ async def test_cancelled_it_removes_the_fault_and_keeps_its_proxy_as_long_as_rcl
     system: Drilled, stopping: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drill_runner, "Throttle", stand_in(system))
-    plan = replace(planned(system, DrillKind.OFFLINE), for_s=60.0)
-    drilling = asyncio.create_task(drilled(system, plan))
+    plan, runner = replace(planned(system, DrillKind.OFFLINE), for_s=60.0), DrillRunner(system.deps())
+    drilling = asyncio.create_task(drilled(system, plan, runner))
     await until(lambda: "offline 5" in system.done, "the fault")
     system.board.snapshot = replace(system.board.snapshot, stopping=stopping)
     drilling.cancel()
     outcome, row, _ = await drilling
     assert (outcome.result, row) == ("interrupted", None)
     asked = [] if stopping else ["remount"]
-    assert system.done == [*BEFORE, "offline 5", "none 0", "no detour", *asked, "proxy closed"]
+    assert system.done == [*BEFORE, "offline 5", "none 0", "no detour", *asked]
+    await runner.close()
+    await runner.close()
+    assert system.done.count("proxy closed") == 1
 
 
 async def test_a_proxy_that_a_cancelled_drill_left_goes_with_the_next_one(

@@ -158,7 +158,8 @@ async def test_a_directory_is_no_file_though_its_size_fits() -> None:
 
 async def test_its_names_are_loaded_with_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "PROGRESS_INTERVAL_S", 0.001)
-    disk, percents = disk_of(WHOLE), []
+    disk = disk_of(WHOLE)
+    percents: list[int] = []
     found = await inspect(disk, LAYOUT, "v1", ())
     cached = iter([100, 99, 101, 102, 110, 110])
     all_seen = asyncio.Event()
@@ -195,9 +196,10 @@ async def test_which_versions_have_all_digests() -> None:
 
 
 async def test_every_byte_is_compared_with_its_digest() -> None:
-    disk, done = disk_of(WHOLE), []
+    disk = disk_of(WHOLE)
+    done: list[tuple[int, int]] = []
     found = await inspect(disk, LAYOUT, "v1", ())
-    await check_digests(disk, found, lambda *bytes_: done.append(bytes_))
+    await check_digests(disk, found, lambda read, total: done.append((read, total)))
     assert done == [(1, 30), (10, 30), (11, 30), (30, 30)]
     disk.shown = {f"{BELOW}a": b"0" * 10}
     with pytest.raises(Refused):

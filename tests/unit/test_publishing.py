@@ -14,6 +14,7 @@ from mountd.model import manifest
 from mountd.publish import hashing, run
 from mountd.publish.record import Record, open_record
 from mountd.publish.run import Asked, Progress, Published, Publishing
+from mountd.publish.upload import Listener
 from tests.support.memory_store import MemoryStore
 
 FILES = {"a": b"1" * 10, "b/c": b"2" * 20}
@@ -389,7 +390,7 @@ async def test_the_progress_of_what_is_sent(
 ) -> None:
     send = publisher.store.send
 
-    async def report(root: str, names: list[str], jobs: int, listen: run.Listener) -> None:
+    async def report(root: str, names: list[str], jobs: int, listen: Listener) -> None:
         listen({"msg": "no statistics"})
         listen({"stats": stats})
         await send(root, names, jobs, listen)

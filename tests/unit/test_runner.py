@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mountd.errors import CannotStart, Refused
+from mountd.errors import CannotStart, JournalError, Refused
+from mountd.model import committed, manifest
 from mountd.operation.plan import Step
+from mountd.status.snapshot import State
+from tests.support.bucket_disk import BucketDisk
 from tests.support.fake_app import FakeApp
 from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 
@@ -18,6 +22,7 @@ FORWARD = ["stop", "begin hub_v23"]
 BACK = ["stop", "begin hub_v22"]
 CRASHED = CannotStart("webui exited with code 1", code="app-exited")
 NO_PORT = CannotStart("its port is taken", code="port-taken")
+MANIFEST = manifest.render("v23", [("a", 1, "0" * 64)], created="", tool="")
 
 
 @pytest.fixture
@@ -171,3 +176,118 @@ async def test_when_mountd_stops_the_link_is_at_what_is_committed(tmp_path: Path
         assert ended is not None
         assert (ended.result, hub.target) == ("rolled-back", "hub_v22")
         assert webui.calls == FORWARD, "apps are stopped by mountd itself"
+
+
+async def test_a_cancel_while_it_is_undone_changes_nothing(hub: Shelf, webui: FakeApp) -> None:
+    webui.bad["hub_v23"] = NO_PORT
+    webui.gate.clear()
+    begun = await hub.operations.switch(None, "v23", TINA)
+    await until(lambda: hub.step == "ready", "the new version to start")
+    webui.gate.set()
+    await until(lambda: webui.calls == [*FORWARD, *BACK[:1]], "the undo")
+    hub.operations.cancel(None, "alice")
+    assert begun.record is not None
+    outcome = await hub.operations.outcome(begun.record)
+    assert outcome is not None
+    assert (outcome.result, outcome.retryable, hub.target) == ("rolled-back", True, "hub_v22")
+    assert ("ready", "failed") in await steps(hub, begun.record.id)
+
+
+async def test_why_it_failed_is_in_the_journal_before_it_is_undone(hub: Shelf, webui: FakeApp) -> None:
+    webui.bad["hub_v23"] = NO_PORT
+    begun = await hub.operations.switch(None, "v23", TINA)
+    await until(lambda: webui.calls[2:] == BACK[:1], "the undo")
+    assert begun.record is not None
+    unfinished = await hub.journal.operation(begun.record.id)
+    assert unfinished is not None
+    assert NO_PORT.text in unfinished.cause
+    await hub.operations.outcome(begun.record)
+
+
+@pytest.mark.parametrize(
+    ("changes", "result", "exit_code", "retryable"),
+    [({"state": State.CLEANING}, "failed", 1, True), ({"cache_broken": True}, "refused", 7, False)],
+)
+async def test_what_fails_before_anything_is_changed(
+    hub: Shelf, webui: FakeApp, changes: dict[str, Any], result: str, exit_code: int, retryable: bool
+) -> None:
+    begun = await hub.operations.switch(None, "v23", TINA)
+    hub.board.set_mount("storage", replace(MOUNT, **changes))
+    assert begun.record is not None
+    outcome = await hub.operations.outcome(begun.record)
+    assert outcome is not None
+    assert outcome.failure is not None
+    assert (outcome.result, outcome.failure.exit_code, outcome.retryable) == (result, exit_code, retryable)
+    assert (webui.calls, await steps(hub, begun.record.id)) == ([], [("preflight", "failed")])
+
+
+async def test_a_version_whose_files_the_mount_does_not_show_is_to_blame(hub: Shelf, webui: FakeApp) -> None:
+    disk = BucketDisk({"hub_v23/a": b"1", f"hub_v23/{manifest.NAME}": MANIFEST})
+    disk.shown["hub_v23/a"] = None
+    hub.model.versions.disk = disk
+    ended = await hub.switch("v23")
+    assert (ended.result, ended.exit_code, ended.step, webui.calls) == ("refused", 7, "verify", [])
+    assert await quarantined(hub) == ["v23"]
+    assert (await hub.switch("v23")).step == "preflight", "it is refused at once"
+
+
+async def test_only_a_version_that_was_not_forced_is_acquitted_and_only_by_the_previous_one(
+    hub: Shelf, webui: FakeApp
+) -> None:
+    webui.bad = {"hub_v22": CRASHED, "hub_v23": CRASHED}
+    await hub.switch("v23", replace(TINA, force=True))
+    assert await quarantined(hub) == ["v23"], "it may have stood there before"
+    webui.bad = {"hub_v22": NO_PORT, "hub_v24": CRASHED}
+    hub.disk.sizes["hub_v24"] = 24
+    await hub.switch("v24")
+    assert sorted(await quarantined(hub)) == ["v23", "v24"], "a port says nothing about a version"
+
+
+@pytest.mark.parametrize("reached", [True, False])
+async def test_a_commit_that_fails_is_taken_back_though_it_may_have_reached_the_disk(
+    hub: Shelf, webui: FakeApp, reached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.journal.commit
+    fails = [True]
+
+    async def failing(*given: Any, **named: Any) -> None:
+        if not fails or reached:
+            await commit(*given, **named)
+        if fails:
+            fails.clear()
+            raise JournalError("the disk is full")
+
+    monkeypatch.setattr(hub.journal, "commit", failing)
+    ended = await hub.switch("v23")
+    assert (ended.result, ended.exit_code, hub.target) == ("rolled-back", 5, "hub_v22")
+    assert webui.calls == [*FORWARD, *BACK]
+    assert (await hub.journal.committed("hub")).current == "v22"
+    assert ("commit", "failed") in await steps(hub, ended.id)
+
+
+@pytest.mark.parametrize(
+    ("reached", "result", "target"), [(True, "committed", "hub_v23"), (False, "rolled-back", "hub_v22")]
+)
+async def test_stopped_in_its_commit_it_is_what_the_journal_says(
+    tmp_path: Path, reached: bool, result: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committed, "DISK_LIMIT_S", 0.02)
+    async with shelf(tmp_path) as hub:
+        commit = hub.journal.commit
+        begun = asyncio.Event()
+
+        async def slow(*given: Any, **named: Any) -> None:
+            if reached:
+                await commit(*given, **named)
+            begun.set()
+            await asyncio.sleep(60)
+
+        async with hub.running():
+            await until(lambda: hub.status.linked, "v22 to be linked")
+            monkeypatch.setattr(hub.journal, "commit", slow)
+            asked = await hub.operations.switch(None, "v23", TINA)
+            await asyncio.wait_for(begun.wait(), 20)
+        assert asked.record is not None
+        ended = await hub.journal.operation(asked.record.id)
+        assert ended is not None
+        assert (ended.result, hub.target) == (result, target)

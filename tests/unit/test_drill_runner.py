@@ -293,8 +293,9 @@ async def test_a_drill_is_an_operation_alone(system: Drilled) -> None:
     try:
         begun = await drills.ask("kill", None, None, replace(TINA, reason="why"))
         assert begun.record is not None
-        with pytest.raises(Busy):
-            await drills.ask("kill", None, None, TINA)
+        for request in (TINA, replace(TINA, dry_run=True)):
+            with pytest.raises(Busy):
+                await drills.ask("kill", None, None, request)
         outcome = await system.operations.outcome(begun.record)
     finally:
         running.cancel()

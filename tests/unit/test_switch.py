@@ -183,7 +183,7 @@ async def test_what_the_machine_lacks_is_a_failure_and_no_bug(live: Shelf) -> No
     may_end = asyncio.Event()
     begun = await exclusive(live, (may_end, OSError(errno.EMFILE, "Too many open files")))
     may_end.set()
-    outcome = await live.operations.outcome(begun)
+    outcome = await asyncio.wait_for(live.operations.outcome(begun), 20)
     assert outcome is not None
     assert outcome.result == "failed"
     assert (await live.switch("v23")).result == "committed"

@@ -15,6 +15,7 @@ from mountd.status.events import between
 from mountd.status.snapshot import (
     AppStatus,
     ConfigStatus,
+    DrainStatus,
     Health,
     ModelStage,
     ModelStatus,
@@ -103,7 +104,7 @@ def test_of_a_broken_file_a_few_problems_are_shown() -> None:
     ],
 )
 def test_where_the_cache_cannot_be_used_no_app_runs_if_the_configuration_says_so(
-    changes: dict[str, bool], needs: tuple[str, ...], stops: bool
+    changes: dict[str, Any], needs: tuple[str, ...], stops: bool
 ) -> None:
     now = replace(app(needs=needs, state=State.STOPPED), mounts={"disk": replace(MOUNT, **changes)})
     for found in (readiness.must_stop(now, "webui"), readiness.blockers(now, "webui")):
@@ -117,11 +118,12 @@ def test_a_model_that_the_caller_takes_care_of_blocks_no_app() -> None:
     assert readiness.blockers(now, "webui", besides="hub") == ()
 
 
+DRAIN = DrainStatus(3, 2, 2048)
 DRILL = Operation(1, "drill", "disk", None, "hang", "tina", "cli", "fault", "")
 HEADLINES: Mapping[str, Snapshot] = {
     "drill hang of disk: fault": replace(GOOD, operation=DRILL),
-    "stopping: disk uploads, 3 files": replace(
-        GOOD, stopping=True, mounts={"disk": replace(MOUNT, drain="3 files"), "other": MOUNT}
+    f"stopping: disk uploads, {DRAIN}": replace(
+        GOOD, stopping=True, mounts={"disk": replace(MOUNT, drain=DRAIN), "other": MOUNT}
     ),
 }
 

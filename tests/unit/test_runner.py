@@ -227,6 +227,7 @@ async def test_a_version_whose_files_the_mount_does_not_show_is_to_blame(hub: Sh
     hub.model.versions.disk = disk
     ended = await hub.switch("v23")
     assert (ended.result, ended.exit_code, ended.step, webui.calls) == ("refused", 7, "verify", [])
+    assert "--force" in ended.hint
     assert await quarantined(hub) == ["v23"]
     assert (await hub.switch("v23")).step == "preflight", "it is refused at once"
 

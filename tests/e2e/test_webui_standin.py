@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import json
@@ -211,7 +212,6 @@ def test_offline_a_missing_file_exits_1(start: Start, versions: dict[str, Path],
     directory = versions["v23"].parent / f"cache_hub_{version}"
     ui = start(directory)
     assert ui.exit_code() == 1
-    assert "ERROR: cannot load " in ui.text
     assert "HF_HUB_OFFLINE" in ui.text
     assert (version == "nowhere") != directory.exists()
 
@@ -232,7 +232,7 @@ def test_a_damaged_file_exits_1(start: Start, tmp_path: Path) -> None:
         (directory / name).write_bytes(whole[:-200])
         ui = start(directory)
         assert ui.exit_code() == 1
-        assert f"cannot load {directory / name}" in ui.text
+        assert str(directory / name) in ui.text
         (directory / name).write_bytes(whole)
 
 
@@ -249,7 +249,7 @@ def test_a_taken_port_exits_1(start: Start, versions: dict[str, Path]) -> None:
     port = start(versions["v23"]).port()
     second = start(versions["v23"], port=port)
     assert second.exit_code() == 1
-    assert f"ERROR: cannot listen on 127.0.0.1:{port}: Address already in use" in second.text
+    assert os.strerror(errno.EADDRINUSE) in second.text
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])

@@ -44,7 +44,7 @@ async def test_a_user_as_the_machine_knows_it() -> None:
     assert (user.name, user.uid, user.gid, user.home) == ("nobody", entry.pw_uid, entry.pw_gid, entry.pw_dir)
     assert user.groups == tuple(os.getgrouplist("nobody", entry.pw_gid))
     assert await tool.find_user("mountd-t-nobody", timeout_s=SOON_S) is None
-    with pytest.raises(Unavailable, match=r"^cannot look up user nobody: no answer in 0 s$"):
+    with pytest.raises(Unavailable, match="user nobody"):
         await tool.find_user("nobody", timeout_s=0.0)
 
 
@@ -73,9 +73,10 @@ def test_a_user_in_many_groups_where_the_linker_complains(tmp_path: Path) -> Non
 
 async def test_an_answer_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "user.py"
-    script.write_text("print('=', '{', 'said by a module of the name service', sep=chr(10))")
+    said = "said by a module of the name service"
+    script.write_text(f"print('=', '{{', '{said}', sep=chr(10))")
     monkeypatch.setattr(user_script, "__file__", str(script))
-    with pytest.raises(Unavailable, match=r"^cannot look up user nobody: the answer is no JSON: "):
+    with pytest.raises(Unavailable, match=said):
         await tool.find_user("nobody", timeout_s=SOON_S)
 
 

@@ -52,6 +52,10 @@ def failing(cache: Cache, place: str, number: int = errno.EIO) -> Iterator[None]
         yield
 
 
+def fails_with(number: int = errno.EIO) -> pytest.RaisesExc[OSError]:
+    return pytest.raises(OSError, check=lambda error: error.errno == number)
+
+
 @contextmanager
 def no_descriptors() -> Iterator[None]:
     """None is left for this process."""
@@ -85,7 +89,7 @@ def test_what_cannot_be_read_now_says_nothing_of_a_file(
     cache = after_a_boot(tmp_path, has_digest=has_digest)
     if not has_digest and place.startswith("digest"):
         cache.know(b"another")
-    with failing(cache, place, number), pytest.raises(OSError, match=os.strerror(number)):
+    with failing(cache, place, number), fails_with(number):
         cache.repair()
     assert cache.index == ALL
     done = cache.repair()
@@ -95,7 +99,7 @@ def test_what_cannot_be_read_now_says_nothing_of_a_file(
 
 def test_without_descriptors_nothing_is_concluded(tmp_path: Path) -> None:
     cache = after_a_boot(tmp_path, has_digest=False)
-    with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+    with no_descriptors(), fails_with(errno.EMFILE):
         cache.repair()
     assert cache.index == ALL
     done = cache.repair()
@@ -107,7 +111,7 @@ def test_what_was_noted_before_stays_when_the_end_cannot_be_noted(tmp_path: Path
     cache = Cache(tmp_path, WHOLE)
     cache.repair()
     before = (tmp_path / stamps.NAME).read_bytes()
-    with failing(cache, place), pytest.raises(OSError, match="Input/output error"):
+    with failing(cache, place), fails_with():
         stamp(tmp_path, None)
     assert (tmp_path / stamps.NAME).read_bytes() == before
 
@@ -125,7 +129,7 @@ def test_files_that_wait_for_their_upload_are_not_overlooked(tmp_path: Path) -> 
     cache = Cache(tmp_path, WHOLE)
     cache.write_meta(Dirty=True)
     for place in ("directory", "metadata"):
-        with failing(cache, place), pytest.raises(OSError, match="Input/output error"):
+        with failing(cache, place), fails_with():
             repair(tmp_path)
     assert repair(tmp_path).waiting == 1
 
@@ -145,7 +149,7 @@ async def test_a_start_fails_with_the_cause_and_gives_up_what_stays_unreadable(
         with failing(cache, "data"), pytest.raises(CannotStart) as broken:
             await index.repair(mount)
         assert (broken.value.code, broken.value.hint) == ("cache-broken", f"look at its disk: {cache.data}")
-        assert broken.value.text == f"cannot use the cache directory {tmp_path}: input/output error"
+        assert str(tmp_path) in broken.value.text
         assert cache.index == ALL
     monkeypatch.setattr(cache_index, "UNREADABLE_S", 0.0)
     with failing(cache, "data", errno.EMFILE), pytest.raises(Exhausted):  # however long it lasts
@@ -161,7 +165,7 @@ async def test_a_start_fails_with_the_cause_and_gives_up_what_stays_unreadable(
 def test_a_file_system_that_reports_no_holes_is_not_one_that_fails() -> None:
     reading, writing = os.pipe()
     try:
-        with pytest.raises(OSError, match="Illegal seek"):
+        with fails_with(errno.ESPIPE):
             has_hole(reading, 1)
     finally:
         os.close(reading)

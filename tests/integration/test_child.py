@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import Unavailable
+from mountd.errors import CommandTimeout
 from mountd.process import tool
 from mountd.process.child import RING_LINES, Exit, Ring, User, spawn
 from mountd.process.launch import CANNOT_ENTER
@@ -100,7 +100,7 @@ async def test_a_child_that_cannot_be_watched_does_not_live_on(monkeypatch: pyte
     pids: list[int] = []
     monkeypatch.setattr(os, "pidfd_open", fail)
     before = open_files()
-    with pytest.raises(OSError, match="Too many open files"):
+    with pytest.raises(OSError, check=lambda error: error.errno == errno.EMFILE):
         spawn(["sleep", "60"], ENVIRONMENT, print)
     await until(lambda: not lives(pids[0]), "it to end")
     assert open_files() == before
@@ -308,7 +308,7 @@ async def test_a_tool_and_its_outcome() -> None:
 
 async def test_a_tool_that_overstays_is_killed_with_what_it_started(tmp_path: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(Unavailable, match=r"cannot finish sh: no end after 3 s"):
+    with pytest.raises(CommandTimeout):
         await tool.run(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], timeout_s=3)
     assert time.monotonic() - began < SOON_S + 10
     await until(lambda: not lives(int((tmp_path / "pid").read_text())), "what it started to end")

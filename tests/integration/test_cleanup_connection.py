@@ -73,10 +73,10 @@ async def test_a_worker_in_the_kernel_is_freed_by_clearing(mounts: Mounts, point
         files = Files("test", {})
         try:
             await files.statfs(point, timeout_s=SOON_S)
-            with pytest.raises(DiskTimeout, match=r"cannot list .*: no answer in 0\.5 s"):
+            with pytest.raises(DiskTimeout):
                 await files.list(point, limit=5, timeout_s=0.5)
             worker = files.pid
-            with pytest.raises(DiskTimeout, match=f"is still stuck in process {worker}"):
+            with pytest.raises(DiskTimeout, match=f" {worker}$"):
                 await files.statfs(point, timeout_s=SOON_S)
             assert files.stuck
             assert await files.close() == worker

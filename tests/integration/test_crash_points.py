@@ -141,7 +141,7 @@ class Bench:
             outcomes.remove("failed")
         assert set(outcomes) <= {"done"}, steps
         if point.step in BACK:
-            assert "gate 1 " in shown["cause"], "why it failed"
+            assert "gate 1" in shown["cause"], "why it failed"
         if point.step is Undo.START_OLD and point.moment in (Moment.DONE, Moment.ENDED):
             assert self.is_quarantined(wanted), "what was found out is not lost with the crash"
 

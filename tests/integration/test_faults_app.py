@@ -201,7 +201,7 @@ def test_one_that_detaches_is_reported(apps: Apps) -> None:
     apps.daemon.start()
     reason = apps.daemon.until_reason("app-detached")
     assert "python" in reason["text"]
-    assert "in the foreground" in reason["hint"]
+    assert reason["hint"]
     port = urlsplit(apps.daemon.config["apps"]["webui"]["ready"]["http"]).port
     assert ports.listeners(port or 0) == [], "it was ended"
     stop_within(apps.daemon, GRACE_S + 10)

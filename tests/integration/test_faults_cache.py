@@ -234,7 +234,6 @@ def test_a_state_directory_that_cannot_be_written(
             until(lambda: daemon.events("cannot keep evidence"), 10, "a warning")
             refused = daemon.cli("switch", "v22")
             assert refused.code == 1, refused
-            assert "cannot use the journal" in refused.err
             assert daemon.page()["version"] == "v23"
         until(lambda: daemon.status()["health"] == "Healthy", 20, "all to be well")
         assert daemon.cli("switch", "v22").code == 0

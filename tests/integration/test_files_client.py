@@ -118,7 +118,7 @@ async def test_an_error_names_the_touch_and_its_cause(files: Files, tmp_path: Pa
     path = tmp_path / "none"
     with pytest.raises(DiskError) as missing:
         await files.read(str(path), length=1, timeout_s=SOON_S)
-    assert missing.value.text == f"cannot read {path}: No such file or directory"
+    assert f"{path}: {os.strerror(errno.ENOENT)}" in missing.value.text
     assert missing.value.errno == errno.ENOENT
     assert not isinstance(missing.value, DiskTimeout)
 
@@ -130,7 +130,9 @@ async def test_an_answer_that_is_too_long_costs_no_worker(files: Files, tmp_path
     with pytest.raises(DiskError) as long:
         await files.stat([str(tmp_path), *["no such"] * 750_000], timeout_s=60)
     assert long.value.errno == errno.EMSGSIZE
-    assert long.value.text.startswith(f"cannot stat {tmp_path} and 750000 more: ")
+    assert str(tmp_path) in long.value.text
+    assert "750000" in long.value.text, "of the others only the number"
+    assert "no such" not in long.value.text
     await files.statfs(str(tmp_path), timeout_s=SOON_S)
     assert files.pid == pid
 
@@ -142,7 +144,7 @@ async def test_a_touch_that_hangs_is_given_up_and_the_worker_replaced(files: Fil
     first = files.pid
     with pytest.raises(DiskTimeout) as hung:
         await files.read(str(fifo), length=1, timeout_s=0.2)
-    assert hung.value.text == f"cannot read {fifo}: no answer in 0.2 s"
+    assert str(fifo) in hung.value.text
     await until(lambda: not files.stuck, "the worker to be gone: it was not in the kernel")
     await files.statfs(str(tmp_path), timeout_s=SOON_S)
     assert files.pid not in (None, first)
@@ -164,7 +166,7 @@ async def test_a_worker_that_does_not_go_is_the_only_one(
     assert files.stuck
     begin = time.monotonic()
     for _ in range(3):
-        with pytest.raises(DiskTimeout, match=r"a former touch \(read .*/fifo\) is still stuck in process \d+"):
+        with pytest.raises(DiskTimeout, match=rf"{fifo}.* {first}$"):
             await files.statfs(str(tmp_path), timeout_s=SOON_S)
     assert time.monotonic() - begin < SOON_S
     assert files.pid == first
@@ -198,8 +200,9 @@ async def test_calls_wait_for_each_other_within_their_own_deadline(files: Files,
     pid = files.pid
     slow = asyncio.create_task(files.hash(str(fifo), timeout_s=SOON_S))
     await until(files._lock.locked, "the slow call has begun")
-    with pytest.raises(DiskTimeout, match=r"no answer in 0\.1 s"):
+    with pytest.raises(DiskTimeout):
         await files.statfs(str(tmp_path), timeout_s=0.1)
+    assert not files.stuck
     assert files.pid == pid  # not the waiting call's to kill
     await asyncio.to_thread(fifo.write_bytes, b"abc")
     assert (await slow).bytes == 3
@@ -238,7 +241,7 @@ async def test_killed_during_a_call(files: Files, tmp_path: Path) -> None:
     second = files.pid
     assert second is not None
     os.kill(second, signal.SIGKILL)
-    with pytest.raises(ProbeNotSent, match="the file worker ended twice"):
+    with pytest.raises(ProbeNotSent, match=f"{-signal.SIGKILL}$"):
         await call
 
 
@@ -295,7 +298,7 @@ async def test_without_a_worker_nothing_is_said_of_the_disk(
 
 async def test_closed_is_closed(files: Files, tmp_path: Path) -> None:
     assert await files.close() is None
-    with pytest.raises(DiskError, match="the file worker test is closed"):
+    with pytest.raises(ProbeNotSent):
         await files.statfs(str(tmp_path), timeout_s=SOON_S)
 
 
@@ -305,7 +308,7 @@ async def test_close_ends_a_call_under_way(files: Files, tmp_path: Path) -> None
     call = asyncio.create_task(files.hash(str(fifo), timeout_s=SOON_S))
     await until(lambda: files.pid is not None, "the worker runs")
     assert await files.close() is None
-    with pytest.raises(DiskError, match="is closed"):
+    with pytest.raises(ProbeNotSent):
         await call
     assert files.pid is None
 

@@ -169,7 +169,7 @@ def test_a_mount_that_cannot_be_cleaned_says_so(daemon: Daemon) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "mountd-test", str(daemon.mount)], check=True)
     try:
         reason = daemon.until_reason("cannot-unmount")
-        assert "is mounted on top of it" in reason["text"]
+        assert "mountd-test (tmpfs)" in reason["text"]
         assert reason["hint"]
         assert daemon.status()["health"] == "Degraded"
     finally:

@@ -130,7 +130,7 @@ def test_of_a_lost_journal_the_link_is_the_truth(daemon: Daemon, lose: Callable[
     assert (model["current"], model["desired"]) == ("v22", "v22")
     assert daemon.page()["version"] == "v22"
     assert os.readlink(daemon.link).endswith("cache_hub_v22")
-    assert "missing or empty" in daemon.until_reason("journal-replaced")["text"]
+    daemon.until_reason("journal-replaced")
     assert daemon.status()["health"] == "Degraded"
     codes = [event["code"] for event in stored(daemon)]
     assert "journal-replaced" in codes

@@ -203,8 +203,8 @@ async def test_an_rclone_that_does_not_end_is_killed_and_its_cache_kept_locked_u
         assert room.mounted() == [str(room.root / "models")]
         ((cache, left),) = room.members.left.items()
         assert (cache, left.code) == (was.mounts["outputs"].cache.dir, "uploads-pending")
-        assert left.text.startswith("1 file (")
-        assert f"in the cache {cache} and no mount uploads them now" in left.hint
+        assert "a.wav" in left.text
+        assert str(cache) in left.hint
         monkeypatch.undo()
         room.proxy.up()
         await room.apply(room.settings("models", "outputs"))

@@ -70,5 +70,5 @@ def test_a_user_without_an_entry(daemon: Daemon) -> None:
     daemon.root.chmod(0o755)
     found = examine(daemon, "unshare", "-m", "sh", "-c", AS_NOBODY_KNOWN, "sh")["mounting"]
     assert found["result"] == "fail"
-    assert found["text"] == "cannot mount: fusermount3: could not determine username"
-    assert "uid 54321 has no entry in /etc/passwd" in found["hint"]
+    assert "could not determine username" in found["text"], "what fusermount3 says"
+    assert "uid 54321" in found["hint"]

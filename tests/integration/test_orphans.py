@@ -253,7 +253,7 @@ async def test_each_of_many_is_reported(brood: Brood, tmp_path: Path) -> None:
 
 
 async def test_a_look_that_fails_does_not_pass_for_one_that_found_nothing(brood: Brood) -> None:
-    with pytest.raises(Unavailable, match=r"^cannot look for processes: ValueError: "):
+    with pytest.raises(Unavailable, match="ValueError"):
         await tool.end_orphans(brood.instance, "webui", ["uid=nobody"])
 
 

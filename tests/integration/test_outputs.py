@@ -68,8 +68,7 @@ def test_a_slow_bucket_is_waited_for_with_progress(make: Callable[..., Outputs])
     assert 0 < seen["bytes_left"] <= 9 * 200_000
     table = outputs.daemon.cli("status").out
     outputs.proxy.faults.black_hole = False
-    assert "draining: " in table
-    assert " of 9 files left, " in table
+    assert "draining" in table
     assert outputs.daemon.wait_exit(2 * SOON_S) == 0
     assert {name: outputs.uploaded(name) for name in files} == files
     (begun, *_) = outputs.daemon.events("uploading before the stop")
@@ -129,7 +128,7 @@ def test_a_file_that_stays_open_is_uploaded_at_the_next_start(make: Callable[...
     outputs.daemon.start_ready()
     with outputs.open_for_writing("open.wav"):
         assert outputs.daemon.stop() == 1
-    assert "1 file (open.wav; 1000 bytes) of mount outputs is not uploaded yet" in outputs.daemon.log_text()
+    assert "open.wav; 1000 bytes" in outputs.daemon.log_text()
     outputs.daemon.start_ready()
     outputs.until_uploaded({"open.wav": hashlib.sha256(bytes(1000)).hexdigest()})
 
@@ -195,10 +194,9 @@ def test_what_a_removed_mount_has_left_is_a_problem_until_somebody_uploads_it(ma
     before = mounts.pop("outputs")
     mounts["other"] = {**before, "path": str(daemon.root / "other"), "cache": {"dir": str(daemon.root / "cache-other")}}
     daemon.write_config()
-    asked = daemon.cli("reload")
-    if "nothing has changed" not in asked.out:  # mountd may have noticed it before the command had started
-        assert asked.code == 1, asked
-        assert "a mount that was removed: 1 file (" in asked.err
+    asked = daemon.cli("reload", "-o", "json")
+    # mountd may have noticed it before the command had started.
+    assert asked.code == 1 or (asked.code, asked.json["changed"]) == (0, []), asked
     reason = daemon.until_reason("config-warning")
     assert str(daemon.root / "cache") in reason["text"]
     assert daemon.events("uploads of a removed mount are pending")

@@ -129,7 +129,7 @@ async def test_the_file_follows_the_secrets(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     file = ConfFile(tmp_path / "file" / "rclone.conf", binary.find(RCLONE))
-    with pytest.raises(CannotStart, match="cannot write"):
+    with pytest.raises(CannotStart, check=lambda error: error.code == "conf-unwritable"):
         await file.write(settings({"s": {"type": "local"}}))
 
 
@@ -138,5 +138,6 @@ async def test_an_obscure_that_does_not_answer(tmp_path: Path, monkeypatch: pyte
     sleeper = tmp_path / "rclone"
     sleeper.write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} 60\n")
     sleeper.chmod(0o755)
-    with pytest.raises(CannotStart, match="did not answer within"):
+    with pytest.raises(CannotStart, match=r"0\.2 s$") as failed:
         await obscure(binary.Binary(sleeper, (1, 75, 2), frozenset()), "x")
+    assert failed.value.code == "rclone-unusable"

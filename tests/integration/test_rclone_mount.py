@@ -146,7 +146,7 @@ async def test_the_command_mounts(tmp_path: Path) -> None:
             RcAddress("", "", running.rc.address.socket),
         ):
             client = RcClient(stranger)
-            with pytest.raises(Unavailable, match="refused mountd's user and password"):
+            with pytest.raises(Unavailable, match=r"\(40[13]\)"):
                 await client.vfs_stats()
             await client.close()
 

@@ -34,7 +34,6 @@ def test_a_configuration_on_a_silent_disk(daemon: Daemon, tmp_path: Path) -> Non
         result = daemon.cli("reload")
         assert time.monotonic() - began < TOLD_S
         assert result.code == 2, result
-        assert "does not answer within" in result.err
         daemon.until_reason("config-broken", TOLD_S)
         assert daemon.cli("restart", "webui").code == 0, "nothing else waits for the disk"
         rclone.send_signal(signal.SIGCONT)

@@ -77,7 +77,6 @@ async def test_a_cache_on_a_silent_disk(disk: FrozenDisk, monkeypatch: pytest.Mo
         with pytest.raises(CannotStart) as silent:
             await guard.begin(settings)
         assert (silent.value.code, silent.value.retry_s) == ("cache-silent", FIX_RETRY_S)
-        assert silent.value.text.endswith("its disk does not answer within 0.3 s")
         reason = await guard.look()
         assert reason is not None
         assert reason.code == "cache-silent"
@@ -163,8 +162,9 @@ def test_mountd_answers_and_can_be_stopped(make_daemon: Callable[..., Daemon], d
     disk.freeze()
     daemon.start()
     reason = daemon.until_reason("cache-silent")
-    assert reason["text"] == f"cannot use the cache directory {disk.path}/cache: its disk does not answer within 10 s"
-    assert daemon.status()["mounts"]["storage"]["state"] == "backoff"
+    assert f"{disk.path}/cache" in reason["text"]
+    status = daemon.status()
+    assert status["mounts"]["storage"]["state"] == "backoff"
     assert daemon.process is not None
     began = time.monotonic()
     daemon.process.send_signal(signal.SIGTERM)
@@ -172,7 +172,7 @@ def test_mountd_answers_and_can_be_stopped(make_daemon: Callable[..., Daemon], d
     (stops,) = daemon.until_events("mountd stops")
     assert time.monotonic() - began < stops["at_most_s"]
     assert daemon.events("threads are still busy: exiting without them")
-    assert "the kernel holds it" in daemon.log_text()
+    assert os.path.exists(f"/proc/{status['pid']}"), "its parent has gone without it"
     disk.thaw()
     until(lambda: daemon.processes() == [], LATE_S, "the rest to be gone")
     assert daemon.mounts() == []

@@ -70,7 +70,7 @@ async def test_too_many_crashes_fail(make: Make) -> None:
         await run.until_crashes(count)
     await run.until_state(State.FAILED)
     assert len(run.program.children) == 3
-    assert "failed 3 times" in run.life.cause
+    assert not run.life.hopeless, "each of them would have been tried again"
 
 
 async def test_a_start_that_hangs_is_abandoned(make: Make) -> None:

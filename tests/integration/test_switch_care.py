@@ -84,7 +84,6 @@ def test_the_link_goes_back_also_when_the_new_app_cannot_be_stopped(
     proxy.faults.black_hole = False
     operation = ended(stage)
     assert (operation["result"], operation["error"]["exit"]) == ("failed", 1)
-    assert "webui: it is stuck in the kernel" in operation["cause"]
     shown = daemon.cli("history", "1", "-o", "json").json["steps"]
     assert [(step["step"], step["outcome"]) for step in shown[-3:]] == [
         ("stop-new", "failed"),
@@ -158,7 +157,7 @@ def test_a_crash_while_it_is_started_again_counts_as_any_other(make_daemon: Call
     stage.until_step("watch")
     stage.die("v22")
     operation = ended(stage)
-    assert (operation["result"], "crash 3 of at most 2" in operation["cause"]) == ("rolled-back", True), operation
+    assert operation["result"] == "rolled-back", operation
     assert [event["crashes"] for event in daemon.events("app crashed while it was watched")] == [1, 2, 3]
     assert is_quarantined(daemon, "v22")
     stage.check_serves("v23")
@@ -179,8 +178,8 @@ def test_while_an_app_is_awaited_it_is_shown_which_since_when_and_what_it_says(
     shown = stage.operation(1)
     assert (shown["waits_for"], shown["said"]) == ("webui", "held webui v22")
     assert 0 <= shown["step_s"] <= shown["limit_s"]
-    assert len(shown["killed"]) == 1
-    assert "webui was killed: it ignored SIGINT for 1 s" in shown["killed"][0]
+    (killed,) = shown["killed"]
+    assert "SIGINT" in killed
     stage.let_go("v22")
     until(lambda: stage.operation(1)["result"] == "committed", SOON_S, "the switch to end")
     happened = get(str(daemon.socket), "/api/v1/events", timeout_s=ANSWER_S, after=0, limit=1000)["events"]

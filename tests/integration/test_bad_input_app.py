@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -58,7 +59,7 @@ def test_a_command_that_does_not_exist(daemon: Daemon) -> None:
     program = daemon.root / "python-of-the-app"
     daemon.config["apps"]["webui"]["command"][0] = str(program)
     daemon.start()
-    reason = until_not_ready(daemon, "app-command-not-found", f"cannot start webui: command not found: {program}")
+    reason = until_not_ready(daemon, "app-command-not-found", str(program))
     assert "apps.webui.command" in reason["hint"]
     assert (reason["layer"], reason["object"]) == ("app", "webui")
     assert_nothing_runs(daemon, between_tries(daemon))
@@ -77,7 +78,7 @@ def test_a_command_that_may_not_be_executed(daemon: Daemon) -> None:
     program.write_text("just text\n")
     daemon.config["apps"]["webui"]["command"] = [str(program)]
     daemon.start()
-    until_not_ready(daemon, "app-cannot-execute", f"cannot start webui: cannot execute {program}", "denied")
+    until_not_ready(daemon, "app-cannot-execute", str(program), os.strerror(errno.EACCES).lower())
     assert_nothing_runs(daemon, between_tries(daemon))
 
 
@@ -89,7 +90,7 @@ def test_a_command_that_is_missing_within_the_app_is_not_the_app(daemon: Daemon)
     daemon.config["apps"]["webui"]["command"] = ["./start.sh"]
     daemon.config["apps"]["webui"]["directory"] = str(daemon.root)
     daemon.start()
-    until_not_ready(daemon, "app-exited", "exit code 127", "no-such-tool: not found")
+    until_not_ready(daemon, "app-exited", "127", "no-such-tool: not found")
 
 
 @pytest.mark.thorough
@@ -130,7 +131,7 @@ def test_the_port_of_the_app_is_taken(daemon: Daemon, port: int) -> None:
         command[command.index("--port") + 1] = str(port)
         daemon.config["apps"]["webui"]["ready"]["http"] = f"http://127.0.0.1:{port}/config"
         daemon.start()
-        reason = until_not_ready(daemon, "port-taken", f"port {port}")
+        reason = until_not_ready(daemon, "port-taken", str(port))
         assert f"(pid {os.getpid()})" in reason["text"]
         assert_nothing_runs(daemon)
     daemon.until_ready(REPAIRED_S)
@@ -141,7 +142,7 @@ def test_the_port_of_the_app_is_taken(daemon: Daemon, port: int) -> None:
 def test_the_port_of_mountd_itself_is_taken(daemon: Daemon, port: int) -> None:
     with stranger(port):
         daemon.config["http"]["listen"] = f"127.0.0.1:{port}"
-        said = assert_refuses_to_start(daemon, 1, f"cannot listen on 127.0.0.1:{port}: the port is taken by ")
+        said = assert_refuses_to_start(daemon, 1, f"127.0.0.1:{port}")
         assert f"(pid {os.getpid()})" in said
         assert "http.listen" in said
         assert not daemon.socket.exists()
@@ -152,21 +153,19 @@ def test_the_port_of_mountd_itself_is_taken(daemon: Daemon, port: int) -> None:
 @pytest.mark.thorough
 def test_a_group_that_does_not_exist(daemon: Daemon) -> None:
     daemon.config["control"]["group"] = "mountd-t-nobody"
-    assert_refuses_to_start(daemon, 1, "to the group mountd-t-nobody: no such group", "groupadd --system")
+    assert_refuses_to_start(daemon, 1, "groupadd --system mountd-t-nobody")
     until(lambda: not daemon.processes(), 20, "nothing to be left")
 
 
 def test_an_rclone_that_does_not_exist(daemon: Daemon) -> None:
     daemon.config["rclone"]["binary"] = "/nonexistent/rclone"
-    assert_refuses_to_start(daemon, 1, "cannot use rclone: /nonexistent/rclone: no such file or directory")
+    assert_refuses_to_start(daemon, 1, "/nonexistent/rclone")
 
 
 def test_a_flag_that_this_rclone_does_not_know(daemon: Daemon) -> None:
     daemon.config["mounts"]["storage"]["options"] = {"no-such-flag": "1"}
     daemon.start()
-    until_not_ready(
-        daemon, "rclone-usage", "mounts.storage.options.no-such-flag: rclone ", "has no flag --no-such-flag"
-    )
+    until_not_ready(daemon, "rclone-usage", "mounts.storage.options.no-such-flag", "--no-such-flag")
     assert daemon.status()["mounts"]["storage"]["state"] == "failed", "no retry can change it"
     assert daemon.events("app says") == []
 
@@ -187,19 +186,19 @@ def test_a_readiness_page_that_asks_for_a_login_is_reported_while_it_is_awaited(
     daemon.start()
     asked = f"http://127.0.0.1:{daemon.web_port}"
 
-    def reported(words: str) -> dict[str, str]:
-        found = until(
-            lambda: words in daemon.reasons()["app-starting"]["text"] and daemon.reasons()["app-starting"],
-            20,
-            f"{words} in the status",
-        )
-        assert isinstance(found, dict)
+    def reported(path: str, status: int) -> dict[str, str]:
+        def shown() -> dict[str, str] | None:
+            reason = daemon.reasons()["app-starting"]
+            return reason if f"{asked}{path}" in reason["text"] and str(status) in reason["text"] else None
+
+        found = until(shown, 20, f"the answer {status} of {path} in the status")
+        assert found is not None
         return found
 
-    assert "login" in reported(f"webui has started and is not ready yet: {asked}/config answers 401")["hint"]
+    assert "login" in reported("/config", 401)["hint"]
     app["ready"]["http"] = f"{asked}/nowhere"
     daemon.write_config()
-    assert "ready.http" in reported(f"{asked}/nowhere answers 404")["hint"]
+    assert "ready.http" in reported("/nowhere", 404)["hint"]
     app["ready"]["http"] = f"{asked}/open"
     daemon.write_config()
     until(lambda: daemon.status()["apps"]["webui"]["state"] == "running", 20, "the app to be ready")

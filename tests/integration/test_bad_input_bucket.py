@@ -53,15 +53,15 @@ def assert_recovers(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "words", "hint"),
+    ("keys", "told", "hint"),
     [
         pytest.param(
             ("NOBODYKNOWS0001", None),
-            "it does not know the access key id",
-            "correct access_key_id",
+            "InvalidAccessKeyId",
+            "access_key_id",
             marks=pytest.mark.thorough,
         ),
-        ((None, "mountd-test-secret-9999"), "the secret key does not fit", "correct secret_access_key"),
+        ((None, "mountd-test-secret-9999"), "SignatureDoesNotMatch", "secret_access_key"),
     ],
     ids=["access-key-id", "secret"],
 )
@@ -69,7 +69,7 @@ def test_wrong_key(
     make_daemon: Callable[..., Daemon],
     store: RcloneS3,
     keys: tuple[str | None, str | None],
-    words: str,
+    told: str,
     hint: str,
 ) -> None:
     right = store.access_key_id, store.secret_access_key
@@ -77,9 +77,7 @@ def test_wrong_key(
     # The other way round, so that the server can be repaired.
     store.set_keys(keys[0] or right[0], keys[1] or right[1])
     daemon.start()
-    reason = until_not_ready(
-        daemon, "access-denied", f"cannot read store:{hub.BUCKET}: the store refused the credentials, {words}"
-    )
+    reason = until_not_ready(daemon, "access-denied", f"store:{hub.BUCKET}", told)
     assert hint in reason["hint"]
     assert (reason["layer"], reason["object"]) == ("bucket", "store")
     assert_app_never_started(daemon)
@@ -93,10 +91,7 @@ def test_missing_bucket(make_daemon: Callable[..., Daemon], store: RcloneS3) -> 
     (store.directory / hub.BUCKET).rename(aside)
     daemon = make_daemon()
     daemon.start()
-    reason = until_not_ready(
-        daemon, "bucket-missing", f"cannot read store:{hub.BUCKET}: the bucket or directory does not exist"
-    )
-    assert "name" in reason["hint"]
+    until_not_ready(daemon, "bucket-missing", f"store:{hub.BUCKET}")
     assert daemon.status()["health"] == "Missing"
     assert not os.path.lexists(daemon.link), "an empty directory must never be taken for the model"
     assert_app_never_started(daemon)
@@ -109,7 +104,7 @@ def test_dead_endpoint(make_daemon: Callable[..., Daemon], store: RcloneS3) -> N
     store.stop()
     daemon = make_daemon()
     daemon.start()
-    reason = until_not_ready(daemon, "bucket-unreachable", "the endpoint cannot be reached", "connection refused")
+    reason = until_not_ready(daemon, "bucket-unreachable", "connection refused")
     assert f":{store.port}" in reason["text"]
     assert_app_never_started(daemon)
     store.start()
@@ -134,7 +129,7 @@ def test_certificate_that_nobody_trusts(
     daemon = make_daemon(endpoint=f"https://{plain.address}")
     daemon.config["mounts"]["storage"]["options"] = {"ca-cert": str(certificates["ours"][0])}
     daemon.start()
-    reason = until_not_ready(daemon, "tls-failure", "the endpoint's certificate is not trusted", "x509")
+    reason = until_not_ready(daemon, "tls-failure", "x509")
     assert "ca-cert" in reason["hint"]
     assert_app_never_started(daemon)
     plain.speak(certificates["ours"])
@@ -150,7 +145,7 @@ def test_https_to_a_port_without_tls(
     daemon = make_daemon(endpoint=f"https://{plain.address}")
     daemon.config["mounts"]["storage"]["options"] = {"ca-cert": str(certificates["ours"][0])}
     daemon.start()
-    reason = until_not_ready(daemon, "tls-failure", "the endpoint does not speak TLS")
+    reason = until_not_ready(daemon, "tls-failure", "server gave HTTP response to HTTPS client")
     assert "http://" in reason["hint"]
     assert_app_never_started(daemon)
     plain.speak(certificates["ours"])
@@ -166,7 +161,7 @@ def test_http_to_a_port_with_tls(
     plain.speak(certificates["ours"])
     daemon = make_daemon(endpoint=f"http://{plain.address}")
     daemon.start()
-    reason = until_not_ready(daemon, "tls-failure", "one that expects TLS")
+    reason = until_not_ready(daemon, "tls-failure", "expects TLS")
     assert "https://" in reason["hint"]
     assert_app_never_started(daemon)
     plain.speak(None)
@@ -177,7 +172,7 @@ def test_http_to_a_port_with_tls(
 def test_a_wrong_secret_corrected_in_its_file(daemon: Daemon) -> None:
     daemon.secret.write_text("mountd-test-secret-9999")
     daemon.start()
-    until_not_ready(daemon, "access-denied", "the secret key does not fit")
+    until_not_ready(daemon, "access-denied", "SignatureDoesNotMatch")
     assert_app_never_started(daemon)
     daemon.secret.write_text(daemon.secret_access_key)
     daemon.until_ready(25)
@@ -189,7 +184,7 @@ def test_a_wrong_secret_corrected_in_its_file(daemon: Daemon) -> None:
 def test_a_missing_secret_file_that_comes_later(daemon: Daemon) -> None:
     daemon.secret.unlink()
     daemon.start()
-    until_not_ready(daemon, "secret-missing", f"cannot read a secret: {daemon.secret}: no such file or directory")
+    until_not_ready(daemon, "secret-missing", str(daemon.secret))
     assert_app_never_started(daemon)
     assert daemon.mounts() == []
     daemon.secret.write_text(daemon.secret_access_key)
@@ -202,7 +197,7 @@ def test_a_missing_secret_variable(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.config["remotes"]["store"]["secret_access_key"] = {"env": "STORE_SECRET_KEY"}
     daemon.start()
-    reason = until_not_ready(daemon, "secret-missing", "the environment variable STORE_SECRET_KEY is not set")
+    reason = until_not_ready(daemon, "secret-missing", "STORE_SECRET_KEY")
     assert "restart" in reason["hint"]
     assert_app_never_started(daemon)
     assert daemon.stop() == 0

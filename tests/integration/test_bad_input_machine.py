@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import subprocess
@@ -47,10 +48,13 @@ def tmpfs(path: Path, options: str = "size=1m") -> Iterator[None]:
 
 @dataclass
 class Fault:
-    """What is wrong with a mount at `point` with its cache at `cache`, mountd's report, and the repair."""
+    """What is wrong with a mount at `point` with its cache at `cache`, mountd's report, and the repair.
+
+    `names`: in the text of the report.
+    """
 
     code: str
-    text: str
+    names: str
     spoil: Callable[[Path, Path], contextlib.AbstractContextManager[None]]
     repair: Callable[[Path, Path], object]
     untouched: Callable[[Path, Path], object] = lambda point, cache: None
@@ -91,35 +95,35 @@ def _cache_read_only(_: Path, cache: Path) -> Iterator[None]:
 FAULTS = {
     "not-empty": Fault(
         "mount-point-not-empty",
-        "cannot mount at {point}: the directory is not empty (precious.txt)",
+        "precious.txt",
         _not_empty,
         lambda point, _: (point / "precious.txt").rename(point.parent / "precious.txt"),
         lambda point, _: (point / "precious.txt").read_text() == "precious",
     ),
     "a-file": Fault(
         "mount-point",
-        "cannot mount at {point}: it is not a directory",
+        "{point}",
         _a_file,
         lambda point, _: point.rename(point.parent / "aside"),
         lambda point, _: point.read_text() == "precious",
     ),
     "somebodys-mount": Fault(
         "mount-point-taken",
-        "cannot mount at {point}: somebody (tmpfs) is already mounted there",
+        "somebody (tmpfs)",
         _somebodys,
         lambda point, _: subprocess.run(["umount", str(point)], check=True, timeout=20),
         lambda point, _: (point / "precious.txt").read_text() == "precious",
     ),
     "cache-below-a-file": Fault(
         "cache-not-writable",
-        "cannot use the cache directory {cache}: not a directory",
+        f"{{cache}}: {os.strerror(errno.ENOTDIR).lower()}",
         _cache_below_a_file,
         lambda _, cache: cache.parent.unlink(),
         lambda _, cache: cache.parent.read_text() == "precious",
     ),
     "cache-read-only": Fault(
         "cache-not-writable",
-        "cannot use the cache directory {cache}: read-only file system",
+        f"{{cache}}: {os.strerror(errno.EROFS).lower()}",
         _cache_read_only,
         lambda _, cache: subprocess.run(["umount", str(cache.parent)], check=True, timeout=20),
     ),
@@ -146,7 +150,7 @@ def test_a_place_that_cannot_be_used(daemon: Daemon, name: str) -> None:
     with fault.spoil(point, cache):
         before = daemon.mounts()
         daemon.start()
-        reason = until_not_ready(daemon, fault.code, fault.text.format(point=point, cache=cache))
+        reason = until_not_ready(daemon, fault.code, fault.names.format(point=point, cache=cache))
         assert (reason["layer"], reason["object"]) == ("mount", "storage")
         assert_app_never_started(daemon)
         assert fault.untouched(point, cache) in (True, None)
@@ -197,9 +201,7 @@ def test_a_mount_point_through_a_symbolic_link(daemon: Daemon, where: str) -> No
     point, target = (link, real) if where == "itself" else (link / "mnt", real / "mnt")
     daemon.config["mounts"]["storage"]["path"] = str(point)
     daemon.start()
-    reason = until_not_ready(
-        daemon, "mount-point", f"cannot mount at {point}: it leads through a symbolic link, to {target}"
-    )
+    reason = until_not_ready(daemon, "mount-point", str(point), str(target))
     assert f"path: {target}" in reason["hint"]
     assert_app_never_started(daemon)
     assert daemon.mounts() == []
@@ -237,7 +239,7 @@ def test_no_dev_fuse(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.wrap = ("unshare", "-m", "sh", "-c", WITHOUT_FUSE, "sh", str(daemon.root / "dev"))
     daemon.start()
-    reason = until_not_ready(daemon, "no-fuse", "cannot mount: /dev/fuse does not exist")
+    reason = until_not_ready(daemon, "no-fuse", "/dev/fuse")
     assert "--device /dev/fuse" in reason["hint"]
     assert_app_never_started(daemon)
     assert daemon.process is not None
@@ -266,7 +268,7 @@ def test_no_fusermount3(daemon: Daemon) -> None:
     assert fusermount is not None
     daemon.environment["PATH"] = str(programs)
     daemon.start()
-    reason = until_not_ready(daemon, "no-fusermount", "cannot mount: fusermount3 was not found on PATH")
+    reason = until_not_ready(daemon, "no-fusermount", "fusermount3")
     assert "fuse3" in reason["hint"]
     assert_app_never_started(daemon)
     for name in ("fusermount3", "fusermount"):

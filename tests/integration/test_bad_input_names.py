@@ -35,24 +35,13 @@ def live(daemon: Daemon) -> tuple[Any, ...]:
 def test_versions_that_cannot_be_switched_to(daemon: Daemon) -> None:
     daemon.start_ready()
     before = live(daemon)
-    for name, code, words in (
-        ("v99", 3, "cannot find version v99: nothing in cache_hub_v99"),
-        ("../x", 2, "cannot use '../x' as a version: a version is up to 64 letters, digits, '.', '_' and '-'"),
-        ("a/b", 2, "cannot use 'a/b' as a version"),
-        ("..", 2, "cannot use '..' as a version"),
-        ("/etc", 2, "cannot use '/etc' as a version"),
-        ("v23 ", 2, "cannot use 'v23 ' as a version"),
-        ("v23\n", 2, "as a version"),
-        ("声", 2, "cannot use '声' as a version"),
-        ("", 2, "cannot use an empty version name"),
-        ("latest", 2, "cannot use 'latest' as a version: such a name can mean other files tomorrow"),
-        ("LATEST", 2, "cannot use 'LATEST' as a version"),
-    ):
-        result = daemon.cli("switch", "--", name)
-        assert_refused(result, code, words, "`mountd versions` lists")
+    for name in ("../x", "a/b", "..", "/etc", "v23 ", "v23\n", "声", "", "latest", "LATEST"):
+        quoted = repr(name) if name else ""
+        assert_refused(daemon.cli("switch", "--", name), 2, quoted, "`mountd versions`")
         assert live(daemon) == before, name
-    assert_refused(daemon.cli("switch", "v22", "--model", "nope"), 3, "cannot find the model nope", "cache_hub")
-    assert_refused(daemon.cli("rollback"), 3, "cannot roll back cache_hub: no version was live before v23")
+    assert_refused(daemon.cli("switch", "v99"), 3, "v99", "`mountd versions`")
+    assert_refused(daemon.cli("switch", "v22", "--model", "nope"), 3, "nope", "cache_hub")
+    assert_refused(daemon.cli("rollback"), 3, "cache_hub", "v23")
     assert live(daemon) == before
     assert daemon.page()["version"] == "v23"
     assert_silent(daemon)
@@ -62,7 +51,7 @@ def test_a_version_that_is_not_complete(daemon: Daemon, store: RcloneS3) -> None
     daemon.start_ready()
     before = live(daemon)
     shutil.rmtree(store.directory / hub.BUCKET / "cache_hub_v22" / "models")
-    assert_refused(daemon.cli("switch", "v22"), 7, "cannot use version v22: incomplete", "models/gpt.pth")
+    assert_refused(daemon.cli("switch", "v22"), 7, "v22", "models/gpt.pth")
     assert live(daemon) == before
 
 
@@ -71,7 +60,7 @@ def test_a_version_that_is_not_complete(daemon: Daemon, store: RcloneS3) -> None
 def test_a_first_version_that_is_not_there_yet(daemon: Daemon, store: RcloneS3) -> None:
     daemon.config["models"]["cache_hub"]["version"] = "v99"
     daemon.start()
-    reason = until_not_ready(daemon, "waiting-for-content", "cannot find version v99: nothing in cache_hub_v99")
+    reason = until_not_ready(daemon, "waiting-for-content", "cache_hub_v99")
     assert (reason["layer"], reason["object"]) == ("link", "cache_hub")
     assert_app_never_started(daemon)
     assert not os.path.lexists(daemon.link)
@@ -83,7 +72,7 @@ def test_a_first_version_that_is_not_there_yet(daemon: Daemon, store: RcloneS3) 
 def test_a_first_version_that_is_not_there_and_another_is_chosen(daemon: Daemon) -> None:
     daemon.config["models"]["cache_hub"]["version"] = "v99"
     daemon.start()
-    until_not_ready(daemon, "waiting-for-content", "cannot find version v99")
+    until_not_ready(daemon, "waiting-for-content", "v99")
     assert daemon.cli("switch", "v22").code == 0
     daemon.until_ready()
     assert daemon.page()["version"] == "v22"
@@ -105,12 +94,10 @@ def test_a_link_path_that_holds_data(daemon: Daemon, kind: str, make: Any) -> No
     make(daemon.link)
     before = daemon.link.lstat()
     daemon.start()
-    reason = until_not_ready(
-        daemon, "link-blocked", f"cannot place the link {daemon.link}: a real {kind} is in its place"
-    )
+    reason = until_not_ready(daemon, "link-blocked", str(daemon.link))
     assert f"mv {daemon.link} {daemon.link}.old" in reason["hint"]
     assert_app_never_started(daemon)
-    assert_refused(daemon.cli("switch", "v22"), 7, f"a real {kind} is in its place")
+    assert_refused(daemon.cli("switch", "v22"), 7, f"mv {daemon.link} {daemon.link}.old")
     after = daemon.link.lstat()
     assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
 
@@ -127,7 +114,7 @@ def test_a_link_in_a_directory_that_does_not_exist(daemon: Daemon) -> None:
     missing = daemon.root / "nowhere"
     daemon.config["models"]["cache_hub"]["link"] = str(missing / "cache_hub")
     daemon.start()
-    reason = until_not_ready(daemon, "link-blocked", f"the directory {missing} does not exist")
+    reason = until_not_ready(daemon, "link-blocked", str(missing))
     assert f"mkdir -p {missing}" in reason["hint"]
     assert_app_never_started(daemon)
     assert not missing.exists()

@@ -292,7 +292,7 @@ def test_a_start_on_a_disk_that_is_read_only(
             assert daemon.until_ready(SEEN_S)["health"] == "Degraded"
             assert_all_right(daemon, unread)
         else:
-            until_not_ready(daemon, "cache-not-writable", f"cannot use the cache directory {small.path}")
+            until_not_ready(daemon, "cache-not-writable", str(small.path))
             assert daemon.status()["apps"]["webui"]["pid"] is None
     until(lambda: daemon.status()["health"] == "Healthy", SEEN_S, "all to be well")
     assert daemon.until_ready()["reasons"] == []

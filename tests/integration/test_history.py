@@ -72,9 +72,9 @@ def stored(daemon: Daemon) -> list[dict[str, Any]]:
 def test_a_broken_journal_is_set_aside_and_the_link_is_the_truth(daemon: Daemon) -> None:
     daemon.start_ready()
     assert daemon.cli("switch", "v22", "--reason", "to lose it").code == 0
-    (line,) = daemon.cli("history").out.splitlines()[1:]
-    for words in ("switch cache_hub v23 → v22", "committed", "to lose it"):
-        assert words in line
+    (entry,) = daemon.cli("history", "-o", "json").json["history"]
+    assert (entry["kind"], entry["model"], entry["from"], entry["to"]) == ("switch", "cache_hub", "v23", "v22")
+    assert (entry["result"], entry["reason"]) == ("committed", "to lose it")
     assert daemon.stop() == 0
 
     journal = daemon.root / "state" / "mountd.db"

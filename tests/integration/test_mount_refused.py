@@ -46,9 +46,7 @@ def examine(daemon: Daemon, *wrap: str) -> dict[str, dict[str, str]]:
 def test_without_the_right_to_mount_the_flag_is_named(daemon: Daemon) -> None:
     daemon.wrap = WITHOUT_SYS_ADMIN
     daemon.start()
-    reason = until_not_ready(
-        daemon, "mount-refused", "cannot mount: fusermount3: mount failed: Operation not permitted"
-    )
+    reason = until_not_ready(daemon, "mount-refused", "fusermount3: mount failed: Operation not permitted")
     assert "--cap-add SYS_ADMIN" in reason["hint"]
     assert "--device" not in reason["hint"], "which is there"
     assert_app_never_started(daemon)

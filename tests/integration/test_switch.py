@@ -131,12 +131,12 @@ def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemo
 
     # Refused before anything was changed.
     for version, flags, step, cause, quarantined in [
-        ("lost", {}, "preflight", "version lost: incomplete, models/gpt.pth is missing", False),
-        ("short", {}, "preflight", "version short: incomplete, models/s2mel.pth has ", False),
-        ("torn", {}, "preflight", "cannot read MANIFEST.json: it is truncated or not a manifest", False),
-        ("bare", {}, "preflight", "it has no MANIFEST.json, but v23, which is live, has one", False),
-        ("bare", {"digests": True, "force": True}, "preflight", "it has no MANIFEST.json", False),
-        ("flipped", {"digests": True}, "verify", "models/gpt.pth has other bytes than MANIFEST.json says", True),
+        ("lost", {}, "preflight", "models/gpt.pth", False),
+        ("short", {}, "preflight", "models/s2mel.pth", False),
+        ("torn", {}, "preflight", "JSONDecodeError", False),
+        ("bare", {}, "preflight", "v23", False),
+        ("bare", {"digests": True, "force": True}, "preflight", "MANIFEST.json", False),
+        ("flipped", {"digests": True}, "verify", "models/gpt.pth", True),
     ]:
         operation = ended(daemon, ask(daemon, version, **flags))
         assert (operation["result"], operation["error"]["exit"], operation["step"]) == ("refused", 7, step)
@@ -144,15 +144,15 @@ def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemo
         assert is_quarantined(daemon, version) is quarantined
         assert stage.pid() == pid
     stage.check_serves("v23")
-    says(daemon.cli("switch", "flipped"), 7, "flipped: it is in quarantine", "has other bytes")
+    says(daemon.cli("switch", "flipped"), 7, "flipped", "models/gpt.pth")
 
     # Undone.
     for version, step, cause in [
-        ("crashes", "ready", "webui ended with exit code 1: RuntimeError: CUDA out of memory"),
-        ("dies", "watch", "webui ended with exit code 1: RuntimeError: device-side assert triggered, "),
-        ("hangs", "ready", "webui is not ready after 6 s"),
-        ("mute", "gates", f"gate 1 (http http://127.0.0.1:{daemon.web_port}/synthesis) failed: it answers 500"),
-        ("bare", "ready", "webui ended with exit code 1: FileNotFoundError"),
+        ("crashes", "ready", "RuntimeError: CUDA out of memory"),
+        ("dies", "watch", "RuntimeError: device-side assert triggered"),
+        ("hangs", "ready", "6 s"),
+        ("mute", "gates", f"http://127.0.0.1:{daemon.web_port}/synthesis"),
+        ("bare", "ready", "FileNotFoundError"),
     ]:
         id_ = ask(daemon, version, force=version == "bare")
         if version == "dies":
@@ -161,7 +161,7 @@ def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemo
         operation = ended(daemon, id_)
         assert (operation["result"], operation["error"]["exit"]) == ("rolled-back", 5)
         assert cause in operation["cause"]
-        assert bool(re.search(r", \d+ s after it was ", operation["cause"])) is (version == "dies")
+        assert bool(re.search(r"\b\d+ s\b", operation["cause"])) is (version in ("dies", "hangs")), "how late it was"
         stage.check_serves("v23")
         assert daemon.status()["ready"]
         wanted = STEPS[: STEPS.index(step) + 1]
@@ -171,7 +171,7 @@ def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemo
 
     # Refused again, until what it holds changes, or by force.
     pid = stage.pid()
-    says(daemon.cli("switch", "dies"), 7, "dies: it is in quarantine since ", "device-side assert triggered", "--force")
+    says(daemon.cli("switch", "dies"), 7, "dies", "device-side assert triggered", "--force")
     assert stage.pid() == pid
     stage.behave("dies", "")
     assert daemon.cli("switch", "dies", "--force").code == 0
@@ -196,11 +196,12 @@ def test_a_good_version_with_its_digests_and_a_dry_run(make_daemon: Callable[...
 
     shown = daemon.cli("switch", "v22", "--dry-run", "--digests")
     assert shown.code == 0, shown
-    for line in ("switch cache_hub v23 → v22", f"point {daemon.link} at {daemon.mount}/cache_hub_v22", "stop webui"):
-        assert line in shown.out
-    dry = daemon.cli("switch", "v22", "--dry-run", "-o", "json").json
+    dry = daemon.cli("switch", "v22", "--dry-run", "--digests", "-o", "json").json
+    assert shown.out.splitlines() == dry["plan"]["text"]
+    asked = dry["plan"]["link"], dry["plan"]["target"], dry["plan"]["apps"], dry["plan"]["digests"]
+    assert asked == (str(daemon.link), f"{daemon.mount}/cache_hub_v22", ["webui"], True)
     assert (dry["schema"], dry["dry_run"], dry["plan"]["from"], dry["plan"]["to"]) == (1, True, "v23", "v22")
-    says(daemon.cli("switch", "v99", "--dry-run"), 3, "cannot find version v99")
+    says(daemon.cli("switch", "v99", "--dry-run"), 3, "v99")
     assert daemon.cli("switch", "v23", "--dry-run", "-o", "json").json["plan"]["steps"] == []
     assert (stage.pid(), stage.model()["desired"]) == (pid, "v23")
     with pytest.raises(NotFound):

@@ -123,9 +123,9 @@ def test_a_version_that_does_not_come_up_is_rolled_back(staged: Staged) -> None:
     daemon = stage.daemon
     daemon.start_ready()
     for behaviour, cause in [
-        ("crash", "webui ended with exit code 1: RuntimeError: CUDA out of memory"),
-        ("exit", "webui ended with exit code 0"),
-        ("hang", "webui is not ready after 6 s"),
+        ("crash", "RuntimeError: CUDA out of memory"),
+        ("exit", "exit code 0"),
+        ("hang", "6 s"),
     ]:
         stage.behave("v22", behaviour)
         before = stage.pid()
@@ -187,9 +187,9 @@ def test_a_caller_whose_patience_ends_and_one_who_comes_second(staged: Staged) -
     daemon.start_ready()
     stage.hold("v22")
     left = daemon.cli("switch", "v22", "--timeout", "1s")
-    says(left, 4, "operation 1 (switch cache_hub v23 → v22)")
+    says(left, 4, "`mountd wait --for operation=1`")
     busy = daemon.cli("switch", "v23")
-    says(busy, 6, "switch cache_hub to v22", "since ", str(stage.operation(1)["operator"]))
+    says(busy, 6, "switch cache_hub", str(stage.operation(1)["operator"]))
     says(daemon.cli("rollback"), 3)
     stage.let_go("v22")
     assert daemon.cli("wait", "--for", "version=v22", "--timeout", "60s").code == 0
@@ -350,7 +350,7 @@ def test_a_switch_touches_only_the_apps_of_its_model(staged: Staged, store: Rclo
     assert pids() == after
 
     stage.behave("v22", "crash", "api")
-    says(daemon.cli("rollback", "--model", "voices"), 5, "api ended with exit code 1")
+    says(daemon.cli("rollback", "--model", "voices"), 5, "RuntimeError: CUDA out of memory")
     assert currents()["voices"] == "v23"
     assert {name for name, pid in pids().items() if pid != after[name]} == {"api"}
 

@@ -49,7 +49,7 @@ class Display:
         if known is None or known.percent == percent:
             return
         took_s = time.monotonic() - known.began
-        eta_s = round(took_s * (total - done) / done, 1) if done > 0 and took_s >= ETA_AFTER_S else None
+        eta_s = round(took_s * max(0.0, total - done) / done, 1) if done > 0 and took_s >= ETA_AFTER_S else None
         self._shown[id_] = replace(known, percent=percent, eta_s=eta_s)
         self._publish()
 

@@ -84,20 +84,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
         if shown_by and not any(word in variant for word in shown_by.args):
             item.add_marker("thorough")
     yield
-    _begin_with_the_longest(items)
+    _deal(items)
 
 
-def _begin_with_the_longest(items: list[pytest.Item]) -> None:
-    """Each worker, which begins with as many tests as any other: or one would be at them when all others are done."""
+def _deal(items: list[pytest.Item]) -> None:
+    """Each worker gets as many of each kind, in the order of `_kind`; it takes from others when it has done its own.
+
+    What takes long begins first. Unit tests come last: they are short, so that all workers end together.
+    """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    longest = [item for item in items if (limit := item.get_closest_marker("timeout")) and limit.args[0] >= LONG_S]
-    others = [item for item in items if item not in longest]
-    starts = [len(others) * number // workers for number in range(workers + 1)]
-    items[:] = [
-        item
-        for number in range(workers)
-        for item in (*longest[number::workers], *others[starts[number] : starts[number + 1]])
-    ]
+    *long, others, units = ([item for item in items if _kind(item) == kind] for kind in range(4))
+    dealt: list[pytest.Item] = []
+    for number in range(workers):
+        for kind in long:
+            dealt += kind[number::workers]
+        dealt += others[len(others) * number // workers : len(others) * (number + 1) // workers]  # a module together
+        free = max(0, len(items) * (number + 1) // workers - len(dealt))  # there the next worker begins
+        dealt += units[:free]
+        del units[:free]
+    items[:] = dealt
+
+
+def _kind(item: pytest.Item) -> int:
+    """0: one of the longest, 1: a slow one, 2: another one that is no unit test, 3: a unit test."""
+    if (limit := item.get_closest_marker("timeout")) and limit.args[0] >= LONG_S:
+        return 0
+    if item.get_closest_marker("slow"):
+        return 1
+    return 3 if "unit" in item.path.parts else 2
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 import click
 
@@ -26,6 +27,8 @@ def run(ctx: click.Context) -> None:
     def daemon() -> int:
         # What is imported stays: to look among it for garbage, again and again, took a fifth of a start.
         gc.disable()
+        # structlog imports it for tracebacks with colours and local variables; the daemon's log has neither.
+        sys.modules["rich"] = None  # type: ignore[assignment]
         from mountd.daemon.run import main
 
         gc.freeze()

@@ -43,7 +43,7 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-@pytest.mark.parametrize("starts", [4, pytest.param(10, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("starts", [2, pytest.param(10, marks=pytest.mark.thorough)])
 def test_the_first_look_of_the_app_always_finds_the_whole_model(
     make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy, starts: int
 ) -> None:

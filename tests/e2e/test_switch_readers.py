@@ -25,7 +25,7 @@ VERSIONS = ("v22", "v23")
 @pytest.mark.parametrize(
     "switches",
     [
-        pytest.param(6, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
+        pytest.param(3, marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
         pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(600)]),
     ],
 )

@@ -91,7 +91,7 @@ def test_content_that_changes_under_the_live_version(
     until_well(daemon)
     codes = [event["code"] for event in get(str(daemon.socket), "/api/v1/events", timeout_s=10)["events"]]
     assert (codes.count(CHANGED) >= 2, codes.count("content-restored")) == (True, 2)
-    assert len(daemon.events("version has changed since it was live")) == 2
+    assert len(daemon.until_events("version has changed since it was live", 2)) == 2
 
 
 @pytest.mark.thorough
@@ -144,7 +144,7 @@ def test_a_version_that_was_replaced_while_mountd_was_down(make_daemon: Callable
     status = daemon.start_ready()
     assert status["models"]["cache_hub"]["digest"] == webui.content_digest(path.read_bytes()) != digest
     assert CHANGED in {reason["code"] for reason in status["reasons"]}
-    assert daemon.events("version has changed since it was live")
+    daemon.until_events("version has changed since it was live")
     assert daemon.page()["version"] == "v23"
 
 

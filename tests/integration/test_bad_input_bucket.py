@@ -218,4 +218,4 @@ def test_a_fault_is_logged_once_however_long_it_lasts(make_daemon: Callable[...,
     proxy.faults.clear()
     daemon.until_ready(REPAIRED_S)
     assert len(daemon.events("bucket has a problem")) == 1
-    assert len(daemon.events("bucket answers again")) == 1
+    assert len(daemon.until_events("bucket answers again")) == 1

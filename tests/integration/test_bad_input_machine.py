@@ -164,6 +164,7 @@ def test_a_place_that_cannot_be_used(daemon: Daemon, name: str) -> None:
         assert daemon.stop() == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.root
 @pytest.mark.slow
 def test_repairs_of_all_of_them_are_found_by_mountd_itself(daemon: Daemon) -> None:

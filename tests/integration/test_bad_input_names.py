@@ -32,6 +32,7 @@ def live(daemon: Daemon) -> tuple[Any, ...]:
     )
 
 
+@pytest.mark.thorough
 def test_versions_that_cannot_be_switched_to(daemon: Daemon) -> None:
     daemon.start_ready()
     before = live(daemon)

@@ -77,7 +77,7 @@ def assert_back(daemon: Daemon, unread: Path, *, waits: bool = True) -> None:
     assert status["mounts"]["storage"]["pid"] in rclones_with_cache(daemon)
     (logged,) = daemon.until_events("going on with the cache again")
     assert logged["path"] == daemon.config["mounts"]["storage"]["cache"]["dir"]
-    assert len(daemon.events("cache can be used again")) == len(daemon.events("cache cannot be used")) == 1
+    assert len(daemon.until_events("cache can be used again")) == len(daemon.until_events("cache cannot be used")) == 1
     assert_silent(daemon)
 
 
@@ -184,11 +184,11 @@ def test_rclone_is_killed_while_its_disk_is_read_only(
         until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 2, SEEN_S, "the mount to be back")
         assert daemon.until_ready(SEEN_S)["health"] == "Degraded"
         assert_all_right(daemon, unread)
-        assert len(daemon.events("going on without the cache")) == 1
+        assert len(daemon.until_events("going on without the cache")) == 1
     asked = daemon.cli("restart", "storage")
     assert asked.code == 0, asked
     until(lambda: daemon.status()["health"] == "Healthy", SEEN_S, "all to be well")
-    assert len(daemon.events("going on with the cache again")) == 1
+    assert len(daemon.until_events("going on with the cache again")) == 1
 
 
 @pytest.mark.thorough

@@ -94,7 +94,7 @@ def test_whatever_is_done_to_the_link_it_is_right_again_and_data_is_never_touche
         change()
         assert_healed(daemon)
     assert (theirs / "gpt.pth").read_text() == "precious"
-    assert len(daemon.events("link healed")) == len(changes)
+    assert len(daemon.until_events("link healed", len(changes))) == len(changes)
     causes = [event["cause"] for event in daemon.events("link was changed")]
     assert [str(theirs) in cause for cause in causes[:2]] == [False, True], "where it pointed"
     assert all(str(daemon.link) in cause for cause in causes[:2])
@@ -156,7 +156,7 @@ def test_somebody_who_changes_it_repeatedly_is_reported_and_slowed_down(linked: 
         assert (model(daemon)["sync"], model(daemon)["health"]) == ("OutOfSync", "Degraded")
         looking = time.monotonic() + 3
         until(lambda: time.monotonic() > looking, 10, "some seconds of being fought", every_s=0.5)
-        assert len(daemon.events("link healed")) == HEALS_PER_WINDOW
+        assert len(daemon.until_events("link healed", HEALS_PER_WINDOW)) == HEALS_PER_WINDOW
         assert len(daemon.events("link was changed")) <= HEALS_PER_WINDOW + 1
         assert daemon.status()["ready"]
     finally:

@@ -65,7 +65,7 @@ def test_old_versions_are_evicted_before_rclone_starts(make_daemon: Callable[...
 
     remount(daemon)
     assert cached(daemon) == {"v22", "v24"}
-    (logged,) = daemon.events("evicted version from the cache")
+    (logged,) = daemon.until_events("evicted version from the cache")
     assert (logged["mount"], logged["version"], logged["bytes"] > 0) == ("storage", "v23", True)
     content = (store.directory / hub.BUCKET / "cache_hub_v23" / GPT).read_bytes()
     assert (daemon.mount / "cache_hub_v23" / GPT).read_bytes() == content

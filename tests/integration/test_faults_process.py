@@ -181,6 +181,7 @@ def runs(daemon: Daemon) -> int | None:
     return int(mount["pid"]) if mount["state"] == "running" else None
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again_there_is_no_wait_between_and_the_evidence_is_bounded(daemon: Daemon) -> None:
     daemon.program = (sys.executable, "-c", PATIENT_EVIDENCE)
     kept = daemon.root / "state" / "incidents"
@@ -195,6 +196,7 @@ def test_killed_again_and_again_there_is_no_wait_between_and_the_evidence_is_bou
         os.kill(pid, signal.SIGKILL)
         until(lambda: runs(daemon) not in (None, pid), BACK_S, "another rclone")  # noqa: B023
         assert until(lambda: reads(daemon), BACK_S, "reads through the mount")
+    daemon.until_events("state changed", 6, mount="storage", state="running")
     states = [event["state"] for event in daemon.events("state changed") if event.get("mount") == "storage"]
     assert states.count("running") == 6
     assert "backoff" not in states
@@ -240,8 +242,7 @@ def test_a_stopped_rclone(make_daemon: Callable[..., Daemon]) -> None:
         assert "signal_stop" in threads, "the kernel stack"
     assert (kept / "log.txt").read_text()
     assert not (kept / "goroutines.txt").exists(), "mountd does not continue a stopped process to get them"
-    (why,) = [event["cause"] for event in daemon.events("state changed") if event.get("state") == "stopping"][:1]
-    assert "hung" in why
+    assert "hung" in daemon.until_events("state changed", state="stopping")[0]["cause"]
 
 
 @pytest.mark.root

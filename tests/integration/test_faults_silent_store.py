@@ -96,7 +96,7 @@ def test_a_silent_store_is_waited_for(make_daemon: Callable[..., Daemon], webdav
         assert "mount-silent" in daemon.reasons()
         assert (mount_of(daemon)["pid"], mount_of(daemon)["restarts"]) == (pid, 0)
     pid = until_runs(daemon, 1)
-    causes = [event.get("cause") for event in daemon.events("state changed") if event["state"] == "stopping"]
+    causes = [event.get("cause") for event in daemon.until_events("state changed", state="stopping")]
     assert causes == ["a secret has changed that only a new rclone reads"]
 
     with Stopped(pid):

@@ -85,7 +85,7 @@ def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     gaps = [after - before for before, after in pairwise(starts)]
     assert gaps[0] >= 0.95, gaps
     assert gaps[1] >= 1.95, gaps
-    reported = [event for event in daemon.events("state changed") if event["state"] == "backoff"]
+    reported = daemon.until_events("state changed", 2, state="backoff")
     assert [round(event["delay_s"]) for event in reported[:2]] == [1, 2]
     assert refusal.text in reported[0]["cause"]
     assert_app_never_started(daemon)

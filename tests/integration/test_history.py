@@ -89,7 +89,7 @@ def test_a_broken_journal_is_set_aside_and_the_link_is_the_truth(daemon: Daemon)
     assert str(file) in alarm["text"]
     assert alarm["hint"]
     assert daemon.status()["health"] == "Degraded"
-    assert daemon.events("journal replaced")
+    daemon.until_events("journal replaced")
     assert "journal-replaced" in [event["code"] for event in stored(daemon)]
     assert daemon.cli("history").out == ""
     # All goes on, and what is written now is kept: `version: v23` in the file was nobody's request meanwhile.

@@ -199,7 +199,7 @@ def test_what_a_removed_mount_has_left_is_a_problem_until_somebody_uploads_it(ma
     assert asked.code == 1 or (asked.code, asked.json["changed"]) == (0, []), asked
     reason = daemon.until_reason("config-warning")
     assert str(daemon.root / "cache") in reason["text"]
-    assert daemon.events("uploads of a removed mount are pending")
+    daemon.until_events("uploads of a removed mount are pending")
     del mounts["other"]
     mounts["outputs"] = {**before, "options": {}}
     daemon.write_config()

@@ -89,7 +89,7 @@ def test_the_goroutines_of_an_rclone_that_ends_are_no_lines_of_the_log(make_daem
     os.kill(before["mounts"]["storage"]["pid"], signal.SIGQUIT)
     until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 20, "the mount to be back")
     daemon.until_ready()
-    ends = [event for event in daemon.events("state changed") if event["state"] == "cleaning"]
+    ends = daemon.until_events("state changed", state="cleaning")
     assert "SIGQUIT: quit" in ends[0]["cause"], "what rclone said"
     logged = daemon.log_text() + daemon.cli("logs", "storage", "-n", str(RING_LINES)).out
     assert "goroutine" not in logged

@@ -58,7 +58,7 @@ def test_each_end_and_each_fault_after_the_other(make: Callable[..., Mapped]) ->
         if planted:
             assert again(mapped, PLANTED[planted]) > 0.9, planted
     # A hole reads as zeros: with a wrong index it is the digest that shows it.
-    assert len(mapped.daemon.events("cached files had other bytes than their manifest says")) == 2
+    assert len(mapped.daemon.until_events("cached files had other bytes than their manifest says", 2)) == 2
 
 
 @pytest.mark.thorough
@@ -83,7 +83,7 @@ def test_one_after_the_other(make: Callable[..., Mapped], manifest: bool) -> Non
 def test_wrong_bytes_and_a_wrong_index_are_never_served(make: Callable[..., Mapped], case: str) -> None:
     mapped = make()
     assert again(mapped, PLANTED[case]) > 0.9
-    assert len(mapped.daemon.events("cached files had other bytes than their manifest says")) == 1
+    assert len(mapped.daemon.until_events("cached files had other bytes than their manifest says")) == 1
 
 
 @pytest.mark.thorough

@@ -37,7 +37,7 @@ def test_a_mount_is_remounted_with_its_app_and_no_other(running: Daemon) -> None
     assert_restarted(running, before, "storage", "webui")
     rclone = Path(f"/proc/{pids(running)['storage']}/cmdline").read_bytes().split(b"\0")
     assert b"--vfs-read-ahead=1M" in rclone
-    [event] = running.events("configuration reloaded")
+    [event] = running.until_events("configuration reloaded")
     assert event["restarted"] == ["storage", "webui"]
     until(lambda: journaled(running, "config-reloaded"), 20, "the event")
     assert "mounts.storage.options.vfs-read-ahead" in journaled(running, "config-reloaded")[0]

@@ -33,13 +33,11 @@ def test_two_at_once(running: Daemon) -> None:
     answers = [json.loads(each.communicate(timeout=60)[0]) for each in asking]
     assert [each.returncode for each in asking] == [0, 0, 0]
     assert_restarted(running, before, "free")
-    starts = [
-        each for each in running.events("state changed") if (each.get("app"), each["state"]) == ("free", "running")
-    ]
+    starts = running.until_events("state changed", 2, app="free", state="running")
     assert len(starts) == 2, "it was restarted once"
     assert running.status()["apps"]["free"]["restarts"] == 0, "and that was asked for"
     assert sum(bool(each["changed"]) for each in answers) <= 1
-    assert len(running.events("configuration reloaded")) == 1
+    assert len(running.until_events("configuration reloaded")) == 1
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_a_secret_of_an_app_restarts_it(daemon: Daemon) -> None:
     token.write_text("second-token\n")  # nobody asks
     assert_restarted(daemon, before, "webui")
     assert b"HF_TOKEN=second-token" in Path(f"/proc/{pids(daemon)['webui']}/environ").read_bytes().split(b"\0")
-    [event] = daemon.events("configuration reloaded")
+    [event] = daemon.until_events("configuration reloaded")
     assert event["changed"] == ["apps.webui.environment.HF_TOKEN"]
     assert "second-token" not in daemon.log_text()
 
@@ -62,7 +62,7 @@ def test_a_changed_file_is_noticed(running: Daemon, write: Callable[[Path, str],
         until(lambda: pids(running)["free"] not in (None, before["free"]), SOON_S, "the app to be restarted")  # noqa: B023
         assert time.monotonic() - began < SOON_S
         assert_restarted(running, before, "free")
-    assert len(running.events("configuration reloaded")) == 2
+    assert len(running.until_events("configuration reloaded", 2)) == 2
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_config_map_is_swapped(daemon: Daemon, config_map: Path) -> None:
         assert_restarted(daemon, before, "webui")
         environment = Path(f"/proc/{pids(daemon)['webui']}/environ").read_bytes().split(b"\0")
         assert {f"TURN={turn}".encode(), f"HF_TOKEN=t{turn}".encode()} <= set(environment)
-    changed = [event["changed"] for event in daemon.events("configuration reloaded")]
+    changed = [event["changed"] for event in daemon.until_events("configuration reloaded", 2)]
     assert changed == [["apps.webui.environment.TURN", "apps.webui.environment.HF_TOKEN"]] * 2
 
 

@@ -64,7 +64,7 @@ def test_a_broken_file_is_shown_and_heals(running: Daemon) -> None:
     document = running.cli("reload", "-o", "json")
     assert document.code == 2
     assert document.json["error"]["exit"] == 2
-    [event] = running.events("configuration invalid, keeping the previous one")
+    [event] = running.until_events("configuration invalid, keeping the previous one")
     assert len(event["problems"]) == 2
     until(lambda: journaled(running, "config-broken"), 20, "the event")
     assert pids(running) == before

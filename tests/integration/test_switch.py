@@ -87,9 +87,10 @@ def is_quarantined(daemon: Daemon, version: str) -> bool:
     return bool(found)
 
 
-def steps_of(daemon: Daemon, id_: int) -> list[str]:
+def assert_steps(daemon: Daemon, id_: int, *steps: str) -> None:
     """As the log reports them, in their order."""
-    return [event["step"] for event in daemon.events("operation step") if event["operation"] == id_]
+    logged = daemon.until_events("operation step", len(steps), operation=id_)
+    assert [event["step"] for event in logged] == list(steps)
 
 
 def until_served(store: RcloneS3, key: str) -> None:
@@ -165,7 +166,7 @@ def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemo
         stage.check_serves("v23")
         assert daemon.status()["ready"]
         wanted = STEPS[: STEPS.index(step) + 1]
-        assert steps_of(daemon, operation["id"]) == [*wanted, *BACK]
+        assert_steps(daemon, operation["id"], *wanted, *BACK)
         assert is_quarantined(daemon, version)
         assert stage.model()["previous"] is None
 
@@ -215,8 +216,9 @@ def test_a_good_version_with_its_digests_and_a_dry_run(make_daemon: Callable[...
         done = switching.result()
     assert done.code == 0, done
     stage.check_serves("v22")
-    assert steps_of(daemon, 1) == [step["step"] for step in dry["plan"]["steps"]] == STEPS
-    assert [event["crashes"] for event in daemon.events("app crashed while it was watched")] == [1]
+    assert [step["step"] for step in dry["plan"]["steps"]] == STEPS
+    assert_steps(daemon, 1, *STEPS)
+    assert [event["crashes"] for event in daemon.until_events("app crashed while it was watched")] == [1]
     assert done.json["duration_s"] >= 5, "it returns after the watch"
     plan = daemon.cli("rollback", "--dry-run", "-o", "json").json["plan"]
     assert (plan["kind"], plan["model"], plan["from"], plan["to"]) == ("rollback", "cache_hub", "v22", "v23")
@@ -238,7 +240,7 @@ def test_cancel(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
     cancelled = ended(daemon, first)
     proxy.faults.clear()
     assert (cancelled["result"], cancelled["error"]["exit"]) == ("cancelled", 1)
-    assert steps_of(daemon, first) == ["preflight"]
+    assert_steps(daemon, first, "preflight")
     assert stage.pid() == pid
     stage.check_serves("v23")
 

@@ -85,7 +85,7 @@ def test_of_fifty_switches_at_once_exactly_one_wins(daemon: Daemon, commands: in
     page, after = daemon.page(), daemon.status()["apps"]["webui"]
     assert page["version"] == "v22"
     assert page["pid"] == after["pid"] != before["pid"]
-    assert sum(event["text"] == "loading v22" for event in daemon.events("app says")) == 1
+    assert len(daemon.until_events("app says", text="loading v22")) == 1
 
 
 def command(daemon: Daemon, at_once: threading.Barrier) -> Answer:

@@ -154,7 +154,7 @@ def test_a_crash_while_it_is_started_again_counts_as_any_other(make_daemon: Call
     stage.die("v22")
     operation = ended(stage)
     assert operation["result"] == "rolled-back", operation
-    assert [event["crashes"] for event in daemon.events("app crashed while it was watched")] == [1, 2, 3]
+    assert [event["crashes"] for event in daemon.until_events("app crashed while it was watched", 3)] == [1, 2, 3]
     assert is_quarantined(daemon, "v22")
     stage.check_serves("v23")
 

@@ -265,9 +265,15 @@ class Daemon:
                 found.append(event)
         return found
 
-    def until_events(self, phrase: str) -> list[dict[str, Any]]:
-        """The same, once there is one: the log is written a moment after what it reports can be seen elsewhere."""
-        return until(lambda: self.events(phrase), LOGGED_S, f"the line {phrase!r}")
+    def until_events(self, phrase: str, count: int = 1, **fields: object) -> list[dict[str, Any]]:
+        """Those of them with these fields, once there are `count`: a thread writes the log, a moment after what it
+        reports can be seen elsewhere."""
+
+        def enough() -> list[dict[str, Any]] | None:
+            found = [each for each in self.events(phrase) if all(each.get(key) == fields[key] for key in fields)]
+            return found if len(found) >= count else None
+
+        return until(enough, LOGGED_S, f"{count} lines {phrase!r}")
 
     def mounts(self) -> list[str]:
         """Mount points below this daemon's root."""

@@ -17,7 +17,7 @@ import pytest
 
 from mountd.cache.bypass import CACHE_INTERVAL_S
 from mountd.demo import hub
-from tests.support.cache_disk import QUICK_RETURN, SEEN_S, assert_all_right, pids, read, refusal
+from tests.support.cache_disk import QUICK_RETURN, SEEN_S, assert_all_right, pids, read, refusal, remove_in_use
 from tests.support.daemon import Daemon
 from tests.support.faults import ANY, EXPIRED
 from tests.support.machine import Tmpfs, read_only
@@ -131,7 +131,7 @@ def test_another_mountd_takes_the_directory_that_was_removed(make_daemon: Callab
     second.until_reason("cache-taken")
     # The first one looks each 5 s: the second is to be sooner once, however long that takes.
     for _ in range(20):
-        shutil.rmtree(cache)
+        remove_in_use(cache)
         second.cli("restart", "storage")
         if second.status()["mounts"]["storage"]["state"] != "backoff":
             break
@@ -142,7 +142,7 @@ def test_another_mountd_takes_the_directory_that_was_removed(make_daemon: Callab
 
 
 def _replace_all(cache: Path) -> Path:
-    shutil.rmtree(cache)
+    remove_in_use(cache)
     cache.touch()
     return cache
 

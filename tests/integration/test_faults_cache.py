@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from mountd.demo import hub
-from tests.support.cache_disk import SEEN_S, assert_all_right, pids, read, refusal
+from tests.support.cache_disk import SEEN_S, assert_all_right, pids, read, refusal, remove_in_use
 from tests.support.daemon import Daemon
 from tests.support.machine import Tmpfs, read_only
 from tests.support.not_ready import assert_app_never_started, assert_silent, until_not_ready
@@ -91,7 +90,7 @@ def test_the_directory_is_removed(make_daemon: Callable[..., Daemon], unread: Pa
     before = first.start_ready()
     cache = first.root / "cache"
     read(first, 0)
-    shutil.rmtree(cache)
+    remove_in_use(cache)
     assert refusal(first, 0) == refusal(first, 1) == 0
     until((cache / "mountd.lock").exists, SEEN_S, "the lock to be there again")
     second.config["mounts"]["storage"]["cache"]["dir"] = str(cache)

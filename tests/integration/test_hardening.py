@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.cache_disk import remove_in_use
 from tests.support.daemon import ANSWER_S, WEBUI, Daemon
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
@@ -49,7 +50,7 @@ def test_an_app_that_waits_for_its_mount_costs_nothing(daemon: Daemon, store: Rc
 @pytest.mark.thorough
 def test_a_removed_cache_directory_is_made_again(daemon: Daemon) -> None:
     before = daemon.start_ready()
-    shutil.rmtree(daemon.root / "cache")
+    remove_in_use(daemon.root / "cache")
     os.kill(before["mounts"]["storage"]["pid"], signal.SIGKILL)
     until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 20, "the mount to be back")
     daemon.until_ready()

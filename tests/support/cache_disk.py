@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from mountd.demo import hub
 from tests.support.daemon import Daemon
 from tests.support.s3 import RcloneS3
+from tests.support.wait import until
 
 # The product tries a cache again that was well for 10 minutes.
 QUICK_RETURN = """
@@ -22,6 +25,21 @@ SEEN_S = 45.0
 """The cache is looked at each 5 s, and on a busy machine a little later."""
 FILES = 4
 FILE_BYTES = 3_000_000
+
+
+def remove_in_use(directory: Path) -> None:
+    """A cache, although its rclone may write to it meanwhile."""
+
+    def removed() -> bool:
+        try:
+            shutil.rmtree(directory)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                raise
+            return False
+        return True
+
+    until(removed, SEEN_S, "the cache to be removed")
 
 
 def make_unread(store: RcloneS3) -> Path:

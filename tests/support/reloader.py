@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from mountd.settings.load import load
 from mountd.status.board import Board
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.shelf import NoDrills
-from tests.support.tasks import tasks_of
+from tests.support.tasks import IdleTasks, tasks_of
 
 
 class FailingJournal(Journal):
@@ -51,7 +51,7 @@ class FailingJournal(Journal):
 class Bench:
     """A mount `storage` with the model `hub`, and the app `webui` that needs it. `config` is what the file says."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tasks: Callable[[Board], Tasks]) -> None:
         self.root = root
         self.file = root / "mountd.yaml"
         (root / "bucket").mkdir()
@@ -79,7 +79,7 @@ class Bench:
             journal=self.journal,
             binary=found,
             conf=conf,
-            tasks=tasks_of(self.board),
+            tasks=tasks(self.board),
         )
         self.operations = Operations(self.members.models, self.members.apps, self.board, self.journal)
         self.desired = DesiredVersions(self.members.models, self.operations.switch_and_wait, self.board)
@@ -130,13 +130,13 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench() -> AsyncIterator[tuple[Bench, Tasks]]:
+async def bench(tasks: Callable[[Board], Tasks] = tasks_of) -> AsyncIterator[tuple[Bench, Tasks]]:
     """Its journal is open and its models are loaded; tasks that a reload makes end with it.
 
     Its directory is not pytest's: paths of sockets would be too long there.
     """
     directory = tempfile.TemporaryDirectory(prefix="mountd-t-")
-    made = Bench(Path(directory.name))
+    made = Bench(Path(directory.name), tasks)
     await made.journal.open()
     try:
         async with made.members.tasks as group:
@@ -155,3 +155,11 @@ async def bench() -> AsyncIterator[tuple[Bench, Tasks]]:
         await made.members.close()
         await made.journal.close()
         directory.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def idle_bench() -> AsyncIterator[tuple[Bench, list[str]]]:
+    """One where nothing runs that a reload begins, and the names of what it has begun."""
+    begun: list[str] = []
+    async with bench(lambda board: IdleTasks(board, begun)) as (made, _):
+        yield made, begun

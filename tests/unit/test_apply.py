@@ -17,7 +17,7 @@ from mountd.settings.change import Change, Names, compare
 from mountd.settings.load import load
 from mountd.settings.source import Place
 from mountd.status.snapshot import ModelStage, State
-from tests.support.reloader import Bench, bench
+from tests.support.reloader import Bench, bench, idle_bench
 from tests.support.shelf import until
 
 SECRET: Place = ("remotes", "store", "token")
@@ -46,14 +46,6 @@ def restarts(supervisor: Supervisor) -> int:
     return len(events)
 
 
-@pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of those whose task begins; none does, so that no rclone is started."""
-    names: list[str] = []
-    monkeypatch.setattr("mountd.daemon.members.Members.begin", lambda _, name: names.append(name))
-    return names
-
-
 @pytest.mark.parametrize(
     ("state", "edit", "asked"),
     [
@@ -80,12 +72,13 @@ async def test_which_changes_restart_an_app(state: State, edit: dict[str, Any], 
 
 
 @pytest.mark.parametrize("stopping", [False, True])
-async def test_an_app_is_down_while_its_mount_is_replaced(begun: list[str], stopping: bool) -> None:
-    async with bench() as (room, _):
+async def test_an_app_is_down_while_its_mount_is_replaced(stopping: bool) -> None:
+    async with idle_bench() as (room, begun):
         members, webui = room.members, room.members.apps["webui"].supervisor
         room.config["apps"]["other"] = {"command": ["sleep", "60"]}
         await carry_out(room)
         begun.clear()
+        posted(members.apps["other"].supervisor)
         before, its_supervisor = members.mounts["storage"], members.supervisors["storage"]
         room.config["mounts"]["storage"]["path"] = str(room.root / "elsewhere")
         if stopping:
@@ -100,8 +93,8 @@ async def test_an_app_is_down_while_its_mount_is_replaced(begun: list[str], stop
         assert room.board.snapshot.mounts["storage"].path == str(room.root / "elsewhere")
 
 
-async def test_what_is_added_is_begun_from_the_bottom_up_and_what_is_removed_is_gone(begun: list[str]) -> None:
-    async with bench() as (room, _):
+async def test_what_is_added_is_begun_from_the_bottom_up_and_what_is_removed_is_gone() -> None:
+    async with idle_bench() as (room, begun):
         members = room.members
         room.config["apps"]["second"] = {"command": ["sleep", "60"], "needs": ["extra"]}
         room.config["models"]["extra"] = room.model("extra") | {"mount": "more"}
@@ -124,11 +117,11 @@ async def test_what_is_added_is_begun_from_the_bottom_up_and_what_is_removed_is_
         assert (list(members.mounts), list(members.models), list(members.apps)) == (["storage"], ["hub"], ["webui"])
         assert list(members.supervisors) == list(members.rings) == ["storage", "webui"]
         assert (members.leaving, members.left) == ({}, {})
-        assert posted(second) == [Notice.UNWANTED]
+        assert posted(second) == [Notice.WANTED, Notice.UNWANTED]
 
 
-async def test_a_mount_whose_model_goes_elsewhere_can_be_removed(begun: list[str]) -> None:
-    async with bench() as (room, _):
+async def test_a_mount_whose_model_goes_elsewhere_can_be_removed() -> None:
+    async with idle_bench() as (room, begun):
         room.config["mounts"]["more"] = room.mount("more")
         del room.config["mounts"]["storage"]
         room.config["models"]["hub"]["mount"] = "more"
@@ -143,8 +136,8 @@ async def test_a_mount_whose_model_goes_elsewhere_can_be_removed(begun: list[str
         assert posted(webui) == [], "it starts once the model is linked, and not twice"
 
 
-async def test_an_app_follows_its_model_once_that_is_linked_in_its_new_place(begun: list[str]) -> None:
-    async with bench() as (room, _):
+async def test_an_app_follows_its_model_once_that_is_linked_in_its_new_place() -> None:
+    async with idle_bench() as (room, begun):
         hub, webui = room.members.models["hub"], room.members.apps["webui"].supervisor
         for directory in ("a/{version}", "b/{version}"):
             room.config["models"]["hub"]["directory"] = directory
@@ -169,8 +162,8 @@ async def test_a_model_in_another_place_is_started_again() -> None:
         assert (before.cancelled(), after.done()) == (True, False)
 
 
-async def test_an_app_that_is_removed_meanwhile_follows_nobody(begun: list[str]) -> None:
-    async with bench() as (room, _):
+async def test_an_app_that_is_removed_meanwhile_follows_nobody() -> None:
+    async with idle_bench() as (room, begun):
         hub = room.members.models["hub"]
         room.config["models"]["hub"]["directory"] = "a/{version}"
         await carry_out(room)
@@ -181,8 +174,8 @@ async def test_an_app_that_is_removed_meanwhile_follows_nobody(begun: list[str])
         assert begun == ["hub"]
 
 
-async def test_a_model_that_is_removed_is_no_longer_waited_for(begun: list[str]) -> None:
-    async with bench() as (room, _):
+async def test_a_model_that_is_removed_is_no_longer_waited_for() -> None:
+    async with idle_bench() as (room, begun):
         room.config["models"]["hub"]["directory"] = "a/{version}"
         await carry_out(room)
         (following,) = room.reloader._applier.tasks()
@@ -194,8 +187,8 @@ async def test_a_model_that_is_removed_is_no_longer_waited_for(begun: list[str])
         assert begun == ["hub"]
 
 
-async def test_a_pending_switch_of_a_model_that_is_removed_is_given_up(begun: list[str]) -> None:
-    async with bench() as (room, _):
+async def test_a_pending_switch_of_a_model_that_is_removed_is_given_up() -> None:
+    async with idle_bench() as (room, begun):
         hub = room.members.models["hub"]
         await room.journal.commit("hub", replace(hub.committed, current="v22"))
         await hub.load()

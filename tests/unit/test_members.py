@@ -12,7 +12,7 @@ from mountd.daemon import members as members_module
 from mountd.journal.journal import Committed
 from mountd.process.lifecycle import Notice
 from mountd.status.snapshot import State
-from tests.support.reloader import Bench, bench
+from tests.support.reloader import Bench, bench, idle_bench
 from tests.support.shelf import until
 from tests.unit.test_apply import carry_out, posted
 from tests.unit.test_supervisor import FakeChild
@@ -46,12 +46,10 @@ async def test_one_that_begins_is_wanted_and_reports_its_bugs(monkeypatch: pytes
         assert group is members.tasks
 
 
-async def test_all_begin_from_the_bottom_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with bench() as (room, _):
-        names: list[str] = []
-        monkeypatch.setattr(room.members, "begin", names.append)
+async def test_all_begin_from_the_bottom_up() -> None:
+    async with idle_bench() as (room, begun):
         room.members.run()
-        assert names == ["storage", "hub", "webui"]
+        assert begun == ["storage", "hub", "webui"]
 
 
 @pytest.mark.parametrize("kind", ["mounts", "apps"])
@@ -87,8 +85,7 @@ async def test_a_removed_mount_that_does_not_exit_is_killed_and_gone_once_it_doe
     monkeypatch.setattr(members_module, "mount_stop_s", lambda _: 0.01)
     monkeypatch.setattr(members_module, "KILL_WAIT_S", 0.005)
     monkeypatch.setattr(members_module, "CLEAR_TIMEOUT_S", 0.005)
-    monkeypatch.setattr(members_module.Members, "begin", lambda *_: None)
-    async with bench() as (room, _):
+    async with idle_bench() as (room, _):
         members = room.members
         room.config["mounts"]["more"] = room.mount("more")
         await carry_out(room)
@@ -111,9 +108,8 @@ async def test_a_removed_mount_that_does_not_exit_is_killed_and_gone_once_it_doe
         assert not members._stuck
 
 
-async def test_one_that_exits_in_time_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members_module.Members, "begin", lambda *_: None)
-    async with bench() as (room, _):
+async def test_one_that_exits_in_time_is_not_killed() -> None:
+    async with idle_bench() as (room, _):
         members = room.members
         room.config["mounts"]["more"] = room.mount("more")
         await carry_out(room)

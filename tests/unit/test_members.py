@@ -58,11 +58,12 @@ async def test_a_stop_reaches_each_and_waits_until_all_are_down_or_its_time_is_o
         members, board = room.members, room.board
         name = {"mounts": "storage", "apps": "webui"}[kind]
         stop = {"mounts": members.stop_mounts, "apps": members.stop_apps}[kind]
-        status = getattr(board.snapshot, kind)[name]
-        put = {"mounts": board.set_mount, "apps": board.set_app}[kind]
 
         def show(state: State) -> None:
-            put(name, replace(status, state=state))  # type: ignore[operator]
+            if kind == "mounts":
+                board.set_mount(name, replace(board.snapshot.mounts[name], state=state))
+            else:
+                board.set_app(name, replace(board.snapshot.apps[name], state=state))
 
         for down in (State.STOPPED, State.FAILED):
             show(State.CLEANING)

@@ -135,7 +135,7 @@ async def test_the_version_that_a_changed_link_leads_to_is_shown(live: tuple[She
     await hub.model.suspend("alice")
     for target, version in (("/mnt/hub_v23", "v23"), ("/mnt/other", None), ("/elsewhere/hub_v23", None)):
         hub.point(target)
-        await until(lambda target=target: hub.status.drift.target == target, "it to be seen")  # type: ignore[misc]
+        await until(lambda: hub.status.drift.target == target, "it to be seen")  # noqa: B023
         assert (hub.status.drifted_to, hub.status.linked, hub.status.current) == (version, True, "v22")
     await hub.model.suspend(None)
     await until(lambda: hub.status.drift.reason is None, "the link to be right")

@@ -78,7 +78,7 @@ async def test_the_watch_restarts_an_app_until_it_has_crashed_too_often(
         await until(lambda: webui.state is State.RUNNING, "the app to run")
         webui.crash()
         if number < crashes:
-            await until(lambda number=number: webui.calls.count("begin hub_v22") == number, "the restart")  # type: ignore[misc]
+            await until(lambda: webui.calls.count("begin hub_v22") == number, "the restart")  # noqa: B023
     with pytest.raises(CannotStart) as caught:
         await watching
     assert caught.value.code == "app-exited"

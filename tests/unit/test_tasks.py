@@ -171,6 +171,7 @@ def test_threads_that_cannot_be_started_leave_the_work_to_the_first(monkeypatch:
 
 def test_what_is_left_of_a_run_is_cancelled() -> None:
     seen: list[str] = []
+    kept: list[asyncio.Task[None]] = []
 
     async def wait() -> None:
         try:
@@ -180,7 +181,7 @@ def test_what_is_left_of_a_run_is_cancelled() -> None:
 
     async def work() -> str:
         seen.append(await asyncio.to_thread(lambda: threading.current_thread().name))
-        asyncio.get_running_loop().background = asyncio.create_task(wait())  # type: ignore[attr-defined]
+        kept.append(asyncio.create_task(wait()))
         await asyncio.sleep(0)
         return "done"
 

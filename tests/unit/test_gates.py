@@ -153,7 +153,8 @@ UNANSWERED, MAY_PASS = ("gate-unanswered", False), ("gate-unanswered", True)
 async def test_an_address_is_asked_once_and_its_status_decides(head: str, expected: tuple[str, bool]) -> None:
     async with answering(head) as (url, asked):
         assert await outcome({"http": f"{url}/ready", "timeout": "20s" if head else "50ms"}) == expected
-    assert asked == ["GET /ready HTTP/1.1"]
+    if head:  # otherwise its time may be over before it has asked
+        assert asked == ["GET /ready HTTP/1.1"]
 
 
 async def test_an_address_that_refuses_is_a_version_that_does_not_serve_and_one_without_tls_a_mistake() -> None:

@@ -165,6 +165,10 @@ class Start:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PROOF_INTERVAL_S", "AWAY_INTERVAL_S"):
         monkeypatch.setattr(startup, name, 0.0)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MOUNTED_TIMEOUT_S", "ANSWERING_TIMEOUT_S"):
         monkeypatch.setattr(startup, name, 0.15)
 
@@ -187,6 +191,7 @@ async def test_what_preflight_refuses_starts_no_rclone() -> None:
     assert (start.engine.spawned, start.stages) == (0, [])
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_an_rclone_that_does_not_mount_in_time() -> None:
     start = Start()
     start.engine.mounts = False
@@ -204,6 +209,7 @@ async def test_a_mount_that_answers_late() -> None:
     assert start.stages == ALL
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("answer", "cause"),
     [(Liveness(missed=1), "statfs"), (Liveness(gone="not connected"), "not connected")],
@@ -216,12 +222,14 @@ async def test_a_mount_that_does_not_answer(answer: Liveness, cause: str) -> Non
     assert start.accepted == []
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_an_rclone_that_does_not_answer() -> None:
     start = Start()
     start.engine.fake_rc.answers = [Unavailable("closed")]
     assert "closed" in (await start.refusal()).text
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_statfs_that_waits_for_a_bucket_that_is_away_is_waited_for() -> None:
     start = Start()
     start.mount.answers = [Liveness(missed=1)] * 5 + [Liveness()]  # each 0.1 s, more than the deadline

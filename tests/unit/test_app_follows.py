@@ -15,7 +15,7 @@ import yaml
 
 from mountd.app.app import App
 from mountd.daemon.secret_files import SecretFiles
-from mountd.process.child import Exit
+from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import Event, Life, Notice, RestartAsked
 from mountd.settings.load import Places, parse
@@ -202,3 +202,13 @@ def test_how_long_it_may_take(tmp_path: Path) -> None:
     assert app.stop_limit_s == 7 + 5
     assert app.ready_limit_s == 90 + 12
     assert made(tmp_path, stop={"grace": "7s"})[0].ready_limit_s == 1 + 12
+
+
+async def test_what_it_was_started_with_is_known(tmp_path: Path) -> None:
+    app, board = made(tmp_path)
+    board.set_model("hub", replace(MODEL, drift=ELSEWHERE, drifted_to="v9"))
+    children: list[Child] = []
+    await app.start(children.append)
+    await children[0].wait()  # there is no such program
+    status = board.snapshot.apps["webui"]
+    assert (status.mounts, status.versions) == ({"m": 0}, {"hub": "v9"})

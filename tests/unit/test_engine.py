@@ -217,6 +217,18 @@ async def test_a_dump_is_kept_without_secrets_and_not_logged(started: Started) -
     assert (crashed.code, crashed.permanent) == ("rclone-crashed", False), "not a usage error"
 
 
+async def test_a_dump_is_of_one_process(started: Started) -> None:
+    engine = started.engine
+    for line in ("panic: nil map", "goroutine 1 [running]:"):
+        engine._on_line(line)
+    assert engine.explain_exit(Exit(2)).code == "rclone-crashed"
+    await end(engine)
+    await engine.spawn()
+    engine._on_line("a line without a time")
+    assert engine.dump() == ""
+    assert "a line without a time" in texts(engine)[-1]
+
+
 async def test_what_an_exit_means(started: Started) -> None:
     engine = started.engine
     assert engine.explain_exit(Exit(2)).permanent

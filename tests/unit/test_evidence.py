@@ -187,3 +187,7 @@ async def test_incidents_are_bounded_in_number_and_size(tmp_path: Path, monkeypa
 async def test_an_incident_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "incidents").touch()
     assert await keep(tmp_path / "incidents", engine_of(tmp_path), "dead", "a cause", dump=False) is None
+
+
+def test_what_the_kernel_does_not_show_is_left_out() -> None:
+    assert evidence._read("/proc/self/mem") == "", "as the stacks of threads, for who is not root"

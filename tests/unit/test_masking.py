@@ -68,6 +68,11 @@ def test_what_is_no_secret_is_shown_as_it_is_written(words: list[str]) -> None:
     assert masking.command(words) == words
 
 
+@pytest.mark.parametrize("value", ["abc", "Bearer abc", ""])
+def test_a_header_without_a_name_is_hidden_as_a_whole(value: str) -> None:
+    assert masking.command(["curl", "-H", value, "https://h/a"]) == ["curl", "-H", HIDDEN, "https://h/a"]
+
+
 def test_the_rest_of_a_command_is_shown() -> None:
     script = "cd '/m/a b'; app --token 'a b' --port 1 -H \"X-Key: a\" -uroot:pw"
     assert masking.command(["sh", "-c", script])[2] == (

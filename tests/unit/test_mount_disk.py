@@ -98,3 +98,12 @@ async def test_another_remote_begins_with_nothing_hidden(fake: Fake) -> None:
     assert disk.ignored == {}
     await listed(disk, rclone, [{"Path": "a", "Name": "a", "Size": 7}, {"Path": "a", "Name": "a", "IsDir": True}], "")
     assert hidden(rclone)[-1] == [*EXCLUDED, "*.tmp", "/a"]
+
+
+async def test_a_file_is_asked_for_where_the_mount_is(fake: Fake) -> None:
+    rclone, disk = fake[0], disk_of(fake)
+    rclone.answers["operations/stat"] = {"item": {"Size": 1, "ModTime": "2026-01-01T00:00:00Z", "Hashes": {}}}
+    first = await disk.fingerprint("v1/m")
+    rclone.answers["operations/stat"] = {"item": {"Size": 2, "ModTime": "2026-01-01T00:00:00Z", "Hashes": {}}}
+    assert await disk.fingerprint("v1/m") != first
+    assert [asked["fs"] for method, asked in rclone.asked if method == "operations/stat"] == ["store:bkt"] * 2

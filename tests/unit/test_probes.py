@@ -143,6 +143,30 @@ async def test_after_a_missed_probe_the_next_one_comes_at_once(monkeypatch: pyte
     assert [facts.liveness.missed for facts in reported.all] == [1, 2, 0], "then after the interval"
 
 
+async def test_the_time_of_a_missed_probe_counts_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has waited for its whole timeout, 20 s here."""
+    now, slept = 100.0, list[float]()
+
+    class Late(FakeFiles):
+        async def statfs(self, *_: object, **__: object) -> None:
+            nonlocal now
+            now += 20.0
+            raise DiskTimeout("no answer")
+
+    async def sleep(pause_s: float) -> None:
+        slept.append(pause_s)
+        if len(slept) == 2:
+            raise asyncio.CancelledError
+
+    probe = probe_of(monkeypatch, Late(None))
+    cast(Any, probe).health = lambda: HealthSettings.model_construct(interval=60.0, timeout=20.0)
+    monkeypatch.setattr(liveness, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(liveness, "asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(asyncio.CancelledError):
+        await probe.run(Reported())
+    assert slept == [0.0, 0.0]
+
+
 async def test_an_answer_in_time_needs_no_look_at_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     late = FakeBucket(asked_for_room=False)
     probe = probe_of(monkeypatch, FakeFiles(DiskTimeout("no answer")), late)

@@ -148,6 +148,13 @@ def test_the_worst_of_the_rest_is_shown() -> None:
     assert (rest.level, counted(rest)) == ("error", (3, 1, "b"))
 
 
+def test_a_known_kind_is_counted_as_itself_also_when_there_is_room_for_no_other() -> None:
+    lines = Deduplicator(kinds=1)
+    for text in ("a", "b", "a", "a"):
+        lines.feed(error(text), 0.0)
+    assert sorted(counted(each)[::2] for each in lines.finish(1.0)) == [(1, "b"), (2, "a")]
+
+
 def test_a_kind_that_is_silent_makes_room_for_another() -> None:
     lines = Deduplicator(kinds=1)
     assert texts(lines.feed(error("a"), 0.0)) == ["a"]

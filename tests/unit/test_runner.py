@@ -232,6 +232,21 @@ async def test_a_version_whose_files_the_mount_does_not_show_is_to_blame(hub: Sh
     assert (await hub.switch("v23")).step == "preflight", "it is refused at once"
 
 
+async def test_a_quarantine_that_cannot_be_written_is_none(
+    hub: Shelf, webui: FakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise JournalError("cannot write the journal: it is full")
+
+    webui.bad["hub_v23"] = CRASHED
+    with monkeypatch.context() as full:
+        full.setattr(hub.journal, "quarantine", fail)
+        ended = await hub.switch("v23")
+    assert (ended.result, await quarantined(hub)) == ("rolled-back", [])
+    assert "--force" not in ended.hint
+    assert "--force" in (await hub.switch("v23")).hint, "as it says of a version that is refused"
+
+
 async def test_only_a_version_that_was_not_forced_is_acquitted_and_only_by_the_previous_one(
     hub: Shelf, webui: FakeApp
 ) -> None:

@@ -112,3 +112,14 @@ async def test_all_apps_stop_before_the_failure_of_one_is_raised(tmp_path: Path)
         with pytest.raises(CannotStart):
             await steps_of(hub).do(Step.STOP)
         assert hub.apps["webui"].state is State.STOPPED
+
+
+async def test_the_watch_shows_how_much_of_its_time_is_over(hub: Shelf) -> None:
+    record = await hub.begin("v23", step="watch")
+    steps = steps_of(hub, watch_s=600.0)
+    assert record.id == steps.id
+    steps.display.step(record, "watch", 600.0)
+    watching = asyncio.create_task(steps.do(Step.WATCH))
+    await until(lambda: hub.board.snapshot.operations[0].percent is not None, "its progress")
+    assert hub.board.snapshot.operations[0].percent == 0
+    watching.cancel()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from mountd.cache.upload_state import Pending, not_uploaded
+from mountd.journal.records import OperationRecord
 from mountd.model import manifest
 from mountd.status.snapshot import DrainStatus
 
@@ -42,3 +43,9 @@ def test_the_progress_of_a_drain(status: DrainStatus, text: str) -> None:
 )
 def test_what_is_not_uploaded(pending: Pending, text: str) -> None:
     assert not_uploaded("o", pending, "/cache").text == text
+
+
+@pytest.mark.parametrize(("kind", "text"), [("switch", "switch to v23"), ("rollback", "roll back to v23")])
+def test_what_an_operation_is_for(kind: str, text: str) -> None:
+    record = OperationRecord(1, kind, "hub", "v22", "v23", "tina", "cli", "", "warm", "2026-01-01T00:00:00Z")
+    assert record.action == text

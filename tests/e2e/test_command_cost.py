@@ -21,7 +21,7 @@ from tests.support.wait import until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.alone]
 
-ROUNDS = 15
+ROUNDS = 9
 JSON_LIMIT, TABLE_LIMIT, SUPERVISOR_LIMIT = 6.0, 12.0, 1.2
 
 SUPERVISORD = """\

@@ -30,11 +30,14 @@ _BEARS = r"(?:token|secret|passw(?:or)?d|passphrase|pwd|api[-_]?key|(?:account|a
 _NAME = rf"[\w-]*(?:authorization|cookie|{_BEARS})"
 _HEADER = re.compile(
     # In JSON the name has its quotes; a header on a command line may be quoted with its name.
-    rf"(?i)(?P<json>(?<![\w-]){_NAME}[\"']\s*:\s*)(?:\"(?:[^\"\\\n]|\\.)*\"?|'[^'\n]*'?|[^,}}\]\s]+)"
+    rf"(?i)(?P<json>(?<![\w-]){_NAME}[\"']\s*:\s*)(?:(?:\"(?:[^\"\\\n]|\\.)*\"?|'[^'\n]*'?)[^,}}\]\s'\"]*|[^,}}\]\s]+)"
     rf"|(?P<quoted>(?P<quote>[\"']){_NAME}\s*:\s*)(?:(?!(?P=quote))[^\n])+"
     rf"|(?P<plain>(?<![\w-]){_NAME}\s*:\s*)[^\n]+"
 )
-_PAIR = re.compile(rf"(?i)(?<![\w-])([\w-]*{_BEARS}=)(\"[^\"]*\"?|'[^']*'?|[^\s;&'\"]+)")
+_PAIR = re.compile(
+    # A shell joins what stands in quotes with what follows.
+    rf"(?i)(?<![\w-])([\w-]*{_BEARS}=)(?:(?:\"[^\"]*\"|'[^']*')+[^\s;&'\"]*|\"[^\"]*|'[^']*|[^\s;&'\"]+)"
+)
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{4,}")
 _IS_HEADER = re.compile(r"^headers?$|[-_]headers?$|^header[-_]", re.IGNORECASE)
 _MAKES_SECRET = re.compile(r"(token|password|pass|secret|key|credentials?)[-_]command$", re.IGNORECASE)

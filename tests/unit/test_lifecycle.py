@@ -351,5 +351,5 @@ class World(RuleBasedStateMachine):
         assert (self.children, self.attempts) == (0, 0)
 
 
-World.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+World.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestWorld = World.TestCase

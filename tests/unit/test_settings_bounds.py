@@ -66,6 +66,7 @@ def repeated(line: str, count: int = MANY) -> str:
 
 
 @pytest.mark.shown_by("80000", "mounts", "secrets", "brackets", "sections", "full-width")
+@pytest.mark.shown_by("unknown-keys", "one-key-again", "secrets-in-the-open", "brackets")
 @pytest.mark.parametrize(
     "text",
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,13 @@ from mountd.operation.desired import DesiredVersions
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process.instance import Instance
+from mountd.process.lifecycle import Event
+from mountd.process.supervisor import Supervisor
 from mountd.rclone import binary
 from mountd.rclone.conf_file import ConfFile
+from mountd.settings.change import Change, compare
 from mountd.settings.load import load
+from mountd.settings.source import Place
 from mountd.status.board import Board
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.shelf import NoDrills
@@ -163,3 +167,20 @@ async def idle_bench() -> AsyncIterator[tuple[Bench, list[str]]]:
     begun: list[str] = []
     async with bench(lambda board: IdleTasks(board, begun)) as (made, _):
         yield made, begun
+
+
+async def carry_out(room: Bench, before: Mapping[Place, str] | None = None) -> Change:
+    """What the file says now; the digests of secrets were `before`, and are all "new"."""
+    room.write()
+    new = load(room.file).settings
+    after = dict.fromkeys(before or {}, "new")
+    change = compare(room.members.settings, new, before or {}, after, root=True)
+    return await room.reloader._applier.apply(change, new)
+
+
+def posted(supervisor: Supervisor) -> list[Event]:
+    """What has reached a supervisor that does not run."""
+    found: list[Event] = []
+    while not supervisor._queue.empty():
+        found.append(supervisor._queue.get_nowait())
+    return found

@@ -31,7 +31,7 @@ from mountd.status.snapshot import (
     Snapshot,
     State,
 )
-from tests.unit.test_apply import posted
+from tests.support.reloader import posted
 
 PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
 MOUNT = MountStatus("/m", "s:b", State.RUNNING, MountStage.READY, Health.HEALTHY)

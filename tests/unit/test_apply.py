@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,33 +10,16 @@ import pytest
 
 from mountd.daemon import logs
 from mountd.errors import CannotStart
-from mountd.process.lifecycle import Event, Life, Notice, RestartAsked
+from mountd.process.lifecycle import Life, Notice, RestartAsked
 from mountd.process.supervisor import Supervisor
-from mountd.settings.change import Change, Names, compare
+from mountd.settings.change import Names
 from mountd.settings.load import load
 from mountd.settings.source import Place
 from mountd.status.snapshot import ModelStage, State
-from tests.support.reloader import Bench, bench, idle_bench
+from tests.support.reloader import bench, carry_out, idle_bench, posted
 from tests.support.shelf import until
 
 SECRET: Place = ("remotes", "store", "token")
-
-
-async def carry_out(room: Bench, before: Mapping[Place, str] | None = None) -> Change:
-    """What the file says now; the digests of secrets were `before`, and are all "new"."""
-    room.write()
-    new = load(room.file).settings
-    after = dict.fromkeys(before or {}, "new")
-    change = compare(room.members.settings, new, before or {}, after, root=True)
-    return await room.reloader._applier.apply(change, new)
-
-
-def posted(supervisor: Supervisor) -> list[Event]:
-    """What has reached a supervisor that does not run."""
-    found: list[Event] = []
-    while not supervisor._queue.empty():
-        found.append(supervisor._queue.get_nowait())
-    return found
 
 
 def restarts(supervisor: Supervisor) -> int:

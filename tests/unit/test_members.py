@@ -12,10 +12,9 @@ from mountd.daemon import members as members_module
 from mountd.journal.journal import Committed
 from mountd.process.lifecycle import Notice
 from mountd.status.snapshot import State
-from tests.support.reloader import Bench, bench, idle_bench
+from tests.support.fake_child import FakeChild
+from tests.support.reloader import Bench, bench, carry_out, idle_bench, posted
 from tests.support.shelf import until
-from tests.unit.test_apply import carry_out, posted
-from tests.unit.test_supervisor import FakeChild
 
 
 def show(room: Bench, name: str, state: State) -> None:

@@ -18,6 +18,7 @@ from mountd.process.child import Child, Exit
 from mountd.process.lifecycle import Backoff, Exited, Life, Notice, Policy
 from mountd.process.supervisor import MustReplace, ShouldRestart, Supervisor
 from mountd.status.snapshot import State
+from tests.support.fake_child import FakeChild
 from tests.support.shelf import until
 
 FULL = OSError(errno.EMFILE, "too many open files")
@@ -29,28 +30,6 @@ LATER = Policy(grace_s=30.0, prepare_s=30.0, backoff=Backoff(1000.0, 1.0, 1000.0
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "AGAIN", SOON)
     monkeypatch.setattr(steady, "AGAIN", SOON)
-
-
-class FakeChild(Child):
-    """Ends on each signal but those that it ignores."""
-
-    def __init__(self, *ignored: signal.Signals) -> None:
-        self.pid = 4711
-        self.exit: Exit | None = None
-        self.signals: list[signal.Signals] = []
-        self._ignored = ignored
-        self._ended = asyncio.Event()
-
-    def signal(self, number: signal.Signals) -> None:
-        self.signals.append(number)
-        if number not in self._ignored:
-            self.end(-number)
-
-    def end(self, code: int) -> None:
-        self.exit = self.exit or Exit(code)
-        self._ended.set()
-
-    def release(self) -> None: ...
 
 
 class FakeService:

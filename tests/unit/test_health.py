@@ -50,13 +50,35 @@ def after(probes: str) -> Liveness:
 def verdict(facts: Facts, *, failures: int = 2, now: float = 0.0) -> MountVerdict | None:
     """Why the mount is replaced; None: it is not."""
     found = decide("m", facts, failures=failures, now=now)
-    return found.verdict if isinstance(found, Replace) else None
+    if not isinstance(found, Replace):
+        return None
+    assert "mount m" in found.text
+    return found.verdict
 
 
 def code(facts: Facts, *, known: Reason | None = None, lack: Exhausted | None = None) -> str | None:
     """Of the reason why the mount is not well."""
     reason = explain("m", facts, known=known, lack=lack)
-    return reason.code if reason else None
+    if reason is None:
+        return None
+    if reason is known:
+        return reason.code
+    assert (reason.layer, reason.object) == ("mount", "m")
+    assert "mount m" in reason.text
+    return reason.code
+
+
+@pytest.mark.parametrize("responsive", [True, False])
+def test_an_rclone_that_answers_itself_gets_a_hint(responsive: bool) -> None:
+    reason = explain("m", Facts(liveness=Liveness(missed=1, responsive=responsive)), known=None, lack=None)
+    assert reason is not None
+    assert bool(reason.hint) is responsive
+
+
+def test_a_lack_keeps_its_hint() -> None:
+    reason = explain("m", Facts(), known=None, lack=Exhausted("no memory", code="no-memory", hint="add some"))
+    assert reason is not None
+    assert (reason.code, reason.hint) == ("no-memory", "add some")
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,10 @@ async def test_what_it_was_started_with_is_known(tmp_path: Path) -> None:
     app, board = made(tmp_path)
     board.set_model("hub", replace(MODEL, drift=ELSEWHERE, drifted_to="v9"))
     children: list[Child] = []
-    await app.start(children.append)
-    await children[0].wait()  # there is no such program
-    status = board.snapshot.apps["webui"]
-    assert (status.mounts, status.versions) == ({"m": 0}, {"hub": "v9"})
+    try:
+        await app.start(children.append)
+        await children[0].wait()  # there is no such program
+        status = board.snapshot.apps["webui"]
+        assert (status.mounts, status.versions) == ({"m": 0}, {"hub": "v9"})
+    finally:
+        await app.clean()

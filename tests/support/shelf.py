@@ -112,25 +112,32 @@ class Shelf:
                 if isinstance(ended, Exception):
                     raise ended
 
-    @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[Path]:
-        """The API of it, on the socket whose path this is; no drills, nothing to restart or reload."""
+    def server(self) -> Server:
+        """The API of it, which listens nowhere yet; no drills, nothing to restart or reload."""
 
         async def reload(_: str) -> ReloadDocument:
             return {"schema": SCHEMA, "changed": [], "restarted": [], "in_place": []}
 
-        deps = ApiDeps(
-            board=self.board,
-            operations=self.operations,
-            supervisors=self.supervisors,
-            rings=self.rings,
-            reload=reload,
-            drills=NoDrills(),
-            journal=self.journal,
-            syncing=Syncing(self.models, self.journal),
-            started=time.monotonic(),
+        return Server(
+            Routes(
+                ApiDeps(
+                    board=self.board,
+                    operations=self.operations,
+                    supervisors=self.supervisors,
+                    rings=self.rings,
+                    reload=reload,
+                    drills=NoDrills(),
+                    journal=self.journal,
+                    syncing=Syncing(self.models, self.journal),
+                    started=time.monotonic(),
+                )
+            )
         )
-        server, path = Server(Routes(deps)), self.directory / "s"
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[Path]:
+        """The API of it, on the socket whose path this is."""
+        server, path = self.server(), self.directory / "s"
         await server.listen_unix(ControlSettings(socket=path))
         try:
             yield path

@@ -14,37 +14,18 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mountd.api.documents import SCHEMA
-from mountd.api.documents.operations import ReloadDocument
-from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
 from mountd.errors import MountdError
-from mountd.operation.sync import Syncing
 from mountd.settings.schema import HttpSettings
-from tests.support.shelf import NoDrills, shelf
+from tests.support.shelf import shelf
 
 
 @asynccontextmanager
 async def serving(root: Path) -> AsyncIterator[Server]:
     """An API that listens nowhere yet."""
-
-    async def reload(_: str) -> ReloadDocument:
-        return {"schema": SCHEMA, "changed": [], "restarted": [], "in_place": []}
-
     async with shelf(root) as hub:
         await hub.desired.load("hub")
-        deps = ApiDeps(
-            board=hub.board,
-            operations=hub.operations,
-            supervisors=hub.supervisors,
-            rings=hub.rings,
-            reload=reload,
-            drills=NoDrills(),
-            journal=hub.journal,
-            syncing=Syncing(hub.models, hub.journal),
-            started=0.0,
-        )
-        found = Server(Routes(deps))
+        found = hub.server()
         try:
             yield found
         finally:

@@ -1,4 +1,4 @@
-"""rclone.conf and the keys beside it on a real disk: what is written, what stays hidden, what a change of a secret
+"""rclone.conf and the files of its keys, on a real disk: what is written, what stays hidden, what a change of a secret
 means for an rclone that runs, and what rclone wrote itself. Only rclone is not asked."""
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ async def test_what_overstays_is_waited_for_by_the_next_and_no_two_work_at_once(
     await later
     assert seen == ["first", "second"]
     with pytest.raises(ZeroDivisionError):
-        await disk.run(lambda: 1 // 0, 1.0)
+        await disk.run(lambda: 1 // 0, LATE_S)
 
 
 @pytest.mark.root
@@ -126,7 +126,7 @@ async def test_the_lock_is_given_back_that_is_got_too_late(tmp_path: Path, monke
 
 
 def test_a_stuck_thread_does_not_keep_the_loop_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "BUSY_S", 0.2)
+    monkeypatch.setattr(threads, "BUSY_S", 3.0)  # a busy machine has to get to the other thread by then
     go, ended = threading.Event(), threading.Event()
 
     def end_late() -> None:
@@ -145,7 +145,7 @@ def test_a_stuck_thread_does_not_keep_the_loop_from_ending(monkeypatch: pytest.M
     began = time.monotonic()
     try:
         asyncio.run(leave_stuck())
-        assert time.monotonic() - began < LATE_S / 2
+        assert time.monotonic() - began < LATE_S
         assert ended.is_set(), "what is under way has a moment"
     finally:
         go.set()

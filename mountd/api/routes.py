@@ -16,6 +16,7 @@ from aiohttp import web
 
 from mountd import __version__
 from mountd.api import metrics
+from mountd.api.access import ProfileRoutes
 from mountd.api.body import read_body as _body
 from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.history import LineDocument, LogsDocument
@@ -39,6 +40,7 @@ from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot
 from mountd.text import dumps
+from mountd.warm.profiles import Profiles
 
 log = structlog.get_logger()
 
@@ -64,6 +66,7 @@ class ApiDeps:
     drills: Drills
     journal: Journal
     syncing: Syncing
+    profiles: Profiles
     started: float
 
 
@@ -95,6 +98,7 @@ class Routes:
         self._deps = deps
         self._history = HistoryRoutes(deps.journal, deps.board, deps.operations.results)
         self._names = UserNames()
+        self._profiles = ProfileRoutes(deps.operations, deps.profiles, self._operator)
 
     def probes(self) -> list[web.RouteDef]:
         """For everything that reaches the address."""
@@ -107,6 +111,7 @@ class Routes:
             web.get("/api/v1/operations/{id}", self.operation),
             web.get("/api/v1/logs", self.logs),
             *self._history.reads(),
+            *self._profiles.reads(),
         ]
 
     def writes(self) -> list[web.RouteDef]:
@@ -119,6 +124,7 @@ class Routes:
             web.post("/api/v1/drill", self.drill),
             web.post("/api/v1/pause", self.pause),
             web.post("/api/v1/resume", self.resume),
+            *self._profiles.writes(),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------

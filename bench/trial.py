@@ -53,7 +53,7 @@ class Trial:
         if mount(status)["pid"] != mount(self._before)["pid"]:
             self.breaks("rclone was restarted")
         # One that is being replaced counts twice for a moment.
-        self._crowded = self._crowded + 1 if len(self._stage.running("worker.py")) > WORKERS else 0
+        self._crowded = self._crowded + 1 if len(self._stage.running("files/worker.py")) > WORKERS else 0
         if self._crowded > 2:
             self.breaks("stuck workers add up")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,10 +13,11 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from mountd import __version__
 from mountd.api import metrics
+from mountd.api.access import ProfileRoutes
+from mountd.api.body import read_body as _body
 from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.history import LineDocument, LogsDocument
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, RestartDocument
@@ -39,7 +39,8 @@ from mountd.rclone import keys
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot
-from mountd.text import dumps, storable
+from mountd.text import dumps
+from mountd.warm.profiles import Profiles
 
 log = structlog.get_logger()
 
@@ -65,6 +66,7 @@ class ApiDeps:
     drills: Drills
     journal: Journal
     syncing: Syncing
+    profiles: Profiles
     started: float
 
 
@@ -96,6 +98,7 @@ class Routes:
         self._deps = deps
         self._history = HistoryRoutes(deps.journal, deps.board, deps.operations.results)
         self._names = UserNames()
+        self._profiles = ProfileRoutes(deps.operations, deps.profiles, self._operator)
 
     def probes(self) -> list[web.RouteDef]:
         """For everything that reaches the address."""
@@ -108,6 +111,7 @@ class Routes:
             web.get("/api/v1/operations/{id}", self.operation),
             web.get("/api/v1/logs", self.logs),
             *self._history.reads(),
+            *self._profiles.reads(),
         ]
 
     def writes(self) -> list[web.RouteDef]:
@@ -120,6 +124,7 @@ class Routes:
             web.post("/api/v1/drill", self.drill),
             web.post("/api/v1/pause", self.pause),
             web.post("/api/v1/resume", self.resume),
+            *self._profiles.writes(),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------
@@ -346,41 +351,6 @@ def _seconds(request: web.Request, key: str, most_s: float = MAX_WAIT_S) -> floa
         return min(most_s, max(0.0, float(request.query.get(key, "0"))))
     except ValueError:
         raise UsageError(f"cannot use `{key}`: it is not a number of seconds") from None
-
-
-async def _body(request: web.Request, fields: Mapping[str, type]) -> dict[str, Any]:
-    try:
-        data = await request.read()
-    except (HttpProcessingError, web.RequestPayloadError) as error:
-        cause = f"its body is not what Content-Encoding or Transfer-Encoding say ({type(error).__name__})"
-        raise UsageError(f"cannot read the request: {cause}") from None
-    try:
-        body = json.loads(data or b"{}", object_pairs_hook=_each_once)
-    except (ValueError, RecursionError):  # the latter: brackets in brackets in brackets
-        raise UsageError("cannot read the request: its body is not JSON") from None
-    if not isinstance(body, dict):
-        raise UsageError("cannot read the request: its body is not a JSON object")
-    for key, value in body.items():
-        if key not in fields:
-            raise UsageError(f"cannot read the request: unknown field {storable(key, 64)!r}")
-        if value is not None and not isinstance(value, fields[key]):
-            wanted = "text" if fields[key] is str else "true or false"
-            raise UsageError(f"cannot read the request: {key} must be {wanted}")
-        if isinstance(value, str) and value != value.encode(errors="replace").decode():
-            raise UsageError(f"cannot read the request: {key} is not valid Unicode")  # half of a surrogate pair
-    return {
-        key: storable(value) if isinstance(value, str) else value for key, value in body.items() if value is not None
-    }
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Raises UsageError for a field that is written twice: which value is meant is not clear."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise UsageError(f"cannot read the request: the field {storable(key, 64)!r} is written twice")
-        found[key] = value
-    return found
 
 
 def _source(request: web.Request) -> str:

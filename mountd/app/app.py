@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,8 @@ QUIET = (State.STOPPED, State.FAILED, State.CLEANING)
 """Nothing of an app runs, nor is it about to start."""
 KILL_WAIT_S = 5.0
 """After SIGKILL: only a process stuck in the kernel takes longer."""
+BeforeStart = Callable[[str, Mapping[str, str]], Awaitable[None]]
+"""is called before each spawn with the app's name and the version of each model that it will find"""
 
 
 class App:
@@ -61,6 +63,7 @@ class App:
         board: Board,
         read_secrets: ReadSecrets,
         hidden: set[str] | None = None,
+        before_start: BeforeStart | None = None,
     ) -> None:
         """`hidden`, which all apps share: variables of mountd's own environment that none of them inherits."""
         self.name = name
@@ -73,6 +76,7 @@ class App:
         self._board = board
         self._read_secrets = read_secrets
         self._hidden = set() if hidden is None else hidden
+        self._before_start = before_start
         self._child: Child | None = None
         self._belonging = Belonging(instance, name)
         self._ended_well = False
@@ -191,6 +195,8 @@ class App:
         self._faults = self._mount_faults(snapshot)
         try:
             with resources.as_exhausted():
+                if self._before_start is not None:
+                    await self._before_start(self.name, self._status.versions)
                 await self._spawn(spawned)
                 await self._reach_ready()
             self._failure = None

@@ -31,6 +31,7 @@ COMMANDS = {
     "cancel": ("remote_switch", "cancel", "Undo the running operation."),
     "pause": ("remote_switch", "pause", "Stop automatic changes until `mountd resume`."),
     "resume": ("remote_switch", "resume", "Resume automatic changes after `mountd pause`."),
+    "profile": ("profile", "profile", "Show which files the app opened at its start, and in which order."),
     "history": ("history", "history", "Show past operations: who, when, why and the result."),
     "events": ("history", "events", "Show events; with --follow, new ones too."),
     "wait": ("remote", "wait", "Wait until mountd is ready, a version is live or an operation has finished."),
@@ -104,6 +105,10 @@ def _import(module: str) -> ModuleType:
             from mountd.cli import remote_switch
 
             return remote_switch
+        case "profile":
+            from mountd.cli import profile
+
+            return profile
         case "history":
             from mountd.cli import history
 

@@ -14,6 +14,7 @@ import structlog
 from mountd.app.app import KILL_WAIT_S, App
 from mountd.cache.retention import CacheClaim
 from mountd.cache.upload_state import hint_of_removed
+from mountd.daemon.access_recorder import AccessRecorder
 from mountd.daemon.secret_files import SecretFiles
 from mountd.daemon.shutdown import mount_stop_s
 from mountd.daemon.tasks import Tasks
@@ -72,6 +73,7 @@ class Members:
         self._binary = binary
         self._conf = conf
         self.tasks = tasks
+        self.access = AccessRecorder(self.models, board, instance, tasks)
         self._hidden = set(settings.secret_variables())
         self._secrets = SecretFiles(self.mount_points)
         conf.read_secrets = self._secrets.read
@@ -118,6 +120,7 @@ class Members:
             board=self._board,
             read_secrets=self._secrets.read,
             hidden=self._hidden,
+            before_start=self.access.before_start,
         )
         self.supervisors[name] = app.supervisor
         self.rings[name] = app.ring
@@ -288,6 +291,7 @@ class Members:
         await self.wait_until(lambda now: all(mount.state in DOWN for mount in now.mounts.values()), limit_s)
 
     def cancel(self) -> None:
+        self.access.cancel()
         for task in (*self._tasks.values(), *self._stuck):
             task.cancel()
 

@@ -245,6 +245,7 @@ class Daemon:
                     drills=self.drills,
                     journal=journal,
                     syncing=Syncing(self.members.models, journal),
+                    profiles=self.members.access.profiles,
                     started=time.monotonic(),
                 )
             )

@@ -113,6 +113,7 @@ class Bench:
                     drills=NoDrills(),
                     journal=self.journal,
                     syncing=Syncing(self.members.models, self.journal),
+                    profiles=self.members.access.profiles,
                     started=time.monotonic(),
                 )
             )

@@ -26,6 +26,7 @@ from mountd.process.supervisor import Supervisor
 from mountd.settings.schema import ControlSettings, ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, ModelStatus, MountStage, MountStatus, Snapshot, State
+from mountd.warm.profiles import Profiles
 from tests.support.fake_app import FakeApp
 from tests.support.memory_disk import MemoryDisk
 
@@ -60,6 +61,7 @@ class Shelf:
         self.models = {"hub": self.model}
         self.apps = {name: FakeApp(name, self.board, self.link) for name in apps}
         self.operations = Operations(self.models, self.apps, self.board, self.journal)
+        self.profiles = Profiles(directory)
         self.desired = DesiredVersions(self.models, self.operations.switch_and_wait, self.board)
         self.supervisors: dict[str, Supervisor] = {}
         self.rings: dict[str, Ring] = {}
@@ -129,6 +131,7 @@ class Shelf:
                     drills=NoDrills(),
                     journal=self.journal,
                     syncing=Syncing(self.models, self.journal),
+                    profiles=self.profiles,
                     started=time.monotonic(),
                 )
             )

@@ -82,6 +82,7 @@ def test_completion_of_a_command_name() -> None:
         ["switch", "v23"],
         ["rollback"],
         ["restart", "webui"],
+        ["profile"],
         ["wait", "--for", "ready", "--timeout", "0"],
         ["--help"],
         ["completion", "zsh"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mountd.api.documents import document, failures, history, operations, status
+from mountd.api.documents import access, document, failures, history, operations, status
 from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
 from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRecord
@@ -35,6 +35,7 @@ from mountd.status.snapshot import (
     State,
     Sync,
 )
+from mountd.warm.access import AccessProfile, AppStart, OpenedFile
 
 FROZEN = Path(__file__).with_name("documents.json")
 
@@ -156,6 +157,9 @@ SWITCH = plan.SwitchPlan(
     digests=True,
 )
 LEFT = plan.SwitchPlan("switch", "hub", "v23", "v23", "/srv/hub", "/mnt/models/hub_v23", is_live=True)
+OPENED = AccessProfile(
+    {"webui": AppStart("v22", "2026-01-02T03:04:05Z", (OpenedFile("b/c.bin", 23, 0.5), OpenedFile("a.bin", 100, 1.25)))}
+)
 PUBLISHED = Published("published", "sha256:22", 2, 123, 1, 100, ("x",), ("MANIFEST.json",), "hash")
 
 
@@ -204,6 +208,8 @@ def made() -> dict[str, Any]:
         "drill plan, kill": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.KILL))),
         "drill plan, offline": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.OFFLINE))),
         "paused": operations.pause([Paused("hub", "tina: a demonstration", changed=True)]),
+        "access profile": access.profile("hub", OPENED),
+        "access profile, removed": access.forgotten("hub", ["webui"]),
         "error": failures.error(NotFound("cannot find hub", hint="one of voice")),
         "error, busy": failures.error(Busy("cannot switch hub", hint="wait", holder="tina")),
         "error, config": without_prose(failures.error(ConfigError("/etc/mountd/mountd.yaml", [WARNING]))),

@@ -1,0 +1,49 @@
+"""The body of a request: a JSON object with known fields, each of its type, each once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from mountd.errors import UsageError
+from mountd.text import storable
+
+
+async def read_body(request: web.Request, fields: Mapping[str, type]) -> dict[str, Any]:
+    """What it gives of `fields`. Raises UsageError."""
+    try:
+        data = await request.read()
+    except (HttpProcessingError, web.RequestPayloadError) as error:
+        cause = f"its body is not what Content-Encoding or Transfer-Encoding say ({type(error).__name__})"
+        raise UsageError(f"cannot read the request: {cause}") from None
+    try:
+        body = json.loads(data or b"{}", object_pairs_hook=_each_once)
+    except (ValueError, RecursionError):  # the latter: brackets in brackets in brackets
+        raise UsageError("cannot read the request: its body is not JSON") from None
+    if not isinstance(body, dict):
+        raise UsageError("cannot read the request: its body is not a JSON object")
+    for key, value in body.items():
+        if key not in fields:
+            raise UsageError(f"cannot read the request: unknown field {storable(key, 64)!r}")
+        if value is not None and not isinstance(value, fields[key]):
+            wanted = "text" if fields[key] is str else "true or false"
+            raise UsageError(f"cannot read the request: {key} must be {wanted}")
+        if isinstance(value, str) and value != value.encode(errors="replace").decode():
+            raise UsageError(f"cannot read the request: {key} is not valid Unicode")  # half of a surrogate pair
+    return {
+        key: storable(value) if isinstance(value, str) else value for key, value in body.items() if value is not None
+    }
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises UsageError for a field that is written twice: which value is meant is not clear."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise UsageError(f"cannot read the request: the field {storable(key, 64)!r} is written twice")
+        found[key] = value
+    return found

@@ -1,0 +1,1 @@
+"""Data ahead of need: what of a version lies on this machine before the app reads it."""

@@ -1,1 +1,1 @@
-"""Data ahead of need: what an app opens at its start is there before it asks."""
+"""Data ahead of need: what of a version lies on this machine before the app reads it."""

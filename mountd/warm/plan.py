@@ -1,4 +1,4 @@
-"""What is to be loaded of a version."""
+"""What is wanted of a version, file by file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """`path` is below the version's directory, `size` in bytes, `sha256` in hex; None: the manifest has none."""
+    """`path` below the version's directory, `size` in bytes, `sha256` in hex where the manifest has it."""
 
     path: str
     size: int

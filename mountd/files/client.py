@@ -9,30 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import errno
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, cause_of
+from mountd.files.worker_process import EXIT_GRACE_S, MINIMAL_ENVIRONMENT, WorkerProcess
 
 WORKER = Path(__file__).with_name("worker.py")
-MINIMAL_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 READ_LIMIT = 16 * 1024 * 1024  # bytes a call; the worker refuses more
 HASH_PIECE = 2 * 1024 * 1024
 HASH_ATTEMPTS = 3
 """A worker that was replaced in between hashes the file from its start again."""
 ANSWER_LIMIT = 32 * 1024 * 1024  # bytes a line; holds the largest read in base64
-EXIT_GRACE_S = 0.1  # a killed worker that is not in the kernel is gone in a few ms: not worth calling it stuck
 CLOSE_LIMIT_S = 1.0
 
 FileType = Literal["file", "directory", "other"]
@@ -74,19 +67,6 @@ class Digest:
     bytes: int
 
 
-@dataclass(slots=True)
-class _Worker:
-    """One process; `gone` is set once it has been reaped, `killed_at` (monotonic) once it was killed."""
-
-    process: subprocess.Popen[bytes]
-    pidfd: int
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    killed_at: float | None = None
-    touch: str = ""
-
-
 class Files:
     """One persistent worker; calls are made one after the other, each within its own deadline.
 
@@ -100,7 +80,8 @@ class Files:
         self.name = name
         self._environment = {**MINIMAL_ENVIRONMENT, **environment}
         self._lock = asyncio.Lock()
-        self._worker: _Worker | None = None
+        self._worker: WorkerProcess | None = None
+        self._touch = ""
         self._closed = False
         self._last_id = 0
         self._last_hash = 0
@@ -166,7 +147,7 @@ class Files:
                 it = await self._call("hash", touch, request, timeout_s)
             except asyncio.CancelledError:
                 if self._worker is not None:
-                    self._kill(self._worker)  # it holds the file open
+                    self._worker.kill()  # it holds the file open
                 raise
             done = it["bytes"]
             if progress is not None:
@@ -183,8 +164,8 @@ class Files:
         worker = self._worker
         if worker is None:
             return None
-        self._kill(worker)
-        return None if await _within(worker.gone, CLOSE_LIMIT_S) else worker.process.pid
+        worker.kill()
+        return None if await worker.is_gone(CLOSE_LIMIT_S) else worker.process.pid
 
     async def _call(self, op: str, touch: str, request: Mapping[str, object], timeout_s: float) -> Any:
         try:
@@ -200,116 +181,61 @@ class Files:
         """Sends the request to a worker and returns its reply; every operation only reads, so it may be sent twice."""
         for _ in range(2):
             worker = await self._ready(touch)
-            worker.touch = touch
+            self._touch = touch
             self._last_id += 1
-            line = json.dumps({"id": self._last_id, "op": op, **request}).encode("ascii") + b"\n"
             try:
-                worker.writer.write(line)
+                worker.send({"id": self._last_id, "op": op, **request})
                 await worker.writer.drain()
                 answer = await worker.reader.readline()
             except (ConnectionError, ValueError) as error:  # ValueError: longer than ANSWER_LIMIT
-                self._kill(worker)
+                worker.kill()
                 if isinstance(error, ValueError):
                     raise DiskError(f"cannot {touch}: the answer is too long") from None
             except BaseException:  # the deadline, or a caller that gave up: a late answer must not meet the next call
-                self._kill(worker)
+                worker.kill()
                 raise
             else:
                 if answer.endswith(b"\n"):
                     reply: dict[str, Any] = json.loads(answer)
                     return reply
-                self._kill(worker)  # its end is being seen; a new one starts only when it is reaped
+                worker.kill()  # its end is being seen; a new one starts only when it is reaped
             await worker.gone.wait()
         raise ProbeNotSent(f"cannot {touch}: the file worker ended twice, at last with {worker.process.returncode}")
 
-    async def _ready(self, touch: str) -> _Worker:
+    async def _ready(self, touch: str) -> WorkerProcess:
         if self._closed:
             raise self._is_closed(touch)
         worker = self._worker
         if worker is not None and worker.killed_at is not None:
             since_s = time.monotonic() - worker.killed_at
-            if not await _within(worker.gone, EXIT_GRACE_S - since_s):
+            if not await worker.is_gone(EXIT_GRACE_S - since_s):
                 raise DiskTimeout(
-                    f"cannot {touch}: a former touch ({worker.touch}) is still stuck in process {worker.process.pid}",
+                    f"cannot {touch}: a former touch ({self._touch}) is still stuck in process {worker.process.pid}",
                     hint="it goes when the file system answers or its connection is aborted",
                 )
             worker = None
         return worker or await self._start(touch)
 
-    async def _start(self, touch: str) -> _Worker:
+    async def _start(self, touch: str) -> WorkerProcess:
         try:
-            worker = await self._made(touch)
+            worker = await WorkerProcess.start(
+                WORKER, self._environment, longest_line=ANSWER_LIMIT, when_gone=self._forget
+            )
         except OSError as error:  # the machine is short of something, or Python is not there
             cause = f"cannot start a file worker: {cause_of(error)}"
             raise ProbeNotSent(f"cannot {touch}: {cause}") from None
+        if self._closed:  # meanwhile
+            worker.kill()
+            raise self._is_closed(touch)
         self._worker = worker
-        return worker
-
-    async def _made(self, touch: str) -> _Worker:
-        with contextlib.ExitStack() as undo:
-            ours, theirs = socket.socketpair()
-            undo.callback(ours.close)
-            with theirs:
-                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=ANSWER_LIMIT)
-                undo.callback(writer.close)
-                if self._closed:  # meanwhile
-                    raise self._is_closed(touch)
-                process = self._spawn(theirs.fileno())
-            undo.callback(_drop, process)
-            pidfd = os.pidfd_open(process.pid)
-            undo.callback(os.close, pidfd)
-            worker = _Worker(process, pidfd, reader, writer)
-            asyncio.get_running_loop().add_reader(pidfd, self._reap, worker)
-            undo.pop_all()
         return worker
 
     def _is_closed(self, touch: str) -> ProbeNotSent:
         return ProbeNotSent(f"cannot {touch}: the file worker {self.name} is closed")
 
-    def _spawn(self, stream: int) -> subprocess.Popen[bytes]:
-        # Not asyncio's subprocess: its child watcher brings threads or waits of its own; a pidfd needs neither.
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-X", "utf8", str(WORKER)],
-            stdin=stream,
-            stdout=stream,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env=self._environment,
-            start_new_session=True,
-        )
-
-    def _kill(self, worker: _Worker) -> None:
-        """Tells the worker to go, once; whether and when it does is seen by `_reap`."""
-        if worker.killed_at is None and not worker.gone.is_set():
-            worker.killed_at = time.monotonic()
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
-
-    def _reap(self, worker: _Worker) -> None:
-        if worker.process.poll() is None:
-            return
-        asyncio.get_running_loop().remove_reader(worker.pidfd)
-        os.close(worker.pidfd)
-        worker.writer.close()
-        worker.gone.set()
+    def _forget(self, worker: WorkerProcess) -> None:
         if self._worker is worker:
             self._worker = None
-
-
-def _drop(process: subprocess.Popen[bytes]) -> None:
-    """Ends one that nobody watches, and that has never been asked anything."""
-    process.kill()
-    asyncio.get_running_loop().call_later(EXIT_GRACE_S, process.poll)  # no zombie stays
-
-
-async def _within(event: asyncio.Event, limit_s: float) -> bool:
-    """Whether the event came within the limit."""
-    try:
-        async with asyncio.timeout(max(limit_s, 0)):
-            await event.wait()
-    except TimeoutError:
-        pass
-    return event.is_set()
 
 
 def shown(path: str) -> str:

@@ -1,1 +1,1 @@
-"""Data ahead of need: what of a version lies on this machine before the app reads it."""
+"""Data ahead of need: what an app is going to read is brought near before it reads it."""

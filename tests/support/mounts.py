@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from mountd.fuse import table
 from mountd.fuse.watch import read_table
 from tests.support.daemon import BUNDLED_RCLONE
 
-SOON_S = 30.0
+SOON_S = 15.0
 TOP = Path(__file__).parents[2]
 
 
@@ -37,8 +37,8 @@ class Mounts:
     def of(self, point: str) -> list[table.Entry]:
         return table.of_source(read_table(), self.source, point)
 
-    def start(self, point: str, *, remote: str = "") -> subprocess.Popen[bytes]:
-        """A mount of a local directory with one file, or of `remote`; back when mountinfo has it."""
+    def start(self, point: str, *, remote: str = "", more: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """A mount of a local directory with one file, or of `remote`, with `more` flags; back when mountinfo has it."""
         directory = self.tmp / "source"
         directory.mkdir(exist_ok=True)
         (directory / "file").write_bytes(b"data")
@@ -49,7 +49,7 @@ class Mounts:
         own = ["--config", str(self.tmp / "rclone.conf"), "--cache-dir", str(self.tmp / "cache")]
         with (self.tmp / "rclone.log").open("ab") as log:
             process = subprocess.Popen(
-                [str(BUNDLED_RCLONE), "mount", remote or str(directory), point, *named, *own],
+                [str(BUNDLED_RCLONE), "mount", remote or str(directory), point, *named, *own, *more],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

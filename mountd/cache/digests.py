@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import hashlib
 import heapq
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mountd.cache import stamps
 from mountd.cache.layout import GONE, raises
 
 DIRECTORY = "digests"
@@ -23,18 +24,21 @@ Digests = Mapping[str, tuple[int, str]]
 """Size in bytes and sha256 in hex, by path."""
 
 
-def keep(cache: Path, directory: str, files: Digests) -> None:
-    """`files` are those of `directory` of the mount. Blocks. Raises OSError."""
+def keep(cache: Path, directory: str, document: Path) -> None:
+    """A copy of the file `document`: `{"directory": …, "files": {path: [bytes, sha256], …}}`, of `directory` of the
+    mount. Blocks. Raises OSError."""
     place = cache / DIRECTORY
     place.mkdir(mode=0o700, exist_ok=True)
-    content = json.dumps({"directory": directory, "files": files}).encode()
     name = hashlib.sha256(directory.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     path = place / f"{name}.json"
     with contextlib.suppress(OSError):
-        if path.read_bytes() == content:
+        if filecmp.cmp(path, document, shallow=False):
             os.utime(path)
             return
-    stamps.replace(path, content, durable=False)
+    new = path.with_name(f"{path.name}.new")
+    with open(document, "rb") as source, open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as to:
+        shutil.copyfileobj(source, to)  # piece by piece: it may have 15 MB
+    os.replace(new, path)
     for forgotten in _newest(place)[MOST:]:
         forgotten.unlink(missing_ok=True)
 

@@ -50,7 +50,7 @@ class CacheIndex:
         self._log = log.bind(mount=name)
         self._disk = SlowDisk()
         self._cache: Path | None = None
-        self._kept: dict[str, digests.Digests] = {}
+        self._kept: dict[str, str] = {}
         self._unreadable_since: float | None = None
         self._lenient = False
         self._unwanted = threading.Event()
@@ -147,11 +147,12 @@ class CacheIndex:
             is_stopped, lenient = self._unwanted.is_set, self._lenient
             await self._disk.run(lambda: stamp(cache, durable_s, is_stopped, lenient=lenient), limit_s)
 
-    async def know(self, directory: str, files: digests.Digests) -> None:
-        """What the manifest of a version says; `directory` is that of the version in the mount."""
+    async def know(self, directory: str, document: Path, mark: str) -> None:
+        """What the manifest of a version says, see `digests.keep`; `directory` is that of the version in the mount, and
+        `mark` the same for the same content."""
         cache = self._cache
-        if cache is None or self._kept.get(directory) == files:
+        if cache is None or self._kept.get(directory) == mark:
             return
         with contextlib.suppress(OSError, TimeoutError):
-            await self._disk.run(lambda: digests.keep(cache, directory, files), KEEP_LIMIT_S)
-            self._kept[directory] = files
+            await self._disk.run(lambda: digests.keep(cache, directory, document), KEEP_LIMIT_S)
+            self._kept[directory] = mark

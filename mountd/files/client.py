@@ -12,10 +12,10 @@ import base64
 import errno
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, cause_of
 from mountd.files.worker_process import EXIT_GRACE_S, MINIMAL_ENVIRONMENT, WorkerProcess
@@ -23,11 +23,14 @@ from mountd.files.worker_process import EXIT_GRACE_S, MINIMAL_ENVIRONMENT, Worke
 WORKER = Path(__file__).with_name("worker.py")
 READ_LIMIT = 16 * 1024 * 1024  # bytes a call; the worker refuses more
 HASH_PIECE = 2 * 1024 * 1024
-HASH_ATTEMPTS = 3
-"""A worker that was replaced in between hashes the file from its start again."""
+ATTEMPTS = 3
+"""A worker that was replaced in between hashes a file, or walks a directory, from its start again."""
+WALK_PIECE = 2000
+"""Files: through a mount that knows them some 80 ms."""
 ANSWER_LIMIT = 32 * 1024 * 1024  # bytes a line; holds the largest read in base64
 CLOSE_LIMIT_S = 1.0
 
+T = TypeVar("T")
 FileType = Literal["file", "directory", "other"]
 
 
@@ -84,7 +87,7 @@ class Files:
         self._touch = ""
         self._closed = False
         self._last_id = 0
-        self._last_hash = 0
+        self._last_key = 0
 
     @property
     def pid(self) -> int | None:
@@ -129,31 +132,49 @@ class Files:
 
         `progress` hears after each of them how many bytes are done. Between two of them other calls have their turn.
         """
-        touch = f"hash {shown(path)}"
-        for attempt in range(HASH_ATTEMPTS):
-            try:
-                return await self._hash(path, touch, timeout_s, progress)
-            except DiskError as error:
-                if error.errno != errno.ESTALE or attempt + 1 == HASH_ATTEMPTS:
-                    raise
-        raise AssertionError("unreachable")
 
-    async def _hash(self, path: str, touch: str, timeout_s: float, progress: Callable[[int], None] | None) -> Digest:
-        self._last_hash += 1
-        key, done = self._last_hash, 0
-        while True:
-            request = {"path": path, "key": key, "from": done, "length": HASH_PIECE}
-            try:
-                it = await self._call("hash", touch, request, timeout_s)
-            except asyncio.CancelledError:
-                if self._worker is not None:
-                    self._worker.kill()  # it holds the file open
-                raise
-            done = it["bytes"]
-            if progress is not None:
-                progress(done)
-            if it["sha256"] is not None:
-                return Digest(it["sha256"], done)
+        async def hash_() -> Digest:
+            key, done = self._new_key(), 0
+            while True:
+                request = {"path": path, "key": key, "from": done, "length": HASH_PIECE}
+                it = await self._call_of_many("hash", f"hash {shown(path)}", request, timeout_s)
+                done = it["bytes"]
+                if progress is not None:
+                    progress(done)
+                if it["sha256"] is not None:
+                    return Digest(it["sha256"], done)
+
+        return await _again_when_stale(hash_)
+
+    async def walk(self, path: str, to: Path, *, timeout_s: float) -> int:
+        """Writes a JSON line `["path below it", bytes]` for each file below `path` into the local file `to`; how many.
+
+        `timeout_s` is for each piece of WALK_PIECE files. Between two of them other calls have their turn.
+        """
+
+        async def walk_() -> int:
+            key = self._new_key()
+            done: int = 0
+            while True:
+                request = {"path": path, "to": str(to), "key": key, "from": done, "count": WALK_PIECE}
+                it = await self._call_of_many("walk", f"walk {shown(path)}", request, timeout_s)
+                done = it["files"]
+                if it["done"]:
+                    return done
+
+        return await _again_when_stale(walk_)
+
+    def _new_key(self) -> int:
+        self._last_key += 1
+        return self._last_key
+
+    async def _call_of_many(self, op: str, touch: str, request: Mapping[str, object], timeout_s: float) -> Any:
+        try:
+            return await self._call(op, touch, request, timeout_s)
+        except asyncio.CancelledError:
+            if self._worker is not None:
+                self._worker.kill()  # it holds something open
+            raise
 
     async def close(self) -> int | None:
         """Kills the worker and waits for its end, but never more than about 1 s; the pid of one left behind, or None.
@@ -236,6 +257,16 @@ class Files:
     def _forget(self, worker: WorkerProcess) -> None:
         if self._worker is worker:
             self._worker = None
+
+
+async def _again_when_stale(work: Callable[[], Awaitable[T]]) -> T:
+    for attempt in range(ATTEMPTS):
+        try:
+            return await work()
+        except DiskError as error:
+            if error.errno != errno.ESTALE or attempt + 1 == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
 
 
 def shown(path: str) -> str:

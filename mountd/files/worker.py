@@ -18,12 +18,14 @@ import os
 import signal
 import stat as modes
 import sys
+from collections.abc import Generator
 
 READ_LIMIT = 16 * 1024 * 1024
 ANSWER_LIMIT = 32 * 1024 * 1024  # the client refuses a longer line, and then would have to replace the worker
 HASH_BLOCK = 1024 * 1024
 HASHES = 4
-"""Digests under way at once; one that was left is given up for a new one."""
+WALKS = 16
+"""Digests and walks under way at once; one that was left is given up for a new one."""
 
 Request = dict[str, object]
 
@@ -146,6 +148,74 @@ def digest(path: str, request: Request) -> object:
     return {"sha256": it.sha256.hexdigest() if done else None, "bytes": it.bytes}
 
 
+class Walking:
+    """A directory that is being walked, a piece at a time; what is found is written to a local file, a line each."""
+
+    def __init__(self, root: str, to: str) -> None:
+        self.files = 0
+        self.found = found_below(root)
+        self.out = open(to, "w", encoding="ascii")  # noqa: SIM115 (closed with the last piece)
+
+    def advance(self, count: int) -> bool:
+        """Whether that was all."""
+        for _ in range(count):
+            line = next(self.found, None)
+            if line is None:
+                self.out.close()
+                return True
+            self.files += 1
+            self.out.write(line)
+        return False
+
+    def close(self) -> None:
+        self.found.close()
+        self.out.close()
+
+
+def found_below(root: str) -> Generator[str, None, None]:
+    """A line `["path", bytes]` for each file, links followed; not for what cannot be opened by its name."""
+    pending = [""]
+    while pending:
+        above = pending.pop()
+        with os.scandir(f"{root}/{above}") as entries:
+            for entry in entries:
+                path = above + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{path}/")
+                    continue
+                try:
+                    it = os.stat(entry.path)
+                except OSError as error:
+                    if error.errno in (errno.ENAMETOOLONG, errno.ENOENT, errno.ELOOP):
+                        continue
+                    raise
+                if modes.S_ISREG(it.st_mode):
+                    yield f"{json.dumps([path, it.st_size])}\n"
+
+
+_walking: dict[int, Walking] = {}
+
+
+def walk(path: str, request: Request) -> object:
+    """The next `count` files of the walk `key` into the file `to`, `from` the number where its last piece ended."""
+    key, begin = whole(request, "key"), whole(request, "from")
+    if begin == 0:
+        while len(_walking) >= WALKS:
+            _walking.pop(next(iter(_walking))).close()
+        _walking[key] = Walking(path, str(request["to"]))
+    it = _walking.get(key)
+    if it is None or it.files != begin:  # it was begun in a worker that is no more, or was given up
+        raise OSError(errno.ESTALE, "the walk has to be begun again")
+    try:
+        done = it.advance(whole(request, "count"))
+    except OSError:
+        _walking.pop(key).close()
+        raise
+    if done:
+        del _walking[key]
+    return {"files": it.files, "done": done}
+
+
 OPERATIONS = {
     "statfs": statfs,
     "list": list_directory,
@@ -153,6 +223,7 @@ OPERATIONS = {
     "real_path": real_path,
     "read": read,
     "hash": digest,
+    "walk": walk,
 }
 
 

@@ -6,7 +6,6 @@ says that it was written again. The start-up has compared everything just before
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from mountd.errors import MountdError, Refused
+from mountd.errors import MountdError
 from mountd.journal.journal import Journal, KnownContent
 from mountd.model import manifest
 from mountd.model.changes import holding, recorded
-from mountd.model.content import Content, list_files
+from mountd.model.content import Content
 from mountd.model.known import alarm, changed_since, differences
+from mountd.model.look import differences_of, list_files, manifest_digest
 from mountd.model.model import Model
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, Snapshot
@@ -88,30 +88,32 @@ class Audit:
         """Reports a change once a second look has found it and the bucket gives valid answers: a proxy that answers in
         the store's place may show a version without its files. Raises MountdError."""
         known = await self._recorded(model, content)
-        problems = await self._problems(model, content, state, known)
+        problems, more = await self._problems(model, content, state, known)
         if problems:
             await model.versions.disk.confirm()
-            problems = await self._problems(model, content, state, known)
-        reason = alarm(model.name, content.version, known, problems) if problems else None
+            problems, more = await self._problems(model, content, state, known)
+        reason = alarm(model.name, content.version, known, problems, more) if problems else None
         if model.content is not content:
             return  # it is no longer live
         model.changes.show(content.version, reason)
 
-    async def _problems(self, model: Model, content: Content, state: AuditState, known: KnownContent) -> list[str]:
-        async with model.versions.disk.in_turn():
-            files = await list_files(model.versions.disk, content.directory)
-        if manifest.NAME in content.files and manifest.NAME in files:
-            path = f"{content.directory}/{manifest.NAME}"
-            async with model.versions.disk.in_turn():
-                fingerprint = await model.versions.disk.fingerprint(path)
+    async def _problems(
+        self, model: Model, content: Content, state: AuditState, known: KnownContent
+    ) -> tuple[list[str], int]:
+        """The first of them, and how many more there are."""
+        disk, before = model.versions.disk, content.files
+        async with disk.in_turn():
+            now = await list_files(disk, content.directory)
+        if before.has_manifest and now.has_manifest:
+            async with disk.in_turn():
+                fingerprint = await disk.fingerprint(f"{content.directory}/{manifest.NAME}")
             # Where the store reports no digest, two writes within a second have the same time.
             if state.fingerprint not in (None, fingerprint) or state.digest != known.digest:
-                small = files[manifest.NAME] <= manifest.MAX_BYTES
-                data = await model.versions.disk.fetch(path) if small else b""
-                state.digest = await asyncio.to_thread(_digest, data)  # 16 MiB take a second
+                state.digest = await manifest_digest(disk, content.directory)
             state.fingerprint = fingerprint
-        digest = state.digest if manifest.NAME in content.files else manifest.listing_digest(files)
-        return differences(known, content, digest, files)
+        named, more = await differences_of(disk, before, now)
+        digest = state.digest if before.has_manifest else now.digest
+        return differences(known, before, digest, now, named), more
 
     async def _recorded(self, model: Model, content: Content) -> KnownContent:
         """A live version that was never recorded, as after a lost journal, counts as it is now."""
@@ -120,14 +122,6 @@ class Audit:
             known = holding(model.name, content)
             await self._journal.record_content(known)
         return known
-
-
-def _digest(data: bytes) -> str:
-    """Empty: it is not a manifest."""
-    try:
-        return manifest.digest(manifest.parse(data))
-    except Refused:
-        return ""
 
 
 async def changed(journal: Journal, model: str, contents: Sequence[Content]) -> dict[str, str]:

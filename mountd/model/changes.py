@@ -37,7 +37,7 @@ class Changes:
             log.warning("cannot check whether the version has changed", model=self._model, cause=error.text)
             return
         await rename(self._journal, self._model, content)
-        problems = differences(known, content, content.digest, content.files) if known else []
+        problems = differences(known, content.files, content.digest, content.files) if known else []
         reason = alarm(self._model, content.version, known, problems) if known and problems else None
         self._note(content.version, reason)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Protocol
 
 from mountd.errors import RemoteError
@@ -17,6 +18,10 @@ class Disk(Protocol):
     @property
     def root(self) -> str: ...
 
+    @property
+    def scratch(self) -> Path:
+        """A local directory in memory that no other user may read, for files that are soon removed."""
+
     def in_turn(self) -> AbstractAsyncContextManager[None]:
         """Around one request that can wait: it takes the place of a bucket probe, so it adds no request."""
 
@@ -27,6 +32,17 @@ class Disk(Protocol):
     async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
         """What the bucket holds now, past any cache."""
 
+    async def save_listing(self, directory: str, to: Path) -> str:
+        """All that the bucket holds below `directory` now, past any cache, into the local file `to`, as rclone gives
+        it: `{"list": [{"Path": …, "Size": …, "IsDir": …}, …]}`. The result goes back with `leave_out`."""
+
+    async def leave_out(self, origin: str, directory: str, unusable: Mapping[str, str]) -> None:
+        """What in such a listing cannot be a path, and why: the disk leaves it out from its next listing on."""
+
+    async def walk(self, directory: str, to: Path) -> None:
+        """All files that the disk itself shows below `directory`, into the local file `to`: a JSON line
+        `["path below it", bytes]` for each. What it knows without asking costs no request."""
+
     async def confirm(self) -> None:
         """That the bucket gives valid answers: after one that says that something is gone."""
 
@@ -36,24 +52,26 @@ class Disk(Protocol):
     async def fingerprint(self, path: str) -> str:
         """Past any cache, without reading the file: another text when it was written again, "" when it is not there."""
 
-    async def fetch(self, path: str) -> bytes:
-        """All of a small file as the bucket holds it now, past any cache."""
+    async def size(self, path: str) -> int | None:
+        """Bytes of a file as the bucket holds it now, past any cache; None: it is not there."""
+
+    async def save(self, path: str, to: Path) -> None:
+        """A small file as the bucket holds it now, past any cache, into the local file `to`."""
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
         """Load a directory's listing so that the disk knows it."""
 
-    async def cached_files(self) -> int:
-        """How many files the disk knows without asking."""
+    async def listed(self) -> int:
+        """How many files and directories the bucket has named since the disk is there."""
 
     async def cache_could_hold(self) -> int | None:
         """Bytes that find room on local disk if all else in the cache is gone; None: what is read is not kept."""
 
-    async def know(self, directory: str, files: Mapping[str, tuple[int, str]]) -> None:
-        """What a manifest says of the files below `directory`, size and sha256 of each: the disk remembers it."""
+    async def know(self, directory: str, digests: Path, mark: str) -> None:
+        """What a manifest says of the files below `directory`: the disk keeps a copy of the local file `digests`, which
+        `survey_job.py` writes. The same `mark` stands for the same content."""
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]: ...
-
-    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes: ...
 
     async def hash(self, path: str, progress: Callable[[int], None]) -> Digest:
         """Of the whole file, however slow the bucket is; `progress` is called with bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mountd.errors import Refused
@@ -162,7 +162,8 @@ def compare(wanted: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
     return problems
 
 
-def summary(problems: list[str]) -> str:
-    """The first of them, each on one line and as far as it helps: they name files."""
-    more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return "; ".join(printable(storable(problem, 2 * SHOWN_CHARACTERS)) for problem in problems[:SHOWN]) + more
+def summary(problems: Sequence[str], more: int = 0) -> str:
+    """The first of them, each on one line and as far as it helps: they name files. `more` are not among `problems`."""
+    left = len(problems) - SHOWN + more
+    others = f" and {left} more" if left > 0 else ""
+    return "; ".join(printable(storable(problem, 2 * SHOWN_CHARACTERS)) for problem in problems[:SHOWN]) + others

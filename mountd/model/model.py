@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from mountd.model.content import Content
 from mountd.model.disk import Disk
 from mountd.model.drift import LinkBlocked
 from mountd.model.kept_link import KeptLink
+from mountd.model.survey import NO_FILES
 from mountd.model.versions import Versions
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
@@ -173,13 +175,12 @@ class Model:
         self._absent = False
         self.publish(replace(self.status, stage=ModelStage.WAITING, warmed_percent=0))
         # The store must give the files of a first version; those of a former one may be cached.
-        content = await self.versions.inspect(version, touch=self.committed.current is None)
+        began, touch = time.monotonic(), self.committed.current is None
+        content = await self.versions.inspect(version, touch=touch, progress=self._show_loading)
         self.publish(replace(self.status, stage=ModelStage.LISTED, reason=None))
-        seconds = await self.versions.warm(
-            content, lambda percent: self.publish(replace(self.status, warmed_percent=percent))
-        )
         await self.versions.verify(content)
-        self.publish(replace(self.status, stage=ModelStage.WARMED, warm_seconds=round(seconds, 3)))
+        seconds = round(time.monotonic() - began, 3)
+        self.publish(replace(self.status, stage=ModelStage.WARMED, warm_seconds=seconds))
         await self.changes.compare(content)  # a change while mountd was down is reported as the version goes live
         # Until here an operation may flip the link, however slow the bucket is.
         async with self._lock:
@@ -188,6 +189,9 @@ class Model:
             self._point(content, restarts, starting=True)
             if self.committed.current is None and self._switching_to is None:
                 await self.state.save(replace(self.committed, current=version), content)
+
+    def _show_loading(self, percent: int) -> None:
+        self.publish(replace(self.status, stage=ModelStage.LISTED, warmed_percent=percent))
 
     # -- the link -------------------------------------------------------------------------------------------------
 
@@ -274,7 +278,7 @@ class Model:
         if self._content is not None and self._content.version == version:
             return self._content
         directory = self.versions.layout.directory(version)
-        return Content(version, directory, {}, self.status.digest or "", self.status.verified, ())
+        return Content(version, directory, NO_FILES, self.status.digest or "", self.status.verified, ())
 
     async def commit(self, content: Content) -> None:
         """Makes its version live for good, and what was live `previous`. Raises MountdError, Unavailable."""

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from mountd.errors import MountdError, NotFound, Refused, Unavailable
-from mountd.model import link, manifest, required
-from mountd.model.content import (
-    Content,
-    check_digests,
-    check_files,
-    check_has_digests,
-    check_readable,
-    inspect,
-    load_metadata,
-)
+from mountd.model import link, manifest
+from mountd.model.content import Content, check_has_digests, check_readable, check_seen
 from mountd.model.disk import Disk
 from mountd.model.drift import LinkBlocked
 from mountd.model.layout import Layout
+from mountd.model.look import Progress, inspect, load
+from mountd.model.survey import NO_FILES
+from mountd.model.wanted import Wanted, check_digests, wanted_files
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import MountStatus
@@ -76,7 +72,7 @@ class Versions:
                 except NotFound:
                     return None
                 except MountdError as error:
-                    return Content(version, layout.directory(version), {}, "", False, (error.text,))
+                    return Content(version, layout.directory(version), NO_FILES, "", False, (error.text,))
 
         found = await asyncio.gather(*(one(version) for version in sorted(filter(None, names), key=_natural)))
         return [content for content in found if content is not None]
@@ -92,46 +88,43 @@ class Versions:
 
     # -- from waiting to warmed -----------------------------------------------------------------------------------
 
-    async def inspect(self, version: str, *, touch: bool = False) -> Content:
-        """`touch`: the store must give its files, archived ones it does not.
+    async def inspect(self, version: str, *, touch: bool = False, progress: Progress = lambda _: None) -> Content:
+        """What it holds, loaded through the mount by one listing; `progress` is called with percents of that.
 
-        Raises NotFound, Refused for one that is incomplete, Unavailable also when the bucket's answer is not valid.
+        `touch`: the store must give its files, archived ones it does not. Raises NotFound, Refused for one that is
+        incomplete, Unavailable also when the bucket's answer is not valid.
         """
+        began, restarts = time.monotonic(), self.mount.restarts
+        if self.warmed_on(version) == restarts:
+            await self.disk.confirm()  # an answer that is not valid must not take its files out of the mount
         try:
-            content = await inspect(self.disk, self.layout, version, self._settings.required)
+            content = await load(self.disk, self.layout, version, self._settings.required, progress)
         except NotFound:
             why = self.mount.backend.reason
             if why is None:
                 raise
             raise Unavailable(f"cannot look for version {version}: {why.text}", hint=why.hint) from None
         if not content.complete:
-            raise Refused(
-                f"cannot use version {version}: incomplete, {manifest.summary(list(content.problems))}",
-                hint=self._hint(content),
-            )
+            problems = manifest.summary(content.problems, content.more_problems)
+            raise Refused(f"cannot use version {version}: incomplete, {problems}", hint=_hint(content))
+        self._warmed[version] = restarts
+        seconds = round(time.monotonic() - began, 3)
+        self._log.info("metadata loaded", version=version, files=len(content.files), seconds=seconds)
         if touch:
-            await check_readable(self.disk, content, self._settings.required)
+            await check_readable(self.disk, content)
         return content
 
-    def _hint(self, content: Content) -> str:
-        named = content.manifest.files if content.manifest else {}
-        misnamed = required.misnamed(self._settings.required, content.files, named)
-        is_uploaded = content.manifest is not None and len(misnamed) == len(content.problems)
-        upload = "" if is_uploaded else "finish its upload, "
-        correct = "correct `required` of the model in the configuration, " if misnamed else ""
-        return f"{upload}{correct}or name another version; `mountd versions` shows which are complete"
+    async def warm(self, content: Content, progress: Progress) -> None:
+        """Once more, on a mount that was replaced since; `progress` is called with percents. Raises as `inspect`."""
+        if self.warmed_on(content.version) != self.mount.restarts:
+            again = await self.inspect(content.version, progress=progress)
+            if again.digest != content.digest:
+                raise Refused(f"cannot use version {content.version}: it has changed since it was looked at")
+        progress(100)
 
-    async def warm(self, content: Content, progress: Callable[[int], None]) -> float:
-        """Loads its metadata through the mount; `progress` is called with percents. Seconds that it took."""
-        restarts = self.mount.restarts
-        if content.manifest is not None:
-            await self.disk.know(content.directory, content.manifest.digests)
-        if manifest.NAME not in content.files:  # else it was done in order to read it
-            await self.disk.refresh(self.layout.parent)
-        seconds = await load_metadata(self.disk, content, progress)
-        self._warmed[content.version] = restarts
-        self._log.info("metadata loaded", version=content.version, files=len(content.files), seconds=round(seconds, 3))
-        return seconds
+    async def wanted_files(self, content: Content) -> list[Wanted]:
+        """Path, bytes and sha256 of each file that belongs to it, read again. Raises Refused, Unavailable."""
+        return await wanted_files(self.disk, content)
 
     def warmed_on(self, version: str) -> int:
         """The mount's `restarts` that its metadata was loaded on; -1: never."""
@@ -143,15 +136,18 @@ class Versions:
 
     async def verify(self, content: Content, progress: Callable[[int, int], None] | None = None) -> None:
         """Checks its files through the mount; with `progress`, called with bytes, their content too. Raises Refused."""
-        await check_files(self.disk, content, self._settings.required)
+        await check_seen(self.disk, content, self._settings.required)
         if progress is not None:
             await check_digests(self.disk, content, progress)
 
     # -- before a switch ------------------------------------------------------------------------------------------
 
-    async def preflight(self, version: str, *, digests: bool = False, touch: bool = True) -> Content:
-        """What must hold before anything else is worth the time; changes nothing. `touch`: its files must be readable.
+    async def preflight(
+        self, version: str, *, digests: bool = False, touch: bool = True, progress: Progress = lambda _: None
+    ) -> Content:
+        """What must hold before anything else is worth the time; changes nothing but what the mount has loaded.
 
+        `touch`: its files must be readable. `progress` is called with percents.
         Raises NotFound, Refused (incomplete, the link blocked, the cache broken, an archived file).
         """
         self.check_mount(version)
@@ -165,7 +161,7 @@ class Versions:
             link.prove(self._settings.link, self.target(version))
         except LinkBlocked as error:
             raise Refused(error.text, hint=error.hint) from None
-        content = await self.inspect(version, touch=touch)
+        content = await self.inspect(version, touch=touch, progress=progress)
         if digests:
             check_has_digests(content)
         return content
@@ -176,6 +172,13 @@ class Versions:
         if not mount.usable:
             why = mount.reason.text if mount.reason else f"it is {mount.state}"
             raise Unavailable(f"cannot use version {version}: mount {self._settings.mount} is not running: {why}")
+
+
+def _hint(content: Content) -> str:
+    is_uploaded = content.manifest is not None and content.misnamed == content.problem_count
+    upload = "" if is_uploaded else "finish its upload, "
+    correct = "correct `required` of the model in the configuration, " if content.misnamed else ""
+    return f"{upload}{correct}or name another version; `mountd versions` shows which are complete"
 
 
 def _natural(version: str) -> tuple[tuple[int, int | str], ...]:

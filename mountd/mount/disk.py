@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
@@ -16,6 +17,7 @@ from mountd.files.client import Digest, Files, NoStat, Stat
 from mountd.mount.bucket import BucketProbe
 from mountd.mount.engine import Engine
 from mountd.rclone import keys
+from mountd.rclone.failures import OF_THE_OBJECT
 from mountd.rclone.keys import BucketEntry
 from mountd.rclone.rc import AnswerTooLarge
 
@@ -26,12 +28,15 @@ READ_TIMEOUT_S = 120.0
 LIST_TIMEOUT_S = 120.0
 TOUCH_TIMEOUT_S = 30.0
 SMALL_LISTING_S = 30.0
-SMALL_LISTING_BYTES = 8 * 1024 * 1024
-"""Some 50,000 objects."""
+SMALL_LISTING_BYTES = 1536 * 1024
+"""Some 10,000 objects, which the event loop takes apart in 30 ms."""
 MOST_IGNORED = 1000
 """Keys that cannot be paths: so many are remembered."""
-OF_THE_OBJECT = frozenset({"object-archived", "access-denied", "directory-missing", "object-missing"})
-"""Why one object cannot be read while the bucket is well."""
+EMPTY_BYTES = 64
+"""rclone's answer about a single entry is longer, and that about none is shorter (1.75.2: 14 bytes)."""
+STATS_TIMEOUT_S = 5.0
+WALK_TIMEOUT_S = 60.0
+"""For each piece of a walk."""
 REFRESH_TIMEOUT_S = 600.0
 """A listing costs one request for each 1,000 objects; at 5 s a request this covers 100,000."""
 
@@ -51,6 +56,11 @@ class MountDisk:
     """the remote"""
     _hidden: list[str] = field(default_factory=list)
     """which of them rclone leaves out"""
+
+    @property
+    def scratch(self) -> Path:
+        """In the runtime directory, which lies in memory."""
+        return self.engine.scratch
 
     @property
     def fs(self) -> str:
@@ -101,13 +111,39 @@ class MountDisk:
             fs, directory, recursive=recursive, exclude=self.exclude, timeout_s=LIST_TIMEOUT_S
         )
 
+    async def save_listing(self, directory: str, to: Path) -> str:
+        """As `list_bucket`, of all below `directory`, but rclone's answer goes into the local file `to`; what was
+        listed. Raises RemoteError, Unavailable."""
+        fs = self.fs
+        try:
+            size = await self._save_listing(fs, directory, to)
+        except RemoteError as error:
+            if error.code != "directory-missing":
+                raise
+            size = 0
+        if size < EMPTY_BYTES:
+            await self.confirm()
+            await self._save_listing(fs, directory, to)
+        return fs
+
+    async def _save_listing(self, fs: str, directory: str, to: Path) -> int:
+        return await self.engine.rc.save_listing(fs, directory, to, exclude=self.exclude, timeout_s=LIST_TIMEOUT_S)
+
+    async def leave_out(self, origin: str, directory: str, unusable: Mapping[str, str]) -> None:
+        """What cannot be a path in a listing that was saved of `origin`. Raises RemoteError, Unavailable."""
+        await self._leave_out(origin, directory, unusable, recursive=True)
+
     async def _possible(
         self, fs: str, items: list[BucketEntry], directory: str, *, recursive: bool = False
     ) -> list[BucketEntry]:
         """`items` are all of `directory` in `fs`."""
         unusable = keys.unusable(items)
+        await self._leave_out(fs, directory, unusable, recursive=recursive)
+        return keys.usable(items, unusable)
+
+    async def _leave_out(self, fs: str, directory: str, unusable: Mapping[str, str], *, recursive: bool) -> None:
         if fs != self.fs:  # a reload came in between: it says nothing of what is mounted next
-            return keys.usable(items, unusable)
+            return
         for path in keys.gone(self.ignored, unusable, directory, recursive=recursive):
             del self.ignored[path]
         found = {path: why for path, why in unusable.items() if path not in self.ignored}
@@ -118,7 +154,6 @@ class MountDisk:
         if seen or known != self._hidden:
             await self.engine.rc.exclude([*keys.EXCLUDED, *self.exclude, *dict.fromkeys([*known, *seen])])
             self._hidden = known
-        return keys.usable(items, unusable)
 
     async def small_listing(self, directory: str) -> list[BucketEntry] | None:
         """As `list_bucket`; None when that is more than is worth waiting for. Raises RemoteError, Unavailable."""
@@ -144,9 +179,17 @@ class MountDisk:
         """What the bucket says of one file, past the mount. Raises RemoteError, Unavailable."""
         return await self.engine.rc.fingerprint(self.fs, path, timeout_s=LIST_TIMEOUT_S)
 
-    async def fetch(self, path: str) -> bytes:
-        """A small file as the bucket holds it, past the mount and its cache. Raises RemoteError, Unavailable."""
-        return await self.engine.fetch(self.fs, path, READ_TIMEOUT_S)
+    async def size(self, path: str) -> int | None:
+        """Bytes of one file as the bucket holds it, past the mount; None: it is not there. Raises RemoteError,
+        Unavailable."""
+        return await self.engine.rc.size(self.fs, path, timeout_s=LIST_TIMEOUT_S)
+
+    async def save(self, path: str, to: Path) -> None:
+        """A small file into the local file `to`, which is not there yet. Raises RemoteError, Unavailable.
+
+        As the bucket holds it: through the mount rclone may miss a change that keeps the file's size.
+        """
+        await self.engine.rc.copy_file(self.fs, path, to, READ_TIMEOUT_S)
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
         """Loads the listing of `directory` into the mount's directory cache. Raises RemoteError, Unavailable.
@@ -170,17 +213,21 @@ class MountDisk:
             return error
         return None
 
-    async def cached_files(self) -> int:
-        """How many files the directory cache knows."""
-        return (await self.engine.rc.vfs_stats(timeout_s=5.0)).known_entries
+    async def listed(self) -> int:
+        """How many entries rclone has listed since its start."""
+        return (await self.engine.rc.core_stats(timeout_s=STATS_TIMEOUT_S)).listed
 
     async def cache_could_hold(self) -> int | None:
         """Bytes that local disk could hold, all else in it gone; None: reads are not kept. Raises CannotStart."""
         return await self.cache.could_hold() if self.engine.keeps_what_is_read else None
 
-    async def know(self, directory: str, files: Mapping[str, tuple[int, str]]) -> None:
+    async def know(self, directory: str, digests: Path, mark: str) -> None:
         """The size and sha256 of the files below `directory`: what is cached of them can be proven by that."""
-        await self.index.know(directory, files)
+        await self.index.know(directory, digests, mark)
+
+    async def walk(self, directory: str, to: Path) -> None:
+        """Through the mount. Raises DiskError."""
+        await self.files.walk(f"{self.root}/{directory}", to, timeout_s=WALK_TIMEOUT_S)
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
         """Through the mount. Raises DiskError when there is no answer at all."""

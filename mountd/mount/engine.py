@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import structlog
 
@@ -91,6 +92,11 @@ class Engine:
     def keeps_what_is_read(self) -> bool:
         """On local disk, file by file."""
         return profiles.cache_mode(self.mount) == "full" and not self.without_cache
+
+    @property
+    def scratch(self) -> Path:
+        """For files that are soon removed: nobody else may read what is there, nor is any of it left at the end."""
+        return self._instance.private
 
     @property
     def rc(self) -> RcClient:
@@ -199,20 +205,6 @@ class Engine:
         """Until rclone says that it has mounted."""
         assert self._notify is not None
         await self._notify.wait()
-
-    async def fetch(self, fs: str, path: str, timeout_s: float) -> bytes:
-        """One small file of the bucket, past the mount and its cache. Raises RemoteError, Unavailable.
-
-        rclone may miss a change of a file that keeps its size, and go on giving what it has cached.
-        """
-        to = self._instance.private / f"fetched-{self.name}-{secrets.token_hex(8)}"
-        try:
-            await self.rc.copy_file(fs, path, to, timeout_s)
-            return await asyncio.to_thread(to.read_bytes)
-        except OSError as error:
-            raise Unavailable(f"cannot fetch {path}: {cause_of(error)}") from None
-        finally:
-            to.unlink(missing_ok=True)
 
     async def refresh_secrets(self) -> SecretChange:
         """Look at the secrets behind this mount again: rclone is given new S3 keys while it runs.

@@ -47,7 +47,7 @@ async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> str
             continue
         fault = await _read(disk, path)
         if fault is None:
-            return await _witness(disk, path, outside)
+            return await _witness(disk, files, path, outside)
         faults[path] = fault
         if len(faults) == TRIES:
             break
@@ -77,14 +77,20 @@ async def _read(disk: MountDisk, path: str) -> RemoteError | None:
     return None
 
 
-async def _witness(disk: MountDisk, path: str, outside: Sequence[BucketEntry] | None) -> str | None:
+async def _witness(disk: MountDisk, files: Files, path: str, outside: Sequence[BucketEntry] | None) -> str | None:
     """The directory of `path`, else the root, when it is small: it is listed repeatedly from now on."""
     directory = path.rpartition("/")[0]
-    if directory:
+    # The mount has listed it, so that it is large is known without asking for 100 pages once more.
+    if directory and not await _is_large(disk, files, directory):
         items = await disk.small_listing(directory)
         if items and len(items) <= SOME_FILES:
             return directory
     return "" if outside and len(outside) <= SOME_FILES else None
+
+
+async def _is_large(disk: MountDisk, files: Files, directory: str) -> bool:
+    listing = await files.list(f"{disk.root}/{directory}", limit=SOME_FILES, timeout_s=LIST_TIMEOUT_S)
+    return listing.truncated
 
 
 async def _worth_reading(

@@ -13,9 +13,9 @@ import structlog
 from mountd.errors import CannotStart, MountdError, RemoteError
 from mountd.fuse.table import Entry
 from mountd.mount.bucket import AWAY_INTERVAL_S, PATIENT_S, TIMEOUT_S
-from mountd.mount.disk import OF_THE_OBJECT
 from mountd.mount.health import Liveness, Replace
 from mountd.process.child import Child
+from mountd.rclone.failures import OF_THE_OBJECT
 from mountd.rclone.rc import RcClient
 from mountd.rclone.stats import VfsStats
 from mountd.settings.schema import MountSettings

@@ -8,10 +8,10 @@ from enum import StrEnum
 
 from mountd.settings.units import format_duration
 
-PREFLIGHT_S = 300.0
-"""Two listings and a read of the manifest, as slow as the mount's own deadlines allow."""
+PREFLIGHT_S = 900.0
+"""Its names and sizes are loaded, a file of each directory is asked for: as slow as the mount's own deadlines allow."""
 WARM_S = 600.0
-"""Its metadata; as long as the mount may take for it."""
+"""The same names, on a mount that was replaced meanwhile."""
 VERIFY_S = 300.0
 DIGESTS_S = 6 * 3600.0
 """Every byte of a version, through a slow bucket."""
@@ -132,9 +132,10 @@ class SwitchPlan:
         unforced = "" if self.force else ", and not in quarantine"
         digests = ", and read every byte for its sha256" if self.digests else ""
         texts = {
-            Step.PREFLIGHT: f"see that {version} is complete{unforced}, and that the link can be placed",
-            Step.WARM: f"load the names and sizes of its files through the mount, {limit}",
-            Step.VERIFY: f"compare its files, seen through the mount, with the manifest{digests}, {limit}",
+            Step.PREFLIGHT: f"load the names and sizes of its files, {limit}; see that {version} is complete{unforced},"
+            " and that the link can be placed",
+            Step.WARM: f"load them again if the mount was replaced meanwhile, {limit}",
+            Step.VERIFY: f"see that the mount shows them{digests}, {limit}",
             Step.STOP: f"stop {names}, {limit}",
             Step.FLIP: f"point {self.link} at {self.target}",
             Step.START: f"start {names}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -80,9 +80,11 @@ class Steps:
     async def do(self, step: Step) -> None:
         match step:
             case Step.PREFLIGHT:
-                self.content = await preflight(self.model, self.journal, self.plan, self.board.snapshot)
+                self.content = await preflight(
+                    self.model, self.journal, self.plan, self.board.snapshot, self._progress_percent
+                )
             case Step.WARM:
-                await self.model.versions.warm(self._known, lambda percent: self._progress(percent, 100))
+                await self.model.versions.warm(self._known, self._progress_percent)
             case Step.VERIFY:
                 await self.model.versions.verify(self._known, self._progress if self.plan.digests else None)
                 # That may have taken long. An app is stopped only if it could be started again.
@@ -111,6 +113,9 @@ class Steps:
 
     def _progress(self, done: float, total: float) -> None:
         self.display.progress(self.id, done, total)
+
+    def _progress_percent(self, percent: int) -> None:
+        self._progress(percent, 100)
 
     # -- gates ----------------------------------------------------------------------------------------------------
 
@@ -206,9 +211,20 @@ class Steps:
         return all(app.state is State.RUNNING for app in self.apps)
 
 
-async def preflight(model: Model, journal: Journal, plan: SwitchPlan, snapshot: Snapshot) -> Content:
-    """Changes nothing, so a dry run does it as well. Raises NotFound, Refused, Unavailable."""
-    content = await model.versions.preflight(plan.to_version, digests=plan.digests, touch=not plan.force)
+async def preflight(
+    model: Model,
+    journal: Journal,
+    plan: SwitchPlan,
+    snapshot: Snapshot,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Content:
+    """Changes nothing, so a dry run does it as well; `progress` is called with percents.
+
+    Raises NotFound, Refused, Unavailable.
+    """
+    content = await model.versions.preflight(
+        plan.to_version, digests=plan.digests, touch=not plan.force, progress=progress
+    )
     check_apps(snapshot, plan)
     await _check_room(model, content)
     former = await recorded(journal, model.name, content)

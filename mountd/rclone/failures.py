@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 
 LONGEST_CAUSE = 300
+OF_THE_OBJECT = frozenset({"object-archived", "access-denied", "directory-missing", "object-missing"})
+"""Why one object cannot be read while the bucket is well."""
 
 
 @dataclass(frozen=True, slots=True)

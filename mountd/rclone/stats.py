@@ -46,17 +46,20 @@ class VfsStats:
 
 @dataclass(frozen=True, slots=True)
 class CoreStats:
-    """Since rclone's start; `last_error` is empty when there was none."""
+    """Since rclone's start; `last_error` is empty when there was none. `listed`: entries that listings have given."""
 
     moved_bytes: int
     errors: int
     last_error: str
+    listed: int = 0
 
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:
         """Raises Unavailable when something is missing or of another type."""
         error = _field(answer, "core/stats", "lastError", str) if "lastError" in answer else ""
-        return cls(_field(answer, "core/stats", "bytes", int), _field(answer, "core/stats", "errors", int), error)
+        listed = _field(answer, "core/stats", "listed", int) if "listed" in answer else 0  # since rclone 1.70
+        moved, errors = (_field(answer, "core/stats", name, int) for name in ("bytes", "errors"))
+        return cls(moved, errors, error, listed)
 
 
 def _field(answer: Mapping[str, Any], method: str, name: str, kind: type[T]) -> T:

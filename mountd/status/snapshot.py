@@ -43,7 +43,7 @@ class MountStage(StrEnum):
 
 
 class ModelStage(StrEnum):
-    """The stages of a model on a running mount."""
+    """The stages of a model on a running mount. While it is `listed` its names are being loaded."""
 
     WAITING = "waiting"
     LISTED = "listed"

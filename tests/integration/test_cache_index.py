@@ -12,6 +12,7 @@ import pytest
 
 from mountd.cache import digests, extents, index_repair, stamps
 from mountd.cache.index_repair import RepairedIndex, repair, stamp
+from tests.support.vfs_cache import keep_digests
 
 BELOW = "store{x}/bucket/hub_v1"
 NAME = f"{BELOW}/models/gpt.pth"
@@ -36,7 +37,7 @@ class Cache:
 
     def know(self, content: bytes = CONTENT) -> None:
         """What the manifest says."""
-        digests.keep(self.root, "hub_v1", {"models/gpt.pth": (len(content), hashlib.sha256(content).hexdigest())})
+        keep_digests(self.root, "hub_v1", {"models/gpt.pth": (len(content), hashlib.sha256(content).hexdigest())})
 
     def repair(self, *, writes_back: bool = False) -> RepairedIndex:
         return repair(self.root, writes_back, may_guess=True)
@@ -309,7 +310,7 @@ def test_a_block_that_ends_in_zeros_may_be_filled_in_part(tmp_path: Path) -> Non
 
 def test_digests_are_bounded_and_found_whatever_lies_above(tmp_path: Path) -> None:
     for number in range(digests.MOST + 3):
-        digests.keep(tmp_path, f"a/hub_{number}", {"x": (1, f"{number:064x}")})
+        keep_digests(tmp_path, f"a/hub_{number}", {"x": (1, f"{number:064x}")})
         os.utime(max((tmp_path / digests.DIRECTORY).glob("*.json"), key=os.path.getmtime), (number, number))
     assert len(list((tmp_path / digests.DIRECTORY).iterdir())) <= digests.MOST + 1
     known = digests.read(tmp_path)

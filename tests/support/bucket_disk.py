@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from mountd.errors import DiskError, RemoteError
+from mountd.errors import RemoteError
 from mountd.files.client import Digest, NoStat, Stat
 from mountd.rclone.keys import BucketEntry
-from tests.support.memory_disk import MemoryDisk
+from tests.support.memory_disk import MemoryDisk, write_walk
 
 
 class BucketDisk(MemoryDisk):
     """`bucket` is path → bytes. `shown`: what the mount shows otherwise, None for nothing.
 
-    A manifest can be read once its directory and the one above were loaded, see `refreshed`.
+    The mount knows a directory once the one above was loaded, see `refreshed`.
     """
 
     def __init__(self, bucket: Mapping[str, bytes]) -> None:
@@ -24,7 +27,11 @@ class BucketDisk(MemoryDisk):
         self.directories: set[str] = set()
         """where a file should be"""
         self.refreshed: list[tuple[str, bool]] = []
-        self.known: dict[str, Mapping[str, tuple[int, str]]] = {}
+        self.known: dict[str, Mapping[str, list[object]]] = {}
+        """by directory: bytes and sha256 of its files"""
+        self.listings: list[str] = []
+        """directories that were listed past the mount as a whole"""
+        self.hidden: dict[str, str] = {}
         self.asked: list[str] = []
         """what the store was asked for"""
         self.archived: RemoteError | None = None
@@ -38,24 +45,46 @@ class BucketDisk(MemoryDisk):
         found = {path: data for path, data in self.bucket.items() if path.startswith(below)}
         if not found:
             raise RemoteError("directory not found", code="directory-missing")
-        entries: dict[str, BucketEntry] = {}
+        entries: dict[tuple[str, bool], BucketEntry] = {}
         for path, data in found.items():
             first, *more = path.removeprefix(below).split("/")
             if more:
-                entries[below + first] = BucketEntry(below + first, first, -1, True)
+                entries[below + first, True] = BucketEntry(below + first, first, -1, True)
             if recursive or not more:
-                entries[path] = BucketEntry(path, path.rpartition("/")[2], len(data), False)
+                entries[path, False] = BucketEntry(path, path.rpartition("/")[2], len(data), False)
         return list(entries.values())
+
+    async def save_listing(self, directory: str, to: Path) -> str:
+        self.listings.append(directory)
+        return await super().save_listing(directory, to)
+
+    async def leave_out(self, origin: str, directory: str, unusable: Mapping[str, str]) -> None:
+        self.hidden |= unusable
+
+    async def walk(self, directory: str, to: Path) -> None:
+        paths = {path: self._seen(path) for path in {**self.bucket, **self.shown} if path.startswith(f"{directory}/")}
+        found = {
+            path.removeprefix(f"{directory}/"): len(data)
+            for path, data in paths.items()
+            if data is not None and path not in self.directories
+        }
+        await write_walk(to, found)
+
+    def object(self, path: str) -> bytes | None:
+        return self.bucket.get(path)
 
     async def why_unreadable(self, path: str) -> RemoteError | None:
         self.asked.append(path)
         return self.archived
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
+        if recursive and (directory.rpartition("/")[0], False) not in self.refreshed:
+            raise RemoteError("file does not exist", code="directory-missing")
         self.refreshed.append((directory, recursive))
 
-    async def know(self, directory: str, files: Mapping[str, tuple[int, str]]) -> None:
-        self.known[directory] = files
+    async def know(self, directory: str, digests: Path, mark: str) -> None:
+        document = json.loads(await asyncio.to_thread(digests.read_text))
+        self.known[document["directory"]] = document["files"]
 
     def _seen(self, path: str) -> bytes | None:
         return self.shown.get(path, self.bucket.get(path))
@@ -68,13 +97,6 @@ class BucketDisk(MemoryDisk):
             else Stat(size=len(data), type="directory" if is_directory else "file")
             for is_directory, data in found
         )
-
-    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
-        directory = path.rpartition("/")[0]
-        data = self._seen(path)
-        if data is None or not {(directory.rpartition("/")[0], False), (directory, False)} <= set(self.refreshed):
-            raise DiskError(f"cannot read {path}: the mount does not show it")
-        return data[offset : offset + length]
 
     async def hash(self, path: str, progress: Callable[[int], None]) -> Digest:
         data = self._seen(path) or b""

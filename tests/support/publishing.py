@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
@@ -13,8 +14,9 @@ from pathlib import Path
 from mountd.demo import hub
 from mountd.errors import NotFound
 from mountd.model import manifest
-from mountd.model.content import Content, inspect
+from mountd.model.content import Content
 from mountd.model.layout import Layout
+from mountd.model.look import inspect
 from mountd.rclone.keys import BucketEntry
 from tests.support import dies_with_us
 from tests.support.daemon import BUNDLED_RCLONE, Daemon, Result
@@ -47,9 +49,11 @@ class BucketDisk(MemoryDisk):
                 return found
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
-    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
-        data: bytes = self._s3.get_object(Bucket=hub.BUCKET, Key=path)["Body"].read()
-        return data[offset : offset + length]
+    def object(self, path: str) -> bytes | None:
+        with contextlib.suppress(self._s3.exceptions.NoSuchKey):
+            data: bytes = self._s3.get_object(Bucket=hub.BUCKET, Key=path)["Body"].read()
+            return data
+        return None
 
 
 def look(store: S3Server, version: str) -> Content | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+
+from mountd.cache import digests
 
 
 def put(cache: Path, path: str, *, dirty: bool, data: bytes | None = b"12345", text: str = "") -> None:
@@ -16,3 +19,11 @@ def put(cache: Path, path: str, *, dirty: bool, data: bytes | None = b"12345", t
         file = cache / "vfs" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
+
+
+def keep_digests(cache: Path, directory: str, files: Mapping[str, tuple[int, str]]) -> None:
+    """What a manifest says of the files below `directory` of the mount: bytes and sha256 by path."""
+    document = cache / "document"
+    document.write_text(json.dumps({"directory": directory, "files": files}))
+    digests.keep(cache, directory, document)
+    document.unlink()

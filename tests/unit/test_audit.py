@@ -75,11 +75,8 @@ class PublishedDisk(DoubtfulDisk):
         self.looks += 1
         return self.sha256
 
-    async def fetch(self, path: str) -> bytes:
-        return self.manifest
-
-    async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
-        return self.manifest if path.endswith(manifest.NAME) else b""
+    def object(self, path: str) -> bytes | None:
+        return self.manifest if path.endswith(manifest.NAME) else None
 
 
 @contextlib.asynccontextmanager

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from mountd.errors import DiskError, Refused, RemoteError
-from mountd.model.content import MOST_TOUCHES, Content, check_readable, inspect
+from mountd.errors import Refused, RemoteError
+from mountd.model.content import Content, check_readable
 from mountd.model.layout import Layout
+from mountd.model.look import inspect
 from mountd.model.manifest import NAME, Manifest
+from mountd.model.survey import MOST_SAMPLES, survey
 from mountd.rclone.keys import BucketEntry
 from tests.support.memory_disk import MemoryDisk
 
@@ -26,39 +30,41 @@ class Store(MemoryDisk):
         return archived if self.asked[-1] in self.archived else None
 
 
-def content(*paths: str, manifested: bool = True) -> Content:
+def content(paths: list[str], required: tuple[str, ...] = (), *, manifested: bool = True) -> Content:
     files = {path: 0 if path.endswith("empty") else 1 for path in paths}
-    return Content("v1", "hub_v1", files, "", manifested, (), Manifest("v1", files) if manifested else None)
+    listed = {**files, NAME: 1} if manifested else files
+    found = survey("v1", listed, required, Manifest("v1", files) if manifested else None)
+    return Content("v1", "hub_v1", found.files, "", manifested, (), sample=found.sample)
 
 
-MANY = [f"d{number % 3}/{number:03d}" for number in range(MOST_TOUCHES + 50)]
+MANY = [f"d{number % 3}/{number:03d}" for number in range(MOST_SAMPLES + 50)]
 
 
 @pytest.mark.parametrize(
-    ("version", "required", "asked"),
+    ("version", "asked"),
     [
-        (content("a", "b"), (), ["a", "b"]),
-        (content("a", "b"), ("b",), ["b", "a"]),
-        (content("a", "b", manifested=False), ("b",), ["b"]),
-        (content("a", "b", manifested=False), (), []),
-        (content("a", "empty"), ("empty",), ["a"]),  # there is nothing to give of it
-        (content("a"), ("missing",), ["a"]),
-        (content("a/1", "a/2", "b/1", "c"), (), ["a/1", "b/1", "c", "a/2"]),
-        (content(*MANY), ("d2/248",), ["d2/248", "d0/000", "d1/001", "d2/002", *MANY[3 : MOST_TOUCHES - 1]]),
+        (content(["a", "b"]), ["a", "b"]),
+        (content(["a", "b"], ("b",)), ["b", "a"]),
+        (content(["a", "b"], ("b",), manifested=False), ["b"]),
+        (content(["a", "b"], manifested=False), []),
+        (content(["a", "empty"], ("empty",)), ["a"]),  # there is nothing to give of it
+        (content(["a"], ("missing",)), ["a"]),
+        (content(["a/1", "a/2", "b/1", "c"]), ["a/1", "b/1", "c", "a/2"]),
+        (content(MANY, ("d2/248",)), ["d2/248", "d0/000", "d1/001", "d2/002", *MANY[3 : MOST_SAMPLES - 1]]),
     ],
     ids=["all", "required-first", "no-manifest", "nothing", "empty", "missing", "a-directory-each", "many"],
 )
-async def test_which_files_are_asked_for(version: Content, required: tuple[str, ...], asked: list[str]) -> None:
+async def test_which_files_are_asked_for(version: Content, asked: list[str]) -> None:
     store = Store()
-    await check_readable(store, version, required)
+    await check_readable(store, version)
     assert store.asked == asked
-    assert len(asked) <= MOST_TOUCHES
+    assert len(asked) <= MOST_SAMPLES
 
 
 async def test_those_that_cannot_be_read_are_named() -> None:
     store = Store("a", "c/1")
     with pytest.raises(Refused, match=r" v1: a: .*; c/1: [^;]*$") as refused:
-        await check_readable(store, content("a", "b", "c/1"), ())
+        await check_readable(store, content(["a", "b", "c/1"]))
     assert (refused.value.code, refused.value.hint) == ("object-archived", "restore it")
 
 
@@ -67,8 +73,11 @@ async def test_a_manifest_that_is_archived_says_so_by_its_code() -> None:
         async def list_bucket(self, directory: str, *, recursive: bool = False) -> list[BucketEntry]:
             return [BucketEntry(f"{directory}/{NAME}", NAME, 1, False)]
 
-        async def read(self, path: str, length: int, *, offset: int = 0) -> bytes:
-            raise DiskError("cannot read it: input/output error")
+        async def size(self, path: str) -> int | None:
+            return 1
+
+        async def save(self, path: str, to: Path) -> None:
+            raise RemoteError("it is archived", hint="restore it", code="object-archived")
 
     with pytest.raises(Refused) as refused:
         await inspect(Archived(NAME), Layout("hub_{version}"), "v1", ())

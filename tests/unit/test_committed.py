@@ -13,11 +13,12 @@ from mountd.journal.journal import Committed
 from mountd.model.content import Content
 from mountd.model.drift import LinkBlocked
 from mountd.model.model import CONTENT_INTERVAL_S, TROUBLE_INTERVAL_S, _failure
+from mountd.model.survey import FileList
 from mountd.status.snapshot import Health, ModelStage
 from tests.support.memory_disk import MemoryDisk
 from tests.support.shelf import Shelf, shelf, until
 
-HELD = {"gpt.pth": 5}
+HELD = FileList.of({"gpt.pth": 5})
 
 
 def content(version: str) -> Content:

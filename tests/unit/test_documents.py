@@ -13,6 +13,7 @@ from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
 from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRecord
 from mountd.model.content import Content
+from mountd.model.survey import FileList
 from mountd.operation import drill_plan, plan
 from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
@@ -143,9 +144,9 @@ DRILLED = Drilled(
 LIMITS = drill_plan.DrillLimits(detected_s=1.0, serving_again_s=6.0, ready_again_s=66.0)
 EVENT = EventRecord(12, "2026-01-02T03:04:05Z", "model-linked", "hub", "hub is at v22")
 CONTENTS = [
-    Content("v22", "hub_v22", {"a.bin": 100, "b/c.bin": 23}, "sha256:22", verified=True, problems=()),
-    Content("v21", "hub_v21", {"a.bin": 1}, "sha256:21", verified=False, problems=(), former="sha256:old"),
-    Content("v23", "hub_v23", {}, "", verified=False, problems=("a.bin is missing", "b.bin has 0 bytes")),
+    Content("v22", "hub_v22", FileList.of({"a.bin": 100, "b/c.bin": 23}), "sha256:22", verified=True, problems=()),
+    Content("v21", "hub_v21", FileList.of({"a.bin": 1}), "sha256:21", verified=False, problems=(), former="sha256:old"),
+    Content("v23", "hub_v23", FileList.of({}), "", verified=False, problems=("a.bin is missing", "b.bin has 0 bytes")),
 ]
 APPS = (plan.AffectedApp("webui", 35.0, 935.0),)
 GATES = (plan.PlannedGate("GET http://127.0.0.1:7860/", 60.0),)
@@ -230,7 +231,7 @@ def test_no_document_is_left_out() -> None:
 
 def test_a_version_with_many_problems() -> None:
     problems = tuple(f"{number} is missing" for number in range(100_000))
-    content = Content("v1", "hub_v1", {"a": 1}, "d", False, problems)
+    content = Content("v1", "hub_v1", FileList.of({"a": 1}), "d", False, problems)
     live = ModelStatus(mount="storage", link="/l")
     document = status.versions("hub", [content], live, quarantined=(), changed={}, ignored=[])
     (row,) = document["versions"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from mountd.errors import CannotStart, Exhausted, RemoteError, Unavailable
+from mountd.errors import CannotStart, Exhausted, Unavailable
 from mountd.mount import engine as engine_module
 from mountd.mount.engine import Engine, cache_size
 from mountd.process.child import Exit
@@ -24,7 +24,7 @@ from mountd.settings.schema import CacheSettings, Settings
 from mountd.settings.units import Size
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.wait import until_async
-from tests.unit.test_rclone_rc import Fake, fake
+from tests.unit.test_rclone_rc import fake
 
 __all__ = ["fake"]
 
@@ -302,27 +302,6 @@ async def test_stale_secrets_need_a_new_rclone(
     Secrets(monkeypatch, started, found, LIVE)
     assert await started.engine.has_stale_secrets() is stale
     assert not await started.engine.has_stale_secrets(), "the key has another id since"
-
-
-# -- one file of the bucket -------------------------------------------------------------------------------------------
-
-
-async def test_a_fetched_file_is_read_and_removed(
-    started: Started, fake: Fake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started.engine._rc = fake[1]
-
-    async def copy(fs: str, path: str, to: Path, timeout_s: float) -> None:
-        await asyncio.to_thread(to.write_bytes, f"{fs}/{path}".encode())
-        if path == "forbidden":
-            raise RemoteError("no")
-
-    monkeypatch.setattr(fake[1], "copy_file", copy)
-    before = sorted(os.listdir(started.instance.private))
-    assert await started.engine.fetch("r:/bkt", "a", 1.0) == b"r:/bkt/a"
-    with pytest.raises(RemoteError):
-        await started.engine.fetch("r:/bkt", "forbidden", 1.0)
-    assert sorted(os.listdir(started.instance.private)) == before
 
 
 # -- the cache's limits -----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from mountd.cache.reindex import BUFFERED, Ranges
 from mountd.cache.stamps import Stamp
 from mountd.errors import CannotStart, Exhausted, MountdError
 from mountd.settings.schema import MountSettings
-from tests.support.vfs_cache import put
+from tests.support.vfs_cache import keep_digests, put
 from tests.support.wait import until
 
 SOON_S = 10.0
@@ -44,7 +44,7 @@ def cached(cache: Path, name: str = NAME, data: bytes = GOOD, *, index: object =
 
 
 def know(cache: Path, size: int = len(GOOD), sha256: str = SHA) -> None:
-    digests.keep(cache, "v1", {"m.bin": (size, sha256)})
+    keep_digests(cache, "v1", {"m.bin": (size, sha256)})
 
 
 def fix(cache: Path, **ways: Any) -> RepairedIndex:
@@ -211,7 +211,7 @@ def test_where_a_guess_cannot_be_noted_there_is_none(holes: Path, monkeypatch: p
 
 
 def test_with_a_digest_it_is_proven_and_whole(holes: Path) -> None:
-    digests.keep(holes, "v1", {"new.bin": (LARGE, hashlib.sha256(b"c" * LARGE).hexdigest())})
+    keep_digests(holes, "v1", {"new.bin": (LARGE, hashlib.sha256(b"c" * LARGE).hexdigest())})
     done = fix(holes)
     assert (done.verified, done.extended) == (1, 1)
     assert index_of(holes, "s/b/v1/new.bin") == LARGE
@@ -262,16 +262,17 @@ def known(cache: Path) -> list[Path]:
 
 async def test_only_where_an_rclone_has_used_the_cache_something_is_noted(cache: Path) -> None:
     cached(cache)
-    index = CacheIndex("m")
-    await index.know("v1", {"m.bin": (64, SHA)})
+    index, document = CacheIndex("m"), cache / "document"
+    document.write_text("{}")
+    await index.know("v1", document, "a")
     await index.after_stop(is_last=True)
     assert (known(cache), stamps.read(cache)) == ([], None)
     await index.repair(mount(cache))
-    await index.know("v1", {"m.bin": (64, SHA)})
+    await index.know("v1", document, "a")
     assert len(known(cache)) == 1
     await index.after_stop(is_last=False)
     assert not (await asyncio.to_thread(stamp_of, cache)).is_durable
-    await index.know("v2", {"m.bin": (64, SHA)})
+    await index.know("v2", document, "a")
     assert len(known(cache)) == 1, "no rclone uses it now"
     await index.repair(mount(cache))
     await index.after_stop(is_last=True)
@@ -282,14 +283,14 @@ async def test_what_a_manifest_says_is_written_once_for_each_rclone(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[str] = []
-    monkeypatch.setattr(digests, "keep", lambda _, directory, files: kept.append(directory))
-    index, files = CacheIndex("m"), {"m.bin": (64, SHA)}
+    monkeypatch.setattr(digests, "keep", lambda _, directory, document: kept.append(directory))
+    index, document = CacheIndex("m"), cache / "document"
     await index.repair(mount(cache))
-    for directory, found in (("v1", files), ("v1", files), ("v2", files), ("v1", {})):
-        await index.know(directory, found)
+    for directory, mark in (("v1", "a"), ("v1", "a"), ("v2", "a"), ("v1", "b")):
+        await index.know(directory, document, mark)
     assert kept == ["v1", "v2", "v1"]
     await index.repair(mount(cache))
-    await index.know("v1", {})
+    await index.know("v1", document, "b")
     assert kept == ["v1", "v2", "v1", "v1"]
 
 

@@ -19,6 +19,7 @@ from mountd.journal.journal import Committed, Journal, KnownContent, OperationRe
 from mountd.model.changes import Changes, recorded, rename
 from mountd.model.content import Content
 from mountd.model.known import changed_since
+from mountd.model.survey import FileList
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ async def test_what_is_known_under_one_digest_is_known_under_another(journal: Jo
 
 async def test_what_mountd_0_1_has_recorded_is_recognised(journal: Journal) -> None:
     """By the bytes of the manifest, which was the digest then: neither changed, nor out of quarantine."""
-    content = Content("v23", "hub_v23", {"a": 1, "MANIFEST.json": 9}, "new", True, (), former="old")
+    content = Content("v23", "hub_v23", FileList.of({"a": 1, "MANIFEST.json": 9}), "new", True, (), former="old")
     await journal.record_content(noted("hub", "v23", "old", "a"))
     await journal.quarantine("hub", "old", version="v23", operation=1, cause="it crashed")
     known = await recorded(journal, "hub", content)
@@ -197,7 +198,7 @@ async def test_a_journal_that_cannot_be_written_hides_no_change(
     monkeypatch.setattr(database, "LOCKED_S", 0.05)
     journal = Journal(tmp_path / "mountd.db")
     await journal.open()  # which keeps the LOCKED_S of now
-    content = Content("v23", "hub_v23", {"a": 1, "MANIFEST.json": 9}, "new", True, (), former="former")
+    content = Content("v23", "hub_v23", FileList.of({"a": 1, "MANIFEST.json": 9}), "new", True, (), former="former")
     await journal.record_content(noted("hub", "v23", "old", "a"))
     await journal.quarantine("hub", "former", version="v24", operation=1, cause="it crashed")
     changes = Changes("hub", journal, lambda **_: None)

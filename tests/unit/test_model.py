@@ -10,6 +10,7 @@ import pytest
 
 from mountd.errors import RemoteError
 from mountd.model import link_guard, manifest, model
+from mountd.model.survey import NO_FILES
 from mountd.status.snapshot import Health, ModelStage, State
 from tests.support.bucket_disk import BucketDisk
 from tests.support.shelf import MOUNT, Shelf, shelf, until
@@ -148,5 +149,5 @@ async def test_a_version_without_files_is_not_looked_at(live: tuple[Shelf, Bucke
     before = hub.model.live_content()
     assert before is not None
     with hub.model.held("v22"), hub.model.link.moving():
-        await hub.model.flip(replace(before, files={}))
+        await hub.model.flip(replace(before, files=NO_FILES))
     assert (hub.model.content, hub.status.linked) == (None, True)

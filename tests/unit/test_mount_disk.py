@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,8 +22,13 @@ BOTH, HIDDEN = [OBJECT, DIRECTORY], [*EXCLUDED, "*.tmp", "/v1/m"]
 
 
 class ValidStore:
+    """It gives valid answers."""
+
+    def __init__(self) -> None:
+        self.confirmed = 0
+
     async def confirm(self) -> None:
-        """It gives valid answers."""
+        self.confirmed += 1
 
 
 def mount_of(remote: str) -> SimpleNamespace:
@@ -107,3 +114,32 @@ async def test_a_file_is_asked_for_where_the_mount_is(fake: Fake) -> None:
     rclone.answers["operations/stat"] = {"item": {"Size": 2, "ModTime": "2026-01-01T00:00:00Z", "Hashes": {}}}
     assert await disk.fingerprint("v1/m") != first
     assert [asked["fs"] for method, asked in rclone.asked if method == "operations/stat"] == ["store:bkt"] * 2
+
+
+async def test_a_whole_listing_is_saved_and_what_is_no_path_in_it_is_hidden(fake: Fake, tmp_path: Path) -> None:
+    rclone, disk = fake[0], disk_of(fake)
+    answer = rclone.answers["operations/list"] = {"list": [*BOTH, {"Path": "v1/d/x", "Name": "x", "Size": 1}]}
+    origin = await disk.save_listing("v1", tmp_path / "listing")
+    assert json.loads((tmp_path / "listing").read_text()) == answer
+    assert disk.bucket.confirmed == 0  # type: ignore[attr-defined]
+    await disk.leave_out(origin, "v1", {"v1/m": SHADOWS})
+    assert (disk.ignored, hidden(rclone)) == ({"v1/m": SHADOWS}, [HIDDEN])
+    move(disk, "store:other")
+    await disk.leave_out(origin, "v1", {"v1/n": SHADOWS})
+    assert disk.ignored == {}, "it says nothing of what is mounted now"
+
+
+@pytest.mark.parametrize("answer", [{"list": []}, (404, {"error": "file does not exist"})])
+async def test_that_nothing_is_there_is_believed_of_a_store_that_gives_valid_answers(
+    fake: Fake, tmp_path: Path, answer: Any
+) -> None:
+    rclone, disk = fake[0], disk_of(fake)
+    rclone.answers["operations/list"] = answer
+    if isinstance(answer, dict):
+        await disk.save_listing("v1", tmp_path / "listing")
+    else:
+        with pytest.raises(RemoteError) as caught:
+            await disk.save_listing("v1", tmp_path / "listing")
+        assert caught.value.code == "directory-missing"
+    assert disk.bucket.confirmed == 1  # type: ignore[attr-defined]
+    assert [method for method, _ in rclone.asked].count("operations/list") == 2

@@ -96,10 +96,10 @@ def test_the_text_for_people() -> None:
     plan = planned([WEBUI], [GATE], 30, crashes=2, digests=True)
     assert plan.lines() == [
         "switch cache_hub v22 → v23",
-        "  preflight  see that v23 is complete, and not in quarantine, and that the link can be placed",
-        "  warm       load the names and sizes of its files through the mount, at most 10m",
-        "  verify     compare its files, seen through the mount, with the manifest, and read every byte for its sha256,"
-        " at most 6h5m",
+        "  preflight  load the names and sizes of its files, at most 15m; see that v23 is complete, and not in"
+        " quarantine, and that the link can be placed",
+        "  warm       load them again if the mount was replaced meanwhile, at most 10m",
+        "  verify     see that the mount shows them, and read every byte for its sha256, at most 6h5m",
         "  stop       stop webui, at most 35s",
         "  flip       point /srv/cache_hub at /mnt/cache_hub_v23",
         "  start      start webui",
@@ -117,7 +117,11 @@ def test_the_text_for_people() -> None:
         (planned([WEBUI, API]), "  ready      wait until webui and api are ready, at most 15m35s"),
         (planned([], from_version=None), "switch cache_hub nothing → v23"),
         (planned([]), "Whatever fails from flip on is undone: flip-back."),
-        (planned(force=True), "  preflight  see that v23 is complete, and that the link can be placed"),
+        (
+            planned(force=True),
+            "  preflight  load the names and sizes of its files, at most 15m; see that v23 is complete, and that the"
+            " link can be placed",
+        ),
         (planned([], [GATE], 1.5), "  watch      for 1s500ms: a gate that fails brings v22 back"),
     ],
 )

@@ -56,10 +56,12 @@ class Bucket:
         return None if directory in self.large else self.entries(directory)
 
     async def list(self, path: str, *, limit: int, timeout_s: float) -> Listing:
-        assert (path, self.refreshed) == (self.root, [""]), "as the bucket is now"
+        assert self.refreshed == [""], "as the bucket is now"
         kinds: dict[bool, FileType] = {True: "directory", False: "file"}
-        names = [Item(each.name, kinds[each.is_dir]) for each in self.entries("") if each.name not in self.unseen]
-        return Listing(tuple(names[:limit]), self.truncated)
+        directory = path.removeprefix(self.root).lstrip("/")
+        found = [each for each in self.entries(directory) if each.name not in self.unseen]
+        names = tuple(Item(each.name, kinds[each.is_dir]) for each in found[:limit])
+        return Listing(names, len(found) > limit if directory else self.truncated)
 
     async def stat(self, paths: Sequence[str]) -> tuple[Stat | NoStat, ...]:
         return tuple(self._stat(path) for path in paths)

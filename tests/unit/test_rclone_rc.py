@@ -211,3 +211,36 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no such file"):
         await client.core_stats()
     await client.close()
+
+
+async def test_a_listing_is_saved_as_it_comes(fake: Fake, tmp_path: Path) -> None:
+    rclone, client = fake
+    answer = {"list": [{"Path": f"v1/{number}", "Size": number} for number in range(20_000)]}
+    rclone.answers["operations/list"] = answer
+    to = tmp_path / "listing"
+    size = await client.save_listing("cs:bkt", "v1/", to, exclude=["*.tmp"])
+    assert (json.loads(to.read_text()), size) == (answer, to.stat().st_size)
+    (method, asked) = rclone.asked[-1]
+    assert (method, asked["remote"], asked["opt"]["recurse"]) == ("operations/list", "v1", True)
+    assert asked["_filter"] == {"ExcludeRule": ["*.tmp"]}
+
+
+async def test_a_listing_that_fails_saves_nothing(fake: Fake, tmp_path: Path) -> None:
+    rclone, client = fake
+    rclone.answers["operations/list"] = (404, {"error": "error in ListJSON: directory not found", "status": 404})
+    with pytest.raises(RemoteError) as caught:
+        await client.save_listing("cs:bkt", "v1", tmp_path / "listing")
+    assert caught.value.code == "bucket-missing"
+    rclone.answers["operations/list"] = None
+    with pytest.raises(RemoteError) as caught:
+        await client.save_listing("cs:bkt", "v1", tmp_path / "listing", timeout_s=0.05)
+    assert caught.value.code == "bucket-slow", "rclone itself answers"
+    assert not (tmp_path / "listing").exists()
+
+
+@pytest.mark.parametrize(("item", "size"), [({"Size": 7}, 7), ({"Size": 0}, 0), (None, None)])
+async def test_how_large_an_object_is(fake: Fake, item: dict[str, int] | None, size: int | None) -> None:
+    rclone, client = fake
+    rclone.answers["operations/stat"] = {"item": item}
+    assert await client.size("cs:bkt", "v1/a") == size
+    assert rclone.asked[-1][1]["opt"]["filesOnly"], "no directory is looked for"

@@ -37,6 +37,7 @@ def test_of_a_mount_without_its_cache() -> None:
 def test_of_all_it_does() -> None:
     assert CoreStats.parse(CORE) == CoreStats(moved_bytes=5, errors=1, last_error="403 Forbidden")
     assert CoreStats.parse({"bytes": 0, "errors": 0}) == CoreStats(0, 0, "")
+    assert CoreStats.parse(CORE | {"listed": 7}).listed == 7
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ async def test_one_that_vanishes_is_left_out_and_one_that_cannot_be_listed_is_sh
     shown.disk.failures["hubs/hub_v1"] = RemoteError("directory not found", code="directory-missing")
     shown.disk.failures["hubs/hub_v2"] = RemoteError("access denied", code="bucket-denied")
     (found,) = await shown.versions.all()
-    assert (found.version, found.files, found.verified, found.problems) == ("v2", {}, False, ("access denied",))
+    assert (found.version, len(found.files), found.verified, found.problems) == ("v2", 0, False, ("access denied",))
 
 
 async def test_one_that_is_not_there_may_be_hidden_by_a_bucket_that_is_away(shown: Shown) -> None:
@@ -85,17 +85,42 @@ async def test_the_store_is_asked_for_its_files_only_when_it_must_give_them(show
 
 async def test_a_version_is_warm_on_the_mount_that_loaded_it(shown: Shown) -> None:
     versions = shown.versions
-    for version, above in (("v1", 1), ("v2", 1)):
-        content = await versions.inspect(version)
+    for version, listings in (("v1", 0), ("v2", 1)):
         assert versions.warmed_on(version) == -1
-        await versions.warm(content, lambda _: None)
+        content = await versions.inspect(version)
         assert versions.warmed_on(version) == 3
         refreshed, shown.disk.refreshed = shown.disk.refreshed, []
-        assert refreshed.count(("hubs", False)) == above, "once: its name is new to the mount"
-        assert refreshed[-1] == (f"hubs/hub_{version}", True)
-    assert shown.disk.known == {"hubs/hub_v1": {"a": (1, SHA256)}}
+        assert refreshed == [("hubs", False), (f"hubs/hub_{version}", True)], "its name is new to the mount"
+        assert len(shown.disk.listings) == listings, "nothing is listed twice where a manifest says what must be there"
+        await versions.warm(content, lambda _: None)
+        assert shown.disk.refreshed == []
+    assert shown.disk.known == {"hubs/hub_v1": {"a": [1, SHA256]}}
     versions.is_warm("v1", 4)
     assert versions.warmed_on("v1") == 4
+
+
+async def test_on_another_mount_it_is_loaded_again_and_must_be_the_same(shown: Shown) -> None:
+    content = await shown.versions.inspect("v2")
+    shown.show(restarts=4)
+    await shown.versions.warm(content, lambda _: None)
+    assert shown.versions.warmed_on("v2") == 4
+    assert shown.disk.refreshed.count(("hubs/hub_v2", True)) == 2
+    shown.show(restarts=5)
+    shown.disk.bucket["hubs/hub_v2/b"] = b"new"
+    with pytest.raises(Refused):
+        await shown.versions.warm(content, lambda _: None)
+
+
+async def test_an_answer_that_is_not_valid_takes_nothing_out_of_the_mount(shown: Shown) -> None:
+    class Doubtful(BucketDisk):
+        async def confirm(self) -> None:
+            raise RemoteError("a login page answers", code="bucket-invalid")
+
+    await shown.versions.inspect("v1")
+    shown.versions.disk = Doubtful({})
+    with pytest.raises(RemoteError):
+        await shown.versions.inspect("v1")
+    assert shown.versions.disk.refreshed == []
 
 
 async def test_it_is_verified_by_its_files_and_with_digests_by_its_bytes(shown: Shown) -> None:
@@ -103,9 +128,10 @@ async def test_it_is_verified_by_its_files_and_with_digests_by_its_bytes(shown: 
     await shown.versions.verify(content)
     with pytest.raises(Refused):
         await shown.versions.verify(content, lambda *_: None)  # its sha256 is another
+    assert await shown.versions.wanted_files(content) == [("a", 1, SHA256)]
     shown.disk.shown["hubs/hub_v1/a"] = None
     with pytest.raises(Refused):
-        await shown.versions.verify(content)
+        await shown.versions.verify(await shown.versions.inspect("v1"))
 
 
 def test_where_its_link_points_and_what_proves_a_mount(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def versions(
             digest=content.digest or None,
             quarantined=content.digest in quarantined or content.former in quarantined,
             problems=content.problems[:PROBLEMS_SHOWN],
-            problem_count=len(content.problems),
+            problem_count=content.problem_count,
             changed=changed.get(content.version),
         )
         for content in contents

@@ -63,7 +63,7 @@ _CACHE = {
 }
 _MODEL = {
     **dict.fromkeys(("mount", "directory"), Effect.RESTART_MODEL),
-    **dict.fromkeys(("required", "keep", "sync", "watch", "gates"), Effect.IN_PLACE),
+    **dict.fromkeys(("required", "warm", "keep", "sync", "watch", "gates"), Effect.IN_PLACE),
     "link": Effect.RELINK,
     "version": Effect.SWITCH,
 }
@@ -118,6 +118,8 @@ def effect_of(place: Place, old: Settings, new: Settings) -> Effect:
         return _remote_effect(old.remotes[rest[0]], new.remotes[rest[0]], rest[1])
     if section == "mounts" and rest[1] == "cache" and len(rest) > 2:
         return _CACHE[rest[2]]
+    if section == "apps" and rest[1] == "needs" and old.apps[rest[0]].needs == new.apps[rest[0]].needs:
+        return Effect.IN_PLACE  # the same names: a level is for the next start
     if section in _SECTIONS:
         return _SECTIONS[section][rest[1]]
     return Effect.IN_PLACE if place == ("log", "level") else _TOP[section]

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from mountd.settings import masking
 from mountd.settings.fields import is_host_address
 from mountd.settings.paths import check_paths
-from mountd.settings.profiles import writes_back
-from mountd.settings.schema import MountSettings, RemoteSettings, Settings, Value
+from mountd.settings.profiles import cache_mode, writes_back
+from mountd.settings.schema import LEVELS, MountSettings, NeedSettings, RemoteSettings, Settings, Value
 from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 from mountd.settings.source import Place
 from mountd.settings.words import Finding, did_you_mean
@@ -46,6 +46,7 @@ def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
     for name, model in settings.models.items():
         if model.sync.retry.max < model.sync.retry.initial:
             yield Finding(("models", name, "sync", "retry", "max"), "must not be less than initial")
+    yield from _levels(settings)
     for name, app in settings.apps.items():
         yield from _environment(("apps", name, "environment"), app.environment, plain=settings.allow_plain_secrets)
         if app.restart.backoff.max < app.restart.backoff.initial:
@@ -80,9 +81,44 @@ def _references(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
             yield Finding(("models", name, "mount"), _unknown(model.mount, "mount", known["mounts"]))
     needed = [*known["models"], *known["mounts"]]
     for name, app in settings.apps.items():
-        for index, need in enumerate(app.needs):
-            if need not in needed:
-                yield Finding(("apps", name, "needs", index), _unknown(need, "model or mount", needed))
+        for index, need in enumerate(app.needed):
+            item: Place = ("apps", name, "needs", index)
+            if isinstance(need, str):
+                if need not in needed:
+                    yield Finding(item, _unknown(need, "model or mount", needed))
+            elif need.model in known["mounts"]:
+                yield Finding(
+                    (*item, "model"), f"{need.model!r} is a mount, and only a model has a level: write its name alone"
+                )
+            elif need.model not in known["models"]:
+                yield Finding((*item, "model"), _unknown(need.model, "model", known["models"]))
+
+
+def _levels(settings: Settings) -> Iterator[Finding]:
+    """What is fetched ahead: where it is kept, and who waits for it."""
+    for name, model in settings.models.items():
+        place, mount = ("models", name, "warm"), settings.mounts.get(model.mount)
+        if model.warm.level == "data" and mount is not None and (mode := cache_mode(mount).lower()) != "full":
+            yield Finding(
+                (*place, "level"),
+                f"needs a mount that keeps what is read, but mounts.{model.mount} has vfs-cache-mode {mode}: give it"
+                " the profile model-hub or small, or write pin",
+            )
+        if model.warm.level == "pin" and model.warm.only_opened:
+            yield Finding(
+                (*place, "only_opened"),
+                "belongs to level data: a pinned version is complete, or it would not do without the mount",
+            )
+    for name, app in settings.apps.items():
+        for index, need in enumerate(app.needed):
+            if not isinstance(need, NeedSettings) or need.model not in settings.models:
+                continue
+            own = settings.models[need.model].warm.level
+            if LEVELS.index(need.level) > LEVELS.index(own):
+                yield Finding(
+                    ("apps", name, "needs", index, "level"),
+                    f"is never reached: models.{need.model}.warm.level is {own}; write {need.level} there as well",
+                )
 
 
 def _unknown(name: str, what: str, names: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ _MAY_BE_EMPTY = {
     "": ("models", "apps", "rclone", "http", "log", "control", "state", "runtime"),
     "mounts": ("options", "health", "cache"),
     "apps": ("environment", "needs", "ready", "stop", "restart"),
-    "models": ("required", "sync", "watch", "gates"),
+    "models": ("required", "warm", "sync", "watch", "gates"),
 }
 
 

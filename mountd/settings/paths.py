@@ -1,4 +1,5 @@
-"""Which paths may lie in which: a link and everything that mountd writes on local disk, one thing at one path."""
+"""Which paths may lie in which: a link and everything that mountd writes on local disk, one thing at one path; what is
+adopted lies apart from both."""
 
 from __future__ import annotations
 
@@ -56,6 +57,25 @@ def check_paths(settings: Settings) -> Iterator[Finding]:
         for spot in [*caches, *own]:
             if spot.is_in(link):
                 yield Finding(link.place, f"is replaced at every switch, but {spot.name} ({spot.path}) lies there")
+    for name, model in settings.models.items():
+        for index, path in enumerate(model.warm.adopt):
+            adopted = _Spot(("models", name, "warm", "adopt", index), path)
+            yield from _adopted(adopted, [*mounts, *caches, own[0]], links)
+
+
+def _adopted(adopted: _Spot, others: list[_Spot], links: list[_Spot]) -> Iterator[Finding]:
+    """mountd reads such a directory from end to end: no mount may lie in it, which can hang, and nothing that rclone or
+    mountd writes itself, its pinned versions among them."""
+    for spot in others:
+        if adopted.is_in(spot):
+            yield Finding(adopted.place, f"must not lie in {spot.name} ({spot.path})")
+        elif spot.is_in(adopted):
+            yield Finding(
+                adopted.place, f"must not hold {spot.name} ({spot.path}): name the directories of the files alone"
+            )
+    for link in links:
+        if adopted.is_in(link):
+            yield Finding(adopted.place, f"must not lie in {link.name} ({link.path}), which leads to the live version")
 
 
 def _apart(spots: list[_Spot]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import re
 import signal as signals
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -27,13 +27,17 @@ from mountd.settings.fields import (
 )
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place
-from mountd.settings.units import Duration, Limit, Size
+from mountd.settings.units import Duration, Limit, Rate, Size
 
 MAX_ENTRIES = 100
 """Remotes, mounts, models, apps: each is compared with each, and has processes and tasks of its own."""
 FILLED_IN = "filled in"
 """A key that a file may leave out; its default hangs on other keys or on the user, and `load` fills it in."""
 DEFAULT_PROFILE: Literal["model-hub"] = "model-hub"
+Level = Literal["metadata", "data", "pin"]
+"""How much of a version has come to this machine: its listing; its bytes too, in the mount's cache; a checked copy."""
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""Each holds what stands before it."""
 Value = str | SecretRef
 """An option of a remote, or a variable of an environment."""
 Flag = bool | str | list[str]
@@ -167,6 +171,27 @@ class GateSettings(Section):
         return self
 
 
+class WarmSettings(Section):
+    """What of a version is fetched before an app reads it."""
+
+    level: Level = Field(
+        "metadata",
+        description="metadata: its listing; data: also its bytes, into the mount's cache; pin: a checked copy on local"
+        " disk, which the app reads without the mount",
+    )
+    adopt: Annotated[list[AbsolutePath], Field(max_length=20)] = Field(
+        default_factory=list,
+        description="directories that may hold the files already: what has the size and sha256 of the manifest is taken"
+        " from there, and not fetched",
+    )
+    limit: Rate | None = Field(
+        None, description="so many bytes a second are fetched ahead at most, such as 20M; default: no limit"
+    )
+    only_opened: bool = Field(
+        False, description="of level data: only the files that the app opened when it started last"
+    )
+
+
 class ModelSettings(Section):
     """Versions side by side in a mount, one of them live behind a link."""
 
@@ -177,6 +202,7 @@ class ModelSettings(Section):
     required: list[RelativePath] = Field(
         default_factory=list, description="must exist, non-empty, before a version may go live"
     )
+    warm: WarmSettings = WarmSettings()
     keep: Annotated[int, Field(ge=2)] = Field(
         2, description="versions that stay in the local cache, the live and the previous one among them"
     )
@@ -222,6 +248,13 @@ class RestartSettings(Section):
     limit: Limit = Limit(5, 600.0)
 
 
+class NeedSettings(Section):
+    """A model that an app needs, and how much of it must be here before the app starts."""
+
+    model: Name
+    level: Level
+
+
 class AppSettings(Section):
     """The program that needs the model."""
 
@@ -230,10 +263,20 @@ class AppSettings(Section):
     user: str | None = Field(None, description="drop to this user when mountd runs as root")
     umask: Umask = Field(0o022, description="for what the app makes; not that of the shell that started mountd")
     environment: dict[str, Value] = Field(default_factory=dict)
-    needs: list[Name] = Field(default_factory=list, description="models and mounts")
+    needed: list[Name | NeedSettings] = Field(
+        default_factory=list,
+        alias="needs",
+        description="models and mounts by name; {model: NAME, level: …} starts the app at that level of the model,"
+        " default: the model's own",
+    )
     ready: ReadySettings | None = None
     stop: StopSettings = StopSettings()
     restart: RestartSettings = RestartSettings()
+
+    @property
+    def needs(self) -> list[str]:
+        """The names of models and mounts, in the order of the file."""
+        return [each if isinstance(each, str) else each.model for each in self.needed]
 
 
 class RcloneSettings(Section):
@@ -318,6 +361,12 @@ class Settings(Section):
     def secret_variables(self) -> tuple[str, ...]:
         """The variables of mountd's own environment that hold secrets: no child may inherit them."""
         return tuple(reference.env for _, reference in self.secrets() if reference.env)
+
+    def level_needed(self, app: AppSettings, model: str) -> Level:
+        """How much of the model must be here before the app starts: as its needs say, else the model's own level."""
+        own = self.models[model].warm.level
+        written = [each.level for each in app.needed if isinstance(each, NeedSettings) and each.model == model]
+        return own if model in app.needed or not written else max(written, key=LEVELS.index)
 
     def mounts_of(self, app: AppSettings) -> list[str]:
         """Names of the mounts that stand behind what `app` needs, in the order of its needs."""

@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as people write them: `500ms`, `30G`, `5%`, `5 in 10m`."""
+"""Durations, sizes and limits as people write them: `500ms`, `30G`, `5%`, `20M` a second, `5 in 10m`."""
 
 from __future__ import annotations
 
@@ -118,6 +118,30 @@ class Size:
     ) -> dict[str, Any]:
         text = {"type": "string", "pattern": r"^(0|[0-9]+(\.[0-9]+)?([Bb]|[KMGTPkmgtp]([iI]?[Bb])?|%))$"}
         return {"anyOf": [text, {"const": 0}], "examples": ["16M", "30G", "5%"]}
+
+
+def parse_rate(text: str) -> int:
+    """`20M`, a size that a second may take → bytes a second. Raises ValueError."""
+    try:
+        size = Size.parse(text)
+    except ValueError:
+        size = Size(percent=0)
+    if size.percent is not None:
+        raise ValueError(f"{text!r} is not a rate: write 20M for 20 MiB a second")
+    if not size.bytes:
+        raise ValueError("must be more than 0; leave it out for no limit")
+    return size.bytes
+
+
+Rate = Annotated[
+    int,
+    BeforeValidator(lambda value: value if isinstance(value, int) else parse_rate(value)),
+    PlainSerializer(lambda value: str(Size(value)), return_type=str, when_used="json"),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([Bb]|[KMGTPkmgtp]([iI]?[Bb])?)$", "examples": ["20M"]}
+    ),
+]
+"""Bytes a second, written as a size: `20M` is 20 MiB a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mountd.settings.schema import RemoteSettings, Settings, Value, keys_of
+from mountd.settings.schema import NeedSettings, RemoteSettings, Settings, Value, keys_of
 from mountd.settings.secret import EXACTLY_ONE, SecretRef
 from mountd.settings.source import Place
 from mountd.settings.units import format_duration
@@ -31,8 +31,12 @@ class Finding:
 
 MAX_PROBLEMS = 50
 """So many are looked for and shown: a search for what was meant takes milliseconds for each."""
-_SHAPES: dict[type, Any] = {dict: SecretRef, list: list[str]}
-"""What is meant where several types may stand; else text."""
+_EITHER: dict[type, str] = {
+    bool: "text, true, false or a list of texts",
+    SecretRef: "text or a reference to a secret",
+    NeedSettings: "a name, or a model with its level, such as {model: NAME, level: data}",
+}
+"""Where several types may stand, by one of them."""
 _SIMPLE = {
     "bool": "must be true or false",
     "int": "must be a whole number",
@@ -90,12 +94,11 @@ def _explain(detail: dict[str, Any], data: Any) -> Finding | None:
         kinds = _alternatives(expected)
         if len(kinds) > 1:  # `part` names the alternative that pydantic tried
             raw = look_up(data, place)
-            expected = _SHAPES.get(type(raw), str)
             if raw is None:
                 return Finding(place, "is empty")
-            if expected not in kinds:
-                either = "text, true, false or a list of texts" if bool in kinds else "text or a reference to a secret"
-                return Finding(place, f"must be {either}")
+            expected = _meant(raw, kinds)
+            if expected is None:
+                return Finding(place, f"must be {next(text for kind, text in _EITHER.items() if kind in kinds)}")
             if expected.__name__ not in str(part):
                 return None
         else:
@@ -110,6 +113,14 @@ def _explain(detail: dict[str, Any], data: Any) -> Finding | None:
     if section is SecretRef and kind != "string_pattern_mismatch":
         return Finding(place, "must be text" if kind.endswith("_type") else _own_words(detail))
     return Finding(place, _words(kind, context, place, raw) or _own_words(detail))
+
+
+def _meant(raw: Any, kinds: list[Any]) -> Any:
+    """Which of several types that may stand there; None when `raw` is none of them."""
+    if isinstance(raw, dict):
+        return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    shape = list[str] if isinstance(raw, list) else str
+    return shape if shape in kinds else None
 
 
 def _alternatives(at: Any) -> list[Any]:

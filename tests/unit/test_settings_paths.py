@@ -40,6 +40,14 @@ def refused(data: dict[str, Any]) -> list[str]:
         ("mounts/two", MOUNT_2 | {"path": "/mnt"}, ["mounts.storage.path"]),
         ("mounts/storage/path", "/srv/app/hub/mount", ["mounts.storage.path"]),
         ("models/hub/link", "/", ["models.hub.link"]),
+        # what is adopted is read from end to end
+        ("models/hub/warm", {"adopt": ["/data", "/mnt/storage/a"]}, ["models.hub.warm.adopt[1]"]),
+        ("models/hub/warm", {"adopt": ["/mnt"]}, ["models.hub.warm.adopt[0]"]),
+        ("models/hub/warm", {"adopt": ["/var/lib/mountd/pins/x"]}, ["models.hub.warm.adopt[0]"]),
+        ("models/hub/warm", {"adopt": ["/var/lib"]}, ["models.hub.warm.adopt[0]"]),
+        ("models/hub/warm", {"adopt": ["/var/cache/mountd/storage/vfs"]}, ["models.hub.warm.adopt[0]"]),
+        ("models/hub/warm", {"adopt": ["/srv/app/hub"]}, ["models.hub.warm.adopt[0]"]),
+        ("models/hub/warm", {"adopt": ["/srv/app/hub/models"]}, ["models.hub.warm.adopt[0]"]),
     ],
 )
 def test_refused(path: str, value: Any, places: list[str]) -> None:
@@ -56,6 +64,7 @@ def test_refused(path: str, value: Any, places: list[str]) -> None:
         ("models/hub/link", "/var/lib/mountd/hub"),
         ("models/two", HUB | {"link": "/srv/app/hub2"}),
         ("remotes/store/token", {"file": "/mnt/storag/t"}),
+        ("models/hub/warm", {"adopt": ["/data", "/mnt/other", "/srv/app", "/srv/app/hub2"]}),
     ],
 )
 def test_taken(path: str, value: Any) -> None:

@@ -54,8 +54,10 @@ mounts:
     options: {a: 1, b: true, c: 5M, d: [1, x]}
     health: {failures: 2, interval: 500ms}
 models: {h: {mount: m, directory: "a/{version}", link: /h, version: 1.10, keep: 3, watch: {for: 0},
+  warm: {level: data, adopt: [/data], limit: 20M, only_opened: true},
   gates: [{command: [say, 1]}, {prometheus: "http://p", query: up, max: 1.5, timeout: 5s}, {http: "https://x"}]}}
-apps: {w: {command: [x, --port, 7860], environment: {A: 1, B: true}, restart: {backoff: {factor: 2}}, ready: {http: "http://x"}}}
+apps: {w: {command: [x, --port, 7860], needs: [m, {model: h, level: metadata}],
+  environment: {A: 1, B: true}, restart: {backoff: {factor: 2}}, ready: {http: "http://x"}}}
 """)
     )
 
@@ -84,6 +86,10 @@ GATE = (
         GATE.replace("GATE", "{http: 'http://x', command: [y]}"),
         GATE.replace("GATE", "{prometheus: 'http://x', query: up}"),
         "{remotes: {}, mounts: {m: {remote: 's:b', path: /m}}, apps: {w: {command: [x], ready: {timeout: 1m}}}}",
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: /m}}, apps: {w: {command: [x], needs: [{model: h}]}}}",
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: /}}, apps: {w: {command: [x], needs: [{level: pin}]}}}",
+        GATE.replace("gates: [GATE]", "warm: {limit: 5%}"),
+        GATE.replace("gates: [GATE]", "warm: {level: all}"),
     ],
 )
 def test_the_schema_refuses(text: str) -> None:
@@ -138,6 +144,7 @@ mounts = st.fixed_dictionaries(
 apps = st.fixed_dictionaries(
     {"command": st.lists(texts, min_size=1)},
     optional={
+        "needs": st.lists(st.sampled_from(["hub", "storage"]) | st.just({"model": "hub", "level": "metadata"})),
         "environment": st.dictionaries(st.sampled_from(["A", "B_C"]), texts | st.just({"env": "SECRET"})),
         "ready": st.fixed_dictionaries({"command": st.lists(texts, min_size=1), "timeout": durations}),
         "stop": st.fixed_dictionaries({"signal": st.sampled_from(["INT", "SIGTERM", "usr1"]), "grace": durations}),
@@ -162,6 +169,14 @@ models = st.fixed_dictionaries(
     },
     optional={
         "keep": st.integers(2, 9).map(str),
+        "warm": st.fixed_dictionaries(
+            {},
+            optional={
+                "level": st.sampled_from(["metadata", "pin"]),
+                "adopt": st.lists(st.sampled_from(["/data", "/srv/模 型"]), max_size=2),
+                "limit": st.integers(1, 2**60).map(lambda rate: f"{rate}B"),
+            },
+        ),
         "sync": st.fixed_dictionaries(
             {}, optional={"automatic": st.booleans(), "retry": st.fixed_dictionaries({"limit": st.integers(0, 9)})}
         ),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mountd.errors import BadVersionName
 from mountd.settings.names import check_version
-from mountd.settings.units import Limit, Size, format_duration, parse_duration
+from mountd.settings.units import Limit, Size, format_duration, parse_duration, parse_rate
 
 milliseconds = st.integers(0, 3650 * 86_400_000)
 
@@ -92,6 +92,19 @@ def test_a_size_is_written_as_it_is_read(size: Size) -> None:
 def test_a_percentage_is_of_the_file_system() -> None:
     assert Size(percent=5).of(1000) == 50
     assert Size(bytes=7).of(1000) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("20M", 20 * 1024**2), ("512KiB", 512 * 1024), ("1B", 1), (" 1.5g ", 3 << 29)]
+)
+def test_rates(text: str, rate: int) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "0", "0M", "0.4B", "20", "-1M", "5%", "20M/s", "20Mbit", "1s"])
+def test_no_rates(text: str) -> None:
+    with pytest.raises(ValueError, match=r"rate|more than 0"):
+        parse_rate(text)
 
 
 @given(st.integers(0, 999_999), milliseconds.filter(bool))

@@ -30,6 +30,7 @@ def client(endpoint: str) -> Any:
 
     config = Config(
         s3={"addressing_style": "path"},
+        signature_version="s3v4",  # of presigned addresses too
         max_pool_connections=STREAMS,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -44,7 +45,7 @@ def listed(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
 
 
 def target(directory: str, prefix: str, key: str) -> str:
-    path = os.path.join(directory, key.removeprefix(prefix).lstrip("/"))
+    path = os.path.join(directory, key.removeprefix(prefix).lstrip("/") or os.path.basename(key))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     return path
 

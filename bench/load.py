@@ -74,7 +74,7 @@ def catalogue(*, quick: bool = False) -> dict[str, Case]:
         Case(
             "boot-four",
             f"cold boot to the first answer, four files, the app imports for {imports_s:g} s",
-            partial(boot, files=FOUR),
+            partial(boot, files=FOUR, beside=False),
         ),
         Case("file", "cold read of one file", cases.one_file),
         Case(
@@ -174,8 +174,10 @@ def _pinned() -> tuple[Case, ...]:
     )
 
 
-def measure(case: Case, rounds: int, shelf: Path, rclone: Path, *, quick: bool) -> Result:
-    with _directory() as root, Rig(root, shelf, rclone, quick, case.tree) as rig:
+def measure(
+    case: Case, rounds: int, shelf: Path, rclone: Path, *, quick: bool = False, skip: Sequence[str] = ()
+) -> Result:
+    with _directory() as root, Rig(root, shelf, rclone, quick, case.tree, frozenset(skip)) as rig:
         try:
             case.run(rig, rounds)
         except Exception as error:  # the other cases, and the samples so far, must not be lost
@@ -211,6 +213,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one round of a small hub: a look, not a measurement")
     parser.add_argument("--rounds", type=int, metavar="N", help="so many of each case")
     parser.add_argument("--only", action="append", choices=list(known), metavar="NAME", help=", ".join(known))
+    parser.add_argument("--skip", action="append", default=[], metavar="WHO", help="leave a contestant out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="default bench/results/load.json; with --quick none")
     parser.add_argument("--install", action="store_true", help="first install the peers that are missing")
     parser.add_argument("--rclone", type=Path, default=BUNDLED_RCLONE, metavar="PATH", help="which rclone to use")
@@ -225,7 +228,7 @@ def main(words: Sequence[str]) -> int:
     with _directory() as shelf:
         for case in [case for name, case in known.items() if not given.only or name in given.only]:
             rounds = given.rounds or (1 if given.quick else case.rounds)
-            found.append(measure(case, rounds, shelf, given.rclone, quick=given.quick))
+            found.append(measure(case, rounds, shelf, given.rclone, quick=given.quick, skip=given.skip))
             print(summary(found[-1]), end="\n\n", flush=True)
             if target is not None:
                 _keep(target, machine, found)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench import peers
 from bench.load_figures import Sample
-from bench.load_rig import ORDER, Figures, Rig, ask, forget, moments
+from bench.load_rig import ORDER, Contestant, Figures, Rig, ask, forget, moments
 from bench.peers import loader
 from mountd.demo import hub
 from tests.support import hold_port
@@ -25,7 +25,6 @@ WARM_LIMIT_S = 600.0
 DATA, PIN = {"level": "data"}, {"level": "pin"}
 RAW = {"raw: ranges": "ranges", "raw: boto3": "boto3", "raw: rclone copy": "rclone"}
 SECOND = ("mountd, app restarted", "mountd, remounted", "mountd restarted")
-Contestant = tuple[str, Callable[[], Figures]]
 
 
 # -- contestants ----------------------------------------------------------------------------------------------------
@@ -73,11 +72,17 @@ def raw(rig: Rig, way: str, prefix: str = "cache_hub_v23") -> Figures:
     return {"seconds": peers.download(rig.place(), way, prefix)}
 
 
-def plain_mounts(rig: Rig, *words: object) -> list[Contestant]:
-    return [
-        ("rclone mount, its defaults", partial(mount_and_load, rig, peers.plain_mount, *words)),
-        ("s3fs, its defaults", partial(mount_and_load, rig, peers.s3fs_mount, *words)),
-    ]
+def plain_mount(rig: Rig, *words: object) -> Contestant:
+    return "rclone mount, its defaults", partial(mount_and_load, rig, peers.plain_mount, *words)
+
+
+def s3fs(rig: Rig, *words: object) -> Contestant:
+    return "s3fs, its defaults", partial(mount_and_load, rig, peers.s3fs_mount, *words)
+
+
+def baseline_mount(rig: Rig, *words: object) -> Contestant:
+    """Of the baseline its mount alone."""
+    return "baseline", partial(mount_and_load, rig, peers.baseline_mount, *words)
 
 
 # -- cases ------------------------------------------------------------------------------------------------------------
@@ -91,17 +96,23 @@ def start(rig: Rig, rounds: int) -> None:
             number,
             [
                 ("mountd", partial(mountd, rig, *words)),
-                ("baseline", partial(baseline, rig, *words)),
                 ("baseline without lsl", partial(baseline, rig, *words, lsl=False)),
-                *plain_mounts(rig, *words),
+                plain_mount(rig, *words),
+                s3fs(rig, *words),
             ],
+            [("baseline", partial(baseline, rig, *words))],
         )
 
 
-def boot(rig: Rig, rounds: int, *, imports_s: float, files: Sequence[str] = ORDER) -> None:
+def boot(rig: Rig, rounds: int, *, imports_s: float, files: Sequence[str] = ORDER, beside: bool = True) -> None:
     """Cold, from nothing to the app's first answer; the limit is what the slower of imports and download needs, and
-    the load from local disk."""
+    the load from local disk. `beside`: with those who take many minutes."""
     words = ("--imports", f"{imports_s:g}", "--files", *files)
+    slow: list[Contestant] = [
+        ("baseline", partial(baseline, rig, *words)),
+        ("baseline without lsl", partial(baseline, rig, *words, lsl=False)),
+        plain_mount(rig, *words),
+    ]
     for number in range(rounds):
         rig.round(
             number,
@@ -109,12 +120,11 @@ def boot(rig: Rig, rounds: int, *, imports_s: float, files: Sequence[str] = ORDE
                 ("mountd", partial(mountd, rig, *words)),
                 ("mountd, data meanwhile", partial(mountd, rig, *words, warm=DATA, level="metadata")),
                 ("mountd, data first", partial(mountd, rig, *words, warm=DATA, level="data")),
-                ("baseline", partial(baseline, rig, *words)),
-                ("baseline without lsl", partial(baseline, rig, *words, lsl=False)),
-                *plain_mounts(rig, *words),
+                s3fs(rig, *words),
                 ("raw: ranges", partial(raw, rig, "ranges")),
                 ("local disk", partial(_local, rig, files)),
             ],
+            slow if beside else (),
         )
         found = {each.who: each.figures for each in rig.samples if each.round == number and not each.broken}
         if {"raw: ranges", "local disk"} <= found.keys():
@@ -136,11 +146,11 @@ def one_file(rig: Rig, rounds: int) -> None:
             [
                 ("mountd", partial(mountd, rig, *words)),
                 ("mountd, data first", partial(mountd, rig, *words, warm=DATA, level="data")),
-                ("baseline", partial(mount_and_load, rig, peers.baseline_mount, *words)),
-                *plain_mounts(rig, *words),
+                s3fs(rig, *words),
                 ("raw: ranges", partial(raw, rig, "ranges", f"cache_hub_v23/{W2V}")),
                 ("Run:ai model streamer", partial(raw, rig, "runai", f"cache_hub_v23/{W2V}")),
             ],
+            [baseline_mount(rig, *words), plain_mount(rig, *words)],
         )
 
 
@@ -148,18 +158,20 @@ def shuffled(rig: Rig, rounds: int) -> None:
     """A cold mmap of one safetensors file, its tensors in a random order."""
     words = ("--files", W2V, "--shuffle", SHUFFLED_BYTES)
 
-    def share(do: Callable[[], Figures]) -> Figures:
-        found = do()
-        return found | {"fetched_share": rig.proxy.counts().bytes_by_object[_key(W2V)] / rig.size(W2V)}
+    def share(contestant: Contestant) -> Contestant:
+        who, do = contestant
+
+        def counted() -> Figures:
+            found = do()
+            return found | {"fetched_share": rig.proxy.counts().bytes_by_object[_key(W2V)] / rig.size(W2V)}
+
+        return who, counted
 
     for number in range(rounds):
         rig.round(
             number,
-            [
-                ("mountd", partial(share, partial(mountd, rig, *words))),
-                ("baseline", partial(share, partial(mount_and_load, rig, peers.baseline_mount, *words))),
-                *((who, partial(share, do)) for who, do in plain_mounts(rig, *words)),
-            ],
+            [share(("mountd", partial(mountd, rig, *words))), share(s3fs(rig, *words))],
+            [share(baseline_mount(rig, *words)), share(plain_mount(rig, *words))],
         )
 
 
@@ -263,7 +275,6 @@ def second(rig: Rig, rounds: int) -> None:
         last = rig.answer(daemon.web_port, process=daemon.process)
         place = rig.place()
         stack.enter_context(peers.mounted(place, peers.baseline_mount(place)))
-        rig.load(place.model, "--files", *ORDER)
 
         def again(restart: Callable[[], object]) -> Figures:
             nonlocal last
@@ -276,7 +287,9 @@ def second(rig: Rig, rounds: int) -> None:
             return {"load_s": last["load_s"], "fetched_share": rig.proxy.counts().object_bytes / total}
 
         def by_baseline() -> Figures:
+            rig.load(place.model, "--files", *ORDER)
             forget(place.model)
+            rig.proxy.reset()
             found = rig.load(place.model, "--files", *ORDER)
             return found | {"fetched_share": rig.proxy.counts().object_bytes / total}
 
@@ -291,4 +304,4 @@ def second(rig: Rig, rounds: int) -> None:
         )
         turns = [(who, partial(again, restart)) for who, restart in zip(SECOND, restarts, strict=True)]
         for number in range(rounds):
-            rig.round(number, [*turns, ("baseline", by_baseline)])
+            rig.round(number, turns, [("baseline", by_baseline)])

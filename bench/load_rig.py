@@ -39,6 +39,8 @@ ORDER = tuple(LOAD_ORDER)
 FOUR = tuple(name for name in ORDER if name.endswith((".pth", ".safetensors")))[:4]
 """The large ones, in upstream's order."""
 Figures = dict[str, float]
+Contestant = tuple[str, Callable[[], Figures]]
+"""A name, and what it does once."""
 
 
 class NotThere(Exception):
@@ -83,6 +85,8 @@ class Rig:
     rclone: Path
     quick: bool = False
     tree: str = "hub"
+    skip: frozenset[str] = frozenset()
+    """contestants that are left out"""
     samples: list[Sample] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     proxy_cpu: float = 0.0
@@ -188,15 +192,17 @@ class Rig:
             if done.returncode:
                 raise NotThere(f"not there yet: mountd {' '.join(words[:2])}")
 
-    def round(self, number: int, contestants: Sequence[tuple[str, Callable[[], Figures]]]) -> None:
-        """All of them, each time another one first: whatever drifts hits all alike."""
-        first = number % len(contestants)
-        for who, do in (*contestants[first:], *contestants[:first]):
+    def round(self, number: int, contestants: Sequence[Contestant], slow: Sequence[Contestant] = ()) -> None:
+        """All of them, each time another one first: whatever drifts hits all alike. Those that are `slow`, many minutes
+        some of them, only in the first round."""
+        turns = [*contestants, *(slow if number == 0 else ())]
+        first = number % len(turns)
+        for who, do in (*turns[first:], *turns[:first]):
             self.take(who, number, do)
 
     def take(self, who: str, number: int, do: Callable[[], Figures]) -> None:
         """One sample, with what passed the proxy; what goes wrong is its `broken`, and the others go on."""
-        if who in self.absent:
+        if who in self.absent or who in self.skip:
             return
         self.proxy.reset()
         figures, broken = dict[str, float](), ""
@@ -208,8 +214,10 @@ class Rig:
         except Exception as error:
             broken = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         counts = self.proxy.counts()
-        self.proxy_cpu = max(self.proxy_cpu, counts.cpu_share)
-        figures = {"fetched_bytes": counts.object_bytes, "requests": counts.kinds.total()} | figures
+        if counts.wall_s >= 1:  # of less it would be that of the question itself
+            self.proxy_cpu = max(self.proxy_cpu, counts.cpu_share)
+        kinds = {f"{kind.lower()}s": float(counts.kinds[kind]) for kind in ("LIST", "HEAD", "GET")}
+        figures = figures | {"fetched_bytes": float(counts.object_bytes), **kinds}
         self.samples.append(Sample(who, number, figures, broken))
         shown = ", ".join(f"{name} {value:,.2f}" for name, value in figures.items())
         print(f"{who} {number + 1}: {shown} {broken}", file=sys.stderr, flush=True)

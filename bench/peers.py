@@ -231,7 +231,7 @@ def download(place: Place, way: str, prefix: str) -> float:
     finally:
         shutil.rmtree(target, ignore_errors=True)
     if done.returncode:
-        raise RuntimeError(f"{way} ended with {done.returncode}: {done.stderr[-500:]}")
+        raise RuntimeError(f"{way} ended with {done.returncode}: {(done.stderr.splitlines() or [''])[-1][:300]}")
     return lasted_s if way == "rclone" else float(json.loads(done.stdout)["seconds"])
 
 

@@ -48,6 +48,7 @@ def metadata(rig: Rig, rounds: int) -> None:
     except ImportError:
         rig.absent |= dict.fromkeys(map(_who, sizes), "not there yet: bench/many_objects.py")
         return
+    rig.about = f"{', '.join(map(_who, sizes))} of 1 KiB in 100 directories, a store whose LIST pages all cost the same"
     daemon_bytes: list[float] = []
     with ExitStack() as stack:
         stores: dict[int, Any] = {}

@@ -87,6 +87,8 @@ class Rig:
     tree: str = "hub"
     skip: frozenset[str] = frozenset()
     """contestants that are left out"""
+    about: str = ""
+    """the bucket in words, of a case that has others than that of `tree`"""
     samples: list[Sample] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     proxy_cpu: float = 0.0
@@ -150,6 +152,8 @@ class Rig:
 
     def bucket(self) -> str:
         """In words."""
+        if self.about:
+            return f"{self.about}; {self.proxy.shape}"
         files = [path for path in self._tree().rglob("*") if path.is_file()]
         total = sum(path.stat().st_size for path in files)
         return f"{len(files):,} objects, {total / 1e6:,.0f} MB; {self.proxy.shape}"

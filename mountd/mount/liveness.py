@@ -100,7 +100,7 @@ class LivenessProbe:
 
     def entry(self, entries: Sequence[table.Entry] | None = None) -> table.Entry | None:
         """Our own mount, when it is what is seen at the mount point (in `entries`, else in the table as it is now)."""
-        entry = table.at(read_table() if entries is None else entries, self.path)
+        entry = table.at(read_table(mount_point=self.path) if entries is None else entries, self.path)
         ours = entry is not None and entry.source == self.source and entry.root == "/"  # else a part, bound over it
         return entry if ours else None
 
@@ -113,7 +113,7 @@ class MountTableProbe:
 
     async def run(self, report: Report) -> None:
         """Until it is unmounted, else until cancelled."""
-        async with contextlib.aclosing(tables()) as seen:
+        async with contextlib.aclosing(tables(self.liveness.path)) as seen:
             async for entries in seen:
                 if self.liveness.entry(entries) is None:
                     break

@@ -74,7 +74,7 @@ class Members:
         self.tasks = tasks
         self._hidden = set(settings.secret_variables())
         self._secrets = SecretFiles(self.mount_points)
-        conf.read_secrets = self._secrets.read
+        conf.read_secrets, conf.look_at_files = self._secrets.read, self._secrets.look
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stuck: set[asyncio.Task[None]] = set()
         for name in settings.mounts:

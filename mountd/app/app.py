@@ -20,6 +20,7 @@ from mountd.process import resources
 from mountd.process.child import Child, Exit, Ring, User, spawn
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import Backoff, Exited, Life, Notice, Policy, RestartAsked
+from mountd.process.pace import pause
 from mountd.process.supervisor import Supervisor
 from mountd.rclone import credentials
 from mountd.settings import environment as inherited
@@ -278,7 +279,7 @@ class App:
         """Collects the processes that belong to it while their ancestry can be seen; the supervisor sees its exit."""
         while True:
             await self._belonging.look()
-            await asyncio.sleep(LOOK_S)
+            await pause(LOOK_S)
 
     async def prepare_end(self) -> None:
         """Its signal comes at once: no thread is waited for."""

@@ -76,7 +76,7 @@ class Members:
         self.access = AccessRecorder(self.models, board, instance, tasks)
         self._hidden = set(settings.secret_variables())
         self._secrets = SecretFiles(self.mount_points)
-        conf.read_secrets = self._secrets.read
+        conf.read_secrets, conf.look_at_files = self._secrets.read, self._secrets.look
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stuck: set[asyncio.Task[None]] = set()
         for name in settings.mounts:

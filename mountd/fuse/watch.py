@@ -18,19 +18,23 @@ MACHINE = "/proc/1/mountinfo"
 """Of the machine; in a container, of that."""
 
 
-def read_table(source: str = MOUNTINFO) -> tuple[Entry, ...]:
-    """What is mounted now, in this process's mount namespace or in that of MACHINE. Raises OSError for the latter."""
+def read_table(source: str = MOUNTINFO, mount_point: str = "") -> tuple[Entry, ...]:
+    """What is mounted now, in this process's mount namespace or in that of MACHINE. Raises OSError for the latter.
+
+    `mount_point`: what is mounted there is enough, see `parse`.
+    """
     with io.FileIO(source) as mountinfo:
-        return _read(mountinfo)
+        return _read(mountinfo, mount_point)
 
 
-def _read(mountinfo: io.FileIO) -> tuple[Entry, ...]:
+def _read(mountinfo: io.FileIO, mount_point: str = "") -> tuple[Entry, ...]:
     mountinfo.seek(0)
-    return parse(mountinfo.read().decode("utf-8", "surrogateescape"))
+    return parse(mountinfo.read().decode("utf-8", "surrogateescape"), mount_point)
 
 
-async def tables() -> AsyncGenerator[tuple[Entry, ...], None]:
+async def tables(mount_point: str = "") -> AsyncGenerator[tuple[Entry, ...], None]:
     """The table now, and again after each change; several changes may come as one, and there may be none. To be closed.
+    `mount_point` as in `read_table`.
 
     A change that has nothing to do with mountd counts too: the caller compares.
     """
@@ -41,7 +45,7 @@ async def tables() -> AsyncGenerator[tuple[Entry, ...], None]:
         loop.add_reader(epoll.fileno(), changed.set)
         try:
             while True:
-                yield _read(mountinfo)
+                yield _read(mountinfo, mount_point)
                 await changed.wait()
                 changed.clear()
                 # Being woken is the event. The loop's own poll of this epoll may already have consumed it, so that an

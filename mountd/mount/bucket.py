@@ -14,6 +14,7 @@ import structlog
 from mountd.errors import MountdError, RemoteError, Unavailable
 from mountd.mount.engine import Engine
 from mountd.mount.health import REFUSALS, SLOW_HINT, SLOW_S, BucketAnswers, Report, backend_status
+from mountd.process.pace import pause
 from mountd.rclone.conf_file import SecretChange
 from mountd.rclone.keys import BucketEntry
 from mountd.rclone.rc import AnswerTooLarge, RcTimeout, StoreFeatures, names_bucket
@@ -362,7 +363,7 @@ class SecretsProbe:
         """Until a new rclone is needed, else until cancelled."""
         waits = False
         while True:
-            await asyncio.sleep(SECRETS_INTERVAL_S)
+            await pause(SECRETS_INTERVAL_S)
             if await self.engine.refresh_secrets() is not SecretChange.REMOUNT:
                 continue
             if await self.bucket.could_start():

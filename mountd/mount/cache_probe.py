@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from mountd.errors import FIX_RETRY_S, CannotStart, MountdError
 from mountd.mount.bucket import TIMEOUT_S, BucketProbe
 from mountd.mount.engine import Engine
 from mountd.mount.health import Report
+from mountd.process.pace import pause
 from mountd.rclone.stats import VfsStats
 from mountd.settings import profiles
 from mountd.status.board import PublishMount
@@ -100,7 +100,7 @@ class CacheProbe:
         """
         bypass, looks, waits = self.bypass, Looks(), False
         while True:
-            await asyncio.sleep(looks.pause_s)
+            await pause(looks.pause_s)
             looks = await self._look(looks)
             report()  # what is wrong with the cache is shown
             cause = bypass.restart(looks, time.monotonic(), self.engine.mount)
@@ -147,7 +147,7 @@ class CacheStatsProbe:
                 await self.uploads.report_stranded()
                 is_off = self.cache.is_needed and stats.disk_cache is None
                 report(misconfigured="its disk cache is off" if is_off else "")
-            await asyncio.sleep(STATS_INTERVAL_S)
+            await pause(STATS_INTERVAL_S)
 
     def learn(self, stats: VfsStats) -> None:
         """For the board and for the uploads."""

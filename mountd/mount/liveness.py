@@ -17,6 +17,7 @@ from mountd.fuse import table
 from mountd.fuse.watch import read_table, tables
 from mountd.mount.bucket import NOOP_S, BucketProbe
 from mountd.mount.health import Liveness, Report
+from mountd.process.pace import pause
 from mountd.settings.schema import HealthSettings
 
 _NOBODY_SERVES = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOENT)
@@ -48,10 +49,10 @@ class LivenessProbe:
             report(liveness=liveness, answers=self.bucket.answers)
             # After a missed probe the next one comes at once; but one that a stuck worker could not even send counts
             # as missed only after as long a time.
-            pause_s = self.health().interval
             if liveness.missed:
-                pause_s = began + self.health().timeout - time.monotonic()
-            await asyncio.sleep(max(0.0, pause_s))
+                await asyncio.sleep(max(0.0, began + self.health().timeout - time.monotonic()))
+            else:
+                await pause(self.health().interval)
 
     async def _probe(self, before: Liveness) -> tuple[Liveness, bool]:
         """One more probe; and when it is late, possibly because of the bucket, whether rclone itself is responsive."""
@@ -100,7 +101,7 @@ class LivenessProbe:
 
     def entry(self, entries: Sequence[table.Entry] | None = None) -> table.Entry | None:
         """Our own mount, when it is what is seen at the mount point (in `entries`, else in the table as it is now)."""
-        entry = table.at(read_table() if entries is None else entries, self.path)
+        entry = table.at(read_table(mount_point=self.path) if entries is None else entries, self.path)
         ours = entry is not None and entry.source == self.source and entry.root == "/"  # else a part, bound over it
         return entry if ours else None
 
@@ -113,7 +114,7 @@ class MountTableProbe:
 
     async def run(self, report: Report) -> None:
         """Until it is unmounted, else until cancelled."""
-        async with contextlib.aclosing(tables()) as seen:
+        async with contextlib.aclosing(tables(self.liveness.path)) as seen:
             async for entries in seen:
                 if self.liveness.entry(entries) is None:
                     break

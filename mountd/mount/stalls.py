@@ -22,6 +22,7 @@ from mountd.fuse.unmount import unanswered
 from mountd.mount.bucket import NOOP_S, BucketProbe
 from mountd.mount.engine import Engine
 from mountd.mount.health import Report, Stall
+from mountd.process.pace import pause
 from mountd.rclone.stats import CoreStats
 from mountd.status.snapshot import Health
 
@@ -104,7 +105,7 @@ class StallProbe:
         report(stall=before.stall, listing=before.listing, possible_stall=before.possible_stall)
         try:
             while True:
-                await asyncio.sleep(FAILING_INTERVAL_S if report().failed_reads.have_begun else INTERVAL_S)
+                await pause(FAILING_INTERVAL_S if report().failed_reads.have_begun else INTERVAL_S)
                 interval_s = self.engine.mount.health.backend
                 if looking is None or (looking.done() and time.monotonic() - looked >= interval_s):
                     looked, looking = time.monotonic(), asyncio.create_task(self._list_root())

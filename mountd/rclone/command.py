@@ -16,7 +16,7 @@ from mountd.errors import ConfigError, Problem
 from mountd.rclone import credentials, keys
 from mountd.settings import environment as inherited
 from mountd.settings import profiles
-from mountd.settings.schema import Flag, MountSettings, RemoteSettings, Settings
+from mountd.settings.schema import MODEL_PROFILES, Flag, MountSettings, RemoteSettings, Settings
 from mountd.settings.units import parse_duration
 from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 
@@ -109,7 +109,8 @@ def mount_command(settings: Settings, name: str, launch: Launch, environment: Ma
     child = _environment(environment, remotes, settings.secret_variables())
     rc = {"RCLONE_RC_USER": launch.rc.user, "RCLONE_RC_PASS": launch.rc.password}  # in argv everybody could read them
     notify = {"NOTIFY_SOCKET": str(launch.notify_socket)} if launch.notify_socket is not None else {}
-    return MountCommand(tuple(argv), child | rc | notify, tuple(warnings))
+    tuned = profiles.ENVIRONMENT.get(mount.profile, {})
+    return MountCommand(tuple(argv), tuned | child | rc | notify, tuple(warnings))
 
 
 def source(remote: str) -> str:
@@ -203,7 +204,7 @@ def _by_value(flag: str, value: Flag, mount: MountSettings) -> str | None:
         return "can hang readers for good after a network error (rclone #9900)"
     if flag == "vfs-cache-max-age" and _seconds(value) == 0:
         return "empties the cache of everything that is not open"
-    if flag == "vfs-cache-mode" and mount.profile == "model-hub" and value != "full":
+    if flag == "vfs-cache-mode" and mount.profile in MODEL_PROFILES and value != "full":
         return "fetches every read from the bucket again; only full keeps what was read"
     return None
 

@@ -20,7 +20,7 @@ from mountd.rclone.private_file import FileStat, identity, read, remove_leftover
 from mountd.rclone.writeback import WritebackRecord
 from mountd.settings import masking
 from mountd.settings.schema import Settings
-from mountd.settings.secret import ReadSecrets, SecretRef, is_secret_option
+from mountd.settings.secret import LookAtSecrets, ReadSecrets, SecretRef, is_secret_option
 
 log = structlog.get_logger()
 
@@ -83,9 +83,26 @@ class SecretRefresh:
     resigned: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _NothingNew:
+    """A refresh that has found nothing new, and what was there: while all of that is the same, no file is read."""
+
+    settings: Settings
+    since: RemoteSecrets
+    seen: object
+
+    def holds(self, settings: Settings, since: RemoteSecrets, seen: object) -> bool:
+        return self.settings is settings and self.since is since and self.seen == seen
+
+
 async def read_in_threads(secrets: Mapping[str, SecretRef]) -> dict[str, str]:
     """For a short run, which waits for a disk as long as its caller does."""
     return {name: await asyncio.to_thread(each.read) for name, each in secrets.items()}
+
+
+async def look_at_nothing(secrets: Collection[SecretRef]) -> object:
+    """They are read each time."""
+    return None
 
 
 def record_path(state: Path) -> Path:
@@ -105,6 +122,9 @@ class ConfFile:
         self.secrets: tuple[str, ...] = ()
         """what a log must not show: the secrets of the last writes, plain and obscured"""
         self.read_secrets: ReadSecrets = read_in_threads
+        self.look_at_files: LookAtSecrets = look_at_nothing
+        self._itself = SecretRef(file=path)
+        self._nothing_new: dict[str, _NothingNew] = {}
         self._binary = binary
         self._record_path = record or path.with_name(RECORD_NAME)
         self._record: WritebackRecord | None = None
@@ -145,8 +165,14 @@ class ConfFile:
         to rest within `SETTLING_LIMIT_S` is left for the next time. Raises CannotStart when a secret cannot be read or
         the disk not be written: what rclone has stays.
         """
-        await self.remember()
         names = settings.beneath(remote)
+        # Before they are read; and at rclone.conf, which rclone writes itself.
+        seen = await self.look_at_files([self._itself, *_secrets_of(settings, names)])
+        before = self._nothing_new.pop(remote, None)
+        if seen is not None and before is not None and before.holds(settings, since, seen):
+            self._nothing_new[remote] = before
+            return SecretRefresh(SecretChange.NOTHING, since)
+        await self.remember()
         resolved = await self._resolve(settings, names)
         found = self._behind(resolved, names)
         if not found.same(since):
@@ -156,6 +182,8 @@ class ConfFile:
             found = self._behind(resolved, names)
         resigned = found.resigns(since)
         if found.same(since):
+            if not resigned:
+                self._nothing_new[remote] = _NothingNew(settings, since, seen)
             return SecretRefresh(SecretChange.NOTHING, since, resigned)
         async with self._lock:
             self._hide(settings, resolved)
@@ -193,8 +221,7 @@ class ConfFile:
     async def _resolve(self, settings: Settings, names: Iterable[str], *, lenient: bool = False) -> Resolved:
         """The options of these remotes with their secrets read. Raises CannotStart."""
         options = {name: settings.remotes[name].options for name in names}
-        given = (value for each in options.values() for value in each.values())
-        wanted = list(dict.fromkeys(value for value in given if isinstance(value, SecretRef)))
+        wanted = _secrets_of(settings, options)
         # At the same time: a file on a disk that does not answer takes its limit.
         found = await asyncio.gather(*(self._read(each, lenient=lenient) for each in wanted), return_exceptions=True)
         for result in found:
@@ -340,3 +367,9 @@ class ConfFile:
             await asyncio.to_thread(replace, self._record_path, record.model_dump_json(indent=1) + "\n")
         except CannotStart as error:  # a full disk is no reason to have no mount
             log.warning("cannot record rclone's own configuration", cause=error.text)
+
+
+def _secrets_of(settings: Settings, names: Iterable[str]) -> list[SecretRef]:
+    """Behind these remotes, each once."""
+    given = (value for name in names for value in settings.remotes[name].options.values())
+    return list(dict.fromkeys(value for value in given if isinstance(value, SecretRef)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mountd.settings.schema import DEFAULT_PROFILE
+from mountd.settings.schema import DEFAULT_PROFILE, MODEL_PROFILES
 from mountd.settings.secret import is_secret
 from mountd.settings.source import Place, line_of
 from mountd.settings.words import Finding
@@ -63,8 +63,10 @@ def _judge(place: Place, name: str, value: Any, profile: Any) -> Finding | None:
         return Finding(place, f"is ignored: mounts.{place[1]}.{SET_BY_KEY[name]} decides, write it there", warning=True)
     if name == "devname":
         return Finding(place, "is ignored: mountd finds its mounts by the name it gives them", warning=True)
-    if name == "read-only" and value == "false" and profile == "model-hub":
-        return Finding(place, "is ignored: the profile model-hub is read-only, outputs and plain are not", warning=True)
+    if name == "read-only" and value == "false" and profile in MODEL_PROFILES:
+        return Finding(
+            place, f"is ignored: the profile {profile} is read-only, outputs and plain are not", warning=True
+        )
     if value is None:
         return Finding(place, "is empty: write true for a flag without a value")
     texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]

@@ -34,6 +34,8 @@ MAX_ENTRIES = 100
 FILLED_IN = "filled in"
 """A key that a file may leave out; its default hangs on other keys or on the user, and `load` fills it in."""
 DEFAULT_PROFILE: Literal["model-hub"] = "model-hub"
+MODEL_PROFILES = ("model-hub", "small")
+"""Profiles of mounts that are read only, and keep what was read."""
 Level = Literal["metadata", "data", "pin"]
 """How much of a version has come to this machine: its listing; its bytes too, in the mount's cache; a checked copy."""
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -99,7 +101,7 @@ class MountSettings(Section):
 
     remote: RemotePath
     path: AbsolutePath = Field(description="the mount point: an empty directory, created when missing")
-    profile: Literal["model-hub", "outputs", "plain"] = DEFAULT_PROFILE
+    profile: Literal["model-hub", "outputs", "small", "plain"] = DEFAULT_PROFILE
     allow_other: bool | None = Field(None, description="default: true as root or when an app runs as another user")
     uid: Annotated[int, Field(ge=0)] | None = None
     gid: Annotated[int, Field(ge=0)] | None = None

@@ -6,7 +6,7 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -130,6 +130,8 @@ class SecretRef(BaseModel):
 
 ReadSecrets = Callable[[Mapping[str, SecretRef]], Awaitable[dict[str, str]]]
 """Each secret by the same name, read without blocking the event loop; raises CannotStart."""
+LookAtSecrets = Callable[[Collection[SecretRef]], Awaitable[object]]
+"""What is there, unread: the same twice means the same secrets. None: not known. Does not block, either."""
 
 
 def _checked(value: str, place: str) -> str:

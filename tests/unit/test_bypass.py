@@ -64,6 +64,7 @@ def returned(bypass: Bypass) -> None:
         (mount({"on_failure": "stop"}), False),
         (mount(profile="outputs"), False),
         (mount(profile="outputs", options={"read-only": True}), True),
+        (mount(profile="small"), True),
         (mount(profile="plain"), False),
         (mount(options={"vfs-cache-mode": "off"}), False),
         (mount(options={"vfs-cache-mode": "minimal"}), False),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mountd.daemon.secret_files import SecretFiles
 from mountd.errors import CannotStart
 from mountd.rclone import conf_file, private_file
 from mountd.rclone.binary import Binary
@@ -184,6 +185,39 @@ async def test_a_key_id_with_another_secret_may_still_sign_with_the_former_one(w
     written.put("id", "second-id")
     found = await written.conf.refresh(written.settings(), "s", again.has)
     assert not found.resigned
+
+
+async def test_files_that_look_the_same_are_not_read_again(written: Written) -> None:
+    settings = written.settings()
+    has = (await written.conf.write(settings))["s"]
+    read, reads = written.conf.read_secrets, 0
+
+    async def counting(secrets: Any) -> dict[str, str]:
+        nonlocal reads
+        reads += 1
+        return await read(secrets)
+
+    written.conf.read_secrets, written.conf.look_at_files = counting, SecretFiles(list).look
+    for expected in (2, 2, 2):  # two files, once
+        assert (await written.conf.refresh(settings, "s", has)).change is SecretChange.NOTHING
+        assert reads == expected
+    written.rclone_writes(s=written.remotes["s"] | {"token": "T1"})
+    for expected in (4, 4):  # what rclone wrote is looked at, and all of it once more
+        assert (await written.conf.refresh(settings, "s", has)).change is SecretChange.NOTHING
+        assert reads == expected
+    written.put("secret", "other-secret")  # of the same size as the first
+    found = await written.conf.refresh(settings, "s", has)
+    assert (found.change, found.resigned, written.keys[1]) == (SecretChange.LIVE, True, "other-secret")
+    for _ in range(2):
+        reads = 0
+        again = await written.conf.refresh(settings, "s", found.has)
+        assert (again.change, again.resigned) == (SecretChange.NOTHING, True), "as long as it runs"
+        assert reads == 2
+    reads = 0
+    other = written.settings()
+    for expected in (2, 2):
+        await written.conf.refresh(other, "h", (await written.conf.write(other))["h"])
+        assert reads >= expected, "of other settings, or of another rclone"
 
 
 async def test_secrets_that_do_not_come_to_rest_are_left_for_the_next_time(

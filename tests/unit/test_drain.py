@@ -141,6 +141,7 @@ async def test_a_drain_that_is_cancelled_is_shown_no_longer(tmp_path: Path) -> N
     [
         ("model-hub", {}, False),
         ("model-hub", {"read-only": False}, True),
+        ("small", {}, False),
         ("outputs", {}, True),
         ("outputs", {"vfs-cache-mode": "off"}, False),
         ("outputs", {"read-only": True}, False),

@@ -50,6 +50,15 @@ def test_forms_of_lines(text: str, mount_point: str, source: str, fs_type: str) 
     assert (entry.mount_point, entry.source, entry.fs_type) == (mount_point, source, fs_type)
 
 
+@given(st.lists(st.sampled_from(["/a", "/a b", "/a\\b", "/a\nb", "/a\tb", "/a/b", "/é", "/"]), max_size=6))
+def test_what_is_read_of_one_mount_point_is_enough_for_it(points: list[str]) -> None:
+    escaped = {" ": "040", "\\": "134", "\n": "012", "\t": "011"}
+    shown = ["".join(f"\\{escaped[each]}" if each in escaped else each for each in point) for point in points]
+    text = "".join(line(number + 2, number + 1, point) for number, point in enumerate(shown))
+    for point in points:
+        assert at(parse(text, point), point) == at(parse(text), point)
+
+
 @pytest.mark.parametrize(
     "text", ["nonsense", "1 2 0:3 / /x rw", "x 1 0:2 / / rw - a b rw", "1 1 0:2 / / rw - a b", "9 1 0:5 / /a - a b rw"]
 )

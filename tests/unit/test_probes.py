@@ -88,7 +88,7 @@ def probe_of(
     monkeypatch: pytest.MonkeyPatch, files: FakeFiles, bucket: FakeBucket | None = None, *, mounted: bool = True
 ) -> LivenessProbe:
     table = [Entry(1, 0, "0:7", "/", "/m", "fuse.rclone", "mountd:x:m")] if mounted else []
-    monkeypatch.setattr(liveness, "read_table", lambda: table)
+    monkeypatch.setattr(liveness, "read_table", lambda **_: table)
     settings = HealthSettings.model_construct(interval=0.0, timeout=0.0, failures=2, backend=15.0)
     return LivenessProbe(
         "/m", "mountd:x:m", cast(Files, files), cast(BucketProbe, bucket or FakeBucket()), lambda: settings
@@ -191,7 +191,7 @@ async def test_that_no_probe_can_be_sent_is_logged_once_until_one_can(monkeypatc
 async def test_a_table_of_mounts_that_cannot_be_read_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     probe = probe_of(monkeypatch, FakeFiles(None))
 
-    def fail() -> None:
+    def fail(**_: str) -> None:
         raise OSError(24, "too many open files")
 
     monkeypatch.setattr(liveness, "read_table", fail)
@@ -216,7 +216,7 @@ async def test_an_unmount_by_somebody_else_is_seen_in_the_table(monkeypatch: pyt
     entry = Entry(1, 0, "0:7", "/", "/m", "fuse.rclone", "mountd:x:m")
     seen: list[int] = []
 
-    async def tables() -> AsyncGenerator[tuple[Entry, ...], None]:
+    async def tables(_: str) -> AsyncGenerator[tuple[Entry, ...], None]:
         for table in ((entry,), (entry,), ()):
             seen.append(len(table))
             yield table

@@ -11,7 +11,7 @@ from mountd.errors import ConfigError
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, Launch, MountCommand, RcAddress, advise, mount_command, source
 from mountd.settings import profiles
-from mountd.settings.schema import ControlSettings, MountSettings, RemoteSettings, Settings
+from mountd.settings.schema import MODEL_PROFILES, ControlSettings, MountSettings, RemoteSettings, Settings
 
 OWN = [
     "config",
@@ -169,6 +169,13 @@ def test_a_file_that_is_closed_is_noted_at_once() -> None:
     assert [word for word in mine if "handle-caching" in word] == ["--vfs-handle-caching=5s"]
 
 
+def test_a_profile_has_variables_that_those_of_mountd_replace() -> None:
+    (variable,) = profiles.ENVIRONMENT["small"]
+    assert variable not in command().environment
+    assert command(mount(profile="small")).environment[variable] == profiles.ENVIRONMENT["small"][variable]
+    assert command(mount(profile="small"), environment={variable: "7"}).environment[variable] == "7"
+
+
 @pytest.mark.parametrize(
     ("options", "whole"),
     [
@@ -184,7 +191,8 @@ def test_a_file_that_is_closed_is_noted_at_once() -> None:
     ],
 )
 def test_whether_whole_blocks_are_written(options: dict[str, Any], whole: bool) -> None:
-    assert profiles.writes_whole_blocks(mount(options=options)) is whole
+    for profile in MODEL_PROFILES:
+        assert profiles.writes_whole_blocks(mount(profile=profile, options=options)) is whole
 
 
 ENVIRONMENT = {

@@ -82,7 +82,7 @@ def test_the_good_one_is_good() -> None:
         ("mounts/storage/path", "/mnt/../x", "mounts.storage.path: '/mnt/../x' must not contain '..'"),
         ("mounts/storage/path", "/mnt/a\nb", "mounts.storage.path: a path must not contain control characters"),
         ("mounts/storage/path", "/", "mounts.storage.path: must not be /"),
-        ("mounts/storage/profile", "output", "mounts.storage.profile: must be 'model-hub', 'outputs' or 'plain', not 'output'"),
+        ("mounts/storage/profile", "output", "mounts.storage.profile: must be 'model-hub', 'outputs', 'small' or 'plain', not 'output'"),
         ("mounts/storage/allow_other", "maybe", "mounts.storage.allow_other: must be true or false, not 'maybe'"),
         ("mounts/storage/uid", "tts", "mounts.storage.uid: must be a whole number, not 'tts'"),
         ("mounts/storage/uid", "-1", "mounts.storage.uid: must be at least 0, not '-1'"),

@@ -125,7 +125,7 @@ durations = st.integers(1, 10**9).map(lambda ms: f"{ms}ms")
 mounts = st.fixed_dictionaries(
     {"remote": st.just("store:data"), "path": st.just("/mnt/storage")},
     optional={
-        "profile": st.sampled_from(["model-hub", "outputs", "plain"]),
+        "profile": st.sampled_from(["model-hub", "outputs", "small", "plain"]),
         "allow_other": st.booleans(),
         "uid": st.integers(0, 2**31),
         "umask": st.sampled_from(["022", "077", "000"]),
@@ -274,6 +274,7 @@ def test_profiles() -> None:
         "poll-interval": "0",
         "s3-no-check-bucket": True,
     }
+    assert flags("model-hub", "s3").keys() <= flags("small", "s3").keys()
     assert "s3-no-check-bucket" not in flags("model-hub", "webdav")
     assert "read-only" not in flags("plain", "s3")
     assert flags("outputs", "webdav") == {

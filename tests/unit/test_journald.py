@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
+import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +61,25 @@ def test_a_traceback_follows_on_lines_of_its_own() -> None:
     assert first == "bug"
     assert rest[0].startswith("Traceback")
     assert rest[-2:] == ["ValueError: two", "lines"]
+
+
+@pytest.mark.parametrize("form", ["auto", "json", "console"])
+def test_the_journal_gets_the_priority_in_each_form(form: str) -> None:
+    """In a process of its own: there is one log a process."""
+    code = (
+        "import structlog; from mountd.daemon import logs; from mountd.settings.schema import LogSettings;"
+        f"writer = logs.configure(LogSettings(format={form!r}));"
+        "structlog.get_logger().warning('it is full', mount='m'); writer.close()"
+    )
+    reader, writer = os.pipe()
+    try:
+        found = os.fstat(writer)
+        environment = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        subprocess.run([sys.executable, "-c", code], stderr=writer, env=environment, check=True, timeout=60)
+        assert os.read(reader, 4096).startswith(b"<4>")
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 @given(st.text(), st.text(), st.sampled_from(sorted(PRIORITIES)))

@@ -170,3 +170,14 @@ def test_asked_once_as_long_as_the_file_is_the_same(tmp_path: Path) -> None:
 
 def test_it_is_named_by_its_version() -> None:
     assert str(binary.Binary(Path("/r"), (1, 75, 2), frozenset())) == "rclone 1.75.2"
+
+
+async def test_what_the_environment_asks_of_rclone_does_not_reach_its_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RCLONE_CONFIG_PASS", "of somebody else")
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/of/somebody")
+    path = tmp_path / "rclone"
+    path.write_text('#!/bin/sh\nread -r given\necho "$given${RCLONE_CONFIG_PASS}${AWS_CA_BUNDLE}"\n')
+    path.chmod(0o755)
+    assert await binary.obscure(binary.Binary(path, (1, 75, 2), frozenset()), "secret\n") == "secret"

@@ -149,10 +149,9 @@ class BucketProbe:
                 report(restart="rclone still uses the old secret of its key: starting again with the new one")
                 return
             if usable:
-                pause_s = self._engine.mount.health.backend
-                if self.status.reason:  # it is slow: that it is quick again is seen as soon as any change
-                    pause_s = max(AWAY_INTERVAL_S, pause_s - AWAY_INTERVAL_S - (time.monotonic() - began))
-                await self._until_due(pause_s)
+                took_s = time.monotonic() - began
+                is_slow = self.status.reason is not None
+                await self._until_due(pause_s(self._engine.mount.health.backend, took_s=took_s, is_slow=is_slow))
                 await asyncio.sleep(max(0.0, TROUBLE_INTERVAL_S - (time.monotonic() - began)))
             else:
                 await asyncio.sleep(AWAY_INTERVAL_S)
@@ -343,6 +342,12 @@ class BucketProbe:
             log.info("bucket answers again", remote=self._remote)
         else:
             log.warning("bucket has a problem", remote=self._remote, cause=now.text, hint=now.hint)
+
+
+def pause_s(interval_s: float, *, took_s: float, is_slow: bool) -> float:
+    """After an answer that took `took_s`. That a slow bucket is quick again is seen within `interval_s`, like any
+    other change."""
+    return max(AWAY_INTERVAL_S, interval_s - AWAY_INTERVAL_S - took_s) if is_slow else interval_s
 
 
 def _left_s(deadline: float) -> float:

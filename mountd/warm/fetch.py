@@ -28,8 +28,8 @@ WORKER = Path(__file__).with_name("worker.py")
 LONGEST_LINE = 4 * 1024 * 1024
 """Bytes: of a partial file in 100,000 parts."""
 CLOSE_LIMIT_S = 1.0
-MOST_DEATHS = 10
-"""Of the worker, one after the other without a byte in between."""
+MOST_DEATHS = 20
+"""Of workers, one after the other, that never answered. One that did may be started as long as there is patience."""
 ASK_WHY_AFTER = 2
 """Failures of a file in a row: one that passes by itself needs no reason."""
 SILENT_S = 3.0
@@ -112,6 +112,7 @@ class Warming:
         self._plan = Plan(self._files, place.sizes)
         self._pace, self._speed = Pace(), Speed()
         self._worker: WorkerProcess | None = None
+        self._has_answered = False
         self._sent_source: Mapping[str, str] | None = None
         self._opening: set[int] = set()
         self._reading: set[int] = set()
@@ -151,11 +152,11 @@ class Warming:
         deaths, self._moved_at = 0, time.monotonic()
         try:
             while not self._plan.is_finished:
-                moved_at = self._moved_at
+                self._has_answered = False
                 code = await self._run_worker()
                 if code is None:
                     break
-                deaths = 1 if self._moved_at > moved_at else deaths + 1
+                deaths = 0 if self._has_answered else deaths + 1
                 if deaths == MOST_DEATHS:
                     raise Unavailable(f"cannot go on: the worker ended {deaths} times, at last with {code}")
                 log.warning("the worker that reads ahead ended, and is started again", exit=code)
@@ -183,6 +184,7 @@ class Warming:
                 line = await self._next_line(worker)
                 if not line.endswith(b"\n"):
                     break
+                self._has_answered = True
                 self._hear(json.loads(line), time.monotonic())
         finally:
             self._worker = None

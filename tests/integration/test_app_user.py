@@ -28,7 +28,7 @@ from mountd.status.snapshot import Snapshot
 from tests.support.daemon import Daemon
 from tests.support.wait import until, until_async
 
-SOON_S = 10.0
+SOON_S = 30.0
 PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
 TEXT = """
 remotes: {s: {type: s3, endpoint: "http://x"}}

@@ -189,7 +189,7 @@ def test_a_readiness_page_that_asks_for_a_login_is_reported_while_it_is_awaited(
     def reported(path: str, status: int) -> dict[str, str]:
         def shown() -> dict[str, str] | None:
             reason = daemon.reasons()["app-starting"]
-            return reason if f"{asked}{path}" in reason["text"] and str(status) in reason["text"] else None
+            return reason if reason["text"].endswith(f"{asked}{path} answers {status}") else None
 
         found = until(shown, 20, f"the answer {status} of {path} in the status")
         assert found is not None

@@ -163,11 +163,11 @@ async def test_what_was_written_in_time_is_noted_when_not_all_of_it_was(
     real = os.fsync
 
     def slow(fd: int) -> None:
-        time.sleep(0.1)
+        time.sleep(0.5)
         real(fd)
 
     monkeypatch.setattr(os, "fsync", slow)
-    monkeypatch.setattr(cache_index, "DURABLE_LIMIT_S", 0.3)
+    monkeypatch.setattr(cache_index, "DURABLE_LIMIT_S", 1.5)
     await index.after_stop(is_last=True)
     noted = await asyncio.to_thread(durable, tmp_path)
     assert any(noted)
@@ -190,7 +190,7 @@ async def test_a_file_whose_write_does_not_end_costs_none_of_those_before_it(
 
     monkeypatch.setattr(os, "fsync", silent)
     monkeypatch.setattr(index_repair, "NOTE_S", 0.0)
-    monkeypatch.setattr(cache_index, "LAST_STAMP_LIMIT_S", 1.0)
+    monkeypatch.setattr(cache_index, "LAST_STAMP_LIMIT_S", 3.0)
     try:
         await index.after_stop(is_last=True)
         assert await asyncio.to_thread(durable, tmp_path) == [False, False, True, True]

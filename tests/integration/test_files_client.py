@@ -24,7 +24,7 @@ from mountd.mount.health import Liveness
 from mountd.mount.liveness import LivenessProbe
 from mountd.settings.schema import HealthSettings
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 @pytest.fixture

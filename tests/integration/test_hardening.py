@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.support.cache_disk import remove_in_use
-from tests.support.daemon import ANSWER_S, WEBUI, Daemon
+from tests.support.daemon import WEBUI, Daemon
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
@@ -73,7 +73,7 @@ def test_a_log_that_nobody_reads_does_not_matter(daemon: Daemon) -> None:
             began = time.monotonic()
             daemon.status()
             slowest = max(slowest, time.monotonic() - began)
-        assert slowest < ANSWER_S
+        assert slowest < 10.0
     finally:
         os.close(reader)
     os.kill(daemon.status()["apps"]["webui"]["pid"], signal.SIGKILL)

@@ -92,7 +92,7 @@ def test_a_failure_is_an_error_in_the_journal(words: tuple[str, ...], journal: J
         check=False,
     )
     assert done.returncode in (2, 8)
-    until(lambda: journal.text.endswith("\n"), 5, "what it said")
+    until(lambda: journal.text.endswith("\n"), 30, "what it said")
     assert {priority for priority, _ in journal.entries} == {3}
 
 

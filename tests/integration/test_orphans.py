@@ -89,10 +89,10 @@ def test_also_what_hid_in_another_session(brood: Brood, tmp_path: Path) -> None:
     parent = brood.marked(daemonised)
     assert ended(parent) == 0
     hidden = int((tmp_path / "pid").read_text())
-    until(lambda: os.getsid(hidden) == hidden, 5, "a session of its own")
-    until(lambda: Path(f"/proc/{hidden}/comm").read_text() == "sleep\n", 5, "its program")
+    until(lambda: os.getsid(hidden) == hidden, 30, "a session of its own")
+    until(lambda: Path(f"/proc/{hidden}/comm").read_text() == "sleep\n", 30, "its program")
     assert end(brood.instance) == [f"{hidden} sleep"]
-    until(lambda: not orphans.alive(hidden), 5, "the hidden one to end")
+    until(lambda: not orphans.alive(hidden), 30, "the hidden one to end")
 
 
 @pytest.mark.parametrize(

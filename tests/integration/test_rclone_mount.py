@@ -36,7 +36,7 @@ from tests.support.wait import until
 pytestmark = pytest.mark.fuse
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-SOON_S = 5.0
+SOON_S = 30.0
 
 
 @dataclass

@@ -112,6 +112,7 @@ async def test_a_secret_of_a_remote_that_gives_no_answer_holds_up_neither_the_lo
             assert failed.value.code == "secret-missing"
             with pytest.raises(CannotStart):  # again, while the first one still waits
                 await asyncio.wait_for(file.write(settings), SOON_S)
+            monkeypatch.setattr(secret_files, "READ_S", SOON_S)
             healthy = parse(REMOTES.format(silent=other, other=other, root=tmp_path), "test.yaml", PLACES).settings
             await asyncio.wait_for(file.write(healthy), SOON_S)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -15,8 +16,9 @@ from mountd.errors import Unavailable
 from mountd.warm.fetch import read_through
 from mountd.warm.plan import WantedFile
 from mountd.warm.results import FetchResult
-from tests.support.mounts import Mounts, mounting, stop
-from tests.support.warmed import Heard, make_version
+from tests.support.mounts import Mounts, kill, mounting, stop
+from tests.support.wait import until_async
+from tests.support.warmed import MIB, Heard, make_version
 
 pytestmark = [pytest.mark.fuse]
 
@@ -51,6 +53,21 @@ async def test_the_cache_has_all_of_it(mounts: Mounts, files: list[WantedFile], 
     assert result == FetchResult(sum(file.size for file in files))
     found = cached(tmp_path)
     assert all(found[file.path] >= file.size for file in files if file.size)
+
+
+async def test_it_goes_on_through_the_mount_that_takes_the_place_of_a_dead_one(
+    mounts: Mounts, files: list[WantedFile], tmp_path: Path
+) -> None:
+    heard, point = Heard(), str(tmp_path / "mnt")
+    process = mounted(mounts, tmp_path)
+    reading = asyncio.create_task(read_through(f"{point}/version", files, **heard.options(limit=8 * MIB)).run())
+    await until_async(lambda: heard.bytes_done, SOON_S, "the first bytes")
+    await asyncio.to_thread(kill, process)
+    await until_async(lambda: heard.last.waits_for, SOON_S, "a reason to wait")
+    await asyncio.to_thread(subprocess.run, ["umount", "-c", "-i", "-l", point], check=True, timeout=SOON_S)
+    await asyncio.to_thread(mounted, mounts, tmp_path)
+    assert (await reading).faults == ()
+    assert heard.last.bytes_done == sum(file.size for file in files)
 
 
 async def test_a_mount_that_hangs_is_given_up_in_time(mounts: Mounts, files: list[WantedFile], tmp_path: Path) -> None:

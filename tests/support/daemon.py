@@ -27,9 +27,9 @@ BUNDLED_RCLONE = Path(sys.prefix) / "bin" / "rclone"
 DEBIAN_RCLONE = Path("/usr/bin/rclone")
 WEBUI = Path(hub.__file__).with_name("webui.py")
 READY_S = 60.0
-LOGGED_S = 10.0
+LOGGED_S = 30.0
 STOP_S = 60.0
-ANSWER_S = 10.0
+ANSWER_S = 30.0
 # The product also looks at its links each ten seconds: without that net only what it hears of makes it heal one.
 ONLY_BY_EVENTS = """
 import sys

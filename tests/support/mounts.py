@@ -17,7 +17,7 @@ from mountd.fuse import table
 from mountd.fuse.watch import read_table
 from tests.support.daemon import BUNDLED_RCLONE
 
-SOON_S = 15.0
+SOON_S = 30.0
 TOP = Path(__file__).parents[2]
 
 

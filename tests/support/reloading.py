@@ -11,7 +11,7 @@ from mountd.demo import hub
 from tests.support.daemon import Daemon
 from tests.support.wait import until
 
-SOON_S = 10.0
+SOON_S = 30.0
 """A changed file is picked up within this time."""
 
 

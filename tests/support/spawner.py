@@ -13,7 +13,7 @@ from typing import Any
 from mountd.process.child import Child, Exit, spawn
 from tests.support.wait import until_async
 
-SOON_S = 10.0
+SOON_S = 30.0
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
 
 

@@ -18,7 +18,7 @@ from mountd.process.lifecycle import Backoff, Event, Exited, Life, Notice, Polic
 from mountd.process.supervisor import Supervisor
 from mountd.status.snapshot import State
 
-SOON_S = 10.0
+SOON_S = 30.0
 POLICY = Policy(grace_s=0.4, backoff=Backoff(0.05, 2.0, 0.2))
 READY = "echo ready; exec sleep 60"
 STUBBORN = "trap '' TERM INT; echo ready; while :; do sleep 0.05; done"

@@ -13,7 +13,7 @@ from mountd.status.snapshot import AppStatus, ModelStatus, MountStatus, Operatio
 MOUNT = MountStatus("/mnt/x", "store:bucket")
 MODEL = ModelStatus("disk", "/srv/hub")
 OPERATION = Operation(1, "switch", "hub", "v22", "v23", "tina", "cli", "verify", "2026-01-01T00:00:00Z")
-SOON_S = 5.0
+SOON_S = 30.0
 
 
 def test_each_room_writes_its_own_part_of_a_snapshot_that_nobody_changes() -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from mountd.errors import RemoteError
-from mountd.mount.bucket import WITNESS_BYTES, WITNESS_ENTRIES, BucketProbe, Witness
+from mountd.mount.bucket import WITNESS_BYTES, WITNESS_ENTRIES, BucketProbe, Witness, pause_s
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
 from mountd.rclone.command import RcAddress
@@ -34,6 +34,14 @@ def bucket_of(client: Any, remote: str = "s:bkt/pre", witness: Witness | None = 
     bucket = BucketProbe(cast(Engine, engine), lambda change: None)
     bucket.witness = witness
     return bucket
+
+
+@pytest.mark.parametrize(
+    ("took_s", "is_slow", "waits_s"),
+    [(0.1, False, 15.0), (9.0, False, 15.0), (4.0, True, 10.0), (12.0, True, 2.0), (29.0, True, 1.0)],
+)
+def test_a_slow_bucket_is_asked_again_sooner(took_s: float, is_slow: bool, waits_s: float) -> None:
+    assert pause_s(15.0, took_s=took_s, is_slow=is_slow) == waits_s
 
 
 async def test_one_request_that_holds_nothing(fake: Fake) -> None:

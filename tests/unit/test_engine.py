@@ -28,7 +28,7 @@ from tests.unit.test_rclone_rc import fake
 
 __all__ = ["fake"]
 
-SOON_S = 10.0
+SOON_S = 30.0
 FORBIDDEN = "Fatal error: failed to mount FUSE fs: operation not permitted"
 
 

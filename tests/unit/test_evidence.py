@@ -23,7 +23,7 @@ from mountd.settings.schema import Settings
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.wait import until_async
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 def named(minute: int, hour: int = 12) -> str:

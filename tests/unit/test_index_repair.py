@@ -26,7 +26,7 @@ from mountd.settings.schema import MountSettings
 from tests.support.vfs_cache import keep_digests, put
 from tests.support.wait import until
 
-SOON_S = 10.0
+SOON_S = 30.0
 GOOD, BAD = b"a" * 64, b"b" * 64
 SHA = hashlib.sha256(GOOD).hexdigest()
 NAME = "s/b/v1/m.bin"

@@ -18,7 +18,7 @@ from mountd.clock import now_text
 from mountd.journal import journal as journals
 from mountd.journal.journal import Committed, Drilled, Journal, OperationRecord
 
-SOON_S = 10.0
+SOON_S = 30.0
 COMMITTED = Committed("v23", "v22", "v24", "v24", "tina: a rehearsal")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

@@ -17,7 +17,7 @@ from mountd.errors import MountdError
 from mountd.journal import database
 from mountd.journal.journal import Committed, Drilled, Journal
 
-SOON_S = 10.0
+SOON_S = 30.0
 COMMITTED = Committed("v23", "v22", "v24", "v24")
 DRILLED = Drilled(1, "offline", "disk", 3.5, None, None, app_restarted=False, passed=False, details='{"for_s": 30.0}')
 NEWEST = 3

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from mountd.cache.upload_state import Pending
 from mountd.daemon import members as members_module
+from mountd.errors import NotUploaded
 from mountd.journal.journal import Committed
 from mountd.process.lifecycle import Notice
 from mountd.status.snapshot import State
@@ -106,6 +108,16 @@ async def test_a_removed_mount_that_does_not_exit_is_killed_and_gone_once_it_doe
         await until(task.done, "its end")
         assert "more" not in room.board.snapshot.mounts
         assert not members._stuck
+
+
+async def test_files_that_no_mount_could_upload_end_mountd_with_a_failure() -> None:
+    async with bench() as (room, _):
+        members = room.members
+        members.check_uploaded()
+        members.mounts["storage"]._uploads.left = Pending(1, 5, ("a.wav",))
+        with pytest.raises(NotUploaded) as failed:
+            members.check_uploaded()
+        assert "a.wav" in failed.value.text
 
 
 async def test_one_that_exits_in_time_is_not_killed() -> None:

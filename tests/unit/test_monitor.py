@@ -15,7 +15,7 @@ from mountd.process.lifecycle import Backoff
 from mountd.status.snapshot import Health, MountStatus, Reason, State
 from tests.support.wait import until_async
 
-SOON_S = 10.0
+SOON_S = 30.0
 GONE = Liveness(gone="unmounted")
 Act = Callable[[Report], object]
 

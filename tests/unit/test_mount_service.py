@@ -30,7 +30,7 @@ from tests.unit.test_mount_verdict import board, mount, verdicts
 
 __all__ = ["board", "mount"]
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 def becomes(mount: RcloneMount, state: State, **life: Any) -> MountStatus:

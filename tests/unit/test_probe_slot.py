@@ -17,7 +17,7 @@ from tests.unit.test_rclone_rc import Fake, fake
 
 __all__ = ["fake"]
 
-SOON_S = 5.0
+SOON_S = 30.0
 
 
 async def is_answered(request: asyncio.Future[bool], limit_s: float) -> bool:

@@ -23,7 +23,7 @@ from mountd.rclone.conf_file import SecretChange
 from mountd.settings.schema import HealthSettings
 from tests.support.wait import until_async
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 class Reported:

@@ -20,7 +20,7 @@ from mountd.status import events, readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStatus, Snapshot, State
 
-SOON_S = 10.0
+SOON_S = 30.0
 NAMES = [f"mount-{number}" for number in range(20)]
 
 

@@ -11,7 +11,7 @@ from mountd.daemon.recorder import Recorder
 from mountd.journal.journal import Journal
 from mountd.status.board import Board
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 async def one_run(path: Path, *, stops: bool) -> list[str]:

@@ -112,6 +112,12 @@ async def test_when_the_previous_version_fails_as_well_the_machine_is_to_blame(h
     assert await quarantined(hub) == []
 
 
+@pytest.mark.parametrize(("hint", "shown"), [("its own", "its own"), ("", "of the first")])
+async def test_an_undo_that_fails_says_what_to_do(hub: Shelf, webui: FakeApp, hint: str, shown: str) -> None:
+    webui.bad = {"hub_v23": CannotStart("no port", hint="of the first"), "hub_v22": CannotStart("no user", hint=hint)}
+    assert (await hub.switch("v23")).hint == shown
+
+
 async def test_an_app_that_cannot_be_stopped_finds_the_previous_version(hub: Shelf, webui: FakeApp) -> None:
     webui.bad["hub_v23"] = CRASHED
     webui.gate.clear()

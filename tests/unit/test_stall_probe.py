@@ -24,7 +24,7 @@ from mountd.status.snapshot import Health, RemoteStatus
 from tests.support.wait import until_async
 from tests.unit.test_probes import Reported
 
-SOON_S = 10.0
+SOON_S = 30.0
 C, A, P, U = (frozenset({key}) for key in "capu")
 OF_A_READ = "vfs reader: failed to write to cache file"
 

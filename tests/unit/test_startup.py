@@ -20,7 +20,7 @@ from mountd.rclone.stats import DiskCacheStats, VfsStats
 from mountd.settings.schema import CacheSettings, MountSettings
 from mountd.status.snapshot import Health, MountStage, MountStatus, Reason, RemoteStatus
 
-SOON_S = 10.0
+SOON_S = 30.0
 STATS = VfsStats(DiskCacheStats(0, 0, 0, "/cache/vfsMeta/s/bkt"), 0)
 HANGS = Replace(MountVerdict.HUNG, "mount m is hung")
 AWAY = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "away"))

@@ -197,7 +197,7 @@ async def test_who_waits_gets_the_operation_once_it_has_moved_on(live: Shelf) ->
     assert (await live.operations.wait(begun.id, seen_step="fault", timeout_s=0.01)).step == "fault"
     waiting = asyncio.create_task(live.operations.wait(begun.id, seen_step="fault", timeout_s=20))
     await live.operations.show_step(begun, "recover")
-    moved = await asyncio.wait_for(waiting, 5)
+    moved = await asyncio.wait_for(waiting, 30)
     assert (moved.step, moved.finished) == ("recover", None)
     may_end.set()
     ended = await live.operations.wait(begun.id, seen_step="recover", timeout_s=20)
@@ -217,7 +217,7 @@ async def test_a_reload_waits_until_nothing_runs(live: Shelf) -> None:
     assert not entered.is_set()
     may_end.set()
     await live.operations.outcome(begun)
-    await asyncio.wait_for(reloading, 5)
+    await asyncio.wait_for(reloading, 30)
     live.operations.check_may_begin()
 
 

@@ -26,7 +26,7 @@ from mountd.status.snapshot import MountStatus
 from tests.support.vfs_cache import put
 from tests.support.wait import until_async
 
-SOON_S = 10.0
+SOON_S = 30.0
 FAILED = "a.wav: vfs cache: failed to upload try #{}, will retry in 1m0s: connection refused"
 
 

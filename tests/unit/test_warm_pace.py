@@ -20,15 +20,19 @@ def after(*looks: tuple[float, int]) -> list[int]:
 @pytest.mark.parametrize(
     ("looks", "readers"),
     [
-        # It grows by half as long as that brings more than a tenth, up to the most.
-        ([(100, 0), (150, 0), (225, 0), (340, 0)], [12, 18, 27, 32]),
+        # It grows by half as long as that brings more than a tenth, up to the most; a look after that is left out.
+        ([(100, 0), (90, 0), (150, 0), (90, 0), (225, 0), (90, 0), (340, 0)], [12, 12, 18, 18, 27, 27, 32]),
         # And goes back when it does not.
-        ([(100, 0), (109, 0)], [12, 8]),
-        ([(100, 0), (150, 0), (150, 0)], [12, 18, 12]),
-        ([(100, 0), (80, 0)], [12, 8]),
+        ([(100, 0), (100, 0), (109, 0)], [12, 12, 8]),
+        ([(100, 0), (150, 0), (150, 0), (150, 0), (150, 0)], [12, 12, 18, 18, 12]),
+        ([(100, 0), (80, 0), (80, 0)], [12, 12, 8]),
         # Each look with errors halves it, down to one.
         ([(100, 0), (150, 3)], [12, 6]),
         ([(100, 1), (50, 1), (20, 1), (0, 1), (0, 1)], [4, 2, 1, 1, 1]),
+        # An outage: nothing comes for a while, then more readers at once, as many as three quarters of those before.
+        ([(100, 5), (0, 0), (0, 1), (0, 0), (0, 1), (9, 0), (40, 0), (80, 0), (99, 0)], [4, 4, 2, 2, 1, 2, 4, 6, 6]),
+        # A store that asks for fewer requests each time: there are fewer each time.
+        ([(100, 1), (50, 0), (75, 1), (37, 0), (50, 1), (25, 0), (37, 0)], [4, 6, 3, 5, 2, 4, 4]),
     ],
 )
 def test_looks(looks: list[tuple[float, int]], readers: list[int]) -> None:
@@ -36,20 +40,20 @@ def test_looks(looks: list[tuple[float, int]], readers: list[int]) -> None:
 
 
 def test_it_tries_more_readers_again_after_a_rest() -> None:
-    found = after(*[(100, 0)] * (RESTING_LOOKS + 3))
-    assert found[:3] == [12, 8, 8]
-    assert found[RESTING_LOOKS:] == [8, 12, 8]
+    found = after(*[(100, 0)] * (RESTING_LOOKS + 6))
+    assert found[:4] == [12, 12, 8, 8]
+    assert found[RESTING_LOOKS:] == [8, 8, 12, 12, 8, 8]
 
 
-def test_it_recovers_from_errors() -> None:
+def test_it_grows_again_after_errors() -> None:
     pace = Pace()
     for _ in range(4):
         pace.look(0, errors=1, is_busy=True)
     looks = 0
-    while pace.readers < FIRST:
+    while pace.readers <= FIRST:
         pace.look(10 * M * pace.readers, errors=0, is_busy=True)
         looks += 1
-    assert looks <= RECOVERY_LOOKS + 6
+    assert looks <= RECOVERY_LOOKS + 5
 
 
 def test_a_look_without_work_says_nothing() -> None:
@@ -57,7 +61,7 @@ def test_a_look_without_work_says_nothing() -> None:
     assert pace.look(100 * M, errors=0, is_busy=True) == 12
     for _ in range(50):
         assert pace.look(0, errors=0, is_busy=False) == 12
-    assert pace.look(150 * M, errors=0, is_busy=True) == 18
+    assert [pace.look(150 * M, errors=0, is_busy=True) for _ in range(2)] == [12, 18]
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e10), st.integers(0, 3), st.booleans())))
@@ -70,13 +74,13 @@ def test_bounds_and_errors(looks: list[tuple[float, int, bool]]) -> None:
         assert LEAST <= now <= MOST
         if errors:
             assert now == max(LEAST, before // 2)
-        assert now <= before + max(1, before // 2)
+        assert now <= 2 * before
 
 
 @given(st.floats(1, 200), st.floats(10, 2000))
 def test_it_finds_what_a_line_can_carry(a_connection: float, in_all: float) -> None:
     pace = Pace()
-    for _ in range(15):
+    for _ in range(20):
         pace.look(min(pace.readers * a_connection, in_all), errors=0, is_busy=True)
     assert min(pace.readers * a_connection, in_all) >= min(MOST * a_connection, in_all) / 1.11
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import statistics
 import time
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 from bench.load_figures import Mark
 from bench.load_rig import Figures, Rig, moments
 from bench.machine import pss_bytes
+from bench.many_objects import ManyObjects
 from bench.peers import loader
 from bench.shaping import Shaped
 from tests.support.daemon import Daemon
@@ -43,17 +43,12 @@ def _who(size: int) -> str:
 def metadata(rig: Rig, rounds: int) -> None:
     """From the start of mountd until its app is started, by the number of objects in the version."""
     sizes = QUICK_SIZES if rig.quick else SIZES
-    try:
-        many = importlib.import_module("bench.many_objects").ManyObjects
-    except ImportError:
-        rig.absent |= dict.fromkeys(map(_who, sizes), "not there yet: bench/many_objects.py")
-        return
     rig.about = f"{', '.join(map(_who, sizes))} of 1 KiB in 100 directories, a store whose LIST pages all cost the same"
     daemon_bytes: list[float] = []
     with ExitStack() as stack:
-        stores: dict[int, Any] = {}
+        stores: dict[int, ManyObjects] = {}
         for size in sizes:
-            store = many({"v23": size}, manifest=size <= WITH_MANIFEST)
+            store = ManyObjects({"v23": size}, manifest=size <= WITH_MANIFEST)
             stores[size] = stack.enter_context(store)
         proxies = {size: stack.enter_context(Shaped(store.endpoint)) for size, store in stores.items()}
         own = rig.proxy

@@ -20,7 +20,7 @@ from mountd.api.access import ProfileRoutes
 from mountd.api.body import read_body as _body
 from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.history import LineDocument, LogsDocument
-from mountd.api.documents.operations import CancelDocument, ReloadDocument, RestartDocument
+from mountd.api.documents.operations import CancelDocument, ReloadDocument, RestartDocument, WarmDocument
 from mountd.api.history import HistoryRoutes, answer, operation_id
 from mountd.api.peer import UserNames
 from mountd.api.shielded import PEER, Handler
@@ -31,6 +31,7 @@ from mountd.operation.desired import Request
 from mountd.operation.drill import Drills
 from mountd.operation.switch import Operations, PlannedOperation
 from mountd.operation.sync import Paused, Syncing
+from mountd.operation.warm import LIMIT_S
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.process.lifecycle import RestartAsked
 from mountd.process.resources import SYSTEM_ERROR, of_the_machine
@@ -118,6 +119,7 @@ class Routes:
         return [
             web.post("/api/v1/switch", self.switch),
             web.post("/api/v1/rollback", self.rollback),
+            web.post("/api/v1/warm", self.warm),
             web.post("/api/v1/cancel", self.cancel),
             web.post("/api/v1/restart", self.restart),
             web.post("/api/v1/reload", self.reload),
@@ -161,7 +163,7 @@ class Routes:
 
         def is_live(snapshot: Snapshot) -> bool:
             found = snapshot.models[name]
-            at_rest = not any(operation.model == name for operation in snapshot.operations)
+            at_rest = not any(each.model == name and not each.only_loads for each in snapshot.operations)
             return found.linked and found.current == version and found.drift.reason is None and at_rest
 
         return is_live
@@ -256,6 +258,14 @@ class Routes:
         body = await _body(request, {"model": str, **ASKING})
         asking = await self._asking(request, body)
         return _asked(await self._deps.operations.rollback(body.get("model"), asking), dry_run=asking.dry_run)
+
+    async def warm(self, request: web.Request) -> web.Response:
+        body = await _body(request, {"version": str, "model": str, "level": str, "reason": str})
+        if "version" not in body:
+            raise UsageError("cannot warm: no version given")
+        asking = await self._asking(request, body)
+        record = await self._deps.operations.warm(body.get("model"), body["version"], body.get("level"), asking)
+        return answer(WarmDocument(schema=SCHEMA, operation=operations.operation(record), timeout_s=LIMIT_S), 202)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Answers at once; the undo can be followed like the operation itself."""

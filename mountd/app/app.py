@@ -93,7 +93,6 @@ class App:
         """At a reload what needs no restart holds from now on, the rest from the next start."""
         self.settings = settings.apps[self.name]
         self.stop_signal = self.settings.stop.signal
-        self._mounts = tuple(settings.mounts_of(self.settings))
         self._users = {name: app.user for name, app in settings.apps.items() if name != self.name}
         # Hidden for good: they are in the environment still when a later configuration no longer names them.
         self._hidden.update(settings.secret_variables())
@@ -167,7 +166,7 @@ class App:
             if may_start and readiness.is_behind_a_remount(snapshot, self._status):
                 if not self._status.follows_remounts:
                     self._publish(health=Health.DEGRADED, reason=exits.behind_a_remount(self.name))
-                elif (lives := self._mount_lives(snapshot)) != asked:
+                elif (lives := self._mount_lives(snapshot, self._status.mounts)) != asked:
                     text = "its mount was replaced: open files of the old one are dead"
                     by_itself = self._mount_faults(snapshot) != self._faults
                     self.supervisor.post(RestartAsked(text, by_itself))
@@ -182,17 +181,19 @@ class App:
         follows = "switch" in self.settings.restart.after and not self._held and not snapshot.stopping
         return follows and readiness.is_behind_the_link(snapshot, self._status)
 
-    def _mount_lives(self, snapshot: Snapshot) -> dict[str, int]:
-        return {name: snapshot.mounts[name].restarts for name in self._mounts}
+    def _mount_lives(self, snapshot: Snapshot, names: Iterable[str]) -> dict[str, int]:
+        return {name: snapshot.mounts[name].restarts for name in names if name in snapshot.mounts}
 
     def _mount_faults(self, snapshot: Snapshot) -> int:
-        return sum(snapshot.mounts[name].unasked for name in self._mounts)
+        """Of the mounts that it was started on."""
+        return sum(snapshot.mounts[name].unasked for name in self._status.mounts if name in snapshot.mounts)
 
     # -- one start ------------------------------------------------------------------------------------------------
 
     async def start(self, spawned: Callable[[Child], None]) -> None:
         snapshot = self._board.snapshot
-        self._publish(mounts=self._mount_lives(snapshot), versions=self._versions(snapshot))
+        mounts = readiness.mounts_of(snapshot, self._status)
+        self._publish(mounts=self._mount_lives(snapshot, mounts), versions=self._versions(snapshot))
         self._faults = self._mount_faults(snapshot)
         try:
             with resources.as_exhausted():

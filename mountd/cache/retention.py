@@ -50,6 +50,8 @@ class CacheClaim:
     keep: int
     needed: frozenset[str]
     paused: bool = False
+    pinned: frozenset[str] = frozenset()
+    """versions with a copy elsewhere on this machine: the cache need not hold them"""
 
 
 def plan(
@@ -68,6 +70,7 @@ def plan(
 def _kept(cached: Sequence[CachedVersion], claim: CacheClaim, now: float) -> list[CachedVersion]:
     if claim.paused:
         return list(cached)
+    cached = [each for each in cached if each.version not in claim.pinned]
     needed = [each for each in cached if each.version in claim.needed]
     others = sorted((each for each in cached if each.version not in claim.needed), key=lambda each: -each.used_at)
     recent = [each for each in others if now - each.used_at < RECENT_S]

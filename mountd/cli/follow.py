@@ -25,7 +25,7 @@ SHORT_S = 2.0
 CHANGES = ("switch", "rollback")
 DRIFTED = ("link-drifted", "link-blocked")
 """Reasons of a model whose link is not as mountd placed it."""
-DONE = ("committed", "passed")
+DONE = ("committed", "passed", "done")
 UNDONE = ("cancelled", "rolled-back")
 
 
@@ -169,6 +169,8 @@ def pick_up(operation: Document) -> str:
 def _what(operation: Document) -> str:
     if operation.get("kind") == "drill":
         return f"drill {operation.get('to')} of {operation.get('model')}"
+    if operation.get("kind") == "warm":
+        return f"warm {operation.get('model')} {operation.get('to')}"
     start = operation.get("from") or "nothing"
     return f"{operation.get('kind')} {operation.get('model')} {start} → {operation.get('to')}"
 
@@ -193,6 +195,8 @@ class ProgressLine:
         line = f"{_what(operation)}: {step}"
         if percent or (self.live and percent is not None):
             line += f"  {_bar(percent)} {percent} %" if self.live else f" {percent} %"
+        if rate := operation.get("bytes_per_s"):
+            line += f"  {rate / 1e6:.0f} MB/s"
         if eta_s is not None:
             line += f"  about {eta_s:.0f} s left" if self.live else f", about {eta_s:.0f} s left"
         line += _waiting(operation)
@@ -257,7 +261,7 @@ def _holds(condition: str, status: Document, model: str | None) -> bool:
     found = _model(status, model)
     linked = found["stage"] == "linked" and found["current"] == condition.partition("=")[2]
     drifted = any(each["object"] == found["name"] and each["code"] in DRIFTED for each in status["reasons"])
-    busy = any(operation["model"] == found["name"] for operation in status["operations"])
+    busy = any(each["model"] == found["name"] and each["kind"] != "warm" for each in status["operations"])
     return linked and not drifted and not busy
 
 

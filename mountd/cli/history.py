@@ -26,7 +26,7 @@ def _limit_option(allowed: click.IntRange, default: int) -> Callable[..., Any]:
 @click.command()
 @click.argument("operation", required=False, type=click.IntRange(0), metavar="[ID]")
 @model_option("Only this model, or drills of this mount.")
-@click.option("--kind", metavar="KIND", help="Only this kind: switch, rollback, drill, …")
+@click.option("--kind", metavar="KIND", help="Only this kind: switch, rollback, warm, drill, …")
 @click.option("--result", metavar="RESULT", help="Only this result: committed, rolled-back, refused, …")
 @_limit_option(click.IntRange(1), 20)
 @click.option("--before", type=click.IntRange(0), metavar="ID", help="Only operations older than this one.")
@@ -106,9 +106,11 @@ def _show_operation(operation: Document) -> None:
 
 
 def _what(operation: Document) -> str:
-    """`switch cache_hub v22 → v23`, `drill kill storage`."""
+    """`switch cache_hub v22 → v23`, `warm cache_hub v23`, `drill kill storage`."""
     if operation["kind"] == "drill":
         return f"drill {operation['to']} {operation['model']}"
+    if operation["kind"] == "warm":
+        return f"warm {operation['model']} {operation['to']}"
     return f"{operation['kind']} {operation['model']} {operation.get('from') or 'nothing'} → {operation['to']}"
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "versions": ("remote", "versions", "List the versions in the bucket."),
     "switch": ("remote_switch", "switch", "Switch a model to another version; undo everything on failure."),
     "rollback": ("remote_switch", "rollback", "Switch a model back to its previous version."),
+    "warm": ("remote_switch", "warm", "Load a version ahead of a switch to it."),
     "cancel": ("remote_switch", "cancel", "Undo the running operation."),
     "pause": ("remote_switch", "pause", "Stop automatic changes until `mountd resume`."),
     "resume": ("remote_switch", "resume", "Resume automatic changes after `mountd pause`."),

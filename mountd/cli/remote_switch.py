@@ -98,6 +98,44 @@ def _print_begun(options: Options, operation: Document, state: str) -> None:
 
 
 @click.command()
+@click.argument("version", shell_complete=complete_version)
+@click.option(
+    "--level",
+    type=click.Choice(["metadata", "data", "pin"]),
+    help="metadata: names and sizes; data: every file, into the cache; pin: a verified copy on this machine.  [default:"
+    " the model's warm.level]",
+)
+@model_option("The model; required when there are several.")
+@click.option("--no-wait", is_flag=True, help="Print the operation's id and return at once.")
+@timeout_option("Stop waiting after this time, such as 90s or 5m (exit 4; the operation continues).")
+@reason_option
+@asks_daemon
+def warm(
+    options: Options,
+    version: str,
+    *,
+    level: str | None,
+    model: str | None,
+    no_wait: bool,
+    timeout: float | None,
+    **given: Any,
+) -> None:
+    """Load a version ahead of a switch to it.
+
+    Changes nothing that is live. Waits, with progress on stderr. Exits 6 when another operation is running on the
+    model, 7 when the version was refused, such as for a wrong digest. Ctrl-C stops waiting, not the loading; `mountd
+    cancel` stops that, and what has been loaded stays. A switch of the model takes over from a warm that runs.
+    """
+    socket_path = options.find()
+    body: Document = {"version": version, "model": model, "level": level, **given}
+    answer = api.post(socket_path, "/api/v1/warm", body)
+    if no_wait:
+        _print_begun(options, answer["operation"], "has begun")
+    else:
+        follow_operation(options, socket_path, answer, timeout)
+
+
+@click.command()
 @model_option("The model of the operation; required when several run.")
 @click.option("--no-wait", is_flag=True, help="Return at once.")
 @timeout_option(_TIMEOUT_HELP)

@@ -77,12 +77,13 @@ def _headline(status: Document) -> Text:
 
 
 def _operation_line(operation: Document) -> Text:
-    drill = operation.get("kind") == "drill"
+    to_alone = operation.get("kind") in ("drill", "warm")
     facts = [
         f"operation {operation.get('id')}: {operation.get('kind')} {operation.get('model')}",
-        str(operation.get("to")) if drill else f"{operation.get('from') or 'nothing'} → {operation.get('to')}",
+        str(operation.get("to")) if to_alone else f"{operation.get('from') or 'nothing'} → {operation.get('to')}",
         f"step {operation.get('step')}",
         f"{operation['percent']} %" if operation.get("percent") is not None else "",
+        f"{operation['bytes_per_s'] / 1e6:.0f} MB/s" if operation.get("bytes_per_s") else "",
         f"about {duration(operation['eta_s'])} left" if operation.get("eta_s") is not None else "",
         f"by {operation.get('operator')} since {operation.get('started')}",
     ]
@@ -107,7 +108,22 @@ def _model(model: Document) -> str:
         f"digest {str(model['digest'])[:SHORT_DIGEST]}" if model.get("digest") and current else "",
         ("verified" if model.get("verified") else "unverified") if current else "",
         f"warmed {model['warmed_percent']} %" if model.get("warmed_percent") is not None and current else "",
+        "pinned" if model.get("pinned") else "",
+        _loading(model.get("loading")),
         f"sync {model['sync']}" if model.get("sync") not in {None, "Synced"} else "",
+    ]
+    return _joined(facts)
+
+
+def _loading(loading: Document | None) -> str:
+    """`loading v23 (data) 40 % of 9 GiB, 120 MB/s, about 45 s left`."""
+    if loading is None:
+        return ""
+    facts = [
+        f"loading {loading['version']} ({loading['level']}) {loading['percent']} % of {size(loading['bytes_total'])}",
+        f"{loading['bytes_per_s'] / 1e6:.0f} MB/s" if loading.get("bytes_per_s") else "",
+        f"about {duration(loading['eta_s'])} left" if loading.get("eta_s") is not None else "",
+        f"waits: {loading['waits_for']}" if loading.get("waits_for") else "",
     ]
     return _joined(facts)
 

@@ -82,6 +82,10 @@ class AccessRecorder:
         listeners.append(listener)
         return lambda: listeners.remove(listener)
 
+    def note_own(self, path: str) -> None:
+        """mountd itself is about to open the file at this absolute path."""
+        self.own.note(path)
+
     def opened(self, model: str) -> list[str]:
         """What apps that start now have opened of the model, the last file first."""
         found = [each for (_, name), recording in self._running.items() if name == model for each in recording.files()]
@@ -165,11 +169,14 @@ class Recording:
         self._recorder = recorder
         self._content = content
         self._root = root
+        self._sizes: Mapping[str, int] = {}
+        """of the files of the version, while it runs"""
         self._began = time.monotonic()
 
     async def run(self, marks: Mapping[str, str]) -> None:
         """Until the app is loaded, or its start has failed. Raises DiskError."""
-        directories = await asyncio.to_thread(access.directories, self._content.files)
+        self._sizes = await asyncio.to_thread(self._content.files.unpack)
+        directories = await asyncio.to_thread(access.directories, self._sizes)
         opens = self.opens = Opens(self._root, directories, marks, on_open=self._report)
         try:
             await opens.start(WATCH_LIMIT_S)
@@ -184,7 +191,7 @@ class Recording:
         seen = self.opens.seen.items() if self.opens is not None else ()
         by_others = {path: opens for path, opens in seen if not _is_ours(path)}
         own = {path: self._own(path) for path in by_others}
-        return access.opened_files(by_others, own, self._content.files, self._began)
+        return access.opened_files(by_others, own, self._sizes, self._began)
 
     def _own(self, path: str) -> list[float]:
         return self._recorder.own.of(f"{self._root}/{path}", self._began)

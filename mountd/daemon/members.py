@@ -32,9 +32,10 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.command import refuse_unknown
 from mountd.rclone.conf_file import ConfFile
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import MountSettings, Settings
+from mountd.settings.schema import LEVELS, Level, MountSettings, Settings
 from mountd.status.board import Board
 from mountd.status.snapshot import Reason, Snapshot, State
+from mountd.warm.pinned import Pins
 
 log = structlog.get_logger()
 
@@ -74,6 +75,7 @@ class Members:
         self._conf = conf
         self.tasks = tasks
         self.access = AccessRecorder(self.models, board, instance, tasks)
+        self.pins = Pins(instance.state, instance.marks("pins"))
         self._hidden = set(settings.secret_variables())
         self._secrets = SecretFiles(self.mount_points)
         conf.read_secrets, conf.look_at_files = self._secrets.read, self._secrets.look
@@ -109,8 +111,18 @@ class Members:
 
     def add_model(self, name: str) -> None:
         model = self.settings.models[name]
-        self.models[name] = Model(name, model, self.mounts[model.mount].disk, self._board, self._journal)
-        self.models[name].versions.allow_unsafe = self.settings.allow_unsafe_paths
+        disk = self.mounts[model.mount].disk
+        made = Model(name, model, disk, self._board, self._journal, pins=self.pins, profiles=self.access.profiles)
+        made.versions.allow_unsafe = self.settings.allow_unsafe_paths
+        made.levels.loader.opens = self.access
+        made.levels.first = lambda: self._first_level(name)
+        self.models[name] = made
+
+    def _first_level(self, model: str) -> Level:
+        """The lowest one at which an app starts that needs the model."""
+        settings = self.settings
+        found = [settings.level_needed(app, model) for app in settings.apps.values() if model in app.needs]
+        return min(found, key=LEVELS.index, default=settings.models[model].warm.level)
 
     def add_app(self, name: str) -> None:
         app = self.apps[name] = App(
@@ -156,6 +168,7 @@ class Members:
                     keep=model.settings.keep,
                     needed=frozenset(filter(None, needed)),
                     paused=known.suspended is not None or known.current is None or name in operating,
+                    pinned=frozenset(model.versions.all_pinned()),
                 )
             )
         return claims

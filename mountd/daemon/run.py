@@ -263,6 +263,10 @@ class Daemon:
     async def run(self) -> None:
         """From start to stop; a bug in any task is a reason to stop, in the same order."""
         asyncio.get_running_loop().set_exception_handler(self.tasks.unhandled)
+        try:
+            await self.members.pins.load()
+        except MountdError as error:  # versions that are pinned are read through the mount then
+            log.error("cannot read what is pinned", cause=error.text, hint=error.hint)
         await self.operations.close_interrupted()
         for name in self.members.models:
             await self._desired.load(name)

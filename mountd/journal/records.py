@@ -45,7 +45,7 @@ class OperationRecord:
 
 def action(kind: str, version: str) -> str:
     """What an operation is for, as it stands after "cannot": `switch to v23`, `roll back to v22`."""
-    return f"{'roll back' if kind == 'rollback' else kind} to {version}"
+    return f"warm {version}" if kind == "warm" else f"{'roll back' if kind == 'rollback' else kind} to {version}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,8 @@ async def changed(journal: Journal, model: str, contents: Sequence[Content]) -> 
 
 
 def _may_ask(model: Model, snapshot: Snapshot) -> bool:
-    """Never while the bucket is not well, and never beside an operation."""
+    """Never while the bucket is not well, and never beside an operation that changes something."""
     mount = snapshot.mounts.get(model.settings.mount)
     well = mount is not None and mount.usable and mount.backend.health is Health.HEALTHY
-    return well and snapshot.models[model.name].linked and snapshot.operation is None and not snapshot.stopping
+    is_quiet = all(each.only_loads for each in snapshot.operations)
+    return well and snapshot.models[model.name].linked and is_quiet and not snapshot.stopping

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +10,20 @@ from typing import Protocol
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, NoStat, Stat
 from mountd.rclone.keys import BucketEntry
+from mountd.warm.plan import WantedFile
+from mountd.warm.results import FetchResult, WarmProgress
+
+
+class Reading(Protocol):
+    """Files that are being brought here, once it is run."""
+
+    on_open: Callable[[str], None]
+    """is called with the path of each file that is about to be opened"""
+
+    def prefer(self, paths: Iterable[str]) -> None:
+        """What is left of these comes first from now on."""
+
+    async def run(self) -> FetchResult: ...
 
 
 class Disk(Protocol):
@@ -57,6 +71,26 @@ class Disk(Protocol):
 
     async def save(self, path: str, to: Path) -> None:
         """A small file as the bucket holds it now, past any cache, into the local file `to`."""
+
+    def read_ahead(
+        self, directory: str, files: Sequence[WantedFile], *, limit: int | None, report: Callable[[WarmProgress], None]
+    ) -> Reading:
+        """To be run: reads files below `directory`, `limit` bytes a second at most, so that the disk has them here."""
+
+    def fetch_into(
+        self,
+        directory: str,
+        files: Sequence[WantedFile],
+        into: Path,
+        *,
+        limit: int | None,
+        report: Callable[[WarmProgress], None],
+    ) -> Reading:
+        """To be run: the same past any cache, into the local directory `into`, each file named by its sha256."""
+
+    async def mend(self, directory: str, files: Sequence[WantedFile], report: Callable[[WarmProgress], None]) -> None:
+        """Files that were read with other bytes than their sha256 says get the right ones. Raises Refused where the
+        bucket has none."""
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
         """Load a directory's listing so that the disk knows it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import structlog
@@ -110,12 +110,13 @@ class KeptLink:
         link.remove(self.path)
         self.target = None
 
-    def restore(self, failed: str, live: str | None) -> bool:
-        """At a start: points a link at the target `failed` back to the target `live`; False: it did not point there.
+    def restore(self, failed: Collection[str], live: str | None) -> bool:
+        """At a start: points a link at one of the targets `failed` back to the target `live`; False: it did not point
+        there.
 
         None: nothing was live, so no link stays. Raises LinkBlocked.
         """
-        if live == failed or link.read(self.path) != failed:
+        if live in failed or link.read(self.path) not in failed:
             return False
         if live is None:
             self.take_away()

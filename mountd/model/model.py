@@ -13,17 +13,22 @@ import structlog
 from mountd.errors import JournalError, MountdError, NotFound, Refused, Unavailable
 from mountd.journal.journal import Committed, Journal
 from mountd.model import derived, link
+from mountd.model.ahead import Ahead, LoadAhead
 from mountd.model.changes import Changes
 from mountd.model.committed import CommittedState
 from mountd.model.content import Content
 from mountd.model.disk import Disk
 from mountd.model.drift import LinkBlocked
 from mountd.model.kept_link import KeptLink
+from mountd.model.levels import Levels
+from mountd.model.loading import Loader
 from mountd.model.survey import NO_FILES
 from mountd.model.versions import Versions
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import DriftStatus, Health, ModelStage, ModelStatus, Reason, Snapshot
+from mountd.warm.pinned import Pins
+from mountd.warm.profiles import Profiles
 
 log = structlog.get_logger()
 
@@ -35,11 +40,27 @@ TROUBLE_INTERVAL_S = 2.0
 class Model:
     """`run` starts the model up and keeps its link; an operation moves the link with `held`, `flip` and `commit`."""
 
-    def __init__(self, name: str, settings: ModelSettings, disk: Disk, board: Board, journal: Journal) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: ModelSettings,
+        disk: Disk,
+        board: Board,
+        journal: Journal,
+        *,
+        pins: Pins | None = None,
+        profiles: Profiles | None = None,
+    ) -> None:
+        """`pins`: where pinned versions are kept; `profiles`: what apps open at their start."""
         self.name = name
         self.settings = settings
         self.status = ModelStatus(mount=settings.mount, link=str(settings.link))
-        self.versions = Versions(name, settings, disk, board)
+        self.versions = Versions(name, settings, disk, board, pins)
+        self.levels = Levels(
+            Loader(name, self.versions, profiles),
+            lambda: self.settings,
+            lambda loading: self.publish(replace(self.status, loading=loading)),
+        )
         self.state = CommittedState(name, journal, self.publish)
         self.changes = Changes(name, journal, lambda reason: self.publish(replace(self.status, changed=reason)))
         self.link = KeptLink(
@@ -49,6 +70,7 @@ class Model:
             lambda: (self.committed.suspended is not None, self.settings.sync.self_heal),
             self._show_drift,
         )
+        self._ahead = LoadAhead(name, board, self.levels, wanted=self._to_load, tidy=self._tidy, loaded=self._loaded)
         self._board = board
         self._lock = asyncio.Lock()  # a start-up and an operation must not place the link at once
         self._live: str | None = None
@@ -84,7 +106,7 @@ class Model:
         """Reads the committed state; after a journal was lost, what the link points at was live. Raises MountdError."""
         await self.state.load()
         target = link.read(self.settings.link) if self.state.is_lost else None
-        version = self.versions.layout.version_of_target(self.versions.disk.root, target) if target else None
+        version = self.versions.version_at(target) if target else None
         if version is not None:
             await self.state.take_from_link(version, self.settings.version)
         self._live = self.committed.current
@@ -98,6 +120,8 @@ class Model:
         """
         before, self.settings = self.settings, settings
         restart = disk is not self.versions.disk or settings.directory != before.directory
+        if before.warm.level == "pin" != settings.warm.level:
+            self.versions.unpins, restart = True, True  # the link goes back to the mount
         self.versions.reconfigure(settings, disk)
         if settings.link != before.link:
             self.link.move(settings.link)
@@ -122,13 +146,14 @@ class Model:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.link.run(), name=f"guard {self.name}")
             group.create_task(self._follow_mount(), name=f"start-up {self.name}")
+            group.create_task(self._ahead.run(), name=f"data of {self.name}")
 
     async def _follow_mount(self) -> None:
         """Starts up whenever the mount has come (back); tries again while that fails."""
         while True:
             mount = self._board.snapshot.mounts[self.settings.mount]
             if not mount.usable:
-                self.publish(replace(self.status, stage=ModelStage.WAITING, health=Health.PROGRESSING, reason=None))
+                await self._do_without_mount()
                 await self._board.changed()
             elif self._is_settled(mount.restarts):
                 await self._board.changed()
@@ -142,17 +167,33 @@ class Model:
             self.status, self.committed, restarts, live=self._live, held=held, absent=self._absent
         )
 
+    async def _do_without_mount(self) -> None:
+        """A pinned version goes live, or stays it; any other waits."""
+        pinned = self.versions.pinned(self._version_to_link())
+        if pinned is None:
+            self.publish(replace(self.status, stage=ModelStage.WAITING, health=Health.PROGRESSING, reason=None))
+        elif not (self.status.linked and self.status.pinned):
+            try:
+                async with self._lock:
+                    self._point(pinned, -1, starting=True)
+            except LinkBlocked as error:
+                self._show_failure(error)
+
     async def _try_start_up(self, restarts: int) -> float:
         """Seconds until the next try."""
         try:
             await self._start_up(restarts)
         except MountdError as error:
-            code, text, health, retry_s = _failure(error)
-            if self.status.reason is None or self.status.reason.text != text:
-                self._log.warning("model cannot go live yet", cause=text, hint=error.hint)
-            self.publish(replace(self.status, health=health, reason=Reason(code, text, "link", self.name, error.hint)))
-            return retry_s
+            return self._show_failure(error)
         return 0.0
+
+    def _show_failure(self, error: MountdError) -> float:
+        """Seconds until the next try."""
+        code, text, health, retry_s = _failure(error)
+        if self.status.reason is None or self.status.reason.text != text:
+            self._log.warning("model cannot go live yet", cause=text, hint=error.hint)
+        self.publish(replace(self.status, health=health, reason=Reason(code, text, "link", self.name, error.hint)))
+        return retry_s
 
     async def _pause(self, retry_s: float, restarts: int) -> None:
         before = self.settings, self.committed.desired
@@ -173,14 +214,20 @@ class Model:
     async def _start_up(self, restarts: int) -> None:
         version = self._version_to_link()
         self._absent = False
-        self.publish(replace(self.status, stage=ModelStage.WAITING, warmed_percent=0))
+        stays = self.status.linked and self.status.pinned and self.versions.pinned(version) is not None
+        if not stays:  # a pinned version is live all the while
+            self.publish(replace(self.status, stage=ModelStage.WAITING, warmed_percent=0))
         # The store must give the files of a first version; those of a former one may be cached.
         began, touch = time.monotonic(), self.committed.current is None
-        content = await self.versions.inspect(version, touch=touch, progress=self._show_loading)
-        self.publish(replace(self.status, stage=ModelStage.LISTED, reason=None))
+        progress = (lambda _: None) if stays else self._show_loading
+        content = await self.versions.inspect(version, touch=touch, progress=progress)
+        if not stays:
+            self.publish(replace(self.status, stage=ModelStage.LISTED, reason=None))
         await self.versions.verify(content)
+        await self.levels.reach(content, self.levels.first())
         seconds = round(time.monotonic() - began, 3)
-        self.publish(replace(self.status, stage=ModelStage.WARMED, warm_seconds=seconds))
+        if not stays:
+            self.publish(replace(self.status, stage=ModelStage.WARMED, warm_seconds=seconds))
         await self.changes.compare(content)  # a change while mountd was down is reported as the version goes live
         # Until here an operation may flip the link, however slow the bucket is.
         async with self._lock:
@@ -190,6 +237,36 @@ class Model:
             if self.committed.current is None and self._switching_to is None:
                 await self.state.save(replace(self.committed, current=version), content)
 
+    def _to_load(self) -> Ahead | None:
+        """Data of the live version that are asked for and not here; an operation loads those of its own version."""
+        content, warm = self.content, self.settings.warm
+        if content is None or self._switching_to is not None or self.levels.has(content, warm.level):
+            return None
+        if self.versions.pinned(content.version) is not None:
+            return None  # the bucket holds something else under its name by now: what is pinned stays live
+        return content, warm
+
+    async def _loaded(self, content: Content) -> None:
+        """Its data are here: the link moves to a pinned copy."""
+        async with self._lock:
+            if self._content is content and self._switching_to is None:
+                self._point(content, self.status.mount_restarts)
+
+    async def _tidy(self) -> None:
+        """Pinned versions beyond `keep` go, or all that are no longer used; none while automatic changes are paused.
+
+        Raises MountdError.
+        """
+        known, versions = self.committed, self.versions
+        if versions.pins is None or known.suspended is not None:
+            return
+        if not versions.unpins:
+            needed = [each for each in (known.current, known.previous, known.desired, self._live) if each]
+            await versions.pins.keep_only(self.name, needed, self.settings.keep)
+        elif self.status.linked and not self.status.pinned:
+            await versions.pins.keep_only(self.name, [], 0)
+            versions.unpins = False
+
     def _show_loading(self, percent: int) -> None:
         self.publish(replace(self.status, stage=ModelStage.LISTED, warmed_percent=percent))
 
@@ -197,7 +274,7 @@ class Model:
 
     def _point(self, content: Content, restarts: int, *, starting: bool = False) -> None:
         """Raises LinkBlocked. `starting`: what somebody made of the link may have to stay as it is."""
-        target = self.versions.target(content.version)
+        target, pinned = self.versions.target(content.version), self.versions.pinned(content.version)
         if starting and self.committed.current is not None and self.link.is_to_be_left(target):
             self.link.leave(target)
         else:
@@ -205,6 +282,7 @@ class Model:
             self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
         self._absent = False
         self._live = content.version
+        self._ahead.version_changed()
         self._content = content if content.files else None
         self.publish(
             replace(
@@ -214,11 +292,13 @@ class Model:
                 reason=None,
                 current=content.version,
                 target=target,
-                digest=content.digest,
+                digest=pinned.digest if pinned else content.digest,
                 verified=content.verified,
                 changed=self.changes.of(content.version),
                 warmed_percent=100,
                 mount_restarts=restarts,
+                pinned=pinned is not None,
+                level=self.levels.of(content),
             )
         )
         self.link.guard.look()  # at once: an app that starts now must know what it finds
@@ -231,8 +311,7 @@ class Model:
         elif not drift.absent and self._absent:
             self._absent = False
             stage = ModelStage.LINKED if stage is ModelStage.WARMED else stage
-        root, layout = self.versions.disk.root, self.versions.layout
-        drifted_to = layout.version_of_target(root, drift.target) if drift.target else None
+        drifted_to = self.versions.version_at(drift.target) if drift.target else None
         self.publish(replace(self.status, drift=drift, stage=stage, drifted_to=drifted_to))
 
     async def suspend(self, why: str | None) -> None:
@@ -286,6 +365,7 @@ class Model:
             raise Unavailable(f"cannot commit {content.version}: the link is at {self._live or 'nothing'}")
         await self.state.commit(content)
         self.changes.accept(content.version)
+        self._ahead.version_changed()
 
 
 def _failure(error: MountdError) -> tuple[str, str, Health, float]:

@@ -22,6 +22,7 @@ from mountd.model.wanted import Wanted, check_digests, wanted_files
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import MountStatus
+from mountd.warm.pinned import Pins
 
 log = structlog.get_logger()
 
@@ -32,9 +33,13 @@ PARALLEL = 4
 class Versions:
     """Changes nothing but what the mount has loaded. Methods raise Unavailable while mount or bucket do not answer."""
 
-    def __init__(self, model: str, settings: ModelSettings, disk: Disk, board: Board) -> None:
+    def __init__(self, model: str, settings: ModelSettings, disk: Disk, board: Board, pins: Pins | None = None) -> None:
         self.allow_unsafe = False
         """whether the link may be where somebody else can move a directory above it"""
+        self.pins = pins
+        self.unpins = False
+        """the configuration no longer asks for pinned versions: they are not used, and about to be removed"""
+        self._model = model
         self._board = board
         self._warmed: dict[str, int] = {}
         self._log = log.bind(model=model)
@@ -50,8 +55,42 @@ class Versions:
         return self._board.snapshot.mounts[self._settings.mount]
 
     def target(self, version: str) -> str:
-        """What the link points at when `version` is live."""
+        """What the link points at when `version` is live: a pinned copy, if there is one, or its place on the mount."""
+        return self._tree(version) if self.pinned(version) else self._mounted(version)
+
+    def planned_target(self, version: str) -> str:
+        """What it will point at after a switch, which pins it if that is asked for."""
+        is_pinned = self._settings.warm.level == "pin" or self.pinned(version)
+        return self._tree(version) if self.pins is not None and is_pinned else self._mounted(version)
+
+    def targets(self, version: str) -> tuple[str, ...]:
+        """All places where the version may lie."""
+        return (self._mounted(version), self._tree(version)) if self.pins is not None else (self._mounted(version),)
+
+    def version_at(self, target: str) -> str | None:
+        """The version whose place this is; None: it is none."""
+        found = self.layout.version_of_target(self.disk.root, target)
+        return found if found or self.pins is None else self.pins.version_of(self._model, target)
+
+    def _mounted(self, version: str) -> str:
         return f"{self.disk.root}/{self.layout.directory(version)}"
+
+    def _tree(self, version: str) -> str:
+        assert self.pins is not None
+        return self.pins.tree(self._model, version)
+
+    def all_pinned(self) -> list[str]:
+        """Versions whose copy is used."""
+        known = self.pins.versions(self._model) if self.pins is not None else ()
+        return [each for each in known if self.pinned(each)]
+
+    def pinned(self, version: str) -> Content | None:
+        """What is pinned of it, if its copy is to be used; None: it lies on the mount alone."""
+        usable = self.pins is not None and not self.unpins
+        record = self.pins.record(self._model, version) if self.pins is not None and usable else None
+        if record is None:
+            return None
+        return Content(version, self.layout.directory(version), NO_FILES, record.digest, True, ())
 
     def check_path(self, path: Path) -> None:
         """Raises LinkBlocked where somebody else decides in which directory the link `path` is made."""
@@ -116,6 +155,8 @@ class Versions:
 
     async def warm(self, content: Content, progress: Progress) -> None:
         """Once more, on a mount that was replaced since; `progress` is called with percents. Raises as `inspect`."""
+        if self.is_pinned_copy(content):
+            return
         if self.warmed_on(content.version) != self.mount.restarts:
             again = await self.inspect(content.version, progress=progress)
             if again.digest != content.digest:
@@ -135,7 +176,14 @@ class Versions:
         self._warmed[version] = restarts
 
     async def verify(self, content: Content, progress: Callable[[int, int], None] | None = None) -> None:
-        """Checks its files through the mount; with `progress`, called with bytes, their content too. Raises Refused."""
+        """Checks its files where the app will read them; with `progress`, called with bytes, their content too.
+
+        Raises Refused, Unavailable.
+        """
+        if self.pins is not None and self.pinned(content.version) is not None:
+            if progress is not None:
+                await self.pins.verify(self._model, content.version, progress)
+            return
         await check_seen(self.disk, content, self._settings.required)
         if progress is not None:
             await check_digests(self.disk, content, progress)
@@ -150,21 +198,38 @@ class Versions:
         `touch`: its files must be readable. `progress` is called with percents.
         Raises NotFound, Refused (incomplete, the link blocked, the cache broken, an archived file).
         """
-        self.check_mount(version)
-        if self.mount.cache_broken and not self.mount.cache_bypassed:
+        pinned = self.pinned(version)
+        if pinned is None:
+            self.check_mount(version)
+        if pinned is None and self.mount.cache_broken and not self.mount.cache_bypassed:
             raise Refused(
                 f"cannot use version {version}: the cache of mount {self._settings.mount} cannot be used",
                 hint="see `mountd status`: it says what is wrong with it",
             )
         try:
             self.check_path(self._settings.link)
-            link.prove(self._settings.link, self.target(version))
+            link.prove(self._settings.link, self.planned_target(version))
         except LinkBlocked as error:
             raise Refused(error.text, hint=error.hint) from None
-        content = await self.inspect(version, touch=touch, progress=progress)
+        try:
+            self.check_mount(version)
+            content = await self.inspect(version, touch=touch and pinned is None, progress=progress)
+        except Unavailable:
+            if pinned is None:
+                raise
+            return pinned  # neither mount nor bucket is needed
         if digests:
             check_has_digests(content)
         return content
+
+    def is_pinned_copy(self, content: Content) -> bool:
+        """Whether it is what lies on local disk, looked at without the mount."""
+        return not content.files and self.pinned(content.version) is not None
+
+    def check_usable(self, version: str) -> None:
+        """Raises Unavailable unless the mount runs, or the version is pinned."""
+        if self.pinned(version) is None:
+            self.check_mount(version)
 
     def check_mount(self, version: str) -> None:
         """Raises Unavailable unless the mount runs."""

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
-from mountd.errors import RemoteError
+from mountd.cache.mend import mend
+from mountd.errors import RemoteError, Unavailable, cause_of
 from mountd.files.client import Digest, Files, NoStat, Stat
 from mountd.mount.bucket import BucketProbe
 from mountd.mount.engine import Engine
+from mountd.process.slow_disk import SlowDisk
 from mountd.rclone import keys
 from mountd.rclone.failures import OF_THE_OBJECT
 from mountd.rclone.keys import BucketEntry
 from mountd.rclone.rc import AnswerTooLarge
+from mountd.warm.fetch import Warming, fetch_into, read_through
+from mountd.warm.plan import WantedFile
+from mountd.warm.results import WarmProgress, raise_faults
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 STAT_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 120.0
@@ -35,8 +45,11 @@ MOST_IGNORED = 1000
 EMPTY_BYTES = 64
 """rclone's answer about a single entry is longer, and that about none is shorter (1.75.2: 14 bytes)."""
 STATS_TIMEOUT_S = 5.0
+MEND_TIMEOUT_S = 600.0
 WALK_TIMEOUT_S = 60.0
 """For each piece of a walk."""
+PATIENCE_S = 1800.0
+"""While nothing comes, of data that is loaded ahead: an outage of half an hour costs nothing but time."""
 REFRESH_TIMEOUT_S = 600.0
 """A listing costs one request for each 1,000 objects; at 5 s a request this covers 100,000."""
 
@@ -56,6 +69,8 @@ class MountDisk:
     """the remote"""
     _hidden: list[str] = field(default_factory=list)
     """which of them rclone leaves out"""
+    _disk: SlowDisk = field(default_factory=SlowDisk)
+    """that of the cache"""
 
     @property
     def scratch(self) -> Path:
@@ -190,6 +205,70 @@ class MountDisk:
         As the bucket holds it: through the mount rclone may miss a change that keeps the file's size.
         """
         await self.engine.rc.copy_file(self.fs, path, to, READ_TIMEOUT_S)
+
+    def read_ahead(
+        self, directory: str, files: Sequence[WantedFile], *, limit: int | None, report: Callable[[WarmProgress], None]
+    ) -> Warming:
+        """Reads files below `directory` through the mount, `limit` bytes a second at most, once that is run."""
+        return read_through(
+            f"{self.root}/{directory}",
+            files,
+            environment=self.engine.marks("warm"),
+            patience_s=PATIENCE_S,
+            report=report,
+            limit=limit,
+            why=lambda path: self.why_unreadable(f"{directory}/{path}"),
+        )
+
+    def fetch_into(
+        self,
+        directory: str,
+        files: Sequence[WantedFile],
+        into: Path,
+        *,
+        limit: int | None,
+        report: Callable[[WarmProgress], None],
+    ) -> Warming:
+        """Fetches files below `directory` past the mount into the local directory `into`, each named by its sha256."""
+        return fetch_into(
+            lambda: self.engine.rc.address,
+            self.fs,
+            directory,
+            files,
+            into,
+            environment=self.engine.marks("warm"),
+            patience_s=PATIENCE_S,
+            report=report,
+            limit=limit,
+        )
+
+    async def mend(self, directory: str, files: Sequence[WantedFile], report: Callable[[WarmProgress], None]) -> None:
+        """Files whose bytes were not those of their sha256 get them again from the bucket, in the cache.
+
+        Raises Refused when the bucket has other bytes as well, Unavailable.
+        """
+        cached = (await self.engine.rc.vfs_stats(timeout_s=STATS_TIMEOUT_S)).disk_cache
+        if cached is None:
+            return
+        cache = self.engine.mount.cache.dir
+        into = Path(await self._on_disk(lambda: tempfile.mkdtemp(prefix="mend-", dir=cache)))
+        try:
+            raise_faults(await self.fetch_into(directory, files, into, limit=None, report=report).run())
+            for file in files:
+                meta = f"{cached.metadata}/{directory}/{file.path}"
+                mended = await self._on_disk(partial(mend, cache, meta, into / str(file.sha256)))
+                log.warning("cached file had wrong bytes, and was put right", path=file.path, bytes=mended)
+        finally:
+            await self._on_disk(lambda: shutil.rmtree(into, ignore_errors=True))
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        """In a thread. Raises Unavailable."""
+        try:
+            return await self._disk.run(work, MEND_TIMEOUT_S)
+        except TimeoutError:
+            raise Unavailable("cannot put the cache right: its disk does not answer") from None
+        except OSError as error:
+            raise Unavailable(f"cannot put the cache right: {cause_of(error)}") from None
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None:
         """Loads the listing of `directory` into the mount's directory cache. Raises RemoteError, Unavailable.

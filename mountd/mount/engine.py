@@ -155,6 +155,10 @@ class Engine:
             os.unlink(path)
         return RcAddress(RC_USER, secrets.token_urlsafe(24), path)
 
+    def marks(self, kind: str) -> dict[str, str]:
+        """What a process that works for this mount carries in its environment."""
+        return self._instance.marks(f"{self.name}-{kind}")
+
     def capture_dump(self) -> None:
         """From now on the goroutines that rclone prints at SIGQUIT are kept, for `dump`, and not logged."""
         self._dump = DumpCapture(expected=True)

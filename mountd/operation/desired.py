@@ -76,7 +76,7 @@ async def ask(model: Model, version: str) -> None:
 def is_due(now: Snapshot, model: str, version: str) -> bool:
     """The pending switch can begin and nobody has paused it; or another version is desired."""
     found = now.models[model]
-    busy = any(operation.model == model for operation in now.operations)
+    busy = any(each.model == model and not each.only_loads for each in now.operations)
     return found.linked and not busy and (found.follows or found.desired != version)
 
 

@@ -13,6 +13,8 @@ PREFLIGHT_S = 900.0
 WARM_S = 600.0
 """The same names, on a mount that was replaced meanwhile."""
 VERIFY_S = 300.0
+DATA_S = 6 * 3600.0
+"""All its bytes, from a slow bucket."""
 DIGESTS_S = 6 * 3600.0
 """Every byte of a version, through a slow bucket."""
 FLIP_S = 5.0
@@ -40,6 +42,11 @@ class Undo(StrEnum):
     START_OLD = "start-old"
 
 
+_LOADS = {
+    "metadata": "load them again if the mount was replaced meanwhile",
+    "data": "read all its files into the cache, and check those with a sha256",
+    "pin": "pin it: a checked copy of all its files on local disk",
+}
 HARMLESS = (Step.PREFLIGHT, Step.WARM, Step.VERIFY)
 """Steps that change nothing, so nothing has to be undone."""
 
@@ -80,6 +87,8 @@ class SwitchPlan:
     crashes: int = 1
     digests: bool = False
     force: bool = False
+    level: str = "metadata"
+    """how much of the version is loaded before anything is stopped"""
     is_live: bool = False
     """the version is live already, so there is nothing to do"""
 
@@ -94,7 +103,7 @@ class SwitchPlan:
         gates_s = sum(gate.limit_s for gate in self.gates)
         limits: dict[Step | Undo, float] = {
             Step.PREFLIGHT: PREFLIGHT_S,
-            Step.WARM: WARM_S,
+            Step.WARM: WARM_S + (0.0 if self.level == "metadata" else DATA_S),
             Step.VERIFY: VERIFY_S + (DIGESTS_S if self.digests else 0.0),
             Step.STOP: stop_s,
             Step.FLIP: FLIP_S,
@@ -134,7 +143,7 @@ class SwitchPlan:
         texts = {
             Step.PREFLIGHT: f"load the names and sizes of its files, {limit}; see that {version} is complete{unforced},"
             " and that the link can be placed",
-            Step.WARM: f"load them again if the mount was replaced meanwhile, {limit}",
+            Step.WARM: f"{_LOADS[self.level]}, {limit}",
             Step.VERIFY: f"see that the mount shows them{digests}, {limit}",
             Step.STOP: f"stop {names}, {limit}",
             Step.FLIP: f"point {self.link} at {self.target}",

@@ -68,7 +68,7 @@ async def _undo(
         back = f"the link is at {known.current} again" if known.current else "there is no link, as before"
         try:
             live = None if known.current is None else model.versions.target(known.current)
-            if model.link.restore(model.versions.target(record.to_version), live):
+            if model.link.restore(model.versions.targets(record.to_version), live):
                 log.warning("link points back", link=str(model.settings.link), version=known.current)
         except LinkBlocked as error:  # the start-up tries again and reports it
             log.error("cannot point the link back yet", cause=error.text, hint=error.hint)

@@ -42,7 +42,7 @@ class Display:
         )
         self._publish()
 
-    def progress(self, id_: int, done: float, total: float) -> None:
+    def progress(self, id_: int, done: float, total: float, bytes_per_s: float | None = None) -> None:
         """How much of the present step is done; shown when the percent changes."""
         known = self._shown.get(id_)
         percent = 100 if total <= 0 else max(0, min(100, int(100 * done / total)))
@@ -50,7 +50,7 @@ class Display:
             return
         took_s = time.monotonic() - known.began
         eta_s = round(took_s * max(0.0, total - done) / done, 1) if done > 0 and took_s >= ETA_AFTER_S else None
-        self._shown[id_] = replace(known, percent=percent, eta_s=eta_s)
+        self._shown[id_] = replace(known, percent=percent, eta_s=eta_s, bytes_per_s=bytes_per_s)
         self._publish()
 
     def end(self, id_: int) -> None:

@@ -29,6 +29,7 @@ from mountd.settings.schema import AppSettings
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot, State
+from mountd.warm.results import WarmProgress
 
 log = structlog.get_logger()
 
@@ -85,15 +86,17 @@ class Steps:
                 )
             case Step.WARM:
                 await self.model.versions.warm(self._known, self._progress_percent)
+                level = self.model.settings.warm.level
+                await self.model.levels.reach(self._known, level, self._progress_bytes, check=True)
             case Step.VERIFY:
                 await self.model.versions.verify(self._known, self._progress if self.plan.digests else None)
                 # That may have taken long. An app is stopped only if it could be started again.
-                self.model.versions.check_mount(self.plan.to_version)
+                self.model.versions.check_usable(self.plan.to_version)
                 check_apps(self.board.snapshot, self.plan)
             case Step.STOP:
                 await each(app.stop() for app in self.apps)
             case Step.FLIP:
-                self.model.versions.check_mount(self.plan.to_version)
+                self.model.versions.check_usable(self.plan.to_version)
                 await self.model.flip(self._known)
             case Step.START:
                 await each(app.begin() for app in self.apps)
@@ -116,6 +119,9 @@ class Steps:
 
     def _progress_percent(self, percent: int) -> None:
         self._progress(percent, 100)
+
+    def _progress_bytes(self, found: WarmProgress) -> None:
+        self.display.progress(self.id, found.bytes_done, found.bytes_total, round(found.bytes_per_s))
 
     # -- gates ----------------------------------------------------------------------------------------------------
 
@@ -226,7 +232,8 @@ async def preflight(
         plan.to_version, digests=plan.digests, touch=not plan.force, progress=progress
     )
     check_apps(snapshot, plan)
-    await _check_room(model, content)
+    if plan.level != "pin":  # which looks for room where the copy will lie
+        await _check_room(model, content)
     former = await recorded(journal, model.name, content)
     quarantined = await journal.quarantined(model.name)
     known = quarantined.get(content.digest) or quarantined.get(content.former)

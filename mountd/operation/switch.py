@@ -13,22 +13,25 @@ import structlog
 from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal, OperationRecord, action
 from mountd.model.model import Model
-from mountd.operation import desired, gates, recover
+from mountd.operation import desired, gates, recover, warm
 from mountd.operation.desired import FROM_FILE, Request
 from mountd.operation.plan import AffectedApp, PlannedGate, SwitchPlan
 from mountd.operation.results import ResultStore
 from mountd.operation.runner import OperationOutcome, SwitchRun
 from mountd.operation.show import Display
 from mountd.operation.steps import RestartableApp, Steps, preflight
+from mountd.operation.warm import WarmRun, WarmStep
 from mountd.process import resources
 from mountd.settings.names import check_version
 from mountd.status.board import Board
-from mountd.status.snapshot import Snapshot
+from mountd.status.snapshot import WARM, Snapshot
 
 log = structlog.get_logger()
 
 QUIET_LOOK_S = 1.0
 QUEUED = 100
+GIVE_WAY_S = 10.0
+"""For a warm to end; longer than it needs to kill what reads for it."""
 ExclusiveTask = Callable[[OperationRecord], Awaitable[OperationOutcome]]
 """An operation that is no switch: returns its outcome, also when it is cancelled."""
 
@@ -51,7 +54,7 @@ class _Running:
     operator: str
     model: str = ""
     apps: frozenset[str] = frozenset()
-    job: SwitchRun | ExclusiveTask | None = None
+    job: SwitchRun | WarmRun | ExclusiveTask | None = None
     record: OperationRecord | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -109,6 +112,30 @@ class Operations:
             )
         return await self._ask("rollback", model, model.committed.previous, request)
 
+    async def warm(self, name: str | None, version: str, level: str | None, request: Request) -> OperationRecord:
+        """Loads a version ahead of a switch to it; without `level` as the model's switches do.
+
+        Raises BadVersionName, NotFound, UsageError, Busy.
+        """
+        check_version(version)
+        model = self.model(name)
+        wanted = warm.level_of(level) or model.settings.warm.level
+        self.check_may_begin(action(WARM, version), model=model.name)
+        running = _Running(WARM, model.name, version, request.operator, model=model.name)
+        record = await self._claim(running, None, request, WarmStep.PREFLIGHT)
+        running.job = WarmRun(record, model, wanted, self._journal, self._display)
+        self._jobs.put_nowait(running)
+        return record
+
+    async def _give_way(self, model: str, operator: str) -> None:
+        """Ends a warm of `model`, which only prepares: what it has loaded stays, and the switch goes on from there."""
+        for running in self._running:
+            if running.model == model and running.record and isinstance(running.job, WarmRun):
+                running.job.cancel(operator)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GIVE_WAY_S):
+                        await self.outcome(running.record)
+
     def cancel(self, name: str | None, operator: str) -> OperationRecord:
         """Undoes the running operation (of model `name`); returns at once.
 
@@ -127,7 +154,7 @@ class Operations:
                 f"cannot cancel the {running.kind} of {running.target}: it undoes what it did by itself",
                 hint="`mountd status` shows how far it is",
             )
-        if running.record is None or not isinstance(running.job, SwitchRun):
+        if running.record is None or not isinstance(running.job, SwitchRun | WarmRun):
             raise _busy(running, "cancel", "it is just being begun: try again in a moment")
         running.job.cancel(operator)
         log.info("operation is cancelled", operation=running.record.id, operator=operator)
@@ -165,6 +192,8 @@ class Operations:
                 await preflight(model, self._journal, planned, self._board.snapshot)
             return PlannedOperation(None, planned)
         names = frozenset(app.name for app in apps)
+        if planned.steps:
+            await self._give_way(model.name, request.operator)
         self.check_may_begin(action(kind, version), model=model.name, apps=names)
         if not planned.steps:
             await desired.ask(model, version)
@@ -188,13 +217,14 @@ class Operations:
             from_version=model.committed.current,
             to_version=version,
             link=str(settings.link),
-            target=model.versions.target(version),
+            target=model.versions.planned_target(version),
             apps=tuple(AffectedApp(app.name, app.stop_limit_s, app.ready_limit_s) for app in apps),
             gates=tuple(PlannedGate(gates.words(gate), gate.timeout) for gate in settings.gates),
             watch_s=settings.watch.period,
             crashes=settings.watch.crashes,
             digests=request.digests,
             force=request.force,
+            level=settings.warm.level,
             is_live=is_there and is_right,
         )
 
@@ -269,7 +299,7 @@ class Operations:
         record, job = running.record, running.job
         try:
             with resources.as_exhausted():
-                outcome = await (job.run() if isinstance(job, SwitchRun) else job(record))
+                outcome = await (job.run() if isinstance(job, SwitchRun | WarmRun) else job(record))
         except Exhausted as error:
             outcome = OperationOutcome("failed", error)
         duration_s = round(time.monotonic() - running.began, 3)
@@ -334,7 +364,7 @@ def _busy(running: _Running, wanted: str, hint: str = "") -> Busy:
         what = f"drill {running.wanted} of {running.target}"
         hint = hint or "it finishes by itself; `mountd status` shows how far it is"
     else:
-        what = f"{running.kind} {running.target} to {running.wanted}"
+        what = f"{running.kind} {running.target} {'' if running.kind == WARM else 'to '}{running.wanted}"
         hint = hint or f"wait for it: mountd wait --for version={running.wanted}; or undo it: mountd cancel"
     holder = f"{running.operator} ({what}, since {age_s:.0f} s)"
     return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)

@@ -46,7 +46,8 @@ class VfsStats:
 
 @dataclass(frozen=True, slots=True)
 class CoreStats:
-    """Since rclone's start; `last_error` is empty when there was none. `listed`: entries that listings have given."""
+    """Since rclone's start; `last_error` is empty when there was none. `listed`: entries that listings have given, 0
+    also of an rclone that does not count them."""
 
     moved_bytes: int
     errors: int
@@ -57,7 +58,7 @@ class CoreStats:
     def parse(cls, answer: Mapping[str, Any]) -> Self:
         """Raises Unavailable when something is missing or of another type."""
         error = _field(answer, "core/stats", "lastError", str) if "lastError" in answer else ""
-        listed = _field(answer, "core/stats", "listed", int) if "listed" in answer else 0  # since rclone 1.70
+        listed = _field(answer, "core/stats", "listed", int) if "listed" in answer else 0
         moved, errors = (_field(answer, "core/stats", name, int) for name in ("bytes", "errors"))
         return cls(moved, errors, error, listed)
 

@@ -18,6 +18,7 @@ from mountd.status.snapshot import (
     RemoteStatus,
     Snapshot,
     State,
+    size,
 )
 
 _ORDER = tuple(Health)
@@ -52,10 +53,14 @@ def blockers(snapshot: Snapshot, app: str, *, besides: str = "") -> tuple[Reason
         if need in snapshot.models:
             model = snapshot.models[need]
             mount = snapshot.mounts[model.mount]
+            if model.linked and model.pinned:
+                continue
             if not mount.usable:
                 found.append(_waits_for_mount(app, model.mount, mount))
             elif not model.linked or model.mount_restarts != mount.restarts:
-                found.append(Reason("waiting-for-model", f"{app} waits for model {need} ({model.stage})", "app", app))
+                progress = _loaded(model)
+                text = f"{app} waits for model {need} ({model.stage}{progress})"
+                found.append(Reason("waiting-for-model", text, "app", app))
         elif not snapshot.mounts[need].usable:
             found.append(_waits_for_mount(app, need, snapshot.mounts[need]))
     return tuple(found) + must_stop(snapshot, app)
@@ -63,7 +68,7 @@ def blockers(snapshot: Snapshot, app: str, *, besides: str = "") -> tuple[Reason
 
 def must_stop(snapshot: Snapshot, app: str) -> tuple[Reason, ...]:
     """Why `app` must even be stopped: by configuration, none runs on a mount whose cache cannot be used."""
-    names = _mounts_of(snapshot, snapshot.apps[app])
+    names = mounts_of(snapshot, snapshot.apps[app])
     return tuple(
         Reason("waiting-for-cache", f"{app} waits for the cache of mount {name}", "app", app, _CACHE_HINT)
         for name in names
@@ -107,12 +112,19 @@ def is_behind_a_remount(snapshot: Snapshot, app: AppStatus) -> bool:
 
 def _gone_mounts(snapshot: Snapshot, app: AppStatus) -> list[str]:
     """Mounts that the app needs and that have been down for longer than a repair takes."""
-    return [name for name in _mounts_of(snapshot, app) if snapshot.mounts[name].gone]
+    names = [name for name in app.mounts if name in snapshot.mounts] or mounts_of(snapshot, app)
+    return [name for name in names if snapshot.mounts[name].gone]
 
 
-def _mounts_of(snapshot: Snapshot, app: AppStatus) -> list[str]:
-    names = (snapshot.models[need].mount if need in snapshot.models else need for need in app.needs)
+def mounts_of(snapshot: Snapshot, app: AppStatus) -> list[str]:
+    """The mounts that it needs: those of pinned models are none."""
+    models = snapshot.models
+    names = [models[need].mount if need in models else need for need in app.needs if not _is_pinned(snapshot, need)]
     return list(dict.fromkeys(names))
+
+
+def _is_pinned(snapshot: Snapshot, need: str) -> bool:
+    return need in snapshot.models and snapshot.models[need].pinned
 
 
 def is_behind_the_link(snapshot: Snapshot, app: AppStatus) -> bool:
@@ -129,8 +141,9 @@ def is_serving_disk(snapshot: Snapshot) -> bool:
     Without apps all models and mounts count.
     """
     if not snapshot.apps:
+        pinned = {model.mount for model in snapshot.models.values() if model.pinned}
         return all(model.linked for model in snapshot.models.values()) and all(
-            mount.usable for mount in snapshot.mounts.values()
+            mount.usable or name in pinned for name, mount in snapshot.mounts.items()
         )
     return not any(blockers(snapshot, app) for app in snapshot.apps)
 
@@ -220,15 +233,24 @@ def _starting_mount(name: str, mount: MountStatus) -> Reason | None:
 def _loading_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason | None:
     if model.linked or model.drift.absent or not snapshot.mounts[model.mount].usable:
         return None
-    percent = f", {model.warmed_percent} %" if model.stage is ModelStage.LISTED else ""
-    return Reason("model-loading", f"model {name} is being loaded ({model.stage}{percent})", "link", name)
+    return Reason("model-loading", f"model {name} is being loaded ({model.stage}{_loaded(model)})", "link", name)
+
+
+def _loaded(model: ModelStatus) -> str:
+    """How far a model is that is being loaded: its data, or its names."""
+    if model.loading is not None and not model.linked:
+        found = model.loading
+        eta = f", about {found.eta_s:.0f} s left" if found.eta_s is not None else ""
+        waits = f", {found.waits_for}" if found.waits_for else ""
+        return f", {found.percent} % of {size(found.bytes_total)}{eta}{waits}"
+    return f", {model.warmed_percent} %" if model.stage is ModelStage.LISTED else ""
 
 
 def _out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[Reason]:
     """What differs from the desired state and stays so, and why."""
     if model.drift.reason and not (model.reason and model.reason.code == model.drift.reason.code):
         yield model.drift.reason
-    busy = any(operation.model == name for operation in snapshot.operations)
+    busy = any(each.model == name and not each.only_loads for each in snapshot.operations)
     if model.linked and model.desired != model.current and not model.follows and not busy:
         why = "it is paused" if model.suspended else "sync.automatic is false"
         text = f"{name} is at {model.current} and {model.desired} is asked for: it waits while {why}"
@@ -251,7 +273,8 @@ def headline(snapshot: Snapshot) -> str:
         operation = snapshot.operation
         if operation.kind == "drill":
             return f"drill {operation.to_version} of {operation.model}: {operation.step}"
-        return f"{operation.kind} {operation.model} to {operation.to_version}: {operation.step}"
+        to = "" if operation.only_loads else "to "
+        return f"{operation.kind} {operation.model} {to}{operation.to_version}: {operation.step}"
     if is_ready(snapshot):
         versions = ", ".join(f"{name} {model.current}" for name, model in snapshot.models.items())
         return f"ready: {versions}" if versions else "ready"

@@ -167,6 +167,26 @@ class Unmet:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadStatus:
+    """Data of a version that is coming to this machine; `bytes_done` of `bytes_total` are here.
+
+    `waits_for`: why nothing comes at the moment, or what the last try failed for.
+    """
+
+    version: str
+    level: str
+    bytes_done: int = 0
+    bytes_total: int = 0
+    bytes_per_s: float = 0.0
+    eta_s: float | None = None
+    waits_for: str = ""
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.bytes_done // self.bytes_total if self.bytes_total else 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     mount: str
     link: str
@@ -196,6 +216,12 @@ class ModelStatus:
     """what the last try to reach a declared version failed for; of no interest once another one is desired"""
     drifted_to: str | None = None
     """the version that the link points to after a change from outside, as long as it does"""
+    level: str = "metadata"
+    """how much of the live version is on this machine: metadata, data or pin"""
+    loading: LoadStatus | None = None
+    """what is coming ahead of the app"""
+    pinned: bool = False
+    """the link leads to a copy on local disk: what reads there needs no mount"""
 
     @property
     def seen_by_apps(self) -> str | None:
@@ -241,6 +267,9 @@ class AppStatus:
     """why it had to be killed at its stop; until it runs again"""
 
 
+WARM = "warm"
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     id: int
@@ -258,6 +287,13 @@ class Operation:
     """the present step, monotonic"""
     limit_s: float | None = None
     """how long that may take"""
+    bytes_per_s: float | None = None
+    """while it loads data"""
+
+    @property
+    def only_loads(self) -> bool:
+        """A warm: it changes nothing that is live, and a switch of its model ends it."""
+        return self.kind == WARM
 
 
 @dataclass(frozen=True, slots=True)

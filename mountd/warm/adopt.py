@@ -18,7 +18,7 @@ from functools import partial
 from typing import TypeVar
 
 from mountd.errors import Exhausted, Unavailable, cause_of
-from mountd.files.client import MINIMAL_ENVIRONMENT
+from mountd.files.worker_process import MINIMAL_ENVIRONMENT
 from mountd.fuse.table import DEVNAME_PREFIX
 from mountd.fuse.watch import read_table
 from mountd.process.child import spawn

@@ -84,7 +84,7 @@ def fetch_into(
 
 
 class Warming:
-    """One warm, to be run once. `report` is called each 0.25 s, and must not block."""
+    """One warm, to be run once. `report` is called each 0.25 s, `on_open` before each open; neither may block."""
 
     def __init__(
         self,
@@ -131,6 +131,7 @@ class Warming:
         self._waits_for = ""
         self._cause: RemoteError | None = None
         self._asking: asyncio.Task[None] | None = None
+        self.on_open: Callable[[str], None] = lambda _: None
 
     @property
     def pid(self) -> int | None:
@@ -231,6 +232,7 @@ class Warming:
                 case Opening(index):
                     self._opening.add(index)
                     file = self._files[index]
+                    self.on_open(file.path)
                     asked = {"path": file.path, "url": self._place.url(file.path), "size": file.size}
                     worker.send({"open": index, **asked, "sha256": file.sha256, "there": self._plan.done(index)})
                 case Piece() as it:

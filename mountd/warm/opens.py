@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, cause_of
-from mountd.files.client import MINIMAL_ENVIRONMENT, shown
+from mountd.files.client import shown
+from mountd.files.worker_process import MINIMAL_ENVIRONMENT
 from mountd.warm.access import FileOpens
 
 WORKER = Path(__file__).with_name("opens_worker.py")

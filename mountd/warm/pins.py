@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -145,6 +145,17 @@ def parse_line(line: bytes) -> WantedFile:
 def parse_listing(lines: Iterable[bytes]) -> Iterator[WantedFile]:
     """Raises ValueError."""
     return map(parse_line, lines)
+
+
+def kept(
+    records: Mapping[tuple[str, str], PinRecord], model: str, needed: Collection[str], keep: int
+) -> set[tuple[str, str]]:
+    """Which trees stay: all of other models; of `model` the `needed` versions, and those pinned last, up to `keep`."""
+    others = {each for each in records if each[0] != model}
+    own = {each for each in records if each[0] == model}
+    first = {(model, version) for version in needed}
+    spare = sorted(own - first, key=lambda each: records[each].pinned_at, reverse=True)
+    return others | (own & first) | {*spare[: max(0, keep - len(needed))]}
 
 
 def render_record(record: PinRecord) -> bytes:

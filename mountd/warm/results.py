@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from mountd.errors import Refused, Unavailable
+from mountd.text import printable
+
+SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,10 @@ class WarmProgress:
     files_total: int
     readers: int
     waits_for: str = ""
+
+    def shifted(self, there: int) -> WarmProgress:
+        """As a part of something of which `there` bytes more are here."""
+        return replace(self, bytes_done=self.bytes_done + there, bytes_total=self.bytes_total + there)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +56,16 @@ class FetchResult:
 
     bytes_read: int
     faults: tuple[FileFault, ...] = ()
+
+
+def raise_faults(result: FetchResult) -> None:
+    """Raises Refused for files that are not as the manifest says, Unavailable for those that could not be read."""
+    if not result.faults:
+        return
+    shown = "; ".join(f"{printable(fault.path)}: {fault.text}" for fault in result.faults[:SHOWN])
+    more = len(result.faults) - SHOWN
+    text = f"cannot load the version: {shown}" + (f"; and {more} more" if more > 0 else "")
+    code = result.faults[0].code
+    if any(fault.code in ("digest-differs", "size-differs", "file-missing") for fault in result.faults):
+        raise Refused(text, hint="upload it again, or publish it under a new name", code=code)
+    raise Unavailable(text, hint="see `mountd status`: it says how the bucket is", code=code)

@@ -31,7 +31,7 @@ PROGRAM = Path(sys.prefix) / "bin" / "mountd"
 READY_S = 60.0
 STOP_S = 60.0
 
-# The document of interface.md, "JSON", with None for every value.
+# The document that scripts rely on, with None for every value.
 STATUS: dict[str, Any] = {
     "schema": None,
     "version": None,
@@ -69,6 +69,9 @@ STATUS: dict[str, Any] = {
             "digest": None,
             "verified": None,
             "warmed_percent": None,
+            "level": None,
+            "pinned": None,
+            "loading": None,
         }
     },
     "apps": {

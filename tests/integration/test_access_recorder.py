@@ -16,6 +16,7 @@ import pytest
 from mountd.daemon import access_recorder
 from mountd.daemon.access_recorder import AccessRecorder
 from mountd.model.content import Content
+from mountd.model.survey import FileList
 from mountd.process.instance import Instance
 from mountd.status.board import Board
 from mountd.status.snapshot import AppStatus, DriftStatus, ModelStage, ModelStatus, Reason, Snapshot, State
@@ -42,7 +43,7 @@ class Room:
         for path in SIZES:
             (self.hub / path).parent.mkdir(parents=True, exist_ok=True)
             (self.hub / path).write_bytes(b"data")
-        content = Content("v22", "hub_v22", SIZES, "d", True, ())
+        content = Content("v22", "hub_v22", FileList.of(SIZES), "d", True, ())
         self.models = {"hub": LiveModel(content)}
         self.status = ModelStatus("storage", "/l", ModelStage.LINKED, current="v22", target=str(self.hub))
         apps = {name: AppStatus(needs=("hub",)) for name in ("webui", "api")}

@@ -27,7 +27,8 @@ from tests.support.wait import until
 pytestmark = pytest.mark.fuse
 
 OPERATION = {
-    "id", "kind", "model", "from", "to", "operator", "source", "step", "percent", "eta_s", "started",
+    "id", "kind", "model", "from", "to", "operator", "source", "step", "percent", "eta_s", "bytes_per_s",
+    "started",
 }  # fmt: skip
 HISTORY = OPERATION | {"finished", "result", "reason", "duration_s", "cause"}
 

@@ -59,7 +59,7 @@ def watched(store: RcloneS3, version: str, source: Path) -> Iterator[list[str]]:
             last = end.is_set()
             content = look(store, version)
             if content is not None and content.complete and tree(at(store, version)) != wanted:
-                wrong.append(f"complete too early: {sorted(content.files)}")
+                wrong.append(f"complete too early: {sorted(content.files.unpack())}")
                 return
             if last:
                 return

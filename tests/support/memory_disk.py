@@ -3,18 +3,70 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from mountd.errors import RemoteError
 from mountd.files.client import Digest, NoStat, Stat
 from mountd.rclone.keys import BucketEntry
+from mountd.warm.plan import WantedFile
+from mountd.warm.results import FetchResult, FileFault, WarmProgress
 
 SIZE = 5
 """bytes of each file"""
+
+
+class MemoryReading:
+    """Of `files`, which have their bytes when it runs; while the gate is closed it waits. Faults are `disk.faults`."""
+
+    def __init__(
+        self,
+        disk: MemoryDisk,
+        files: Sequence[WantedFile],
+        report: Callable[[WarmProgress], None],
+        *,
+        directory: str = "",
+        into: Path | None = None,
+    ) -> None:
+        self.preferred: list[str] = []
+        self.on_open: Callable[[str], None] = lambda _: None
+        self._disk = disk
+        self._files = files
+        self._report = report
+        self._directory, self._into = directory, into
+
+    def prefer(self, paths: Iterable[str]) -> None:
+        self.preferred = [*paths]
+
+    async def run(self) -> FetchResult:
+        total, done = sum(file.size for file in self._files), 0
+        faults = self._disk.faults.pop(0) if self._disk.faults else ()
+        for number, file in enumerate(self._files, start=1):
+            self.on_open(file.path)
+            await self._disk.reading_gate.wait()
+            self._disk.read.append(file.path)
+            done += file.size
+            self._report(WarmProgress(done, total, 10.0, 1.0, number, len(self._files), 1))
+            if self._disk.reading_failure is not None:
+                raise self._disk.reading_failure
+        faults = tuple(each for each in faults if any(each.path == file.path for file in self._files))
+        return FetchResult(done, (*faults, *await asyncio.to_thread(self._keep)))
+
+    def _keep(self) -> list[FileFault]:
+        """What is fetched past the mount becomes files, if its bytes are those that are wanted."""
+        found = []
+        for file in self._files if self._into is not None else ():
+            data = self._disk.object(f"{self._directory}/{file.path}") or b""
+            if hashlib.sha256(data).hexdigest() == file.sha256:
+                assert self._into is not None
+                (self._into / str(file.sha256)).write_bytes(data)
+            else:
+                found.append(FileFault(file.path, "digest-differs", "its sha256 is another one"))
+        return found
 
 
 class MemoryDisk:
@@ -35,6 +87,14 @@ class MemoryDisk:
         self.missing: set[str] = set()
         self.sizes: dict[str, int] = {}
         """of the file in a directory, where it is not SIZE: so that a version has a digest of its own"""
+        self.read: list[str] = []
+        """what was read ahead"""
+        self.mended: list[str] = []
+        self.faults: list[tuple[FileFault, ...]] = []
+        """of the next readings"""
+        self.reading_failure: RemoteError | None = None
+        self.reading_gate = asyncio.Event()
+        self.reading_gate.set()
 
     def in_turn(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
@@ -94,6 +154,25 @@ class MemoryDisk:
         await asyncio.to_thread(to.write_bytes, data)
 
     async def refresh(self, directory: str, *, recursive: bool = False) -> None: ...
+
+    def read_ahead(
+        self, directory: str, files: Sequence[WantedFile], *, limit: int | None, report: Callable[[WarmProgress], None]
+    ) -> MemoryReading:
+        return MemoryReading(self, files, report)
+
+    def fetch_into(
+        self,
+        directory: str,
+        files: Sequence[WantedFile],
+        into: Path,
+        *,
+        limit: int | None,
+        report: Callable[[WarmProgress], None],
+    ) -> MemoryReading:
+        return MemoryReading(self, files, report, directory=directory, into=into)
+
+    async def mend(self, directory: str, files: Sequence[WantedFile], report: Callable[[WarmProgress], None]) -> None:
+        self.mended += [file.path for file in files]
 
     async def listed(self) -> int:
         return 0

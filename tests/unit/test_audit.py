@@ -158,7 +158,8 @@ RUNNING = Operation(1, "switch", "hub", "v22", "v23", "tina", "cli", "warm", "")
         (MOUNT, {}, False),
         (replace(WELL, backend=RemoteStatus(Health.DEGRADED)), {}, False),
         (WELL, {"models": {"hub": replace(LINKED, stage=ModelStage.WARMED)}}, False),
-        (WELL, {"operation": RUNNING}, False),
+        (WELL, {"operations": (RUNNING,)}, False),
+        (WELL, {"operations": (replace(RUNNING, kind="warm"),)}, True),
         (WELL, {"stopping": True}, False),
     ],
 )

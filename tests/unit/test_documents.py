@@ -25,6 +25,7 @@ from mountd.status.snapshot import (
     ConfigStatus,
     DrainStatus,
     Health,
+    LoadStatus,
     ModelStage,
     ModelStatus,
     MountStage,
@@ -70,6 +71,8 @@ MODEL = ModelStatus(
     warmed_percent=100,
     mount_restarts=3,
     suspended="tina: a demonstration",
+    level="data",
+    loading=LoadStatus("v22", "pin", 300, 1000, 50.0, 14.0, "the bucket is away"),
 )
 APP = AppStatus(
     needs=("hub",),
@@ -97,6 +100,7 @@ OPERATION = Operation(
     eta_s=12.5,
     began=100.0,
     limit_s=900.0,
+    bytes_per_s=2e6,
 )
 WARNING = Problem("mounts.storage.options.checkers", 12, "has no effect on a mount")
 CONFIG = ConfigStatus(

@@ -152,7 +152,7 @@ def test_what_may_be_data_is_never_taken_away(kept: KeptLink, kind: str) -> None
 def test_after_a_crash(kept: KeptLink, there: str | None, live: str | None, restored: bool, after: str | None) -> None:
     if there:
         kept.path.symlink_to(there)
-    assert kept.restore(NEXT, live) is restored
+    assert kept.restore([NEXT], live) is restored
     assert link.read(kept.path) == after
 
 
@@ -165,7 +165,7 @@ def test_where_another_user_can_move_the_directory_a_link_is_only_taken_away(
     kept.path.symlink_to(NEXT)
     tmp_path.chmod(0o777)
     with pytest.raises(LinkBlocked, match="every user") if live else contextlib.nullcontext():
-        kept.restore(NEXT, live)
+        kept.restore([NEXT], live)
     assert link.read(kept.path) == after
 
 

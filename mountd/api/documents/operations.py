@@ -39,10 +39,11 @@ RunningDocument = TypedDict(
         "step": str,
         "percent": int | None,
         "eta_s": float | None,
+        "bytes_per_s": float | None,
         "started": str,
     },
 )
-"""One that runs, in status."""
+"""One that runs, in status; `bytes_per_s` while it loads data."""
 
 
 class OperationEntryDocument(RunningDocument):
@@ -65,6 +66,7 @@ class ProgressDocument(TypedDict):
 
     percent: int | None
     eta_s: float | None
+    bytes_per_s: float | None
     step_s: float
     limit_s: float | None
     waits_for: str | None
@@ -141,6 +143,11 @@ class DrillDocument(Schema):
     timeout_s: float
 
 
+class WarmDocument(Schema):
+    operation: OperationDocument
+    timeout_s: float
+
+
 class CancelDocument(Schema):
     operation: OperationDocument
 
@@ -172,7 +179,7 @@ def operation(record: OperationRecord) -> OperationDocument:
 
 
 def operation_entry(record: OperationRecord) -> OperationEntryDocument:
-    failed = record.finished is not None and record.result not in ("committed", "passed")
+    failed = record.finished is not None and record.result not in ("committed", "passed", "done")
     error = OperationErrorDocument(exit=record.exit_code, text=record.cause, hint=record.hint)
     return document(
         OperationEntryDocument,
@@ -180,13 +187,14 @@ def operation_entry(record: OperationRecord) -> OperationEntryDocument:
         **{"from": record.from_version, "to": record.to_version},
         percent=None,
         eta_s=None,
+        bytes_per_s=None,
         error=error if failed else None,
     )
 
 
 def progress(running: Operation, snapshot: Snapshot, rings: Mapping[str, Ring], now: float) -> ProgressDocument:
     """`now`: monotonic. The app that the step waits for is shown with its last line."""
-    apps = {name: app for name, app in snapshot.apps.items() if running.model in app.needs}
+    apps = {} if running.only_loads else {n: app for n, app in snapshot.apps.items() if running.model in app.needs}
     waits_for = next((name for name, app in apps.items() if app.state in (State.STARTING, State.STOPPING)), None)
     last = rings[waits_for].last(1) if waits_for and waits_for in rings else []
     return document(

@@ -60,6 +60,19 @@ class MountDocument(TypedDict):
     drain: DrainDocument | None
 
 
+class LoadingDocument(TypedDict):
+    """Data of `version` that are on their way to this machine."""
+
+    version: str
+    level: str
+    percent: int
+    bytes_done: int
+    bytes_total: int
+    bytes_per_s: float
+    eta_s: float | None
+    waits_for: str
+
+
 class ModelDocument(TypedDict):
     stage: str
     health: str
@@ -73,6 +86,9 @@ class ModelDocument(TypedDict):
     digest: str | None
     verified: bool
     warmed_percent: int
+    level: str
+    pinned: bool
+    loading: LoadingDocument | None
 
 
 class AppDocument(TypedDict):
@@ -147,7 +163,12 @@ def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> St
         remotes={name: document(RemoteDocument, remote) for name, remote in readiness.remotes(snapshot).items()},
         mounts={name: _mount(mount) for name, mount in snapshot.mounts.items()},
         models={
-            name: document(ModelDocument, model, health=readiness.model_health(model))
+            name: document(
+                ModelDocument,
+                model,
+                health=readiness.model_health(model),
+                loading=document(LoadingDocument, model.loading) if model.loading else None,
+            )
             for name, model in snapshot.models.items()
         },
         apps={

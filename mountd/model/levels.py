@@ -1,0 +1,80 @@
+"""How much of a model's versions is on this machine, and the loading of what is asked for beyond their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mountd.errors import Refused
+from mountd.model.content import Content
+from mountd.model.loading import Loader
+from mountd.settings.schema import LEVELS, Level, ModelSettings
+from mountd.status.snapshot import LoadStatus
+from mountd.warm.results import WarmProgress
+
+Progress = Callable[[WarmProgress], None]
+
+
+class Levels:
+    def __init__(
+        self,
+        loader: Loader,
+        settings: Callable[[], ModelSettings],
+        show: Callable[[LoadStatus | None], None],
+    ) -> None:
+        self.loader = loader
+        self._settings = settings
+        self.show = show
+        self._read: dict[str, str] = {}
+        """version → its digest as its data were read and checked; what was read stays in the cache over a remount"""
+        self.first: Callable[[], Level] = lambda: settings().warm.level
+        """the level that an app waits for"""
+
+    def of(self, content: Content) -> Level:
+        """What has been reached."""
+        pinned = self.loader.versions.pinned(content.version)
+        if pinned is not None and pinned.digest == content.digest:
+            return "pin"
+        return "data" if self._read.get(content.version) == content.digest else "metadata"
+
+    def has(self, content: Content, level: Level) -> bool:
+        return LEVELS.index(self.of(content)) >= LEVELS.index(level)
+
+    async def reach(
+        self, content: Content, level: Level, progress: Progress = lambda _: None, *, check: bool = False
+    ) -> None:
+        """Loads what is lacking; its names are loaded. `progress` hears of bytes of the whole version.
+
+        `check`: what is here already is read and hashed once more, and what is damaged is fetched again. Raises Refused
+        for bytes that differ from the manifest in the bucket too and for lack of room, Unavailable.
+        """
+        if level == "metadata" or (self.has(content, level) and not check):
+            return
+        if self.of(content) == "pin":
+            try:
+                await self.loader.check_pinned(content)
+                return
+            except Refused:
+                level = "pin"  # what was damaged is gone
+
+        def report(found: WarmProgress) -> None:
+            self.show(
+                LoadStatus(
+                    content.version,
+                    level,
+                    found.bytes_done,
+                    found.bytes_total,
+                    round(found.bytes_per_s),
+                    None if found.eta_s is None else round(found.eta_s, 1),
+                    found.waits_for,
+                )
+            )
+            progress(found)
+
+        try:
+            if level == "pin":
+                await self.loader.pin(content, self._settings(), report)
+            else:
+                await self.loader.read_ahead(content, self._settings(), report)
+                self._read[content.version] = content.digest
+        finally:
+            self.show(None)

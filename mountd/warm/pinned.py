@@ -1,0 +1,224 @@
+"""The pinned versions of all models: which there are, and how one is brought here. Disk work is done in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from mountd.errors import Refused, Unavailable
+from mountd.process.slow_disk import SlowDisk
+from mountd.text import printable
+from mountd.warm import pins
+from mountd.warm.adopt import adopt
+from mountd.warm.pins import PinRecord
+from mountd.warm.plan import WantedFile
+from mountd.warm.results import FetchResult, WarmProgress, raise_faults
+from mountd.warm.store import PinStore, Version
+
+log = structlog.get_logger()
+
+DIRECTORY = "pins"
+LOOK_LIMIT_S = 60.0
+VERIFY_LIMIT_S = 6 * 3600.0
+BUILD_LIMIT_S = 1800.0
+"""12 GB that an SD card with 10 MB/s has still to write take 1,200 s."""
+RESERVE = 0.05
+"""Of the file system stays free."""
+RESERVE_BYTES = 1024**3
+"""And no more than that."""
+
+T = TypeVar("T")
+Bring = Callable[[Sequence[WantedFile], Path, Callable[[WarmProgress], None]], Awaitable[FetchResult]]
+"""Fetches these files into that directory, see `warm.fetch.fetch_into`; reports how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinOrder:
+    """What is to be pinned: all files of a version, `digest` that of its manifest. `adopt`: directories that may hold
+    files of it already, of which nothing in `excluded` is looked at."""
+
+    model: str
+    version: str
+    digest: str
+    files: Sequence[WantedFile] = field(repr=False)
+    adopt: Sequence[str] = ()
+    excluded: Collection[str] = ()
+
+
+class Pins:
+    """`record` and `tree` answer from memory; the rest raises MountdError, Unavailable when the disk is silent."""
+
+    def __init__(self, state: Path, environment: Mapping[str, str]) -> None:
+        """`environment`: the marks for the orphans of a run of mountd."""
+        self._place = state / DIRECTORY
+        self._environment = environment
+        self._disk = SlowDisk()
+        self._store: PinStore | None = None
+        self._records: dict[Version, PinRecord] = {}
+        self._arriving: Counter[str] = Counter()
+        """sha256 of what is being pinned"""
+
+    async def load(self) -> None:
+        """Reads what is pinned, where anything ever was."""
+        if await self._run(self._place.is_dir, LOOK_LIMIT_S):
+            store = await self._open()
+            self._records = await self._run(store.versions, LOOK_LIMIT_S)
+
+    def record(self, model: str, version: str) -> PinRecord | None:
+        """None: it is not pinned."""
+        return self._records.get((model, version))
+
+    def versions(self, model: str) -> list[str]:
+        """Those of `model` that are pinned."""
+        return [version for name, version in self._records if name == model]
+
+    def tree(self, model: str, version: str) -> str:
+        """Where the files of a pinned version lie."""
+        return str(self._place / "trees" / model / version)
+
+    def version_of(self, model: str, path: str) -> str | None:
+        """The version of `model` whose tree this is, pinned or not; None for any other path."""
+        above, _, version = path.rpartition("/")
+        return version if version and above == str(self._place / "trees" / model) else None
+
+    async def pin(self, order: PinOrder, bring: Bring, report: Callable[[WarmProgress], None]) -> PinRecord:
+        """Pins a version: what lies here is used, what lies in `order.adopt` adopted, the rest fetched and checked.
+
+        What has other bytes than the manifest says is fetched once more. Raises Refused when it differs again, when a
+        file has no sha256, or when there is no room; what was brought stays for the next try.
+        """
+        store, files = await self._open(), order.files
+        sizes = pins.needed(files)
+        self._arriving.update(sizes)
+        try:
+            return await self._pin(store, order, bring, sum(sizes.values()), report)
+        finally:
+            self._arriving.subtract(sizes)
+            self._arriving = +self._arriving
+
+    async def _pin(
+        self, store: PinStore, order: PinOrder, bring: Bring, total: int, report: Callable[[WarmProgress], None]
+    ) -> PinRecord:
+        files = order.files
+        lacking = await self._run(lambda: store.resume(files), BUILD_LIMIT_S)
+        if lacking and order.adopt:
+            lacking = await self._adopt(store, order)
+        if lacking:
+            await self._check_room(store, order, sum(lacking.values()))
+            there = total - sum(lacking.values())
+            await self._bring(bring, _first_of_each(files, lacking), store, lambda now: report(now.shifted(there)))
+            await self._run(lambda: store.accept_all(lacking), BUILD_LIMIT_S)
+        record = await self._run(
+            lambda: store.build(order.model, order.version, files, digest=order.digest), BUILD_LIMIT_S
+        )
+        self._records[order.model, order.version] = record
+        log.info(
+            "version is pinned", model=order.model, version=order.version, bytes=total, fetched=sum(lacking.values())
+        )
+        return record
+
+    async def _adopt(self, store: PinStore, order: PinOrder) -> dict[str, int]:
+        adoption = await adopt(
+            store,
+            order.files,
+            order.adopt,
+            disk=self._disk,
+            environment=self._environment,
+            excluded=order.excluded,
+        )
+        for note in adoption.notes:
+            log.warning("cannot adopt", model=order.model, cause=note)
+        found = sum(each.bytes for each in adoption.adopted)
+        log.info("files adopted", model=order.model, files=len(adoption.adopted), bytes=found)
+        return await self._run(lambda: store.lacking(order.files), LOOK_LIMIT_S)
+
+    async def _bring(
+        self, bring: Bring, wanted: Sequence[WantedFile], store: PinStore, report: Callable[[WarmProgress], None]
+    ) -> None:
+        result = await bring(wanted, store.incoming, report)
+        if differing := [fault.path for fault in result.faults if fault.code == "digest-differs"]:
+            log.warning("fetched bytes differ from the manifest: fetching them again", files=differing[:10])
+            again = [each for each in wanted if each.path in set(differing)]
+            others = [fault for fault in result.faults if fault.code != "digest-differs"]
+            result = await bring(again, store.incoming, report)
+            result = FetchResult(result.bytes_read, (*others, *result.faults))
+        raise_faults(result)
+
+    async def _check_room(self, store: PinStore, order: PinOrder, needed: int) -> None:
+        usage = await self._run(store.usage, LOOK_LIMIT_S)
+        reserve = min(RESERVE_BYTES, int(usage.total_bytes * RESERVE))
+        lacking = pins.no_room(order.version, needed, usage.free_bytes + usage.incoming_bytes, 0, reserve)
+        if lacking:
+            raise Refused(f"cannot pin {order.version}: {lacking}", hint=f"free space on the disk of {self._place}")
+
+    async def keep_only(self, model: str, needed: Collection[str], keep: int) -> None:
+        """Removes trees of `model`, but not of `needed` versions nor of those pinned last, up to `keep` in all.
+
+        What no tree needs then goes as well.
+        """
+        if self._store is not None:
+            store = self._store
+            kept = pins.kept(self._records, model, needed, keep)
+            swept = await self._run(lambda: store.sweep(kept, self._arriving), BUILD_LIMIT_S)
+            for version in swept.trees:
+                self._records.pop(version, None)
+            if swept.trees:
+                log.info("pinned versions removed", versions=[*map("/".join, swept.trees)], bytes=swept.bytes)
+
+    async def verify(self, model: str, version: str, progress: Callable[[int, int], None]) -> None:
+        """Hashes all files of a pinned version; `progress` is called with bytes. Raises Refused for damaged ones, which
+        the next `pin` fetches again."""
+        store, loop = await self._open(), asyncio.get_running_loop()
+        stop = threading.Event()
+
+        def relay(done: int, total: int) -> None:
+            loop.call_soon_threadsafe(progress, done, total)
+
+        try:
+            damaged = await self._run(lambda: store.verify(model, version, relay, stop.is_set), VERIFY_LIMIT_S)
+        finally:
+            stop.set()
+        if damaged:
+            names = ", ".join(printable(each.path) for each in damaged[:5])
+            await self._run(lambda: store.drop([each.sha256 for each in damaged]), BUILD_LIMIT_S)
+            await self.remove(model, version)
+            raise Refused(
+                f"cannot use pinned version {version}: its copy is damaged: {names}",
+                hint="the next try fetches these files again; look at its disk",
+                code="digest-differs",
+            )
+
+    async def remove(self, model: str, version: str) -> None:
+        """The tree of one version."""
+        store = await self._open()
+        self._records.pop((model, version), None)
+        await self._run(lambda: store.remove(model, version), BUILD_LIMIT_S)
+
+    async def _open(self) -> PinStore:
+        if self._store is None:
+            self._store = await self._run(lambda: PinStore(self._place), LOOK_LIMIT_S)
+        return self._store
+
+    async def _run(self, work: Callable[[], T], limit_s: float) -> T:
+        try:
+            return await self._disk.run(work, limit_s)
+        except TimeoutError:
+            raise Unavailable(
+                f"cannot use the pinned versions: no answer in {limit_s:g} s", hint=f"look at the disk of {self._place}"
+            ) from None
+
+
+def _first_of_each(files: Sequence[WantedFile], lacking: Collection[str]) -> list[WantedFile]:
+    """One file of each sha256 that is lacking, in the order of the files."""
+    found: dict[str | None, WantedFile] = {}
+    for each in files:
+        if each.sha256 in lacking:
+            found.setdefault(each.sha256, each)
+    return list(found.values())

@@ -1,0 +1,132 @@
+"""How much of a version is here, with a bucket in memory: what an app waits for, what follows, what is checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mountd.errors import RemoteError
+from mountd.model import ahead
+from mountd.operation.desired import Request
+from mountd.status.snapshot import Snapshot
+from mountd.warm.results import FileFault
+from tests.support.shelf import TINA, Shelf, shelf, until
+
+WRONG = FileFault("gpt.pth", "digest-differs", "its sha256 is another one")
+AWAY = RemoteError("the store does not answer", code="bucket-unreachable")
+
+
+async def linked(hub: Shelf) -> None:
+    await until(lambda: hub.status.linked, "the model to be linked")
+
+
+async def warmed(hub: Shelf, version: str, level: str | None = None, request: Request = TINA) -> tuple[str, int]:
+    record = await hub.operations.warm(None, version, level, request)
+    await hub.operations.outcome(record)
+    ended = await hub.operations.results.operation(record.id)
+    assert ended is not None
+    return str(ended.result), ended.exit_code or 0
+
+
+async def test_names_alone_read_no_data(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub, hub.running():
+        await linked(hub)
+        assert (hub.status.level, hub.disk.read, await warmed(hub, "v23")) == ("metadata", [], ("done", 0))
+        assert hub.disk.read == []
+
+
+async def test_the_link_waits_for_the_data_that_an_app_waits_for(tmp_path: Path) -> None:
+    async with shelf(tmp_path, warm={"level": "data"}) as hub:
+        hub.disk.reading_gate.clear()
+        async with hub.running():
+            await until(lambda: hub.status.loading is not None or hub.status.warmed_percent == 100, "its names")
+            assert not hub.status.linked
+            hub.disk.reading_gate.set()
+            await linked(hub)
+            assert (hub.status.level, hub.disk.read, hub.status.loading) == ("data", ["gpt.pth"], None)
+
+
+async def test_data_come_behind_an_app_that_waits_for_the_names_alone(tmp_path: Path) -> None:
+    async with shelf(tmp_path, warm={"level": "data"}) as hub:
+        hub.model.levels.first = lambda: "metadata"
+        hub.disk.reading_gate.clear()
+        async with hub.running():
+            await linked(hub)
+            assert hub.status.level == "metadata"
+            hub.disk.reading_gate.set()
+            await until(lambda: hub.status.level == "data", "the data")
+            assert hub.disk.read == ["gpt.pth"]
+
+
+async def test_what_cannot_be_loaded_ahead_is_shown_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "AGAIN_S", 0.01)
+    async with shelf(tmp_path, warm={"level": "data"}) as hub:
+        hub.model.levels.first = lambda: "metadata"
+        hub.disk.reading_failure = AWAY
+        async with hub.running():
+            await linked(hub)
+            await until(lambda: bool(hub.status.loading and hub.status.loading.waits_for), "the cause to be shown")
+            hub.disk.reading_failure = None
+            await until(lambda: hub.status.level == "data", "the data")
+            assert hub.status.loading is None
+
+
+async def test_a_switch_loads_all_before_it_stops_anything(tmp_path: Path) -> None:
+    async with shelf(tmp_path, apps=["webui"], warm={"level": "data"}) as hub, hub.running():
+        await linked(hub)
+        hub.disk.read.clear()
+        hub.disk.reading_gate.clear()
+        asked = await hub.operations.switch(None, "v23", TINA)
+        await until(lambda: hub.step == "warm", "the data to be loaded")
+        assert hub.apps["webui"].calls == []
+        hub.disk.reading_gate.set()
+        assert asked.record is not None
+        outcome = await hub.operations.outcome(asked.record)
+        assert outcome is not None
+        assert (outcome.result, hub.disk.read, hub.status.level) == ("committed", ["gpt.pth"], "data")
+
+
+async def test_wrong_bytes_are_fetched_again_and_refused_when_the_bucket_has_them(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub, hub.running():
+        await linked(hub)
+        hub.disk.faults = [(WRONG,)]
+        assert await warmed(hub, "v23", "data") == ("done", 0)
+        assert hub.disk.mended == ["gpt.pth"]
+        hub.disk.faults = [(WRONG,), (WRONG,)]
+        assert await warmed(hub, "v24", "data") == ("refused", 7)
+
+
+async def test_a_version_without_digests_cannot_be_pinned(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub, hub.running():
+        await linked(hub)
+        assert await warmed(hub, "v23", "pin") == ("refused", 7)
+
+
+async def test_a_switch_takes_over_from_a_warm_and_nothing_else_waits_for_one(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub, hub.running():
+        await linked(hub)
+        hub.disk.reading_gate.clear()
+        record = await hub.operations.warm(None, "v23", "data", TINA)
+        await until(lambda: hub.step == "warm", "the warm to begin")
+        busy = hub.board.snapshot.operations
+        assert [each.only_loads for each in busy] == [True]
+        assert (await hub.switch("v23")).result == "committed"
+        ended = await hub.operations.results.operation(record.id)
+        assert ended is not None
+        assert ended.result == "cancelled"
+
+
+async def test_a_warm_that_is_cancelled(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub, hub.running():
+        await linked(hub)
+        hub.disk.reading_gate.clear()
+        record = await hub.operations.warm(None, "v23", "data", TINA)
+        await until(lambda: hub.step == "warm", "the warm to begin")
+        assert hub.operations.cancel(None, "tina").id == record.id
+        outcome = await hub.operations.outcome(record)
+        assert outcome is None or outcome.result == "cancelled"
+        assert isinstance(hub.board.snapshot, Snapshot)
+        assert hub.status.current == "v22"

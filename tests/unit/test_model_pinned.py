@@ -1,0 +1,153 @@
+"""Pinned versions, with a bucket in memory: the link leads to a copy on local disk, whatever becomes of the mount."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountd.cache.retention import CacheClaim, CachedVersion, plan
+from mountd.model import manifest
+from mountd.model.layout import Layout
+from mountd.status.readiness import blockers, is_behind_a_remount, is_serving_disk
+from mountd.status.snapshot import AppStatus, ModelStage, ModelStatus, Snapshot, State
+from mountd.warm.pinned import Pins
+from mountd.warm.pins import PinRecord, kept
+from tests.support.bucket_disk import BucketDisk
+from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
+
+SHARED, OLD, NEW = b"shared" * 1000, b"old" * 1000, b"new" * 1000
+
+
+def version(name: str, **files: bytes) -> dict[str, bytes]:
+    named = [(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in files.items()]
+    content = {f"hub_{name}/{path}": data for path, data in files.items()}
+    return content | {f"hub_{name}/{manifest.NAME}": manifest.render(name, named, created="", tool="")}
+
+
+BUCKET = version("v22", a=SHARED, b=OLD) | version("v23", a=SHARED, b=NEW)
+
+
+@contextlib.asynccontextmanager
+async def pinning(
+    directory: Path, bucket: dict[str, bytes] = BUCKET, **keys: Any
+) -> AsyncIterator[tuple[Shelf, BucketDisk]]:
+    async with shelf(directory, warm={"level": "pin"}, **keys) as hub:
+        disk = BucketDisk(bucket)
+        hub.model.versions.reconfigure(hub.model.settings, disk)
+        hub.model.versions.pins = Pins(directory / "state", {})
+        (directory / "state").mkdir(exist_ok=True)
+        await hub.model.versions.pins.load()
+        yield hub, disk
+
+
+def tree(directory: Path, name: str) -> Path:
+    return directory / "state" / "pins" / "trees" / "hub" / name
+
+
+async def live(hub: Shelf) -> None:
+    await until(lambda: hub.status.linked and hub.status.pinned, "a pinned version to be live")
+
+
+async def test_the_link_leads_to_the_copy_and_what_is_shared_is_fetched_once(tmp_path: Path) -> None:
+    async with pinning(tmp_path) as (hub, disk), hub.running():
+        await live(hub)
+        assert os.readlink(hub.link) == str(tree(tmp_path, "v22"))
+        assert (hub.link / "b").read_bytes() == OLD
+        assert sorted(disk.read) == [manifest.NAME, "a", "b"]
+        disk.read.clear()
+        assert (await hub.switch("v23")).result == "committed"
+        assert ((hub.link / "b").read_bytes(), sorted(disk.read)) == (NEW, [manifest.NAME, "b"])
+
+
+async def test_without_the_mount_it_goes_live_and_can_be_rolled_back(tmp_path: Path) -> None:
+    async with pinning(tmp_path) as (hub, _), hub.running():
+        await live(hub)
+        assert (await hub.switch("v23")).result == "committed"
+    async with pinning(tmp_path, {}, live="") as (hub, _):
+        hub.board.set_mount("storage", replace(MOUNT, state=State.BACKOFF))
+        async with hub.running():
+            await live(hub)
+            assert (hub.status.current, hub.status.level) == ("v23", "pin")
+            asked = await hub.operations.rollback(None, TINA)
+            assert asked.record is not None
+            outcome = await hub.operations.outcome(asked.record)
+            assert outcome is not None
+            assert (outcome.result, os.readlink(hub.link)) == ("committed", str(tree(tmp_path, "v22")))
+
+
+async def test_wrong_bytes_are_never_pinned(tmp_path: Path) -> None:
+    bucket = BUCKET | {"hub_v23/b": NEW[:-1] + b"?"}
+    async with pinning(tmp_path, bucket) as (hub, disk), hub.running():
+        await live(hub)
+        disk.read.clear()
+        ended = await hub.switch("v23")
+        assert (ended.result, ended.exit_code, disk.read.count("b")) == ("refused", 7, 2)
+        assert not tree(tmp_path, "v23").exists()
+
+
+async def test_a_damaged_copy_is_made_again_before_a_switch(tmp_path: Path) -> None:
+    async with pinning(tmp_path) as (hub, _), hub.running():
+        await live(hub)
+        record = await hub.operations.warm(None, "v23", None, TINA)
+        await hub.operations.outcome(record)
+        damaged = tree(tmp_path, "v23") / "b"
+        damaged.chmod(0o644)
+        damaged.write_bytes(OLD)
+        assert (await hub.switch("v23")).result == "committed"
+        assert (hub.link / "b").read_bytes() == NEW
+
+
+async def test_versions_beyond_keep_go_and_all_of_them_with_the_level(tmp_path: Path) -> None:
+    bucket = BUCKET | version("v24", c=b"c") | version("v25", d=b"d")
+    async with pinning(tmp_path, bucket) as (hub, disk), hub.running():
+        await live(hub)
+        for name in ("v23", "v24"):
+            assert (await hub.switch(name)).result == "committed"
+        await until(lambda: not tree(tmp_path, "v22").exists(), "the oldest to go")
+        assert tree(tmp_path, "v23").exists()
+        settings = hub.model.settings.model_copy(
+            update={"warm": hub.model.settings.warm.model_copy(update={"level": "metadata"})}
+        )
+        hub.model.reconfigure(settings, disk)
+        await until(lambda: os.readlink(hub.link) == "/mnt/hub_v24", "the link to lead to the mount")
+        await until(lambda: not tree(tmp_path, "v24").exists(), "the copies to go")
+
+
+@pytest.mark.parametrize(
+    ("needed", "keep", "stays"),
+    [(["v3"], 1, {"v3"}), (["v1"], 2, {"v1", "v3"}), ([], 0, set()), (["v1", "v2"], 3, {"v1", "v2", "v3"})],
+)
+def test_which_trees_stay(needed: list[str], keep: int, stays: set[str]) -> None:
+    records = {("hub", f"v{number}"): PinRecord("d", "l", 1, 1, f"2026-01-0{number}") for number in (1, 2, 3)}
+    other = {("voice", "v9"): PinRecord("d", "l", 1, 1, "2026-01-01")}
+    found = kept(records | other, "hub", needed, keep)
+    assert found == {("hub", name) for name in stays} | {("voice", "v9")}
+
+
+def test_the_cache_need_not_hold_what_is_pinned() -> None:
+    cached = [CachedVersion(name, f"hub_{name}", 5, 1000.0) for name in ("v22", "v23")]
+    claim = CacheClaim("hub", Layout("hub_{version}"), 2, frozenset({"v22", "v23"}), pinned=frozenset({"v23"}))
+    assert [each.version for each in plan({"hub": cached}, [claim], 1000.0)] == ["v23"]
+
+
+LINKED = ModelStatus("storage", "/srv/hub", ModelStage.LINKED, mount_restarts=1)
+DOWN = replace(MOUNT, state=State.BACKOFF, restarts=2, gone=True)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_an_app_on_a_pinned_version_needs_no_mount(pinned: bool) -> None:
+    now = Snapshot(
+        mounts={"storage": DOWN},
+        models={"hub": replace(LINKED, pinned=pinned)},
+        apps={"webui": AppStatus(needs=("hub",), state=State.RUNNING, mounts={} if pinned else {"storage": 1})},
+    )
+    assert (not blockers(now, "webui"), is_serving_disk(now)) == (pinned, pinned)
+    assert is_behind_a_remount(now, now.apps["webui"]) is not pinned
+    assert is_serving_disk(replace(now, apps={})) is pinned

@@ -111,7 +111,7 @@ async def test_what_was_fetched_before_is_not_fetched_again(hub: Hub) -> None:
     result = await hub.fetch().run()
     hub.check(result)
     assert result.bytes_read < hub.bytes - 7 * MIB
-    assert hub.fetched <= 1.1 * hub.bytes
+    assert hub.fetched <= 1.5 * hub.bytes, "what was under way until rclone saw that nobody reads"
 
 
 async def test_a_worker_that_is_killed_costs_little(hub: Hub) -> None:

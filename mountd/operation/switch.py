@@ -113,13 +113,19 @@ class Operations:
         return await self._ask("rollback", model, model.committed.previous, request)
 
     async def warm(self, name: str | None, version: str, level: str | None, request: Request) -> OperationRecord:
-        """Loads a version ahead of a switch to it; without `level` as the model's switches do.
+        """Loads a version ahead of a switch to it; without `level` as the model's switches do. The same one that runs
+        already is meant as well.
 
         Raises BadVersionName, NotFound, UsageError, Busy.
         """
         check_version(version)
         model = self.model(name)
         wanted = warm.level_of(level) or model.settings.warm.level
+        for running in self._running:
+            job = running.job
+            same = (running.model, running.wanted) == (model.name, version)
+            if same and isinstance(job, WarmRun) and job.level == wanted and running.record is not None:
+                return running.record
         self.check_may_begin(action(WARM, version), model=model.name)
         running = _Running(WARM, model.name, version, request.operator, model=model.name)
         record = await self._claim(running, None, request, WarmStep.PREFLIGHT)

@@ -40,7 +40,7 @@ class WarmRun:
     def __init__(self, record: OperationRecord, model: Model, level: Level, journal: Journal, display: Display) -> None:
         self._record = record
         self._model = model
-        self._level = level
+        self.level = level
         self._journal = journal
         self._display = display
         self._step = WarmStep.PREFLIGHT
@@ -80,7 +80,7 @@ class WarmRun:
         await self._end_step("done")
         await self._begin_step(WarmStep.WARM)
         with resources.as_exhausted():
-            await self._model.levels.reach(content, self._level, self._progress)
+            await self._model.levels.reach(content, self.level, self._progress)
 
     def _progress(self, found: WarmProgress) -> None:
         self._display.progress(self._record.id, found.bytes_done, found.bytes_total, round(found.bytes_per_s))

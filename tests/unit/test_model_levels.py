@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import RemoteError
+from mountd.errors import Busy, RemoteError
 from mountd.model import ahead
 from mountd.operation.desired import Request
 from mountd.status.snapshot import Snapshot
@@ -75,7 +75,7 @@ async def test_what_cannot_be_loaded_ahead_is_shown_and_tried_again(
 
 
 async def test_a_switch_loads_all_before_it_stops_anything(tmp_path: Path) -> None:
-    async with shelf(tmp_path, apps=["webui"], warm={"level": "data"}) as hub, hub.running():
+    async with shelf(tmp_path, apps=["webui"], warm={"level": "data"}, watch={"for": "0s"}) as hub, hub.running():
         await linked(hub)
         hub.disk.read.clear()
         hub.disk.reading_gate.clear()
@@ -117,6 +117,18 @@ async def test_a_switch_takes_over_from_a_warm_and_nothing_else_waits_for_one(tm
         ended = await hub.operations.results.operation(record.id)
         assert ended is not None
         assert ended.result == "cancelled"
+
+
+async def test_the_same_warm_is_not_begun_twice(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub, hub.running():
+        await linked(hub)
+        hub.disk.reading_gate.clear()
+        record = await hub.operations.warm(None, "v23", "data", TINA)
+        await until(lambda: hub.step == "warm", "the warm to begin")
+        assert (await hub.operations.warm(None, "v23", "data", TINA)).id == record.id
+        for other in (("v24", "data"), ("v23", "pin")):
+            with pytest.raises(Busy):
+                await hub.operations.warm(None, *other, TINA)
 
 
 async def test_a_warm_that_is_cancelled(tmp_path: Path) -> None:

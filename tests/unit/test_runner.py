@@ -12,7 +12,7 @@ import pytest
 
 from mountd.errors import CannotStart, JournalError, Refused
 from mountd.model import committed, manifest
-from mountd.operation.plan import Step
+from mountd.operation.plan import Step, Undo
 from mountd.status.snapshot import State
 from tests.support.bucket_disk import BucketDisk
 from tests.support.fake_app import FakeApp
@@ -116,6 +116,22 @@ async def test_when_the_previous_version_fails_as_well_the_machine_is_to_blame(h
 async def test_an_undo_that_fails_says_what_to_do(hub: Shelf, webui: FakeApp, hint: str, shown: str) -> None:
     webui.bad = {"hub_v23": CannotStart("no port", hint="of the first"), "hub_v22": CannotStart("no user", hint=hint)}
     assert (await hub.switch("v23")).hint == shown
+
+
+async def test_a_journal_that_cannot_be_written_stops_no_undo(
+    hub: Shelf, webui: FakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webui.bad["hub_v23"] = CRASHED
+    begin_step = hub.journal.begin_step
+
+    async def full(id_: int, step: str) -> None:
+        if step in list(Undo):
+            raise JournalError("the disk is full")
+        await begin_step(id_, step)
+
+    monkeypatch.setattr(hub.journal, "begin_step", full)
+    ended = await hub.switch("v23")
+    assert (ended.result, hub.target, webui.calls) == ("rolled-back", "hub_v22", [*FORWARD, *BACK])
 
 
 async def test_an_app_that_cannot_be_stopped_finds_the_previous_version(hub: Shelf, webui: FakeApp) -> None:

@@ -2,9 +2,9 @@
 
 A process watches for that time only. A start that fails is not recorded, nor is one that opens nothing.
 
-All opens are seen, whoever makes them; those that mountd's own readers have noted are subtracted. To ask /proc which
-process has the file open comes too late: of 100 small files that an app opened and closed it showed 10. Missed is what
-the app and a reader of mountd open in the same few milliseconds, since the kernel reports equal events in a row once.
+It sees the opens of every process, and subtracts those that mountd's own readers have noted. /proc says too late which
+process has a file open: of 100 small files that an app opened and closed it showed 10. It misses what the app and a
+reader of mountd open in the same few milliseconds, since the kernel reports equal events in a row once.
 What another program opens meanwhile counts as the app's.
 """
 

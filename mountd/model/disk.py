@@ -88,7 +88,9 @@ class Disk(Protocol):
     ) -> Reading:
         """To be run: the same past any cache, into the local directory `into`, each file named by its sha256."""
 
-    async def mend(self, directory: str, files: Sequence[WantedFile], report: Callable[[WarmProgress], None]) -> None:
+    async def restore(
+        self, directory: str, files: Sequence[WantedFile], report: Callable[[WarmProgress], None]
+    ) -> None:
         """Files that were read with other bytes than their sha256 says get the right ones. Raises Refused where the
         bucket has none."""
 

@@ -54,7 +54,9 @@ class Levels:
                 await self.loader.check_pinned(content)
                 return
             except Refused:
-                level = "pin"  # what was damaged is gone
+                if self.loader.versions.is_pinned_copy(content):
+                    raise  # the bucket cannot be asked for what is damaged
+                level = "pin"
 
         def report(found: WarmProgress) -> None:
             self.show(

@@ -65,7 +65,7 @@ class Loader:
         differing = {fault.path for fault in result.faults if fault.code == "digest-differs"}
         if differing:
             again = [each for each in files if each.path in differing]
-            await disk.mend(directory, again, report)
+            await disk.restore(directory, again, report)
             once_more = await disk.read_ahead(directory, again, limit=warm.limit, report=report).run()
             others = [fault for fault in result.faults if fault.path not in differing]
             result = FetchResult(result.bytes_read, (*others, *once_more.faults))
@@ -97,7 +97,7 @@ class Loader:
         await pins.pin(order, bring, report)
 
     async def check_pinned(self, content: Content) -> None:
-        """Hashes its copy. Raises Refused when it is damaged: then it is pinned no longer."""
+        """Hashes its copy. Raises Refused when it is damaged: then `pin` fetches what is."""
         assert self.versions.pins is not None
         await self.versions.pins.verify(self.model, content.version, lambda _, __: None)
 

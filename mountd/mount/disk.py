@@ -16,7 +16,7 @@ import structlog
 
 from mountd.cache.guard import CacheGuard
 from mountd.cache.index import CacheIndex
-from mountd.cache.mend import mend
+from mountd.cache.restore import restore
 from mountd.errors import RemoteError, Unavailable, cause_of
 from mountd.files.client import Digest, Files, NoStat, Stat
 from mountd.mount.bucket import BucketProbe
@@ -45,7 +45,7 @@ MOST_IGNORED = 1000
 EMPTY_BYTES = 64
 """rclone's answer about a single entry is longer, and that about none is shorter (1.75.2: 14 bytes)."""
 STATS_TIMEOUT_S = 5.0
-MEND_TIMEOUT_S = 600.0
+RESTORE_TIMEOUT_S = 600.0
 WALK_TIMEOUT_S = 60.0
 """For each piece of a walk."""
 PATIENCE_S = 1800.0
@@ -242,7 +242,9 @@ class MountDisk:
             limit=limit,
         )
 
-    async def mend(self, directory: str, files: Sequence[WantedFile], report: Callable[[WarmProgress], None]) -> None:
+    async def restore(
+        self, directory: str, files: Sequence[WantedFile], report: Callable[[WarmProgress], None]
+    ) -> None:
         """Files whose bytes were not those of their sha256 get them again from the bucket, in the cache.
 
         Raises Refused when the bucket has other bytes as well, Unavailable.
@@ -251,20 +253,20 @@ class MountDisk:
         if cached is None:
             return
         cache = self.engine.mount.cache.dir
-        into = Path(await self._on_disk(lambda: tempfile.mkdtemp(prefix="mend-", dir=cache)))
+        into = Path(await self._on_disk(lambda: tempfile.mkdtemp(prefix="restore-", dir=cache)))
         try:
             raise_faults(await self.fetch_into(directory, files, into, limit=None, report=report).run())
             for file in files:
                 meta = f"{cached.metadata}/{directory}/{file.path}"
-                mended = await self._on_disk(partial(mend, cache, meta, into / str(file.sha256)))
-                log.warning("cached file had wrong bytes, and was put right", path=file.path, bytes=mended)
+                restored = await self._on_disk(partial(restore, cache, meta, into / str(file.sha256)))
+                log.warning("cached file had wrong bytes, and was put right", path=file.path, bytes=restored)
         finally:
             await self._on_disk(lambda: shutil.rmtree(into, ignore_errors=True))
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         """In a thread. Raises Unavailable."""
         try:
-            return await self._disk.run(work, MEND_TIMEOUT_S)
+            return await self._disk.run(work, RESTORE_TIMEOUT_S)
         except TimeoutError:
             raise Unavailable("cannot put the cache right: its disk does not answer") from None
         except OSError as error:

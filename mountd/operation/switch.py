@@ -135,7 +135,7 @@ class Operations:
 
     async def _give_way(self, model: str, operator: str) -> None:
         """Ends a warm of `model`, which only prepares: what it has loaded stays, and the switch goes on from there."""
-        for running in self._running:
+        for running in [*self._running]:
             if running.model == model and running.record and isinstance(running.job, WarmRun):
                 running.job.cancel(operator)
                 with contextlib.suppress(TimeoutError):

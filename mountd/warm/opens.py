@@ -10,10 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +17,7 @@ from pathlib import Path
 
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, cause_of
 from mountd.files.client import shown
-from mountd.files.worker_process import MINIMAL_ENVIRONMENT
+from mountd.files.worker_process import MINIMAL_ENVIRONMENT, WorkerProcess
 from mountd.warm.access import FileOpens
 
 WORKER = Path(__file__).with_name("opens_worker.py")
@@ -76,30 +72,28 @@ class Opens:
         self._directories = directories
         self._environment = {**MINIMAL_ENVIRONMENT, **environment}
         self._on_open = on_open
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pidfd = -1
-        self._writer: asyncio.StreamWriter | None = None
+        self._worker: WorkerProcess | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._gone = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
         """Of its process, also of one that was killed and is still there; None: there is none."""
-        return self._process.pid if self._process is not None and not self._gone.is_set() else None
+        worker = self._worker
+        return worker.process.pid if worker is not None and not worker.gone.is_set() else None
 
     async def start(self, limit_s: float) -> None:
         """Returns once it watches. Raises DiskTimeout, DiskError, and ProbeNotSent when there is no process to ask."""
         touch = f"watch {shown(self._root)}"
         try:
-            reader, writer = await self._spawn()
+            worker = self._worker = await WorkerProcess.start(WORKER, self._environment, longest_line=LINE_LIMIT)
         except OSError as error:
             raise ProbeNotSent(f"cannot {touch}: cannot start a process for it: {cause_of(error)}") from None
         request = {"root": self._root, "directories": [*self._directories]}
         try:
             async with asyncio.timeout(limit_s):
-                writer.write(json.dumps(request).encode("ascii") + b"\n")
-                await writer.drain()
-                answer = json.loads(await reader.readline() or b"null")
+                worker.send(request)
+                await worker.writer.drain()
+                answer = json.loads(await worker.reader.readline() or b"null")
         except TimeoutError:
             raise DiskTimeout(f"cannot {touch}: no answer in {limit_s:g} s") from None
         except (ConnectionError, ValueError):
@@ -110,19 +104,15 @@ class Opens:
             number = answer["errno"]
             raise DiskError(f"cannot {touch}: {os.strerror(number).lower()}", hint=_HINT, errno=number)
         self.partial = answer["unwatched"] > 0
-        self._reading = asyncio.create_task(self._read(reader), name=f"opens below {shown(self._root)}")
+        self._reading = asyncio.create_task(self._read(worker.reader), name=f"opens below {shown(self._root)}")
 
     async def close(self) -> None:
         """Ends the process, and waits for that about 1 s at most; afterwards `pid` is that of one left behind."""
         if self._reading is not None:
             self._reading.cancel()
-        if self.pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_LIMIT_S):
-                await self._gone.wait()
+        if self._worker is not None:
+            self._worker.kill()
+            await self._worker.is_gone(CLOSE_LIMIT_S)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(ConnectionError, ValueError):
@@ -142,48 +132,5 @@ class Opens:
             case _:
                 self.partial = True
 
-    async def _spawn(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Raises OSError."""
-        with contextlib.ExitStack() as undo:
-            ours, theirs = socket.socketpair()
-            undo.callback(ours.close)
-            with theirs:
-                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT)
-                undo.callback(writer.close)
-                process = _worker(theirs.fileno(), self._environment)
-            undo.callback(_drop, process)
-            self._pidfd = os.pidfd_open(process.pid)
-            self._process, self._writer = process, writer
-            asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
-            undo.pop_all()
-        return reader, writer
-
-    def _reap(self) -> None:
-        assert self._process is not None
-        assert self._writer is not None
-        if self._process.poll() is not None:
-            self._gone.set()
-            asyncio.get_running_loop().remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._writer.close()
-
 
 _HINT = "`sysctl fs.inotify` shows how many directories a user may watch"
-
-
-def _worker(stream: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-X", "utf8", str(WORKER)],
-        stdin=stream,
-        stdout=stream,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        env=environment,
-        start_new_session=True,
-    )
-
-
-def _drop(process: subprocess.Popen[bytes]) -> None:
-    """Ends one that nobody watches."""
-    process.kill()
-    asyncio.get_running_loop().call_later(CLOSE_LIMIT_S, process.poll)  # no zombie stays

@@ -174,7 +174,7 @@ class Pins:
 
     async def verify(self, model: str, version: str, progress: Callable[[int, int], None]) -> None:
         """Hashes all files of a pinned version; `progress` is called with bytes. Raises Refused for damaged ones, which
-        the next `pin` fetches again."""
+        the next `pin` fetches again. The tree stays: an app may read the other files of it."""
         store, loop = await self._open(), asyncio.get_running_loop()
         stop = threading.Event()
 
@@ -188,7 +188,6 @@ class Pins:
         if damaged:
             names = ", ".join(printable(each.path) for each in damaged[:5])
             await self._run(lambda: store.drop([each.sha256 for each in damaged]), BUILD_LIMIT_S)
-            await self.remove(model, version)
             raise Refused(
                 f"cannot use pinned version {version}: its copy is damaged: {names}",
                 hint="the next try fetches these files again; look at its disk",

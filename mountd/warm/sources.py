@@ -11,6 +11,7 @@ import os
 import stat
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -125,16 +126,16 @@ class RateLimit:
             time.sleep(free_at - now)
 
 
-class ByteSource:
+class ByteSource(ABC):
     """Every method raises ReadFault."""
 
+    @abstractmethod
     def open(self, target: Target) -> bool:
         """Sets `descriptor` and `there`; whether all of it is there, and was checked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, target: Target, span: Span, limit: RateLimit, moved: Callable[[], None]) -> None:
         """Up to the end of `span`, whose `at` moves; `moved` is called after about STEP_BYTES each."""
-        raise NotImplementedError
 
     def reopen(self, target: Target) -> None:
         """When it has no descriptor any more."""
@@ -146,9 +147,11 @@ class ByteSource:
 
     def keep(self, target: Target) -> None:
         """What was fetched gets its name, on disk."""
+        raise ReadFault("local", "nothing of it is kept")
 
     def drop(self, target: Target) -> None:
         """What was fetched is removed."""
+        raise ReadFault("local", "nothing of it is kept")
 
 
 class ThroughMount(ByteSource):

@@ -158,7 +158,7 @@ class RangeReader:
     """What each line asks for."""
 
     def __init__(self) -> None:
-        self._source = ByteSource()
+        self._source: ByteSource = ThroughMount("")  # until the first line names one
         self._limit = RateLimit(0)
         self._targets: dict[int, Target] = {}
         self._spans: dict[int, Span] = {}

@@ -157,8 +157,8 @@ async def test_what_the_process_is_given(hub: Path, monkeypatch: pytest.MonkeyPa
 async def test_it_ends_with_the_daemon(hub: Path) -> None:
     """End of file on its stdin is enough: nobody is left to kill it."""
     async with watching(hub, "models") as opens:
-        assert opens._writer is not None
-        opens._writer.close()
+        assert opens._worker is not None
+        opens._worker.writer.close()
         await until_gone(opens)
 
 

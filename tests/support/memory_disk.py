@@ -89,7 +89,7 @@ class MemoryDisk:
         """of the file in a directory, where it is not SIZE: so that a version has a digest of its own"""
         self.read: list[str] = []
         """what was read ahead"""
-        self.mended: list[str] = []
+        self.restored: list[str] = []
         self.faults: list[tuple[FileFault, ...]] = []
         """of the next readings"""
         self.reading_failure: RemoteError | None = None
@@ -171,8 +171,10 @@ class MemoryDisk:
     ) -> MemoryReading:
         return MemoryReading(self, files, report, directory=directory, into=into)
 
-    async def mend(self, directory: str, files: Sequence[WantedFile], report: Callable[[WarmProgress], None]) -> None:
-        self.mended += [file.path for file in files]
+    async def restore(
+        self, directory: str, files: Sequence[WantedFile], report: Callable[[WarmProgress], None]
+    ) -> None:
+        self.restored += [file.path for file in files]
 
     async def listed(self) -> int:
         return 0

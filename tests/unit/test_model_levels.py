@@ -9,7 +9,6 @@ import pytest
 from mountd.errors import Busy, RemoteError
 from mountd.model import ahead
 from mountd.operation.desired import Request
-from mountd.status.snapshot import Snapshot
 from mountd.warm.results import FileFault
 from tests.support.shelf import TINA, Shelf, shelf, until
 
@@ -94,7 +93,7 @@ async def test_wrong_bytes_are_fetched_again_and_refused_when_the_bucket_has_the
         await linked(hub)
         hub.disk.faults = [(WRONG,)]
         assert await warmed(hub, "v23", "data") == ("done", 0)
-        assert hub.disk.mended == ["gpt.pth"]
+        assert hub.disk.restored == ["gpt.pth"]
         hub.disk.faults = [(WRONG,), (WRONG,)]
         assert await warmed(hub, "v24", "data") == ("refused", 7)
 
@@ -138,7 +137,7 @@ async def test_a_warm_that_is_cancelled(tmp_path: Path) -> None:
         record = await hub.operations.warm(None, "v23", "data", TINA)
         await until(lambda: hub.step == "warm", "the warm to begin")
         assert hub.operations.cancel(None, "tina").id == record.id
-        outcome = await hub.operations.outcome(record)
-        assert outcome is None or outcome.result == "cancelled"
-        assert isinstance(hub.board.snapshot, Snapshot)
-        assert hub.status.current == "v22"
+        await hub.operations.outcome(record)
+        ended = await hub.operations.results.operation(record.id)
+        assert ended is not None
+        assert (ended.result, hub.status.current) == ("cancelled", "v22")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mountd.cache.retention import CacheClaim, CachedVersion, plan
+from mountd.errors import RemoteError
 from mountd.model import manifest
 from mountd.model.layout import Layout
 from mountd.status.readiness import blockers, is_behind_a_remount, is_serving_disk
@@ -100,6 +101,23 @@ async def test_a_damaged_copy_is_made_again_before_a_switch(tmp_path: Path) -> N
         damaged = tree(tmp_path, "v23") / "b"
         damaged.chmod(0o644)
         damaged.write_bytes(OLD)
+        assert (await hub.switch("v23")).result == "committed"
+        assert (hub.link / "b").read_bytes() == NEW
+
+
+async def test_a_damaged_copy_that_cannot_be_made_again_stays_where_it_is_and_does_not_go_live(tmp_path: Path) -> None:
+    async with pinning(tmp_path) as (hub, disk), hub.running():
+        await live(hub)
+        record = await hub.operations.warm(None, "v23", None, TINA)
+        await hub.operations.outcome(record)
+        damaged = tree(tmp_path, "v23") / "b"
+        damaged.chmod(0o644)
+        damaged.write_bytes(OLD)
+        disk.reading_failure = RemoteError("the store does not answer", code="bucket-unreachable")
+        for _ in range(2):
+            assert (await hub.switch("v23")).result == "failed"
+            assert (os.readlink(hub.link), damaged.exists()) == (str(tree(tmp_path, "v22")), True)
+        disk.reading_failure = None
         assert (await hub.switch("v23")).result == "committed"
         assert (hub.link / "b").read_bytes() == NEW
 

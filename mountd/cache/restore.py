@@ -14,7 +14,7 @@ from mountd.cache.layout import GONE, data_of
 PIECE_BYTES = 1024 * 1024
 
 
-def mend(cache: Path, meta: str, good: Path) -> int:
+def restore(cache: Path, meta: str, good: Path) -> int:
     """Copies `good` over the data of the cached file with the record `meta`, where they differ; bytes that did.
 
     0 also when it is cached no longer. Blocks. Raises OSError.
@@ -23,18 +23,18 @@ def mend(cache: Path, meta: str, good: Path) -> int:
         fd = os.open(data_of(cache, meta), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except GONE:
         return 0
-    mended = 0
+    restored = 0
     try:
         with open(good, "rb") as right:
             for at in range(0, os.fstat(right.fileno()).st_size, PIECE_BYTES):
                 piece = right.read(PIECE_BYTES)
                 if os.pread(fd, PIECE_BYTES, at) != piece:
                     _write(fd, piece, at)
-                    mended += len(piece)
+                    restored += len(piece)
         os.fsync(fd)
     finally:
         os.close(fd)
-    return mended
+    return restored
 
 
 def _write(fd: int, data: bytes, at: int) -> None:

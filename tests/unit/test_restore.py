@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mountd.cache import mend as module
-from mountd.cache.mend import mend
+from mountd.cache import restore as module
+from mountd.cache.restore import restore
 
 RIGHT = bytes(range(256)) * 40
 
@@ -22,13 +22,13 @@ def test_wrong_bytes_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     cached.write_bytes(RIGHT[:at] + bytes([RIGHT[at] ^ 1]) + RIGHT[at + 1 :])
     fd = os.open(cached, os.O_RDONLY)
     try:
-        assert mend(tmp_path, meta, good) == min(1000, len(RIGHT) - at // 1000 * 1000)
+        assert restore(tmp_path, meta, good) == min(1000, len(RIGHT) - at // 1000 * 1000)
         assert os.pread(fd, len(RIGHT), 0) == RIGHT
-        assert mend(tmp_path, meta, good) == 0
+        assert restore(tmp_path, meta, good) == 0
     finally:
         os.close(fd)
 
 
 def test_what_is_cached_no_longer_needs_nothing(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(RIGHT)
-    assert mend(tmp_path, str(tmp_path / "vfsMeta/r/a.pth"), tmp_path / "good") == 0
+    assert restore(tmp_path, str(tmp_path / "vfsMeta/r/a.pth"), tmp_path / "good") == 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeVar
 
 from mountd.errors import Refused, RemoteError
@@ -16,6 +17,21 @@ from mountd.model.survey import FileList, ManifestSummary
 TOUCHES_AT_ONCE = 32
 
 T = TypeVar("T")
+
+
+class Touch(Enum):
+    """Whether the store must give the files of a version before it is used, and of which of them a byte is read."""
+
+    NONE = "not checked"
+    ASKED = "it is asked about each"
+    REQUIRED = "a byte of the required ones is read, and it is asked about the others"
+    READ = "a byte of each is read"
+
+    def reads(self, sample: Sequence[str], required: Collection[str]) -> list[str]:
+        """Those of `sample` of which a byte is read."""
+        if self is Touch.REQUIRED:
+            return [path for path in sample if path in required]
+        return [*sample] if self is Touch.READ else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +95,27 @@ async def check_seen(disk: Disk, content: Content, required: Sequence[str]) -> N
         raise Refused(f"cannot use version {content.version}, seen through the mount: {manifest.summary(problems)}")
 
 
-async def check_readable(disk: Disk, content: Content) -> None:
-    """The store gives a byte, past any cache, of the files that the app must find: an archived object is listed like
-    any other. Asks for the required files, then for those of the manifest, one of each directory first: 200 at most.
+async def check_readable(
+    disk: Disk, version: str, directory: str, sample: Sequence[str], reads: Collection[str]
+) -> None:
+    """The store would give the files `sample` below `directory`, past any cache: an archived object is listed like any
+    other. It is asked about each of them; of those that are in `reads` it has to give a byte.
 
     Raises Refused with those that cannot be read, RemoteError, Unavailable.
     """
-    gate = asyncio.Semaphore(TOUCHES_AT_ONCE)
+    gate, read = asyncio.Semaphore(TOUCHES_AT_ONCE), frozenset(reads)
 
     async def touch(path: str) -> RemoteError | None:
         async with gate:
-            return await disk.why_unreadable(f"{content.directory}/{path}")
+            ask = disk.why_unreadable if path in read else disk.why_refused
+            return await ask(f"{directory}/{path}")
 
-    answers = await _all(map(touch, content.sample))
-    faults = {path: why for path, why in zip(content.sample, answers, strict=True) if why}
+    answers = await _all(map(touch, sample))
+    faults = {path: why for path, why in zip(sample, answers, strict=True) if why}
     if faults:
         first = next(iter(faults.values()))
         text = manifest.summary([f"{path}: {why.text}" for path, why in faults.items()])
-        raise Refused(f"cannot use version {content.version}: {text}", hint=first.hint, code=first.code)
+        raise Refused(f"cannot use version {version}: {text}", hint=first.hint, code=first.code)
 
 
 async def _all(works: Iterable[Awaitable[T]]) -> list[T]:

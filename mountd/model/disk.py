@@ -63,6 +63,10 @@ class Disk(Protocol):
     async def why_unreadable(self, path: str) -> RemoteError | None:
         """Why this file, which is not empty, cannot be read past any cache; None: it can be."""
 
+    async def why_refused(self, path: str) -> RemoteError | None:
+        """Why the store would not give this file, which is not empty, past any cache; None: as far as it says without
+        giving a byte, it would."""
+
     async def fingerprint(self, path: str) -> str:
         """Past any cache, without reading the file: another text when it was written again, "" when it is not there."""
 

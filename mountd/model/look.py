@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mountd.errors import MountdError, NotFound, Refused, RemoteError
 from mountd.model import manifest
-from mountd.model.content import Content
+from mountd.model.content import Content, Touch, check_readable
 from mountd.model.disk import Disk
 from mountd.model.layout import Layout
 from mountd.model.survey import NO_FILES, FileList, Findings, ManifestSummary
@@ -41,21 +41,32 @@ async def inspect(disk: Disk, layout: Layout, version: str, required: Sequence[s
         return await look.listed()
 
 
-async def load(disk: Disk, layout: Layout, version: str, required: Sequence[str], progress: Progress) -> Content:
+async def load(
+    disk: Disk,
+    layout: Layout,
+    version: str,
+    required: Sequence[str],
+    progress: Progress,
+    *,
+    touch: Touch = Touch.NONE,
+) -> Content:
     """As `inspect`, and every name and size of a complete version is in the mount's directory cache.
 
-    The digests of its manifest are kept for the cache. Raises as `inspect` does.
+    The digests of its manifest are kept for the cache. `touch`: of the required files and those of the manifest, one of
+    each directory first, 200 at most. Raises as `inspect` does, and Refused for those that the store does not give.
     """
     with Scratch(disk.scratch) as scratch:
         look = Look(disk, scratch, version, layout.directory(version), required)
         await look.read_manifest()
         if look.summary is not None and look.summary.version == version:
-            # Only a store that gives valid answers has a manifest of this name, so the mount may list it again.
-            await load_names(disk, layout, look.directory, look.summary.count, progress)
-            content = await look.seen()
-            if content.verified:
-                await look.keep_digests()
-                return content
+            async with look.touching(touch) as touched:
+                # Only a store that gives valid answers has a manifest of this name, so the mount may list it again.
+                await load_names(disk, layout, look.directory, look.summary.count, progress)
+                content = await look.seen()
+                if content.verified:
+                    await look.keep_digests()
+                    await touched
+                    return content
         # Whether something is missing, or hidden by an object with the name of its directory, the mount cannot say.
         content = await look.listed()
         if not content.complete:
@@ -66,6 +77,9 @@ async def load(disk: Disk, layout: Layout, version: str, required: Sequence[str]
             lacking = manifest.summary(seen.problems, seen.more_problems) or f"{manifest.NAME} is missing"
             content = replace(content, unseen="" if seen.verified else lacking)
             await look.keep_digests()
+        look.sample = content.sample
+        async with look.touching(touch) as touched:
+            await touched
         return content
 
 
@@ -140,6 +154,8 @@ class Look:
     """None also of what cannot be read as a manifest: `broken` says why"""
     broken: str = ""
     former: str = ""
+    sample: Sequence[str] = ()
+    """see survey.Findings"""
     parsed: Path = field(default_factory=Path)
     digests: Path = field(default_factory=Path)
 
@@ -173,11 +189,12 @@ class Look:
             "directory": self.directory,
             "parsed": str(self.parsed),
             "digests": str(self.digests),
+            "required": [*self.required],
         }
         answer = await ask(self.scratch, job, [data])
         if "summary" in answer:
             self.summary = ManifestSummary(**answer["summary"])
-            self.former = self.summary.former
+            self.former, self.sample = self.summary.former, answer["sample"]
         else:
             self.broken, self.former = answer["broken"], answer["former"]
 
@@ -200,6 +217,19 @@ class Look:
         await self.disk.walk(self.directory, walk)
         answer = await self._survey({"walk": str(walk)}, walk)
         return self._content(of_json(answer["findings"]))
+
+    @contextlib.asynccontextmanager
+    async def touching(self, touch: Touch) -> AsyncIterator[asyncio.Task[None]]:
+        """Meanwhile the store is asked whether it gives the files of `sample`: to be awaited where that matters, and it
+        raises as `check_readable`."""
+        sample = () if touch is Touch.NONE else self.sample
+        reads = touch.reads(sample, self.required)
+        task = asyncio.create_task(check_readable(self.disk, self.version, self.directory, sample, reads))
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def keep_digests(self) -> None:
         if self.summary is not None:

@@ -16,7 +16,7 @@ from mountd.model import derived, link
 from mountd.model.ahead import Ahead, LoadAhead
 from mountd.model.changes import Changes
 from mountd.model.committed import CommittedState
-from mountd.model.content import Content
+from mountd.model.content import Content, Touch
 from mountd.model.disk import Disk
 from mountd.model.drift import LinkBlocked
 from mountd.model.kept_link import KeptLink
@@ -218,7 +218,9 @@ class Model:
         if not stays:  # a pinned version is live all the while
             self.publish(replace(self.status, stage=ModelStage.WAITING, warmed_percent=0))
         # The store must give the files of a first version; those of a former one may be cached.
-        began, touch = time.monotonic(), self.committed.current is None
+        began, touch = time.monotonic(), Touch.NONE
+        if self.committed.current is None:
+            touch = Touch.ASKED if self.levels.first() == "pin" else Touch.REQUIRED
         progress = (lambda _: None) if stays else self._show_loading
         content = await self.versions.inspect(version, touch=touch, progress=progress)
         if not stays:

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mountd.model import manifest
 from mountd.model.manifest import Manifest
@@ -119,16 +120,21 @@ def survey(
             problems += manifest.compare(of.files, files)
         # Required files are usually named by the manifest too: say it once.
         problems = list(dict.fromkeys(problems))
-    samples = (path for path in dict.fromkeys((*required, *_spread(of.files if of else ()))) if files.get(path))
     return Findings(
         files=FileList.of(files),
         problems=tuple(problems[:MOST_PROBLEMS]),
         more=max(0, len(problems) - MOST_PROBLEMS),
         misnamed=wrong,
-        sample=tuple(path for path, _ in zip(samples, range(MOST_SAMPLES), strict=False)),
+        sample=sample(required, of.files if of else (), files),
         required={path: files[path] for path in required if path in files},
         is_marked=marker is not None,
     )
+
+
+def sample(required: Iterable[str], named: Iterable[str], sizes: Mapping[str, int]) -> tuple[str, ...]:
+    """See Findings; `named`: by the manifest, `sizes`: path → bytes."""
+    paths = (path for path in dict.fromkeys((*required, *_spread(named))) if sizes.get(path))
+    return tuple(islice(paths, MOST_SAMPLES))
 
 
 def _spread(paths: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ if __name__ == "__main__":  # without `site`, it finds what it belongs to by its
 from mountd.errors import Refused
 from mountd.model import manifest
 from mountd.model.manifest import Manifest
-from mountd.model.survey import MOST_PROBLEMS, FileList, Findings, changes, summarize, survey
+from mountd.model.survey import MOST_PROBLEMS, FileList, Findings, changes, sample, summarize, survey
 from mountd.rclone import keys
 from mountd.rclone.keys import BucketEntry
 
@@ -31,7 +31,9 @@ Job = Mapping[str, Any]
 
 
 def read_manifest(job: Job) -> dict[str, Any]:
-    """The file `data` → `summary`, or why it is `broken`. Writes the lines `[path, bytes, sha256 or null]` to `parsed`,
+    """The file `data` → `summary` and a `sample` of its files, of which some are `required`; or why it is `broken`.
+
+    Writes the lines `[path, bytes, sha256 or null]` to `parsed`,
     and the digests, as `cache/digests.py` reads them, to `digests`: they are of `directory` in the mount."""
     with open(job["data"], "rb") as file:
         data = file.read()
@@ -44,7 +46,7 @@ def read_manifest(job: Job) -> dict[str, Any]:
         parsed.writelines(f"{json.dumps([path, size, of.sha256.get(path)])}\n" for path, size in of.files.items())
     with open(job["digests"], "x", encoding="ascii") as digests:
         digests.write(json.dumps({"directory": job["directory"], "files": of.digests}))
-    return {"summary": asdict(summarize(of, data))}
+    return {"summary": asdict(summarize(of, data)), "sample": sample(job["required"], of.files, of.files)}
 
 
 def look(job: Job) -> dict[str, Any]:

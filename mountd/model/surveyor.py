@@ -16,8 +16,8 @@ from mountd.errors import CommandTimeout, Unavailable, cause_of
 from mountd.model import survey_job
 from mountd.process import tool
 
-SMALL_BYTES = 256 * 1024
-"""Of lists: some 1,500 files, for which a process would cost more (65 ms of CPU) than the work. A thread would do for
+SMALL_BYTES = 1024 * 1024
+"""Of lists: some 6,000 files, for which a process would cost more (65 ms of CPU) than the work. A thread would do for
 10,000 as well, but the daemon keeps the memory that it took: 12 MB."""
 LIMIT_S = 120.0
 """100,000 files take 2 s."""

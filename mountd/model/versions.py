@@ -12,7 +12,7 @@ import structlog
 
 from mountd.errors import MountdError, NotFound, Refused, Unavailable
 from mountd.model import link, manifest
-from mountd.model.content import Content, check_has_digests, check_readable, check_seen
+from mountd.model.content import Content, Touch, check_has_digests, check_seen
 from mountd.model.disk import Disk
 from mountd.model.drift import LinkBlocked
 from mountd.model.layout import Layout
@@ -127,7 +127,7 @@ class Versions:
 
     # -- from waiting to warmed -----------------------------------------------------------------------------------
 
-    async def inspect(self, version: str, *, touch: bool = False, progress: Progress = lambda _: None) -> Content:
+    async def inspect(self, version: str, *, touch: Touch = Touch.NONE, progress: Progress = lambda _: None) -> Content:
         """What it holds, loaded through the mount by one listing; `progress` is called with percents of that.
 
         `touch`: the store must give its files, archived ones it does not. Raises NotFound, Refused for one that is
@@ -137,7 +137,7 @@ class Versions:
         if self.warmed_on(version) == restarts:
             await self.disk.confirm()  # an answer that is not valid must not take its files out of the mount
         try:
-            content = await load(self.disk, self.layout, version, self._settings.required, progress)
+            content = await load(self.disk, self.layout, version, self._settings.required, progress, touch=touch)
         except NotFound:
             why = self.mount.backend.reason
             if why is None:
@@ -149,8 +149,6 @@ class Versions:
         self._warmed[version] = restarts
         seconds = round(time.monotonic() - began, 3)
         self._log.info("metadata loaded", version=version, files=len(content.files), seconds=seconds)
-        if touch:
-            await check_readable(self.disk, content)
         return content
 
     async def warm(self, content: Content, progress: Progress) -> None:
@@ -195,7 +193,8 @@ class Versions:
     ) -> Content:
         """What must hold before anything else is worth the time; changes nothing but what the mount has loaded.
 
-        `touch`: its files must be readable. `progress` is called with percents.
+        `touch`: its files must be readable: all of them before a switch that reads them no further, or in part. What
+        will be pinned is fetched, or lies here already, before anything is stopped. `progress` is called with percents.
         Raises NotFound, Refused (incomplete, the link blocked, the cache broken, an archived file).
         """
         pinned = self.pinned(version)
@@ -213,7 +212,9 @@ class Versions:
             raise Refused(error.text, hint=error.hint) from None
         try:
             self.check_mount(version)
-            content = await self.inspect(version, touch=touch and pinned is None, progress=progress)
+            content = await self.inspect(
+                version, touch=self._touch(version) if touch else Touch.NONE, progress=progress
+            )
         except Unavailable:
             if pinned is None:
                 raise
@@ -221,6 +222,11 @@ class Versions:
         if digests:
             check_has_digests(content)
         return content
+
+    def _touch(self, version: str) -> Touch:
+        if self.pinned(version) is not None:
+            return Touch.NONE
+        return Touch.ASKED if self._settings.warm.level == "pin" else Touch.READ
 
     def is_pinned_copy(self, content: Content) -> bool:
         """Whether it is what lies on local disk, looked at without the mount."""

@@ -294,6 +294,15 @@ class MountDisk:
             return error
         return None
 
+    async def why_refused(self, path: str) -> RemoteError | None:
+        """The same by asking about the file alone, as far as its answer says that it can be read. Raises as before."""
+        try:
+            if await self.engine.rc.is_at_hand(self.fs, path, timeout_s=TOUCH_TIMEOUT_S):
+                return None
+        except RemoteError:
+            pass  # reading it says why
+        return await self.why_unreadable(path)
+
     async def listed(self) -> int:
         """How many entries rclone has listed since its start."""
         return (await self.engine.rc.core_stats(timeout_s=STATS_TIMEOUT_S)).listed

@@ -28,6 +28,9 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CALL_S = 2.0
 NOOP_S = 1.0
 LONG_AGO_S = -1e9
+AT_HAND = frozenset({"STANDARD", "STANDARD_IA", "ONEZONE_IA", "REDUCED_REDUNDANCY", "EXPRESS_ONEZONE", "GLACIER_IR"})
+"""Classes of storage whose objects are read without being restored first [Amazon S3, storage classes]; for rclone an
+object without a class has STANDARD. INTELLIGENT_TIERING is none: what it archives keeps its name."""
 LIST = "operations/list"
 NONEXISTENT_DIR = ".mountd-asks"
 """Not in any bucket: listing it costs one request, whatever the bucket holds."""
@@ -127,6 +130,16 @@ class RcClient:
         answer = await self.call("operations/stat", {"fs": source(fs), "remote": path, "opt": options}, timeout_s)
         item = answer.get("item")
         return int(item.get("Size", -1)) if isinstance(item, dict) else None
+
+    async def is_at_hand(self, fs: str, path: str, timeout_s: float = 60.0) -> bool:
+        """Whether one object is in a class of storage that is read at once, past the mount's caches. On S3 one HEAD.
+
+        False also when it is not there, or when the store does not say. Raises RemoteError, Unavailable.
+        """
+        options = {"filesOnly": True, "noModTime": True, "noMimeType": True}
+        answer = await self.call("operations/stat", {"fs": source(fs), "remote": path, "opt": options}, timeout_s)
+        item = answer.get("item")
+        return isinstance(item, dict) and str(item.get("Tier", "")).upper() in AT_HAND
 
     async def exclude(self, patterns: Sequence[str]) -> None:
         """From the next listing on the mount leaves out what these `--exclude` patterns match, and only that."""

@@ -34,6 +34,8 @@ class BucketDisk(MemoryDisk):
         self.hidden: dict[str, str] = {}
         self.asked: list[str] = []
         """what the store was asked for"""
+        self.bytes_read: list[str] = []
+        """of what it was made to give a byte"""
         self.archived: RemoteError | None = None
         self.failures: dict[str, RemoteError] = {}
         """by the directory that is listed"""
@@ -74,6 +76,10 @@ class BucketDisk(MemoryDisk):
         return self.bucket.get(path)
 
     async def why_unreadable(self, path: str) -> RemoteError | None:
+        self.bytes_read.append(path)
+        return await self.why_refused(path)
+
+    async def why_refused(self, path: str) -> RemoteError | None:
         self.asked.append(path)
         return self.archived
 

@@ -134,6 +134,9 @@ class MemoryDisk:
     async def why_unreadable(self, path: str) -> RemoteError | None:
         return None
 
+    async def why_refused(self, path: str) -> RemoteError | None:
+        return await self.why_unreadable(path)
+
     async def fingerprint(self, path: str) -> str:
         return ""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mountd.errors import Refused, RemoteError
-from mountd.model.content import Content, check_readable
+from mountd.model.content import Content, Touch, check_readable
 from mountd.model.layout import Layout
 from mountd.model.look import inspect
 from mountd.model.manifest import NAME, Manifest
@@ -23,8 +23,13 @@ class Store(MemoryDisk):
         super().__init__()
         self.archived = archived
         self.asked: list[str] = []
+        self.bytes_read: list[str] = []
 
     async def why_unreadable(self, path: str) -> RemoteError | None:
+        self.bytes_read.append(path.removeprefix("hub_v1/"))
+        return await self.why_refused(path)
+
+    async def why_refused(self, path: str) -> RemoteError | None:
         self.asked.append(path.removeprefix("hub_v1/"))
         archived = RemoteError("it is archived", hint="restore it", code="object-archived")
         return archived if self.asked[-1] in self.archived else None
@@ -56,15 +61,27 @@ MANY = [f"d{number % 3}/{number:03d}" for number in range(MOST_SAMPLES + 50)]
 )
 async def test_which_files_are_asked_for(version: Content, asked: list[str]) -> None:
     store = Store()
-    await check_readable(store, version)
-    assert store.asked == asked
+    await check_readable(store, "v1", "hub_v1", version.sample, version.sample)
+    assert store.asked == store.bytes_read == asked
     assert len(asked) <= MOST_SAMPLES
+
+
+@pytest.mark.parametrize(
+    ("touch", "read"),
+    [(Touch.ASKED, []), (Touch.REQUIRED, ["b"]), (Touch.READ, ["b", "a", "c/1"])],
+)
+async def test_of_which_files_a_byte_is_read(touch: Touch, read: list[str]) -> None:
+    """Of a file that the app may never open the bucket gives nothing before somebody asks for it."""
+    store, required = Store(), ("b", "not/there")
+    sample = content(["a", "b", "c/1"], required).sample
+    await check_readable(store, "v1", "hub_v1", sample, touch.reads(sample, required))
+    assert (store.asked, store.bytes_read) == (["b", "a", "c/1"], read)
 
 
 async def test_those_that_cannot_be_read_are_named() -> None:
     store = Store("a", "c/1")
     with pytest.raises(Refused, match=r" v1: a: .*; c/1: [^;]*$") as refused:
-        await check_readable(store, content(["a", "b", "c/1"]))
+        await check_readable(store, "v1", "hub_v1", content(["a", "b", "c/1"]).sample, ())
     assert (refused.value.code, refused.value.hint) == ("object-archived", "restore it")
 
 

@@ -238,6 +238,24 @@ async def test_a_listing_that_fails_saves_nothing(fake: Fake, tmp_path: Path) ->
     assert not (tmp_path / "listing").exists()
 
 
+@pytest.mark.parametrize(
+    ("item", "is_at_hand"),
+    [
+        ({"Tier": "STANDARD"}, True),
+        ({"Tier": "glacier_ir"}, True),
+        ({"Tier": "GLACIER"}, False),
+        ({"Tier": "INTELLIGENT_TIERING"}, False),
+        ({"Size": 1}, False),
+        (None, False),
+    ],
+)
+async def test_whether_an_object_is_read_at_once(fake: Fake, item: dict[str, Any] | None, is_at_hand: bool) -> None:
+    rclone, client = fake
+    rclone.answers["operations/stat"] = {"item": item}
+    assert await client.is_at_hand("cs:bkt", "v1/a") is is_at_hand
+    assert rclone.asked[-1][1]["remote"] == "v1/a"
+
+
 @pytest.mark.parametrize(("item", "size"), [({"Size": 7}, 7), ({"Size": 0}, 0), (None, None)])
 async def test_how_large_an_object_is(fake: Fake, item: dict[str, int] | None, size: int | None) -> None:
     rclone, client = fake

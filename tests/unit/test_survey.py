@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -45,17 +46,19 @@ def test_of_many_problems_the_first_are_named_and_the_others_counted() -> None:
     assert found.sample == ()
 
 
-def manifest_job(directory: Path, data: bytes) -> dict[str, str]:
+def manifest_job(directory: Path, data: bytes) -> dict[str, Any]:
     (directory / "data").write_bytes(data)
     paths = {name: str(directory / name) for name in ("data", "parsed", "digests")}
-    return {"job": "manifest", "directory": "hubs/hub_v1", **paths}
+    return {"job": "manifest", "directory": "hubs/hub_v1", "required": ["声/b"], **paths}
 
 
 def test_what_is_kept_for_the_cache_is_what_the_manifest_says(tmp_path: Path) -> None:
     sha256 = "ab" * 32
     files = [{"path": "a", "size": 1, "sha256": sha256}, {"path": "声/b", "size": 2}]
     job = manifest_job(tmp_path, json.dumps({"schema": 1, "version": "v1", "files": files}).encode())
-    summary = survey_job.do(job)["summary"]
+    answer = survey_job.do(job)
+    assert answer["sample"] == ("声/b", "a"), "what is required first"
+    summary = answer["summary"]
     assert (summary["count"], summary["bytes"], summary["undigested"]) == (2, 3, "声/b")
     cache = tmp_path / "cache"
     cache.mkdir()
@@ -77,7 +80,7 @@ async def test_long_lists_do_not_hold_up_the_event_loop(tmp_path: Path) -> None:
             worst = max(worst, time.monotonic() - began - 0.005)
 
     watching = asyncio.create_task(watch())
-    for number, size in enumerate((MANY, 1500)):
+    for number, size in enumerate((MANY, 6000)):
         part = data if size == MANY else manifest.render("v1", entries[:size], created="", tool="")
         directory = tmp_path / str(number)
         await asyncio.to_thread(directory.mkdir)

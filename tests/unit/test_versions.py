@@ -10,6 +10,7 @@ import pytest
 
 from mountd.errors import NotFound, Refused, RemoteError, Unavailable
 from mountd.model import manifest
+from mountd.model.content import Touch
 from mountd.model.versions import Versions
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
@@ -19,6 +20,7 @@ from tests.support.shelf import MOUNT
 
 SHA256 = "0" * 64
 WHOLE = manifest.render("v1", [("a", 1, SHA256)], created="", tool="")
+BUCKET = {"hubs/hub_v1/a": b"1", f"hubs/hub_v1/{manifest.NAME}": WHOLE, "hubs/hub_v2/a": b"1"}
 AWAY = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "the bucket is away"))
 
 
@@ -40,7 +42,7 @@ class Shown:
 
 @pytest.fixture
 def shown(tmp_path: Path) -> Shown:
-    return Shown(tmp_path, {"hubs/hub_v1/a": b"1", f"hubs/hub_v1/{manifest.NAME}": WHOLE, "hubs/hub_v2/a": b"1"})
+    return Shown(tmp_path, BUCKET)
 
 
 async def test_all_of_them_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -72,15 +74,43 @@ async def test_one_that_is_incomplete_is_refused(tmp_path: Path) -> None:
         await shown.versions.inspect("v1")
 
 
-@pytest.mark.parametrize("touch", [True, False])
-async def test_the_store_is_asked_for_its_files_only_when_it_must_give_them(shown: Shown, touch: bool) -> None:
-    await shown.versions.inspect("v1", touch=touch)
-    assert shown.disk.asked == (["hubs/hub_v1/a"] if touch else [])
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(
+    ("touch", "asked", "read"),
+    [(Touch.NONE, False, False), (Touch.ASKED, True, False), (Touch.REQUIRED, True, True), (Touch.READ, True, True)],
+)
+async def test_the_store_is_asked_for_its_files_only_when_it_must_give_them(
+    tmp_path: Path, version: str, touch: Touch, asked: bool, read: bool
+) -> None:
+    shown = Shown(tmp_path, BUCKET, required=["a"])
+    path = f"hubs/hub_{version}/a"
+    await shown.versions.inspect(version, touch=touch)
+    assert (shown.disk.asked, shown.disk.bytes_read) == ([path] if asked else [], [path] if read else [])
     shown.disk.archived = RemoteError("it is archived", code="object-archived")
-    if touch:
+    if asked:
         with pytest.raises(Refused) as refused:
-            await shown.versions.inspect("v1", touch=True)
+            await shown.versions.inspect(version, touch=touch)
         assert refused.value.code == "object-archived"
+    else:
+        await shown.versions.inspect(version, touch=touch)
+
+
+async def test_that_it_is_incomplete_says_more_than_that_a_file_is_not_given(tmp_path: Path) -> None:
+    shown = Shown(tmp_path, BUCKET, required=["b"])
+    shown.disk.archived = RemoteError("it is not there", code="object-missing")
+    with pytest.raises(Refused) as refused:
+        await shown.versions.inspect("v1", touch=Touch.READ)
+    assert refused.value.code != "object-missing"
+
+
+@pytest.mark.parametrize(("level", "read"), [("metadata", True), ("data", True), ("pin", False)])
+async def test_before_a_switch_the_store_gives_a_byte_of_what_is_not_fetched_anyway(
+    tmp_path: Path, level: str, read: bool
+) -> None:
+    shown = Shown(tmp_path, BUCKET, warm={"level": level})
+    await shown.versions.preflight("v1")
+    assert shown.disk.asked == ["hubs/hub_v1/a"]
+    assert bool(shown.disk.bytes_read) is read
 
 
 async def test_a_version_is_warm_on_the_mount_that_loaded_it(shown: Shown) -> None:

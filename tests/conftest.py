@@ -124,6 +124,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(lacking)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """mountd keeps there what rclone can do: not on the machine, and not asked by each of a thousand starts."""
+    os.environ["CACHE_DIRECTORY"] = str(tmp_path_factory.mktemp("cache"))
+
+
 FAILED = pytest.StashKey[bool]()
 
 

@@ -33,8 +33,8 @@ Job = Mapping[str, Any]
 def read_manifest(job: Job) -> dict[str, Any]:
     """The file `data` → `summary` and a `sample` of its files, of which some are `required`; or why it is `broken`.
 
-    Writes the lines `[path, bytes, sha256 or null]` to `parsed`,
-    and the digests, as `cache/digests.py` reads them, to `digests`: they are of `directory` in the mount."""
+    Writes the lines `[path, bytes, sha256 or null]` to `parsed`, and the digests, as `cache/digests.py` reads them, to
+    `digests`: they are of `directory` in the mount."""
     with open(job["data"], "rb") as file:
         data = file.read()
     try:

@@ -19,9 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from mountd.errors import CannotStart, UsageError, cause_of
-
-Version = tuple[int, int, int]
-FileId = tuple[int, int, int]
+from mountd.rclone import remembered
+from mountd.rclone.remembered import Abilities, FileId, Version
 
 OLDEST: Version = (1, 68, 0)
 """The first with `vfs/queue`, which a drain needs. Distributions ship 1.60.1, which mountd passes over."""
@@ -30,7 +29,7 @@ INSTALL_HINT = "pip install 'mountd[rclone]'"
 
 _VERSION = re.compile(r"^rclone v(\d+)\.(\d+)(?:\.(\d+))?", re.MULTILINE)
 _FLAG = re.compile(r"^ {2,}(?:-\w, )?\s*--([a-z0-9][a-z0-9-]*)", re.MULTILINE)
-_COMMANDS = (("help", "flags"), ("mount", "--help"), ("config", "providers"))
+_COMMANDS = (("version",), ("help", "flags"), ("mount", "--help"), ("config", "providers"))
 _OF_HELP_ITSELF = {"group", "name", "help"}  # flags of `rclone help flags`, which no mount knows
 
 
@@ -56,7 +55,7 @@ class Binary:
 
 def find(configured: Path | None = None) -> Binary:
     """The rclone to use: `configured`, else the one on PATH, else the bundled one; one that cannot be used is passed
-    over. Blocks for up to 10 s a command. The result is cached as long as the file stays the same.
+    over. Blocks for up to 10 s. The result is cached as long as the file stays the same, of a program also on disk.
 
     Raises CannotStart, and UsageError when `configured` is too old.
     """
@@ -110,29 +109,40 @@ def _file_id(path: Path) -> FileId:
         status = path.stat()
     except OSError as error:
         raise _unusable(f"{path}: {cause_of(error)}") from None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @lru_cache(maxsize=8)
-def _examine(path: Path, _same: FileId) -> Binary:
-    match = _VERSION.search(_ask(path, "version"))
-    if not match:
-        raise _unusable(f"{path} is not rclone")
-    version = int(match[1]), int(match[2]), int(match[3] or 0)
-    if version < OLDEST:
-        number = ".".join(map(str, version))
+def _examine(path: Path, same: FileId) -> Binary:
+    found = remembered.recall(path, same)
+    if found is None:
+        found = _abilities(path)
+        remembered.keep(path, same, found)
+    if found.version < OLDEST:
+        number = ".".join(map(str, found.version))
         text = f"cannot use rclone: {path} is version {number}, mountd needs {OLDEST[0]}.{OLDEST[1]} or newer"
         raise UsageError(text, hint=INSTALL_HINT)
+    return Binary(path, found.version, found.flags, found.passwords, found.options)
+
+
+def _abilities(path: Path) -> Abilities:
+    """Asks it. Raises CannotStart."""
     # `help flags` has the backends' and the global flags, `mount --help` the mount's own. All at once: a mount that is
     # being replaced with mountd itself waits for the output.
     with ThreadPoolExecutor(len(_COMMANDS)) as pool:
-        global_flags, mount_flags, providers = pool.map(lambda words: _ask(path, *words), _COMMANDS)
-    flags = parse_flags(global_flags) | parse_flags(mount_flags)
+        version, *answers = [pool.submit(_ask, path, *words) for words in _COMMANDS]
+        match = _VERSION.search(version.result())
+        if not match:
+            raise _unusable(f"{path} is not rclone")
+        number = int(match[1]), int(match[2]), int(match[3] or 0)
+        if number < OLDEST:
+            return Abilities(number)
+        global_flags, mount_flags, providers = [answer.result() for answer in answers]
     try:
-        passwords, known = parse_providers(providers)
+        passwords, options = parse_providers(providers)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise _unusable(f"{path} lists its backends in a form mountd does not know") from None
-    return Binary(path, version, flags, passwords, known)
+    return Abilities(number, parse_flags(global_flags) | parse_flags(mount_flags), passwords, options)
 
 
 def _ask(path: Path, *words: str) -> str:

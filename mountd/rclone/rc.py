@@ -136,10 +136,12 @@ class RcClient:
 
         False also when it is not there, or when the store does not say. Raises RemoteError, Unavailable.
         """
-        options = {"filesOnly": True, "noModTime": True, "noMimeType": True}
+        # Of many kinds of S3 (1.75.2: "Other", Minio) only the metadata have the class.
+        options = {"filesOnly": True, "noModTime": True, "noMimeType": True, "metadata": True}
         answer = await self.call("operations/stat", {"fs": source(fs), "remote": path, "opt": options}, timeout_s)
         item = answer.get("item")
-        return isinstance(item, dict) and str(item.get("Tier", "")).upper() in AT_HAND
+        metadata = item.get("Metadata") if isinstance(item, dict) else None
+        return isinstance(metadata, dict) and str(metadata.get("tier", "")).upper() in AT_HAND
 
     async def exclude(self, patterns: Sequence[str]) -> None:
         """From the next listing on the mount leaves out what these `--exclude` patterns match, and only that."""

@@ -241,10 +241,11 @@ async def test_a_listing_that_fails_saves_nothing(fake: Fake, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("item", "is_at_hand"),
     [
-        ({"Tier": "STANDARD"}, True),
-        ({"Tier": "glacier_ir"}, True),
-        ({"Tier": "GLACIER"}, False),
-        ({"Tier": "INTELLIGENT_TIERING"}, False),
+        ({"Metadata": {"tier": "STANDARD"}}, True),
+        ({"Metadata": {"tier": "glacier_ir"}}, True),
+        ({"Metadata": {"tier": "GLACIER"}}, False),
+        ({"Metadata": {"tier": "INTELLIGENT_TIERING"}}, False),
+        ({"Metadata": {"btime": "2026-11-30T00:00:00Z"}}, False),
         ({"Size": 1}, False),
         (None, False),
     ],

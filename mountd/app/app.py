@@ -28,7 +28,7 @@ from mountd.settings.schema import Settings
 from mountd.settings.secret import ReadSecrets, SecretRef
 from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import AppStatus, Health, Reason, Snapshot, State
+from mountd.status.snapshot import AppLoad, AppStatus, Health, Reason, Snapshot, State
 
 log = structlog.get_logger()
 
@@ -46,8 +46,9 @@ QUIET = (State.STOPPED, State.FAILED, State.CLEANING)
 """Nothing of an app runs, nor is it about to start."""
 KILL_WAIT_S = 5.0
 """After SIGKILL: only a process stuck in the kernel takes longer."""
-BeforeStart = Callable[[str, Mapping[str, str]], Awaitable[None]]
-"""is called before each spawn with the app's name and the version of each model that it will find"""
+BeforeStart = Callable[[str, Mapping[str, str], Callable[[AppLoad], None]], Awaitable[None]]
+"""is called before each spawn with the app's name, the version of each model that it will find, and what shows how far
+its load is while it starts"""
 
 
 class App:
@@ -133,6 +134,7 @@ class App:
             pid=pid,
             since=since,
             killed=killed,
+            load=self._status.load if state is State.STARTING else None,
             restarts=max(0, self._runs - 1),
             unasked=life.restarts,
         )
@@ -198,7 +200,7 @@ class App:
         try:
             with resources.as_exhausted():
                 if self._before_start is not None:
-                    await self._before_start(self.name, self._status.versions)
+                    await self._before_start(self.name, self._status.versions, lambda load: self._publish(load=load))
                 await self._spawn(spawned)
                 await self._reach_ready()
             self._failure = None

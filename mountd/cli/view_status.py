@@ -64,7 +64,7 @@ def lines(status: Document) -> Iterator[Line]:
         yield "link", name, model.get("health", "Unknown"), _model(model)
     for name, app in (status.get("apps") or {}).items():
         versions = [f"{model} {version}" for model, version in (app.get("versions") or {}).items()]
-        yield "app", name, app.get("health", "Unknown"), _joined([_process(app), *versions])
+        yield "app", name, app.get("health", "Unknown"), _joined([_process(app), _load(app.get("load")), *versions])
 
 
 def _headline(status: Document) -> Text:
@@ -126,6 +126,17 @@ def _loading(loading: Document | None) -> str:
         f"waits: {loading['waits_for']}" if loading.get("waits_for") else "",
     ]
     return _joined(facts)
+
+
+def _load(load: Document | None) -> str:
+    """`loading 40 % of 9 GiB, 4 of 10 files, 120 MB/s`; at a first start `loading, 3 GiB in 4 files read, 120 MB/s`."""
+    if load is None:
+        return ""
+    rate = f"{load['bytes_per_s'] / 1e6:.0f} MB/s" if load.get("bytes_per_s") else ""
+    if load.get("percent") is None:
+        return _joined(["loading", f"{size(load['bytes_done'])} in {load['files_done']} files read", rate])
+    files = f"{load['files_done']} of {load['files_total']} files"
+    return _joined([f"loading {load['percent']} % of {size(load['bytes_total'])}", files, rate])
 
 
 def _drain(drain: Document) -> str:

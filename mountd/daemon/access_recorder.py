@@ -1,6 +1,7 @@
 """Records which files of its models an app opens, from just before it is spawned until it is ready and a while longer.
 
-A process watches for that time only. A start that fails is not recorded, nor is one that opens nothing.
+A process watches for that time only. A start that fails is not recorded, nor is one that opens nothing. While the app
+starts, what it opened at its last start shows how far it is.
 
 It sees the opens of every process, and subtracts those that mountd's own readers have noted. /proc says too late which
 process has a file open: of 100 small files that an app opened and closed it showed 10. It misses what the app and a
@@ -19,16 +20,16 @@ import structlog
 
 from mountd.clock import now_text
 from mountd.daemon.tasks import Tasks
-from mountd.errors import MountdError
+from mountd.errors import MountdError, Unavailable
 from mountd.model import manifest
 from mountd.model.content import Content
 from mountd.model.model import Model
 from mountd.process.instance import Instance
 from mountd.process.resources import of_the_machine
 from mountd.status.board import Board
-from mountd.status.snapshot import Snapshot, State
+from mountd.status.snapshot import AppLoad, Snapshot, State
 from mountd.warm import access
-from mountd.warm.access import AppStart, OpenedFile
+from mountd.warm.access import AppStart, OpenedFile, OpenedOfModel
 from mountd.warm.opens import Opens, OwnOpens
 from mountd.warm.profiles import Profiles
 
@@ -43,7 +44,10 @@ WATCH_LIMIT_S = 10.0
 """For the watch itself: the mount may be slow, and the directories many."""
 LAZY_S = 10.0
 """What an app opens so soon after it is ready belongs to its start."""
+SHOW_S = 0.5
+"""At most so often it is shown how far an app is: each time wakes all that follow the board."""
 
+ShowLoad = Callable[[AppLoad], None]
 Listener = Callable[[str], None]
 """is called with the path, below the version's directory, of a file that was just opened"""
 
@@ -64,13 +68,16 @@ class AccessRecorder:
         self._stuck: dict[str, Opens] = {}
         """by model: the process that did not end when it was to"""
         self._listeners: dict[str, list[Listener]] = {}
+        self._to_show: set[str] = set()
+        """apps that have opened something since it was shown how far they are"""
 
-    async def before_start(self, app: str, versions: Mapping[str, str]) -> None:
+    async def before_start(self, app: str, versions: Mapping[str, str], show: ShowLoad = lambda _: None) -> None:
         """For an app to call before it spawns. `versions`: of its models, as it will find them.
 
-        Returns once it is seen what the app opens, at the latest after BEGIN_LIMIT_S.
+        Returns once it is seen what the app opens, at the latest after BEGIN_LIMIT_S. While it is starting, `show` is
+        called with how far it is.
         """
-        begun = [self._begin(app, model, version) for model, version in versions.items()]
+        begun = [self._begin(app, model, version, show) for model, version in versions.items()]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BEGIN_LIMIT_S):
                 for recording in filter(None, begun):
@@ -96,7 +103,7 @@ class AccessRecorder:
             if recording.task is not None:
                 recording.task.cancel()
 
-    def _begin(self, app: str, model: str, version: str) -> Recording | None:
+    def _begin(self, app: str, model: str, version: str, show: ShowLoad) -> Recording | None:
         former, stuck = self._running.get((app, model)), self._stuck.get(model)
         if former is not None and former.task is not None:
             former.task.cancel()
@@ -108,7 +115,7 @@ class AccessRecorder:
             return None
         if content is None or content.version != version:
             return None
-        recording = self._running[app, model] = Recording(self, app, model, content, shown.target)
+        recording = self._running[app, model] = Recording(self, app, model, content, shown.target, show=show)
         recording.task = self._tasks.keep(lambda: self._run(recording), f"opens of {app} in {model}")
         return recording
 
@@ -140,6 +147,21 @@ class AccessRecorder:
         for listener in [*self._listeners.get(model, ())]:
             listener(path)
 
+    def show_soon(self, recording: Recording) -> None:
+        """How far its app is, SHOW_S from now."""
+        if recording.app not in self._to_show:
+            self._to_show.add(recording.app)
+            asyncio.get_running_loop().call_later(SHOW_S, self._show, recording.app, recording.show)
+
+    def _show(self, app: str, show: ShowLoad) -> None:
+        self._to_show.discard(app)
+        status = self._board.snapshot.apps.get(app)
+        if status is None or status.state is not State.STARTING:
+            return
+        load = access.app_load([each.so_far() for (name, _), each in self._running.items() if name == app])
+        if load is not None:
+            show(load)
+
     async def is_loaded(self, app: str) -> bool:
         """Waits until LAZY_S after it is ready, or until it runs no longer; whether it was ready."""
 
@@ -156,10 +178,13 @@ class AccessRecorder:
 class Recording:
     """One start of one app, and what it opens of one model."""
 
-    def __init__(self, recorder: AccessRecorder, app: str, model: str, content: Content, root: str) -> None:
+    def __init__(
+        self, recorder: AccessRecorder, app: str, model: str, content: Content, root: str, *, show: ShowLoad
+    ) -> None:
         """`root`: the directory of the version, as the link points to it."""
         self.app = app
         self.model = model
+        self.show = show
         self.task: asyncio.Task[None] | None = None
         self.decided = asyncio.Event()
         """it watches, or never will"""
@@ -171,6 +196,8 @@ class Recording:
         self._root = root
         self._sizes: Mapping[str, int] = {}
         """of the files of the version, while it runs"""
+        self._last: Mapping[str, int] = {}
+        """sizes of those that the app opened at its last start"""
         self._began = time.monotonic()
 
     async def run(self, marks: Mapping[str, str]) -> None:
@@ -181,10 +208,21 @@ class Recording:
         try:
             await opens.start(WATCH_LIMIT_S)
             self.decided.set()
+            await self._recall()
             if await self._recorder.is_loaded(self.app) and not opens.broken and (files := self.files()):
                 self.start = AppStart(self._content.version, now_text("seconds"), files, opens.partial)
         finally:
             await opens.close()
+
+    async def _recall(self) -> None:
+        with contextlib.suppress(Unavailable):  # which is logged when this start is to be kept
+            profile = await self._recorder.profiles.read(self.model)
+            if profile is not None and (last := profile.starts.get(self.app)) is not None:
+                self._last = {file.path: self._sizes[file.path] for file in last.files if file.path in self._sizes}
+                self._recorder.show_soon(self)
+
+    def so_far(self) -> OpenedOfModel:
+        return OpenedOfModel(self.files(), self._last)
 
     def files(self) -> tuple[OpenedFile, ...]:
         """What others than mountd have opened until now, in order."""
@@ -200,6 +238,7 @@ class Recording:
         assert self.opens is not None
         if not _is_ours(path) and access.first_by_others(self.opens.seen[path], self._own(path)) is not None:
             self._recorder.report(self.model, path)
+            self._recorder.show_soon(self)
 
 
 def _is_ours(path: str) -> bool:

@@ -179,7 +179,7 @@ class SwitchRun:
                     app.want()  # as before: it waits for a first version
             case Undo.START_OLD:
                 await each(app.begin() for app in self._apps)
-                await each(app.become_ready() for app in self._apps)
+                await self._work.wait_until_ready()
 
     async def _interrupt(self) -> OperationOutcome:
         """mountd stops, maybe during an undo. The next start goes by what is committed: the link must agree with it."""

@@ -42,14 +42,20 @@ class Display:
         )
         self._publish()
 
-    def progress(self, id_: int, done: float, total: float, bytes_per_s: float | None = None) -> None:
-        """How much of the present step is done; shown when the percent changes."""
+    def progress(
+        self, id_: int, done: float, total: float, bytes_per_s: float | None = None, *, has_eta: bool = True
+    ) -> None:
+        """How much of the present step is done; shown when the percent changes.
+
+        `has_eta` False: what is done says nothing of how long the rest takes.
+        """
         known = self._shown.get(id_)
         percent = 100 if total <= 0 else max(0, min(100, int(100 * done / total)))
         if known is None or known.percent == percent:
             return
         took_s = time.monotonic() - known.began
-        eta_s = round(took_s * max(0.0, total - done) / done, 1) if done > 0 and took_s >= ETA_AFTER_S else None
+        has_eta = has_eta and done > 0 and took_s >= ETA_AFTER_S
+        eta_s = round(took_s * max(0.0, total - done) / done, 1) if has_eta else None
         self._shown[id_] = replace(known, percent=percent, eta_s=eta_s, bytes_per_s=bytes_per_s)
         self._publish()
 

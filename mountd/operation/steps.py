@@ -101,7 +101,7 @@ class Steps:
             case Step.START:
                 await each(app.begin() for app in self.apps)
             case Step.READY:
-                await each(app.become_ready() for app in self.apps)
+                await self.wait_until_ready()
             case Step.GATES:
                 await self._ask_gates()
             case Step.WATCH:
@@ -122,6 +122,27 @@ class Steps:
 
     def _progress_bytes(self, found: WarmProgress) -> None:
         self.display.progress(self.id, found.bytes_done, found.bytes_total, round(found.bytes_per_s))
+
+    # -- ready ----------------------------------------------------------------------------------------------------
+
+    async def wait_until_ready(self) -> None:
+        """Returns when every app is ready, and shows meanwhile how far they are. Raises CannotStart."""
+        showing = asyncio.create_task(self._show_load())
+        try:
+            await each(app.become_ready() for app in self.apps)
+        finally:
+            showing.cancel()
+
+    async def _show_load(self) -> None:
+        """Until cancelled: of the apps that still load, the one that is least far."""
+        while True:
+            shown = self.board.snapshot.apps
+            loads = [load for app in self.apps if app.name in shown and (load := shown[app.name].load) is not None]
+            known = [(load.percent, load.bytes_per_s) for load in loads if load.percent is not None]
+            if known:
+                percent, bytes_per_s = min(known)
+                self.display.progress(self.id, percent, 100, bytes_per_s, has_eta=False)
+            await self.board.changed()
 
     # -- gates ----------------------------------------------------------------------------------------------------
 

@@ -246,6 +246,25 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AppLoad:
+    """What an app that starts has read: of the files that it opened at its last start, or of all that it opens.
+
+    The totals are None while no start of it is recorded. The file that it opened last is not among those that are done.
+    `bytes_per_s`: from its first open to its last.
+    """
+
+    files_done: int
+    bytes_done: int
+    files_total: int | None = None
+    bytes_total: int | None = None
+    bytes_per_s: float = 0.0
+
+    @property
+    def percent(self) -> int | None:
+        return 100 * self.bytes_done // self.bytes_total if self.bytes_total else None
+
+
+@dataclass(frozen=True, slots=True)
 class AppStatus:
     needs: tuple[str, ...] = ()
     state: State = State.STOPPED
@@ -265,6 +284,8 @@ class AppStatus:
     reason: Reason | None = None
     killed: str = ""
     """why it had to be killed at its stop; until it runs again"""
+    load: AppLoad | None = None
+    """while it starts: how far it is with its files"""
 
 
 WARM = "warm"
@@ -288,7 +309,7 @@ class Operation:
     limit_s: float | None = None
     """how long that may take"""
     bytes_per_s: float | None = None
-    """while it loads data"""
+    """while it, or an app that it waits for, loads data"""
 
     @property
     def only_loads(self) -> bool:

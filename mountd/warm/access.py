@@ -1,4 +1,4 @@
-"""Which files an app opened at its start, in which order; a warm takes these first."""
+"""Which files an app opened at its start, in which order: a warm takes these first. How far an app that starts is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mountd.status.snapshot import AppLoad
 from mountd.warm.plan import WantedFile
 
 SCHEMA = 1
@@ -133,6 +134,45 @@ def directories(sizes: Mapping[str, int]) -> list[str]:
         directory = path.rpartition("/")[0]
         largest[directory] = max(size, largest.get(directory, 0))
     return sorted(largest, key=lambda directory: (-largest[directory], directory))
+
+
+# -- how far a start is -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedOfModel:
+    """What an app that starts has `opened` of one model, and the size in bytes, in this version, of each file that it
+    opened there at its last start. `last` is empty when that is not known."""
+
+    opened: Sequence[OpenedFile]
+    last: Mapping[str, int]
+
+
+def app_load(models: Sequence[OpenedOfModel]) -> AppLoad | None:
+    """How far an app is with the files of its models; None: no start of it is recorded, and it has opened nothing.
+
+    A file counts, with its whole size, once the app has opened another one: apps read one file after the other, so
+    the file opened last is still being read. It may be most of the model, so it counts nothing rather than all; 100 %
+    is never shown. The rate is that of the files that count, from the first open to the last: it does not fall while
+    a large file is read. No time is estimated: how long the app takes after its last open is not known.
+
+    What it did not open at its last start is left out. That start includes a few seconds after it was ready, so an app
+    that loads lazily is ready at a lower percentage.
+    """
+    is_known = any(model.last for model in models)
+    opened = sorted(((file, model) for model in models for file in model.opened), key=lambda each: each[0].after_s)
+    if not opened and not is_known:
+        return None
+    done = [file.size for file, model in opened[:-1] if not is_known or file.path in model.last]
+    took_s = opened[-1][0].after_s - opened[0][0].after_s if opened else 0.0
+    totals = [size for model in models for size in model.last.values()]
+    return AppLoad(
+        files_done=len(done),
+        bytes_done=sum(done),
+        files_total=len(totals) if is_known else None,
+        bytes_total=sum(totals) if is_known else None,
+        bytes_per_s=round(sum(done) / took_s) if took_s > 0 else 0,
+    )
 
 
 # -- the kept form ----------------------------------------------------------------------------------------------------

@@ -15,11 +15,12 @@ import pytest
 
 from mountd.daemon import access_recorder
 from mountd.daemon.access_recorder import AccessRecorder
+from mountd.errors import Unavailable
 from mountd.model.content import Content
 from mountd.model.survey import FileList
 from mountd.process.instance import Instance
 from mountd.status.board import Board
-from mountd.status.snapshot import AppStatus, DriftStatus, ModelStage, ModelStatus, Reason, Snapshot, State
+from mountd.status.snapshot import AppLoad, AppStatus, DriftStatus, ModelStage, ModelStatus, Reason, Snapshot, State
 from mountd.warm import opens
 from mountd.warm.access import AccessProfile
 from tests.support.tasks import tasks_of
@@ -51,6 +52,8 @@ class Room:
         self.tasks = tasks_of(self.board)
         instance = Instance.create(root / "state", root / "run")
         self.recorder = AccessRecorder(cast(Any, self.models), self.board, instance, self.tasks)
+        self.loads: list[AppLoad] = []
+        """as they were shown"""
         self._mark = f"MOUNTD_INSTANCE={instance.id}".encode()
 
     def show(self, state: State, app: str = "webui") -> None:
@@ -58,7 +61,15 @@ class Room:
 
     async def begin(self, app: str = "webui") -> None:
         self.show(State.STARTING, app)
-        await self.recorder.before_start(app, V22)
+        await self.recorder.before_start(app, V22, self.loads.append)
+
+    async def until_shown(self, load: AppLoad) -> None:
+        """The rate aside."""
+
+        def is_shown() -> bool:
+            return bool(self.loads) and replace(self.loads[-1], bytes_per_s=0.0) == load
+
+        await until_async(is_shown, SOON_S, f"{load} to be shown")
 
     def open(self, *paths: str) -> None:
         for path in paths:
@@ -101,6 +112,7 @@ class Room:
 async def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
     monkeypatch.setattr(access_recorder, "LAZY_S", 0.2)
     monkeypatch.setattr(access_recorder, "BEGIN_LIMIT_S", SOON_S)
+    monkeypatch.setattr(access_recorder, "SHOW_S", 0.01)
     made = Room(tmp_path)
     async with made.tasks:
         yield made
@@ -175,6 +187,53 @@ async def test_what_mountd_opens_itself_does_not_count(room: Room) -> None:
     assert told == ["models/gpt.pth"]
     room.show(State.RUNNING)
     assert recorded(await room.until_recorded()) == ["models/gpt.pth", "config.yaml"]
+
+
+async def test_a_start_is_shown_by_what_the_one_before_opened(room: Room) -> None:
+    await room.begin()
+    room.open("models/gpt.pth")
+    await room.until_shown(AppLoad(0, 0))
+    room.open("models/s2mel.pth")
+    await room.until_shown(AppLoad(1, 4))
+    room.show(State.RUNNING)
+    await room.until_recorded()
+    await room.begin()
+    await room.until_shown(AppLoad(0, 0, 2, 8))
+    room.open("models/s2mel.pth")
+    await room.until_opened("models/s2mel.pth")
+    room.open("config.yaml")  # not at its last start
+    await room.until_shown(AppLoad(1, 4, 2, 8))
+    assert room.loads[-1].percent == 50
+    room.show(State.RUNNING)
+    shown = len(room.loads)
+    room.open("models/gpt.pth")
+    await room.until_over()
+    assert len(room.loads) == shown, "it is ready"
+
+
+async def test_it_is_shown_at_most_so_often(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_recorder, "SHOW_S", 2 * SOON_S)
+    await room.begin()
+    for path in ("models/gpt.pth", "models/s2mel.pth", "config.yaml"):
+        room.open(path)
+        await room.until_seen(path)
+    assert room.loads == []
+
+
+async def test_where_what_was_recorded_cannot_be_read_a_start_is_recorded_all_the_same(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_: str) -> None:
+        raise Unavailable("the disk is silent")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room.recorder.profiles, "read", fails)
+        await room.begin()
+        room.open("config.yaml")
+        await room.until_opened("config.yaml")
+        room.show(State.RUNNING)
+        await room.until_over()
+    assert recorded(await room.until_recorded()) == ["config.yaml"]
 
 
 async def test_two_apps_are_recorded_each_for_itself(room: Room) -> None:

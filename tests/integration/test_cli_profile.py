@@ -16,6 +16,7 @@ pytestmark = pytest.mark.fuse
 
 SOON_S = 30.0
 MAPPING_APP = Path(__file__).parents[1] / "support" / "mapping_app.py"
+FIRST = ("tokenizer/bpe.model", "models/gpt.pth", "config.yaml")
 # The product goes on for ten seconds after the app is ready.
 SOON_OVER = """
 import sys
@@ -37,6 +38,18 @@ def profile(daemon: Daemon, version: str) -> dict[str, Any]:
     return until(recorded, SOON_S, f"a start with {version} to be recorded", every_s=0.2)
 
 
+def load(daemon: Daemon) -> tuple[int | None, ...] | None:
+    """As far as the app is: percent, files, bytes."""
+    found = daemon.status()["apps"]["webui"]["load"]
+    keys = ("percent", "files_done", "files_total", "bytes_done", "bytes_total")
+    return None if found is None else tuple(found[key] for key in keys)
+
+
+def step(daemon: Daemon) -> tuple[str, int | None]:
+    operation = daemon.status()["operation"] or {}
+    return operation.get("step", ""), operation.get("percent")
+
+
 def watchers(daemon: Daemon) -> list[int]:
     found = []
     for pid in daemon.processes():
@@ -50,7 +63,10 @@ def watchers(daemon: Daemon) -> list[int]:
 
 def test_what_the_app_opens_at_its_start(daemon: Daemon) -> None:
     daemon.program = (sys.executable, "-c", SOON_OVER)
-    first = f'cat "{daemon.link}/tokenizer/bpe.model" >/dev/null; exec "$@"'  # before Python is there
+    go = daemon.root / "go"
+    go.touch()
+    first = f'for file in {" ".join(FIRST)}; do cat "{daemon.link}/$file" >/dev/null; done'  # before Python is there
+    first += f"; until test -e '{go}'; do sleep 0.05; done; exec \"$@\""
     app = daemon.config["apps"]["webui"]
     app["command"] = [
         "/bin/sh",
@@ -81,8 +97,19 @@ def test_what_the_app_opens_at_its_start(daemon: Daemon) -> None:
     for words, code in ((["v22"], 3), (["latest"], 2), (["--model", "none"], 3), (["v22", "--forget"], 3)):
         assert daemon.cli("profile", *words).code == code, words
 
-    # The next version has its own start; what was recorded outlives mountd.
-    assert daemon.cli("switch", "v22").code == 0
+    # The next version has its own start, which is shown by the last one; what was recorded outlives mountd.
+    go.unlink()
+    assert daemon.cli("switch", "v22", "--no-wait").code == 0
+    total = {path: (daemon.mount / "cache_hub_v22" / path).stat().st_size for path in hub.FULL_BYTES}
+    done = [total[path] for path in FIRST[:-1]]
+    percent = 100 * sum(done) // sum(total.values())
+    expected = (percent, len(done), len(total), sum(done), sum(total.values()))
+    until(lambda: load(daemon) == expected, SOON_S, f"{expected} to be shown")
+    until(lambda: step(daemon) == ("ready", percent), SOON_S, "the switch to show it")
+    assert f"loading {percent} % of" in daemon.cli("status").out
+    go.touch()
+    assert daemon.cli("wait", "--for", "version=v22", "--timeout", "60s").code == 0
+    assert load(daemon) is None
     assert {file["path"] for file in profile(daemon, "v22")["files"]} == {*hub.FULL_BYTES}
     assert daemon.cli("profile", "v23").code == 3
     assert daemon.stop() == 0

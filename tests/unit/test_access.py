@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountd.status.snapshot import AppLoad
 from mountd.warm import access
-from mountd.warm.access import AccessProfile, AppStart, FileOpens, OpenedFile
+from mountd.warm.access import AccessProfile, AppStart, FileOpens, OpenedFile, OpenedOfModel
 from mountd.warm.plan import WantedFile
 
 WHEN = "2026-01-02T03:04:05Z"
@@ -119,6 +120,65 @@ def test_only_files_of_the_version_that_others_opened_are_recorded_in_their_orde
 def test_directories_of_the_largest_files_come_first() -> None:
     sizes = {"config.yaml": 5, "models/gpt.pth": 900, "models/x.txt": 1, "models/hf/w.safetensors": 950, "t/t.json": 5}
     assert access.directories(sizes) == ["models/hf", "models", "", "t"]
+
+
+# -- how far a start is -----------------------------------------------------------------------------------------------
+
+SIZES = {"a": 100, "b": 200, "c": 300, "d": 400}
+
+
+def of_model(opened: str, last: str = "", began_s: float = 5.0) -> OpenedOfModel:
+    """`opened`: one file each two seconds."""
+    files = [OpenedFile(path, SIZES[path], began_s + 2 * number) for number, path in enumerate(opened.split())]
+    return OpenedOfModel(files, {path: SIZES[path] for path in last.split()})
+
+
+@pytest.mark.parametrize(
+    ("models", "expected", "percent"),
+    [
+        ([], None, None),
+        ([of_model("")], None, None),
+        ([of_model("a")], AppLoad(0, 0), None),
+        ([of_model("a b c")], AppLoad(2, 300, bytes_per_s=75), None),
+        ([of_model("", "a b")], AppLoad(0, 0, 2, 300), 0),
+        ([of_model("b", "a b")], AppLoad(0, 0, 2, 300), 0),
+        ([of_model("b a", "a b")], AppLoad(1, 200, 2, 300, 100), 66),
+        ([of_model("a d c", "a c")], AppLoad(1, 100, 2, 400, 25), 25),
+        ([of_model("d c", "a b")], AppLoad(0, 0, 2, 300), 0),
+        ([of_model("a b", "a b"), of_model("c", "c", 9.0)], AppLoad(2, 300, 3, 600, 75), 50),
+        ([of_model("a b", "a b"), of_model("c", "c", 6.0)], AppLoad(2, 400, 3, 600, 200), 66),
+        ([of_model("a", "a b"), of_model("d", "", 6.0)], AppLoad(1, 100, 2, 300, 100), 33),
+    ],
+    ids=[
+        "no model",
+        "nothing recorded, nothing opened",
+        "nothing recorded, one is read",
+        "nothing recorded",
+        "nothing opened",
+        "the first is read",
+        "in another order",
+        "one that it did not open last time",
+        "only such",
+        "two models",
+        "the file opened last is of the other model",
+        "nothing recorded of one model",
+    ],
+)
+def test_how_far_a_start_is(models: list[OpenedOfModel], expected: AppLoad | None, percent: int | None) -> None:
+    found = access.app_load(models)
+    assert found == expected
+    assert found is None or found.percent == percent
+
+
+def test_files_that_are_opened_at_once_have_no_rate() -> None:
+    opened = [OpenedFile("a", 100, 1.0), OpenedFile("b", 200, 1.0)]
+    assert access.app_load([OpenedOfModel(opened, SIZES)]) == AppLoad(1, 100, 4, 1000)
+
+
+def test_of_empty_files_there_is_no_percentage() -> None:
+    found = access.app_load([OpenedOfModel([], {"a": 0})])
+    assert found is not None
+    assert (found.files_total, found.percent) == (1, None)
 
 
 # -- the kept form ----------------------------------------------------------------------------------------------------

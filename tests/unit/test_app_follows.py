@@ -21,6 +21,7 @@ from mountd.process.lifecycle import Event, Life, Notice, RestartAsked
 from mountd.settings.load import Places, parse
 from mountd.status.board import Board
 from mountd.status.snapshot import (
+    AppLoad,
     DriftStatus,
     Health,
     ModelStage,
@@ -185,6 +186,17 @@ def test_what_is_shown_of_its_lives(tmp_path: Path) -> None:
     assert app._status.killed == killed, "shown until it runs again"
     app.changed(Life(State.RUNNING), "", 6)
     assert app._status.killed == ""
+
+
+@pytest.mark.parametrize("after", [State.RUNNING, State.STOPPING])
+def test_how_far_its_load_is_is_shown_until_its_start_is_over(tmp_path: Path, after: State) -> None:
+    app, board = made(tmp_path)
+    app.changed(Life(State.STARTING), "", 5)
+    app._publish(load=AppLoad(1, 100))
+    app.changed(Life(State.STARTING), "", 6)
+    assert board.snapshot.apps["webui"].load == AppLoad(1, 100)
+    app.changed(Life(after), "", 6)
+    assert board.snapshot.apps["webui"].load is None
 
 
 def test_its_last_line_says_why_it_ended(tmp_path: Path) -> None:

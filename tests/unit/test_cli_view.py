@@ -69,3 +69,25 @@ def test_the_status_shows_the_digest_of_what_is_live() -> None:
         on.print(view_status.render({"models": {"cache_hub": model}}))
     assert "digest aaaaaaaaaaaa" in captured.get()
     assert 13 * "a" not in captured.get()
+
+
+@pytest.mark.parametrize(
+    ("load", "shown"),
+    [
+        (None, "starting, hub v23"),
+        ({}, "starting, loading 40 % of 9.0 GiB, 4 of 10 files, 120 MB/s, hub v23"),
+        ({"bytes_per_s": 0}, "starting, loading 40 % of 9.0 GiB, 4 of 10 files, hub v23"),
+        ({"percent": None, "files_total": None}, "starting, loading, 3.6 GiB in 4 files read, 120 MB/s, hub v23"),
+    ],
+)
+def test_the_status_shows_how_far_the_load_of_an_app_is(load: dict[str, object] | None, shown: str) -> None:
+    whole = {
+        "percent": 40,
+        "files_done": 4,
+        "files_total": 10,
+        "bytes_done": 3.6 * 1024**3,
+        "bytes_total": 9 * 1024**3,
+        "bytes_per_s": 120e6,
+    }
+    app = {"state": "starting", "versions": {"hub": "v23"}, "load": None if load is None else whole | load}
+    assert [state for *_, state in view_status.lines({"apps": {"webui": app}})] == [shown]

@@ -20,6 +20,7 @@ from mountd.operation.sync import Paused
 from mountd.process.child import Line, Ring
 from mountd.publish.run import Published
 from mountd.status.snapshot import (
+    AppLoad,
     AppStatus,
     CacheStatus,
     ConfigStatus,
@@ -85,6 +86,7 @@ APP = AppStatus(
     versions={"hub": "v22"},
     mounts={"storage": 3},
     killed="webui ignored SIGTERM for 30 s and was killed",
+    load=AppLoad(3, 450, 9, 1000, 25.0),
 )
 OPERATION = Operation(
     id=7,

@@ -88,6 +88,12 @@ def test_progress(
     assert shown.progress(done, total) == (percent, eta_s)
 
 
+def test_progress_that_says_nothing_of_the_rest_has_no_eta(shown: Shown, clock: Clock) -> None:
+    clock.now += 10.0
+    shown.display.progress(1, 25, 100, 2e6, has_eta=False)
+    assert (shown.operation.percent, shown.operation.bytes_per_s, shown.operation.eta_s) == (25, 2e6, None)
+
+
 def test_only_another_percent_changes_what_is_shown(shown: Shown, clock: Clock) -> None:
     clock.now += 10.0
     assert shown.progress(100, 1000) == (10, 90.0)

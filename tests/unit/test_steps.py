@@ -14,7 +14,7 @@ from mountd.operation import steps
 from mountd.operation.plan import AffectedApp, PlannedGate, Step, SwitchPlan
 from mountd.operation.show import Display
 from mountd.operation.steps import Steps
-from mountd.status.snapshot import AppStatus, ModelStatus, State
+from mountd.status.snapshot import AppLoad, AppStatus, ModelStatus, State
 from tests.support.fake_app import FakeApp
 from tests.support.shelf import Shelf, shelf, until
 
@@ -123,3 +123,36 @@ async def test_the_watch_shows_how_much_of_its_time_is_over(hub: Shelf) -> None:
     await until(lambda: hub.board.snapshot.operations[0].percent is not None, "its progress")
     assert hub.board.snapshot.operations[0].percent == 0
     watching.cancel()
+
+
+async def test_an_app_that_gets_ready_is_shown_with_its_load_of_several_the_one_that_is_least_far(
+    tmp_path: Path,
+) -> None:
+    async with shelf(tmp_path, apps=["api", "webui", "other"]) as hub, hub.running():
+        await until(lambda: hub.status.linked, "v22 to be linked")
+
+        def show(app: str, load: AppLoad | None) -> None:
+            hub.board.set_app(app, AppStatus(needs=("hub",), state=State.STARTING, load=load))
+
+        for app in hub.apps.values():
+            app.gate.clear()
+        show("other", AppLoad(1, 5))
+        steps = steps_of(hub)
+        steps.display.step(await hub.begin("v23", step="ready"), "ready", 600.0)
+        getting_ready = asyncio.create_task(steps.do(Step.READY))
+        for app_, load, shown in (
+            ("webui", AppLoad(1, 20, 2, 100, 7.0), (20, 7.0)),
+            ("api", AppLoad(1, 10, 2, 100, 8.0), (10, 8.0)),
+            ("api", None, (20, 7.0)),
+        ):
+            show(app_, load)
+
+            def is_shown(expected: tuple[int, float] = shown) -> bool:
+                operation = hub.board.snapshot.operations[0]
+                return (operation.percent, operation.bytes_per_s) == expected
+
+            await until(is_shown, f"{shown} to be shown")
+        assert hub.board.snapshot.operations[0].eta_s is None
+        for app in hub.apps.values():
+            app.gate.set()
+        await getting_ready

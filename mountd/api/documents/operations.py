@@ -43,7 +43,7 @@ RunningDocument = TypedDict(
         "started": str,
     },
 )
-"""One that runs, in status; `bytes_per_s` while it loads data."""
+"""One that runs, in status; `bytes_per_s` while it, or an app that it waits for, loads data."""
 
 
 class OperationEntryDocument(RunningDocument):

@@ -91,12 +91,24 @@ class ModelDocument(TypedDict):
     loading: LoadingDocument | None
 
 
+class AppLoadDocument(TypedDict):
+    """The app's own load, while it starts; totals and percent are null when no start of it is recorded."""
+
+    percent: int | None
+    files_done: int
+    files_total: int | None
+    bytes_done: int
+    bytes_total: int | None
+    bytes_per_s: float
+
+
 class AppDocument(TypedDict):
     state: str
     health: str
     pid: int | None
     restarts: int
     versions: dict[str, str]
+    load: AppLoadDocument | None
 
 
 class ConfigDocument(TypedDict):
@@ -172,7 +184,13 @@ def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> St
             for name, model in snapshot.models.items()
         },
         apps={
-            name: document(AppDocument, app, restarts=app.unasked, versions=dict(app.versions))
+            name: document(
+                AppDocument,
+                app,
+                restarts=app.unasked,
+                versions=dict(app.versions),
+                load=document(AppLoadDocument, app.load) if app.load else None,
+            )
             for name, app in snapshot.apps.items()
         },
         operation=_running(snapshot.operation) if snapshot.operation else None,

@@ -53,7 +53,7 @@ async def load(
     """As `inspect`, and every name and size of a complete version is in the mount's directory cache.
 
     The digests of its manifest are kept for the cache. `touch`: of the required files and those of the manifest, one of
-    each directory first, 200 at most. Raises as `inspect` does, and Refused for those that the store does not give.
+    each directory first, 100 at most. Raises as `inspect` does, and Refused for those that the store does not give.
     """
     with Scratch(disk.scratch) as scratch:
         look = Look(disk, scratch, version, layout.directory(version), required)

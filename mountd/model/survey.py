@@ -15,8 +15,8 @@ from mountd.model.required import problems as problems_of
 
 MOST_PROBLEMS = 100
 """So many are named, the others counted: a manifest may name 100,000 files that are not there."""
-MOST_SAMPLES = 200
-"""Each is two small requests."""
+MOST_SAMPLES = 100
+"""Each is a small request, or two; what makes a store refuse objects concerns whole directories, or old ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,7 @@ def test_an_rclone_that_does_not_exist(daemon: Daemon) -> None:
     assert_refuses_to_start(daemon, 1, "/nonexistent/rclone")
 
 
+@pytest.mark.thorough
 def test_a_flag_that_this_rclone_does_not_know(daemon: Daemon) -> None:
     daemon.config["mounts"]["storage"]["options"] = {"no-such-flag": "1"}
     daemon.start()

@@ -93,7 +93,7 @@ STAGES = (
 )
 
 
-@pytest.mark.shown_by("running", "backoff", "mounted_and_silent")
+@pytest.mark.shown_by("running", "backoff")
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.__name__)
 def test_an_end_that_is_asked_for(rig: Rig, stage: Callable[[Rig], None]) -> None:
     stage(rig)

@@ -148,6 +148,7 @@ def test_what_lies_here_already_is_not_fetched(machine: Daemon, proxy: Proxy, st
     assert proxy.counts.object_bytes < MODEL_BYTES * 0.05
 
 
+@pytest.mark.thorough
 def test_back_from_pinned_to_the_mount(machine: Daemon) -> None:
     warm(machine, level="pin")
     machine.start_ready()
@@ -160,6 +161,7 @@ def test_back_from_pinned_to_the_mount(machine: Daemon) -> None:
     assert machine.status()["apps"]["webui"]["pid"] == pid
 
 
+@pytest.mark.thorough
 def test_a_switch_ends_a_warm_of_its_model(machine: Daemon, proxy: Proxy) -> None:
     machine.start_ready()
     proxy.faults.total_bytes_per_s = 10_000
@@ -183,6 +185,7 @@ def corrupt(file: Path) -> None:
         data.write(bytes([byte[0] ^ 1]))
 
 
+@pytest.mark.shown_by("data")
 @pytest.mark.parametrize("level", ["data", "pin"])
 def test_what_was_damaged_on_this_machine_is_fetched_again_before_a_switch(machine: Daemon, level: str) -> None:
     warm(machine, level=level)

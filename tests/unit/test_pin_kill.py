@@ -24,6 +24,7 @@ IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """There nothing waits for a disk: some thousand files are synced."""
 
 
+@pytest.mark.shown_by("build-over", "repair", "remove")
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_kill_at_any_step_leaves_the_state_before_or_after(change: str) -> None:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as place:

@@ -36,6 +36,12 @@ class Levels:
             return "pin"
         return "data" if self._read.get(content.version) == content.digest else "metadata"
 
+    def shown(self, content: Content) -> Level | None:
+        """As `of`; None while not even its names are loaded."""
+        level, versions = self.of(content), self.loader.versions
+        has_names = versions.warmed_on(content.version) == versions.mount.restarts
+        return level if level != "metadata" or has_names else None
+
     def has(self, content: Content, level: Level) -> bool:
         return LEVELS.index(self.of(content)) >= LEVELS.index(level)
 

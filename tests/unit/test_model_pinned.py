@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from mountd.cache.retention import CacheClaim, CachedVersion, plan
@@ -33,6 +35,13 @@ def version(name: str, **files: bytes) -> dict[str, bytes]:
 
 
 BUCKET = version("v22", a=SHARED, b=OLD) | version("v23", a=SHARED, b=NEW)
+
+
+@contextlib.asynccontextmanager
+async def in_short_directory() -> AsyncIterator[Path]:
+    """Where the path of a socket is short enough."""
+    with tempfile.TemporaryDirectory(prefix="mountd-t-") as root:
+        yield Path(root)
 
 
 @contextlib.asynccontextmanager
@@ -81,6 +90,50 @@ async def test_without_the_mount_it_goes_live_and_can_be_rolled_back(tmp_path: P
             outcome = await hub.operations.outcome(asked.record)
             assert outcome is not None
             assert (outcome.result, os.readlink(hub.link)) == ("committed", str(tree(tmp_path, "v22")))
+
+
+async def listed(socket: Path) -> dict[str, Any]:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session,
+        session.get("http://localhost/api/v1/versions") as answer,
+    ):
+        return {"status": answer.status, **await answer.json()}
+
+
+async def test_versions_say_how_much_of_each_is_here_and_name_what_the_bucket_lacks() -> None:
+    async with in_short_directory() as directory, pinning(directory) as (hub, disk), hub.running():
+        await live(hub)
+        async with hub.serving() as socket:
+            rows = (await listed(socket))["versions"]
+            assert [(row["version"], row["level"], row["in_bucket"]) for row in rows] == [
+                ("v22", "pin", True), ("v23", None, True),
+            ]  # fmt: skip
+            for level in ("metadata", "data"):
+                record = await hub.operations.warm(None, "v23", level, TINA)
+                await hub.operations.outcome(record)
+                assert [row["level"] for row in (await listed(socket))["versions"]] == ["pin", level]
+            assert (await hub.switch("v23")).result == "committed"
+            for path in [each for each in disk.bucket if each.startswith("hub_v22/")]:
+                del disk.bucket[path]
+            rows = (await listed(socket))["versions"]
+            assert [(row["version"], row["level"], row["in_bucket"]) for row in rows] == [
+                ("v23", "pin", True), ("v22", "pin", False),
+            ]  # fmt: skip
+            assert (rows[1]["role"], rows[1]["files"], rows[1]["problems"]) == ("previous", 3, [])
+
+
+async def test_without_the_bucket_the_pinned_versions_are_listed() -> None:
+    async with in_short_directory() as directory, pinning(directory) as (hub, disk), hub.running():
+        await live(hub)
+        disk.failures[""] = RemoteError("the store does not answer", code="bucket-unreachable")
+        async with hub.serving() as socket:
+            found = await listed(socket)
+            assert (found["status"], found["unlisted"]) == (200, "the store does not answer")
+            assert [(row["version"], row["role"], row["in_bucket"]) for row in found["versions"]] == [
+                ("v22", "current", None)
+            ]
+            hub.model.versions.pins = None
+            assert (await listed(socket))["status"] == 503
 
 
 async def test_wrong_bytes_are_never_pinned(tmp_path: Path) -> None:

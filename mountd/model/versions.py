@@ -216,10 +216,10 @@ class Versions:
         try:
             self.check_mount(version)
             content = await self.inspect(version, touch=touch and pinned is None, progress=progress)
-        except Unavailable:
+        except (NotFound, Unavailable):
             if pinned is None:
                 raise
-            return pinned  # neither mount nor bucket is needed
+            return pinned  # neither mount nor bucket is needed, nor that it still holds the version
         if digests:
             check_has_digests(content)
         return content

@@ -92,6 +92,16 @@ async def test_without_the_mount_it_goes_live_and_can_be_rolled_back(tmp_path: P
             assert (outcome.result, os.readlink(hub.link)) == ("committed", str(tree(tmp_path, "v22")))
 
 
+async def test_a_pinned_version_that_was_removed_from_the_bucket_can_be_rolled_back_to(tmp_path: Path) -> None:
+    async with pinning(tmp_path) as (hub, disk), hub.running():
+        await live(hub)
+        assert (await hub.switch("v23")).result == "committed"
+        for path in [each for each in disk.bucket if each.startswith("hub_v22/")]:
+            del disk.bucket[path]
+        assert (await hub.switch("v22")).result == "committed"
+        assert (os.readlink(hub.link), hub.status.level) == (str(tree(tmp_path, "v22")), "pin")
+
+
 async def listed(socket: Path) -> dict[str, Any]:
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session,

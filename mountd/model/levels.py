@@ -55,14 +55,8 @@ class Levels:
         """
         if level == "metadata" or (self.has(content, level) and not check):
             return
-        if self.of(content) == "pin":
-            try:
-                await self.loader.check_pinned(content)
-                return
-            except Refused:
-                if self.loader.versions.is_pinned_copy(content):
-                    raise  # the bucket cannot be asked for what is damaged
-                level = "pin"
+        is_pinned = self.of(content) == "pin"
+        level = "pin" if is_pinned else level
 
         def report(found: WarmProgress) -> None:
             self.show(
@@ -79,6 +73,8 @@ class Levels:
             progress(found)
 
         try:
+            if is_pinned and await self._is_whole(content, report):
+                return
             if level == "pin":
                 await self.loader.pin(content, self._settings(), report)
             else:
@@ -86,3 +82,13 @@ class Levels:
                 self._read[content.version] = content.digest
         finally:
             self.show(None)
+
+    async def _is_whole(self, content: Content, report: Progress) -> bool:
+        """Hashes its pinned copy. Raises Refused when it is damaged, and the bucket cannot be asked for it."""
+        try:
+            await self.loader.check_pinned(content, report)
+        except Refused:
+            if self.loader.versions.is_pinned_copy(content):
+                raise
+            return False
+        return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from mountd.model.surveyor import Scratch
 from mountd.model.versions import Versions
 from mountd.settings.schema import ModelSettings
 from mountd.warm import access
+from mountd.warm.pace import Speed
 from mountd.warm.pinned import PinOrder
 from mountd.warm.plan import WantedFile
 from mountd.warm.profiles import Profiles
@@ -96,10 +98,18 @@ class Loader:
         )
         await pins.pin(order, bring, report)
 
-    async def check_pinned(self, content: Content) -> None:
+    async def check_pinned(self, content: Content, report: Report) -> None:
         """Hashes its copy. Raises Refused when it is damaged: then `pin` fetches what is."""
-        assert self.versions.pins is not None
-        await self.versions.pins.verify(self.model, content.version, lambda _, __: None)
+        pins, speed = self.versions.pins, Speed()
+        assert pins is not None
+        record = pins.record(self.model, content.version)
+        files = record.files if record is not None else 0
+
+        def relay(done: int, total: int) -> None:
+            speed.add(time.monotonic(), done)
+            report(WarmProgress(done, total, speed.bytes_per_s, speed.eta_s(total - done), 0, files, readers=1))
+
+        await pins.verify(self.model, content.version, relay)
 
     async def _manifest(self, content: Content) -> WantedFile:
         """The manifest itself, which it does not name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ LOOK_LIMIT_S = 60.0
 VERIFY_LIMIT_S = 6 * 3600.0
 BUILD_LIMIT_S = 1800.0
 """12 GB that an SD card with 10 MB/s has still to write take 1,200 s."""
+REPORT_S = 0.25
+"""As often as a fetch reports."""
 RESERVE = 0.05
 """Of the file system stays free."""
 RESERVE_BYTES = 1024**3
@@ -173,13 +176,22 @@ class Pins:
                 log.info("pinned versions removed", versions=[*map("/".join, swept.trees)], bytes=swept.bytes)
 
     async def verify(self, model: str, version: str, progress: Callable[[int, int], None]) -> None:
-        """Hashes all files of a pinned version; `progress` is called with bytes. Raises Refused for damaged ones, which
-        the next `pin` fetches again. The tree stays: an app may read the other files of it."""
+        """Hashes all files of a pinned version; `progress` is called with bytes, each REPORT_S seconds and at the end.
+
+        Raises Refused for damaged ones, which the next `pin` fetches again. The tree stays: an app may read the other
+        files of it."""
         store, loop = await self._open(), asyncio.get_running_loop()
-        stop = threading.Event()
+        stop, due = threading.Event(), 0.0
+
+        def hear(done: int, total: int) -> None:
+            if not stop.is_set():  # else the caller has gone on without it
+                progress(done, total)
 
         def relay(done: int, total: int) -> None:
-            loop.call_soon_threadsafe(progress, done, total)
+            nonlocal due
+            if (now := time.monotonic()) >= due or done >= total:
+                due = now + REPORT_S
+                loop.call_soon_threadsafe(hear, done, total)
 
         try:
             damaged = await self._run(lambda: store.verify(model, version, relay, stop.is_set), VERIFY_LIMIT_S)

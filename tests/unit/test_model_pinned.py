@@ -22,6 +22,7 @@ from mountd.status.readiness import blockers, is_behind_a_remount, is_serving_di
 from mountd.status.snapshot import AppStatus, ModelStage, ModelStatus, Snapshot, State
 from mountd.warm.pinned import Pins
 from mountd.warm.pins import PinRecord, kept
+from mountd.warm.results import WarmProgress
 from tests.support.bucket_disk import BucketDisk
 from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 
@@ -166,6 +167,18 @@ async def test_a_damaged_copy_is_made_again_before_a_switch(tmp_path: Path) -> N
         damaged.write_bytes(OLD)
         assert (await hub.switch("v23")).result == "committed"
         assert (hub.link / "b").read_bytes() == NEW
+
+
+async def test_a_check_of_a_copy_shows_how_far_it_is(tmp_path: Path) -> None:
+    async with pinning(tmp_path) as (hub, disk), hub.running():
+        await live(hub)
+        content, seen = hub.model.content, list[WarmProgress]()
+        assert content is not None
+        disk.read.clear()
+        await hub.model.levels.reach(content, "pin", seen.append, check=True)
+        total = sum(len(data) for path, data in BUCKET.items() if path.startswith("hub_v22/"))
+        assert (seen[-1].bytes_done, seen[-1].bytes_total, disk.read) == (total, total, [])
+        assert hub.status.loading is None
 
 
 async def test_a_damaged_copy_that_cannot_be_made_again_stays_where_it_is_and_does_not_go_live(tmp_path: Path) -> None:

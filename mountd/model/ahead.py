@@ -12,7 +12,6 @@ from mountd.model.content import Content
 from mountd.model.levels import Levels
 from mountd.settings.schema import WarmSettings
 from mountd.status.board import Board
-from mountd.status.snapshot import LoadStatus
 
 log = structlog.get_logger()
 
@@ -60,10 +59,9 @@ class LoadAhead:
                     await self._board.changed()
             except MountdError as error:
                 self._log.warning("cannot load data ahead", cause=error.text, hint=error.hint)
-                if wanted is not None:
-                    content, warm = wanted
-                    self._levels.show(LoadStatus(content.version, warm.level, waits_for=error.text))
                 await self._until_over(wanted, AGAIN_S)
+                if self._wanted() != wanted:
+                    self._levels.loads.forget()
 
     async def _load(self, wanted: Ahead) -> None:
         """Ends also when something else is wanted. Raises MountdError."""

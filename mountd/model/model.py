@@ -59,7 +59,7 @@ class Model:
         self.levels = Levels(
             Loader(name, self.versions, profiles),
             lambda: self.settings,
-            lambda loading: self.publish(replace(self.status, loading=loading)),
+            lambda loading, loads: self.publish(replace(self.status, loading=loading, loads=loads)),
         )
         self.state = CommittedState(name, journal, self.publish)
         self.changes = Changes(name, journal, lambda reason: self.publish(replace(self.status, changed=reason)))
@@ -190,6 +190,7 @@ class Model:
     def _show_failure(self, error: MountdError) -> float:
         """Seconds until the next try."""
         code, text, health, retry_s = _failure(error)
+        self.levels.loads.forget()
         if self.status.reason is None or self.status.reason.text != text:
             self._log.warning("model cannot go live yet", cause=text, hint=error.hint)
         self.publish(replace(self.status, health=health, reason=Reason(code, text, "link", self.name, error.hint)))

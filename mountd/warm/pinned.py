@@ -21,7 +21,7 @@ from mountd.warm.adopt import adopt
 from mountd.warm.pins import PinRecord
 from mountd.warm.plan import WantedFile
 from mountd.warm.results import FetchResult, WarmProgress, raise_faults
-from mountd.warm.store import PinStore, Version
+from mountd.warm.store import PinStore, SweptPins, Version
 
 log = structlog.get_logger()
 
@@ -67,6 +67,7 @@ class Pins:
         self._records: dict[Version, PinRecord] = {}
         self._arriving: Counter[str] = Counter()
         """sha256 of what is being pinned"""
+        self._pinning: Counter[Version] = Counter()
 
     async def load(self) -> None:
         """Reads what is pinned, where anything ever was."""
@@ -100,11 +101,14 @@ class Pins:
         store, files = await self._open(), order.files
         sizes = pins.needed(files)
         self._arriving.update(sizes)
+        self._pinning[order.model, order.version] += 1
         try:
             return await self._pin(store, order, bring, sum(sizes.values()), report)
         finally:
             self._arriving.subtract(sizes)
             self._arriving = +self._arriving
+            self._pinning[order.model, order.version] -= 1
+            self._pinning = +self._pinning
 
     async def _pin(
         self, store: PinStore, order: PinOrder, bring: Bring, total: int, report: Callable[[WarmProgress], None]
@@ -168,8 +172,13 @@ class Pins:
         """
         if self._store is not None:
             store = self._store
-            kept = pins.kept(self._records, model, needed, keep)
-            swept = await self._run(lambda: store.sweep(kept, self._arriving), BUILD_LIMIT_S)
+
+            def sweep() -> SweptPins:
+                """Looks at what is pinned as late as this: it may have waited for another version to be pinned."""
+                pinning, arriving = set(self._pinning), set(self._arriving)
+                return store.sweep(pins.kept(dict(self._records), model, needed, keep) | pinning, arriving)
+
+            swept = await self._run(sweep, BUILD_LIMIT_S)
             for version in swept.trees:
                 self._records.pop(version, None)
             if swept.trees:

@@ -53,8 +53,7 @@ class LoadAhead:
                 if wanted is not None:
                     await self._load(wanted)
                 elif self._is_untidy:
-                    self._is_untidy = False
-                    await self._tidy()
+                    await self._tidy_up()
                 else:
                     await self._board.changed()
             except MountdError as error:
@@ -62,6 +61,15 @@ class LoadAhead:
                 await self._until_over(wanted, AGAIN_S)
                 if self._wanted() != wanted:
                     self._levels.loads.forget()
+
+    async def _tidy_up(self) -> None:
+        """Raises MountdError, and is to be done again then."""
+        self._is_untidy = False
+        try:
+            await self._tidy()
+        except MountdError:
+            self._is_untidy = True
+            raise
 
     async def _load(self, wanted: Ahead) -> None:
         """Ends also when something else is wanted. Raises MountdError."""

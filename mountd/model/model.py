@@ -262,8 +262,8 @@ class Model:
         if versions.pins is None or known.suspended is not None:
             return
         if not versions.unpins:
-            needed = [each for each in (known.current, known.previous, known.desired, self._live) if each]
-            await versions.pins.keep_only(self.name, needed, self.settings.keep)
+            needed = {known.current, known.previous, known.desired, self._live, self._switching_to}
+            await versions.pins.keep_only(self.name, {each for each in needed if each}, self.settings.keep)
         elif self.status.linked and not self.status.pinned:
             await versions.pins.keep_only(self.name, [], 0)
             versions.unpins = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from mountd.errors import Busy, RemoteError
 from mountd.model import ahead
+from mountd.model.content import Content
 from mountd.operation.desired import Request
 from mountd.warm.results import FileFault
 from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
@@ -75,6 +77,28 @@ async def test_what_cannot_be_loaded_ahead_is_shown_and_tried_again(
             await until(lambda: hub.status.level == "data", "the data")
             assert hub.status.loading is None
             assert (hub.status.loads.begun, hub.status.loads.waits, hub.status.loads.done) == (1, 1, 1)
+
+
+async def test_what_could_not_be_tidied_up_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "AGAIN_S", 0.01)
+    tried = 0
+
+    async def tidy() -> None:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            raise AWAY
+
+    async def loaded(_: Content) -> None: ...
+
+    async with shelf(tmp_path) as hub:
+        tidier = ahead.LoadAhead("hub", hub.board, hub.model.levels, wanted=lambda: None, tidy=tidy, loaded=loaded)
+        running = asyncio.create_task(tidier.run())
+        try:
+            await until(lambda: tried == 3, "three tries")
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
 
 
 async def test_what_failed_is_no_longer_shown_once_it_is_not_wanted(tmp_path: Path) -> None:

@@ -214,6 +214,19 @@ async def test_versions_beyond_keep_go_and_all_of_them_with_the_level(tmp_path: 
         await until(lambda: not tree(tmp_path, "v24").exists(), "the copies to go")
 
 
+async def test_copies_up_to_keep_stay_and_the_one_that_a_switch_is_about_to_use(tmp_path: Path) -> None:
+    bucket = BUCKET | version("v24", c=b"c") | version("v25", d=b"d")
+    async with pinning(tmp_path, bucket, keep=3) as (hub, _), hub.running():
+        await live(hub)
+        for name in ("v23", "v24", "v25"):
+            await hub.operations.outcome(await hub.operations.warm(None, name, None, TINA))
+        with hub.model.held("v23"):
+            await hub.model._tidy()
+        left = [name for name in ("v22", "v23", "v24", "v25") if tree(tmp_path, name).exists()]
+        assert left[:2] == ["v22", "v23"], "the live one, and that of the switch"
+        assert len(left) == 3
+
+
 @pytest.mark.parametrize(
     ("needed", "keep", "stays"),
     [(["v3"], 1, {"v3"}), (["v1"], 2, {"v1", "v3"}), ([], 0, set()), (["v1", "v2"], 3, {"v1", "v2", "v3"})],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -52,6 +52,8 @@ class Loader:
     versions: Versions
     profiles: Profiles | None = None
     opens: AppOpens | None = None
+    needed: Callable[[], Collection[str] | None] = lambda: None
+    """versions whose copies stay however little room there is; None: all"""
 
     async def read_ahead(self, content: Content, settings: ModelSettings, report: Report) -> None:
         """Reads its files through the mount, so that its cache holds them; those with a sha256 are checked by it.
@@ -95,6 +97,8 @@ class Loader:
             access.order(files, await self._profile()),
             adopt=[str(path) for path in settings.warm.adopt],
             excluded=[disk.root],
+            needed=self.needed(),
+            keep=settings.keep,
         )
         await pins.pin(order, bring, report)
 

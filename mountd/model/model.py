@@ -57,7 +57,7 @@ class Model:
         self.status = ModelStatus(mount=settings.mount, link=str(settings.link))
         self.versions = Versions(name, settings, disk, board, pins)
         self.levels = Levels(
-            Loader(name, self.versions, profiles),
+            Loader(name, self.versions, profiles, needed=self._needed),
             lambda: self.settings,
             lambda loading, loads: self.publish(replace(self.status, loading=loading, loads=loads)),
         )
@@ -258,15 +258,20 @@ class Model:
 
         Raises MountdError.
         """
-        known, versions = self.committed, self.versions
-        if versions.pins is None or known.suspended is not None:
+        versions, needed = self.versions, self._needed()
+        if versions.pins is None or needed is None:
             return
         if not versions.unpins:
-            needed = {known.current, known.previous, known.desired, self._live, self._switching_to}
-            await versions.pins.keep_only(self.name, {each for each in needed if each}, self.settings.keep)
+            await versions.pins.keep_only(self.name, needed, self.settings.keep)
         elif self.status.linked and not self.status.pinned:
             await versions.pins.keep_only(self.name, [], 0)
             versions.unpins = False
+
+    def _needed(self) -> set[str] | None:
+        """Versions whose pinned copies stay whatever `keep` is; None while it is paused: all."""
+        known = self.committed
+        needed = {known.current, known.previous, known.desired, self._live, self._switching_to}
+        return {each for each in needed if each} if known.suspended is None else None
 
     def _show_loading(self, percent: int) -> None:
         self.publish(replace(self.status, stage=ModelStage.LISTED, warmed_percent=percent))

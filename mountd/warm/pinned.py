@@ -18,10 +18,10 @@ from mountd.process.slow_disk import SlowDisk
 from mountd.text import printable
 from mountd.warm import pins
 from mountd.warm.adopt import adopt
-from mountd.warm.pins import PinRecord
+from mountd.warm.pins import PinFit, PinRecord
 from mountd.warm.plan import WantedFile
 from mountd.warm.results import FetchResult, WarmProgress, raise_faults
-from mountd.warm.store import PinStore, SweptPins, Version
+from mountd.warm.store import PinStore, Version
 
 log = structlog.get_logger()
 
@@ -45,7 +45,8 @@ Bring = Callable[[Sequence[WantedFile], Path, Callable[[WarmProgress], None]], A
 @dataclass(frozen=True, slots=True)
 class PinOrder:
     """What is to be pinned: all files of a version, `digest` that of its manifest. `adopt`: directories that may hold
-    files of it already, of which nothing in `excluded` is looked at."""
+    files of it already, of which nothing in `excluded` is looked at. For want of room the copies of `model` go that are
+    not among `needed` versions nor those pinned last, up to `keep` in all; None: none goes."""
 
     model: str
     version: str
@@ -53,6 +54,8 @@ class PinOrder:
     files: Sequence[WantedFile] = field(repr=False)
     adopt: Sequence[str] = ()
     excluded: Collection[str] = ()
+    needed: Collection[str] | None = None
+    keep: int = 0
 
 
 class Pins:
@@ -118,7 +121,7 @@ class Pins:
         if lacking and order.adopt:
             lacking = await self._adopt(store, order)
         if lacking:
-            await self._check_room(store, order, sum(lacking.values()))
+            await self._make_room(store, order, sum(lacking.values()))
             there = total - sum(lacking.values())
             await self._bring(bring, _first_of_each(files, lacking), store, lambda now: report(now.shifted(there)))
             await self._run(lambda: store.accept_all(lacking), BUILD_LIMIT_S)
@@ -158,12 +161,27 @@ class Pins:
             result = FetchResult(result.bytes_read, (*others, *result.faults))
         raise_faults(result)
 
-    async def _check_room(self, store: PinStore, order: PinOrder, needed: int) -> None:
+    async def _make_room(self, store: PinStore, order: PinOrder, lacking: int) -> None:
+        """Removes what need not stay, if that makes room for so many bytes more. Raises Refused when it does not."""
         usage = await self._run(store.usage, LOOK_LIMIT_S)
         reserve = min(RESERVE_BYTES, int(usage.total_bytes * RESERVE))
-        lacking = pins.no_room(order.version, needed, usage.free_bytes + usage.incoming_bytes, 0, reserve)
-        if lacking:
-            raise Refused(f"cannot pin {order.version}: {lacking}", hint=f"free space on the disk of {self._place}")
+        free, could_go = usage.free_bytes + usage.incoming_bytes, 0
+        if pins.fit(lacking, free, 0, reserve) is PinFit.FITS:
+            return
+        if order.needed is not None:
+            needed = {*order.needed, order.version}
+            could_go = await self._run(
+                lambda: store.could_go(self._kept(order.model, needed, order.keep), set(self._arriving)), LOOK_LIMIT_S
+            )
+            if pins.fit(lacking, free, could_go, reserve) is PinFit.AFTER_SWEEP:
+                await self.keep_only(order.model, needed, order.keep)
+                return
+        why = pins.no_room(order.version, lacking, free, could_go, reserve)
+        raise Refused(f"cannot pin {order.version}: {why}", hint=f"free space on the disk of {self._place}")
+
+    def _kept(self, model: str, needed: Collection[str], keep: int) -> set[Version]:
+        """Which trees stay; called in a thread as late as it is used: another version may have been pinned before."""
+        return pins.kept(dict(self._records), model, needed, keep) | set(self._pinning)
 
     async def keep_only(self, model: str, needed: Collection[str], keep: int) -> None:
         """Removes trees of `model`, but not of `needed` versions nor of those pinned last, up to `keep` in all.
@@ -172,13 +190,9 @@ class Pins:
         """
         if self._store is not None:
             store = self._store
-
-            def sweep() -> SweptPins:
-                """Looks at what is pinned as late as this: it may have waited for another version to be pinned."""
-                pinning, arriving = set(self._pinning), set(self._arriving)
-                return store.sweep(pins.kept(dict(self._records), model, needed, keep) | pinning, arriving)
-
-            swept = await self._run(sweep, BUILD_LIMIT_S)
+            swept = await self._run(
+                lambda: store.sweep(self._kept(model, needed, keep), set(self._arriving)), BUILD_LIMIT_S
+            )
             for version in swept.trees:
                 self._records.pop(version, None)
             if swept.trees:

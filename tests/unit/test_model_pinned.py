@@ -24,6 +24,7 @@ from mountd.warm.pinned import Pins
 from mountd.warm.pins import PinRecord, kept
 from mountd.warm.results import WarmProgress
 from tests.support.bucket_disk import BucketDisk
+from tests.support.machine import Tmpfs
 from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 
 SHARED, OLD, NEW = b"shared" * 1000, b"old" * 1000, b"new" * 1000
@@ -225,6 +226,30 @@ async def test_copies_up_to_keep_stay_and_the_one_that_a_switch_is_about_to_use(
         left = [name for name in ("v22", "v23", "v24", "v25") if tree(tmp_path, name).exists()]
         assert left[:2] == ["v22", "v23"], "the live one, and that of the switch"
         assert len(left) == 3
+
+
+@pytest.mark.root
+async def test_copies_that_need_not_stay_go_when_there_is_no_room(tmp_path: Path) -> None:
+    bucket: dict[str, bytes] = {}
+    for number in range(22, 26):
+        bucket |= version(f"v{number}", a=bytes([number]) * 1_200_000)
+
+    def there() -> list[str]:
+        return [name for name in ("v22", "v23", "v24", "v25") if tree(tmp_path, name).exists()]
+
+    with Tmpfs(tmp_path / "state", 3):
+        async with pinning(tmp_path, bucket) as (hub, _), hub.running():
+            await live(hub)
+            for name, left in (("v23", ["v22", "v23"]), ("v24", ["v22", "v24"])):
+                record = await hub.operations.warm(None, name, None, TINA)
+                outcome = await hub.operations.outcome(record)
+                assert outcome is not None
+                assert (outcome.result, there(), [*hub.model.versions.all_pinned()]) == ("done", left, left)
+            await hub.model.suspend("tina: a demonstration")
+            record = await hub.operations.warm(None, "v25", None, TINA)
+            outcome = await hub.operations.outcome(record)
+            assert outcome is not None
+            assert (outcome.result, there()) == ("refused", ["v22", "v24"])
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ class Pins:
         self._place = state / DIRECTORY
         self._environment = environment
         self._disk = SlowDisk()
+        self._checks = SlowDisk()
+        """of the same disk: to hash a copy may take hours, and changes nothing that others would have to wait for"""
         self._store: PinStore | None = None
         self._records: dict[Version, PinRecord] = {}
         self._arriving: Counter[str] = Counter()
@@ -217,7 +219,9 @@ class Pins:
                 loop.call_soon_threadsafe(hear, done, total)
 
         try:
-            damaged = await self._run(lambda: store.verify(model, version, relay, stop.is_set), VERIFY_LIMIT_S)
+            damaged = await self._run(
+                lambda: store.verify(model, version, relay, stop.is_set), VERIFY_LIMIT_S, self._checks
+            )
         finally:
             stop.set()
         if damaged:
@@ -240,9 +244,9 @@ class Pins:
             self._store = await self._run(lambda: PinStore(self._place), LOOK_LIMIT_S)
         return self._store
 
-    async def _run(self, work: Callable[[], T], limit_s: float) -> T:
+    async def _run(self, work: Callable[[], T], limit_s: float, disk: SlowDisk | None = None) -> T:
         try:
-            return await self._disk.run(work, limit_s)
+            return await (disk or self._disk).run(work, limit_s)
         except TimeoutError:
             raise Unavailable(
                 f"cannot use the pinned versions: no answer in {limit_s:g} s", hint=f"look at the disk of {self._place}"

@@ -45,3 +45,18 @@ async def test_what_is_pinned_while_a_removal_waits_for_the_disk_stays(tmp_path:
     for model in ("first", "second"):
         assert pins.record(model, "v1") is not None
         assert await asyncio.to_thread((Path(pins.tree(model, "v1")) / "a").read_bytes) == b"content of a"
+
+
+async def test_what_is_pinned_does_not_wait_for_the_check_of_another_copy(tmp_path: Path) -> None:
+    pins, gate = Pins(tmp_path, {}), threading.Event()
+    await pins.pin(order("first"), bring, lambda _: None)
+    check = asyncio.create_task(pins._checks.run(lambda: gate.wait(LIMIT_S), LIMIT_S))
+    try:
+        await asyncio.sleep(0)
+        await pins.pin(order("second"), bring, lambda _: None)
+        await pins.keep_only("second", [], 0)
+        assert (check.done(), pins.record("second", "v1")) == (False, None)
+    finally:
+        gate.set()
+        await check
+    await pins.verify("first", "v1", lambda *_: None)

@@ -24,7 +24,7 @@ from mountd.api.documents.operations import CancelDocument, ReloadDocument, Rest
 from mountd.api.history import HistoryRoutes, answer, operation_id
 from mountd.api.peer import UserNames
 from mountd.api.shielded import PEER, Handler
-from mountd.errors import MountdError, NotFound, Refused, UsageError
+from mountd.errors import MountdError, NotFound, Refused, Unavailable, UsageError
 from mountd.journal.journal import Journal
 from mountd.model import audit
 from mountd.operation.desired import Request
@@ -169,15 +169,29 @@ class Routes:
         return is_live
 
     async def versions(self, request: web.Request) -> web.Response:
+        """While the bucket cannot be listed, the pinned ones: they can be switched to. Raises Unavailable when there
+        are none."""
         model = self._deps.operations.model(request.query.get("model"))
-        contents = await model.versions.all()
+        contents, unlisted = [], None
+        try:
+            contents = await model.versions.all()
+        except Unavailable as error:
+            if not model.versions.all_pinned():
+                raise
+            unlisted = error.text
         quarantined = await self._deps.journal.quarantined(model.name)
-        live = self._deps.board.snapshot.models[model.name]
-        changed = await audit.changed(self._deps.journal, model.name, contents)
-        ignored = keys.describe(model.versions.disk.ignored)
-        return answer(
-            status.versions(model.name, contents, live, quarantined=quarantined, changed=changed, ignored=ignored)
+        document = status.versions(
+            model.name,
+            contents,
+            self._deps.board.snapshot.models[model.name],
+            levels={content.version: model.levels.shown(content) for content in contents},
+            pinned=model.versions.all_pinned(),
+            quarantined=quarantined,
+            changed=await audit.changed(self._deps.journal, model.name, contents),
+            ignored=keys.describe(model.versions.disk.ignored),
+            unlisted=unlisted,
         )
+        return answer(document)
 
     async def operation(self, request: web.Request) -> web.Response:
         id_ = operation_id(request)

@@ -25,7 +25,7 @@ COMMANDS = {
     "run": ("local", "run", "Run the daemon; also the entrypoint of a container."),
     "demo": ("local", "demo", "Try mountd on this machine; needs no configuration."),
     "status": ("remote", "status", "Show the health of each layer from the bucket to the app, with reasons."),
-    "versions": ("remote", "versions", "List the versions in the bucket."),
+    "versions": ("remote", "versions", "List the versions in the bucket, and those pinned on this machine."),
     "switch": ("remote_switch", "switch", "Switch a model to another version; undo everything on failure."),
     "rollback": ("remote_switch", "rollback", "Switch a model back to its previous version."),
     "warm": ("remote_switch", "warm", "Load a version ahead of a switch to it."),

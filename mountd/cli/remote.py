@@ -15,8 +15,8 @@ from mountd.client import api
 
 BUCKET_LIMIT_S = 330.0
 """For an answer that comes after a look at the bucket, which mountd itself gives 300 s."""
-VERSION_HEADINGS = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "METADATA", "DIGEST", "WRONG")
-VERSION_OPTIONAL = ("FILES", "METADATA", "VERIFIED", "SIZE", "DIGEST")
+VERSION_HEADINGS = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "LEVEL", "DIGEST", "WRONG")
+VERSION_OPTIONAL = ("FILES", "VERIFIED", "SIZE", "LEVEL", "DIGEST")
 """The digest goes last: nothing else says whether two versions are the same."""
 _model_option = model_option("The model; required when there are several.")
 
@@ -71,19 +71,24 @@ def _watch_status(options: Options) -> None:
 @_model_option
 @asks_daemon
 def versions(options: Options, model: str | None) -> None:
-    """List the versions in the bucket.
+    """List the versions in the bucket, and those pinned on this machine.
 
-    Shows whether each is complete, whether a manifest confirms that, its size, how much of its metadata is loaded, and
-    whether it is the current or the previous version; the last column names what is wrong. Lists the bucket, which can
-    take minutes when it is slow.
+    Shows whether each is complete, whether a manifest confirms that, its size, how much of it is on this machine
+    (metadata, data or pin), and whether it is the current or the previous version; the last column names what is wrong.
+    Lists the bucket, which can take minutes when it is slow. While it cannot be listed, shows the pinned versions, and
+    exits 1.
     """
     document = api.get(options.find(), "/api/v1/versions", timeout_s=BUCKET_LIMIT_S, model=model)
-    if options.print_if_json(document):
-        return
+    if not options.print_if_json(document):
+        _show_versions(document)
+    if document.get("unlisted"):
+        raise click.exceptions.Exit(1)
+
+
+def _show_versions(document: dict[str, Any]) -> None:
     from mountd.cli import view
 
     def row(entry: dict[str, Any]) -> tuple[object, ...]:
-        warmed = entry.get("warmed_percent")
         digest = str(entry.get("digest") or "").removeprefix("sha256:")[: view.SHORT_DIGEST]
         return (
             entry["version"],
@@ -92,7 +97,7 @@ def versions(options: Options, model: str | None) -> None:
             "yes" if entry.get("verified") else "no",
             size(entry["bytes"]),
             entry.get("files") if entry.get("files") is not None else "",
-            "" if warmed is None else f"{warmed} %",
+            _level(entry),
             digest,
             _wrong(entry),
         )
@@ -100,12 +105,20 @@ def versions(options: Options, model: str | None) -> None:
     rows = [row(entry) for entry in document.get("versions") or []]
     for ignored in document.get("ignored") or []:
         say(f"left out, as it cannot be a path: {ignored}", err=True)
+    if document.get("unlisted"):
+        say(f"only the pinned versions are listed: {document['unlisted']}", err=True)
     if not rows:
         say(f"no versions of {document.get('model')} in the bucket", err=True)
         return
     on = view.console()
-    right = ("SIZE", "FILES", "METADATA")
+    right = ("SIZE", "FILES")
     view.show(on, view.table(VERSION_HEADINGS, rows, right=right, optional=VERSION_OPTIONAL, width=on.width))
+
+
+def _level(entry: dict[str, Any]) -> str:
+    """While names are being loaded, how far."""
+    percent = entry.get("warmed_percent")
+    return f"metadata {percent} %" if percent is not None and percent < 100 else str(entry.get("level") or "")
 
 
 def _wrong(entry: dict[str, Any]) -> str:
@@ -113,6 +126,7 @@ def _wrong(entry: dict[str, Any]) -> str:
     count = entry.get("problem_count", len(problems))
     more = f", and {count - 1} more" if count > 1 else ""
     said = [
+        "not in the bucket" if entry.get("in_bucket") is False else "",
         "quarantined" if entry.get("quarantined") else "",
         str(entry.get("changed") or ""),
         f"{problems[0]}{more}" if problems else "",

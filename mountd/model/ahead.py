@@ -12,7 +12,6 @@ from mountd.model.content import Content
 from mountd.model.levels import Levels
 from mountd.settings.schema import WarmSettings
 from mountd.status.board import Board
-from mountd.status.snapshot import LoadStatus
 
 log = structlog.get_logger()
 
@@ -54,16 +53,23 @@ class LoadAhead:
                 if wanted is not None:
                     await self._load(wanted)
                 elif self._is_untidy:
-                    self._is_untidy = False
-                    await self._tidy()
+                    await self._tidy_up()
                 else:
                     await self._board.changed()
             except MountdError as error:
                 self._log.warning("cannot load data ahead", cause=error.text, hint=error.hint)
-                if wanted is not None:
-                    content, warm = wanted
-                    self._levels.show(LoadStatus(content.version, warm.level, waits_for=error.text))
                 await self._until_over(wanted, AGAIN_S)
+                if self._wanted() != wanted:
+                    self._levels.loads.forget()
+
+    async def _tidy_up(self) -> None:
+        """Raises MountdError, and is to be done again then."""
+        self._is_untidy = False
+        try:
+            await self._tidy()
+        except MountdError:
+            self._is_untidy = True
+            raise
 
     async def _load(self, wanted: Ahead) -> None:
         """Ends also when something else is wanted. Raises MountdError."""

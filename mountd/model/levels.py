@@ -7,8 +7,9 @@ from collections.abc import Callable
 from mountd.errors import Refused
 from mountd.model.content import Content
 from mountd.model.loading import Loader
+from mountd.model.loads import Loads
 from mountd.settings.schema import LEVELS, Level, ModelSettings
-from mountd.status.snapshot import LoadStatus
+from mountd.status.snapshot import LoadHistory, LoadStatus
 from mountd.warm.results import WarmProgress
 
 Progress = Callable[[WarmProgress], None]
@@ -19,11 +20,11 @@ class Levels:
         self,
         loader: Loader,
         settings: Callable[[], ModelSettings],
-        show: Callable[[LoadStatus | None], None],
+        show: Callable[[LoadStatus | None, LoadHistory], None],
     ) -> None:
         self.loader = loader
         self._settings = settings
-        self.show = show
+        self.loads = Loads(show)
         self._read: dict[str, str] = {}
         """version → its digest as its data were read and checked; what was read stays in the cache over a remount"""
         self.first: Callable[[], Level] = lambda: settings().warm.level
@@ -36,47 +37,50 @@ class Levels:
             return "pin"
         return "data" if self._read.get(content.version) == content.digest else "metadata"
 
+    def shown(self, content: Content) -> Level | None:
+        """As `of`; None while not even its names are loaded."""
+        level, versions = self.of(content), self.loader.versions
+        has_names = versions.warmed_on(content.version) == versions.mount.restarts
+        return level if level != "metadata" or has_names else None
+
     def has(self, content: Content, level: Level) -> bool:
         return LEVELS.index(self.of(content)) >= LEVELS.index(level)
 
     async def reach(
-        self, content: Content, level: Level, progress: Progress = lambda _: None, *, check: bool = False
+        self, content: Content, level: Level, progress: Progress | None = None, *, check: bool = False
     ) -> None:
-        """Loads what is lacking; its names are loaded. `progress` hears of bytes of the whole version.
+        """Loads what is lacking; its names are loaded. `progress` is that of an operation, and hears of bytes of the
+        whole version.
 
         `check`: what is here already is read and hashed once more, and what is damaged is fetched again. Raises Refused
         for bytes that differ from the manifest in the bucket too and for lack of room, Unavailable.
         """
         if level == "metadata" or (self.has(content, level) and not check):
             return
-        if self.of(content) == "pin":
-            try:
-                await self.loader.check_pinned(content)
+        is_pinned = self.of(content) == "pin"
+        level = "pin" if is_pinned else level
+
+        with self.loads.follow(content.version, level, by_operation=progress is not None) as show:
+
+            def report(found: WarmProgress) -> None:
+                show(found)
+                if progress is not None:
+                    progress(found)
+
+            if is_pinned and await self._is_whole(content, report):
                 return
-            except Refused:
-                if self.loader.versions.is_pinned_copy(content):
-                    raise  # the bucket cannot be asked for what is damaged
-                level = "pin"
-
-        def report(found: WarmProgress) -> None:
-            self.show(
-                LoadStatus(
-                    content.version,
-                    level,
-                    found.bytes_done,
-                    found.bytes_total,
-                    round(found.bytes_per_s),
-                    None if found.eta_s is None else round(found.eta_s, 1),
-                    found.waits_for,
-                )
-            )
-            progress(found)
-
-        try:
             if level == "pin":
                 await self.loader.pin(content, self._settings(), report)
             else:
                 await self.loader.read_ahead(content, self._settings(), report)
                 self._read[content.version] = content.digest
-        finally:
-            self.show(None)
+
+    async def _is_whole(self, content: Content, report: Progress) -> bool:
+        """Hashes its pinned copy. Raises Refused when it is damaged, and the bucket cannot be asked for it."""
+        try:
+            await self.loader.check_pinned(content, report)
+        except Refused:
+            if self.loader.versions.is_pinned_copy(content):
+                raise
+            return False
+        return True

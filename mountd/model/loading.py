@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,7 @@ from mountd.model.surveyor import Scratch
 from mountd.model.versions import Versions
 from mountd.settings.schema import ModelSettings
 from mountd.warm import access
+from mountd.warm.pace import Speed
 from mountd.warm.pinned import PinOrder
 from mountd.warm.plan import WantedFile
 from mountd.warm.profiles import Profiles
@@ -50,6 +52,8 @@ class Loader:
     versions: Versions
     profiles: Profiles | None = None
     opens: AppOpens | None = None
+    needed: Callable[[], Collection[str] | None] = lambda: None
+    """versions whose copies stay however little room there is; None: all"""
 
     async def read_ahead(self, content: Content, settings: ModelSettings, report: Report) -> None:
         """Reads its files through the mount, so that its cache holds them; those with a sha256 are checked by it.
@@ -93,13 +97,23 @@ class Loader:
             access.order(files, await self._profile()),
             adopt=[str(path) for path in settings.warm.adopt],
             excluded=[disk.root],
+            needed=self.needed(),
+            keep=settings.keep,
         )
         await pins.pin(order, bring, report)
 
-    async def check_pinned(self, content: Content) -> None:
+    async def check_pinned(self, content: Content, report: Report) -> None:
         """Hashes its copy. Raises Refused when it is damaged: then `pin` fetches what is."""
-        assert self.versions.pins is not None
-        await self.versions.pins.verify(self.model, content.version, lambda _, __: None)
+        pins, speed = self.versions.pins, Speed()
+        assert pins is not None
+        record = pins.record(self.model, content.version)
+        files = record.files if record is not None else 0
+
+        def relay(done: int, total: int) -> None:
+            speed.add(time.monotonic(), done)
+            report(WarmProgress(done, total, speed.bytes_per_s, speed.eta_s(total - done), 0, files, readers=1))
+
+        await pins.verify(self.model, content.version, relay)
 
     async def _manifest(self, content: Content) -> WantedFile:
         """The manifest itself, which it does not name."""

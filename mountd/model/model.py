@@ -57,9 +57,9 @@ class Model:
         self.status = ModelStatus(mount=settings.mount, link=str(settings.link))
         self.versions = Versions(name, settings, disk, board, pins)
         self.levels = Levels(
-            Loader(name, self.versions, profiles),
+            Loader(name, self.versions, profiles, needed=self._needed),
             lambda: self.settings,
-            lambda loading: self.publish(replace(self.status, loading=loading)),
+            lambda loading, loads: self.publish(replace(self.status, loading=loading, loads=loads)),
         )
         self.state = CommittedState(name, journal, self.publish)
         self.changes = Changes(name, journal, lambda reason: self.publish(replace(self.status, changed=reason)))
@@ -190,6 +190,7 @@ class Model:
     def _show_failure(self, error: MountdError) -> float:
         """Seconds until the next try."""
         code, text, health, retry_s = _failure(error)
+        self.levels.loads.forget()
         if self.status.reason is None or self.status.reason.text != text:
             self._log.warning("model cannot go live yet", cause=text, hint=error.hint)
         self.publish(replace(self.status, health=health, reason=Reason(code, text, "link", self.name, error.hint)))
@@ -259,15 +260,20 @@ class Model:
 
         Raises MountdError.
         """
-        known, versions = self.committed, self.versions
-        if versions.pins is None or known.suspended is not None:
+        versions, needed = self.versions, self._needed()
+        if versions.pins is None or needed is None:
             return
         if not versions.unpins:
-            needed = [each for each in (known.current, known.previous, known.desired, self._live) if each]
             await versions.pins.keep_only(self.name, needed, self.settings.keep)
         elif self.status.linked and not self.status.pinned:
             await versions.pins.keep_only(self.name, [], 0)
             versions.unpins = False
+
+    def _needed(self) -> set[str] | None:
+        """Versions whose pinned copies stay whatever `keep` is; None while it is paused: all."""
+        known = self.committed
+        needed = {known.current, known.previous, known.desired, self._live, self._switching_to}
+        return {each for each in needed if each} if known.suspended is None else None
 
     def _show_loading(self, percent: int) -> None:
         self.publish(replace(self.status, stage=ModelStage.LISTED, warmed_percent=percent))

@@ -23,6 +23,7 @@ from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import MountStatus
 from mountd.warm.pinned import Pins
+from mountd.warm.pins import PinRecord
 
 log = structlog.get_logger()
 
@@ -79,15 +80,16 @@ class Versions:
         assert self.pins is not None
         return self.pins.tree(self._model, version)
 
-    def all_pinned(self) -> list[str]:
-        """Versions whose copy is used."""
-        known = self.pins.versions(self._model) if self.pins is not None else ()
-        return [each for each in known if self.pinned(each)]
+    def all_pinned(self) -> dict[str, PinRecord]:
+        """Versions whose copy is used, oldest name first, with what is known of each."""
+        if self.pins is None or self.unpins:
+            return {}
+        found = {each: self.pins.record(self._model, each) for each in self.pins.versions(self._model)}
+        return {each: record for each in sorted(found, key=_natural) if (record := found[each]) is not None}
 
     def pinned(self, version: str) -> Content | None:
         """What is pinned of it, if its copy is to be used; None: it lies on the mount alone."""
-        usable = self.pins is not None and not self.unpins
-        record = self.pins.record(self._model, version) if self.pins is not None and usable else None
+        record = self.pins.record(self._model, version) if self.pins is not None and not self.unpins else None
         if record is None:
             return None
         return Content(version, self.layout.directory(version), NO_FILES, record.digest, True, ())
@@ -215,10 +217,10 @@ class Versions:
             content = await self.inspect(
                 version, touch=self._touch(version) if touch else Touch.NONE, progress=progress
             )
-        except Unavailable:
+        except (NotFound, Unavailable):
             if pinned is None:
                 raise
-            return pinned  # neither mount nor bucket is needed
+            return pinned  # neither mount nor bucket is needed, nor that it still holds the version
         if digests:
             check_has_digests(content)
         return content

@@ -24,24 +24,20 @@ class DiskCacheStats:
 
 @dataclass(frozen=True, slots=True)
 class VfsStats:
-    """`disk_cache` is None when rclone runs without one, whatever its flags ask for.
-
-    `known_entries`: files and directories in its directory cache.
-    """
+    """`disk_cache` is None when rclone runs without one, whatever its flags ask for."""
 
     disk_cache: DiskCacheStats | None
-    known_entries: int
 
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:
         """Of the process's only VFS. Raises Unavailable when something is missing or of another type."""
-        known = _field(_field(answer, "vfs/stats", "metadataCache", dict), "vfs/stats", "files", int)
+        _field(answer, "vfs/stats", "metadataCache", dict)  # an answer without it says nothing of a cache either
         if "diskCache" not in answer:
-            return cls(None, known)
+            return cls(None)
         disk = _field(answer, "vfs/stats", "diskCache", dict)
         names = ("files", "bytesUsed", "uploadsQueued", "uploadsInProgress")
         files, used_bytes, queued, begun = (_field(disk, "vfs/stats", name, int) for name in names)
-        return cls(DiskCacheStats(files, used_bytes, queued + begun, _field(disk, "vfs/stats", "pathMeta", str)), known)
+        return cls(DiskCacheStats(files, used_bytes, queued + begun, _field(disk, "vfs/stats", "pathMeta", str)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mountd.status import readiness
-from mountd.status.snapshot import AppStatus, ConfigStatus, DriftStatus, ModelStatus, MountStatus, Snapshot
+from mountd.status.snapshot import (
+    AppStatus,
+    ConfigStatus,
+    DriftStatus,
+    LoadHistory,
+    ModelStatus,
+    MountStatus,
+    Snapshot,
+)
 
 _Supervised = Mapping[str, MountStatus] | Mapping[str, AppStatus]
 
@@ -30,6 +38,7 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
             found.append(Happening("model-linked", name, f"{name} is at {model.current}"))
         found += _drift(name, old.drift if old else DriftStatus(), model.drift)
         found += _content(name, old, model)
+        found += _loads(name, old.loads if old else LoadHistory(), model.loads)
     found += _states("app", before.apps, after.apps)
     for name, app in after.apps.items():
         if app.killed and (name not in before.apps or not before.apps[name].killed):
@@ -69,6 +78,18 @@ def _drift(name: str, before: DriftStatus, after: DriftStatus) -> list[Happening
     code = after.reason.code if after.reason else "link-drifted"
     found = [Happening(code, name, after.last)] * (after.times - before.times)
     found += [Happening("link-healed", name, f"the link of {name} was put right")] * (after.heals - before.heals)
+    return found
+
+
+def _loads(name: str, before: LoadHistory, after: LoadHistory) -> list[Happening]:
+    """By counting: data may begin to come and be here between two snapshots."""
+    found = []
+    if after.begun > before.begun:
+        found.append(Happening("data-loading", name, f"{name} loads {after.what}"))
+    if after.waits > before.waits:
+        found.append(Happening("data-waits", name, f"{name}: {after.cause}"))
+    if after.done > before.done:
+        found.append(Happening("data-loaded", name, f"{name} has loaded {after.result}"))
     return found
 
 

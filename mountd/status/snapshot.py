@@ -187,6 +187,19 @@ class LoadStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadHistory:
+    """How often data that no operation loads began to come, waited for something, and were here; and of the last one
+    each time: what, and why or how."""
+
+    begun: int = 0
+    waits: int = 0
+    done: int = 0
+    what: str = ""
+    cause: str = ""
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     mount: str
     link: str
@@ -220,6 +233,7 @@ class ModelStatus:
     """how much of the live version is on this machine: metadata, data or pin"""
     loading: LoadStatus | None = None
     """what is coming ahead of the app"""
+    loads: LoadHistory = LoadHistory()
     pinned: bool = False
     """the link leads to a copy on local disk: what reads there needs no mount"""
 

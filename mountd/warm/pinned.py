@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from mountd.process.slow_disk import SlowDisk
 from mountd.text import printable
 from mountd.warm import pins
 from mountd.warm.adopt import adopt
-from mountd.warm.pins import PinRecord
+from mountd.warm.pins import PinFit, PinRecord
 from mountd.warm.plan import WantedFile
 from mountd.warm.results import FetchResult, WarmProgress, raise_faults
 from mountd.warm.store import PinStore, Version
@@ -29,6 +30,8 @@ LOOK_LIMIT_S = 60.0
 VERIFY_LIMIT_S = 6 * 3600.0
 BUILD_LIMIT_S = 1800.0
 """12 GB that an SD card with 10 MB/s has still to write take 1,200 s."""
+REPORT_S = 0.25
+"""As often as a fetch reports."""
 RESERVE = 0.05
 """Of the file system stays free."""
 RESERVE_BYTES = 1024**3
@@ -42,7 +45,8 @@ Bring = Callable[[Sequence[WantedFile], Path, Callable[[WarmProgress], None]], A
 @dataclass(frozen=True, slots=True)
 class PinOrder:
     """What is to be pinned: all files of a version, `digest` that of its manifest. `adopt`: directories that may hold
-    files of it already, of which nothing in `excluded` is looked at."""
+    files of it already, of which nothing in `excluded` is looked at. For want of room the copies of `model` go that are
+    not among `needed` versions nor those pinned last, up to `keep` in all; None: none goes."""
 
     model: str
     version: str
@@ -50,6 +54,8 @@ class PinOrder:
     files: Sequence[WantedFile] = field(repr=False)
     adopt: Sequence[str] = ()
     excluded: Collection[str] = ()
+    needed: Collection[str] | None = None
+    keep: int = 0
 
 
 class Pins:
@@ -60,10 +66,13 @@ class Pins:
         self._place = state / DIRECTORY
         self._environment = environment
         self._disk = SlowDisk()
+        self._checks = SlowDisk()
+        """of the same disk: to hash a copy may take hours, and changes nothing that others would have to wait for"""
         self._store: PinStore | None = None
         self._records: dict[Version, PinRecord] = {}
         self._arriving: Counter[str] = Counter()
         """sha256 of what is being pinned"""
+        self._pinning: Counter[Version] = Counter()
 
     async def load(self) -> None:
         """Reads what is pinned, where anything ever was."""
@@ -97,11 +106,14 @@ class Pins:
         store, files = await self._open(), order.files
         sizes = pins.needed(files)
         self._arriving.update(sizes)
+        self._pinning[order.model, order.version] += 1
         try:
             return await self._pin(store, order, bring, sum(sizes.values()), report)
         finally:
             self._arriving.subtract(sizes)
             self._arriving = +self._arriving
+            self._pinning[order.model, order.version] -= 1
+            self._pinning = +self._pinning
 
     async def _pin(
         self, store: PinStore, order: PinOrder, bring: Bring, total: int, report: Callable[[WarmProgress], None]
@@ -111,7 +123,7 @@ class Pins:
         if lacking and order.adopt:
             lacking = await self._adopt(store, order)
         if lacking:
-            await self._check_room(store, order, sum(lacking.values()))
+            await self._make_room(store, order, sum(lacking.values()))
             there = total - sum(lacking.values())
             await self._bring(bring, _first_of_each(files, lacking), store, lambda now: report(now.shifted(there)))
             await self._run(lambda: store.accept_all(lacking), BUILD_LIMIT_S)
@@ -151,12 +163,27 @@ class Pins:
             result = FetchResult(result.bytes_read, (*others, *result.faults))
         raise_faults(result)
 
-    async def _check_room(self, store: PinStore, order: PinOrder, needed: int) -> None:
+    async def _make_room(self, store: PinStore, order: PinOrder, lacking: int) -> None:
+        """Removes what need not stay, if that makes room for so many bytes more. Raises Refused when it does not."""
         usage = await self._run(store.usage, LOOK_LIMIT_S)
         reserve = min(RESERVE_BYTES, int(usage.total_bytes * RESERVE))
-        lacking = pins.no_room(order.version, needed, usage.free_bytes + usage.incoming_bytes, 0, reserve)
-        if lacking:
-            raise Refused(f"cannot pin {order.version}: {lacking}", hint=f"free space on the disk of {self._place}")
+        free, could_go = usage.free_bytes + usage.incoming_bytes, 0
+        if pins.fit(lacking, free, 0, reserve) is PinFit.FITS:
+            return
+        if order.needed is not None:
+            needed = {*order.needed, order.version}
+            could_go = await self._run(
+                lambda: store.could_go(self._kept(order.model, needed, order.keep), set(self._arriving)), LOOK_LIMIT_S
+            )
+            if pins.fit(lacking, free, could_go, reserve) is PinFit.AFTER_SWEEP:
+                await self.keep_only(order.model, needed, order.keep)
+                return
+        why = pins.no_room(order.version, lacking, free, could_go, reserve)
+        raise Refused(f"cannot pin {order.version}: {why}", hint=f"free space on the disk of {self._place}")
+
+    def _kept(self, model: str, needed: Collection[str], keep: int) -> set[Version]:
+        """Which trees stay; called in a thread as late as it is used: another version may have been pinned before."""
+        return pins.kept(dict(self._records), model, needed, keep) | set(self._pinning)
 
     async def keep_only(self, model: str, needed: Collection[str], keep: int) -> None:
         """Removes trees of `model`, but not of `needed` versions nor of those pinned last, up to `keep` in all.
@@ -165,24 +192,36 @@ class Pins:
         """
         if self._store is not None:
             store = self._store
-            kept = pins.kept(self._records, model, needed, keep)
-            swept = await self._run(lambda: store.sweep(kept, self._arriving), BUILD_LIMIT_S)
+            swept = await self._run(
+                lambda: store.sweep(self._kept(model, needed, keep), set(self._arriving)), BUILD_LIMIT_S
+            )
             for version in swept.trees:
                 self._records.pop(version, None)
             if swept.trees:
                 log.info("pinned versions removed", versions=[*map("/".join, swept.trees)], bytes=swept.bytes)
 
     async def verify(self, model: str, version: str, progress: Callable[[int, int], None]) -> None:
-        """Hashes all files of a pinned version; `progress` is called with bytes. Raises Refused for damaged ones, which
-        the next `pin` fetches again. The tree stays: an app may read the other files of it."""
+        """Hashes all files of a pinned version; `progress` is called with bytes, each REPORT_S seconds and at the end.
+
+        Raises Refused for damaged ones, which the next `pin` fetches again. The tree stays: an app may read the other
+        files of it."""
         store, loop = await self._open(), asyncio.get_running_loop()
-        stop = threading.Event()
+        stop, due = threading.Event(), 0.0
+
+        def hear(done: int, total: int) -> None:
+            if not stop.is_set():  # else the caller has gone on without it
+                progress(done, total)
 
         def relay(done: int, total: int) -> None:
-            loop.call_soon_threadsafe(progress, done, total)
+            nonlocal due
+            if (now := time.monotonic()) >= due or done >= total:
+                due = now + REPORT_S
+                loop.call_soon_threadsafe(hear, done, total)
 
         try:
-            damaged = await self._run(lambda: store.verify(model, version, relay, stop.is_set), VERIFY_LIMIT_S)
+            damaged = await self._run(
+                lambda: store.verify(model, version, relay, stop.is_set), VERIFY_LIMIT_S, self._checks
+            )
         finally:
             stop.set()
         if damaged:
@@ -205,9 +244,9 @@ class Pins:
             self._store = await self._run(lambda: PinStore(self._place), LOOK_LIMIT_S)
         return self._store
 
-    async def _run(self, work: Callable[[], T], limit_s: float) -> T:
+    async def _run(self, work: Callable[[], T], limit_s: float, disk: SlowDisk | None = None) -> T:
         try:
-            return await self._disk.run(work, limit_s)
+            return await (disk or self._disk).run(work, limit_s)
         except TimeoutError:
             raise Unavailable(
                 f"cannot use the pinned versions: no answer in {limit_s:g} s", hint=f"look at the disk of {self._place}"

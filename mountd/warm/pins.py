@@ -41,8 +41,8 @@ class PinRecord:
 
 @dataclass(frozen=True, slots=True)
 class PinUsage:
-    """`bytes` of `objects` files, each once, and of what is being fetched; of each tree its record, by model and
-    version; `free_bytes` and `total_bytes` of the file system."""
+    """`bytes` of `objects` files, each once, and what is on disk of those being fetched; of each tree its record, by
+    model and version; `free_bytes` and `total_bytes` of the file system."""
 
     objects: int
     bytes: int

@@ -113,20 +113,31 @@ def test_versions(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
         "verified": True,
         "bytes": 5 * 1024**3,
         "files": 11,
+        "level": "metadata",
         "warmed_percent": 40,
+        "in_bucket": True,
         "role": "current",
         "digest": "sha256:0123456789abcdef",
         "quarantined": False,
     }
     bad = {**entry, "version": "bad", "complete": False, "role": "", "quarantined": True, "warmed_percent": None}
-    document = {"schema": 1, "model": "cache_hub", "versions": [entry, bad]}
+    pinned = {**entry, "version": "v22", "role": "previous", "level": "pin", "warmed_percent": None, "in_bucket": False}
+    document = {"schema": 1, "model": "cache_hub", "versions": [entry, bad, pinned]}
     daemon.answers["GET /api/v1/versions"] = lambda _: (200, document)
     assert main(["versions", "--model", "cache_hub"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["v23", "current", "yes", "yes", "5.0", "GiB", "11", "40", "%", "0123456789ab"]
+    assert " ".join(lines[1].split()) == "v23 current yes yes 5.0 GiB 11 metadata 40 % 0123456789ab"
     assert lines[2].split()[:2] == ["bad", "no"]
     assert lines[2].endswith("quarantined")
+    assert lines[3].split()[:8] == ["v22", "previous", "yes", "yes", "5.0", "GiB", "11", "pin"]
+    assert lines[3].endswith("not in the bucket")
     assert daemon.asked[0].query == {"model": "cache_hub"}
+    document |= {"versions": [{**pinned, "in_bucket": None}], "unlisted": "cannot list store: no route to host"}
+    for words in (["versions"], ["versions", "-o", "json"]):
+        assert main(words) == 1
+        captured = capsys.readouterr()
+        assert ("v22" in captured.out, "not in the bucket" in captured.out) == (True, False)
+        assert "no route to host" in captured.out + captured.err
 
 
 def test_versions_wait_for_a_slow_bucket(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

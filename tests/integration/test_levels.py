@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mountd.client.api import get
 from mountd.demo import hub
 from tests.support.daemon import Daemon
 from tests.support.mapped import add_large
@@ -43,6 +44,12 @@ def model(daemon: Daemon) -> dict[str, Any]:
     return found
 
 
+def data_events(daemon: Daemon) -> list[str]:
+    """Oldest first."""
+    found = get(str(daemon.socket), "/api/v1/events?object=cache_hub&limit=1000", timeout_s=SOON_S)["events"]
+    return [each["code"] for each in found if each["code"].startswith("data-")]
+
+
 def target(daemon: Daemon) -> str:
     return os.readlink(daemon.link)
 
@@ -64,6 +71,7 @@ def test_data_are_read_ahead_once(machine: Daemon, proxy: Proxy) -> None:
     assert proxy.counts.object_bytes - before <= fetched + 64 * 1024
     assert target(machine).endswith("cache_hub_v23")
     assert model(machine)["current"] == "v23"
+    assert data_events(machine) == []
 
 
 def test_a_version_whose_bytes_differ_is_refused(machine: Daemon, store: RcloneS3) -> None:
@@ -96,6 +104,7 @@ def test_an_app_that_starts_before_the_data_are_here(machine: Daemon, proxy: Pro
     until(lambda: model(machine)["level"] == "data", SOON_S, "the data to be loaded behind it")
     assert machine.status()["apps"]["webui"]["restarts"] == 0
     assert proxy.counts.object_bytes >= MODEL_BYTES
+    until(lambda: data_events(machine) == ["data-loading", "data-loaded"], SOON_S, "the events")
 
 
 def test_a_pinned_version_needs_neither_mount_nor_bucket(machine: Daemon, proxy: Proxy) -> None:

@@ -136,8 +136,8 @@ async def test_the_command_mounts(tmp_path: Path) -> None:
             assert [(item.name, item.size, item.is_dir) for item in items] == [("a", 5, False)]
         assert await asyncio.to_thread((running.path / "v1" / "a").read_text) == "hello"
         stats = await running.rc.vfs_stats()
-        assert (stats.known_entries, stats.disk_cache and stats.disk_cache.files) == (2, 1)
         assert stats.disk_cache is not None
+        assert stats.disk_cache.files == 1
         assert (Path(stats.disk_cache.metadata) / "v1" / "a").is_file()
         assert (await running.rc.core_stats()).moved_bytes == 5
 

@@ -29,7 +29,7 @@ from tests.support.vfs_cache import put
 from tests.support.wait import until_async
 
 SOON_S = 30.0
-WITH, OFF = VfsStats(DiskCacheStats(5, 2, 1, "/c/vfsMeta"), 0), VfsStats(None, 0)
+WITH, OFF = VfsStats(DiskCacheStats(5, 2, 1, "/c/vfsMeta")), VfsStats(None)
 
 
 class FakeEngine:

@@ -39,6 +39,7 @@ from mountd.status.snapshot import (
     Sync,
 )
 from mountd.warm.access import AccessProfile, AppStart, OpenedFile
+from mountd.warm.pins import PinRecord
 
 FROZEN = Path(__file__).with_name("documents.json")
 
@@ -154,6 +155,9 @@ CONTENTS = [
     Content("v21", "hub_v21", FileList.of({"a.bin": 1}), "sha256:21", verified=False, problems=(), former="sha256:old"),
     Content("v23", "hub_v23", FileList.of({}), "", verified=False, problems=("a.bin is missing", "b.bin has 0 bytes")),
 ]
+PINNED = {
+    version: PinRecord(f"sha256:{version[1:]}", "0" * 64, 124, 3, "2026-01-02T03:04:05Z") for version in ("v20", "v21")
+}
 APPS = (plan.AffectedApp("webui", 35.0, 935.0),)
 GATES = (plan.PlannedGate("GET http://127.0.0.1:7860/", 60.0),)
 SWITCH = plan.SwitchPlan(
@@ -197,9 +201,20 @@ def made() -> dict[str, Any]:
             "hub",
             CONTENTS,
             MODEL,
+            levels={"v22": "data", "v21": "pin", "v23": None},
+            pinned=PINNED,
             quarantined={"sha256:old"},
             changed={"v22": "a.bin has changed"},
             ignored=["a//b: empty"],
+        ),
+        "versions, pinned alone": status.versions(
+            *("hub", [], MODEL),
+            levels={},
+            pinned=PINNED,
+            quarantined=(),
+            changed={},
+            ignored=[],
+            unlisted="cannot list store: no route to host",
         ),
         "operation that runs": operations.operation(RUNNING),
         "operation under way": operations.progress(OPERATION, SNAPSHOT, {"webui": ring()}, 103.21),
@@ -239,6 +254,6 @@ def test_a_version_with_many_problems() -> None:
     problems = tuple(f"{number} is missing" for number in range(100_000))
     content = Content("v1", "hub_v1", FileList.of({"a": 1}), "d", False, problems)
     live = ModelStatus(mount="storage", link="/l")
-    document = status.versions("hub", [content], live, quarantined=(), changed={}, ignored=[])
+    document = status.versions("hub", [content], live, levels={}, pinned={}, quarantined=(), changed={}, ignored=[])
     (row,) = document["versions"]
     assert (len(row["problems"]), row["problem_count"]) == (status.PROBLEMS_SHOWN, 100_000)

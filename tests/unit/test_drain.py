@@ -67,7 +67,7 @@ class Rclone:
         assert 0 < timeout_s <= 2
         if not self.answers:
             raise Unavailable("rclone does not answer")
-        return VfsStats(DiskCacheStats(0, 0, len(self.queue), ""), 0)
+        return VfsStats(DiskCacheStats(0, 0, len(self.queue), ""))
 
     async def vfs_queue(self) -> list[Upload]:
         return [*self.queue.values()]
@@ -230,7 +230,7 @@ async def test_a_mount_that_becomes_read_only_forgets_what_its_former_profile_le
     await uploads.repair()
     assert (before, engine.reopens) == (True, False)
     metadata = str(tmp_path / "cache" / "vfsMeta" / "store" / "bkt")
-    uploads.noticed(VfsStats(DiskCacheStats(0, 0, 0, metadata), 0))
+    uploads.noticed(VfsStats(DiskCacheStats(0, 0, 0, metadata)))
     engine._rc = RcClient(RcAddress("nobody", "answers", socket=tmp_path / "none"))
     await uploads.hold()
     await uploads.reopen(str(tmp_path), Files("test", {}))

@@ -11,6 +11,7 @@ from mountd.status.snapshot import (
     AppStatus,
     DriftStatus,
     Health,
+    LoadHistory,
     ModelStage,
     ModelStatus,
     MountStage,
@@ -56,6 +57,24 @@ CASES = [
         GOOD,
         replace(GOOD, models={"hub": replace(MODEL, current="v22")}),
         [("model-linked", "hub", "v22")],
+    ),
+    (
+        "data that come and wait between two snapshots",
+        GOOD,
+        replace(GOOD, models={"hub": replace(MODEL, loads=LoadHistory(1, 1, 0, "v23 (pin)", "v23 (pin) waits: away"))}),
+        [("data-loading", "hub", "v23 (pin)"), ("data-waits", "hub", "away")],
+    ),
+    (
+        "data that are here",
+        replace(GOOD, models={"hub": replace(MODEL, loads=LoadHistory(1, 1, 0))}),
+        replace(GOOD, models={"hub": replace(MODEL, loads=LoadHistory(1, 1, 1, result="v23 (pin): 9 GiB in 75 s"))}),
+        [("data-loaded", "hub", "v23 (pin): 9 GiB in 75 s")],
+    ),
+    (
+        "a model that was removed and added again",
+        replace(GOOD, models={"hub": replace(MODEL, loads=LoadHistory(1, 1, 1))}),
+        GOOD,
+        [],
     ),
     (
         "a link that was healed twice while the journal was slow",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mountd.errors import Busy, RemoteError
 from mountd.model import ahead
+from mountd.model.content import Content
 from mountd.operation.desired import Request
 from mountd.warm.results import FileFault
-from tests.support.shelf import TINA, Shelf, shelf, until
+from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 
 WRONG = FileFault("gpt.pth", "digest-differs", "its sha256 is another one")
 AWAY = RemoteError("the store does not answer", code="bucket-unreachable")
@@ -68,9 +71,57 @@ async def test_what_cannot_be_loaded_ahead_is_shown_and_tried_again(
         async with hub.running():
             await linked(hub)
             await until(lambda: bool(hub.status.loading and hub.status.loading.waits_for), "the cause to be shown")
+            await until(lambda: len(hub.disk.read) > 3, "several tries")
+            assert (hub.status.loads.begun, hub.status.loads.waits, hub.status.loads.done) == (1, 1, 0)
             hub.disk.reading_failure = None
             await until(lambda: hub.status.level == "data", "the data")
             assert hub.status.loading is None
+            assert (hub.status.loads.begun, hub.status.loads.waits, hub.status.loads.done) == (1, 1, 1)
+
+
+async def test_what_could_not_be_tidied_up_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "AGAIN_S", 0.01)
+    tried = 0
+
+    async def tidy() -> None:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            raise AWAY
+
+    async def loaded(_: Content) -> None: ...
+
+    async with shelf(tmp_path) as hub:
+        tidier = ahead.LoadAhead("hub", hub.board, hub.model.levels, wanted=lambda: None, tidy=tidy, loaded=loaded)
+        running = asyncio.create_task(tidier.run())
+        try:
+            await until(lambda: tried == 3, "three tries")
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def test_what_failed_is_no_longer_shown_once_it_is_not_wanted(tmp_path: Path) -> None:
+    async with shelf(tmp_path, warm={"level": "data"}) as hub:
+        hub.model.levels.first = lambda: "metadata"
+        hub.disk.reading_failure = AWAY
+        async with hub.running():
+            await linked(hub)
+            await until(lambda: bool(hub.status.loading and hub.status.loading.waits_for), "the cause to be shown")
+            warm = hub.model.settings.warm.model_copy(update={"level": "metadata"})
+            hub.model.reconfigure(hub.model.settings.model_copy(update={"warm": warm}), hub.disk)
+            hub.board.set_mount("storage", replace(MOUNT, pid=7))  # as a reload, it wakes what waits
+            await until(lambda: hub.status.loading is None, "it to be forgotten")
+
+
+async def test_what_an_operation_loads_is_its_own_news(tmp_path: Path) -> None:
+    async with shelf(tmp_path, warm={"level": "data"}) as hub, hub.running():
+        await linked(hub)
+        assert hub.status.loads.done == 1, "of the start-up"
+        before = hub.status.loads
+        assert await warmed(hub, "v23") == ("done", 0)
+        assert (await hub.switch("v24")).result == "committed"
+        assert hub.status.loads == before
 
 
 async def test_a_switch_loads_all_before_it_stops_anything(tmp_path: Path) -> None:

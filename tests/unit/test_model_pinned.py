@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from mountd.cache.retention import CacheClaim, CachedVersion, plan
@@ -20,7 +22,9 @@ from mountd.status.readiness import blockers, is_behind_a_remount, is_serving_di
 from mountd.status.snapshot import AppStatus, ModelStage, ModelStatus, Snapshot, State
 from mountd.warm.pinned import Pins
 from mountd.warm.pins import PinRecord, kept
+from mountd.warm.results import WarmProgress
 from tests.support.bucket_disk import BucketDisk
+from tests.support.machine import Tmpfs
 from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 
 SHARED, OLD, NEW = b"shared" * 1000, b"old" * 1000, b"new" * 1000
@@ -33,6 +37,13 @@ def version(name: str, **files: bytes) -> dict[str, bytes]:
 
 
 BUCKET = version("v22", a=SHARED, b=OLD) | version("v23", a=SHARED, b=NEW)
+
+
+@contextlib.asynccontextmanager
+async def in_short_directory() -> AsyncIterator[Path]:
+    """Where the path of a socket is short enough."""
+    with tempfile.TemporaryDirectory(prefix="mountd-t-") as root:
+        yield Path(root)
 
 
 @contextlib.asynccontextmanager
@@ -83,6 +94,60 @@ async def test_without_the_mount_it_goes_live_and_can_be_rolled_back(tmp_path: P
             assert (outcome.result, os.readlink(hub.link)) == ("committed", str(tree(tmp_path, "v22")))
 
 
+async def test_a_pinned_version_that_was_removed_from_the_bucket_can_be_rolled_back_to(tmp_path: Path) -> None:
+    async with pinning(tmp_path) as (hub, disk), hub.running():
+        await live(hub)
+        assert (await hub.switch("v23")).result == "committed"
+        for path in [each for each in disk.bucket if each.startswith("hub_v22/")]:
+            del disk.bucket[path]
+        assert (await hub.switch("v22")).result == "committed"
+        assert (os.readlink(hub.link), hub.status.level) == (str(tree(tmp_path, "v22")), "pin")
+
+
+async def listed(socket: Path) -> dict[str, Any]:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session,
+        session.get("http://localhost/api/v1/versions") as answer,
+    ):
+        return {"status": answer.status, **await answer.json()}
+
+
+async def test_versions_say_how_much_of_each_is_here_and_name_what_the_bucket_lacks() -> None:
+    async with in_short_directory() as directory, pinning(directory) as (hub, disk), hub.running():
+        await live(hub)
+        async with hub.serving() as socket:
+            rows = (await listed(socket))["versions"]
+            assert [(row["version"], row["level"], row["in_bucket"]) for row in rows] == [
+                ("v22", "pin", True), ("v23", None, True),
+            ]  # fmt: skip
+            for level in ("metadata", "data"):
+                record = await hub.operations.warm(None, "v23", level, TINA)
+                await hub.operations.outcome(record)
+                assert [row["level"] for row in (await listed(socket))["versions"]] == ["pin", level]
+            assert (await hub.switch("v23")).result == "committed"
+            for path in [each for each in disk.bucket if each.startswith("hub_v22/")]:
+                del disk.bucket[path]
+            rows = (await listed(socket))["versions"]
+            assert [(row["version"], row["level"], row["in_bucket"]) for row in rows] == [
+                ("v23", "pin", True), ("v22", "pin", False),
+            ]  # fmt: skip
+            assert (rows[1]["role"], rows[1]["files"], rows[1]["problems"]) == ("previous", 3, [])
+
+
+async def test_without_the_bucket_the_pinned_versions_are_listed() -> None:
+    async with in_short_directory() as directory, pinning(directory) as (hub, disk), hub.running():
+        await live(hub)
+        disk.failures[""] = RemoteError("the store does not answer", code="bucket-unreachable")
+        async with hub.serving() as socket:
+            found = await listed(socket)
+            assert (found["status"], found["unlisted"]) == (200, "the store does not answer")
+            assert [(row["version"], row["role"], row["in_bucket"]) for row in found["versions"]] == [
+                ("v22", "current", None)
+            ]
+            hub.model.versions.pins = None
+            assert (await listed(socket))["status"] == 503
+
+
 async def test_wrong_bytes_are_never_pinned(tmp_path: Path) -> None:
     bucket = BUCKET | {"hub_v23/b": NEW[:-1] + b"?"}
     async with pinning(tmp_path, bucket) as (hub, disk), hub.running():
@@ -103,6 +168,18 @@ async def test_a_damaged_copy_is_made_again_before_a_switch(tmp_path: Path) -> N
         damaged.write_bytes(OLD)
         assert (await hub.switch("v23")).result == "committed"
         assert (hub.link / "b").read_bytes() == NEW
+
+
+async def test_a_check_of_a_copy_shows_how_far_it_is(tmp_path: Path) -> None:
+    async with pinning(tmp_path) as (hub, disk), hub.running():
+        await live(hub)
+        content, seen = hub.model.content, list[WarmProgress]()
+        assert content is not None
+        disk.read.clear()
+        await hub.model.levels.reach(content, "pin", seen.append, check=True)
+        total = sum(len(data) for path, data in BUCKET.items() if path.startswith("hub_v22/"))
+        assert (seen[-1].bytes_done, seen[-1].bytes_total, disk.read) == (total, total, [])
+        assert hub.status.loading is None
 
 
 async def test_a_damaged_copy_that_cannot_be_made_again_stays_where_it_is_and_does_not_go_live(tmp_path: Path) -> None:
@@ -136,6 +213,43 @@ async def test_versions_beyond_keep_go_and_all_of_them_with_the_level(tmp_path: 
         hub.model.reconfigure(settings, disk)
         await until(lambda: os.readlink(hub.link) == "/mnt/hub_v24", "the link to lead to the mount")
         await until(lambda: not tree(tmp_path, "v24").exists(), "the copies to go")
+
+
+async def test_copies_up_to_keep_stay_and_the_one_that_a_switch_is_about_to_use(tmp_path: Path) -> None:
+    bucket = BUCKET | version("v24", c=b"c") | version("v25", d=b"d")
+    async with pinning(tmp_path, bucket, keep=3) as (hub, _), hub.running():
+        await live(hub)
+        for name in ("v23", "v24", "v25"):
+            await hub.operations.outcome(await hub.operations.warm(None, name, None, TINA))
+        with hub.model.held("v23"):
+            await hub.model._tidy()
+        left = [name for name in ("v22", "v23", "v24", "v25") if tree(tmp_path, name).exists()]
+        assert left[:2] == ["v22", "v23"], "the live one, and that of the switch"
+        assert len(left) == 3
+
+
+@pytest.mark.root
+async def test_copies_that_need_not_stay_go_when_there_is_no_room(tmp_path: Path) -> None:
+    bucket: dict[str, bytes] = {}
+    for number in range(22, 26):
+        bucket |= version(f"v{number}", a=bytes([number]) * 1_200_000)
+
+    def there() -> list[str]:
+        return [name for name in ("v22", "v23", "v24", "v25") if tree(tmp_path, name).exists()]
+
+    with Tmpfs(tmp_path / "state", 3):
+        async with pinning(tmp_path, bucket) as (hub, _), hub.running():
+            await live(hub)
+            for name, left in (("v23", ["v22", "v23"]), ("v24", ["v22", "v24"])):
+                record = await hub.operations.warm(None, name, None, TINA)
+                outcome = await hub.operations.outcome(record)
+                assert outcome is not None
+                assert (outcome.result, there(), [*hub.model.versions.all_pinned()]) == ("done", left, left)
+            await hub.model.suspend("tina: a demonstration")
+            record = await hub.operations.warm(None, "v25", None, TINA)
+            outcome = await hub.operations.outcome(record)
+            assert outcome is not None
+            assert (outcome.result, there()) == ("refused", ["v22", "v24"])
 
 
 @pytest.mark.parametrize(

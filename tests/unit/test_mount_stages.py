@@ -95,11 +95,11 @@ async def test_the_first_answer_of_rclone(mount: RcloneMount, monkeypatch: pytes
         held.append(mount._uploads._meta)
 
     monkeypatch.setattr(mount._uploads, "hold", hold)
-    await mount._accept(VfsStats(DiskCacheStats(5, 2, 1, "/c/vfsMeta/r"), 0))
+    await mount._accept(VfsStats(DiskCacheStats(5, 2, 1, "/c/vfsMeta/r")))
     assert held == ["/c/vfsMeta/r"], "before uploads begin, and it is known whose they are"
     assert mount._status.cache == CacheStatus(2, 5, 1)
     with pytest.raises(CannotStart) as refused:
-        await mount._accept(VfsStats(None, 0))
+        await mount._accept(VfsStats(None))
     assert refused.value.code == "cache-off"
 
 

@@ -269,6 +269,15 @@ def test_what_nothing_keeps_goes(store: PinStore) -> None:
     assert os.listdir(store.place / "trees") == []
 
 
+def test_of_a_file_that_is_being_fetched_only_what_is_there_takes_room(store: PinStore) -> None:
+    with open(store.incoming / f"{sha256_of(b'large')}.partial", "wb") as file:
+        file.truncate(1 << 30)
+        file.write(b"begun")
+        file.flush()
+        os.fsync(file.fileno())
+    assert 0 < store.usage().incoming_bytes < 1 << 20
+
+
 def test_what_mountd_has_not_made_stays_and_links_are_not_followed(store: PinStore, tmp_path: Path) -> None:
     pin(store, "v22", V22)
     outside = tmp_path / "outside"

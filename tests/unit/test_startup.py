@@ -21,7 +21,7 @@ from mountd.settings.schema import CacheSettings, MountSettings
 from mountd.status.snapshot import Health, MountStage, MountStatus, Reason, RemoteStatus
 
 SOON_S = 30.0
-STATS = VfsStats(DiskCacheStats(0, 0, 0, "/cache/vfsMeta/s/bkt"), 0)
+STATS = VfsStats(DiskCacheStats(0, 0, 0, "/cache/vfsMeta/s/bkt"))
 HANGS = Replace(MountVerdict.HUNG, "mount m is hung")
 AWAY = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "away"))
 REFUSING = RemoteStatus(Health.DEGRADED, Reason("access-denied", "no"))

@@ -96,7 +96,7 @@ class Rclone:
         return content[offset : offset + length]
 
     def stats(self, uploads: int) -> VfsStats:
-        return VfsStats(DiskCacheStats(0, 0, uploads, str(self.cache / "vfsMeta" / "s" / "b")), 0)
+        return VfsStats(DiskCacheStats(0, 0, uploads, str(self.cache / "vfsMeta" / "s" / "b")))
 
     async def vfs_stats(self, timeout_s: float) -> VfsStats:
         return self.stats(len(self.queue))
@@ -309,7 +309,7 @@ async def test_uploads_that_fail_are_trouble_until_one_succeeds_or_none_waits(rc
     rclone.hear("a.wav: vfs cache: upload succeeded try #4")
     assert trouble(rclone) == ""
     rclone.hear(FAILED.format(3))
-    rclone.uploads.noticed(VfsStats(None, 0))
+    rclone.uploads.noticed(VfsStats(None))
     assert trouble(rclone) == "uploads-failing", "that says nothing of uploads"
     rclone.starts(uploads=0)
     rclone.starts(uploads=1)

@@ -17,6 +17,7 @@ from mountd.status.snapshot import (
     Operation,
     Snapshot,
 )
+from mountd.warm.pins import PinRecord
 
 PROBLEMS_SHOWN = 100
 """Of a version: a manifest may name 100,000 files that are not there."""
@@ -146,7 +147,9 @@ class VersionDocument(TypedDict):
     verified: bool
     bytes: int
     files: int
+    level: str | None
     warmed_percent: int | None
+    in_bucket: bool | None
     role: str | None
     digest: str | None
     quarantined: bool
@@ -159,6 +162,7 @@ class VersionsDocument(Schema):
     model: str
     versions: list[VersionDocument]
     ignored: list[str]
+    unlisted: str | None
 
 
 def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> StatusDocument:
@@ -230,12 +234,18 @@ def versions(
     contents: Sequence[Content],
     live: ModelStatus,
     *,
+    levels: Mapping[str, str | None],
+    pinned: Mapping[str, PinRecord],
     quarantined: Container[str],
     changed: Mapping[str, str],
     ignored: list[str],
+    unlisted: str | None = None,
 ) -> VersionsDocument:
-    """`quarantined`: digests of content that is refused; `changed`: version → why it is not what was live once;
-    `ignored`: keys that cannot be paths.
+    """Those of the bucket, then the `pinned` ones of which the bucket has no more.
+
+    `levels`: version → how much of it is on this machine; `quarantined`: digests of content that is refused; `changed`:
+    version → why it is not what was live once; `ignored`: keys that cannot be paths; `unlisted`: why the bucket could
+    not be listed, so that only pinned versions are known.
     """
     roles = {live.current: "current", live.previous: "previous"}
     found = [
@@ -243,7 +253,9 @@ def versions(
             VersionDocument,
             content,
             files=len(content.files),
+            level=levels.get(content.version),
             warmed_percent=live.warmed_percent if content.version == live.current else None,
+            in_bucket=True,
             role=roles.get(content.version),
             digest=content.digest or None,
             quarantined=content.digest in quarantined or content.former in quarantined,
@@ -253,4 +265,24 @@ def versions(
         )
         for content in contents
     ]
-    return VersionsDocument(schema=SCHEMA, model=model, versions=found, ignored=ignored)
+    listed = {content.version for content in contents}
+    found += [
+        document(
+            VersionDocument,
+            record,
+            version=version,
+            complete=True,
+            verified=True,  # each file was hashed before it became one of the copy
+            level="pin",
+            warmed_percent=None,
+            in_bucket=False if unlisted is None else None,
+            role=roles.get(version),
+            quarantined=record.digest in quarantined,
+            problems=[],
+            problem_count=0,
+            changed=None,
+        )
+        for version, record in pinned.items()
+        if version not in listed
+    ]
+    return VersionsDocument(schema=SCHEMA, model=model, versions=found, ignored=ignored, unlisted=unlisted)

@@ -16,8 +16,9 @@ import pytest
 from mountd.cli import examine, examine_mount, examine_unit
 from mountd.cli.examine import Check, tried
 from mountd.cli.examine_bucket import SHOWN_VERSIONS, _versions
-from mountd.errors import CannotStart
+from mountd.errors import CannotStart, DiskTimeout
 from mountd.files.client import Files
+from mountd.fuse import table
 from mountd.process.child import User
 from mountd.rclone.binary import Binary
 from mountd.settings.load import Places, parse
@@ -143,16 +144,38 @@ def test_mount_points(tmp_path: Path, kind: str, result: str, text: str) -> None
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_a_mount_point_that_somebody_else_has_mounted_is_not_touched() -> None:
-    async def look() -> Check:
-        files = Files("test", {})
-        try:
-            return await examine._mount_point("p", "/proc", "mountd:abc:m", files)
-        finally:
-            await files.close()
+class Silent(Files):
+    """A mount that hangs."""
 
-    check = asyncio.run(look())
+    async def statfs(self, path: str, *, timeout_s: float) -> None:
+        raise DiskTimeout("no answer")
+
+
+def mounted(path: str, files: type[Files] = Files) -> Check:
+    async def look() -> Check:
+        made = files("test", {})
+        try:
+            return await examine._mount_point("p", path, "mountd:abc:m", made)
+        finally:
+            await made.close()
+
+    return asyncio.run(look())
+
+
+def test_a_mount_point_that_somebody_else_has_mounted_is_not_touched() -> None:
+    check = mounted("/proc", Silent)
     assert (check.result, "already mounted" in check.text, bool(check.hint)) == ("fail", True, True)
+
+
+def test_a_mount_of_ours_is_well_while_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+    ours = table.Entry(1, 0, "0:7", "/", str(tmp_path), "fuse.rclone", "mountd:abc:m")
+    monkeypatch.setattr(examine, "read_table", lambda: (ours,))
+    check = mounted(str(tmp_path))
+    assert (check.result, check.hint) == ("ok", ""), "what lies there is the bucket's"
+    check = mounted(str(tmp_path), Silent)
+    assert (check.result, "no answer" in check.text) == ("fail", True)
+    assert f"umount --lazy {tmp_path}" in check.hint
 
 
 MODEL = "models: {{h: {{mount: m, directory: 'h_{{version}}', link: {link}, version: v1}}}}\n"

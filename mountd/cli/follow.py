@@ -306,13 +306,17 @@ def restart(options: Options, name: str, timeout_s: float) -> Document:
 
 
 def _states(path: str, name: str, deadline: float) -> Iterator[Document]:
+    """Until the `deadline`. Raises Unreachable when no daemon answers then."""
+    away: Unreachable | None = None
     while time.monotonic() < deadline:
         try:
             yield _thing(api.get(path, "/api/v1/status"), name)
-        except Unreachable:
-            if time.monotonic() + RESTART_POLL_S >= deadline:
-                raise
+            away = None
+        except Unreachable as error:
+            away = error
         time.sleep(RESTART_POLL_S)
+    if away is not None:
+        raise away
 
 
 def _life(thing: Document) -> tuple[object, ...]:

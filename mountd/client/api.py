@@ -112,14 +112,16 @@ def failure(error: Document) -> MountdError:
 
 
 def connect(socket_path: str, deadline: float | None) -> socket.socket:
-    """A connected socket. Raises OSError."""
+    """A connected socket. Raises OSError, TimeoutError at the `deadline`."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         while True:
             connection.settimeout(_left(deadline))
             try:
                 connection.connect(socket_path)
-            except BlockingIOError:  # what a Unix socket says when the listener's queue is full
+            except BlockingIOError:  # what a Unix socket says at once when the listener's queue is full
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise TimeoutError("the queue of the socket is full") from None
                 time.sleep(0.05)
             else:
                 return connection

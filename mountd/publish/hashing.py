@@ -47,6 +47,8 @@ def scan(directory: str) -> Tree:
         if blob or path == manifest.NAME:
             del tree.files[path]
             tree.left_out.append(path)
+    if len(tree.files) > manifest.MAX_FILES:
+        tree.problems.append(_too_many())
     return tree
 
 
@@ -56,7 +58,7 @@ def _scan(tree: Tree, base: str, above: tuple[str, ...]) -> None:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         if len(tree.files) + len(tree.problems) > manifest.MAX_FILES:
-            tree.problems.append(f"there are more than {manifest.MAX_FILES} files")
+            tree.problems.append(_too_many())
             return
         path = f"{base}/{entry.name}" if base else entry.name
         real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)
@@ -79,6 +81,10 @@ def _scan(tree: Tree, base: str, above: tuple[str, ...]) -> None:
             tree.files[path] = FileIdentity.of(real, seen)
         else:
             tree.problems.append(f"{path!r} is no file: a socket, a pipe or a device")
+
+
+def _too_many() -> str:
+    return f"there are more than {manifest.MAX_FILES} files"
 
 
 async def digests(tree: Tree, record: Record, jobs: int, report: Callable[[int, int], None]) -> dict[str, File]:

@@ -1,5 +1,6 @@
 """`config` and `doctor`: with a real file, a real rclone and a real S3 server, without a daemon."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,7 +14,10 @@ import pytest
 import yaml
 
 from mountd.cli.main import main
+from mountd.cli.publish import _store
+from mountd.publish.record import open_record
 from mountd.rclone.binary import find
+from mountd.settings.load import load
 from mountd.settings.secret import is_secret, is_secret_option
 from tests.support import hold_port
 from tests.support.daemon import DEBIAN_RCLONE
@@ -247,6 +251,42 @@ def test_render_masks_secrets(file: Path, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out)["mounts"]["storage"]["argv"][1] == "mount"
 
 
+def test_render_hides_secrets_that_stand_in_the_open(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(file, "allow_plain_secrets", to="true")
+    change(file, "remotes", "store", "secret_access_key", to=SECRET)
+    change(file, "mounts", "storage", "options", to={"header": f"Authorization: Bearer {SECRET}", "checkers": "8"})
+    for form in ("table", "json"):
+        assert main(["config", "render", "-c", str(file), "-o", form]) == 0
+        captured = capsys.readouterr()
+        assert "SecretAccessKey" in captured.out
+        assert "--header" in captured.out
+        assert SECRET not in captured.out + captured.err
+        assert ("no effect on a mount" in captured.err) is (form == "table")
+    assert any("no effect on a mount" in text for text in json.loads(captured.out)["mounts"]["storage"]["warnings"])
+
+
+def test_publish_reads_only_the_secrets_that_it_needs(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEST_UNSET", raising=False)
+    other = {"type": "s3", "provider": "Other", "endpoint": "http://x", "secret_access_key": {"env": "TEST_UNSET"}}
+    change(file, "remotes", "other", to=other)
+    settings = load(file).settings
+
+    async def make() -> tuple[str, str, int]:
+        record = await open_record(tmp_path / "state", "d")
+        try:
+            store = await _store(settings, "storage", "cache_hub_v24", record)
+            conf = record.private / "rclone.conf"
+            return store.place, conf.read_text(), conf.stat().st_mode & 0o777
+        finally:
+            record.close()
+
+    place, conf, mode = asyncio.run(make())
+    assert (place, mode) == ("store:data/cache_hub_v24", 0o600)
+    assert [line for line in conf.splitlines() if line.startswith("[")] == ["[store]"]
+
+
 def test_schema(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "schema"]) == 0
     jsonschema.validate(yaml.safe_load(file.read_text()), json.loads(capsys.readouterr().out))
@@ -304,6 +344,16 @@ def test_doctor_names_what_is_wrong(
     assert text in checks[check]["text"]
     assert checks[check]["hint"] or checks[check]["result"] == "warn" or check == "secrets"
     assert code == int(any(each["result"] == "fail" for each in checks.values()))
+
+
+def test_doctor_looks_for_versions_in_the_bucket_of_the_model(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {"remote": "store:empty", "path": f"{tmp_path}/other", "cache": {"dir": f"{tmp_path}/cache2"}}
+    change(file, "mounts", "other", to=other)
+    _, checks = examine(file, capsys)
+    wanted = {"bucket of storage": "ok", "bucket of other": "warn", "versions of hub": "ok"}
+    assert {name: checks[name]["result"] for name in wanted} == wanted
 
 
 def test_doctor_leaves_a_credential_to_the_unit(

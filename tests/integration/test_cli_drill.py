@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mountd.cli.drill import show_measured
 from mountd.cli.main import main
 from tests.integration.test_cli_standin import Asked, Daemon, error
 
@@ -97,6 +98,33 @@ def test_a_table_of_what_was_measured(daemon: Daemon, capsys: pytest.CaptureFixt
     assert "cached reads yes ok" in lines
     assert lines[-1] == "drill offline of storage: passed"
     assert posted(daemon) == [{"kind": "offline", "mount": "storage", "for": "30s", "reason": "每月"}]
+
+
+@pytest.mark.parametrize(
+    ("measured", "line"),
+    [
+        ({"detected_s": 26.0}, "detected 26.00 s 26 s ok"),
+        ({"detected_s": 26.01}, "detected 26.01 s 26 s fail"),
+        ({"detected_s": None}, "detected never 26 s fail"),
+        ({"ready_again_s": 5.5}, "ready again after its end 5.50 s 5 s fail"),
+        ({"kind": "kill"}, "ready again 1.25 s 5 s ok"),
+        ({"kind": "slow", "app_restarted": True}, "app restarted yes fail"),
+        ({"rclone_restarted": True}, "rclone restarted yes fail"),
+        ({"kind": "kill", "rclone_restarted": True}, "rclone restarted yes"),
+        ({"kind": "hang", "app_restarted": False}, "app restarted no"),
+        ({"cached_reads": False}, "cached reads no fail"),
+        ({"passed": False}, "drill offline of storage: not passed"),
+    ],
+    ids=str,
+)
+def test_each_measure_is_judged(measured: dict[str, Any], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show_measured({**MEASURED, **measured})
+    assert line in [" ".join(row.split()) for row in capsys.readouterr().out.splitlines()]
+
+
+def test_cached_reads_that_were_not_tried_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show_measured({**MEASURED, "cached_reads": None})
+    assert "cached" not in capsys.readouterr().out
 
 
 def test_json(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:

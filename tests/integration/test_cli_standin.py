@@ -21,7 +21,10 @@ class Asked:
 
 
 class Daemon:
-    """`answers`: "GET /path" → a function of what was asked that gives HTTP status and document (a list: a stream)."""
+    """`answers`: "GET /path" → a function of what was asked that gives HTTP status and document.
+
+    A list is sent as a stream of lines, bytes as they are.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -49,6 +52,10 @@ class Daemon:
                 if not status:
                     return  # closes the connection without an answer
                 self.send_response(status)
+                if isinstance(document, bytes):
+                    self.end_headers()
+                    self.wfile.write(document)
+                    return
                 if isinstance(document, list):
                     self.end_headers()
                     for line in document:

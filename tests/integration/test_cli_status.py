@@ -103,6 +103,36 @@ def test_watch_draws_again_until_interrupted(
     assert capsys.readouterr().out.count("● ready") == 3
 
 
+def test_watch_goes_on_while_the_daemon_restarts(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pauses = iter([daemon.stop, daemon.start])
+
+    def pause(_: float) -> None:
+        try:
+            next(pauses)()
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr("mountd.cli.follow.time.sleep", pause)
+    assert main(["status", "--watch"]) == 130
+    out = capsys.readouterr().out
+    assert out.count("● ready") == 2
+    assert out.count(f"cannot reach mountd at {daemon.path}") == 1
+
+
+def test_watch_as_json_is_a_document_a_line(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: float) -> None:
+        if len(daemon.asked) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("mountd.cli.follow.time.sleep", interrupt)
+    assert main(["status", "--watch", "-o", "json"]) == 130
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [STATUS] * 2
+
+
 # versions -------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mountd.cli.main import main
+from mountd.cli.terminal import ERASED
 from tests.integration.test_cli_standin import COMMITTED, OPERATION, Answer, Asked, Daemon, accept, error
 
 DONE = {**COMMITTED, "percent": None, "eta_s": None}
@@ -188,6 +189,8 @@ def test_progress_on_a_terminal_is_one_line(daemon: Daemon, monkeypatch: pytest.
     assert main(["switch", "v23"]) == 0
     assert "\n" not in terminal.getvalue()
     assert "━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 40 %  about 3 s left" in terminal.getvalue()
+    assert terminal.getvalue().endswith(ERASED), "the line is free for what comes next"
+    assert daemon.asked[1].query["wait"] == "1.0"
 
 
 def test_progress_says_what_it_waits_for_and_who_had_to_be_killed(
@@ -201,6 +204,12 @@ def test_progress_says_what_it_waits_for_and_who_had_to_be_killed(
     assert err.count(killed) == 1
     assert "ready  webui, 12 of at most 930 s: loading" in err
     assert "\x1b" not in err
+
+
+def test_the_first_switch_comes_from_nothing(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    cancelled(daemon, result="cancelled", **{"from": None})
+    assert main(["cancel"]) == 0
+    assert capsys.readouterr().out.endswith(" was undone: cache_hub is at nothing\n")
 
 
 def test_rollback(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mountd.cli import follow
 from mountd.cli.main import main
 from tests.integration.test_cli_standin import OPERATION, STATUS, Answer, Asked, Daemon
 
@@ -54,6 +55,25 @@ def test_wait_for_a_version_waits_for_a_link_that_somebody_has_changed(
     assert main(["wait", "--for", "version=v22", "--timeout", "100ms"]) == 0
 
 
+def test_a_version_that_only_loads_is_live(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    warm = {**OPERATION, "kind": "warm"}
+    daemon.status = {**STATUS, "operations": [warm, {**OPERATION, "model": "other"}]}
+    assert main(["wait", "--for", "version=v22", "--timeout", "0"]) == 0
+    assert capsys.readouterr().out == "v22 is live\n"
+
+
+@pytest.mark.parametrize("change", [{"stage": "warmed"}, {"current": "v21"}, {"current": None}], ids=str)
+def test_a_version_that_is_not_live_yet(
+    daemon: Daemon, change: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.status = {**STATUS, "models": {"cache_hub": {**STATUS["models"]["cache_hub"], **change}}}
+    assert main(["wait", "--for", "version=v22", "--timeout", "0"]) == 4
+    err = capsys.readouterr().err
+    assert f"the live version is {change.get('current', 'v22') or 'none'}" in err
+    assert "cannot list 存储桶: refused" in err
+    assert daemon.asked[0].query == {"wait": "0.0", "for": "version=v22"}
+
+
 def test_wait_that_ran_out_says_why(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     daemon.status = {**STATUS, "ready": False}
     assert main(["wait", "--for", "ready", "--timeout", "0"]) == 4
@@ -68,6 +88,8 @@ def test_wait_that_ran_out_says_why(daemon: Daemon, capsys: pytest.CaptureFixtur
         (["wait", "--for", "version=v23", "--model", "nope"], 3),
         (["wait", "--for", "later"], 2),
         (["wait", "--for", "version="], 2),
+        (["wait", "--for", "version=latest", "--timeout", "0"], 2),
+        (["wait", "--for", "ready=now", "--timeout", "0"], 2),
         (["wait", "--for", "ready", "--timeout", "soon"], 2),
         (["wait"], 2),
         (["switch"], 2),
@@ -101,6 +123,22 @@ def test_logs(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert daemon.asked[0].query == {"name": "webui", "lines": "5"}
 
 
+def test_which_lines_are_asked_for(daemon: Daemon) -> None:
+    daemon.answers["GET /api/v1/logs"] = lambda _: (200, {"schema": 1, "logs": []})
+    assert main(["logs", "storage", "--since", "1m30s", "--previous"]) == 0
+    assert main(["logs", "-n", "0"]) == 0
+    wanted = [{"name": "storage", "since": "90.0", "previous": "1"}, {"lines": "0"}]
+    assert [asked.query for asked in daemon.asked] == wanted
+    assert main(["logs", "-n", "-1"]) == 2
+
+
+def test_lines_as_json(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"schema": 1, "logs": [LINE]}
+    daemon.answers["GET /api/v1/logs"] = lambda _: (200, document)
+    assert main(["logs", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == document
+
+
 def test_logs_follow(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     daemon.answers["GET /api/v1/logs"] = lambda _: (200, [{"schema": 1, **LINE}] * 3)
     assert main(["logs", "--follow"]) == 0
@@ -122,10 +160,94 @@ def restarted(daemon: Daemon, **then: object) -> Answer:
     return answer
 
 
+def later(daemon: Daemon, *statuses: dict[str, object], section: str = "apps", name: str = "webui") -> None:
+    """After a restart was asked for, each look finds the next of these, and then for ever the last."""
+    left = list(statuses)
+
+    def look(_: Asked) -> tuple[int, object]:
+        if not any(asked.what.startswith("POST") for asked in daemon.asked):
+            return 200, daemon.status
+        now = dict(left.pop(0) if len(left) > 1 else left[0])
+        reasons = now.pop("reasons", daemon.status["reasons"])
+        return 200, {**daemon.status, "reasons": reasons, section: {name: {**STATUS[section][name], **now}}}
+
+    daemon.answers["GET /api/v1/status"] = look
+    daemon.answers["POST /api/v1/restart"] = lambda asked: (202, {"schema": 1, "name": asked.body["name"]})
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "RESTART_POLL_S", 0.01)
+
+
 def test_restart_returns_once_it_runs_again(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     daemon.answers["POST /api/v1/restart"] = restarted(daemon, state="running")
     assert main(["restart", "webui"]) == 0
     assert capsys.readouterr().out == "webui is running, pid 902\n"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_process_that_ran_before_is_not_taken_for_the_new_one(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It still runs for a moment."""
+    changes: list[dict[str, object]] = [{"pid": 902}, {"restarts": 1}, {"since": "2026-01-01T00:00:09Z"}]
+    for change in changes:
+        daemon.asked.clear()
+        later(daemon, {}, {}, change)
+        assert main(["restart", "webui", "-o", "json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert (document["schema"], document["name"]) == (1, "webui")
+        assert change.items() <= document["status"].items()
+        assert len(daemon.asked) == 2 + 3
+    daemon.asked.clear()
+    later(daemon, {})
+    assert main(["restart", "webui", "--timeout", "100ms"]) == 4, "the old one goes on"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_mount_runs_again_once_it_is_ready(daemon: Daemon) -> None:
+    stages = ("mounted", "answering", "ready")
+    later(daemon, *({"pid": 9, "stage": stage} for stage in stages), section="mounts", name="storage")
+    assert main(["restart", "storage"]) == 0
+    assert [asked.body for asked in daemon.asked if asked.body] == [{"name": "storage"}]
+    assert len(daemon.asked) == 2 + len(stages)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_restart_that_fails_says_why_in_the_words_of_the_daemon(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reasons = [
+        {"code": "x", "text": "of another", "layer": "app", "object": "other", "hint": "no"},
+        {"code": "app-backoff", "text": "webui exited with 1", "layer": "app", "object": "webui", "hint": "look"},
+    ]
+    later(daemon, {"state": "backoff", "reasons": reasons})
+    assert main(["restart", "webui"]) == 1
+    assert capsys.readouterr().err == "mountd: cannot restart webui: webui exited with 1\n  hint: look\n"
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(("comes_back", "code"), [(True, 0), (False, 8)])
+def test_a_restart_is_waited_for_through_a_restart_of_the_daemon(daemon: Daemon, comes_back: bool, code: int) -> None:
+    def come_back() -> None:
+        daemon.status = {**STATUS, "apps": {"webui": {**STATUS["apps"]["webui"], "pid": 902}}}
+        daemon.start()
+
+    def go_away() -> None:
+        daemon.stop()
+        if comes_back:
+            back.start()
+
+    back, away = threading.Timer(0.1, come_back), threading.Thread(target=go_away)
+
+    def take(asked: Asked) -> tuple[int, object]:
+        away.start()
+        return 202, {"schema": 1, "name": asked.body["name"]}
+
+    daemon.answers["POST /api/v1/restart"] = take
+    assert main(["restart", "webui", "--timeout", "30s" if comes_back else "500ms"]) == code
+    away.join()
 
 
 @pytest.mark.parametrize("state", ["failed", "backoff"])

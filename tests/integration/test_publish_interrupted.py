@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from mountd.model import manifest
+from tests.support import dies_with_us
 from tests.support.daemon import Daemon
 from tests.support.publishing import (
     at,
@@ -150,6 +152,43 @@ def test_two_at_once(make_daemon: Callable[..., Daemon], store: RcloneS3, source
             assert look(store, version) is None
             assert publish(*machines[0], version).code == 0
             check_published(store, version, source)
+
+
+SMALL = """
+remotes: {{s: {{type: s3, endpoint: "http://x"}}}}
+mounts: {{m: {{remote: "s:b", path: /mnt/m}}}}
+models: {{hub: {{mount: m, directory: "hub_{{version}}", link: {root}/hub, version: v1}}}}
+rclone: {{binary: {root}/rclone}}
+state: {root}/state
+runtime: {root}/run
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_that_is_interrupted_tidies_up_and_says_how_it_goes_on(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "a").write_text("1")
+    config, rclone = tmp_path / "mountd.yaml", tmp_path / "rclone"
+    config.write_text(SMALL.format(root=tmp_path))
+    rclone.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nwhile [ ! -e {tmp_path}/stop ]; do sleep 0.05; done\n")
+    rclone.chmod(0o755)
+    words = [sys.executable, "-m", "mountd", "publish", str(tmp_path / "v1"), "v1", "-c", str(config)]
+    running = subprocess.Popen(dies_with_us(words), stderr=subprocess.PIPE, text=True)
+    try:
+        until((tmp_path / "asked").exists, 30.0, "rclone to be asked what it is")
+        assert [*tmp_path.glob("state/publish/*/private")]
+        running.send_signal(number)
+        until(lambda: not [*tmp_path.glob("state/publish/*/private")], 30.0, "its secrets to be removed")
+        (tmp_path / "stop").touch()
+        _, said = running.communicate(timeout=30)
+    finally:
+        (tmp_path / "stop").touch()
+        running.kill()
+        running.communicate()
+    assert (running.returncode, "Traceback" in said) == (code, False), said
+    assert "run the same command again" in said
 
 
 def test_an_interrupted_one_is_taken_over(

@@ -65,6 +65,7 @@ class Shelf:
         self.desired = DesiredVersions(self.models, self.operations.switch_and_wait, self.board)
         self.supervisors: dict[str, Supervisor] = {}
         self.rings: dict[str, Ring] = {}
+        self.drills: Drills = NoDrills()
 
     @property
     def status(self) -> ModelStatus:
@@ -115,7 +116,7 @@ class Shelf:
                     raise ended
 
     def server(self) -> Server:
-        """The API of it, which listens nowhere yet; no drills, nothing to restart or reload."""
+        """The API of it, which listens nowhere yet; nothing to restart or reload."""
 
         async def reload(_: str) -> ReloadDocument:
             return {"schema": SCHEMA, "changed": [], "restarted": [], "in_place": []}
@@ -128,7 +129,7 @@ class Shelf:
                     supervisors=self.supervisors,
                     rings=self.rings,
                     reload=reload,
-                    drills=NoDrills(),
+                    drills=self.drills,
                     journal=self.journal,
                     syncing=Syncing(self.models, self.journal),
                     profiles=self.profiles,

@@ -9,6 +9,7 @@ import pwd
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import aiohttp
 import pytest
 
 from mountd.api import routes
+from mountd.operation.drill import Drills
 from mountd.process.child import Ring
 from mountd.process.lifecycle import RestartAsked
 from mountd.process.supervisor import Supervisor
@@ -49,16 +51,24 @@ class Asked:
         return [each["text"] for each in document["logs"]]
 
 
-@pytest.fixture
-async def asked() -> AsyncIterator[Asked]:
+@asynccontextmanager
+async def asking(drills: Drills | None = None) -> AsyncIterator[Asked]:
     root = Path(tempfile.mkdtemp(prefix="mountd-t-"))  # tmp_path would not fit into a Unix socket's address
     try:
-        async with shelf(root) as hub, hub.serving() as socket:
-            await hub.desired.load("hub")
-            async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
-                yield Asked(hub, session)
+        async with shelf(root) as hub:
+            hub.drills = drills or hub.drills
+            async with hub.serving() as socket:
+                await hub.desired.load("hub")
+                async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
+                    yield Asked(hub, session)
     finally:
         shutil.rmtree(root)
+
+
+@pytest.fixture
+async def asked() -> AsyncIterator[Asked]:
+    async with asking() as found:
+        yield found
 
 
 # -- bodies -----------------------------------------------------------------------------------------------------------
@@ -91,7 +101,9 @@ async def test_bodies(asked: Asked, body: bytes | str, status: int) -> None:
     assert bool(asked.hub.model.committed.suspended) is (status == 200)
 
 
-@pytest.mark.parametrize("path", ["reload", "cancel", "restart", "drill", "rollback", "switch", "resume"])
+@pytest.mark.parametrize(
+    "path", ["reload", "cancel", "restart", "drill", "rollback", "switch", "warm", "resume", "profile/forget"]
+)
 async def test_each_request_refuses_fields_that_it_does_not_know(asked: Asked, path: str) -> None:
     status, document = await asked.post(path, '{"surprise": 1}')
     assert (status, document["error"]["exit"]) == (400, 2)
@@ -115,6 +127,10 @@ async def test_requests_that_name_nothing_there_is(asked: Asked) -> None:
         ("switch", "{}", (400, 2)),
         ("switch", '{"version": "v23", "model": "x"}', (404, 3)),
         ("switch", '{"version": "latest"}', (400, 2)),
+        ("warm", "{}", (400, 2)),
+        ("warm", '{"version": "v23", "model": "x"}', (404, 3)),
+        ("warm", '{"version": "v23", "level": "all"}', (400, 2)),
+        ("resume", '{"model": "x"}', (404, 3)),
         ("rollback", "{}", (404, 3)),
         ("cancel", "{}", (404, 3)),
         ("restart", "{}", (404, 3)),

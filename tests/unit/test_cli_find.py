@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -105,6 +107,50 @@ def test_socket_file_without_a_listener_is_passed_over(place: Path, listen: Call
     assert find.find(None, None) == user
 
 
+def test_a_daemon_that_does_not_let_us_in_is_the_one_that_is_meant(
+    place: Path, listen: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command then says so, instead of asking another daemon."""
+    listen(place / "mountd" / "mountd.sock")
+    connect = find.connect
+
+    def refuse(path: str, deadline: float | None) -> socket.socket:
+        if path == find.SYSTEM_SOCKET:
+            raise PermissionError(13, "Permission denied")
+        return connect(path, deadline)
+
+    monkeypatch.setattr(find, "connect", refuse)  # as root nothing is ever denied
+    assert find.find(None, None) == find.SYSTEM_SOCKET
+
+
+def test_a_daemon_that_accepts_nothing_is_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "PROBE_TIMEOUT_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(find.SYSTEM_SOCKET)
+        listener.listen(0)
+        first.connect(find.SYSTEM_SOCKET)  # its queue is full now
+        assert find.find(None, None) == find.SYSTEM_SOCKET
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("mode", "believed"), [(0o700, True), (0o755, True), (0o775, False), (0o702, False)])
+def test_a_socket_in_tmp_is_believed_where_nobody_else_could_put_one(
+    place: Path, listen: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch, mode: int, believed: bool
+) -> None:
+    uid = random.randrange(10**8, 10**9)
+    directory = Path(f"/tmp/mountd-{uid}")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    try:
+        answering = listen(directory / "mountd.sock")
+        directory.chmod(mode)
+        assert find._user_socket() == "", "it is another user's"
+        os.chown(directory, uid, -1)
+        assert find._user_socket() == (answering if believed else "")
+    finally:
+        shutil.rmtree(directory)
+
+
 def test_nobody_answers(place: Path) -> None:
     with pytest.raises(Unreachable) as raised:
         find.find(None, None)
@@ -162,6 +208,16 @@ def test_registry_that_is_a_link_is_not_believed(place: Path) -> None:
     with pytest.raises(CannotStart):
         demo_run.register("/tmp/a", "/tmp/a.sock", os.getpid())
     assert find.running_demos() == []
+
+
+def test_the_oldest_demo_comes_first(place: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        for pid, started in ((os.getpid(), "2026-01-02T00:00:00Z"), (other.pid, "2026-01-01T00:00:00Z")):
+            entry = demo_run.register("/tmp/a", f"/tmp/{pid}.sock", pid)
+            entry.write_text(json.dumps({**json.loads(entry.read_text()), "started": started}))
+        (entry.parent / "notes.txt").write_text(entry.read_text())
+        assert [demo["pid"] for demo in find.running_demos()] == [other.pid, os.getpid()]
+        other.kill()
 
 
 def test_what_is_registered(place: Path) -> None:

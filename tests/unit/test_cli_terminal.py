@@ -23,7 +23,7 @@ from rich.text import Text
 import mountd.cli
 from mountd.cli import main, report, terminal, view, view_status
 from mountd.cli.options import Options
-from mountd.errors import ConfigError, MountdError, Problem
+from mountd.errors import Bug, Busy, ConfigError, MountdError, Problem
 from tests.support.hostile import HOSTILE, raw_controls
 
 OURS = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]|\r")
@@ -167,6 +167,116 @@ def test_a_line_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.startswith(terminal.ERASED)
     assert raw_controls(err.removeprefix(terminal.ERASED)) == []
     assert "\n" not in err
+
+
+class Terminal(io.StringIO):
+    """One whose width nobody knows."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_stays_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for length, kept in ((78, 78), (79, 79), (80, 79), (500, 79)):
+        shown = Terminal()
+        monkeypatch.setattr(sys, "stderr", shown)
+        terminal.write_over("x" * length)
+        assert shown.getvalue() == terminal.ERASED + "x" * kept, "the last column would begin the next line"
+
+
+@pytest.mark.parametrize(("off", "coloured"), [(None, True), ("", True), ("1", False)])
+def test_colours_are_for_terminals_and_can_be_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], off: str | None, coloured: bool
+) -> None:
+    if off is None:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("NO_COLOR", off)
+    terminal.say(": text", mark="fail", colour="red")
+    assert capsys.readouterr().out == "fail: text\n", "no terminal"
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    terminal.say(": text", mark="fail", colour="red")
+    assert shown.getvalue() == ("\x1b[31mfail\x1b[0m: text\n" if coloured else "fail: text\n")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2, "1.0 MiB"),
+        (5 * 1024**3, "5.0 GiB"),
+        (1024**4, "1.0 TiB"),
+        (2048 * 1024**4, "2048.0 TiB"),
+    ],
+)
+def test_sizes(count: int, text: str) -> None:
+    assert terminal.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 m 0 s"),
+        (303, "5 m 3 s"),
+        (3600, "1 h 0 m"),
+        (7800, "2 h 10 m"),
+        (86399, "23 h 59 m"),
+        (86400 * 3 + 4 * 3600, "3 d 4 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert view.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["status", "-o", "json"], True),
+        (["-o", "json", "status"], True),
+        (["status", "-ojson"], True),
+        (["status", "--output=json"], True),
+        (["status", "--output", "json", "--nope"], True),
+        (["status"], False),
+        (["status", "-o", "table", "json"], False),
+        (["status", "--", "-o", "json"], False),
+        (["status", "-ojson", "--", "x"], True),
+        (["status", "-o"], False),
+    ],
+    ids=" ".join,
+)
+def test_whether_json_is_wanted_is_known_also_of_wrong_words(words: list[str], wanted: bool) -> None:
+    assert report.wants_json(words) is wanted
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (BrokenPipeError(errno.EPIPE, "x"), 141),
+        (Busy("cannot x: y", hint="wait", holder="tina"), 6),
+        (Bug("cannot x: y"), 20),
+        (click.UsageError("wrong"), 2),
+        (OSError(errno.EMFILE, "too many"), 1),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, BaseException) else "",
+)
+def test_how_a_command_ends(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.report(error, json_too=True) == code
+    out, err = capsys.readouterr()
+    if code > 100:
+        assert (out, err) == ("", ""), "nobody is there to read it"
+        return
+    document = json.loads(out)["error"]
+    assert (document["exit"], document["holder"]) == (code, "tina" if code == 6 else "")
+    assert document["text"] in err
+    assert ("report it" in err) is (code == 20)
 
 
 SAYS = """

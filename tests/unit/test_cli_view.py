@@ -50,6 +50,32 @@ def test_only_the_last_column_is_wrapped() -> None:
     assert max(map(len, lines)) <= 56
 
 
+@pytest.mark.parametrize(
+    ("word", "colour"),
+    [("ok", "32"), ("Degraded", "33"), ("fail", "31"), ("Missing", "31"), ("Progressing", "36"), ("Suspended", "34")],
+)
+def test_words_have_their_colour_on_a_terminal_alone(word: str, colour: str) -> None:
+    for is_terminal in (True, False):
+        on = Console(width=40, force_terminal=is_terminal, color_system="standard" if is_terminal else None)
+        with on.capture() as captured:
+            on.print(view.text(word))
+            on.print(view.text(f"{word} or not"))
+        coloured, plain = captured.get().splitlines()
+        assert coloured == (f"\x1b[{colour}m{word}\x1b[0m" if is_terminal else word)
+        assert plain == f"{word} or not", "only the word by itself is one"
+
+
+def test_numbers_are_aligned_right() -> None:
+    on = Console(width=40, force_terminal=False)
+    with on.capture() as captured:
+        on.print(view.table(("N", "SIZE", "NAME"), [(1, 10, "a"), (1000, 9, "b")], right=("N", "SIZE")))
+    assert [line.rstrip() for line in captured.get().splitlines()] == [
+        "   N  SIZE  NAME",
+        "   1    10  a",
+        "1000     9  b",
+    ]
+
+
 @pytest.mark.parametrize("wrong", [0, 90])
 def test_versions_show_their_digest_on_80_columns(wrong: int) -> None:
     rows = [[len("v2026.11.21-a"), 8, 3, 3, 9, 5, 5, 12, wrong], [3, 7, 3, 3, 9, 5, 0, 12, 0]]

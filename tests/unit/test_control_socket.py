@@ -112,3 +112,16 @@ async def test_the_group_is_looked_up_outside_of_the_daemon_and_not_for_ever(
 def test_the_socket_belongs_to_the_group(place: Path) -> None:
     _bind_unix(place, 54321).close()
     assert (place.stat().st_gid, stat.S_IMODE(place.stat().st_mode)) == (54321, 0o660)
+
+
+@pytest.mark.root
+async def test_the_api_listens_for_the_group_of_the_configuration(place: Path) -> None:
+    name = grp.getgrgid(1).gr_name
+    async with shelf(place.parent) as hub:
+        found = hub.server()
+        await found.listen_unix(ControlSettings(socket=place, group=name))
+        try:
+            assert (place.stat().st_gid, stat.S_IMODE(place.stat().st_mode)) == (1, 0o660)
+        finally:
+            await found.close()
+    assert not place.exists()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.daemon.logs import as_text
-from mountd.journald import PRIORITIES, leads_to_journal, prefixed
+from mountd.journald import PRIORITIES, for_stderr, leads_to_journal, prefixed
 
 
 def test_only_the_stream_that_systemd_names_is_the_journal() -> None:
@@ -36,6 +36,15 @@ def test_each_line_has_the_priority() -> None:
     assert prefixed("one", "error") == "<3>one"
     assert prefixed("", "info") == "<6>"
     assert prefixed("one", "no such level") == "<3>one"
+
+
+def test_a_failure_has_its_priority_only_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    assert for_stderr("one\ntwo") == "<3>one\n<3>two"
+    assert for_stderr("one", "warning") == "<4>one"
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + 1}")
+    assert for_stderr("one\ntwo") == "one\ntwo"
 
 
 def test_an_event_is_its_phrase_and_its_keys() -> None:

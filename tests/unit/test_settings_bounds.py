@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,23 @@ def test_only_regular_files_are_read(
             read(path)
         [problem] = refused.value.problems
         assert problem.text.endswith(f" {kind}")
+
+
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at it and its opening."""
+    path, stat = tmp_path / "mountd.yaml", os.stat
+
+    def then_replace(at: Any, **keys: Any) -> os.stat_result:
+        found = stat(at, **keys)
+        if at == path:
+            path.unlink()
+            os.mkfifo(path)
+        return found
+
+    path.touch()
+    monkeypatch.setattr(os, "stat", then_replace)
+    with pytest.raises(OSError, match="pipe"):
+        read_plain(path, 1000)
 
 
 def test_a_large_file_is_not_read_to_its_end(tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import errno
+import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from mountd.errors import ConfigError, Problem
+from mountd.errors import CannotStart, ConfigError, Problem
+from mountd.settings.control_socket import named_in
 from mountd.settings.load import Places, check_secrets, config_path, load, parse, places
 from mountd.settings.secret import SecretRef
 from mountd.settings.units import Limit, Size
+from mountd.settings.words import MAX_PROBLEMS
 
 CONFIG = Path(__file__).parents[2] / "config"
 PLACES = Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
@@ -80,6 +87,33 @@ def test_empty_sections_count_as_not_written() -> None:
         parse(text + empty, "x.yaml", PLACES).settings
         == parse(SMALL.replace("SECRET", "/s"), "x.yaml", PLACES).settings
     )
+
+
+WHOLE: dict[str, Any] = {
+    "remotes": {"s": {"type": "s3", "endpoint": "http://x"}},
+    "mounts": {"m": {"remote": "s:b", "path": "/mnt/m"}},
+    "models": {"h": {"mount": "m", "directory": "h_{version}", "link": "/srv/h", "version": "v1"}},
+    "apps": {"w": {"command": ["x"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "keys"),
+    [
+        ("", ("models", "apps", "rclone", "http", "log", "control", "state", "runtime")),
+        ("mounts", ("options", "health", "cache")),
+        ("models", ("required", "warm", "sync", "watch", "gates")),
+        ("apps", ("environment", "needs", "ready", "stop", "restart")),
+    ],
+)
+def test_each_key_that_may_be_left_empty(section: str, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        data = copy.deepcopy(WHOLE)
+        at = next(iter(data[section].values())) if section else data
+        at.pop(key, None)
+        left_out = parse(yaml.safe_dump(data), "x.yaml", PLACES).settings
+        at[key] = None
+        assert parse(yaml.safe_dump(data), "x.yaml", PLACES).settings == left_out, key
 
 
 def test_text_stays_text_and_flags_get_one_spelling() -> None:
@@ -184,6 +218,57 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load(bad)
     (problem,) = caught.value.problems
     assert (problem.path, problem.line, "UTF-8" in problem.text) == ("", 1, True)
+
+
+def test_what_to_do_about_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "pipe")
+    assert "write it to a file" in caught.value.hint, "a daemon reads it again"
+    denied = tmp_path / "denied.yaml"
+    denied.write_text(SMALL)
+
+    def deny(path: str, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(os, "open", deny)  # as root nothing is ever denied
+        with pytest.raises(ConfigError) as caught:
+            load(denied)
+        assert f"uid {os.geteuid()} " in caught.value.hint
+        assert named_in(denied) == "", "another place is asked"
+        with pytest.raises(CannotStart) as refused:
+            SecretRef(file=denied).read()
+        assert f"uid {os.geteuid()} " in refused.value.hint
+
+
+def test_a_stream_is_read_up_to_a_limit_as_well(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigError, match="1 MiB"):
+        load(tmp_path / "large", streams=True)
+
+
+def test_secrets_at_places_that_are_wrong_already_are_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may lie on a mount that hangs."""
+    monkeypatch.delenv("MOUNTD_TEST_TOKEN", raising=False)
+    loaded = parse(SMALL.replace("SECRET", "/nonexistent/key"), "x.yaml", PLACES)
+    key, token = ("remotes", "store", "secret_access_key"), ("apps", "webui", "environment", "A_TOKEN")
+    for doubtful, named in (
+        ((), [key, token]),
+        ((key,), [token]),
+        (((*key, "file"),), [token]),
+        ((key[:2], token), [key]),
+    ):
+        found = check_secrets(loaded.settings, doubtful=doubtful)
+        assert [each.path for each in found] == [".".join(place) for place in named], doubtful
+
+
+def test_of_many_secrets_only_so_many_are_looked_for() -> None:
+    variables = {f"A_TOKEN_{number}": {"file": f"/nonexistent/{number}"} for number in range(MAX_PROBLEMS + 10)}
+    data = {**WHOLE, "apps": {"w": {"command": ["x"], "environment": variables}}}
+    settings = parse(yaml.safe_dump(data), "x.yaml", PLACES).settings
+    assert len(check_secrets(settings)) == MAX_PROBLEMS + 1, "one more says that there are more"
 
 
 def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

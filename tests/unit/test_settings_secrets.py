@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mountd.errors import CannotStart, ConfigError
 from mountd.settings.load import Places, parse
-from mountd.settings.secret import SecretRef, is_secret, is_secret_option
+from mountd.settings.secret import MAX_SECRET_BYTES, SecretRef, is_secret, is_secret_option
 
 PLACES = Places(Path("/var/lib/mountd"), Path("/var/cache/mountd"), Path("/run/mountd"))
 
@@ -21,7 +21,9 @@ def test_a_secret_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     (tmp_path / "nul").write_bytes(b"a\0b")
-    (tmp_path / "large").write_bytes(b"x" * 70_000)
+    (tmp_path / "large").write_bytes(b"x" * (MAX_SECRET_BYTES + 1))
+    (tmp_path / "full").write_bytes(b"x" * MAX_SECRET_BYTES)
+    assert len(SecretRef(file=tmp_path / "full").read()) == 64 * 1024
     for name, cause in [
         ("fifo", "/fifo .* regular"),
         ("empty", "/empty .*empty"),
@@ -45,6 +47,41 @@ def test_credentials_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "LoadCredential=key:" in caught.value.hint, "nobody can create a file there"
     (tmp_path / "key").write_text("abc")
     assert SecretRef(credential="key").read() == "abc"
+
+
+def test_only_a_credential_that_was_not_passed_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    credential = SecretRef(credential="key")
+    assert (credential.is_elsewhere, credential.path) == (True, None)
+    assert not SecretRef(env="A").is_elsewhere
+    assert (SecretRef(file=Path("/x")).is_elsewhere, SecretRef(file=Path("/x")).path) == (False, Path("/x"))
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    hints = []
+    for _ in range(2):
+        with pytest.raises(CannotStart) as caught:
+            credential.read()
+        hints.append(caught.value.hint)
+        monkeypatch.setenv("INVOCATION_ID", "of a unit")
+    assert ["systemd-run" in hint for hint in hints] == [True, False]
+    assert all("LoadCredential=key:" in hint for hint in hints)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert (credential.is_elsewhere, credential.path) == (False, tmp_path / "key"), "it may be missing there"
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("abc", "abc"), ("a b\r\n", "a b"), ("a\nb", "a\nb"), (None, None), ("", None), ("\udcff", None)],
+)
+def test_a_secret_in_a_variable(monkeypatch: pytest.MonkeyPatch, value: str | None, read: str | None) -> None:
+    monkeypatch.delenv("MOUNTD_TEST_SECRET", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MOUNTD_TEST_SECRET", value)
+    if read is not None:
+        assert SecretRef(env="MOUNTD_TEST_SECRET").read() == read
+        return
+    with pytest.raises(CannotStart, match="MOUNTD_TEST_SECRET") as caught:
+        SecretRef(env="MOUNTD_TEST_SECRET").read()
+    assert (caught.value.code, bool(caught.value.hint)) == ("secret-missing", True)
 
 
 def test_what_is_there_already_need_not_be_created(tmp_path: Path) -> None:

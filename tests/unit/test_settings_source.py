@@ -123,6 +123,10 @@ def test_aliases_that_multiply_are_bounded() -> None:
         (": x\n", None),
         ("'': x\n", ["line 1: a key is empty"]),
         ('a: "\\0"\n', ["line 1: a: holds a NUL character"]),
+        ('x:\n  "a\\0": 1\n  b: 2\n', ["line 2: x: a key holds a NUL character"]),
+        ('"\\ud800": x\n', ["line 1: a key holds half of a surrogate pair (write the character itself)"]),
+        ('a: "\\ud83d\\ude00"\n', ["line 1: a: holds half of a surrogate pair (write the character itself)"]),
+        ("'<<': x\n", []),
     ],
 )
 def test_lesser_problems_leave_a_document(text: str, problems: list[str] | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -40,6 +42,9 @@ def test_storable(given: str, stored: str) -> None:
         ("a\r\nb\tc\0", "a\\x0d\\x0ab\\x09c\\x00"),
         ("\ud800", "\\ud800"),
         ("\u202egpj.exe", "\\u202egpj.exe"),
+        ("\u061c\u200e\u200f\u2066\u2069", "\\u061c\\u200e\\u200f\\u2066\\u2069"),
+        ("\u2028\u2029\x7f\x85", "\\u2028\\u2029\\x7f\\x85"),
+        ("\u200b\u00a0", "\u200b\u00a0"),
     ],
 )
 def test_printable(given: str, shown: str) -> None:
@@ -48,6 +53,35 @@ def test_printable(given: str, shown: str) -> None:
 
 def test_what_is_kept_stays() -> None:
     assert text.printable("a\n\tb\r", keep="\n\t") == "a\n\tb\\x0d"
+
+
+def test_a_text_is_cut_where_nothing_else_is_said() -> None:
+    assert text.storable("a" * text.LIMIT) == "a" * text.LIMIT
+    assert len(text.storable("a" * (text.LIMIT + 1))) == text.LIMIT == 1000
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_holds_the_text_and_shows_nothing_unsafe(indent: int | None) -> None:
+    given = {"声": "a\n\x1b\x9b\u202e\ud800", "n": [1, None]}
+    made = text.dumps(given, indent=indent)
+    assert json.loads(made) == given
+    assert ("\n" in made, "声" in made) == (indent is not None, True)
+    assert text.printable(made, keep="\n") == made
+
+
+def test_json_of_other_objects() -> None:
+    assert json.loads(text.dumps({"path": Path("/x")}, default=str)) == {"path": "/x"}
+    with pytest.raises(TypeError):
+        text.dumps({"path": Path("/x")})
+
+
+@given(ANY)
+def test_any_text_can_be_sent_as_json(given: str) -> None:
+    made = text.dumps({"text": given})
+    made.encode()
+    # JSON takes two halves of a surrogate pair for the character.
+    assert json.loads(made) == {"text": given.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")}
+    assert text.printable(made) == made
 
 
 @given(ANY)

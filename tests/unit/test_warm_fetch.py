@@ -163,6 +163,14 @@ async def test_why_a_file_fails_is_asked_when_it_fails_again(code: str, faults: 
         assert heard.last.waits_for == "the bucket says why"
 
 
+async def test_when_nothing_comes_the_cause_is_given_with_it_where_it_is_known() -> None:
+    made, worker = warming(patience_s=0.0)
+    made._cause = RemoteError("the bucket refuses", hint="correct the keys", code="access-denied")
+    with pytest.raises(RemoteError) as ended:
+        await made._next_line(cast(WorkerProcess, worker))
+    assert (ended.value.code, ended.value.hint) == ("access-denied", "correct the keys")
+
+
 async def test_a_file_that_fails_while_others_can_be_read_is_given_up_at_last() -> None:
     made, _ = warming(FILE, WantedFile("b", 9))
     now = 1.0

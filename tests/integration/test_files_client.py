@@ -110,8 +110,10 @@ async def test_the_largest_read(files: Files, tmp_path: Path) -> None:
 async def test_hash(files: Files, tmp_path: Path) -> None:
     data = os.urandom(2_500_000)
     (tmp_path / "data").write_bytes(data)
-    it = await files.hash(str(tmp_path / "data"), timeout_s=SOON_S)
+    done: list[int] = []
+    it = await files.hash(str(tmp_path / "data"), timeout_s=SOON_S, progress=done.append)
     assert (it.sha256, it.bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert done == [client.HASH_PIECE, len(data)]
 
 
 async def test_an_error_names_the_touch_and_its_cause(files: Files, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import Unavailable
+from mountd.errors import RemoteError, Unavailable
 from mountd.warm import fetch
 from mountd.warm.fetch import Warming, read_through
 from mountd.warm.plan import WantedFile
@@ -176,6 +176,17 @@ async def test_what_never_comes_ends_after_the_callers_patience(
     assert 1.0 <= time.monotonic() - began < SOON_S
     assert os.strerror(errno.ENOENT).lower() in outage.value.text
     assert outage.value.retryable
+
+
+async def test_what_no_try_can_change_ends_the_wait(root: Path, files: list[WantedFile], heard: Heard) -> None:
+    reason = RemoteError("it is archived", hint="restore it", code="object-archived")
+
+    async def why(path: str) -> RemoteError | None:
+        assert path == files[0].path
+        return reason
+
+    result = await read_through(f"{root}/none", files[:1], **heard.options(why=why)).run()
+    assert faults(result) == {files[0].path: ("object-archived", 0)}
 
 
 async def cancelled(warming: Warming, heard: Heard) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,11 @@ from typing import Any
 import pytest
 
 from mountd.errors import Exhausted, Refused, Unavailable
+from mountd.warm import from_rc
 from mountd.warm.fetch import Warming, fetch_into
 from mountd.warm.plan import WantedFile
 from mountd.warm.results import FetchResult
+from mountd.warm.sources import RateLimit, ReadFault, Span, Target
 from tests.support.faults import Break
 from tests.support.machine import Tmpfs
 from tests.support.proxy import Proxy
@@ -206,6 +210,20 @@ async def test_the_password_stays_between_the_two(hub: Hub) -> None:
     fetching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await fetching
+
+
+def test_an_rclone_that_is_silent_is_given_up_and_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody accepts the connection, as when rclone is stopped."""
+    monkeypatch.setattr(from_rc, "SILENCE_S", 1.0)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "rc"))
+        listening.listen()
+        source = from_rc.FromRc(str(tmp_path / "rc"), "", str(tmp_path))
+        target = Target(0, path="a", url="/a", size=9, sha256="a" * 64, there=[])
+        source.open(target)
+        with pytest.raises(ReadFault) as silent:
+            source.read(target, Span(1, 0, 9), RateLimit(0), lambda: None)
+    assert (silent.value.cause["kind"], silent.value.cause["errno"]) == ("again", errno.ETIMEDOUT)
 
 
 @pytest.mark.root

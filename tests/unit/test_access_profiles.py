@@ -72,3 +72,12 @@ async def test_where_it_cannot_be_written_that_is_said(tmp_path: Path) -> None:
         await kept.keep("hub", "webui", WEBUI, BOTH)
     assert "hub" in refused.value.text
     assert str(tmp_path / "profiles") in refused.value.hint
+
+
+async def test_a_disk_that_does_not_answer_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "LIMIT_S", 0.0)
+    kept = Profiles(tmp_path)
+    for work in (kept.read("hub"), kept.keep("hub", "webui", WEBUI, BOTH), kept.forget("hub")):
+        with pytest.raises(Unavailable) as silent:
+            await work
+        assert str(tmp_path / "profiles") in silent.value.hint

@@ -14,7 +14,7 @@ import pytest
 
 from mountd.errors import Exhausted
 from mountd.process.slow_disk import SlowDisk
-from mountd.warm.adopt import Adoption, AdoptLimits, adopt
+from mountd.warm.adopt import MOST_NOTES, Adoption, AdoptLimits, adopt
 from mountd.warm.plan import WantedFile
 from mountd.warm.store import PinStore
 from tests.support import blocking
@@ -200,6 +200,13 @@ def test_a_mount_is_looked_at_only_by_name_and_one_of_mountd_never(
             store.sweep(set())
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True, timeout=TIMEOUT_S)
+
+
+def test_what_was_not_looked_at_is_named_within_a_bound() -> None:
+    adoption = Adoption()
+    for number in range(MOST_NOTES + 50):
+        adoption.note(str(number))
+    assert adoption.notes == [str(number) for number in range(MOST_NOTES)]
 
 
 def test_a_limit_is_reported(store: PinStore, package: Path) -> None:

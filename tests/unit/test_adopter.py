@@ -178,6 +178,30 @@ def test_a_bounded_number_is_tried_and_each_once(
         assert {expected for _, expected in tried} <= of_this | {None}
 
 
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_what_is_reported_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, report = Clock(), Notes()
+    monkeypatch.setattr(adopter, "time", clock)
+    for number in range(adopter.MOST_NOTES + 50):
+        report.note(f"{'x' * 1000}{number}", "no")
+    assert len(report.lines) == adopter.MOST_NOTES
+    assert len(str(report.lines[0]["note"])) < 2 * adopter.SHOWN
+    report.lines.clear()
+    report.total = 10
+    for _ in range(100):
+        report.beat(1)
+    assert report.lines == [{"read": 1, "total": 10}], "so often at most"
+    clock.now += adopter.BEAT_S
+    report.beat()
+    assert report.lines[1:] == [{"read": 100, "total": 100}], "never less than was read"
+
+
 # -- what may be linked ---------------------------------------------------------------------------------------------
 
 

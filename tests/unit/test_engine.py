@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from mountd.errors import CannotStart, Exhausted, Unavailable
 from mountd.mount import engine as engine_module
@@ -130,6 +131,16 @@ async def test_what_rclone_is_started_with(started: Started) -> None:
     assert str(started.engine.mount.path) in await asyncio.to_thread(started.instance.mount_points)
 
 
+@pytest.mark.parametrize(("given", "flag"), [(True, "--allow-other"), (False, "--allow-other=false")])
+async def test_whether_others_may_look_into_the_mount(tmp_path: Path, given: bool, flag: str) -> None:
+    started = Started(tmp_path, allow_other=given)
+    try:
+        await started.engine.spawn()
+        assert flag in await started.argv()
+    finally:
+        await end(started.engine)
+
+
 @pytest.mark.parametrize(
     ("reopens", "write_back", "put_off"), [(True, "5s", True), (False, "5s", False), (True, "60s", False)]
 )
@@ -201,6 +212,33 @@ async def test_lines_that_repeat_are_counted_and_each_is_heard(started: Started)
     await end(engine)
     assert len(texts(engine)) == 2, "how many they were, at its exit"
     assert engine._flush_timer is None
+
+
+async def test_lines_that_go_on_are_counted_at_the_end_of_each_window(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mountd.rclone.dedupe.WINDOW_S", 0.02)
+    engine = started.engine
+
+    async def until_counted(times: int) -> None:
+        for _ in range(3):
+            engine._on_line("ERROR : a.bin: failed to read")
+        await until_async(
+            lambda: len([each for each in texts(engine) if each.startswith("… ")]) >= times, SOON_S, "a count"
+        )
+
+    await until_counted(1)
+    await until_counted(2)
+    await engine.close()
+
+
+async def test_its_errors_are_warnings_of_mountd_and_the_rest_is_for_who_looks_closer(started: Started) -> None:
+    with capture_logs() as logs:
+        for line in ("ERROR : a.bin: failed", 'ERROR : rc: "vfs/stats": error', "NOTICE: hello", "DEBUG : x"):
+            started.engine._on_line(line)
+    assert [each["log_level"] for each in logs] == ["warning", "debug", "debug", "debug"]
+    assert (logs[0]["text"], logs[0]["mount"]) == ("a.bin: failed", "m")
+    await started.engine.close()
 
 
 async def test_a_dump_is_kept_without_secrets_and_not_logged(started: Started) -> None:
@@ -280,6 +318,23 @@ async def test_what_rclone_has_is_what_the_next_look_compares_with(
     assert secrets.since[1:] == [LIVE.has, LIVE.has]
 
 
+async def test_secrets_that_cannot_be_read_are_logged_once_for_each_cause(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await started.engine.spawn()
+    one, other = CannotStart("cannot read a", hint="h"), CannotStart("cannot read b")
+    secrets = Secrets(monkeypatch, started, one, one, other, LIVE, other)
+    with capture_logs() as logs:
+        while secrets.answers:
+            await started.engine.refresh_secrets()
+    assert [(each["log_level"], each.get("cause")) for each in logs] == [
+        ("warning", "cannot read a"),
+        ("warning", "cannot read b"),
+        ("info", None),
+        ("warning", "cannot read b"),
+    ]
+
+
 async def test_secrets_that_were_read_for_a_former_rclone_are_not_those_of_the_next(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +360,17 @@ async def test_stale_secrets_need_a_new_rclone(
 
 
 # -- the cache's limits -----------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_cannot_be_asked_has_no_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr(os, "statvfs", fail)
+    with pytest.raises(CannotStart) as refused:
+        cache_size(CacheSettings(dir=tmp_path))
+    assert str(tmp_path) in refused.value.text
+    assert refused.value.hint
 
 
 def test_limits_of_a_cache_that_is_not_made_yet(tmp_path: Path) -> None:

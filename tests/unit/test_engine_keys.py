@@ -111,3 +111,20 @@ async def test_the_time_that_rclone_may_need_for_a_new_secret_is_counted_once(
         now += 25.0
         seen.append(await engine.has_stale_secrets())
     assert seen == [False, False, True, True]
+
+
+async def test_a_new_rclone_has_nothing_to_do_with_what_the_one_before_was_refused(rclone: tuple[Engine, Says]) -> None:
+    """Else it would be replaced again and again."""
+    engine, says = rclone
+    await says(SIGNATURE)
+    assert engine.signs_with_old_secret(usable=True)
+    assert engine.child is not None
+    engine.child.signal(signal.SIGKILL)
+    await engine.child.wait()
+    child = await engine.spawn()
+    try:
+        assert not engine.signs_with_old_secret(usable=True)
+        assert not await engine.has_stale_secrets()
+    finally:
+        child.signal(signal.SIGKILL)
+        await child.wait()

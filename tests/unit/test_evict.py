@@ -7,10 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from mountd.cache import index as index_module
 from mountd.cache.evict import old_versions
 from mountd.cache.index import CacheIndex
 from mountd.cache.retention import RECENT_S, CacheClaim
+from mountd.errors import CannotStart
 from mountd.model.layout import Layout
 from mountd.settings.schema import MountSettings
 from tests.support.vfs_cache import put
@@ -95,8 +98,40 @@ def test_a_cache_that_was_never_used_has_nothing_to_evict(tmp_path: Path) -> Non
     assert evict(tmp_path) == {}
 
 
+def mount(cache: Path, profile: str = "model-hub") -> MountSettings:
+    fields = {"remote": REMOTE, "path": "/mnt/x", "profile": profile, "cache": {"dir": str(cache)}}
+    return MountSettings.model_validate(fields)
+
+
 @pytest.mark.parametrize(("profile", "evicted"), [("model-hub", True), ("plain", False)])
 async def test_only_a_mount_that_is_never_written_evicts(cache: Path, profile: str, evicted: bool) -> None:
-    fields = {"remote": REMOTE, "path": "/mnt/x", "profile": profile, "cache": {"dir": str(cache)}}
-    await CacheIndex("x").evict(MountSettings.model_validate(fields), [CLAIM])
+    await CacheIndex("x").evict(mount(cache, profile), [CLAIM])
     assert (len(left(cache)) == 4) is evicted
+
+
+async def test_what_goes_and_what_stays_is_logged(cache: Path) -> None:
+    add(cache, f"{ROOT}/hub/cache_v1/written", dirty=True)
+    with capture_logs() as logs:
+        await CacheIndex("x").evict(mount(cache), [CLAIM])
+    assert [(each["log_level"], each["version"], "cause" in each) for each in logs] == [
+        ("warning", "v1", True),
+        ("info", "v2", False),
+    ]
+    assert logs[1]["bytes"] > 0
+
+
+async def test_a_cache_that_cannot_be_listed_keeps_no_mount_down_and_one_that_is_silent_does(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr(index_module, "old_versions", fail)
+    with capture_logs() as logs:
+        await CacheIndex("x").evict(mount(cache), [CLAIM])
+        await CacheIndex("x").evict(mount(cache), [])
+    assert [each["log_level"] for each in logs] == ["warning"], "without a model there is nothing to look for"
+    monkeypatch.setattr(index_module, "EVICT_LIMIT_S", 0.0)
+    with pytest.raises(CannotStart) as refused:
+        await CacheIndex("x").evict(mount(cache), [CLAIM])
+    assert refused.value.code == "cache-silent"

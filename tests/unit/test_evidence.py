@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -169,6 +170,39 @@ async def test_what_is_kept_of_one_that_crashed(tmp_path: Path) -> None:
     assert not (kept / "stats.json").exists()
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_what_is_not_there_in_time_goes_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    """The repair waits for it."""
+
+    async def unanswered(minor: int | None, limit_s: float) -> int:
+        assert minor == 9
+        return 3
+
+    async def stats(_: Engine) -> dict[str, object]:
+        if is_late:
+            await asyncio.Event().wait()
+        return {"core/stats": {}}
+
+    monkeypatch.setattr(evidence, "unanswered", unanswered)
+    monkeypatch.setattr(evidence, "_stats", stats)
+    if is_late:
+        monkeypatch.setattr(evidence, "COLLECT_S", 0.05)
+    engine = engine_of(tmp_path)
+    child = engine.child = spawn(["sleep", "60"], {"PATH": os.environ["PATH"]}, lambda _: None)
+    try:
+        kept = await keep(tmp_path / "incidents", engine, "hung", "a cause", minor=9, dump=False)
+        assert kept is not None
+        assert json.loads((kept / "incident.json").read_text())["fuse_waiting"] == 3
+        assert str(child.pid) in (kept / "threads.txt").read_text()
+        assert (kept / "stats.json").exists() is not is_late
+    finally:
+        child.signal(signal.SIGKILL)
+        await child.wait()
+        child.release()
+
+
 async def test_one_that_has_exited_is_asked_nothing(tmp_path: Path) -> None:
     engine = engine_of(tmp_path)
     child = engine.child = spawn(["true"], {"PATH": os.environ["PATH"]}, lambda _: None)
@@ -184,11 +218,15 @@ async def test_incidents_are_bounded_in_number_and_size(tmp_path: Path, monkeypa
     monkeypatch.setattr(evidence, "KEPT", 2)
     monkeypatch.setattr(evidence, "MAX_BYTES", 300)
     engine, incidents = engine_of(tmp_path), tmp_path / "incidents"
-    engine.ring.append("x" * 1000)
+    for line in ("x" * 1000, "the newest"):
+        engine.ring.append(line)
     kept = [await keep(incidents, engine, "dead", f"cause {number}", dump=False) for number in range(3)]
     assert sorted(incidents.iterdir()) == kept[1:]
     assert kept[2] is not None
     assert (kept[2] / "log.txt").stat().st_size == 300
+    assert (kept[2] / "log.txt").read_text().endswith("the newest")
+    assert [path.stat().st_mode & 0o777 for path in (incidents, kept[2])] == [0o700, 0o700]
+    assert kept[2].name.endswith("Z-m-dead")
 
 
 async def test_an_incident_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from mountd.cache.bypass import CacheState
 from mountd.cache.upload_state import Pending
+from mountd.cache.uploads import Uploads
 from mountd.errors import CannotStart, Unavailable
 from mountd.fuse.unmount import Cleared
 from mountd.mount import mount as mount_module
@@ -26,9 +28,11 @@ from mountd.status.snapshot import (
     AppStatus,
     CacheStatus,
     Health,
+    Operation,
     Reason,
     State,
 )
+from tests.support.fake_child import FakeChild
 from tests.unit.test_mount_service import becomes, code_of, fails_to_start
 from tests.unit.test_mount_verdict import board, decides, mount
 
@@ -175,6 +179,28 @@ async def test_new_settings_are_shown_at_once(mount: RcloneMount, board: Board, 
     assert (mount.policy.grace_s, mount.policy.prepare_s) == (STOP_GRACE_S, 33.0)
 
 
+async def test_new_settings_count_for_the_next_probe(mount: RcloneMount, tmp_path: Path) -> None:
+    mount.reconfigure(settings_of(tmp_path, health={"failures": 5, "timeout": "7s"}))
+    assert (mount._monitor.failures(), mount._liveness.health().timeout) == (5, 7.0)
+
+
+async def test_what_is_wrong_with_its_cache_or_its_uploads_is_reported(
+    mount: RcloneMount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, cache = Reason("uploads-failing", "refused"), Reason("cache-full", "full")
+    known = [mount._monitor.known()]
+    monkeypatch.setattr(Uploads, "trouble", uploads)
+    known.append(mount._monitor.known())
+    mount._bypass.found = cache
+    assert [*known, mount._monitor.known()] == [None, uploads, cache]
+
+
+async def test_the_way_back_to_the_cache_waits_for_operations(mount: RcloneMount, board: Board) -> None:
+    before = mount._cache.is_busy()
+    board.set_operations(Operation(1, "switch", "hub", "v22", "v23", "tina", "cli", "warm", "2026-01-01T00:00:00Z"))
+    assert (before, mount._cache.is_busy()) == (False, True)
+
+
 async def test_a_detour_is_of_the_next_start(mount: RcloneMount) -> None:
     mount.detour({"HTTPS_PROXY": "http://127.0.0.1:1"})
     assert mount._engine.detour == {"HTTPS_PROXY": "http://127.0.0.1:1"}
@@ -234,6 +260,24 @@ async def test_a_stop_of_an_rclone_that_hangs_is_a_replacement(
     with pytest.raises(MustReplace):
         await mount.prepare_end()
     assert limits == [mount._engine.mount.drain]
+
+
+async def test_what_rclone_has_left_in_its_group_is_killed_before_it_is_unmounted(
+    mount: RcloneMount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = FakeChild()
+    child.end(0)
+    mount._engine.child = child
+    signals: list[list[signal.Signals]] = []
+
+    async def clear(*_: object, **__: object) -> Cleared:
+        signals.append([*child.signals])
+        return Cleared(0)
+
+    monkeypatch.setattr("mountd.fuse.unmount.clear", clear)
+    await mount.clean()
+    assert signals == [[signal.SIGKILL]]
+    assert mount._engine.child is None
 
 
 async def test_what_cannot_be_unmounted_is_shown(

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from mountd.errors import CannotStart
+from mountd.fuse import table
+from mountd.mount import evidence
+from mountd.mount.engine import Engine
 from mountd.mount.health import MountVerdict, Replace, RestartRclone
 from mountd.mount.monitor import MountMonitor
 from mountd.mount.mount import INCIDENTS, RcloneMount
@@ -88,6 +91,37 @@ async def test_one_that_runs_is_replaced_with_evidence(
     assert verdicts(tmp_path) == ["hung"]
     ending = mount.explain_exit(Exit(2))  # SIGQUIT, for its goroutines, ends it so
     assert (ending.cause, ending.permanent, ending.outside) == (HUNG.text, False, True)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "dump"), [(MountVerdict.HUNG, True), (MountVerdict.MISCONFIGURED, True), (MountVerdict.DEAD, False)]
+)
+async def test_what_evidence_is_asked_for(
+    mount: RcloneMount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: MountVerdict, dump: bool
+) -> None:
+    """Goroutines, which end rclone, of one that does not serve any more tell nothing."""
+    kept: list[object] = []
+
+    async def keep(incidents: Path, engine: Engine, why: str, cause: str, *, minor: int | None, dump: bool) -> None:
+        kept.append((incidents, engine.name, why, cause, minor, dump))
+
+    entry = table.Entry(1, 0, "0:7", "/", mount._path, "fuse.rclone", mount._source)
+    monkeypatch.setattr(evidence, "keep", keep)
+    monkeypatch.setattr("mountd.mount.liveness.read_table", lambda **_: [entry])
+    decides(monkeypatch, Replace(verdict, "a cause"))
+    with pytest.raises(MustReplace):
+        await mount.watch()
+    assert kept == [(tmp_path / "state" / INCIDENTS, "m", verdict, "a cause", 7, dump)]
+
+
+async def test_where_the_table_of_mounts_cannot_be_read_the_device_is_not_known(
+    mount: RcloneMount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: str) -> None:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr("mountd.mount.liveness.read_table", fail)
+    assert mount._minor() is None
 
 
 async def test_one_that_starts_is_replaced_in_the_same_way(

@@ -57,6 +57,15 @@ def test_one_change_at_a_time(store: PinStore, monkeypatch: pytest.MonkeyPatch) 
     store.remove(MODEL, "v22")
 
 
+def test_another_change_of_this_process_is_not_waited_for_for_ever(
+    store: PinStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_lock, "TURN_LIMIT_S", 0.01)
+    with store._lock.changing(), pytest.raises(Busy):
+        store.remove(MODEL, "v22")
+    store.remove(MODEL, "v22")
+
+
 @pytest.mark.root
 def test_directories_of_somebody_else_are_refused(tmp_path: Path) -> None:
     for name in ("", "objects", "incoming", "trees", "work"):

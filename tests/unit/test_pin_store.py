@@ -7,13 +7,16 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mountd.errors import NotFound, Refused, Unavailable
+from mountd.errors import Exhausted, NotFound, Refused, Unavailable
+from mountd.warm import tree as trees
 from mountd.warm.plan import WantedFile
 from mountd.warm.store import PinStore
 from mountd.warm.tree import PinInterrupted
+from tests.support.disk_order import DiskOrder
 from tests.support.pinning import DIGEST, MODEL, bring, held, pin, problems, sha256_of, wanted
 
 V22 = {"gpt.pth": b"22" * 50, "config.yaml": b"same", "hf/w2v/model.safetensors": b"same too"}
@@ -77,6 +80,26 @@ def test_what_is_not_what_it_is_said_to_be_goes(store: PinStore, content: bytes,
         store.accept(sha256, 13, rehash=rehash)
     assert os.listdir(store.incoming) == []
     assert store.usage().objects == 0
+
+
+def test_nothing_counts_before_it_is_on_disk(store: PinStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    brought = bring(store, set(V22.values()))
+    order = DiskOrder(monkeypatch, store.place)
+    store.accept_all(brought)
+    for sha256 in brought:
+        above = f"objects/{sha256[:2]}"
+        assert order.is_so(f"sync incoming/{sha256}", f"put {above}/{sha256}", f"sync {above}")
+        assert order.is_so("sync objects", f"put {above}/{sha256}"), "nor its directory"
+    order.events.clear()
+    store.build(MODEL, "v22", wanted(V22), digest=DIGEST)
+    tree, record = f"trees/{MODEL}/v22", f"trees/{MODEL}/.v22.json"
+    for directory in ("work/tree", "work/tree/hf", "work/tree/hf/w2v"):
+        assert order.is_so(f"sync {directory}", f"put {tree}")
+    assert order.is_so(f"put {tree}", f"sync trees/{MODEL}", "sync trees", "sync work/new", f"put {record}")
+    assert order.events[-1] == f"sync trees/{MODEL}"
+    order.events.clear()
+    store.remove(MODEL, "v22")
+    assert order.is_so(f"gone {record}", f"sync trees/{MODEL}", "put work/former")
 
 
 def test_a_link_in_its_place_is_not_followed(store: PinStore, tmp_path: Path) -> None:
@@ -219,6 +242,38 @@ def test_damage_is_found_and_repaired_under_the_app(store: PinStore) -> None:
         assert open_file.read() == V23["gpt.pth"]
         assert os.fstat(open_file.fileno()).st_nlink == 2  # what was well is the same file
     assert problems(store) == []
+
+
+def test_progress_counts_what_lies_there_twice_and_is_complete_at_the_end(store: PinStore) -> None:
+    pin(store, "v23", V23)
+    total, seen = sum(map(len, V23.values())), list[tuple[int, int]]()
+    assert store.verify(MODEL, "v23", progress=lambda *at: seen.append(at)) == []
+    assert seen[-1] == (total, total)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+@pytest.mark.parametrize(
+    ("number", "is_damage"),
+    [(errno.EIO, True), (errno.EBADMSG, True), (errno.ENODATA, True), (errno.EUCLEAN, True), (errno.EMFILE, False)],
+)
+def test_what_the_disk_cannot_read_is_damaged_and_what_the_machine_lacks_says_nothing(
+    store: PinStore, monkeypatch: pytest.MonkeyPatch, number: int, is_damage: bool
+) -> None:
+    pin(store, "v22", {"gpt.pth": b"22"})
+    digest_of = trees.digest_of
+
+    def read(fd: int, *ways: Any) -> str:
+        if "trees" in os.readlink(f"/proc/self/fd/{fd}") and not os.readlink(f"/proc/self/fd/{fd}").endswith(".files"):
+            raise OSError(number, os.strerror(number))
+        return digest_of(fd, *ways)
+
+    monkeypatch.setattr(trees, "digest_of", read)
+    if is_damage:
+        assert [each.path for each in store.verify(MODEL, "v22")] == ["gpt.pth"]
+    else:
+        with pytest.raises(Exhausted) as raised:
+            store.verify(MODEL, "v22")
+        assert raised.value.code == "no-descriptors"
 
 
 def test_a_file_with_too_many_links_is_copied(store: PinStore, monkeypatch: pytest.MonkeyPatch) -> None:

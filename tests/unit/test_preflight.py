@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from mountd.cache import guard
 from mountd.cli import examine_config
 from mountd.errors import FIX_RETRY_S, CannotStart, Unavailable
 from mountd.files.client import Files
-from mountd.fuse import table
+from mountd.fuse import rights, table
 from mountd.mount import preflight
 from mountd.settings.load import load
 
@@ -51,6 +53,31 @@ def test_the_fuse_device(tmp_path: Path) -> None:
     assert (missing.code, "--device /dev/fuse" in missing.hint) == ("no-fuse", True)
     closed = refusal(lambda: preflight.check_fuse(str(tmp_path)))
     assert (closed.code, f"uid {os.geteuid()}" in closed.hint) == ("no-fuse", True)
+
+
+@pytest.mark.parametrize(
+    ("number", "in_container", "uid", "named", "not_named"),
+    [
+        (errno.ENOENT, False, 0, ["modprobe fuse", "--device /dev/fuse"], "uid"),
+        (errno.ENOENT, True, 0, ["--device /dev/fuse"], "modprobe"),
+        (errno.EPERM, True, 0, ["--device /dev/fuse"], "uid"),
+        (errno.EACCES, False, 1000, ["uid 1000", "as root"], "--device"),
+        (errno.EACCES, False, 0, ["uid 0"], "as root"),
+    ],
+)
+def test_what_helps_a_fuse_device_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, number: int, in_container: bool, uid: int, named: list[str], not_named: str
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    found = replace(rights.look(), uid=uid, has_device=True, in_container=in_container)
+    with monkeypatch.context() as patched:
+        patched.setattr(rights, "look", lambda: found)
+        patched.setattr(os, "open", fail)
+        refused = refusal(preflight.check_fuse)
+    assert refused.code == "no-fuse"
+    assert [word in refused.hint for word in (*named, not_named)] == [*[True] * len(named), False]
 
 
 @pytest.mark.parametrize("program", ["fusermount3", "fusermount"])
@@ -97,6 +124,7 @@ TABLE = table.parse(
     "3 1 0:6 / /mnt/another rw - fuse.rclone mountd:def:storage rw\n"
     "4 1 0:7 / /mnt/nfs rw - nfs4 server:/export rw\n"
     "5 2 0:8 / /mnt/ours rw - tmpfs over-it rw\n"
+    "6 1 0:5 /v23 /mnt/bound rw - fuse.rclone mountd:abc:storage rw\n"
 )
 
 
@@ -114,6 +142,7 @@ def test_occupant() -> None:
         ("/mnt/another", "mountd:def:storage (fuse.rclone)", "another mountd"),
         ("/mnt/nfs", "server:/export (nfs4)", "umount /mnt/nfs"),
         ("/mnt/ours", "over-it (tmpfs)", "umount /mnt/ours"),
+        ("/mnt/bound", "mountd:abc:storage (fuse.rclone)", "--bind"),
         ("/", "/dev/sda1 (ext4)", "another path"),
     ],
 )

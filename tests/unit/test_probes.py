@@ -108,6 +108,9 @@ async def test_missed_probes_are_counted_until_one_is_answered(monkeypatch: pyte
     ("answer", "mounted", "expected"),
     [
         (DiskError("not connected", errno=107), True, "not connected"),
+        (DiskError("connection aborted", errno=103), True, "connection aborted"),
+        (DiskError("input/output error", errno=5), True, "input/output error"),
+        (DiskError("not there", errno=2), True, "not there"),
         (None, False, "/m "),
     ],
 )
@@ -195,6 +198,12 @@ async def test_a_table_of_mounts_that_cannot_be_read_says_nothing(monkeypatch: p
         raise OSError(24, "too many open files")
 
     monkeypatch.setattr(liveness, "read_table", fail)
+    assert await probe.ask(Liveness(missed=1)) == Liveness(missed=1)
+
+
+@pytest.mark.parametrize("number", [23, 12])
+async def test_what_the_machine_is_short_of_says_nothing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    probe = probe_of(monkeypatch, FakeFiles(DiskError("too many", errno=number)))
     assert await probe.ask(Liveness(missed=1)) == Liveness(missed=1)
 
 

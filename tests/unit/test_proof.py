@@ -192,6 +192,14 @@ async def test_directories_without_a_candidate_are_looked_at_first() -> None:
     assert bucket.read_paths == ["a/1", "b/1", "c/1", "a/2"]
 
 
+async def test_so_many_directories_are_looked_into() -> None:
+    bucket = Bucket({f"{name}/1": 5 for name in "abcdef"})
+    bucket.damage(ARCHIVED, *bucket.files)
+    assert await bucket.prove() is None
+    assert bucket.read_paths == ["a/1", "b/1", "c/1"]
+    assert bucket.listed == ["", "a", "b", "c"], "each costs a request"
+
+
 async def test_an_empty_bucket_is_proven_by_its_listing() -> None:
     assert await Bucket({}).prove("v1/a") is None
     assert await Bucket({"v1/empty": 0}).prove("v1/empty") is None

@@ -181,3 +181,91 @@ async def test_what_the_environment_asks_of_rclone_does_not_reach_its_answers(
     path.write_text('#!/bin/sh\nread -r given\necho "$given${RCLONE_CONFIG_PASS}${AWS_CA_BUNDLE}"\n')
     path.chmod(0o755)
     assert await binary.obscure(binary.Binary(path, (1, 75, 2), frozenset()), "secret\n") == "secret"
+
+
+def test_options_are_known_by_both_names_of_a_backend() -> None:
+    """`type = gcs` and `type = google cloud storage` are the same to rclone."""
+    secret = {"Name": "client_secret", "IsPassword": True}
+    given = [{"Name": "google cloud storage", "Prefix": "gcs", "Options": [secret]}, {"Name": "new", "Options": []}]
+    passwords, known = binary.parse_providers(json.dumps(given))
+    assert passwords.keys() == known.keys() == {"google cloud storage", "gcs", "new"}
+    assert passwords["google cloud storage"] == passwords["gcs"] == known["gcs"] == {"client_secret"}
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [("1.70", (1, 70, 0)), ("1.75.2-beta.8100.abc", (1, 75, 2)), ("2.0.0", (2, 0, 0))]
+)
+def test_forms_of_a_version(tmp_path: Path, text: str, version: binary.Version) -> None:
+    assert binary.find(script(tmp_path / "rclone", text)).version == version
+
+
+@pytest.mark.parametrize("answer", ["no json", "7", "null", "[7]", '[{"Prefix": "x", "Options": []}]'])
+def test_one_whose_list_of_backends_is_not_understood(tmp_path: Path, answer: str) -> None:
+    body = f"case \"$*\" in *providers) echo '{answer}'; exit 0 ;; esac"
+    with pytest.raises(CannotStart) as caught:
+        binary.find(script(tmp_path / "rclone", "1.75.2", body=body))
+    assert caught.value.code == "rclone-unusable"
+
+
+def test_it_is_asked_without_a_configuration_and_away_from_any_home(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    binary.find(script(tmp_path / "rclone", "1.75.2", body=f'echo "$* in $(pwd)" >> {calls}'))
+    asked = ["version", "help flags", "mount --help", "config providers"]
+    assert sorted(calls.read_text().splitlines()) == sorted(f"--config /dev/null {each} in /" for each in asked)
+    environment = binary.clean_environment()
+    assert environment["PATH"] == os.environ["PATH"]
+    assert environment["HOME"] != os.environ.get("HOME")
+    assert "UTF-8" in environment["LC_ALL"]
+
+
+def test_places_of_the_bundled_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside this Python first, then where scripts are installed; one that is in both places is looked at once."""
+    place(monkeypatch, tmp_path)
+    scripts = tmp_path / "scripts"
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(scripts))
+    script(scripts / "rclone", "1.74.0")
+    assert binary.find().path == scripts / "rclone"
+    beside = script(tmp_path / "venv" / "rclone", "1.60.1")
+    monkeypatch.setenv("PATH", str(beside.parent))
+    found = binary.find()
+    assert found.path == scripts / "rclone"
+    assert [cause.partition(" ")[0] for cause in found.passed_over] == [str(beside)]
+    script(beside, "1.75.2")
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    assert binary.find().path == beside
+
+
+# -- short questions --------------------------------------------------------------------------------------------------
+
+
+def answering(path: Path, body: str, *, mode: int = 0o755) -> binary.Binary:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(mode)
+    return binary.Binary(path, (1, 75, 2), frozenset())
+
+
+async def test_a_password_is_given_on_stdin_and_the_configuration_is_named(tmp_path: Path) -> None:
+    asked = answering(tmp_path / "obscure", 'read -r given; echo "$given by $*"')
+    assert await binary.obscure(asked, "secret\n") == "secret by --config /dev/null obscure -"
+    asked = answering(tmp_path / "dump", 'echo "{\\"r\\": {\\"asked\\": \\"$*\\", \\"port\\": 22}}"')
+    expected = {"r": {"asked": f"--config {tmp_path}/own.conf config dump", "port": "22"}}
+    assert await binary.dump(asked, tmp_path / "own.conf") == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "mode"), [("exit 0", 0o755), ("echo x; exit 3", 0o755), ("echo '[]'; exit 3", 0o755), ("", 0o644)]
+)
+async def test_a_question_without_an_answer(tmp_path: Path, body: str, mode: int) -> None:
+    asked = answering(tmp_path / "rclone", body, mode=mode)
+    for question in (binary.obscure(asked, "secret"), binary.dump(asked, tmp_path / "own.conf")):
+        with pytest.raises(CannotStart) as caught:
+            await question
+        assert (caught.value.code, caught.value.hint) == ("rclone-unusable", "run `mountd doctor`")
+        assert "secret" not in caught.value.text
+
+
+async def test_a_configuration_in_a_form_that_nobody_knows(tmp_path: Path) -> None:
+    for text in ("[]", "no json", '{"r": 7}'):
+        with pytest.raises(CannotStart) as caught:
+            await binary.dump(answering(tmp_path / "rclone", f"echo '{text}'"), tmp_path / "own.conf")
+        assert caught.value.code == "rclone-unusable"

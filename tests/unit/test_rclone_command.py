@@ -12,6 +12,7 @@ from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, Launch, MountCommand, RcAddress, advise, mount_command, source
 from mountd.settings import profiles
 from mountd.settings.schema import MODEL_PROFILES, ControlSettings, MountSettings, RemoteSettings, Settings
+from mountd.settings.words import MAX_PROBLEMS
 
 OWN = [
     "config",
@@ -20,6 +21,7 @@ OWN = [
     "use-json-log",
     "rc",
     "rc-addr",
+    "rc-serve",
     "allow-other",
     "uid",
     "gid",
@@ -59,6 +61,7 @@ def command(
     environment: dict[str, str] | None = None,
     others: dict[str, RemoteSettings] | None = None,
     notify_socket: Path | None = None,
+    allow_other: bool = True,
 ) -> MountCommand:
     """`others`: remotes beside the mount's own."""
     found = each or mount()
@@ -76,7 +79,7 @@ def command(
         binary=binary,
         conf=Path("/run/mountd/private/rclone.conf"),
         devname="mountd:abc:storage",
-        allow_other=True,
+        allow_other=allow_other,
         rc=RC,
         cache=cache,
         notify_socket=notify_socket,
@@ -91,7 +94,7 @@ def holding(*variables: str) -> dict[str, RemoteSettings]:
 
 
 def test_the_whole_command() -> None:
-    argv = command(mount(uid=1000, umask="022"), cache=CacheSize(30 << 30, 5 << 30)).argv
+    argv = command(mount(uid=1000, gid=1001, umask="022"), cache=CacheSize(30 << 30, 5 << 30)).argv
     assert argv[:4] == ("/opt/rclone", "mount", "cs:bkt", "/mnt/x")
     assert all(word.startswith("--") for word in argv[4:])
     assert {
@@ -103,7 +106,9 @@ def test_the_whole_command() -> None:
         "--rc",
         "--rc-addr=unix:///run/mountd/private/storage.rc",
         "--allow-other",
+        "--rc-serve",
         "--uid=1000",
+        "--gid=1001",
         "--umask=0022",
         "--vfs-cache-max-size=32212254720B",
         "--vfs-cache-min-free-space=5368709120B",
@@ -114,6 +119,13 @@ def test_the_whole_command() -> None:
     } <= set(argv)
     once = [word.partition("=")[0] for word in argv if not word.startswith("--exclude=")]
     assert len(once) == len(set(once))
+
+
+def test_what_is_not_asked_for_is_not_set() -> None:
+    argv = command(cache=CacheSize(None, 0), allow_other=False).argv
+    named = {word.partition("=")[0] for word in argv}
+    assert not {"--uid", "--gid", "--umask", "--vfs-cache-max-size", "--vfs-cache-min-free-space"} & named
+    assert "--allow-other=false" in argv
 
 
 def test_without_its_cache_it_keeps_nothing_on_disk() -> None:
@@ -157,6 +169,23 @@ def test_a_flag_that_the_binary_lacks() -> None:
     assert caught.value.exit_code == 2
     assert len(caught.value.problems) == 3
     assert "'vfs-read-ahead'" in caught.value.text, "what may have been meant"
+
+
+@pytest.mark.parametrize(
+    "flag", ["daemon", "daemon-wait", "daemon-timeout", "rc-no-auth", "allow-non-empty", "log-file"]
+)
+def test_what_mountd_decides_cannot_be_set_also_where_rclone_knows_it(flag: str) -> None:
+    knowing = Binary(Path("/opt/rclone"), (1, 75, 2), BINARY.flags | {flag})
+    with pytest.raises(ConfigError) as caught:
+        command(mount(options={flag: True}), binary=knowing)
+    assert [each.path for each in caught.value.problems] == [f"mounts.storage.options.{flag}"]
+    assert "/opt/rclone help flags" in caught.value.hint
+
+
+def test_so_many_unknown_flags_are_named_and_no_more() -> None:
+    with pytest.raises(ConfigError) as caught:
+        command(mount(options={f"no-such-{number}": True for number in range(MAX_PROBLEMS + 5)}))
+    assert len(caught.value.problems) == MAX_PROBLEMS
 
 
 def test_a_file_that_is_closed_is_noted_at_once() -> None:
@@ -286,18 +315,26 @@ def test_source(remote: str, expected: str) -> None:
         ({"checkers": "8"}, "no effect"),
         ({"transfers": "8"}, "uploads only"),
         ({"timeout": "1h"}, "hour late"),
+        ({"timeout": "59m59s"}, ""),
         ({"timeout": "0"}, "never"),
         ({"timeout": "5m"}, ""),
         ({"timeout": "what"}, ""),
         ({"direct-io": True}, "page cache"),
         ({"direct-io": False}, ""),
+        ({"direct-io": "true"}, "page cache"),
         ({"links": True}, ".rclonelink"),
+        ({"vfs-links": True}, ".rclonelink"),
+        ({"no-check-certificate": True}, "ca-cert"),
+        ({"vfs-fast-fingerprint": True}, "same size"),
         ({"vfs-used-is-size": True}, "whole bucket"),
         ({"no-modtime": True}, "time"),
         ({"fast-list": True}, "no effect"),
         ({"vfs-read-chunk-streams": "2"}, "hang"),
         ({"vfs-read-chunk-streams": "1"}, ""),
+        ({"vfs-read-chunk-streams": "many"}, ""),
         ({"vfs-cache-mode": "writes"}, "again"),
+        ({"vfs-cache-mode": "full"}, ""),
+        ({"vfs-cache-max-age": "1h"}, ""),
         ({"vfs-cache-max-age": "0s"}, "empties"),
         ({"vfs-read-ahead": "1G"}, ""),
     ],
@@ -306,3 +343,7 @@ def test_advice(options: dict[str, Any], word: str) -> None:
     found = advise(mount(options=options))
     assert [flag for flag, _ in found] == (list(options) if word else [])
     assert all(word in why for _, why in found)
+
+
+def test_the_mode_of_the_cache_is_the_admins_own_where_no_model_is_read() -> None:
+    assert advise(mount(profile="outputs", options={"vfs-cache-mode": "writes"})) == []

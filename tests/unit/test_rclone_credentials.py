@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.rclone import conf, credentials
+from mountd.mount import bucket, engine
+from mountd.rclone import conf, conf_file, credentials
 from mountd.rclone.conf import render_masked
+from mountd.settings import environment
 from mountd.settings.secret import SecretRef
 
 DIRECTORY = PurePath("/run/mountd/private")
@@ -59,6 +61,8 @@ def test_the_keys_leave_rclone_conf() -> None:
         S3 | {"profile": "mine"},
         S3 | {"shared_credentials_file": "/etc/aws"},
         S3 | {"v2_auth": "true"},
+        S3 | {"v2_auth": "1"},
+        S3 | {"v2_auth": "T"},
         S3 | {"region": "other-v2-signature"},
     ],
 )
@@ -155,3 +159,39 @@ def test_the_clock_of_the_script_is_not_one_that_was_preloaded(tmp_path: Path) -
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LD_PRELOAD": ""}
     argv = ["/bin/sh", str(script), "store"]
     subprocess.run(argv, capture_output=True, check=True, timeout=20, env=environment)
+
+
+def test_new_keys_are_in_use_within_seconds_and_old_ones_are_not_blamed_before() -> None:
+    """What a rotation takes at most: until it is seen, has lain still, and rclone asks again."""
+    assert bucket.SECRETS_INTERVAL_S + conf_file.SETTLED_S + credentials.LIFE_S <= 10.0
+    assert conf_file.SETTLED_S < conf_file.SETTLING_LIMIT_S <= 10.0
+    assert engine.RESIGNED_S >= credentials.LIFE_S > 0, "rclone has had the time to take the new ones"
+
+
+@pytest.mark.parametrize(
+    ("value", "takes"),
+    [("true", True), ("True", True), ("1", True), ("t", True), ("false", False), ("0", False), ("", False)],
+)
+def test_which_remotes_look_for_their_keys_in_the_environment(value: str, takes: bool) -> None:
+    assert credentials.takes_environment({"type": "s3", "env_auth": value}) is takes
+    assert not credentials.takes_environment({"type": "s3"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable"),
+    [
+        ("s3", "AWS_ACCESS_KEY_ID"),
+        ("s3", "AWS_SECRET_ACCESS_KEY"),
+        ("s3", "AWS_SESSION_TOKEN"),
+        ("azureblob", "AZURE_CLIENT_SECRET"),
+        ("azureblob", "AZURE_PASSWORD"),
+        ("azureblob", "AZURE_STORAGE_ACCOUNT_KEY"),
+        ("swift", "OS_PASSWORD"),
+        ("swift", "OS_AUTH_TOKEN"),
+        ("swift", "OS_APPLICATION_CREDENTIAL_SECRET"),
+        ("swift", "ST_KEY"),
+    ],
+)
+def test_a_key_that_something_else_needs_as_well_is_taken_from_no_remote(kind: str, variable: str) -> None:
+    assert variable in credentials.VARIABLES
+    assert environment.of_rclone({variable: "x"}, [kind]) == {variable: "x"}

@@ -85,6 +85,14 @@ def test_the_first_at_once_the_rest_as_a_count_each_window() -> None:
     assert texts(lines.feed(error("try 201 failed"), 190.0)) == ["try 201 failed"], "a first line again, after silence"
 
 
+def test_a_long_line_is_quoted_in_part() -> None:
+    lines = Deduplicator()
+    for _ in range(2):
+        lines.feed(error("x" * 4000), 0.0)
+    (count,) = lines.finish(1.0)
+    assert 100 < len(count.text) < 1000
+
+
 def test_each_kind_has_its_own_count() -> None:
     lines = Deduplicator()
     lines.feed(error("a 1"), 0.0)

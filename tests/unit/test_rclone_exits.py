@@ -24,6 +24,8 @@ LOGS, RENDER = "mountd logs hub", "mountd config render"
         (2, "Fatal error: bad", "rclone-usage", True, [RENDER, "mountd reload", "mountd restart hub"]),
         (127, "rclone: error while loading shared libraries: libc", "rclone-cannot-start", True, []),
         (127, "", "rclone-cannot-start", False, []),
+        (126, "", "rclone-cannot-start", False, []),
+        (130, "no bucket", "rclone-exited", False, [LOGS]),
         (143, "no bucket", "rclone-exited", False, [LOGS]),
         (-9, "no bucket", "rclone-killed", False, ["dmesg", LOGS]),
         (-11, "no bucket", "rclone-killed", False, [LOGS]),
@@ -35,6 +37,7 @@ def test_exits(code: int, said: str, found: str, quoted: bool, commands: list[st
     assert (bool(said) and said in explained.text) is quoted
     assert ("…" in explained.text) is (found != "rclone-cannot-start"), "how it exited"
     assert ("SIGTERM" in explained.text) is (code == 143)
+    assert ("SIGINT" in explained.text) is (code == 130)
     assert re.findall("`([^`]+)`", explained.hint) == commands
     assert explained.hint
 
@@ -107,7 +110,19 @@ def test_the_last_output_is_bounded() -> None:
     assert len(said.text(1.0)) <= 2 * OUTPUT_CHARACTERS
 
 
-def test_a_crash_for_want_of_a_thread_is_no_bug_of_rclone() -> None:
-    assert explain_crash("fatal error: newosproc", "exit code 2", "hub").code == "no-processes"
-    assert explain_crash("fatal error: runtime: out of memory", "exit code 2", "hub").code == "no-memory"
-    assert explain_crash("panic: assignment to entry in nil map", "exit code 2", "hub").code == "rclone-crashed"
+@pytest.mark.parametrize(
+    ("cause", "code", "command"),
+    [
+        ("fatal error: newosproc", "no-processes", ""),
+        ("fatal error: runtime: out of memory", "no-memory", ""),
+        ("panic: open /x: too many open files", "no-descriptors", ""),
+        ("panic: assignment to entry in nil map", "rclone-crashed", LOGS),
+        ("", "rclone-crashed", LOGS),
+    ],
+)
+def test_a_crash_for_want_of_something_is_no_bug_of_rclone(cause: str, code: str, command: str) -> None:
+    explained = explain_crash(cause, "exit code 2", "hub")
+    assert (explained.code, explained.permanent) == (code, False)
+    assert "exit code 2" in explained.text
+    assert cause in explained.text
+    assert (command in explained.hint, bool(explained.hint)) == (True, True)

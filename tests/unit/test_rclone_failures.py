@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mountd.rclone.failures import LONGEST_CAUSE, classify, is_of_keys
+from mountd.rclone.failures import LONGEST_CAUSE, OF_THE_OBJECT, classify, is_of_keys
 
 NO_ANSWER = (
     "error in ListJSON: operation error S3: ListObjects, exceeded maximum number of attempts, 1, https response error "
@@ -143,6 +143,76 @@ def test_real_texts(error: str, code: str) -> None:
     assert "\n" not in failure.text
     assert "RequestID" not in failure.text
     assert "delimiter" not in failure.text
+
+
+KINDS = [
+    # what rclone or the store says: code, and what the hint has to name
+    ("TokenRefreshRequired: x", "credentials-expired", "renew"),
+    ("oauth2: invalid_grant", "credentials-expired", "renew"),
+    ("token has expired", "credentials-expired", "renew"),
+    ("RequestInTheFuture: x", "clock-skew", "timedatectl"),
+    ("Client sent an HTTP request to an HTTPS server", "tls-failure", "https://"),
+    ("http: server gave HTTP response to HTTPS client", "tls-failure", "http://"),
+    ("x509: certificate relies on legacy Common Name field", "tls-failure", "host name"),
+    ("failed to load CABundle", "tls-failure", "ca-cert"),
+    ("remote error: tls: handshake failure", "tls-failure", "ca-cert"),
+    ("XML syntax error on line 1: illegal character code U+0001", "bucket-invalid", "list_url_encode"),
+    ("IllegalLocationConstraintException: x", "bucket-error", "region"),
+    ("TemporaryRedirect: x", "bucket-error", "region"),
+    ("VirtualHostDomainRequired: x", "bucket-error", "force_path_style"),
+    ("PathStyleDomainForbidden: x", "bucket-error", "force_path_style"),
+    ("AllAccessDisabled: x", "access-denied", "console"),
+    ("AccountProblem: x", "access-denied", "console"),
+    ("Object in GLACIER, restore first", "object-archived", "restore"),
+    ("failed to retrieve credentials", "access-denied", "env_auth"),
+    ("no EC2 IMDS role found", "access-denied", "env_auth"),
+    ("unexpected response: 401 Unauthorized", "access-denied", "list and read"),
+    ("Status Code: 403", "access-denied", "list and read"),
+    ("open /data/x: permission denied", "access-denied", "list and read"),
+    ("bucket b does not exist", "bucket-missing", "behind the colon"),
+    ("object not found", "object-missing", "upload"),
+    ("file does not exist", "directory-missing", "mountd versions"),
+    ("TooManyRequests: x", "bucket-slow", "limits"),
+    ("StatusCode: 429", "bucket-slow", "limits"),
+    ("ServiceUnavailable: x", "bucket-slow", "limits"),
+    ("StatusCode: 503", "bucket-slow", "limits"),
+    ("RequestTimeout: x", "bucket-slow", "limits"),
+    ("lookup s3: server misbehaving", "bucket-unreachable", "DNS"),
+    ("temporary failure in name resolution", "bucket-unreachable", "DNS"),
+    ("connect: network is unreachable", "bucket-unreachable", "port"),
+    ("connect: host is down", "bucket-unreachable", "port"),
+    ("write: broken pipe", "bucket-unreachable", "port"),
+    ("proxyconnect tcp: x", "bucket-unreachable", "port"),
+    ("use of closed network connection", "bucket-unreachable", "port"),
+    ("http: server closed idle connection", "bucket-unreachable", "port"),
+    ("Client.Timeout exceeded", "bucket-slow", "load"),
+    ("context canceled", "bucket-slow", "load"),
+    ("connect: operation timed out", "bucket-slow", "load"),
+    ('didn\'t find section in config file ("gone")', "bucket-error", "config render"),
+    ('didn\'t find backend called "nosuch"', "bucket-error", "type:"),
+    ("StatusCode: 502", "bucket-error", "logs of the store"),
+    ("InternalError: x", "bucket-error", "logs of the store"),
+    ("BadGateway: x", "bucket-error", "logs of the store"),
+    ("authentication must be set up on the rc server", "rclone-error", "mountd debug"),
+    ('Didn\'t find key "fs" in input', "rclone-error", "mountd debug"),
+    ("something nobody has seen", "bucket-error", "mountd logs"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "remedy"), KINDS)
+def test_each_kind_has_its_own_remedy(error: str, code: str, remedy: str) -> None:
+    """That a remote is unknown to rclone, for one, has the code of what nobody has seen, and not its hint."""
+    failure = classify(error)
+    assert failure.code == code
+    assert remedy in failure.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "own"),
+    [("object-archived", True), ("access-denied", True), ("object-missing", True), ("bucket-unreachable", False)],
+)
+def test_which_failures_are_of_one_object(code: str, own: bool) -> None:
+    assert (code in OF_THE_OBJECT) is own
 
 
 def test_the_sentence_keeps_the_cause_and_nothing_else() -> None:

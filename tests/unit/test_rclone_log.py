@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.rclone.log import MASK, MAX_DUMP_BYTES, MAX_TEXT_BYTES, DumpCapture, LogEvent, _patterns, mask, parse
+from mountd.rclone.log import (
+    CUT,
+    MASK,
+    MAX_DUMP_BYTES,
+    MAX_JSON_CHARACTERS,
+    MAX_TEXT_BYTES,
+    DumpCapture,
+    LogEvent,
+    _patterns,
+    mask,
+    parse,
+)
 
 NEW = (
     '{"time":"2026-11-21T01:26:18.251049755Z","level":"info","msg":"poll-interval is not supported by this remote",'
@@ -62,6 +73,16 @@ OLD = (
             "2026/11/21 01:32:40 CRITICAL: Can't set -v and --log-level",
             LogEvent("error", "Can't set -v and --log-level"),
         ),
+        ("2026/11/21 01:32:41 DEBUG : x: read", LogEvent("debug", "x: read")),
+        ("2026/11/21 01:32:42.123456 NOTICE: x: read", LogEvent("info", "x: read")),
+        ("2026/11/21 01:32:43 WARNING: x: read", LogEvent("warning", "x: read")),
+        ('{"level":"fatal","msg":"x"}', LogEvent("error", "x")),
+        ('{"level":"alert","msg":"x"}', LogEvent("error", "x")),
+        ('{"level":"WARN","msg":"x"}', LogEvent("warning", "x")),
+        ('{"level":"trace","msg":"x","n":7,"list":[1]}', LogEvent("debug", "x", {"n": "7"})),
+        ('{"level":"of another rclone","msg":"x"}', LogEvent("info", "x")),
+        ('{"msg":"x"}', LogEvent("info", "x")),
+        ("fatal error: all goroutines are asleep", LogEvent("error", "fatal error: all goroutines are asleep")),
         ("HTTP: something", LogEvent("info", "HTTP: something")),
         ("panic: runtime error", LogEvent("error", "panic: runtime error")),
         ("", LogEvent("info", "")),
@@ -89,6 +110,21 @@ def test_secrets_are_masked_in_every_form_before_the_cut() -> None:
     assert "TAIL" not in mask("x SECRETLINE-TAIL y", ["-----BEGIN\nSECRETLINE-TAIL\n"])
     long = parse("x" * (MAX_TEXT_BYTES - 10) + secret * 3, [secret])
     assert 'a"b' not in long.text
+
+
+def test_which_parts_of_a_secret_are_hidden() -> None:
+    key = "-----BEGIN-----\nshort\nlong-enough-line\n"
+    assert mask("a long-enough-line and a short one", [key]) == f"a {MASK} and a short one", "a word is no secret"
+    assert mask(key, [key]) == MASK
+    assert mask(json.dumps("ключ-секрет"), ["ключ-секрет"]) == f'"{MASK}"', "as JSON writes it"
+    assert mask(json.dumps('ü"x', ensure_ascii=False), ['ü"x']) == f'"{MASK}"'
+    assert mask("a b", [""]) == "a b"
+
+
+def test_what_is_too_large_for_a_record_is_only_text() -> None:
+    long = json.dumps({"level": "error", "msg": "x" * MAX_JSON_CHARACTERS})
+    assert parse(long).level == "info"
+    assert parse(long).text.endswith(CUT)
 
 
 def test_what_is_hidden_is_worked_out_once_for_many_lines() -> None:

@@ -16,7 +16,7 @@ from mountd.errors import RemoteError, Unavailable
 from mountd.rclone import rc
 from mountd.rclone.command import RcAddress
 from mountd.rclone.keys import BucketEntry
-from mountd.rclone.rc import RcClient, RcTimeout, Upload
+from mountd.rclone.rc import NONEXISTENT_DIR, RcClient, RcTimeout, StoreFeatures, Upload, names_bucket
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -31,9 +31,16 @@ class FakeRclone:
         self.forever = asyncio.Event()
         self.held: dict[str, asyncio.Event] = {}
         """methods that answer when it is set"""
+        self.objects: dict[str, tuple[int, bytes]] = {}
+        """what a GET of a path, as it was written, gives: status and body"""
+        self.ranges: list[str] = []
+        """that these GETs asked for"""
+        self.connections: list[object] = []
+        """that of each call"""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.authorization = request.headers.get("Authorization", "")
+        self.connections.append(request.transport)
         method = request.match_info["method"]
         self.asked.append((method, await request.json()))
         answer = self.answers[method]
@@ -45,12 +52,18 @@ class FakeRclone:
         text = value if isinstance(value, str) else json.dumps(value)
         return web.Response(status=status, text=text)  # text/plain
 
+    async def give(self, request: web.Request) -> web.StreamResponse:
+        self.ranges.append(request.headers.get("Range", ""))
+        status, body = self.objects.get(request.raw_path, (404, b"Not Found"))
+        return web.Response(status=status, body=body)
+
 
 @pytest_asyncio.fixture
 async def fake(tmp_path: Path) -> AsyncIterator[tuple[FakeRclone, RcClient]]:
     rclone = FakeRclone()
     app = web.Application()
     app.router.add_post("/{method:.*}", rclone.handle)
+    app.router.add_get("/{path:.*}", rclone.give)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     socket = tmp_path / "rc"
@@ -263,3 +276,131 @@ async def test_how_large_an_object_is(fake: Fake, item: dict[str, int] | None, s
     rclone.answers["operations/stat"] = {"item": item}
     assert await client.size("cs:bkt", "v1/a") == size
     assert rclone.asked[-1][1]["opt"]["filesOnly"], "no directory is looked for"
+
+
+# -- what each call asks, and what of its answer counts ---------------------------------------------------------------
+
+
+async def test_each_call_has_a_connection_of_its_own(fake: Fake) -> None:
+    """A kept one would be that of the process before."""
+    rclone, client = fake
+    for _ in range(2):
+        await client.call("rc/noop")
+    first, second = rclone.connections
+    assert first is not second
+
+
+async def test_a_listing_costs_no_request_for_each_object_and_leaves_out_what_it_is_told(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers["operations/list"] = {"list": [{"Path": "v1", "Name": "v1", "IsDir": True}]}
+    assert await client.list("cs:bkt", "/v1/", exclude=["*.tmp"]) == [BucketEntry("v1", "v1", -1, True)]
+    asked = rclone.asked[-1][1]
+    assert (asked["remote"], asked["_filter"]) == ("v1", {"ExcludeRule": ["*.tmp"]})
+    assert asked["opt"] == {"noModTime": True, "noMimeType": True, "recurse": False}
+    await client.list("cs:bkt")
+    assert rclone.asked[-1][1]["_filter"] == {"ExcludeRule": []}, "and not what the mount leaves out"
+
+
+async def test_a_refresh_of_the_root_names_no_directory(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers["vfs/refresh"] = {"result": {"": "OK"}}
+    await client.vfs_refresh()
+    assert rclone.asked[-1] == ("vfs/refresh", {})
+
+
+@pytest.mark.parametrize("answer", [{}, {"list": None}, {"list": {}}, {"queue": None}, {"Features": 7}, {"result": []}])
+async def test_an_answer_without_what_was_asked_for_is_none(fake: Fake, answer: dict[str, Any]) -> None:
+    rclone, client = fake
+    for method in ("operations/list", "vfs/queue", "operations/fsinfo", "vfs/refresh"):
+        rclone.answers[method] = answer
+    for call, kind in (
+        (client.list("cs:bkt"), RemoteError),
+        (client.vfs_queue(), Unavailable),
+        (client.features("cs:bkt", 5.0), Unavailable),
+        (client.vfs_refresh("v1"), RemoteError),
+    ):
+        with pytest.raises(kind):
+            await call
+
+
+async def test_a_refusal_of_the_store_is_none_of_rclones_own_password(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.answers["core/stats"] = (403, {"error": "AccessDenied: Access Denied", "status": 403})
+    with pytest.raises(RemoteError) as caught:
+        await client.core_stats()
+    assert caught.value.code == "access-denied"
+    rclone.answers["core/stats"] = (500, {"status": 500})
+    with pytest.raises(RemoteError):
+        await client.core_stats()
+
+
+async def test_a_fingerprint_is_another_one_after_each_change(fake: Fake) -> None:
+    rclone, client = fake
+    item = {"Path": "v1/a", "Size": 7, "ModTime": "2026-01-01T00:00:00Z", "Hashes": {"md5": "a"}}
+    changes: list[dict[str, Any]] = [{}, {"Size": 8}, {"ModTime": "2026-01-02T00:00:00Z"}, {"Hashes": {"md5": "b"}}]
+    seen = []
+    for change in changes:
+        rclone.answers["operations/stat"] = {"item": item | change}
+        seen.append(await client.fingerprint("cs:bkt/pre", "v1/a"))
+    assert len(set(seen)) == len(changes)
+    rclone.answers["operations/stat"] = {"item": item | {"Tier": "STANDARD"}}
+    assert await client.fingerprint("cs:bkt/pre", "v1/a") == seen[0]
+    asked = rclone.asked[-1][1]
+    assert (asked["fs"], asked["remote"], asked["opt"]["showHash"]) == ("cs:bkt/pre/", "v1/a", True)
+    rclone.answers["operations/stat"] = {"item": None}
+    assert await client.fingerprint("cs:bkt/pre", "v1/a") == ""
+
+
+async def test_a_byte_is_asked_for_past_the_mount(fake: Fake) -> None:
+    rclone, client = fake
+    rclone.objects["/%5Bcs%3Abkt%2Fpre%2F%5D/v1/a%20%231.bin"] = (206, b"x")
+    await client.read_byte("cs:bkt/pre", "v1/a #1.bin")
+    assert (rclone.ranges, rclone.asked) == (["bytes=0-0"], []), "no more than that"
+
+
+@pytest.mark.parametrize("given", [(404, b"Not Found"), (206, b"")])
+async def test_why_no_byte_came_is_asked_for(fake: Fake, given: tuple[int, bytes]) -> None:
+    rclone, client = fake
+    rclone.objects["/%5Bcs%3Abkt%5D/a"] = given
+    rclone.answers["operations/hashsumfile"] = (500, {"error": "InvalidObjectState: archived"})
+    with pytest.raises(RemoteError) as caught:
+        await client.read_byte("cs:bkt", "a")
+    assert caught.value.code == "object-archived"
+    asked = rclone.asked[-1][1]
+    assert (asked["fs"], asked["remote"], asked["download"]) == ("cs:bkt", "a", True), "else only a checksum is read"
+
+
+async def test_one_object_is_copied_to_a_local_file(fake: Fake, tmp_path: Path) -> None:
+    rclone, client = fake
+    rclone.answers["operations/copyfile"] = {}
+    await client.copy_file("cs:bkt", "v1/MANIFEST.json", tmp_path / "manifest")
+    assert rclone.asked[-1][1] == {
+        "srcFs": "cs:bkt",
+        "srcRemote": "v1/MANIFEST.json",
+        "dstFs": str(tmp_path),
+        "dstRemote": "manifest",
+    }
+
+
+@pytest.mark.parametrize("item", [{"Path": "x"}, None])
+async def test_what_has_an_object_that_no_bucket_holds_invents_it(fake: Fake, item: object) -> None:
+    rclone, client = fake
+    rclone.answers["operations/stat"] = {"item": item}
+    assert await client.invents_objects("cs:bkt/pre", 5.0) is (item is not None)
+    asked = rclone.asked[-1][1]
+    assert (asked["fs"], asked["remote"]) == (f"cs:bkt/pre/{NONEXISTENT_DIR}/", NONEXISTENT_DIR)
+    assert asked["_config"]["Retries"] == 1, "fails fast"
+
+
+@pytest.mark.parametrize(
+    ("fs", "asked", "has_bucket"),
+    [("cs:bkt/pre", "cs:", True), ("cs:bkt", "cs:", True), ("cs:", "cs:", False), ("disk:/data", "disk:/data/", False)],
+)
+async def test_what_a_kind_of_store_can_do(fake: Fake, fs: str, asked: str, has_bucket: bool) -> None:
+    rclone, client = fake
+    rclone.answers["operations/fsinfo"] = {"Features": {"BucketBased": True, "About": False, "Copy": True}}
+    assert await client.features(fs, 5.0) == StoreFeatures(has_buckets=True, reports_room=False)
+    rclone.answers["operations/fsinfo"] = {"Features": {"BucketBased": False, "About": True}}
+    assert await client.features(fs, 5.0) == StoreFeatures(has_buckets=False, reports_room=True)
+    assert rclone.asked[-1][1]["fs"] == asked
+    assert names_bucket(fs) is has_bucket

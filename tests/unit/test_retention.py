@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,13 @@ def test_two_models_of_one_directory_keep_what_either_needs() -> None:
     one, other = claim("v1 v2"), claim("v2 v3", model="other")
     assert [each.version for each in plan(both, [one, other], NOW)] == ["v4"]
     assert plan(both, [one, claim("v2 v3", model="other", paused=True)], NOW) == []
+
+
+def test_what_is_pinned_need_not_be_cached_also_when_it_is_live_or_was_used_today() -> None:
+    found = [cached("v1"), cached("v2", 0.1), cached("v3")]
+    of = replace(claim("v2 v3"), pinned=frozenset({"v2"}))
+    assert [each.version for each in plan({"hub": found}, [of], NOW)] == ["v1", "v2"]
+    assert plan({"hub": found}, [replace(of, paused=True)], NOW) == []
 
 
 def test_a_directory_in_or_around_a_needed_one_stays() -> None:

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mountd.fuse.rights import Rights, advise, container_flags, enforced, explain_refusal
+from mountd.fuse import rights
+from mountd.fuse.rights import CONTAINER_MARKS, Rights, advise, container_flags, enforced, explain_refusal, look
 from mountd.rclone.exits import refusal
 
 FREE = Rights(
@@ -60,6 +62,9 @@ def test_only_flags_that_are_lacking_are_named(changes: dict[str, Any], flags: s
         (DENIED, {"may_mount": False, "in_unit": True}, "CapabilityBoundingSet="),
         (DENIED, {"no_new_privileges": True, "uid": 7}, "NoNewPrivileges=yes"),
         (DENIED, {"no_new_privileges": True, "may_mount": False}, "--cap-add SYS_ADMIN"),
+        (DENIED, {"in_unit": True}, "seccomp"),
+        (DENIED, {"no_new_privileges": True}, "seccomp"),  # root needs no new ones
+        ("fusermount3: mount failed: Permission denied", {"may_mount": False}, "--cap-add SYS_ADMIN"),
         (DENIED, {}, "seccomp"),
         ("fusermount3: could not determine username", {"uid": 54321}, "/etc/passwd"),
         ("fusermount3: failed to open /dev/fuse: Permission denied", {"uid": 7}, "uid 7 "),
@@ -69,6 +74,34 @@ def test_only_flags_that_are_lacking_are_named(changes: dict[str, Any], flags: s
 )
 def test_what_to_do(helper: str, changes: dict[str, Any], words: str) -> None:
     assert words in advise(helper, replace(FREE, **changes))
+
+
+@pytest.mark.parametrize(
+    ("environment", "in_container", "in_unit"),
+    [
+        ({}, False, False),
+        ({"INVOCATION_ID": "x"}, False, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True, False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "INVOCATION_ID": "x"}, True, False),
+    ],
+)
+def test_where_it_runs(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], in_container: bool, in_unit: bool
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(rights, "CONTAINER_MARKS", ())
+        patched.setattr(os, "environ", environment)
+        found = look()
+    assert (found.in_container, found.in_unit, found.uid) == (in_container, in_unit, os.geteuid())
+
+
+def test_a_container_is_known_by_its_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mark").touch()
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    for marks, expected in (("none",), False), (("none", "mark"), True):
+        monkeypatch.setattr(rights, "CONTAINER_MARKS", [str(tmp_path / name) for name in marks])
+        assert look().in_container is expected
+    assert "/.dockerenv" in CONTAINER_MARKS
 
 
 ASK_KERNEL = """

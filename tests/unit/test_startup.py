@@ -268,9 +268,20 @@ async def test_a_bucket_that_refuses_old_credentials() -> None:
     assert start.bucket.probes == 2, "one that is away needs no new ones"
 
 
-async def test_a_mount_that_cannot_be_proven() -> None:
+async def test_a_bucket_that_refuses_the_newest_credentials_is_waited_for() -> None:
     start = Start()
-    start.proofs = [DiskError("cannot trust /mnt/m")]
+    start.bucket.states = [REFUSING] * 3 + [RemoteStatus(Health.HEALTHY)]
+    assert await start.run() is None
+    assert start.stages == ALL
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DiskError("cannot trust /mnt/m"), RemoteError("no", code="bucket-error"), Unavailable("rclone does not answer")],
+)
+async def test_a_mount_that_cannot_be_proven(error: Exception) -> None:
+    start = Start()
+    start.proofs = [error]
     assert (await start.refusal()).code == "mount-not-proven"
     assert start.proven == PROOF_TRIES
     assert start.status.reason is not None

@@ -16,6 +16,7 @@ from mountd.cache.upload_state import (
     DrainVerdict,
     Pending,
     UploadTries,
+    hint_of_removed,
     judge,
     not_uploaded,
     progress,
@@ -119,3 +120,21 @@ def test_what_is_left_is_reported() -> None:
     assert (reason.code, reason.object) == ("uploads-pending", "outputs")
     assert "a.wav" in reason.text
     assert "/cache" in reason.hint
+
+
+@pytest.mark.parametrize(
+    ("pending", "shown"),
+    [
+        (ONE, "1 file (a.wav; "),
+        (Pending(2, 5, ("a", "b")), "2 files (a, b; "),
+        (Pending(3, 5, ("a", "b")), "3 files (a, b and 1 more; "),
+    ],
+)
+def test_what_waits_is_named_and_what_is_not_is_counted(pending: Pending, shown: str) -> None:
+    assert str(pending).startswith(shown)
+    assert shown in not_uploaded("outputs", pending, "/cache").text
+
+
+def test_what_a_removed_mount_has_left_has_no_next_start() -> None:
+    hint = hint_of_removed("outputs", "/cache")
+    assert ("/cache" in hint, "configure outputs" in hint) == (True, True)

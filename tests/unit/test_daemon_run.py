@@ -1,4 +1,4 @@
-"""The start of the daemon: a journal that is held is waited for, and what cannot be cleared of a former run remembered."""
+"""A start of the daemon: it waits for a journal that is held, and remembers what it cannot clear of a former run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operation asks of an app: it stops, starts and gets ready in time, or says why not; what it leaves is ended."""
+"""What an operation asks of an app: to stop, to start, to get ready in time; and what is done with what an app leaves."""
 
 from __future__ import annotations
 

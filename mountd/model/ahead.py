@@ -63,6 +63,8 @@ class LoadAhead:
                 if wanted is not None:
                     content, warm = wanted
                     self._levels.show(LoadStatus(content.version, warm.level, waits_for=error.text))
+                else:
+                    self._is_untidy = True
                 await self._until_over(wanted, AGAIN_S)
 
     async def _load(self, wanted: Ahead) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from mountd.errors import Busy, RemoteError
+from mountd.errors import Busy, RemoteError, Unavailable
 from mountd.model import ahead
+from mountd.model.ahead import LoadAhead
+from mountd.model.content import Content
+from mountd.model.levels import Levels
 from mountd.operation.desired import Request
+from mountd.status.board import Board
 from mountd.warm.results import FileFault
 from tests.support.shelf import TINA, Shelf, shelf, until
 
@@ -71,6 +77,34 @@ async def test_what_cannot_be_loaded_ahead_is_shown_and_tried_again(
             hub.disk.reading_failure = None
             await until(lambda: hub.status.level == "data", "the data")
             assert hub.status.loading is None
+
+
+async def test_what_could_not_be_removed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "AGAIN_S", 0.005)
+    board, tries = Board(), list[str]()
+
+    async def tidy() -> None:
+        tries.append("")
+        if len(tries) < 3:
+            raise Unavailable("cannot use the pinned versions: no answer in 60 s")
+
+    async def loaded(_: Content) -> None:
+        pytest.fail("nothing is to be loaded")
+
+    levels = cast(Levels, None)  # of no use without anything to load
+    keeping = LoadAhead("hub", board, levels, wanted=lambda: None, tidy=tidy, loaded=loaded)
+    running = asyncio.create_task(keeping.run())
+    try:
+        await until(lambda: len(tries) == 3, "the next tries")
+        keeping.version_changed()
+        board.set_stopping()
+        await until(lambda: len(tries) == 4, "the next version")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(tries) == 4
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def test_a_switch_loads_all_before_it_stops_anything(tmp_path: Path) -> None:

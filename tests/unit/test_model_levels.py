@@ -96,7 +96,7 @@ async def test_what_could_not_be_removed_is_tried_again(monkeypatch: pytest.Monk
     running = asyncio.create_task(keeping.run())
     try:
         await until(lambda: len(tries) == 3, "the next tries")
-        keeping.version_changed()
+        keeping.may_be_untidy()
         board.set_stopping()
         await until(lambda: len(tries) == 4, "the next version")
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""What an operation asks of an app: to stop, to start, to get ready in time; and what is done with what an app leaves."""
+"""What an operation asks of an app: to stop, start and get ready in time; and what becomes of what an app leaves."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import pytest
 
 from mountd.process import cgroup
 from mountd.process.cgroup import find
+from tests.support.wait import until
 
 UNIFIED = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HYBRID = "42 32 0:39 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw"
@@ -75,6 +76,7 @@ def test_an_older_kernel_gets_a_signal_for_each_process(
     with subprocess.Popen(["sleep", "60"]) as child:
         try:
             (tmp_path / "cgroup.procs").write_text(f"{child.pid}\n")
+            until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n", 20, "its program", every_s=0.001)
             assert asyncio.run(cgroup.end(tmp_path)) == [f"{child.pid} sleep"]
             if has_kill:
                 assert (tmp_path / "cgroup.kill").read_text() == "1"

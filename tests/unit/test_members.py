@@ -254,7 +254,7 @@ async def test_a_model_is_linked_once_the_app_that_needs_the_least_of_it_can_sta
         assert room.members.models["hub"].levels.first() == level
 
 
-@pytest.mark.parametrize(("profile", "uploads"), [("models", False), ("outputs", True)])
+@pytest.mark.parametrize(("profile", "uploads"), [("model-hub", False), ("outputs", True)])
 async def test_only_a_mount_that_is_written_to_uploads_what_waits_in_its_cache(profile: str, uploads: bool) -> None:
     async with idle_bench() as (room, _):
         room.config["mounts"]["more"] = room.mount("more") | {"profile": profile}

@@ -163,9 +163,9 @@ async def test_why_a_start_has_failed_is_known_afterwards(tmp_path: Path, error:
 
 
 @pytest.mark.usefixtures("_no_patience")
-async def test_a_start_that_succeeds_forgets_the_last_failure(tmp_path: Path) -> None:
+async def test_a_start_that_succeeds_forgets_the_last_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app, _ = made(tmp_path, command=["sleep", "60"], needs=[])
-    app._failure = EXITED
+    monkeypatch.setattr(app, "_failure", EXITED)
     children: list[Child] = []
     try:
         await app.start(children.append)

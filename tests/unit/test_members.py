@@ -184,7 +184,8 @@ async def test_what_a_stuck_rclone_leaves_is_cleared_unless_another_mount_has_it
         child, task = await removed_and_stuck(room, monkeypatch)
         assert list(room.board.snapshot.mounts) == ["storage"]
         if successor:
-            room.config["mounts"][successor] = mount
+            elsewhere = {"path": str(room.root / "elsewhere")} if successor == "more" else {}
+            room.config["mounts"][successor] = mount | elsewhere
             await carry_out(room)
         child.end(-9)
         await until(task.done, "its end")

@@ -222,11 +222,11 @@ async def test_what_systemd_hears_of_each_signal(up: bool, stopping: bool, messa
 async def test_a_disk_that_does_not_answer_is_reported_and_asked_again_though_no_file_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answers, read = threading.Event(), reload.load
+    answers = threading.Event()
 
     def slow(path: Path) -> Loaded:
         answers.wait(30)
-        return read(path)
+        return load(path)
 
     async with bench() as (room, group):
         monkeypatch.setattr(reload, "load", slow)

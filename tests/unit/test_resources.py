@@ -183,7 +183,7 @@ async def test_what_has_worked_for_a_while_waits_as_after_a_first_failure(
             raise error
 
     def report(found: Exhausted | None) -> None:
-        reports.append(found and found.code)
+        reports.append(found.code if found else None)
 
     await steady.keep(work, report)
     assert Noted.asked == in_a_row

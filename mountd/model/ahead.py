@@ -33,7 +33,7 @@ class LoadAhead:
         loaded: Callable[[Content], Awaitable[None]],
     ) -> None:
         """`wanted`: what is to be loaded now; `loaded` is called once it is. `tidy` removes what is no longer to be
-        kept, after a change of version; both raise MountdError."""
+        kept, see `may_be_untidy`; both raise MountdError."""
         self._board = board
         self._levels = levels
         self._wanted = wanted
@@ -42,7 +42,8 @@ class LoadAhead:
         self._is_untidy = True
         self._log = log.bind(model=model)
 
-    def version_changed(self) -> None:
+    def may_be_untidy(self) -> None:
+        """Another version is live, or what had to stay may go now; the board changes with it."""
         self._is_untidy = True
 
     async def run(self) -> None:

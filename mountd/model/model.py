@@ -290,7 +290,7 @@ class Model:
             self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
         self._absent = False
         self._live = content.version
-        self._ahead.version_changed()
+        self._ahead.may_be_untidy()
         self._content = content if content.files else None
         self.publish(
             replace(
@@ -323,9 +323,11 @@ class Model:
         self.publish(replace(self.status, drift=drift, stage=stage, drifted_to=drifted_to))
 
     async def suspend(self, why: str | None) -> None:
-        """As the committed state's; a link that was left alone is healed at once after None. Raises MountdError."""
+        """As the committed state's; after None a link that was left alone is healed at once, and what is beyond `keep`
+        goes. Raises MountdError."""
         await self.state.suspend(why)
         self.link.guard.wake()
+        self._ahead.may_be_untidy()
 
     # -- for operations -------------------------------------------------------------------------------------------
 
@@ -373,7 +375,7 @@ class Model:
             raise Unavailable(f"cannot commit {content.version}: the link is at {self._live or 'nothing'}")
         await self.state.commit(content)
         self.changes.accept(content.version)
-        self._ahead.version_changed()
+        self._ahead.may_be_untidy()
 
 
 def _failure(error: MountdError) -> tuple[str, str, Health, float]:

@@ -18,7 +18,7 @@ import pytest
 from mountd.app import user as app_user
 from mountd.app.app import App
 from mountd.daemon.secret_files import SecretFiles
-from mountd.errors import Unavailable
+from mountd.errors import CannotStart, Unavailable
 from mountd.process import tool
 from mountd.process import user as user_script
 from mountd.process.instance import Instance
@@ -113,6 +113,19 @@ async def test_a_slow_directory_service_holds_up_the_app_alone(tmp_path: Path, m
         await asyncio.wait([running])
         await tool.end_orphans(app._instance.id)
     assert running.cancelled()
+
+
+async def test_whom_an_app_can_run_as(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await app_user.resolve_user("webui", None) is None
+    mine = pwd.getpwuid(os.geteuid()).pw_name
+    assert await app_user.resolve_user("webui", mine) is None, "that is mountd's own user"
+    with pytest.raises(CannotStart) as missing:
+        await app_user.resolve_user("webui", "mountd-t-nobody")
+    assert (missing.value.code, "mountd-t-nobody" in missing.value.hint) == ("no-user", True)
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    with pytest.raises(CannotStart) as refused:
+        await app_user.resolve_user("webui", "nobody")
+    assert ("root" in refused.value.text, "`user:`" in refused.value.hint) == (True, True)
 
 
 def proc(pid: int, name: str) -> str:

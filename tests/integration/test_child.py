@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import pwd
+import re
 import signal
 import sys
 import time
@@ -161,6 +162,13 @@ async def test_a_flood_stays_bounded_and_the_loop_turns(spawner: Spawner) -> Non
     assert turns > 100, "the loop stood still until the end of the flood"
 
 
+async def test_of_what_comes_at_once_the_last_lines_are_kept_and_the_others_counted(spawner: Spawner) -> None:
+    writes = "import os; os.write(1, b'x\\n' * 500)"  # few enough bytes to come as one piece
+    await ended(spawner(sys.executable, "-S", "-c", writes, flood_lines=10))
+    left_out, *kept = spawner.lines
+    assert (re.findall(r"\d+", left_out), kept) == (["490"], ["x"] * 10)
+
+
 async def test_what_it_said_last_is_there_when_it_has_ended(spawner: Spawner) -> None:
     for number in range(20):
         await ended(spawner.sh(f"seq 2000; echo last {number}; exit 1"))
@@ -304,6 +312,14 @@ async def test_a_tool_and_its_outcome() -> None:
     missing = await tool.run(["no-such-program"], timeout_s=SOON_S)
     assert (missing.code, str(missing.not_started)) == (127, "command not found: no-such-program")
     assert (await tool.run(["sh", "-c", "exit 127"], timeout_s=SOON_S)).not_started is None
+
+
+async def test_a_tool_inherits_nothing_but_a_path_and_a_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOUNTD_TEST_SECRET", "not for tools")
+    outcome = await tool.run(["env"], timeout_s=SOON_S)
+    assert parsed(outcome.output.splitlines()) == {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+    given = await tool.run(["/usr/bin/env"], timeout_s=SOON_S, environment={"A": "b"})
+    assert given.output == "A=b"
 
 
 async def test_a_tool_that_overstays_is_killed_with_what_it_started(tmp_path: Path) -> None:

@@ -130,3 +130,20 @@ async def test_a_ctrl_c_in_the_moment_of_its_start_ends_it_quietly(spawner: Spaw
         child.signal(signal.SIGINT)
     assert {(await ended(child)).code for child in children} == {-signal.SIGINT}
     assert spawner.lines == []
+
+
+async def test_it_enters_its_cgroup_where_it_can(spawner: Spawner, tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").touch()
+    assert await ended(spawner("true", cgroup=tmp_path)) == Exit(0)
+    assert (tmp_path / "cgroup.procs").read_text() == "0", "the process that writes it is meant"
+    assert await ended(spawner("true", cgroup=tmp_path / "none")) == Exit(0)
+
+
+async def test_what_it_makes_has_the_rights_that_its_umask_leaves(spawner: Spawner) -> None:
+    before = os.umask(0o022)
+    try:
+        for given in ({"umask": 0o027}, {}):
+            await ended(spawner.sh("umask", **given))
+    finally:
+        os.umask(before)
+    assert [int(line, 8) for line in spawner.lines] == [0o027, 0o022]

@@ -88,6 +88,23 @@ async def test_one_that_lies_on_a_mount_of_ours_is_not_touched(tmp_path: Path) -
     assert failed.value.code == "secret-missing"
 
 
+async def test_a_look_at_secrets_sees_a_change_and_nothing_where_nobody_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("x")
+    files, secrets = SecretFiles(list), [SecretRef(file=tmp_path / "a"), SecretRef(env="HOME")]
+    first = await files.look(secrets)
+    assert first is not None
+    assert await files.look(secrets) == first
+    (tmp_path / "a").write_text("other")
+    assert await files.look(secrets) != first
+    answers = threading.Event()
+    monkeypatch.setattr(secret_files, "READ_S", 0.01)
+    monkeypatch.setattr(secret_files, "trail", lambda *_: answers.wait(SOON_S))
+    assert await files.look(secrets) is None
+    answers.set()
+
+
 @pytest.mark.fuse
 async def test_a_secret_of_a_remote_that_gives_no_answer_holds_up_neither_the_loop_nor_another_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

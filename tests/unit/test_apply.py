@@ -134,6 +134,25 @@ async def test_an_app_follows_its_model_once_that_is_linked_in_its_new_place() -
         assert restarts(webui) == 1
 
 
+async def test_an_app_follows_its_own_model_alone() -> None:
+    async with idle_bench() as (room, _):
+        models, apps = room.members.models, room.members.apps
+        room.config["models"]["voices"] = room.model("voices")
+        room.config["apps"]["batch"] = {"command": ["sleep", "60"], "needs": ["voices"]}
+        await carry_out(room)
+        for name in ("hub", "voices"):
+            room.config["models"][name]["directory"] = f"moved-{name}/{{version}}"
+        await carry_out(room)
+        of_hub, of_voices = room.reloader._applier.tasks()
+        posted(apps["batch"].supervisor)
+        room.board.set_model("hub", replace(models["hub"].status, stage=ModelStage.LINKED))
+        await until(of_hub.done, "it to follow")
+        assert (restarts(apps["webui"].supervisor), restarts(apps["batch"].supervisor)) == (1, 0)
+        room.board.set_model("voices", replace(models["voices"].status, stage=ModelStage.LINKED))
+        await until(of_voices.done, "it to follow")
+        assert (restarts(apps["webui"].supervisor), restarts(apps["batch"].supervisor)) == (0, 1)
+
+
 async def test_a_model_in_another_place_is_started_again() -> None:
     async with bench() as (room, _):
         room.members.begin("hub")

@@ -16,7 +16,7 @@ from mountd.model import model
 from mountd.operation import desired
 from mountd.operation.desired import DesiredVersions, Request
 from mountd.operation.runner import OperationOutcome
-from mountd.status.snapshot import ModelStage, ModelStatus, Operation, Snapshot
+from mountd.status.snapshot import ModelStage, ModelStatus, Operation, Snapshot, Unmet
 from tests.support.shelf import Shelf, shelf, until
 from tests.support.tasks import tasks_of
 
@@ -130,6 +130,13 @@ async def test_how_often_it_is_tried(
     await carried_out(hub, switches)
     assert switches.asked == [("hub", "v23", desired.BY_FILE)] * tries
     assert (hub.status.unmet is not None) is unmet
+
+
+async def test_why_the_version_of_the_file_is_not_live_is_shown(hub: Shelf) -> None:
+    await carried_out(hub, Switches([Refused("it is in quarantine", hint="--force tries it")]))
+    assert hub.status.unmet == Unmet("v23", "it is in quarantine", "--force tries it")
+    await carried_out(hub, Switches([None]))
+    assert hub.status.unmet is None
 
 
 async def test_while_something_else_runs_it_waits_and_counts_no_try(

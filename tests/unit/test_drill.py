@@ -32,6 +32,7 @@ APP = AppSettings.model_validate(
     {"command": ["x"], "ready": {"command": ["true"], "timeout": "60s"}, "stop": {"grace": "5s"}}
 )
 KEPT = AppSettings.model_validate({"command": ["x"], "restart": {"after": ["crash"]}})
+PLAIN = AppSettings.model_validate({"command": ["x"], "stop": {"grace": "200s"}})
 KINDS = list(DrillKind)
 PROXIED = {"HTTP_PROXY": "http://p:1"}
 BUCKET = [DrillKind.SLOW, DrillKind.OFFLINE]
@@ -48,6 +49,24 @@ def plan(kind: DrillKind, apps: dict[str, AppSettings] | None = None, for_s: flo
 @pytest.mark.parametrize(("kind", "detected_s"), [("kill", 1), ("hang", 7), ("slow", 26), ("offline", 26)])
 def test_what_is_detected_in_which_time_with_the_defaults(kind: str, detected_s: float) -> None:
     assert plan(DrillKind(kind)).limits.detected_s == detected_s
+
+
+@pytest.mark.parametrize(
+    ("kind", "apps", "limits"),
+    [
+        ("kill", {}, (1, 6, 66)),
+        ("kill", {"webui": KEPT}, (1, 6, 66)),
+        ("kill", {"webui": APP}, (1, 6, 66 + 5 + 10 + 60)),
+        ("hang", {"webui": APP}, (7, 12, 72 + 5 + 10 + 60)),
+        ("kill", {"webui": APP, "plain": PLAIN}, (1, 6, 66 + 200 + 10)),  # the slowest of them
+        ("slow", {"webui": APP}, (26, 20, 20)),  # asked as seldom as before, and nothing restarts
+        ("offline", {"webui": APP}, (26, 5, 5)),
+    ],
+)
+def test_within_which_time_all_is_well_again(
+    kind: str, apps: dict[str, AppSettings], limits: tuple[float, float, float]
+) -> None:
+    assert plan(DrillKind(kind), apps).limits == DrillLimits(*limits)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -159,6 +178,7 @@ def remote(**options: str) -> RemoteSettings:
 
 S3 = remote(endpoint="https://s3.example.com")
 CRYPT = RemoteSettings.model_validate({"type": "crypt", "remote": "a:b"})
+WEBDAV = RemoteSettings.model_validate({"type": "webdav", "url": "http://127.0.0.1:80/dav"})
 
 
 @pytest.mark.parametrize(
@@ -174,6 +194,8 @@ CRYPT = RemoteSettings.model_validate({"type": "crypt", "remote": "a:b"})
         (BucketRoute([S3], environment={"https_proxy": "http://p:1"}), "HTTPS_PROXY"),
         (BucketRoute([S3], environment={"HTTPS_PROXY": ""}), ""),
         (BucketRoute([remote(endpoint="http://127.0.0.1:9000")]), "127.0.0.1"),
+        (BucketRoute([CRYPT, remote(endpoint="http://127.0.0.1:9000")]), "127.0.0.1"),  # the last one has the address
+        (BucketRoute([WEBDAV]), "127.0.0.1"),
         (BucketRoute([remote(endpoint="localhost:9000")]), "localhost"),
         (BucketRoute([remote(endpoint="http://[::1]:9000")]), "::1"),
         (BucketRoute([remote(endpoint="http://127.0.0.1:9000")], has_proxy_flag=True), ""),
@@ -185,6 +207,15 @@ CRYPT = RemoteSettings.model_validate({"type": "crypt", "remote": "a:b"})
 def test_whether_rclone_can_be_led_through_a_proxy(way: BucketRoute, why: str) -> None:
     found = plans.no_way(way)
     assert (why in found) if why else not found
+
+
+def test_whatever_rclone_knows_leads_it_to_the_proxy_and_nothing_past_it() -> None:
+    url = "http://mountd:secret@127.0.0.1:9"
+    given = plans.proxy_variables(url)
+    assert {name for name, value in given.items() if value == url} == {
+        *("HTTP_PROXY", "HTTPS_PROXY", "RCLONE_HTTP_PROXY"),
+    }
+    assert {name for name, value in given.items() if not value} == {"NO_PROXY", "no_proxy"}
 
 
 def test_the_environment_is_not_printed() -> None:
@@ -222,6 +253,21 @@ def test_a_fault_of_rclone_is_detected_when_its_mount_is_being_replaced() -> Non
 )
 def test_ready_again_is_when_all_that_stands_on_the_mount_has_followed(now: Snapshot, ready: bool) -> None:
     assert plans.is_ready_after_remount(now, GOOD, KILL) is ready
+
+
+def test_what_stands_on_another_mount_is_of_no_concern() -> None:
+    other = {"voices": replace(GOOD_MODEL, mount="second", stage=ModelStage.WAITING, mount_restarts=-1)}
+    waits = {"batch": AppStatus(needs=("voices",), state=State.BACKOFF)}
+    second = {"second": replace(GOOD_MOUNT, state=State.BACKOFF)}
+
+    def beside(now: Snapshot) -> Snapshot:
+        return replace(now, mounts={**now.mounts, **second}, models={**now.models, **other}, apps={**now.apps, **waits})
+
+    assert plans.unfit(beside(GOOD), KILL) == ""
+    assert plans.is_ready_after_outage(beside(GOOD), KILL)
+    assert plans.is_ready_after_remount(beside(AGAIN), beside(GOOD), KILL)
+    assert not plans.disturbed(beside(GOOD), GOOD, KILL)
+    assert plans.disturbed(beside(AGAIN), beside(GOOD), KILL)
 
 
 def test_an_app_that_is_left_alone_is_not_awaited() -> None:

@@ -30,6 +30,14 @@ APP = AppStatus(needs=("hub",), state=State.RUNNING, health=Health.HEALTHY)
 GOOD = Snapshot({"disk": MOUNT}, {"hub": MODEL}, {"webui": APP})
 AWAY = RemoteStatus(Health.DEGRADED, Reason("bucket-unreachable", "the bucket is away", "bucket", "store"))
 OUT = replace(GOOD, mounts={"disk": replace(MOUNT, backend=AWAY)})
+
+
+def with_backend(code: str, text: str) -> Snapshot:
+    found = RemoteStatus(Health.DEGRADED, Reason(code, text, "bucket", "store"))
+    return replace(GOOD, mounts={"disk": replace(MOUNT, backend=found)})
+
+
+DENIED = with_backend("access-denied", "the keys are wrong")
 CRASHED = replace(APP, state=State.BACKOFF, reason=Reason("app-exited", "it ended with 1", "app", "webui"))
 
 CASES = [
@@ -37,6 +45,8 @@ CASES = [
     ("an outage", GOOD, OUT, [("bucket-unreachable", "store", "the bucket is away")]),
     ("an outage that lasts", OUT, replace(OUT, mounts={"disk": replace(OUT.mounts["disk"], pid=7)}), []),
     ("its end", OUT, GOOD, [("bucket-answers", "store", "store")]),
+    ("another cause of it", OUT, DENIED, [("access-denied", "store", "the keys are wrong")]),
+    ("the same in other words", DENIED, with_backend("access-denied", "still wrong"), []),
     (
         "a crash",
         GOOD,

@@ -106,3 +106,16 @@ def test_kinds_are_bounded() -> None:
     for number in range(KINDS * 3):
         assert limiter.admit(str(number)) == 0
     assert len(limiter._windows) == KINDS
+
+
+def test_how_bad_it_is_and_how_many_more_there_were() -> None:
+    foreign, now = Foreign(), 0.0
+    foreign._limiter = Limiter(lambda: now)
+    with capture_logs() as logs:
+        for number in range(LINES + 3):
+            foreign.emit(logging.LogRecord("library", logging.WARNING, "", 0, "full: %d", (number,), None))
+        now += WINDOW_S
+        foreign.emit(logging.LogRecord("library", logging.ERROR, "", 0, "full: %d", (99,), None))
+    assert [each["log_level"] for each in logs] == ["warning"] * LINES + ["error"]
+    assert [each.get("left_out") for each in logs] == [None] * LINES + [3]
+    assert (logs[-1]["source"], logs[-1]["text"], "cause" in logs[-1]) == ("library", "full: 99", False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import MountdError
+from mountd.errors import JournalHeld, MountdError
 from mountd.journal import database
 from mountd.journal.journal import Committed, Drilled, Journal
 
@@ -230,3 +232,41 @@ async def test_a_file_that_another_program_holds(path: Path, monkeypatch: pytest
     journal = await reopened(path)
     assert await journal.committed("hub") == COMMITTED
     await journal.close()
+
+
+HOLDS = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN EXCLUSIVE")
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_who_holds_it_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LOCKED_S", 0.01)
+    await filled(path)
+    argv = [sys.executable, "-S", "-c", HOLDS, str(path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            error = await refused(path)
+        finally:
+            other.kill()
+    assert isinstance(error, JournalHeld)
+    assert f"(pid {other.pid})" in error.text
+
+
+async def test_a_broken_file_that_cannot_be_set_aside_is_left_where_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    no_database(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "rename", refuse)
+    error = await refused(path)
+    assert (str(path.parent) in error.hint, error.retryable) == (True, False)
+    assert path.read_bytes() == before

@@ -20,6 +20,7 @@ from mountd.model.changes import Changes, recorded, rename
 from mountd.model.content import Content
 from mountd.model.known import changed_since
 from mountd.model.survey import FileList
+from mountd.status.snapshot import Reason
 
 
 @pytest.fixture
@@ -208,6 +209,29 @@ async def test_a_journal_that_cannot_be_written_hides_no_change(
     assert [each["event"] for each in logs] == ["cannot rename a digest yet", "version has changed since it was live"]
     assert changes.of("v23") is not None
     await journal.close()
+
+
+async def test_a_change_is_reported_once_until_it_is_accepted_or_over(journal: Journal) -> None:
+    shown: list[Reason | None] = []
+    changes = Changes("hub", journal, shown.append)
+    await journal.record_content(noted("hub", "v23", "old", "a"))
+    content = Content("v23", "hub_v23", FileList.of({"a": 1}), "new", False, ())
+    with capture_logs() as logs:
+        for _ in range(2):
+            await changes.compare(content)
+    reason = changes.of("v23")
+    assert reason is not None
+    assert (reason.code, changes.of("v22"), shown) == ("content-changed", None, []), "it is not linked yet"
+    assert [each["log_level"] for each in logs] == ["error"]
+    changes.show("v23", reason)
+    changes.accept("v23")
+    assert (changes.of("v23"), shown) == (None, [reason, None])
+    changes.show("v23", reason)
+    with capture_logs() as logs:
+        for _ in range(2):
+            changes.show("v23", None)
+    assert (changes.of("v23"), shown[2:]) == (None, [reason, None, None])
+    assert [each["log_level"] for each in logs] == ["info"]
 
 
 async def test_any_text_can_be_journaled(journal: Journal) -> None:

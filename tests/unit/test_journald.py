@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -85,7 +86,12 @@ def test_the_journal_gets_the_priority_in_each_form(form: str) -> None:
         found = os.fstat(writer)
         environment = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
         subprocess.run([sys.executable, "-c", code], stderr=writer, env=environment, check=True, timeout=60)
-        assert os.read(reader, 4096).startswith(b"<4>")
+        said = os.read(reader, 4096).decode()
+        assert said.startswith("<4>")
+        if form == "auto":
+            assert said == "<4>it is full mount=m\n", "the journal has a time of its own"
+        if form == "json":
+            assert json.loads(said.removeprefix("<4>"))["event"] == "it is full"
     finally:
         os.close(reader)
         os.close(writer)

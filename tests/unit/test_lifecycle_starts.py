@@ -26,6 +26,7 @@ from tests.unit.test_lifecycle import (
     POLICY,
     READY,
     RUNNING,
+    SIGNALLED,
     SPAWNED,
     TICKED,
     UNWANTED,
@@ -118,3 +119,36 @@ def test_a_stop_that_took_too_long_is_remembered_until_the_next() -> None:
     assert again.state is State.RUNNING
     assert not run(again, RestartAsked("x"))[0].overdue
     assert not run(RUNNING, Condemned("hung"))[0].overdue, "it was not asked"
+
+
+def test_a_start_has_nothing_of_how_the_last_life_ended() -> None:
+    failed, _ = run(Life(State.STARTING, wanted=True, attempting=True), StartFailed("x", retry_s=10.0), CLEANED)
+    assert failed.due == NOW + 10.0
+    begun, actions = run(failed, TICKED, SPAWNED, READY, now=NOW + 10.0)
+    assert actions == [BEGIN]
+    assert BEGIN in run(begun, Exited("x"), CLEANED, now=NOW + 20.0)[1], "the wait that it asked for is over"
+    crashed, _ = run(RUNNING, Exited("x"), CLEANED, SPAWNED, READY)
+    asked, _ = run(crashed, RestartAsked("x"), Exited("x"), CLEANED, policy=replace(POLICY, retry=False))
+    assert asked.state is State.STARTING, "that end was no crash"
+    hopeless, _ = run(RUNNING, Exited("x", permanent=True), CLEANED)
+    assert hopeless.state is State.FAILED
+    again, _ = run(hopeless, RestartAsked("repaired"), SPAWNED, READY)
+    assert run(again, RestartAsked("x"), Exited("x"), CLEANED)[0].state is State.STARTING
+
+
+def test_a_stop_has_its_preparation_and_then_its_grace() -> None:
+    policy = replace(POLICY, prepare_s=100.0, grace_s=30.0)
+    stopping, _ = run(RUNNING, UNWANTED, policy=policy)
+    assert stopping.due == NOW + 130.0
+    early, _ = run(stopping, SIGNALLED, now=NOW + 5.0, policy=policy)
+    assert early.due == NOW + 35.0, "the grace begins with the signal"
+    late, _ = run(stopping, SIGNALLED, now=NOW + 120.0, policy=policy)
+    assert late.due == NOW + 130.0
+    killed, actions = run(stopping, TICKED, now=NOW + 130.0, policy=policy)
+    assert (actions, run(killed, SIGNALLED, now=NOW + 131.0, policy=policy)[0].due) == ([KILL], None)
+
+
+def test_a_start_that_was_given_up_while_its_child_came_kills_it_though_it_is_wanted_again() -> None:
+    life, _ = run(Life(State.STARTING, wanted=True, attempting=True), UNWANTED, WANTED)
+    life, actions = run(life, SPAWNED)
+    assert (life.state, life.due, actions) == (State.STOPPING, None, [KILL])

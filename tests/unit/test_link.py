@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -146,6 +147,32 @@ def test_a_directory_that_takes_no_links() -> None:
     with pytest.raises(LinkBlocked, match=r"place .*/proc/mountd-test") as blocked:
         links.point(Path("/proc/mountd-test"), "/mnt/v23")
     assert "/proc" in blocked.value.hint
+
+
+def test_a_link_that_cannot_be_put_in_its_place_leaves_nothing_beside_the_former(
+    link: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    links.point(link, "/mnt/v22")
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(LinkBlocked, match=os.strerror(errno.ENOSPC).lower()):
+        links.point(link, "/mnt/v23")
+    assert (links.read(link), names(link)) == ("/mnt/v22", ["cache_hub"])
+
+
+def test_that_a_link_can_be_made_is_proved_without_one(link: Path) -> None:
+    links.prove(link, "/mnt/v23")
+    assert names(link) == []
+    links.point(link, "/mnt/v22")
+    links.prove(link, "/mnt/v23")
+    assert (links.read(link), names(link)) == ("/mnt/v22", ["cache_hub"])
+    link.unlink()
+    make_file(link)
+    for path in (link, link.parent / "none" / "hub", Path("/proc/mountd-test")):
+        with pytest.raises(LinkBlocked):
+            links.prove(path, "/mnt/v23")
 
 
 def test_a_link_that_cannot_be_removed_is_called_so() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mountd.cache.upload_state import Pending
 from mountd.daemon import members as members_module
-from mountd.errors import NotUploaded
+from mountd.errors import CannotStart, NotUploaded
 from mountd.journal.journal import Committed
 from mountd.process.lifecycle import Notice
 from mountd.status.snapshot import State
@@ -151,3 +153,112 @@ async def test_what_is_read_as_a_proof_of_a_mount() -> None:
 async def test_a_mount_point_is_one_also_while_nothing_is_mounted() -> None:
     async with bench() as (room, _):
         assert room.members.mount_points() == {str(room.root / "storage")}
+
+
+async def removed_and_stuck(room: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeChild, asyncio.Task[None]]:
+    """The mount `more`, whose rclone not even SIGKILL ends, is removed: its rclone, and what waits for its end."""
+    monkeypatch.setattr(members_module, "mount_stop_s", lambda _: 0.01)
+    monkeypatch.setattr(members_module, "KILL_WAIT_S", 0.005)
+    monkeypatch.setattr(members_module, "CLEAR_TIMEOUT_S", 0.005)
+    child = room.members.supervisors["more"].child = FakeChild(signal.SIGKILL)
+    show(room, "more", State.STOPPING)
+    del room.config["mounts"]["more"]
+    await carry_out(room)
+    (task,) = room.members._stuck
+    return child, task
+
+
+@pytest.mark.parametrize(("successor", "cleared"), [("", 1), ("more", 0), ("other", 0)])
+async def test_what_a_stuck_rclone_leaves_is_cleared_unless_another_mount_has_its_name_or_place(
+    monkeypatch: pytest.MonkeyPatch, successor: str, cleared: int
+) -> None:
+    async with idle_bench() as (room, _):
+        mount = room.config["mounts"]["more"] = room.mount("more")
+        await carry_out(room)
+        cleans: list[str] = []
+
+        async def clean() -> None:
+            cleans.append("more")
+
+        monkeypatch.setattr(room.members.mounts["more"], "clean", clean)
+        child, task = await removed_and_stuck(room, monkeypatch)
+        assert list(room.board.snapshot.mounts) == ["storage"]
+        if successor:
+            elsewhere = {"path": str(room.root / "elsewhere")} if successor == "more" else {}
+            room.config["mounts"][successor] = mount | elsewhere
+            await carry_out(room)
+        child.end(-9)
+        await until(task.done, "its end")
+        assert len(cleans) == cleared
+        assert list(room.board.snapshot.mounts) == ["storage", *[successor] * bool(successor)]
+
+
+async def test_a_stop_waits_for_no_removed_mount_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with idle_bench() as (room, _):
+        room.config["mounts"]["more"] = room.mount("more")
+        await carry_out(room)
+        _, task = await removed_and_stuck(room, monkeypatch)
+        room.members.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled()
+
+
+async def test_an_app_that_cannot_be_stopped_is_removed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stuck() -> None:
+        raise CannotStart("it hangs in the kernel", code="app-stuck")
+
+    async with idle_bench() as (room, _):
+        monkeypatch.setattr(room.members.apps["webui"], "stop", stuck)
+        with capture_logs() as logs:
+            await room.members.remove_app("webui")
+        assert [each["cause"] for each in logs if each["log_level"] == "error"] == ["it hangs in the kernel"]
+        assert (room.members.apps, dict(room.board.snapshot.apps)) == ({}, {})
+
+
+async def test_what_was_a_secret_is_kept_from_apps_that_a_reload_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands in mountd's own environment still."""
+    monkeypatch.setenv("HF_HOME", "the-secret")
+    async with idle_bench() as (room, _):
+        assert (await room.members.apps["webui"]._build_environment())["HF_HOME"] == "the-secret"
+        room.config["remotes"]["store"]["token"] = {"env": "HF_HOME"}
+        await carry_out(room)
+        del room.config["remotes"]["store"]["token"]
+        room.config["apps"]["second"] = {"command": ["sleep", "60"]}
+        await carry_out(room)
+        for app in room.members.apps.values():
+            assert "HF_HOME" not in await app._build_environment(), app.name
+
+
+DATA = [{"model": "hub", "level": "data"}]
+METADATA = [{"model": "hub", "level": "metadata"}]
+
+
+@pytest.mark.parametrize(
+    ("needs", "level"),
+    [
+        ([["hub"]], "pin"),
+        ([DATA], "data"),
+        ([["hub"], DATA, METADATA], "metadata"),
+        ([DATA, ["hub"]], "data"),
+        ([[]], "pin"),  # nobody waits for it
+    ],
+)
+async def test_a_model_is_linked_once_the_app_that_needs_the_least_of_it_can_start(
+    needs: list[list[Any]], level: str
+) -> None:
+    async with idle_bench() as (room, _):
+        room.config["models"]["hub"]["warm"] = {"level": "pin"}
+        room.config["apps"] = {
+            f"app-{number}": {"command": ["sleep", "60"], "needs": each} for number, each in enumerate(needs)
+        }
+        await carry_out(room)
+        assert room.members.models["hub"].levels.first() == level
+
+
+@pytest.mark.parametrize(("profile", "uploads"), [("model-hub", False), ("outputs", True)])
+async def test_only_a_mount_that_is_written_to_uploads_what_waits_in_its_cache(profile: str, uploads: bool) -> None:
+    async with idle_bench() as (room, _):
+        room.config["mounts"]["more"] = room.mount("more") | {"profile": profile}
+        await carry_out(room)
+        assert room.members._uploads_from(room.root / "cache-more") is uploads
+        assert not room.members._uploads_from(room.root / "cache-of-nobody")

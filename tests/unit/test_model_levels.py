@@ -192,3 +192,30 @@ async def test_a_warm_that_is_cancelled(tmp_path: Path) -> None:
         ended = await hub.operations.results.operation(record.id)
         assert ended is not None
         assert (ended.result, hub.status.current) == ("cancelled", "v22")
+
+
+async def test_a_warm_that_a_stop_of_mountd_cuts_off_is_interrupted(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub:
+        async with hub.running():
+            await linked(hub)
+            hub.disk.reading_gate.clear()
+            record = await hub.operations.warm(None, "v23", "data", TINA)
+            await until(lambda: hub.step == "warm", "the warm to begin")
+        ended = await hub.journal.operation(record.id)
+        assert ended is not None
+        assert (ended.result, ended.exit_code) == ("interrupted", 1)
+        steps = [(each.step, each.outcome) for each in await hub.journal.steps(record.id)]
+        assert steps == [("preflight", "done"), ("warm", "interrupted")]
+
+
+async def test_a_warm_that_fails_says_in_which_step_and_why(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub, hub.running():
+        await linked(hub)
+        hub.disk.reading_failure = AWAY
+        assert await warmed(hub, "v23", "data") == ("failed", 1)
+        hub.disk.missing.add("hub_v24")
+        assert await warmed(hub, "v24", "data") == ("refused", 3)
+        refused, failed = await hub.journal.history(limit=2)
+        assert AWAY.text in failed.cause
+        steps = [[(each.step, each.outcome) for each in await hub.journal.steps(of.id)] for of in (failed, refused)]
+        assert steps == [[("preflight", "done"), ("warm", "failed")], [("preflight", "failed")]]

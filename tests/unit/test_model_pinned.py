@@ -252,6 +252,19 @@ async def test_copies_that_need_not_stay_go_when_there_is_no_room(tmp_path: Path
             assert (outcome.result, there()) == ("refused", ["v22", "v24"])
 
 
+async def test_what_a_pause_has_kept_goes_when_it_ends(tmp_path: Path) -> None:
+    async with pinning(tmp_path, BUCKET | version("v24", c=b"c")) as (hub, _), hub.running():
+        await live(hub)
+        await hub.model.suspend("alice")
+        for name in ("v23", "v24"):
+            assert (await hub.switch(name)).result == "committed"
+        await until(lambda: not hub.model._ahead._is_untidy, "nothing to be removed")
+        assert tree(tmp_path, "v22").exists()
+        await hub.model.suspend(None)
+        await until(lambda: not tree(tmp_path, "v22").exists(), "the oldest to go")
+        assert tree(tmp_path, "v23").exists()
+
+
 @pytest.mark.parametrize(
     ("needed", "keep", "stays"),
     [(["v3"], 1, {"v3"}), (["v1"], 2, {"v1", "v3"}), ([], 0, set()), (["v1", "v2"], 3, {"v1", "v2", "v3"})],

@@ -19,6 +19,7 @@ from mountd.journal.journal import Journal
 from mountd.status import events, readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, MountStatus, Snapshot, State
+from tests.support.shelf import until
 
 SOON_S = 30.0
 NAMES = [f"mount-{number}" for number in range(20)]
@@ -85,6 +86,38 @@ async def test_a_held_journal_is_waited_for_once_however_much_happens(
     assert (gap.code, len(rest)) == ("journal-gap", 1)
     assert f" {lost} " in gap.text
     await journal.close()
+
+
+async def test_once_the_journal_can_be_written_again_the_gap_is_noted_though_nothing_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCKED_S", 0.01)
+    monkeypatch.setattr(recorders, "RETRY_S", 0.01)
+    board = Board(Snapshot(mounts={"disk": MountStatus(path="/mnt", remote="store:bucket", state=State.CLEANING)}))
+    journal = CountingJournal(tmp_path / "mountd.db")
+    await journal.open()
+    running = asyncio.create_task(Recorder(board, journal).run())
+    try:
+        await until(lambda: journal.tries == 1, "the start to be recorded")
+        await journal.last_event()
+        with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            board.set_mount("disk", replace(board.snapshot.mounts["disk"], state=State.STOPPED))
+            shown = await board.wait_until(lambda now: now.journal is not None, SOON_S)
+            assert shown.journal is not None
+            assert (shown.journal.code, shown.journal.layer) == ("journal-unusable", "journal")
+            await until(lambda: journal.tries > 6, "it to be tried again")
+            other.execute("ROLLBACK")
+        await board.wait_until(lambda now: now.journal is None, SOON_S)
+        assert [each.code for each in await journal.events(limit=9)] == ["mountd-started", "journal-gap"]
+        tries = journal.tries
+        for _ in range(5):
+            await journal.last_event()
+        assert journal.tries == tries, "then it is left in peace"
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await journal.close()
 
 
 async def test_a_held_journal_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,23 +7,26 @@ import contextlib
 import errno
 import socket
 import sqlite3
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from mountd.daemon import apply, reload
-from mountd.errors import Busy, JournalError
+from mountd.daemon import apply, reload, watch_files
+from mountd.errors import Busy, ConfigError, JournalError
 from mountd.journal import database
 from mountd.process.notify import Notifier
 from mountd.settings.change import compare
-from mountd.settings.load import load
+from mountd.settings.load import Loaded, load
 from mountd.settings.schema import Settings
 from mountd.status import readiness
 from mountd.status.events import between
 from mountd.status.snapshot import Health, Snapshot
-from tests.support.reloader import bench
+from tests.support.reloader import Bench, bench
 from tests.support.shelf import until
 
 
@@ -175,3 +178,106 @@ async def test_a_file_that_is_replaced_while_its_secrets_are_read_is_read_again(
         monkeypatch.setattr(reload, "_digests", replaced_meanwhile)
         await room.reloader.ask("tina")
         assert room.members.settings.models["hub"].watch.period == 2.0
+
+
+@contextlib.contextmanager
+def systemd(room: Bench) -> Iterator[tuple[Notifier, socket.socket]]:
+    address = str(room.root / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listening:
+        listening.bind(address)
+        yield Notifier({"NOTIFY_SOCKET": address}), listening
+
+
+@pytest.mark.parametrize(
+    ("up", "stopping", "messages"),
+    [(True, False, [b"RELOADING", b"READY"]), (False, False, []), (True, True, [b"RELOADING"])],
+    ids=["up", "starting", "stopping"],
+)
+async def test_what_systemd_hears_of_each_signal(up: bool, stopping: bool, messages: list[bytes]) -> None:
+    """Before mountd is ready, and while it stops, READY=1 would say what is not so."""
+    async with bench() as (room, group):
+        with systemd(room) as (notifier, listening):
+            if stopping:
+                room.board.set_stopping()
+            hangup = asyncio.Event()
+            following = group.keep(lambda: room.reloader.follow_signal(hangup, notifier, lambda: up), "signal")
+            for number in ("3", "4"):
+                room.config["models"]["hub"]["keep"] = number
+                room.write()
+                before = room.board.snapshot.config
+                hangup.set()
+                await until(lambda: room.board.snapshot.config != before, "the reload")  # noqa: B023
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                heard = []
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        heard.append(listening.recv(4096).partition(b"=")[0])
+                assert heard == messages
+                assert not hangup.is_set()
+            assert room.members.models["hub"].settings.keep == 4
+            following.cancel()
+
+
+async def test_a_disk_that_does_not_answer_is_reported_and_asked_again_though_no_file_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = threading.Event()
+
+    def slow(path: Path) -> Loaded:
+        answers.wait(30)
+        return load(path)
+
+    async with bench() as (room, group):
+        monkeypatch.setattr(reload, "load", slow)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(reload, "READ_S", 0.05)
+            with pytest.raises(ConfigError) as refused:
+                await room.reloader.ask("tina")
+        assert refused.value.hint == reload.SILENT_HINT
+        assert room.board.snapshot.config.problems == tuple(refused.value.problems)
+        answers.set()
+        monkeypatch.setattr(watch_files, "POLL_S", 0.01)
+        monkeypatch.setattr(watch_files, "QUIET_S", 0.01)
+        following = group.create_task(room.reloader.follow_files())
+        await room.board.wait_until(lambda now: not now.config.problems, 20)
+        following.cancel()
+
+
+async def test_a_file_that_lies_on_a_mount_of_ours_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    async with bench() as (room, _):
+        monkeypatch.setattr(reload, "load", opened.append)
+        room.file.unlink()
+        room.file.symlink_to(room.root / "storage" / "mountd.yaml")
+        with pytest.raises(ConfigError) as refused:
+            await room.reloader.ask("tina")
+        assert [each.path for each in refused.value.problems] == [""]
+        assert f"{room.root}/storage" in refused.value.text
+        assert opened == []
+
+
+async def test_a_link_in_a_directory_that_another_user_can_move_is_refused() -> None:
+    async with bench() as (room, _):
+        shared = room.root / "shared"
+        (shared / "app").mkdir(parents=True)
+        shared.chmod(0o777)
+        room.config["models"]["hub"]["link"] = str(shared / "app" / "hub")
+        room.write()
+        with pytest.raises(ConfigError) as refused:
+            await room.reloader.ask("tina")
+        assert [each.path for each in refused.value.problems] == ["models.hub.link"]
+        shared.chmod(0o755)
+        assert (await room.reloader.ask("tina"))["in_place"] == ["models.hub.link"]
+
+
+async def test_the_same_mistake_is_a_warning_once() -> None:
+    async with bench() as (room, _):
+        with capture_logs() as logs:
+            for keep in ("none", "none", "many"):
+                room.config["models"]["hub"]["keep"] = keep
+                room.write()
+                with pytest.raises(ConfigError):
+                    await room.reloader.ask("tina")
+        invalid = [each["log_level"] for each in logs if each["event"].startswith("configuration invalid")]
+        assert invalid == ["warning", "debug", "warning"]

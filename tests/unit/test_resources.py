@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+from typing import ClassVar
 
 import pytest
 from structlog.testing import capture_logs
@@ -155,3 +156,43 @@ def test_the_reserve_is_given_back() -> None:
     assert used() - before == held
     assert reserve.lend() == held
     assert used() == before
+
+
+class Noted(Backoff):
+    """Waits never; `asked` holds the failures in a row that it was asked about."""
+
+    asked: ClassVar[list[int]] = []
+
+    def delay_s(self, failures: int) -> float:
+        self.asked.append(failures)
+        return 0.0
+
+
+@pytest.mark.parametrize(("steady_s", "in_a_row"), [(3600.0, [1, 2, 3]), (-1.0, [1, 1, 1])])
+async def test_what_has_worked_for_a_while_waits_as_after_a_first_failure(
+    monkeypatch: pytest.MonkeyPatch, steady_s: float, in_a_row: list[int]
+) -> None:
+    monkeypatch.setattr(steady, "STEADY_S", steady_s)
+    monkeypatch.setattr(steady, "AGAIN", Noted())
+    monkeypatch.setattr(Noted, "asked", [])
+    results: list[OSError | None] = [of(errno.EMFILE), of(errno.ENOMEM), of(errno.EIO), None]
+    reports: list[str | None] = []
+
+    async def work() -> None:
+        if (error := results.pop(0)) is not None:
+            raise error
+
+    def report(found: Exhausted | None) -> None:
+        reports.append(found.code if found else None)
+
+    await steady.keep(work, report)
+    assert Noted.asked == in_a_row
+    assert [each for each in reports if each] == ["no-descriptors", "no-memory", "system-error"]
+    assert reports[-1] is None, "it is over"
+    reports.clear()
+    results.append(None)
+    await steady.keep(work, report)
+    assert reports == [], "nothing was lacking"
+    results.append(of(errno.EBADF))
+    with pytest.raises(OSError, check=lambda error: error.errno == errno.EBADF):
+        await steady.keep(work, report)

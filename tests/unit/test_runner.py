@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mountd.errors import CannotStart, JournalError, Refused
+from mountd.errors import CannotStart, JournalError, Refused, RemoteError
 from mountd.model import committed, manifest
+from mountd.operation import runner
 from mountd.operation.plan import Step, Undo
-from mountd.status.snapshot import State
+from mountd.status.snapshot import Health, RemoteStatus, State
 from tests.support.bucket_disk import BucketDisk
 from tests.support.fake_app import FakeApp
 from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
@@ -252,6 +253,56 @@ async def test_a_version_whose_files_the_mount_does_not_show_is_to_blame(hub: Sh
     assert "--force" in ended.hint
     assert await quarantined(hub) == ["v23"]
     assert (await hub.switch("v23")).step == "preflight", "it is refused at once"
+
+
+async def crashed_when(hub: Shelf, webui: FakeApp, happens: Callable[[], None]) -> tuple[str, bool]:
+    """The result of a switch whose app crashes in v23, and whether the same may succeed later; `happens` before."""
+    webui.bad["hub_v23"] = CRASHED
+    webui.gate.clear()
+    begun = await hub.operations.switch(None, "v23", TINA)
+    await until(lambda: hub.step == "ready", "the new version to start")
+    happens()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    hub.board.set_mount("storage", MOUNT)
+    webui.gate.set()
+    assert begun.record is not None
+    outcome = await hub.operations.outcome(begun.record)
+    assert outcome is not None
+    return outcome.result, outcome.retryable
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"restarts": 1}, {"state": State.CLEANING}, {"backend": RemoteStatus(Health.DEGRADED)}],
+    ids=["replaced", "down", "bucket away"],
+)
+async def test_no_version_is_blamed_when_its_mount_or_bucket_was_not_well_for_a_moment(
+    hub: Shelf, webui: FakeApp, changes: dict[str, Any]
+) -> None:
+    ended = await crashed_when(hub, webui, lambda: hub.board.set_mount("storage", replace(MOUNT, **changes)))
+    assert ended == ("rolled-back", True)
+    assert await quarantined(hub) == []
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+async def test_no_version_is_blamed_while_the_bucket_does_not_answer(
+    hub: Shelf, webui: FakeApp, monkeypatch: pytest.MonkeyPatch, is_silent: bool
+) -> None:
+    monkeypatch.setattr(runner, "BUCKET_LIMIT_S", 0.05)
+
+    def away() -> None:
+        if is_silent:
+            hub.disk.gate.clear()
+        else:
+            hub.disk.failure = RemoteError("the store does not answer", code="bucket-unreachable")
+
+    assert await crashed_when(hub, webui, away) == ("rolled-back", True)
+    assert await quarantined(hub) == []
+    hub.disk.gate.set()
+    hub.disk.failure = None
+    assert await crashed_when(hub, webui, lambda: None) == ("rolled-back", False)
+    assert await quarantined(hub) == ["v23"]
 
 
 async def test_a_quarantine_that_cannot_be_written_is_none(

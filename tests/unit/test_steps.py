@@ -105,6 +105,15 @@ async def test_a_gate_is_asked_again_during_the_watch(hub: Shelf, monkeypatch: p
         await steps_of(hub, gates=(PlannedGate("command false", 20.0),), watch_s=60.0).do(Step.WATCH)
 
 
+async def test_a_gate_that_fails_while_an_app_is_on_its_way_back_says_nothing(
+    hub: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mountd.operation.steps.GATES_AGAIN_S", 0.01)
+    hub.board.set_app("webui", AppStatus(needs=("hub",), state=State.STARTING))
+    await steps_of(hub, gates=(PlannedGate("command false", 20.0),), watch_s=0.1).do(Step.WATCH)
+    assert hub.apps["webui"].state is State.RUNNING, "which is waited for"
+
+
 async def test_all_apps_stop_before_the_failure_of_one_is_raised(tmp_path: Path) -> None:
     async with shelf(tmp_path, apps=["api", "webui"]) as hub, hub.running():
         await until(lambda: hub.status.linked, "v22 to be linked")

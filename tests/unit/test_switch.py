@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import BadVersionName, MountdError, NotFound, Refused, Unavailable, UsageError
+from mountd.errors import BadVersionName, Busy, MountdError, NotFound, Refused, Unavailable, UsageError
 from mountd.journal.journal import OperationRecord
 from mountd.model import manifest
 from mountd.model.changes import holding
@@ -18,6 +19,7 @@ from mountd.operation.desired import Request
 from mountd.operation.plan import SwitchPlan
 from mountd.operation.runner import OperationOutcome
 from mountd.operation.steps import preflight
+from mountd.operation.switch import _Running
 from mountd.settings.schema import AppSettings
 from tests.support.bucket_disk import BucketDisk
 from tests.support.shelf import TINA, Shelf, shelf, until
@@ -128,6 +130,24 @@ async def test_what_cannot_be_cancelled(live: Shelf) -> None:
     assert await live.operations.outcome(begun) == OperationOutcome("passed")
     with pytest.raises(NotFound):
         live.operations.cancel("hub", "tina")
+
+
+async def test_of_several_operations_the_one_that_is_meant_must_be_named(live: Shelf) -> None:
+    running = [_Running("switch", name, "v23", "tina", model=name) for name in ("hub", "voices")]
+    live.operations._running += running
+    with pytest.raises(UsageError) as unclear:
+        live.operations.cancel(None, "tina")
+    assert [name in unclear.value.text for name in ("hub", "voices", "--model")] == [True] * 3
+    with pytest.raises(Busy):  # it is meant, and just being begun
+        live.operations.cancel("hub", "tina")
+    live.operations._running.clear()
+
+
+async def test_a_level_that_there_is_not_is_refused(live: Shelf) -> None:
+    with pytest.raises(UsageError) as refused:
+        await live.operations.warm(None, "v23", "fast", TINA)
+    assert refused.value.hint == "levels: metadata, data, pin"
+    assert live.operations._running == []
 
 
 async def test_cancelled_before_it_has_changed_anything_it_is_just_that(live: Shelf) -> None:
@@ -262,6 +282,17 @@ async def test_a_version_must_find_room(tmp_path: Path, room: int | Unavailable 
         hub.model.versions.disk = disk
         assert await checked(hub) is fits
         assert await checked(hub, force=True) is fits
+
+
+async def test_a_version_that_is_pinned_needs_no_room_in_the_cache(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub:
+        disk = RoomyDisk(version_of("v23", manifested=True))
+        disk.room = 0
+        hub.model.versions.disk = disk
+        for level, fits in (("pin", True), ("data", False)):
+            plan = SwitchPlan("switch", "hub", "v22", "v23", str(hub.link), "/mnt/hub_v23", level=level)
+            with contextlib.nullcontext() if fits else pytest.raises(Refused):
+                await preflight(hub.model, hub.journal, plan, hub.board.snapshot)
 
 
 async def test_what_was_live_must_not_have_changed_unless_it_is_forced(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -157,3 +157,38 @@ async def test_without_inotify_it_looks_by_itself(
     file.write_text("x")
     async with asyncio.timeout(NOTICED_S):
         await watch.changed()
+
+
+FILE = Path("/etc/mountd.yaml")
+
+
+class Scripted(FileWatch):
+    """Sees one state of its file after the other; the last one stays."""
+
+    def __init__(self, *states: int) -> None:
+        super().__init__(list)
+        self.looks = 0
+        self._states = [*states]
+
+    async def _look(self, paths: Iterable[Path]) -> dict[Path, tuple[object, ...]]:
+        self.looks += 1
+        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        return {FILE: (state,)}
+
+
+async def test_a_change_counts_once_it_has_come_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_files, "QUIET_S", 0.0)
+    watch = Scripted(0, 1, 2, 3)
+    await watch.follow([FILE])
+    assert await watch._is_changed()
+    assert watch.looks == 5, "one more look has found nothing new"
+    assert not await watch._is_changed()
+
+
+async def test_one_that_never_comes_to_rest_counts_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_files, "QUIET_S", 0.001)
+    monkeypatch.setattr(watch_files, "RESTLESS_S", 0.01)
+    watch = Scripted(*range(100_000))
+    await watch.follow([FILE])
+    async with asyncio.timeout(20):
+        assert await watch._is_changed()

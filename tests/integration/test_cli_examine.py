@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from mountd.cli import examine
 from mountd.cli.examine import Check
 from mountd.cli.examine_config import source_of
+from mountd.cli.main import main
 from mountd.client import find
 from mountd.demo import run as demo_run
 from mountd.errors import UsageError
@@ -133,3 +135,24 @@ def test_no_daemon(tmp_path: Path) -> None:
     path.write_text("somebody's")
     ([check], running) = control(path)
     assert (check.result, bool(check.hint), running) == ("fail", True, False)
+
+
+def test_beside_a_daemon_its_ports_are_its_own(
+    daemon: Daemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "m.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        file.write_text(f"""
+remotes: {{r: {{type: local}}}}
+mounts: {{m: {{remote: "r:/", path: {tmp_path}/m, cache: {{dir: {tmp_path}/c, min_free: 1M}}}}}}
+rclone: {{binary: /nonexistent/rclone}}
+state: {tmp_path}/state
+runtime: {tmp_path}/run
+control: {{socket: {daemon.path}}}
+http: {{listen: "127.0.0.1:{taken.getsockname()[1]}"}}
+""")
+        for running in (True, False):
+            main(["doctor", "-c", str(file), "-o", "json"])
+            checks = {each["name"]: each["result"] for each in json.loads(capsys.readouterr().out)["checks"]}
+            assert (checks["daemon"], checks.get("http")) == (("ok", None) if running else ("warn", "fail"))
+            daemon.stop()

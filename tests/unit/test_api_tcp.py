@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -115,8 +116,13 @@ async def test_an_address_that_is_taken_is_refused_and_the_old_one_stays(tmp_pat
     async with serving(tmp_path) as found:
         if not is_first:
             await found.listen_tcp(HttpSettings(listen=f"127.0.0.1:{free_port()}"))
-        with closing(socket.create_server(("127.0.0.1", 0))) as taken, pytest.raises(MountdError):
-            await found.listen_tcp(HttpSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}"))
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(MountdError) as refused:
+                await found.listen_tcp(HttpSettings(listen=f"127.0.0.1:{port}"))
+        assert f"127.0.0.1:{port}: " in refused.value.text
+        assert str(os.getpid()) in refused.value.text, "who has it"
+        assert "http.listen" in refused.value.hint
         if not is_first:
             assert (await ask(port_of(found), "/healthz"))[0] == 200
 

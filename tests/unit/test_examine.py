@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mountd.cli import examine, examine_mount, examine_unit
+from mountd.cli import examine, examine_config, examine_mount, examine_unit
 from mountd.cli.examine import Check, tried
 from mountd.cli.examine_bucket import SHOWN_VERSIONS, _versions
 from mountd.errors import CannotStart, DiskTimeout
@@ -176,6 +176,23 @@ def test_a_mount_of_ours_is_well_while_it_answers(tmp_path: Path, monkeypatch: p
     check = mounted(str(tmp_path), Silent)
     assert (check.result, "no answer" in check.text) == ("fail", True)
     assert f"umount --lazy {tmp_path}" in check.hint
+
+
+@pytest.mark.root
+def test_a_mount_in_its_place_cannot_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is mounted whoever owns the directory above can put another one there."""
+    theirs = tmp_path / "theirs"
+    (theirs / "m").mkdir(parents=True)
+    os.chown(theirs, 4242, 4242)
+    found = settings(tmp_path, path=f"{theirs}/m")
+    entry = table.Entry(1, 0, "0:7", "/", f"{theirs}/m", "fuse.rclone", "x")
+    for entries, places in (((), ["mounts.m.path"]), ((entry,), [])):
+        monkeypatch.setattr(examine_config, "read_table", lambda entries=entries: entries)
+        unsafe, unchecked = examine_config._unsafe_or_unchecked(found, {})
+        assert ([each.path for each in unsafe], unchecked) == (places, [])
+        assert all("uid 4242" in each.text for each in unsafe)
+    allowed = settings(tmp_path, "allow_unsafe_paths: true\n", path=f"{theirs}/m")
+    assert examine_config._unsafe_or_unchecked(allowed, {}) == ([], [])
 
 
 MODEL = "models: {{h: {{mount: m, directory: 'h_{{version}}', link: {link}, version: v1}}}}\n"

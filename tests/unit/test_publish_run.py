@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mountd import __version__
-from mountd.errors import Busy, Refused
+from mountd.errors import Busy, MountdError, Refused
 from mountd.model import manifest
 from mountd.publish import hashing, run
 from mountd.publish.record import open_record
@@ -154,6 +154,23 @@ async def test_a_file_is_what_was_read_only_while_nothing_of_it_changes(tmp_path
     (root / "link").unlink()
     (root / "a").unlink()
     assert [path for path in tree.files if not hashing.unchanged(tree, path)] == ["a", "link"]
+
+
+async def test_a_file_that_cannot_be_read_ends_it_at_once_however_large_the_others_are(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    with (root / "large").open("wb") as file:
+        file.truncate(100 << 30)  # to read it would take minutes
+    (root / "small").write_text("1")
+    tree = hashing.scan(str(root))
+    (root / "small").unlink()
+    record = await open_record(tmp_path / "state", "d")
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(MountdError, match="/small: no such file"):
+                await hashing.digests(tree, record, 2, lambda *_: None)
+    finally:
+        record.close()
 
 
 @pytest.mark.parametrize("mask", [0, 0o077])

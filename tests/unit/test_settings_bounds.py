@@ -13,7 +13,7 @@ import pytest
 
 from mountd.errors import ConfigError
 from mountd.settings import control_socket
-from mountd.settings.load import Places, inspect_text, load
+from mountd.settings.load import MAX_TEXT, Places, inspect_text, load
 from mountd.settings.plain_file import read_plain
 from mountd.settings.source import MAX_NODES
 from mountd.settings.words import MAX_PROBLEMS
@@ -120,6 +120,11 @@ def test_the_work_for_a_file_is_bounded(text: str) -> None:
     assert time.process_time() - began < CPU_S
     assert 0 < len(found.problems) <= MAX_PROBLEMS + 1
     assert sum(len(str(problem)) for problem in found.problems) < 60_000
+
+
+def test_a_problem_does_not_repeat_a_value_of_any_length() -> None:
+    (problem,) = inspect_text(BASE.replace("/mnt/m", "x" * 5000), PLACES).problems
+    assert (problem.path, len(problem.text)) == ("mounts.m.path", MAX_TEXT)
 
 
 def test_only_so_many_sections_are_looked_into() -> None:

@@ -75,7 +75,14 @@ STATUS: dict[str, Any] = {
         }
     },
     "apps": {
-        "webui": {"state": None, "health": None, "pid": None, "restarts": None, "versions": {"cache_hub": None}},
+        "webui": {
+            "state": None,
+            "health": None,
+            "pid": None,
+            "restarts": None,
+            "versions": {"cache_hub": None},
+            "load": None,
+        },
     },
     "operation": None,
     "operations": None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mountd.errors import CannotStart, MountdError, Unavailable
 from mountd.process import init
 from mountd.process.child import Child, User
 from mountd.process.lifecycle import Notice
-from mountd.status.snapshot import AppStatus, Reason, State
+from mountd.status.snapshot import AppLoad, AppStatus, Reason, State
 from tests.support.fake_child import FakeChild
 from tests.support.reloader import posted
 from tests.unit.test_app_follows import MODEL, made, runs, seen
@@ -149,7 +149,7 @@ async def test_why_it_is_not_ready_in_time(tmp_path: Path, shown: Reason | None,
 async def test_why_a_start_has_failed_is_known_afterwards(tmp_path: Path, error: MountdError, reason: Reason) -> None:
     asked: list[tuple[str, dict[str, str]]] = []
 
-    async def refuse(name: str, versions: Mapping[str, str]) -> None:
+    async def refuse(name: str, versions: Mapping[str, str], show: Callable[[AppLoad], None]) -> None:
         asked.append((name, {**versions}))
         raise error
 

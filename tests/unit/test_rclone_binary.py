@@ -195,7 +195,7 @@ def test_options_are_known_by_both_names_of_a_backend() -> None:
 @pytest.mark.parametrize(
     ("text", "version"), [("1.70", (1, 70, 0)), ("1.75.2-beta.8100.abc", (1, 75, 2)), ("2.0.0", (2, 0, 0))]
 )
-def test_forms_of_a_version(tmp_path: Path, text: str, version: binary.Version) -> None:
+def test_forms_of_a_version(tmp_path: Path, text: str, version: tuple[int, int, int]) -> None:
     assert binary.find(script(tmp_path / "rclone", text)).version == version
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.client import find
+from mountd.client import api, find
 from mountd.demo import run as demo_run
 from mountd.errors import CannotStart, ConfigError, Unreachable, UsageError
 
@@ -112,7 +112,7 @@ def test_a_daemon_that_does_not_let_us_in_is_the_one_that_is_meant(
 ) -> None:
     """The command then says so, instead of asking another daemon."""
     listen(place / "mountd" / "mountd.sock")
-    connect = find.connect
+    connect = api.connect
 
     def refuse(path: str, deadline: float | None) -> socket.socket:
         if path == find.SYSTEM_SOCKET:

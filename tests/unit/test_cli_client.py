@@ -285,6 +285,7 @@ def test_a_stream_may_be_silent_for_longer_than_an_answer(tmp_path: Path, monkey
 
         def serve_slowly() -> None:
             with listener.accept()[0] as connection:
+                connection.recv(65536)
                 connection.sendall(HEAD + b'\r\n{"n":1}\n')
                 begun.wait(10)
                 time.sleep(0.2)

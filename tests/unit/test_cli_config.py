@@ -78,7 +78,7 @@ def test_a_file_may_come_through_a_pipe(text: str, piped: Callable[[str], str], 
 def test_warnings_of_a_valid_file(file: Path, cli: Cli) -> None:
     for command in ("check", "show"):
         code, out, err = cli("config", command, "-c", file)
-        assert (code, "warning" in out) == (0, False)
+        assert (code, "warning: " in out) == (0, False)
         assert err.count("warning: line ") == 2
         assert "mounts.n.options.uid: is ignored" in err
     code, out, err = cli("config", "check", "-c", file, "-o", "json")
@@ -108,7 +108,7 @@ def test_problems_as_json_are_one_document(tmp_path: Path, cli: Cli, content: st
         file.write_text(content)
     code, out, err = cli("config", "check", "-c", file, "-o", "json")
     document = json.loads(out)
-    assert (code, document["source"], document["warnings"]) == (2, str(file), [])
+    assert (code, document["source"]) == (2, str(file))
     assert document["problems"]
     assert all(set(each) == {"path", "line", "text"} for each in document["problems"])
     assert document["problems"][0]["text"] in err

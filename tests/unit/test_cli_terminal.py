@@ -248,7 +248,7 @@ def test_durations(seconds: float, text: str) -> None:
         (["status", "-ojson", "--", "x"], True),
         (["status", "-o"], False),
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_whether_json_is_wanted_is_known_also_of_wrong_words(words: list[str], wanted: bool) -> None:
     assert report.wants_json(words) is wanted

@@ -90,7 +90,7 @@ def test_what_a_cache_holds_already_is_room_for_it(tmp_path: Path, monkeypatch: 
         assert check.result == result, beyond
 
 
-def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
+def test_bad_places(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     places = {"state": f"{tmp_path}/file/s", "runtime": f"{tmp_path}/file/r"}
     text = "".join(f"{key}: {value}\n" for key, value in places.items())

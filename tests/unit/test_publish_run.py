@@ -133,8 +133,8 @@ def test_more_files_than_a_manifest_can_hold(tmp_path: Path, monkeypatch: pytest
         (tmp_path / name).write_text("1")
     assert hashing.scan(str(tmp_path)).problems == []
     (tmp_path / manifest.NAME).unlink()
-    (tmp_path / "in").mkdir()
     for name in ("4", "5", "in/6", "in/7"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
         with pytest.raises(Refused, match=r": there are more than 3 files$"):
             look_at(str(tmp_path), Asked("v23", (), 2), "p")

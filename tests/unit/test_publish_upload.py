@@ -94,7 +94,8 @@ def test_each_call_goes_to_the_bucket_as_the_mount_does_and_holds_no_secret(rclo
 def test_it_keeps_the_lock_and_stops_with_its_publisher(rclone: Scripted) -> None:
     """A publisher that is killed must not leave an rclone that goes on, nor let another begin beside one."""
     ask = "import ctypes; found = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(found)); print(found.value)"
-    rclone.behave(f"test -e /proc/self/fd/{rclone.lock} && exec {sys.executable} -I -S -c '{ask}'")
+    lock = f"/proc/self/fd/{rclone.lock}"
+    rclone.behave(f"test \"$(readlink {lock})\" = '{os.readlink(lock)}' && exec {sys.executable} -I -S -c '{ask}'")
     assert asyncio.run(rclone.store.read("x")) == f"{signal.SIGTERM.value}\n".encode()
 
 

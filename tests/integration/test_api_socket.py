@@ -173,6 +173,7 @@ def speak(daemon: Daemon, count: int) -> None:
     urllib.request.urlopen(f"http://127.0.0.1:{daemon.web_port}/tts", body, timeout=10).read()
 
 
+@pytest.mark.thorough
 def test_logs_are_shown_and_followed(asking: Asking, tmp_path: Path) -> None:
     daemon = asking.daemon
     shown = daemon.cli("logs", "webui")

@@ -52,6 +52,7 @@ def changed_digit(data: bytes) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_content_that_changes_under_the_live_version(
     make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy
 ) -> None:

@@ -55,6 +55,7 @@ def between_tries(daemon: Daemon) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.thorough
 def test_a_command_that_does_not_exist(daemon: Daemon) -> None:
     program = daemon.root / "python-of-the-app"
     daemon.config["apps"]["webui"]["command"][0] = str(program)

@@ -107,6 +107,7 @@ def test_reads_fail_on_a_full_disk(small_cache: Callable[..., tuple[Daemon, Tmpf
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_the_disk_becomes_read_only(small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path) -> None:
     daemon, small = small_cache()
     before = daemon.start_ready()

@@ -228,6 +228,7 @@ def test_each_request_takes_5_s(serve: Callable[..., Served]) -> None:
     print(onlooker.measured(began, lifted))
 
 
+@pytest.mark.thorough
 def test_the_bucket_is_deleted_and_made_again(serve: Callable[..., Served]) -> None:
     served = serve()
     bucket = served.store.directory / hub.BUCKET

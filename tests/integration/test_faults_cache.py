@@ -101,6 +101,7 @@ def test_the_directory_is_removed(make_daemon: Callable[..., Daemon], unread: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_app_is_stopped_meanwhile_if_so_configured(
     small_cache: Callable[..., tuple[Daemon, Tmpfs]], unread: Path
 ) -> None:

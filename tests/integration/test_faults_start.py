@@ -201,6 +201,7 @@ def test_a_restart_after_a_repair_need_not_wait(make_daemon: Callable[..., Daemo
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_bucket_then_its_content_then_the_version_come_later(
     make_daemon: Callable[..., Daemon], store: RcloneS3
 ) -> None:

@@ -149,6 +149,7 @@ LOCK = """if True:
 """
 
 
+@pytest.mark.timeout(240)
 def test_a_crash_is_reported_by_the_next_run_which_waits_for_a_journal_that_is_locked(daemon: Daemon) -> None:
     before = daemon.start_ready()
     assert daemon.process is not None

@@ -24,6 +24,7 @@ def make(store: RcloneS3, proxy: Proxy, make_daemon: Callable[..., Daemon]) -> C
     return making(store, proxy, make_daemon)
 
 
+@pytest.mark.thorough
 def test_a_killed_rclone_loses_nothing(make: Callable[..., Outputs]) -> None:
     outputs = make(options={"vfs-write-back": "15s"})
     outputs.daemon.start_ready()

@@ -195,6 +195,7 @@ def test_http_moves_to_another_port(running: Daemon) -> None:
 # -- added and removed --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(240)
 def test_things_are_removed_and_added(running: Daemon) -> None:
     before = pids(running)
     second = running.config["mounts"].pop("second")
@@ -249,6 +250,7 @@ def test_a_mount_is_renamed_at_its_path(running: Daemon) -> None:
 # -- secrets ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(240)
 def test_new_credentials_reach_rclone_without_a_remount(running: Daemon, store: RcloneS3) -> None:
     before = pids(running)
     store.set_keys("MOUNTDTESTKEY0002", "mountd-test-secret-0002")

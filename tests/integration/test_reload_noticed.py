@@ -122,6 +122,7 @@ def test_a_file_that_was_touched_changes_nothing(running: Daemon) -> None:
     assert pids(running) == before
 
 
+@pytest.mark.thorough
 def test_sighup(running: Daemon) -> None:
     before = pids(running)
     running.config["apps"]["free"]["environment"] = {"NEW": "1"}

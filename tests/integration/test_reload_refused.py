@@ -128,6 +128,7 @@ def test_http_stays_where_it_is_when_the_port_is_taken(running: Daemon) -> None:
         assert pids(running) == before, "all or nothing"
 
 
+@pytest.mark.thorough
 def test_a_flag_that_this_rclone_does_not_know_is_refused(running: Daemon) -> None:
     before = pids(running)
     running.config["mounts"]["storage"]["options"] = {"no-such-flag": "1"}

@@ -300,6 +300,7 @@ def test_one_operation_a_model_and_a_shared_app(make_daemon: Callable[..., Daemo
 # -- tried again ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_declared_switch_is_tried_again_for_causes_that_can_pass(
     make_daemon: Callable[..., Daemon], proxy: Proxy, store: RcloneS3
 ) -> None:

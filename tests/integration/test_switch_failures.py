@@ -118,6 +118,7 @@ def test_unusual_versions_and_a_link_that_was_removed_by_hand(staged: Staged, st
 # -- rolled back ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(240)
 def test_a_version_that_does_not_come_up_is_rolled_back(staged: Staged) -> None:
     stage = staged(ready="6s")
     daemon = stage.daemon

@@ -248,12 +248,12 @@ def test_one_that_is_interrupted_stops_it_gracefully_and_then_for_certain(
 ) -> None:
     monkeypatch.setattr(upload, "STOP_S", 0.2 if deaf else SOON_S)
     trap = "" if deaf else "echo >$here/withdrawn; exit 1"
-    rclone.behave(f"trap '{trap}' TERM; echo $$ >$here/pid; while :; do sleep 0.05; done")
+    rclone.behave(f"trap '{trap}' TERM; echo $$ >$here/pid; echo '{{\"msg\":\"x\"}}' >&2; while :; do sleep 0.05; done")
 
     async def interrupt() -> None:
         sending = asyncio.create_task(rclone.store.send("/root", ["a"], 1, rclone.heard.append))
         began = time.monotonic()
-        while not (rclone.root / "pid").exists() or not rclone.read("pid"):
+        while not rclone.heard:
             assert time.monotonic() - began < SOON_S
             await asyncio.sleep(0.01)
         sending.cancel()

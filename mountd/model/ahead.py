@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from mountd.errors import MountdError
+from mountd.errors import MountdError, Refused
 from mountd.model.content import Content
 from mountd.model.levels import Levels
 from mountd.settings.schema import WarmSettings
@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 AGAIN_S = 30.0
 """After a failure: nobody waits for these data."""
+REFUSED_AGAIN_S = 600.0
+"""After one that somebody has to end: wrong bytes in the bucket, which were fetched to be seen, or no room."""
 
 Ahead = tuple[Content, WarmSettings]
 
@@ -39,7 +41,7 @@ class LoadAhead:
         self._wanted = wanted
         self._tidy = tidy
         self._loaded = loaded
-        self._is_untidy = True
+        self._is_untidy = False
         self._log = log.bind(model=model)
 
     def may_be_untidy(self) -> None:
@@ -59,7 +61,7 @@ class LoadAhead:
                     await self._board.changed()
             except MountdError as error:
                 self._log.warning("cannot load data ahead", cause=error.text, hint=error.hint)
-                await self._until_over(wanted, AGAIN_S)
+                await self._until_over(wanted, REFUSED_AGAIN_S if isinstance(error, Refused) else AGAIN_S)
                 if self._wanted() != wanted:
                     self._levels.loads.forget()
 

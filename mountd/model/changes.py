@@ -29,15 +29,23 @@ class Changes:
         """Why it is no longer what it was, as far as is known; None: it is."""
         return self._reported.get(version)
 
-    async def compare(self, content: Content) -> None:
-        """Before it is linked: compares it with what the journal says of it, if that can be read."""
+    async def compare(self, content: Content, lost: str = "") -> None:
+        """Before it is linked: compares it with what the journal says of it, if that can be read.
+
+        `lost`: why the bucket no longer holds it, of a pinned copy. One that goes live without the bucket says nothing
+        of what that holds.
+        """
+        if not content.files and not lost:
+            return
         try:
             known = await recorded(self._journal, self._model, content)
         except MountdError as error:
             log.warning("cannot check whether the version has changed", model=self._model, cause=error.text)
             return
         await rename(self._journal, self._model, content)
-        problems = differences(known, content.files, content.digest, content.files) if known else []
+        problems = [lost] if lost else []
+        if known and not lost:
+            problems = differences(known, content.files, content.digest, content.files)
         reason = alarm(self._model, content.version, known, problems) if known and problems else None
         self._note(content.version, reason)
 

@@ -223,7 +223,7 @@ class Model:
         if self.committed.current is None:
             touch = Touch.ASKED if self.levels.first() == "pin" else Touch.REQUIRED
         progress = (lambda _: None) if stays else self._show_loading
-        content = await self.versions.inspect(version, touch=touch, progress=progress)
+        content, lost = await self.versions.at_start(version, touch, progress)
         if not stays:
             self.publish(replace(self.status, stage=ModelStage.LISTED, reason=None))
         await self.versions.verify(content)
@@ -231,7 +231,7 @@ class Model:
         seconds = round(time.monotonic() - began, 3)
         if not stays:
             self.publish(replace(self.status, stage=ModelStage.WARMED, warm_seconds=seconds))
-        await self.changes.compare(content)  # a change while mountd was down is reported as the version goes live
+        await self.changes.compare(content, lost)  # a change while mountd was down is reported as it goes live
         # Until here an operation may flip the link, however slow the bucket is.
         async with self._lock:
             if version != self._version_to_link():
@@ -289,8 +289,9 @@ class Model:
             self.link.place(target)
             self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
         self._absent = False
+        if self._live != content.version or self.versions.unpins:  # a remount is no reason: it may be loaded ahead
+            self._ahead.may_be_untidy()
         self._live = content.version
-        self._ahead.may_be_untidy()
         self._content = content if content.files else None
         self.publish(
             replace(

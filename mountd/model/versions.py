@@ -153,6 +153,15 @@ class Versions:
         self._log.info("metadata loaded", version=version, files=len(content.files), seconds=seconds)
         return content
 
+    async def at_start(self, version: str, touch: Touch, progress: Progress) -> tuple[Content, str]:
+        """As `inspect`; of one that the bucket has lost, wholly or in part, the pinned copy, and what it has lost."""
+        try:
+            return await self.inspect(version, touch=touch, progress=progress), ""
+        except (NotFound, Refused) as error:
+            if (pinned := self.pinned(version)) is None:
+                raise
+            return pinned, error.text
+
     async def warm(self, content: Content, progress: Progress) -> None:
         """Once more, on a mount that was replaced since; `progress` is called with percents. Raises as `inspect`."""
         if self.is_pinned_copy(content):

@@ -79,6 +79,22 @@ async def test_what_cannot_be_loaded_ahead_is_shown_and_tried_again(
             assert (hub.status.loads.begun, hub.status.loads.waits, hub.status.loads.done) == (1, 1, 1)
 
 
+async def test_what_is_wrong_in_the_bucket_is_not_fetched_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "AGAIN_S", 0.0)
+    async with shelf(tmp_path, warm={"level": "data"}) as hub:
+        hub.model.levels.first = lambda: "metadata"
+        hub.disk.faults = [(WRONG,)] * 50
+        async with hub.running():
+            await linked(hub)
+            await until(lambda: bool(hub.status.loading and hub.status.loading.waits_for), "the cause to be shown")
+            tries = len(hub.disk.read)
+            for _ in range(100):
+                await asyncio.sleep(0.001)
+            assert len(hub.disk.read) == tries
+
+
 async def test_what_could_not_be_tidied_up_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "AGAIN_S", 0.01)
     tried = 0
@@ -93,6 +109,7 @@ async def test_what_could_not_be_tidied_up_is_tried_again(tmp_path: Path, monkey
 
     async with shelf(tmp_path) as hub:
         tidier = ahead.LoadAhead("hub", hub.board, hub.model.levels, wanted=lambda: None, tidy=tidy, loaded=loaded)
+        tidier.may_be_untidy()
         running = asyncio.create_task(tidier.run())
         try:
             await until(lambda: tried == 3, "three tries")

@@ -17,6 +17,7 @@ import pytest
 from mountd.cache.retention import CacheClaim, CachedVersion, plan
 from mountd.errors import RemoteError
 from mountd.model import manifest
+from mountd.model.changes import holding
 from mountd.model.layout import Layout
 from mountd.status.readiness import blockers, is_behind_a_remount, is_serving_disk
 from mountd.status.snapshot import AppStatus, ModelStage, ModelStatus, Snapshot, State
@@ -250,6 +251,34 @@ async def test_copies_that_need_not_stay_go_when_there_is_no_room(tmp_path: Path
             outcome = await hub.operations.outcome(record)
             assert outcome is not None
             assert (outcome.result, there()) == ("refused", ["v22", "v24"])
+
+
+async def test_what_was_loaded_ahead_stays_over_a_remount(tmp_path: Path) -> None:
+    async with pinning(tmp_path, BUCKET | version("v24", c=b"c")) as (hub, _), hub.running():
+        await live(hub)
+        assert (await hub.switch("v23")).result == "committed"
+        await until(lambda: not hub.model._ahead._is_untidy, "nothing to be removed")
+        await hub.operations.outcome(await hub.operations.warm(None, "v24", None, TINA))
+        hub.board.set_mount("storage", replace(MOUNT, restarts=MOUNT.restarts + 1))
+        await until(lambda: hub.status.mount_restarts == MOUNT.restarts + 1, "the new mount to be used")
+        assert not hub.model._ahead._is_untidy
+        assert [each for each in ("v22", "v23", "v24") if tree(tmp_path, each).exists()] == ["v22", "v23", "v24"]
+
+
+@pytest.mark.parametrize("lost", ["all", "a file"])
+async def test_one_that_the_bucket_has_lost_stays_live_and_is_reported(tmp_path: Path, lost: str) -> None:
+    async with pinning(tmp_path) as (hub, disk), hub.running():
+        await live(hub)
+        await hub.journal.record_content(holding("hub", await hub.model.versions.inspect("v22")))
+        for path in [each for each in disk.bucket if each.startswith("hub_v22/")]:
+            if lost == "all" or path.endswith("/a"):
+                del disk.bucket[path]
+        hub.board.set_mount("storage", replace(MOUNT, restarts=MOUNT.restarts + 1))
+        await until(lambda: hub.status.mount_restarts == MOUNT.restarts + 1, "the new mount to be used")
+        assert (hub.status.linked, hub.status.pinned, hub.status.current) == (True, True, "v22")
+        assert hub.status.changed is not None
+        assert hub.status.changed.code == "content-changed"
+        assert (hub.link / "b").read_bytes() == OLD
 
 
 async def test_what_a_pause_has_kept_goes_when_it_ends(tmp_path: Path) -> None:

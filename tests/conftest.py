@@ -24,10 +24,11 @@ from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 
 # What an example takes says how busy the machine is, and nothing about what is tested.
-settings.register_profile("mountd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("mountd", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("mountd"), max_examples=100)
 # Of ./dev mutate: the same examples for each fault, and the first that notices it is enough.
 settings.register_profile(
-    "mutate", settings.get_profile("mountd"), derandomize=True, phases=[Phase.explicit, Phase.generate]
+    "mutate", settings.get_profile("thorough"), derandomize=True, phases=[Phase.explicit, Phase.generate]
 )
 settings.load_profile("mountd")
 
@@ -36,9 +37,13 @@ LONG_S = 240
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
-def pytest_configure() -> None:
-    """In the background of a script, or below nohup, these are ignored, and so would every program of a test do:
+def pytest_configure(config: pytest.Config) -> None:
+    """Each run has other examples: of the everyday ones, which are many, fewer are enough.
+
+    In the background of a script, or below nohup, these are ignored, and so would every program of a test do:
     a test whose program is to hear Ctrl-C means one that was started in a terminal."""
+    if "not thorough" not in config.option.markexpr and not config.option.hypothesis_profile:
+        settings.load_profile("thorough")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGQUIT, signal.SIGHUP):

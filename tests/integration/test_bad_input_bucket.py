@@ -65,6 +65,7 @@ def assert_recovers(daemon: Daemon) -> None:
     ],
     ids=["access-key-id", "secret"],
 )
+@pytest.mark.thorough
 def test_wrong_key(
     make_daemon: Callable[..., Daemon],
     store: RcloneS3,
@@ -181,6 +182,7 @@ def test_a_wrong_secret_corrected_in_its_file(daemon: Daemon) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_missing_secret_file_that_comes_later(daemon: Daemon) -> None:
     daemon.secret.unlink()
     daemon.start()

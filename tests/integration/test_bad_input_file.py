@@ -48,6 +48,7 @@ def both(daemon: Daemon, *words: str, environment: dict[str, str] | None = None)
     ],
     ids=["empty", "list", "bracket", "tab", "quote", "colon", "indentation", "documents", "tag"],
 )
+@pytest.mark.thorough
 def test_broken_yaml(unused: Daemon, text: str, place: str) -> None:
     unused.config_file.write_text(text)
     both(unused, place)
@@ -99,6 +100,7 @@ def test_duplicate_and_unknown_keys_all_at_once(unused: Daemon) -> None:
         *(pytest.param(name, marks=pytest.mark.thorough) for name in ("../x", "..", "", "v" * 65)),
     ],
 )
+@pytest.mark.thorough
 def test_a_version_that_cannot_be_one(unused: Daemon, name: str) -> None:
     unused.config["models"]["cache_hub"]["version"] = name
     line = unused.write_config().read_text().splitlines().index(f"    version: {name or repr('')}") + 1

@@ -144,6 +144,7 @@ def spoiled(daemon: Daemon, name: str) -> tuple[Path, Path]:
 @pytest.mark.root
 @pytest.mark.shown_by("not-empty")
 @pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.thorough
 def test_a_place_that_cannot_be_used(daemon: Daemon, name: str) -> None:
     fault = FAULTS[name]
     point, cache = spoiled(daemon, "storage")

@@ -70,6 +70,7 @@ def test_a_first_version_that_is_not_there_yet(daemon: Daemon, store: RcloneS3) 
     assert daemon.page()["version"] == "v99"
 
 
+@pytest.mark.thorough
 def test_a_first_version_that_is_not_there_and_another_is_chosen(daemon: Daemon) -> None:
     daemon.config["models"]["cache_hub"]["version"] = "v99"
     daemon.start()

@@ -126,6 +126,7 @@ def test_one_that_is_stopped_ends_too(apps: Apps) -> None:
 
 @pytest.mark.shown_by("graceful")
 @pytest.mark.parametrize("app", [STEADY, DEAF], ids=["graceful", "deaf"])
+@pytest.mark.thorough
 def test_what_it_detached_ends_with_it_at_the_stop(apps: Apps, app: str) -> None:
     apps.use(DETACHED + app)
     apps.daemon.start_ready()

@@ -164,6 +164,7 @@ PARTS = {
 @pytest.mark.parametrize(
     "fresh", [pytest.param(False, id="used"), pytest.param(True, id="restarted", marks=pytest.mark.long)]
 )
+@pytest.mark.thorough
 def test_a_part_of_the_bucket_fails(serve: Callable[..., Served], part: str, fresh: bool) -> None:
     """No cached data is lost, also in an rclone that has just begun.
 

@@ -70,6 +70,7 @@ REFUSALS = {
 
 @pytest.mark.shown_by("crashes")
 @pytest.mark.parametrize("case", REFUSALS)
+@pytest.mark.thorough
 def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     make_daemon: Callable[..., Daemon], scripted: ScriptedRclone, case: str
 ) -> None:

@@ -95,6 +95,7 @@ def test_connections_that_say_nothing_do_not_use_up_the_descriptors(daemon: Daem
         assert daemon.status()["ready"] is True
 
 
+@pytest.mark.thorough
 def test_an_app_keeps_the_limits_that_mountd_was_given(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(wrap=("prlimit", "--nofile=1024:4096"))
     status = daemon.start_ready()

@@ -90,6 +90,7 @@ def test_a_version_whose_bytes_differ_is_refused(machine: Daemon, store: RcloneS
     assert not (machine.root / "state" / "pins" / "trees" / "cache_hub" / "v22").exists()
 
 
+@pytest.mark.thorough
 def test_an_app_waits_for_the_level_that_it_needs(machine: Daemon, proxy: Proxy) -> None:
     warm(machine, level="data")
     status = machine.start_ready()

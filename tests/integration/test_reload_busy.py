@@ -58,6 +58,7 @@ def switching(daemon: Daemon, version: str) -> Iterator[None]:
         assert asking.wait(90) == 0
 
 
+@pytest.mark.thorough
 def test_a_switch_is_waited_for(slow: Daemon) -> None:
     with switching(slow, "v22"):
         slow.config["apps"]["webui"]["ready"]["timeout"] = "45s"

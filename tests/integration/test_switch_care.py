@@ -31,6 +31,7 @@ def is_quarantined(daemon: Daemon, version: str) -> bool:
     return bool(rows[version]["quarantined"])
 
 
+@pytest.mark.thorough
 def test_until_something_is_changed_app_and_link_are_kept_as_ever(
     make_daemon: Callable[..., Daemon], proxy: Proxy
 ) -> None:

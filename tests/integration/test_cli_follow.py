@@ -39,12 +39,12 @@ def test_a_switch_is_waited_for_only_so_long_without_its_daemon(
 def test_a_daemon_that_came_back_is_away_no_more(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a second time that it is away only that time counts."""
     monkeypatch.setattr(follow, "RETRY_S", 0.01)
-    monkeypatch.setattr(follow, "AWAY_S", 0.3)
+    monkeypatch.setattr(follow, "AWAY_S", 2.0)
     gone: tuple[int, object] = (0, None)
     answers = iter([gone, *((200, {**OPERATION, "step": f"s{number}"}) for number in range(4)), gone])
 
     def poll(_: Asked) -> tuple[int, object]:
-        time.sleep(0.1)
+        time.sleep(0.5)
         return next(answers, (200, {**OPERATION, **COMMITTED}))
 
     accept(daemon, {})

@@ -20,7 +20,7 @@ import structlog
 
 from mountd.clock import now_text
 from mountd.daemon.tasks import Tasks
-from mountd.errors import MountdError, Unavailable
+from mountd.errors import MountdError
 from mountd.model import manifest
 from mountd.model.content import Content
 from mountd.model.model import Model
@@ -208,14 +208,18 @@ class Recording:
         try:
             await opens.start(WATCH_LIMIT_S)
             self.decided.set()
-            await self._recall()
-            if await self._recorder.is_loaded(self.app) and not opens.broken and (files := self.files()):
-                self.start = AppStart(self._content.version, now_text("seconds"), files, opens.partial)
+            recalling = asyncio.create_task(self._recall())  # beside it: no state of the app may be missed
+            try:
+                if await self._recorder.is_loaded(self.app) and not opens.broken and (files := self.files()):
+                    self.start = AppStart(self._content.version, now_text("seconds"), files, opens.partial)
+            finally:
+                recalling.cancel()
+                await asyncio.wait([recalling])
         finally:
             await opens.close()
 
     async def _recall(self) -> None:
-        with contextlib.suppress(Unavailable):  # which is logged when this start is to be kept
+        with contextlib.suppress(MountdError):  # which is logged when this start is to be kept
             profile = await self._recorder.profiles.read(self.model)
             if profile is not None and (last := profile.starts.get(self.app)) is not None:
                 self._last = {file.path: self._sizes[file.path] for file in last.files if file.path in self._sizes}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mountd.errors import CannotStart, UsageError, cause_of
 from mountd.rclone import remembered
-from mountd.rclone.remembered import Abilities, FileId, Version
+from mountd.rclone.remembered import FileId, RcloneFeatures, Version
 
 OLDEST: Version = (1, 68, 0)
 """The first with `vfs/queue`, which a drain needs. Distributions ship 1.60.1, which mountd passes over."""
@@ -116,7 +116,7 @@ def _file_id(path: Path) -> FileId:
 def _examine(path: Path, same: FileId) -> Binary:
     found = remembered.recall(path, same)
     if found is None:
-        found = _abilities(path)
+        found = _features(path)
         remembered.keep(path, same, found)
     if found.version < OLDEST:
         number = ".".join(map(str, found.version))
@@ -125,7 +125,7 @@ def _examine(path: Path, same: FileId) -> Binary:
     return Binary(path, found.version, found.flags, found.passwords, found.options)
 
 
-def _abilities(path: Path) -> Abilities:
+def _features(path: Path) -> RcloneFeatures:
     """Asks it. Raises CannotStart."""
     # `help flags` has the backends' and the global flags, `mount --help` the mount's own. All at once: a mount that is
     # being replaced with mountd itself waits for the output.
@@ -136,13 +136,13 @@ def _abilities(path: Path) -> Abilities:
             raise _unusable(f"{path} is not rclone")
         number = int(match[1]), int(match[2]), int(match[3] or 0)
         if number < OLDEST:
-            return Abilities(number)
+            return RcloneFeatures(number)
         global_flags, mount_flags, providers = [answer.result() for answer in answers]
     try:
         passwords, options = parse_providers(providers)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise _unusable(f"{path} lists its backends in a form mountd does not know") from None
-    return Abilities(number, parse_flags(global_flags) | parse_flags(mount_flags), passwords, options)
+    return RcloneFeatures(number, parse_flags(global_flags) | parse_flags(mount_flags), passwords, options)
 
 
 def _ask(path: Path, *words: str) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from mountd.rclone import remembered
-from mountd.rclone.remembered import Abilities
+from mountd.rclone.remembered import RcloneFeatures
 
 SAME = (1, 2, 3, 4, 5)
-ABLE = Abilities(
+ABLE = RcloneFeatures(
     (1, 75, 2), frozenset({"read-only"}), {"sftp": frozenset({"pass"})}, {"sftp": frozenset({"pass", "host"})}
 )
 
@@ -44,7 +44,7 @@ def test_it_is_what_was_kept_as_long_as_the_file_is_the_same(tmp_path: Path, kep
 def test_a_few_are_kept_and_the_oldest_goes_first(tmp_path: Path, kept: Path) -> None:
     paths = [program(tmp_path / f"rclone-{number}") for number in range(remembered.MOST + 1)]
     for path in paths:
-        remembered.keep(path, SAME, Abilities((1, 60, 1)))
+        remembered.keep(path, SAME, RcloneFeatures((1, 60, 1)))
     assert [remembered.recall(path, SAME) is not None for path in paths] == [False, *[True] * remembered.MOST]
     assert len(json.loads(kept.read_text())["programs"]) == remembered.MOST
 
@@ -82,10 +82,11 @@ def _other_flags(file: Path) -> None:
         lambda file: file.write_text(" " * (remembered.MOST_BYTES + 1)),
         lambda file: file.chmod(0o666),
         lambda file: (file.unlink(), file.mkdir()),
+        lambda file: file.write_text("[" * 100_000),
         _another_mountd,
         _other_flags,
     ],
-    ids=["torn", "other", "binary", "large", "of-anybody", "directory", "another-mountd", "flags"],
+    ids=["torn", "other", "binary", "large", "of-anybody", "directory", "deep", "another-mountd", "flags"],
 )
 def test_what_is_doubtful_is_asked_again_and_replaced(
     tmp_path: Path, kept: Path, spoil: Callable[[Path], object]
@@ -105,3 +106,18 @@ def test_a_disk_that_does_not_answer_is_not_waited_for(
     os.mkfifo(kept)  # opening it waits for a writer
     assert remembered.recall(program(tmp_path / "rclone"), SAME) is None
     os.close(os.open(kept, os.O_WRONLY | os.O_NONBLOCK))  # its thread goes on, and ends
+
+
+def test_nothing_is_read_or_kept_where_somebody_else_may_write(tmp_path: Path, kept: Path) -> None:
+    path = program(tmp_path / "rclone")
+    remembered.keep(path, SAME, ABLE)
+    elsewhere = kept.rename(kept.with_name("elsewhere"))
+    kept.symlink_to(elsewhere)
+    assert remembered.recall(path, SAME) is None
+    elsewhere.rename(kept)
+    assert remembered.recall(path, SAME) is not None
+    kept.parent.chmod(0o777)
+    assert remembered.recall(path, SAME) is None
+    kept.unlink()
+    remembered.keep(path, SAME, ABLE)
+    assert not kept.exists()

@@ -185,7 +185,15 @@ class Walking:
 
 def found_below(root: str) -> Generator[str, None, None]:
     """A line `["path", bytes]` for each file, links followed; not for what cannot be opened by its name."""
-    from concurrent.futures import ThreadPoolExecutor  # no other request needs it
+    from concurrent.futures import Future, ThreadPoolExecutor  # no other request needs it
+
+    def ask(part: list[str]) -> Future[list[str]]:
+        try:
+            return pool.submit(lines_of, root, part)
+        except RuntimeError:  # no thread is to be had
+            done = Future[list[str]]()
+            done.set_result(lines_of(root, part))
+            return done
 
     pool = ThreadPoolExecutor(STATS_AT_ONCE)
     pending, asked = [""], deque["Future[list[str]]"]()
@@ -201,7 +209,7 @@ def found_below(root: str) -> Generator[str, None, None]:
                         else:
                             names.append(above + entry.name)
                 parts = (names[at : at + STATS_TOGETHER] for at in range(0, len(names), STATS_TOGETHER))
-                asked.extend(pool.submit(lines_of, root, part) for part in parts)
+                asked.extend(map(ask, parts))
             if asked:
                 yield from asked.popleft().result()
     finally:
@@ -238,7 +246,7 @@ def walk(path: str, request: Request) -> object:
         raise OSError(errno.ESTALE, "the walk has to be begun again")
     try:
         done = it.advance(whole(request, "count"))
-    except OSError:
+    except Exception:
         _walking.pop(key).close()
         raise
     if done:

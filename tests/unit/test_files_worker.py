@@ -126,3 +126,15 @@ async def test_what_a_new_worker_does_not_know_is_begun_again_a_few_times(
 
 def test_a_path_that_is_no_utf8_can_be_shown() -> None:
     assert client.shown("/caf\udce9") == "/caf\\xe9"
+
+
+def test_a_walk_needs_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (tmp_path / "below" / "deep").mkdir(parents=True)
+    paths = {f"below/deep/f{number}": number for number in range(40)}
+    for path, size in paths.items():
+        (tmp_path / path).write_bytes(b"x" * size)
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
+    assert dict(map(json.loads, worker.found_below(str(tmp_path)))) == paths

@@ -67,6 +67,11 @@ class Served:
         until(lambda: any(each.health == "Healthy" for each in onlooker.since(now)), BACK_S, "Healthy")
 
 
+def reported(onlooker: Onlooker) -> list[str]:
+    """Every reason but that requests take long, which they do on a machine that is busy enough."""
+    return [code for code in onlooker.codes() if code != "bucket-slow"]
+
+
 @pytest.fixture
 def serve(make_daemon: Callable[..., Daemon], store: RcloneS3, proxy: Proxy) -> Callable[..., Served]:
     def start(backend: str = "2s") -> Served:
@@ -99,7 +104,7 @@ def test_the_bucket_is_away(serve: Callable[..., Served], for_s: float) -> None:
         served.until_healthy(onlooker)
     onlooker.assert_steady()
     onlooker.assert_kept()
-    assert onlooker.codes() == ["bucket-unreachable"]
+    assert reported(onlooker) == ["bucket-unreachable"]
     assert onlooker.healths() == ["Healthy", "Degraded", "Healthy"]
     print(onlooker.measured(down, up))
 
@@ -206,7 +211,7 @@ def test_the_bucket_says_no(serve: Callable[..., Served], failure: Failure, code
         served.until_healthy(onlooker)
     onlooker.assert_steady()
     onlooker.assert_kept()
-    assert onlooker.codes() == [code]
+    assert reported(onlooker) == [code]
     assert onlooker.healths() == ["Healthy", "Degraded", "Healthy"]
     print(onlooker.measured(began, lifted))
 
@@ -245,5 +250,5 @@ def test_the_bucket_is_deleted_and_made_again(serve: Callable[..., Served]) -> N
         served.read_cached(0)
     onlooker.assert_steady()
     onlooker.assert_kept()
-    assert onlooker.codes() == ["bucket-missing"]
+    assert reported(onlooker) == ["bucket-missing"]
     print(onlooker.measured(began, back))

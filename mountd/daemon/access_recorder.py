@@ -214,7 +214,7 @@ class Recording:
                     self.start = AppStart(self._content.version, now_text("seconds"), files, opens.partial)
             finally:
                 recalling.cancel()
-                await asyncio.wait([recalling])
+                await asyncio.gather(recalling, return_exceptions=True)
         finally:
             await opens.close()
 

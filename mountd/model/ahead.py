@@ -41,7 +41,7 @@ class LoadAhead:
         self._wanted = wanted
         self._tidy = tidy
         self._loaded = loaded
-        self._is_untidy = False
+        self._is_untidy = True  # the run before may have ended too early
         self._log = log.bind(model=model)
 
     def may_be_untidy(self) -> None:
@@ -66,11 +66,11 @@ class LoadAhead:
                     self._levels.loads.forget()
 
     async def _tidy_up(self) -> None:
-        """Raises MountdError, and is to be done again then."""
+        """Raises MountdError, and is to be done again then, or when it was cancelled."""
         self._is_untidy = False
         try:
             await self._tidy()
-        except MountdError:
+        except BaseException:
             self._is_untidy = True
             raise
 

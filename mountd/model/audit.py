@@ -17,7 +17,7 @@ from mountd.errors import MountdError
 from mountd.journal.journal import Journal, KnownContent
 from mountd.model import manifest
 from mountd.model.changes import holding, recorded
-from mountd.model.content import Content
+from mountd.model.content import Content, Touch
 from mountd.model.known import alarm, changed_since, differences
 from mountd.model.look import differences_of, list_files, manifest_digest
 from mountd.model.model import Model
@@ -66,12 +66,14 @@ class Audit:
 
     async def _attend(self, model: Model) -> None:
         content, snapshot, now = model.content, self._board.snapshot, time.monotonic()
-        if content is None:
+        status = snapshot.models[model.name]
+        if content is None and not (status.linked and status.pinned):
             return
-        key = (content, snapshot.models[model.name].mount_restarts)
+        key = (content, status.current, status.mount_restarts)
         state = self._states.get(model.name)
         if state is None or state.key != key:
-            state = AuditState(key, now + random.uniform(0, SPREAD_S), content.digest)  # noqa: S311
+            digest = content.digest if content else ""
+            state = AuditState(key, now + random.uniform(0, SPREAD_S), digest)  # noqa: S311
             self._states[model.name] = state
         if now < state.due:
             return
@@ -80,7 +82,10 @@ class Audit:
             return
         state.due = now + INTERVAL_S
         try:
-            await self._look(model, content, state)
+            if content is None:
+                await self._look_for(model, status.current or "")
+            else:
+                await self._look(model, content, state)
         except MountdError as error:
             log.info("cannot check whether the live version has changed", model=model.name, cause=error.text)
 
@@ -96,6 +101,13 @@ class Audit:
         if model.content is not content:
             return  # it is no longer live
         model.changes.show(content.version, reason)
+
+    async def _look_for(self, model: Model, version: str) -> None:
+        """Of a pinned version that went live without the bucket: whether that holds it. Raises MountdError."""
+        content, lost = await model.versions.at_start(version, Touch.NONE, lambda _: None)
+        await model.changes.compare(content, lost)
+        if model.content is None and model.status.current == version:
+            model.changes.show(version, model.changes.of(version))
 
     async def _problems(
         self, model: Model, content: Content, state: AuditState, known: KnownContent

@@ -38,8 +38,10 @@ class Levels:
         return "data" if self._read.get(content.version) == content.digest else "metadata"
 
     def shown(self, content: Content) -> Level | None:
-        """As `of`; None while not even its names are loaded."""
+        """As `of`, also of a copy that differs from what the bucket holds; None while not even its names are loaded."""
         level, versions = self.of(content), self.loader.versions
+        if versions.pinned(content.version) is not None:
+            return "pin"
         has_names = versions.warmed_on(content.version) == versions.mount.restarts
         return level if level != "metadata" or has_names else None
 

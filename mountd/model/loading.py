@@ -54,6 +54,8 @@ class Loader:
     opens: AppOpens | None = None
     needed: Callable[[], Collection[str] | None] = lambda: None
     """versions whose copies stay however little room there is; None: all"""
+    live: Callable[[], str | None] = lambda: None
+    """the version that the link leads to"""
 
     async def read_ahead(self, content: Content, settings: ModelSettings, report: Report) -> None:
         """Reads its files through the mount, so that its cache holds them; those with a sha256 are checked by it.
@@ -89,7 +91,12 @@ class Loader:
             return await disk.fetch_into(content.directory, wanted, into, limit=settings.warm.limit, report=relay).run()
 
         if (former := self.versions.pinned(content.version)) is not None and former.digest != content.digest:
-            await pins.remove(self.model, content.version)  # it is not live: else nobody would ask
+            if content.version == self.live():  # its copy is read
+                raise Refused(
+                    f"cannot pin {content.version}: it is live, and the bucket holds something else under its name",
+                    hint="publish that under another name, and switch to it",
+                )
+            await pins.remove(self.model, content.version)
         order = PinOrder(
             self.model,
             content.version,
@@ -97,7 +104,7 @@ class Loader:
             access.order(files, await self._profile()),
             adopt=[str(path) for path in settings.warm.adopt],
             excluded=[disk.root],
-            needed=self.needed(),
+            needed=self.needed,
             keep=settings.keep,
         )
         await pins.pin(order, bring, report)

@@ -16,10 +16,14 @@ STUCK_S = 10.0
 """So long nothing must come before that is an event: a store that refuses some requests stops a load for moments."""
 
 
+MOST_CAUSES = 3
+
+
 class Loads:
     """Of one model, whose operations report what they load themselves; of all else there are events.
 
-    A load begins once, however often it is tried, and each cause for which it waits is reported once.
+    A load begins once, however often it is tried. Each cause for which it waits is reported once, up to MOST_CAUSES: a
+    cause names a file.
     """
 
     def __init__(self, show: Callable[[LoadStatus | None, LoadHistory], None]) -> None:
@@ -29,8 +33,8 @@ class Loads:
         """by whether an operation loads it"""
         self._begun = ""
         """what was reported to have begun, and is not done"""
-        self._cause = ""
-        """the last one that was reported of that"""
+        self._causes: set[str] = set()
+        """those that were reported of that"""
 
     @contextlib.contextmanager
     def follow(self, version: str, level: str, *, by_operation: bool) -> Iterator[Callable[[WarmProgress], None]]:
@@ -76,16 +80,18 @@ class Loads:
 
     def _begin(self, what: str) -> None:
         if what != self._begun:
-            self._begun, self._cause = what, ""
+            self._begun, self._causes = what, set()
             self._history = replace(self._history, begun=self._history.begun + 1, what=what)
 
     def _wait(self, what: str, cause: str) -> None:
-        if cause and cause != self._cause:
-            self._cause = cause
+        if cause and cause not in self._causes and len(self._causes) < MOST_CAUSES:
+            self._causes.add(cause)
             self._history = replace(self._history, waits=self._history.waits + 1, cause=f"{what} waits: {cause}")
 
     def _end(self, result: str) -> None:
-        self._begun = self._cause = ""
+        if not self._begun:  # nothing of it was lacking
+            return
+        self._begun = ""
         self._history = replace(self._history, done=self._history.done + 1, result=result)
 
     def _put(self, load: LoadStatus | None, *, by_operation: bool) -> None:

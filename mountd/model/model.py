@@ -13,7 +13,7 @@ import structlog
 from mountd.errors import JournalError, MountdError, NotFound, Refused, Unavailable
 from mountd.journal.journal import Committed, Journal
 from mountd.model import derived, link
-from mountd.model.ahead import Ahead, LoadAhead
+from mountd.model.ahead import REFUSED_AGAIN_S, Ahead, LoadAhead
 from mountd.model.changes import Changes
 from mountd.model.committed import CommittedState
 from mountd.model.content import Content, Touch
@@ -27,8 +27,10 @@ from mountd.model.versions import Versions
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import DriftStatus, Health, ModelStage, ModelStatus, Reason, Snapshot
+from mountd.warm import pins
 from mountd.warm.pinned import Pins
 from mountd.warm.profiles import Profiles
+from mountd.warm.results import WRONG_BYTES
 
 log = structlog.get_logger()
 
@@ -57,7 +59,7 @@ class Model:
         self.status = ModelStatus(mount=settings.mount, link=str(settings.link))
         self.versions = Versions(name, settings, disk, board, pins)
         self.levels = Levels(
-            Loader(name, self.versions, profiles, needed=self._needed),
+            Loader(name, self.versions, profiles, needed=self._needed, live=lambda: self._live),
             lambda: self.settings,
             lambda loading, loads: self.publish(replace(self.status, loading=loading, loads=loads)),
         )
@@ -256,18 +258,20 @@ class Model:
                 self._point(content, self.status.mount_restarts)
 
     async def _tidy(self) -> None:
-        """Pinned versions beyond `keep` go, or all that are no longer used; none while automatic changes are paused.
-
-        Raises MountdError.
-        """
-        versions, needed = self.versions, self._needed()
-        if versions.pins is None or needed is None:
+        """Pinned versions beyond `keep` go, or all that are no longer used; none while automatic changes are paused,
+        nor one that was loaded ahead of a switch. Raises MountdError."""
+        versions = self.versions
+        if versions.pins is None or self._needed() is None:
             return
         if not versions.unpins:
-            await versions.pins.keep_only(self.name, needed, self.settings.keep)
+            await versions.pins.keep_only(self.name, self._to_keep, self.settings.keep)
         elif self.status.linked and not self.status.pinned:
-            await versions.pins.keep_only(self.name, [], 0)
+            await versions.pins.keep_only(self.name, lambda: (), 0)
             versions.unpins = False
+
+    def _to_keep(self) -> set[str] | None:
+        needed = self._needed()
+        return None if needed is None else needed | pins.ahead(self.versions.all_pinned(), self._live or "")
 
     def _needed(self) -> set[str] | None:
         """Versions whose pinned copies stay whatever `keep` is; None while it is paused: all."""
@@ -289,7 +293,7 @@ class Model:
             self.link.place(target)
             self._log.info("link points", link=str(self.settings.link), target=target, version=content.version)
         self._absent = False
-        if self._live != content.version or self.versions.unpins:  # a remount is no reason: it may be loaded ahead
+        if self._live != content.version or self.versions.unpins:
             self._ahead.may_be_untidy()
         self._live = content.version
         self._content = content if content.files else None
@@ -382,6 +386,8 @@ class Model:
 def _failure(error: MountdError) -> tuple[str, str, Health, float]:
     """Of a start-up: its code, its text, the model's health, and after how many seconds it is tried again."""
     match error:
+        case Refused() if error.code in WRONG_BYTES:  # they were fetched to be seen
+            return "waiting-for-content", f"waiting for content: {error.text}", Health.MISSING, REFUSED_AGAIN_S
         case NotFound() | Refused():
             return "waiting-for-content", f"waiting for content: {error.text}", Health.MISSING, CONTENT_INTERVAL_S
         case LinkBlocked():

@@ -46,7 +46,8 @@ def read_manifest(job: Job) -> dict[str, Any]:
         parsed.writelines(f"{json.dumps([path, size, of.sha256.get(path)])}\n" for path, size in of.files.items())
     with open(job["digests"], "x", encoding="ascii") as digests:
         digests.write(json.dumps({"directory": job["directory"], "files": of.digests}))
-    return {"summary": asdict(summarize(of, data)), "sample": sample(job["required"], of.files, of.files)}
+    sizes = {**dict.fromkeys(job["required"], 1), **of.files}  # what it does not name may be there all the same
+    return {"summary": asdict(summarize(of, data)), "sample": sample(job["required"], of.files, sizes)}
 
 
 def look(job: Job) -> dict[str, Any]:

@@ -154,13 +154,22 @@ class Versions:
         return content
 
     async def at_start(self, version: str, touch: Touch, progress: Progress) -> tuple[Content, str]:
-        """As `inspect`; of one that the bucket has lost, wholly or in part, the pinned copy, and what it has lost."""
+        """As `inspect`; where the bucket no longer holds what is pinned of it, the copy, and why: it is live."""
+        pinned = self.pinned(version)
         try:
-            return await self.inspect(version, touch=touch, progress=progress), ""
-        except (NotFound, Refused) as error:
-            if (pinned := self.pinned(version)) is None:
+            content = await self.inspect(version, touch=touch, progress=progress)
+        except NotFound:
+            if pinned is None:
                 raise
-            return pinned, error.text
+            return pinned, "it is no longer there"
+        except Refused as error:
+            if pinned is None:
+                raise
+            return pinned, error.text.partition(": ")[2]
+        if pinned is not None and content.digest != pinned.digest:
+            what = "says something else" if content.manifest else "is missing"
+            return pinned, f"{manifest.NAME} {what}"
+        return content, ""
 
     async def warm(self, content: Content, progress: Progress) -> None:
         """Once more, on a mount that was replaced since; `progress` is called with percents. Raises as `inspect`."""
@@ -204,8 +213,8 @@ class Versions:
     ) -> Content:
         """What must hold before anything else is worth the time; changes nothing but what the mount has loaded.
 
-        `touch`: its files must be readable: all of them before a switch that reads them no further, or in part. What
-        will be pinned is fetched, or lies here already, before anything is stopped. `progress` is called with percents.
+        `touch`: the store must give its files; of one that will be pinned it is only asked about them, since they are
+        fetched, or lie here already, before anything is stopped. `progress` is called with percents.
         Raises NotFound, Refused (incomplete, the link blocked, the cache broken, an archived file).
         """
         pinned = self.pinned(version)
@@ -226,10 +235,10 @@ class Versions:
             content = await self.inspect(
                 version, touch=self._touch(version) if touch else Touch.NONE, progress=progress
             )
-        except (NotFound, Unavailable):
+        except (NotFound, Refused, Unavailable):
             if pinned is None:
                 raise
-            return pinned  # neither mount nor bucket is needed, nor that it still holds the version
+            return pinned  # neither mount nor bucket is needed, nor that it still holds all of the version
         if digests:
             check_has_digests(content)
         return content

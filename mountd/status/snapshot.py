@@ -275,7 +275,8 @@ class AppLoad:
 
     @property
     def percent(self) -> int | None:
-        return 100 * self.bytes_done // self.bytes_total if self.bytes_total else None
+        """99 at most: what it opens is not always what it opened then, and it is not ready yet."""
+        return min(99, 100 * self.bytes_done // self.bytes_total) if self.bytes_total else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from mountd.warm.adopt import adopt
 from mountd.warm.pins import PinFit, PinRecord
 from mountd.warm.plan import WantedFile
 from mountd.warm.results import FetchResult, WarmProgress, raise_faults
-from mountd.warm.store import PinStore, Version
+from mountd.warm.store import PinStore, SweptPins, Version
 
 log = structlog.get_logger()
 
@@ -38,6 +38,8 @@ RESERVE_BYTES = 1024**3
 """And no more than that."""
 
 T = TypeVar("T")
+Needed = Callable[[], Collection[str] | None]
+"""Versions that stay, asked as late as it matters, also in a thread; None: all do."""
 Bring = Callable[[Sequence[WantedFile], Path, Callable[[WarmProgress], None]], Awaitable[FetchResult]]
 """Fetches these files into that directory, see `warm.fetch.fetch_into`; reports how far it is."""
 
@@ -46,7 +48,7 @@ Bring = Callable[[Sequence[WantedFile], Path, Callable[[WarmProgress], None]], A
 class PinOrder:
     """What is to be pinned: all files of a version, `digest` that of its manifest. `adopt`: directories that may hold
     files of it already, of which nothing in `excluded` is looked at. For want of room the copies of `model` go that are
-    not among `needed` versions nor those pinned last, up to `keep` in all; None: none goes."""
+    not among `needed` versions nor those pinned last, up to `keep` in all."""
 
     model: str
     version: str
@@ -54,7 +56,7 @@ class PinOrder:
     files: Sequence[WantedFile] = field(repr=False)
     adopt: Sequence[str] = ()
     excluded: Collection[str] = ()
-    needed: Collection[str] | None = None
+    needed: Needed = lambda: None
     keep: int = 0
 
 
@@ -86,7 +88,7 @@ class Pins:
 
     def versions(self, model: str) -> list[str]:
         """Those of `model` that are pinned."""
-        return [version for name, version in self._records if name == model]
+        return [version for name, version in [*self._records] if name == model]  # a thread may remove one
 
     def tree(self, model: str, version: str) -> str:
         """Where the files of a pinned version lie."""
@@ -123,7 +125,7 @@ class Pins:
         if lacking and order.adopt:
             lacking = await self._adopt(store, order)
         if lacking:
-            await self._make_room(store, order, sum(lacking.values()))
+            await self._make_room(store, order, lacking)
             there = total - sum(lacking.values())
             await self._bring(bring, _first_of_each(files, lacking), store, lambda now: report(now.shifted(there)))
             await self._run(lambda: store.accept_all(lacking), BUILD_LIMIT_S)
@@ -163,40 +165,54 @@ class Pins:
             result = FetchResult(result.bytes_read, (*others, *result.faults))
         raise_faults(result)
 
-    async def _make_room(self, store: PinStore, order: PinOrder, lacking: int) -> None:
-        """Removes what need not stay, if that makes room for so many bytes more. Raises Refused when it does not."""
+    async def _make_room(self, store: PinStore, order: PinOrder, lacking: Mapping[str, int]) -> None:
+        """Removes what need not stay, if that makes room for what is `lacking`: bytes by sha256. Raises Refused when it
+        does not."""
+        needed = sum(lacking.values())
         usage = await self._run(store.usage, LOOK_LIMIT_S)
         reserve = min(RESERVE_BYTES, int(usage.total_bytes * RESERVE))
-        free, could_go = usage.free_bytes + usage.incoming_bytes, 0
-        if pins.fit(lacking, free, 0, reserve) is PinFit.FITS:
+        free = usage.free_bytes + await self._run(lambda: store.arrived(lacking), LOOK_LIMIT_S)
+        if pins.fit(needed, free, 0, reserve) is PinFit.FITS:
             return
-        if order.needed is not None:
-            needed = {*order.needed, order.version}
-            could_go = await self._run(
-                lambda: store.could_go(self._kept(order.model, needed, order.keep), set(self._arriving)), LOOK_LIMIT_S
-            )
-            if pins.fit(lacking, free, could_go, reserve) is PinFit.AFTER_SWEEP:
-                await self.keep_only(order.model, needed, order.keep)
-                return
-        why = pins.no_room(order.version, lacking, free, could_go, reserve)
+
+        def stays() -> Collection[str] | None:
+            others = order.needed()
+            return None if others is None else {*others, order.version}
+
+        def look() -> int:
+            arriving = set(self._arriving)
+            kept = self._kept(order.model, stays, order.keep)
+            return usage.incoming_bytes - store.arrived(arriving) + store.could_go(kept, arriving)
+
+        could_go = await self._run(look, LOOK_LIMIT_S)
+        if pins.fit(needed, free, could_go, reserve) is PinFit.AFTER_SWEEP:
+            await self.keep_only(order.model, stays, order.keep)
+            return
+        why = pins.no_room(order.version, needed, free, could_go, reserve)
         raise Refused(f"cannot pin {order.version}: {why}", hint=f"free space on the disk of {self._place}")
 
-    def _kept(self, model: str, needed: Collection[str], keep: int) -> set[Version]:
+    def _kept(self, model: str, needed: Needed, keep: int) -> set[Version]:
         """Which trees stay; called in a thread as late as it is used: another version may have been pinned before."""
-        return pins.kept(dict(self._records), model, needed, keep) | set(self._pinning)
+        records, stays = dict(self._records), needed()
+        if stays is None:
+            return set(records) | set(self._pinning)
+        return pins.kept(records, model, stays, keep) | set(self._pinning)
 
-    async def keep_only(self, model: str, needed: Collection[str], keep: int) -> None:
+    async def keep_only(self, model: str, needed: Needed, keep: int) -> None:
         """Removes trees of `model`, but not of `needed` versions nor of those pinned last, up to `keep` in all.
 
         What no tree needs then goes as well.
         """
         if self._store is not None:
             store = self._store
-            swept = await self._run(
-                lambda: store.sweep(self._kept(model, needed, keep), set(self._arriving)), BUILD_LIMIT_S
-            )
-            for version in swept.trees:
-                self._records.pop(version, None)
+
+            def sweep() -> SweptPins:
+                kept = self._kept(model, needed, keep)
+                for version in set(self._records) - kept:  # in the thread: nobody may wait for its end any more
+                    self._records.pop(version, None)
+                return store.sweep(kept, set(self._arriving))
+
+            swept = await self._run(sweep, BUILD_LIMIT_S)
             if swept.trees:
                 log.info("pinned versions removed", versions=[*map("/".join, swept.trees)], bytes=swept.bytes)
 

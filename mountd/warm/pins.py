@@ -158,6 +158,13 @@ def kept(
     return others | (own & first) | {*spare[: max(0, keep - len(needed))]}
 
 
+def ahead(records: Mapping[str, PinRecord], live: str) -> set[str]:
+    """Of the pinned versions of a model those loaded ahead of a switch: pinned after the live one. If that is not
+    pinned, all of them."""
+    since = records[live].pinned_at if live in records else ""
+    return {version for version, record in records.items() if record.pinned_at > since}
+
+
 def render_record(record: PinRecord) -> bytes:
     document = {
         "schema": SCHEMA,

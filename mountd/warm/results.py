@@ -58,6 +58,10 @@ class FetchResult:
     faults: tuple[FileFault, ...] = ()
 
 
+WRONG_BYTES = frozenset({"digest-differs", "size-differs"})
+"""Codes of files that were read and are not what the manifest says."""
+
+
 def raise_faults(result: FetchResult) -> None:
     """Raises Refused for files that are not as the manifest says, Unavailable for those that could not be read."""
     if not result.faults:
@@ -66,6 +70,6 @@ def raise_faults(result: FetchResult) -> None:
     more = len(result.faults) - SHOWN
     text = f"cannot load the version: {shown}" + (f"; and {more} more" if more > 0 else "")
     code = result.faults[0].code
-    if any(fault.code in ("digest-differs", "size-differs", "file-missing") for fault in result.faults):
+    if any(fault.code in WRONG_BYTES | {"file-missing"} for fault in result.faults):
         raise Refused(text, hint="upload it again, or publish it under a new name", code=code)
     raise Unavailable(text, hint="see `mountd status`: it says how the bucket is", code=code)

@@ -346,16 +346,25 @@ class PinStore:
                 if name not in wanted and seen.st_nlink - 1 <= links[name]
             )
 
+    def arrived(self, wanted: Collection[str] | None = None) -> int:
+        """Bytes on disk of what is being fetched, or was left of that; of these sha256 only. Sizes are final from the
+        start, so they say nothing."""
+        with expected("look at pinned files"):
+            return sum(
+                BLOCK * seen.st_blocks
+                for name, seen in entries(self.incoming)
+                if wanted is None or name.partition(".")[0] in wanted
+            )
+
     def usage(self) -> PinUsage:
         """What it holds, and the room on its disk."""
         with expected("look at pinned files"):
             count = total = 0
             for _, seen in self._all_objects():
                 count, total = count + 1, total + seen.st_size
-            arriving = sum(BLOCK * seen.st_blocks for _, seen in entries(self.incoming))  # their sizes are final
             disk = os.statvfs(self.place)
         free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-        return PinUsage(count, total, arriving, free, whole, self.versions())
+        return PinUsage(count, total, self.arrived(), free, whole, self.versions())
 
     def _all_trees(self) -> list[Version]:
         """Complete or not, also when only its record or list is there."""

@@ -9,7 +9,7 @@ import pytest
 
 from mountd.errors import Unavailable
 from mountd.model import loads
-from mountd.model.loads import Loads
+from mountd.model.loads import MOST_CAUSES, Loads
 from mountd.status.snapshot import LoadHistory, LoadStatus
 from mountd.warm.results import WarmProgress
 
@@ -70,6 +70,18 @@ def test_what_is_tried_again_begins_once_and_each_cause_is_reported_once(screen:
     assert screen.counts == (2, 3, 1), "another version is another load"
     screen.loads.forget()
     assert screen.load is None
+
+
+def test_of_many_causes_only_the_first_are_reported(screen: Screen) -> None:
+    for number in range(3 * MOST_CAUSES):
+        ends(screen, 0, Unavailable(f"f{number}: away"))
+    assert screen.counts == (1, MOST_CAUSES, 0)
+
+
+def test_where_nothing_was_lacking_nothing_has_come(screen: Screen) -> None:
+    with screen.loads.follow("v23", "pin", by_operation=False):
+        pass
+    assert screen.counts == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("stuck_s", "waits"), [(0.0, 2), (3600.0, 0)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.errors import RemoteError
+from mountd.errors import MountdError, Refused, RemoteError, Unavailable
 from mountd.model import link_guard, manifest, model
 from mountd.model.survey import NO_FILES
 from mountd.status.snapshot import Health, ModelStage, State
@@ -83,6 +83,18 @@ async def test_it_tries_again_until_its_bucket_gives_it(
             disk.failures.clear()
             await until(lambda: hub.status.linked, "v22 to be linked")
             assert hub.status.reason is None
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_s"),
+    [
+        (Refused("the bytes are wrong", code="digest-differs"), "REFUSED_AGAIN_S"),
+        (Refused("it is incomplete"), "CONTENT_INTERVAL_S"),
+        (Unavailable("the bucket is away"), "TROUBLE_INTERVAL_S"),
+    ],
+)
+def test_what_was_fetched_to_be_seen_is_not_fetched_again_at_once(error: MountdError, retry_s: str) -> None:
+    assert model._failure(error)[3] == getattr(model, retry_s)
 
 
 async def test_a_first_version_must_be_readable_and_is_recorded(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -16,18 +17,28 @@ import pytest
 
 from mountd.cache.retention import CacheClaim, CachedVersion, plan
 from mountd.errors import RemoteError
-from mountd.model import manifest
+from mountd.model import audit, manifest
+from mountd.model.audit import Audit
 from mountd.model.changes import holding
 from mountd.model.layout import Layout
 from mountd.status.readiness import blockers, is_behind_a_remount, is_serving_disk
-from mountd.status.snapshot import AppStatus, ModelStage, ModelStatus, Snapshot, State
+from mountd.status.snapshot import (
+    AppStatus,
+    Health,
+    ModelStage,
+    ModelStatus,
+    RemoteStatus,
+    Snapshot,
+    State,
+)
 from mountd.warm.pinned import Pins
-from mountd.warm.pins import PinRecord, kept
+from mountd.warm.pins import PinRecord, ahead, kept
 from mountd.warm.results import WarmProgress
 from tests.support.bucket_disk import BucketDisk
 from tests.support.machine import Tmpfs
 from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 
+WELL = RemoteStatus(Health.HEALTHY)
 SHARED, OLD, NEW = b"shared" * 1000, b"old" * 1000, b"new" * 1000
 
 
@@ -95,11 +106,14 @@ async def test_without_the_mount_it_goes_live_and_can_be_rolled_back(tmp_path: P
             assert (outcome.result, os.readlink(hub.link)) == ("committed", str(tree(tmp_path, "v22")))
 
 
-async def test_a_pinned_version_that_was_removed_from_the_bucket_can_be_rolled_back_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["hub_v22/", "hub_v22/b"])
+async def test_a_pinned_version_that_was_removed_from_the_bucket_can_be_rolled_back_to(
+    tmp_path: Path, lost: str
+) -> None:
     async with pinning(tmp_path) as (hub, disk), hub.running():
         await live(hub)
         assert (await hub.switch("v23")).result == "committed"
-        for path in [each for each in disk.bucket if each.startswith("hub_v22/")]:
+        for path in [each for each in disk.bucket if each.startswith(lost)]:
             del disk.bucket[path]
         assert (await hub.switch("v22")).result == "committed"
         assert (os.readlink(hub.link), hub.status.level) == (str(tree(tmp_path, "v22")), "pin")
@@ -223,10 +237,14 @@ async def test_copies_up_to_keep_stay_and_the_one_that_a_switch_is_about_to_use(
         for name in ("v23", "v24", "v25"):
             await hub.operations.outcome(await hub.operations.warm(None, name, None, TINA))
         with hub.model.held("v23"):
-            await hub.model._tidy()
-        left = [name for name in ("v22", "v23", "v24", "v25") if tree(tmp_path, name).exists()]
-        assert left[:2] == ["v22", "v23"], "the live one, and that of the switch"
-        assert len(left) == 3
+            assert {"v22", "v23"} <= (hub.model._to_keep() or set()), "the live one, and that of the switch"
+        assert (await hub.switch("v25")).result == "committed"
+
+        def left() -> list[str]:
+            return [name for name in ("v22", "v23", "v24", "v25") if tree(tmp_path, name).exists()]
+
+        await until(lambda: len(left()) == 3, "one of them to go")
+        assert {"v22", "v25"} <= {*left()}, "the former one and the live one"
 
 
 @pytest.mark.root
@@ -265,20 +283,41 @@ async def test_what_was_loaded_ahead_stays_over_a_remount(tmp_path: Path) -> Non
         assert [each for each in ("v22", "v23", "v24") if tree(tmp_path, each).exists()] == ["v22", "v23", "v24"]
 
 
-@pytest.mark.parametrize("lost", ["all", "a file"])
-async def test_one_that_the_bucket_has_lost_stays_live_and_is_reported(tmp_path: Path, lost: str) -> None:
+@pytest.mark.parametrize("now", ["gone", "without a file", "without its manifest", "another"])
+async def test_one_that_the_bucket_no_longer_holds_stays_live_and_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: str
+) -> None:
+    for name in ("INTERVAL_S", "SPREAD_S"):
+        monkeypatch.setattr(audit, name, 0.01)
     async with pinning(tmp_path) as (hub, disk), hub.running():
         await live(hub)
         await hub.journal.record_content(holding("hub", await hub.model.versions.inspect("v22")))
+        former = dict(disk.bucket)
         for path in [each for each in disk.bucket if each.startswith("hub_v22/")]:
-            if lost == "all" or path.endswith("/a"):
+            ends = {"without a file": "/a", "without its manifest": manifest.NAME, "another": "none"}.get(now, "")
+            if path.endswith(ends):
                 del disk.bucket[path]
+        if now == "another":
+            disk.bucket |= version("v22", a=SHARED, b=NEW)
         hub.board.set_mount("storage", replace(MOUNT, restarts=MOUNT.restarts + 1))
         await until(lambda: hub.status.mount_restarts == MOUNT.restarts + 1, "the new mount to be used")
         assert (hub.status.linked, hub.status.pinned, hub.status.current) == (True, True, "v22")
         assert hub.status.changed is not None
         assert hub.status.changed.code == "content-changed"
+        record = await hub.operations.warm(None, "v22", "pin", TINA)
+        outcome = await hub.operations.outcome(record)
+        assert outcome is not None
+        assert outcome.result != "done"
         assert (hub.link / "b").read_bytes() == OLD
+        disk.bucket.clear()
+        disk.bucket.update(former)
+        hub.board.set_mount("storage", replace(hub.board.snapshot.mounts["storage"], backend=WELL))
+        looking = asyncio.create_task(Audit(hub.models, hub.board, hub.journal).run())
+        try:
+            await until(lambda: hub.status.changed is None, "the alarm to end")
+        finally:
+            looking.cancel()
+            await asyncio.wait([looking])
 
 
 async def test_what_a_pause_has_kept_goes_when_it_ends(tmp_path: Path) -> None:
@@ -292,6 +331,13 @@ async def test_what_a_pause_has_kept_goes_when_it_ends(tmp_path: Path) -> None:
         await hub.model.suspend(None)
         await until(lambda: not tree(tmp_path, "v22").exists(), "the oldest to go")
         assert tree(tmp_path, "v23").exists()
+
+
+def test_what_was_pinned_after_the_live_one_was_loaded_ahead_of_a_switch() -> None:
+    records = {f"v{number}": PinRecord("d", "l", 1, 1, f"2026-01-0{number}") for number in (1, 2, 3)}
+    assert ahead(records, "v2") == {"v3"}
+    assert ahead(records, "v3") == set()
+    assert ahead(records, "v9") == {*records}
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,8 @@ def test_of_a_file_that_is_being_fetched_only_what_is_there_takes_room(store: Pi
         file.flush()
         os.fsync(file.fileno())
     assert 0 < store.usage().incoming_bytes < 1 << 20
+    assert store.arrived([sha256_of(b"large")]) == store.usage().incoming_bytes
+    assert store.arrived([sha256_of(b"other")]) == 0
 
 
 def test_what_mountd_has_not_made_stays_and_links_are_not_followed(store: PinStore, tmp_path: Path) -> None:

@@ -6,10 +6,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from mountd.warm.pinned import PinOrder, Pins
 from mountd.warm.plan import WantedFile
 from mountd.warm.results import FetchResult, WarmProgress
+from mountd.warm.store import SweptPins
 from tests.support.pinning import DIGEST, sha256_of, wanted
 
 FILES = wanted({"a": b"content of a"})
@@ -35,7 +39,7 @@ async def test_what_is_pinned_while_a_removal_waits_for_the_disk_stays(tmp_path:
         for work in (
             pins._disk.run(lambda: gate.wait(LIMIT_S), LIMIT_S),
             pins.pin(order("second"), bring, lambda _: None),  # goes from one work to the next before others get a turn
-            pins.keep_only("first", ["v1"], 1),
+            pins.keep_only("first", lambda: ["v1"], 1),
         ):
             works.append(asyncio.create_task(work))
             await asyncio.sleep(0)
@@ -54,9 +58,42 @@ async def test_what_is_pinned_does_not_wait_for_the_check_of_another_copy(tmp_pa
     try:
         await asyncio.sleep(0)
         await pins.pin(order("second"), bring, lambda _: None)
-        await pins.keep_only("second", [], 0)
+        await pins.keep_only("second", list, 0)
         assert (check.done(), pins.record("second", "v1")) == (False, None)
     finally:
         gate.set()
         await check
     await pins.verify("first", "v1", lambda *_: None)
+
+
+async def test_what_a_removal_takes_is_not_used_although_nobody_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pins, gate = Pins(tmp_path, {}), threading.Event()
+    await pins.pin(order("first"), bring, lambda _: None)
+    store = await pins._open()
+    sweep = store.sweep
+
+    def slowly(*args: Any) -> SweptPins:
+        gate.wait(LIMIT_S)
+        return sweep(*args)
+
+    monkeypatch.setattr(store, "sweep", slowly)
+    removing = asyncio.create_task(pins.keep_only("first", list, 0))
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            while pins.record("first", "v1") is not None:
+                await asyncio.sleep(0.005)
+        removing.cancel()
+        await asyncio.wait([removing])
+    finally:
+        gate.set()
+    await pins._run(lambda: None, LIMIT_S)
+    assert (pins.record("first", "v1"), await asyncio.to_thread(Path(pins.tree("first", "v1")).exists)) == (None, False)
+
+
+async def test_while_all_are_to_stay_none_goes(tmp_path: Path) -> None:
+    pins = Pins(tmp_path, {})
+    await pins.pin(order("first"), bring, lambda _: None)
+    await pins.keep_only("first", lambda: None, 0)
+    assert pins.record("first", "v1") is not None

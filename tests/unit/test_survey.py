@@ -50,7 +50,7 @@ def test_of_many_problems_the_first_are_named_and_the_others_counted() -> None:
 def manifest_job(directory: Path, data: bytes) -> dict[str, Any]:
     (directory / "data").write_bytes(data)
     paths = {name: str(directory / name) for name in ("data", "parsed", "digests")}
-    return {"job": "manifest", "directory": "hubs/hub_v1", "required": ["声/b"], **paths}
+    return {"job": "manifest", "directory": "hubs/hub_v1", "required": ["unnamed", "声/b"], **paths}
 
 
 def test_what_is_kept_for_the_cache_is_what_the_manifest_says(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_what_is_kept_for_the_cache_is_what_the_manifest_says(tmp_path: Path) ->
     files = [{"path": "a", "size": 1, "sha256": sha256}, {"path": "声/b", "size": 2}]
     job = manifest_job(tmp_path, json.dumps({"schema": 1, "version": "v1", "files": files}).encode())
     answer = survey_job.do(job)
-    assert answer["sample"] == ("声/b", "a"), "what is required first"
+    assert answer["sample"] == ("unnamed", "声/b", "a"), "what is required first, also when it is not named"
     summary = answer["summary"]
     assert (summary["count"], summary["bytes"], summary["undigested"]) == (2, 3, "声/b")
     cache = tmp_path / "cache"

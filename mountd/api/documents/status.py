@@ -248,6 +248,7 @@ def versions(
     not be listed, so that only pinned versions are known.
     """
     roles = {live.current: "current", live.previous: "previous"}
+    unseen = {content.version for content in contents if not content.files} & pinned.keys()  # their look failed
     found = [
         document(
             VersionDocument,
@@ -264,8 +265,9 @@ def versions(
             changed=changed.get(content.version),
         )
         for content in contents
+        if content.version not in unseen
     ]
-    listed = {content.version for content in contents}
+    listed = {content.version for content in contents} - unseen
     found += [
         document(
             VersionDocument,
@@ -275,7 +277,7 @@ def versions(
             verified=True,  # each file was hashed before it became one of the copy
             level="pin",
             warmed_percent=None,
-            in_bucket=False if unlisted is None else None,
+            in_bucket=False if unlisted is None and version not in unseen else None,
             role=roles.get(version),
             quarantined=record.digest in quarantined,
             problems=[],

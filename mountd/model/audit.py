@@ -66,8 +66,8 @@ class Audit:
 
     async def _attend(self, model: Model) -> None:
         content, snapshot, now = model.content, self._board.snapshot, time.monotonic()
-        status = snapshot.models[model.name]
-        if content is None and not (status.linked and status.pinned):
+        status = snapshot.models.get(model.name)  # a reload has just added it, if it is not there yet
+        if status is None or (content is None and not (status.linked and status.pinned)):
             return
         key = (content, status.current, status.mount_restarts)
         state = self._states.get(model.name)

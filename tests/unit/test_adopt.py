@@ -103,8 +103,11 @@ def test_only_what_lies_there_and_what_is_lacking(store: PinStore, package: Path
     store.accept_all(bring(store, [FILES["config.yaml"]]))
     (package / "checkpoints/gpt.pth").write_bytes(b"G" * 3_000_000)
     (package / "checkpoints/hf/w2v/model.safetensors").rename(package / "renamed.bin")
-    adoption = take(store, tmp_path / "nowhere", package)
+    looked_at: set[int] = set()
+    adoption = take(store, tmp_path / "nowhere", package, progress=lambda _, total: looked_at.add(total))
     assert hows(adoption).keys() == {"hf/w2v/model.safetensors"}
+    sizes = [len(FILES[path]) for path in ("hf/w2v/model.safetensors", "gpt.pth")]
+    assert max(looked_at) <= sum(sizes), "what is pinned already is not read again"
     assert adoption.lacking.keys() == {sha256_of(FILES["gpt.pth"])}
     assert "gpt.pth" in adoption.lacking[sha256_of(FILES["gpt.pth"])]
     assert any("nowhere" in note for note in adoption.notes)

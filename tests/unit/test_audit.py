@@ -16,6 +16,7 @@ from mountd.errors import RemoteError
 from mountd.model import audit, manifest
 from mountd.model.audit import Audit
 from mountd.rclone.keys import BucketEntry
+from mountd.status.board import Board
 from mountd.status.snapshot import (
     Health,
     ModelStage,
@@ -177,6 +178,12 @@ async def test_a_manifest_with_other_digests_is_a_change_though_names_and_sizes_
         assert not is_changed(found)
         disk.sha256 = "b" * 64
         await until(partial(is_changed, found), "the alarm")
+
+
+async def test_a_model_that_a_reload_has_just_added_is_not_looked_at_yet(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as found:
+        empty = Board(Snapshot())
+        await Audit(found.models, empty, found.journal)._attend(found.model)
 
 
 def is_changed(found: Shelf) -> bool:

@@ -163,6 +163,13 @@ def test_a_remote_of_several_mounts_is_as_ill_as_the_worst_sees_it() -> None:
     assert remotes == {"store": OUTAGE, "elsewhere": RemoteStatus(Health.HEALTHY)}
 
 
+@pytest.mark.parametrize("first", ["asked", "not-asked"])
+def test_a_mount_that_has_not_asked_yet_says_nothing_of_the_remote(first: str) -> None:
+    views = [OUTAGE, RemoteStatus()] if first == "asked" else [RemoteStatus(), OUTAGE]
+    mounts = {str(number): replace(MOUNT, backend=view) for number, view in enumerate(views)}
+    assert readiness.remotes(Snapshot(mounts)) == {"store": OUTAGE}
+
+
 # -- reasons ----------------------------------------------------------------------------------------------------------
 
 

@@ -208,6 +208,7 @@ def test_a_missing_secret_variable(make_daemon: Callable[..., Daemon]) -> None:
     assert_silent(daemon)
 
 
+@pytest.mark.thorough
 def test_a_fault_is_logged_once_however_long_it_lasts(make_daemon: Callable[..., Daemon], proxy: Proxy) -> None:
     daemon = make_daemon(endpoint=proxy.endpoint)
     proxy.faults.fail = {ANY: DENIED}

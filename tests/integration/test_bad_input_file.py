@@ -170,6 +170,7 @@ def test_a_secret_in_the_open_is_refused_and_not_repeated(unused: Daemon) -> Non
 
 
 @pytest.mark.fuse
+@pytest.mark.thorough
 def test_a_file_broken_later_leaves_what_is_live_alone(daemon: Daemon) -> None:
     daemon.start_ready()
     text = daemon.config_file.read_text()

@@ -211,6 +211,7 @@ def without_proxy_flag(directory: Path) -> Path:
     return path
 
 
+@pytest.mark.thorough
 def test_what_is_refused_and_how_it_is_asked(make_daemon: Made, store: RcloneS3, tmp_path: Path) -> None:
     with Proxy(store.endpoint) as proxy:
         daemon = make_daemon(rclone=without_proxy_flag(tmp_path), endpoint=proxy.endpoint)

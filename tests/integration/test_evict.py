@@ -53,6 +53,7 @@ def remount(daemon: Daemon) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.thorough
 def test_old_versions_are_evicted_before_rclone_starts(make_daemon: Callable[..., Daemon], store: RcloneS3) -> None:
     daemon = make_daemon(program=(sys.executable, "-c", PROGRAM))
     daemon.config["models"]["cache_hub"]["watch"] = {"for": "0s"}

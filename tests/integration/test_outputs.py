@@ -99,6 +99,7 @@ def test_what_cannot_be_uploaded_in_time_is_named_kept_and_uploaded_at_the_next_
     assert daemon.stop() == 0
 
 
+@pytest.mark.thorough
 def test_a_planned_restart_drains_first_and_waits_for_a_file_that_is_open(make: Callable[..., Outputs]) -> None:
     outputs = make(options={"vfs-write-back": "10s"})
     outputs.daemon.start_ready()

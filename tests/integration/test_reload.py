@@ -251,6 +251,7 @@ def test_a_mount_is_renamed_at_its_path(running: Daemon) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.thorough
 def test_new_credentials_reach_rclone_without_a_remount(running: Daemon, store: RcloneS3) -> None:
     before = pids(running)
     store.set_keys("MOUNTDTESTKEY0002", "mountd-test-secret-0002")

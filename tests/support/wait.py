@@ -13,7 +13,7 @@ import psutil
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T | None], timeout_s: float, what: str, every_s: float = 0.05) -> T:
+def until(condition: Callable[[], T | None], timeout_s: float, what: str, every_s: float = 0.1) -> T:
     """The first true value of `condition`, asked every `every_s`; an exception of it counts as "not yet".
 
     Raises AssertionError at once when the condition does, and after `timeout_s`, with `what` was awaited and the last

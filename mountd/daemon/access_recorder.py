@@ -208,7 +208,7 @@ class Recording:
         try:
             await opens.start(WATCH_LIMIT_S)
             self.decided.set()
-            recalling = asyncio.create_task(self._recall())  # beside it: no state of the app may be missed
+            recalling = asyncio.create_task(self._recall())  # at the same time: no state of the app may be missed
             try:
                 if await self._recorder.is_loaded(self.app) and not opens.broken and (files := self.files()):
                     self.start = AppStart(self._content.version, now_text("seconds"), files, opens.partial)

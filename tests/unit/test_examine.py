@@ -180,7 +180,7 @@ def test_a_mount_of_ours_is_well_while_it_answers(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.root
 def test_a_mount_in_its_place_cannot_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before it is mounted whoever owns the directory above can put another one there."""
+    """Until it is mounted, the owner of the directory above can put another one there."""
     theirs = tmp_path / "theirs"
     (theirs / "m").mkdir(parents=True)
     os.chown(theirs, 4242, 4242)

@@ -1,4 +1,4 @@
-"""A warm without a real worker: who is given up and when, what a failure means, and what the worker is told."""
+"""A warm without a real worker: which files it gives up and when, what a failure means, and what the worker gets."""
 
 from __future__ import annotations
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -75,6 +76,9 @@ class Pins:
         self._arriving: Counter[str] = Counter()
         """sha256 of what is being pinned"""
         self._pinning: Counter[Version] = Counter()
+        self._held: set[str] = set()
+        """those of them that one `pin` brings here and no other may, until it has ended"""
+        self._released = asyncio.Condition()
 
     async def load(self) -> None:
         """Reads what is pinned, where anything ever was."""
@@ -121,14 +125,16 @@ class Pins:
         self, store: PinStore, order: PinOrder, bring: Bring, total: int, report: Callable[[WarmProgress], None]
     ) -> PinRecord:
         files = order.files
-        lacking = await self._run(lambda: store.resume(files), BUILD_LIMIT_S)
-        if lacking and order.adopt:
-            lacking = await self._adopt(store, order)
-        if lacking:
-            await self._make_room(store, order, lacking)
-            there = total - sum(lacking.values())
-            await self._bring(bring, _first_of_each(files, lacking), store, lambda now: report(now.shifted(there)))
-            await self._run(lambda: store.accept_all(lacking), BUILD_LIMIT_S)
+        lacking = await self._run(lambda: store.lacking(files), LOOK_LIMIT_S)
+        async with self._alone(frozenset(lacking), lambda why: report(_waiting(why, total, lacking))):
+            lacking = await self._run(lambda: store.resume(files), BUILD_LIMIT_S)
+            if lacking and order.adopt:
+                lacking = await self._adopt(store, order)
+            if lacking:
+                await self._make_room(store, order, lacking)
+                there = total - sum(lacking.values())
+                await self._bring(bring, _first_of_each(files, lacking), store, lambda now: report(now.shifted(there)))
+                await self._run(lambda: store.accept_all(lacking), BUILD_LIMIT_S)
         record = await self._run(
             lambda: store.build(order.model, order.version, files, digest=order.digest), BUILD_LIMIT_S
         )
@@ -137,6 +143,21 @@ class Pins:
             "version is pinned", model=order.model, version=order.version, bytes=total, fetched=sum(lacking.values())
         )
         return record
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, contents: Collection[str], waits: Callable[[str], None]) -> AsyncIterator[None]:
+        """`incoming` has one file of each content: whoever brings one of these waits for the other one who does."""
+        async with self._released:
+            while not self._held.isdisjoint(contents):
+                waits("another version that is being pinned has files in common with it")
+                await self._released.wait()
+            self._held |= contents
+        try:
+            yield
+        finally:
+            async with self._released:
+                self._held -= contents
+                self._released.notify_all()
 
     async def _adopt(self, store: PinStore, order: PinOrder) -> dict[str, int]:
         adoption = await adopt(
@@ -267,6 +288,10 @@ class Pins:
             raise Unavailable(
                 f"cannot use the pinned versions: no answer in {limit_s:g} s", hint=f"look at the disk of {self._place}"
             ) from None
+
+
+def _waiting(why: str, total: int, lacking: Mapping[str, int]) -> WarmProgress:
+    return WarmProgress(total - sum(lacking.values()), total, 0.0, None, 0, 0, readers=0, waits_for=why)
 
 
 def _first_of_each(files: Sequence[WantedFile], lacking: Collection[str]) -> list[WantedFile]:

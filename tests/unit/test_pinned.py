@@ -92,6 +92,45 @@ async def test_what_a_removal_takes_is_not_used_although_nobody_waits_for_its_en
     assert (pins.record("first", "v1"), await asyncio.to_thread(Path(pins.tree("first", "v1")).exists)) == (None, False)
 
 
+async def test_of_two_versions_with_a_file_in_common_one_brings_it_and_the_other_waits(tmp_path: Path) -> None:
+    contents = {"v1": {"shared": b"1", "old": b"2"}, "v2": {"shared": b"1", "new": b"3"}, "v3": {"other": b"4"}}
+    pins, gate = Pins(tmp_path, {}), asyncio.Event()
+    brought: list[str] = []
+    waits: list[str] = []
+
+    def pin(version: str) -> asyncio.Task[object]:
+        files = contents[version]
+
+        async def bring(some: Sequence[WantedFile], into: Path, report: Callable[[WarmProgress], None]) -> FetchResult:
+            for each in some:
+                brought.append(f"{version} {each.path}")
+                await asyncio.to_thread((into / str(each.sha256)).write_bytes, files[each.path])
+            if version == "v1":
+                await gate.wait()
+            return FetchResult(0)
+
+        def note(progress: WarmProgress) -> None:
+            if progress.waits_for:
+                waits.append(version)
+
+        return asyncio.create_task(pins.pin(PinOrder("hub", version, DIGEST, wanted(files)), bring, note))
+
+    async with asyncio.timeout(LIMIT_S):
+        first = pin("v1")
+        while len(brought) < 2:
+            await asyncio.sleep(0.005)
+        given_up, second = pin("v2"), pin("v2")
+        while len(waits) < 2:
+            await asyncio.sleep(0.005)
+        await pin("v3")
+        given_up.cancel()
+        gate.set()
+        await asyncio.gather(first, second)
+    assert (brought, set(waits)) == (["v1 shared", "v1 old", "v3 other", "v2 new"], {"v2"})
+    assert given_up.cancelled()
+    assert await asyncio.to_thread((Path(pins.tree("hub", "v2")) / "shared").read_bytes) == b"1"
+
+
 async def test_while_all_are_to_stay_none_goes(tmp_path: Path) -> None:
     pins = Pins(tmp_path, {})
     await pins.pin(order("first"), bring, lambda _: None)

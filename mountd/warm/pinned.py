@@ -145,7 +145,7 @@ class Pins:
         return record
 
     @contextlib.asynccontextmanager
-    async def _alone(self, contents: Collection[str], waits: Callable[[str], None]) -> AsyncIterator[None]:
+    async def _alone(self, contents: frozenset[str], waits: Callable[[str], None]) -> AsyncIterator[None]:
         """`incoming` has one file of each content: whoever brings one of these waits for the other one who does."""
         async with self._released:
             while not self._held.isdisjoint(contents):

@@ -18,7 +18,7 @@ from tests.support import dies_with_us
 from tests.support.daemon import Daemon
 from tests.support.wait import until
 
-pytestmark = [pytest.mark.fuse, pytest.mark.alone]
+pytestmark = [pytest.mark.fuse, pytest.mark.alone, pytest.mark.thorough]
 
 ROUNDS = 9
 ATTEMPTS = 4

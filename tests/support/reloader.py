@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
@@ -15,6 +16,7 @@ from mountd.api.documents import SCHEMA
 from mountd.api.documents.operations import ReloadDocument
 from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
+from mountd.daemon import reload, secret_files
 from mountd.daemon.apply import Applier
 from mountd.daemon.members import Members
 from mountd.daemon.reload import Reloader
@@ -36,6 +38,8 @@ from mountd.status.board import Board
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.shelf import NoDrills
 from tests.support.tasks import IdleTasks, tasks_of
+
+DISK_S = 60.0
 
 
 class FailingJournal(Journal):
@@ -138,8 +142,16 @@ class Bench:
 async def bench(tasks: Callable[[Board], Tasks] = tasks_of) -> AsyncIterator[tuple[Bench, Tasks]]:
     """Its journal is open and its models are loaded; tasks that a reload makes end with it.
 
-    Its directory is not pytest's: paths of sockets would be too long there.
+    Its directory is not pytest's: paths of sockets would be too long there. A disk that other tests keep busy has more
+    time to answer than that of a user.
     """
+    with patch.multiple(reload, READ_S=DISK_S), patch.multiple(secret_files, READ_S=DISK_S):
+        async with _bench(tasks) as made:
+            yield made
+
+
+@contextlib.asynccontextmanager
+async def _bench(tasks: Callable[[Board], Tasks]) -> AsyncIterator[tuple[Bench, Tasks]]:
     directory = tempfile.TemporaryDirectory(prefix="mountd-t-")
     made = Bench(Path(directory.name), tasks)
     await made.journal.open()

@@ -22,6 +22,7 @@ from tests.support.daemon import Daemon
 from tests.support.machine import Tmpfs
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
+from tests.support.standin import StandIn
 
 # What an example takes says how busy the machine is, and nothing about what is tested.
 settings.register_profile("mountd", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -204,6 +205,16 @@ def make_daemon(store: RcloneS3, request: pytest.FixtureRequest) -> Iterator[Cal
 def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
     """A daemon over the store, not started yet."""
     return make_daemon()
+
+
+@pytest.fixture
+def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """A stand-in for a daemon, which commands find by the environment."""
+    made = StandIn(tmp_path / "mountd.sock")
+    monkeypatch.setenv("MOUNTD_SOCKET", made.path)
+    made.start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from click.shell_completion import BashComplete
@@ -12,20 +10,17 @@ from click.shell_completion import BashComplete
 from mountd.cli import completion
 from mountd.cli.main import cli
 from mountd.cli.options import Options
-from tests.integration.test_cli_standin import STATUS, Asked, Daemon, error
+from tests.support.standin import STATUS, Asked, StandIn, error
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    made = Daemon(tmp_path / "mountd.sock")
-    monkeypatch.setenv("MOUNTD_SOCKET", made.path)
+def standin(standin: StandIn) -> StandIn:
+    """With three versions, and two models."""
     versions = [{"version": version} for version in ("v22", "v23", "w1")]
-    made.answers["GET /api/v1/versions"] = lambda _: (200, {"schema": 1, "versions": versions})
+    standin.answers["GET /api/v1/versions"] = lambda _: (200, {"schema": 1, "versions": versions})
     model = STATUS["models"]["cache_hub"]
-    made.status = {**STATUS, "models": {"cache_hub": model, "voices": model}}
-    made.start()
-    yield made
-    made.stop()
+    standin.status = {**STATUS, "models": {"cache_hub": model, "voices": model}}
+    return standin
 
 
 def offered(*words: str, incomplete: str = "") -> list[str]:
@@ -49,31 +44,31 @@ def offered(*words: str, incomplete: str = "") -> list[str]:
     ],
     ids=str,
 )
-def test_names_of_what_there_is(daemon: Daemon, words: list[str], incomplete: str, names: list[str]) -> None:
+def test_names_of_what_there_is(standin: StandIn, words: list[str], incomplete: str, names: list[str]) -> None:
     assert offered(*words, incomplete=incomplete) == names
 
 
-def test_the_daemon_that_the_line_names_is_asked(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_that_the_line_names_is_asked(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOUNTD_SOCKET", "/nonexistent/mountd.sock")
-    assert offered("--socket", daemon.path, "restart") == ["storage", "webui"]
+    assert offered("--socket", standin.path, "restart") == ["storage", "webui"]
 
 
-def test_without_an_answer_nothing_is_offered(daemon: Daemon, capfd: pytest.CaptureFixture[str]) -> None:
-    daemon.answers["GET /api/v1/status"] = lambda _: (200, {"schema": 1})
+def test_without_an_answer_nothing_is_offered(standin: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    standin.answers["GET /api/v1/status"] = lambda _: (200, {"schema": 1})
     assert offered("restart") == []
-    daemon.answers["GET /api/v1/status"] = error(500, 20, "it is broken")
+    standin.answers["GET /api/v1/status"] = error(500, 20, "it is broken")
     assert offered("restart") == []
-    daemon.stop()
+    standin.stop()
     assert offered("restart") == offered("switch") == offered("switch", "--model") == []
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_a_slow_answer_is_not_waited_for(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_answer_is_not_waited_for(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     def slowly(_: Asked) -> tuple[int, object]:
         time.sleep(0.3)
         return 200, STATUS
 
     assert completion.ASK_TIMEOUT_S <= 2.0
     monkeypatch.setattr(completion, "ASK_TIMEOUT_S", 0.05)
-    daemon.answers["GET /api/v1/status"] = slowly
+    standin.answers["GET /api/v1/status"] = slowly
     assert offered("restart") == []

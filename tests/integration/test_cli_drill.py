@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mountd.cli.drill import show_measured
 from mountd.cli.main import main
-from tests.integration.test_cli_standin import Asked, Daemon, error
+from tests.support.standin import Asked, StandIn, error
 
 PLAN: dict[str, Any] = {
     "kind": "offline",
@@ -54,16 +52,12 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    made = Daemon(tmp_path / "mountd.sock")
-    monkeypatch.setenv("MOUNTD_SOCKET", made.path)
+def standin(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    made.start()
-    yield made
-    made.stop()
+    return standin
 
 
-def accept(daemon: Daemon, **ended: Any) -> None:
+def accept(standin: StandIn, **ended: Any) -> None:
     """It takes a drill, which ends as `ended` says."""
 
     def begin(asked: Asked) -> tuple[int, object]:
@@ -75,19 +69,19 @@ def accept(daemon: Daemon, **ended: Any) -> None:
             "timeout_s": 60.0,
         }
 
-    daemon.answers["POST /api/v1/drill"] = begin
-    daemon.answers["GET /api/v1/operations/17"] = lambda _: (
+    standin.answers["POST /api/v1/drill"] = begin
+    standin.answers["GET /api/v1/operations/17"] = lambda _: (
         200,
         {**OPERATION, **FINISHED, "drill": MEASURED, **ended},
     )
 
 
-def posted(daemon: Daemon) -> list[Any]:
-    return [asked.body for asked in daemon.asked if asked.what == "POST /api/v1/drill"]
+def posted(standin: StandIn) -> list[Any]:
+    return [asked.body for asked in standin.asked if asked.what == "POST /api/v1/drill"]
 
 
-def test_a_table_of_what_was_measured(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    accept(daemon)
+def test_a_table_of_what_was_measured(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    accept(standin)
     assert main(["drill", "offline", "--for", "30s", "--mount", "storage", "--reason", "每月", "--yes"]) == 0
     captured = capsys.readouterr()
     assert captured.err.startswith(PLAN["text"][0])
@@ -97,7 +91,7 @@ def test_a_table_of_what_was_measured(daemon: Daemon, capsys: pytest.CaptureFixt
     assert "app restarted no ok" in lines
     assert "cached reads yes ok" in lines
     assert lines[-1] == "drill offline of storage: passed"
-    assert posted(daemon) == [{"kind": "offline", "mount": "storage", "for": "30s", "reason": "每月"}]
+    assert posted(standin) == [{"kind": "offline", "mount": "storage", "for": "30s", "reason": "每月"}]
 
 
 @pytest.mark.parametrize(
@@ -127,17 +121,17 @@ def test_cached_reads_that_were_not_tried_are_not_shown(capsys: pytest.CaptureFi
     assert "cached" not in capsys.readouterr().out
 
 
-def test_json(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    accept(daemon)
+def test_json(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    accept(standin)
     assert main(["drill", "offline", "--yes", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"schema": 1, "drill": MEASURED}
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
-def test_not_passed(daemon: Daemon, form: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_not_passed(standin: StandIn, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     failure = {"exit": 1, "text": "the drill offline of storage has not passed: not detected", "hint": "look"}
     measured = {**MEASURED, "detected_s": None, "passed": False}
-    accept(daemon, result="failed", drill=measured, error=failure)
+    accept(standin, result="failed", drill=measured, error=failure)
     assert main(["drill", "offline", "--yes", "-o", form]) == 1
     captured = capsys.readouterr()
     assert "has not passed: not detected\n  hint: look" in captured.err
@@ -148,56 +142,56 @@ def test_not_passed(daemon: Daemon, form: str, capsys: pytest.CaptureFixture[str
         assert "not passed" in captured.out
 
 
-def test_interrupted_before_anything_was_measured(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupted_before_anything_was_measured(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     failure = {"exit": 1, "text": "mountd was stopped", "hint": ""}
-    accept(daemon, result="interrupted", drill=None, error=failure)
+    accept(standin, result="interrupted", drill=None, error=failure)
     assert main(["drill", "offline", "--yes", "-o", "json"]) == 1
     captured = capsys.readouterr()
     assert "mountd was stopped" in captured.err
     assert json.loads(captured.out)["error"]["text"] == "mountd was stopped"
 
 
-def test_off_a_terminal_nothing_is_asked_and_nothing_done(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    accept(daemon)
+def test_off_a_terminal_nothing_is_asked_and_nothing_done(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    accept(standin)
     assert main(["drill", "kill"]) == 2
     assert "add --yes" in capsys.readouterr().err
-    assert posted(daemon) == []
+    assert posted(standin) == []
 
 
 @pytest.mark.parametrize(("answer", "code", "posts"), [("y\n", 0, 2), ("n\n", 1, 1), ("\n", 1, 1), ("", 130, 1)])
 def test_on_a_terminal_it_says_what_will_happen_and_asks(
-    daemon: Daemon,
+    standin: StandIn,
     answer: str,
     code: int,
     posts: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    accept(daemon)
+    accept(standin)
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
     assert main(["drill", "offline"]) == code
     captured = capsys.readouterr()
     assert PLAN["text"][0] in captured.err
     assert captured.err.count(PLAN["text"][0]) == 1
-    sent = posted(daemon)
+    sent = posted(standin)
     assert len(sent) == posts
     assert sent[0] == {"kind": "offline", "dry_run": True}
 
 
-def test_no_wait(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    accept(daemon)
+def test_no_wait(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    accept(standin)
     assert main(["drill", "offline", "--yes", "--no-wait"]) == 0
     reported = capsys.readouterr()
     assert (reported.out, "operation 17 has begun" in reported.err) == ("17\n", True)
     assert main(["drill", "offline", "--yes", "--no-wait", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == OPERATION
-    assert not [asked for asked in daemon.asked if asked.what.startswith("GET")]
+    assert not [asked for asked in standin.asked if asked.what.startswith("GET")]
 
 
 def test_interrupted_by_the_user_it_says_that_the_fault_ends_by_itself(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    accept(daemon)
+    accept(standin)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -208,7 +202,7 @@ def test_interrupted_by_the_user_it_says_that_the_fault_ends_by_itself(
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, 2), (404, 3), (409, 6), (422, 7)])
-def test_not_taken(daemon: Daemon, status: int, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.answers["POST /api/v1/drill"] = error(status, code, "cannot drill: no", "try x")
+def test_not_taken(standin: StandIn, status: int, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.answers["POST /api/v1/drill"] = error(status, code, "cannot drill: no", "try x")
     assert main(["drill", "offline", "--yes"]) == code
     assert capsys.readouterr().err == "mountd: cannot drill: no\n  hint: try x\n"

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mountd.cli import history
 from mountd.cli.main import main
-from tests.integration.test_cli_standin import Asked, Daemon, error
-
-
-@pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    made = Daemon(tmp_path / "mountd.sock")
-    monkeypatch.setenv("MOUNTD_SOCKET", made.path)
-    made.start()
-    yield made
-    made.stop()
-
+from tests.support.standin import Asked, StandIn, error
 
 # history --------------------------------------------------------------------------------------------------------------
 
@@ -48,7 +36,7 @@ def operation(id_: int, **changes: object) -> dict[str, Any]:
     }
 
 
-def keep(daemon: Daemon, count: int) -> None:
+def keep(standin: StandIn, count: int) -> None:
     """It has operations with the ids from 1 to `count`."""
 
     def page(asked: Asked) -> tuple[int, object]:
@@ -57,7 +45,7 @@ def keep(daemon: Daemon, count: int) -> None:
         more = ids[-1] if ids and ids[-1] > 1 else None
         return 200, {"schema": 1, "history": [operation(id_) for id_ in ids], "next": more}
 
-    daemon.answers["GET /api/v1/history"] = page
+    standin.answers["GET /api/v1/history"] = page
 
 
 @pytest.mark.parametrize(
@@ -71,7 +59,7 @@ def keep(daemon: Daemon, count: int) -> None:
     ],
 )
 def test_a_long_history_is_asked_for_in_pages(
-    daemon: Daemon,
+    standin: StandIn,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     count: int,
@@ -79,34 +67,34 @@ def test_a_long_history_is_asked_for_in_pages(
     pages: list[dict[str, str]],
 ) -> None:
     monkeypatch.setattr(history, "PAGE", 2)
-    keep(daemon, count)
+    keep(standin, count)
     assert main(["history", "--limit", str(limit), "-o", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == 1
     assert [each["id"] for each in document["history"]] == list(range(count, max(0, count - limit), -1))
-    assert [asked.query for asked in daemon.asked] == pages
+    assert [asked.query for asked in standin.asked] == pages
 
 
-def test_the_history_of_what_is_asked_for(daemon: Daemon) -> None:
-    keep(daemon, 9)
+def test_the_history_of_what_is_asked_for(standin: StandIn) -> None:
+    keep(standin, 9)
     words = ["--model", "hub", "--kind", "switch", "--result", "committed", "--before", "5"]
     assert main(["history", *words]) == 0
     wanted = {"limit": "20", "before": "5", "model": "hub", "kind": "switch", "result": "committed"}
-    assert daemon.asked[0].query == wanted
+    assert standin.asked[0].query == wanted
     assert main(["history", "--limit", "0"]) == 2
     assert main(["history", "x"]) == 2
-    daemon.answers["GET /api/v1/history/7"] = error(404, 3, "cannot find operation 7")
+    standin.answers["GET /api/v1/history/7"] = error(404, 3, "cannot find operation 7")
     assert main(["history", "7"]) == 3
 
 
-def test_each_operation_on_its_line(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_operation_on_its_line(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         operation(4, source="api", **{"from": None}),
         operation(3, kind="warm", result="done", reason="tonight", cause="it was slow"),
         operation(2, kind="drill", model="storage", to="kill", result="passed", duration_s=None),
         operation(1, result=None, finished=None, step="flip", duration_s=None, source="config", operator="mountd"),
     ]
-    daemon.answers["GET /api/v1/history"] = lambda _: (200, {"schema": 1, "history": rows, "next": None})
+    standin.answers["GET /api/v1/history"] = lambda _: (200, {"schema": 1, "history": rows, "next": None})
     assert main(["history"]) == 0
     when = "2026-01-02T03:04:05Z"
     assert [line.split("  ") for line in map(_squeezed, capsys.readouterr().out.splitlines()[1:])] == [
@@ -135,15 +123,15 @@ def sent(*ids: int) -> bytes:
     return ("retry: 1000\n\n" + "".join(lines) + ":\n\n").encode()
 
 
-def test_events(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_events(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     document = {"schema": 1, "events": [event(1), event(2, "it started", "mountd")]}
-    daemon.answers["GET /api/v1/events"] = lambda _: (200, document)
+    standin.answers["GET /api/v1/events"] = lambda _: (200, document)
     assert main(["events", "--object", "webui", "--code", "running", "--after", "0", "-n", "7"]) == 0
     time_ = "2026-01-02T03:04:05.678Z"
     assert capsys.readouterr().out == f"{time_} running: webui is running\n{time_} running: mountd: it started\n"
     assert main(["events", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == document
-    assert [asked.query for asked in daemon.asked] == [
+    assert [asked.query for asked in standin.asked] == [
         {"object": "webui", "code": "running", "after": "0", "limit": "7"},
         {"limit": "50"},
     ]
@@ -151,10 +139,10 @@ def test_events(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_events_are_followed_from_one_daemon_to_the_next(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers = iter([(200, sent(7, 8)), (0, None), (0, None), (200, sent(9)), (0, None), (200, sent(10))])
-    daemon.answers["GET /api/v1/events"] = lambda _: next(answers)
+    standin.answers["GET /api/v1/events"] = lambda _: next(answers)
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:
@@ -168,15 +156,15 @@ def test_events_are_followed_from_one_daemon_to_the_next(
     assert [json.loads(line)["id"] for line in captured.out.splitlines()] == [7, 8, 9, 10]
     assert captured.err.count("retrying") == 2, "once each time that it is away"
     assert pauses == [history.RETRY_S] * 6
-    first, *rest = (asked.query for asked in daemon.asked)
+    first, *rest = (asked.query for asked in standin.asked)
     assert first == {"follow": "1", "limit": "50", "code": "running"}
     assert [query.pop("after") for query in rest] == ["8", "8", "8", "9", "9"]
     assert rest == [first] * 5
 
 
-def test_without_a_daemon_there_is_nothing_to_follow(daemon: Daemon) -> None:
-    daemon.stop()
+def test_without_a_daemon_there_is_nothing_to_follow(standin: StandIn) -> None:
+    standin.stop()
     assert main(["events", "--follow"]) == 8
-    daemon.start()
-    daemon.answers["GET /api/v1/events"] = error(503, 1, "cannot read the journal")
+    standin.start()
+    standin.answers["GET /api/v1/events"] = error(503, 1, "cannot read the journal")
     assert main(["events", "--follow"]) == 1

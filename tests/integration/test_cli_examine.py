@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,19 +19,18 @@ from mountd.demo import run as demo_run
 from mountd.errors import UsageError
 from mountd.mount.preflight import NOT_VISIBLE
 from mountd.settings.load import Places, parse
-from tests.integration.test_cli_standin import STATUS, Daemon, error
+from tests.support.standin import STATUS, StandIn, error
 
 PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
 USED = Path("/srv/used.yaml")
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    made = Daemon(tmp_path / "mountd.sock")
-    made.status = {**STATUS, "config": {"source": str(USED)}}
-    made.start()
-    yield made
-    made.stop()
+def standin(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Not named by the environment."""
+    monkeypatch.delenv("MOUNTD_SOCKET")
+    standin.status = {**STATUS, "config": {"source": str(USED)}}
+    return standin
 
 
 @pytest.fixture
@@ -52,19 +50,19 @@ def default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- which file -------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_named_is_meant(daemon: Daemon, default: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert source_of("a.yaml", daemon.path) == Path("a.yaml")
+def test_a_file_that_is_named_is_meant(standin: StandIn, default: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert source_of("a.yaml", standin.path) == Path("a.yaml")
     monkeypatch.setenv("MOUNTD_CONFIG", "/b.yaml")
-    assert source_of(None, daemon.path) == Path("/b.yaml")
-    assert daemon.asked == []
+    assert source_of(None, standin.path) == Path("/b.yaml")
+    assert standin.asked == []
 
 
 def test_else_that_of_the_daemon_where_one_is_named_or_there_is_no_other(
-    daemon: Daemon, default: Path, monkeypatch: pytest.MonkeyPatch
+    standin: StandIn, default: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert source_of(None, daemon.path) == USED
+    assert source_of(None, standin.path) == USED
     assert source_of(None, None) == default, "no daemon is found"
-    monkeypatch.setenv("MOUNTD_SOCKET", daemon.path)
+    monkeypatch.setenv("MOUNTD_SOCKET", standin.path)
     assert source_of(None, None) == USED
     default.touch()
     assert source_of(None, None) == USED
@@ -72,19 +70,19 @@ def test_else_that_of_the_daemon_where_one_is_named_or_there_is_no_other(
     assert source_of(None, None) == default
 
 
-def test_a_daemon_that_is_not_named_is_asked_only_without_a_file(daemon: Daemon, default: Path) -> None:
-    Path(find.SYSTEM_SOCKET).symlink_to(daemon.path)
+def test_a_daemon_that_is_not_named_is_asked_only_without_a_file(standin: StandIn, default: Path) -> None:
+    Path(find.SYSTEM_SOCKET).symlink_to(standin.path)
     assert source_of(None, None) == USED
     default.symlink_to("nothing")
     assert source_of(None, None) == default, "what is wrong there is to be seen"
 
 
-def test_a_daemon_that_does_not_say_leaves_the_usual_file(daemon: Daemon, default: Path) -> None:
+def test_a_daemon_that_does_not_say_leaves_the_usual_file(standin: StandIn, default: Path) -> None:
     for status in (STATUS, {**STATUS, "config": {}}, {**STATUS, "config": {"source": "relative.yaml"}}):
-        daemon.status = status
-        assert source_of(None, daemon.path) == default
-    daemon.answers["GET /api/v1/status"] = error(500, 20, "a bug")
-    assert source_of(None, daemon.path) == default
+        standin.status = status
+        assert source_of(None, standin.path) == default
+    standin.answers["GET /api/v1/status"] = error(500, 20, "a bug")
+    assert source_of(None, standin.path) == default
 
 
 def test_of_two_demos_neither_is_taken(default: Path) -> None:
@@ -106,21 +104,21 @@ control: {{socket: {path}}}
     return asyncio.run(examine.control(parse(text, "x.yaml", PLACES).settings, how_to_start="start it so"))
 
 
-def test_how_the_daemon_is(daemon: Daemon) -> None:
-    ([check], running) = control(daemon.path)
+def test_how_the_daemon_is(standin: StandIn) -> None:
+    ([check], running) = control(standin.path)
     assert (check.name, check.result, check.hint, running) == ("daemon", "ok", "", True)
-    daemon.status = {**STATUS, "ready": False}
-    ([check], running) = control(daemon.path)
+    standin.status = {**STATUS, "ready": False}
+    ([check], running) = control(standin.path)
     assert (check.result, "mountd status" in check.hint, running) == ("warn", True, True)
-    daemon.answers["GET /api/v1/status"] = error(503, 1, "cannot read the journal", "look at the disk")
-    ([check], running) = control(daemon.path)
+    standin.answers["GET /api/v1/status"] = error(503, 1, "cannot read the journal", "look at the disk")
+    ([check], running) = control(standin.path)
     assert (check, running) == (Check("daemon", "fail", "cannot read the journal", "look at the disk"), True)
 
 
-def test_a_mount_that_the_machine_does_not_see_is_reported(daemon: Daemon) -> None:
+def test_a_mount_that_the_machine_does_not_see_is_reported(standin: StandIn) -> None:
     reason = {"code": NOT_VISIBLE, "text": "is not visible", "layer": "mount", "object": "storage", "hint": "unshare"}
-    daemon.status = {**STATUS, "reasons": [*STATUS["reasons"], reason]}
-    checks, _ = control(daemon.path)
+    standin.status = {**STATUS, "reasons": [*STATUS["reasons"], reason]}
+    checks, _ = control(standin.path)
     assert checks[1:] == [Check("namespace", "fail", "is not visible", "unshare")]
 
 
@@ -138,7 +136,7 @@ def test_no_daemon(tmp_path: Path) -> None:
 
 
 def test_beside_a_daemon_its_ports_are_its_own(
-    daemon: Daemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "m.yaml"
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -148,11 +146,11 @@ mounts: {{m: {{remote: "r:/", path: {tmp_path}/m, cache: {{dir: {tmp_path}/c, mi
 rclone: {{binary: /nonexistent/rclone}}
 state: {tmp_path}/state
 runtime: {tmp_path}/run
-control: {{socket: {daemon.path}}}
+control: {{socket: {standin.path}}}
 http: {{listen: "127.0.0.1:{taken.getsockname()[1]}"}}
 """)
         for running in (True, False):
             main(["doctor", "-c", str(file), "-o", "json"])
             checks = {each["name"]: each["result"] for each in json.loads(capsys.readouterr().out)["checks"]}
             assert (checks["daemon"], checks.get("http")) == (("ok", None) if running else ("warn", "fail"))
-            daemon.stop()
+            standin.stop()

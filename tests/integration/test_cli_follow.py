@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from mountd.cli import follow
 from mountd.cli.main import main
 from mountd.client import api
-from tests.integration.test_cli_standin import COMMITTED, OPERATION, Asked, Daemon, accept, error
 from tests.integration.test_cli_switch import leave
-
-
-@pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    made = Daemon(tmp_path / "mountd.sock")
-    monkeypatch.setenv("MOUNTD_SOCKET", made.path)
-    made.start()
-    yield made
-    made.stop()
+from tests.support.standin import COMMITTED, OPERATION, Asked, StandIn, accept, error
 
 
 def test_a_switch_is_waited_for_only_so_long_without_its_daemon(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "RETRY_S", 0.05)
     monkeypatch.setattr(follow, "AWAY_S", 0.2)
-    accept(daemon, COMMITTED)
-    daemon.answers["GET /api/v1/operations/17"] = leave(daemon)
+    accept(standin, COMMITTED)
+    standin.answers["GET /api/v1/operations/17"] = leave(standin)
     began = time.monotonic()
     assert main(["switch", "v23", "--timeout", "60s"]) == 8
     assert 0.2 < time.monotonic() - began < 30
 
 
-def test_a_daemon_that_came_back_is_away_no_more(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_that_came_back_is_away_no_more(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a second time that it is away only that time counts."""
     monkeypatch.setattr(follow, "RETRY_S", 0.01)
     monkeypatch.setattr(follow, "AWAY_S", 2.0)
@@ -47,13 +36,13 @@ def test_a_daemon_that_came_back_is_away_no_more(daemon: Daemon, monkeypatch: py
         time.sleep(0.5)
         return next(answers, (200, {**OPERATION, **COMMITTED}))
 
-    accept(daemon, {})
-    daemon.answers["GET /api/v1/operations/17"] = poll
+    accept(standin, {})
+    standin.answers["GET /api/v1/operations/17"] = poll
     assert main(["switch", "v23"]) == 0
 
 
 def test_an_answer_may_come_a_little_after_the_time_it_was_to_wait(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "LONG_POLL_S", 0.1)
 
@@ -61,18 +50,18 @@ def test_an_answer_may_come_a_little_after_the_time_it_was_to_wait(
         time.sleep(0.3)
         return 200, {**OPERATION, **COMMITTED}
 
-    accept(daemon)
-    daemon.answers["GET /api/v1/operations/17"] = late
+    accept(standin)
+    standin.answers["GET /api/v1/operations/17"] = late
     assert main(["switch", "v23"]) == 0
-    assert [asked.query.get("wait") for asked in daemon.asked] == [None, "0.1"]
+    assert [asked.query.get("wait") for asked in standin.asked] == [None, "0.1"]
 
 
-def test_a_dry_run_is_waited_for_like_a_look_at_the_bucket(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_is_waited_for_like_a_look_at_the_bucket(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     def slowly(_: Asked) -> tuple[int, object]:
         time.sleep(0.3)
         return 200, {"schema": 1, "dry_run": True, "plan": {"text": []}}
 
-    daemon.answers["POST /api/v1/switch"] = slowly
+    standin.answers["POST /api/v1/switch"] = slowly
     monkeypatch.setattr(api, "POST_TIMEOUT_S", 0.1)
     assert main(["switch", "v23", "--dry-run"]) == 0
     assert main(["switch", "v23", "--dry-run", "--timeout", "100ms"]) == 8
@@ -103,27 +92,27 @@ def test_a_line_of_progress(now: dict[str, object], line: str, capsys: pytest.Ca
 WARM = {"kind": "warm", "step": "warm"}
 
 
-def test_warm_waits_until_it_is_done(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_warm_waits_until_it_is_done(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     done = {**COMMITTED, **WARM, "percent": None, "eta_s": None, "result": "done"}
-    accept(daemon, WARM, done, path="/api/v1/warm", operation={**OPERATION, **WARM})
+    accept(standin, WARM, done, path="/api/v1/warm", operation={**OPERATION, **WARM})
     assert main(["warm", "v23", "--level", "data", "--model", "cache_hub", "--reason", "更新"]) == 0
     captured = capsys.readouterr()
     assert captured.out == "warm cache_hub v23 done (12.3 s)\n"
     assert captured.err.splitlines()[-1].startswith("warm cache_hub v23: warm")
-    assert daemon.asked[0].body == {"version": "v23", "model": "cache_hub", "level": "data", "reason": "更新"}
+    assert standin.asked[0].body == {"version": "v23", "model": "cache_hub", "level": "data", "reason": "更新"}
     assert main(["warm", "v23", "--no-wait"]) == 0
-    assert daemon.asked[-1].body == {"version": "v23"}
+    assert standin.asked[-1].body == {"version": "v23"}
     captured = capsys.readouterr()
     assert captured.out == "17\n"
     assert "`mountd cancel`" not in captured.err, "nothing is to be undone"
 
 
-def test_warm_that_ends_badly(daemon: Daemon) -> None:
-    accept(daemon, WARM, path="/api/v1/warm")
+def test_warm_that_ends_badly(standin: StandIn) -> None:
+    accept(standin, WARM, path="/api/v1/warm")
     assert main(["warm", "v23", "--timeout", "100ms"]) == 4
     failure = {"exit": 7, "text": "cannot warm: a wrong digest", "hint": ""}
-    accept(daemon, {**COMMITTED, **WARM, "result": "refused", "error": failure}, path="/api/v1/warm")
+    accept(standin, {**COMMITTED, **WARM, "result": "refused", "error": failure}, path="/api/v1/warm")
     assert main(["warm", "v23"]) == 7
     assert main(["warm", "v23", "--level", "all"]) == 2
-    daemon.answers["POST /api/v1/warm"] = error(409, 6, "cannot warm: busy")
+    standin.answers["POST /api/v1/warm"] = error(409, 6, "cannot warm: busy")
     assert main(["warm", "v23"]) == 6

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mountd.cli.main import main
-from tests.integration.test_cli_standin import STATUS, Asked, Daemon, error
-
-
-@pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    made = Daemon(tmp_path / "mountd.sock")
-    monkeypatch.setenv("MOUNTD_SOCKET", made.path)
-    made.start()
-    yield made
-    made.stop()
-
+from tests.support.standin import STATUS, Asked, StandIn, error
 
 # reload ---------------------------------------------------------------------------------------------------------------
 
@@ -33,8 +21,8 @@ CHANGED: dict[str, Any] = {
 }
 
 
-def test_reload_says_what_changed_and_what_restarts(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.answers["POST /api/v1/reload"] = lambda _: (200, CHANGED)
+def test_reload_says_what_changed_and_what_restarts(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.answers["POST /api/v1/reload"] = lambda _: (200, CHANGED)
     assert main(["reload"]) == 0
     captured = capsys.readouterr()
     assert [line.split() for line in captured.out.splitlines()[1:]] == [
@@ -42,38 +30,38 @@ def test_reload_says_what_changed_and_what_restarts(daemon: Daemon, capsys: pyte
         ["mounts.storage.umask", "restarts", "storage"],
     ]
     assert captured.err == "restarted: storage\n"
-    assert [asked.body for asked in daemon.asked] == [{}]
+    assert [asked.body for asked in standin.asked] == [{}]
     assert main(["reload", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == CHANGED
-    daemon.answers["POST /api/v1/reload"] = lambda _: (200, {**CHANGED, "restarted": []})
+    standin.answers["POST /api/v1/reload"] = lambda _: (200, {**CHANGED, "restarted": []})
     assert main(["reload"]) == 0
     assert capsys.readouterr().err == "restarted: nothing\n"
 
 
 def test_a_reload_that_changes_nothing_says_what_the_last_one_did(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon.answers["POST /api/v1/reload"] = lambda _: (200, {**CHANGED, "changed": [], "restarted": []})
-    daemon.status = {**STATUS, "config": {"loaded": "2026-01-02T03:04:05Z", "summary": "restarted storage"}}
+    standin.answers["POST /api/v1/reload"] = lambda _: (200, {**CHANGED, "changed": [], "restarted": []})
+    standin.status = {**STATUS, "config": {"loaded": "2026-01-02T03:04:05Z", "summary": "restarted storage"}}
     assert main(["reload"]) == 0
     out = capsys.readouterr().out
     assert "2026-01-02T03:04:05Z" in out
     assert "restarted storage" in out
 
 
-def test_a_reload_that_is_refused_takes_too_long_or_breaks_off(daemon: Daemon) -> None:
-    daemon.answers["POST /api/v1/reload"] = error(400, 2, "cannot use x.yaml: 1 problem")
+def test_a_reload_that_is_refused_takes_too_long_or_breaks_off(standin: StandIn) -> None:
+    standin.answers["POST /api/v1/reload"] = error(400, 2, "cannot use x.yaml: 1 problem")
     assert main(["reload"]) == 2
-    daemon.answers["POST /api/v1/reload"] = lambda _: (0, None)
+    standin.answers["POST /api/v1/reload"] = lambda _: (0, None)
     assert main(["reload"]) == 8
 
     def slowly(_: Asked) -> tuple[int, object]:
         time.sleep(0.3)
         return 200, CHANGED
 
-    daemon.answers["POST /api/v1/reload"] = slowly
+    standin.answers["POST /api/v1/reload"] = slowly
     assert main(["reload", "--timeout", "100ms"]) == 4
-    daemon.stop()
+    standin.stop()
     assert main(["reload"]) == 8
 
 
@@ -94,11 +82,11 @@ PROFILE: dict[str, Any] = {
 }
 
 
-def test_profile(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.answers["GET /api/v1/profile"] = lambda _: (200, PROFILE)
+def test_profile(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.answers["GET /api/v1/profile"] = lambda _: (200, PROFILE)
     assert main(["profile", "v22", "--model", "cache_hub"]) == 0
     captured = capsys.readouterr()
-    assert daemon.asked[0].query == {"model": "cache_hub", "version": "v22"}
+    assert standin.asked[0].query == {"model": "cache_hub", "version": "v22"}
     assert [line.split() for line in captured.out.splitlines()] == [
         ["#", "AFTER", "SIZE", "FILE"],
         ["1", "0.26", "s", "3.0", "GiB", "gpt.pth"],
@@ -112,13 +100,13 @@ def test_profile(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == PROFILE
 
 
-def test_forgetting_a_profile(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_forgetting_a_profile(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     removed = {"schema": 1, "model": "cache_hub", "apps": ["webui", "api"]}
-    daemon.answers["POST /api/v1/profile/forget"] = lambda _: (200, removed)
+    standin.answers["POST /api/v1/profile/forget"] = lambda _: (200, removed)
     assert main(["profile", "v22", "--forget"]) == 0
     assert capsys.readouterr().out.endswith(" cache_hub, opened by webui, api\n")
     assert main(["profile", "--forget", "--model", "cache_hub", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == removed
-    assert [asked.body for asked in daemon.asked] == [{"version": "v22"}, {"model": "cache_hub"}]
-    daemon.answers["POST /api/v1/profile/forget"] = error(404, 3, "cannot remove the access profile: there is none")
+    assert [asked.body for asked in standin.asked] == [{"version": "v22"}, {"model": "cache_hub"}]
+    standin.answers["POST /api/v1/profile/forget"] = error(404, 3, "cannot remove the access profile: there is none")
     assert main(["profile", "--forget"]) == 3

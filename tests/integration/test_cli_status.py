@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,26 +11,17 @@ import pytest
 from mountd.cli import main as main_module
 from mountd.cli.main import main
 from mountd.client import api
-from tests.integration.test_cli_standin import OPERATION, STATUS, Daemon, error
+from tests.support.standin import OPERATION, STATUS, StandIn, error
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    made = Daemon(tmp_path / "mountd.sock")
-    monkeypatch.setenv("MOUNTD_SOCKET", made.path)
-    made.start()
-    yield made
-    made.stop()
-
-
-def test_status_as_json_is_the_document(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_as_json_is_the_document(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == STATUS
 
 
-def test_status_as_a_table(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_as_a_table(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "● ready, Degraded    mountd 0.1.0, pid 812, up 1 h 2 m"
@@ -43,17 +33,17 @@ def test_status_as_a_table(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -
     assert not any(line.endswith(" ") or "\x1b" in line for line in lines)
 
 
-def test_status_exits_1_when_not_ready(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.status = {**STATUS, "ready": False}
+def test_status_exits_1_when_not_ready(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.status = {**STATUS, "ready": False}
     assert main(["status"]) == 1
     assert main(["status", "-o", "json"]) == 1
     assert '"error"' not in capsys.readouterr().out
 
 
 def test_status_shows_the_operation_and_no_control_characters(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon.status = {**STATUS, "operation": OPERATION, "remotes": {"a\x1b[31m": {"health": "Healthy"}}}
+    standin.status = {**STATUS, "operation": OPERATION, "remotes": {"a\x1b[31m": {"health": "Healthy"}}}
     assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert "operation 17: switch cache_hub, v22 → v23, step warm, 40 %, about 3 s left, by root" in out
@@ -62,18 +52,18 @@ def test_status_shows_the_operation_and_no_control_characters(
 
 @pytest.mark.parametrize("place", [["--socket", "S", "status"], ["status", "--socket", "S"], ["-o", "json", "status"]])
 def test_options_stand_before_or_after_the_command(
-    daemon: Daemon, place: list[str], monkeypatch: pytest.MonkeyPatch
+    standin: StandIn, place: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "S" in place:
         monkeypatch.delenv("MOUNTD_SOCKET")
-    assert main([daemon.path if word == "S" else word for word in place]) == 0
+    assert main([standin.path if word == "S" else word for word in place]) == 0
 
 
-def test_status_without_a_daemon(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.stop()
+def test_status_without_a_daemon(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.stop()
     assert main(["status"]) == 8
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"mountd: cannot reach mountd at {daemon.path}: no such file")
+    assert captured.err.startswith(f"mountd: cannot reach mountd at {standin.path}: no such file")
     assert "\n  hint: " in captured.err
     assert captured.out == ""
     assert main(["status", "-o", "json"]) == 8
@@ -81,21 +71,21 @@ def test_status_without_a_daemon(daemon: Daemon, capsys: pytest.CaptureFixture[s
     assert (document["schema"], document["error"]["exit"]) == (1, 8)
 
 
-def test_socket_of_the_configuration(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_of_the_configuration(standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MOUNTD_SOCKET")
     config = tmp_path / "mountd.yaml"
     parts = "remotes: {r: {type: memory}}\nmounts: {m: {remote: 'r:b', path: /mnt/m}}\n"
-    config.write_text(f"{parts}control: {{socket: {daemon.path}}}\n")
+    config.write_text(f"{parts}control: {{socket: {standin.path}}}\n")
     assert main(["status", "-c", str(config)]) == 0
     monkeypatch.setenv("MOUNTD_CONFIG", str(config))
     assert main(["status"]) == 0
 
 
 def test_watch_draws_again_until_interrupted(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(_: float) -> None:
-        if len(daemon.asked) == 3:
+        if len(standin.asked) == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("mountd.cli.follow.time.sleep", interrupt)
@@ -104,9 +94,9 @@ def test_watch_draws_again_until_interrupted(
 
 
 def test_watch_goes_on_while_the_daemon_restarts(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pauses = iter([daemon.stop, daemon.start])
+    pauses = iter([standin.stop, standin.start])
 
     def pause(_: float) -> None:
         try:
@@ -118,14 +108,14 @@ def test_watch_goes_on_while_the_daemon_restarts(
     assert main(["status", "--watch"]) == 130
     out = capsys.readouterr().out
     assert out.count("● ready") == 2
-    assert out.count(f"cannot reach mountd at {daemon.path}") == 1
+    assert out.count(f"cannot reach mountd at {standin.path}") == 1
 
 
 def test_watch_as_json_is_a_document_a_line(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(_: float) -> None:
-        if len(daemon.asked) == 2:
+        if len(standin.asked) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("mountd.cli.follow.time.sleep", interrupt)
@@ -136,7 +126,7 @@ def test_watch_as_json_is_a_document_a_line(
 # versions -------------------------------------------------------------------------------------------------------------
 
 
-def test_versions(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_versions(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     entry = {
         "version": "v23",
         "complete": True,
@@ -153,7 +143,7 @@ def test_versions(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     bad = {**entry, "version": "bad", "complete": False, "role": "", "quarantined": True, "warmed_percent": None}
     pinned = {**entry, "version": "v22", "role": "previous", "level": "pin", "warmed_percent": None, "in_bucket": False}
     document = {"schema": 1, "model": "cache_hub", "versions": [entry, bad, pinned]}
-    daemon.answers["GET /api/v1/versions"] = lambda _: (200, document)
+    standin.answers["GET /api/v1/versions"] = lambda _: (200, document)
     assert main(["versions", "--model", "cache_hub"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert " ".join(lines[1].split()) == "v23 current yes yes 5.0 GiB 11 metadata 40 % 0123456789ab"
@@ -161,7 +151,7 @@ def test_versions(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[2].endswith("quarantined")
     assert lines[3].split()[:8] == ["v22", "previous", "yes", "yes", "5.0", "GiB", "11", "pin"]
     assert lines[3].endswith("not in the bucket")
-    assert daemon.asked[0].query == {"model": "cache_hub"}
+    assert standin.asked[0].query == {"model": "cache_hub"}
     document |= {"versions": [{**pinned, "in_bucket": None}], "unlisted": "cannot list store: no route to host"}
     for words in (["versions"], ["versions", "-o", "json"]):
         assert main(words) == 1
@@ -170,20 +160,20 @@ def test_versions(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
         assert "no route to host" in captured.out + captured.err
 
 
-def test_versions_wait_for_a_slow_bucket(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_wait_for_a_slow_bucket(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     def slowly(_: object) -> tuple[int, object]:
         time.sleep(0.5)
         return 200, {"schema": 1, "model": "cache_hub", "versions": []}
 
-    daemon.answers["GET /api/v1/versions"] = slowly
+    standin.answers["GET /api/v1/versions"] = slowly
     defaults = api.get.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "timeout_s", 0.1)
     assert main(["versions"]) == 0
 
 
-def test_versions_of_an_unknown_model(daemon: Daemon) -> None:
-    daemon.answers["GET /api/v1/versions"] = error(404, 3, "there is no model nope")
+def test_versions_of_an_unknown_model(standin: StandIn) -> None:
+    standin.answers["GET /api/v1/versions"] = error(404, 3, "there is no model nope")
     assert main(["versions", "--model", "nope"]) == 3
 
 
@@ -191,7 +181,7 @@ def test_versions_of_an_unknown_model(daemon: Daemon) -> None:
 
 
 def test_unexpected_failure_is_a_bug(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> int:
         raise ZeroDivisionError("division by zero")
@@ -204,17 +194,17 @@ def test_unexpected_failure_is_a_bug(
     assert json.loads(captured.out)["error"]["exit"] == 20
 
 
-def test_closed_pipe_is_quiet(daemon: Daemon) -> None:
+def test_closed_pipe_is_quiet(standin: StandIn) -> None:
     line = {"name": "webui", "time": "2026-01-01T00:00:00Z", "text": "a"}
-    daemon.answers["GET /api/v1/logs"] = lambda _: (200, {"schema": 1, "logs": [line] * 50_000})
+    standin.answers["GET /api/v1/logs"] = lambda _: (200, {"schema": 1, "logs": [line] * 50_000})
     command = f"set -o pipefail; {sys.executable} -m mountd logs | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stderr) == (141, "")
     assert done.stdout.count("\n") == 1
 
 
-def test_old_locale(daemon: Daemon) -> None:
-    environment = {"MOUNTD_SOCKET": daemon.path, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+def test_old_locale(standin: StandIn) -> None:
+    environment = {"MOUNTD_SOCKET": standin.path, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for arguments in (["status"], ["status", "-o", "json"]):
         command = [sys.executable, "-m", "mountd", *arguments]
         done = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment, check=False)

@@ -2,83 +2,72 @@
 
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from mountd.cli import follow
 from mountd.cli.main import main
-from tests.integration.test_cli_standin import OPERATION, STATUS, Answer, Asked, Daemon
+from tests.support.standin import OPERATION, STATUS, Answer, Asked, StandIn
 
 
-@pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    made = Daemon(tmp_path / "mountd.sock")
-    monkeypatch.setenv("MOUNTD_SOCKET", made.path)
-    made.start()
-    yield made
-    made.stop()
-
-
-def test_wait_until_ready(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.status = {**STATUS, "ready": False}
-    threading.Timer(0.3, setattr, [daemon, "status", STATUS]).start()
+def test_wait_until_ready(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.status = {**STATUS, "ready": False}
+    threading.Timer(0.3, setattr, [standin, "status", STATUS]).start()
     assert main(["wait", "--for", "ready"]) == 0
     assert capsys.readouterr().out == "ready\n"
-    assert daemon.asked[0].query == {"wait": "20.0", "for": "ready"}
+    assert standin.asked[0].query == {"wait": "20.0", "for": "ready"}
 
 
-def test_wait_for_a_daemon_that_is_still_to_start(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.stop()
-    threading.Timer(0.3, daemon.start).start()
+def test_wait_for_a_daemon_that_is_still_to_start(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.stop()
+    threading.Timer(0.3, standin.start).start()
     assert main(["wait", "--for", "ready", "--timeout", "10s", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == STATUS
 
 
-def test_wait_for_a_version_waits_for_the_end_of_the_operation(daemon: Daemon) -> None:
+def test_wait_for_a_version_waits_for_the_end_of_the_operation(standin: StandIn) -> None:
     live = {**STATUS["models"]["cache_hub"], "current": "v23"}
-    daemon.status = {**STATUS, "models": {"cache_hub": live}, "operations": [OPERATION]}
+    standin.status = {**STATUS, "models": {"cache_hub": live}, "operations": [OPERATION]}
     assert main(["wait", "--for", "version=v23", "--timeout", "100ms"]) == 4
-    daemon.status = {**daemon.status, "operations": []}
+    standin.status = {**standin.status, "operations": []}
     assert main(["wait", "--for", "version=v23", "--timeout", "100ms"]) == 0
 
 
 def test_wait_for_a_version_waits_for_a_link_that_somebody_has_changed(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drifted = {"code": "link-drifted", "text": "it was removed", "layer": "link", "object": "cache_hub", "hint": ""}
-    daemon.status = {**STATUS, "reasons": [drifted]}
+    standin.status = {**STATUS, "reasons": [drifted]}
     assert main(["wait", "--for", "version=v22", "--timeout", "100ms"]) == 4
     assert "it was removed" in capsys.readouterr().err
-    daemon.status = {**STATUS, "reasons": [{**drifted, "object": "other"}]}
+    standin.status = {**STATUS, "reasons": [{**drifted, "object": "other"}]}
     assert main(["wait", "--for", "version=v22", "--timeout", "100ms"]) == 0
 
 
-def test_a_version_that_only_loads_is_live(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_that_only_loads_is_live(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     warm = {**OPERATION, "kind": "warm"}
-    daemon.status = {**STATUS, "operations": [warm, {**OPERATION, "model": "other"}]}
+    standin.status = {**STATUS, "operations": [warm, {**OPERATION, "model": "other"}]}
     assert main(["wait", "--for", "version=v22", "--timeout", "0"]) == 0
     assert capsys.readouterr().out == "v22 is live\n"
 
 
 @pytest.mark.parametrize("change", [{"stage": "warmed"}, {"current": "v21"}, {"current": None}], ids=str)
 def test_a_version_that_is_not_live_yet(
-    daemon: Daemon, change: dict[str, object], capsys: pytest.CaptureFixture[str]
+    standin: StandIn, change: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon.status = {**STATUS, "models": {"cache_hub": {**STATUS["models"]["cache_hub"], **change}}}
+    standin.status = {**STATUS, "models": {"cache_hub": {**STATUS["models"]["cache_hub"], **change}}}
     assert main(["wait", "--for", "version=v22", "--timeout", "0"]) == 4
     err = capsys.readouterr().err
     assert f"the live version is {change.get('current', 'v22') or 'none'}" in err
     assert "cannot list 存储桶: refused" in err
-    assert daemon.asked[0].query == {"wait": "0.0", "for": "version=v22"}
+    assert standin.asked[0].query == {"wait": "0.0", "for": "version=v22"}
 
 
-def test_wait_that_ran_out_says_why(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.status = {**STATUS, "ready": False}
+def test_wait_that_ran_out_says_why(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.status = {**STATUS, "ready": False}
     assert main(["wait", "--for", "ready", "--timeout", "0"]) == 4
     assert "cannot list 存储桶: refused" in capsys.readouterr().err
-    daemon.stop()
+    standin.stop()
     assert main(["wait", "--for", "ready", "--timeout", "0"]) == 8
 
 
@@ -97,16 +86,18 @@ def test_wait_that_ran_out_says_why(daemon: Daemon, capsys: pytest.CaptureFixtur
         (["status", "--nope", "-o", "json"], 2),
     ],
 )
-def test_wrong_usage(daemon: Daemon, arguments: list[str], exit_code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage(
+    standin: StandIn, arguments: list[str], exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == exit_code
     captured = capsys.readouterr()
     assert captured.err
     assert ("json" in arguments) == bool(captured.out)
 
 
-def test_wait_with_several_models_needs_one(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wait_with_several_models_needs_one(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     model = STATUS["models"]["cache_hub"]
-    daemon.status = {**STATUS, "models": {"a": model, "b": model}}
+    standin.status = {**STATUS, "models": {"a": model, "b": model}}
     assert main(["wait", "--for", "version=v23"]) == 2
     assert "one of a, b" in capsys.readouterr().err
 
@@ -116,42 +107,42 @@ def test_wait_with_several_models_needs_one(daemon: Daemon, capsys: pytest.Captu
 LINE = {"name": "webui", "time": "2026-01-01T00:00:00Z", "text": "你好"}
 
 
-def test_logs(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.answers["GET /api/v1/logs"] = lambda _: (200, {"schema": 1, "logs": [LINE, LINE]})
+def test_logs(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.answers["GET /api/v1/logs"] = lambda _: (200, {"schema": 1, "logs": [LINE, LINE]})
     assert main(["logs", "webui", "--lines", "5"]) == 0
     assert capsys.readouterr().out == "2026-01-01T00:00:00Z webui: 你好\n" * 2
-    assert daemon.asked[0].query == {"name": "webui", "lines": "5"}
+    assert standin.asked[0].query == {"name": "webui", "lines": "5"}
 
 
-def test_which_lines_are_asked_for(daemon: Daemon) -> None:
-    daemon.answers["GET /api/v1/logs"] = lambda _: (200, {"schema": 1, "logs": []})
+def test_which_lines_are_asked_for(standin: StandIn) -> None:
+    standin.answers["GET /api/v1/logs"] = lambda _: (200, {"schema": 1, "logs": []})
     assert main(["logs", "storage", "--since", "1m30s", "--previous"]) == 0
     assert main(["logs", "-n", "0"]) == 0
     wanted = [{"name": "storage", "since": "90.0", "previous": "1"}, {"lines": "0"}]
-    assert [asked.query for asked in daemon.asked] == wanted
+    assert [asked.query for asked in standin.asked] == wanted
     assert main(["logs", "-n", "-1"]) == 2
 
 
-def test_lines_as_json(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_as_json(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     document = {"schema": 1, "logs": [LINE]}
-    daemon.answers["GET /api/v1/logs"] = lambda _: (200, document)
+    standin.answers["GET /api/v1/logs"] = lambda _: (200, document)
     assert main(["logs", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == document
 
 
-def test_logs_follow(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.answers["GET /api/v1/logs"] = lambda _: (200, [{"schema": 1, **LINE}] * 3)
+def test_logs_follow(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.answers["GET /api/v1/logs"] = lambda _: (200, [{"schema": 1, **LINE}] * 3)
     assert main(["logs", "--follow"]) == 0
     assert capsys.readouterr().out.count("你好") == 3
     assert main(["logs", "-f", "-o", "json"]) == 0
     assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == ["webui"] * 3
-    assert daemon.asked[0].query == {"follow": "1"}
+    assert standin.asked[0].query == {"follow": "1"}
 
 
-def restarted(daemon: Daemon, **then: object) -> Answer:
+def restarted(standin: StandIn, **then: object) -> Answer:
     def answer(asked: Asked) -> tuple[int, object]:
         def change(**values: object) -> None:
-            daemon.status = {**STATUS, "apps": {"webui": {**STATUS["apps"]["webui"], **values}}}
+            standin.status = {**STATUS, "apps": {"webui": {**STATUS["apps"]["webui"], **values}}}
 
         change(state="starting", pid=902)
         threading.Timer(0.5, change, kwargs={"pid": 902, **then}).start()
@@ -160,19 +151,19 @@ def restarted(daemon: Daemon, **then: object) -> Answer:
     return answer
 
 
-def later(daemon: Daemon, *statuses: dict[str, object], section: str = "apps", name: str = "webui") -> None:
+def later(standin: StandIn, *statuses: dict[str, object], section: str = "apps", name: str = "webui") -> None:
     """After a restart was asked for, each look finds the next of these, and then for ever the last."""
     left = list(statuses)
 
     def look(_: Asked) -> tuple[int, object]:
-        if not any(asked.what.startswith("POST") for asked in daemon.asked):
-            return 200, daemon.status
+        if not any(asked.what.startswith("POST") for asked in standin.asked):
+            return 200, standin.status
         now = dict(left.pop(0) if len(left) > 1 else left[0])
-        reasons = now.pop("reasons", daemon.status["reasons"])
-        return 200, {**daemon.status, "reasons": reasons, section: {name: {**STATUS[section][name], **now}}}
+        reasons = now.pop("reasons", standin.status["reasons"])
+        return 200, {**standin.status, "reasons": reasons, section: {name: {**STATUS[section][name], **now}}}
 
-    daemon.answers["GET /api/v1/status"] = look
-    daemon.answers["POST /api/v1/restart"] = lambda asked: (202, {"schema": 1, "name": asked.body["name"]})
+    standin.answers["GET /api/v1/status"] = look
+    standin.answers["POST /api/v1/restart"] = lambda asked: (202, {"schema": 1, "name": asked.body["name"]})
 
 
 @pytest.fixture
@@ -180,62 +171,62 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "RESTART_POLL_S", 0.01)
 
 
-def test_restart_returns_once_it_runs_again(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.answers["POST /api/v1/restart"] = restarted(daemon, state="running")
+def test_restart_returns_once_it_runs_again(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.answers["POST /api/v1/restart"] = restarted(standin, state="running")
     assert main(["restart", "webui"]) == 0
     assert capsys.readouterr().out == "webui is running, pid 902\n"
 
 
 @pytest.mark.usefixtures("at_once")
 def test_the_process_that_ran_before_is_not_taken_for_the_new_one(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It still runs for a moment."""
     changes: list[dict[str, object]] = [{"pid": 902}, {"restarts": 1}, {"since": "2026-01-01T00:00:09Z"}]
     for change in changes:
-        daemon.asked.clear()
-        later(daemon, {}, {}, change)
+        standin.asked.clear()
+        later(standin, {}, {}, change)
         assert main(["restart", "webui", "-o", "json"]) == 0
         document = json.loads(capsys.readouterr().out)
         assert (document["schema"], document["name"]) == (1, "webui")
         assert change.items() <= document["status"].items()
-        assert len(daemon.asked) == 2 + 3
-    daemon.asked.clear()
-    later(daemon, {})
+        assert len(standin.asked) == 2 + 3
+    standin.asked.clear()
+    later(standin, {})
     assert main(["restart", "webui", "--timeout", "100ms"]) == 4, "the old one goes on"
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_mount_runs_again_once_it_is_ready(daemon: Daemon) -> None:
+def test_a_mount_runs_again_once_it_is_ready(standin: StandIn) -> None:
     stages = ("mounted", "answering", "ready")
-    later(daemon, *({"pid": 9, "stage": stage} for stage in stages), section="mounts", name="storage")
+    later(standin, *({"pid": 9, "stage": stage} for stage in stages), section="mounts", name="storage")
     assert main(["restart", "storage"]) == 0
-    assert [asked.body for asked in daemon.asked if asked.body] == [{"name": "storage"}]
-    assert len(daemon.asked) == 2 + len(stages)
+    assert [asked.body for asked in standin.asked if asked.body] == [{"name": "storage"}]
+    assert len(standin.asked) == 2 + len(stages)
 
 
 @pytest.mark.usefixtures("at_once")
 def test_a_restart_that_fails_says_why_in_the_words_of_the_daemon(
-    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+    standin: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reasons = [
         {"code": "x", "text": "of another", "layer": "app", "object": "other", "hint": "no"},
         {"code": "app-backoff", "text": "webui exited with 1", "layer": "app", "object": "webui", "hint": "look"},
     ]
-    later(daemon, {"state": "backoff", "reasons": reasons})
+    later(standin, {"state": "backoff", "reasons": reasons})
     assert main(["restart", "webui"]) == 1
     assert capsys.readouterr().err == "mountd: cannot restart webui: webui exited with 1\n  hint: look\n"
 
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(("comes_back", "code"), [(True, 0), (False, 8)])
-def test_a_restart_is_waited_for_through_a_restart_of_the_daemon(daemon: Daemon, comes_back: bool, code: int) -> None:
+def test_a_restart_is_waited_for_through_a_restart_of_the_daemon(standin: StandIn, comes_back: bool, code: int) -> None:
     def come_back() -> None:
-        daemon.status = {**STATUS, "apps": {"webui": {**STATUS["apps"]["webui"], "pid": 902}}}
-        daemon.start()
+        standin.status = {**STATUS, "apps": {"webui": {**STATUS["apps"]["webui"], "pid": 902}}}
+        standin.start()
 
     def go_away() -> None:
-        daemon.stop()
+        standin.stop()
         if comes_back:
             back.start()
 
@@ -245,18 +236,18 @@ def test_a_restart_is_waited_for_through_a_restart_of_the_daemon(daemon: Daemon,
         away.start()
         return 202, {"schema": 1, "name": asked.body["name"]}
 
-    daemon.answers["POST /api/v1/restart"] = take
+    standin.answers["POST /api/v1/restart"] = take
     assert main(["restart", "webui", "--timeout", "30s" if comes_back else "500ms"]) == code
     away.join()
 
 
 @pytest.mark.parametrize("state", ["failed", "backoff"])
-def test_restart_that_does_not_come_up(daemon: Daemon, state: str, capsys: pytest.CaptureFixture[str]) -> None:
-    daemon.answers["POST /api/v1/restart"] = restarted(daemon, state=state)
+def test_restart_that_does_not_come_up(standin: StandIn, state: str, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.answers["POST /api/v1/restart"] = restarted(standin, state=state)
     assert main(["restart", "webui"]) == 1
     assert "mountd logs webui" in capsys.readouterr().err
 
 
-def test_restart_of_what_is_not_there(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_restart_of_what_is_not_there(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["restart", "nope"]) == 3
     assert "one of webui, storage" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A stand-in for the daemon: plain HTTP from the standard library on a Unix socket; holds no tests."""
+"""A stand-in for the daemon: plain HTTP from the standard library on a Unix socket."""
 
 import json
 import socketserver
@@ -20,7 +20,7 @@ class Asked:
         self.body: Any = json.loads(body) if body else None
 
 
-class Daemon:
+class StandIn:
     """`answers`: "GET /path" → a function of what was asked that gives HTTP status and document.
 
     A list is sent as a stream of lines, bytes as they are.
@@ -35,7 +35,7 @@ class Daemon:
         self._server: socketserver.BaseServer | None = None
 
     def start(self) -> None:
-        daemon = self
+        standin = self
 
         class Handler(BaseHTTPRequestHandler):
             def address_string(self) -> str:
@@ -47,8 +47,8 @@ class Daemon:
             def do_GET(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 asked = Asked(self.command, self.path, self.rfile.read(length))
-                daemon.asked.append(asked)
-                status, document = daemon.answers[asked.what](asked)
+                standin.asked.append(asked)
+                status, document = standin.answers[asked.what](asked)
                 if not status:
                     return  # closes the connection without an answer
                 self.send_response(status)
@@ -158,7 +158,7 @@ def error(status: int, exit_code: int, text: str, hint: str = "", holder: str = 
     return lambda _: (status, document)
 
 
-def accept(daemon: Daemon, *steps: Mapping[str, object], path: str = "/api/v1/switch", **answer: object) -> None:
+def accept(standin: StandIn, *steps: Mapping[str, object], path: str = "/api/v1/switch", **answer: object) -> None:
     """Let the daemon take a switch, whose operation then is at each of `steps` in turn, for ever at the last."""
     left = [{**OPERATION, **step} for step in steps]
 
@@ -166,8 +166,8 @@ def accept(daemon: Daemon, *steps: Mapping[str, object], path: str = "/api/v1/sw
         return 200, left.pop(0) if len(left) > 1 else left[0]
 
     accepted = {"schema": 1, "operation": OPERATION, "unchanged": False, "timeout_s": 30, **answer}
-    daemon.answers[f"POST {path}"] = lambda _: (202, accepted)
-    daemon.answers["GET /api/v1/operations/17"] = poll
+    standin.answers[f"POST {path}"] = lambda _: (202, accepted)
+    standin.answers["GET /api/v1/operations/17"] = poll
 
 
 COMMITTED = {"finished": "2026-01-01T00:01:00Z", "result": "committed", "duration_s": 12.34, "step": "commit"}

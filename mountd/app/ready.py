@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from mountd.process.child import User
 from mountd.settings import masking
 from mountd.settings.schema import AppSettings, ReadySettings
 from mountd.status.snapshot import Reason
+from mountd.tls import verifying
 
 HTTP_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 120.0
@@ -107,12 +107,12 @@ async def _http(url: str) -> str:
         # A session each time: a kept connection would go on asking a process that has been replaced.
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-            session.get(url, allow_redirects=False) as response,
+            session.get(url, allow_redirects=False, ssl=await verifying(url)) as response,
         ):
             return "" if response.status < 400 else f"{shown} answers {response.status}"
     except TimeoutError:
         return f"{shown} does not answer in {HTTP_TIMEOUT_S:g} s"
-    except (aiohttp.ClientError, socket.gaierror) as error:
+    except (aiohttp.ClientError, OSError) as error:
         refused = isinstance(error, aiohttp.ClientConnectorError)
         # What aiohttp says may name the address again.
         return f"{shown} refuses connections: it is loading" if refused else f"{shown}: {masking.text(str(error))}"

@@ -20,6 +20,7 @@ def run(ctx: click.Context) -> None:
 
     Stays in the foreground, and may be process 1. SIGTERM and SIGINT stop it in order.
     """
+    from mountd import tls
     from mountd.process.init import fork_daemon
 
     options: Options = ctx.obj
@@ -29,7 +30,8 @@ def run(ctx: click.Context) -> None:
         gc.disable()
         # structlog imports it for tracebacks with colours and local variables; the daemon's log has neither.
         sys.modules["rich"] = None  # type: ignore[assignment]
-        from mountd.daemon.run import main
+        with tls.unread():
+            from mountd.daemon.run import main
 
         gc.freeze()
         gc.enable()

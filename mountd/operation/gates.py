@@ -16,6 +16,7 @@ from mountd.process import tool
 from mountd.process.child import User
 from mountd.settings import masking
 from mountd.settings.schema import GateSettings
+from mountd.tls import verifying
 
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_WORDS = 100
@@ -155,7 +156,7 @@ async def _get(
     body = bytearray()
     async with (
         aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-        session.get(url, params=parameters, allow_redirects=False) as response,
+        session.get(url, params=parameters, allow_redirects=False, ssl=await verifying(url)) as response,
     ):
         while len(body) <= most and (chunk := await response.content.read(64 * 1024) if most else b""):
             body += chunk

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from mountd.app import ready
 from mountd.errors import GateFailed
 from mountd.operation import gates
 from mountd.process.child import User
@@ -163,6 +164,34 @@ async def test_http_that_is_no_answer(server: Server, tmp_path: Path) -> None:
             port = listening.sockets[0].getsockname()[1]
             failed = await failure(http=f"{scheme}://127.0.0.1:{port}/")
             assert failed.code == code
+
+
+async def test_an_authority_that_came_after_the_start_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = make_certificate(tmp_path, "authority")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    page = web.Application()
+    page.router.add_get("/", _answer)
+    runner = web.AppRunner(page)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        url = f"https://127.0.0.1:{runner.addresses[0][1]}/"
+        for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            monkeypatch.setenv(variable, str(tmp_path / "none"))
+        assert (await failure(http=url)).code == "gate-unanswered"
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        await ask(http=url)
+        assert await ready._http(url) == ""
+    finally:
+        await runner.cleanup()
+
+
+async def _answer(_: web.Request) -> web.Response:
+    return web.Response()
 
 
 # Prometheus -----------------------------------------------------------------------------------------------------------

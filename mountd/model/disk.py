@@ -98,7 +98,7 @@ class Disk(Protocol):
         """Files that were read with other bytes than their sha256 says get the right ones. Raises Refused where the
         bucket has none."""
 
-    async def refresh(self, directory: str, *, recursive: bool = False) -> None:
+    async def refresh(self, directory: str, *, recursive: bool = False) -> object:
         """Load a directory's listing so that the disk knows it."""
 
     async def listed(self) -> int:

@@ -272,14 +272,15 @@ class MountDisk:
         except OSError as error:
             raise Unavailable(f"cannot put the cache right: {cause_of(error)}") from None
 
-    async def refresh(self, directory: str, *, recursive: bool = False) -> None:
+    async def refresh(self, directory: str, *, recursive: bool = False) -> list[BucketEntry] | None:
         """Loads the listing of `directory` into the mount's directory cache. Raises RemoteError, Unavailable.
 
-        Before that it is looked at: an object with the name of a directory would take its place.
+        Before that it is looked at, as by `small_listing`: an object with the name of a directory would take its place.
+        What was seen then, None also when `recursive`.
         """
-        if not recursive:
-            await self.small_listing(directory)
+        found = None if recursive else await self.small_listing(directory)
         await self.engine.rc.vfs_refresh(directory, recursive=recursive, timeout_s=REFRESH_TIMEOUT_S)
+        return found
 
     async def why_unreadable(self, path: str) -> RemoteError | None:
         """Why no byte of this file, which is not empty, can be read past the mount; None: one can be.

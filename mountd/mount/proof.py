@@ -31,11 +31,11 @@ async def prove(disk: MountDisk, files: Files, candidates: Sequence[str]) -> str
     file, once a start: one byte more than needed can fetch a whole model. A file that cannot be read past the mount
     either is its own fault, and another one is tried; where all are archived, no byte can be expected.
     """
-    await disk.refresh("")
+    before = await disk.refresh("")
     listing = await files.list(disk.root, limit=LIST_LIMIT, timeout_s=LIST_TIMEOUT_S)
     outside: list[BucketEntry] | None = None
     if not listing.truncated:  # else the bucket would have to be asked page by page: bytes of one file say enough
-        outside = await disk.list_bucket("")
+        outside = before or await disk.list_bucket("")  # that there is nothing is to be confirmed
         seen = {item.name for item in listing.items}
         missing = sorted(item.name for item in outside if item.name not in seen)
         if missing:

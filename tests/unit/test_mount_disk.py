@@ -201,11 +201,12 @@ async def test_a_directory_is_looked_at_before_its_listing_is_loaded(fake: Fake)
     """An object of the same name would take its place."""
     rclone, disk = fake[0], disk_of(fake)
     rclone.answers |= {"vfs/refresh": {"result": {"v1": "OK"}}, "operations/list": {"list": BOTH}}
-    await disk.refresh("v1")
+    seen = await disk.refresh("v1")
     assert [method for method, _ in rclone.asked] == ["operations/list", "options/set", "vfs/refresh"]
     rclone.asked.clear()
     await disk.refresh("v1", recursive=True)
     assert rclone.asked == [("vfs/refresh", {"dir": "v1", "recursive": "true"})]
+    assert seen == await disk.small_listing("v1")
 
 
 @pytest.mark.parametrize(("code", "own"), [("object-archived", True), ("bucket-unreachable", False)])

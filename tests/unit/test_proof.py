@@ -44,8 +44,9 @@ class Bucket:
                 found[name] = BucketEntry(above + name, name, -1 if slash else size, bool(slash))
         return list(found.values())
 
-    async def refresh(self, directory: str) -> None:
+    async def refresh(self, directory: str) -> list[BucketEntry] | None:
         self.refreshed.append(directory)
+        return None if directory in self.large else self.entries(directory)
 
     async def list_bucket(self, directory: str) -> list[BucketEntry]:
         self.listed.append(directory)
@@ -119,6 +120,14 @@ async def test_a_root_of_too_many_names_is_not_compared() -> None:
     assert await bucket.prove() is None, "no witness: it would be listed again and again"
     assert bucket.read_paths == ["c"], "the smallest that is not empty"
     assert bucket.listed == []
+
+
+async def test_a_root_that_is_large_or_seems_empty_is_listed_once_more() -> None:
+    for files, large in (({"v1/a": 7}, {""}), (dict[str, int](), set[str]())):
+        bucket = Bucket(files)
+        bucket.large = large
+        await bucket.prove("v1/a")
+        assert bucket.listed[:1] == [""]
 
 
 @pytest.mark.parametrize("given", [0, 3])
@@ -197,7 +206,7 @@ async def test_so_many_directories_are_looked_into() -> None:
     bucket.damage(ARCHIVED, *bucket.files)
     assert await bucket.prove() is None
     assert bucket.read_paths == ["a/1", "b/1", "c/1"]
-    assert bucket.listed == ["", "a", "b", "c"], "each costs a request"
+    assert bucket.listed == ["a", "b", "c"], "each costs a request, and the root was seen when it was refreshed"
 
 
 async def test_an_empty_bucket_is_proven_by_its_listing() -> None:

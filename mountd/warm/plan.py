@@ -45,9 +45,9 @@ FROM_RC = PieceSizes(16 * MIB, 2 * MIB)
 """A piece costs a HEAD and a GET, 60 ms of the 0.9 s that 16 MiB take at 20 MB/s; other readers use the line meanwhile.
 Larger ones would make a preferred file wait longer for a free reader."""
 THROUGH_MOUNT = PieceSizes(64 * MIB, 8 * MIB)
-"""rclone (1.75.2) gives a reader that begins less than `--buffer-size`, 16 MiB, ahead of a download no download of its
-own. And a download that runs into what is there already has fetched 1 MiB of it, and what its buffer holds, in vain:
-with pieces of 32 MiB 17 % of the bytes came twice, with these 6 %."""
+"""A download of rclone (1.75.2) that runs into what is there already has fetched 1 MiB of it, and what its buffer
+holds, in vain: with a buffer of 16 MiB and pieces of 32 MiB 17 % of the bytes came twice, with these 6 %, and with a
+buffer of 1 MiB 5 %."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 STEP_BYTES = 1024 * 1024
-"""Of a read through the mount, and of a digest."""
+"""Of a digest; and so often is reported how far a reader is."""
+REQUEST_BYTES = 128 * 1024
+"""Of a read through the mount: as much as the kernel asks for in one request. Of more it sends the parts at once, and
+rclone, which may get the second one first, begins a download for each."""
 OF_THE_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
 
 
@@ -159,7 +162,7 @@ class ThroughMount(ByteSource):
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._nowhere = memoryview(bytearray(STEP_BYTES))  # all threads write into it, and nobody reads it
+        self._nowhere = memoryview(bytearray(REQUEST_BYTES))  # all threads write into it, and nobody reads it
 
     def open(self, target: Target) -> bool:
         """One descriptor for all threads: each open through FUSE empties the file's page cache, from which its digest
@@ -193,9 +196,9 @@ class ThroughMount(ByteSource):
     def read(self, target: Target, span: Span, limit: RateLimit, moved: Callable[[], None]) -> None:
         if target.descriptor is None:
             self.reopen(target)
-        it = target.descriptor
+        it, told = target.descriptor, span.at
         assert it is not None
-        while count := span.take(STEP_BYTES):
+        while count := span.take(REQUEST_BYTES):
             limit.wait(count)
             try:
                 got = os.preadv(it.fd, [self._nowhere[:count]], span.at)
@@ -204,7 +207,9 @@ class ThroughMount(ByteSource):
             if not got:
                 raise ReadFault("file", f"it ends at {span.at} of {target.size} bytes")
             span.at += got
-            moved()
+            if span.at - told >= STEP_BYTES:
+                told = span.at
+                moved()
 
     def unreadable(self, target: Target, error: OSError) -> ReadFault:
         target.descriptor = None  # that of a mount that was replaced would never work again

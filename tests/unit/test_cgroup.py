@@ -76,13 +76,13 @@ def test_an_older_kernel_gets_a_signal_for_each_process(
     with subprocess.Popen(["sleep", "60"]) as child:
         try:
             (tmp_path / "cgroup.procs").write_text(f"{child.pid}\n")
-            until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n", 20, "its program", every_s=0.001)
+            until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n", 60, "its program", every_s=0.001)
             assert asyncio.run(cgroup.end(tmp_path)) == [f"{child.pid} sleep"]
             if has_kill:
                 assert (tmp_path / "cgroup.kill").read_text() == "1"
                 assert child.poll() is None, "that is the kernel's work"
             else:
-                assert child.wait(20) == -signal.SIGKILL
+                assert child.wait(60) == -signal.SIGKILL
         finally:
             child.kill()
 

@@ -30,6 +30,7 @@ OFF = {"options": {"vfs-cache-mode": "off"}}
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drill_runner, "PATIENCE_S", 0.05)
     monkeypatch.setattr(drill_runner, "TOUCH_AGAIN_S", 0.01)
+    monkeypatch.setattr(drill_runner, "TOUCH_S", 60.0)  # a worker has to be started for it
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def system(tmp_path: Path) -> AsyncIterator[Drilled]:
     await found.journal.close()
 
 
-def planned(system: Drilled, kind: DrillKind, limit_s: float = 20.0) -> DrillPlan:
+def planned(system: Drilled, kind: DrillKind, limit_s: float = 60.0) -> DrillPlan:
     settings = system.deps().settings()
     plan = drill_plan.make(kind, "disk", settings.mounts["disk"], 0.05, settings.apps)
     return replace(plan, limits=drill_plan.DrillLimits(limit_s, limit_s, limit_s))

@@ -29,7 +29,7 @@ from tests.unit.test_rclone_rc import fake
 
 __all__ = ["fake"]
 
-SOON_S = 30.0
+SOON_S = 60.0
 FORBIDDEN = "Fatal error: failed to mount FUSE fs: operation not permitted"
 
 
@@ -72,6 +72,12 @@ class RememberingConf(ConfFile):
     async def remember(self) -> None:
         self.remembered += 1
         await super().remember()
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rclone, to say what it can do."""
+    monkeypatch.setattr(binary, "DEADLINE_S", SOON_S)
 
 
 @pytest_asyncio.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ async def rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An Engine whose program logs what it is given, after its key id got another secret."""
     monkeypatch.setattr("mountd.rclone.conf_file.SETTLED_S", 0.0)
     monkeypatch.setattr("mountd.mount.engine.RESIGNED_S", 0.0)
+    monkeypatch.setattr(binary, "DEADLINE_S", 60.0)
     program, log, secret = tmp_path / "rclone", tmp_path / "log", tmp_path / "secret"
     program.write_text(f"#!/bin/sh\nexec tail -n +1 -f {log} >&2\n")
     program.chmod(0o755)
@@ -70,7 +70,7 @@ async def rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     async def says(text: str) -> None:
         with log.open("a") as file:
             file.write(f"2026/11/29 12:00:00 ERROR : {text}\n")
-        await asyncio.to_thread(until, lambda: text in heard, 15.0, text)
+        await asyncio.to_thread(until, lambda: text in heard, 60.0, text)
 
     child = await engine.spawn()
     try:
@@ -103,7 +103,8 @@ async def test_the_time_that_rclone_may_need_for_a_new_secret_is_counted_once(
 ) -> None:
     """However often the store's refusal makes mountd look again meanwhile."""
     engine, _ = rclone
-    now = time.monotonic()
+    assert engine._resigned_at is not None
+    now = engine._resigned_at
     monkeypatch.setattr("mountd.mount.engine.RESIGNED_S", 60.0)
     monkeypatch.setattr("mountd.mount.engine.time", SimpleNamespace(monotonic=lambda: now))
     seen = []

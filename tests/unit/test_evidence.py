@@ -24,7 +24,7 @@ from mountd.settings.schema import Settings
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.wait import until_async
 
-SOON_S = 30.0
+SOON_S = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The product waits no longer than a repair can: on a busy machine a file may not be written by then."""
     for limit in ("COLLECT_S", "WRITE_S", "ASK_S", "DUMP_S"):
         monkeypatch.setattr(evidence, limit, SOON_S)
+    monkeypatch.setattr(binary, "DEADLINE_S", SOON_S)
 
 
 def named(minute: int, hour: int = 12) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,18 @@ from mountd.settings.schema import MountSettings
 from tests.support.vfs_cache import keep_digests, put
 from tests.support.wait import until
 
-SOON_S = 30.0
+SOON_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _patient() -> Iterator[None]:
+    """A busy disk needs longer than what the product waits for it."""
+    with pytest.MonkeyPatch.context() as patched:  # of its own: a test may undo what it has patched
+        for name in ("STAMP_LIMIT_S", "DURABLE_LIMIT_S", "LAST_STAMP_LIMIT_S", "KEEP_LIMIT_S", "SETTLE_LIMIT_S"):
+            patched.setattr(index_module, name, SOON_S)
+        yield
+
+
 GOOD, BAD = b"a" * 64, b"b" * 64
 SHA = hashlib.sha256(GOOD).hexdigest()
 NAME = "s/b/v1/m.bin"

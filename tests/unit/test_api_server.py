@@ -19,11 +19,26 @@ import pytest
 
 from mountd.api import peer, server, shielded
 from mountd.errors import Busy
+from mountd.journal import database
 from mountd.journal.journal import Committed
-from tests.support.shelf import SOON_S, Shelf, shelf, until
+from mountd.operation import plan
+from tests.support.shelf import Shelf, shelf, until
 
 URL = "http://localhost/api/v1/"
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+SOON_S = 45.0
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the product waits for may come late on a busy machine."""
+    monkeypatch.setattr(peer, "NAME_LIMIT_S", 60.0)
+    monkeypatch.setattr(database, "LOCKED_S", 60.0)  # a test that holds it may be held up itself
+    monkeypatch.setattr(server, "CUT_OFF_S", 60.0)
+    for name in ("FLIP_S", "COMMIT_S"):
+        monkeypatch.setattr(plan, name, 60.0)
 
 
 @dataclass
@@ -173,7 +188,7 @@ async def test_a_name_that_does_not_come_stops_nobody(served: Served, monkeypatc
 
     def hang(uid: int) -> Any:
         asked.append(uid)
-        comes.wait(SOON_S)
+        comes.wait(60)
         return name
 
     monkeypatch.setattr(peer, "NAME_LIMIT_S", 0.2)
@@ -250,7 +265,7 @@ async def test_a_version_is_waited_for_until_the_link_points_there(served: Serve
     await hub.model.suspend("alice")
     hub.point("/somewhere/else")
     await until(lambda: hub.status.drift.reason, "the link to be seen")
-    waiting = asyncio.create_task(served.get("status?wait=20&for=version=v22"))
+    waiting = asyncio.create_task(served.get("status?wait=60&for=version=v22"))
     _, document = await served.get("status?wait=0.1&for=version=v22")
     assert "link-drifted" in [reason["code"] for reason in document["reasons"]]
     assert not waiting.done()

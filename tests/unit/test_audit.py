@@ -28,7 +28,7 @@ from mountd.status.snapshot import (
     State,
 )
 from tests.support.memory_disk import SIZE, MemoryDisk
-from tests.support.shelf import MOUNT, SOON_S, Shelf, shelf, until
+from tests.support.shelf import MOUNT, Shelf, shelf, until
 
 
 class DoubtfulDisk(MemoryDisk):
@@ -138,7 +138,7 @@ async def test_a_live_version_that_was_never_recorded_counts_as_it_is_now(
     live: tuple[Shelf, DoubtfulDisk],
 ) -> None:
     found, _ = live
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(60):
         while (known := await found.journal.content("hub", "v22")) is None:
             await asyncio.sleep(0.005)
     assert found.model.content is not None

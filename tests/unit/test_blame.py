@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mountd.errors import RemoteError
-from mountd.operation import steps
+from mountd.operation import plan, runner, steps
 from mountd.status.snapshot import Health, RemoteStatus, State
 from tests.support.shelf import MOUNT, TINA, Shelf, shelf, until
 
@@ -21,6 +21,14 @@ DEGRADED = replace(MOUNT, backend=RemoteStatus(Health.DEGRADED))
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a gate that says no: what ends in these tests is known at once."""
     monkeypatch.setattr(steps, "NOTICE_S", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine does meanwhile, no step is at fault."""
+    for name in ("FLIP_S", "COMMIT_S"):
+        monkeypatch.setattr(plan, name, 60.0)
+    monkeypatch.setattr(runner, "BUCKET_LIMIT_S", 60.0)
 
 
 def nothing(_: Shelf) -> None:
@@ -59,7 +67,7 @@ async def test_a_version_is_not_blamed_while_its_mount_was_unwell(
     """The gate says no each time; well again before it does."""
     asked, may_end = tmp_path / "asked", tmp_path / "may-end"
     script = f"touch {asked}; while [ ! -e {may_end} ]; do sleep 0.02; done; exit 1"
-    async with shelf(tmp_path, gates=[{"command": ["sh", "-c", script], "timeout": "20s"}]) as hub, hub.running():
+    async with shelf(tmp_path, gates=[{"command": ["sh", "-c", script], "timeout": "100s"}]) as hub, hub.running():
         await until(lambda: hub.status.linked, "the old version to serve")
         begun = await hub.operations.switch(None, "v23", TINA)
         assert begun.record is not None

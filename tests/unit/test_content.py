@@ -242,7 +242,7 @@ async def test_its_names_are_loaded_with_progress(monkeypatch: pytest.MonkeyPatc
 
     async def refresh(directory: str, *, recursive: bool = False) -> None:
         assert (directory, recursive) == ("hubs/hub_v1", True)
-        await asyncio.wait_for(all_seen.wait(), 20)
+        await asyncio.wait_for(all_seen.wait(), 60)
 
     monkeypatch.setattr(disk, "listed", listed)
     monkeypatch.setattr(disk, "refresh", refresh)

@@ -152,7 +152,7 @@ UNANSWERED, MAY_PASS = ("gate-unanswered", False), ("gate-unanswered", True)
 )
 async def test_an_address_is_asked_once_and_its_status_decides(head: str, expected: tuple[str, bool]) -> None:
     async with answering(head) as (url, asked):
-        assert await outcome({"http": f"{url}/ready", "timeout": "20s" if head else "50ms"}) == expected
+        assert await outcome({"http": f"{url}/ready", "timeout": "60s" if head else "50ms"}) == expected
     if head:  # otherwise its time may be over before it has asked
         assert asked == ["GET /ready HTTP/1.1"]
 
@@ -181,7 +181,7 @@ async def test_an_address_that_refuses_is_a_version_that_does_not_serve_and_one_
 )
 async def test_prometheus_is_asked_for_one_figure(head: str, body: bytes, expected: tuple[str, bool]) -> None:
     async with answering(head, body) as (url, asked):
-        gate = {"prometheus": url, "query": "max(up)", "max": 2.5, "timeout": "20s" if head else "50ms"}
+        gate = {"prometheus": url, "query": "max(up)", "max": 2.5, "timeout": "60s" if head else "50ms"}
         assert await outcome(gate) == expected
     if head:
         assert asked == ["GET /api/v1/query?query=max(up) HTTP/1.1"]
@@ -198,4 +198,4 @@ async def test_prometheus_is_asked_for_one_figure(head: str, body: bytes, expect
     ],
 )
 async def test_a_command_passes_with_exit_code_0(command: list[str], expected: tuple[str, bool]) -> None:
-    assert await outcome({"command": command, "timeout": "50ms" if command[0] == "sleep" else "20s"}) == expected
+    assert await outcome({"command": command, "timeout": "50ms" if command[0] == "sleep" else "60s"}) == expected

@@ -28,7 +28,7 @@ from mountd.journal.journal import Drilled, Journal
 from mountd.operation.results import ResultStore
 from mountd.status.board import Board
 
-SOON_S = 20.0
+SOON_S = 60.0
 
 
 @dataclass

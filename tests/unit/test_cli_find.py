@@ -26,6 +26,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(find, "SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+    monkeypatch.setattr(find, "PROBE_TIMEOUT_S", 60.0)
     monkeypatch.setattr(find, "demo_directories", lambda: [str(tmp_path / "demos")])
     monkeypatch.setattr(demo_run, "demo_directories", lambda: [str(tmp_path / "demos")])
     return tmp_path
@@ -161,7 +162,7 @@ def test_nobody_answers(place: Path) -> None:
 def test_two_demos_are_both_named(place: Path, listen: Callable[[Path], str]) -> None:
     first, second = listen(place / "a.sock"), listen(place / "b.sock")
     demo_run.register("/tmp/a", first, os.getpid())
-    with subprocess.Popen(["sleep", "60"]) as other:
+    with subprocess.Popen(["sleep", "600"]) as other:
         demo_run.register("/tmp/b", second, other.pid)
         with pytest.raises(UsageError) as raised:
             find.find(None, None)
@@ -173,7 +174,7 @@ def test_two_demos_are_both_named(place: Path, listen: Callable[[Path], str]) ->
 
 def test_of_two_demos_the_one_that_answers(place: Path, listen: Callable[[Path], str]) -> None:
     demo_run.register("/tmp/a", place / "silent.sock", os.getpid())
-    with subprocess.Popen(["sleep", "60"]) as other:
+    with subprocess.Popen(["sleep", "600"]) as other:
         answering = listen(place / "b.sock")
         demo_run.register("/tmp/b", answering, other.pid)
         assert find.find(None, None) == answering
@@ -211,7 +212,7 @@ def test_registry_that_is_a_link_is_not_believed(place: Path) -> None:
 
 
 def test_the_oldest_demo_comes_first(place: Path) -> None:
-    with subprocess.Popen(["sleep", "60"]) as other:
+    with subprocess.Popen(["sleep", "600"]) as other:
         for pid, started in ((os.getpid(), "2026-01-02T00:00:00Z"), (other.pid, "2026-01-01T00:00:00Z")):
             entry = demo_run.register("/tmp/a", f"/tmp/{pid}.sock", pid)
             entry.write_text(json.dumps({**json.loads(entry.read_text()), "started": started}))

@@ -18,6 +18,7 @@ import asyncio, logging, sys, threading, warnings
 from aiohttp.http_exceptions import BadHttpMessage
 from mountd.daemon import logs
 from mountd.settings.schema import LogSettings
+logs.FLUSH_S = 60.0
 writer = logs.configure(LogSettings(format="json"))
 for number in range(1000):
     try:

@@ -78,7 +78,7 @@ def test_the_journal_gets_the_priority_in_each_form(form: str) -> None:
     """In a process of its own: there is one log a process."""
     code = (
         "import structlog; from mountd.daemon import logs; from mountd.settings.schema import LogSettings;"
-        f"writer = logs.configure(LogSettings(format={form!r}));"
+        f"logs.FLUSH_S = 60.0; writer = logs.configure(LogSettings(format={form!r}));"
         "structlog.get_logger().warning('it is full', mount='m'); writer.close()"
     )
     reader, writer = os.pipe()

@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from mountd.cache import upload_state
+from mountd.cache import upload_state, uploads
 from mountd.cache.uploads import Uploads
 from mountd.daemon.shutdown import stop_times
 from mountd.errors import Unavailable
@@ -34,7 +35,7 @@ from tests.support.wait import until_async
 
 ROOT = Path(__file__).parents[2]
 PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Rclone:
@@ -79,7 +80,7 @@ class Rclone:
     async def remove(self, name: str) -> None:
         await asyncio.to_thread((self._data / name).unlink)
 
-    async def drain(self, limit_s: float = 20.0) -> bool:
+    async def drain(self, limit_s: float = WAIT_S) -> bool:
         async with asyncio.timeout(WAIT_S):
             return await self._uploads.drain(limit_s)
 
@@ -100,10 +101,14 @@ async def test_uploads_that_wait_for_their_time_are_asked_to_begin(tmp_path: Pat
     assert (rclone.shown[0], rclone.shown[-1]) == (DrainStatus(2, 2, 10), None)
 
 
-async def test_an_upload_that_is_under_way_is_waited_for_until_the_limit(tmp_path: Path) -> None:
+async def test_an_upload_that_is_under_way_is_waited_for_until_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rclone = Rclone(tmp_path, 300.0)
+    clock = SimpleNamespace(monotonic=lambda: 10.0 if rclone.shown else 0.0)  # the time is over once it is shown
+    monkeypatch.setattr(uploads, "time", clock)
     rclone.queue = {0: replace(rclone.queue[0], uploading=True)}
-    assert await rclone.drain(0.3), "rclone answers: it can be asked to stop"
+    assert await rclone.drain(10.0), "rclone answers: it can be asked to stop"
     assert (rclone.hurried, rclone.shown) == ([], [DrainStatus(1, 1, 5), None])
 
 
@@ -200,7 +205,9 @@ def test_the_grace_begins_again_with_the_signal() -> None:
     assert step(RUNNING, Notice.SIGNALLED, 100.0, POLICY) == (RUNNING, ())
 
 
-async def test_a_mount_that_becomes_read_only_forgets_what_its_former_profile_left(tmp_path: Path) -> None:
+async def test_a_mount_that_becomes_read_only_forgets_what_its_former_profile_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reload keeps the object: the next rclone writes nothing, so there is no upload to wait for."""
     settings = Settings.model_validate(
         {
@@ -219,18 +226,19 @@ async def test_a_mount_that_becomes_read_only_forgets_what_its_former_profile_le
             "runtime": str(tmp_path / "run"),
         }
     )
+    monkeypatch.setattr(binary, "DEADLINE_S", WAIT_S)
     found = binary.find(BUNDLED_RCLONE)
     conf, instance = ConfFile(tmp_path / "rclone.conf", found), Instance.of(settings.state, settings.runtime)
     engine = Engine("before", settings, instance, found, conf)
-    uploads = Uploads("before", settings.mounts["before"], engine, lambda change: None)
+    made = Uploads("before", settings.mounts["before"], engine, lambda change: None)
     put(tmp_path / "cache", "store/bkt/gone/a.wav", dirty=True)
-    await uploads.repair()
+    await made.repair()
     before = engine.reopens
-    uploads.begin(settings.mounts["after"])
-    await uploads.repair()
+    made.begin(settings.mounts["after"])
+    await made.repair()
     assert (before, engine.reopens) == (True, False)
     metadata = str(tmp_path / "cache" / "vfsMeta" / "store" / "bkt")
-    uploads.noticed(VfsStats(DiskCacheStats(0, 0, 0, metadata)))
+    made.noticed(VfsStats(DiskCacheStats(0, 0, 0, metadata)))
     engine._rc = RcClient(RcAddress("nobody", "answers", socket=tmp_path / "none"))
-    await uploads.hold()
-    await uploads.reopen(str(tmp_path), Files("test", {}))
+    await made.hold()
+    await made.reopen(str(tmp_path), Files("test", {}))

@@ -9,6 +9,7 @@ import socket
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -149,6 +150,17 @@ class Silent(Files):
 
     async def statfs(self, path: str, *, timeout_s: float) -> None:
         raise DiskTimeout("no answer")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that are started may get no processor for a while."""
+    monkeypatch.setattr(examine, "TOUCH_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(examine, "ACCESS_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(examine_unit, "ASK_S", 60.0)
+    monkeypatch.setattr(examine_config, "ASK_S", 60.0)
+    monkeypatch.setattr(examine_config, "WAY_S", 60.0)
+    monkeypatch.setattr(examine_mount, "KILL_S", 60.0)
 
 
 def mounted(path: str, files: type[Files] = Files) -> Check:
@@ -313,13 +325,16 @@ def test_an_rclone_that_does_not_mount_is_reported_and_leaves_nothing(
     room, script = tmp_path / "room", tmp_path / "rclone"
     room.mkdir()
     monkeypatch.setattr(examine_mount, "TEMPORARY", str(room))
+    now = SimpleNamespace(monotonic=lambda: 100.0 if (tmp_path / "running").exists() else 0.0)
+    monkeypatch.setattr(examine_mount, "time", now)
     for says, limit_s, text in (
-        ("echo 'CRITICAL: no such thing' >&2; exit 1", 20.0, "no such thing"),
-        (f'echo "$@" >{tmp_path}/words; exec sleep 60', 0.2, "0.2 s"),
-        (None, 20.0, ""),
+        ("echo 'CRITICAL: no such thing' >&2; exit 1", 60.0, "no such thing"),
+        (f'echo "$@" >{tmp_path}/words; touch {tmp_path}/running; exec sleep 600', 60.0, "60 s"),
+        (None, 60.0, ""),
     ):
         monkeypatch.setattr(examine_mount, "LIMIT_S", limit_s)
         script.unlink(missing_ok=True)
+        (tmp_path / "running").unlink(missing_ok=True)  # its time is over as soon as it runs
         if says is not None:
             script.write_text(f"#!/bin/sh\n{says}\n")
             script.chmod(0o755)

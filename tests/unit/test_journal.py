@@ -7,14 +7,17 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mountd.clock import now_text
+from mountd.journal import database
 from mountd.journal import journal as journals
 from mountd.journal.journal import Committed, Drilled, Journal, OperationRecord
 
@@ -29,7 +32,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def journal(path: Path) -> AsyncIterator[Journal]:
+async def journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Journal]:
+    monkeypatch.setattr(database, "LOCKED_S", 60.0)  # a test that holds it may be held up itself
     journal = Journal(path)
     await journal.open()
     yield journal
@@ -200,11 +204,20 @@ async def test_a_disk_that_makes_it_wait_does_not_stop_the_loop(journal: Journal
     assert await journal.committed("hub") == COMMITTED
 
 
-async def test_a_caller_that_is_cancelled_loses_its_patience_not_its_change(journal: Journal, path: Path) -> None:
+async def test_a_caller_that_is_cancelled_loses_its_patience_not_its_change(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, rows = threading.Event(), database.Database._rows
+
+    def noted(self: database.Database, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        begun.set()
+        return rows(self, sql, *values)
+
+    monkeypatch.setattr(database.Database, "_rows", noted)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         writing = asyncio.create_task(journal.commit("hub", COMMITTED))
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(begun.wait, SOON_S)
         writing.cancel()
         await asyncio.wait([writing])
         other.execute("ROLLBACK")

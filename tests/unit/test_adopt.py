@@ -5,24 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from mountd.errors import Exhausted
 from mountd.process.slow_disk import SlowDisk
+from mountd.warm import adopt as adopt_module
 from mountd.warm.adopt import MOST_NOTES, Adoption, AdoptLimits, adopt
 from mountd.warm.plan import WantedFile
 from mountd.warm.store import PinStore
 from tests.support import blocking
-from tests.support.machine import Stopped, Tmpfs, children
+from tests.support.machine import Tmpfs, children
 from tests.support.pinning import DIGEST, MODEL, bring, held, pin, problems, sha256_of, wanted
 
 FILES = {"gpt.pth": b"g" * 3_000_000, "hf/w2v/model.safetensors": b"w" * 200_000, "config.yaml": b"version: 2\n"}
 TIMEOUT_S = 60.0
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is killed may need a while to go."""
+    monkeypatch.setattr(adopt_module, "EXIT_S", TIMEOUT_S)
 
 
 @pytest.fixture
@@ -254,23 +265,38 @@ async def test_a_search_that_is_given_up_leaves_nothing(store: PinStore, tmp_pat
 
 
 async def test_a_directory_that_does_not_answer_is_given_up(store: PinStore, tmp_path: Path, package: Path) -> None:
+    """Only the search that was stopped is given little time: the next one may get no processor for a while."""
     files, before = endless(tmp_path / "large"), set(children(os.getpid()))
-    begun = asyncio.Event()
+    begun, searches = asyncio.Event(), list[int]()
+    limits = SimpleNamespace(**asdict(AdoptLimits()))
+
+    class Disk(SlowDisk):
+        async def run(self, work: Callable[[], T], limit_s: float | None) -> T:
+            limits.silent_s = TIMEOUT_S  # between two searches
+            searches.clear()
+            return await super().run(work, limit_s)
+
+    def progress(_: int, __: int) -> None:
+        begun.set()
+        if searches:
+            os.kill(searches.pop(), signal.SIGSTOP)  # with the line that has set its time
+
     searching = adopt(
         store,
         [*files, *wanted(FILES)],
         [str(tmp_path / "large"), str(package)],
-        disk=SlowDisk(),
+        disk=Disk(),
         environment={},
-        progress=lambda _, __: begun.set(),
-        limits=AdoptLimits(silent_s=5.0),
+        progress=progress,
+        limits=cast(AdoptLimits, limits),
     )
     async with asyncio.timeout(TIMEOUT_S):
         task = asyncio.create_task(searching)
         await begun.wait()
         (search,) = set(children(os.getpid())) - before
-        with Stopped(search):
-            adoption = await task
+        searches.append(search)
+        limits.silent_s = 0.5
+        adoption = await task
     assert [note for note in adoption.notes if note.startswith(str(tmp_path / "large"))]
     assert hows(adoption).keys() == FILES.keys()
     assert set(children(os.getpid())) <= before

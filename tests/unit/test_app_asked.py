@@ -22,6 +22,7 @@ from mountd.process.lifecycle import Notice
 from mountd.status.snapshot import AppLoad, AppStatus, Reason, State
 from tests.support.fake_child import FakeChild
 from tests.support.reloader import posted
+from tests.support.wait import until_async
 from tests.unit.test_app_follows import MODEL, made, runs, seen
 
 SOON_S = 30.0
@@ -184,9 +185,19 @@ async def test_one_that_is_never_ready_says_what_its_check_has_said(
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{held.getsockname()[1]}/"
-        app, board = made(tmp_path, ready={"http": address, "timeout": "500ms"})
+        app, board = made(tmp_path, ready={"http": address, "timeout": "60s"})
+        limits, timeout = list[asyncio.Timeout](), asyncio.timeout
+
+        def limited(delay_s: float | None) -> asyncio.Timeout:
+            limits.append(timeout(delay_s))
+            return limits[-1]
+
+        monkeypatch.setattr(asyncio, "timeout", limited)
+        reaching = asyncio.create_task(app._reach_ready())
+        await until_async(lambda: board.snapshot.apps["webui"].reason, SOON_S, "its check to be asked")
+        limits[0].reschedule(asyncio.get_running_loop().time())  # its time is over as soon as something was said
         with pytest.raises(CannotStart) as failed:
-            await app._reach_ready()
+            await reaching
     shown = board.snapshot.apps["webui"].reason
     assert shown is not None
     assert (failed.value.code, shown.code) == ("app-not-ready", "app-starting")

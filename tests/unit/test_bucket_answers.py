@@ -9,10 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from mountd.errors import RemoteError
-from tests.unit.test_bucket_probe import EMPTY, NO_ROOM, bucket_of, code_of
+from tests.unit.test_bucket_probe import EMPTY, NO_ROOM, bucket_of, code_of, patient
 from tests.unit.test_rclone_rc import Fake, fake
 
-__all__ = ["fake"]
+__all__ = ["fake", "patient"]
 
 
 async def test_a_problem_is_logged_once_as_long_as_it_is_the_same(fake: Fake) -> None:

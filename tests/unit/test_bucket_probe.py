@@ -22,7 +22,7 @@ from mountd.rclone.rc import NONEXISTENT_DIR, RcClient
 from mountd.status.snapshot import MountStatus
 from tests.unit.test_rclone_rc import Fake, fake
 
-__all__ = ["fake"]
+__all__ = ["fake", "patient"]
 
 BUCKETS = {"Features": {"BucketBased": True, "About": False}}
 EMPTY = {"operations/fsinfo": BUCKETS, "operations/list": {"list": []}, "operations/stat": {"item": None}}
@@ -33,7 +33,7 @@ NO_ROOM = (500, {"error": "error in ListJSON: dial tcp: connection refused", "st
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in may get no processor for a while: it is late only where a test says so."""
     for module, name in ((bucket_module, "SLOW_S"), (health, "SLOW_S"), (bucket_module, "TIMEOUT_S"), (rc, "NOOP_S")):
         monkeypatch.setattr(module, name, 60.0)

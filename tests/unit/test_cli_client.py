@@ -21,7 +21,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that answers may get no processor for a while."""
     monkeypatch.setattr(api, "TIMEOUT_S", 60.0)
     for function in (api.get, api.post, api.request):
-        monkeypatch.setitem(function.__kwdefaults__, "timeout_s", 60.0)
+        monkeypatch.setattr(function, "__kwdefaults__", {"timeout_s": 60.0})
 
 
 class Serve:

@@ -285,6 +285,7 @@ from mountd.daemon import logs
 from mountd.settings.schema import LogSettings
 from tests.support.hostile import HOSTILE
 import structlog
+logs.FLUSH_S = 60.0
 writer = logs.configure(LogSettings(format=sys.argv[1]))
 log = structlog.get_logger()
 log.info(HOSTILE, text=HOSTILE, keys={"x": HOSTILE}, many=[HOSTILE])

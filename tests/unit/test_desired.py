@@ -13,7 +13,7 @@ from mountd.errors import Busy, MountdError, Refused, RolledBack, Unavailable
 from mountd.journal import database
 from mountd.journal.journal import Committed
 from mountd.model import model
-from mountd.operation import desired
+from mountd.operation import desired, plan
 from mountd.operation.desired import DesiredVersions, Request
 from mountd.operation.runner import OperationOutcome
 from mountd.status.snapshot import ModelStage, ModelStatus, Operation, Snapshot, Unmet
@@ -26,6 +26,13 @@ RETRY = {"retry": {"limit": 0, "initial": "50ms", "max": "50ms"}}
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "LOCKED_S", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine does meanwhile, no step is at fault."""
+    for name in ("FLIP_S", "COMMIT_S"):
+        monkeypatch.setattr(plan, name, 60.0)
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from mountd.daemon import logs
 from mountd.errors import CannotStart
 from mountd.process.lifecycle import Life, Notice, RestartAsked
 from mountd.process.supervisor import Supervisor
+from mountd.rclone import binary
 from mountd.settings.change import Names
 from mountd.settings.load import load
 from mountd.settings.source import Place
@@ -20,6 +21,12 @@ from tests.support.reloader import bench, carry_out, idle_bench, posted
 from tests.support.shelf import until
 
 SECRET: Place = ("remotes", "store", "token")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rclone, to say what it can do."""
+    monkeypatch.setattr(binary, "DEADLINE_S", 60.0)
 
 
 def restarts(supervisor: Supervisor) -> int:

@@ -28,6 +28,7 @@ from mountd.status.events import between
 from mountd.status.snapshot import Health, Snapshot
 from tests.support.reloader import Bench, bench
 from tests.support.shelf import until
+from tests.support.stepping import step
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,10 @@ async def test_a_pending_switch_outlives_a_move_of_its_model() -> None:
         assert room.board.snapshot.models["hub"].desired == "v23"
 
 
-async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_app_stays_down() -> None:
+async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_app_stays_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step(monkeypatch, apply, 0.6 * apply.JOURNAL_S)  # the journal is tried twice
     async with bench() as (room, group):
         before, webui = room.board.snapshot, room.members.apps["webui"]
         room.members.begin("webui")
@@ -80,7 +84,7 @@ async def test_a_change_that_is_carried_out_in_part_is_logged_and_shown_and_no_a
         room.journal.reads_left = 1  # for the check of the file
         following = group.create_task(room.reloader.follow_files())
         with capture_logs() as logs:
-            await room.board.wait_until(lambda now: bool(now.config.incomplete), 10)
+            await room.board.wait_until(lambda now: bool(now.config.incomplete), 60)
         [reported] = [each for each in logs if each["event"] == "configuration is only partly in effect"]
         assert reported["cause"] == "cannot use the journal: it is locked"
         assert any(each["event"] == "waiting for the journal" for each in logs)
@@ -118,7 +122,7 @@ async def test_who_asks_for_a_reload_hears_that_it_was_carried_out_in_part() -> 
 
 
 async def test_a_new_model_waits_for_a_journal_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply, "JOURNAL_S", 30.0)
+    monkeypatch.setattr(apply, "JOURNAL_S", 60.0)
     async with bench() as (room, _):
         room.config["models"]["second"] = room.model("second")
         room.write()
@@ -154,7 +158,7 @@ async def test_systemd_hears_the_end_of_a_reload_that_the_machine_does_not_let_t
             hangup, notifier = asyncio.Event(), Notifier({"NOTIFY_SOCKET": address})
             hangup.set()
             following = group.keep(lambda: room.reloader.follow_signal(hangup, notifier, lambda: True), "signal")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 loop = asyncio.get_running_loop()
                 heard = [await loop.sock_recv(systemd, 4096) for _ in range(2)]
             assert [each.partition(b"=")[0] for each in heard] == [b"RELOADING", b"READY"]
@@ -225,7 +229,7 @@ async def test_a_disk_that_does_not_answer_is_reported_and_asked_again_though_no
     answers = threading.Event()
 
     def slow(path: Path) -> Loaded:
-        answers.wait(30)
+        answers.wait(60)
         return load(path)
 
     async with bench() as (room, group):
@@ -240,7 +244,7 @@ async def test_a_disk_that_does_not_answer_is_reported_and_asked_again_though_no
         monkeypatch.setattr(watch_files, "POLL_S", 0.01)
         monkeypatch.setattr(watch_files, "QUIET_S", 0.01)
         following = group.create_task(room.reloader.follow_files())
-        await room.board.wait_until(lambda now: not now.config.problems, 20)
+        await room.board.wait_until(lambda now: not now.config.problems, 60)
         following.cancel()
 
 

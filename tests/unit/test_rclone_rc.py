@@ -17,6 +17,7 @@ from mountd.rclone import rc
 from mountd.rclone.command import RcAddress
 from mountd.rclone.keys import BucketEntry
 from mountd.rclone.rc import NONEXISTENT_DIR, RcClient, RcTimeout, StoreFeatures, Upload, names_bucket
+from tests.support.patient_rc import PatientRcClient
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[web.StreamResponse]]
 
@@ -68,7 +69,7 @@ async def fake(tmp_path: Path) -> AsyncIterator[tuple[FakeRclone, RcClient]]:
     await runner.setup()
     socket = tmp_path / "rc"
     await web.UnixSite(runner, str(socket)).start()
-    client = RcClient(RcAddress("me", "pw", socket=socket))
+    client = PatientRcClient(RcAddress("me", "pw", socket=socket), rclone.answers, rclone.held)
     yield rclone, client
     await client.close()
     rclone.forever.set()
@@ -145,7 +146,6 @@ async def test_a_store_that_hangs_is_not_taken_for_an_rclone_that_hangs(
 ) -> None:
     rclone, client = fake
     rclone.answers["operations/list"] = None
-    monkeypatch.setattr(rc, "NOOP_S", 20.0)  # a busy machine may be slow
     with pytest.raises(RemoteError) as caught:
         await client.probe_bucket("cs:bkt", 0.1)
     assert caught.value.code == "bucket-slow"

@@ -17,11 +17,12 @@ from mountd.errors import MountdError, RemoteError
 from mountd.publish import upload
 from mountd.publish.plan import Bucket, Stored
 from mountd.publish.upload import Access, Store
+from tests.support.wait import until_async
 
 SECRET = "mountd-test-secret-0001"
 DENIED = '{"level":"error","msg":"AccessDenied: Access Denied","object":"a"}'
 AT = "s:b/h/v1/"
-SOON_S = 20.0
+SOON_S = 60.0
 
 
 class Scripted:
@@ -234,10 +235,17 @@ def runs(pid: int) -> bool:
 
 
 def test_an_rclone_that_is_silent_has_hung(rclone: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "SILENT_S", 0)
-    rclone.behave("echo $$ >$here/pid; exec sleep 60")
+    pid = rclone.root / "pid"
+    rclone.behave("echo $$ >$here/pid; exec sleep 600")
+
+    async def look() -> None:
+        looking = asyncio.create_task(rclone.store.look())
+        await until_async(lambda: pid.exists() and pid.read_text(), SOON_S, "rclone to run")
+        monkeypatch.setattr(upload, "SILENT_S", 0)
+        await looking
+
     with pytest.raises(RemoteError) as failed:
-        asyncio.run(rclone.store.look())
+        asyncio.run(look())
     assert failed.value.code == "rclone-error"
     assert not runs(int(rclone.read("pid")))
 

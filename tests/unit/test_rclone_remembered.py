@@ -11,6 +11,7 @@ import pytest
 
 from mountd.rclone import remembered
 from mountd.rclone.remembered import RcloneFeatures
+from tests.support.wait import until
 
 SAME = (1, 2, 3, 4, 5)
 ABLE = RcloneFeatures(
@@ -23,6 +24,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "cache"
     directory.mkdir()
     monkeypatch.setenv("CACHE_DIRECTORY", str(directory))
+    monkeypatch.setattr(remembered, "LIMIT_S", 60.0)  # its disk may be busy
     return directory / remembered.NAME
 
 
@@ -105,7 +107,8 @@ def test_a_disk_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(remembered, "LIMIT_S", 0.05)
     os.mkfifo(kept)  # opening it waits for a writer
     assert remembered.recall(program(tmp_path / "rclone"), SAME) is None
-    os.close(os.open(kept, os.O_WRONLY | os.O_NONBLOCK))  # its thread goes on, and ends
+    # Its thread goes on, and ends; it may not even have begun to wait.
+    os.close(until(lambda: os.open(kept, os.O_WRONLY | os.O_NONBLOCK), 60.0, "the thread to wait", every_s=0.001))
 
 
 def test_nothing_is_read_or_kept_where_somebody_else_may_write(tmp_path: Path, kept: Path) -> None:

@@ -16,7 +16,7 @@ from mountd.api.documents import SCHEMA
 from mountd.api.documents.operations import ReloadDocument
 from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
-from mountd.daemon import reload, secret_files
+from mountd.daemon import reload, secret_files, watch_files
 from mountd.daemon.apply import Applier
 from mountd.daemon.members import Members
 from mountd.daemon.reload import Reloader
@@ -145,7 +145,13 @@ async def bench(tasks: Callable[[Board], Tasks] = tasks_of) -> AsyncIterator[tup
     Its directory is not pytest's: paths of sockets would be too long there. A disk that other tests keep busy has more
     time to answer than that of a user.
     """
-    with patch.multiple(reload, READ_S=DISK_S), patch.multiple(secret_files, READ_S=DISK_S):
+    with (
+        patch.multiple(reload, READ_S=DISK_S),
+        patch.multiple(secret_files, READ_S=DISK_S),
+        patch.multiple(watch_files, LOOK_S=DISK_S),
+        patch.multiple(binary, DEADLINE_S=DISK_S),
+        patch.dict(Reloader.reload.__kwdefaults__, patience_s=DISK_S),
+    ):
         async with _bench(tasks) as made:
             yield made
 

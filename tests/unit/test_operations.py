@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -63,9 +63,8 @@ async def test_an_end_that_cannot_be_written_is_reported_and_written_before_the_
         assert row is not None
         assert row.finished is None
 
-        began = time.monotonic()
-        assert await live.operations.wait(first.id, seen_step="commit", timeout_s=SOON_S) == first
-        assert time.monotonic() - began < SOON_S / 2
+        async with asyncio.timeout(SOON_S):
+            assert await live.operations.wait(first.id, seen_step="commit", timeout_s=100 * SOON_S) == first
         history = live.operations.results.history
         assert await history(limit=5) == [first]
         assert await history("hub", "switch", "committed", limit=5) == [first]
@@ -177,7 +176,7 @@ async def test_busy_says_what_was_asked_for_and_who_is_at_it(live: Shelf) -> Non
     with pytest.raises(Busy, match="v22") as rollback:
         await live.operations.rollback(None, TINA)
     for refused in (switch.value, rollback.value):
-        assert refused.holder == "tina (switch hub to v24, since 0 s)"
+        assert re.fullmatch(r"tina \(switch hub to v24, since \d+ s\)", refused.holder)
         assert refused.holder in refused.text
         assert "mountd cancel" in refused.hint
     live.disk.gate.set()

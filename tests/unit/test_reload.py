@@ -115,7 +115,7 @@ async def test_the_address_of_the_api_moves_with_all_else_or_not_at_all() -> Non
 async def test_a_reload_waits_for_an_operation_only_when_there_is_something_to_do() -> None:
     async with bench() as (room, _):
         room.operations._running.append(RUNNING)
-        assert (await room.reloader.reload("test", patience_s=10))["changed"] == []
+        assert (await room.reloader.reload("test", patience_s=60))["changed"] == []
         room.config["models"]["hub"]["keep"] = "3"
         room.write()
         with pytest.raises(Busy) as busy:
@@ -128,7 +128,7 @@ async def test_a_reload_waits_for_an_operation_only_when_there_is_something_to_d
             with pytest.raises(Busy) as busy:
                 await room.reloader.reload("test", patience_s=0.01)
         assert (busy.value.exit_code, busy.value.holder) == (6, "another reload")
-        assert (await room.reloader.reload("test", patience_s=10))["changed"] == ["models.hub.keep"]
+        assert (await room.reloader.reload("test", patience_s=60))["changed"] == ["models.hub.keep"]
 
 
 async def test_files_that_a_removed_mount_leaves_are_a_failure_once_and_shown_from_then_on(
@@ -173,7 +173,7 @@ async def test_a_file_that_was_edited_before_it_was_watched_is_noticed() -> None
         room.config["models"]["hub"]["keep"] = "3"
         room.write()
         following = group.create_task(room.reloader.follow_files())
-        await room.board.wait_until(lambda now: bool(now.config.summary), 10)
+        await room.board.wait_until(lambda now: bool(now.config.summary), 60)
         assert room.members.settings.models["hub"].keep == 3
         room.config["models"]["hub"]["keep"] = "4"
         room.write()

@@ -203,7 +203,7 @@ async def test_what_the_machine_lacks_is_a_failure_and_no_bug(live: Shelf) -> No
     may_end = asyncio.Event()
     begun = await exclusive(live, (may_end, OSError(errno.EMFILE, "Too many open files")))
     may_end.set()
-    outcome = await asyncio.wait_for(live.operations.outcome(begun), 20)
+    outcome = await asyncio.wait_for(live.operations.outcome(begun), 60)
     assert outcome is not None
     assert outcome.result == "failed"
     assert (await live.switch("v23")).result == "committed"
@@ -215,12 +215,12 @@ async def test_who_waits_gets_the_operation_once_it_has_moved_on(live: Shelf) ->
     may_end = asyncio.Event()
     begun = await exclusive(live, (may_end, OperationOutcome("passed")))
     assert (await live.operations.wait(begun.id, seen_step="fault", timeout_s=0.01)).step == "fault"
-    waiting = asyncio.create_task(live.operations.wait(begun.id, seen_step="fault", timeout_s=20))
+    waiting = asyncio.create_task(live.operations.wait(begun.id, seen_step="fault", timeout_s=60))
     await live.operations.show_step(begun, "recover")
-    moved = await asyncio.wait_for(waiting, 30)
+    moved = await asyncio.wait_for(waiting, 60)
     assert (moved.step, moved.finished) == ("recover", None)
     may_end.set()
-    ended = await live.operations.wait(begun.id, seen_step="recover", timeout_s=20)
+    ended = await live.operations.wait(begun.id, seen_step="recover", timeout_s=60)
     assert (ended.step, ended.result) == ("recover", "passed")
 
 
@@ -237,7 +237,7 @@ async def test_a_reload_waits_until_nothing_runs(live: Shelf) -> None:
     assert not entered.is_set()
     may_end.set()
     await live.operations.outcome(begun)
-    await asyncio.wait_for(reloading, 30)
+    await asyncio.wait_for(reloading, 60)
     live.operations.check_may_begin()
 
 

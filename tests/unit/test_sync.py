@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from mountd.errors import MountdError, NotFound, UsageError
+from mountd.journal import database
 from mountd.journal.journal import Journal
+from mountd.model import committed
 from mountd.model.model import Model
 from mountd.operation import desired
 from mountd.operation.sync import WHY_CHARACTERS, Paused, Syncing
@@ -35,6 +37,13 @@ from mountd.status.snapshot import (
 from tests.support.memory_disk import MemoryDisk
 
 MOUNT = MountStatus("/mnt", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a journal that a test holds for a moment, in which it may get no time."""
+    monkeypatch.setattr(database, "LOCKED_S", 60.0)
+    monkeypatch.setattr(committed, "DISK_LIMIT_S", 60.0)
 
 
 class EmptyDisk(MemoryDisk):
@@ -117,8 +126,8 @@ async def test_what_cannot_be_paused_is_reported(stage: Stage) -> None:
     assert unknown.value.hint == "models: hub"
     with pytest.raises(UsageError, match="501"):
         await stage.syncing.pause("hub", operator="alice", reason="x" * (WHY_CHARACTERS + 1))
-    with contextlib.closing(sqlite3.connect(stage.journal.path)) as database:
-        database.execute("DROP TABLE models")
+    with contextlib.closing(sqlite3.connect(stage.journal.path)) as db:
+        db.execute("DROP TABLE models")
     with pytest.raises(MountdError) as broken:
         await stage.syncing.pause("hub", operator="alice")
     assert broken.value.code == "journal-unusable"
@@ -145,7 +154,7 @@ async def test_a_pause_during_a_write_of_an_operation_loses_neither(tmp_path: Pa
 
 async def test_who_goes_away_in_the_middle_leaves_memory_and_journal_in_agreement(stage: Stage) -> None:
     model = await stage.add("hub")
-    with contextlib.closing(sqlite3.connect(stage.journal.path, isolation_level=None)) as other:
+    with contextlib.closing(sqlite3.connect(stage.journal.path, isolation_level=None, timeout=60.0)) as other:
         other.execute("BEGIN IMMEDIATE")
         pausing = asyncio.create_task(stage.syncing.pause("hub", operator="alice"))
         await asyncio.sleep(0.05)

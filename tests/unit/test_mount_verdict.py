@@ -36,8 +36,10 @@ def board() -> Board:
 
 
 @pytest.fixture
-def mount(tmp_path: Path, board: Board) -> RcloneMount:
-    """One that nothing was ever started for."""
+def mount(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> RcloneMount:
+    """One that nothing was ever started for. The disk of its evidence may be busy."""
+    for limit in ("COLLECT_S", "WRITE_S"):
+        monkeypatch.setattr(evidence, limit, 60.0)
     settings = Settings.model_validate(
         {
             "remotes": {"r": {"type": "s3", "endpoint": "http://127.0.0.1:1"}},

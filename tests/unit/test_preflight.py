@@ -22,6 +22,13 @@ from mountd.mount import preflight
 from mountd.settings.load import load
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a disk and with children that a busy machine lets wait."""
+    monkeypatch.setattr(preflight, "TOUCH_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(examine_config, "WAY_S", 60.0)
+
+
 @pytest.fixture
 async def files() -> AsyncIterator[Files]:
     files = Files("test", {"MOUNTD_INSTANCE": f"test-{os.getpid()}"})

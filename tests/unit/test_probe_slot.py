@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from mountd.errors import RemoteError, Unavailable
+from mountd.mount import bucket as bucket_module
 from mountd.mount.bucket import SLOT_PATIENCE, SharedProbeSlot
 from mountd.status.snapshot import Health, Reason, RemoteStatus
 from tests.support.wait import until_async
@@ -18,6 +19,12 @@ from tests.unit.test_rclone_rc import Fake, fake
 __all__ = ["fake"]
 
 SOON_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is answered here is answered soon, however late the machine lets it."""
+    monkeypatch.setattr(bucket_module, "SLOT_S", SOON_S)
 
 
 async def is_answered(request: asyncio.Future[bool], limit_s: float) -> bool:
@@ -141,7 +148,7 @@ async def test_a_bucket_that_is_not_well_has_no_slot_for_others(fake: Fake) -> N
     bucket.hurry()
     waiting = asyncio.create_task(bucket._until_due(0.001))
     await asking
-    await asyncio.wait({waiting}, timeout=5.0)
+    await asyncio.wait({waiting}, timeout=SOON_S)
     assert (taken, waiting.done()) == (["asked"], True), "the next probe follows in its turn"
 
 

@@ -284,6 +284,8 @@ REFUSED, AWAY = RemoteError("no", code="access-denied"), RemoteError("away", cod
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWAY_INTERVAL_S", "TROUBLE_INTERVAL_S", "SECRETS_INTERVAL_S"):
         monkeypatch.setattr(bucket, name, 0.001)
+    for name in ("SLOT_S", "SLOW_S"):  # what answers here does so at once, as soon as the machine lets it
+        monkeypatch.setattr(bucket, name, SOON_S)
 
 
 async def test_an_answer_is_a_fact() -> None:

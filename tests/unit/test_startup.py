@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -165,6 +166,8 @@ class Start:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PROOF_INTERVAL_S", "AWAY_INTERVAL_S"):
         monkeypatch.setattr(startup, name, 0.0)
+    for name in ("MOUNTED_TIMEOUT_S", "ANSWERING_TIMEOUT_S"):
+        monkeypatch.setattr(startup, name, SOON_S)
 
 
 @pytest.fixture
@@ -230,12 +233,25 @@ async def test_an_rclone_that_does_not_answer() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_statfs_that_waits_for_a_bucket_that_is_away_is_waited_for() -> None:
+async def test_a_statfs_that_waits_for_a_bucket_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class LateMount(FakeMount):
+        """Each answer takes 0.1 s: five take more than the deadline."""
+
+        async def ask(self, before: Liveness) -> Liveness:
+            nonlocal now
+            now += 0.1
+            return await super().ask(before)
+
+    monkeypatch.setattr(startup, "time", SimpleNamespace(monotonic=lambda: now))
     start = Start()
-    start.mount.answers = [Liveness(missed=1)] * 5 + [Liveness()]  # each 0.1 s, more than the deadline
+    start.startup.liveness = start.mount = LateMount()
+    start.mount.answers = [Liveness(missed=1)] * 5 + [Liveness()]
     start.bucket.states = [AWAY] * 5 + [RemoteStatus(Health.HEALTHY)]
     assert await start.run() is None
     start = Start()
+    start.startup.liveness = start.mount = LateMount()
     start.mount.answers = [Liveness(missed=1)] * 5 + [Liveness()]
     start.bucket.states = [AWAY]
     start.bucket.is_asked_for_room = False

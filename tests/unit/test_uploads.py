@@ -112,6 +112,10 @@ class Rclone:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reopen, "POLL_S", 0.001)
+    # The disk may be busy.
+    monkeypatch.setattr(reopen, "LOOK_LIMIT_S", 60.0)
+    for name in ("LOOK_LIMIT_S", "SCAN_LIMIT_S"):
+        monkeypatch.setattr(uploads, name, 60.0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 # It thaws as soon as nobody holds the other end of its pipe, also when the test was killed: who waits for a frozen
 # disk can be ended by nothing else.
 _FREEZE = 'fsfreeze -f "$1" && echo frozen && cat > /dev/null; fsfreeze -u "$1"'

@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from tests.support.wait import until
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 class Tmpfs:

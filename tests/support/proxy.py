@@ -26,7 +26,7 @@ __all__ = ["Closed", "Counts", "Exchange", "Faults", "Proxy", "Reply", "Reset"]
 
 T = TypeVar("T")
 REMEMBERED = 100_000
-CALL_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 60.0
 LINGER_S = 1.0  # closing a socket with unread bytes can destroy the answer, so a refused body is read on for this long
 
 

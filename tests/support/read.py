@@ -67,7 +67,7 @@ class Reader:
         self._process.kill()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        self._process.wait(20)
+        self._process.wait(60)
 
 
 def read(parts: Sequence[Part], timeout_s: float = 30.0) -> list[str]:

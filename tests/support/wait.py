@@ -60,7 +60,7 @@ def _tries(condition: Callable[[], T | None], timeout_s: float, what: str) -> Ge
         yield
 
 
-def until_gone(pid: int, timeout_s: float = 20.0) -> None:
+def until_gone(pid: int, timeout_s: float = 60.0) -> None:
     """A process that was killed and is no child of ours, with all its threads: the last one gives its locks back."""
 
     def is_gone() -> bool:

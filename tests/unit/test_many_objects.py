@@ -40,5 +40,5 @@ def test_their_bytes_are_those_of_the_manifest(store: ManyObjects) -> None:
     assert s3.head_object(Bucket=hub.BUCKET, Key=f"cache_hub_v2/{path}")["ContentLength"] == of.files[path]
     url = f"{store.endpoint}/{hub.BUCKET}/cache_hub_v2/{path}"
     asked = urllib.request.Request(url, headers={"Range": "bytes=1-3"})
-    with urllib.request.urlopen(asked, timeout=10) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         assert (answer.status, answer.read()) == (206, store.content(f"cache_hub_v2/{path}")[1:4])

@@ -327,7 +327,8 @@ async def test_a_full_disk_of_the_record_is_reported_as_that(tmp_path: Path) -> 
 
 
 async def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mountd.publish.record.LOCK_PATIENCE_S", 0.2)
+    patience = "mountd.publish.record.LOCK_PATIENCE_S"
+    monkeypatch.setattr(patience, 0.2)
     held = await open_record(tmp_path, "d")
     other = await open_record(tmp_path, "e")
     other.close()
@@ -343,7 +344,9 @@ async def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     async def take() -> Record:
         return await open_record(tmp_path, "d")
 
+    monkeypatch.setattr(patience, 60.0)
     _, record = await asyncio.gather(end(), take())
+    monkeypatch.setattr(patience, 0.2)
     with pytest.raises(Busy):  # the lock is that of the file that is there now
         await take()
     record.close()

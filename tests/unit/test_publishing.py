@@ -20,7 +20,7 @@ from tests.support.memory_store import MemoryStore
 FILES = {"a": b"1" * 10, "b/c": b"2" * 20}
 ASKED = Asked("v23", (), 2)
 OTHERS = f"{manifest.MARKER}others"
-SOON_S = 20.0
+SOON_S = 60.0
 
 
 class Publisher:

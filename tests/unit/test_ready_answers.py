@@ -23,6 +23,11 @@ FAILED = Reason("app-exited", "webui ended with exit code 1", "app", "webui", "s
 SAID_BEFORE = Reason(ready.WAITING, "webui has started and is not ready yet: it is loading", "app", "webui")
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "HTTP_TIMEOUT_S", 60.0)
+
+
 @asynccontextmanager
 async def serving(status: int) -> AsyncIterator[int]:
     """In this process → its port."""

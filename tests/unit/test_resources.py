@@ -97,7 +97,7 @@ async def test_a_task_waits_for_what_is_lacking_and_goes_on(monkeypatch: pytest.
             raise of(errno.EMFILE)
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(10), Tasks(board, Reserve(), lambda: bugs.append("")) as tasks:
+    async with asyncio.timeout(60), Tasks(board, Reserve(), lambda: bugs.append("")) as tasks:
         task = tasks.keep(work, "look")
         await board.wait_until(lambda now: "look" in now.lacks)
         now = board.snapshot
@@ -120,7 +120,7 @@ async def test_a_bug_ends_no_other_task_and_is_heard_of_once() -> None:
     async def bug() -> None:
         raise KeyError("x")
 
-    async with asyncio.timeout(10), Tasks(board, Reserve(), lambda: bugs.append("")) as tasks:
+    async with asyncio.timeout(60), Tasks(board, Reserve(), lambda: bugs.append("")) as tasks:
         other = tasks.keep(wait, "other")
         for _ in range(2):
             await tasks.keep(bug, "broken")

@@ -121,7 +121,7 @@ print(json.dumps([before, rights()]))
 
 
 def test_what_this_process_may_is_what_the_kernel_answers_when_asked_another_way() -> None:
-    done = subprocess.run([sys.executable, "-c", ASK_KERNEL], check=True, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", ASK_KERNEL], check=True, capture_output=True, text=True, timeout=60)
     for found, kernel in json.loads(done.stdout):
         assert found == [bool(each) for each in kernel]
     assert found[1] is True

@@ -15,11 +15,11 @@ async def test_what_comes_after_the_work_comes_once_it_is_done_however_late() ->
     await disk.settle(lambda: done.append("none yet"), 0.0)
     assert done == ["none yet"]
     with pytest.raises(TimeoutError):
-        await disk.run(lambda: answers.wait(30), 0.01)
+        await disk.run(lambda: answers.wait(600), 0.01)
     await disk.settle(lambda: done.append("later"), 0.01)
     assert done == ["none yet"]
     answers.set()
     await until(lambda: done == ["none yet", "later"], "the end of the work")
-    assert await disk.run(lambda: 7, 30.0) == 7
+    assert await disk.run(lambda: 7, 60.0) == 7
     await disk.settle(lambda: done.append("at once"), 0.0)
     assert done[2:] == ["at once"]

@@ -27,6 +27,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a disk and with children that a busy machine lets wait."""
     monkeypatch.setattr(preflight, "TOUCH_TIMEOUT_S", 60.0)
     monkeypatch.setattr(examine_config, "WAY_S", 60.0)
+    monkeypatch.setattr(guard, "LOOK_LIMIT_S", 60.0)
 
 
 @pytest.fixture

@@ -335,7 +335,8 @@ class PinStore:
         """How many bytes `sweep` would free, those of `incoming` not counted."""
         keep, wanted = frozenset(keep), frozenset(wanted)
         links: Counter[str] = Counter()
-        with expected("look at pinned files"):
+        # As a change: a tree that was not finished holds links to objects until the next one.
+        with expected("look at pinned files"), self._lock.changing():
             for each in self._all_trees():
                 if each not in keep:
                     with contextlib.suppress(NotFound, Refused):

@@ -324,6 +324,15 @@ def test_what_nothing_keeps_goes(store: PinStore) -> None:
     assert os.listdir(store.place / "trees") == []
 
 
+def test_what_could_go_counts_what_an_unfinished_tree_holds(store: PinStore) -> None:
+    bring(store, [b"here"])
+    store.accept(sha256_of(b"here"), 4)
+    with pytest.raises(Unavailable):
+        store.build(MODEL, "v1", wanted({"a": b"here", "b": b"lacking"}), digest=DIGEST)
+    assert store.could_go([]) == 4
+    assert store.sweep([]).bytes == 4
+
+
 def test_of_a_file_that_is_being_fetched_only_what_is_there_takes_room(store: PinStore) -> None:
     with open(store.incoming / f"{sha256_of(b'large')}.partial", "wb") as file:
         file.truncate(1 << 30)

@@ -260,7 +260,7 @@ class World(RuleBasedStateMachine):
 
     @act()
     def kill_rclone(self) -> None:
-        _, rclone = self.steady()
+        app, rclone = self.steady()
         if rclone is None:
             return
         os.kill(rclone, signal.SIGKILL)
@@ -270,6 +270,8 @@ class World(RuleBasedStateMachine):
             until(
                 lambda: self.daemon.status()["mounts"]["storage"]["state"] == "running", SOON_S, "the mount to be back"
             )
+            if self.drifted == "other" and app is not None:  # nobody has loaded its names: in an outage it cannot start
+                until(lambda: self.steady()[0] not in (None, app) and self.daemon.page(), SOON_S, "the app to be back")
 
     @act(
         both=st.booleans(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import socket
@@ -325,7 +326,8 @@ def test_an_rclone_that_does_not_mount_is_reported_and_leaves_nothing(
     room, script = tmp_path / "room", tmp_path / "rclone"
     room.mkdir()
     monkeypatch.setattr(examine_mount, "TEMPORARY", str(room))
-    now = SimpleNamespace(monotonic=lambda: 100.0 if (tmp_path / "running").exists() else 0.0)
+    ticks = itertools.count(0.0, 20.0)  # its time is over a few looks after it runs
+    now = SimpleNamespace(monotonic=lambda: next(ticks) if (tmp_path / "running").exists() else 0.0)
     monkeypatch.setattr(examine_mount, "time", now)
     for says, limit_s, text in (
         ("echo 'CRITICAL: no such thing' >&2; exit 1", 60.0, "no such thing"),
@@ -334,7 +336,7 @@ def test_an_rclone_that_does_not_mount_is_reported_and_leaves_nothing(
     ):
         monkeypatch.setattr(examine_mount, "LIMIT_S", limit_s)
         script.unlink(missing_ok=True)
-        (tmp_path / "running").unlink(missing_ok=True)  # its time is over as soon as it runs
+        (tmp_path / "running").unlink(missing_ok=True)
         if says is not None:
             script.write_text(f"#!/bin/sh\n{says}\n")
             script.chmod(0o755)

@@ -176,6 +176,9 @@ class Rig:
         Raises NotThere when this mountd does not know that.
         """
         with Daemon(self.proxy.endpoint, self.store.access_key_id, self.store.secret_access_key, self.rclone) as daemon:
+            cache = self.shelf / "mountd"  # the machine's, as the unit names it: what rclone can do is known there
+            cache.mkdir(mode=0o700, exist_ok=True)
+            daemon.environment["CACHE_DIRECTORY"] = str(cache)
             app, model = daemon.config["apps"]["webui"], daemon.config["models"]["cache_hub"]
             app["command"] = loader("serve", "--port", daemon.web_port, "--model_dir", "./cache_hub", *words)
             app["ready"]["timeout"] = "15m"

@@ -146,7 +146,7 @@ class Pins:
 
     @contextlib.asynccontextmanager
     async def _alone(self, contents: frozenset[str], waits: Callable[[str], None]) -> AsyncIterator[None]:
-        """`incoming` has one file of each content: whoever brings one of these waits for the other one who does."""
+        """`incoming` has one file of each content: a pin that brings one of these waits for another that does."""
         async with self._released:
             while not self._held.isdisjoint(contents):
                 waits("another version that is being pinned has files in common with it")

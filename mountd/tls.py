@@ -26,7 +26,9 @@ def unread() -> Iterator[None]:
             setattr(ssl.SSLContext, name, reader)
 
 
-async def verifying(url: str) -> ssl.SSLContext | bool:
-    """What aiohttp takes as `ssl` for a request to `url`."""
-    is_tls = url[:6].lower() == "https:"
-    return await asyncio.to_thread(ssl.create_default_context) if is_tls else True
+async def verifying(url: str, timeout_s: float) -> ssl.SSLContext | bool:
+    """What aiohttp takes as `ssl` for a request to `url`. Raises TimeoutError when its disk is silent, OSError."""
+    if url[:6].lower() != "https:":
+        return True
+    async with asyncio.timeout(timeout_s):
+        return await asyncio.to_thread(ssl.create_default_context)

@@ -107,7 +107,7 @@ async def _http(url: str) -> str:
         # A session each time: a kept connection would go on asking a process that has been replaced.
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-            session.get(url, allow_redirects=False, ssl=await verifying(url)) as response,
+            session.get(url, allow_redirects=False, ssl=await verifying(url, HTTP_TIMEOUT_S)) as response,
         ):
             return "" if response.status < 400 else f"{shown} answers {response.status}"
     except TimeoutError:

@@ -156,7 +156,7 @@ async def _get(
     body = bytearray()
     async with (
         aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-        session.get(url, params=parameters, allow_redirects=False, ssl=await verifying(url)) as response,
+        session.get(url, params=parameters, allow_redirects=False, ssl=await verifying(url, timeout_s)) as response,
     ):
         while len(body) <= most and (chunk := await response.content.read(64 * 1024) if most else b""):
             body += chunk

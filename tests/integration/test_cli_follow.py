@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,16 +28,17 @@ def test_a_switch_is_waited_for_only_so_long_without_its_daemon(
 
 def test_a_daemon_that_came_back_is_away_no_more(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a second time that it is away only that time counts."""
-    monkeypatch.setattr(follow, "RETRY_S", 0.01)
-    monkeypatch.setattr(follow, "AWAY_S", 2.0)
+    now = 0.0
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=lambda: now, sleep=lambda _: None))
     gone: tuple[int, object] = (0, None)
     answers = iter([gone, *((200, {**OPERATION, "step": f"s{number}"}) for number in range(4)), gone])
 
     def poll(_: Asked) -> tuple[int, object]:
-        time.sleep(0.5)
+        nonlocal now
+        now += follow.AWAY_S / 3
         return next(answers, (200, {**OPERATION, **COMMITTED}))
 
-    accept(standin, {})
+    accept(standin, {}, timeout_s=3600)
     standin.answers["GET /api/v1/operations/17"] = poll
     assert main(["switch", "v23"]) == 0
 

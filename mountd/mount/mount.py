@@ -28,6 +28,7 @@ from mountd.mount.health import MountVerdict, Replace, RestartRclone
 from mountd.mount.liveness import LivenessProbe, MountTableProbe
 from mountd.mount.monitor import MountMonitor
 from mountd.mount.proof import prove
+from mountd.mount.read_ahead import ReadAhead
 from mountd.mount.stalls import StallProbe
 from mountd.mount.startup import StartUp
 from mountd.process import resources
@@ -121,6 +122,7 @@ class RcloneMount:
                 self._cache,
                 StallProbe(self._path, engine, self._bucket, self._looker, pids=self._app_pids, minor=self._minor),
                 SecretsProbe(engine, self._bucket),
+                ReadAhead(name, self._liveness.entry, lambda: self._settings.models, board),
             ],
             failures=lambda: engine.mount.health.failures,
             known=lambda: self._bypass.reason or self._uploads.trouble,

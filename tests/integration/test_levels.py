@@ -14,6 +14,9 @@ import pytest
 
 from mountd.client.api import get
 from mountd.demo import hub
+from mountd.fuse import table
+from mountd.fuse.watch import read_table
+from mountd.mount.read_ahead import DEVICES, FAR_KIB
 from tests.support.daemon import Daemon
 from tests.support.mapped import add_large
 from tests.support.proxy import Proxy
@@ -106,6 +109,29 @@ def test_an_app_that_starts_before_the_data_are_here(machine: Daemon, proxy: Pro
     assert machine.status()["apps"]["webui"]["restarts"] == 0
     assert proxy.counts.object_bytes >= MODEL_BYTES
     until(lambda: data_events(machine) == ["data-loading", "data-loaded"], SOON_S, "the events")
+
+
+def read_ahead_kib(daemon: Daemon) -> int | None:
+    """Of the kernel, in the mount; None: nothing is mounted now."""
+    entry = table.at(read_table(), str(daemon.mount))
+    try:
+        return int((DEVICES / entry.device / "read_ahead_kb").read_text()) if entry else None
+    except FileNotFoundError:
+        return None
+
+
+@pytest.mark.skipif(not os.access(DEVICES, os.W_OK), reason="only root may change how far the kernel reads ahead")
+def test_the_kernel_reads_further_ahead_once_the_data_are_here(machine: Daemon) -> None:
+    machine.start_ready()
+    assert (read_ahead_kib(machine) or FAR_KIB) < FAR_KIB
+    machine.stop()
+    warm(machine, level="data")
+    machine.start_ready()
+    until(lambda: read_ahead_kib(machine) == FAR_KIB, SOON_S, "the kernel to read further ahead")
+    pid = machine.status()["mounts"]["storage"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: machine.status()["mounts"]["storage"]["pid"] not in (None, pid), SOON_S, "another rclone")
+    until(lambda: read_ahead_kib(machine) == FAR_KIB, SOON_S, "the same in the mount of the next rclone")
 
 
 def test_a_pinned_version_needs_neither_mount_nor_bucket(machine: Daemon, proxy: Proxy) -> None:

@@ -199,10 +199,11 @@ def test_a_file_that_is_closed_is_noted_at_once() -> None:
 
 
 def test_a_profile_has_variables_that_those_of_mountd_replace() -> None:
-    (variable,) = profiles.ENVIRONMENT["small"]
-    assert variable not in command().environment
-    assert command(mount(profile="small")).environment[variable] == profiles.ENVIRONMENT["small"][variable]
-    assert command(mount(profile="small"), environment={variable: "7"}).environment[variable] == "7"
+    for profile, variables in profiles.ENVIRONMENT.items():
+        (variable,) = variables
+        assert variable not in command(mount(profile="outputs")).environment
+        assert command(mount(profile=profile)).environment[variable] == variables[variable]
+        assert command(mount(profile=profile), environment={variable: "7"}).environment[variable] == "7"
 
 
 @pytest.mark.parametrize(

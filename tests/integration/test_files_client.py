@@ -52,6 +52,23 @@ async def test_statfs(files: Files, tmp_path: Path) -> None:
     assert missing.value.errno == errno.ENOENT
 
 
+async def test_a_worker_that_nobody_asks_ends(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "IDLE_S", 0.2)
+    await files.statfs(str(tmp_path), timeout_s=SOON_S)
+    first = files.pid
+    await until(lambda: files.pid is None and str(first) not in children(), "its end")
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    hashing = asyncio.create_task(files.hash(str(fifo), timeout_s=SOON_S))
+    await until(lambda: files.pid is not None, "another one")
+    asked, second = time.monotonic(), files.pid
+    await until(lambda: time.monotonic() - asked > 2 * client.IDLE_S, "longer than one that nobody asks stays")
+    assert files.pid == second
+    assert second != first
+    await asyncio.to_thread(fifo.write_bytes, b"x")
+    assert (await hashing).bytes == 1
+
+
 async def test_list(files: Files, tmp_path: Path) -> None:
     (tmp_path / "b.bin").write_bytes(b"123")
     (tmp_path / "a dir").mkdir()

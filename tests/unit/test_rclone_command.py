@@ -250,6 +250,7 @@ def test_the_environment_of_the_child() -> None:
         "RCLONE_RC_USER": "me",
         "RCLONE_RC_PASS": "rc-pass-word",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "GOGC": "200",
     }
     assert built.environment == expected
     assert "--ca-cert=/etc/ca.pem" in built.argv

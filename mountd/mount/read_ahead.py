@@ -60,11 +60,12 @@ class ReadAhead:
             while True:
                 is_far = is_all_here(self.mount, self.models(), self.board.snapshot.models)
                 wanted_kib = max(FAR_KIB, first_kib) if is_far else first_kib
-                if wanted_kib != now_kib:
-                    await asyncio.to_thread(file.write_text, str(wanted_kib), "ascii")
-                    now_kib = wanted_kib
-                    log.info("the kernel reads ahead", mount=self.mount, kib=now_kib)
-                await self.board.changed()
+                if wanted_kib == now_kib:
+                    await self.board.changed()
+                    continue  # and once more after a write: the board may have changed meanwhile
+                await asyncio.to_thread(file.write_text, str(wanted_kib), "ascii")
+                now_kib = wanted_kib
+                log.info("the kernel reads ahead", mount=self.mount, kib=now_kib)
         except (OSError, ValueError) as error:
             cause = cause_of(error) if isinstance(error, OSError) else str(error)
             log.debug("the kernel's read-ahead stays as it is", mount=self.mount, cause=cause)

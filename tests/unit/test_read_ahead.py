@@ -72,6 +72,36 @@ async def test_it_goes_far_with_the_data_and_back_without(tmp_path: Path, first_
             await running
 
 
+async def test_what_changes_while_the_kernel_is_told_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / ENTRY.device / "read_ahead_kb"
+    file.parent.mkdir()
+    file.write_text("128\n")
+    board, loop, write = (
+        Board(Snapshot(models={"a": replace(LIVE, level="data")})),
+        asyncio.get_running_loop(),
+        list[int](),
+    )
+
+    async def lose() -> None:
+        board.set_model("a", LIVE)
+
+    def slowly(path: Path, text: str, *rest: str) -> None:
+        with path.open("w") as opened:
+            opened.write(text)
+        write.append(int(text))
+        asyncio.run_coroutine_threadsafe(lose(), loop).result(30)
+
+    monkeypatch.setattr(Path, "write_text", slowly)
+    ahead = ReadAhead("storage", lambda: ENTRY, lambda: {"a": model()}, board, tmp_path)
+    running = asyncio.create_task(ahead.run(lambda **_: Facts()))
+    try:
+        await until_async(lambda: write == [FAR_KIB, 128], 30, "the kernel's read-ahead")
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
 @pytest.mark.parametrize("content", [None, "no number"])
 async def test_it_ends_where_the_kernel_does_not_let_it(tmp_path: Path, content: str | None) -> None:
     if content is not None:

@@ -24,6 +24,7 @@ from mountd.errors import MountdError
 from mountd.model import manifest
 from mountd.model.content import Content
 from mountd.model.model import Model
+from mountd.model.survey import Sizes
 from mountd.process.instance import Instance
 from mountd.process.resources import of_the_machine
 from mountd.status.board import Board
@@ -194,7 +195,7 @@ class Recording:
         self._recorder = recorder
         self._content = content
         self._root = root
-        self._sizes: Mapping[str, int] = {}
+        self._sizes = Sizes()
         """of the files of the version, while it runs"""
         self._last: Mapping[str, int] = {}
         """sizes of those that the app opened at its last start"""
@@ -202,8 +203,8 @@ class Recording:
 
     async def run(self, marks: Mapping[str, str]) -> None:
         """Until the app is loaded, or its start has failed. Raises DiskError."""
-        self._sizes = await asyncio.to_thread(self._content.files.unpack)
-        directories = await asyncio.to_thread(access.directories, self._sizes)
+        self._sizes = await asyncio.to_thread(self._content.files.sizes)
+        directories = await asyncio.to_thread(access.directories, self._sizes.items())
         opens = self.opens = Opens(self._root, directories, marks, on_open=self._report)
         try:
             await opens.start(WATCH_LIMIT_S)
@@ -222,7 +223,8 @@ class Recording:
         with contextlib.suppress(MountdError):  # which is logged when this start is to be kept
             profile = await self._recorder.profiles.read(self.model)
             if profile is not None and (last := profile.starts.get(self.app)) is not None:
-                self._last = {file.path: self._sizes[file.path] for file in last.files if file.path in self._sizes}
+                sizes = {file.path: self._sizes.get(file.path) for file in last.files}
+                self._last = {path: size for path, size in sizes.items() if size is not None}
                 self._recorder.show_soon(self)
 
     def so_far(self) -> OpenedOfModel:
@@ -233,7 +235,7 @@ class Recording:
         seen = self.opens.seen.items() if self.opens is not None else ()
         by_others = {path: opens for path, opens in seen if not _is_ours(path)}
         own = {path: self._own(path) for path in by_others}
-        return access.opened_files(by_others, own, self._sizes, self._began)
+        return access.opened_files(by_others, own, self._sizes.get, self._began)
 
     def _own(self, path: str) -> list[float]:
         return self._recorder.own.of(f"{self._root}/{path}", self._began)

@@ -35,10 +35,9 @@ async def wanted_files(disk: Disk, content: Content) -> list[Wanted]:
 async def wanted_batches(disk: Disk, content: Content) -> AsyncGenerator[list[Wanted], None]:
     """As `wanted_files`, AT_ONCE of them at a time. To be closed when it is left early."""
     if content.manifest is None:
-        files = await asyncio.to_thread(content.files.unpack)
-        paths = iter(files)
-        while some := [*islice(paths, AT_ONCE)]:
-            yield [(path, files[path], None) for path in some]
+        files = (await asyncio.to_thread(content.files.sizes)).items()
+        while some := [*islice(files, AT_ONCE)]:
+            yield [(path, size, None) for path, size in some]
         return
     with Scratch(disk.scratch) as scratch:
         look = Look(disk, scratch, content.version, content.directory, ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,24 +113,28 @@ def first_by_others(opens: FileOpens, own: Sequence[float]) -> float | None:
 
 
 def opened_files(
-    seen: Mapping[str, FileOpens], own: Mapping[str, Sequence[float]], sizes: Mapping[str, int], began: float
+    seen: Mapping[str, FileOpens],
+    own: Mapping[str, Sequence[float]],
+    size_of: Callable[[str], int | None],
+    began: float,
 ) -> tuple[OpenedFile, ...]:
-    """What others than mountd opened since `began` (monotonic), in order. `own` and `sizes` are by path.
+    """What others than mountd opened since `began` (monotonic), in order. `own` is by path.
 
     A file without a size is left out: it is none of the version.
     """
     found = []
     for path, opens in seen.items():
-        at = first_by_others(opens, own.get(path, ())) if path in sizes else None
-        if at is not None:
-            found.append(OpenedFile(path, sizes[path], round(max(0.0, at - began), 3)))
+        at = first_by_others(opens, own.get(path, ()))
+        if at is not None and (size := size_of(path)) is not None:
+            found.append(OpenedFile(path, size, round(max(0.0, at - began), 3)))
     return tuple(sorted(found, key=_when))
 
 
-def directories(sizes: Mapping[str, int]) -> list[str]:
-    """Those with files in them, relative; the one with the largest file first: not all of them may be watched."""
+def directories(files: Iterable[tuple[str, int]]) -> list[str]:
+    """Those that hold `files`, paths with their bytes; relative, the one with the largest file first: not all of them
+    may be watched."""
     largest: dict[str, int] = {}
-    for path, size in sizes.items():
+    for path, size in files:
         directory = path.rpartition("/")[0]
         largest[directory] = max(size, largest.get(directory, 0))
     return sorted(largest, key=lambda directory: (-largest[directory], directory))

@@ -113,13 +113,13 @@ def test_only_files_of_the_version_that_others_opened_are_recorded_in_their_orde
         "strange": FileOpens([13.0], 1),
     }
     sizes = {"a": 1, "b": 2, "ours": 3, "never": 4}
-    found = access.opened_files(seen, {"ours": [12.4], "b": [10.9]}, sizes, 10.0)
+    found = access.opened_files(seen, {"ours": [12.4], "b": [10.9]}, sizes.get, 10.0)
     assert found == (OpenedFile("a", 1, 2.0), OpenedFile("b", 2, 4.0))
 
 
 def test_directories_of_the_largest_files_come_first() -> None:
     sizes = {"config.yaml": 5, "models/gpt.pth": 900, "models/x.txt": 1, "models/hf/w.safetensors": 950, "t/t.json": 5}
-    assert access.directories(sizes) == ["models/hf", "models", "", "t"]
+    assert access.directories(sizes.items()) == ["models/hf", "models", "", "t"]
 
 
 # -- how far a start is -----------------------------------------------------------------------------------------------

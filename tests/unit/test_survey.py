@@ -33,6 +33,14 @@ def test_a_packed_list_is_the_list(files: dict[str, int]) -> None:
     assert bool(packed) is bool(files)
 
 
+@given(st.dictionaries(ANY_PATH | st.text('[]", \\/a', min_size=1), st.integers(0, 2**60)), ANY_PATH)
+def test_sizes_are_read_from_a_packed_list(files: dict[str, int], other: str) -> None:
+    sizes = FileList.of(files).sizes()
+    assert [*sizes.items()] == sorted(files.items())
+    assert {path: sizes.get(path) for path in files} == files
+    assert sizes.get(other) == files.get(other)
+
+
 def test_what_a_list_is_without_its_manifest() -> None:
     bare, whole = FileList.of({"a": 1}), FileList.of({"a": 1, manifest.NAME: 9})
     assert (bare.bare, bare.has_manifest, whole.bare, whole.has_manifest) == (bare.digest, False, bare.digest, True)

@@ -72,7 +72,7 @@ class Model:
             lambda: (self.committed.suspended is not None, self.settings.sync.self_heal),
             self._show_drift,
         )
-        self._ahead = LoadAhead(name, board, self.levels, wanted=self._to_load, tidy=self._tidy, loaded=self._loaded)
+        self._ahead = LoadAhead(name, board, self.levels, wanted=self._to_load, tidy=self._tidy, loaded=self.loaded)
         self._board = board
         self._lock = asyncio.Lock()  # a start-up and an operation must not place the link at once
         self._live: str | None = None
@@ -251,11 +251,12 @@ class Model:
             return None  # the bucket holds something else under its name by now: what is pinned stays live
         return content, warm
 
-    async def _loaded(self, content: Content) -> None:
-        """Its data are here: the link moves to a pinned copy."""
+    async def loaded(self, content: Content) -> None:
+        """Its data are here. If it is live, its level is shown, and the link moves to a pinned copy."""
         async with self._lock:
-            if self._content is content and self._switching_to is None:
-                self._point(content, self.status.mount_restarts)
+            live = self._content if self._switching_to is None else None
+            if live is not None and (live.version, live.digest) == (content.version, content.digest):
+                self._point(live, self.status.mount_restarts, starting=True)
 
     async def _tidy(self) -> None:
         """Pinned versions beyond `keep` go, or all that are no longer used; none while automatic changes are paused,

@@ -1,4 +1,4 @@
-"""Loads a version ahead of a switch to it: its names and sizes, or all of its data. Changes nothing that is live."""
+"""Loads a version, mostly ahead of a switch to it: its names and sizes, or all of its data. What is live stays live."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ class WarmRun:
         await self._begin_step(WarmStep.WARM)
         with resources.as_exhausted():
             await self._model.levels.reach(content, self.level, self._progress)
+            await self._model.loaded(content)
 
     def _progress(self, found: WarmProgress) -> None:
         self._display.progress(self._record.id, found.bytes_done, found.bytes_total, round(found.bytes_per_s))

@@ -141,6 +141,18 @@ async def test_what_an_operation_loads_is_its_own_news(tmp_path: Path) -> None:
         assert hub.status.loads == before
 
 
+async def test_what_an_operation_loads_of_the_live_version_is_its_level(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as hub, hub.running():
+        await linked(hub)
+        assert (hub.status.level, await warmed(hub, "v22", "data"), hub.status.level) == (
+            "metadata",
+            ("done", 0),
+            "data",
+        )
+        assert await warmed(hub, "v23", "data") == ("done", 0)
+        assert (hub.status.current, hub.status.level) == ("v22", "data")
+
+
 async def test_a_switch_loads_all_before_it_stops_anything(tmp_path: Path) -> None:
     async with shelf(tmp_path, apps=["webui"], warm={"level": "data"}, watch={"for": "0s"}) as hub, hub.running():
         await linked(hub)

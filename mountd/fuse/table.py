@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mountd.errors import Bug
 
@@ -40,8 +41,11 @@ class Entry:
         return self.fs_type == "fuse" or self.fs_type.startswith("fuse.")
 
 
+@lru_cache(maxsize=4)
 def parse(text: str, mount_point: str = "") -> tuple[Entry, ...]:
     """Entries in the kernel's order; a line that is not complete (no such is known) raises Bug.
+
+    The last results are kept: the table is read each second and hardly ever another one.
 
     `text` is mountinfo decoded as UTF-8 with surrogateescape. `mount_point`: what is mounted there is wanted, and
     others may be left out, which takes a tenth of the time.

@@ -12,6 +12,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from mountd.errors import UsageError
 from mountd.text import storable
 
+LARGEST = 2**63 - 1
+"""Of whole numbers: what SQLite can compare with."""
+_WORDS: Mapping[type, str] = {str: "text", bool: "true or false", int: "a whole number"}
+
 
 async def read_body(request: web.Request, fields: Mapping[str, type]) -> dict[str, Any]:
     """What it gives of `fields`. Raises UsageError."""
@@ -29,9 +33,11 @@ async def read_body(request: web.Request, fields: Mapping[str, type]) -> dict[st
     for key, value in body.items():
         if key not in fields:
             raise UsageError(f"cannot read the request: unknown field {storable(key, 64)!r}")
-        if value is not None and not isinstance(value, fields[key]):
-            wanted = "text" if fields[key] is str else "true or false"
+        if value is not None and type(value) is not fields[key]:  # True is an int, too
+            wanted = _WORDS[fields[key]]
             raise UsageError(f"cannot read the request: {key} must be {wanted}")
+        if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+            raise UsageError(f"cannot read the request: {key} is too large a number")
         if isinstance(value, str) and value != value.encode(errors="replace").decode():
             raise UsageError(f"cannot read the request: {key} is not valid Unicode")  # half of a surrogate pair
     return {

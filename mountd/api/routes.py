@@ -20,20 +20,22 @@ from mountd.api.access import ProfileRoutes
 from mountd.api.body import read_body as _body
 from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.history import LineDocument, LogsDocument
-from mountd.api.documents.operations import CancelDocument, ReloadDocument, RestartDocument, WarmDocument
+from mountd.api.documents.operations import CancelDocument, ReloadDocument, ScheduledDocument, WarmDocument
 from mountd.api.history import HistoryRoutes, answer, operation_id
 from mountd.api.peer import UserNames
+from mountd.api.processes import ProcessRoutes
 from mountd.api.shielded import PEER, Handler
-from mountd.errors import MountdError, NotFound, Refused, Unavailable, UsageError
+from mountd.errors import MountdError, NotFound, Unavailable, UsageError
 from mountd.journal.journal import Journal
 from mountd.model import audit
+from mountd.operation.apps import AppControl
 from mountd.operation.desired import Request
 from mountd.operation.drill import Drills
+from mountd.operation.schedule import Schedules
 from mountd.operation.switch import Operations, PlannedOperation
 from mountd.operation.sync import Paused, Syncing
 from mountd.operation.warm import LIMIT_S
 from mountd.process.child import RING_LINES, Line, Ring
-from mountd.process.lifecycle import RestartAsked
 from mountd.process.resources import SYSTEM_ERROR, of_the_machine
 from mountd.process.supervisor import Supervisor
 from mountd.rclone import keys
@@ -67,6 +69,8 @@ class ApiDeps:
     drills: Drills
     journal: Journal
     syncing: Syncing
+    schedules: Schedules
+    apps: AppControl
     profiles: Profiles
     started: float
 
@@ -100,6 +104,7 @@ class Routes:
         self._history = HistoryRoutes(deps.journal, deps.board, deps.operations.results)
         self._names = UserNames()
         self._profiles = ProfileRoutes(deps.operations, deps.profiles, self._operator)
+        self._processes = ProcessRoutes(deps.board, deps.supervisors, deps.apps, self._operator)
 
     def probes(self) -> list[web.RouteDef]:
         """For everything that reaches the address."""
@@ -121,12 +126,12 @@ class Routes:
             web.post("/api/v1/rollback", self.rollback),
             web.post("/api/v1/warm", self.warm),
             web.post("/api/v1/cancel", self.cancel),
-            web.post("/api/v1/restart", self.restart),
             web.post("/api/v1/reload", self.reload),
             web.post("/api/v1/drill", self.drill),
             web.post("/api/v1/pause", self.pause),
             web.post("/api/v1/resume", self.resume),
             *self._profiles.writes(),
+            *self._processes.writes(),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------
@@ -151,7 +156,8 @@ class Routes:
             with contextlib.suppress(TimeoutError):
                 await board.wait_until(holds, _seconds(request, "wait"))
         uptime_s = time.monotonic() - self._deps.started
-        return answer(status.status(board.snapshot, version=__version__, pid=os.getpid(), uptime_s=uptime_s))
+        rings, pid = self._deps.rings, os.getpid()
+        return answer(status.status(board.snapshot, rings, version=__version__, pid=pid, uptime_s=uptime_s))
 
     def _condition(self, wanted: str, model: str | None) -> Callable[[Snapshot], bool]:
         if wanted == "ready":
@@ -261,17 +267,23 @@ class Routes:
     # -- writes ---------------------------------------------------------------------------------------------------
 
     async def switch(self, request: web.Request) -> web.Response:
-        body = await _body(request, {"version": str, "model": str, **ASKING})
+        """With `at` it is scheduled; a dry run shows what it would do now."""
+        body = await _body(request, {"version": str, "model": str, "at": str, **ASKING})
         if "version" not in body:
             raise UsageError("cannot switch: no version given")
         asking = await self._asking(request, body)
+        if "at" in body and not asking.dry_run:
+            record = await self._deps.schedules.ask(body.get("model"), body["version"], body["at"], asking)
+            return answer(ScheduledDocument(schema=SCHEMA, operation=operations.operation(record)), 202)
         asked = await self._deps.operations.switch(body.get("model"), body["version"], asking)
         return _asked(asked, dry_run=asking.dry_run)
 
     async def rollback(self, request: web.Request) -> web.Response:
-        body = await _body(request, {"model": str, **ASKING})
+        """With `to` to what was live after that operation of the history."""
+        body = await _body(request, {"model": str, "to": int, **ASKING})
         asking = await self._asking(request, body)
-        return _asked(await self._deps.operations.rollback(body.get("model"), asking), dry_run=asking.dry_run)
+        asked = await self._deps.operations.rollback(body.get("model"), asking, body.get("to"))
+        return _asked(asked, dry_run=asking.dry_run)
 
     async def warm(self, request: web.Request) -> web.Response:
         body = await _body(request, {"version": str, "model": str, "level": str, "reason": str})
@@ -283,29 +295,10 @@ class Routes:
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Answers at once; the undo can be followed like the operation itself."""
-        body = await _body(request, {"model": str})
+        body = await _body(request, {"model": str, "id": int})
         operator = await self._operator()
-        record = self._deps.operations.cancel(body.get("model"), operator)
+        record = await self._deps.schedules.cancel(body.get("model"), operator, body.get("id"))
         return answer(CancelDocument(schema=SCHEMA, operation=operations.operation(record)), 202)
-
-    async def restart(self, request: web.Request) -> web.Response:
-        body = await _body(request, {"name": str})
-        name = body.get("name", "")
-        supervisor = self._deps.supervisors.get(name)
-        if supervisor is None:
-            raise NotFound(
-                f"cannot restart {name!r}: no such mount or app", hint=f"names: {', '.join(self._deps.supervisors)}"
-            )
-        if name in self._deps.board.snapshot.apps:
-            waits = readiness.blockers(self._deps.board.snapshot, name)
-            if waits:  # it would be stopped, and could not be started again
-                raise Refused(
-                    f"cannot restart {name}: {waits[0].text}", hint="see `mountd status` for what it waits for"
-                )
-        operator = await self._operator()
-        log.info("restart requested", name=name, operator=operator)
-        supervisor.post(RestartAsked(f"{operator} asked for a restart"))
-        return answer(RestartDocument(schema=SCHEMA, name=name), 202)
 
     async def reload(self, request: web.Request) -> web.Response:
         await _body(request, {})

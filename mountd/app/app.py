@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from mountd.app import exits, ready
+from mountd.app import environment, exits, ready
 from mountd.app.belonging import Belonging
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError, cause_of
@@ -25,7 +25,7 @@ from mountd.process.supervisor import Supervisor
 from mountd.rclone import credentials
 from mountd.settings import environment as inherited
 from mountd.settings.schema import Settings
-from mountd.settings.secret import ReadSecrets, SecretRef
+from mountd.settings.secret import ReadSecrets
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import AppLoad, AppStatus, Health, Reason, Snapshot, State
@@ -240,13 +240,8 @@ class App:
     async def _build_environment(self) -> dict[str, str]:
         """Some of mountd's own environment, the app's variables and secrets, its marks. Raises CannotStart."""
         base = inherited.of_app(os.environ, hidden=self._hidden, own_user=self.user is None)
-        if self.user is not None:
-            base |= {"HOME": self.user.home, "USER": self.user.name, "LOGNAME": self.user.name}
-        given = self.settings.environment.items()
-        own = {key: value for key, value in given if not isinstance(value, SecretRef)}
-        secrets = {key: value for key, value in given if isinstance(value, SecretRef)}
-        own |= await self._read_secrets(secrets) if secrets else {}
-        return {**base, "PYTHONUNBUFFERED": "1", **own, **self._instance.marks(self.name)}
+        own = await environment.own(self.settings, self.user, self._read_secrets)
+        return {**base, **own, **self._instance.marks(self.name)}
 
     def _on_line(self, line: str) -> None:
         self.ring.append(line)
@@ -353,8 +348,13 @@ class App:
         except TimeoutError:
             raise CannotStart(exits.cannot_stop(self.name, self._status.pid), code="app-stuck") from None
 
+    def set_stopped(self, who: str | None) -> None:
+        """A person has stopped it, and nothing else starts it meanwhile; None: that is over."""
+        self._publish(stopped=who)
+
     def want(self) -> None:
-        self.supervisor.post(Notice.WANTED)
+        if self._status.stopped is None:
+            self.supervisor.post(Notice.WANTED)
 
     async def begin(self) -> None:
         """Returns when a process of it runs; while it is `held`. Raises CannotStart, also when it has ended again."""

@@ -10,6 +10,8 @@ import click
 from mountd.cli.terminal import say
 
 ASK_TIMEOUT_S = 1.0
+SIGNALS = ("HUP", "INT", "QUIT", "ABRT", "USR1", "USR2", "TERM", "KILL", "WINCH")
+"""Those that the daemon sends."""
 
 
 @click.command()
@@ -47,6 +49,24 @@ def _names(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[
 complete_model = _names("models")
 complete_mount = _names("mounts")
 complete_thing = _names("mounts", "apps")
+complete_app = _names("apps")
+
+
+def complete_signal(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in SIGNALS if name.startswith(incomplete.upper().removeprefix("SIG"))]
+
+
+def complete_committed(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The ids of the last operations that were committed, newest first."""
+    found = _ask(ctx, "/api/v1/history?result=committed").get("history") or []
+    return [str(each["id"]) for each in found if str(each["id"]).startswith(incomplete)]
+
+
+def complete_cancellable(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The ids of what runs and of what is scheduled."""
+    status = _ask(ctx, "/api/v1/status")
+    found = [*(status.get("operations") or []), *(status.get("scheduled") or [])]
+    return [str(each["id"]) for each in found if str(each["id"]).startswith(incomplete)]
 
 
 def _ask(ctx: click.Context, path: str) -> dict[str, Any]:

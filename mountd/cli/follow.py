@@ -23,6 +23,7 @@ CANCEL_LIMIT_S = 3600.0
 SHORT_S = 2.0
 """A step that takes no longer needs no explanation."""
 CHANGES = ("switch", "rollback")
+SCHEDULE = "schedule"
 DRIFTED = ("link-drifted", "link-blocked")
 """Reasons of a model whose link is not as mountd placed it."""
 DONE = ("committed", "passed", "done")
@@ -171,6 +172,8 @@ def _what(operation: Document) -> str:
         return f"drill {operation.get('to')} of {operation.get('model')}"
     if operation.get("kind") == "warm":
         return f"warm {operation.get('model')} {operation.get('to')}"
+    if operation.get("kind") == SCHEDULE:
+        return f"switch {operation.get('model')} to {operation.get('to')} at {operation.get('due')}"
     start = operation.get("from") or "nothing"
     return f"{operation.get('kind')} {operation.get('model')} {start} → {operation.get('to')}"
 
@@ -288,9 +291,34 @@ def restart(options: Options, name: str, timeout_s: float) -> Document:
     path = options.find()
     before = _thing(api.get(path, "/api/v1/status"), name)
     api.post(path, "/api/v1/restart", {"name": name})
-    deadline = time.monotonic() + timeout_s
-    changed = False
+    return _until_up(path, name, before, time.monotonic() + timeout_s, "restart")
+
+
+def start(options: Options, name: str, timeout_s: float, reason: str | None) -> Document:
+    """Start an app → its status once it runs. Raises NotFound, Busy, StillRunning, MountdError."""
+    path = options.find()
+    before = _thing(api.get(path, "/api/v1/status"), name)
+    asked = api.post(path, "/api/v1/start", {"name": name, "reason": reason})
+    if not asked["changed"]:
+        before = {}  # it runs already, or is about to
+    return _until_up(path, name, before, time.monotonic() + timeout_s, "start")
+
+
+def stop(options: Options, name: str, timeout_s: float, reason: str | None) -> Document:
+    """Stop an app → its status once nothing of it runs. Raises NotFound, Busy, StillRunning."""
+    path = options.find()
+    api.post(path, "/api/v1/stop", {"name": name, "reason": reason})
+    for now in _states(path, name, time.monotonic() + timeout_s):
+        if now["state"] == "stopped":
+            return now
+    raise StillRunning(f"{name} is not stopped before --timeout", hint="`mountd status` shows what it waits for")
+
+
+def _until_up(path: str, name: str, before: Document, deadline: float, what: str) -> Document:
+    """Its status once it runs after `before`."""
+    changed, why = False, ""
     for now in _states(path, name, deadline):
+        why = f": {now['reason']['text']}" if now["reason"] else ""
         changed = changed or _life(now) != _life(before)
         if not changed:
             continue
@@ -299,10 +327,12 @@ def restart(options: Options, name: str, timeout_s: float) -> Document:
         if now["state"] in {"failed", "backoff"}:
             reason = now["reason"] or {}
             raise MountdError(
-                f"cannot restart {name}: {reason.get('text') or 'it did not start'}",
+                f"cannot {what} {name}: {reason.get('text') or 'it did not start'}",
                 hint=reason.get("hint") or f"`mountd logs {name}` shows what it said",
             )
-    raise StillRunning(f"{name} is not running before --timeout", hint=f"mountd keeps trying; see `mountd logs {name}`")
+    raise StillRunning(
+        f"{name} is not running before --timeout{why}", hint=f"mountd keeps trying; see `mountd logs {name}`"
+    )
 
 
 def _states(path: str, name: str, deadline: float) -> Iterator[Document]:

@@ -26,7 +26,7 @@ def _limit_option(allowed: click.IntRange, default: int) -> Callable[..., Any]:
 @click.command()
 @click.argument("operation", required=False, type=click.IntRange(0), metavar="[ID]")
 @model_option("Only this model, or drills of this mount.")
-@click.option("--kind", metavar="KIND", help="Only this kind: switch, rollback, warm, drill, …")
+@click.option("--kind", metavar="KIND", help="Only this kind: switch, rollback, warm, schedule, drill, …")
 @click.option("--result", metavar="RESULT", help="Only this result: committed, rolled-back, refused, …")
 @_limit_option(click.IntRange(1), 20)
 @click.option("--before", type=click.IntRange(0), metavar="ID", help="Only operations older than this one.")
@@ -84,6 +84,7 @@ def _show_operation(operation: Document) -> None:
         ("result", f"{_result(operation)}{seconds}"),
         ("who", _who(operation)),
         ("when", f"began {_second(operation['started'])}{finished}"),
+        ("scheduled", operation.get("schedule") and f"as operation {operation['schedule']}"),
         ("reason", operation.get("reason")),
         ("cause", operation.get("cause")),
         ("hint", operation.get("hint")),
@@ -111,12 +112,14 @@ def _what(operation: Document) -> str:
         return f"drill {operation['to']} {operation['model']}"
     if operation["kind"] == "warm":
         return f"warm {operation['model']} {operation['to']}"
+    if operation["kind"] == "schedule":
+        return f"switch {operation['model']} → {operation['to']} at {operation['due']}"
     return f"{operation['kind']} {operation['model']} {operation.get('from') or 'nothing'} → {operation['to']}"
 
 
 def _who(operation: Document) -> str:
     source = operation.get("source")
-    return f"{operation['operator']} ({source})" if source == "api" else str(operation["operator"])
+    return f"{operation['operator']} ({source})" if source in ("api", "schedule") else str(operation["operator"])
 
 
 def _result(operation: Document) -> str:

@@ -27,9 +27,9 @@ COMMANDS = {
     "status": ("remote", "status", "Show the health of each layer from the bucket to the app, with reasons."),
     "versions": ("remote", "versions", "List the versions in the bucket, and those pinned on this machine."),
     "switch": ("remote_switch", "switch", "Switch a model to another version; undo everything on failure."),
-    "rollback": ("remote_switch", "rollback", "Switch a model back to its previous version."),
+    "rollback": ("remote_switch", "rollback", "Switch a model back to its previous version, or an earlier one."),
     "warm": ("remote_switch", "warm", "Load a version ahead of a switch to it."),
-    "cancel": ("remote_switch", "cancel", "Undo the running operation."),
+    "cancel": ("remote_switch", "cancel", "Undo the running operation, or drop a scheduled switch."),
     "pause": ("remote_switch", "pause", "Stop automatic changes until `mountd resume`."),
     "resume": ("remote_switch", "resume", "Resume automatic changes after `mountd pause`."),
     "profile": ("profile", "profile", "Show which files the app opened at its start, and in which order."),
@@ -38,6 +38,9 @@ COMMANDS = {
     "wait": ("remote", "wait", "Wait until mountd is ready, a version is live or an operation has finished."),
     "logs": ("remote", "logs", "Show recent output of rclone and of the app."),
     "restart": ("remote", "restart", "Restart a mount or an app, and wait until it is running."),
+    "start": ("remote_apps", "start", "Start an app that was stopped or has failed, and wait until it is running."),
+    "stop": ("remote_apps", "stop", "Stop an app until `mountd start`, or until mountd itself restarts."),
+    "signal": ("remote_apps", "signal", "Send a signal to the main process of an app."),
     "reload": ("remote", "reload", "Load the configuration file again."),
     "publish": ("publish", "publish", "Upload a directory as a version of a model."),
     "drill": ("drill", "drill", "Inject a fault, and measure detection and recovery."),
@@ -106,6 +109,10 @@ def _import(module: str) -> ModuleType:
             from mountd.cli import remote_switch
 
             return remote_switch
+        case "remote_apps":
+            from mountd.cli import remote_apps
+
+            return remote_apps
         case "profile":
             from mountd.cli import profile
 

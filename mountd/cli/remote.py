@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mountd.cli.completion import complete_thing
-from mountd.cli.options import Options, asks_daemon, duration, model_option, timeout_option
+from mountd.cli.options import Options, asks_daemon, model_option, timeout_option
 from mountd.cli.terminal import say, size
 from mountd.client import api
 
@@ -177,18 +177,31 @@ def wait(options: Options, condition: str, model: str | None, timeout: float) ->
     metavar="N",
     help="Maximum number of lines.  [default: 100; with --since all]",
 )
-@click.option("--since", type=duration, metavar="TIME", help="Only lines from this long ago on, such as 90s or 10m.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Only lines from this long ago on, such as 90s or 10m, or from a time on: 03:00, 2026-01-31T03:00.",
+)
 @click.option("-p", "--previous", is_flag=True, help="Output of the previous process, to see why it exited.")
 @asks_daemon
 def logs(
-    options: Options, *, name: str | None, follow: bool, lines: int | None, since: float | None, previous: bool
+    options: Options, *, name: str | None, follow: bool, lines: int | None, since: str | None, previous: bool
 ) -> None:
     """Show recent output of rclone and of the app.
 
     NAME is a mount or an app; without it, all of them. An unfinished line, such as a progress bar, is shown as it is
-    now. mountd keeps 2,000 lines of each, and 500 of the previous process.
+    now. mountd keeps 2,000 lines of each, and 500 of the previous process. A time without a zone is one of this
+    machine.
+
+    \b
+    mountd logs webui --since 10m
+    mountd logs webui --previous --since 03:00
     """
-    chosen: dict[str, Any] = {"name": name, "lines": lines, "since": since, "previous": 1 if previous else None}
+    chosen: dict[str, Any] = {"name": name, "lines": lines, "previous": 1 if previous else None}
+    if since is not None:
+        from mountd.cli.times import seconds_ago
+
+        chosen["since"] = seconds_ago(since)
 
     def show(line: dict[str, Any]) -> None:
         say(f"{line.get('time')} {line.get('name')}: {line.get('text')}")

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from mountd.cli.completion import complete_version
-from mountd.cli.follow import follow_cancel, follow_operation, named, pick_up, print_begun
+from mountd.cli.completion import complete_cancellable, complete_committed, complete_version
+from mountd.cli.follow import SCHEDULE, follow_cancel, follow_operation, named, pick_up, print_begun
 from mountd.cli.options import Options, asks_daemon, model_option, reason_option, timeout_option
 from mountd.cli.remote import BUCKET_LIMIT_S
 from mountd.cli.terminal import say
@@ -39,26 +39,52 @@ def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("version", shell_complete=complete_version)
+@click.option("--at", metavar="TIME", help="Schedule it for 03:00, 2026-01-31T03:00 or +30m, and return at once.")
 @_change_options
-def switch(options: Options, version: str, **given: Any) -> None:
+def switch(options: Options, version: str, at: str | None, **given: Any) -> None:
     """Switch a model to another version; undo everything on failure.
 
     Waits, with progress on stderr, until the version is live, the app is ready, the gates have passed and the watch
     period is over. Exits 5 when that failed and the previous version is live again, 6 when another operation is
     running, 7 when the version was refused and nothing was changed. Ctrl-C stops waiting, not the switch: `mountd wait
     --for operation=ID` waits again, `mountd cancel` undoes it.
+
+    With --at, `mountd status` shows the scheduled switch and `mountd cancel` drops it. A time without a zone is one of
+    this machine. When mountd does not run at that time, it begins within the hour after it, or is reported as missed.
+
+    \b
+    mountd switch v23 --dry-run
+    mountd switch v23 --reason "better prosody"
+    mountd switch v23 --at 03:00
     """
-    _change(options, "/api/v1/switch", version, **given)
+    if at is not None:
+        from mountd.cli.times import moment_ahead
+
+        at = moment_ahead(at)
+    _change(options, "/api/v1/switch", version, at=at, **given)
 
 
 @click.command()
+@click.option(
+    "--to",
+    type=click.IntRange(0),
+    metavar="ID",
+    shell_complete=complete_committed,
+    help="To what was live after this operation of `mountd history`.",
+)
 @_change_options
-def rollback(options: Options, **given: Any) -> None:
-    """Switch a model back to its previous version.
+def rollback(options: Options, to: int | None, **given: Any) -> None:
+    """Switch a model back to its previous version, or an earlier one.
 
-    Works like a switch. The two versions swap roles: a second rollback undoes the first.
+    Works like a switch. The two versions swap roles: a second rollback undoes the first. With --to, exits 3 when there
+    is no such operation, 7 when it was not committed.
+
+    \b
+    mountd rollback
+    mountd history --result committed
+    mountd rollback --to 12
     """
-    _change(options, "/api/v1/rollback", None, **given)
+    _change(options, "/api/v1/rollback", None, to=to, **given)
 
 
 def _change(
@@ -73,10 +99,11 @@ def _change(
     reason: str | None,
     force: bool,
     digests: bool,
+    **more: object,
 ) -> None:
     socket_path = options.find()
     flags = {"dry_run": dry_run, "force": force, "digests": digests}
-    body: Document = {"version": version, "model": model, "reason": reason}
+    body: Document = {"version": version, "model": model, "reason": reason, **more}
     body |= {name: True for name, on in flags.items() if on}
     limit_s = (timeout or BUCKET_LIMIT_S) if dry_run else api.POST_TIMEOUT_S
     answer = api.post(socket_path, path, body, timeout_s=limit_s)
@@ -87,10 +114,19 @@ def _change(
     elif answer.get("unchanged"):
         if not options.print_if_json(answer):  # a script that wants an id reads stdout, and there is none
             say(f"{version or 'it'} is already live; nothing to do", err=no_wait)
+    elif more.get("at") is not None:
+        _print_scheduled(options, answer["operation"])
     elif no_wait:
         _print_begun(options, answer["operation"], "has begun")
     else:
         follow_operation(options, socket_path, answer, timeout)
+
+
+def _print_scheduled(options: Options, operation: Document) -> None:
+    from mountd.cli.times import as_here
+
+    sentence = f"{operation['model']} is switched to {operation['to']} at {as_here(operation['due'])}"
+    print_begun(options, operation, f"{sentence}; `mountd cancel {operation['id']}` drops it")
 
 
 def _print_begun(options: Options, operation: Document, state: str) -> None:
@@ -136,19 +172,30 @@ def warm(
 
 
 @click.command()
+@click.argument(
+    "operation", required=False, type=click.IntRange(0), metavar="[ID]", shell_complete=complete_cancellable
+)
 @model_option("The model of the operation; required when several run.")
 @click.option("--no-wait", is_flag=True, help="Return at once.")
 @timeout_option(_TIMEOUT_HELP)
 @asks_daemon
-def cancel(options: Options, model: str | None, no_wait: bool, timeout: float | None) -> None:
-    """Undo the running operation.
+def cancel(options: Options, operation: int | None, model: str | None, no_wait: bool, timeout: float | None) -> None:
+    """Undo the running operation, or drop a scheduled switch.
 
-    Waits until the previous version is live again. Exits 3 when no operation runs, 6 when it is still being started, 7
-    when it can no longer be undone (it is committed, or undoes itself like a drill), and 1 when undoing failed.
+    Without an ID the running operation is meant, and where none runs the only scheduled switch. Waits until the
+    previous version is live again. Exits 3 when there is nothing to cancel, 6 when it is still being started, 7 when it
+    can no longer be undone (it is committed, or undoes itself like a drill), and 1 when undoing failed.
+
+    \b
+    mountd cancel
+    mountd cancel 17
     """
     socket_path = options.find()
-    answer = api.post(socket_path, "/api/v1/cancel", {"model": model})
-    if no_wait:
+    answer = api.post(socket_path, "/api/v1/cancel", {"model": model, "id": operation})
+    if answer["operation"]["kind"] == SCHEDULE:
+        if not options.print_if_json(answer["operation"]):
+            say(f"{named(answer['operation'])} is cancelled")
+    elif no_wait:
         _print_begun(options, answer["operation"], "is being undone")
     else:
         follow_cancel(options, socket_path, answer, timeout)
@@ -161,8 +208,9 @@ def cancel(options: Options, model: str | None, no_wait: bool, timeout: float | 
 def pause(options: Options, model: str | None, reason: str | None) -> None:
     """Stop automatic changes until `mountd resume`.
 
-    mountd does not switch to an edited version, repair a link, evict from the cache or retry a failed switch. It still
-    watches and restarts mounts and apps, and `mountd switch` works. Survives a restart of mountd.
+    mountd does not switch to an edited version, begin a scheduled switch, repair a link, evict from the cache or retry
+    a failed switch. It still watches and restarts mounts and apps, and `mountd switch` works. Survives a restart of
+    mountd.
     """
     _suspend(options, "/api/v1/pause", {"model": model, "reason": reason})
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Document = dict[str, Any]
+_SAID_BY = {"rclone": "mounts", "app": "apps"}
+"""Layers with output of a process → where it stands in the document."""
 Line = tuple[str, str, str, str]
 """layer, name, health, state"""
 
@@ -27,6 +29,7 @@ def render(status: Document) -> RenderableType:
     parts: list[RenderableType] = [_headline(status)]
     if operation := status.get("operation"):
         parts.append(_operation_line(operation))
+    parts += [_scheduled_line(each) for each in status.get("scheduled") or []]
     rows = []
     for layer, name, health, state in lines(status):
         mine = [reason for reason in reasons if (reason.get("layer"), reason.get("object")) == (layer, name)]
@@ -34,6 +37,7 @@ def render(status: Document) -> RenderableType:
         cell = text(state)
         for reason in mine:
             _append_reason(cell, reason)
+        _append_said(cell, (status.get(_SAID_BY.get(layer, "")) or {}).get(name) or {})
         rows.append((layer, name, text(health), cell))
     parts += [text(""), table(("LAYER", "NAME", "HEALTH", "STATE"), rows)]
     for reason in reasons:  # of nothing that has a line above
@@ -88,6 +92,28 @@ def _operation_line(operation: Document) -> Text:
         f"by {operation.get('operator')} since {operation.get('started')}",
     ]
     return text(_joined(facts), "cyan")
+
+
+def _scheduled_line(scheduled: Document) -> Text:
+    """`scheduled 17: cache_hub → v23, at 2026-01-31T03:00:00Z, in 2 h 5 m, by root: nightly`"""
+    from mountd.cli.times import as_here, until
+
+    left_s = until(scheduled["due"])
+    reason = f": {scheduled['reason']}" if scheduled.get("reason") else ""
+    facts = [
+        f"scheduled {scheduled['id']}: {scheduled['model']} → {scheduled['version']}",
+        f"at {as_here(scheduled['due'])}",
+        f"in {duration(left_s)}" if left_s > 0 else "",
+        f"by {scheduled['operator']}{reason}",
+        f"waits: {scheduled['waits']}" if scheduled.get("waits") else "",
+    ]
+    return text(_joined(facts), "cyan")
+
+
+def _append_said(cell: Text, thing: Document) -> None:
+    """What a process that is not well said last."""
+    for line in thing.get("said") or []:
+        cell.append_text(text(f"\n│ {line.get('text', '')}", "dim"))
 
 
 def _process(thing: Document) -> str:

@@ -32,8 +32,10 @@ from mountd.journal.journal import Journal
 from mountd.journald import for_stderr
 from mountd.model.audit import Audit
 from mountd.operation import drill_runner
+from mountd.operation.apps import AppControl
 from mountd.operation.desired import DesiredVersions
 from mountd.operation.drill import Drills
+from mountd.operation.schedule import Schedules
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process import cgroup, tool
@@ -233,6 +235,7 @@ class Daemon:
             )
         )
         self._audit = Audit(self.members.models, self.board, journal)
+        self._schedules = Schedules(self.operations, journal, self.board)
         self._desired = DesiredVersions(self.members.models, self.operations.switch_and_wait, self.board)
         self._server = Server(
             Routes(
@@ -245,6 +248,8 @@ class Daemon:
                     drills=self.drills,
                     journal=journal,
                     syncing=Syncing(self.members.models, journal),
+                    schedules=self._schedules,
+                    apps=AppControl(self.members.apps, self.operations, self.board, journal),
                     profiles=self.members.access.profiles,
                     started=time.monotonic(),
                 )
@@ -268,6 +273,7 @@ class Daemon:
         except MountdError as error:  # versions that are pinned are read through the mount then
             log.error("cannot read what is pinned", cause=error.text, hint=error.hint)
         await self.operations.close_interrupted()
+        await self._schedules.load()
         for name in self.members.models:
             await self._desired.load(name)
         try:
@@ -279,6 +285,7 @@ class Daemon:
                 self._desired.begin(group)
                 operating = group.keep(self.operations.run, "operations")
                 auditing = group.keep(self._audit.run, "audit")
+                scheduling = group.keep(self._schedules.run, "scheduled switches")
                 reloading = [
                     group.keep(self._reloader.follow_files, "reload"),
                     group.keep(self._follow_signal, "reload by signal"),
@@ -286,7 +293,7 @@ class Daemon:
                 notifying = group.keep(self._notify_systemd, "status for systemd")
                 recording = group.keep(self._recorder.run, "events")
                 await self._signals.stop.wait()
-                await self._shut_down([operating, *reloading, auditing])
+                await self._shut_down([scheduling, operating, *reloading, auditing])
                 for task in (notifying, recording):
                     task.cancel()
                 self.members.cancel()

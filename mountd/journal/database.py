@@ -34,7 +34,7 @@ LOCKED_S = 5.0
 LONGEST_TEXT = 16 * 1024
 """Characters in one field: texts from outside were cut before, this is the net."""
 
-_SCHEMAS = ("schema.sql", "schema-2-drills.sql", "schema-3-switch.sql")
+_SCHEMAS = ("schema.sql", "schema-2-drills.sql", "schema-3-switch.sql", "schema-4-scheduled.sql")
 """The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
 _FIRST_TABLES = frozenset({"operations", "events", "models"})
 """Of the first schema: a file without them is no journal, whatever number it has."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from mountd.clock import now_text
 from mountd.journal.database import Database, columns_of, marks, put
 from mountd.journal.records import (
+    SCHEDULE,
     Committed,
     Drilled,
     EventRecord,
@@ -99,12 +100,17 @@ class Journal(Database):
         source: str,
         reason: str,
         step: str,
+        due: str | None = None,
+        schedule: int | None = None,
+        options: str = "",
     ) -> OperationRecord:
         sql = (
-            "INSERT INTO operations (kind, model, from_version, to_version, operator, source, reason, step, started)"
-            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING {columns_of(OperationRecord)}"
+            "INSERT INTO operations (kind, model, from_version, to_version, operator, source, reason, step, started,"
+            " due, schedule, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            f" RETURNING {columns_of(OperationRecord)}"
         )
-        row = (kind, model, from_version, to_version, operator, source, reason, step, now_text())
+        row: tuple[object, ...] = (kind, model, from_version, to_version, operator, source, reason, step, now_text())
+        row += (due, schedule, options)
         # With an operation goes what belongs to it.
         rows = await self.change(
             (sql, *row),
@@ -159,12 +165,21 @@ class Journal(Database):
         return await self.first(OperationRecord, "WHERE id = ?", id_)
 
     async def newest(self, model: str) -> int:
-        """The id of the last operation on it, 0 when there was none."""
-        ((newest,),) = await self.rows("SELECT coalesce(max(id), 0) FROM operations WHERE model = ?", model)
+        """The id of the last operation on it, 0 when there was none; schedules, which only wait, are left out."""
+        sql = "SELECT coalesce(max(id), 0) FROM operations WHERE model = ? AND kind != ?"
+        ((newest,),) = await self.rows(sql, model, SCHEDULE)
         return int(newest)
 
     async def unfinished(self) -> list[OperationRecord]:
-        return await self.read(OperationRecord, "WHERE finished IS NULL ORDER BY id")
+        return await self.read(OperationRecord, "WHERE finished IS NULL AND kind != ? ORDER BY id", SCHEDULE)
+
+    async def scheduled(self) -> list[OperationRecord]:
+        """The schedules that are not finished."""
+        return await self.read(OperationRecord, "WHERE finished IS NULL AND kind = ? ORDER BY id", SCHEDULE)
+
+    async def became(self, schedule: int) -> OperationRecord | None:
+        """The switch that this schedule became: written with it or not at all, so that it never becomes two."""
+        return await self.first(OperationRecord, "WHERE schedule = ?", schedule)
 
     async def history(
         self,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SCHEDULE = "schedule"
+"""The kind of an operation that only waits: at its time it becomes a switch, with an id of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -37,6 +40,12 @@ class OperationRecord:
     hint: str = ""
     exit_code: int | None = None
     duration_s: float | None = None
+    due: str | None = None
+    """of a schedule: when, UTC, ISO 8601"""
+    schedule: int | None = None
+    """of a switch: the id of the schedule that asked for it"""
+    options: str = ""
+    """of a schedule, words: force, digests"""
 
     @property
     def action(self) -> str:
@@ -45,7 +54,9 @@ class OperationRecord:
 
 def action(kind: str, version: str) -> str:
     """What an operation is for, as it stands after "cannot": `switch to v23`, `roll back to v22`."""
-    return f"warm {version}" if kind == "warm" else f"{'roll back' if kind == 'rollback' else kind} to {version}"
+    if kind in ("warm", SCHEDULE):
+        return f"{kind} {version}"
+    return f"{'roll back' if kind == 'rollback' else kind} to {version}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,10 @@ FROM_FILE = "config"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks for what, and where the request came from (`cli`, `api`, `config`).
+    """Who asks for what, and where the request came from (`cli`, `api`, `config`, `schedule`).
 
     `dry_run` checks what can be checked beforehand and changes nothing; `force` ignores a quarantine; `digests`
-    compares every byte.
+    compares every byte; `schedule` is the id of the schedule whose time has come.
     """
 
     operator: str
@@ -42,6 +42,7 @@ class Request:
     dry_run: bool = False
     force: bool = False
     digests: bool = False
+    schedule: int | None = None
 
 
 BY_FILE = Request("config", FROM_FILE, "version: in the configuration")

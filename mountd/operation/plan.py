@@ -91,6 +91,8 @@ class SwitchPlan:
     """how much of the version is loaded before anything is stopped"""
     is_live: bool = False
     """the version is live already, so there is nothing to do"""
+    stopped: tuple[str, ...] = ()
+    """apps that a person has stopped: they stay stopped, and no gate is asked without them"""
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -132,6 +134,8 @@ class SwitchPlan:
         width = max(len(step) for step in Step)
         lines = [head, *(f"  {step:<{width}}  {self.text_of(step)}" for step in self.steps)]
         back = ", ".join(undo(self.steps))
+        if self.stopped:
+            lines.append(f"{', '.join(self.stopped)} stays stopped, and no gate is asked.")
         return [*lines, f"Whatever fails from {self.steps[len(HARMLESS)]} on is undone: {back}."]
 
     def text_of(self, step: Step) -> str:

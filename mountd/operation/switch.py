@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -13,7 +13,7 @@ import structlog
 from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal, OperationRecord, action
 from mountd.model.model import Model
-from mountd.operation import desired, gates, recover, warm
+from mountd.operation import desired, gates, past, recover, warm
 from mountd.operation.desired import FROM_FILE, Request
 from mountd.operation.plan import AffectedApp, PlannedGate, SwitchPlan
 from mountd.operation.results import ResultStore
@@ -23,6 +23,7 @@ from mountd.operation.steps import RestartableApp, Steps, preflight
 from mountd.operation.warm import WarmRun, WarmStep
 from mountd.process import resources
 from mountd.settings.names import check_version
+from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import WARM, Snapshot
 
@@ -102,8 +103,16 @@ class Operations:
         planned = await self.switch(name, version, request)
         return await self.outcome(planned.record) if planned.record else None
 
-    async def rollback(self, name: str | None, request: Request) -> PlannedOperation:
-        """Raises NotFound when nothing was live before, UsageError, Busy; for a dry run also Refused, Unavailable."""
+    async def rollback(self, name: str | None, request: Request, to: int | None = None) -> PlannedOperation:
+        """To what was live before, or after the operation `to` of the history.
+
+        Raises NotFound when there is no such version or operation, Refused for an operation that was not committed,
+        UsageError, Busy; for a dry run also Unavailable.
+        """
+        if to is not None:
+            record = await past.committed(self.results, to, name)
+            why = replace(request, reason=request.reason or f"to what was live after operation {to}")
+            return await self._ask("rollback", self.model(record.model), record.to_version, why)
         model = self.model(name)
         if model.committed.previous is None:
             raise NotFound(
@@ -142,15 +151,17 @@ class Operations:
                     async with asyncio.timeout(GIVE_WAY_S):
                         await self.outcome(running.record)
 
-    def cancel(self, name: str | None, operator: str) -> OperationRecord:
-        """Undoes the running operation (of model `name`); returns at once.
+    def cancel(self, name: str | None, operator: str, id_: int | None = None) -> OperationRecord:
+        """Undoes the running operation (of model `name`, or with this id); returns at once.
 
         Raises NotFound, UsageError, Busy when it is just being begun, Refused when it cannot be undone any more.
         """
         wanted = None if name is None else self.model(name).name
         found = [each for each in self._running if wanted is None or each.model in (wanted, "")]
+        found = [each for each in found if id_ is None or (each.record is not None and each.record.id == id_)]
         if not found:
-            raise NotFound("cannot cancel: no operation runs", hint="`mountd history` lists the last ones")
+            what = "no operation runs" if id_ is None else f"operation {id_} does not run"
+            raise NotFound(f"cannot cancel: {what}", hint="`mountd history` lists the last ones")
         if len(found) > 1:
             models = ", ".join(each.target for each in found)
             raise UsageError(f"cannot choose an operation: say which with --model: {models}")
@@ -190,6 +201,12 @@ class Operations:
             holder = "a reload of the configuration"
             raise Busy(f"cannot {wanted}: busy with {holder}", hint="try again in a moment", holder=holder)
 
+    def check_app_free(self, wanted: str, app: str, needs: Collection[str]) -> None:
+        """Raises Busy while an operation runs that changes a model of `needs`, or the app itself, or all."""
+        for running in self._running:
+            if running.kind != WARM and (not running.model or running.model in needs or app in running.apps):
+                raise _busy(running, wanted)
+
     async def _ask(self, kind: str, model: Model, version: str, request: Request) -> PlannedOperation:
         apps = self._apps_of(model)
         planned = self._plan(kind, model, version, apps, request)
@@ -200,6 +217,8 @@ class Operations:
         names = frozenset(app.name for app in apps)
         if planned.steps:
             await self._give_way(model.name, request.operator)
+            apps = self._apps_of(model)  # meanwhile a person may have stopped one
+            planned = self._plan(kind, model, version, apps, request)
         self.check_may_begin(action(kind, version), model=model.name, apps=names)
         if not planned.steps:
             await desired.ask(model, version)
@@ -212,7 +231,7 @@ class Operations:
         return PlannedOperation(record, planned)
 
     def _plan(self, kind: str, model: Model, version: str, apps: list[RestartableApp], request: Request) -> SwitchPlan:
-        settings = model.settings
+        settings, stopped = model.settings, readiness.stopped_apps(self._board.snapshot, model.name)
         status = self._board.snapshot.models[model.name]
         is_there = status.linked and status.current == version
         # A person wants the link to be right; the file asks for a version, and heals nothing.
@@ -225,13 +244,14 @@ class Operations:
             link=str(settings.link),
             target=model.versions.planned_target(version),
             apps=tuple(AffectedApp(app.name, app.stop_limit_s, app.ready_limit_s) for app in apps),
-            gates=tuple(PlannedGate(gates.words(gate), gate.timeout) for gate in settings.gates),
+            gates=tuple(PlannedGate(gates.words(gate), gate.timeout) for gate in settings.gates if not stopped),
             watch_s=settings.watch.period,
             crashes=settings.watch.crashes,
             digests=request.digests,
             force=request.force,
             level=settings.warm.level,
             is_live=is_there and is_right,
+            stopped=stopped,
         )
 
     async def begin_exclusive(
@@ -269,6 +289,7 @@ class Operations:
                 source=request.source,
                 reason=request.reason,
                 step=step,
+                schedule=request.schedule,
             )
         except BaseException:
             self._running.remove(running)
@@ -282,7 +303,9 @@ class Operations:
         return [
             app
             for app in self._apps.values()
-            if model.name in app.settings.needs and "switch" in app.settings.restart.after
+            if model.name in app.settings.needs
+            and "switch" in app.settings.restart.after
+            and app.name not in readiness.stopped_apps(self._board.snapshot, model.name)
         ]
 
     # -- running --------------------------------------------------------------------------------------------------
@@ -350,7 +373,8 @@ class Operations:
         """The operation once it is past `seen_step` or finished, at the latest after `timeout_s`. Raises NotFound."""
 
         def moved_on(now: Snapshot) -> bool:
-            return not any(each.id == id_ and each.step == seen_step for each in now.operations)
+            scheduled = [(each.id, each.step) for each in now.scheduled]
+            return (id_, seen_step) not in [*((each.id, each.step) for each in now.operations), *scheduled]
 
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(moved_on, timeout_s)

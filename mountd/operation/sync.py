@@ -1,7 +1,7 @@
 """Pauses and resumes what mountd changes by itself. Supervision and what a person asks for are never paused.
 
-Paused are the switch to an edited `version:`, its retries, the healing of a changed link and pruning. A switch by a
-person needs no pause: an edited `version:` asks once, and a later request replaces it.
+Paused are the switch to an edited `version:`, its retries, a scheduled switch, the healing of a changed link and
+pruning. A switch by a person needs no pause: an edited `version:` asks once, and a later request replaces it.
 """
 
 from __future__ import annotations

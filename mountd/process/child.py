@@ -195,6 +195,13 @@ class Child:
         assert self.exit is not None
         return self.exit
 
+    def signal_alone(self, number: signal.Signals) -> bool:
+        """To its own process, not to the group; False when that has ended. Raises OSError."""
+        if self.exit is not None:
+            return False
+        os.kill(self.pid, number)  # not reaped yet, so the number is its own
+        return True
+
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group; silent when it is gone."""
         # Its number is kept for the group as long as that has a member: a process of this number is somebody else.

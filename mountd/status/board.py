@@ -6,7 +6,16 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from mountd.status.snapshot import AppStatus, ConfigStatus, ModelStatus, MountStatus, Operation, Reason, Snapshot
+from mountd.status.snapshot import (
+    AppStatus,
+    ConfigStatus,
+    ModelStatus,
+    MountStatus,
+    Operation,
+    Reason,
+    ScheduledSwitch,
+    Snapshot,
+)
 
 PublishMount = Callable[[Callable[[MountStatus], MountStatus]], None]
 """Puts a mount's status on the board as its argument changes it."""
@@ -32,6 +41,9 @@ class Board:
         """All that run, in the order of their start."""
         first = operations[0] if operations else None
         self._put(replace(self.snapshot, operation=first, operations=operations))
+
+    def set_scheduled(self, *scheduled: ScheduledSwitch) -> None:
+        self._put(replace(self.snapshot, scheduled=scheduled))
 
     def set_config(self, config: ConfigStatus) -> None:
         self._put(replace(self.snapshot, config=config))

@@ -86,21 +86,28 @@ def _waits_for_mount(app: str, name: str, mount: MountStatus) -> Reason:
 def is_ready(snapshot: Snapshot) -> bool:
     """Every app ready; without apps every model linked; without models every mount running.
 
-    An app that runs stays ready in an outage of the bucket, and while a mount behind it is replaced; not when that has
-    been down for a minute.
+    An app that a person has stopped is left out, as long as there is another one. An app that runs stays ready in an
+    outage of the bucket, and while a mount behind it is replaced; not when that has been down for a minute.
     """
     if snapshot.stopping:
         return False
     if snapshot.apps:
-        return all(
+        counted = [app for app in snapshot.apps.values() if app.stopped is None]
+        return bool(counted) and all(
             app.state is State.RUNNING
             and not (app.follows_remounts and is_behind_a_remount(snapshot, app))
             and not _gone_mounts(snapshot, app)
-            for app in snapshot.apps.values()
+            for app in counted
         )
     if snapshot.models:
         return all(model.linked for model in snapshot.models.values())
     return all(mount.usable for mount in snapshot.mounts.values())
+
+
+def stopped_apps(snapshot: Snapshot, model: str) -> tuple[str, ...]:
+    """Apps that need the model and that a person has stopped: nothing but a person starts them again."""
+    apps = snapshot.apps.items()
+    return tuple(name for name, app in apps if model in app.needs and app.stopped is not None)
 
 
 def is_behind_a_remount(snapshot: Snapshot, app: AppStatus) -> bool:
@@ -157,7 +164,7 @@ def health(snapshot: Snapshot) -> Health:
             *(remote.health for remote in remotes(snapshot).values() if remote.health is not Health.UNKNOWN),
             *(mount.health for mount in snapshot.mounts.values()),
             *(model_health(model) for model in snapshot.models.values()),
-            *(_app_health(snapshot, app) for app in snapshot.apps.values()),
+            *(app_health(snapshot, app) for app in snapshot.apps.values()),
             *([Health.DEGRADED] if trouble else []),
         ]
     )
@@ -170,8 +177,10 @@ def model_health(model: ModelStatus) -> Health:
     return worst([model.health, model.drift.health, changed, suspended])
 
 
-def _app_health(snapshot: Snapshot, app: AppStatus) -> Health:
-    """An app that is about to be restarted is Progressing at best."""
+def app_health(snapshot: Snapshot, app: AppStatus) -> Health:
+    """One that a person has stopped is Suspended, one that is about to be restarted is Progressing at best."""
+    if app.stopped is not None:
+        return Health.SUSPENDED
     if app.follows_remounts and is_behind_a_remount(snapshot, app):
         return worst([app.health, Health.PROGRESSING])
     if app.state is State.RUNNING and _gone_mounts(snapshot, app):
@@ -190,7 +199,10 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
     ]
     found = list(dict.fromkeys(reason for reason in layers if reason))
     for name, app in snapshot.apps.items():
-        if app.reason:
+        if app.stopped is not None:
+            text = f"{name} is stopped by {app.stopped}"
+            found.append(Reason("app-stopped", text, "app", name, f"it stays so until: mountd start {name}"))
+        elif app.reason:
             found.append(app.reason)
         elif app.state in (State.STOPPED, State.BACKOFF):
             found.extend(blockers(snapshot, name))

@@ -301,9 +301,13 @@ class AppStatus:
     """why it had to be killed at its stop; until it runs again"""
     load: AppLoad | None = None
     """while it starts: how far it is with its files"""
+    stopped: str | None = None
+    """who has stopped it and why, until a person starts it or mountd restarts; None: nobody"""
 
 
 WARM = "warm"
+WAITS = "waits"
+"""The step of an operation that is scheduled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +334,21 @@ class Operation:
     def only_loads(self) -> bool:
         """A warm: it changes nothing that is live, and a switch of its model ends it."""
         return self.kind == WARM
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledSwitch:
+    """A switch for a later time; `due` and `asked` in UTC, ISO 8601. `waits`: why it has not begun, once it is due."""
+
+    id: int
+    model: str
+    version: str
+    due: str
+    operator: str
+    reason: str
+    asked: str
+    waits: str = ""
+    step: str = WAITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +379,8 @@ class Snapshot:
     """of those that run the one that was begun first"""
     operations: tuple[Operation, ...] = ()
     """all that run, in the order in which they were begun: at most one a model"""
+    scheduled: tuple[ScheduledSwitch, ...] = ()
+    """the next one first"""
     stopping: bool = False
     config: ConfigStatus = ConfigStatus()
     journal: Reason | None = None

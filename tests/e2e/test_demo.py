@@ -53,6 +53,7 @@ STATUS: dict[str, Any] = {
             "since": None,
             "cache": {"bytes_used": None, "files": None, "uploads_queued": None},
             "drain": None,
+            "said": None,
         }
     },
     "models": {
@@ -82,10 +83,13 @@ STATUS: dict[str, Any] = {
             "restarts": None,
             "versions": {"cache_hub": None},
             "load": None,
+            "stopped": None,
+            "said": None,
         },
     },
     "operation": None,
     "operations": None,
+    "scheduled": None,
     "config": {"source": None, "loaded": None, "summary": None, "problems": None, "warnings": None},
 }
 

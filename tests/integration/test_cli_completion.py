@@ -15,11 +15,17 @@ from tests.support.standin import STATUS, Asked, StandIn, error
 
 @pytest.fixture
 def standin(standin: StandIn) -> StandIn:
-    """With three versions, and two models."""
+    """With three versions, two models, an operation that runs, one that waits, and two that were committed."""
     versions = [{"version": version} for version in ("v22", "v23", "w1")]
     standin.answers["GET /api/v1/versions"] = lambda _: (200, {"schema": 1, "versions": versions})
     model = STATUS["models"]["cache_hub"]
     standin.status = {**STATUS, "models": {"cache_hub": model, "voices": model}}
+    standin.status |= {"operations": [{"id": 17}], "scheduled": [{"id": 18}]}
+    committed = [{"id": 12}, {"id": 7}]
+    standin.answers["GET /api/v1/history"] = lambda asked: (
+        200,
+        {"schema": 1, "history": committed if asked.query == {"result": "committed"} else []},
+    )
     return standin
 
 
@@ -41,6 +47,14 @@ def offered(*words: str, incomplete: str = "") -> list[str]:
         (["logs"], "w", ["webui"]),
         (["drill", "kill", "--mount"], "", ["storage"]),
         (["drill"], "o", ["offline"]),
+        (["stop"], "", ["webui"]),
+        (["start"], "w", ["webui"]),
+        (["signal"], "", ["webui"]),
+        (["signal", "webui"], "U", ["USR1", "USR2"]),
+        (["signal", "webui"], "sigh", ["HUP"]),
+        (["rollback", "--to"], "", ["12", "7"]),
+        (["rollback", "--to"], "1", ["12"]),
+        (["cancel"], "", ["17", "18"]),
     ],
     ids=str,
 )

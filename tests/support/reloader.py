@@ -23,7 +23,9 @@ from mountd.daemon.reload import Reloader
 from mountd.daemon.tasks import Tasks
 from mountd.errors import JournalError
 from mountd.journal.journal import Committed, Journal
+from mountd.operation.apps import AppControl
 from mountd.operation.desired import DesiredVersions
+from mountd.operation.schedule import Schedules
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process.instance import Instance
@@ -117,6 +119,8 @@ class Bench:
                     drills=NoDrills(),
                     journal=self.journal,
                     syncing=Syncing(self.members.models, self.journal),
+                    schedules=Schedules(self.operations, self.journal, self.board),
+                    apps=AppControl(self.members.apps, self.operations, self.board, self.journal),
                     profiles=self.members.access.profiles,
                     started=time.monotonic(),
                 )

@@ -20,8 +20,10 @@ from mountd.journal import database
 from mountd.journal.database import LOCKED_S
 from mountd.journal.journal import Journal, OperationRecord
 from mountd.model.model import Model
+from mountd.operation.apps import AppControl, ControlledApp
 from mountd.operation.desired import DesiredVersions, Request
 from mountd.operation.drill import Drills
+from mountd.operation.schedule import Schedules
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process.child import Ring
@@ -64,6 +66,9 @@ class Shelf:
         self.models = {"hub": self.model}
         self.apps = {name: FakeApp(name, self.board, self.link) for name in apps}
         self.operations = Operations(self.models, self.apps, self.board, self.journal)
+        self.schedules = Schedules(self.operations, self.journal, self.board)
+        self.controlled: dict[str, ControlledApp] = {}
+        """apps that a person may stop and start"""
         self.profiles = Profiles(directory)
         self.desired = DesiredVersions(self.models, self.operations.switch_and_wait, self.board)
         self.supervisors: dict[str, Supervisor] = {}
@@ -106,8 +111,10 @@ class Shelf:
     async def running(self) -> AsyncIterator[None]:
         """As a daemon does it."""
         await self.operations.close_interrupted()
+        await self.schedules.load()
         await self.desired.load("hub")
-        tasks = [asyncio.create_task(self.model.run()), asyncio.create_task(self.operations.run())]
+        works = (self.model.run, self.operations.run, self.schedules.run)
+        tasks = [asyncio.create_task(work()) for work in works]
         try:
             yield
         finally:
@@ -135,6 +142,8 @@ class Shelf:
                     drills=self.drills,
                     journal=self.journal,
                     syncing=Syncing(self.models, self.journal),
+                    schedules=self.schedules,
+                    apps=AppControl(self.controlled, self.operations, self.board, self.journal),
                     profiles=self.profiles,
                     started=time.monotonic(),
                 )

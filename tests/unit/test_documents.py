@@ -34,6 +34,7 @@ from mountd.status.snapshot import (
     Operation,
     Reason,
     RemoteStatus,
+    ScheduledSwitch,
     Snapshot,
     State,
     Sync,
@@ -105,6 +106,7 @@ OPERATION = Operation(
     limit_s=900.0,
     bytes_per_s=2e6,
 )
+SCHEDULED = ScheduledSwitch(9, "hub", "v24", "2026-01-03T03:00:00Z", "tina", "nightly", "2026-01-02T03:04:00.123Z")
 WARNING = Problem("mounts.storage.options.checkers", 12, "has no effect on a mount")
 CONFIG = ConfigStatus(
     source="/etc/mountd/mountd.yaml",
@@ -118,9 +120,10 @@ CONFIG = ConfigStatus(
 SNAPSHOT = Snapshot(
     mounts={"storage": MOUNT, "plain": MountStatus("/mnt/plain", "other:")},
     models={"hub": MODEL, "voice": ModelStatus(mount="plain", link="/srv/voice")},
-    apps={"webui": APP, "api": AppStatus()},
+    apps={"webui": APP, "api": AppStatus(stopped="tina: a demonstration")},
     operation=OPERATION,
     operations=(OPERATION,),
+    scheduled=(SCHEDULED,),
     config=CONFIG,
 )
 RUNNING = OperationRecord(7, "switch", "hub", "v22", "v23", "tina", "cli", "nightly", "ready", "2026-01-02T03:04:00Z")
@@ -139,6 +142,11 @@ COMMITTED = OperationRecord(
     result="committed",
     exit_code=0,
     duration_s=10.0,
+)
+WAITING = OperationRecord(
+    *(9, "schedule", "hub", None, "v24", "tina", "cli", "nightly", "waits", "2026-01-02T03:04:00.123Z"),
+    due="2026-01-03T03:00:00Z",
+    options="force",
 )
 STEP = StepRecord(6, "watch", "2026-01-02T02:00:30Z", "2026-01-02T02:01:00Z", "failed", 30.0)
 DETAILS = {"for_s": 30.0, "limits": {"detected_s": 1.0, "serving_again_s": 6.0, "ready_again_s": 66.0}}
@@ -180,8 +188,11 @@ def drill(kind: drill_plan.DrillKind) -> drill_plan.DrillPlan:
 
 def ring() -> Ring:
     made = Ring()
-    made.append("loading gpt.pth")
+    made._lines.append(Line("2026-01-02T03:04:05Z", "loading gpt.pth", 5.0, 1))
     return made
+
+
+RINGS = {"storage": ring(), "webui": ring()}
 
 
 def without_prose(document: Any) -> Any:
@@ -193,8 +204,8 @@ def without_prose(document: Any) -> Any:
 
 def made() -> dict[str, Any]:
     return {
-        "status": without_prose(status.status(SNAPSHOT, version="0.1.0", pid=4710, uptime_s=12.345)),
-        "status of nothing": status.status(Snapshot(), version="0.1.0", pid=1, uptime_s=0),
+        "status": without_prose(status.status(SNAPSHOT, RINGS, version="0.1.0", pid=4710, uptime_s=12.345)),
+        "status of nothing": status.status(Snapshot(), {}, version="0.1.0", pid=1, uptime_s=0),
         "reason": document(status.ReasonDocument, REASON),
         "config": status.config(CONFIG),
         "versions": status.versions(
@@ -220,6 +231,7 @@ def made() -> dict[str, Any]:
         "operation under way": operations.progress(OPERATION, SNAPSHOT, {"webui": ring()}, 103.21),
         "operation that failed": operations.operation(FAILED),
         "operation that is committed": operations.operation(COMMITTED),
+        "operation that waits for its time": operations.operation(WAITING),
         "step": document(history.StepDocument, STEP),
         "drill": history.drilled(DRILLED),
         "event": history.event(EVENT),

@@ -22,7 +22,7 @@ from mountd.journal.journal import Committed, Drilled, Journal
 SOON_S = 30.0
 COMMITTED = Committed("v23", "v22", "v24", "v24")
 DRILLED = Drilled(1, "offline", "disk", 3.5, None, None, app_restarted=False, passed=False, details='{"for_s": 30.0}')
-NEWEST = 3
+NEWEST = 4
 
 
 @pytest.fixture
@@ -50,12 +50,13 @@ def set_aside(path: Path) -> list[str]:
 # -- of an older mountd -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("old", [1, 2])
+@pytest.mark.parametrize("old", [1, 2, 3])
 async def test_the_journal_of_an_older_mountd_is_brought_up_to_date(path: Path, old: int) -> None:
     with closing(sqlite3.connect(path)) as db:
-        for name in ("schema.sql", "schema-2-drills.sql")[:old]:
+        for name in database._SCHEMAS[:old]:
             db.executescript(Path(database.__file__).with_name(name).read_text())
-        db.execute("INSERT INTO models VALUES ('hub', 'v23', 'v22', 'v24', 'v24')")
+        columns = "(model, current, previous, desired, config_version)"
+        db.execute(f"INSERT INTO models {columns} VALUES ('hub', 'v23', 'v22', 'v24', 'v24')")
         db.execute(
             "INSERT INTO operations (kind, model, to_version, operator, source, step, started)"
             " VALUES ('switch', 'hub', 'v22', 'tina', 'cli', 'verify', '2026-01-01T00:00:00.000Z')"
@@ -67,6 +68,7 @@ async def test_the_journal_of_an_older_mountd_is_brought_up_to_date(path: Path, 
         assert await journal.committed("hub") == COMMITTED
         assert [record.to_version for record in await journal.history(limit=10)] == ["v22"]
         await journal.record_drill(DRILLED)
+        assert (await journal.scheduled(), await journal.became(1)) == ([], None)
         await journal.begin_step(1, "flip")
         await journal.quarantine("hub", "sha256:1", version="v9", operation=1, cause="it crashed")
         await journal.commit("hub", replace(COMMITTED, suspended="tina"))

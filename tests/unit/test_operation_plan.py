@@ -60,6 +60,12 @@ def test_what_is_live_needs_no_steps() -> None:
     assert switch_plan(plan)["undo"] == []
 
 
+def test_a_plan_names_the_apps_that_stay_stopped() -> None:
+    plan = planned([], stopped=("webui",))
+    assert plan.lines()[-2] == "webui stays stopped, and no gate is asked."
+    assert switch_plan(plan)["stopped"] == ["webui"]
+
+
 BACK = (Undo.STOP_NEW, Undo.FLIP_BACK, Undo.START_OLD)
 
 

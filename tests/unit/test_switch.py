@@ -8,6 +8,7 @@ import errno
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from mountd.operation.runner import OperationOutcome
 from mountd.operation.steps import preflight
 from mountd.operation.switch import _Running
 from mountd.settings.schema import AppSettings
+from mountd.status.snapshot import AppStatus, State
 from tests.support.bucket_disk import BucketDisk
 from tests.support.shelf import TINA, Shelf, shelf, until
 
@@ -335,3 +337,19 @@ async def test_a_forced_switch_asks_the_store_for_no_file(tmp_path: Path) -> Non
         assert disk.asked == []
         await checked(hub)
         assert disk.asked == ["hub_v23/gpt.pth"]
+
+
+# -- apps that a person has stopped -----------------------------------------------------------------------------------
+
+
+async def test_an_app_that_a_person_has_stopped_stays_stopped_and_no_gate_is_asked(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"apps": ["webui", "batch"], "watch": {"for": "0s"}, "gates": [{"command": ["false"]}]}
+    async with shelf(tmp_path, **keys) as hub, hub.running():
+        await until(lambda: hub.status.linked, "v22 to be linked")
+        hub.board.set_app("webui", AppStatus(needs=("hub",), state=State.STOPPED, stopped="alice: training"))
+        plan = (await hub.operations.switch(None, "v23", DRY)).plan
+        assert ([app.name for app in plan.apps], plan.gates, plan.stopped) == (["batch"], (), ("webui",))
+        assert (await hub.switch("v23")).result == "committed"
+        assert (hub.apps["webui"].calls, hub.target) == ([], "hub_v23")
+        assert "begin hub_v23" in hub.apps["batch"].calls
+        assert hub.board.snapshot.apps["webui"].stopped == "alice: training"

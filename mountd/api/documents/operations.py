@@ -47,13 +47,16 @@ RunningDocument = TypedDict(
 
 
 class OperationEntryDocument(RunningDocument):
-    """One of a list; `percent` and `eta_s` are null but in progress."""
+    """One of a list; `percent` and `eta_s` are null but in progress. `due`: when a schedule becomes a switch, UTC;
+    `schedule`: the id of the one that this switch was."""
 
     finished: str | None
     result: str | None
     reason: str
     duration_s: float | None
     cause: str
+    due: str | None
+    schedule: int | None
     error: OperationErrorDocument | None
 
 
@@ -95,6 +98,7 @@ SwitchPlanDocument = TypedDict(
         "link": str,
         "target": str,
         "apps": list[str],
+        "stopped": list[str],
         "gates": list[str],
         "watch": WatchDocument,
         "digests": bool,
@@ -154,6 +158,27 @@ class CancelDocument(Schema):
 
 class RestartDocument(Schema):
     name: str
+
+
+class AppAskedDocument(Schema):
+    """A stop or start of an app; `changed`: it was not so before."""
+
+    name: str
+    changed: bool
+
+
+class SignalDocument(Schema):
+    """`pid`: of the process that the signal was sent to."""
+
+    name: str
+    signal: str
+    pid: int
+
+
+class ScheduledDocument(Schema):
+    """A switch for a later time: the operation that waits for it."""
+
+    operation: OperationDocument
 
 
 class PausedDocument(TypedDict):

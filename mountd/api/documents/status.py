@@ -9,16 +9,24 @@ from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.failures import ProblemDocument, problems
 from mountd.api.documents.operations import RunningDocument
 from mountd.model.content import Content
+from mountd.process.child import Ring
 from mountd.status import readiness
 from mountd.status.snapshot import (
+    AppStatus,
     ConfigStatus,
+    Health,
     ModelStatus,
     MountStatus,
     Operation,
     Snapshot,
+    State,
 )
+from mountd.text import storable
 from mountd.warm.pins import PinRecord
 
+SAID_LINES = 5
+SAID_CHARACTERS = 300
+NOT_WELL = (State.BACKOFF, State.FAILED)
 PROBLEMS_SHOWN = 100
 """Of a version: a manifest may name 100,000 files that are not there."""
 
@@ -59,6 +67,7 @@ class MountDocument(TypedDict):
     since: str
     cache: CacheDocument
     drain: DrainDocument | None
+    said: list[SaidDocument]
 
 
 class LoadingDocument(TypedDict):
@@ -103,13 +112,38 @@ class AppLoadDocument(TypedDict):
     bytes_per_s: float
 
 
+class SaidDocument(TypedDict):
+    """A line of output; cut to a bounded length, with the secrets of mountd masked as in its log."""
+
+    time: str
+    text: str
+
+
 class AppDocument(TypedDict):
+    """`stopped`: who has stopped it and why, until it is started or mountd restarts. `said`: what it said last, while
+    it is not well."""
+
     state: str
     health: str
     pid: int | None
     restarts: int
     versions: dict[str, str]
     load: AppLoadDocument | None
+    stopped: str | None
+    said: list[SaidDocument]
+
+
+class ScheduledSwitchDocument(TypedDict):
+    """A switch for a later time: the id is for `mountd cancel`; `waits`: why it has not begun, once it is due."""
+
+    id: int
+    model: str
+    version: str
+    due: str
+    operator: str
+    reason: str
+    asked: str
+    waits: str
 
 
 class ConfigDocument(TypedDict):
@@ -133,6 +167,7 @@ class StatusDocument(Schema):
     apps: dict[str, AppDocument]
     operation: RunningDocument | None
     operations: list[RunningDocument]
+    scheduled: list[ScheduledSwitchDocument]
     config: ConfigDocument
 
 
@@ -165,7 +200,8 @@ class VersionsDocument(Schema):
     unlisted: str | None
 
 
-def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> StatusDocument:
+def status(snapshot: Snapshot, rings: Mapping[str, Ring], *, version: str, pid: int, uptime_s: float) -> StatusDocument:
+    """`rings`: the output of each mount and app, whose last lines are shown where something is wrong."""
     return document(
         StatusDocument,
         snapshot,
@@ -177,7 +213,7 @@ def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> St
         health=readiness.health(snapshot),
         reasons=_reasons(snapshot),
         remotes={name: document(RemoteDocument, remote) for name, remote in readiness.remotes(snapshot).items()},
-        mounts={name: _mount(mount) for name, mount in snapshot.mounts.items()},
+        mounts={name: _mount(mount, _said(mount, rings.get(name))) for name, mount in snapshot.mounts.items()},
         models={
             name: document(
                 ModelDocument,
@@ -191,14 +227,17 @@ def status(snapshot: Snapshot, *, version: str, pid: int, uptime_s: float) -> St
             name: document(
                 AppDocument,
                 app,
+                health=readiness.app_health(snapshot, app),
                 restarts=app.unasked,
                 versions=dict(app.versions),
                 load=document(AppLoadDocument, app.load) if app.load else None,
+                said=_said(app, rings.get(name)),
             )
             for name, app in snapshot.apps.items()
         },
         operation=_running(snapshot.operation) if snapshot.operation else None,
         operations=[_running(operation) for operation in snapshot.operations],
+        scheduled=[document(ScheduledSwitchDocument, each) for each in snapshot.scheduled],
         config=config(snapshot.config),
     )
 
@@ -211,13 +250,22 @@ def _reasons(snapshot: Snapshot) -> list[ReasonDocument]:
     return [document(ReasonDocument, reason) for reason in readiness.reasons(snapshot)]
 
 
-def _mount(mount: MountStatus) -> MountDocument:
+def _said(thing: MountStatus | AppStatus, ring: Ring | None) -> list[SaidDocument]:
+    """The last lines of what is down or degraded, also of the process before; none of what is well."""
+    if ring is None or not (thing.state in NOT_WELL or thing.health is Health.DEGRADED):
+        return []
+    lines = ring.last(SAID_LINES)
+    return [SaidDocument(time=line.time, text=storable(line.text, SAID_CHARACTERS)) for line in lines]
+
+
+def _mount(mount: MountStatus, said: list[SaidDocument]) -> MountDocument:
     return document(
         MountDocument,
         mount,
         restarts=mount.unasked,
         cache=document(CacheDocument, mount.cache),
         drain=document(DrainDocument, mount.drain) if mount.drain else None,
+        said=said,
     )
 
 

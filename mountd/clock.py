@@ -1,4 +1,5 @@
-"""The wall clock as text, for people and documents. Timers run on the monotonic clock."""
+"""The wall clock: as text for people and documents, and to be compared with another one. Timers run on the monotonic
+clock."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def doctor(options: Options) -> None:
 
 async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     """Every check in the order in which to fix things: machine, file, secrets, directories, bucket; some at a time."""
-    from mountd.cli import examine, examine_bucket, examine_config, examine_mount, examine_unit
+    from mountd.cli import examine, examine_bucket, examine_config, examine_mount, examine_store, examine_unit
     from mountd.cli.examine import Check
     from mountd.settings.load import check_secrets, load
 
@@ -76,6 +76,7 @@ async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     if not running:
         yield examine.ports(settings)
     yield [*await examine.mount_points(settings), *await examine.access(settings, running=running)]
+    yield await examine_store.stores(settings)
     if elsewhere and not problems:
         hint = "while mountd runs, `mountd status` shows its health"
         yield [Check("bucket", "warn", "not checked: systemd passes a secret of this file to the unit only", hint)]

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import tempfile
 from pathlib import Path
 
+from mountd.cli import examine_rights
 from mountd.cli.examine import Check
+from mountd.cli.examine_rights import BucketQuestion
 from mountd.cli.render import command_of, write_conf
-from mountd.errors import MountdError, Unavailable
+from mountd.errors import MountdError, RemoteError
+from mountd.model import manifest
 from mountd.model.layout import Layout
-from mountd.process import tool
 from mountd.rclone import binary as binaries
 from mountd.rclone import keys
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import MountCommand, source
-from mountd.rclone.failures import classify
+from mountd.rclone.command import source
 from mountd.rclone.keys import BucketEntry
 from mountd.settings.schema import Settings
 
-DEADLINE_S = 15.0
 SHOWN_VERSIONS = 8
-_LOG_PREFIX = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d [A-Z]+ *: ", re.MULTILINE)
-_PATIENCE = ("--contimeout=5s", "--timeout=10s", "--retries=1", "--low-level-retries=1", "--log-level=ERROR")
-_OF_THE_CONNECTION = ("--ca-cert=", "--no-check-certificate", "--s3-")
+DEEPEST = 4
+"""Directories within those of a version, among which a small file is looked for."""
 
 
 async def rclone(settings: Settings) -> tuple[Binary | None, Check]:
@@ -49,16 +47,26 @@ async def buckets(settings: Settings, binary: Binary) -> list[Check]:
 
 async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> list[Check]:
     mount = settings.mounts[name]
+    remote, models = settings.remotes[mount.remote_name], settings.models
     where = f"bucket of {name}"
     try:
         command = command_of(settings, name, binary, conf)
     except MountdError as error:
         return [Check(f"mount {name}", "fail", error.text, error.hint)]
     checks = [Check(f"mount {name}", "warn", warning) for warning in command.warnings]
+    ask = BucketQuestion(command, binary, conf)
+    own = {model_name: model for model_name, model in models.items() if model.mount == name}
+    inside = {model_name: Layout(model.directory).directory(model.version) for model_name, model in own.items()}
     try:
-        entries = await _list(command, binary, conf, source(mount.remote))
-    except MountdError as error:
-        return [*checks, Check(where, "fail", error.text, error.hint)]
+        entries = await ask.list(source(mount.remote))
+    except RemoteError as error:
+        checks += await examine_rights.refused(name, remote, mount.remote, ask, error)
+        known = (f"{each}/{manifest.NAME}" for each in inside.values())
+        read = await examine_rights.read_unlisted(name, mount.remote, known, ask) if remote.type == "s3" else None
+        return [*checks, *([read] if read else [])]
+    if not entries and (style := await examine_rights.style_check(f"style of {name}", remote, mount.remote, ask)):
+        return [*checks, style]
+    checks += examine_rights.accepted(name, remote, mount.remote)
     if not entries:
         text = f"{mount.remote} can be listed, and is empty"
         return [
@@ -69,19 +77,22 @@ async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> 
     if left_out := keys.describe(keys.unusable([_item(entry) for entry in entries])):
         text = f"objects that cannot be paths are left out: {'; '.join(left_out)}"
         checks.append(Check(where, "warn", text, "rename or delete them; nothing else is affected"))
-    for model_name, model in settings.models.items():
-        if model.mount != name:
-            continue
+    held = ""
+    for model_name, model in own.items():
         layout = Layout(model.directory)
         try:
-            inside = source(f"{mount.remote.rstrip('/')}/{layout.parent}")
-            names = await _list(command, binary, conf, inside) if layout.parent else entries
-        except MountdError as error:
+            parent = source(f"{mount.remote.rstrip('/')}/{layout.parent}")
+            names = await ask.list(parent) if layout.parent else entries
+        except RemoteError as error:
             checks.append(Check(f"versions of {model_name}", "fail", error.text, error.hint))
             continue
-        versions = [layout.version_of(entry[:-1]) for entry in names if entry.endswith("/")]
-        checks.append(_versions(model_name, model.version, [version for version in versions if version]))
-    return checks
+        versions = [each for entry in names if entry.endswith("/") and (each := layout.version_of(entry[:-1]))]
+        checks.append(_versions(model_name, model.version, versions))
+        if versions:
+            held = layout.directory(model.version if model.version in versions else versions[0])
+    place = f"{mount.remote.rstrip('/')}/{held}" if held else mount.remote
+    read = await examine_rights.read(name, place, ask, depth=DEEPEST if held else 1)
+    return [*checks, *([read] if read else [])]
 
 
 def _item(entry: str) -> BucketEntry:
@@ -103,20 +114,3 @@ def _versions(model: str, wanted: str, found: list[str]) -> Check:
         hint = "upload it, or correct `version`"
         return Check(where, "warn", f"{wanted}, wanted at first start, is not among {shown}", hint)
     return Check(where, "ok", shown)
-
-
-async def _list(command: MountCommand, binary: Binary, conf: Path, remote: str) -> list[str]:
-    """Names at the root of `remote`, directories with a slash. Raises Unavailable with what rclone's answer means."""
-    connection = [flag for flag in command.argv if flag.startswith(_OF_THE_CONNECTION)]
-    environment = {name: value for name, value in command.environment.items() if not name.startswith("RCLONE_RC_")}
-    argv = [str(binary.path), f"--config={conf}", *connection, *_PATIENCE, "lsf", remote]
-    try:
-        outcome = await tool.run(argv, timeout_s=DEADLINE_S, environment=environment)
-    except Unavailable:
-        raise Unavailable(
-            f"{remote} did not answer within {DEADLINE_S:g} s", hint="check the network and the endpoint"
-        ) from None
-    if outcome.code != 0:
-        failure = classify(_LOG_PREFIX.sub("", outcome.output))
-        raise Unavailable(f"cannot list {remote}: {failure.text}", hint=failure.hint)
-    return outcome.output.splitlines()

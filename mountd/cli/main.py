@@ -44,6 +44,7 @@ COMMANDS = {
     "reload": ("remote", "reload", "Load the configuration file again."),
     "publish": ("publish", "publish", "Upload a directory as a version of a model."),
     "drill": ("drill", "drill", "Inject a fault, and measure detection and recovery."),
+    "init": ("init", "init", "Write a first configuration."),
     "config": ("config", "config", "Check and show the configuration, and what rclone gets."),
     "doctor": ("doctor", "doctor", "Check the machine, configuration, bucket and permissions."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
@@ -129,6 +130,10 @@ def _import(module: str) -> ModuleType:
             from mountd.cli import drill
 
             return drill
+        case "init":
+            from mountd.cli import init
+
+            return init
         case "config":
             from mountd.cli import config
 

@@ -9,7 +9,8 @@ from math import ceil
 from urllib.parse import urlsplit
 
 from mountd.process.ports import is_loopback
-from mountd.settings.schema import AppSettings, MountSettings, RemoteSettings
+from mountd.settings.remotes import RemoteSettings
+from mountd.settings.schema import AppSettings, MountSettings
 from mountd.settings.units import format_duration
 from mountd.status import readiness
 from mountd.status.snapshot import Health, Snapshot, State

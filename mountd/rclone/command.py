@@ -16,7 +16,8 @@ from mountd.errors import ConfigError, Problem
 from mountd.rclone import credentials, keys
 from mountd.settings import environment as inherited
 from mountd.settings import profiles
-from mountd.settings.schema import MODEL_PROFILES, Flag, MountSettings, RemoteSettings, Settings
+from mountd.settings.remotes import RemoteSettings
+from mountd.settings.schema import MODEL_PROFILES, Flag, MountSettings, Settings
 from mountd.settings.units import parse_duration
 from mountd.settings.words import MAX_PROBLEMS, did_you_mean
 

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from mountd.settings.profiles import writes_back
-from mountd.settings.schema import RemoteSettings, Settings, keys_of
+from mountd.settings.remotes import RemoteSettings
+from mountd.settings.schema import Settings, keys_of
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from mountd.settings import masking
+from mountd.settings import masking, stores
 from mountd.settings.fields import is_host_address
 from mountd.settings.paths import check_paths
 from mountd.settings.profiles import cache_mode, writes_back
-from mountd.settings.schema import LEVELS, MountSettings, NeedSettings, RemoteSettings, Settings, Value
+from mountd.settings.remotes import RemoteSettings, Value
+from mountd.settings.schema import LEVELS, MountSettings, NeedSettings, Settings
 from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 from mountd.settings.source import Place
 from mountd.settings.words import Finding, did_you_mean
@@ -169,6 +170,7 @@ def _remote(place: Place, remote: RemoteSettings, *, plain: bool) -> Iterator[Fi
                 (*place, "endpoint"),
                 "is missing: write the store's address, such as https://s3.example.com, or provider: AWS for Amazon's",
             )
+        yield from stores.check(place, remote)
 
 
 def _environment(place: Place, environment: Mapping[str, Value], *, plain: bool) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from mountd.settings import schema, secret
+from mountd.settings import remotes, schema, secret
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FREE_TEXT = {"type": ["string", "number", "boolean"]}
@@ -47,7 +47,7 @@ def _finish(section: type[BaseModel], found: dict[str, Any]) -> None:
     found.pop("required", None)
     for key, name in schema.keys_of(section).items():
         field = section.model_fields[name]
-        if field.is_required() and schema.FILLED_IN not in field.metadata:
+        if field.is_required() and remotes.FILLED_IN not in field.metadata:
             found.setdefault("required", []).append(key)
         found["properties"][key].pop("default", None)
         if not field.is_required() and (default := _default(field)) is not None:

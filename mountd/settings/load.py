@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mountd.errors import CannotStart, ConfigError, Problem, cause_of
-from mountd.settings import punctuation
+from mountd.settings import punctuation, stores
 from mountd.settings.checks import check
 from mountd.settings.options import settle
 from mountd.settings.plain_file import read_plain
@@ -178,6 +178,8 @@ def _inspect(text: str, places: Places) -> Inspected:
     data, lines = copy.deepcopy(document.data), dict(document.lines)
     findings: list[Finding] = []
     _fill_in(data, places)
+    for name, remote in _entries(data, "remotes").items():
+        findings += stores.settle(name, remote)
     for name, mount in _entries(data, "mounts").items():
         if isinstance(mount.get("options"), dict):
             findings += settle(name, mount, lines)

@@ -25,14 +25,13 @@ from mountd.settings.fields import (
     Version,
     WebAddress,
 )
+from mountd.settings.remotes import FILLED_IN, RemoteSettings, Value
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place
 from mountd.settings.units import Duration, Limit, Rate, Size
 
 MAX_ENTRIES = 100
 """Remotes, mounts, models, apps: each is compared with each, and has processes and tasks of its own."""
-FILLED_IN = "filled in"
-"""A key that a file may leave out; its default hangs on other keys or on the user, and `load` fills it in."""
 DEFAULT_PROFILE: Literal["model-hub"] = "model-hub"
 MODEL_PROFILES = ("model-hub", "small")
 """Profiles of mounts that are read only, and keep what was read."""
@@ -40,8 +39,6 @@ Level = Literal["metadata", "data", "pin"]
 """How much of a version has come to this machine: its listing; its bytes too, in the mount's cache; a checked copy."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 """Each holds what stands before it."""
-Value = str | SecretRef
-"""An option of a remote, or a variable of an environment."""
 Flag = bool | str | list[str]
 """A flag of rclone: bare or `=false`, with a value, or repeated."""
 _NAMED = re.compile(r"(?<![A-Za-z0-9_.+@-])([a-z0-9][a-z0-9_-]*)[:,]")
@@ -55,19 +52,6 @@ class Section(BaseModel):
 def keys_of(section: type[BaseModel]) -> dict[str, str]:
     """Key of the file → attribute; they differ where the key is a word of Python."""
     return {field.alias or name: name for name, field in section.model_fields.items()}
-
-
-class RemoteSettings(BaseModel):
-    """One section of rclone.conf: `type` and any option of that rclone backend."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, Value] = Field(init=False)
-
-    type: Annotated[str, Field(pattern=r"^[a-z0-9]+$", description="rclone's backend, such as s3")]
-
-    @property
-    def options(self) -> dict[str, Value]:
-        return dict(self.__pydantic_extra__ or {})
 
 
 class CacheSettings(Section):

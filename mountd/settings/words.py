@@ -14,7 +14,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mountd.settings.schema import NeedSettings, RemoteSettings, Settings, Value, keys_of
+from mountd.settings.remotes import RemoteSettings, Value
+from mountd.settings.schema import NeedSettings, Settings, keys_of
 from mountd.settings.secret import EXACTLY_ONE, SecretRef
 from mountd.settings.source import Place
 from mountd.settings.units import format_duration

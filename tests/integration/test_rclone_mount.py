@@ -26,7 +26,8 @@ from mountd.rclone import binary, conf
 from mountd.rclone.command import CacheSize, Launch, RcAddress, mount_command
 from mountd.rclone.log import LogEvent, parse
 from mountd.rclone.rc import NONEXISTENT_DIR, RcClient, StoreFeatures
-from mountd.settings.schema import ControlSettings, MountSettings, RemoteSettings, Settings
+from mountd.settings.remotes import RemoteSettings
+from mountd.settings.schema import ControlSettings, MountSettings, Settings
 from tests.support import dies_with_us, hold_port
 from tests.support.faults import Failure
 from tests.support.proxy import Proxy

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mountd.api.documents import access, document, failures, history, operations, status
+from mountd.cli import init as init_command
 from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
 from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRecord
@@ -249,6 +250,10 @@ def made() -> dict[str, Any]:
         "error, config": without_prose(failures.error(ConfigError("/etc/mountd/mountd.yaml", [WARNING]))),
         "error without a hint": failures.error(MountdError("cannot go on")),
         "publish": publish_command._document("hub", "v22", "store:models/hub_v22", PUBLISHED, 1.23456),
+        "init": init_command._document(
+            Path("/etc/m.yaml"), written=True, text="a: b\n", files=["/etc/k"], following=["x"]
+        ),
+        "init, taken back": init_command._document(Path("/etc/m.yaml"), removed=["/etc/k"], before="/etc/m.yaml"),
     }
 
 

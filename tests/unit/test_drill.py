@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mountd.api.documents.operations import drill_plan
 from mountd.operation import drill_plan as plans
 from mountd.operation.drill_plan import BucketRoute, DrillKind, DrillLimits, DrillPlan, Measured
-from mountd.settings.schema import AppSettings, MountSettings, RemoteSettings
+from mountd.settings.remotes import RemoteSettings
+from mountd.settings.schema import AppSettings, MountSettings
 from mountd.status.snapshot import (
     AppStatus,
     Health,

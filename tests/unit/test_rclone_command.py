@@ -11,7 +11,8 @@ from mountd.errors import ConfigError
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import CacheSize, Launch, MountCommand, RcAddress, advise, mount_command, source
 from mountd.settings import profiles
-from mountd.settings.schema import MODEL_PROFILES, ControlSettings, MountSettings, RemoteSettings, Settings
+from mountd.settings.remotes import RemoteSettings
+from mountd.settings.schema import MODEL_PROFILES, ControlSettings, MountSettings, Settings
 from mountd.settings.words import MAX_PROBLEMS
 
 OWN = [

@@ -8,7 +8,8 @@ import pytest
 
 from mountd.errors import UsageError
 from mountd.rclone.conf import HEADER, render, render_masked
-from mountd.settings.schema import ControlSettings, RemoteSettings, Settings
+from mountd.settings.remotes import RemoteSettings
+from mountd.settings.schema import ControlSettings, Settings
 from mountd.settings.secret import SecretRef
 
 

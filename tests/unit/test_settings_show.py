@@ -42,7 +42,9 @@ def test_the_files_we_ship_fit_the_schema(path: Path) -> None:
 def test_the_schema_takes_what_a_person_writes() -> None:
     VALIDATOR.validate(
         yaml.safe_load("""\
-remotes: {s: {type: s3, chunk_size: 5, force_path_style: true, token: {env: A}}}
+remotes:
+  s: {type: s3, chunk_size: 5, force_path_style: true, token: {env: A}}
+  p: {preset: aliyun-oss, region: cn-hangzhou, network: internal, chunk_size: 8M, secret_access_key: {file: /k}}
 mounts:
   m:
     remote: s:b
@@ -75,6 +77,9 @@ GATE = (
         "{remotes: {}, mounts: {}}",
         "{remotes: {}, mounts: {A B: {remote: 's:b', path: /m}}}",
         "{remotes: {s: {}}, mounts: {m: {remote: 's:b', path: /m}}}",
+        "{remotes: {s: {preset: aliyun}}, mounts: {m: {remote: 's:b', path: /m}}}",
+        "{remotes: {s: {preset: aws, network: vpc}}, mounts: {m: {remote: 's:b', path: /m}}}",
+        "{remotes: {s: {type: s3, network: internal}}, mounts: {m: {remote: 's:b', path: /m}}}",
         "{remotes: {s: {type: s3, token: {evn: X}}}, mounts: {m: {remote: 's:b', path: /m}}}",
         "{remotes: {s: {type: s3, token: {env: X, file: /x}}}, mounts: {m: {remote: 's:b', path: /m}}}",
         "{remotes: {}, mounts: {m: {remote: 's:b', path: /m, profil: x}}}",

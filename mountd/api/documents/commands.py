@@ -63,3 +63,16 @@ class PublishDocument(Schema):
     left_out: list[str]
     checked: str
     duration_s: float
+
+
+class InitDocument(Schema):
+    """`files`: of keys, written with it; `before`: where the file is that was there before, empty when there was none;
+    with `--undo` the file that is back; `next`: what is left to do."""
+
+    path: str
+    written: bool
+    text: str
+    files: list[str]
+    removed: list[str]
+    before: str
+    next: list[str]

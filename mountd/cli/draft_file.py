@@ -1,0 +1,144 @@
+"""Writes the file that `mountd init` made, never over another one unasked, and takes it back.
+
+The first lines of the file say what undoing takes: a digest of the rest, by which an edit is noticed, the files of keys
+that were written with it, and where the file is that was there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from mountd.cli.draft import KEY_FILES
+from mountd.errors import Refused, Unavailable, cause_of
+from mountd.rclone import private_file
+from mountd.settings.plain_file import read_plain
+from mountd.settings.source import MAX_BYTES
+
+_MARK = "# Written by `mountd init`; `mountd init --undo` takes it back while it is unchanged. "
+_HEAD = re.compile(re.escape(_MARK) + r"sha256 ([0-9a-f]{64})\n")
+_WITH = "# Undoing removes: "
+_BEFORE = "# Undoing brings back: "
+_ASIDE = ".before-init"
+_AFTER_NAME = re.compile(re.escape(_ASIDE) + r"(-[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """`restored`: the file of before, which is back; None when there was none."""
+
+    removed: tuple[Path, ...]
+    restored: Path | None
+
+
+def sealed(text: str, files: tuple[str, ...] = (), before: str = "") -> str:
+    """The file with the lines that undoing it takes; `files` and `before` are names in its own directory."""
+    if before:
+        text = f"{_BEFORE}{before}\n{text}"
+    if files:
+        text = f"{_WITH}{' '.join(files)}\n{text}"
+    return f"{_MARK}sha256 {hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def refuse_existing(path: Path, keys: Mapping[Path, str], *, undo: str) -> None:
+    """Raises Refused when one of these files is there; `undo`: how the reader gets rid of what init wrote."""
+    for each in (path, *keys):
+        if os.path.lexists(each):
+            hint = f"keep it, or write it anew with --force; what init wrote goes with: {undo}"
+            raise Refused(f"cannot write {each}: it exists already", hint=hint)
+
+
+def write(path: Path, text: str, keys: Mapping[Path, str], *, force: bool) -> Path | None:
+    """Writes the keys (0600), then the file; with `force` one that is there is kept under another name → that name.
+
+    Raises Refused when the file has appeared meanwhile, Unavailable or CannotStart when the disk does not take it.
+    """
+    try:
+        os.makedirs(path.parent, mode=0o755, exist_ok=True)
+        for key, secret in keys.items():
+            private_file.replace(key, f"{secret}\n")
+        before = _set_aside(path) if force and os.path.lexists(path) else None
+        names = tuple(key.name for key in keys)
+        _create(path, sealed(text, names, before.name if before else ""), over=before is not None)
+    except FileExistsError:
+        raise Refused(f"cannot write {path}: it exists already", hint="look at it; somebody just wrote it") from None
+    except OSError as error:
+        hint = f"make {path.parent} writable for uid {os.geteuid()}, or name another file with -c"
+        raise Unavailable(f"cannot write {path}: {cause_of(error)}", hint=hint) from None
+    return before
+
+
+def undo(path: Path, *, force: bool) -> Undone:
+    """Removes what `write` made, and brings back what was there before. Raises Refused, Unavailable."""
+    try:
+        text = read_plain(path, MAX_BYTES).decode()
+        head = _HEAD.match(text)
+        if head is None:
+            raise Refused(f"cannot undo: {path} was not written by mountd init", hint="remove it yourself if it may go")
+        rest = text[head.end() :]
+        if hashlib.sha256(rest.encode()).hexdigest() != head[1] and not force:
+            hint = "with --force it goes nevertheless, and your changes with it"
+            raise Refused(f"cannot undo: {path} was changed since mountd init wrote it", hint=hint)
+        files, before = _named_in(rest, path)
+        removed = []
+        for each in files:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(each)
+                removed.append(each)
+        if before is not None and os.path.lexists(before):
+            os.replace(before, path)
+            return Undone(tuple(removed), path)
+        os.unlink(path)
+        return Undone((path, *removed), None)
+    except (OSError, UnicodeDecodeError) as error:
+        cause = cause_of(error) if isinstance(error, OSError) else "it is no text"
+        raise Unavailable(f"cannot undo {path}: {cause}", hint="name the file that init wrote with -c") from None
+
+
+def _named_in(rest: str, path: Path) -> tuple[list[Path], Path | None]:
+    """The files to remove and the one to bring back; of names that init gives alone, as anybody may have written it."""
+    files: list[Path] = []
+    before = None
+    for line in rest.splitlines()[:2]:
+        if line.startswith(_WITH):
+            files = [path.parent / each for each in line.removeprefix(_WITH).split() if each in KEY_FILES]
+        elif line.startswith(_BEFORE) and _AFTER_NAME.fullmatch(line.removeprefix(_BEFORE).removeprefix(path.name)):
+            before = path.parent / line.removeprefix(_BEFORE)
+    return files, before
+
+
+def _set_aside(path: Path) -> Path:
+    """Under a second name that is free; at its own it stays until another one takes its place."""
+    for number in count(1):
+        name = path.with_name(f"{path.name}{_ASIDE}{f'-{number}' if number > 1 else ''}")
+        with contextlib.suppress(FileExistsError):
+            os.link(path, name, follow_symlinks=False)
+            return name
+    raise AssertionError
+
+
+def _create(path: Path, text: str, *, over: bool) -> None:
+    """At once as a whole, readable by everybody; in the place of another one only if `over`. Raises FileExistsError,
+    OSError."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        if over:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+    private_file.sync(path.parent)

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
+from mountd.api import requested
 from mountd.api.body import read_body
 from mountd.api.documents import access as documents
 from mountd.api.history import answer
 from mountd.errors import NotFound
+from mountd.journal.journal import Journal
 from mountd.operation.switch import Operations
 from mountd.settings.names import check_version
 from mountd.warm.access import AccessProfile
@@ -22,9 +24,12 @@ log = structlog.get_logger()
 class ProfileRoutes:
     """`version`: only what was recorded with that one."""
 
-    def __init__(self, operations: Operations, profiles: Profiles, operator: Callable[[], Awaitable[str]]) -> None:
+    def __init__(
+        self, operations: Operations, profiles: Profiles, journal: Journal, operator: Callable[[], Awaitable[str]]
+    ) -> None:
         self._operations = operations
         self._profiles = profiles
+        self._journal = journal
         self._operator = operator
 
     def reads(self) -> list[web.RouteDef]:
@@ -53,6 +58,8 @@ class ProfileRoutes:
         if not gone:
             raise _not_found("remove", model, version, known)
         log.info("access profile removed", model=model, apps=gone, operator=operator)
+        said = f"{operator} removed the access profile of {model}"
+        await requested.record(self._journal, "profile-removed", model, said)
         return answer(documents.forgotten(model, gone))
 
 

@@ -1,4 +1,4 @@
-"""Who is connected to the control socket."""
+"""Who asks: a user of this machine at the control socket, or the holder of a token on the TCP port."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pwd
 import socket
 import struct
 import threading
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from mountd.text import storable
@@ -34,17 +35,28 @@ class Peer:
         return cls(uid, _login_uid(pid))
 
 
+@dataclass(frozen=True, slots=True)
+class TokenHolder:
+    name: str
+
+
+CALLER: ContextVar[Peer | TokenHolder | None] = ContextVar("caller", default=None)
+"""Who asks for what is being carried out; None: somebody who needs no name for that."""
+
+
 class UserNames:
     """Names of users. A lookup may use the network: each runs in a thread, and is awaited for 2 s at most."""
 
     def __init__(self) -> None:
         self._asked: dict[int, asyncio.Future[str]] = {}
 
-    async def operator(self, peer: Peer) -> str:
-        """The user's name, with the login behind it when it came through sudo: `alice (as root)`.
+    async def operator(self, peer: Peer | TokenHolder) -> str:
+        """The user's name, with the login behind it when it came through sudo: `alice (as root)`; `token NAME`.
 
         `uid 1000` when the name does not come in time, or no thread can be started to ask for it.
         """
+        if isinstance(peer, TokenHolder):
+            return f"token {peer.name}"
         if peer.login in (None, peer.uid):
             return await self._name(peer.uid)
         assert peer.login is not None

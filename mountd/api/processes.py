@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from aiohttp import web
 
+from mountd.api import requested
 from mountd.api.body import read_body
 from mountd.api.documents import SCHEMA
 from mountd.api.documents.operations import AppAskedDocument, RestartDocument, SignalDocument
 from mountd.api.history import answer
 from mountd.errors import NotFound, Refused
+from mountd.journal.journal import Journal
 from mountd.operation.apps import AppControl
 from mountd.process.lifecycle import RestartAsked
 from mountd.process.supervisor import Supervisor
@@ -29,11 +31,13 @@ class ProcessRoutes:
         board: Board,
         supervisors: Mapping[str, Supervisor],
         apps: AppControl,
+        journal: Journal,
         operator: Callable[[], Awaitable[str]],
     ) -> None:
         self._board = board
         self._supervisors = supervisors
         self._apps = apps
+        self._journal = journal
         self._operator = operator
 
     def writes(self) -> list[web.RouteDef]:
@@ -64,7 +68,9 @@ class ProcessRoutes:
                     f"cannot restart {name}: {waits[0].text}", hint="see `mountd status` for what it waits for"
                 )
         log.info("restart requested", name=name, operator=operator)
-        supervisor.post(RestartAsked(f"{operator} asked for a restart"))
+        asked = f"{operator} asked for a restart"
+        supervisor.post(RestartAsked(asked))
+        await requested.record(self._journal, "restart-requested", name, f"{asked} of {name}")
         return answer(RestartDocument(schema=SCHEMA, name=name), 202)
 
     async def stop(self, request: web.Request) -> web.Response:

@@ -15,16 +15,16 @@ import structlog
 from aiohttp import web
 
 from mountd import __version__
-from mountd.api import metrics
+from mountd.api import metrics, requested
 from mountd.api.access import ProfileRoutes
 from mountd.api.body import read_body as _body
 from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.history import LineDocument, LogsDocument
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, ScheduledDocument, WarmDocument
 from mountd.api.history import HistoryRoutes, answer, operation_id
-from mountd.api.peer import UserNames
+from mountd.api.peer import CALLER, TokenHolder, UserNames
 from mountd.api.processes import ProcessRoutes
-from mountd.api.shielded import PEER, Handler
+from mountd.api.roles import Handler, Route, RouteAccess
 from mountd.errors import MountdError, NotFound, Unavailable, UsageError
 from mountd.journal.journal import Journal
 from mountd.model import audit
@@ -103,8 +103,16 @@ class Routes:
         self._deps = deps
         self._history = HistoryRoutes(deps.journal, deps.board, deps.operations.results)
         self._names = UserNames()
-        self._profiles = ProfileRoutes(deps.operations, deps.profiles, self._operator)
-        self._processes = ProcessRoutes(deps.board, deps.supervisors, deps.apps, self._operator)
+        self._profiles = ProfileRoutes(deps.operations, deps.profiles, deps.journal, self._operator)
+        self._processes = ProcessRoutes(deps.board, deps.supervisors, deps.apps, deps.journal, self._operator)
+
+    def table(self) -> list[Route]:
+        """All of them, and what each asks of those who come over TCP."""
+        return [
+            *(Route(each, RouteAccess.OPEN) for each in self.probes()),
+            *(Route(each, RouteAccess.READ) for each in self.reads()),
+            *(Route(each, RouteAccess.WRITE) for each in self.writes()),
+        ]
 
     def probes(self) -> list[web.RouteDef]:
         """For everything that reaches the address."""
@@ -303,6 +311,7 @@ class Routes:
     async def reload(self, request: web.Request) -> web.Response:
         await _body(request, {})
         operator = await self._operator()
+        await requested.record(self._deps.journal, "reload-requested", "mountd", f"{operator} asked for a reload")
         return answer(await self._deps.reload(operator))
 
     async def pause(self, request: web.Request) -> web.Response:
@@ -329,7 +338,9 @@ class Routes:
         return answer(operations.drill(begun), 202 if begun.record else 200)
 
     async def _operator(self) -> str:
-        return await self._names.operator(PEER.get())
+        caller = CALLER.get()
+        assert caller is not None  # no route for writing is without one
+        return await self._names.operator(caller)
 
     async def _asking(self, request: web.Request, body: Mapping[str, Any]) -> Request:
         return Request(
@@ -371,4 +382,6 @@ def _seconds(request: web.Request, key: str, most_s: float = MAX_WAIT_S) -> floa
 
 
 def _source(request: web.Request) -> str:
+    if isinstance(CALLER.get(), TokenHolder):
+        return "api"  # what else it says of itself is not proven
     return "cli" if request.headers.get("User-Agent", "").startswith("mountd/") else "api"

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 
 import structlog
 from aiohttp import web
 
 from mountd.api.documents import failures
-from mountd.api.peer import Peer
+from mountd.api.roles import Handler
 from mountd.errors import Busy
 
 log = structlog.get_logger()
 
 AT_ONCE = 100
-PEER: ContextVar[Peer] = ContextVar("peer")
-"""The client whose change is being carried out."""
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Shielded:
@@ -29,16 +24,13 @@ class Shielded:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The outermost: what it calls gives a document for every failure."""
+        """What it calls gives a document for every failure."""
         if request.method in ("GET", "HEAD"):
             return await handler(request)
         if len(self._tasks) >= AT_ONCE:
             holder = f"{AT_ONCE} requests"
             busy = Busy(f"cannot take another request: busy with {holder}", hint="try again in a moment", holder=holder)
             return web.json_response(failures.error(busy), status=409)
-        if request.transport is None:
-            raise ConnectionResetError("the client is gone already")
-        PEER.set(Peer.of(request.transport.get_extra_info("socket")))  # while there is one
         task = asyncio.ensure_future(handler(request))
         self._tasks.add(task)
         task.add_done_callback(self._done)

@@ -14,7 +14,7 @@ import click
 
 from mountd import __version__
 from mountd.cli import utf8
-from mountd.cli.options import Options, output_option, place_options
+from mountd.cli.options import OVER_SSH, Options, output_option, place_options
 from mountd.cli.terminal import flush, say
 
 if TYPE_CHECKING:
@@ -88,7 +88,11 @@ class LazyGroup(click.Group):
 
             near = "".join(f" Did you mean {name}?" for name in get_close_matches(args[0], COMMANDS, n=1))
             ctx.fail(f"No such command {args[0]!r}.{near}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        host = ctx.obj.host if isinstance(ctx.obj, Options) else None
+        if host is not None and command is not None and not any(each.name == "host" for each in command.params):
+            ctx.fail(f"{name} works on this machine, and takes no -H.")
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -97,11 +101,12 @@ class LazyGroup(click.Group):
 
 def _import(module: str) -> ModuleType:
     """By a plain import, which import-linter sees."""
-    match module:
-        case "local":
-            from mountd.cli import local
+    return _of_the_daemon(module) or _on_its_own(module)
 
-            return local
+
+def _of_the_daemon(module: str) -> ModuleType | None:
+    """Commands that ask it."""
+    match module:
         case "remote":
             from mountd.cli import remote
 
@@ -122,14 +127,24 @@ def _import(module: str) -> ModuleType:
             from mountd.cli import history
 
             return history
-        case "publish":
-            from mountd.cli import publish
-
-            return publish
         case "drill":
             from mountd.cli import drill
 
             return drill
+        case _:
+            return None
+
+
+def _on_its_own(module: str) -> ModuleType:
+    match module:
+        case "local":
+            from mountd.cli import local
+
+            return local
+        case "publish":
+            from mountd.cli import publish
+
+            return publish
         case "init":
             from mountd.cli import init
 
@@ -173,11 +188,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         utf8.insist()
     args = list(sys.argv[1:] if arguments is None else arguments)
     options = Options()
+    options.words = [*args]  # click takes them out of its list
     if "_MOUNTD_COMPLETE" in os.environ:
         cli.main(args, prog_name="mountd", obj=options)
     for stream in (sys.stdout, sys.stderr):  # an old locale must not turn a Chinese file name into a traceback
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
+        if args[:1] == [OVER_SSH]:
+            args = _received(args[1:], options)
         code = _invoke(args, options)
         flush()
     except Exception as error:
@@ -185,6 +203,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return _report(error, args, options)
     return code
+
+
+def _received(words: list[str], options: Options) -> list[str]:
+    """The command line of a `-H` on another machine."""
+    from mountd.cli import over_ssh
+
+    options.came_over_ssh = True
+    over_ssh.end_with_connection()
+    return over_ssh.received(words)
 
 
 def _open_closed_streams() -> None:

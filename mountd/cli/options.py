@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from mountd.cli.terminal import say_json
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+OVER_SSH = "over-ssh"
+"""The command that `-H` runs on the other machine, with all words in one; not for people."""
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -25,6 +28,11 @@ class Options:
     def __init__(self) -> None:
         self.config: str | None = None
         self.socket: str | None = None
+        self.host: str | None = None
+        self.words: list[str] = []
+        """of the whole command line, as they were written"""
+        self.came_over_ssh = False
+        """from a `-H` of another machine: the daemon of this one is meant"""
         self.output = "table"
         self.answered = False
         """a document is on stdout already, so that a failure adds none"""
@@ -33,8 +41,17 @@ class Options:
     def json(self) -> bool:
         return self.output == "json"
 
+    @property
+    def goes_over_ssh(self) -> bool:
+        return self.host is not None and not self.came_over_ssh and not self.host.startswith(("http://", "https://"))
+
     def find(self) -> str:
-        """The path of the daemon's socket. Raises Unreachable, UsageError."""
+        """The path of the daemon's socket, or the address of its TCP port. Raises Unreachable, UsageError."""
+        if self.host is not None and not self.came_over_ssh:
+            from mountd.client import tcp
+
+            tcp.parse(self.host)
+            return self.host
         from mountd.client.find import find
 
         return find(self.socket, self.config)
@@ -75,9 +92,15 @@ def config_option(command: Decorated) -> Decorated:
 
 
 def place_options(command: Decorated) -> Decorated:
-    """`-c` and `--socket`: which daemon."""
+    """`-c`, `--socket` and `-H`: which daemon."""
+    host = _remembered(
+        "-H",
+        "--host",
+        metavar="HOST",
+        help="Daemon on another machine: [USER@]HOST over ssh, http(s)://HOST:PORT with the token in $MOUNTD_TOKEN.",
+    )
     socket = _remembered("--socket", metavar="PATH", type=click.Path(), help="Control socket of the daemon.")
-    return socket(config_option(command))
+    return host(socket(config_option(command)))
 
 
 def output_option(command: Decorated) -> Decorated:
@@ -86,8 +109,18 @@ def output_option(command: Decorated) -> Decorated:
 
 
 def asks_daemon(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`-c`, `--socket`, `-o`, and Options as the first argument."""
-    return place_options(output_option(click.pass_obj(function)))
+    """`-c`, `--socket`, `-H`, `-o`, and Options as the first argument; with a host of ssh it runs there."""
+
+    @functools.wraps(function)
+    def run(options: Options, *args: Any, **given: Any) -> Any:
+        if options.goes_over_ssh:
+            from mountd.cli.over_ssh import run_there
+
+            assert options.host is not None
+            raise click.exceptions.Exit(run_there(options.host, options.words))
+        return function(options, *args, **given)
+
+    return place_options(output_option(click.pass_obj(run)))
 
 
 def reads_file(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,7 @@
-"""Requests to the daemon: HTTP/1.1 over its Unix socket, with `socket` and `json` alone: imports cost most."""
+"""Requests to the daemon: HTTP/1.1 over its Unix socket or its TCP port, with `socket` and `json` alone.
+
+Imports cost most. Where a daemon is asked is the path of its socket, or an http:// or https:// address.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,11 @@ def failure(error: Document) -> MountdError:
 
 
 def connect(socket_path: str, deadline: float | None) -> socket.socket:
-    """A connected socket. Raises OSError, TimeoutError at the `deadline`."""
+    """A connected socket. Raises OSError, TimeoutError at the `deadline`; for an address UsageError, Unreachable."""
+    if "://" in socket_path:
+        from mountd.client import tcp
+
+        return tcp.connect(socket_path, deadline)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         while True:
@@ -148,7 +155,7 @@ class _Exchange:
     def ask(self, method: str, path: str, body: Document | None) -> tuple[int, dict[str, str]]:
         """Send, and read the answer's status and headers (names in lower case)."""
         data = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: mountd/{__version__}\r\n"
+        head = f"{method} {_target(self.path, path)}User-Agent: mountd/{__version__}\r\n"
         head += "Accept: application/json\r\nConnection: close\r\n"
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
@@ -226,6 +233,17 @@ class _Exchange:
         return line
 
 
+def _target(place: str, path: str) -> str:
+    """The rest of the request line, and the headers that depend on where it is sent."""
+    if "://" not in place:
+        return f"{path} HTTP/1.1\r\nHost: localhost\r\n"
+    from mountd.client import tcp
+
+    address, token = tcp.parse(place), tcp.token()
+    authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+    return f"{address.prefix}{path} HTTP/1.1\r\nHost: {address.name}\r\n{authorization}"
+
+
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(deadline - time.monotonic(), 0.001)
 
@@ -254,23 +272,34 @@ def _document(data: bytes, socket_path: str) -> Document:
 
 
 def _cause(error: OSError) -> str:
+    if reason := getattr(error, "reason", ""):  # of TLS, whose numbers are none of the system's
+        return str(reason).lower().replace("_", " ")
+    if isinstance(error, socket.gaierror):  # of names, whose numbers are others as well
+        return (error.strerror or "the name is not known").lower()
     return (os.strerror(error.errno) if error.errno else str(error)).lower()
 
 
 def _unreachable(socket_path: str, cause: str, hint: str = "") -> MountdError:
     from mountd.errors import Unreachable
 
+    if "://" in socket_path:
+        hint = hint or "is it the address of mountd's TCP port (`http.listen`)?"
     hint = hint or "is it mountd's socket?" + (" `journalctl -u mountd` shows what the daemon says" * has_unit())
     return Unreachable(f"cannot reach mountd at {socket_path}: {cause}", hint=hint)
 
 
 def _silent(socket_path: str) -> MountdError:
     hint = "the daemon may be stopped or overloaded"
+    if "://" in socket_path:
+        return _unreachable(socket_path, "it does not answer in time", hint)
     hint += ": `systemctl status mountd`, `journalctl -u mountd`" * has_unit()
     return _unreachable(socket_path, "it takes connections but does not answer", hint)
 
 
 def _cannot_connect(socket_path: str, error: OSError) -> MountdError:
+    if "://" in socket_path and not isinstance(error, TimeoutError):
+        hint = "see `http.listen` on that machine, and what filters connections between"
+        return _unreachable(socket_path, _cause(error), hint)
     if error.errno in {errno.EACCES, errno.EPERM}:
         return _unreachable(socket_path, "your user may not use the socket", _permission_hint(socket_path))
     if isinstance(error, TimeoutError):

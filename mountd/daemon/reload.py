@@ -21,6 +21,7 @@ from mountd.api.server import Server
 from mountd.clock import now_text
 from mountd.daemon.apply import Applier
 from mountd.daemon.members import Members
+from mountd.daemon.tcp_port import TcpPort
 from mountd.daemon.watch_files import FileWatch, trail
 from mountd.errors import Busy, CannotStart, ConfigError, MountdError, NotUploaded, Problem
 from mountd.journal.journal import Journal
@@ -71,7 +72,7 @@ class Reloader:
         self._source = Path(os.path.abspath(loaded.source))
         self._members = members
         self._operations = operations
-        self._server = server
+        self.port = TcpPort(server, board, members.mount_points)
         self._board = board
         self._journal = journal
         self._watch = FileWatch(members.mount_points)
@@ -182,6 +183,8 @@ class Reloader:
                 with self._shown(cause):
                     change = await self._applier.apply(change, loaded.settings)
             self._digests = digests
+            with contextlib.suppress(MountdError):  # it is still shown
+                await self.port.retry(loaded.settings.http)
             done = self._report(change)
         self._show(done, loaded, cause)
         left = [reason for cache, reason in self._members.left.items() if left_before.get(cache) != reason]
@@ -279,9 +282,9 @@ class Reloader:
                 problems.append(_problem(loaded, ("models", name, "link"), f"{error.text}; {error.hint}"))
         for name in (*change.added.models, *change.switch):  # a journal that cannot be written is known before
             await self._journal.commit(name, await self._journal.committed(name))
-        if not problems and change.listen:
+        if not problems and (change.listen or change.admit):
             try:
-                await self._server.listen_tcp(new.http)
+                await self.port.change(new.http, move=change.listen)
             except MountdError as error:
                 problems.append(_problem(loaded, ("http", "listen"), error.text))
         if problems:

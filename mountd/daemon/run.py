@@ -278,7 +278,7 @@ class Daemon:
             await self._desired.load(name)
         try:
             await self._server.listen_unix(self._settings.control)
-            await self._server.listen_tcp(self._settings.http)
+            await self._reloader.port.open(self._settings.http)
             async with self.tasks as group:
                 await self._reloader.begin()
                 self.members.run()

@@ -8,7 +8,7 @@ from enum import StrEnum
 from math import ceil
 from urllib.parse import urlsplit
 
-from mountd.process.ports import is_loopback
+from mountd.settings.http import is_loopback
 from mountd.settings.remotes import RemoteSettings
 from mountd.settings.schema import AppSettings, MountSettings
 from mountd.settings.units import format_duration

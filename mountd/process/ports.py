@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,14 +19,6 @@ class Listener:
     port: int
     uid: int
     inode: int
-
-
-def is_loopback(host: str) -> bool:
-    """Whether that name or address means this machine; nobody is asked for the name."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def parse(text: str) -> list[Listener]:

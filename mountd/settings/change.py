@@ -42,6 +42,9 @@ class Effect(Enum):
     """the model is looked for elsewhere"""
     RELINK = auto()
     LISTEN = auto()
+    """the TCP port is opened elsewhere, or speaks another language"""
+    ADMIT = auto()
+    """others may ask on the TCP port, or it has another certificate"""
 
 
 CREDENTIAL_OPTIONS = frozenset({"access_key_id", "secret_access_key", "session_token"})
@@ -49,7 +52,6 @@ CREDENTIAL_OPTIONS = frozenset({"access_key_id", "secret_access_key", "session_t
 
 _TOP = {
     **dict.fromkeys(("control", "state", "runtime", "rclone", "log", "allow_unsafe_paths"), Effect.REFUSE),
-    "http": Effect.LISTEN,
     "allow_plain_secrets": Effect.IN_PLACE,
 }
 _MOUNT = {
@@ -72,8 +74,12 @@ _APP = {
     **dict.fromkeys(("command", "directory", "user", "umask", "environment", "needs"), Effect.RESTART),
     **dict.fromkeys(("ready", "stop", "restart"), Effect.IN_PLACE),
 }
+_HTTP = {
+    **dict.fromkeys(("listen", "tls"), Effect.LISTEN),
+    **dict.fromkeys(("tokens", "behind_proxy"), Effect.ADMIT),
+}
 _SECTIONS = {"mounts": _MOUNT, "models": _MODEL, "apps": _APP}
-_WITHOUT_RESTART = {Effect.IN_PLACE, Effect.CREDENTIALS, Effect.SWITCH, Effect.RELINK, Effect.LISTEN}
+_WITHOUT_RESTART = {Effect.IN_PLACE, Effect.CREDENTIALS, Effect.SWITCH, Effect.RELINK, Effect.LISTEN, Effect.ADMIT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,7 @@ class Change:
     restart_models: tuple[str, ...] = ()
     relink: tuple[str, ...] = ()
     listen: bool = False
+    admit: bool = False
     added: Names = field(default_factory=Names)
     removed: Names = field(default_factory=Names)
 
@@ -123,6 +130,8 @@ def effect_of(place: Place, old: Settings, new: Settings) -> Effect:
         return Effect.IN_PLACE  # the same names: a level is for the next start
     if section in _SECTIONS:
         return _SECTIONS[section][rest[1]]
+    if section == "http":
+        return Effect.ADMIT if len(rest) > 1 else _HTTP[rest[0]]  # the same TLS with other files, or new ones in them
     return Effect.IN_PLACE if place == ("log", "level") else _TOP[section]
 
 
@@ -171,6 +180,7 @@ def compare(old: Settings, new: Settings, before: Digests, after: Digests, *, ro
         restart_models=_ordered(new.models, restart_models),
         relink=_ordered(new.models, _entries_with(Effect.RELINK, effects, "models")),
         listen=Effect.LISTEN in effects.values(),
+        admit=Effect.ADMIT in effects.values(),
         added=added,
         removed=removed,
     )

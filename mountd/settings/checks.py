@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mountd.settings import masking, stores
 from mountd.settings.fields import is_host_address
+from mountd.settings.http import HttpSettings, is_loopback
 from mountd.settings.paths import check_paths
 from mountd.settings.profiles import cache_mode, writes_back
 from mountd.settings.remotes import RemoteSettings, Value
@@ -48,6 +49,7 @@ def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
         if model.sync.retry.max < model.sync.retry.initial:
             yield Finding(("models", name, "sync", "retry", "max"), "must not be less than initial")
     yield from _levels(settings)
+    yield from _http(settings.http)
     for name, app in settings.apps.items():
         yield from _environment(("apps", name, "environment"), app.environment, plain=settings.allow_plain_secrets)
         if app.restart.backoff.max < app.restart.backoff.initial:
@@ -120,6 +122,22 @@ def _levels(settings: Settings) -> Iterator[Finding]:
                     ("apps", name, "needs", index, "level"),
                     f"is never reached: models.{need.model}.warm.level is {own}; write {need.level} there as well",
                 )
+
+
+def _http(http: HttpSettings) -> Iterator[Finding]:
+    if http.tls is None and http.tokens is not None and not http.behind_proxy and not is_loopback(http.address[0]):
+        yield Finding(
+            ("http", "listen"),
+            "answers other machines in plain text, and tokens come to it in plain text: write http.tls, or"
+            " behind_proxy: true where only a proxy that speaks TLS reaches it",
+            warning=True,
+        )
+    if http.behind_proxy and http.tokens is None:
+        yield Finding(
+            ("http", "behind_proxy"),
+            "leaves only /healthz, /readyz and /metrics as long as there are no http.tokens",
+            warning=True,
+        )
 
 
 def _unknown(name: str, what: str, names: Sequence[str]) -> str:

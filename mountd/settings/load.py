@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mountd.errors import CannotStart, ConfigError, Problem, cause_of
-from mountd.settings import punctuation, stores
+from mountd.settings import http_files, punctuation, stores
 from mountd.settings.checks import check
 from mountd.settings.options import settle
 from mountd.settings.plain_file import read_plain
@@ -218,6 +218,10 @@ def check_secrets(
         problems.append(_problem(Finding(place, text), lines or {}))
         if len(problems) > MAX_PROBLEMS:
             break
+    judged = {problem.path for problem in problems}
+    if not any(each[0] == "http" for each in doubtful) and not any(path.startswith("http.") for path in judged):
+        for place, failure in http_files.problems(settings.http):
+            problems.append(_problem(Finding(place, f"{failure.text}; {failure.hint}"), lines or {}))
     return problems
 
 

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mountd.settings.fields import (
     AbsolutePath,
     HttpAddress,
-    Listen,
     Name,
     Pattern,
     PositiveDuration,
@@ -25,8 +24,10 @@ from mountd.settings.fields import (
     Version,
     WebAddress,
 )
+from mountd.settings.http import HttpSettings
 from mountd.settings.remotes import FILLED_IN, RemoteSettings, Value
 from mountd.settings.secret import SecretRef
+from mountd.settings.section import Section
 from mountd.settings.source import Place
 from mountd.settings.units import Duration, Limit, Rate, Size
 
@@ -39,14 +40,13 @@ Level = Literal["metadata", "data", "pin"]
 """How much of a version has come to this machine: its listing; its bytes too, in the mount's cache; a checked copy."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 """Each holds what stands before it."""
+RestartCause = Literal["crash", "remount", "switch"]
+RESTART_CAUSES: tuple[RestartCause, ...] = get_args(RestartCause)
+"""What an app is restarted after."""
 Flag = bool | str | list[str]
 """A flag of rclone: bare or `=false`, with a value, or repeated."""
 _NAMED = re.compile(r"(?<![A-Za-z0-9_.+@-])([a-z0-9][a-z0-9_-]*)[:,]")
 """What may be the name of a remote, in an option of another one."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 def keys_of(section: type[BaseModel]) -> dict[str, str]:
@@ -229,7 +229,7 @@ class BackoffSettings(Section):
 
 
 class RestartSettings(Section):
-    after: list[Literal["crash", "remount", "switch"]] = ["crash", "remount", "switch"]
+    after: list[RestartCause] = Field(default_factory=lambda: [*RESTART_CAUSES])
     backoff: BackoffSettings = BackoffSettings()
     limit: Limit = Limit(5, 600.0)
 
@@ -274,15 +274,6 @@ class RcloneSettings(Section):
 class ControlSettings(Section):
     socket: Annotated[AbsolutePath, FILLED_IN]
     group: str | None = Field(None, description="members may use the socket; without it root and the daemon's own user")
-
-
-class HttpSettings(Section):
-    listen: Listen = "127.0.0.1:8780"
-
-    @property
-    def address(self) -> tuple[str, int]:
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
 
 
 class LogSettings(Section):
@@ -339,6 +330,11 @@ class Settings(Section):
             for key, value in group.items():
                 if isinstance(value, SecretRef):
                     yield (*place, key), value
+        if self.http.tokens is not None:
+            yield ("http", "tokens"), self.http.tokens
+        if self.http.tls is not None:
+            yield ("http", "tls", "certificate"), self.http.tls.certificate
+            yield ("http", "tls", "key"), self.http.tls.key
 
     def secrets_elsewhere(self) -> dict[Place, SecretRef]:
         """Credentials of systemd, where it passed none: only its unit can read them."""

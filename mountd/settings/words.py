@@ -111,6 +111,8 @@ def _explain(detail: dict[str, Any], data: Any) -> Finding | None:
     raw = look_up(data, place)
     if kind == "extra_forbidden":
         return _unknown_key(place, section)
+    if kind.startswith("model_") and raw is not None and _alternatives(expected) == [SecretRef]:
+        return Finding(place, EXACTLY_ONE)
     if section is SecretRef and kind != "string_pattern_mismatch":
         return Finding(place, "must be text" if kind.endswith("_type") else _own_words(detail))
     return Finding(place, _words(kind, context, place, raw) or _own_words(detail))

@@ -20,7 +20,8 @@ MAY_BLOCK = {
     "mountd/process/way.py": {"open_directory"},
     # Before the loop has anything else to do, and after it.
     "mountd/process/directories.py": {"make", "open_private"},
-    "mountd/api/server.py": {"listen_unix", "_bind_unix", "close"},
+    "mountd/api/server.py": {"listen_unix", "close"},
+    "mountd/api/sockets.py": {"bind_unix"},
     "mountd/daemon/watch_files.py": {"close"},
     "mountd/rclone/binary.py": {"find"},
     "mountd/process/notify.py": {"__init__", "close"},

@@ -9,11 +9,12 @@ from pathlib import Path
 from tests.support.s3 import RcloneS3
 
 
-def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, good for two days: certificate, key."""
+def make_certificate(directory: Path, name: str, *, password: str = "") -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, good for two days: certificate, key (encrypted with a `password`)."""
     certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-days", "2", "-subj", f"/CN={name}"]
     make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    make += ["-passout", f"pass:{password}"] if password else ["-nodes"]
     subprocess.run(make, check=True, capture_output=True, timeout=60)
     return certificate, key
 

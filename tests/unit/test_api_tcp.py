@@ -17,7 +17,7 @@ import pytest
 
 from mountd.api.server import Server
 from mountd.errors import MountdError
-from mountd.settings.schema import HttpSettings
+from mountd.settings.http import HttpSettings
 from tests.support.shelf import shelf
 
 
@@ -59,9 +59,9 @@ async def ask(port: int, path: str, method: str = "GET", host: str = "127.0.0.1"
     [
         ("GET", "/healthz", "127.0.0.1", 200, 200),
         ("HEAD", "/healthz", "127.0.0.1", 200, 200),
-        ("GET", "/api/v1/status", "127.0.0.1", 200, 404),
-        ("HEAD", "/api/v1/status", "127.0.0.1", 200, 404),
-        ("GET", "/api/v1/history", "127.0.0.1", 200, 404),
+        ("GET", "/api/v1/status", "127.0.0.1", 200, 403),
+        ("HEAD", "/api/v1/status", "127.0.0.1", 200, 403),
+        ("GET", "/api/v1/history", "127.0.0.1", 200, 403),
         ("POST", "/api/v1/reload", "127.0.0.1", 403, 403),
         ("PUT", "/healthz", "127.0.0.1", 403, 403),
         ("OPTIONS", "/healthz", "127.0.0.1", 403, 403),
@@ -72,7 +72,7 @@ async def ask(port: int, path: str, method: str = "GET", host: str = "127.0.0.1"
         ("GET", "/healthz", "evil.example", 400, 200),
         ("GET", "/healthz", "evil.example:8780", 400, 200),
         ("POST", "/api/v1/reload", "evil.example", 400, 403),
-        ("GET", "/nothing", "127.0.0.1", 404, 404),
+        ("GET", "/nothing", "127.0.0.1", 404, 403),
     ],
 )
 async def test_who_gets_what(

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from mountd.api import server
-from mountd.api.server import _bind_unix
+from mountd.api import sockets
+from mountd.api.sockets import bind_unix
 from mountd.errors import Busy, MountdError
 from mountd.settings.schema import ControlSettings
 from tests.support.shelf import shelf
@@ -47,7 +47,7 @@ def test_what_is_no_socket_of_ours_stays(place: Path, kind: str) -> None:
                 other.bind(str(place))
         before = place.lstat()
         with pytest.raises(MountdError, match=str(place)) as refused:
-            _bind_unix(place)
+            bind_unix(place)
     assert not isinstance(refused.value, Busy)
     assert refused.value.hint
     assert place.lstat() == before
@@ -60,7 +60,7 @@ def test_a_socket_that_somebody_serves_stays_also_when_he_is_too_busy(place: Pat
         other.listen(0)  # the first look fills its queue
         for _ in range(2):
             with pytest.raises(Busy):
-                _bind_unix(place)
+                bind_unix(place)
     assert stat.S_ISSOCK(place.lstat().st_mode)
 
 
@@ -71,7 +71,7 @@ def test_a_socket_that_was_left_is_replaced_whatever_the_umask_is(place: Path, m
     before = os.umask(mask)
     try:
         for path in (place, place.parent / "below" / "s"):
-            _bind_unix(path).close()
+            bind_unix(path).close()
             assert stat.S_IMODE(path.lstat().st_mode) == 0o660
     finally:
         os.umask(before)
@@ -97,20 +97,20 @@ async def test_the_group_is_looked_up_outside_of_the_daemon_and_not_for_ever(
         raise AssertionError("looked up in the daemon's process")
 
     monkeypatch.setattr(grp, "getgrnam", hang)
-    assert await server._find_group(ControlSettings(socket=place)) is None
-    assert await server._find_group(ControlSettings(socket=place, group=mine.gr_name)) == mine.gr_gid
+    assert await sockets.find_group(ControlSettings(socket=place)) is None
+    assert await sockets.find_group(ControlSettings(socket=place, group=mine.gr_name)) == mine.gr_gid
     with pytest.raises(MountdError, match=str(place)) as refused:
-        await server._find_group(ControlSettings(socket=place, group="mountd-t-nobody"))
+        await sockets.find_group(ControlSettings(socket=place, group="mountd-t-nobody"))
     assert "groupadd --system mountd-t-nobody" in refused.value.hint
-    monkeypatch.setattr(server, "GROUP_LIMIT_S", 0.0)
+    monkeypatch.setattr(sockets, "GROUP_LIMIT_S", 0.0)
     with pytest.raises(MountdError, match=str(place)) as refused:
-        await server._find_group(ControlSettings(socket=place, group="x"))
+        await sockets.find_group(ControlSettings(socket=place, group="x"))
     assert "getent group x" in refused.value.hint
 
 
 @pytest.mark.root
 def test_the_socket_belongs_to_the_group(place: Path) -> None:
-    _bind_unix(place, 54321).close()
+    bind_unix(place, 54321).close()
     assert (place.stat().st_gid, stat.S_IMODE(place.stat().st_mode)) == (54321, 0o660)
 
 

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from mountd.process import ports
-from mountd.process.ports import Listener, belongs, is_loopback, parse
+from mountd.process.ports import Listener, belongs, parse
+from mountd.settings.http import is_loopback
 
 TABLE = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode

@@ -92,7 +92,7 @@ async def test_a_secret_that_is_not_there_or_lies_on_a_mount() -> None:
 
 async def test_the_address_of_the_api_moves_with_all_else_or_not_at_all() -> None:
     async with bench() as (room, _):
-        server = room.reloader._server
+        server = room.reloader.port._server
         with closing(socket.create_server(("127.0.0.1", 0))) as taken:
             listen = f"127.0.0.1:{taken.getsockname()[1]}"
             room.config["http"] = {"listen": listen}

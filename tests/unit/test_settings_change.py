@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from mountd.settings import change
 from mountd.settings.change import Change, Effect, Names, compare, effect_of, remounting
+from mountd.settings.http import HttpSettings
 from mountd.settings.load import Places, parse
 from mountd.settings.schema import AppSettings, CacheSettings, ModelSettings, MountSettings, Settings, keys_of
 from mountd.settings.source import Place, dotted
@@ -132,6 +133,9 @@ ROWS: list[tuple[str, Any, dict[str, Any]]] = [
     # mountd itself
     ("log.level", "debug", {}),
     ("http.listen", "127.0.0.1:9999", {"listen": True}),
+    ("http.tls", {"certificate": {"file": "/c"}, "key": {"file": "/k"}}, {"listen": True}),
+    ("http.tokens", {"file": "/t"}, {"admit": True}),
+    ("http.behind_proxy", "true", {"admit": True}),
     ("allow_plain_secrets", "true", {}),
 ]
 
@@ -233,6 +237,18 @@ def test_a_secret_that_has_changed_behind_the_same_reference(place: Place) -> No
     assert found == Change(places=(place,), in_place=in_place, **SECRETS[place])
 
 
+@pytest.mark.parametrize("place", [("http", "tokens"), ("http", "tls", "certificate"), ("http", "tls", "key")])
+def test_new_tokens_and_certificates_move_nothing(place: Place) -> None:
+    found = compare(settings(), settings(), {place: "before"}, {place: "after"}, root=True)
+    assert found == Change(places=(place,), in_place=(place,), admit=True)
+
+
+def test_another_certificate_is_another_file_of_the_same_port() -> None:
+    one, two = ({"certificate": {"file": "/c"}, "key": {"file": f"/{name}"}} for name in "ab")
+    found = compare(settings(("http.tls", one)), settings(("http.tls", two)), {}, {}, root=True)
+    assert (found.places, found.admit, found.listen) == ((("http", "tls", "key"),), True, False)
+
+
 def test_credentials_that_only_a_remount_brings() -> None:
     place = ("remotes", "dav", "pass")
     found = compare(settings(), settings(), {place: "a"}, {place: "b"}, root=True)
@@ -253,6 +269,7 @@ def test_a_remount_takes_the_new_credentials_along() -> None:
         (CacheSettings, change._CACHE),
         (ModelSettings, change._MODEL),
         (AppSettings, change._APP),
+        (HttpSettings, change._HTTP),
     ],
 )
 def test_every_key_has_its_row(section: type[BaseModel], table: dict[str, Effect]) -> None:
@@ -261,7 +278,7 @@ def test_every_key_has_its_row(section: type[BaseModel], table: dict[str, Effect
 
 
 def test_every_section_has_its_row() -> None:
-    assert {*change._TOP, *change._SECTIONS, "remotes"} == Settings.model_fields.keys()
+    assert {*change._TOP, *change._SECTIONS, "remotes", "http"} == Settings.model_fields.keys()
 
 
 def are_apart(edits: list[tuple[str, Any]]) -> bool:
@@ -294,7 +311,7 @@ def test_any_two_files(one: list[tuple[str, Any]], two: list[tuple[str, Any]]) -
     for place in found.places:
         effect = effect_of(place, old, new)
         assert (place in found.in_place) is (
-            effect in (Effect.IN_PLACE, Effect.CREDENTIALS, Effect.SWITCH, Effect.RELINK, Effect.LISTEN)
+            effect in (Effect.IN_PLACE, Effect.CREDENTIALS, Effect.SWITCH, Effect.RELINK, Effect.LISTEN, Effect.ADMIT)
         )
     if not found.remount and not found.replace and not found.restart and not found.restart_models:
         assert set(found.places) == set(found.in_place)

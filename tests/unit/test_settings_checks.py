@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mountd.settings.http import HttpSettings
 from mountd.settings.load import Inspected, inspect_text
-from mountd.settings.schema import HttpSettings
 from mountd.settings.secret import SecretRef
 from tests.unit.test_settings_problems import GOOD, PLACES, changed, parsed
 
@@ -134,12 +134,16 @@ def test_every_secret_and_where_it_is_referred_to(monkeypatch: pytest.MonkeyPatc
     data = changed("remotes/store/token", {"env": "TOKEN"})
     data["remotes"]["store"]["pass"] = {"credential": "pass"}
     data["apps"]["webui"]["environment"] = {"A": {"file": "/a"}, "B": "plain", "C": {"env": "C_KEY"}}
+    data["http"] = {"tokens": {"env": "TOKENS"}, "tls": {"certificate": {"file": "/c"}, "key": {"credential": "k"}}}
     settings = parsed(data).settings
     assert dict(settings.secrets()) == {
         ("remotes", "store", "token"): SecretRef(env="TOKEN"),
         ("remotes", "store", "pass"): SecretRef(credential="pass"),
         ("apps", "webui", "environment", "A"): SecretRef(file=Path("/a")),
         ("apps", "webui", "environment", "C"): SecretRef(env="C_KEY"),
+        ("http", "tokens"): SecretRef(env="TOKENS"),
+        ("http", "tls", "certificate"): SecretRef(file=Path("/c")),
+        ("http", "tls", "key"): SecretRef(credential="k"),
     }
-    assert settings.secret_variables() == ("TOKEN", "C_KEY")
-    assert [*settings.secrets_elsewhere()] == [("remotes", "store", "pass")]
+    assert settings.secret_variables() == ("TOKEN", "C_KEY", "TOKENS")
+    assert [*settings.secrets_elsewhere()] == [("remotes", "store", "pass"), ("http", "tls", "key")]

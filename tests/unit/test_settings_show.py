@@ -60,6 +60,8 @@ models: {h: {mount: m, directory: "a/{version}", link: /h, version: 1.10, keep: 
   gates: [{command: [say, 1]}, {prometheus: "http://p", query: up, max: 1.5, timeout: 5s}, {http: "https://x"}]}}
 apps: {w: {command: [x, --port, 7860], needs: [m, {model: h, level: metadata}],
   environment: {A: 1, B: true}, restart: {backoff: {factor: 2}}, ready: {http: "http://x"}}}
+http: {listen: "[::]:8780", tokens: {file: /t}, behind_proxy: true,
+  tls: {certificate: {file: /c}, key: {credential: k}}}
 """)
     )
 
@@ -94,6 +96,8 @@ GATE = (
         "{remotes: {}, mounts: {m: {remote: 's:b', path: /m}}, apps: {w: {command: [x], needs: [{model: h}]}}}",
         "{remotes: {}, mounts: {m: {remote: 's:b', path: /}}, apps: {w: {command: [x], needs: [{level: pin}]}}}",
         GATE.replace("gates: [GATE]", "warm: {limit: 5%}"),
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: /m}}, http: {tokens: /t}}",
+        "{remotes: {}, mounts: {m: {remote: 's:b', path: /m}}, http: {tls: {key: {file: /k}}}}",
         GATE.replace("gates: [GATE]", "warm: {level: all}"),
     ],
 )
@@ -203,6 +207,17 @@ def test_showing_and_reading_are_inverse(mount: dict[str, Any], model: dict[str,
     shown = effective(settings)
     VALIDATOR.validate(shown)
     assert reparsed(shown).settings == settings
+
+
+def test_of_the_tcp_port_places_are_shown_and_no_secrets() -> None:
+    http = {
+        "listen": "127.0.0.1:8780",
+        "tokens": {"file": "/t"},
+        "tls": {"certificate": {"file": "/c"}, "key": {"credential": "k"}},
+        "behind_proxy": False,
+    }
+    data = {"remotes": {"s": {"type": "local"}}, "mounts": {"m": {"remote": "s:", "path": "/m"}}, "http": http}
+    assert effective(reparsed(data).settings)["http"] == http
 
 
 def test_plain_secrets_are_hidden_wherever_they_are() -> None:

@@ -1,0 +1,78 @@
+"""The routes as a table, and who may use which: the one place that decides it for the TCP port."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from aiohttp import web
+
+from mountd.settings.tokens import Role
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class RouteAccess(Enum):
+    """What a route asks of those who come over TCP. On the control socket everybody whom the kernel lets in may all."""
+
+    OPEN = "open"
+    """for everybody: probes and metrics"""
+    READ = "read"
+    """on loopback for everybody, elsewhere for readers and operators"""
+    WRITE = "write"
+    """for operators"""
+    SIGNED = "signed"
+    """for everybody: the handler itself checks a signature, and answers 401 to a wrong one, which counts as a wrong
+    token"""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    definition: web.RouteDef
+    access: RouteAccess
+
+    @property
+    def method(self) -> str:
+        return self.definition.method
+
+    @property
+    def path(self) -> str:
+        return self.definition.path
+
+
+def needed(routes: Iterable[Route]) -> Mapping[tuple[str, str], RouteAccess]:
+    """By method and path."""
+    return {(each.method, each.path): each.access for each in routes}
+
+
+def access_of(table: Mapping[tuple[str, str], RouteAccess], method: str, path: str | None) -> RouteAccess:
+    """Of a request; what no route serves is read or written like all else, so that only who may learns that."""
+    method = "GET" if method == "HEAD" else method
+    found = table.get((method, path)) if path is not None else None
+    return found or (RouteAccess.READ if method == "GET" else RouteAccess.WRITE)
+
+
+class Verdict(Enum):
+    ADMITTED = 200
+    NO_TOKEN = 401
+    """a token is needed, and none was sent"""
+    NO_TOKENS = 403
+    """a token is needed, and none is configured"""
+    READER = 4030
+    """the token of a reader, where an operator is needed"""
+
+    @property
+    def status(self) -> int:
+        return 403 if self is Verdict.READER else self.value
+
+
+def judge(access: RouteAccess, role: Role | None, *, is_local: bool, has_tokens: bool) -> Verdict:
+    """`role`: of the token that was sent, None without one; a wrong one is refused before."""
+    if access in (RouteAccess.OPEN, RouteAccess.SIGNED) or role == "operator":
+        return Verdict.ADMITTED
+    if access is RouteAccess.READ and (role == "reader" or is_local):
+        return Verdict.ADMITTED
+    if role == "reader":
+        return Verdict.READER
+    return Verdict.NO_TOKEN if has_tokens else Verdict.NO_TOKENS

@@ -18,6 +18,7 @@ from mountd import __version__
 from mountd.api import metrics, requested
 from mountd.api.access import ProfileRoutes
 from mountd.api.body import read_body as _body
+from mountd.api.diff import DifferingFlags, DiffRoutes
 from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.history import LineDocument, LogsDocument
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, ScheduledDocument, WarmDocument
@@ -25,6 +26,7 @@ from mountd.api.history import HistoryRoutes, answer, operation_id
 from mountd.api.peer import CALLER, TokenHolder, UserNames
 from mountd.api.processes import ProcessRoutes
 from mountd.api.roles import Handler, Route, RouteAccess
+from mountd.api.webhook import Webhooks
 from mountd.errors import MountdError, NotFound, Unavailable, UsageError
 from mountd.journal.journal import Journal
 from mountd.model import audit
@@ -73,6 +75,10 @@ class ApiDeps:
     apps: AppControl
     profiles: Profiles
     started: float
+    webhooks: Webhooks | None = None
+    """None: nothing takes any"""
+    flags: DifferingFlags | None = None
+    """None: no rclone is asked"""
 
 
 @web.middleware
@@ -105,6 +111,7 @@ class Routes:
         self._names = UserNames()
         self._profiles = ProfileRoutes(deps.operations, deps.profiles, deps.journal, self._operator)
         self._processes = ProcessRoutes(deps.board, deps.supervisors, deps.apps, deps.journal, self._operator)
+        self._diff = DiffRoutes(deps.operations, deps.board, deps.flags)
 
     def table(self) -> list[Route]:
         """All of them, and what each asks of those who come over TCP."""
@@ -112,11 +119,16 @@ class Routes:
             *(Route(each, RouteAccess.OPEN) for each in self.probes()),
             *(Route(each, RouteAccess.READ) for each in self.reads()),
             *(Route(each, RouteAccess.WRITE) for each in self.writes()),
+            *(Route(each, RouteAccess.SIGNED) for each in self.webhooks()),
         ]
 
     def probes(self) -> list[web.RouteDef]:
         """For everything that reaches the address."""
         return [web.get("/healthz", self.healthz), web.get("/readyz", self.readyz), web.get("/metrics", self.metrics)]
+
+    def webhooks(self) -> list[web.RouteDef]:
+        """For everybody who knows the secret of one."""
+        return self._deps.webhooks.routes() if self._deps.webhooks else []
 
     def reads(self) -> list[web.RouteDef]:
         return [
@@ -125,6 +137,7 @@ class Routes:
             web.get("/api/v1/operations/{id}", self.operation),
             web.get("/api/v1/logs", self.logs),
             *self._history.reads(),
+            *self._diff.reads(),
             *self._profiles.reads(),
         ]
 

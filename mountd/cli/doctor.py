@@ -49,7 +49,15 @@ def doctor(options: Options) -> None:
 
 async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     """Every check in the order in which to fix things: machine, file, secrets, directories, bucket; some at a time."""
-    from mountd.cli import examine, examine_bucket, examine_config, examine_mount, examine_store, examine_unit
+    from mountd.cli import (
+        examine,
+        examine_bucket,
+        examine_config,
+        examine_mount,
+        examine_sources,
+        examine_store,
+        examine_unit,
+    )
     from mountd.cli.examine import Check
     from mountd.settings.load import check_secrets, load
 
@@ -80,8 +88,10 @@ async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     if elsewhere and not problems:
         hint = "while mountd runs, `mountd status` shows its health"
         yield [Check("bucket", "warn", "not checked: systemd passes a secret of this file to the unit only", hint)]
-    elif binary is not None and not problems:
-        yield await examine_bucket.buckets(settings, binary)
+    elif not problems:
+        yield await examine_sources.wanted_versions(settings)
+        if binary is not None:
+            yield await examine_bucket.buckets(settings, binary)
 
 
 def _show(check: Check) -> None:

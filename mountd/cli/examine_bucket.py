@@ -56,12 +56,12 @@ async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> 
     checks = [Check(f"mount {name}", "warn", warning) for warning in command.warnings]
     ask = BucketQuestion(command, binary, conf)
     own = {model_name: model for model_name, model in models.items() if model.mount == name}
-    inside = {model_name: Layout(model.directory).directory(model.version) for model_name, model in own.items()}
+    inside = [Layout(model.directory).directory(model.version) for model in own.values() if model.version is not None]
     try:
         entries = await ask.list(source(mount.remote))
     except RemoteError as error:
         checks += await examine_rights.refused(name, remote, mount.remote, ask, error)
-        known = (f"{each}/{manifest.NAME}" for each in inside.values())
+        known = (f"{each}/{manifest.NAME}" for each in inside)
         read = await examine_rights.read_unlisted(name, mount.remote, known, ask) if remote.type == "s3" else None
         return [*checks, *([read] if read else [])]
     if not entries and (style := await examine_rights.style_check(f"style of {name}", remote, mount.remote, ask)):
@@ -101,7 +101,8 @@ def _item(entry: str) -> BucketEntry:
     return BucketEntry(path, path, -1, is_dir=path != entry)
 
 
-def _versions(model: str, wanted: str, found: list[str]) -> Check:
+def _versions(model: str, wanted: str | None, found: list[str]) -> Check:
+    """`wanted` None: a source outside says it."""
     where = f"versions of {model}"
     shown = ", ".join(found[:SHOWN_VERSIONS]) + (
         f" and {len(found) - SHOWN_VERSIONS} more" if found[SHOWN_VERSIONS:] else ""
@@ -110,7 +111,7 @@ def _versions(model: str, wanted: str, found: list[str]) -> Check:
         return Check(
             where, "fail", "there is none in the bucket", "compare models.*.directory with what the bucket holds"
         )
-    if wanted not in found:
+    if wanted is not None and wanted not in found:
         hint = "upload it, or correct `version`"
         return Check(where, "warn", f"{wanted}, wanted at first start, is not among {shown}", hint)
     return Check(where, "ok", shown)

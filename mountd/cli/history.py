@@ -118,7 +118,10 @@ def _what(operation: Document) -> str:
 
 
 def _who(operation: Document) -> str:
-    source = operation.get("source")
+    """`tina`, `tina (api)`, `Ada <ada@example.com> (git 1a2b3c4d5e)`."""
+    source, revision = operation.get("source"), operation.get("revision")
+    if revision:
+        return f"{operation['operator']} ({source} {str(revision)[:10]})"
     return f"{operation['operator']} ({source})" if source in ("api", "schedule") else str(operation["operator"])
 
 

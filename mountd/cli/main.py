@@ -32,6 +32,7 @@ COMMANDS = {
     "cancel": ("remote_switch", "cancel", "Undo the running operation, or drop a scheduled switch."),
     "pause": ("remote_switch", "pause", "Stop automatic changes until `mountd resume`."),
     "resume": ("remote_switch", "resume", "Resume automatic changes after `mountd pause`."),
+    "diff": ("diff", "diff", "Show where what is live differs from what is wanted."),
     "profile": ("profile", "profile", "Show which files the app opened at its start, and in which order."),
     "history": ("history", "history", "Show past operations: who, when, why and the result."),
     "events": ("history", "events", "Show events; with --follow, new ones too."),
@@ -119,6 +120,10 @@ def _of_the_daemon(module: str) -> ModuleType | None:
             from mountd.cli import remote_apps
 
             return remote_apps
+        case "diff":
+            from mountd.cli import diff
+
+            return diff
         case "profile":
             from mountd.cli import profile
 

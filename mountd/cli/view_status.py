@@ -137,8 +137,17 @@ def _model(model: Document) -> str:
         "pinned" if model.get("pinned") else "",
         _loading(model.get("loading")),
         f"sync {model['sync']}" if model.get("sync") not in {None, "Synced"} else "",
+        _source(model.get("source")),
     ]
     return _joined(facts)
+
+
+def _source(source: Document | None) -> str:
+    """`git wants v24 (1a2b3c4d5e by Ada <ada@example.com>)`."""
+    if source is None or not source.get("version"):
+        return ""
+    commit = f" ({str(source['revision'])[:10]} by {source.get('author')})" if source.get("revision") else ""
+    return f"{source.get('kind')} wants {source['version']}{commit}"
 
 
 def _loading(loading: Document | None) -> str:

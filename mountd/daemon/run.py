@@ -18,11 +18,13 @@ from mountd import __version__
 from mountd.api.documents.operations import ReloadDocument
 from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
+from mountd.api.webhook import Webhooks
 from mountd.daemon import logs, threads
 from mountd.daemon.members import Members
 from mountd.daemon.recorder import Recorder
 from mountd.daemon.reload import Reloader
 from mountd.daemon.shutdown import OPERATION_S, stop_times
+from mountd.daemon.sources import Sources
 from mountd.daemon.tasks import Tasks
 from mountd.daemon.threads import Reserve
 from mountd.errors import Bug, JournalHeld, MountdError
@@ -34,10 +36,12 @@ from mountd.model.audit import Audit
 from mountd.operation import drill_runner
 from mountd.operation.apps import AppControl
 from mountd.operation.desired import DesiredVersions
+from mountd.operation.diff import FlagDifference, flag_differences
 from mountd.operation.drill import Drills
 from mountd.operation.schedule import Schedules
 from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
+from mountd.operation.window import SyncWindows
 from mountd.process import cgroup, tool
 from mountd.process.instance import Instance
 from mountd.process.notify import Notifier
@@ -236,7 +240,15 @@ class Daemon:
         )
         self._audit = Audit(self.members.models, self.board, journal)
         self._schedules = Schedules(self.operations, journal, self.board)
-        self._desired = DesiredVersions(self.members.models, self.operations.switch_and_wait, self.board)
+        sources = Sources(instance, self.members.mount_points)
+        self._desired = DesiredVersions(
+            self.members.models,
+            self.operations.switch_and_wait,
+            self.board,
+            journal=journal,
+            make_source=sources.make,
+        )
+        self._windows = SyncWindows(self.members.models)
         self._server = Server(
             Routes(
                 ApiDeps(
@@ -247,10 +259,12 @@ class Daemon:
                     reload=self._reload,
                     drills=self.drills,
                     journal=journal,
-                    syncing=Syncing(self.members.models, journal),
+                    syncing=Syncing(self.members.models, journal, self._desired.resumed),
                     schedules=self._schedules,
                     apps=AppControl(self.members.apps, self.operations, self.board, journal),
                     profiles=self.members.access.profiles,
+                    webhooks=Webhooks(self.members.models, self._desired.poke, sources.secrets.read),
+                    flags=self._differing_flags,
                     started=time.monotonic(),
                 )
             )
@@ -282,10 +296,12 @@ class Daemon:
             async with self.tasks as group:
                 await self._reloader.begin()
                 self.members.run()
+                self._windows.look()
                 self._desired.begin(group)
                 operating = group.keep(self.operations.run, "operations")
                 auditing = group.keep(self._audit.run, "audit")
                 scheduling = group.keep(self._schedules.run, "scheduled switches")
+                ticking = group.keep(self._windows.run, "sync windows")
                 reloading = [
                     group.keep(self._reloader.follow_files, "reload"),
                     group.keep(self._follow_signal, "reload by signal"),
@@ -293,7 +309,7 @@ class Daemon:
                 notifying = group.keep(self._notify_systemd, "status for systemd")
                 recording = group.keep(self._recorder.run, "events")
                 await self._signals.stop.wait()
-                await self._shut_down([scheduling, operating, *reloading, auditing])
+                await self._shut_down([scheduling, operating, *reloading, auditing, ticking])
                 for task in (notifying, recording):
                     task.cancel()
                 self.members.cancel()
@@ -307,6 +323,12 @@ class Daemon:
 
     async def _follow_signal(self) -> None:
         await self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._is_ready_sent)
+
+    async def _differing_flags(self, mount: str) -> Sequence[FlagDifference]:
+        try:
+            return flag_differences(*await self.members.mounts[mount].command_lines())
+        except MountdError:  # it does not run: what its process is, is compared as well
+            return ()
 
     async def _reload(self, operator: str) -> ReloadDocument:
         return await self._reloader.ask(operator)

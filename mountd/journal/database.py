@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from mountd.errors import JournalError, JournalHeld, MountdError, cause_of
 from mountd.journal.records import (
     Committed,
+    Declared,
     Drilled,
     EventRecord,
     KnownContent,
@@ -34,7 +35,13 @@ LOCKED_S = 5.0
 LONGEST_TEXT = 16 * 1024
 """Characters in one field: texts from outside were cut before, this is the net."""
 
-_SCHEMAS = ("schema.sql", "schema-2-drills.sql", "schema-3-switch.sql", "schema-4-scheduled.sql")
+_SCHEMAS = (
+    "schema.sql",
+    "schema-2-drills.sql",
+    "schema-3-switch.sql",
+    "schema-4-scheduled.sql",
+    "schema-5-desired.sql",
+)
 """The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
 _FIRST_TABLES = frozenset({"operations", "events", "models"})
 """Of the first schema: a file without them is no journal, whatever number it has."""
@@ -51,6 +58,7 @@ _TABLES: dict[type[Any], str] = {
     Quarantined: "quarantine",
     KnownContent: "contents",
     Drilled: "drills",
+    Declared: "declared",
 }
 
 

@@ -11,6 +11,7 @@ from mountd.journal.database import Database, columns_of, marks, put
 from mountd.journal.records import (
     SCHEDULE,
     Committed,
+    Declared,
     Drilled,
     EventRecord,
     KnownContent,
@@ -22,6 +23,7 @@ from mountd.journal.records import (
 
 __all__ = [
     "Committed",
+    "Declared",
     "Drilled",
     "EventRecord",
     "Journal",
@@ -58,6 +60,13 @@ class Journal(Database):
     async def commit(self, model: str, committed: Committed, *, holds: KnownContent | None = None) -> None:
         """`holds`: what the version that is live now holds; with it or not at all."""
         await self.change(put(committed, model=model), *(_recorded(holds) if holds else ()))
+
+    async def declared(self, model: str) -> Declared | None:
+        return await self.first(Declared, "WHERE model = ?", model)
+
+    async def declare(self, declared: Declared) -> None:
+        """What a source outside says now, instead of what it said before."""
+        await self.change(put(declared))
 
     async def quarantine(self, model: str, digest: str, *, version: str, operation: int | None, cause: str) -> None:
         """This content is refused from now on, whatever its version is called."""
@@ -103,14 +112,12 @@ class Journal(Database):
         due: str | None = None,
         schedule: int | None = None,
         options: str = "",
+        revision: str | None = None,
     ) -> OperationRecord:
-        sql = (
-            "INSERT INTO operations (kind, model, from_version, to_version, operator, source, reason, step, started,"
-            " due, schedule, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            f" RETURNING {columns_of(OperationRecord)}"
-        )
+        values = "kind, model, from_version, to_version, operator, source, reason, step, started"
         row: tuple[object, ...] = (kind, model, from_version, to_version, operator, source, reason, step, now_text())
-        row += (due, schedule, options)
+        values, row = f"{values}, due, schedule, options, revision", (*row, due, schedule, options, revision)
+        sql = f"INSERT INTO operations ({values}) VALUES ({marks(row)}) RETURNING {columns_of(OperationRecord)}"
         # With an operation goes what belongs to it.
         rows = await self.change(
             (sql, *row),

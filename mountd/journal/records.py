@@ -18,6 +18,8 @@ class Committed:
     config_version: str | None = None
     suspended: str | None = None
     """who and why automatic changes are paused; None: they are not"""
+    overridden: str | None = None
+    """who has switched by hand, and to what, against the source of the wanted version; None: nobody has"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class OperationRecord:
     """of a switch: the id of the schedule that asked for it"""
     options: str = ""
     """of a schedule, words: force, digests"""
+    revision: str | None = None
+    """the commit that asked for it"""
 
     @property
     def action(self) -> str:
@@ -93,6 +97,19 @@ class KnownContent:
     digest: str
     listing: str
     recorded: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a source outside said last: the version that it wants, and of Git the commit, its author and message."""
+
+    model: str
+    version: str
+    source: str
+    revision: str | None
+    author: str
+    message: str
+    seen: str
 
 
 @dataclass(frozen=True, slots=True)

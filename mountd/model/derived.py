@@ -13,14 +13,17 @@ def complete(status: ModelStatus, known: Committed, *, switching_to: str | None,
     current = status.current if status.linked else known.current
     drifted = status.drift.reason is not None
     desired = switching_to or known.desired
-    synced = Sync.SYNCED if current == desired and not drifted else Sync.OUT_OF_SYNC
+    wanted = status.source.version if status.source else desired
+    synced = Sync.SYNCED if current == wanted and not drifted else Sync.OUT_OF_SYNC
+    known_now = status.source is None or status.source.is_known
     return replace(
         status,
         current=current,
         previous=known.previous,
         desired=desired,
-        sync=synced if status.linked or drifted else Sync.UNKNOWN,
+        sync=synced if known_now and (status.linked or drifted) else Sync.UNKNOWN,
         suspended=known.suspended,
+        overridden=known.overridden,
         automatic=automatic,
     )
 

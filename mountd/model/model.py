@@ -154,7 +154,9 @@ class Model:
         """Starts up whenever the mount has come (back); tries again while that fails."""
         while True:
             mount = self._board.snapshot.mounts[self.settings.mount]
-            if not mount.usable:
+            if not self._version_to_link():
+                await self._board.changed()
+            elif not mount.usable:
                 await self._do_without_mount()
                 await self._board.changed()
             elif self._is_settled(mount.restarts):
@@ -210,9 +212,8 @@ class Model:
             await self._board.wait_until(has_changed, retry_s)
 
     def _version_to_link(self) -> str:
-        version = self._live or self.committed.current or self.committed.desired
-        assert version is not None
-        return version
+        """Empty as long as nothing has said which one."""
+        return self._live or self.committed.current or self.committed.desired or ""
 
     async def _start_up(self, restarts: int) -> None:
         version = self._version_to_link()
@@ -240,7 +241,7 @@ class Model:
                 return
             self._point(content, restarts, starting=True)
             if self.committed.current is None and self._switching_to is None:
-                await self.state.save(replace(self.committed, current=version), content)
+                await self.state.save(lambda now: replace(now, current=version), content)
 
     def _to_load(self) -> Ahead | None:
         """Data of the live version that are asked for and not here; an operation loads those of its own version."""
@@ -375,11 +376,11 @@ class Model:
         directory = self.versions.layout.directory(version)
         return Content(version, directory, NO_FILES, self.status.digest or "", self.status.verified, ())
 
-    async def commit(self, content: Content) -> None:
+    async def commit(self, content: Content, override: str | None = None) -> None:
         """Makes its version live for good, and what was live `previous`. Raises MountdError, Unavailable."""
         if self._live != content.version:
             raise Unavailable(f"cannot commit {content.version}: the link is at {self._live or 'nothing'}")
-        await self.state.commit(content)
+        await self.state.commit(content, override)
         self.changes.accept(content.version)
         self._ahead.may_be_untidy()
 

@@ -70,6 +70,8 @@ class Engine:
         self._flush_timer: asyncio.TimerHandle | None = None
         self._followers: list[Callable[[str], None]] = []
         self._disk = SlowDisk()
+        self._launched: tuple[Launch, tuple[str, ...]] | None = None
+        """what the present one was started with, and its command line by the configuration of that time"""
         self.detour: Mapping[str, str] = {}
         """variables that the next rclone gets besides, such as a proxy"""
         self.without_cache = False
@@ -124,6 +126,7 @@ class Engine:
             notify_socket=self._notify.path,
         )
         command = mount_command(self._settings, self.name, launch, os.environ)
+        self._launched = launch, command.argv
         for warning in command.warnings:
             self._log.warning("flag has no use", cause=warning)
         self._said = LastOutput()
@@ -148,6 +151,16 @@ class Engine:
             return await self._disk.run(lambda: cache_size(cache), WALK_LIMIT_S)
         except TimeoutError:
             raise silent(cache.dir, WALK_LIMIT_S) from None
+
+    async def command_lines(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Of rclone: as the configuration has it now, and as the present one was started. Raises Unavailable, also
+        without an answer from the disk of its cache, CannotStart, ConfigError."""
+        if self._launched is None or self.child is None:
+            raise Unavailable(f"cannot compare the flags of mount {self.name}: rclone is not running")
+        launch, argv = self._launched
+        allow_other = self._settings.allows_other(self.mount, root=os.geteuid() == 0)
+        now = replace(launch, allow_other=allow_other, cache=await self._cache_size())
+        return mount_command(self._settings, self.name, now, os.environ).argv, argv
 
     def _address(self) -> RcAddress:
         path = self._instance.private / f"rc-{self.name}.sock"

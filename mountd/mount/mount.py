@@ -148,6 +148,7 @@ class RcloneMount:
         self._gone_timer: asyncio.TimerHandle | None = None
         self._wanted = True
         self.ring = engine.ring
+        self.command_lines = engine.command_lines
         self._publish(lambda status: status)
 
     # -- status ---------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""An operation of the history as the target of a rollback: what was live after it."""
+"""What a rollback goes to: what was live before, or after an operation of the history."""
 
 from __future__ import annotations
 
 from mountd.errors import NotFound, Refused, UsageError
 from mountd.journal.journal import OperationRecord
+from mountd.model.model import Model
 from mountd.operation.results import ResultStore
 
 
@@ -21,3 +22,13 @@ async def committed(results: ResultStore, id_: int, model: str | None) -> Operat
     if model not in (None, record.model):
         raise UsageError(f"cannot roll back {model} to operation {id_}: that is one of {record.model}")
     return record
+
+
+def previous(model: Model) -> str:
+    """Raises NotFound."""
+    if model.committed.previous is None:
+        raise NotFound(
+            f"cannot roll back {model.name}: no version was live before {model.committed.current}",
+            hint="`mountd versions` lists what can be switched to",
+        )
+    return model.committed.previous

@@ -93,6 +93,8 @@ class SwitchPlan:
     """the version is live already, so there is nothing to do"""
     stopped: tuple[str, ...] = ()
     """apps that a person has stopped: they stay stopped, and no gate is asked without them"""
+    override: str | None = None
+    """who holds it against the source of the wanted version, whose automatic sync is suspended with the commit"""
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -155,7 +157,8 @@ class SwitchPlan:
             Step.READY: f"wait until {names} {'is' if len(self.apps) == 1 else 'are'} ready, {limit}",
             Step.GATES: "; ".join(gate.words for gate in self.gates),
             Step.WATCH: f"for {format_duration(self.watch_s)}: {self._watched(names)} brings {former} back",
-            Step.COMMIT: f"{version} is live for good, and {former} its way back",
+            Step.COMMIT: f"{version} is live for good, and {former} its way back"
+            + (", and automatic sync is suspended until `mountd resume`" if self.override else ""),
         }
         return texts[step]
 

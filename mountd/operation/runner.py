@@ -32,6 +32,8 @@ class OperationOutcome:
     result: str
     failure: MountdError | None = None
     retryable: bool = False
+    note: str = ""
+    """what somebody has to know although it succeeded"""
 
 
 class SwitchRun:
@@ -96,7 +98,8 @@ class SwitchRun:
         except MountdError as failure:
             error = failure
         else:
-            return OperationOutcome("committed")
+            note = "automatic sync is suspended until `mountd resume`" if self._plan.override else ""
+            return OperationOutcome("committed", note=note)
         finally:
             self._forward = None
         self._goes_back = True

@@ -107,7 +107,7 @@ class Steps:
             case Step.WATCH:
                 await self._watch()
             case Step.COMMIT:
-                await self.model.commit(self._known)
+                await self.model.commit(self._known, self.plan.override)
 
     @property
     def _known(self) -> Content:

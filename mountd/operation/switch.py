@@ -14,13 +14,14 @@ from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, Usage
 from mountd.journal.journal import Journal, OperationRecord, action
 from mountd.model.model import Model
 from mountd.operation import desired, gates, past, recover, warm
-from mountd.operation.desired import FROM_FILE, Request
+from mountd.operation.desired import Request
 from mountd.operation.plan import AffectedApp, PlannedGate, SwitchPlan
 from mountd.operation.results import ResultStore
 from mountd.operation.runner import OperationOutcome, SwitchRun
 from mountd.operation.show import Display
 from mountd.operation.steps import RestartableApp, Steps, preflight
 from mountd.operation.warm import WarmRun, WarmStep
+from mountd.operation.window import check_by_hand
 from mountd.process import resources
 from mountd.settings.names import check_version
 from mountd.status import readiness
@@ -109,17 +110,12 @@ class Operations:
         Raises NotFound when there is no such version or operation, Refused for an operation that was not committed,
         UsageError, Busy; for a dry run also Unavailable.
         """
-        if to is not None:
-            record = await past.committed(self.results, to, name)
-            why = replace(request, reason=request.reason or f"to what was live after operation {to}")
-            return await self._ask("rollback", self.model(record.model), record.to_version, why)
-        model = self.model(name)
-        if model.committed.previous is None:
-            raise NotFound(
-                f"cannot roll back {model.name}: no version was live before {model.committed.current}",
-                hint="`mountd versions` lists what can be switched to",
-            )
-        return await self._ask("rollback", model, model.committed.previous, request)
+        if to is None:
+            model = self.model(name)
+            return await self._ask("rollback", model, past.previous(model), request)
+        record = await past.committed(self.results, to, name)
+        why = replace(request, reason=request.reason or f"to what was live after operation {to}")
+        return await self._ask("rollback", self.model(record.model), record.to_version, why)
 
     async def warm(self, name: str | None, version: str, level: str | None, request: Request) -> OperationRecord:
         """Loads a version ahead of a switch to it; without `level` as the model's switches do. The same one that runs
@@ -210,6 +206,8 @@ class Operations:
     async def _ask(self, kind: str, model: Model, version: str, request: Request) -> PlannedOperation:
         apps = self._apps_of(model)
         planned = self._plan(kind, model, version, apps, request)
+        if planned.steps and request.by_hand:
+            check_by_hand(model, action(kind, version))
         if request.dry_run:
             if planned.steps:
                 await preflight(model, self._journal, planned, self._board.snapshot)
@@ -221,7 +219,7 @@ class Operations:
             planned = self._plan(kind, model, version, apps, request)
         self.check_may_begin(action(kind, version), model=model.name, apps=names)
         if not planned.steps:
-            await desired.ask(model, version)
+            await desired.ask(model, version, request)
             return PlannedOperation(None, planned)
         running = _Running(kind, model.name, version, request.operator, model=model.name, apps=names)
         record = await self._claim(running, model.committed.current, request, planned.steps[0])
@@ -234,8 +232,8 @@ class Operations:
         settings, stopped = model.settings, readiness.stopped_apps(self._board.snapshot, model.name)
         status = self._board.snapshot.models[model.name]
         is_there = status.linked and status.current == version
-        # A person wants the link to be right; the file asks for a version, and heals nothing.
-        is_right = status.drift.reason is None or request.source == FROM_FILE
+        # A person wants the link to be right; what is declared asks for a version, and heals nothing.
+        is_right = status.drift.reason is None or not request.by_hand
         return SwitchPlan(
             kind=kind,
             model=model.name,
@@ -252,6 +250,7 @@ class Operations:
             level=settings.warm.level,
             is_live=is_there and is_right,
             stopped=stopped,
+            override=desired.override(model, version, request),
         )
 
     async def begin_exclusive(
@@ -290,6 +289,7 @@ class Operations:
                 reason=request.reason,
                 step=step,
                 schedule=request.schedule,
+                revision=request.revision,
             )
         except BaseException:
             self._running.remove(running)
@@ -340,7 +340,7 @@ class Operations:
                     step=self._step_of(record),
                     result=outcome.result,
                     cause=failure.text if failure else "",
-                    hint=failure.hint if failure else "",
+                    hint=failure.hint if failure else outcome.note,
                     exit_code=failure.exit_code if failure else 0,
                     duration_s=duration_s,
                 )

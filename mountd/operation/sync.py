@@ -1,12 +1,14 @@
 """Pauses and resumes what mountd changes by itself. Supervision and what a person asks for are never paused.
 
-Paused are the switch to an edited `version:`, its retries, a scheduled switch, the healing of a changed link and
-pruning. A switch by a person needs no pause: an edited `version:` asks once, and a later request replaces it.
+Paused are switches to what is declared, their retries, scheduled switches, the healing of a changed link and pruning.
+After a switch by hand an edited `version:` needs no pause: it asks once, and a later request replaces it. A source
+outside (`desired:`) asks again with each commit: so such a switch suspends it (`Committed.overridden`), and only that,
+until it is resumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -30,9 +32,16 @@ class Paused:
 
 
 class Syncing:
-    def __init__(self, models: Mapping[str, Model], journal: Journal) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        journal: Journal,
+        resumed: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """`resumed` is called with the name of each model that is resumed, once that is on disk."""
         self._models = models
         self._journal = journal
+        self._resumed = resumed
 
     async def pause(self, name: str | None, *, operator: str, reason: str = "") -> list[Paused]:
         """Pauses one model, else all; the last request says who paused it and why.
@@ -57,9 +66,12 @@ class Syncing:
         return [self._models[name]]
 
     async def _set(self, model: Model, suspended: str | None, text: str) -> Paused:
-        if model.committed.suspended == suspended:
+        known = model.committed
+        if known.suspended == suspended and (suspended is not None or known.overridden is None):
             return Paused(model.name, suspended, changed=False)
         await model.suspend(suspended)
+        if suspended is None and self._resumed is not None:
+            await self._resumed(model.name)
         log.info("automatic changes paused" if suspended else "automatic changes resumed", model=model.name, cause=text)
         await self._journal.event("suspended" if suspended else "resumed", model.name, text)
         return Paused(model.name, suspended, changed=True)

@@ -37,7 +37,7 @@ class Effect(Enum):
     RESTART = auto()
     """of the app"""
     SWITCH = auto()
-    """the model is asked for another version"""
+    """the model is asked for another version, or what asks for it is another one"""
     RESTART_MODEL = auto()
     """the model is looked for elsewhere"""
     RELINK = auto()
@@ -68,7 +68,7 @@ _MODEL = {
     **dict.fromkeys(("mount", "directory"), Effect.RESTART_MODEL),
     **dict.fromkeys(("required", "warm", "keep", "sync", "watch", "gates"), Effect.IN_PLACE),
     "link": Effect.RELINK,
-    "version": Effect.SWITCH,
+    **dict.fromkeys(("version", "desired"), Effect.SWITCH),
 }
 _APP = {
     **dict.fromkeys(("command", "directory", "user", "umask", "environment", "needs"), Effect.RESTART),

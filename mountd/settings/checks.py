@@ -14,6 +14,7 @@ from mountd.settings.remotes import RemoteSettings, Value
 from mountd.settings.schema import LEVELS, MountSettings, NeedSettings, Settings
 from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 from mountd.settings.source import Place
+from mountd.settings.wanted import check_wanted
 from mountd.settings.words import Finding, did_you_mean
 
 MAX_SOCKET_BYTES = 100  # sun_path holds 108 with its NUL; what follows a name may still grow
@@ -46,8 +47,7 @@ def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
     for name, mount in settings.mounts.items():
         yield from _mount(("mounts", name), mount)
     for name, model in settings.models.items():
-        if model.sync.retry.max < model.sync.retry.initial:
-            yield Finding(("models", name, "sync", "retry", "max"), "must not be less than initial")
+        yield from check_wanted(("models", name), model)
     yield from _levels(settings)
     yield from _http(settings.http)
     for name, app in settings.apps.items():

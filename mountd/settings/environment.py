@@ -71,5 +71,10 @@ def of_rclone(given: Mapping[str, str], clouds: Iterable[str]) -> dict[str, str]
     }
 
 
+def of_git(given: Mapping[str, str]) -> dict[str, str]:
+    """`given` as git may see it; what it reads from a home, and GIT_*, the caller sets."""
+    return {name: value for name, value in given.items() if name in COMMON and name not in _PERSON}
+
+
 def _is_common(name: str) -> bool:
     return name in COMMON or name.startswith("LC_")

@@ -12,13 +12,13 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from mountd.settings import http, remotes, schema, secret
+from mountd.settings import http, remotes, schema, secret, sync
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FREE_TEXT = {"type": ["string", "number", "boolean"]}
 _SECTIONS: list[type[BaseModel]] = [
     each
-    for each in (*vars(schema).values(), *vars(http).values(), secret.SecretRef)
+    for each in (*vars(schema).values(), *vars(http).values(), *vars(sync).values(), secret.SecretRef)
     if isinstance(each, type) and issubclass(each, BaseModel)
 ]
 

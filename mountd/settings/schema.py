@@ -29,6 +29,7 @@ from mountd.settings.remotes import FILLED_IN, RemoteSettings, Value
 from mountd.settings.secret import SecretRef
 from mountd.settings.section import Section
 from mountd.settings.source import Place
+from mountd.settings.sync import DesiredSettings, SyncSettings
 from mountd.settings.units import Duration, Limit, Rate, Size
 
 MAX_ENTRIES = 100
@@ -100,23 +101,6 @@ class MountSettings(Section):
         return self.remote.partition(":")[0]
 
 
-class RetrySettings(Section):
-    """A failed change of version that the file asked for: after `initial`, then `factor` times as long, up to `max`."""
-
-    limit: Annotated[int, Field(ge=0, le=100)] = Field(3, description="0: never")
-    initial: PositiveDuration = 10.0
-    factor: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 2.0
-    max: PositiveDuration = 60.0
-
-
-class SyncSettings(Section):
-    """What mountd changes by itself; `mountd pause` stops all of it until `mountd resume`."""
-
-    automatic: bool = Field(True, description="an edited version is switched to without anybody asking")
-    self_heal: bool = Field(True, description="a link that somebody changed is put right")
-    retry: RetrySettings = Field(RetrySettings(), description="only for causes that can pass, such as an outage")
-
-
 class WatchSettings(Section):
     """After a switch the app is watched; a crash or a failing gate brings the former version back."""
 
@@ -181,10 +165,13 @@ class WarmSettings(Section):
 class ModelSettings(Section):
     """Versions side by side in a mount, one of them live behind a link."""
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["version"]}, {"required": ["desired"]}]})
+
     mount: Name
     directory: Pattern = Field(description="under the mount; {version} names the versions")
     link: AbsolutePath = Field(description="on local disk; atomically replaced")
-    version: Version = Field(description="wanted at first start; editing it asks for a switch")
+    version: Version | None = Field(None, description="wanted at first start; editing it asks for a switch")
+    desired: DesiredSettings | None = Field(None, description="instead of version: what says from outside which one")
     required: list[RelativePath] = Field(
         default_factory=list, description="must exist, non-empty, before a version may go live"
     )
@@ -335,6 +322,10 @@ class Settings(Section):
         if self.http.tls is not None:
             yield ("http", "tls", "certificate"), self.http.tls.certificate
             yield ("http", "tls", "key"), self.http.tls.key
+        for name, model in self.models.items():
+            if model.desired is not None:
+                for way, reference in model.desired.secrets():
+                    yield ("models", name, "desired", *way), reference
 
     def secrets_elsewhere(self) -> dict[Place, SecretRef]:
         """Credentials of systemd, where it passed none: only its unit can read them."""

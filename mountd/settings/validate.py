@@ -86,6 +86,8 @@ def _stand_in(place: Place) -> Any:
             return own
         case ("models", _, "mount" | "version"):
             return "x"
+        case ("models", _, "desired"):
+            return {"file": own}
         case ("models", _, "directory"):
             return "{version}"
         case ("apps", _, "command"):

@@ -39,6 +39,7 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
         found += _drift(name, old.drift if old else DriftStatus(), model.drift)
         found += _content(name, old, model)
         found += _loads(name, old.loads if old else LoadHistory(), model.loads)
+        found += _source(name, old, model)
     found += _states("app", before.apps, after.apps)
     for name, app in after.apps.items():
         if app.killed and (name not in before.apps or not before.apps[name].killed):
@@ -90,6 +91,25 @@ def _loads(name: str, before: LoadHistory, after: LoadHistory) -> list[Happening
         found.append(Happening("data-waits", name, f"{name}: {after.cause}"))
     if after.done > before.done:
         found.append(Happening("data-loaded", name, f"{name} has loaded {after.result}"))
+    return found
+
+
+def _source(name: str, before: ModelStatus | None, after: ModelStatus) -> list[Happening]:
+    """What the source of the wanted version says, whether it can be read, and who holds another version against it."""
+    found = []
+    old, new = before.source if before else None, after.source
+    if new is not None:
+        if new.code and new.code != (old.code if old else ""):
+            found.append(Happening(new.code, name, new.cause))
+        elif old is not None and old.code and not new.code:
+            found.append(Happening("desired-read", name, f"the wanted version of {name} can be read again: {new.said}"))
+        if new.read is not None and (old is None or (old.version, old.revision) != (new.version, new.revision)):
+            found.append(Happening("desired-declared", name, f"{new.place} wants {new.said}"))
+    if after.overridden and after.overridden != (before.overridden if before else None):
+        found.append(Happening("sync-suspended", name, f"automatic sync of {name} is suspended: {after.overridden}"))
+    if (before.window if before else "") != after.window:
+        code = "sync-window-closed" if after.window else "sync-window-opened"
+        found.append(Happening(code, name, after.window or f"{name} may be switched by itself again"))
     return found
 
 

@@ -172,7 +172,7 @@ def health(snapshot: Snapshot) -> Health:
 
 def model_health(model: ModelStatus) -> Health:
     """Paused is Suspended, unless something worse is there."""
-    suspended = Health.SUSPENDED if model.suspended else Health.HEALTHY
+    suspended = Health.SUSPENDED if model.suspended or model.overridden else Health.HEALTHY
     changed = Health.DEGRADED if model.changed or model.fails else Health.HEALTHY
     return worst([model.health, model.drift.health, changed, suspended])
 
@@ -245,6 +245,8 @@ def _starting_mount(name: str, mount: MountStatus) -> Reason | None:
 def _loading_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason | None:
     if model.linked or model.drift.absent or not snapshot.mounts[model.mount].usable:
         return None
+    if model.source is not None and model.desired is None:
+        return None  # which version is not known yet
     return Reason("model-loading", f"model {name} is being loaded ({model.stage}{_loaded(model)})", "link", name)
 
 
@@ -264,9 +266,10 @@ def _out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[
         yield model.drift.reason
     busy = any(each.model == name and not each.only_loads for each in snapshot.operations)
     if model.linked and model.desired != model.current and not model.follows and not busy:
-        why = "it is paused" if model.suspended else "sync.automatic is false"
+        why = "it is paused" if model.suspended else model.overridden or model.window or "sync.automatic is false"
         text = f"{name} is at {model.current} and {model.desired} is asked for: it waits while {why}"
         yield Reason("switch-waits", text, "link", name, f"mountd switch {model.desired} --model {name}")
+    yield from _source(name, model)
     if model.fails and not busy:
         text = f"{name} is at {model.current or 'no version'} and {model.desired} is asked for: {model.fails.cause}"
         hint = model.fails.hint or "`mountd history` shows more; edit the version, or fix the cause"
@@ -274,6 +277,17 @@ def _out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[
     if model.suspended:
         text = f"automatic changes of {name} are paused by {model.suspended}"
         yield Reason("suspended", text, "link", name, "`mountd resume` ends it; mountd still watches what runs")
+
+
+def _source(name: str, model: ModelStatus) -> Iterator[Reason]:
+    """What is wrong with the source of the wanted version, and who holds another version against it."""
+    source = model.source
+    if source is not None and source.code:
+        yield Reason(source.code, source.cause, "link", name, source.hint)
+    if model.overridden:
+        wanted = f", which wants {source.version}" if source is not None and source.version else ""
+        text = f"automatic sync of {name} is suspended: {model.overridden}"
+        yield Reason("sync-suspended", text, "link", name, f"`mountd resume` follows its source again{wanted}")
 
 
 def headline(snapshot: Snapshot) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mountd.errors import Problem
+from mountd.status.source import SourceStatus
 
 
 class Health(StrEnum):
@@ -224,7 +225,12 @@ class ModelStatus:
     """who has paused automatic changes and why; None: not paused"""
     automatic: bool = True
     """by configuration mountd switches to an edited version by itself"""
-
+    source: SourceStatus | None = None
+    """what says from outside which version is wanted"""
+    overridden: str | None = None
+    """who has switched by hand against the source, until `mountd resume`; None: nobody"""
+    window: str = ""
+    """why no automatic switch may begin now by `sync.windows`; empty: one may"""
     unmet: Unmet | None = None
     """what the last try to reach a declared version failed for; of no interest once another one is desired"""
     drifted_to: str | None = None
@@ -244,8 +250,8 @@ class ModelStatus:
 
     @property
     def follows(self) -> bool:
-        """Whether mountd switches to an edited version by itself."""
-        return self.automatic and self.suspended is None
+        """Whether mountd switches to a declared version by itself, now."""
+        return self.automatic and self.suspended is None and self.overridden is None and not self.window
 
     @property
     def fails(self) -> Unmet | None:

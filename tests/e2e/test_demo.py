@@ -65,6 +65,8 @@ STATUS: dict[str, Any] = {
             "desired": None,
             "sync": None,
             "suspended": None,
+            "source": None,
+            "window": None,
             "link": None,
             "target": None,
             "digest": None,

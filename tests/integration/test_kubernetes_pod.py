@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from mountd.settings.schema import HttpSettings
 from tests.support import dies_with_us, health_check
 from tests.support.daemon import Daemon
 from tests.support.manifests import DEPLOY, build, named, workloads
@@ -122,11 +121,10 @@ def api(account: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def test_argo_cd_sees_what_mountd_does(daemon: Daemon, account: Path) -> None:
     reader = account / "reader"
     reader.write_text("a" * 64)
-    if "tokens" in HttpSettings.model_fields:  # as in the pod: every address, and the token of a reader
-        tokens = account / "tokens"
-        tokens.touch(mode=0o600)
-        tokens.write_text(f"reader report {'a' * 64}\n")
-        daemon.config["http"] = {"listen": f"0.0.0.0:{daemon.http_port}", "tokens": {"file": str(tokens)}}
+    tokens = account / "tokens"  # as in the pod: every address, and the token of a reader
+    tokens.touch(mode=0o600)
+    tokens.write_text(f"reader report {'a' * 64}\n")
+    daemon.config["http"] = {"listen": f"0.0.0.0:{daemon.http_port}", "tokens": {"file": str(tokens)}}
     daemon.start_ready()
     container = next(
         each for each in workloads(build("kubernetes/overlays/dev"))[0].containers if each["name"] == "report"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.api.roles import Route
+from mountd.api.roles import Route, RouteAccess
 from mountd.api.server import NOBODY
 from mountd.settings.schema import ControlSettings
 from tests.support.admitted import EVERYWHERE, HERE, OPERATOR, READER, Admitting, admitting
@@ -64,7 +64,7 @@ async def api() -> AsyncIterator[Admitting]:
 
 def asked(routes: Iterable[Route]) -> Asked:
     """Every write has a body that no route takes: who may write is told that, and nothing changes."""
-    return [(each.method, each.path.replace("{id}", "1")) for each in routes]
+    return [(each.method, each.path.replace("{id}", "1").replace("{model}", "hub")) for each in routes]
 
 
 async def over_tcp(api: Admitting, routes: Asked, token: str | None) -> list[int]:
@@ -85,15 +85,18 @@ async def over_socket(api: Admitting, routes: Asked, uid: int, gid: int) -> list
     return found
 
 
-def word(status: int) -> str:
+def word(status: int, access: RouteAccess) -> str:
     """As the page has it: whether it is let through, else what it is answered."""
+    if access is RouteAccess.SIGNED and status == 401:
+        return "signed"
     return {0: "no", 401: "401", 403: "403", 429: "429"}.get(status, "yes")
 
 
 def rows(routes: Iterable[Route], answers: Mapping[str, list[int]]) -> list[str]:
     found = []
     for at, route in enumerate(routes):
-        cells = [f"`{route.method} {route.path}`", route.access.value, *(word(each[at]) for each in answers.values())]
+        said = (word(each[at], route.access) for each in answers.values())
+        cells = [f"`{route.method} {route.path}`", route.access.value, *said]
         found.append(f"| {' | '.join(cells)} |")
     return found
 
@@ -128,6 +131,9 @@ async def test_without_tokens_nobody_writes_over_tcp(api: Admitting, listen: str
     routes = api.server._routes.table()
     await api.listen(NOBODY, listen=listen)
     for route, status in zip(routes, await over_tcp(api, asked(routes), None), strict=True):
-        is_open = route.access.value == "open" or (route.access.value == "read" and listen == HERE)
-        assert (word(status) == "yes") is is_open, route
+        if route.access is RouteAccess.SIGNED:
+            assert status == 401
+            continue
+        is_open = route.access is RouteAccess.OPEN or (route.access is RouteAccess.READ and listen == HERE)
+        assert (word(status, route.access) == "yes") is is_open, route
         assert is_open or status == 403, route

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from mountd.settings.schema import ModelSettings
 from tests.support.daemon import Daemon
 from tests.support.manifests import DEPLOY, of_kind, read
 
@@ -62,15 +61,13 @@ class Cluster:
     def __init__(self, origin: Path, environment: str, daemon: Daemon) -> None:
         self._clone = clone(origin, "cluster")
         self._overlay = self._clone / "deploy/kubernetes/overlays" / environment
-        self._daemon = daemon
         self._wanted = daemon.root / "wanted" / "version"
         self._wanted.parent.mkdir()
-        if "desired" in ModelSettings.model_fields:
-            del daemon.config["models"][MODEL]["version"]
-            daemon.config["models"][MODEL]["desired"] = {"file": str(self._wanted)}
-        self.sync(start=True)
+        del daemon.config["models"][MODEL]["version"]
+        daemon.config["models"][MODEL]["desired"] = {"file": str(self._wanted)}
+        self.sync()
 
-    def sync(self, *, start: bool = False) -> str:
+    def sync(self) -> str:
         """The wanted version, now in the pod."""
         git(self._clone, "pull", "--quiet")
         words = ["kubectl", "kustomize", str(self._overlay)]
@@ -80,11 +77,6 @@ class Cluster:
         new = self._wanted.with_suffix(".new")
         new.write_text(version)
         new.replace(self._wanted)
-        if "version" in (model := self._daemon.config["models"][MODEL]):
-            # Without `desired` an edit of the configuration asks for the same.
-            model["version"] = version.strip()
-            if not start:
-                self._daemon.write_config()
         return str(version).strip()
 
 

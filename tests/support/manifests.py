@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from mountd.settings.load import Places, parse
-from mountd.settings.schema import AppSettings, HttpSettings, ModelSettings, Settings
+from mountd.settings.schema import AppSettings, Settings
 
 TOP = Path(__file__).parents[2]
 DEPLOY = TOP / "deploy"
@@ -193,16 +193,10 @@ def settings(objects: Sequence[Object]) -> Settings:
 
 def parsed(data: Object) -> Settings:
     """Raises ConfigError."""
-    # The one place that forgives: keys of the manifests that this version of mountd does not have yet are left out.
-    if "desired" not in ModelSettings.model_fields:
-        for model in data.get("models", {}).values():
-            if model.pop("desired", None):
-                model["version"] = "v23"
+    # The one place that forgives: a key of the manifests that this version of mountd does not have yet is left out.
     if "preflight" not in AppSettings.model_fields:
         for app in data.get("apps", {}).values():
             app.pop("preflight", None)
-    if "tokens" not in HttpSettings.model_fields:
-        data.get("http", {}).pop("tokens", None)
     return parse(yaml.safe_dump(data), "mountd.yaml", PLACES).settings
 
 

@@ -16,6 +16,7 @@ from mountd.api.documents import SCHEMA
 from mountd.api.documents.operations import ReloadDocument
 from mountd.api.routes import ApiDeps, Routes
 from mountd.api.server import Server
+from mountd.api.webhook import Webhooks
 from mountd.journal import database
 from mountd.journal.database import LOCKED_S
 from mountd.journal.journal import Journal, OperationRecord
@@ -28,12 +29,14 @@ from mountd.operation.switch import Operations
 from mountd.operation.sync import Syncing
 from mountd.process.child import Ring
 from mountd.process.supervisor import Supervisor
+from mountd.rclone.conf_file import read_in_threads
 from mountd.settings.schema import ControlSettings, ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, ModelStatus, MountStage, MountStatus, Snapshot, State
 from mountd.warm.profiles import Profiles
 from tests.support.fake_app import FakeApp
 from tests.support.memory_disk import MemoryDisk
+from tests.support.scripted_source import ScriptedSource
 
 SOON_S = 60.0
 MOUNT = MountStatus("/mnt", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY)
@@ -59,7 +62,7 @@ class Shelf:
             "mount": "storage",
             "directory": "hub_{version}",
             "link": str(self.link),
-            "version": version,
+            **({} if "desired" in keys else {"version": version}),
             **keys,
         }
         self.model = Model("hub", ModelSettings.model_validate(settings), self.disk, self.board, self.journal)
@@ -70,7 +73,16 @@ class Shelf:
         self.controlled: dict[str, ControlledApp] = {}
         """apps that a person may stop and start"""
         self.profiles = Profiles(directory)
-        self.desired = DesiredVersions(self.models, self.operations.switch_and_wait, self.board)
+        self.source = ScriptedSource()
+        """of a model with `desired`"""
+        self.desired = DesiredVersions(
+            self.models,
+            self.operations.switch_and_wait,
+            self.board,
+            journal=self.journal,
+            make_source=lambda *_: self.source,
+        )
+        self.syncing = Syncing(self.models, self.journal, self.desired.resumed)
         self.supervisors: dict[str, Supervisor] = {}
         self.rings: dict[str, Ring] = {}
         self.drills: Drills = NoDrills()
@@ -141,10 +153,11 @@ class Shelf:
                     reload=reload,
                     drills=self.drills,
                     journal=self.journal,
-                    syncing=Syncing(self.models, self.journal),
+                    syncing=self.syncing,
                     schedules=self.schedules,
                     apps=AppControl(self.controlled, self.operations, self.board, self.journal),
                     profiles=self.profiles,
+                    webhooks=Webhooks(self.models, self.desired.poke, read_in_threads),
                     started=time.monotonic(),
                 )
             )

@@ -40,7 +40,7 @@ async def test_what_was_live_is_the_way_back(
 ) -> None:
     async with shelf(tmp_path, live="") as hub:
         state = hub.model.state
-        await state.save(Committed(current, previous, "v24", "v20", "alice"))
+        await state.save(lambda _: Committed(current, previous, "v24", "v20", "alice"))
         await state.suspend("alice")
         await state.commit(content("v23"))
         expected = Committed("v23", after, "v23", "v20", "alice")
@@ -60,11 +60,11 @@ async def test_a_change_that_cannot_be_written_does_not_count_and_one_that_was_f
         found = Committed("v22", None, "v23", "v23")
         with hub.locked():
             state = hub.model.state
-            for change in (state.save(found), state.suspend("alice"), state.commit(content("v23"))):
+            for change in (state.save(lambda _: found), state.suspend("alice"), state.commit(content("v23"))):
                 with pytest.raises(MountdError):
                     await change
             assert hub.model.committed == before
-            await hub.model.state.update(found)
+            await hub.model.state.update(lambda _: found)
         assert hub.model.committed == found
         assert hub.status.desired == "v23"
         assert await hub.journal.committed("hub") == before

@@ -17,7 +17,7 @@ from mountd.operation import desired, plan
 from mountd.operation.desired import DesiredVersions, Request
 from mountd.operation.runner import OperationOutcome
 from mountd.status.snapshot import ModelStage, ModelStatus, Operation, Snapshot, Unmet
-from tests.support.shelf import Shelf, shelf, until
+from tests.support.shelf import TINA, Shelf, shelf, until
 from tests.support.tasks import tasks_of
 
 RETRY = {"retry": {"limit": 0, "initial": "50ms", "max": "50ms"}}
@@ -189,7 +189,7 @@ async def test_what_a_person_asks_for_drops_it(hub: Shelf) -> None:
     async with tasks_of(hub.board) as group:
         wanted.begin(group)
         await wanted.declare("hub")
-        await desired.ask(hub.model, "v22")
+        await desired.ask(hub.model, "v22", TINA)
         await until(lambda: all(task.done() for task in wanted.tasks()), "no pending switch")
     assert switches.asked == []
     assert hub.status.desired == "v22"

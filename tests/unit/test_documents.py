@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mountd.api.documents import access, document, failures, history, operations, status
+from mountd.api.documents import access, diff, document, failures, history, operations, status
 from mountd.cli import init as init_command
 from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
@@ -16,6 +16,7 @@ from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRe
 from mountd.model.content import Content
 from mountd.model.survey import FileList
 from mountd.operation import drill_plan, plan
+from mountd.operation.diff import Compared
 from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
 from mountd.process.child import Line, Ring
@@ -40,6 +41,7 @@ from mountd.status.snapshot import (
     State,
     Sync,
 )
+from mountd.status.source import SourceStatus
 from mountd.warm.access import AccessProfile, AppStart, OpenedFile
 from mountd.warm.pins import PinRecord
 
@@ -60,6 +62,14 @@ MOUNT = MountStatus(
     backend=RemoteStatus(Health.DEGRADED, REASON),
     drain=DrainStatus(files=5, files_left=3, bytes_left=1_048_576, open=1),
 )
+SOURCE = SourceStatus(
+    *("git", "https://git.example.com/deploy.git (main: tts/version)", "v23", "1a2b3c"),
+    author="Ada <ada@example.com>",
+    message="Deliver v23",
+    read="2026-01-02T03:00:00Z",
+    code="desired-unreachable",
+    cause="the server cannot be reached",
+)
 MODEL = ModelStatus(
     mount="storage",
     link="/srv/hub",
@@ -75,6 +85,8 @@ MODEL = ModelStatus(
     warmed_percent=100,
     mount_restarts=3,
     suspended="tina: a demonstration",
+    source=SOURCE,
+    window="no window allows it now",
     level="data",
     loading=LoadStatus("v22", "pin", 300, 1000, 50.0, 14.0, "the bucket is away"),
 )
@@ -138,11 +150,12 @@ FAILED = OperationRecord(
     duration_s=60.25,
 )
 COMMITTED = OperationRecord(
-    *(5, "switch", "hub", "v20", "v21", "config", "config", "", "commit", "2026-01-02T01:00:00Z"),
+    *(5, "switch", "hub", "v20", "v21", "Ada", "git", "Deliver v21", "commit", "2026-01-02T01:00:00Z"),
     finished="2026-01-02T01:00:10Z",
     result="committed",
     exit_code=0,
     duration_s=10.0,
+    revision="1a2b3c",
 )
 WAITING = OperationRecord(
     *(9, "schedule", "hub", None, "v24", "tina", "cli", "nightly", "waits", "2026-01-02T03:04:00.123Z"),
@@ -243,6 +256,8 @@ def made() -> dict[str, Any]:
         "drill plan, kill": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.KILL))),
         "drill plan, offline": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.OFFLINE))),
         "paused": operations.pause([Paused("hub", "tina: a demonstration", changed=True)]),
+        "webhook": operations.WebhookDocument(schema=1, model="hub"),
+        "diff": diff.diff({"hub": (Sync.OUT_OF_SYNC, [Compared("version", "hub", "v23", "v22")])}),
         "access profile": access.profile("hub", OPENED),
         "access profile, removed": access.forgotten("hub", ["webui"]),
         "error": failures.error(NotFound("cannot find hub", hint="one of voice")),

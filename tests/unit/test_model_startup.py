@@ -60,7 +60,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await journal.open()
     made = Bench(tmp_path, journal)
     await made.model.load()
-    await made.model.state.update(declare(Committed(), "v22"))
+    await made.model.state.update(lambda _: declare(Committed(), "v22"))
     task = asyncio.create_task(made.model.run())
     await made.until_linked("v22")
     try:

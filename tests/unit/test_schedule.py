@@ -18,7 +18,7 @@ from mountd.journal.journal import Journal
 from mountd.journal.records import OperationRecord
 from mountd.operation import due, schedule
 from mountd.status.snapshot import ModelStage, ModelStatus
-from tests.support.shelf import TINA, Shelf, shelf, until
+from tests.support.shelf import SOON_S, TINA, Shelf, shelf, until
 
 AT = "2026-01-31T03:00:00Z"
 LINKED = ModelStatus("storage", "/srv/hub", ModelStage.LINKED, current="v22")
@@ -69,6 +69,13 @@ async def ended(hub: Shelf, id_: int) -> OperationRecord:
 
 async def codes(hub: Shelf) -> list[str]:
     return [each.code for each in await hub.journal.events(limit=100) if "schedule" in each.code]
+
+
+async def reported(hub: Shelf, code: str) -> None:
+    """It is finished before that is an event."""
+    async with asyncio.timeout(SOON_S):
+        while code not in await codes(hub):
+            await asyncio.sleep(0.01)
 
 
 async def looks(count: int = 4) -> None:
@@ -270,7 +277,7 @@ async def test_a_model_that_is_gone_by_then(hub: Shelf, hand: HandClock) -> None
         hand.move(hours=1)
         done = await ended(hub, asked.id)
         assert (done.result, done.exit_code) == ("failed", 3)
-    assert (await codes(hub))[-1] == "schedule-failed"
+        await reported(hub, "schedule-failed")
 
 
 # -- cancelling -------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_what_is_a_problem(path: str, value: Any, place: str) -> None:
         ("models/hub/sync", {"retry": {"initial": "60s"}}),
         ("apps/webui/restart", {"backoff": {"initial": "60s"}}),
         ("apps/webui/user", "_a.b-c$"),
-        ("remotes/store", {"type": "s3", "provider": "aws"}),
+        ("remotes/store", {"type": "s3", "provider": "AWS"}),
         ("remotes/store/" + "o" * 64, "x"),
         ("apps/webui/needs", ["storage"]),
         ("mounts/storage/options", {"exclude": ["a", "b"]}),

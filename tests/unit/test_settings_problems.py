@@ -79,7 +79,7 @@ def test_the_good_one_is_good() -> None:
         ("apps/webui/environment", {"A": None}, "apps.webui.environment.A: is empty"),
         ("apps/webui/environment", {"A=B": "1"}, 'apps.webui.environment."A=B": is not the name of an environment variable'),
         ("apps/webui/user", "a b", "apps.webui.user: is not the name of a user"),
-        ("models/hub/version", None, "models.hub.version: is empty"),
+        ("models/hub/version", None, "models.hub.version: is missing or empty: write it, or `desired` instead"),
         # values
         ("mounts/storage/path", "mnt/x", "mounts.storage.path: 'mnt/x' must be an absolute path"),
         ("mounts/storage/path", "/mnt/../x", "mounts.storage.path: '/mnt/../x' must not contain '..'"),
@@ -299,7 +299,7 @@ def test_all_problems_at_once_by_line() -> None:
             "  line 5: mounts.storage.remote: there is no remote 'stroe', did you mean 'store'?",
             "  line 8: mounts.storage.cache.max_size: '30X' is not a size: write 16M, 30G or 5%",
             "  line 9: mounts.storage.cache: is written twice, first in line 7",
-            "  line 11: models.hub.version: is missing",
+            "  line 11: models.hub.version: is missing or empty: write it, or `desired` instead",
             "  line 13: models.hub.directory: must contain {version} exactly once, and no other braces",
             "  line 14: models.hub.link: must be on local disk, but lies in mounts.storage.path (/mnt/storage)",
             "  line 15: models.hub.verzion: unknown key, did you mean 'version'?",

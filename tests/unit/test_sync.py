@@ -35,6 +35,7 @@ from mountd.status.snapshot import (
     Unmet,
 )
 from tests.support.memory_disk import MemoryDisk
+from tests.support.shelf import TINA
 
 MOUNT = MountStatus("/mnt", "store:bucket", State.RUNNING, MountStage.READY, Health.HEALTHY)
 
@@ -73,7 +74,7 @@ class Stage:
         )
         model = self.models[name] = Model(name, settings, EmptyDisk(), self.board, self.journal)
         await model.load()
-        await model.state.update(desired.declare(model.committed, "v1"))
+        await model.state.update(lambda now: desired.declare(now, "v1"))
         return model
 
     async def events(self) -> list[tuple[str, str, str]]:
@@ -141,10 +142,10 @@ async def test_a_pause_during_a_write_of_an_operation_loses_neither(tmp_path: Pa
     await stage.journal.open()
     try:
         model = await stage.add("hub")
-        asking = asyncio.create_task(desired.ask(model, "v2"))
+        asking = asyncio.create_task(desired.ask(model, "v2", TINA))
         for _ in range(turns):
             await asyncio.sleep(0)
-        await asyncio.gather(asking, stage.syncing.pause("hub", operator="alice"), desired.ask(model, "v3"))
+        await asyncio.gather(asking, stage.syncing.pause("hub", operator="alice"), desired.ask(model, "v3", TINA))
         known = await stage.journal.committed("hub")
         assert (known.desired, known.suspended) == ("v3", "alice")
         assert (model.committed.desired, model.committed.suspended) == ("v3", "alice")

@@ -14,7 +14,7 @@ class Schema(TypedDict):
     schema: int
 
 
-def document(keys: type[Document], source: object, **given: Any) -> Document:
+def document(keys: type[Document], source: object, /, **given: Any) -> Document:
     """A document with these keys: each as `given`, else the attribute of `source` with this name; tuples as lists."""
     found = {key: given[key] if key in given else getattr(source, key) for key in keys.__annotations__}
     return cast("Document", {key: list(each) if isinstance(each, tuple) else each for key, each in found.items()})

@@ -48,8 +48,9 @@ RunningDocument = TypedDict(
 
 class OperationEntryDocument(RunningDocument):
     """One of a list; `percent` and `eta_s` are null but in progress. `due`: when a schedule becomes a switch, UTC;
-    `schedule`: the id of the one that this switch was."""
+    `schedule`: the id of the one that this switch was; `revision`: the commit that asked for it."""
 
+    revision: str | None
     finished: str | None
     result: str | None
     reason: str
@@ -189,6 +190,10 @@ class PausedDocument(TypedDict):
 
 class PauseDocument(Schema):
     models: list[PausedDocument]
+
+
+class WebhookDocument(Schema):
+    model: str
 
 
 class ReloadDocument(Schema):

@@ -83,6 +83,19 @@ class LoadingDocument(TypedDict):
     waits_for: str
 
 
+class SourceDocument(TypedDict):
+    """What says from outside which version is wanted; `error`: why it cannot be read now."""
+
+    kind: str
+    place: str
+    version: str | None
+    revision: str | None
+    author: str
+    message: str
+    read: str | None
+    error: str | None
+
+
 class ModelDocument(TypedDict):
     stage: str
     health: str
@@ -91,6 +104,8 @@ class ModelDocument(TypedDict):
     desired: str | None
     sync: str
     suspended: str | None
+    source: SourceDocument | None
+    window: str
     link: str
     target: str | None
     digest: str | None
@@ -219,6 +234,10 @@ def status(snapshot: Snapshot, rings: Mapping[str, Ring], *, version: str, pid: 
                 ModelDocument,
                 model,
                 health=readiness.model_health(model),
+                suspended=model.suspended or model.overridden,
+                source=document(SourceDocument, model.source, error=model.source.cause or None)
+                if model.source
+                else None,
                 loading=document(LoadingDocument, model.loading) if model.loading else None,
             )
             for name, model in snapshot.models.items()

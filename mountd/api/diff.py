@@ -1,0 +1,37 @@
+"""The route of `mountd diff`: wanted against live."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import web
+
+from mountd.api.documents import diff as documents
+from mountd.api.history import answer
+from mountd.operation.diff import FlagDifference, compare
+from mountd.operation.switch import Operations
+from mountd.status.board import Board
+
+DifferingFlags = Callable[[str], Awaitable[Sequence[FlagDifference]]]
+"""Of the rclone of this mount that runs."""
+
+
+class DiffRoutes:
+    def __init__(self, operations: Operations, board: Board, flags: DifferingFlags | None) -> None:
+        """`flags` None: no rclone is asked."""
+        self._operations = operations
+        self._board = board
+        self._flags = flags
+
+    def reads(self) -> list[web.RouteDef]:
+        return [web.get("/api/v1/diff", self.diff)]
+
+    async def diff(self, request: web.Request) -> web.Response:
+        """Of `model`, without it of all."""
+        wanted = request.query.get("model")
+        names = [self._operations.model(wanted).name] if wanted is not None else list(self._board.snapshot.models)
+        mounts = {self._board.snapshot.models[name].mount for name in names}
+        flags = {mount: await self._flags(mount) for mount in mounts} if self._flags else {}
+        snapshot = self._board.snapshot
+        found = {name: compare(snapshot, name, flags) for name in names if name in snapshot.models}
+        return answer(documents.diff({name: (snapshot.models[name].sync, each) for name, each in found.items()}))

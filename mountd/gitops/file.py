@@ -1,0 +1,56 @@
+"""A file as the source of the wanted version: read again when it, or a link on the way to it, has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from mountd.errors import Unavailable, cause_of
+from mountd.gitops.wanted import MAX_BYTES, UNREACHABLE, WantedVersion, parse
+
+ReadFile = Callable[[Path, int], Awaitable[bytes]]
+"""At most so many bytes and one more, of a file on no mount of ours; within a deadline. Raises OSError."""
+
+
+class Watch(Protocol):
+    """Of one file."""
+
+    async def begin(self) -> None: ...
+    async def changed(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class FileSource:
+    """A ConfigMap is swapped as a whole (`version → ..data/version`, `..data → ..2026_01_01`): the way is watched."""
+
+    kind = "file"
+
+    def __init__(self, path: Path, key: str | None, *, read: ReadFile, watch: Watch) -> None:
+        self._path = path
+        self._key = key
+        self._read = read
+        self._watch = watch
+
+    @property
+    def place(self) -> str:
+        return str(self._path)
+
+    async def read(self, *, has_changed: bool = False) -> WantedVersion:
+        """Raises as `Source.read` does."""
+        try:
+            await self._watch.begin()  # first: what changes from now on is noticed
+            data = await self._read(self._path, MAX_BYTES)
+        except OSError as error:
+            raise Unavailable(
+                f"cannot read the wanted version in {self._path}: {cause_of(error)}",
+                hint="what runs goes on; mountd reads the file as soon as it is there",
+                code=UNREACHABLE,
+            ) from None
+        return WantedVersion(parse(data, self._key, str(self._path)), self.kind)
+
+    async def changed(self) -> None:
+        await self._watch.changed()
+
+    def close(self) -> None:
+        self._watch.close()

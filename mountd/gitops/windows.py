@@ -1,0 +1,40 @@
+"""Sync windows: whether an automatic switch, or one by hand, may begin now. The rules are those of Argo CD.
+
+Time that is a deny window's, of at least one, is closed. Where there are allow windows, only their time is open. Where
+there is none of both, all of it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from cronsim import CronSim
+
+from mountd.settings.sync import WindowSettings, zone
+from mountd.settings.units import format_duration
+
+
+def is_active(window: WindowSettings, now: datetime) -> bool:
+    """Whether `now`, with its timezone, lies in the window; its first moment does, its end does not."""
+    # In UTC an hour has an hour, also in the night of the change to summer time.
+    began_after = now.astimezone(UTC) - timedelta(seconds=window.duration)
+    start = next(CronSim(window.schedule, began_after.astimezone(zone(window.timezone))), None)
+    return start is not None and start.timestamp() <= now.timestamp()
+
+
+def closed(windows: Sequence[WindowSettings], now: datetime, *, manual: bool = False) -> str:
+    """Why no switch may begin now; empty when one may. `manual`: a person asks for it."""
+    active = [window for window in windows if is_active(window, now)]
+    if denying := [window for window in active if window.kind == "deny"]:
+        return "" if manual and all(window.manual for window in denying) else f"{_words(denying[0])} denies it"
+    allowing = [window for window in windows if window.kind == "allow"]
+    if not allowing or any(window.kind == "allow" for window in active):
+        return ""
+    if manual and all(window.manual for window in allowing):
+        return ""
+    return f"no window allows it now: {'; '.join(map(_words, allowing[:3]))}"
+
+
+def _words(window: WindowSettings) -> str:
+    return f"the window {window.schedule} ({window.timezone}) for {format_duration(window.duration)}"

@@ -18,6 +18,20 @@ def leads_to_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
+def native_socket(descriptor: int) -> str:
+    """Where the journal behind `descriptor` takes entries with fields; "" where it is none. A unit with LogNamespace=
+    has a journal of its own, and its socket beside the stream's."""
+    import socket
+
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as stream:
+            peer = stream.getpeername()
+    except OSError:
+        return ""
+    directory, _, name = peer.rpartition("/") if isinstance(peer, str) else ("", "", "")
+    return f"{directory}/socket" if name == "stdout" else ""
+
+
 def prefixed(text: str, level: str) -> str:
     """Each line of `text` with the priority of `level`: the journal makes an entry of each."""
     prefix = f"<{PRIORITIES.get(level, PRIORITIES['error'])}>"

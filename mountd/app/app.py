@@ -94,6 +94,7 @@ class App:
         """At a reload what needs no restart holds from now on, the rest from the next start."""
         self.settings = settings.apps[self.name]
         self.stop_signal = self.settings.stop.signal
+        self._belonging.limit(self.settings.limits)
         self._users = {name: app.user for name, app in settings.apps.items() if name != self.name}
         # Hidden for good: they are in the environment still when a later configuration no longer names them.
         self._hidden.update(settings.secret_variables())
@@ -140,7 +141,7 @@ class App:
         )
 
     def explain_exit(self, exit_: Exit) -> Exited:
-        self._failure = exits.explain(self.name, exit_, self._last_line)
+        self._failure = exits.explain(self.name, exit_, self._last_line, self._belonging.ran_out_of_memory())
         self._ended_well = exit_.code == 0
         return Exited(self._failure.text, outside=exits.is_from_outside(exit_))
 
@@ -226,7 +227,7 @@ class App:
                 directory=str(self.settings.directory),
                 user=self.user,
                 on_state=self.ring.show,
-                cgroup=self._belonging.begin(),
+                cgroup=self._belonging.begin(self.settings.limits),
                 umask=self.settings.umask,
             )
         except OSError as error:

@@ -11,8 +11,13 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from mountd.process import cgroup, family, init, tool
+import structlog
+
+from mountd.process import cgroup, cgroup_limits, family, init, tool
 from mountd.process.instance import Instance
+from mountd.settings.limits import AppLimitSettings
+
+log = structlog.get_logger()
 
 
 class Belonging:
@@ -23,11 +28,32 @@ class Belonging:
         self._entered = False
         """something of its present process was seen in the cgroup: the launcher may be unable to enter it"""
         self._seen: set[tuple[int, int]] = set()
+        self._limited = AppLimitSettings()
 
-    def begin(self) -> Path | None:
+    def begin(self, limits: AppLimitSettings) -> Path | None:
         """The cgroup that its next process is to be in; None where none can be made."""
         self._cgroup, self._entered = cgroup.make(self._instance.id, self._name), False
+        self._limited = AppLimitSettings()
+        if self._cgroup is None and limits != self._limited:
+            self._warn("no cgroup can be made here; in a unit of systemd Delegate=yes allows it")
+        self.limit(limits)
         return self._cgroup
+
+    def limit(self, limits: AppLimitSettings) -> None:
+        """What runs now; what is started next has its own by `begin`."""
+        if self._cgroup is None or limits == self._limited:
+            return
+        self._limited = limits
+        memory = limits.memory.of(cgroup_limits.machine_memory()) if limits.memory is not None else None
+        if why_not := cgroup_limits.apply(self._cgroup, memory_bytes=memory, cpus=limits.cpu):
+            self._warn(why_not)
+
+    def _warn(self, cause: str) -> None:
+        log.warning("limits of the app are not in effect", app=self._name, cause=cause)
+
+    def ran_out_of_memory(self) -> bool:
+        """Its cgroup's, or the machine's."""
+        return self._cgroup is not None and cgroup_limits.ran_out_of_memory(self._cgroup)
 
     def began(self, pid: int) -> None:
         self._seen = family.of(pid)

@@ -40,10 +40,13 @@ def is_from_outside(exit_: Exit) -> bool:
     return -exit_.code in KILLED_BY
 
 
-def explain(name: str, exit_: Exit, said: str) -> Reason:
-    """`said`: its last line, if any."""
+def explain(name: str, exit_: Exit, said: str, out_of_memory: bool = False) -> Reason:
+    """`said`: its last line, if any. `out_of_memory`: the kernel has ended something of it."""
     if exit_.not_started is not None:
         return _not_started(name, exit_.not_started)
+    if out_of_memory and exit_.code == -signal.SIGKILL:
+        text = f"{name} was ended by the kernel: its memory, or the machine's, is used up"
+        return Reason("app-out-of-memory", text, "app", name, f"see apps.{name}.limits.memory, and what else runs here")
     code = "app-killed" if is_from_outside(exit_) else "app-exited"
     hint = f"see `mountd logs {name}`" + BY_CUSTOM.get(exit_.code, "")
     return Reason(code, f"{name} ended with {exit_}{f': {said}' if said else ''}", "app", name, hint)

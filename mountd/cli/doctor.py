@@ -78,6 +78,7 @@ async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     unit = await examine_unit.find(path)
     well = Check("secrets", "ok", f"every {'other ' if elsewhere else ''}secret can be read")
     yield [Check("secrets", "fail", str(each)) for each in problems] or [well]
+    yield examine_unit.hardening(unit)
     yield examine_unit.credentials(unit, [str(each.credential) for each in elsewhere.values()])
     lines, running = await examine.control(settings, how_to_start=examine_unit.how_to_start(unit, path))
     yield [*lines, *examine.directories(settings), *examine.links(settings), *await examine.apps(settings)]

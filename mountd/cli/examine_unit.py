@@ -20,6 +20,22 @@ _PASSED = (("LoadCredential", "LoadCredentialEncrypted"), ("SetCredential", "Set
 _ID = re.compile(r"[^:\s]+")
 
 
+NAMESPACES = (
+    "BindPaths", "BindReadOnlyPaths", "DynamicUser", "ExecPaths", "InaccessiblePaths", "MountImages", "NoExecPaths",
+    "PrivateDevices", "PrivateMounts", "PrivateTmp", "PrivateUsers", "ProcSubset", "ProtectControlGroups",
+    "ProtectHome", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc", "ProtectSystem",
+    "ReadOnlyPaths", "ReadWritePaths", "RootDirectory", "RootImage", "TemporaryFileSystem",
+)  # fmt: skip
+"""Options that make a mount namespace, in which mounts stay."""
+NO_NEW_PRIVILEGES = (
+    "DynamicUser", "LockPersonality", "MemoryDenyWriteExecute", "NoNewPrivileges", "ProtectClock", "ProtectHostname",
+    "RestrictAddressFamilies", "RestrictFileSystems", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID",
+    "SystemCallArchitectures", "SystemCallFilter", "SystemCallLog",
+)  # fmt: skip
+"""Options that, with User=, let no setuid program gain rights."""
+_UNSET = ("", "no", "false", "off", "0", "default", "all", "root")
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """`text`: its file and drop-ins; `state`: as `systemctl is-active` says it."""
@@ -31,6 +47,11 @@ class Unit:
         """Whether mountd is started with this file, as far as the unit shows."""
         word = re.compile(rf"(?<![^\s\"'=]){re.escape(os.path.abspath(config))}(?![^\s\"';])")
         return any(word.search(value) for key in ("ExecStart", "Environment") for value in _values(self.text, (key,)))
+
+    def sets(self, name: str) -> str:
+        """`NAME=value` when it is set to something else than what it is by default, else ""."""
+        value = _values(self.text, (name,))[-1:]
+        return f"{name}={value[0]}" if value and value[0].lower() not in _UNSET else ""
 
     def passes(self, credential: str) -> bool:
         named = {_id(value) for pair in _PASSED for value in _values(self.text, pair)}
@@ -79,6 +100,22 @@ def how_to_start(unit: Unit | None, config: Path) -> str:
     if unit.state in ("active", "activating", "reloading", "deactivating"):
         return f"its unit is {unit.state}: see `systemctl status mountd`"
     return "start it: systemctl start mountd"
+
+
+def hardening(unit: Unit | None) -> list[Check]:
+    """Options that take from mountd what it is for."""
+    if unit is None:
+        return []
+    hides = list(filter(None, map(unit.sets, NAMESPACES)))
+    forbids = list(filter(None, map(unit.sets, NO_NEW_PRIVILEGES))) if unit.sets("User") else []
+    found = []
+    if hides:
+        text = f"only mountd and its apps see its mounts: {', '.join(hides)} makes a mount namespace"
+        found.append(Check("unit", "fail", text, "systemctl edit mountd, and take it out"))
+    if forbids:
+        text = f"fusermount3 may not mount: with User= {', '.join(forbids)} sets no_new_privs"
+        found.append(Check("unit", "fail", text, "systemctl edit mountd, and take it out, or run mountd as root"))
+    return found or [Check("unit", "ok", f"no option of {NAME} hides a mount or forbids it")]
 
 
 def credentials(unit: Unit | None, names: Iterable[str]) -> list[Check]:

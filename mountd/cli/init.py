@@ -21,6 +21,7 @@ from mountd.cli.draft import APPS, Draft
 from mountd.cli.options import Options, reads_file
 from mountd.cli.terminal import say
 from mountd.errors import ConfigError, MountdError, UsageError
+from mountd.install.carried import SHARE
 from mountd.process import tool
 from mountd.settings import presets
 from mountd.settings.load import DEFAULT_CONFIG, config_path, parse, places
@@ -29,6 +30,7 @@ from mountd.settings.presets import PRESETS
 
 LOOK_UP_S = 5.0
 MAX_KEYS_BYTES = 4096
+MAX_EXAMPLE_BYTES = 1 << 20
 DEFAULT_USER = "tts"
 Answers = Mapping[str, str]
 
@@ -71,7 +73,8 @@ def init(
 
     Asks for what the options do not say, checks each answer, and writes a commented file to -c, by default
     /etc/mountd/mountd.yaml. Keys are never written into it: it refers to them, and init says where to put them, or
-    writes them into files of their own (0600). --undo removes what was written, as long as it is unchanged.
+    writes them into files of their own (0600). The example that `mountd install` puts there is replaced, another file
+    only with --force. --undo removes what was written, as long as it is unchanged.
     """
     path = Path(os.path.abspath(config_path(options.config, os.environ)))
     if undo:
@@ -85,6 +88,7 @@ def init(
     if secrets != "file" and keys is not None:
         raise UsageError("cannot write the keys: --keys is for --secrets file", hint="leave one of them out")
     named = {} if secrets != "file" else dict.fromkeys(path.parent / name for name in drafts.KEY_FILES)
+    force = force or _is_example(path)
     if not dry_run and not force:
         written = dict.fromkeys(named, "") if keys is not None else {}
         draft_file.refuse_existing(path, written, undo=_command("init --undo", path))
@@ -101,6 +105,14 @@ def init(
     before = None if dry_run else draft_file.write(path, text, files, force=force)
     following = _following(draft, path, {*named} if dry_run else {*named} - {*files})
     _report(options, path, text, dry_run=dry_run, files=list(files), before=before, following=following)
+
+
+def _is_example(path: Path) -> bool:
+    """As `mountd install` leaves it where there is none: nothing in it is anybody's."""
+    try:
+        return read_plain(path, MAX_EXAMPLE_BYTES) == (SHARE / "config" / "mountd.yaml").read_bytes()
+    except OSError:
+        return False
 
 
 def _undo(options: Options, path: Path, *, force: bool) -> None:

@@ -48,7 +48,9 @@ COMMANDS = {
     "init": ("init", "init", "Write a first configuration."),
     "config": ("config", "config", "Check and show the configuration, and what rclone gets."),
     "doctor": ("doctor", "doctor", "Check the machine, configuration, bucket and permissions."),
+    "install": ("install", "install", "Install the units, user, completion and man page of mountd."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
+    "manual": ("manual", "manual", "Print the man page."),
 }
 """name → module in this package, attribute, and the first line of its help; in the order of `mountd --help`"""
 
@@ -162,10 +164,18 @@ def _on_its_own(module: str) -> ModuleType:
             from mountd.cli import doctor
 
             return doctor
+        case "install":
+            from mountd.cli import install
+
+            return install
         case "completion":
             from mountd.cli import completion
 
             return completion
+        case "manual":
+            from mountd.cli import manual
+
+            return manual
         case _:
             raise ValueError(module)
 

@@ -11,6 +11,7 @@ from typing import Any
 from mountd.client.api import connect, how_to_start
 
 SYSTEM_SOCKET = "/run/mountd/mountd.sock"
+CONFIG_DIRECTORY = "/etc/mountd"
 PROBE_TIMEOUT_S = 1.0
 MAX_ENTRY_BYTES = 64 * 1024
 
@@ -28,7 +29,7 @@ def find(named: str | None, config: str | None) -> str:
 
         from mountd.settings.control_socket import named_in
 
-        if written := named_in(Path(config)):
+        if written := named_in(Path(config)) or _instance_socket(config):
             return written
     usual = [path for path in (_unit_socket(), SYSTEM_SOCKET, _user_socket()) if path]
     for path in usual:
@@ -71,6 +72,16 @@ def running_demos() -> list[dict[str, Any]]:
             if entry and _lives(entry["pid"]):
                 found[entry["socket"]] = entry
     return sorted(found.values(), key=lambda entry: str(entry.get("started", "")))
+
+
+def _instance_socket(config: str) -> str:
+    """That of the unit mountd@NAME, whose file is /etc/mountd/NAME.yaml; "" when systemd made it no directory."""
+    directory, file = os.path.split(os.path.abspath(config))
+    name, extension = os.path.splitext(file)
+    if directory != CONFIG_DIRECTORY or extension != ".yaml" or name == "mountd":
+        return ""
+    runtime = os.path.join(os.path.dirname(os.path.dirname(SYSTEM_SOCKET)), f"mountd-{name}")
+    return os.path.join(runtime, "mountd.sock") if os.path.isdir(runtime) else ""
 
 
 def _unit_socket() -> str:

@@ -20,11 +20,14 @@ from typing import Any, TextIO
 
 import structlog
 
-from mountd.daemon import foreign_logs
-from mountd.journald import for_stderr, leads_to_journal, prefixed
+from mountd.daemon import foreign_logs, journal_stream
+from mountd.daemon.journal_stream import JournalStream
+from mountd.journald import for_stderr, leads_to_journal, native_socket, prefixed
 from mountd.settings.schema import LogSettings
 from mountd.text import dumps, printable, storable
 
+Entry = dict[str, str]
+"""Fields of an entry in the journal."""
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 QUEUE_LINES = 10_000
 FLUSH_S = 1.0
@@ -37,15 +40,15 @@ _level = logging.INFO
 class Writer:
     """A file for structlog: `write` and `flush` never block and never raise."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | JournalStream) -> None:
         self._stream = stream
-        self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_LINES)
+        self._lines: queue.Queue[str | Entry | None] = queue.Queue(QUEUE_LINES)
         self._dropped = 0
         self.render_dropped: Callable[[int], str] = _render_dropped
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def write(self, text: str) -> int:
+    def write(self, text: str | Entry) -> int:
         try:
             self._lines.put_nowait(text)
         except queue.Full:
@@ -61,7 +64,7 @@ class Writer:
             with contextlib.suppress(OSError, ValueError):
                 if dropped:
                     self._stream.write(self.render_dropped(dropped))
-                self._stream.write(text)
+                self._stream.write(text)  # type: ignore[arg-type]  # entries are made for a JournalStream alone
                 if self._lines.empty():
                     self._stream.flush()
 
@@ -77,13 +80,16 @@ def _render_dropped(lines: int) -> str:
 
 
 def configure(log: LogSettings) -> Writer:
-    """`auto` is console on a terminal, text in the journal, JSON elsewhere. The journal gets each line's priority."""
+    """`auto` is console on a terminal, entries with fields in the journal, JSON elsewhere; text where the journal takes
+    lines alone. It gets each line's priority."""
     journal = leads_to_journal(2, os.environ)
+    native = native_socket(2) if journal else ""
     chosen: str = log.format
     if chosen == "auto":
         chosen = "console" if sys.stderr.isatty() else "text" if journal else "json"
     set_level(log.level)
-    writer = Writer(sys.stderr)
+    entries = chosen == "text" and bool(native)
+    writer = Writer(JournalStream(native, sys.stderr) if entries else sys.stderr)
     render = _renderer(RENDERERS[chosen](), journal)
     if chosen == "json":
         dropped = {"event": "lines of the log were dropped: it is not read fast enough", "level": "warning"}
@@ -95,10 +101,10 @@ def configure(log: LogSettings) -> Writer:
             *([] if chosen == "text" else [structlog.processors.TimeStamper(fmt="iso", utc=True)]),
             structlog.processors.format_exc_info,
             partial(_clean, shown=chosen == "console"),
-            render,
+            as_entry if entries else render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]
+        logger_factory=(lambda *_: EntryLogger(writer)) if entries else structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     foreign_logs.install()
@@ -153,6 +159,23 @@ def as_text(_: object, __: str, event: structlog.typing.EventDict) -> str:
     words = [str(event.get("event", "")), *(f"{key}={_value(value)}" for key, value in values.items())]
     text = printable(" ".join(words))
     return text + "\n" + printable(event["exception"], keep="\n") if event.get("exception") else text
+
+
+def as_entry(_: object, method: str, event: structlog.typing.EventDict) -> tuple[tuple[Entry], dict[str, Any]]:
+    """The arguments of EntryLogger's methods."""
+    return (journal_stream.fields(event, method, as_text(_, method, event)),), {}
+
+
+class EntryLogger:
+    """What structlog calls at the end, with an entry."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def msg(self, entry: Entry) -> None:
+        self._writer.write(entry)
+
+    debug = info = warning = error = critical = msg
 
 
 def _value(value: object) -> str:

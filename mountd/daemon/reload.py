@@ -102,18 +102,16 @@ class Reloader:
             await self._watch.changed()
             await self._try("a file has changed")
 
-    async def follow_signal(self, hangup: asyncio.Event, notifier: Notifier, is_up: Callable[[], bool]) -> None:
-        """Until cancelled: SIGHUP, and the two messages that systemd waits for then (once it knows that we are up)."""
+    async def follow_signal(self, hangup: asyncio.Event, notifier: Notifier) -> None:
+        """Until cancelled: SIGHUP, and the two messages that systemd waits for then."""
         while True:
             await hangup.wait()
             hangup.clear()
-            up = is_up()
-            if up:
-                notifier.send_reloading()
+            notifier.send_reloading()
             try:
                 await self._try("SIGHUP")
             finally:  # also after a bug, or when the machine lacks something: systemd waits for it
-                if up and not self._board.snapshot.stopping:
+                if not self._board.snapshot.stopping:
                     notifier.send(READY=1)
 
     async def _is_edited(self) -> bool:

@@ -141,7 +141,7 @@ async def open_journal(journal: Journal, signals: Signals) -> bool:
             if error.text != logged:
                 logged = error.text
                 log.warning("waiting for the journal", cause=error.text, hint=error.hint)
-            notifier.send(STATUS=f"waiting: {error.text}", WATCHDOG=1, EXTEND_TIMEOUT_USEC=JOURNAL_WAIT_USEC)
+            notifier.send(STATUS=f"Waiting: {error.text}.", WATCHDOG=1, EXTEND_TIMEOUT_USEC=JOURNAL_WAIT_USEC)
         else:
             return True
         with contextlib.suppress(TimeoutError):
@@ -206,7 +206,6 @@ class Daemon:
         self._settings = settings
         self._signals = signals
         self._notifier = Notifier(os.environ)
-        self._is_ready_sent = False
         self.board = Board(Snapshot())
         self.tasks = Tasks(self.board, reserve, signals.stop.set)
         self._recorder = Recorder(self.board, journal)
@@ -322,7 +321,7 @@ class Daemon:
             log.info("mountd has stopped")
 
     async def _follow_signal(self) -> None:
-        await self._reloader.follow_signal(self._signals.hangup, self._notifier, lambda: self._is_ready_sent)
+        await self._reloader.follow_signal(self._signals.hangup, self._notifier)
 
     async def _differing_flags(self, mount: str) -> Sequence[FlagDifference]:
         try:
@@ -334,14 +333,15 @@ class Daemon:
         return await self._reloader.ask(operator)
 
     async def _notify_systemd(self) -> None:
-        """READY once the disk is served, STATUS at each change, WATCHDOG while the loop turns."""
-        sent = ""
+        """READY at once: mountd can be asked, and waits for its bucket under the eyes of the watchdog, which systemd
+        arms with READY. STATUS at each change, WATCHDOG while the loop turns."""
+        sent, is_served = "", False
+        self._notifier.send(READY=1)
         interval_s = (self._notifier.watchdog_s or 60.0) / 3  # half is the limit; the rest is for a busy machine
         while True:
             snapshot = self.board.snapshot
-            if not self._is_ready_sent and readiness.is_serving_disk(snapshot):
-                self._is_ready_sent = True
-                self._notifier.send(READY=1)
+            if not is_served and readiness.is_serving_disk(snapshot):
+                is_served = True
                 log.info("disk is served", ready=readiness.is_ready(snapshot))
             headline = readiness.headline(snapshot)
             if headline != sent:
@@ -356,7 +356,8 @@ class Daemon:
         log.info("mountd stops", at_most_s=times.total_s)
         self.tasks.reserve.end_within(times.total_s, exit_code=Bug.exit_code if self.tasks.is_broken else 1)
         self.board.set_stopping()
-        self._notifier.send(STOPPING=1, STATUS="stopping")
+        # More than the unit may have, and not less than the configuration asks for.
+        self._notifier.send(STOPPING=1, STATUS="Stopping.", EXTEND_TIMEOUT_USEC=int(times.total_s * 1e6))
         stopping = [*first, *self._reloader.tasks(), *self.members.model_tasks()]
         for task in stopping:
             task.cancel()

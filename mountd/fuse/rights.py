@@ -84,8 +84,9 @@ def advise(helper: str, rights: Rights) -> str:
         return f"let uid {rights.uid} read and write /dev/fuse, or run mountd as root"
     if rights.no_new_privileges and rights.uid != 0:
         return (
-            "fusermount3 cannot gain the right to mount: remove NoNewPrivileges=yes from the unit (a container's"
-            " no-new-privileges, Kubernetes' allowPrivilegeEscalation: false), or run mountd as root"
+            "fusermount3 cannot gain the right to mount: remove NoNewPrivileges=yes from the unit, and what implies it"
+            " with User= (SystemCallFilter=, LockPersonality=, Restrict…=; a container's no-new-privileges, Kubernetes'"
+            " allowPrivilegeEscalation: false), or run mountd as root"
         )
     if not rights.may_mount and rights.in_unit:
         return "CapabilityBoundingSet= of the unit must hold CAP_SYS_ADMIN"

@@ -27,6 +27,7 @@ COLLECT_S = 1.0
 WRITE_S = 1.0
 ASK_S = 0.3
 DUMP_S = 0.4
+INCIDENTS = "incidents"
 KEPT = 20
 """Incidents; the oldest go first."""
 MAX_BYTES = 256 * 1024
@@ -35,6 +36,12 @@ LOG_LINES = 200
 MAX_THREADS = 512
 STAMP = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-")
+
+
+def directory(state: Path, environ: Mapping[str, str]) -> Path:
+    """Of all incidents: where the unit has LogsDirectory=, there, else in the state directory."""
+    logs = environ.get("LOGS_DIRECTORY", "").partition(":")[0]
+    return (Path(logs) if logs.startswith("/") else state) / INCIDENTS
 
 
 async def keep(

@@ -48,7 +48,6 @@ STOP_GRACE_S = 10.0
 CLEAR_TIMEOUT_S = 10.0
 _LIMITED = f"it has started {STARTS_PER_WINDOW} times within {START_WINDOW_S:g} s, so the next start waits"
 _SOONER = "`mountd restart {}` starts it at once"
-INCIDENTS = "incidents"
 GONE_S = 60.0
 """A mount that is down for so long: an app that still runs has lost it. A repair takes seconds."""
 _SERVES = (State.RUNNING, State.STOPPING)
@@ -83,7 +82,7 @@ class RcloneMount:
         self._board = board
         self._candidates = candidates
         self._cache_claims = cache_claims
-        self._incidents = instance.state / INCIDENTS
+        self._incidents = evidence.directory(instance.state, os.environ)
         self._log = structlog.get_logger().bind(mount=name)
         mount = settings.mounts[name]
         self._path, self._source = str(mount.path), table.devname(instance.id, name)

@@ -22,16 +22,19 @@ log = structlog.get_logger()
 PATIENCE_S = 3.0
 LOOK_S = 0.01
 PREFIX = "mountd-"
+SELF = "mountd.self"
+"""That of mountd beside those of its apps, where these have limits (see `cgroup_limits.py`)."""
 
 
 def own() -> Path | None:
-    """The directory of the cgroup that this process is in."""
+    """The directory of the cgroup that is mountd's: the one that this process is in, or above SELF."""
     try:
         lines = _read(Path("/proc/self/cgroup")).splitlines()
         table = _read(Path("/proc/self/mountinfo")).splitlines()
     except OSError:
         return None
-    return find(lines, table)
+    found = find(lines, table)
+    return found.parent if found is not None and found.name == SELF else found
 
 
 def find(cgroups: list[str], mounts: list[str]) -> Path | None:

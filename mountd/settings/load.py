@@ -32,7 +32,7 @@ _MORE = Problem("", 0, f"only the first {MAX_PROBLEMS} problems are shown: corre
 _MAY_BE_EMPTY = {
     "": ("models", "apps", "rclone", "http", "log", "control", "state", "runtime"),
     "mounts": ("options", "health", "cache"),
-    "apps": ("environment", "needs", "ready", "stop", "restart"),
+    "apps": ("environment", "needs", "ready", "stop", "restart", "limits"),
     "models": ("required", "warm", "sync", "watch", "gates"),
 }
 

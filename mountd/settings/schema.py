@@ -25,6 +25,7 @@ from mountd.settings.fields import (
     WebAddress,
 )
 from mountd.settings.http import HttpSettings
+from mountd.settings.limits import AppLimitSettings
 from mountd.settings.remotes import FILLED_IN, RemoteSettings, Value
 from mountd.settings.secret import SecretRef
 from mountd.settings.section import Section
@@ -245,6 +246,7 @@ class AppSettings(Section):
     ready: ReadySettings | None = None
     stop: StopSettings = StopSettings()
     restart: RestartSettings = RestartSettings()
+    limits: AppLimitSettings = AppLimitSettings()
 
     @property
     def needs(self) -> list[str]:

@@ -46,9 +46,7 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
             found.append(Happening("app-ignored-signal", name, app.killed))
     if readiness.is_ready(before) != readiness.is_ready(after):
         code = "ready" if readiness.is_ready(after) else "not-ready"
-        # The line of systemd's status begins with what the code says as well.
-        text = readiness.headline(after).removeprefix("not ready: ").removeprefix("ready: ")
-        found.append(Happening(code, "mountd", text))
+        found.append(Happening(code, "mountd", readiness.gist(after)))
     return found + _config(before.config, after.config) + _lacks(before, after)
 
 

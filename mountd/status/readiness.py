@@ -291,18 +291,32 @@ def _source(name: str, model: ModelStatus) -> Iterator[Reason]:
 
 
 def headline(snapshot: Snapshot) -> str:
-    """One line for systemd's STATUS=: what is served, or what is awaited."""
+    """A sentence for systemd's STATUS=: what is served, or what is awaited."""
     if snapshot.stopping:
         drains = [f"{name} uploads, {mount.drain}" for name, mount in snapshot.mounts.items() if mount.drain]
-        return f"stopping: {'; '.join(drains)}" if drains else "stopping"
+        return f"Stopping: {'; '.join(drains)}." if drains else "Stopping."
     if snapshot.operation:
         operation = snapshot.operation
         if operation.kind == "drill":
-            return f"drill {operation.to_version} of {operation.model}: {operation.step}"
+            return f"Drill {operation.to_version} of {operation.model} is running, step {operation.step}."
+        doing = _DOING.get(operation.kind, operation.kind.capitalize())
         to = "" if operation.only_loads else "to "
-        return f"{operation.kind} {operation.model} {to}{operation.to_version}: {operation.step}"
+        return f"{doing} {operation.model} {to}{operation.to_version}, step {operation.step}."
     if is_ready(snapshot):
-        versions = ", ".join(f"{name} {model.current}" for name, model in snapshot.models.items())
-        return f"ready: {versions}" if versions else "ready"
+        return f"Ready: {gist(snapshot)}."
+    why = gist(snapshot)
+    return f"Not ready: {why.removesuffix('.')}." if why else "Starting."
+
+
+_DOING = {"switch": "Switching", "rollback": "Rolling back", "warm": "Loading"}
+
+
+def gist(snapshot: Snapshot) -> str:
+    """The versions that are served when all is ready; else the first reason why it is not, "" without one."""
+    if is_ready(snapshot):
+        versions = [f"{name} {model.current}" for name, model in snapshot.models.items()]
+        if not versions:
+            return "every mount is there"
+        return f"{' and '.join(versions)} {'is' if len(versions) == 1 else 'are'} live"
     why = reasons(snapshot)
-    return f"not ready: {why[0].text}" if why else "starting"
+    return why[0].text if why else ""

@@ -1,154 +1,178 @@
-"""The shipped unit under a real systemd: the boot, a user of its own, credentials, reload, and the journal."""
+"""The shipped units under a real systemd: the boot with and without a bucket, faults, reload, stop, upgrade."""
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tests.support import nspawn
+from tests.support import installed
+from tests.support.installed import (
+    CONFIG,
+    LINK,
+    has_reason,
+    is_live,
+    mounts,
+    prepare,
+    processes,
+    status,
+    version,
+)
 from tests.support.nspawn import PROJECT, Machine
 from tests.support.wait import until
 
-WHY_NOT = nspawn.why_not()
-pytestmark = [
-    pytest.mark.fuse,
-    pytest.mark.slow,
-    pytest.mark.thorough,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
-]
+pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 
-CONFIG = """\
-remotes:
-  store:
-    type: s3
-    provider: Other
-    endpoint: http://127.0.0.1:9000
-    access_key_id: mountd-test-key
-    secret_access_key: {credential: s3-secret}
-mounts:
-  storage: {remote: "store:hub", path: /srv/mountd/storage, cache: {min_free: 1%}}
-models:
-  cache_hub:
-    mount: storage
-    directory: "cache_hub_{version}"
-    link: /srv/mountd/cache_hub
-    version: v23
-    required: [gpt.pth]
-    watch: {for: 0s}
-"""
-S3 = f"""\
-[Service]
-ExecStart={sys.prefix}/bin/rclone serve s3 --addr 127.0.0.1:9000 --auth-key mountd-test-key,mountd-test-secret \
- --etag-hash "" /srv/s3
-"""
-CREDENTIAL = "[Service]\nLoadCredential=s3-secret:/etc/mountd/secret\n"
-AFTER = """\
-[Unit]
-After=mountd.service
-[Service]
-ExecStart=/bin/sleep infinity
-[Install]
-WantedBy=mountd.service
-"""
-DROP_INS = "/etc/systemd/system/mountd.service.d"
+SOON_S = 90.0
 
 
-@pytest.fixture(scope="module")
-def tree() -> Iterator[Path]:
-    root = Path(tempfile.mkdtemp(prefix="mountd-t-"))
-    try:
-        failed = nspawn.build(root / "tree")
-        if failed:
-            pytest.skip(f"mmdebstrap cannot build a Debian here: {failed}")
-        yield root / "tree"
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+def until_live(machine: Machine) -> None:
+    until(lambda: is_live(machine), SOON_S, "mountd and what is ordered after its readiness")
 
 
-@pytest.fixture
-def machine(tree: Path) -> Machine:
-    """With mountd and its bucket installed; not booted yet."""
-    unit = (PROJECT / "systemd/mountd.service").read_text()
-    shutil.rmtree(tree / DROP_INS.lstrip("/"), ignore_errors=True)
-    for path, text in {
-        "/etc/systemd/system/mountd.service": unit,
-        "/etc/systemd/system/s3.service": S3,
-        "/etc/systemd/system/after.service": AFTER,
-        "/etc/mountd/mountd.yaml": CONFIG,
-        f"{DROP_INS}/credential.conf": CREDENTIAL,
-        "/srv/s3/hub/cache_hub_v22/gpt.pth": "22",
-        "/srv/s3/hub/cache_hub_v23/gpt.pth": "23",
-    }.items():
-        nspawn.write(tree, path, text)
-    nspawn.write(tree, "/etc/mountd/secret", "mountd-test-secret\n", 0o600)
-    shutil.rmtree(tree / "srv/mountd", ignore_errors=True)
-    (tree / "srv/mountd").mkdir()
-    for unit in ("mountd", "after"):
-        subprocess.run(["systemctl", f"--root={tree}", "enable", unit], check=True, capture_output=True, timeout=60)
-    return Machine(tree)
-
-
-def is_live(machine: Machine) -> bool:
-    return machine.state("mountd") == "active" and machine.state("after") == "active"
-
-
-def test_a_boot_does_not_wait_for_a_bucket_that_is_away(machine: Machine) -> None:
-    """But what is ordered after mountd does."""
+def test_a_boot_without_bucket_then_an_empty_one_then_content_and_two_reboots(disk: Path) -> None:
+    """Nothing waits but what is ordered after readiness, no limit of systemd ends the wait, and nothing is lost."""
+    machine = prepare(disk, bucket=False)
+    versions, away = machine.tree / "srv/s3/hub", machine.tree / "srv/away"
     with machine:
-        until(lambda: machine.state("multi-user.target") == "active", 60, "the end of the boot")
-        until(lambda: "9000" in machine.run("systemctl", "show", "-P", "StatusText", "mountd").stdout, 30, "the reason")
-        assert machine.state("mountd") == "activating"
-        assert machine.state("after") == "inactive"
-        machine.run("systemctl", "start", "s3")
-        until(lambda: is_live(machine), 60, "mountd and what waits for it")
-        assert machine.run("readlink", "/srv/mountd/cache_hub").stdout.strip().endswith("cache_hub_v23")
+        until(lambda: machine.state("multi-user.target") == "active", SOON_S, "the end of the boot")
+        assert machine.state("mountd") == "active"
+        until(lambda: "9000" in machine.property("StatusText"), SOON_S, "a sentence with the reason")
+        assert machine.property("StatusText").startswith("Not ready: ")
+        assert machine.property("StatusText").endswith(".")
+        assert (machine.state("mountd-ready"), machine.state("consumer")) == ("activating", "inactive")
+        assert has_reason(machine, "bucket-unreachable")
+
+        versions.rename(away)
+        versions.mkdir()
+        machine.run("systemctl", "enable", "--now", "s3")
+        until(lambda: has_reason(machine, "waiting-for-content"), SOON_S, "an empty bucket")
+        assert (machine.state("mountd-ready"), machine.state("consumer")) == ("activating", "inactive")
+        assert machine.property("NRestarts") == "0"
+        machine.run("systemctl", "restart", "mountd")
+        until(lambda: has_reason(machine, "waiting-for-content"), SOON_S, "the same after a restart")
+        assert (machine.state("mountd-ready"), machine.state("consumer")) == ("activating", "inactive")
+        machine.run("systemctl", "stop", "mountd")
+        assert (machine.state("mountd-ready"), machine.state("consumer")) == ("inactive", "inactive")
+        machine.run("systemctl", "start", "mountd")
+
+        for path in away.iterdir():
+            path.rename(versions / path.name)
+        until_live(machine)
+        assert version(machine) == "v23"
+        until(lambda: machine.property("StatusText") == "Ready: cache_hub v23 is live.", SOON_S, "the sentence")
+        machine.run("mountd", "switch", "v22")
+    for _ in range(2):
+        with machine:
+            until_live(machine)
+            assert version(machine) == "v22", "what was switched to"
+            assert mounts(machine) == 1
+            assert [each["kind"] for each in history(machine)] == ["switch"]
 
 
-def test_a_user_of_its_own_credentials_and_the_journal(machine: Machine) -> None:
-    machine.write(f"{DROP_INS}/user.conf", "[Unit]\nWants=s3.service\nAfter=s3.service\n[Service]\nUser=mountd\n")
-    machine.write("/etc/sysusers.d/mountd.conf", "u mountd - - -\n")
-    machine.write("/etc/tmpfiles.d/mountd.conf", "d /srv/mountd 0755 mountd mountd\n")
-    with machine:
-        until(lambda: is_live(machine), 60, "mountd and what waits for it")
-        # Root finds it, and its state is where the unit has it.
-        status = json.loads(machine.run("mountd", "status", "-o", "json").stdout)
-        assert status["ready"]
-        assert machine.run("stat", "-c", "%U", "/var/lib/mountd/mountd.db").stdout.strip() == "mountd"
-        assert machine.run("ls", "/var/cache/mountd").stdout.strip() == "storage"
+def history(machine: Machine) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(machine.out("mountd", "history", "-o", "json"))["history"]
+    return found
 
-        # Outside of the unit: nothing fails for a credential that the unit passes.
-        machine.run("mountd", "config", "check")
-        examined = machine.run("mountd", "doctor", "-o", "json", check=False)
-        checks = {check["name"]: check for check in json.loads(examined.stdout)["checks"]}
-        assert [check for check in checks.values() if check["result"] == "fail"] == []
-        assert checks["credential s3-secret"]["result"] == "ok"
-        assert checks["mounting"]["result"] == "ok"
 
-        # An edited version, noticed before somebody asks for a reload.
-        machine.write("/etc/mountd/mountd.yaml", CONFIG.replace("v23", "v22"))
-        link = "/srv/mountd/cache_hub"
-        until(lambda: machine.run("readlink", link).stdout.strip().endswith("cache_hub_v22"), 60, "the switch")
+FAULTS = [("KILL", ["main"]), ("KILL", ["daemon"]), ("STOP", ["daemon"]), ("STOP", ["main", "daemon"])]
+"""The main process is the daemon's reaper. A stopped one hears no SIGABRT of the watchdog."""
+APP = """\
+apps:
+  speaker: {command: [sh, -c, "setsid sleep 1000 & exec sleep 1001"], user: nobody, needs: [cache_hub]}
+"""
+
+
+def test_faults_of_the_daemon_and_of_its_processes(disk: Path) -> None:
+    """Killed, stopped, an app that leaves children: the service is back, with one mount and one app."""
+    with prepare(disk, config=CONFIG + APP) as machine:
+        until_live(machine)
+        assert processes(machine, "sleep 100") == 2
+        group = machine.out("cat", f"/proc/{status(machine)['apps']['speaker']['pid']}/cgroup")
+        assert group.splitlines()[-1].endswith("-speaker"), "a cgroup for each app"
+
+        for restarts, (kill, who) in enumerate(FAULTS, 1):
+            before = status(machine)["pid"]
+            consumer = machine.property("MainPID", "consumer")
+            pids = {"main": machine.property("MainPID"), "daemon": before}
+            machine.kill(kill, " ".join(str(pids[each]) for each in who))
+            until(lambda: machine.property("NRestarts") == str(restarts), SOON_S, f"a restart after {kill} of {who}")  # noqa: B023
+            until_live(machine)
+            assert status(machine)["pid"] != before
+            assert machine.property("MainPID", "consumer") != consumer, "its files on the old mount are dead"
+            assert mounts(machine) == 1
+            assert processes(machine, "sleep 100") == 2
+            assert version(machine) == "v23"
+
+        rclone = status(machine)["mounts"]["storage"]["pid"]
+        machine.kill("KILL", rclone)
+        until(lambda: status(machine)["mounts"]["storage"]["pid"] not in (None, rclone), SOON_S, "another rclone")
+        until(lambda: status(machine)["ready"], SOON_S, "all of it")
+        assert machine.property("NRestarts") == "4", "that is no matter of the unit"
+
+
+def test_an_edited_file_and_a_stop_that_drains(disk: Path) -> None:
+    outputs = 'mounts:\n  outputs: {remote: "store:out", path: /srv/mountd/outputs, profile: outputs}'
+    config = CONFIG.replace("mounts:", outputs)
+    (disk / "srv/s3/out").mkdir(parents=True)
+    with prepare(disk, config=config) as machine:
+        until_live(machine)
+        pid = machine.property("MainPID")
+        # Noticed before somebody asks for a reload.
+        machine.write("/etc/mountd/mountd.yaml", config.replace("v23", "v22"))
+        until(lambda: machine.out("readlink", LINK).endswith("cache_hub_v22"), SOON_S, "the switch")
         machine.run("systemctl", "reload", "mountd")
+        machine.write("/etc/mountd/mountd.yaml", config + "no: such key\n")
+        assert machine.run("systemctl", "reload", "mountd", check=False).returncode != 0
+        assert machine.state("mountd") == "active"
+        machine.write("/etc/mountd/mountd.yaml", config)
+        machine.run("systemctl", "reload", "mountd")
+        until(lambda: version(machine) == "v23", SOON_S, "the version as it was")
+        assert machine.property("MainPID") == pid
 
-        machine.run("sh", "-c", f"kill -KILL {status['mounts']['storage']['pid']}")
-        until(lambda: "4" in {each["PRIORITY"] for each in journal(machine)}, 30, "a warning in the journal")
-        entries = journal(machine)
-        assert {each["PRIORITY"] for each in entries} <= {"3", "4", "6"}
-        texts = [each["MESSAGE"] for each in entries]
-        assert any(text.startswith("mountd starts version=") for text in texts)
-        assert not [text for text in texts if text.startswith(("{", "<")) or re.match(r"\d{4}-", text)]
+        machine.run("sh", "-c", "head -c 3000000 /dev/zero >/srv/mountd/outputs/speech.wav")
+        machine.run("systemctl", "stop", "mountd", timeout_s=120)
+        assert (machine.tree / "srv/s3/out/speech.wav").stat().st_size == 3_000_000
+        assert mounts(machine) + mounts(machine, "/srv/mountd/outputs") == 0
+        assert processes(machine, "rclone mount") == 0
+        assert (machine.state("consumer"), machine.state("mountd-ready")) == ("inactive", "inactive")
+        assert machine.property("Result") == "success"
+        assert not (machine.tree / "run/mountd/mountd.sock").exists()
 
 
-def journal(machine: Machine) -> list[dict[str, str]]:
-    """What mountd has written."""
-    words = ("journalctl", "-b", "-t", "mountd", "-o", "json", "--no-pager")
-    return [json.loads(line) for line in machine.run(*words).stdout.splitlines()]
+def test_an_upgrade_takes_over_configuration_journal_and_what_is_live(disk: Path) -> None:
+    """From the first journal that mountd wrote, and from units that it wrote then."""
+    machine = prepare(disk)
+    record = disk / "etc/mountd/installed.json"
+    unit = disk / "etc/systemd/system/mountd.service"
+    old = unit.read_text().replace("RestartSec=1", "RestartSec=3")
+    unit.write_text(old)
+    made = json.loads(record.read_text())
+    made["files"]["etc/systemd/system/mountd.service"] = installed.digest(unit)
+    made["version"] = "0.0.1"
+    record.write_text(json.dumps(made))
+    state = disk / "var/lib/mountd"
+    state.mkdir(mode=0o755)
+    with sqlite3.connect(state / "mountd.db") as journal:
+        journal.executescript((PROJECT / "mountd/journal/schema.sql").read_text())
+        journal.execute("INSERT INTO models VALUES ('cache_hub', 'v22', 'v23', 'v22', 'v23')")
+        journal.execute(
+            "INSERT INTO operations (kind, model, from_version, to_version, operator, source, step, started, finished,"
+            " result, exit_code, duration_s) VALUES ('switch', 'cache_hub', 'v23', 'v22', 'tina', 'cli', 'commit',"
+            " '2026-01-01T00:00:00Z', '2026-01-01T00:00:05Z', 'committed', 0, 5)"
+        )
+    journal.close()
+    (disk / LINK.lstrip("/")).symlink_to("/srv/mountd/storage/cache_hub_v22")
+    with machine:
+        until_live(machine)
+        assert version(machine) == "v22", "what was committed, not what the file said before"
+        assert [each["operator"] for each in history(machine)] == ["tina"]
+        machine.run(*installed.INSTALL)
+        assert machine.property("NeedDaemonReload") == "no"
+        assert "RestartSec=1\n" in unit.read_text()
+        machine.run("systemctl", "restart", "mountd")
+        until_live(machine)
+        assert version(machine) == "v22"
+        assert [each["operator"] for each in history(machine)] == ["tina"]

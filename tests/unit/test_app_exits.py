@@ -25,6 +25,14 @@ apps: {webui: {command: [sleep]}}
 """
 
 
+@pytest.mark.parametrize(("code", "found"), [(-9, "app-out-of-memory"), (1, "app-exited"), (-15, "app-killed")])
+def test_one_that_the_kernel_ended_for_want_of_memory(code: int, found: str) -> None:
+    """Only a SIGKILL is the kernel's: before, it may have ended a child that the app got over."""
+    reason = explain("webui", Exit(code), "", True)
+    assert reason.code == found
+    assert reason.hint
+
+
 @pytest.mark.parametrize(
     ("exit_", "code", "named", "customs"),
     [

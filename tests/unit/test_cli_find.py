@@ -68,6 +68,23 @@ def test_the_socket_of_a_broken_file_is_asked_all_the_same(
         find.find(None, str(place / "none.yaml"))
 
 
+def test_the_file_of_an_instance_leads_to_its_own_daemon_and_to_no_other(
+    place: Path, listen: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mountd@gpu1 has /etc/mountd/gpu1.yaml and /run/mountd-gpu1: to ask mountd instead would switch the wrong one."""
+    monkeypatch.setattr(find, "SYSTEM_SOCKET", str(place / "mountd" / "mountd.sock"))
+    monkeypatch.setattr(find, "CONFIG_DIRECTORY", str(place))
+    system = listen(place / "mountd" / "mountd.sock")
+    for name in ("mountd", "gpu1"):
+        (place / f"{name}.yaml").write_text("mounts: {}\n")
+    assert find.find(None, str(place / "mountd.yaml")) == system
+    assert find.find(None, str(place / "gpu1.yaml")) == system, "no such unit has been started"
+    (place / "mountd-gpu1").mkdir()
+    assert find.find(None, str(place / "gpu1.yaml")) == str(place / "mountd-gpu1" / "mountd.sock")
+    (place / "gpu1.yaml").write_text("control: {socket: /named.sock}\n")
+    assert find.find(None, str(place / "gpu1.yaml")) == "/named.sock"
+
+
 def test_where_demos_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"mountd-demos-{os.getuid()}"
     for runtime, temporary, bases in [

@@ -72,7 +72,7 @@ async def test_a_journal_that_another_program_holds_is_waited_for_and_systemd_wa
             other.execute("ROLLBACK")
         assert await asyncio.wait_for(opening, SOON_S) is not is_stopped
     for status, *more in messages:
-        assert status.startswith(f"STATUS=waiting: cannot use the journal {path}: ")
+        assert status.startswith(f"STATUS=Waiting: cannot use the journal {path}: ")
         assert more == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000"]
     assert [each["event"] for each in logs] == ["waiting for the journal"]
     await journal.close()

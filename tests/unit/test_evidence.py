@@ -35,6 +35,19 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binary, "DEADLINE_S", SOON_S)
 
 
+@pytest.mark.parametrize(
+    ("logs", "found"),
+    [
+        ("", "/state/incidents"),
+        ("/var/log/mountd", "/var/log/mountd/incidents"),
+        ("/a:/b", "/a/incidents"),
+        ("a", "/state/incidents"),
+    ],
+)
+def test_systemds_directory_for_logs_is_that_of_incidents(logs: str, found: str) -> None:
+    assert evidence.directory(Path("/state"), {"LOGS_DIRECTORY": logs}) == Path(found)
+
+
 def named(minute: int, hour: int = 12) -> str:
     return f"20260101T{hour:02}{minute:02}00.000000Z-storage-hung"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.cli.examine_unit import Unit, credentials, how_to_start
+from mountd.cli.examine_unit import Unit, credentials, hardening, how_to_start
 
 TEXT = """\
 # /etc/systemd/system/mountd.service
@@ -91,3 +91,30 @@ def test_no_hint_starts_what_runs(state: str, commands: list[str]) -> None:
 
 def test_without_a_unit_the_command_itself_is_named() -> None:
     assert how_to_start(None, Path("/x.yaml")).endswith(": mountd run -c /x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("", []),
+        ("PrivateMounts=no\nProtectSystem=false\nPrivateTmp=\nLockPersonality=yes\n", []),
+        ("ProtectSystem=strict\nPrivateTmp=yes\n", ["PrivateTmp=yes, ProtectSystem=strict makes"]),
+        ("PrivateTmp=yes\nPrivateTmp=no\n", []),
+        ("User=mountd\nLockPersonality=yes\n", ["LockPersonality=yes"]),
+        ("User=mountd\nDynamicUser=yes\n", ["DynamicUser=yes makes", "DynamicUser=yes sets"]),
+        ("User=root\nNoNewPrivileges=yes\n", []),
+    ],
+)
+def test_which_options_hide_a_mount_or_forbid_it(text: str, quoted: list[str]) -> None:
+    checks = hardening(Unit(text, "inactive"))
+    assert [check.result for check in checks] == (["fail"] * len(quoted) or ["ok"])
+    for check, word in zip(checks, quoted, strict=False):
+        assert word in check.text
+
+
+def test_the_shipped_units_have_none() -> None:
+    units = Path(__file__).parents[2] / "systemd"
+    for name in ("mountd.service", "mountd@.service"):
+        text = (units / name).read_text() + (units / "user.conf").read_text()
+        assert [check.result for check in hardening(Unit(text, "active"))] == ["ok"]
+    assert hardening(None) == []

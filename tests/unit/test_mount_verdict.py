@@ -13,9 +13,10 @@ from mountd.errors import CannotStart
 from mountd.fuse import table
 from mountd.mount import evidence
 from mountd.mount.engine import Engine
+from mountd.mount.evidence import INCIDENTS
 from mountd.mount.health import MountVerdict, Replace, RestartRclone
 from mountd.mount.monitor import MountMonitor
-from mountd.mount.mount import INCIDENTS, RcloneMount
+from mountd.mount.mount import RcloneMount
 from mountd.mount.startup import StartUp
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance

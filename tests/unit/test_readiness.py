@@ -235,13 +235,18 @@ def test_what_still_starts_says_so(now: Snapshot, found: tuple[str, str, str]) -
 
 SWITCH = Operation(7, "switch", "hub", "v23", "v22", "tina", "cli", "verify", "2026-01-01T00:00:00Z")
 HEADLINES: Mapping[str, Snapshot] = {
-    "ready: hub v23": GOOD,
-    "ready": snapshot(model=None, app=None),
-    "not ready: webui has started and is not ready yet": snapshot(app=LOADING),
-    "not ready: the bucket is away": snapshot(replace(DOWN, backend=OUTAGE), app=LOADING),
-    "switch hub to v22: verify": snapshot(operation=SWITCH),
-    "stopping": snapshot(operation=SWITCH, stopping=True),
-    "stopping: disk uploads, 3 of 7 files left, 12 MiB": snapshot(
+    "Ready: hub v23 is live.": GOOD,
+    "Ready: hub v23 and voices v2 are live.": replace(
+        GOOD, models={**GOOD.models, "voices": replace(GOOD.models["hub"], current="v2")}
+    ),
+    "Ready: every mount is there.": snapshot(model=None, app=None),
+    "Not ready: webui has started and is not ready yet.": snapshot(app=LOADING),
+    "Not ready: the bucket is away.": snapshot(replace(DOWN, backend=OUTAGE), app=LOADING),
+    "Switching hub to v22, step verify.": snapshot(operation=SWITCH),
+    "Rolling back hub to v22, step verify.": snapshot(operation=replace(SWITCH, kind="rollback")),
+    "Loading hub v22, step verify.": snapshot(operation=replace(SWITCH, kind="warm")),
+    "Stopping.": snapshot(operation=SWITCH, stopping=True),
+    "Stopping: disk uploads, 3 of 7 files left, 12 MiB.": snapshot(
         replace(MOUNT, drain=DrainStatus(7, 3, 12 << 20)), stopping=True
     ),
 }

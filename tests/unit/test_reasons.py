@@ -121,8 +121,8 @@ def test_a_model_that_the_caller_takes_care_of_blocks_no_app() -> None:
 DRAIN = DrainStatus(3, 2, 2048)
 DRILL = Operation(1, "drill", "disk", None, "hang", "tina", "cli", "fault", "")
 HEADLINES: Mapping[str, Snapshot] = {
-    "drill hang of disk: fault": replace(GOOD, operation=DRILL),
-    f"stopping: disk uploads, {DRAIN}": replace(
+    "Drill hang of disk is running, step fault.": replace(GOOD, operation=DRILL),
+    f"Stopping: disk uploads, {DRAIN}.": replace(
         GOOD, stopping=True, mounts={"disk": replace(MOUNT, drain=DRAIN), "other": MOUNT}
     ),
 }

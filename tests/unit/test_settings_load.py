@@ -50,7 +50,9 @@ def test_what_we_ship_runs_on_debian_and_not_as_root(name: str) -> None:
 def test_what_the_main_file_means() -> None:
     settings = load(CONFIG / "mountd.yaml", places=PLACES).settings
     storage, webui = settings.mounts["storage"], settings.apps["webui"]
-    assert settings.remotes["compshare"].options["secret_access_key"] == SecretRef(file=Path("/etc/mountd/secret_key"))
+    assert settings.remotes["compshare"].options["secret_access_key"] == SecretRef(
+        file=Path("/etc/mountd/secrets/secret_key")
+    )
     assert storage.cache.max_size == Size(30 * 1024**3)
     assert storage.cache.min_free == Size(percent=5)
     assert (storage.health.interval, storage.health.timeout, storage.health.failures, storage.health.backend) == (

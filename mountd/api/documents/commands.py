@@ -76,3 +76,16 @@ class InitDocument(Schema):
     removed: list[str]
     before: str
     next: list[str]
+
+
+class InstallStepDocument(TypedDict):
+    """`action`: write, replace, link, same, keep, remove or run; `path`: of a run, the command."""
+
+    action: str
+    path: str
+    text: str
+
+
+class InstallDocument(Schema):
+    dry_run: bool
+    steps: list[InstallStepDocument]

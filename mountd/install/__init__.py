@@ -1,0 +1,1 @@
+"""What `mountd install` puts on a machine with systemd, and takes away again."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from mountd.app import environment, exits, ready
+from mountd.app import environment, exits, preflight, ready
 from mountd.app.belonging import Belonging
 from mountd.app.user import resolve_user
 from mountd.errors import CannotStart, MountdError, cause_of
@@ -23,7 +22,6 @@ from mountd.process.lifecycle import Backoff, Exited, Life, Notice, Policy, Rest
 from mountd.process.pace import pause
 from mountd.process.supervisor import Supervisor
 from mountd.rclone import credentials
-from mountd.settings import environment as inherited
 from mountd.settings.schema import Settings
 from mountd.settings.secret import ReadSecrets
 from mountd.status import readiness
@@ -200,6 +198,7 @@ class App:
         self._faults = self._mount_faults(snapshot)
         try:
             with resources.as_exhausted():
+                await self._prepare()
                 if self._before_start is not None:
                     await self._before_start(self.name, self._status.versions, lambda load: self._publish(load=load))
                 await self._spawn(spawned)
@@ -213,10 +212,14 @@ class App:
         models = {need: snapshot.models[need].seen_by_apps for need in self.settings.needs if need in snapshot.models}
         return {name: version for name, version in models.items() if version}
 
-    async def _spawn(self, spawned: Callable[[Child], None]) -> None:
+    async def _prepare(self) -> None:
         await ready.check_port_free(self.name, ready.port_of(self.settings.ready))
-        self.user = await resolve_user(self.name, self.settings.user)
-        self.environment = await self._build_environment()
+        self.user = user = await resolve_user(self.name, self.settings.user)
+        self.environment = given = await self._build_environment()
+        show, shown = lambda why: self._publish(reason=why), self._status.reason
+        await preflight.check(self.name, self.settings, environment=given, user=user, shown=shown, show=show)
+
+    async def _spawn(self, spawned: Callable[[Child], None]) -> None:
         self._last_line, self._ended_well = "", False
         self.ring.begin()
         try:
@@ -239,10 +242,8 @@ class App:
         spawned(self._child)
 
     async def _build_environment(self) -> dict[str, str]:
-        """Some of mountd's own environment, the app's variables and secrets, its marks. Raises CannotStart."""
-        base = inherited.of_app(os.environ, hidden=self._hidden, own_user=self.user is None)
-        own = await environment.own(self.settings, self.user, self._read_secrets)
-        return {**base, **own, **self._instance.marks(self.name)}
+        built = await environment.build(self.settings.environment, self.user, self._hidden, self._read_secrets)
+        return built | self._instance.marks(self.name)
 
     def _on_line(self, line: str) -> None:
         self.ring.append(line)
@@ -338,8 +339,9 @@ class App:
 
     @property
     def ready_limit_s(self) -> float:
-        """From its start until it is ready, or has failed and is gone."""
-        return (self.settings.ready.timeout if self.settings.ready else SETTLE_S) + self.stop_limit_s
+        """From its start, with its preflight, until it is ready, or has failed and is gone."""
+        ready_s = self.settings.ready.timeout if self.settings.ready else SETTLE_S
+        return preflight.limit_s(self.settings) + ready_s + self.stop_limit_s
 
     async def stop(self) -> None:
         """Returns once nothing of it runs. Raises CannotStart when that takes longer than `stop_limit_s`."""
@@ -370,7 +372,8 @@ class App:
                 ) from None
         with contextlib.suppress(TimeoutError):
             await self._board.wait_until(
-                lambda now: now.apps[self.name].pid is not None or self.state is State.FAILED, SPAWN_LIMIT_S
+                lambda now: now.apps[self.name].pid is not None or self.state is State.FAILED,
+                SPAWN_LIMIT_S + preflight.limit_s(self.settings),
             )
         if self._status.pid is None:
             raise self._down()

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from mountd import container
 from mountd.cache.layout import DATA, META
 from mountd.errors import CannotStart, MountdError, cause_of, needs_fix
 from mountd.process import directories
@@ -203,6 +204,7 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
         raise needs_fix("cache-not-writable", error.text, error.hint) from None
     except OSError as error:
         hint = f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir"
+        hint = container.for_directory(directory, error, volume="mountd-cache") or hint
         raise _unusable("cache-not-writable", directory, cause_of(error), hint) from None
     try:
         for below in (DATA, META):

@@ -53,6 +53,7 @@ async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
         examine,
         examine_bucket,
         examine_config,
+        examine_gpu,
         examine_mount,
         examine_sources,
         examine_store,
@@ -83,7 +84,7 @@ async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     lines, running = await examine.control(settings, how_to_start=examine_unit.how_to_start(unit, path))
     yield [*lines, *examine.directories(settings), *examine.links(settings), *await examine.apps(settings)]
     if not running:
-        yield examine.ports(settings)
+        yield [*examine.ports(settings), *await examine_gpu.checks(settings)]
     yield [*await examine.mount_points(settings), *await examine.access(settings, running=running)]
     yield await examine_store.stores(settings)
     if elsewhere and not problems:

@@ -72,6 +72,7 @@ def machine(settings: Settings | None) -> Iterator[Check]:
     yield tried("fuse", "/dev/fuse can be opened", preflight.check_fuse)
     yield tried("fusermount", "fusermount3 is there", preflight.check_fusermount)
     root = os.geteuid() == 0
+    yield tried("mtab", "mounts can be unmounted again", lambda: preflight.check_mtab(root=root))
     if settings and is_for_others(settings):
         text = "other users may be let in" + (" (root needs no permission)" if root else "")
         yield tried("allow_other", text, lambda: preflight.check_allow_other(allow_other=True, root=root))

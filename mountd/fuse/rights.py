@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mountd import container
 from mountd.rclone.exits import ExitCause
 
 SYS_ADMIN = 21
 FUSE_DEVICE = "/dev/fuse"
-CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Rights:
 def look() -> Rights:
     status = _read("/proc/self/status")
     bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.MULTILINE)
-    in_container = "KUBERNETES_SERVICE_HOST" in os.environ or any(map(os.path.exists, CONTAINER_MARKS))
+    in_container = container.is_here()
     return Rights(
         uid=os.geteuid(),
         has_device=os.path.exists(FUSE_DEVICE),
@@ -72,10 +72,10 @@ def explain_refusal(helper: str, rights: Rights) -> ExitCause:
 
 def advise(helper: str, rights: Rights) -> str:
     if "could not determine username" in helper:
-        return (
-            f"uid {rights.uid} has no entry in /etc/passwd, which fusermount3 asks for: add one, or run mountd as root"
-            " or as a user that has one"
-        )
+        remedy = "add one, or run mountd as root or as a user that has one"
+        if rights.in_container:
+            remedy = "start the container with --user 0, or with a user of its image, such as --user mountd"
+        return f"uid {rights.uid} has no entry in /etc/passwd, which fusermount3 asks for: {remedy}"
     if "mount_max" in helper:
         return "raise mount_max in /etc/fuse.conf, or unmount what is no longer needed"
     if not re.search("operation not permitted|permission denied", helper, re.IGNORECASE):

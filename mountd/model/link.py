@@ -6,6 +6,7 @@ A link above it that somebody else has made is not followed either: see process/
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -13,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from mountd import container
 from mountd.errors import cause_of
 from mountd.model import drift
 from mountd.model.drift import FoundLink, LinkBlocked, LinkKind
@@ -127,7 +129,7 @@ def _directory(link: Path, what: str = "place") -> Iterator[int]:
     except way.Unsafe as unsafe:
         raise _unsafe(link, unsafe, what) from None
     except OSError as error:
-        raise LinkBlocked(f"cannot {what} the link {link}: {cause_of(error)}", hint=_hint(link)) from None
+        raise LinkBlocked(f"cannot {what} the link {link}: {cause_of(error)}", hint=_hint(link, error)) from None
 
 
 @contextlib.contextmanager
@@ -145,5 +147,7 @@ def _unsafe(link: Path, unsafe: way.Unsafe, what: str = "place") -> LinkBlocked:
     return LinkBlocked(f"cannot {what} the link {link}: {unsafe}", hint=hint)
 
 
-def _hint(link: Path) -> str:
+def _hint(link: Path, error: OSError) -> str:
+    if error.errno == errno.EROFS and container.is_here():
+        return "the container's root is read-only: write models.*.link below a --tmpfs or --volume of it"
     return f"let mountd's user write in {link.parent}, and see that its disk has room"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from mountd import container
 from mountd.errors import CannotStart, DiskError, Unavailable, cause_of, needs_fix
 from mountd.files.client import Files, NoStat
 from mountd.fuse import rights, table
@@ -31,6 +32,7 @@ async def check(
     CannotStart, Unavailable."""
     check_fuse()
     check_fusermount()
+    check_mtab(root=os.geteuid() == 0)
     check_allow_other(allow_other=allow_other, root=os.geteuid() == 0)
     if occupant(read_table(), path, source) is not None:
         await clear()
@@ -61,6 +63,17 @@ def check_fusermount(path: str | None = None) -> None:
     if shutil.which("fusermount3", path=path) is None and shutil.which("fusermount", path=path) is None:
         raise needs_fix(
             "no-fusermount", "cannot mount: fusermount3 was not found on PATH", "install it: apt-get install fuse3"
+        )
+
+
+def check_mtab(*, root: bool, path: str = "/etc/mtab") -> None:
+    """Raises CannotStart where fusermount3 would mount, and could not unmount again: images of some distributions lack
+    the file, which Docker makes and other container runtimes do not."""
+    if not root and not os.path.lexists(path):
+        raise needs_fix(
+            "no-mtab",
+            f"cannot mount: without {path} fusermount3 could not unmount again",
+            f"make it, in a container in its image: ln -s /proc/self/mounts {path}; or run mountd as root",
         )
 
 
@@ -162,5 +175,5 @@ async def _make(path: str, *, allow_unsafe: bool) -> None:
         if number is None:
             raise _cannot_mount(path, cause, UNSAFE_HINT, "unsafe-path")
         if number != errno.ENOTDIR:
-            hint = "create it, owned by mountd's user"
+            hint = container.for_directory(path, OSError(number, "")) or "create it, owned by mountd's user"
             raise needs_fix("mount-point", f"cannot create the mount point {path}: {cause}", hint)

@@ -53,11 +53,15 @@ HARMLESS = (Step.PREFLIGHT, Step.WARM, Step.VERIFY)
 
 @dataclass(frozen=True, slots=True)
 class AffectedApp:
-    """An app that is restarted. `stop_s` and `ready_s`: how long each may take, in seconds."""
+    """An app that is restarted. `stop_s` and `ready_s`: how long each may take, in seconds.
+
+    `check_s`: how long its preflight may take, a part of `ready_s`; 0: it has none.
+    """
 
     name: str
     stop_s: float
     ready_s: float
+    check_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class SwitchPlan:
         """How long a step may take, in seconds."""
         stop_s = max((app.stop_s for app in self.apps), default=0.0)
         ready_s = max((app.ready_s for app in self.apps), default=0.0)
+        check_s = max((app.check_s for app in self.apps), default=0.0)
         gates_s = sum(gate.limit_s for gate in self.gates)
         limits: dict[Step | Undo, float] = {
             Step.PREFLIGHT: PREFLIGHT_S,
@@ -111,7 +116,7 @@ class SwitchPlan:
             Step.VERIFY: VERIFY_S + (DIGESTS_S if self.digests else 0.0),
             Step.STOP: stop_s,
             Step.FLIP: FLIP_S,
-            Step.START: SPAWN_S,
+            Step.START: SPAWN_S + check_s,
             Step.READY: ready_s,
             Step.GATES: gates_s,
             Step.WATCH: self.watch_s + gates_s + self.crashes * (stop_s + SPAWN_S + ready_s),
@@ -153,7 +158,7 @@ class SwitchPlan:
             Step.VERIFY: f"see that the mount shows them{digests}, {limit}",
             Step.STOP: f"stop {names}, {limit}",
             Step.FLIP: f"point {self.link} at {self.target}",
-            Step.START: f"start {names}",
+            Step.START: f"start {names}{self._checked()}",
             Step.READY: f"wait until {names} {'is' if len(self.apps) == 1 else 'are'} ready, {limit}",
             Step.GATES: "; ".join(gate.words for gate in self.gates),
             Step.WATCH: f"for {format_duration(self.watch_s)}: {self._watched(names)} brings {former} back",
@@ -161,6 +166,11 @@ class SwitchPlan:
             + (", and automatic sync is suspended until `mountd resume`" if self.override else ""),
         }
         return texts[step]
+
+    def _checked(self) -> str:
+        names = " and ".join(app.name for app in self.apps if app.check_s)
+        limit = format_duration(self.limit_of(Step.START))
+        return f" after the preflight of {names}, at most {limit}" if names else ""
 
     def _watched(self, names: str) -> str:
         crash = f"a crash of {names}" if self.crashes == 1 else f"crash {self.crashes} of {names}"

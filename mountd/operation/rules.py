@@ -37,9 +37,9 @@ def after_crash(step: str, *, committed: bool) -> Recovery:
     return Recovery.NOTHING
 
 
-_OF_THE_VERSION = ("app-exited", "app-not-ready")
-"""How an app fails that cannot use the version. All else is about the machine: ports, users, commands, a kill by a
-person or for want of memory."""
+_OF_THE_VERSION = ("app-exited", "app-not-ready", "preflight-failed")
+"""How an app fails that cannot use the version. All else is about the machine: ports, users, commands, GPUs, a kill by
+a person or for want of memory."""
 
 
 def own_fault(step: Step, error: MountdError, *, mount_well: bool) -> bool:
@@ -61,7 +61,7 @@ def own_fault(step: Step, error: MountdError, *, mount_well: bool) -> bool:
 
 
 def is_of_the_app(error: MountdError) -> bool:
-    """An app exited by itself or was never ready: it cannot use the version."""
+    """An app exited by itself, was never ready, or its preflight command failed: it cannot use the version."""
     return error.code in _OF_THE_VERSION
 
 

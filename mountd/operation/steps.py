@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from mountd.app.preflight import limit_s
 from mountd.cache.retention import room
 from mountd.errors import CannotStart, GateFailed, Refused, Unavailable
 from mountd.journal.journal import Journal
@@ -21,7 +22,7 @@ from mountd.model.content import Content
 from mountd.model.known import changed_since
 from mountd.model.model import Model
 from mountd.operation import gates
-from mountd.operation.plan import Step, SwitchPlan
+from mountd.operation.plan import AffectedApp, Step, SwitchPlan
 from mountd.operation.show import Display
 from mountd.process import tool
 from mountd.process.child import User
@@ -236,6 +237,10 @@ class Steps:
 
     def _all_run(self) -> bool:
         return all(app.state is State.RUNNING for app in self.apps)
+
+
+def affected(app: RestartableApp) -> AffectedApp:
+    return AffectedApp(app.name, app.stop_limit_s, app.ready_limit_s, limit_s(app.settings))
 
 
 async def preflight(

@@ -15,11 +15,11 @@ from mountd.journal.journal import Journal, OperationRecord, action
 from mountd.model.model import Model
 from mountd.operation import desired, gates, past, recover, warm
 from mountd.operation.desired import Request
-from mountd.operation.plan import AffectedApp, PlannedGate, SwitchPlan
+from mountd.operation.plan import PlannedGate, SwitchPlan
 from mountd.operation.results import ResultStore
 from mountd.operation.runner import OperationOutcome, SwitchRun
 from mountd.operation.show import Display
-from mountd.operation.steps import RestartableApp, Steps, preflight
+from mountd.operation.steps import RestartableApp, Steps, affected, preflight
 from mountd.operation.warm import WarmRun, WarmStep
 from mountd.operation.window import check_by_hand
 from mountd.process import resources
@@ -241,7 +241,7 @@ class Operations:
             to_version=version,
             link=str(settings.link),
             target=model.versions.planned_target(version),
-            apps=tuple(AffectedApp(app.name, app.stop_limit_s, app.ready_limit_s) for app in apps),
+            apps=tuple(affected(app) for app in apps),
             gates=tuple(PlannedGate(gates.words(gate), gate.timeout) for gate in settings.gates if not stopped),
             watch_s=settings.watch.period,
             crashes=settings.watch.crashes,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from mountd import container
 from mountd.errors import Busy, MountdError, cause_of
 from mountd.process import directories
 from mountd.process.orphans import INSTANCE, NAME
@@ -57,6 +58,8 @@ class Instance:
                     _warn_of_everybody(path)
             except OSError as error:
                 hint = f"create it, writable by the user that runs mountd (uid {os.geteuid()}), or set another path"
+                volume, lacking = ("mountd-state", state) if path is state else ("", runtime)
+                hint = container.for_directory(lacking, error, volume=volume) or hint
                 cause = cause_of(error)
                 raise MountdError(f"cannot create the directory {path}: {cause}", hint=hint) from None
         return cls.of(state, runtime)
@@ -129,8 +132,8 @@ def _lock(path: Path, directory: Path, socket: Path) -> int:
     try:
         fd = directories.open_private(path)
     except OSError as error:
-        cause = cause_of(error)
-        raise MountdError(f"cannot lock {path}: {cause}", hint="make it writable by mountd's user") from None
+        hint = container.for_directory(directory, error) or "make it writable by mountd's user"
+        raise MountdError(f"cannot lock {path}: {cause_of(error)}", hint=hint) from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -72,7 +72,7 @@ _MODEL = {
 }
 _APP = {
     **dict.fromkeys(("command", "directory", "user", "umask", "environment", "needs"), Effect.RESTART),
-    **dict.fromkeys(("ready", "stop", "restart", "limits"), Effect.IN_PLACE),
+    **dict.fromkeys(("preflight", "ready", "stop", "restart", "limits"), Effect.IN_PLACE),
 }
 _HTTP = {
     **dict.fromkeys(("listen", "tls"), Effect.LISTEN),

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mountd import container
 from mountd.errors import CannotStart, ConfigError, Problem, cause_of
 from mountd.settings import http_files, punctuation, stores
 from mountd.settings.checks import check
@@ -32,7 +33,7 @@ _MORE = Problem("", 0, f"only the first {MAX_PROBLEMS} problems are shown: corre
 _MAY_BE_EMPTY = {
     "": ("models", "apps", "rclone", "http", "log", "control", "state", "runtime"),
     "mounts": ("options", "health", "cache"),
-    "apps": ("environment", "needs", "ready", "stop", "restart", "limits"),
+    "apps": ("environment", "needs", "preflight", "ready", "stop", "restart", "limits"),
     "models": ("required", "warm", "sync", "watch", "gates"),
 }
 
@@ -119,6 +120,8 @@ def read_text(path: Path, *, streams: bool = False) -> str:
     except OSError as error:
         cause = cause_of(error)
         hint = f"copy config/mountd.yaml to {path} and edit it, or name another file: mountd config check -c FILE"
+        if isinstance(error, FileNotFoundError) and (flag := container.for_configuration(path)):
+            hint = f"{flag}; {hint}"
         if isinstance(error, IsADirectoryError):
             hint = f"name the file in it: mountd config check -c {path / 'mountd.yaml'}"
         elif isinstance(error, PermissionError):

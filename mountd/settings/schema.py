@@ -26,6 +26,7 @@ from mountd.settings.fields import (
 )
 from mountd.settings.http import HttpSettings
 from mountd.settings.limits import AppLimitSettings
+from mountd.settings.preflight import PreflightSettings
 from mountd.settings.remotes import FILLED_IN, RemoteSettings, Value
 from mountd.settings.secret import SecretRef
 from mountd.settings.section import Section
@@ -243,6 +244,7 @@ class AppSettings(Section):
         description="models and mounts by name; {model: NAME, level: …} starts the app at that level of the model,"
         " default: the model's own",
     )
+    preflight: PreflightSettings | None = None
     ready: ReadySettings | None = None
     stop: StopSettings = StopSettings()
     restart: RestartSettings = RestartSettings()

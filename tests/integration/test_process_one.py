@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support import dies_with_us
 from tests.support.cgroups import can_be_made
-from tests.support.daemon import STOP_S, Daemon
+from tests.support.daemon import Daemon
+from tests.support.process_one import NEW_PID_NAMESPACE, ORPHANING, ProcessOne, zombies
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
@@ -41,47 +40,6 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 KNOWN, UNKNOWN = "100001", "100002"
 
 
-class ProcessOne(Daemon):
-    """A daemon that is process 1 of a PID namespace, with mounts and a /proc of its own, as in a container."""
-
-    holder: subprocess.Popen[bytes] | None = None
-
-    @property
-    def init(self) -> psutil.Process:
-        assert self.process is not None
-        (init,) = psutil.Process(self.process.pid).children()
-        return init
-
-    def hold_mounts(self) -> None:
-        """Keep its mount namespace, so that what it left mounted can be seen after its end."""
-        words = ["nsenter", f"--mount=/proc/{self.init.pid}/ns/mnt", "sleep", "600"]
-        self.holder = holder = subprocess.Popen(dies_with_us(words), cwd="/")
-        until(lambda: Path(f"/proc/{holder.pid}/comm").read_text() == "sleep\n", 10, "nsenter")
-
-    def mounts(self) -> list[str]:
-        if self.holder is None:
-            return super().mounts()
-        table = Path(f"/proc/{self.holder.pid}/mountinfo").read_text()
-        return [line.split()[4] for line in table.splitlines() if line.split()[4].startswith(f"{self.root}/")]
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """`unshare` itself ignores the signal; its child is process 1, whose exit code it hands on."""
-        assert self.process is not None
-        os.kill(self.init.pid, number)
-        return self.wait_exit(STOP_S)
-
-    def close(self) -> None:
-        if self.process is not None:
-            self.process.kill()  # and with it, by --kill-child, all of the namespace
-            self.process.wait()
-            self.process = None
-        if self.holder is not None:
-            self.holder.kill()
-            self.holder.wait()
-            self.holder = None
-        super().close()
-
-
 def leaving(daemon: Daemon) -> None:
     """Make its app leave things behind."""
     script = daemon.root / "app.py"
@@ -104,22 +62,13 @@ def detached(process: psutil.Process, seconds: str) -> list[int]:
     return found
 
 
-def zombies(process: psutil.Process) -> list[psutil.Process]:
-    found = []
-    for each in below(process):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if each.status() == psutil.STATUS_ZOMBIE:
-                found.append(each)
-    return found
-
-
 @pytest.fixture
 def process_one(store: RcloneS3) -> Iterator[ProcessOne]:
     given: dict[str, Any] = {
         "endpoint": store.endpoint,
         "access_key_id": store.access_key_id,
         "secret_access_key": store.secret_access_key,
-        "wrap": ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--"),
+        "wrap": NEW_PID_NAMESPACE,
     }
     with ProcessOne(**given) as daemon:
         yield daemon
@@ -192,3 +141,19 @@ def test_other_signals_end_process_one_too(process_one: ProcessOne, number: sign
     process_one.hold_mounts()
     assert process_one.stop(number) == 0
     assert process_one.mounts() == []
+
+
+@pytest.mark.root
+def test_a_thousand_orphans_are_reaped(process_one: ProcessOne) -> None:
+    daemon = process_one
+    script = daemon.root / "app.py"
+    script.write_text(ORPHANING)
+    app = daemon.config["apps"]["webui"]
+    app["command"] = [app["command"][0], "-I", "-S", str(script), *app["command"]]
+    daemon.start_ready()
+    daemon.until_events("app says", text="orphans left")
+    init = daemon.init
+    until(lambda: not zombies(init), 30, "all of them to be reaped")
+    assert len(init.children(recursive=True)) < 50
+    assert daemon.page()["version"] == "v23"
+    assert daemon.stop() == 0

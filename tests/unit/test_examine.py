@@ -49,7 +49,7 @@ def test_a_check_is_what_it_raises() -> None:
 
 def test_other_users_are_looked_at_only_where_they_are_let_in(tmp_path: Path) -> None:
     names = [check.name for check in examine.machine(None)]
-    assert names == ["fuse", "fusermount"]
+    assert names == ["fuse", "fusermount", "mtab"]
     for allow_other, also in (("true", ["allow_other"]), ("false", [])):
         found = [check.name for check in examine.machine(settings(tmp_path, allow_other=allow_other))]
         assert found == [*names, *also]

@@ -16,6 +16,7 @@ from mountd.operation.plan import HARMLESS, AffectedApp, PlannedGate, Step, Swit
 P, W, V, S, F, A, R, G, O, C = Step  # noqa: E741
 WEBUI = AffectedApp("webui", stop_s=35.0, ready_s=935.0)
 API = AffectedApp("api", stop_s=15.0, ready_s=20.0)
+CHECKED = AffectedApp("webui", stop_s=35.0, ready_s=1235.0, check_s=300.0)
 GATE = PlannedGate("http http://127.0.0.1:7860/config", 60.0)
 
 
@@ -121,6 +122,7 @@ def test_the_text_for_people() -> None:
     ("plan", "line"),
     [
         (planned([WEBUI, API]), "  ready      wait until webui and api are ready, at most 15m35s"),
+        (planned([CHECKED, API]), "  start      start webui and api after the preflight of webui, at most 6m40s"),
         (planned([], from_version=None), "switch cache_hub nothing → v23"),
         (planned([]), "Whatever fails from flip on is undone: flip-back."),
         (
@@ -155,6 +157,9 @@ def test_limits_grow_with_what_is_asked() -> None:
     assert planned([WEBUI]).limit_s > least + 2 * (35 + 935), "the undoing takes as long once more"
     assert planned(digests=True).limit_s > planned().limit_s + 3600
     assert planned(gates=[GATE]).limit_s == planned().limit_s + 60
+    assert planned([CHECKED]).limit_s == planned([WEBUI]).limit_s + 3 * 300, (
+        "in start, in ready, and once more in the undo"
+    )
     both = planned([WEBUI, API])
     assert both.limit_s == planned([WEBUI]).limit_s, "apps are stopped and started together"
 

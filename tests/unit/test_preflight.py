@@ -88,6 +88,15 @@ def test_what_helps_a_fuse_device_that_cannot_be_used(
     assert [word in refused.hint for word in (*named, not_named)] == [*[True] * len(named), False]
 
 
+def test_what_fusermount_reads_to_unmount(tmp_path: Path) -> None:
+    mtab = str(tmp_path / "mtab")
+    preflight.check_mtab(root=True, path=mtab)
+    missing = refusal(lambda: preflight.check_mtab(root=False, path=mtab))
+    assert (missing.code, f"ln -s /proc/self/mounts {mtab}" in missing.hint) == ("no-mtab", True)
+    os.symlink("/proc/self/mounts", mtab)
+    preflight.check_mtab(root=False, path=mtab)
+
+
 @pytest.mark.parametrize("program", ["fusermount3", "fusermount"])
 def test_fusermount(tmp_path: Path, program: str) -> None:
     missing = refusal(lambda: preflight.check_fusermount(str(tmp_path)))

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mountd.fuse import rights
-from mountd.fuse.rights import CONTAINER_MARKS, Rights, advise, container_flags, enforced, explain_refusal, look
+from mountd import container
+from mountd.fuse.rights import Rights, advise, container_flags, enforced, explain_refusal, look
 from mountd.rclone.exits import refusal
 
 FREE = Rights(
@@ -67,6 +67,7 @@ def test_only_flags_that_are_lacking_are_named(changes: dict[str, Any], flags: s
         ("fusermount3: mount failed: Permission denied", {"may_mount": False}, "--cap-add SYS_ADMIN"),
         (DENIED, {}, "seccomp"),
         ("fusermount3: could not determine username", {"uid": 54321}, "/etc/passwd"),
+        ("fusermount3: could not determine username", {"uid": 54321, "in_container": True}, "--user 0"),
         ("fusermount3: failed to open /dev/fuse: Permission denied", {"uid": 7}, "uid 7 "),
         ("fusermount3: too many FUSE filesystems mounted; mount_max=N can be set", {}, "mount_max"),
         ("fusermount3: something new", {"may_mount": False}, "mountd doctor"),
@@ -82,6 +83,7 @@ def test_what_to_do(helper: str, changes: dict[str, Any], words: str) -> None:
         ({}, False, False),
         ({"INVOCATION_ID": "x"}, False, True),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True, False),
+        ({"container": "oci"}, True, False),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "INVOCATION_ID": "x"}, True, False),
     ],
 )
@@ -89,7 +91,7 @@ def test_where_it_runs(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], in_container: bool, in_unit: bool
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(rights, "CONTAINER_MARKS", ())
+        patched.setattr(container, "MARKS", ())
         patched.setattr(os, "environ", environment)
         found = look()
     assert (found.in_container, found.in_unit, found.uid) == (in_container, in_unit, os.geteuid())
@@ -97,11 +99,12 @@ def test_where_it_runs(
 
 def test_a_container_is_known_by_its_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mark").touch()
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    for sign in ("KUBERNETES_SERVICE_HOST", "container"):
+        monkeypatch.delenv(sign, raising=False)
+    assert "/.dockerenv" in container.MARKS
     for marks, expected in (("none",), False), (("none", "mark"), True):
-        monkeypatch.setattr(rights, "CONTAINER_MARKS", [str(tmp_path / name) for name in marks])
+        monkeypatch.setattr(container, "MARKS", [str(tmp_path / name) for name in marks])
         assert look().in_container is expected
-    assert "/.dockerenv" in CONTAINER_MARKS
 
 
 ASK_KERNEL = """

@@ -58,6 +58,7 @@ OUTAGE = RemoteError("cannot list: 503", code="bucket-unreachable")
         (Step.START, EXITED, True),
         (Step.READY, NOT_READY, True),
         (Step.WATCH, EXITED, True),
+        (Step.START, CannotStart("its preflight command ended with 1", code="preflight-failed"), True),
         (Step.GATES, GateFailed("it answers 500"), True),
         (Step.WATCH, GateFailed("it is 7, more than 3"), True),
         # Each time refused, never quarantined: who uploads it completes it.
@@ -71,6 +72,8 @@ OUTAGE = RemoteError("cannot list: 503", code="bucket-unreachable")
         (Step.START, CannotStart("port 7860 is taken", code="port-taken"), False),
         (Step.READY, CannotStart("port 7860 is answered by a stranger", code="port-taken"), False),
         (Step.START, CannotStart("there is no user tts", code="no-user"), False),
+        (Step.START, CannotStart("GPU 0 has 1 GiB free", code="gpu-memory"), False),
+        (Step.START, CannotStart("its preflight command ended with SIGKILL", code="preflight-killed"), False),
         (Step.READY, CannotStart("command not found", code="app-command-not-found"), False),
         (Step.READY, CannotStart("cannot execute", code="app-cannot-execute"), False),
         (Step.START, CannotStart("waits for the mount", code="waiting-for-mount"), False),

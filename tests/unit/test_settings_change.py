@@ -128,6 +128,7 @@ ROWS: list[tuple[str, Any, dict[str, Any]]] = [
     ("apps.webui.needs", [{"model": "other", "level": "metadata"}], {"restart": ("webui",)}),
     ("apps.webui.ready.timeout", "1m", {}),
     ("apps.webui.ready", None, {}),
+    ("apps.webui.preflight", {"gpu_memory": "8G"}, {}),
     ("apps.webui.stop", {"grace": "1s"}, {}),
     ("apps.webui.restart", {"after": ["crash"]}, {}),
     # mountd itself

@@ -95,6 +95,7 @@ async def test_a_plan_names_what_is_restarted_and_for_how_long(live: Shelf) -> N
     live.apps["webui"].stop_limit_s, live.apps["webui"].ready_limit_s = 2.0, 3.0
     plan = (await live.operations.switch(None, "v23", replace(DRY, force=True))).plan
     assert [(app.name, app.stop_s, app.ready_s) for app in plan.apps] == [("webui", 2.0, 3.0)]
+    assert [app.check_s for app in plan.apps] == [0.0]
     assert (plan.kind, plan.model, plan.from_version, plan.to_version) == ("switch", "hub", "v22", "v23")
     assert (plan.link, plan.target) == (str(live.link), "/mnt/hub_v23")
     assert (plan.force, plan.digests, plan.is_live, plan.watch_s, plan.crashes) == (
@@ -103,6 +104,10 @@ async def test_a_plan_names_what_is_restarted_and_for_how_long(live: Shelf) -> N
     )
     live.apps["webui"].settings = AppSettings.model_validate({"command": ["x"], "needs": ["storage"]})
     assert (await live.operations.switch(None, "v23", DRY)).plan.apps == ()
+    checked = {"command": ["x"], "needs": ["hub"], "preflight": {"gpu_memory": "8G", "timeout": "100s"}}
+    live.apps["webui"].settings = AppSettings.model_validate(checked)
+    (app,) = (await live.operations.switch(None, "v23", DRY)).plan.apps
+    assert app.check_s > 100
 
 
 async def test_a_dry_run_sees_what_would_refuse_it_and_begins_nothing(live: Shelf) -> None:

@@ -20,6 +20,7 @@ import sys
 
 BEGINS = "="
 MAX_PACK_BYTES = 64 * 1024 * 1024
+MAX_MEMORY_BYTES = 1 << 30
 MAX_SAID = 1000
 """Characters of it, the last ones."""
 MAX_TEXT = 300
@@ -129,6 +130,8 @@ def main(directory: str, remote: str, *asked: str) -> dict[str, str]:
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     limit = MAX_PACK_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_PACK_BYTES)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    # Trees, commits and what deltas make are held in memory at the size that a pack says they have.
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     reader = Reader(directory, remote)
     try:
         if not name:

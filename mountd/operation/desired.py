@@ -18,6 +18,7 @@ from mountd.errors import Busy, MountdError
 from mountd.gitops.source import Source
 from mountd.journal.journal import Committed, Declared, Journal
 from mountd.model.model import Model
+from mountd.operation import window
 from mountd.operation.follow import Follower
 from mountd.operation.runner import OperationOutcome
 from mountd.process.lifecycle import Backoff
@@ -177,7 +178,8 @@ class DesiredVersions:
         settings, version = model.settings, model.settings.version
         if version is not None:
             model.publish(replace(model.status, source=None))
-            await model.state.update(lambda now: declare(now, version))
+            # Nobody holds a version against a source that is no longer there: an edit asks once.
+            await model.state.update(lambda now: declare(replace(now, overridden=None), version))
             self._start_pending(name, BY_FILE)
             return
         assert settings.desired is not None
@@ -260,6 +262,8 @@ class DesiredVersions:
             if not await self._is_due(name, version, outside=request.source != FROM_FILE):
                 log.info("another version was asked for since", model=name, version=version)
                 return
+            if window.look(self._models[name]):  # one that came with the version, and was not looked at yet
+                continue
             retry = self._models[name].settings.sync.retry
             pauses = Backoff(retry.initial, retry.factor, retry.max)
             try:

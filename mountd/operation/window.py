@@ -27,10 +27,16 @@ class SyncWindows:
 
     def look(self) -> None:
         for model in self._models.values():
-            windows = model.settings.sync.windows
-            why = closed(windows, clock.now()) if windows else ""
-            if why != model.status.window:
-                model.publish(replace(model.status, window=why))
+            look(model)
+
+
+def look(model: Model) -> str:
+    """Shows why no automatic switch of it may begin now, and returns that; empty: one may."""
+    windows = model.settings.sync.windows
+    why = closed(windows, clock.now()) if windows else ""
+    if why != model.status.window:
+        model.publish(replace(model.status, window=why))
+    return why
 
 
 def check_by_hand(model: Model, wanted: str) -> None:

@@ -254,6 +254,25 @@ async def test_while_a_window_is_closed_a_commit_waits(tmp_path: Path, monkeypat
             await until_live(hub, "v23")
 
 
+async def test_a_window_that_comes_with_a_version_holds_it_back(tmp_path: Path) -> None:
+    """Nobody has looked at the windows since."""
+    async with shelf(tmp_path, desired=GIT, sync=deny_now()) as hub:
+        hub.source.prepares("v23")
+        async with following(hub):
+            await until(lambda: hub.status.window, "it to be noticed")
+            assert (hub.status.current, await hub.journal.history(limit=5)) == ("v22", [])
+
+
+async def test_a_version_in_the_file_counts_again_once_there_is_no_source(tmp_path: Path) -> None:
+    async with followed(tmp_path) as hub:
+        await hub.switch("v23")
+        assert hub.model.committed.overridden is not None
+        settings = hub.model.settings.model_copy(update={"desired": None, "version": "v21"})
+        hub.model.reconfigure(settings, hub.disk)
+        await hub.desired.declare("hub")
+        await until_live(hub, "v21")
+
+
 async def test_a_window_may_hold_a_person_as_well(tmp_path: Path) -> None:
     async with followed(tmp_path, sync=deny_now(manual=False)) as hub:
         with pytest.raises(Refused):

@@ -1,9 +1,9 @@
-"""Waits until a version is live, and says what became of it: for the end of a pipeline.
+"""Waits until a version is live, and reports the result: for the end of a pipeline.
 
     await_version.py VERSION [--timeout 40m] [--after ID] [--via "kubectl exec -n index-tts index-tts-0 -c mountd --"]
 
 Runs where `mountd` reaches the daemon, or where the command of --via does. Prints a report in Markdown. Exit codes are
-those of mountd: 0 live, 5 rolled back, 7 refused (nothing was changed), 4 not decided before --timeout.
+those of mountd: 0 live, 5 rolled back, 7 refused (nothing was changed), 4 undecided at --timeout.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def ask(via: Sequence[str], *words: str) -> dict[str, Any] | None:
-    """The JSON document of a command of mountd; None when it cannot be had now, such as while a pod is replaced."""
+    """The JSON document of a mountd command; None when mountd cannot be asked now, such as while a pod is replaced."""
     try:
         done = subprocess.run([*via, "mountd", *words, "-o", "json"], capture_output=True, timeout=ASK_S, check=False)
         document: dict[str, Any] = json.loads(done.stdout)
@@ -36,9 +36,9 @@ def ask(via: Sequence[str], *words: str) -> dict[str, Any] | None:
 
 
 def decide(version: str, status: dict[str, Any], history: Sequence[dict[str, Any]], after: int) -> int | None:
-    """The exit code, None while it is open. `after`: older operations say nothing about this attempt.
+    """The exit code, None while it is undecided. `after`: older operations say nothing about this attempt.
 
-    What failed for a reason that can pass, such as an outage, mountd tries again by itself: that is still open.
+    mountd itself retries what failed for a cause that can pass, such as an outage: that is undecided.
     """
     running = any(each["to"] == version for each in status["operations"])
     if running:

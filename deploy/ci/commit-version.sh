@@ -1,6 +1,6 @@
 #!/bin/sh
 # Commits the wanted version of an environment: commit-version.sh ENVIRONMENT VERSION, in a clone of the deployment
-# repository. Another commit that is pushed at the same time is taken in, and this one is tried again.
+# repository. When somebody else pushes at the same time, it takes over that commit and tries again.
 set -eu
 environment=$1 version=$2
 file=deploy/kubernetes/overlays/$environment/version

@@ -1,4 +1,4 @@
-"""TLS on the TCP port: new connections speak it with the certificate of now; those that never do are few."""
+"""TLS on the TCP port: new connections get the current certificate; connections without a handshake are limited."""
 
 from __future__ import annotations
 

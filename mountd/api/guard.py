@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 FORWARDED = ("Forwarded", "X-Forwarded-For", "Via")
-"""Headers of a request that a proxy passes on: who asks is not on this machine, also where nothing says so."""
+"""Headers of a request that a proxy passes on: the client is not on this machine, also without `behind_proxy`."""
 SCHEME = "bearer"
 LOGGED_AT_ONCE = "all addresses"
 """Those who guess from many addresses do not fill the log, either."""
@@ -52,7 +52,7 @@ class Guard:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The outermost; answers a document itself, or calls `handler` with CALLER set to who holds the token."""
+        """The outermost; answers a document itself, or calls `handler` with CALLER set to the holder of the token."""
         access = access_of(self._routes, request.method, _path_of(request))
         # What is signed may come by any name, through any proxy.
         is_named = access is not RouteAccess.SIGNED and self._http.is_local
@@ -84,7 +84,7 @@ class Guard:
         return answer
 
     def _address(self, request: web.Request) -> str:
-        """Whom a wrong token is counted for."""
+        """The address for which a wrong token is counted."""
         forwarded = request.headers.getall("X-Forwarded-For", []) if self._http.behind_proxy else []
         last = forwarded[-1].rpartition(",")[2].strip() if forwarded else ""  # the others are what the client says
         return last or request.remote or ""

@@ -1,4 +1,4 @@
-"""What somebody asked for that is no operation, as an event: so that the history says who asked for everything."""
+"""A request that is not an operation, as an event: so that the events say who asked for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 
 async def record(journal: Journal, code: str, object_: str, text: str) -> None:
-    """A journal that cannot be written does not keep anybody from a restart; the log has it then."""
+    """When the journal cannot be written, the request is carried out all the same, and the log has it."""
     try:
         await journal.event(code, object_, text)
     except JournalError as error:

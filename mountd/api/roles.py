@@ -14,7 +14,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class RouteAccess(Enum):
-    """What a route asks of those who come over TCP. On the control socket everybody whom the kernel lets in may all."""
+    """What a route asks of those who come over TCP. On the control socket every client may do everything."""
 
     OPEN = "open"
     """for everybody: probes and metrics"""

@@ -1,4 +1,4 @@
-"""The route of webhooks: who proves to know the secret makes mountd read a model's repository at once."""
+"""The route of webhooks: a request that proves to know the secret makes mountd read a model's repository at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_BODY_BYTES = 25 * 1024 * 1024
 """What GitHub sends at most. It is hashed as it comes, and not kept."""
 BODY_S = 10.0
 AT_ONCE = 10
-"""More are told to come again: nobody has proved anything until all of the body is here."""
+"""More get 429: no request has proved anything before its whole body has arrived."""
 LOG_EVERY_S = 10.0
 """Refused ones: anybody can send them."""
 
@@ -42,7 +42,7 @@ class Webhooks:
         return [web.post(f"{WEBHOOKS}{{model}}", self.receive)]
 
     async def receive(self, request: web.Request) -> web.Response:
-        """202 when the repository is read now; else 401, whatever was wrong: the log says it."""
+        """202 when mountd reads the repository now, else 401 without a reason: the log has it."""
         if self._open >= AT_ONCE:
             return answer(failures.error(UsageError("cannot take another webhook now")), 429)
         self._open += 1

@@ -8,9 +8,9 @@ from collections import OrderedDict
 AT_ONCE = 10
 EACH_S = 6.0
 ADDRESSES = 1024
-"""Known at a time; of more the one that was wrong longest ago is forgotten."""
+"""Remembered at a time; then the one whose last wrong token is oldest is forgotten."""
 NETWORK_BITS = 64
-"""Of an IPv6 address: who has one has all that begin like it."""
+"""Of an IPv6 address: a client that has one has all others with this prefix."""
 
 
 class WrongTokens:

@@ -43,7 +43,7 @@ HELPERS_S = 0.2
 QUIET = (State.STOPPED, State.FAILED, State.CLEANING)
 """Nothing of an app runs, nor is it about to start."""
 KILL_WAIT_S = 5.0
-"""After SIGKILL: only a process stuck in the kernel takes longer."""
+"""After SIGKILL: only a process that is stuck in the kernel takes longer."""
 BeforeStart = Callable[[str, Mapping[str, str], Callable[[AppLoad], None]], Awaitable[None]]
 """is called before each spawn with the app's name, the version of each model that it will find, and what shows how far
 its load is while it starts"""
@@ -69,7 +69,7 @@ class App:
         self.name = name
         self.ring = Ring()
         self.user: User | None = None
-        """whom it runs as since its last start; None: mountd's own user"""
+        """the user that it runs as since its last start; None: mountd's own"""
         self.environment: dict[str, str] = {}
         """what it was started with last"""
         self._instance = instance
@@ -352,7 +352,7 @@ class App:
             raise CannotStart(exits.cannot_stop(self.name, self._status.pid), code="app-stuck") from None
 
     def set_stopped(self, who: str | None) -> None:
-        """A person has stopped it, and nothing else starts it meanwhile; None: that is over."""
+        """`who` has stopped it, and nothing else starts it meanwhile; None: it may start again."""
         self._publish(stopped=who)
 
     def want(self) -> None:

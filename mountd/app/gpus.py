@@ -90,7 +90,7 @@ def _bytes(mebibytes: str) -> int | None:
 
 
 def chosen(listed: Sequence[Gpu], named: Sequence[str], visible: str | None) -> tuple[Gpu, ...]:
-    """Those that are `named`; without any the first one that the app sees, as programs use that unless told otherwise.
+    """Those that are `named`; without any the first one that the app sees, which most programs use.
 
     `visible`: its CUDA_VISIBLE_DEVICES, None where that is not set. A GPU with MIG devices stands for the first of
     them, as it does for CUDA. Raises NoSuchGpu.

@@ -29,7 +29,7 @@ FREED_S = 10.0
 """What a process that was killed held on the GPU is free a moment later, not at once."""
 AGAIN_S = 0.5
 KILL_S = 2.0
-"""For a command that has overstayed to be ended."""
+"""To kill a command that has exceeded its timeout."""
 LONGEST_SAID = 300
 _DRIVER = {
     6: "no GPU is passed to it",

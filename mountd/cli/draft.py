@@ -243,7 +243,7 @@ def _apps(draft: Draft) -> list[str]:
         *(f"    # {note}" for note in template.notes),
         f"    command: [{command}]",
         f"    directory: {quoted(draft.app_directory)}",
-        _noted(f"    {f'user: {quoted(draft.user)}' if draft.user else '# user: tts'}", "whom it runs as"),
+        _noted(f"    {f'user: {quoted(draft.user)}' if draft.user else '# user: tts'}", "the user that it runs as"),
         "    # It never downloads a model behind your back.  禁止联网下载模型",
         '    environment: {HF_HUB_OFFLINE: "1", TRANSFORMERS_OFFLINE: "1"}',
         f"    needs: [{early}]",

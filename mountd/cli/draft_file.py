@@ -1,7 +1,7 @@
-"""Writes the file that `mountd init` made, never over another one unasked, and takes it back.
+"""Writes the file of `mountd init`, over another one only with --force, and removes it again.
 
-The first lines of the file say what undoing takes: a digest of the rest, by which an edit is noticed, the files of keys
-that were written with it, and where the file is that was there before.
+The first lines of the file hold what an undo needs: a digest of the rest, which shows an edit, the files of keys that
+were written with it, and the name under which the previous file was kept.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _AFTER_NAME = re.compile(re.escape(_ASIDE) + r"(-[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """`restored`: the file of before, which is back; None when there was none."""
+    """`restored`: the previous file, which is back; None when there was none."""
 
     removed: tuple[Path, ...]
     restored: Path | None
 
 
 def sealed(text: str, files: tuple[str, ...] = (), before: str = "") -> str:
-    """The file with the lines that undoing it takes; `files` and `before` are names in its own directory."""
+    """The file with the lines that an undo needs; `files` and `before` are names in its own directory."""
     if before:
         text = f"{_BEFORE}{before}\n{text}"
     if files:
@@ -51,7 +51,7 @@ def refuse_existing(path: Path, keys: Mapping[Path, str], *, undo: str) -> None:
     """Raises Refused when one of these files is there; `undo`: how the reader gets rid of what init wrote."""
     for each in (path, *keys):
         if os.path.lexists(each):
-            hint = f"keep it, or write it anew with --force; what init wrote goes with: {undo}"
+            hint = f"keep it, or replace it with --force; to remove what init wrote: {undo}"
             raise Refused(f"cannot write {each}: it exists already", hint=hint)
 
 
@@ -84,7 +84,7 @@ def undo(path: Path, *, force: bool) -> Undone:
             raise Refused(f"cannot undo: {path} was not written by mountd init", hint="remove it yourself if it may go")
         rest = text[head.end() :]
         if hashlib.sha256(rest.encode()).hexdigest() != head[1] and not force:
-            hint = "with --force it goes nevertheless, and your changes with it"
+            hint = "--force removes it all the same, with your changes"
             raise Refused(f"cannot undo: {path} was changed since mountd init wrote it", hint=hint)
         files, before = _named_in(rest, path)
         removed = []

@@ -37,7 +37,7 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 async def stores(settings: Settings) -> list[Check]:
-    """A line for the clock of each store behind a mount, and one for the network to it, where that can be told."""
+    """A line for the clock of each store behind a mount, and one for the network to it, where that is known."""
     found = await asyncio.gather(
         *(each for name, remote in behind_mounts(settings) for each in (_clock(name, remote), _network(name, remote)))
     )
@@ -53,7 +53,7 @@ def behind_mounts(settings: Settings) -> Iterator[tuple[str, RemoteSettings]]:
 
 
 def endpoint_of(remote: RemoteSettings) -> str:
-    """As an address with its scheme; empty when it cannot be told."""
+    """As an address with its scheme; empty when it is not known."""
     endpoint, region = remote.options.get("endpoint", ""), remote.options.get("region", "")
     if not isinstance(endpoint, str) or not isinstance(region, str):
         return ""
@@ -130,7 +130,7 @@ async def network_check(where: str, endpoint: str, address: StoreAddress, *, by_
         text = "the store's internal network" if inside else f"the internet, as outside of its region {address.region}"
         return Check(where, "ok", f"{host} leads over {text}")
     if is_internal(await _probe("connect", address.internal, CONNECT_TIMEOUT_S)):
-        text = f"{host} leads over the internet, for a price, and {host_of(address.internal)} answers from here as well"
+        text = f"{host} leads over the internet, at a cost, and {host_of(address.internal)} answers from here as well"
         better = "network: internal" if by_preset else f"endpoint: {address.internal}"
         return Check(where, "warn", text, f"write {better}: over the store's internal network traffic costs nothing")
     return Check(where, "ok", f"{host} leads over the internet; {host_of(address.internal)} does not answer from here")

@@ -1,4 +1,4 @@
-"""`mountd install`: puts units, user, completion and man page on a machine, and takes them away again."""
+"""`mountd install`: puts units, user, completion and man page on a machine, and removes them again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def install(options: Options, *, dry_run: bool, uninstall: bool, purge: bool, us
     (by tmpfiles), and /etc/mountd/mountd.yaml if there is none; writes the units, completion for bash, zsh and fish,
     the man page, and the link /usr/local/bin/mountd. Starts nothing: systemctl enable --now mountd.
 
-    Run it again after an upgrade. A file that somebody has changed since is kept, and said so. --uninstall removes what
+    Run it again after an upgrade. Keeps a file that somebody has changed since, and says so. --uninstall removes what
     install made, by its record in /etc/mountd/installed.json, and nothing else; --dry-run prints what either would do.
     """
     from mountd.install.installation import Installation

@@ -1,4 +1,4 @@
-"""The man page of mountd, made of what the commands say of themselves: `mountd manual` prints it.
+"""The man page of mountd, made from the help of its commands: `mountd manual` prints it.
 
 `mountd/share/man/mountd.8` is that output; a test keeps the two equal.
 """

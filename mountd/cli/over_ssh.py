@@ -22,7 +22,7 @@ FAILED = 255
 NOT_RUN = (126, 127)
 """Of a shell that finds no mountd, or may not run it."""
 HELLO = b"\n"
-"""Tells the other end that stdin stays open for as long as somebody waits here."""
+"""Sent first: stdin stays open for as long as somebody waits here."""
 
 
 def check(host: str) -> str:
@@ -74,13 +74,13 @@ def received(words: Sequence[str]) -> list[str]:
 
 
 def end_with_connection() -> None:
-    """On the other end: as Ctrl-C, once nobody waits any more."""
+    """On the other machine: the same as Ctrl-C, once nobody waits any more."""
     if os.isatty(0):
         return  # there Ctrl-C arrives by itself
 
     def watch() -> None:
         if not os.read(0, 1):
-            return  # whoever runs this keeps stdin closed
+            return  # stdin was closed from the start
         while os.read(0, 4096):
             pass
         os.kill(os.getpid(), signal.SIGINT)

@@ -333,8 +333,8 @@ class Daemon:
         return await self._reloader.ask(operator)
 
     async def _notify_systemd(self) -> None:
-        """READY at once: mountd can be asked, and waits for its bucket under the eyes of the watchdog, which systemd
-        arms with READY. STATUS at each change, WATCHDOG while the loop turns."""
+        """READY at once: mountd answers requests, and the watchdog, which systemd starts with READY, also watches it
+        while it waits for its bucket. STATUS at each change, WATCHDOG while the loop turns."""
         sent, is_served = "", False
         self._notifier.send(READY=1)
         interval_s = (self._notifier.watchdog_s or 60.0) / 3  # half is the limit; the rest is for a busy machine

@@ -1,1 +1,1 @@
-"""The wanted version from outside: read from a file or a Git repository, at its time, and by webhook."""
+"""The wanted version from outside: mountd reads it from a file or a Git repository, regularly and at a webhook."""

@@ -22,7 +22,7 @@ class Watch(Protocol):
 
 
 class FileSource:
-    """A ConfigMap is swapped as a whole (`version → ..data/version`, `..data → ..2026_01_01`): the way is watched."""
+    """Kubernetes swaps a ConfigMap as a whole (`version → ..data/version`, `..data → ..2026_01_01`): links count."""
 
     kind = "file"
 
@@ -44,7 +44,7 @@ class FileSource:
         except OSError as error:
             raise Unavailable(
                 f"cannot read the wanted version in {self._path}: {cause_of(error)}",
-                hint="what runs goes on; mountd reads the file as soon as it is there",
+                hint="the live version stays; mountd reads the file as soon as it is there",
                 code=UNREACHABLE,
             ) from None
         return WantedVersion(parse(data, self._key, str(self._path)), self.kind)

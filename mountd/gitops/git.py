@@ -1,4 +1,4 @@
-"""A Git repository as the source of the wanted version: read by a child of its own, with a deadline and little room."""
+"""A Git repository as the source of the wanted version: a child process reads it, with limits of time and size."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 JITTER = 0.1
-"""Of the interval, to each side: many machines that were started at once do not ask at once for ever."""
+"""Of the interval, more or less: machines that were started at the same time do not keep asking at the same time."""
 DISK_S = 5.0
 AUTHOR_CHARACTERS, MESSAGE_CHARACTERS = 128, 256
 
 
 @dataclass(frozen=True, slots=True)
 class GitPlaces:
-    """`scratch`: a directory for what is fetched, soon removed; `private`: one for the key, which nobody else sees."""
+    """`scratch`: a directory for what is fetched, removed soon; `private`: one for the key, readable by nobody else."""
 
     scratch: Path
     private: Path
 
 
 class GitSource:
-    """Of one model; `marks`: variables that tell whose child it is."""
+    """Of one model; `marks`: variables that identify the child as this mountd's."""
 
     kind = "git"
 
@@ -110,7 +110,7 @@ class GitSource:
         except CommandTimeout:
             raise Unavailable(
                 f"cannot read {place(git)}: no answer in {git.timeout:g} s",
-                hint="what runs goes on; mountd tries again by itself",
+                hint="the live version stays; mountd tries again by itself",
                 code=UNREACHABLE,
             ) from None
         try:

@@ -17,8 +17,8 @@ from mountd.text import storable
 
 REMOTE = "wanted"
 CAUSE_CHARACTERS = 300
-_AGAIN = "what runs goes on; mountd tries again by itself"
-_CREDENTIALS = "give it a token (https) or an ssh_key that may read the repository, and not more"
+_AGAIN = "the live version stays; mountd tries again by itself"
+_CREDENTIALS = "give it a token (https) or an ssh_key that may read the repository, and nothing else"
 
 # What git says → code, what it means, what to do. The first that matches counts.
 _MEANINGS: tuple[tuple[str, str, str, str], ...] = (
@@ -32,13 +32,13 @@ _MEANINGS: tuple[tuple[str, str, str, str], ...] = (
         r"could not read (Username|Password)|Authentication failed|Invalid username or (password|token)|error: 40[13]\b"
         r"|Permission denied|HTTP Basic: Access denied",
         REFUSED,
-        "the repository does not let us read it",
+        "the repository refuses access",
         _CREDENTIALS,
     ),
     (
         r"epository '?.*'? not found|does not (exist|appear to be a git repository)|error: 404\b",
         REFUSED,
-        "there is no such repository, or it is not shown to us",
+        "there is no such repository, or access to it is refused",
         f"compare url with what the server shows; {_CREDENTIALS}",
     ),
     (
@@ -53,7 +53,7 @@ _MEANINGS: tuple[tuple[str, str, str, str], ...] = (
     (
         r"redirect|error: 30\d\b",
         UNREACHABLE,
-        "the server sends us to another address, which is not followed",
+        "the server redirects to another address, and mountd follows no redirect",
         "write the new address as url",
     ),
 )
@@ -70,7 +70,7 @@ class GitSecrets:
 def environment(
     git: GitSettings, secrets: GitSecrets, given: Mapping[str, str], home: str, marks: Mapping[str, str]
 ) -> dict[str, str]:
-    """All that git sees. `given`: mountd's own environment; `home`: an empty directory; `marks`: whose child it is.
+    """All that git sees. `given`: mountd's own environment; `home`: an empty directory; `marks`: identify the child.
 
     No configuration of the machine or of a user counts, no hook, filter or helper runs, nothing asks a person, and the
     token stands neither in a command line nor in a file.

@@ -1,4 +1,4 @@
-"""What a source of the wanted version is, whatever it is: it can be read, and says when to read it again."""
+"""What every source of the wanted version has: it can be read, and says when to read it again."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ NO_VERSION = "desired-invalid"
 UNREACHABLE = "desired-unreachable"
 """It cannot be read now."""
 REFUSED = "desired-refused"
-"""It does not let us read it: a token or a key."""
-_HINT = "correct it there: mountd reads it again, and what runs goes on"
+"""It refuses access: a token or a key is missing or wrong."""
+_HINT = "correct it there: mountd reads it again, and the live version stays"
 _LFS = b"version https://git-lfs"
 
 

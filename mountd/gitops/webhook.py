@@ -1,4 +1,4 @@
-"""Whether a webhook comes from who knows the secret: the signatures of GitHub and Gitea, the token of GitLab."""
+"""Whether the sender of a webhook knows the secret: the signatures of GitHub and Gitea, the token of GitLab."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 GITHUB, GITEA, GITLAB = "X-Hub-Signature-256", "X-Gitea-Signature", "X-Gitlab-Token"
 SIGNATURES = (GITHUB, GITEA)
-"""Each over the whole body: Gitea, and what came of it, sends both."""
+"""Each over the whole body: Gitea and Forgejo send both."""
 _HEX_CHARACTERS = 64
 
 

@@ -1,7 +1,7 @@
 """Sync windows: whether an automatic switch, or one by hand, may begin now. The rules are those of Argo CD.
 
-Time that is a deny window's, of at least one, is closed. Where there are allow windows, only their time is open. Where
-there is none of both, all of it is.
+No switch may begin within a deny window. If there are allow windows, switches may begin only within one of them.
+Without windows they may always begin.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mountd.settings.units import format_duration
 
 def is_active(window: WindowSettings, now: datetime) -> bool:
     """Whether `now`, with its timezone, lies in the window; its first moment does, its end does not."""
-    # In UTC an hour has an hour, also in the night of the change to summer time.
+    # In UTC an hour is an hour, also in the night of the change to summer time.
     began_after = now.astimezone(UTC) - timedelta(seconds=window.duration)
     start = next(CronSim(window.schedule, began_after.astimezone(zone(window.timezone))), None)
     return start is not None and start.timestamp() <= now.timestamp()

@@ -1,1 +1,1 @@
-"""What `mountd install` puts on a machine with systemd, and takes away again."""
+"""What `mountd install` puts on a machine with systemd, and removes again."""

@@ -1,4 +1,4 @@
-"""What the package carries for a machine with systemd, and where on it each file belongs."""
+"""The files in the package for a machine with systemd, and where each of them belongs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import mountd
 from mountd.errors import MountdError, cause_of
 
 SHARE = Path(mountd.__file__).parent / "share"
-"""In a checkout it leads by links to `config/` and `systemd/`; a wheel holds their files."""
+"""In a checkout it has links to `config/` and `systemd/`; a wheel contains their files."""
 PROGRAM = "/usr/local/bin/mountd"
 """As the units name it; where mountd is installed elsewhere, it becomes a link."""
 CONFIGURATION = "etc/mountd/mountd.yaml"
@@ -20,11 +20,11 @@ UNITS = "etc/systemd/system"
 SYSUSERS, TMPFILES = "etc/sysusers.d/mountd.conf", "etc/tmpfiles.d/mountd.conf"
 USER_TMPFILES = "etc/tmpfiles.d/mountd-user.conf"
 DIRECTORIES = ("etc/mountd/secrets", "srv/mountd")
-"""What the files for tmpfiles make, beside what holds the files."""
+"""Directories that tmpfiles creates, besides those of the files above."""
 OWN_DIRECTORIES = ("etc/mountd/secrets", "etc/mountd")
-"""Nothing but mountd's lies there: where install made them, they go with --purge, whatever is in them."""
+"""They hold only files of mountd: if install created them, --purge removes them with everything in them."""
 DATA = ("var/lib/mountd", "var/cache/mountd", "var/log/mountd")
-"""What the units make: gone only with --purge; also with `-NAME` behind it, of mountd@NAME."""
+"""Directories that the units create, also those of mountd@NAME, with `-NAME` at the end: only --purge removes them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Installation:
         directories = {*plan.parents([*wanted, *linked, *carried.DIRECTORIES]), *carried.DIRECTORIES}
         missing = [each for each in directories if not self._root.exists(each)]
         if not dry_run:
-            # First: an install that is interrupted can be undone as well, or be run again.
+            # First: then an interrupted install can be undone, or run again.
             new = [step for step in steps if step.action is not InstallAction.REPLACE]
             record = plan.recorded(new, wanted, self._record, linked=linked)
             made = tuple(sorted({*self._record.directories, *missing}))
@@ -146,7 +146,7 @@ class Installation:
         return any(line.startswith("mountd:") for line in self._root.read(table).splitlines())
 
     def _remove_user(self, tell: Tell, *, purge: bool, dry_run: bool) -> None:
-        """Its number may be given away again: it stays as long as there may be files of its."""
+        """Another user could get its uid later: it stays as long as there may be files of it."""
         if not self._record.user or not self._has_user():
             return
         if not purge and self._data():

@@ -1,4 +1,4 @@
-"""What is to be done on a machine to install mountd, or to take it away again: pure.
+"""The steps to install mountd on a machine, or to remove it again: pure.
 
 What install made is known by its record: the digest of each file as it was written. What somebody has changed since is
 theirs, and so is what was there before.

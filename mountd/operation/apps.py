@@ -1,4 +1,4 @@
-"""What a person asks of an app: to stop until it is started again, to start, a signal; each with who and why."""
+"""Stops an app until it is started again, starts it, or sends it a signal, on request; each with who and why."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class AppControl:
 
     async def _report(self, code: str, name: str, text: str, operator: str) -> None:
         log.info("app control requested", app=name, cause=text, operator=operator)
-        with logged("journal an event", code=code):  # who cannot write the journal can stop an app all the same
+        with logged("journal an event", code=code):  # also when the journal cannot be written
             await self._journal.event(code, name, text)
 
 

@@ -40,7 +40,7 @@ class Request:
     """Who asks for what, and where the request came from (`cli`, `api`, `schedule`, `config`, `file`, `git`).
 
     `dry_run` checks what can be checked beforehand and changes nothing; `force` ignores a quarantine; `digests`
-    compares every byte; `schedule` is the id of the schedule whose time has come, `revision` the commit that asks.
+    compares every byte; `schedule` is the id of the schedule whose time has come, `revision` the commit that names it.
     """
 
     operator: str

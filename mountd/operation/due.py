@@ -1,4 +1,4 @@
-"""When a scheduled switch is carried out: its time, and whether it waits, is due or was missed."""
+"""When a scheduled switch begins: its time, and whether it waits, is due or was missed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mountd.errors import UsageError
 from mountd.settings.units import parse_duration
 
 LATE_S = 3600.0
-"""How late it may begin: who asked for 03:00 does not want it at noon, because mountd was down until then."""
+"""How late it may begin: a switch for 03:00 must not begin at noon because mountd was down until then."""
 FARTHEST = timedelta(days=366)
 HINT = "write +30m, or a time with its offset from UTC: 2026-01-31T03:00:00Z"
 

@@ -21,7 +21,7 @@ from mountd.status.source import SourceStatus
 log = structlog.get_logger()
 
 LEAST_PAUSE_S = 1.0
-"""Between the begins of two readings, however many webhooks come."""
+"""Between the starts of two reads, however many webhooks come."""
 
 
 class Follower:
@@ -64,7 +64,7 @@ class Follower:
             self._source.close()
 
     async def _pause(self, failures: int) -> None:
-        """Until it is time to read again: also sooner, a few times, after a failure."""
+        """Until it is time to read again; after a failure earlier, a few times."""
         retry = self._model.settings.sync.retry
         again_s = Backoff(retry.initial, retry.factor, retry.max).delay_s(failures) if failures else None
         waits = [asyncio.create_task(self._poked.wait()), asyncio.create_task(self._source.changed())]

@@ -98,7 +98,7 @@ class SwitchPlan:
     stopped: tuple[str, ...] = ()
     """apps that a person has stopped: they stay stopped, and no gate is asked without them"""
     override: str | None = None
-    """who holds it against the source of the wanted version, whose automatic sync is suspended with the commit"""
+    """who switches by hand to another version than the source wants: the commit suspends automatic sync"""
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -1,4 +1,4 @@
-"""Switches for a later time: durable from when they are asked for, carried out once, or reported as missed.
+"""Switches for a later time: on disk as soon as they are accepted, carried out once, or reported as missed.
 
 A schedule is an operation of the journal that only waits. At its time it becomes a switch like any other. The row of
 that switch names the schedule from its first moment, so that no crash makes two switches of it. Its time is one of the

@@ -1,4 +1,4 @@
-"""Shows whether the sync windows of each model are open now, and refuses what they do not let a person do."""
+"""Shows whether the sync windows of each model are open now, and refuses a switch by hand that they do not allow."""
 
 from __future__ import annotations
 

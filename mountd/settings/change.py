@@ -42,7 +42,7 @@ class Effect(Enum):
     """the model is looked for elsewhere"""
     RELINK = auto()
     LISTEN = auto()
-    """the TCP port is opened elsewhere, or speaks another language"""
+    """the TCP port listens elsewhere, or changes between TLS and plain text"""
     ADMIT = auto()
     """others may ask on the TCP port, or it has another certificate"""
 

@@ -251,6 +251,6 @@ def address_of(endpoint: str) -> StoreAddress | None:
     for network in networks:  # the internal one first: a region of that name would fit the public one as well
         pattern = re.escape(host_of(preset.address("region", network))).replace("region", f"({REGION.pattern})")
         match = re.fullmatch(pattern, host)
-        if match and not match[1].startswith("accelerate"):  # over the internet from anywhere, for a price
+        if match and not match[1].startswith("accelerate"):  # over the internet from anywhere, at a cost
             return StoreAddress(preset, match[1], network, preset.address(match[1], "internal"))
     return None

@@ -166,7 +166,7 @@ def _endpoint(place: Place, provider: str, endpoint: str) -> Iterator[Finding]:
 
 
 def _like_preset(place: Place, name: str, preset: Preset, options: Mapping[str, Value]) -> Iterator[Finding]:
-    """Of a store for which rclone has no provider: what it has to be told."""
+    """The options that rclone needs for a store for which it has no provider."""
     if is_path_style(options) and not preset.path_style:
         text = f"must be false: {preset.title} wants the bucket in the host name; preset: {name} does that"
         yield Finding((*place, "force_path_style"), text, warning=True)

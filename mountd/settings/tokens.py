@@ -23,7 +23,7 @@ _TOKEN = re.compile(rf"[\x21-\x7e]{{{SHORTEST},{LONGEST}}}")
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who a token belongs to, and what he may do."""
+    """The holder of a token, and the role that they have."""
 
     name: str
     role: Role
@@ -37,7 +37,7 @@ class Tokens:
     is_configured: bool = False
 
     def holder(self, presented: str) -> Holder | None:
-        """Whose token it is. Takes equally long wherever it stands, and whatever of it is right."""
+        """The holder of the token. Takes the same time for every token, valid or not."""
         digest, found = digest_of(presented), None
         for known, holder in self.holders:
             if hmac.compare_digest(known, digest):

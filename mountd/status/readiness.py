@@ -143,7 +143,7 @@ def is_behind_the_link(snapshot: Snapshot, app: AppStatus) -> bool:
 
 
 def is_serving_disk(snapshot: Snapshot) -> bool:
-    """What systemd's READY=1 says: every model that an app needs is linked, every mount behind it running.
+    """Whether every model that an app needs is linked, and every mount behind it running.
 
     Without apps all models and mounts count.
     """

@@ -1,7 +1,7 @@
--- Argo CD's health of a ConfigMap: what the pods of mountd have written into theirs, the worst one first to be seen.
--- Argo CD gives a health check no string library, so each pod's health and line are two entries of their own:
+-- The health of a ConfigMap in Argo CD: of mountd's status ConfigMap it is the worst health that a pod has reported.
+-- Argo CD gives a health check no string library, so each pod's health and line are two separate entries:
 --   metadata.annotations["health.mountd/POD"] = Progressing    data[POD] = "switch cache_hub v23 → v24: warm 43 %"
--- A check must return a table: every other ConfigMap is Healthy, as it is without this check.
+-- A check must return a table: every other ConfigMap is Healthy, as without this check.
 local labels = obj.metadata.labels or {}
 if labels["app.kubernetes.io/component"] ~= "mountd-status" then
   return {status = "Healthy"}

@@ -1,7 +1,7 @@
 """Writes what this pod's mountd is doing into a ConfigMap, where Argo CD's health check finds it.
 
-Only the standard library, and only two addresses: mountd in this pod, and the Kubernetes API. A line is written when it
-has changed. Whatever goes wrong is tried again at the next look; it never ends the pod.
+It uses only the standard library, and connects only to mountd in this pod and to the Kubernetes API. It writes a line
+when the line has changed. After any failure it tries again at the next look; a failure never ends the pod.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 LOOK_S = 10.0
-"""Argo CD looks at the application each time that the ConfigMap changes."""
+"""Not shorter: Argo CD refreshes the application each time that the ConfigMap changes."""
 TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_TEXT = 300

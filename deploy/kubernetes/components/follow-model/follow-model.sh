@@ -1,14 +1,14 @@
 #!/bin/sh
 # Runs an app on a model that another container mounts.
 #
-#   follow-model.sh run FILE COMMAND…   waits until FILE can be read, holds it open, and becomes COMMAND
-#   follow-model.sh check FILE          whether that FILE is still the one at this path: for a livenessProbe
+#   follow-model.sh run FILE COMMAND…   waits until FILE can be read, holds it open, and executes COMMAND
+#   follow-model.sh check FILE          fails when FILE is no longer the file that is open: for a livenessProbe
 #
 # FILE is a small file behind the model's link, such as /models/cache_hub/config.yaml. A mount that was replaced
 # leaves the app with dead files: reads fail (ENOTCONN), and memory that is mapped from a file ends the app (SIGBUS).
-# A switched link leaves it with the former version. Both change the path that the kernel shows for the open file: of
-# one on a mount that is gone only the part below the mount is left. The check compares two links and reads nothing,
-# so a mount that hangs cannot hold it.
+# After a switch it still has the previous version open. Both change the path that the kernel shows for the open file:
+# when the mount is gone, only the part below the mount is left. The check compares two links and reads nothing, so a
+# mount that hangs cannot block it.
 set -eu
 what=$1 file=$2
 case $what in

@@ -1,7 +1,7 @@
 """Writes the file of `mountd init`, over another one only with --force, and removes it again.
 
 The first lines of the file hold what an undo needs: a digest of the rest, which shows an edit, the files of keys that
-were written with it, and the name under which the previous file was kept.
+were written with it, and the names under which previous files were kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -32,43 +32,56 @@ _AFTER_NAME = re.compile(re.escape(_ASIDE) + r"(-[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """`restored`: the previous file, which is back; None when there was none."""
+    """`restored`: the previous files, which are back."""
 
     removed: tuple[Path, ...]
-    restored: Path | None
+    restored: tuple[Path, ...]
 
 
-def sealed(text: str, files: tuple[str, ...] = (), before: str = "") -> str:
+def sealed(text: str, files: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> str:
     """The file with the lines that an undo needs; `files` and `before` are names in its own directory."""
-    if before:
-        text = f"{_BEFORE}{before}\n{text}"
+    for name in before:
+        text = f"{_BEFORE}{name}\n{text}"
     if files:
         text = f"{_WITH}{' '.join(files)}\n{text}"
     return f"{_MARK}sha256 {hashlib.sha256(text.encode()).hexdigest()}\n{text}"
 
 
-def refuse_existing(path: Path, keys: Mapping[Path, str], *, undo: str) -> None:
+def refuse_existing(files: Collection[Path], *, undo: str) -> None:
     """Raises Refused when one of these files is there; `undo`: how the reader gets rid of what init wrote."""
-    for each in (path, *keys):
+    for each in files:
         if os.path.lexists(each):
             hint = f"keep it, or replace it with --force; to remove what init wrote: {undo}"
             raise Refused(f"cannot write {each}: it exists already", hint=hint)
 
 
-def write(path: Path, text: str, keys: Mapping[Path, str], *, force: bool) -> Path | None:
-    """Writes the keys (0600), then the file; with `force` one that is there is kept under another name → that name.
+def write(path: Path, text: str, keys: Mapping[Path, str], *, over: Collection[Path]) -> dict[Path, Path]:
+    """Writes the keys (0600), then the file. Those of `over` that are there are kept under other names → these names.
 
-    Raises Refused when the file has appeared meanwhile, Unavailable or CannotStart when the disk does not take it.
+    A key that is there already, and the same, is not touched, and so not removed by undoing. Raises Refused when
+    another file has appeared meanwhile, Unavailable or CannotStart when the disk does not take it.
     """
+    before: dict[Path, Path] = {}
+    written = []
     try:
         os.makedirs(path.parent, mode=0o755, exist_ok=True)
+        for key in keys:
+            if key not in over and os.path.lexists(key):
+                raise FileExistsError(None, None, str(key))
         for key, secret in keys.items():
-            private_file.replace(key, f"{secret}\n")
-        before = _set_aside(path) if force and os.path.lexists(path) else None
-        names = tuple(key.name for key in keys)
-        _create(path, sealed(text, names, before.name if before else ""), over=before is not None)
-    except FileExistsError:
-        raise Refused(f"cannot write {path}: it exists already", hint="look at it; somebody just wrote it") from None
+            aside = _set_aside(key) if os.path.lexists(key) else None
+            if private_file.replace(key, f"{secret}\n"):
+                written.append(key.name)
+                before |= {key: aside} if aside else {}
+            elif aside:
+                os.unlink(aside)
+        replaces = path in over and os.path.lexists(path)
+        if replaces:
+            before[path] = _set_aside(path)
+        _create(path, sealed(text, (*written,), tuple(each.name for each in before.values())), over=replaces)
+    except FileExistsError as error:
+        there = error.filename if error.filename in map(str, keys) else path
+        raise Refused(f"cannot write {there}: it exists already", hint="look at it; somebody just wrote it") from None
     except OSError as error:
         hint = f"make {path.parent} writable for uid {os.geteuid()}, or name another file with -c"
         raise Unavailable(f"cannot write {path}: {cause_of(error)}", hint=hint) from None
@@ -87,30 +100,34 @@ def undo(path: Path, *, force: bool) -> Undone:
             hint = "--force removes it all the same, with your changes"
             raise Refused(f"cannot undo: {path} was changed since mountd init wrote it", hint=hint)
         files, before = _named_in(rest, path)
-        removed = []
-        for each in files:
+        removed, restored = [], []
+        for each in (*files, path):
+            if each in before and os.path.lexists(before[each]):
+                os.replace(before[each], each)
+                restored.append(each)
+                continue
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(each)
                 removed.append(each)
-        if before is not None and os.path.lexists(before):
-            os.replace(before, path)
-            return Undone(tuple(removed), path)
-        os.unlink(path)
-        return Undone((path, *removed), None)
+        return Undone(tuple(sorted(removed, key=lambda each: each != path)), tuple(restored))
     except (OSError, UnicodeDecodeError) as error:
         cause = cause_of(error) if isinstance(error, OSError) else "it is no text"
         raise Unavailable(f"cannot undo {path}: {cause}", hint="name the file that init wrote with -c") from None
 
 
-def _named_in(rest: str, path: Path) -> tuple[list[Path], Path | None]:
-    """The files to remove and the one to bring back; of names that init gives alone, as anybody may have written it."""
+def _named_in(rest: str, path: Path) -> tuple[list[Path], dict[Path, Path]]:
+    """The keys to remove, and where the files of before are; of names that init gives alone, as anybody may have
+    written it."""
     files: list[Path] = []
-    before = None
-    for line in rest.splitlines()[:2]:
+    before = {}
+    for line in rest.splitlines()[: 1 + len(KEY_FILES) + 1]:
         if line.startswith(_WITH):
             files = [path.parent / each for each in line.removeprefix(_WITH).split() if each in KEY_FILES]
-        elif line.startswith(_BEFORE) and _AFTER_NAME.fullmatch(line.removeprefix(_BEFORE).removeprefix(path.name)):
-            before = path.parent / line.removeprefix(_BEFORE)
+        elif line.startswith(_BEFORE):
+            aside = line.removeprefix(_BEFORE)
+            for name in (path.name, *KEY_FILES):
+                if aside.startswith(name) and _AFTER_NAME.fullmatch(aside.removeprefix(name)):
+                    before[path.parent / name] = path.parent / aside
     return files, before
 
 

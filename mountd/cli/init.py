@@ -88,10 +88,10 @@ def init(
     if secrets != "file" and keys is not None:
         raise UsageError("cannot write the keys: --keys is for --secrets file", hint="leave one of them out")
     named = {} if secrets != "file" else dict.fromkeys(path.parent / name for name in drafts.KEY_FILES)
-    force = force or _is_example(path)
-    if not dry_run and not force:
-        written = dict.fromkeys(named, "") if keys is not None else {}
-        draft_file.refuse_existing(path, written, undo=_command("init --undo", path))
+    over = {path, *named} if force else {path} if _is_example(path) else set()
+    if not dry_run:
+        written = [path, *(named if keys is not None else ())]
+        draft_file.refuse_existing([each for each in written if each not in over], undo=_command("init --undo", path))
     draft = replace(
         _draft(answers, asks=asks), secrets=cast(drafts.SecretKind, secrets), key_directory=str(path.parent)
     )
@@ -102,7 +102,7 @@ def init(
         if warning:
             say(f"warning: {warning}", err=True)
     files = dict(zip(named, pair, strict=False))
-    before = None if dry_run else draft_file.write(path, text, files, force=force)
+    before = {} if dry_run else draft_file.write(path, text, files, over=over)
     following = _following(draft, path, {*named} if dry_run else {*named} - {*files})
     _report(options, path, text, dry_run=dry_run, files=list(files), before=before, following=following)
 
@@ -117,13 +117,14 @@ def _is_example(path: Path) -> bool:
 
 def _undo(options: Options, path: Path, *, force: bool) -> None:
     undone = draft_file.undo(path, force=force)
-    removed, restored = [str(each) for each in undone.removed], str(undone.restored or "")
-    if options.print_if_json(_document(path, removed=removed, before=restored)):
+    removed, restored = [str(each) for each in undone.removed], [str(each) for each in undone.restored]
+    before = str(path) if path in undone.restored else ""
+    if options.print_if_json(_document(path, removed=removed, before=before)):
         return
     for each in removed:
         say(f"{each} removed")
-    if restored:
-        say(f"{restored} is what it was before")
+    for each in restored:
+        say(f"{each} is what it was before")
 
 
 # -- the answers ------------------------------------------------------------------------------------------------------
@@ -327,7 +328,7 @@ def _report(
     *,
     dry_run: bool,
     files: list[Path],
-    before: Path | None,
+    before: Mapping[Path, Path],
     following: list[str],
 ) -> None:
     document = _document(
@@ -335,7 +336,7 @@ def _report(
         written=not dry_run,
         text=text,
         files=[] if dry_run else [str(each) for each in files],
-        before=str(before or ""),
+        before=str(before.get(path, "")),
         following=following,
     )
     if options.print_if_json(document):
@@ -345,8 +346,8 @@ def _report(
         return
     for each in (path, *files):
         say(f"{each} written")
-    if before is not None:
-        say(f"{before} is the file that was there before")
+    for aside in before.values():
+        say(f"{aside} is the file that was there before")
     say("Next:")
     for step in following:
         say(f"  {step}", wrap=False)

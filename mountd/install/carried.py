@@ -24,7 +24,8 @@ DIRECTORIES = ("etc/mountd/secrets", "srv/mountd")
 OWN_DIRECTORIES = ("etc/mountd/secrets", "etc/mountd")
 """They hold only files of mountd: if install created them, --purge removes them with everything in them."""
 DATA = ("var/lib/mountd", "var/cache/mountd", "var/log/mountd")
-"""Directories that the units create, also those of mountd@NAME, with `-NAME` at the end: only --purge removes them."""
+"""Directories that the units create, also those of mountd@NAME, with `-NAME` at the end, where there is
+`etc/mountd/NAME.yaml`: other programs use such names, too. Only --purge removes them."""
 
 
 @dataclass(frozen=True, slots=True)

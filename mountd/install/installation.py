@@ -89,71 +89,94 @@ class Installation:
     def uninstall(self, tell: Tell, *, purge: bool, dry_run: bool) -> None:
         """Stops mountd, and removes what install made. `purge`: also the configuration, its secrets, state and cache.
 
-        Raises Refused, MountdError.
+        The record goes last: what has failed half-way can be run again. Raises Refused, of what can be known before
+        anything changed; MountdError.
         """
         record = self._record
         if not self._root.exists(carried.RECORD):
             return
+        data, foreign = self._data()  # by the configurations, so before one of them goes
+        own = [path for path in carried.OWN_DIRECTORIES if path in record.directories and self._root.exists(path)]
+        trees = [*data, *own] if purge else []
+        for tree in trees:
+            self._root.check_tree(tree, but_fuse=self._runs_systemd)  # a stop unmounts what mountd has mounted
         for words, seconds in self._stop_words():
             self._run(tell, words, dry_run=dry_run, timeout_s=seconds)
+        for tree in () if dry_run else trees:
+            self._root.check_tree(tree)
         seen = self._root.digests(record.files)
         links = {path: to for path in record.links if (to := self._root.link(path)) is not None}
-        trees = [*self._data(), *self._own_directories()] if purge else []
         steps = plan.uninstall(record, seen, links, keep_changed=not purge)
         files = [step for step in steps if step.path not in record.directories]
         for step in files:
             tell(step)
             if not dry_run and step.action is InstallAction.REMOVE:
                 self._root.remove(step.path)
+        self._remove_trees(tell, data if purge else [], dry_run=dry_run)
+        self._remove_user(tell, keeps=[*self._of_user(foreign), *(() if purge else data)], dry_run=dry_run)
+        if self._runs_systemd:
+            self._run(tell, ["systemctl", "daemon-reload"], dry_run=dry_run)
+        self._remove_trees(tell, own if purge else [], dry_run=dry_run)
+        if not dry_run:
+            self._root.remove(carried.RECORD)
+        self._remove_directories(tell, [each for each in steps if each.path in record.directories], dry_run=dry_run)
+        for path in () if purge else data:
+            tell(InstallStep(InstallAction.KEEP, path, "what mountd keeps there is removed with --purge only"))
+        for path in foreign:
+            tell(InstallStep(InstallAction.KEEP, path, "no configuration in /etc/mountd has this name"))
+
+    def _remove_trees(self, tell: Tell, trees: Sequence[str], *, dry_run: bool) -> None:
         for tree in trees:
             tell(InstallStep(InstallAction.REMOVE, tree, "and all that is in it"))
             if not dry_run:
-                self._root.remove_tree(tree)
-        self._remove_user(tell, purge=purge, dry_run=dry_run)
-        if self._runs_systemd:
-            self._run(tell, ["systemctl", "daemon-reload"], dry_run=dry_run)
-        if not dry_run:
-            self._root.remove(carried.RECORD)
+                self._root.remove_tree(tree, last=os.path.basename(carried.RECORD))
+
+    def _remove_directories(self, tell: Tell, steps: Sequence[InstallStep], *, dry_run: bool) -> None:
         for step in steps:
-            if step.path in record.directories and self._root.exists(step.path):
+            if self._root.exists(step.path):
                 if not dry_run:
                     self._root.remove(step.path)
                 stays = not dry_run and self._root.exists(step.path)
                 tell(InstallStep(InstallAction.KEEP, step.path, "it is not empty") if stays else step)
-        for path in () if purge else self._data():
-            tell(InstallStep(InstallAction.KEEP, path, "what mountd keeps there is removed with --purge only"))
 
     def _stop_words(self) -> Iterator[tuple[list[str], float]]:
         if self._runs_systemd:
-            patterns = ["mountd.service", "mountd-ready.service", "mountd@*.service", "mountd-ready@*.service"]
-            yield ["systemctl", "stop", *patterns], STOP_S
+            units = map(os.path.basename, self._root.named(f"{carried.UNITS}/mountd*.service"))
+            if words := plan.stopped({*units} & {os.path.basename(each.target) for each in carried.FILES}):
+                yield ["systemctl", "stop", *words], STOP_S
         enabled = {os.path.basename(path) for path in self._root.named(f"{carried.UNITS}/*.wants/mountd*.service")}
         if enabled:
             image = [] if self._root.is_live else [f"--root={self._root.path}"]
             yield ["systemctl", *image, "disable", *sorted(enabled)], COMMAND_S
 
-    def _data(self) -> list[str]:
-        """What mountd keeps to run."""
-        found = [path for each in carried.DATA for path in (each, *self._root.named(f"{each}-*"))]
-        return [path for path in found if self._root.exists(path)]
-
-    def _own_directories(self) -> list[str]:
-        return [path for path in carried.OWN_DIRECTORIES if path in self._record.directories]
+    def _data(self) -> tuple[list[str], list[str]]:
+        """What mountd keeps to run, and what only has a name as if."""
+        there = [path for each in carried.DATA for path in (each, *self._root.named(f"{each}-*"))]
+        there = [path for path in there if self._root.exists(path)]
+        configurations = self._root.named(f"{os.path.dirname(carried.CONFIGURATION)}/*.yaml")
+        data = plan.data(carried.DATA, there, map(os.path.basename, configurations))
+        return data, [path for path in there if path not in data]
 
     # -- the user ---------------------------------------------------------------------------------------------------
 
     def _has_user(self, table: str = "etc/passwd") -> bool:
         return any(line.startswith("mountd:") for line in self._root.read(table).splitlines())
 
-    def _remove_user(self, tell: Tell, *, purge: bool, dry_run: bool) -> None:
+    def _of_user(self, paths: Sequence[str]) -> list[str]:
+        users = [line.split(":") for line in self._root.read("etc/passwd").splitlines()]
+        numbers = {user[2] for user in users if user[0] == "mountd" and len(user) > 2}
+        return [path for path in paths if str(self._root.owner(path)) in numbers]
+
+    def _remove_user(self, tell: Tell, *, keeps: Sequence[str], dry_run: bool) -> None:
         """Another user could get its uid later: it stays as long as there may be files of it."""
-        if not self._record.user or not self._has_user():
+        if not self._record.user:
             return
-        if not purge and self._data():
+        if keeps and self._has_user():
             tell(InstallStep(InstallAction.KEEP, "etc/passwd", "the user mountd may own what is kept"))
             return
         image = [] if self._root.is_live else ["--prefix", self._root.path]
-        self._run(tell, ["userdel", *image, "mountd"], dry_run=dry_run)
+        if self._has_user():
+            self._run(tell, ["userdel", *image, "mountd"], dry_run=dry_run)
         if not dry_run and self._has_user("etc/group"):  # it goes with the user, where login.defs says so
             self._run(tell, ["groupdel", *image, "mountd"], dry_run=dry_run)
 

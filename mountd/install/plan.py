@@ -122,6 +122,19 @@ def uninstall(
     return [step for step in steps if step.action is not InstallAction.SAME]
 
 
+def data(bases: Iterable[str], there: Iterable[str], configurations: Iterable[str]) -> list[str]:
+    """Which of the directories that are `there` mountd keeps: the bases, and BASE-NAME where NAME.yaml is one of the
+    `configurations` (names of files)."""
+    names = {each.removesuffix(".yaml") for each in configurations if each.endswith(".yaml")}
+    return sorted({path for base in bases for path in (base, *(f"{base}-{name}" for name in names))} & set(there))
+
+
+def stopped(units: Iterable[str]) -> list[str]:
+    """The words by which systemctl stops these units; those whose file is gone it would not know. Of a template, each
+    instance."""
+    return sorted(unit.replace("@.", "@*.") for unit in units)
+
+
 def _removal(path: str, made: str, seen: Mapping[str, str], *, keep_changed: bool = True) -> InstallStep:
     if path not in seen:
         return InstallStep(InstallAction.SAME, path)

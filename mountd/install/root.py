@@ -70,6 +70,9 @@ class MachineRoot:
     def exists(self, path: str) -> bool:
         return os.path.lexists(self.real(path))
 
+    def owner(self, path: str) -> int:
+        return os.lstat(self.real(path)).st_uid
+
     def named(self, pattern: str) -> list[str]:
         """Paths by a glob."""
         return sorted(str(found.relative_to(self.path)) for found in Path(self.path).glob(pattern))
@@ -113,13 +116,26 @@ class MachineRoot:
             with contextlib.suppress(OSError):
                 os.rmdir(real)
 
-    def remove_tree(self, path: str) -> None:
-        """With all that is in it. Raises Refused where something is mounted in it."""
+    def check_tree(self, path: str, *, but_fuse: bool = False) -> None:
+        """Raises Refused where `remove_tree` would: it is a link, or something is mounted in it. `but_fuse`: mounts of
+        FUSE do not count yet."""
         real = self.real(path)
-        inside = [each.mount_point for each in read_table() if f"{each.mount_point}/".startswith(f"{real}/")]
-        if inside:
-            raise Refused(f"cannot remove {real}: {inside[0]} is mounted", hint=f"umount {inside[0]}")
+        if os.path.islink(real):
+            hint = f"remove what it leads to, and the link: rm {real}"
+            raise Refused(f"cannot remove {real}: it is a link to {os.readlink(real)}", hint=hint)
+        for each in read_table():
+            if f"{each.mount_point}/".startswith(f"{real}/") and not (but_fuse and each.fs_type.startswith("fuse")):
+                raise Refused(f"cannot remove {real}: {each.mount_point} is mounted", hint=f"umount {each.mount_point}")
+
+    def remove_tree(self, path: str, *, last: str = "") -> None:
+        """With all that is in it, the file named `last` after the others. Raises Refused, see `check_tree`."""
+        self.check_tree(path)
+        real = self.real(path)
         with self._changing("remove", path), contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(real) if last else ():
+                inner = os.path.join(real, name)
+                if name != last:
+                    shutil.rmtree(inner) if stat.S_ISDIR(os.lstat(inner).st_mode) else os.unlink(inner)
             shutil.rmtree(real)
 
     @contextlib.contextmanager

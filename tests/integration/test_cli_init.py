@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from mountd.cli.main import main
+from mountd.install.carried import SHARE
 from mountd.settings.load import load
 from tests.support.s3 import RCLONE, MotoS3
 from tests.support.wait import until
@@ -150,6 +151,42 @@ def test_with_force_the_file_of_before_is_kept_and_comes_back(file: Path, cli: C
     code, out, _ = cli("init", "--undo", "-c", file, "-o", "json")
     assert (code, json.loads(out)["before"], file.read_text()) == (0, str(file), "first")
     assert sorted(modes(file.parent)) == ["mountd.yaml"]
+
+
+def test_beside_the_example_the_keys_are_not_written_over(file: Path, pair: Path, cli: Cli) -> None:
+    file.parent.mkdir()
+    example = (SHARE / "config/mountd.yaml").read_bytes()
+    file.write_bytes(example)
+    (file.parent / "secret_key").write_text("somebody's")
+    code, _, err = cli("init", *GIVEN, "--keys", pair, "-c", file)
+    assert (code, "secret_key" in err, "--force" in err) == (7, True, True)
+    assert sorted(modes(file.parent)) == ["mountd.yaml", "secret_key"]
+    assert (file.read_bytes(), (file.parent / "secret_key").read_text()) == (example, "somebody's")
+    (file.parent / "secret_key").unlink()
+    assert cli("init", *GIVEN, "--keys", pair, "-c", file)[0] == 0
+    assert cli("init", "--undo", "-c", file)[0] == 0
+    assert (sorted(modes(file.parent)), file.read_bytes()) == (["mountd.yaml"], example)
+
+
+def test_with_force_the_keys_of_before_are_kept_and_come_back(file: Path, pair: Path, cli: Cli) -> None:
+    assert cli("init", *GIVEN, "--keys", pair, "-c", file)[0] == 0
+    first = file.read_text()
+    pair.write_text("LTAI5tTEST\nanother\n")  # the first of them is the same
+    assert cli("init", *GIVEN, "--keys", pair, "--force", "-c", file)[0] == 0
+    assert modes(file.parent) == {
+        "mountd.yaml": 0o644,
+        "mountd.yaml.before-init": 0o644,
+        "access_key_id": 0o600,
+        "secret_key": 0o600,
+        "secret_key.before-init": 0o600,
+    }
+    assert (file.parent / "secret_key").read_text() == "another\n"
+    code, out, _ = cli("init", "--undo", "-c", file, "-o", "json")
+    assert (code, json.loads(out)["before"], json.loads(out)["removed"]) == (0, str(file), [])
+    assert (file.read_text(), (file.parent / "secret_key").read_text()) == (first, f"{SECRET}\n")
+    assert sorted(modes(file.parent)) == ["access_key_id", "mountd.yaml", "secret_key"]
+    assert cli("init", "--undo", "-c", file)[0] == 0
+    assert modes(file.parent) == {}
 
 
 def test_undo_leaves_nothing_behind(file: Path, pair: Path, cli: Cli) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ def test_what_somebody_changed_is_kept(image: Path, capsys: pytest.CaptureFixtur
 def test_purge_takes_it_with_it(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = listed(image)
     install(image, "--user", capsys=capsys)
+    (image / "etc/mountd/gpu1.yaml").touch()
     with (image / carried.CONFIGURATION).open("a") as file:
         file.write("# mine\n")
     (image / "etc/mountd/secrets/key").write_text("secret\n")
@@ -125,6 +127,76 @@ def test_purge_takes_it_with_it(image: Path, capsys: pytest.CaptureFixture[str])
     left = listed(image)
     assert left.pop("var/cache") == ""
     assert left == before
+
+
+def test_purge_leaves_what_has_only_a_name_like_its_own(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(image, capsys=capsys)
+    (image / "etc/mountd/gpu1.yaml").touch()
+    mine, others = ["var/lib/mountd-gpu1", "var/cache/mountd-gpu1"], ["var/lib/mountd-node", "var/log/mountd-backup"]
+    for path in (*mine, *others):
+        (image / path).mkdir(parents=True)
+        (image / path / "file").touch()
+    document = install(image, "--uninstall", "--purge", capsys=capsys)
+    assert done(document, "keep") >= {*others}
+    assert {f"{path}/file" for path in others} <= listed(image).keys()
+    assert not listed(image).keys() & {*mine, "etc/mountd"}
+    assert "mountd:" not in (image / "etc/passwd").read_text()
+
+
+def test_the_user_stays_while_it_owns_something(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(image, capsys=capsys)
+    (line,) = [each for each in (image / "etc/passwd").read_text().splitlines() if each.startswith("mountd:")]
+    (image / "var/lib/mountd-old").mkdir()
+    os.chown(image / "var/lib/mountd-old", int(line.split(":")[2]), 0)
+    assert "etc/passwd" in done(install(image, "--uninstall", "--purge", capsys=capsys), "keep")
+    assert line in (image / "etc/passwd").read_text()
+
+
+@pytest.mark.parametrize("tree", ["var/lib/mountd", "etc/mountd/secrets"])
+def test_a_link_in_place_of_a_tree_is_refused_before_anything_changes(
+    image: Path, tmp_path: Path, tree: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(image, capsys=capsys)
+    (image / "disk").mkdir()
+    (image / "disk/file").touch()
+    shutil.rmtree(image / tree, ignore_errors=True)
+    (image / tree).symlink_to("/disk")
+    before = listed(image)
+    assert install(image, "--uninstall", "--purge", capsys=capsys, code=7)["error"]["exit"] == 7
+    assert listed(image) == before
+
+
+def test_something_mounted_in_a_tree_is_refused_before_anything_changes(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(image, capsys=capsys)
+    mounted = image / "var/lib/mountd/disk"
+    mounted.mkdir(parents=True)
+    before = listed(image)
+    if subprocess.run(["mount", "-t", "tmpfs", "none", str(mounted)], capture_output=True, check=False).returncode:
+        pytest.skip("may not mount here")
+    try:
+        assert install(image, "--uninstall", "--purge", capsys=capsys, code=7)["error"]["exit"] == 7
+        assert listed(image) == before
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+    install(image, "--uninstall", "--purge", capsys=capsys)
+    assert not (image / "var/lib/mountd").exists()
+
+
+def test_an_uninstall_that_failed_is_run_again(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = listed(image)
+    install(image, capsys=capsys)
+    (image / "etc/mountd/gpu1.yaml").touch()
+    (image / "var/lib/mountd-gpu1").mkdir()
+    lock = image / "etc/passwd.lock"
+    lock.write_text(str(os.getpid()))  # somebody else is changing the users: userdel fails
+    assert install(image, "--uninstall", "--purge", capsys=capsys, code=1)["error"]["exit"] == 1
+    assert (image / carried.RECORD).exists()
+    assert not (image / UNIT).exists()
+    lock.unlink()
+    install(image, "--uninstall", "--purge", capsys=capsys)
+    assert listed(image) == before
 
 
 def test_a_file_that_is_in_the_way_is_refused_before_anything_changes(

@@ -44,6 +44,26 @@ def test_a_configuration_that_is_there_is_nobodys_to_replace(made: bytes | None,
     assert step.action is InstallAction.KEEP
 
 
+@pytest.mark.parametrize(
+    ("there", "configurations", "data"),
+    [
+        (["var/lib/mountd"], [], ["var/lib/mountd"]),
+        (["var/lib/mountd-node"], ["mountd.yaml"], []),
+        (["var/lib/mountd-a", "var/log/mountd-a"], ["a.yaml"], ["var/lib/mountd-a", "var/log/mountd-a"]),
+        (["var/lib/mountd-a-b"], ["a.yaml"], []),
+        (["var/lib/mountd-a"], ["a.yaml.bak", "installed.json"], []),
+        ([], ["a.yaml"], []),
+    ],
+)
+def test_data_are_what_a_configuration_names(there: list[str], configurations: list[str], data: list[str]) -> None:
+    assert plan.data(["var/lib/mountd", "var/log/mountd"], there, configurations) == data
+
+
+def test_only_units_that_are_there_are_stopped() -> None:
+    assert plan.stopped(["mountd@.service", "mountd.service"]) == ["mountd.service", "mountd@*.service"]
+    assert plan.stopped([]) == []
+
+
 def test_what_this_version_no_longer_has_is_removed_unless_somebody_changed_it() -> None:
     record = InstallRecord({"a": digest(OLD), "b": digest(OLD), "c": digest(OLD)})
     steps = plan.install({}, record, {"a": digest(OLD), "b": digest(EDITED)}, if_absent=[])

@@ -62,15 +62,16 @@ class Guard:
             return await handler(request)
         address = self._address(request)
         token = _token(request) if access is not RouteAccess.SIGNED else None
-        wait_s = self._wrong.wait_s(address, time.monotonic())
+        is_local = self._http.is_local and not any(name in request.headers for name in FORWARDED)
+        # All users of this machine share its loopback address: one of them must not shut out the others.
+        wait_s = 0.0 if is_local else self._wrong.wait_s(address, time.monotonic())
         if wait_s > 0 and (token is not None or access is RouteAccess.SIGNED):
             return _too_many(request, wait_s)
         holder = self._tokens.holder(token) if token is not None else None
         if token is not None and holder is None:
-            self._count(address)
+            self._count(address, waits=not is_local)
             return _refusal(request, 401, "the token is not valid", _SEND)
         role = holder.role if holder else None
-        is_local = self._http.is_local and not any(name in request.headers for name in FORWARDED)
         verdict = judge(access, role, is_local=is_local, has_tokens=self._tokens.is_configured)
         if verdict is not Verdict.ADMITTED:
             return _refusal(request, verdict.status, *_HINTS[verdict])
@@ -80,7 +81,7 @@ class Guard:
         finally:
             CALLER.reset(before)  # the next request of this connection may come without a token
         if access is RouteAccess.SIGNED and answer.status == 401:
-            self._count(address)
+            self._count(address, waits=not is_local)
         return answer
 
     def _address(self, request: web.Request) -> str:
@@ -89,9 +90,11 @@ class Guard:
         last = forwarded[-1].rpartition(",")[2].strip() if forwarded else ""  # the others are what the client says
         return last or request.remote or ""
 
-    def _count(self, address: str) -> None:
+    def _count(self, address: str, *, waits: bool) -> None:
+        """`waits`: whether the address has to wait after too many; each is logged, at most so often."""
         now = time.monotonic()
-        self._wrong.count(address, now)
+        if waits:
+            self._wrong.count(address, now)
         if self._logged.wait_s(LOGGED_AT_ONCE, now) == 0:
             self._logged.count(LOGGED_AT_ONCE, now)
             log.warning("wrong token", address=storable(address, 64))

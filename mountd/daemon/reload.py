@@ -47,6 +47,8 @@ PATIENCE_S = 10.0
 """How long a requested reload waits for an operation or another reload to finish."""
 NEEDS_RESTART = "needs a restart of mountd"
 SILENT_HINT = "mountd retries by itself; put the file, and those of secrets, on a local disk"
+LOOK_S = 1.0
+"""How often the files are read again while a reload waits for an operation: a token that is removed counts at once."""
 READ_S = 5.0
 """How long one reading of the file, or of all secrets, may take: the disk may not answer."""
 RESTART_HINT = "undo this edit, or restart mountd: systemctl restart mountd"
@@ -79,6 +81,8 @@ class Reloader:
         self._disk = SlowDisk()
         self._digests: Digests = {}
         self._turn = asyncio.Lock()
+        self._is_ahead = False
+        """whether the port admits by contents that the rest of a reload has not caught up with"""
         self._applier = Applier(members, desired, board)
         self._asked: set[asyncio.Task[Any]] = set()
         self._board.set_config(ConfigStatus(str(loaded.source), loaded=now_text(), warnings=loaded.warnings))
@@ -167,12 +171,13 @@ class Reloader:
         async with contextlib.AsyncExitStack() as stack:
             await self._enter(stack, self._turn, deadline)
             with self._reported(cause):
-                loaded, digests = await self._read()
-                change = self._compare(loaded, digests)
+                loaded, digests, change = await self._look()
             # Nothing to do: no waiting. The running operation may be the switch to the edited version of this file,
             # noticed before the request.
+            while change and not await self._is_quiet(stack, deadline):  # a token may be removed meanwhile
+                with self._reported(cause):
+                    loaded, digests, change = await self._look()
             if change:
-                await self._enter(stack, self._operations.quiet(), deadline)
                 with self._reported(cause):
                     loaded, digests = await self._read()
                     change = await self._check(loaded, digests)
@@ -180,7 +185,7 @@ class Reloader:
             if change:
                 with self._shown(cause):
                     change = await self._applier.apply(change, loaded.settings)
-            self._digests = digests
+            self._digests, self._is_ahead = digests, False
             with contextlib.suppress(MountdError):  # it is still shown
                 await self.port.retry(loaded.settings.http)
             done = self._report(change)
@@ -202,6 +207,31 @@ class Reloader:
             self._operations.check_free("reload")
             holder = "another reload"
             raise Busy(f"cannot reload: busy with {holder}", hint="try again in a moment", holder=holder) from None
+
+    async def _is_quiet(self, stack: contextlib.AsyncExitStack, deadline: float | None) -> bool:
+        """False: operations still run after LOOK_S. Raises Busy at the deadline."""
+        soon = asyncio.get_running_loop().time() + LOOK_S
+        try:
+            await self._enter(stack, self._operations.quiet(), soon if deadline is None else min(soon, deadline))
+        except Busy:
+            if deadline is not None and deadline <= soon:
+                raise
+            return False
+        return True
+
+    async def _look(self) -> tuple[Loaded, Digests, Change]:
+        """What the file says, and what that changes. Tokens and certificates count at once, whatever runs.
+
+        Raises ConfigError.
+        """
+        loaded, digests = await self._read()
+        change, http = self._compare(loaded, digests), loaded.settings.http
+        # Only what their files hold: other settings of the port count with the rest of the file, or not at all.
+        if (change.admit or self._is_ahead) and http == self._members.settings.http:
+            with contextlib.suppress(MountdError):  # `_check` tries it again, and reports it
+                await self.port.change(http, move=False)
+                self._is_ahead = change.admit
+        return loaded, digests, change
 
     @contextlib.contextmanager
     def _reported(self, cause: str) -> Iterator[None]:

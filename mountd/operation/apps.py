@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from mountd.errors import MountdError, NotFound, Refused, UsageError, cause_of
+from mountd.errors import Busy, MountdError, NotFound, Refused, UsageError, cause_of
 from mountd.journal.journal import Journal
 from mountd.operation.results import logged
 from mountd.operation.switch import Operations
@@ -68,9 +68,13 @@ class AppControl:
     async def start(self, name: str, *, operator: str, reason: str = "") -> bool:
         """Also one that has failed or waits for its next try. False: it runs, and goes on.
 
-        Raises Busy while an operation that may start or stop it runs.
+        Raises Busy while an operation that may start or stop it runs, while a reload changes things, and while mountd
+        stops.
         """
         app = self._app(name, "start")
+        if self._board.snapshot.stopping:  # it would come back while its mount goes
+            raise Busy(f"cannot start {name}: mountd is stopping", hint="start mountd", holder="a stop")
+        self._operations.check_no_reload(f"start {name}")
         self._operations.check_app_free(f"start {name}", name, app.settings.needs)
         if app.state in RUNS and not self.is_stopped(name):
             return False

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, replace
 
 import structlog
 
 from mountd.errors import Busy, Exhausted, MountdError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal, OperationRecord, action
+from mountd.model.committed import DISK_LIMIT_S
 from mountd.model.model import Model
 from mountd.operation import desired, gates, past, recover, warm
 from mountd.operation.desired import Request
 from mountd.operation.plan import PlannedGate, SwitchPlan
 from mountd.operation.results import ResultStore
 from mountd.operation.runner import OperationOutcome, SwitchRun
+from mountd.operation.running import ExclusiveTask, Running, busy
 from mountd.operation.show import Display
 from mountd.operation.steps import RestartableApp, Steps, affected, preflight
 from mountd.operation.warm import WarmRun, WarmStep
@@ -34,8 +36,6 @@ QUIET_LOOK_S = 1.0
 QUEUED = 100
 GIVE_WAY_S = 10.0
 """For a warm to end; longer than it needs to kill what reads for it."""
-ExclusiveTask = Callable[[OperationRecord], Awaitable[OperationOutcome]]
-"""An operation that is no switch: returns its outcome, also when it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +46,6 @@ class PlannedOperation:
     plan: SwitchPlan
 
 
-@dataclass
-class _Running:
-    """An operation from the moment it is claimed; `model` is empty for an exclusive task: it may touch all."""
-
-    kind: str
-    target: str
-    wanted: str
-    operator: str
-    model: str = ""
-    apps: frozenset[str] = frozenset()
-    job: SwitchRun | WarmRun | ExclusiveTask | None = None
-    record: OperationRecord | None = None
-    began: float = field(default_factory=time.monotonic)
-
-    def meets(self, model: str, apps: frozenset[str]) -> bool:
-        """Whether it conflicts with an operation on these; an exclusive task, on none, conflicts with all."""
-        return not self.model or not model or self.model == model or bool(self.apps & apps)
-
-
 class Operations:
     def __init__(
         self, models: Mapping[str, Model], apps: Mapping[str, RestartableApp], board: Board, journal: Journal
@@ -73,11 +54,11 @@ class Operations:
         self._apps = apps
         self._board = board
         self._journal = journal
-        self._running: list[_Running] = []
+        self._running: list[Running] = []
         self._quiet = False
         self.results = ResultStore(journal)
         self._ended: dict[int, asyncio.Future[OperationOutcome]] = {}
-        self._jobs: asyncio.Queue[_Running] = asyncio.Queue(QUEUED)
+        self._jobs: asyncio.Queue[Running] = asyncio.Queue(QUEUED)
         self._display = Display(board)
 
     # -- asking ---------------------------------------------------------------------------------------------------
@@ -132,7 +113,7 @@ class Operations:
             if same and isinstance(job, WarmRun) and job.level == wanted and running.record is not None:
                 return running.record
         self.check_may_begin(action(WARM, version), model=model.name)
-        running = _Running(WARM, model.name, version, request.operator, model=model.name)
+        running = Running(WARM, model.name, version, request.operator, model=model.name)
         record = await self._claim(running, None, request, WarmStep.PREFLIGHT)
         running.job = WarmRun(record, model, wanted, self._journal, self._display)
         self._jobs.put_nowait(running)
@@ -168,7 +149,7 @@ class Operations:
                 hint="`mountd status` shows how far it is",
             )
         if running.record is None or not isinstance(running.job, SwitchRun | WarmRun):
-            raise _busy(running, "cancel", "it is just being begun: try again in a moment")
+            raise busy(running, "cancel", "it is just being begun: try again in a moment")
         running.job.cancel(operator)
         log.info("operation is cancelled", operation=running.record.id, operator=operator)
         return running.record
@@ -188,11 +169,15 @@ class Operations:
         """Raises Busy, naming the operation that runs on `model` or one of `apps`; without these, any."""
         for running in self._running:
             if running.meets(model, apps):
-                raise _busy(running, wanted)
+                raise busy(running, wanted)
 
     def check_may_begin(self, wanted: str = "begin", *, model: str = "", apps: frozenset[str] = frozenset()) -> None:
         """Raises Busy, also while a reload lets no operation begin."""
         self.check_free(wanted, model=model, apps=apps)
+        self.check_no_reload(wanted)
+
+    def check_no_reload(self, wanted: str) -> None:
+        """Raises Busy while a reload changes things."""
         if self._quiet:
             holder = "a reload of the configuration"
             raise Busy(f"cannot {wanted}: busy with {holder}", hint="try again in a moment", holder=holder)
@@ -201,7 +186,7 @@ class Operations:
         """Raises Busy while an operation runs that changes a model of `needs`, or the app itself, or all."""
         for running in self._running:
             if running.kind != WARM and (not running.model or running.model in needs or app in running.apps):
-                raise _busy(running, wanted)
+                raise busy(running, wanted)
 
     async def _ask(self, kind: str, model: Model, version: str, request: Request) -> PlannedOperation:
         apps = self._apps_of(model)
@@ -221,7 +206,7 @@ class Operations:
         if not planned.steps:
             await desired.ask(model, version, request)
             return PlannedOperation(None, planned)
-        running = _Running(kind, model.name, version, request.operator, model=model.name, apps=names)
+        running = Running(kind, model.name, version, request.operator, model=model.name, apps=names)
         record = await self._claim(running, model.committed.current, request, planned.steps[0])
         work = Steps(record.id, planned, model, apps, self._board, self._journal, self._display)
         running.job = SwitchRun(record, work)
@@ -265,7 +250,7 @@ class Operations:
     ) -> OperationRecord:
         """An operation other than a switch, on `target`; nothing else runs meanwhile. Raises Busy."""
         self.check_may_begin(kind)
-        running = _Running(kind, target, wanted, request.operator, job=work)
+        running = Running(kind, target, wanted, request.operator, job=work)
         record = await self._claim(running, None, request, step)
         self._jobs.put_nowait(running)
         return record
@@ -275,11 +260,22 @@ class Operations:
         await self._journal.record_step(record.id, step)
         self._display.step(record, step)
 
-    async def _claim(self, running: _Running, from_version: str | None, request: Request, step: str) -> OperationRecord:
+    async def _claim(self, running: Running, from_version: str | None, request: Request, step: str) -> OperationRecord:
         self._running.append(running)  # before the first await: one at a time
         try:
             await self.results.flush()  # else the next start would take the former one for interrupted
-            record = await self._journal.begin(
+            record = await self._begin(running, from_version, request, step)
+        except BaseException:
+            self._running.remove(running)
+            raise
+        running.record = record
+        self._ended[record.id] = asyncio.get_running_loop().create_future()
+        self._display.step(record, step)
+        return record
+
+    async def _begin(self, running: Running, from_version: str | None, request: Request, step: str) -> OperationRecord:
+        beginning = asyncio.ensure_future(
+            self._journal.begin(
                 kind=running.kind,
                 model=running.target,
                 from_version=from_version,
@@ -291,13 +287,16 @@ class Operations:
                 schedule=request.schedule,
                 revision=request.revision,
             )
-        except BaseException:
-            self._running.remove(running)
+        )
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # It is written all the same, and nobody would finish it before the next start of mountd.
+            await asyncio.wait([beginning], timeout=DISK_LIMIT_S)
+            if beginning.done() and beginning.exception() is None:
+                cause = "mountd stopped waiting for it before it began"
+                await self.results.finish(replace(beginning.result(), result="cancelled", cause=cause, exit_code=1))
             raise
-        running.record = record
-        self._ended[record.id] = asyncio.get_running_loop().create_future()
-        self._display.step(record, step)
-        return record
 
     def _apps_of(self, model: Model) -> list[RestartableApp]:
         return [
@@ -322,7 +321,7 @@ class Operations:
             with contextlib.suppress(MountdError):  # logged already
                 await self.results.flush()
 
-    async def _carry_out(self, running: _Running) -> None:
+    async def _carry_out(self, running: Running) -> None:
         assert running.record is not None
         assert running.job is not None
         record, job = running.record, running.job
@@ -386,15 +385,3 @@ class Operations:
     async def close_interrupted(self) -> None:
         """At a start, before the models are loaded: finishes or undoes what the previous run left unfinished."""
         await recover.recover(self._journal, self._models, self.results)
-
-
-def _busy(running: _Running, wanted: str, hint: str = "") -> Busy:
-    age_s = time.monotonic() - running.began
-    if running.kind == "drill":
-        what = f"drill {running.wanted} of {running.target}"
-        hint = hint or "it finishes by itself; `mountd status` shows how far it is"
-    else:
-        what = f"{running.kind} {running.target} {'' if running.kind == WARM else 'to '}{running.wanted}"
-        hint = hint or f"wait for it: mountd wait --for version={running.wanted}; or undo it: mountd cancel"
-    holder = f"{running.operator} ({what}, since {age_s:.0f} s)"
-    return Busy(f"cannot {wanted}: busy with {holder}", hint=hint, holder=holder)

@@ -23,6 +23,7 @@ from mountd.settings.tokens import Tokens
 from tests.support.admitted import ADMISSION, EVERYWHERE, HERE, OPERATOR, READER, Admitting, admitting
 from tests.support.shelf import until
 
+EXPOSED = HttpSettings.model_validate({"listen": EVERYWHERE})
 WRONG = "wrong-0123456789abcdef"
 STATUS, PAUSE = "/api/v1/status", "/api/v1/pause"
 
@@ -106,6 +107,17 @@ async def test_who_sends_too_many_wrong_tokens_waits_and_others_do_not(
     assert (await api.ask(STATUS, READER)).status == 200
 
 
+async def test_on_loopback_no_user_shuts_out_the_others_with_wrong_tokens(api: Admitting) -> None:
+    await api.listen()
+    for _ in range(AT_ONCE + 1):
+        assert (await api.ask(STATUS, WRONG)).status == 401
+    assert (await api.post(PAUSE, OPERATOR)).status == 200
+    for _ in range(AT_ONCE):  # what comes through a proxy is from elsewhere, and waits
+        assert (await api.ask(STATUS, WRONG, Via="1.1 proxy")).status == 401
+    assert (await api.ask(STATUS, READER, Via="1.1 proxy")).status == 429
+    assert (await api.ask(STATUS, READER)).status == 200
+
+
 async def test_other_tokens_are_valid_from_the_next_request_on(api: Admitting) -> None:
     """On connections that are open, too."""
     http = await api.listen(listen=EVERYWHERE)
@@ -178,7 +190,7 @@ async def test_a_signed_route_checks_itself_and_its_refusals_count() -> None:
     async def hook(request: web.Request) -> web.Response:
         return web.Response(status=202 if request.headers.get("X-Signature") == "good" else 401)
 
-    door = Guard(needed([Route(web.post("/hook", hook), RouteAccess.SIGNED)]), HttpSettings(), ADMISSION.tokens)
+    door = Guard(needed([Route(web.post("/hook", hook), RouteAccess.SIGNED)]), EXPOSED, ADMISSION.tokens)
     app = web.Application(middlewares=[door.middleware])
     app.add_routes([web.post("/hook", hook)])
     runner = web.AppRunner(app)

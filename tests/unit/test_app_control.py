@@ -18,7 +18,8 @@ from mountd.cli import completion
 from mountd.errors import Busy, JournalError, NotFound, Refused, UsageError
 from mountd.journal.journal import Journal
 from mountd.operation.apps import SIGNALS, AppControl
-from mountd.operation.switch import Operations, _Running
+from mountd.operation.running import Running
+from mountd.operation.switch import Operations
 from mountd.process.child import Child, spawn
 from mountd.process.lifecycle import Notice, RestartAsked
 from mountd.status import readiness
@@ -98,15 +99,15 @@ async def test_a_stopped_app_can_be_started_while_it_still_stops(stage: Stage) -
 @pytest.mark.parametrize(
     ("running", "is_busy"),
     [
-        (_Running("switch", "hub", "v23", "bob", model="hub"), True),
-        (_Running("switch", "voices", "v23", "bob", model="voices"), False),
-        (_Running("switch", "voices", "v23", "bob", model="voices", apps=frozenset({"webui"})), True),
-        (_Running("warm", "hub", "v23", "bob", model="hub"), False),
-        (_Running("drill", "m", "kill", "bob"), True),
+        (Running("switch", "hub", "v23", "bob", model="hub"), True),
+        (Running("switch", "voices", "v23", "bob", model="voices"), False),
+        (Running("switch", "voices", "v23", "bob", model="voices", apps=frozenset({"webui"})), True),
+        (Running("warm", "hub", "v23", "bob", model="hub"), False),
+        (Running("drill", "m", "kill", "bob"), True),
     ],
-    ids=lambda each: f"{each.kind} {each.target}" if isinstance(each, _Running) else "",
+    ids=lambda each: f"{each.kind} {each.target}" if isinstance(each, Running) else "",
 )
-async def test_not_while_an_operation_starts_and_stops_it(stage: Stage, running: _Running, is_busy: bool) -> None:
+async def test_not_while_an_operation_starts_and_stops_it(stage: Stage, running: Running, is_busy: bool) -> None:
     runs(stage.app)
     stage.operations._running.append(running)
     for ask in (stage.control.stop, stage.control.start):
@@ -116,6 +117,22 @@ async def test_not_while_an_operation_starts_and_stops_it(stage: Stage, running:
         else:
             await ask("webui", operator="tina")
     assert bool(await stage.events()) is not is_busy
+
+
+async def test_no_start_while_a_reload_changes_things_or_mountd_stops(stage: Stage) -> None:
+    runs(stage.app)
+    await stage.control.stop("webui", operator="tina")
+    runs(stage.app, state=State.STOPPED, pid=None)
+    async with stage.operations.quiet():
+        with pytest.raises(Busy) as refused:
+            await stage.control.start("webui", operator="tina")
+        assert "reload" in refused.value.holder
+    stage.board.set_stopping()
+    with pytest.raises(Busy) as refused:
+        await stage.control.start("webui", operator="tina")
+    assert refused.value.holder == "a stop"
+    assert posted(stage.app.supervisor) == [Notice.UNWANTED]
+    assert stage.control.is_stopped("webui")
 
 
 async def test_only_apps_can_be_asked(stage: Stage) -> None:

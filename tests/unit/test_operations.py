@@ -16,7 +16,7 @@ from mountd.errors import Busy, JournalError, MountdError
 from mountd.journal import database
 from mountd.operation import results
 from mountd.operation.desired import FROM_FILE
-from mountd.operation.switch import _Running
+from mountd.operation.running import Running
 from tests.support.shelf import SOON_S, TINA, Shelf, shelf, until
 
 
@@ -46,9 +46,9 @@ async def live(hub: Shelf) -> AsyncIterator[Shelf]:
     ],
 )
 def test_a_switch_conflicts_with_those_of_its_model_and_of_its_apps(model: str, apps: set[str], meets: bool) -> None:
-    running = _Running("switch", "hub", "v23", "tina", model="hub", apps=frozenset({"webui"}))
+    running = Running("switch", "hub", "v23", "tina", model="hub", apps=frozenset({"webui"}))
     assert running.meets(model, frozenset(apps)) is meets
-    assert _Running("drill", "storage", "hang", "tina").meets(model, frozenset(apps))
+    assert Running("drill", "storage", "hang", "tina").meets(model, frozenset(apps))
 
 
 # -- a journal that fails ---------------------------------------------------------------------------------------------
@@ -197,6 +197,19 @@ async def test_what_is_just_being_begun_cannot_be_cancelled_yet(live: Shelf) -> 
     assert live.operations.cancel(None, "tina").id == begun.record.id
     await live.operations.outcome(begun.record)
     assert (await live.operations.wait(begun.record.id, seen_step="", timeout_s=0)).result == "cancelled"
+
+
+async def test_what_is_cancelled_while_it_is_being_begun_does_not_stay_running(live: Shelf) -> None:
+    with live.locked():
+        asking = asyncio.create_task(live.operations.switch(None, "v23", TINA))
+        await until(lambda: live.operations._running, "the switch to be claimed")
+        asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await live.journal.unfinished() == []
+    (written,) = await live.journal.history(limit=5)
+    assert (written.to_version, written.result, written.exit_code) == ("v23", "cancelled", 1)
+    assert (await live.switch("v23")).result == "committed"
 
 
 async def test_a_journal_that_is_held_is_worth_another_try(hub: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from mountd.errors import Busy, ConfigError, NotUploaded
-from mountd.operation.switch import _Running
+from mountd.operation.running import Running
 from mountd.status.snapshot import Reason
 from tests.support.reloader import Bench, bench
 from tests.support.shelf import until
 
-RUNNING = _Running("switch", "hub", "v23", "tina", model="hub")
+RUNNING = Running("switch", "hub", "v23", "tina", model="hub")
 
 
 async def refused(room: Bench) -> list[str]:

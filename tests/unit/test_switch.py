@@ -19,8 +19,8 @@ from mountd.model.changes import holding
 from mountd.operation.desired import Request
 from mountd.operation.plan import SwitchPlan
 from mountd.operation.runner import OperationOutcome
+from mountd.operation.running import Running
 from mountd.operation.steps import preflight
-from mountd.operation.switch import _Running
 from mountd.settings.schema import AppSettings
 from mountd.status.snapshot import AppStatus, State
 from tests.support.bucket_disk import BucketDisk
@@ -140,7 +140,7 @@ async def test_what_cannot_be_cancelled(live: Shelf) -> None:
 
 
 async def test_of_several_operations_the_one_that_is_meant_must_be_named(live: Shelf) -> None:
-    running = [_Running("switch", name, "v23", "tina", model=name) for name in ("hub", "voices")]
+    running = [Running("switch", name, "v23", "tina", model=name) for name in ("hub", "voices")]
     live.operations._running += running
     with pytest.raises(UsageError) as unclear:
         live.operations.cancel(None, "tina")

@@ -12,10 +12,12 @@ import aiohttp
 import pytest
 
 from mountd.daemon.tcp_port import TcpPort
-from mountd.errors import CannotStart, ConfigError, MountdError
+from mountd.errors import Busy, CannotStart, ConfigError, MountdError
+from mountd.operation.running import Running
 from mountd.settings.http import HttpSettings
 from tests.support.admitted import HERE, LINES, OPERATOR, READER, bearer
 from tests.support.reloader import Bench, bench
+from tests.support.shelf import until
 from tests.support.tls import make_certificate
 
 NEW = "operator-new-0123456789"
@@ -69,6 +71,42 @@ async def test_tokens_in_a_file_that_changes_are_exchanged_without_a_new_port() 
         assert (done["changed"], done["in_place"], done["restarted"]) == (["http.tokens"], ["http.tokens"], [])
         assert (await ask(port, OPERATOR), await ask(port, NEW)) == (401, 200)
         assert number_of(port) == number
+
+
+async def test_a_token_that_is_removed_is_not_valid_any_more_also_while_an_operation_runs() -> None:
+    """However the reload that found something to do before it waits for that operation."""
+    async with room_with() as (room, port, file):
+        await room.reloader.ask("tina")
+        room.operations._running.append(Running("switch", "hub", "v23", "tina", model="hub"))
+        write(file, f"operator ci {NEW}\n")
+        with pytest.raises(Busy):
+            await room.reloader.reload("test", patience_s=0.01)
+        assert (await ask(port, OPERATOR), await ask(port, NEW)) == (401, 200)
+        room.config["models"]["hub"]["keep"] = "3"
+        room.write()
+        waiting = asyncio.create_task(room.reloader.reload("test", patience_s=60))
+        await until(room.reloader._turn.locked, "the reload to wait")
+        write(file, LINES)  # as it was: nothing of it is left to do
+        while await ask(port, NEW) != 401:
+            await asyncio.sleep(0.05)
+        assert await ask(port, OPERATOR) == 200
+        assert not waiting.done()
+        room.operations._running.clear()
+        assert (await waiting)["changed"] == ["models.hub.keep"]
+
+
+async def test_other_settings_of_the_port_wait_for_an_operation() -> None:
+    """They are all in effect or none: the port may be about to move."""
+    async with room_with() as (room, port, file):
+        await room.reloader.ask("tina")
+        room.operations._running.append(Running("switch", "hub", "v23", "tina", model="hub"))
+        other = file.with_name("others")
+        write(other, f"operator ci {NEW}\n")
+        room.config["http"]["tokens"] = {"file": str(other)}
+        room.write()
+        with pytest.raises(Busy):
+            await room.reloader.reload("test", patience_s=0.01)
+        assert (await ask(port, OPERATOR), await ask(port, NEW)) == (200, 401)
 
 
 async def test_a_file_that_cannot_be_used_keeps_the_tokens_of_before_and_is_shown() -> None:

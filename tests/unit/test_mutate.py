@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -118,3 +120,16 @@ def test_the_pure_modules_are_those_of_the_contract() -> None:
     pure = mutate.pure_modules()
     assert "mountd.process.lifecycle" in pure
     assert all((mutate.TOP / mutate.source_of(module)).exists() for module in pure)
+
+
+def test_a_sample_is_drawn_and_the_same_again(tmp_path: Path) -> None:
+    copy = tmp_path / "mutants" / "mountd" / "clock.py"
+    copy.parent.mkdir(parents=True)
+    variants = {"orig": "return 1", "1": "return 2", "2": "return 3", "3": "return 4"}
+    copy.write_text("".join(f"def x_now__mutmut_{name}():\n    {body}\n\n\n" for name, body in variants.items()))
+    codes = {f"mountd.clock.x_now__mutmut_{name}": None for name in "123"}
+    copy.with_name("clock.py.meta").write_text(json.dumps({"exit_code_by_key": codes}))
+    some = mutate.drawn(tmp_path, ("mountd.clock",), 2, seed=1)
+    assert len({*some} & codes.keys()) == 2
+    assert mutate.drawn(tmp_path, ("mountd.clock",), 2, seed=1) == some
+    assert sorted(mutate.drawn(tmp_path, ("mountd.clock",), 9, seed=1)) == [*codes]

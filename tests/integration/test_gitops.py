@@ -181,7 +181,7 @@ def test_without_git_nothing_happens_to_what_runs_and_later_it_is_reconciled(at:
     assert daemon.stop() == 0
     daemon.start_ready()
     until_model(at, current="v22", sync="Unknown")
-    server.repository.commit({PATH: "hub: {version: v23}"}, "All of it anew", rewrite=True)
+    server.repository.commit({PATH: "hub: {version: v23}"}, "All of it again", rewrite=True)
     server.is_down = False
     until_model(at, current="v23", sync="Synced")
     assert at.until_finished()["source"] == "git"

@@ -63,7 +63,7 @@ async def api() -> AsyncIterator[Admitting]:
 
 
 def asked(routes: Iterable[Route]) -> Asked:
-    """Every write has a body that no route takes: who may write is told that, and nothing changes."""
+    """Every write has a body that no route takes: who may write gets 400, and nothing changes."""
     return [(each.method, each.path.replace("{id}", "1").replace("{model}", "hub")) for each in routes]
 
 

@@ -222,7 +222,7 @@ DOCKERS_CAPABILITIES = (
     *("chown", "dac_override", "fsetid", "fowner", "mknod", "net_raw", "setgid", "setuid", "setfcap", "setpcap"),
     *("net_bind_service", "sys_chroot", "kill", "audit_write"),
 )
-"""What Docker lets a container have unless it is told otherwise."""
+"""What Docker lets a container have by default."""
 # In a PID and mount namespace of its own: the image's files with a layer above that is thrown away, /proc, /dev, /sys
 # and the volumes; then without the rights that Docker takes, in that root, as the user, with the image's environment.
 ENTER = """

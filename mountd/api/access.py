@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
-from mountd.api import requested
 from mountd.api.body import read_body
 from mountd.api.documents import access as documents
 from mountd.api.history import answer
 from mountd.errors import NotFound
 from mountd.journal.journal import Journal
+from mountd.operation.results import report_event
 from mountd.operation.switch import Operations
 from mountd.settings.names import check_version
 from mountd.warm.access import AccessProfile
@@ -59,7 +59,7 @@ class ProfileRoutes:
             raise _not_found("remove", model, version, known)
         log.info("access profile removed", model=model, apps=gone, operator=operator)
         said = f"{operator} removed the access profile of {model}"
-        await requested.record(self._journal, "profile-removed", model, said)
+        await report_event(self._journal, "profile-removed", model, said)
         return answer(documents.forgotten(model, gone))
 
 

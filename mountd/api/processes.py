@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from aiohttp import web
 
-from mountd.api import requested
 from mountd.api.body import read_body
 from mountd.api.documents import SCHEMA
 from mountd.api.documents.operations import AppAskedDocument, RestartDocument, SignalDocument
@@ -15,6 +14,7 @@ from mountd.api.history import answer
 from mountd.errors import NotFound, Refused
 from mountd.journal.journal import Journal
 from mountd.operation.apps import AppControl
+from mountd.operation.results import report_event
 from mountd.process.lifecycle import RestartAsked
 from mountd.process.supervisor import Supervisor
 from mountd.status import readiness
@@ -70,7 +70,7 @@ class ProcessRoutes:
         log.info("restart requested", name=name, operator=operator)
         asked = f"{operator} asked for a restart"
         supervisor.post(RestartAsked(asked))
-        await requested.record(self._journal, "restart-requested", name, f"{asked} of {name}")
+        await report_event(self._journal, "restart-requested", name, f"{asked} of {name}")
         return answer(RestartDocument(schema=SCHEMA, name=name), 202)
 
     async def stop(self, request: web.Request) -> web.Response:

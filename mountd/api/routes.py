@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from mountd import __version__
-from mountd.api import metrics, requested
+from mountd.api import metrics
 from mountd.api.access import ProfileRoutes
 from mountd.api.body import read_body as _body
 from mountd.api.diff import DifferingFlags, DiffRoutes
@@ -33,6 +33,7 @@ from mountd.model import audit
 from mountd.operation.apps import AppControl
 from mountd.operation.desired import Request
 from mountd.operation.drill import Drills
+from mountd.operation.results import report_event
 from mountd.operation.schedule import Schedules
 from mountd.operation.switch import Operations, PlannedOperation
 from mountd.operation.sync import Paused, Syncing
@@ -317,14 +318,13 @@ class Routes:
     async def cancel(self, request: web.Request) -> web.Response:
         """Answers at once; the undo can be followed like the operation itself."""
         body = await _body(request, {"model": str, "id": int})
-        operator = await self._operator()
-        record = await self._deps.schedules.cancel(body.get("model"), operator, body.get("id"))
+        record = await self._deps.schedules.cancel(body.get("model"), await self._operator(), body.get("id"))
         return answer(CancelDocument(schema=SCHEMA, operation=operations.operation(record)), 202)
 
     async def reload(self, request: web.Request) -> web.Response:
         await _body(request, {})
         operator = await self._operator()
-        await requested.record(self._deps.journal, "reload-requested", "mountd", f"{operator} asked for a reload")
+        await report_event(self._deps.journal, "reload-requested", "mountd", f"{operator} asked for a reload")
         return answer(await self._deps.reload(operator))
 
     async def pause(self, request: web.Request) -> web.Response:

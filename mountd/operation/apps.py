@@ -10,7 +10,7 @@ import structlog
 
 from mountd.errors import Busy, MountdError, NotFound, Refused, UsageError, cause_of
 from mountd.journal.journal import Journal
-from mountd.operation.results import logged
+from mountd.operation.results import report_event
 from mountd.operation.switch import Operations
 from mountd.process.lifecycle import Notice, RestartAsked
 from mountd.process.supervisor import Supervisor
@@ -114,8 +114,7 @@ class AppControl:
 
     async def _report(self, code: str, name: str, text: str, operator: str) -> None:
         log.info("app control requested", app=name, cause=text, operator=operator)
-        with logged("journal an event", code=code):  # also when the journal cannot be written
-            await self._journal.event(code, name, text)
+        await report_event(self._journal, code, name, text)
 
 
 def who(operator: str, reason: str) -> str:

@@ -28,6 +28,12 @@ def logged(what: str, **keys: object) -> Iterator[None]:
         log.error(f"cannot {what}", **keys, cause=error.text, hint=error.hint)
 
 
+async def report_event(journal: Journal, code: str, object_: str, text: str) -> None:
+    """Who asked for what, or what came of it; also when the journal cannot be written, what was asked for is done."""
+    with logged("journal an event", code=code, text=text):
+        await journal.event(code, object_, text)
+
+
 class ResultStore:
     """Keeps at most a few results: no operation begins before the former ones are written."""
 

@@ -20,7 +20,7 @@ from mountd.journal.records import SCHEDULE
 from mountd.operation import due
 from mountd.operation.desired import Request
 from mountd.operation.due import Turn
-from mountd.operation.results import logged
+from mountd.operation.results import logged, report_event
 from mountd.operation.switch import Operations
 from mountd.settings.names import check_version
 from mountd.status.board import Board
@@ -245,8 +245,7 @@ class Schedules:
         )
 
     async def _report(self, code: str, record: OperationRecord, text: str) -> None:
-        with logged("journal an event", code=code):
-            await self._journal.event(code, record.model, text)
+        await report_event(self._journal, code, record.model, text)
 
 
 def _due(record: OperationRecord) -> datetime:

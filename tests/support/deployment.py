@@ -35,7 +35,7 @@ def commit(clone: Path, environment: str, version: str) -> subprocess.CompletedP
 
 
 def clone(origin: Path, name: str) -> Path:
-    """Beside it."""
+    """A clone in the same directory."""
     made = origin.parent / name
     git(origin.parent, "clone", "--quiet", origin.name, name)
     git(made, "config", "user.name", name)

@@ -1,6 +1,6 @@
 """A small object store that refuses what a test asks it to, in the words of real ones; also the proxy before itself.
 
-A client that is told to use it as its HTTP proxy reaches it under any host name, so that it can be asked for a bucket
+A client that uses it as its HTTP proxy reaches it under any host name, so that it can be asked for a bucket
 in the host name, as rclone does for most stores. It checks no signature.
 """
 

@@ -1,4 +1,4 @@
-"""The route of webhooks over TCP: whoever knows the secret has the source read at once; nobody else learns anything."""
+"""The route of webhooks over TCP: a client that knows the secret has the source read at once; others learn nothing."""
 
 from __future__ import annotations
 

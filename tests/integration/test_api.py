@@ -17,6 +17,7 @@ from tests.support.asking import Asking
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
+from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
@@ -45,7 +46,8 @@ def test_probes_while_it_is_not_ready_and_when_it_is(make_daemon: Callable[..., 
     proxy.down()
     daemon.start()
     daemon.until_reason("waiting-for-mount")
-    assert asking.tcp("GET", "/healthz").status == 200
+    # The control socket, which that asks, is open a moment before the port.
+    until(lambda: asking.tcp("GET", "/healthz").status == 200, 30.0, "the port to answer")
     answer = asking.tcp("GET", "/readyz")
     assert (answer.status, answer.json["ready"]) == (503, False)
     for reason in answer.json["reasons"]:

@@ -1,4 +1,4 @@
-"""The body of a request: a JSON object with known fields, each of its type, each once."""
+"""What a request says: a body that is a JSON object with known fields, each of its type, each once; seconds to wait."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from mountd.errors import UsageError
 from mountd.text import storable
 
+MAX_WAIT_S = 60.0
 LARGEST = 2**63 - 1
 """Of whole numbers: what SQLite can compare with."""
 _WORDS: Mapping[type, str] = {str: "text", bool: "true or false", int: "a whole number"}
@@ -53,3 +54,11 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise UsageError(f"cannot read the request: the field {storable(key, 64)!r} is written twice")
         found[key] = value
     return found
+
+
+def seconds(request: web.Request, key: str, most_s: float = MAX_WAIT_S) -> float:
+    """Of the query; none is 0. Raises UsageError."""
+    try:
+        return min(most_s, max(0.0, float(request.query.get(key, "0"))))
+    except ValueError:
+        raise UsageError(f"cannot use `{key}`: it is not a number of seconds") from None

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
@@ -18,11 +17,12 @@ from mountd import __version__
 from mountd.api import metrics
 from mountd.api.access import ProfileRoutes
 from mountd.api.body import read_body as _body
+from mountd.api.body import seconds
 from mountd.api.diff import DifferingFlags, DiffRoutes
 from mountd.api.documents import SCHEMA, failures, history, operations, status
-from mountd.api.documents.history import LineDocument, LogsDocument
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, ScheduledDocument, WarmDocument
 from mountd.api.history import HistoryRoutes, answer, operation_id
+from mountd.api.logs import LogRoutes
 from mountd.api.peer import CALLER, TokenHolder, UserNames
 from mountd.api.processes import ProcessRoutes
 from mountd.api.roles import Handler, Route, RouteAccess
@@ -38,23 +38,19 @@ from mountd.operation.schedule import Schedules
 from mountd.operation.switch import Operations, PlannedOperation
 from mountd.operation.sync import Paused, Syncing
 from mountd.operation.warm import LIMIT_S
-from mountd.process.child import RING_LINES, Line, Ring
+from mountd.process.child import Ring
 from mountd.process.resources import SYSTEM_ERROR, of_the_machine
 from mountd.process.supervisor import Supervisor
 from mountd.rclone import keys
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import Snapshot
-from mountd.text import dumps
 from mountd.warm.profiles import Profiles
 
 log = structlog.get_logger()
 
 ASKING: Mapping[str, type] = {"reason": str, "dry_run": bool, "force": bool, "digests": bool}
 MAX_BODY_BYTES = 64 * 1024
-MAX_WAIT_S = 60.0
-MAX_SINCE_S = 1e9
-FOLLOW_LINES = 1000
 HTTP_OF_EXIT = {1: 503, 2: 400, 3: 404, 6: 409, 7: 422}
 Reload = Callable[[str], Awaitable[ReloadDocument]]
 """operator → what the reload did; raises ConfigError, Busy"""
@@ -109,6 +105,7 @@ class Routes:
     def __init__(self, deps: ApiDeps) -> None:
         self._deps = deps
         self._history = HistoryRoutes(deps.journal, deps.board, deps.operations.results)
+        self._logs = LogRoutes(deps.board, deps.rings)
         self._names = UserNames()
         self._profiles = ProfileRoutes(deps.operations, deps.profiles, deps.journal, self._operator)
         self._processes = ProcessRoutes(deps.board, deps.supervisors, deps.apps, deps.journal, self._operator)
@@ -136,7 +133,7 @@ class Routes:
             web.get("/api/v1/status", self.status),
             web.get("/api/v1/versions", self.versions),
             web.get("/api/v1/operations/{id}", self.operation),
-            web.get("/api/v1/logs", self.logs),
+            *self._logs.reads(),
             *self._history.reads(),
             *self._diff.reads(),
             *self._profiles.reads(),
@@ -176,7 +173,7 @@ class Routes:
         if "for" in request.query:
             holds = self._condition(request.query["for"], request.query.get("model"))
             with contextlib.suppress(TimeoutError):
-                await board.wait_until(holds, _seconds(request, "wait"))
+                await board.wait_until(holds, seconds(request, "wait"))
         uptime_s = time.monotonic() - self._deps.started
         rings, pid = self._deps.rings, os.getpid()
         return answer(status.status(board.snapshot, rings, version=__version__, pid=pid, uptime_s=uptime_s))
@@ -224,7 +221,7 @@ class Routes:
     async def operation(self, request: web.Request) -> web.Response:
         id_ = operation_id(request)
         seen = request.query.get("step", "")
-        record = await self._deps.operations.wait(id_, seen_step=seen, timeout_s=_seconds(request, "wait"))
+        record = await self._deps.operations.wait(id_, seen_step=seen, timeout_s=seconds(request, "wait"))
         document: dict[str, object] = {**operations.operation(record)}
         for running in self._deps.board.snapshot.operations:
             if running.id == record.id and running.step == record.step:
@@ -234,57 +231,6 @@ class Routes:
             measured = await self._deps.journal.drill(record.id)
             document["drill"] = history.drilled(measured) if measured else None
         return answer(document)
-
-    async def logs(self, request: web.Request) -> web.StreamResponse:
-        rings = self._deps.rings
-        name = request.query.get("name")
-        if name is not None and name not in rings:
-            raise NotFound(f"cannot find {name}", hint=f"names: {', '.join(rings)}")
-        chosen = {name: rings[name]} if name is not None else rings
-        since_s = _seconds(request, "since", MAX_SINCE_S) if "since" in request.query else None
-        previous, follow = (request.query.get(key) == "1" for key in ("previous", "follow"))
-        try:  # --since means all of that time
-            count = min(RING_LINES, max(0, int(request.query.get("lines", "100" if since_s is None else RING_LINES))))
-        except ValueError:
-            raise UsageError("cannot use `lines`: it is not a number") from None
-        if previous:
-            _check_previous(name, chosen, follow=follow)
-        found = (
-            (owner, line)
-            for owner, ring in chosen.items()
-            for line in (ring.previous if previous else ring.last)(count, since_s)
-        )
-        # Not by the time that is shown: that clock may have been set back.
-        lines = [history.line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
-        return await self._follow(request, chosen, lines) if follow else answer(LogsDocument(schema=SCHEMA, logs=lines))
-
-    async def _follow(
-        self, request: web.Request, chosen: Mapping[str, Ring], lines: list[LineDocument]
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
-        queue: asyncio.Queue[LineDocument] = asyncio.Queue(FOLLOW_LINES)
-
-        def keep(owner: str, line: Line) -> None:
-            if queue.full():  # a reader that is too slow loses the oldest, not the daemon its memory
-                queue.get_nowait()
-            queue.put_nowait(history.line(owner, line))
-
-        stops = [ring.follow(partial(keep, owner)) for owner, ring in chosen.items()]
-        try:
-            for line in lines:
-                await response.write(_encoded(line))
-            while not self._deps.board.snapshot.stopping:
-                try:
-                    async with asyncio.timeout(1.0):
-                        line = await queue.get()
-                except TimeoutError:
-                    continue
-                await response.write(_encoded(line))
-        finally:
-            for stop in stops:
-                stop()
-        return response
 
     # -- writes ---------------------------------------------------------------------------------------------------
 
@@ -366,32 +312,8 @@ class Routes:
         )
 
 
-def _check_previous(name: str | None, chosen: Mapping[str, Ring], *, follow: bool) -> None:
-    """Raises UsageError, NotFound."""
-    if follow:
-        raise UsageError(
-            "cannot follow the output of a process that has exited", hint="leave out --previous or --follow"
-        )
-    if name is not None and chosen[name].life < 2:
-        raise NotFound(
-            f"cannot find a previous process of {name}: mountd has started {chosen[name].life or 'none'}",
-            hint=f"`mountd logs {name}` shows what there is; what was before mountd itself started stands in its log",
-        )
-
-
-def _encoded(line: Mapping[str, object]) -> bytes:
-    return dumps(line).encode() + b"\n"
-
-
 def _asked(asked: PlannedOperation, *, dry_run: bool) -> web.Response:
     return answer(operations.switch(asked, dry_run=dry_run), 200 if dry_run or asked.record is None else 202)
-
-
-def _seconds(request: web.Request, key: str, most_s: float = MAX_WAIT_S) -> float:
-    try:
-        return min(most_s, max(0.0, float(request.query.get(key, "0"))))
-    except ValueError:
-        raise UsageError(f"cannot use `{key}`: it is not a number of seconds") from None
 
 
 def _source(request: web.Request) -> str:

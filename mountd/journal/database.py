@@ -41,6 +41,7 @@ _SCHEMAS = (
     "schema-3-switch.sql",
     "schema-4-scheduled.sql",
     "schema-5-desired.sql",
+    "schema-6-event-data.sql",
 )
 """The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
 _FIRST_TABLES = frozenset({"operations", "events", "models"})

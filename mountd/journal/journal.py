@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from mountd.clock import now_text
@@ -20,6 +21,7 @@ from mountd.journal.records import (
     StepRecord,
     action,
 )
+from mountd.text import dumps
 
 __all__ = [
     "Committed",
@@ -209,9 +211,11 @@ class Journal(Database):
 
     # -- events ---------------------------------------------------------------------------------------------------
 
-    async def event(self, code: str, object_: str, text: str) -> None:
-        sql = "INSERT INTO events (time, code, object, text) VALUES (?, ?, ?, ?)"
-        await self.change((sql, now_text(), code, object_, text), _trim("events", EVENTS_KEPT))
+    async def event(self, code: str, object_: str, text: str, data: Mapping[str, object] | None = None) -> None:
+        """`data`: for programs, what can be JSON."""
+        sql = "INSERT INTO events (time, code, object, text, data) VALUES (?, ?, ?, ?, ?)"
+        fields = dumps(data) if data else ""
+        await self.change((sql, now_text(), code, object_, text, fields), _trim("events", EVENTS_KEPT))
         if self._next_event is not None and not self._next_event.done():
             self._next_event.set_result(None)
             self._next_event = None

@@ -121,6 +121,8 @@ class EventRecord:
     code: str
     object: str
     text: str
+    data: str = ""
+    """for programs: a JSON object, empty where `text` says all there is"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mountd.api import peer, routes
+from mountd.api import logs, peer, routes
+from mountd.api.body import seconds
 from mountd.operation.drill import Drills
 from mountd.process.child import Ring
 from mountd.process.lifecycle import RestartAsked
@@ -291,7 +292,7 @@ async def test_reads_that_cannot_be_answered(asked: Asked, path: str, status: in
 
 
 async def test_a_wait_has_a_limit(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes._seconds, "__defaults__", (0.02,))
+    monkeypatch.setattr(seconds, "__defaults__", (0.02,))
     async with asyncio.timeout(AT_ONCE_S):
         assert (await asked.get("api/v1/status?wait=1000&for=version=v99"))[0] == 200
 
@@ -358,7 +359,7 @@ async def test_without_a_number_the_last_hundred_and_with_a_time_all_of_it(asked
 
 
 async def test_followed_until_mountd_stops(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "FOLLOW_LINES", 2)
+    monkeypatch.setattr(logs, "FOLLOW_LINES", 2)
     rings = asked.hub.rings
     rings |= {"storage": Ring(), "webui": Ring()}
     rings["storage"].append("before")

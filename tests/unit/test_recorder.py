@@ -54,7 +54,7 @@ class CountingJournal(Journal):
 
     tries = 0
 
-    async def event(self, code: str, object_: str, text: str) -> None:
+    async def event(self, code: str, object_: str, text: str, data: object = None) -> None:
         self.tries += 1
         await super().event(code, object_, text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.operations import (
@@ -61,11 +61,14 @@ class OperationDetailsDocument(OperationDocument):
 
 
 class EventDocument(TypedDict):
+    """`data`: for programs, null where `text` says all there is."""
+
     id: int
     time: str
     code: str
     object: str
     text: str
+    data: dict[str, Any] | None
 
 
 class EventsDocument(Schema):
@@ -118,7 +121,7 @@ def events(found: Iterable[EventRecord]) -> EventsDocument:
 
 
 def event(record: EventRecord) -> EventDocument:
-    return document(EventDocument, record)
+    return document(EventDocument, record, data=json.loads(record.data) if record.data else None)
 
 
 def line(owner: str, said: Line) -> LineDocument:

@@ -1,0 +1,98 @@
+"""The route of what mounts and apps print: the last lines, and new ones as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from aiohttp import web
+
+from mountd.api.body import seconds
+from mountd.api.documents import SCHEMA, history
+from mountd.api.documents.history import LineDocument, LogsDocument
+from mountd.api.history import answer
+from mountd.errors import NotFound, UsageError
+from mountd.process.child import RING_LINES, Line, Ring
+from mountd.status.board import Board
+from mountd.text import dumps
+
+MAX_SINCE_S = 1e9
+FOLLOW_LINES = 1000
+
+
+class LogRoutes:
+    def __init__(self, board: Board, rings: Mapping[str, Ring]) -> None:
+        self._board = board
+        self._rings = rings
+
+    def reads(self) -> list[web.RouteDef]:
+        return [web.get("/api/v1/logs", self.logs)]
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        rings = self._rings
+        name = request.query.get("name")
+        if name is not None and name not in rings:
+            raise NotFound(f"cannot find {name}", hint=f"names: {', '.join(rings)}")
+        chosen = {name: rings[name]} if name is not None else rings
+        since_s = seconds(request, "since", MAX_SINCE_S) if "since" in request.query else None
+        previous, follow = (request.query.get(key) == "1" for key in ("previous", "follow"))
+        try:  # --since means all of that time
+            count = min(RING_LINES, max(0, int(request.query.get("lines", "100" if since_s is None else RING_LINES))))
+        except ValueError:
+            raise UsageError("cannot use `lines`: it is not a number") from None
+        if previous:
+            _check_previous(name, chosen, follow=follow)
+        found = (
+            (owner, line)
+            for owner, ring in chosen.items()
+            for line in (ring.previous if previous else ring.last)(count, since_s)
+        )
+        # Not by the time that is shown: that clock may have been set back.
+        lines = [history.line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
+        return await self._follow(request, chosen, lines) if follow else answer(LogsDocument(schema=SCHEMA, logs=lines))
+
+    async def _follow(
+        self, request: web.Request, chosen: Mapping[str, Ring], lines: list[LineDocument]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        queue: asyncio.Queue[LineDocument] = asyncio.Queue(FOLLOW_LINES)
+
+        def keep(owner: str, line: Line) -> None:
+            if queue.full():  # a reader that is too slow loses the oldest, not the daemon its memory
+                queue.get_nowait()
+            queue.put_nowait(history.line(owner, line))
+
+        stops = [ring.follow(partial(keep, owner)) for owner, ring in chosen.items()]
+        try:
+            for line in lines:
+                await response.write(_encoded(line))
+            while not self._board.snapshot.stopping:
+                try:
+                    async with asyncio.timeout(1.0):
+                        line = await queue.get()
+                except TimeoutError:
+                    continue
+                await response.write(_encoded(line))
+        finally:
+            for stop in stops:
+                stop()
+        return response
+
+
+def _check_previous(name: str | None, chosen: Mapping[str, Ring], *, follow: bool) -> None:
+    """Raises UsageError, NotFound."""
+    if follow:
+        raise UsageError(
+            "cannot follow the output of a process that has exited", hint="leave out --previous or --follow"
+        )
+    if name is not None and chosen[name].life < 2:
+        raise NotFound(
+            f"cannot find a previous process of {name}: mountd has started {chosen[name].life or 'none'}",
+            hint=f"`mountd logs {name}` shows what there is; what was before mountd itself started stands in its log",
+        )
+
+
+def _encoded(line: Mapping[str, object]) -> bytes:
+    return dumps(line).encode() + b"\n"

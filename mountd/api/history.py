@@ -90,7 +90,21 @@ class HistoryRoutes:
         response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
         await response.prepare(request)
         await _send(request, response, b"retry: 1000\n\n")
-        seen, sent = newest if after is None else after, time.monotonic()
+        self._board.meters.event_streams += 1
+        try:
+            return await self._follow(request, response, events, written, newest if after is None else after)
+        finally:
+            self._board.meters.event_streams -= 1
+
+    async def _follow(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        events: Sequence[EventRecord],
+        written: asyncio.Future[None],
+        seen: int,
+    ) -> web.StreamResponse:
+        sent = time.monotonic()
         while True:
             for event in events:
                 await _send(request, response, _encoded(event))

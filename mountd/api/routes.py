@@ -14,7 +14,6 @@ import structlog
 from aiohttp import web
 
 from mountd import __version__
-from mountd.api import metrics
 from mountd.api.access import ProfileRoutes
 from mountd.api.body import read_body as _body
 from mountd.api.body import seconds
@@ -23,9 +22,11 @@ from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, ScheduledDocument, WarmDocument
 from mountd.api.history import HistoryRoutes, answer, operation_id
 from mountd.api.logs import LogRoutes
+from mountd.api.metrics.exposition import CONTENT_TYPE, Metrics
 from mountd.api.peer import CALLER, TokenHolder, UserNames
 from mountd.api.processes import ProcessRoutes
 from mountd.api.roles import Handler, Route, RouteAccess
+from mountd.api.traffic import TrafficRoutes
 from mountd.api.webhook import Webhooks
 from mountd.errors import MountdError, NotFound, Unavailable, UsageError
 from mountd.journal.journal import Journal
@@ -105,6 +106,8 @@ class Routes:
     def __init__(self, deps: ApiDeps) -> None:
         self._deps = deps
         self._history = HistoryRoutes(deps.journal, deps.board, deps.operations.results)
+        self._metrics = Metrics(deps.board, deps.journal)
+        self._traffic = TrafficRoutes(deps.board)
         self._logs = LogRoutes(deps.board, deps.rings)
         self._names = UserNames()
         self._profiles = ProfileRoutes(deps.operations, deps.profiles, deps.journal, self._operator)
@@ -134,6 +137,7 @@ class Routes:
             web.get("/api/v1/versions", self.versions),
             web.get("/api/v1/operations/{id}", self.operation),
             *self._logs.reads(),
+            *self._traffic.reads(),
             *self._history.reads(),
             *self._diff.reads(),
             *self._profiles.reads(),
@@ -163,7 +167,7 @@ class Routes:
         return answer(document, 200 if document["ready"] else 503)
 
     async def metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(self._deps.board), headers={"Content-Type": metrics.CONTENT_TYPE})
+        return web.Response(body=await self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     # -- reads ----------------------------------------------------------------------------------------------------
 

@@ -34,10 +34,14 @@ CUT_OFF_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What the TCP port is opened with, as it was read: whose tokens are valid, and what it speaks TLS with."""
+    """What the TCP port is opened with, as it was read: whose tokens are valid, and what it speaks TLS with.
+
+    `expires`: when its certificate does, in seconds since 1970; None: it has none, or that is not known.
+    """
 
     tokens: Tokens = NO_TOKENS
     context: ssl.SSLContext | None = None
+    expires: float | None = None
 
 
 NOBODY = Admission()

@@ -212,6 +212,7 @@ class Daemon:
         found = binary.find(settings.rclone.binary)
         for cause in found.passed_over:
             log.warning("rclone passed over", cause=cause)
+        self.board.meters.rclone = found.version_text
         log.info("rclone found", path=str(found.path), version=found.version_text)
         conf = ConfFile(instance.private / "rclone.conf", found, record=record_path(instance.state))
         self.members = Members(

@@ -48,6 +48,8 @@ class Journal(Database):
         self._step_began: dict[tuple[int, str], float] = {}
         """monotonic, of the steps that run"""
         self._next_event: asyncio.Future[None] | None = None
+        self._quarantined: dict[str, int] | None = None
+        """as `quarantined_counts`; None: to be counted again"""
 
     @property
     def is_lost(self) -> bool:
@@ -73,16 +75,29 @@ class Journal(Database):
     async def quarantine(self, model: str, digest: str, *, version: str, operation: int | None, cause: str) -> None:
         """This content is refused from now on, whatever its version is called."""
         row = put(Quarantined(model, digest, version, operation, cause, now_text()))
-        await self.change(row, _trim("quarantine", QUARANTINED_KEPT))
+        try:
+            await self.change(row, _trim("quarantine", QUARANTINED_KEPT))
+        finally:
+            self._quarantined = None
 
     async def quarantined(self, model: str) -> dict[str, Quarantined]:
         """By digest."""
         return {each.digest: each for each in await self.read(Quarantined, "WHERE model = ?", model)}
 
+    async def quarantined_counts(self) -> dict[str, int]:
+        """How many contents are in quarantine, by model; models without any are left out."""
+        if self._quarantined is None:
+            rows = await self.rows("SELECT model, count(*) FROM quarantine GROUP BY model")
+            self._quarantined = {str(model): int(count) for model, count in rows}
+        return self._quarantined
+
     async def release(self, model: str, digest: str) -> bool:
         """Out of quarantine; False: it was not in it."""
         sql = "DELETE FROM quarantine WHERE model = ? AND digest = ? RETURNING digest"
-        return bool(await self.rows(sql, model, digest))
+        try:
+            return bool(await self.rows(sql, model, digest))
+        finally:
+            self._quarantined = None
 
     async def record_content(self, holds: KnownContent) -> None:
         """What the version holds now, instead of what was recorded before."""

@@ -56,7 +56,7 @@ class Operations:
         self._journal = journal
         self._running: list[Running] = []
         self._quiet = False
-        self.results = ResultStore(journal)
+        self.results = ResultStore(journal, board.meters.operations)
         self._ended: dict[int, asyncio.Future[OperationOutcome]] = {}
         self._jobs: asyncio.Queue[Running] = asyncio.Queue(QUEUED)
         self._display = Display(board)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+from mountd.status.meters import Meters
 from mountd.status.snapshot import (
     AppStatus,
     ConfigStatus,
@@ -22,19 +23,23 @@ PublishMount = Callable[[Callable[[MountStatus], MountStatus]], None]
 
 
 class Board:
-    """Written and read by tasks of one event loop only."""
+    """Written and read by tasks of one event loop only. `meters`: what has happened since mountd started."""
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self.snapshot = snapshot or Snapshot()
+        self.meters = Meters()
         self._next: asyncio.Future[None] | None = None
 
     def set_mount(self, name: str, status: MountStatus) -> None:
+        self.meters.saw_mount(name, status)
         self._put(replace(self.snapshot, mounts={**self.snapshot.mounts, name: status}))
 
     def set_model(self, name: str, status: ModelStatus) -> None:
+        self.meters.saw_model(name, status)
         self._put(replace(self.snapshot, models={**self.snapshot.models, name: status}))
 
     def set_app(self, name: str, status: AppStatus) -> None:
+        self.meters.saw_app(name, status)
         self._put(replace(self.snapshot, apps={**self.snapshot.apps, name: status}))
 
     def set_operations(self, *operations: Operation) -> None:

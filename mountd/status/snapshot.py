@@ -81,6 +81,8 @@ class CacheStatus:
     bytes_used: int = 0
     files: int = 0
     uploads_queued: int = 0
+    limit_bytes: int | None = None
+    """None: only the free room of its disk limits it"""
 
 
 @dataclass(frozen=True, slots=True)

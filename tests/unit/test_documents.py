@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mountd.api.documents import access, diff, document, failures, history, operations, status
+from mountd.api.documents import access, diff, document, failures, history, operations, status, traffic
 from mountd.cli import init as init_command
 from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
@@ -21,6 +21,7 @@ from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
 from mountd.process.child import Line, Ring
 from mountd.publish.run import Published
+from mountd.status.meters import MountMeters
 from mountd.status.snapshot import (
     AppLoad,
     AppStatus,
@@ -58,7 +59,7 @@ MOUNT = MountStatus(
     restarts=3,
     unasked=2,
     since="2026-01-02T03:04:05Z",
-    cache=CacheStatus(bytes_used=1_234_567, files=89, uploads_queued=2),
+    cache=CacheStatus(bytes_used=1_234_567, files=89, uploads_queued=2, limit_bytes=2_000_000),
     backend=RemoteStatus(Health.DEGRADED, REASON),
     drain=DrainStatus(files=5, files_left=3, bytes_left=1_048_576, open=1),
 )
@@ -196,6 +197,11 @@ OPENED = AccessProfile(
 PUBLISHED = Published("published", "sha256:22", 2, 123, 1, 100, ("x",), ("MANIFEST.json",), "hash")
 
 
+METERS = {"storage": MountMeters(cache_bytes=1_000_000), "plain": MountMeters()}
+METERS["storage"].moved(100.0, fetched=1001, uploaded=0)
+METERS["storage"].moved(105.0, fetched=0, uploaded=500)
+
+
 def drill(kind: drill_plan.DrillKind) -> drill_plan.DrillPlan:
     return drill_plan.DrillPlan(kind, "storage", "/mnt/models", 30.0, ("webui", "api"), ("webui",), LIMITS)
 
@@ -260,6 +266,7 @@ def made() -> dict[str, Any]:
         "diff": diff.diff({"hub": (Sync.OUT_OF_SYNC, [Compared("version", "hub", "v23", "v22")])}),
         "access profile": access.profile("hub", OPENED),
         "access profile, removed": access.forgotten("hub", ["webui"]),
+        "traffic": traffic.traffic(SNAPSHOT, METERS, 107.0),
         "error": failures.error(NotFound("cannot find hub", hint="one of voice")),
         "error, busy": failures.error(Busy("cannot switch hub", hint="wait", holder="tina")),
         "error, config": without_prose(failures.error(ConfigError("/etc/mountd/mountd.yaml", [WARNING]))),

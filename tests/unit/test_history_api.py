@@ -27,6 +27,7 @@ from mountd.clock import now_text
 from mountd.journal.journal import Drilled, Journal
 from mountd.operation.results import ResultStore
 from mountd.status.board import Board
+from tests.support.wait import until_async
 
 SOON_S = 60.0
 
@@ -383,3 +384,10 @@ async def test_followed_on_the_command_line_until_it_is_ended(served: Served) ->
         await child.communicate()
     _, out, _ = await served.cli("events")
     assert "\x1b" not in out
+
+
+async def test_open_streams_are_counted(served: Served) -> None:
+    meters = served.board.meters
+    async with served.stream(follow="1"), served.stream(follow="1"):
+        await until_async(lambda: meters.event_streams == 2, SOON_S, "both streams to be counted")
+    await until_async(lambda: meters.event_streams == 0, SOON_S, "both streams to be gone")

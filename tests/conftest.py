@@ -35,6 +35,8 @@ settings.load_profile("mountd")
 
 LONG_S = 240
 """A test that may last longer than that is among the longest."""
+NEVER_SKIPPED = ("fuse", "root", "prometheus")
+"""Tests with these marks, in CI."""
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
@@ -143,7 +145,7 @@ FAILED = pytest.StashKey[bool]()
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     # Whatever a fixture or the test itself found missing, not only what was looked for before.
-    if IN_CI and report.skipped and (item.get_closest_marker("fuse") or item.get_closest_marker("root")):
+    if IN_CI and report.skipped and any(map(item.get_closest_marker, NEVER_SKIPPED)):
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome, report.longrepr = "failed", f"must not be skipped in CI: {why}"
     if report.failed:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mountd.api.metrics import exposition
 from mountd.api.metrics.exposition import Metrics
 from mountd.journal.journal import Journal
 from mountd.status.board import Board
@@ -190,10 +191,11 @@ async def test_versions_in_quarantine(world: World) -> None:
     assert (await world.scrape()).value("mountd_model_quarantined_versions", model="hub") == 1
 
 
-async def test_a_journal_that_cannot_be_read_holds_up_nothing(world: World) -> None:
+async def test_a_journal_that_cannot_be_read_holds_up_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposition, "JOURNAL_S", 0.05)
     world.board.set_mount("storage", MOUNT)
     world.board.set_model("hub", MODEL)
-    blocked = asyncio.create_task(world.journal.run(lambda: time.sleep(3.0)))
+    blocked = asyncio.create_task(world.journal.run(lambda: time.sleep(1.0)))
     await asyncio.sleep(0)
     try:
         found = await world.scrape()

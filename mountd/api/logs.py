@@ -8,10 +8,12 @@ from functools import partial
 
 from aiohttp import web
 
-from mountd.api.body import seconds
 from mountd.api.documents import SCHEMA, history
 from mountd.api.documents.history import LineDocument, LogsDocument
+from mountd.api.documents.requests import LogsQuery
 from mountd.api.history import answer
+from mountd.api.roles import Route
+from mountd.api.route import get
 from mountd.errors import NotFound, UsageError
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.status.board import Board
@@ -19,6 +21,8 @@ from mountd.text import dumps
 
 MAX_SINCE_S = 1e9
 FOLLOW_LINES = 1000
+DEFAULT_LINES = 100
+JSON_LINES = "application/x-ndjson"
 
 
 class LogRoutes:
@@ -26,21 +30,24 @@ class LogRoutes:
         self._board = board
         self._rings = rings
 
-    def reads(self) -> list[web.RouteDef]:
-        return [web.get("/api/v1/logs", self.logs)]
+    def reads(self) -> list[Route]:
+        found = {"application/json": LogsDocument, JSON_LINES: LineDocument}
+        return [get("/api/v1/logs", self.logs, LogsQuery, {200: found})]
 
-    async def logs(self, request: web.Request) -> web.StreamResponse:
+    async def logs(self, request: web.Request, query: LogsQuery) -> web.StreamResponse:
+        """The last lines that mounts and apps printed, oldest first.
+
+        With `follow` a stream: one JSON object a line, until the client closes it or mountd stops.
+        """
         rings = self._rings
-        name = request.query.get("name")
+        name = query.get("name")
         if name is not None and name not in rings:
             raise NotFound(f"cannot find {name}", hint=f"names: {', '.join(rings)}")
         chosen = {name: rings[name]} if name is not None else rings
-        since_s = seconds(request, "since", MAX_SINCE_S) if "since" in request.query else None
-        previous, follow = (request.query.get(key) == "1" for key in ("previous", "follow"))
-        try:  # --since means all of that time
-            count = min(RING_LINES, max(0, int(request.query.get("lines", "100" if since_s is None else RING_LINES))))
-        except ValueError:
-            raise UsageError("cannot use `lines`: it is not a number") from None
+        since_s = min(MAX_SINCE_S, query["since"]) if "since" in query else None
+        previous, follow = query.get("previous", False), query.get("follow", False)
+        # --since means all of that time
+        count = min(RING_LINES, query.get("lines", DEFAULT_LINES if since_s is None else RING_LINES))
         if previous:
             _check_previous(name, chosen, follow=follow)
         found = (
@@ -55,7 +62,7 @@ class LogRoutes:
     async def _follow(
         self, request: web.Request, chosen: Mapping[str, Ring], lines: list[LineDocument]
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        response = web.StreamResponse(headers={"Content-Type": JSON_LINES})
         await response.prepare(request)
         queue: asyncio.Queue[LineDocument] = asyncio.Queue(FOLLOW_LINES)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from aiohttp import web
 
+from mountd.api.documents.requests import NoQuery
 from mountd.settings.tokens import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -27,10 +29,20 @@ class RouteAccess(Enum):
     token"""
 
 
+Answers = Mapping[int, Any]
+"""By HTTP status: the TypedDict of the document, a union of several, or of other types than JSON by media type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
+    """`query`, `body`: TypedDicts of what it reads, `body` None: nothing; `about`: what it does, in Markdown."""
+
     definition: web.RouteDef
     access: RouteAccess
+    query: type = NoQuery
+    body: type | None = None
+    answers: Answers = field(default_factory=dict)
+    about: str = ""
 
     @property
     def method(self) -> str:

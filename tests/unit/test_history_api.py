@@ -120,7 +120,7 @@ async def served() -> AsyncIterator[Served]:
     journal, board = Journal(root / "mountd.db"), Board()
     await journal.open()
     app = web.Application(middlewares=[errors_as_documents])
-    app.add_routes(HistoryRoutes(journal, board, ResultStore(journal)).reads())
+    app.add_routes([each.definition for each in HistoryRoutes(journal, board, ResultStore(journal)).reads()])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.UnixSite(runner, str(root / "s")).start()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, TypedDict, cast
+from typing import Any, cast
+
+from typing_extensions import TypedDict
 
 from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.operations import (
@@ -57,6 +59,17 @@ class DrilledDocument(DrillDetailsDocument):
 class OperationDetailsDocument(OperationDocument):
     hint: str
     steps: list[StepDocument]
+    drill: DrilledDocument | None
+
+
+class FollowedOperationDocument(OperationDocument, total=False):
+    """One that is followed: while it runs with the keys of ProgressDocument; `drill` only of a drill."""
+
+    step_s: float
+    limit_s: float | None
+    waits_for: str | None
+    said: str
+    killed: list[str]
     drill: DrilledDocument | None
 
 

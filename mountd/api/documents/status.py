@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.failures import ProblemDocument, problems
@@ -184,6 +185,10 @@ class StatusDocument(Schema):
     operations: list[RunningDocument]
     scheduled: list[ScheduledSwitchDocument]
     config: ConfigDocument
+
+
+class AliveDocument(Schema):
+    alive: bool
 
 
 class ReadyDocument(Schema):

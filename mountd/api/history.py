@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from aiohttp import web
 
 from mountd.api.body import number
+from mountd.api.connections import streaming
 from mountd.api.documents import history
 from mountd.api.documents.history import EventsDocument, HistoryDocument, OperationDetailsDocument
 from mountd.api.documents.requests import EventsQuery, HistoryQuery, NoQuery
@@ -81,7 +82,8 @@ class HistoryRoutes:
         """
         after, limit = query.get("after"), _limit(query)
         if query.get("follow") or EVENT_STREAM in request.headers.get("Accept", ""):
-            return await self._stream(request, query, _last_seen(request, after), limit)
+            with streaming(request):
+                return await self._stream(request, query, _last_seen(request, after), limit)
         return answer(history.events(await self._read(query, after, limit)))
 
     async def _read(self, query: EventsQuery, after: int | None, limit: int) -> Sequence[EventRecord]:

@@ -8,6 +8,7 @@ from functools import partial
 
 from aiohttp import web
 
+from mountd.api.connections import streaming
 from mountd.api.documents import SCHEMA, history
 from mountd.api.documents.history import LineDocument, LogsDocument
 from mountd.api.documents.requests import LogsQuery
@@ -57,7 +58,10 @@ class LogRoutes:
         )
         # Not by the time that is shown: that clock may have been set back.
         lines = [history.line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
-        return await self._follow(request, chosen, lines) if follow else answer(LogsDocument(schema=SCHEMA, logs=lines))
+        if not follow:
+            return answer(LogsDocument(schema=SCHEMA, logs=lines))
+        with streaming(request):
+            return await self._follow(request, chosen, lines)
 
     async def _follow(
         self, request: web.Request, chosen: Mapping[str, Ring], lines: list[LineDocument]

@@ -7,26 +7,26 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from mountd.api import connections
+from mountd.api.connections import limited
 from mountd.api.encryption import Handshakes
 from mountd.api.guard import Guard
 from mountd.api.peer import CALLER, Peer
 from mountd.api.roles import Handler, needed
 from mountd.api.routes import MAX_BODY_BYTES, Routes, errors_as_documents
 from mountd.api.shielded import Shielded
-from mountd.api.sockets import Identity, bind_tcp, bind_unix, cannot_listen, find_group, identity
+from mountd.api.sockets import QUEUE, Identity, bind_tcp, bind_unix, cannot_listen, find_group, identity
 from mountd.settings.http import HttpSettings
 from mountd.settings.schema import ControlSettings
 from mountd.settings.tokens import NO_TOKENS, Tokens
 
-MAX_CONNECTIONS = 200
-"""Of one socket: mounts need descriptors first."""
 SHUTDOWN_S = 2.0
 CUT_OFF_S = 0.5
 """For requests that continue without their client."""
@@ -141,9 +141,11 @@ class Server:
         await runner.setup()
         served = runner.server
         assert served is not None
-        accepts = _limited(served)
-        handshakes = Handshakes(context, accepts, MAX_CONNECTIONS) if context is not None else None
-        listener = await asyncio.get_running_loop().create_server(handshakes or accepts, sock=sock)
+        accepts = limited(served)
+        handshakes = Handshakes(context, accepts, connections.MAX_CONNECTIONS) if context is not None else None
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(handshakes or accepts, sock=sock, backlog=connections.ACCEPTED_AT_ONCE)
+        sock.listen(QUEUE)  # the others wait in the kernel meanwhile
         return Listening(listener, runner, http, handshakes=handshakes)
 
     async def close(self) -> None:
@@ -167,20 +169,3 @@ async def _by_peer(request: web.Request, handler: Handler) -> web.StreamResponse
             raise ConnectionResetError("the client is gone already")
         CALLER.set(Peer.of(request.transport.get_extra_info("socket")))  # while there is one
     return await handler(request)
-
-
-def _limited(served: web.Server) -> Callable[[], asyncio.Protocol]:
-    """Makes its connections; beyond the limit the oldest is closed: it is forgotten, or held on purpose."""
-    loop = asyncio.get_running_loop()
-
-    def close_oldest() -> None:
-        open_ones = [each.transport for each in served.connections if each.transport is not None]
-        for transport in open_ones[:-MAX_CONNECTIONS]:
-            transport.abort()
-
-    def accept() -> asyncio.Protocol:
-        # The server knows it from the loop's next turn on.
-        loop.call_soon(loop.call_soon, close_oldest)
-        return served()
-
-    return accept

@@ -30,6 +30,8 @@ PROJECT = Path(__file__).parents[2]
 PROGRAM = Path(sys.prefix) / "bin" / "mountd"
 READY_S = 60.0
 STOP_S = 60.0
+FOREIGN = ("MOUNTD_", "XDG_", "NOTIFY_", "PYTHON")
+"""Variables that no newcomer has."""
 
 # The document that scripts rely on, with None for every value.
 STATUS: dict[str, Any] = {
@@ -104,13 +106,15 @@ def keys(document: object) -> Any:
 class Demo:
     """One `mountd demo` in a room of its own: its own XDG_RUNTIME_DIR and /tmp, unless another demo shares them."""
 
-    def __init__(self, room: Path, *words: str, cwd: Path | None = None, path: str | None = None) -> None:
-        self.room = room
+    def __init__(
+        self, room: Path, *words: str, cwd: Path | None = None, path: str | None = None, program: Path = PROGRAM
+    ) -> None:
+        self.room, self.program = room, program
         self._held = [hold_port() for _ in range(3)]
         self.port, s3_port, http_port = (held.getsockname()[1] for held in self._held)
         self.out = room / f"out-{self.port}"
         self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("MOUNTD_", "XDG_", "NOTIFY_"))},
+            **{key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)},
             "XDG_RUNTIME_DIR": str(room / "xdg"),
             "TMPDIR": str(room / "tmp"),
             "PATH": path or "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -119,7 +123,7 @@ class Demo:
         ports = ["--port", str(self.port), "--s3-port", str(s3_port), "--http-port", str(http_port)]
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                dies_with_us([str(PROGRAM), "demo", *ports, *words]),
+                dies_with_us([str(program), "demo", *ports, *words]),
                 cwd=self.cwd,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -163,7 +167,7 @@ class Demo:
         )
 
     def mountd(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.type(" ".join([str(PROGRAM), *words]))
+        return self.type(" ".join([str(self.program), *words]))
 
     def page(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:

@@ -166,6 +166,7 @@ async def test_the_last_page_has_no_next_also_when_it_is_full(served: Served, mo
     assert ([each["id"] for each in page["history"]], page["next"]) == ([ids[3], ids[2]], ids[2])
     _, page = await served.get("/api/v1/history", limit=2, before=page["next"])
     assert ([each["id"] for each in page["history"]], page["next"]) == ([ids[1], ids[0]], None)
+    assert await served.get("/api/v1/history", limit=0) == (200, {"schema": 1, "history": [], "next": None})
     monkeypatch.setattr(history, "DEFAULT_LIMIT", 1)
     monkeypatch.setattr(history, "MAX_LIMIT", 3)
     for limit, shown in ({}, 1), ({"limit": 99}, 3):

@@ -101,7 +101,7 @@ class LogsDocument(Schema):
 def page(records: Sequence[OperationRecord], *, more: bool) -> HistoryDocument:
     """`more`: whether there are older ones than these."""
     found = [operation_entry(record) for record in records]
-    return HistoryDocument(schema=SCHEMA, history=found, next=found[-1]["id"] if more else None)
+    return HistoryDocument(schema=SCHEMA, history=found, next=found[-1]["id"] if found and more else None)
 
 
 def operation_details(

@@ -21,6 +21,7 @@ from mountd.api.body import seconds
 from mountd.api.diff import DifferingFlags, DiffRoutes
 from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, ScheduledDocument, WarmDocument
+from mountd.api.explain import ExplainRoutes
 from mountd.api.history import HistoryRoutes, answer, operation_id
 from mountd.api.logs import LogRoutes
 from mountd.api.peer import CALLER, TokenHolder, UserNames
@@ -106,6 +107,8 @@ class Routes:
         self._deps = deps
         self._history = HistoryRoutes(deps.journal, deps.board, deps.operations.results)
         self._logs = LogRoutes(deps.board, deps.rings)
+        results = deps.operations.results
+        self._explain = ExplainRoutes(deps.board, deps.journal, results, deps.rings, deps.started)
         self._names = UserNames()
         self._profiles = ProfileRoutes(deps.operations, deps.profiles, deps.journal, self._operator)
         self._processes = ProcessRoutes(deps.board, deps.supervisors, deps.apps, deps.journal, self._operator)
@@ -136,6 +139,7 @@ class Routes:
             *self._logs.reads(),
             *self._history.reads(),
             *self._diff.reads(),
+            *self._explain.reads(),
             *self._profiles.reads(),
         ]
 

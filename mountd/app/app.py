@@ -82,8 +82,7 @@ class App:
         self._ended_well = False
         self._failure: Reason | None = None
         self._last_line = ""
-        self._runs = self._faults = 0
-        self._held = 0
+        self._runs = self._faults = self._held = 0
         self._status = AppStatus()
         self.reconfigure(settings)
         self.supervisor = Supervisor(self, Life(allowed=False))
@@ -130,6 +129,7 @@ class App:
             state=state,
             health=health,
             reason=reason,
+            fault=exits.last_crash(life, self._failure, self._status.fault),
             pid=pid,
             since=since,
             killed=killed,

@@ -32,6 +32,7 @@ COMMANDS = {
     "cancel": ("remote_switch", "cancel", "Undo the running operation, or drop a scheduled switch."),
     "pause": ("remote_switch", "pause", "Stop automatic changes until `mountd resume`."),
     "resume": ("remote_switch", "resume", "Resume automatic changes after `mountd pause`."),
+    "explain": ("explain", "explain", "Explain in plain words what is wrong, why, and what to do next."),
     "diff": ("diff", "diff", "Show where what is live differs from what is wanted."),
     "profile": ("profile", "profile", "Show which files the app opened at its start, and in which order."),
     "history": ("history", "history", "Show past operations: who, when, why and the result."),
@@ -126,6 +127,10 @@ def _of_the_daemon(module: str) -> ModuleType | None:
             from mountd.cli import diff
 
             return diff
+        case "explain":
+            from mountd.cli import explain
+
+            return explain
         case "profile":
             from mountd.cli import profile
 

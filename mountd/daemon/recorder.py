@@ -13,6 +13,7 @@ from mountd import __version__
 from mountd.daemon import shutdown
 from mountd.errors import JournalError, MountdError
 from mountd.journal.journal import Journal
+from mountd.journal.records import CRASHED, STARTED, STOPPED
 from mountd.status import events
 from mountd.status.board import Board
 from mountd.status.snapshot import Reason
@@ -23,8 +24,6 @@ RETRY_S = 10.0
 GAP = "journal-gap"
 """Written first once the journal can be written again."""
 REPLACED = "journal-replaced"
-STARTED, STOPPED, CRASHED = "mountd-started", "mountd-stopped", "mountd-restarted-after-crash"
-"""The first and the last event of each run, and what is written when the last one is missing."""
 
 
 class Recorder:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 SCHEDULE = "schedule"
 """The kind of an operation that only waits: at its time it becomes a switch, with an id of its own."""
+STARTED, STOPPED, CRASHED = "mountd-started", "mountd-stopped", "mountd-restarted-after-crash"
+"""The first and the last event of each run, and what is written when the last one is missing."""
 
 
 @dataclass(frozen=True, slots=True)

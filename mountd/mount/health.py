@@ -206,7 +206,9 @@ def explain(name: str, facts: Facts, *, known: Reason | None, lack: Exhausted | 
     what a probe needs and the machine does not have."""
     if facts.liveness.missed:
         hint = "rclone itself answers: it may wait for its bucket" if facts.liveness.responsive else ""
-        return Reason("mount-silent", f"mount {name} did not answer", "mount", name, hint)
+        missed = facts.liveness.missed
+        text = f"mount {name} did not answer {missed} liveness probe{'s' if missed > 1 else ''} in a row"
+        return Reason("mount-silent", text, "mount", name, hint)
     if known is not None:
         return known
     if stuck := _stuck(facts, name):

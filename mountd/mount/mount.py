@@ -189,6 +189,7 @@ class RcloneMount:
                 unasked=life.restarts,
                 # Without rclone the bucket is not probed: the last answer says nothing of now.
                 backend=status.backend if up else RemoteStatus(),
+                fault=reason if life.unasked and life.cause and reason else status.fault,
                 cache_broken=status.cache_broken and up,
                 cache_bypassed=status.cache_bypassed and up,
             )

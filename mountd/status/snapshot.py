@@ -135,6 +135,8 @@ class MountStatus:
     """by configuration no app runs on it meanwhile"""
     gone: bool = False
     """down for longer than a repair takes: an app that still runs on it is not ready"""
+    fault: Reason | None = None
+    """what it went down for the last time that nobody had asked for it, kept while it runs again"""
 
     @property
     def usable(self) -> bool:
@@ -305,6 +307,8 @@ class AppStatus:
     reason: Reason | None = None
     killed: str = ""
     """why it had to be killed at its stop; until it runs again"""
+    fault: Reason | None = None
+    """the crash that it comes back from, until it runs"""
     load: AppLoad | None = None
     """while it starts: how far it is with its files"""
     stopped: str | None = None

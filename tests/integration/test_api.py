@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.asking import Asking
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
@@ -45,7 +46,9 @@ def test_probes_while_it_is_not_ready_and_when_it_is(make_daemon: Callable[..., 
     asking = Asking(daemon)
     proxy.down()
     daemon.start()
-    daemon.until_reason("waiting-for-mount")
+    explained = until_explained(daemon, "bucket-unreachable")
+    chain = [each["code"] for each in explained["chain"]]
+    assert chain == ["not-ready", "waiting-for-mount", "mount-starting", "bucket-unreachable"]
     # The control socket, which that asks, is open a moment before the port.
     until(lambda: asking.tcp("GET", "/healthz").status == 200, 30.0, "the port to answer")
     answer = asking.tcp("GET", "/readyz")

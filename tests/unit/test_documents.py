@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mountd.api.documents import access, diff, document, failures, history, operations, status
+from mountd.api.documents import access, diff, document, explain, failures, history, operations, status
 from mountd.cli import init as init_command
 from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
@@ -21,6 +21,7 @@ from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
 from mountd.process.child import Line, Ring
 from mountd.publish.run import Published
+from mountd.status.explain import explain as explained
 from mountd.status.snapshot import (
     AppLoad,
     AppStatus,
@@ -216,6 +217,13 @@ def without_prose(document: Any) -> Any:
     return [without_prose(each) for each in document] if isinstance(document, list) else document
 
 
+def _without_evidence(found: explain.ExplainDocument) -> Any:
+    roots = [each for each in (found["root"], *found["others"]) if each is not None]
+    for root in roots:
+        root["evidence"] = ["…"]
+    return without_prose(found)
+
+
 def made() -> dict[str, Any]:
     return {
         "status": without_prose(status.status(SNAPSHOT, RINGS, version="0.1.0", pid=4710, uptime_s=12.345)),
@@ -258,6 +266,8 @@ def made() -> dict[str, Any]:
         "paused": operations.pause([Paused("hub", "tina: a demonstration", changed=True)]),
         "webhook": operations.WebhookDocument(schema=1, model="hub"),
         "diff": diff.diff({"hub": (Sync.OUT_OF_SYNC, [Compared("version", "hub", "v23", "v22")])}),
+        "explain": _without_evidence(explain.explain(explained(SNAPSHOT))),
+        "explain, nothing": explain.explain(explained(Snapshot())),
         "access profile": access.profile("hub", OPENED),
         "access profile, removed": access.forgotten("hub", ["webui"]),
         "error": failures.error(NotFound("cannot find hub", hint="one of voice")),

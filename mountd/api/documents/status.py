@@ -228,7 +228,7 @@ def status(snapshot: Snapshot, rings: Mapping[str, Ring], *, version: str, pid: 
         health=readiness.health(snapshot),
         reasons=_reasons(snapshot),
         remotes={name: document(RemoteDocument, remote) for name, remote in readiness.remotes(snapshot).items()},
-        mounts={name: _mount(mount, _said(mount, rings.get(name))) for name, mount in snapshot.mounts.items()},
+        mounts={name: _mount(mount, said(mount, rings.get(name))) for name, mount in snapshot.mounts.items()},
         models={
             name: document(
                 ModelDocument,
@@ -250,7 +250,7 @@ def status(snapshot: Snapshot, rings: Mapping[str, Ring], *, version: str, pid: 
                 restarts=app.unasked,
                 versions=dict(app.versions),
                 load=document(AppLoadDocument, app.load) if app.load else None,
-                said=_said(app, rings.get(name)),
+                said=said(app, rings.get(name)),
             )
             for name, app in snapshot.apps.items()
         },
@@ -269,7 +269,7 @@ def _reasons(snapshot: Snapshot) -> list[ReasonDocument]:
     return [document(ReasonDocument, reason) for reason in readiness.reasons(snapshot)]
 
 
-def _said(thing: MountStatus | AppStatus, ring: Ring | None) -> list[SaidDocument]:
+def said(thing: MountStatus | AppStatus, ring: Ring | None) -> list[SaidDocument]:
     """The last lines of what is down or degraded, also of the process before; none of what is well."""
     if ring is None or not (thing.state in NOT_WELL or thing.health is Health.DEGRADED):
         return []
@@ -277,14 +277,14 @@ def _said(thing: MountStatus | AppStatus, ring: Ring | None) -> list[SaidDocumen
     return [SaidDocument(time=line.time, text=storable(line.text, SAID_CHARACTERS)) for line in lines]
 
 
-def _mount(mount: MountStatus, said: list[SaidDocument]) -> MountDocument:
+def _mount(mount: MountStatus, lines: list[SaidDocument]) -> MountDocument:
     return document(
         MountDocument,
         mount,
         restarts=mount.unasked,
         cache=document(CacheDocument, mount.cache),
         drain=document(DrainDocument, mount.drain) if mount.drain else None,
-        said=said,
+        said=lines,
     )
 
 

@@ -14,6 +14,7 @@ from mountd.api.documents.status import said
 from mountd.api.history import answer
 from mountd.clock import now, parse
 from mountd.errors import MountdError
+from mountd.i18n import ENGLISH, translation
 from mountd.journal.journal import Journal, OperationRecord
 from mountd.journal.records import CRASHED, SCHEDULE, STARTED
 from mountd.operation.results import ResultStore
@@ -51,8 +52,10 @@ class ExplainRoutes:
 
     async def explain(self, request: web.Request) -> web.Response:
         """With `lang=zh_CN` in that language, as far as there is a translation."""
+        language = translation(request.query.get("lang", ENGLISH))
+        translate = language.text if language.language != ENGLISH else str
         background = await self._background(self._board.snapshot)
-        return answer(documents.explain(explain(self._board.snapshot, background)))
+        return answer(documents.explain(explain(self._board.snapshot, background, translate)))
 
     async def _background(self, snapshot: Snapshot) -> Background:
         since: dict[tuple[str, str], str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from mountd.cli.options import Options, asks_daemon
 from mountd.cli.terminal import say
 from mountd.client import api
+from mountd.i18n import _, language_of
 
 
 @click.command()
@@ -23,7 +25,7 @@ def explain(options: Options) -> None:
     from mountd.errors import Unreachable
 
     try:
-        document = api.get(options.find(), "/api/v1/explain")
+        document = api.get(options.find(), "/api/v1/explain", lang=language_of(os.environ))
     except Unreachable as error:
         if options.host is not None and not options.came_over_ssh:
             raise
@@ -41,21 +43,24 @@ def _print(options: Options, document: Any) -> None:
         return
     root = document["root"]
     if root is None:
-        say("mountd is ready and Healthy: there is nothing to explain", mark="ok   ", colour="green")
+        say(_("mountd is ready and Healthy: there is nothing to explain"), mark="ok   ", colour="green")
         return
     seen, *chain = document["chain"]
-    say(seen["text"], mark="seen ", colour="yellow")
+    marks = {name: f"{word} " for name, word in (("seen", _("seen")), ("why", _("why")), ("also", _("also")))}
+    say(seen["text"], mark=marks["seen"], colour="yellow")
     for depth, link in enumerate(chain):
-        say(f"{'  ' * depth}{link['text']}", mark="why  " if depth == len(chain) - 1 else "     ", colour="red")
+        last = depth == len(chain) - 1
+        say(f"{'  ' * depth}{link['text']}", mark=marks["why"] if last else "     ", colour="red")
     for fact in root["evidence"]:
         say(f"       - {fact}")
     if root["hint"]:
         say(f"       → {root['hint']}")
     if root["command"]:
         say(f"       $ {root['command']}", wrap=False)
-    say(f"       see {root['docs']}", wrap=False)
+    page = _("see {page}").format(page=root["docs"])
+    say(f"       {page}", wrap=False)
     for other in document["others"]:
-        say(f"{other['text']} ({other['code']})", mark="also ", colour="yellow")
+        say(f"{other['text']} ({other['code']})", mark=marks["also"], colour="yellow")
         for fact in other["evidence"][:1]:
             say(f"       - {fact}")
         if other["command"]:

@@ -14,6 +14,7 @@ from mountd.cli import unit_facts
 from mountd.errors import ConfigError, Unreachable
 from mountd.fuse import table
 from mountd.fuse.watch import read_table
+from mountd.i18n import ENGLISH, _, language_of
 from mountd.process.instance import Instance
 from mountd.settings.load import config_path, load
 from mountd.settings.schema import Settings
@@ -45,11 +46,11 @@ def explanation(config: str | None, socket: str | None, error: Unreachable) -> E
 
 
 def _document(grounds: list[Ground]) -> ExplainDocument:
-    background = Background()
-    roots = [root_of(each, background) for each in grounds]
+    translate = _ if language_of(os.environ) != ENGLISH else str
+    roots = [root_of(each, Background(), translate) for each in grounds]
     first = roots[0]
     chain = (
-        ChainLink("mountd", "mountd", "no-daemon", SEEN["no-daemon"]),
+        ChainLink("mountd", "mountd", "no-daemon", translate(SEEN["no-daemon"])),
         ChainLink(first.layer, first.object, first.code, first.text),
     )
     return as_document(Explanation(False, Health.UNKNOWN, first, chain, tuple(roots[1:])))

@@ -49,6 +49,11 @@ COMMANDS = {
     "init": ("init", "init", "Write a first configuration."),
     "config": ("config", "config", "Check and show the configuration, and what rclone gets."),
     "doctor": ("doctor", "doctor", "Check the machine, configuration, bucket and permissions."),
+    "debug": (
+        "debug",
+        "debug",
+        "Collect a support bundle: configuration, states, logs, events, incidents, metrics; without secrets.",
+    ),
     "install": ("install", "install", "Install the units, user, completion and man page of mountd."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
     "manual": ("manual", "manual", "Print the man page."),
@@ -169,6 +174,10 @@ def _on_its_own(module: str) -> ModuleType:
             from mountd.cli import doctor
 
             return doctor
+        case "debug":
+            from mountd.cli import debug
+
+            return debug
         case "install":
             from mountd.cli import install
 

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated where it is shown."""
-    return message
-
+from mountd.i18n import N_
 
 FAULTS, SWITCHING, GITOPS, SECURITY = (f"docs/{page}.md#" for page in ("faults", "switching", "gitops", "security"))
-WAITS = _("mountd tries again by itself; nothing has to be restarted.")
+WAITS = N_("mountd tries again by itself; nothing has to be restarted.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from mountd.status.cause import Cause, _
+from mountd.i18n import N_
+from mountd.status.cause import Cause
 from mountd.status.causes_itself import ITSELF, OUTSIDE
 from mountd.status.causes_service import APP, LINK
 from mountd.status.causes_storage import BUCKET, MOUNT, RCLONE
 
 CAUSES: dict[str, Cause] = {**BUCKET, **RCLONE, **MOUNT, **LINK, **APP, **ITSELF, **OUTSIDE}
 SEEN: dict[str, str] = {
-    "not-ready": _("mountd is not ready."),
-    "Degraded": _("mountd is ready, and its health is Degraded."),
-    "Missing": _("mountd is ready, and its health is Missing."),
-    "Progressing": _("mountd is ready, and its health is Progressing."),
-    "Suspended": _("mountd is ready, and its health is Suspended."),
-    "Unknown": _("mountd is ready, and its health is Unknown."),
-    "OutOfSync": _("mountd is ready, and a model is OutOfSync."),
-    "rolled-back": _("mountd is ready, and the last change was rolled back."),
-    "no-daemon": _("No daemon answers."),
+    "not-ready": N_("mountd is not ready."),
+    "Degraded": N_("mountd is ready, and its health is Degraded."),
+    "Missing": N_("mountd is ready, and its health is Missing."),
+    "Progressing": N_("mountd is ready, and its health is Progressing."),
+    "Suspended": N_("mountd is ready, and its health is Suspended."),
+    "Unknown": N_("mountd is ready, and its health is Unknown."),
+    "OutOfSync": N_("mountd is ready, and a model is OutOfSync."),
+    "rolled-back": N_("mountd is ready, and the last change was rolled back."),
+    "no-daemon": N_("No daemon answers."),
 }
 """What a person sees first; the explanation begins with it."""
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from mountd.i18n import N_
 from mountd.status import readiness
-from mountd.status.cause import Cause, _
+from mountd.status.cause import Cause
 from mountd.status.causes import SEEN, cause_of_code
 from mountd.status.snapshot import (
     AppStatus,
@@ -164,7 +165,7 @@ def root_of(ground: Ground, background: Background, translate: Translate = str) 
     cause, because = ground.cause, ground.because
     facts = [because.text] if because is not None else []
     since = background.since.get((ground.code, ground.object), "")
-    facts += [translate(_("since {time}")).format(time=since)] if since else []
+    facts += [translate(N_("since {time}")).format(time=since)] if since else []
     facts += ground.facts
     facts += [f"{ground.object}: {line}" for line in background.said.get(ground.object, ())[-LINES:]]
     advice = translate(cause.advice).format(object=ground.object)

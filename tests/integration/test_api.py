@@ -47,6 +47,10 @@ def test_probes_while_it_is_not_ready_and_when_it_is(make_daemon: Callable[..., 
     proxy.down()
     daemon.start()
     explained = until_explained(daemon, "bucket-unreachable")
+    chinese = asking.unix("GET", "/api/v1/explain?lang=zh_CN").json
+    assert chinese["root"]["code"] == "bucket-unreachable"
+    assert "无法连接" in chinese["root"]["text"]
+    assert asking.unix("GET", "/api/v1/explain?lang=tlh").json["root"]["text"] == explained["root"]["text"]
     chain = [each["code"] for each in explained["chain"]]
     assert chain == ["not-ready", "waiting-for-mount", "mount-starting", "bucket-unreachable"]
     # The control socket, which that asks, is open a moment before the port.

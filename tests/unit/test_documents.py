@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from mountd.api.documents import access, diff, document, explain, failures, history, operations, status
+from mountd.cli import debug as debug_command
 from mountd.cli import init as init_command
 from mountd.cli import publish as publish_command
+from mountd.cli.bundle import Bundle
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
 from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRecord
 from mountd.model.content import Content
@@ -21,6 +23,7 @@ from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
 from mountd.process.child import Line, Ring
 from mountd.publish.run import Published
+from mountd.settings.redaction import Redactor
 from mountd.status.explain import explain as explained
 from mountd.status.snapshot import (
     AppLoad,
@@ -275,6 +278,9 @@ def made() -> dict[str, Any]:
         "error, config": without_prose(failures.error(ConfigError("/etc/mountd/mountd.yaml", [WARNING]))),
         "error without a hint": failures.error(MountdError("cannot go on")),
         "publish": publish_command._document("hub", "v22", "store:models/hub_v22", PUBLISHED, 1.23456),
+        "debug": debug_command._document(
+            Path("/root/b.tar.gz"), 1234, Bundle(Redactor([]), {"status.json": b"{}"}, ["unit: no end after 20 s"])
+        ),
         "init": init_command._document(
             Path("/etc/m.yaml"), written=True, text="a: b\n", files=["/etc/k"], following=["x"]
         ),

@@ -89,3 +89,12 @@ class InstallStepDocument(TypedDict):
 class InstallDocument(Schema):
     dry_run: bool
     steps: list[InstallStepDocument]
+
+
+class DebugDocument(Schema):
+    """`notes`: what could not be had, or was cut."""
+
+    path: str
+    bytes: int
+    files: list[str]
+    notes: list[str]

@@ -47,6 +47,7 @@ def test_probes_while_it_is_not_ready_and_when_it_is(make_daemon: Callable[..., 
     proxy.down()
     daemon.start()
     explained = until_explained(daemon, "bucket-unreachable")
+    assert daemon.cli("explain").code == 1
     chinese = asking.unix("GET", "/api/v1/explain?lang=zh_CN").json
     assert chinese["root"]["code"] == "bucket-unreachable"
     assert "无法连接" in chinese["root"]["text"]
@@ -71,6 +72,7 @@ def test_probes_while_it_is_not_ready_and_when_it_is(make_daemon: Callable[..., 
     assert (answer.status, answer.json) == (200, {"schema": 1, "ready": True, "reasons": []})
     assert metrics(asking)["mountd_ready", ""] == 1
     assert metrics(asking)["mountd_mount_up", "storage"] == 1
+    assert daemon.cli("explain").code == 0
     assert daemon.stop() == 0
 
 

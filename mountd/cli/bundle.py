@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from mountd.clock import now_text
 from mountd.errors import MountdError, cause_of
@@ -23,6 +24,7 @@ PART_BYTES = 2 * 1024 * 1024
 TOTAL_BYTES = 20 * 1024 * 1024
 """Of all parts together, before they are compressed."""
 NOTES = "notes.txt"
+Result = TypeVar("Result")
 Content = str | Mapping[str, object]
 Files = Mapping[str, Content]
 """name in the bundle → text, or a JSON document"""
@@ -92,6 +94,27 @@ class Bundle:
             raise MountdError(
                 f"cannot write {path}: {cause_of(error)}", hint="name another file with --output"
             ) from None
+
+
+def within(limit_s: float, what: str, work: Callable[[], Result]) -> Result:
+    """What `work` returns. Raises MountdError when it takes longer: then it is left behind, in a thread."""
+    results: list[Result] = []
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name=what, daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if failures:
+        raise failures[0]
+    if not results:
+        raise MountdError(f"cannot {what}: no end after {limit_s:g} s", hint="see whether a disk does not answer")
+    return results[0]
 
 
 class _Running:

@@ -16,6 +16,8 @@ from mountd.cli.terminal import say, size
 if TYPE_CHECKING:
     from mountd.cli.bundle import Bundle
 
+LOOK_S = 30.0
+
 
 @click.command()
 @click.option("--file", metavar="FILE", type=click.Path(), help="The archive.  [default: mountd-debug-TIME.tar.gz]")
@@ -32,9 +34,15 @@ def debug(options: Options, *, file: str | None) -> None:
     from mountd.settings.redaction import Redactor
 
     config = Path(os.path.abspath(source_of(options.config, options.socket)))
-    place = bundle_parts.look(config, options.socket or os.environ.get("MOUNTD_SOCKET", ""), options.config)
-    files = bundle_parts.rclone_files(place.settings)
-    secrets = known_secrets.collect(place.config, place.unit, place.pids, files)
+    socket = options.socket or os.environ.get("MOUNTD_SOCKET", "")
+
+    def look() -> tuple[bundle_parts.Place, known_secrets.KnownSecrets]:
+        place = bundle_parts.look(config, socket, options.config)
+        files = bundle_parts.rclone_files(place.settings)
+        return place, known_secrets.collect(place.config, place.unit, place.pids, files)
+
+    # Without the secrets nothing can be cleaned of them, so there is no bundle.
+    place, secrets = bundle.within(LOOK_S, "read the secrets that must not be in the bundle", look)
     made = bundle.Bundle(Redactor(secrets.values))
     made.notes += [f"a secret that cannot be read here, and was not looked for: {each}" for each in secrets.unread]
     made.gather(bundle_parts.parts(place))

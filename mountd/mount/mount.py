@@ -189,11 +189,21 @@ class RcloneMount:
                 unasked=life.restarts,
                 # Without rclone the bucket is not probed: the last answer says nothing of now.
                 backend=status.backend if up else RemoteStatus(),
-                fault=reason if life.unasked and life.cause and reason else status.fault,
+                fault=self._fault(life, reason),
                 cache_broken=status.cache_broken and up,
                 cache_bypassed=status.cache_bypassed and up,
             )
         )
+
+    def _fault(self, life: Life, reason: Reason | None) -> Reason | None:
+        """What it went down for, known in the moment in which it stops running: what its end says later is less."""
+        known = self._status
+        if known.state is not State.RUNNING or life.state is State.RUNNING or not life.unasked:
+            return known.fault
+        if self._by_itself:
+            text = f"mountd restarted rclone of mount {self.name}: {life.cause}"
+            return Reason("rclone-restarted", text, "rclone", self.name)
+        return reason
 
     def _time_absence(self, state: State) -> None:
         if state in _SERVES:

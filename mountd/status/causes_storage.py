@@ -140,6 +140,13 @@ RCLONE: dict[str, Cause] = {
         _LOGS,
         _NO_START,
     ),
+    "rclone-restarted": Cause(
+        "rclone",
+        N_("mountd itself restarted the rclone of mount {object}."),
+        N_("Nothing has to be done: the reason is named below."),
+        _LOGS,
+        FAULTS + "the-rule-behind-all-of-it",
+    ),
     "rclone-cannot-start": Cause(
         "rclone",
         N_("rclone cannot be started for mount {object}."),

@@ -152,6 +152,7 @@ ROWS: dict[str, list[Row]] = {
         Row(
             now({**RUNS, "reason": of("rclone", "cache-not-writable", "read-only file system")}),
             ("cache-not-writable",),
+            "integration/test_bypass.py::test_the_disk_becomes_read_only",
         ),
         Row(
             now({**BACKOFF, "reason": of("rclone", "cache-taken", "another mountd uses it")}, WAITING, STOPPED),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.cli import bundle, known_secrets
+from mountd.errors import MountdError
 from mountd.settings.masking import HIDDEN
 from mountd.settings.redaction import SHORTEST, Redactor
+from tests.support.archives import unpacked
 
 SECRETS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=8, max_size=40)
 AROUND = st.text(st.characters(codec="ascii", exclude_characters="\x7f", min_codepoint=32), max_size=20)
@@ -138,8 +141,6 @@ def test_what_cannot_be_read_is_named_and_a_broken_file_gives_what_it_can(tmp_pa
 
 
 def test_parts_that_fail_hang_or_are_too_large_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     forever = threading.Event()
     monkeypatch.setattr(bundle, "PART_BYTES", 1000)
     monkeypatch.setattr(bundle, "TOTAL_BYTES", 1500)
@@ -169,6 +170,13 @@ def test_parts_that_fail_hang_or_are_too_large_are_named(tmp_path: Path, monkeyp
     assert path.stat().st_mode & 0o777 == 0o600
     notes = " ".join(made.notes)
     assert all(name in notes for name in ("bad: OSError", "hangs: no end", "large0.txt: only its last"))
-    from tests.support.archives import unpacked
-
     assert not any(b"hunter2" in data for _, data in unpacked(path.read_bytes()))
+
+
+def test_what_hangs_before_the_bundle_ends_it() -> None:
+    """Without the secrets nothing can be cleaned of them."""
+    forever = threading.Event()
+    with pytest.raises(MountdError, match="read the secrets"):
+        bundle.within(0.2, "read the secrets", forever.wait)
+    forever.set()
+    assert bundle.within(20, "add", lambda: 1 + 1) == 2

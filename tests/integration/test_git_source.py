@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -219,6 +220,23 @@ async def test_a_huge_repository_costs_one_commit_and_one_file(
     assert (type(found), found.code) == (Unavailable, UNREACHABLE)
     assert "MiB" in found.text
     assert not list((tmp_path / "scratch").iterdir())
+
+
+async def test_a_git_that_takes_all_memory_ends_and_the_next_try_reads(
+    repository: GitRepository, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit({PATH: "v23"})
+    greedy = tmp_path / "bin/git"
+    greedy.parent.mkdir()
+    greedy.write_text(f"#!{sys.executable}\nprint(len(bytearray({2 * git_worker.MAX_MEMORY_BYTES})))\n")
+    greedy.chmod(0o755)
+    path = os.environ["PATH"]
+    monkeypatch.setenv("PATH", f"{greedy.parent}:{path}")
+    source = make()
+    error = await failure(source)
+    assert (error.code, "MemoryError" in error.text) == (UNREACHABLE, True)
+    monkeypatch.setenv("PATH", path)
+    assert (await source.read()).version == "v23"
 
 
 async def test_a_token_opens_it_and_is_seen_nowhere(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import installed
+from tests.support import installed, nspawn
 from tests.support.installed import (
     CONFIG,
     LINK,
@@ -79,6 +79,7 @@ def history(machine: Machine) -> list[dict[str, str]]:
 
 FAULTS = [("KILL", ["main"]), ("KILL", ["daemon"]), ("STOP", ["daemon"]), ("STOP", ["main", "daemon"])]
 """The main process is the daemon's reaper. A stopped one hears no SIGABRT of the watchdog."""
+FAILS_ONCE = "test -e /run/failed || { touch /run/failed; exit 1; }"
 APP = """\
 apps:
   speaker: {command: [sh, -c, "setsid sleep 1000 & exec sleep 1001"], user: nobody, needs: [cache_hub]}
@@ -111,6 +112,24 @@ def test_faults_of_the_daemon_and_of_its_processes(disk: Path) -> None:
         until(lambda: status(machine)["mounts"]["storage"]["pid"] not in (None, rclone), SOON_S, "another rclone")
         until(lambda: status(machine)["ready"], SOON_S, "all of it")
         assert machine.property("NRestarts") == "4", "that is no matter of the unit"
+
+
+def test_readiness_whose_first_try_fails_is_tried_again_until_mountd_is_stopped(disk: Path) -> None:
+    """systemd itself may fail there: what is ordered after readiness starts all the same."""
+    machine = prepare(disk)
+    drop_in = "/etc/systemd/system/mountd-ready.service.d/fails.conf"
+    nspawn.write(disk, drop_in, f"[Service]\nExecStartPre=/bin/sh -c '{FAILS_ONCE}'\n")
+    with machine:
+        until_live(machine)
+        assert machine.property("NRestarts", "mountd-ready") == "1"
+        assert machine.property("NRestarts") == "0", "mountd is not concerned"
+        machine.write(drop_in, "[Service]\nExecStartPre=/bin/false\n")
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "restart", "mountd")
+        until(lambda: int(machine.property("NRestarts", "mountd-ready")) > 2, SOON_S, "one try after the other")
+        machine.run("systemctl", "stop", "mountd")
+        until(lambda: machine.state("mountd-ready") in ("inactive", "failed"), SOON_S, "the end of the tries")
+        assert machine.state("mountd") == "inactive", "a try of readiness does not start it"
 
 
 def test_an_edited_file_and_a_stop_that_drains(disk: Path) -> None:

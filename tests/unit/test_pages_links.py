@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.support.pages import DOCS, PAGES, TOP, anchors, links
+from tests.support.pages import DOCS, PAGES, TOP, anchors, inline, links
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -50,3 +51,12 @@ def test_a_broken_link_is_seen() -> None:
     assert leads_somewhere(page, "install.md#start")
     assert not leads_somewhere(page, "install.md#begin")
     assert not leads_somewhere(page, "../../elsewhere.md")
+
+
+def test_each_test_that_a_page_names_exists() -> None:
+    files = [*(TOP / "tests").rglob("test_*.py")]
+    known = {path.name for path in files}.union(*(re.findall(r"def (test_\w+)", path.read_text()) for path in files))
+    named = {
+        name for page in PAGES for text in inline(page.read_text()) for name in re.findall(r"\btest_\w+(?:\.py)?", text)
+    }
+    assert named - known == set()

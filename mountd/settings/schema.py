@@ -26,6 +26,7 @@ from mountd.settings.fields import (
 )
 from mountd.settings.http import HttpSettings
 from mountd.settings.limits import AppLimitSettings
+from mountd.settings.notify import NotifySettings
 from mountd.settings.preflight import PreflightSettings
 from mountd.settings.remotes import FILLED_IN, RemoteSettings, Value
 from mountd.settings.secret import SecretRef
@@ -284,6 +285,7 @@ class Settings(Section):
     rclone: RcloneSettings = RcloneSettings()
     control: Annotated[ControlSettings, FILLED_IN]
     http: HttpSettings = HttpSettings()
+    notify: Annotated[dict[Name, NotifySettings], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
     log: LogSettings = LogSettings()
     state: Annotated[AbsolutePath, FILLED_IN]
     runtime: Annotated[AbsolutePath, FILLED_IN]
@@ -330,6 +332,9 @@ class Settings(Section):
             if model.desired is not None:
                 for way, reference in model.desired.secrets():
                     yield ("models", name, "desired", *way), reference
+        for name, target in self.notify.items():
+            for way, reference in target.secrets():
+                yield ("notify", name, *way), reference
 
     def secrets_elsewhere(self) -> dict[Place, SecretRef]:
         """Credentials of systemd, where it passed none: only its unit can read them."""

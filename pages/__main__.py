@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pages import commands, configuration
+from pages import commands, configuration, events
 from pages.blocks import replace
 
 TOP = Path(__file__).parents[1]
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/configuration.md": {"keys": configuration.render},
     "docs/commands.md": {"commands": commands.render, "exit codes": commands.render_exit_codes},
+    "docs/events.md": {"events": events.render},
 }
 """page → name of a block in it → its text"""
 

@@ -147,8 +147,8 @@ def _key(place: tuple[str, ...], value: dict[str, Any], node: dict[str, Any], de
     meaning = value.get("description") or (defs[inner[0]].get("description", "") if inner else "")
     if not meaning:
         raise ValueError(f"{dotted(place)} has no description")
-    meaning, _, said = meaning.partition("; default: ")
-    default = "required" if place[-1] in node.get("required", ()) else _default(value) or said
+    meaning, *more = re.split(r"[;.] [Dd]efault: ", meaning, maxsplit=1)
+    default = "required" if place[-1] in node.get("required", ()) else _default(value) or "".join(more)
     where = [each for each, name in _references(place, value) if name != "SecretRef"]
     type_ = _type(value).replace("section", f"[section](#{anchor(where[0])})") if where else _type(value)
     return Key(place, type_, default, _linked(_sentence(meaning)), _change(place, value))
@@ -166,7 +166,7 @@ def _default(value: dict[str, Any]) -> str:
 def _sentence(text: str) -> str:
     text = text.strip()
     start = text if text[:1] in "`$" or text.startswith(("mountd", "rclone")) else text[:1].upper() + text[1:]
-    return start if start.endswith((".", ":")) or not start else f"{start}."
+    return start if start.endswith((".", ":", "…")) or not start else f"{start}."
 
 
 def _linked(text: str) -> str:
@@ -224,13 +224,13 @@ def _known() -> list[tuple[str, dict[str, Any]]]:
 
 def _change(place: tuple[str, ...], value: dict[str, Any]) -> str:
     """What happens when the key changes in the file of a running mountd; nothing for a key that is a section."""
-    if len(place) == 1 and place[0] in _NAMES:
+    if len(place) == 1 and "patternProperties" in value:
         return "an entry may come and go"
     if any(name != "SecretRef" for _, name in _references(place, value)) and "anyOf" not in value.get("items", {}):
         return ""
     if place[-1] == "needs":
         return f"{EFFECTS[Effect.RESTART]}; another level at once"
-    named = tuple(_NAMES[place[0]] if part == "NAME" else part for part in place)
+    named = tuple(_NAMES.get(place[0], "any") if part == "NAME" else part for part in place)
     settings = _sample()
     return EFFECTS[effect_of(named, settings, settings)]
 

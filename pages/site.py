@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -28,6 +28,21 @@ def inside(text: str) -> str:
 def _shown(path: str) -> str:
     """A browser shows text as text only if its name says so."""
     return path if path.endswith((".svg", ".png")) else f"{path}.txt"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """A page of the menu that is not there is left out: parts of mountd bring their own pages."""
+    assert isinstance(config.nav, list)
+    config.nav = [kept for entry in config.nav if (kept := _existing(entry, config.docs_dir))]
+    return config
+
+
+def _existing(entry: dict[str, Any], docs: str) -> dict[str, Any] | None:
+    """An entry of the menu, `{title: page}` or `{title: [entries]}`, with the pages that are there."""
+    ((title, what),) = entry.items()
+    if isinstance(what, str):
+        return entry if os.path.exists(os.path.join(docs, what)) else None
+    return {title: [kept for each in what if (kept := _existing(each, docs))]}
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:

@@ -23,6 +23,7 @@ from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, ScheduledDocument, WarmDocument
 from mountd.api.history import HistoryRoutes, answer, operation_id
 from mountd.api.logs import LogRoutes
+from mountd.api.notify import NotifyRoutes, SendTest
 from mountd.api.peer import CALLER, TokenHolder, UserNames
 from mountd.api.processes import ProcessRoutes
 from mountd.api.roles import Handler, Route, RouteAccess
@@ -76,6 +77,8 @@ class ApiDeps:
     """None: nothing takes any"""
     flags: DifferingFlags | None = None
     """None: no rclone is asked"""
+    notify: SendTest | None = None
+    """None: nobody is notified"""
 
 
 @web.middleware
@@ -110,6 +113,7 @@ class Routes:
         self._profiles = ProfileRoutes(deps.operations, deps.profiles, deps.journal, self._operator)
         self._processes = ProcessRoutes(deps.board, deps.supervisors, deps.apps, deps.journal, self._operator)
         self._diff = DiffRoutes(deps.operations, deps.board, deps.flags)
+        self._notify = NotifyRoutes(deps.notify, self._operator)
 
     def table(self) -> list[Route]:
         """All of them, and what each asks of those who come over TCP."""
@@ -151,6 +155,7 @@ class Routes:
             web.post("/api/v1/resume", self.resume),
             *self._profiles.writes(),
             *self._processes.writes(),
+            *self._notify.writes(),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ complete_model = _names("models")
 complete_mount = _names("mounts")
 complete_thing = _names("mounts", "apps")
 complete_app = _names("apps")
+complete_target = _names("notify")
 
 
 def complete_signal(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

@@ -43,6 +43,7 @@ COMMANDS = {
     "stop": ("remote_apps", "stop", "Stop an app until `mountd start`, or until mountd itself restarts."),
     "signal": ("remote_apps", "signal", "Send a signal to the main process of an app."),
     "reload": ("remote", "reload", "Load the configuration file again."),
+    "notify": ("notify", "notify", "Send a test message to a target of notifications."),
     "publish": ("publish", "publish", "Upload a directory as a version of a model."),
     "drill": ("drill", "drill", "Inject a fault, and measure detection and recovery."),
     "init": ("init", "init", "Write a first configuration."),
@@ -138,6 +139,10 @@ def _of_the_daemon(module: str) -> ModuleType | None:
             from mountd.cli import drill
 
             return drill
+        case "notify":
+            from mountd.cli import notify
+
+            return notify
         case _:
             return None
 

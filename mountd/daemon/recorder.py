@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -67,7 +67,7 @@ class Recorder:
                     self._lose(news)
                     return
             for number, happening in enumerate(news):
-                if not await self._write(happening.code, happening.object, happening.text):
+                if not await self._write(happening.code, happening.object, happening.text, happening.data):
                     self._lose(news[number + 1 :])
                     return
 
@@ -76,10 +76,10 @@ class Recorder:
         if news:
             log.warning("cannot journal events", count=len(news), codes=sorted({each.code for each in news}))
 
-    async def _write(self, code: str, object_: str, text: str) -> bool:
+    async def _write(self, code: str, object_: str, text: str, data: Mapping[str, str] | None = None) -> bool:
         """Whether it is in the journal."""
         try:
-            await self._journal.event(code, object_, text)
+            await self._journal.event(code, object_, text, data)
         except MountdError as error:
             if code != GAP:  # which is retried
                 log.warning("cannot journal an event", code=code, cause=error.text)

@@ -22,6 +22,7 @@ from mountd.journal.records import (
     Drilled,
     EventRecord,
     KnownContent,
+    NotifyCursor,
     OperationRecord,
     Quarantined,
     StepRecord,
@@ -42,6 +43,8 @@ _SCHEMAS = (
     "schema-4-scheduled.sql",
     "schema-5-desired.sql",
     "schema-6-event-data.sql",
+    "schema-7-outbox.sql",
+    "schema-8-notify.sql",
 )
 """The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
 _FIRST_TABLES = frozenset({"operations", "events", "models"})
@@ -60,6 +63,7 @@ _TABLES: dict[type[Any], str] = {
     KnownContent: "contents",
     Drilled: "drills",
     Declared: "declared",
+    NotifyCursor: "notify",
 }
 
 

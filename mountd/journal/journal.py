@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mountd.clock import now_text
 from mountd.journal.database import Database, columns_of, marks, put
 from mountd.journal.records import (
+    REPORTED_KINDS,
     SCHEDULE,
     Committed,
     Declared,
     Drilled,
     EventRecord,
     KnownContent,
+    NotifyCursor,
     OperationRecord,
     Quarantined,
     StepRecord,
@@ -30,6 +32,7 @@ __all__ = [
     "EventRecord",
     "Journal",
     "KnownContent",
+    "NotifyCursor",
     "OperationRecord",
     "Quarantined",
     "StepRecord",
@@ -40,6 +43,9 @@ EVENTS_KEPT = 10_000
 OPERATIONS_KEPT = 10_000
 QUARANTINED_KEPT = 1_000
 CONTENTS_KEPT = 1_000
+_SAME = ("kind", "operator", "source", "reason", "revision", "result", "hint", "started", "finished", "duration_s")
+_RESULT_FIELDS = {"operation": "id", "from": "from_version", "to": "to_version", **{name: name for name in _SAME}}
+"""What the event of a result says of its operation."""
 
 
 class Journal(Database):
@@ -161,13 +167,23 @@ class Journal(Database):
         return await self.read(StepRecord, "WHERE operation = ? ORDER BY id", operation)
 
     async def finish(self, record: OperationRecord) -> None:
-        """Writes its result, and when that was; nothing when its row was trimmed away."""
+        """Writes its result, and when that was, with the event of a switch or a rollback; its row may be trimmed away.
+
+        Its result once more is not another event.
+        """
         sql = (
             "UPDATE operations SET finished = ?, result = ?, cause = ?, hint = ?, exit_code = ?, duration_s = ?"
             " WHERE id = ?"
         )
         ended = (record.finished, record.result, record.cause, record.hint, record.exit_code, record.duration_s)
-        await self.rows(sql, *ended, record.id)
+        reported = await self.operation(record.id) if record.kind in REPORTED_KINDS else None
+        if reported is not None and reported.finished is None:
+            data = {key: getattr(record, name) for key, name in _RESULT_FIELDS.items()}
+            event = _event(f"{record.kind}-{record.result}", record.model, record.outcome, data)
+            await self.change((sql, *ended, record.id), *event)
+            self._wake()
+        else:
+            await self.rows(sql, *ended, record.id)
         self._step_began = {key: began for key, began in self._step_began.items() if key[0] != record.id}
 
     async def operation(self, id_: int) -> OperationRecord | None:
@@ -213,9 +229,10 @@ class Journal(Database):
 
     async def event(self, code: str, object_: str, text: str, data: Mapping[str, object] | None = None) -> None:
         """`data`: for programs, what can be JSON."""
-        sql = "INSERT INTO events (time, code, object, text, data) VALUES (?, ?, ?, ?, ?)"
-        fields = dumps(data) if data else ""
-        await self.change((sql, now_text(), code, object_, text, fields), _trim("events", EVENTS_KEPT))
+        await self.change(*_event(code, object_, text, data))
+        self._wake()
+
+    def _wake(self) -> None:
         if self._next_event is not None and not self._next_event.done():
             self._next_event.set_result(None)
             self._next_event = None
@@ -243,6 +260,30 @@ class Journal(Database):
         if self._next_event is None:
             self._next_event = asyncio.get_running_loop().create_future()
         return self._next_event
+
+    # -- notifications --------------------------------------------------------------------------------------------
+
+    async def identity(self) -> str:
+        """Of this journal: one that is begun after a loss has another, so that no event of the two has the same."""
+        ((found,),) = await self.rows("SELECT id FROM identity")
+        return str(found)
+
+    async def notify_cursor(self, target: str) -> NotifyCursor | None:
+        return await self.first(NotifyCursor, "WHERE target = ?", target)
+
+    async def keep_notify_cursor(self, cursor: NotifyCursor) -> None:
+        await self.change(put(cursor))
+
+    async def forget_notify_cursors(self, kept: Collection[str]) -> None:
+        """Those of all targets but these: one that comes back begins with the newest event."""
+        await self.rows(f"DELETE FROM notify WHERE target NOT IN ({marks(tuple(kept))})", *kept)
+
+
+def _event(
+    code: str, object_: str, text: str, data: Mapping[str, object] | None
+) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    sql = "INSERT INTO events (time, code, object, text, data) VALUES (?, ?, ?, ?, ?)"
+    return (sql, now_text(), code, object_, text, dumps(data) if data else ""), _trim("events", EVENTS_KEPT)
 
 
 def _recorded(holds: KnownContent) -> tuple[tuple[object, ...], ...]:

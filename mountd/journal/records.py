@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 SCHEDULE = "schedule"
 """The kind of an operation that only waits: at its time it becomes a switch, with an id of its own."""
+REPORTED_KINDS = ("switch", "rollback")
+"""Operations of which each result is an event, `switch-committed` for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,14 @@ class OperationRecord:
     @property
     def action(self) -> str:
         return action(self.kind, self.to_version)
+
+    @property
+    def outcome(self) -> str:
+        """What came of it, in a sentence for people."""
+        if self.result == "committed":
+            former = f" instead of {self.from_version}" if self.from_version else ""
+            return f"{self.model} is at {self.to_version}{former}, by {self.operator}"
+        return self.cause or f"cannot {self.action}: {self.result}"
 
 
 def action(kind: str, version: str) -> str:
@@ -138,3 +148,21 @@ class Drilled:
     app_restarted: bool
     passed: bool
     details: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyCursor:
+    """How far a target of notifications is in the events: all up to the id `cursor` are decided."""
+
+    target: str
+    cursor: int
+    messages: int = 0
+    """delivered"""
+    failed: int = 0
+    """messages that were given up"""
+    dropped: int = 0
+    """events that left the journal before they were delivered"""
+    last: str | None = None
+    """when a message was delivered last, UTC, ISO 8601"""
+    state: str = "{}"
+    """a JSON object: what the rules remember of this target"""

@@ -52,7 +52,7 @@ CREDENTIAL_OPTIONS = frozenset({"access_key_id", "secret_access_key", "session_t
 
 _TOP = {
     **dict.fromkeys(("control", "state", "runtime", "rclone", "log", "allow_unsafe_paths"), Effect.REFUSE),
-    "allow_plain_secrets": Effect.IN_PLACE,
+    **dict.fromkeys(("allow_plain_secrets", "notify"), Effect.IN_PLACE),
 }
 _MOUNT = {
     **dict.fromkeys(("remote", "profile", "allow_other", "uid", "gid", "umask", "cache", "options"), Effect.REMOUNT),

@@ -14,6 +14,7 @@ from mountd.settings.remotes import RemoteSettings, Value
 from mountd.settings.schema import LEVELS, MountSettings, NeedSettings, Settings
 from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 from mountd.settings.source import Place
+from mountd.settings.targets import check_target
 from mountd.settings.wanted import check_wanted
 from mountd.settings.words import Finding, did_you_mean
 
@@ -50,6 +51,8 @@ def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
         yield from check_wanted(("models", name), model)
     yield from _levels(settings)
     yield from _http(settings.http)
+    for name, target in settings.notify.items():
+        yield from check_target(("notify", name), target, plain=settings.allow_plain_secrets)
     for name, app in settings.apps.items():
         yield from _environment(("apps", name, "environment"), app.environment, plain=settings.allow_plain_secrets)
         if app.restart.backoff.max < app.restart.backoff.initial:

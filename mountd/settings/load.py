@@ -31,7 +31,7 @@ MAX_TEXT = 500
 """Characters of one problem, which may repeat what was written."""
 _MORE = Problem("", 0, f"only the first {MAX_PROBLEMS} problems are shown: correct them and check again")
 _MAY_BE_EMPTY = {
-    "": ("models", "apps", "rclone", "http", "log", "control", "state", "runtime"),
+    "": ("models", "apps", "rclone", "http", "notify", "log", "control", "state", "runtime"),
     "mounts": ("options", "health", "cache"),
     "apps": ("environment", "needs", "preflight", "ready", "stop", "restart", "limits"),
     "models": ("required", "warm", "sync", "watch", "gates"),

@@ -22,6 +22,7 @@ from mountd.settings.fields import (
 from mountd.settings.gates import GateSettings, WatchSettings
 from mountd.settings.http import HttpSettings
 from mountd.settings.limits import AppLimitSettings
+from mountd.settings.notify import NotifySettings
 from mountd.settings.preflight import PreflightSettings
 from mountd.settings.remotes import FILLED_IN, RemoteSettings, Value
 from mountd.settings.secret import SecretRef
@@ -261,6 +262,9 @@ class Settings(Section):
     rclone: RcloneSettings = RcloneSettings()
     control: Annotated[ControlSettings, FILLED_IN]
     http: HttpSettings = HttpSettings()
+    notify: Annotated[dict[Name, NotifySettings], Field(max_length=MAX_ENTRIES)] = Field(
+        default_factory=dict, description="who is notified of events: targets by name"
+    )
     log: LogSettings = LogSettings()
     state: Annotated[AbsolutePath, FILLED_IN] = Field(
         description="directory for the journal, pinned versions and incidents; default: /var/lib/mountd for root,"
@@ -313,6 +317,9 @@ class Settings(Section):
             if model.desired is not None:
                 for way, reference in model.desired.secrets():
                     yield ("models", name, "desired", *way), reference
+        for name, target in self.notify.items():
+            for way, reference in target.secrets():
+                yield ("notify", name, *way), reference
 
     def secrets_elsewhere(self) -> dict[Place, SecretRef]:
         """Credentials of systemd, where it passed none: only its unit can read them."""

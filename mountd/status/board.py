@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+from mountd.status.notify import NotifyStatus
 from mountd.status.snapshot import (
     AppStatus,
     ConfigStatus,
@@ -54,6 +55,11 @@ class Board:
     def set_lack(self, part: str, reason: Reason | None) -> None:
         others = {key: value for key, value in self.snapshot.lacks.items() if key != part}
         self._put(replace(self.snapshot, lacks={**others, part: reason} if reason else others))
+
+    def set_notify(self, target: str, status: NotifyStatus | None) -> None:
+        """None: the target is removed."""
+        others = {key: value for key, value in self.snapshot.notify.items() if key != target}
+        self._put(replace(self.snapshot, notify={**others, target: status} if status else others))
 
     def remove(self, name: str) -> None:
         """Removes the mount, model or app of that name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mountd import codes
 from mountd.status import readiness
 from mountd.status.snapshot import (
     AppStatus,
@@ -21,11 +22,15 @@ _Supervised = Mapping[str, MountStatus] | Mapping[str, AppStatus]
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """`code` for scripts, `object` is the name of a remote, mount, model or app, `text` for people."""
+    """`code` for scripts, `object` is the name of a remote, mount, model or app, `text` for people.
+
+    `data`: further fields for programs.
+    """
 
     code: str
     object: str
     text: str
+    data: Mapping[str, str] | None = None
 
 
 def between(before: Snapshot, after: Snapshot) -> list[Happening]:
@@ -56,7 +61,7 @@ def _lacks(before: Snapshot, after: Snapshot) -> list[Happening]:
     new = {reason.code: reason for reason in after.lacks.values()}
     found = [Happening(code, "mountd", reason.text) for code, reason in new.items() if code not in old]
     return found + [
-        Happening("recovered", "mountd", f"{code} is over: no part of mountd waits for it any more")
+        Happening("recovered", "mountd", f"{code} is over: no part of mountd waits for it any more", {codes.OF: code})
         for code in old
         if code not in new
     ]

@@ -218,7 +218,7 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
         found.append(snapshot.journal)
     codes = {reason.code for reason in found}
     found.extend({each.code: each for each in snapshot.lacks.values() if each.code not in codes}.values())
-    return (*found, *_config(snapshot.config))
+    return (*found, *_config(snapshot.config), *_notify(snapshot))
 
 
 def _config(config: ConfigStatus) -> Iterator[Reason]:
@@ -234,6 +234,14 @@ def _config(config: ConfigStatus) -> Iterator[Reason]:
         yield Reason("config-broken", text, "config", config.source, config.hint)
     for warning in config.warnings:
         yield Reason("config-warning", str(warning), "config", config.source)
+
+
+def _notify(snapshot: Snapshot) -> Iterator[Reason]:
+    """Last of all, and no reason to be less than Healthy: what mountd is for goes on."""
+    for name, target in snapshot.notify.items():
+        if target.failing:
+            text = f"notifications do not reach {name}: {target.last_error}"
+            yield Reason("notify-failing", text, "config", name, target.hint)
 
 
 def _starting_mount(name: str, mount: MountStatus) -> Reason | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mountd.errors import Problem
+from mountd.status.notify import NotifyStatus
 from mountd.status.source import SourceStatus
 
 
@@ -393,3 +394,5 @@ class Snapshot:
     """why events are not written down"""
     lacks: Mapping[str, Reason] = field(default_factory=dict)
     """by part of mountd: what this machine lacks for it"""
+    notify: Mapping[str, NotifyStatus] = field(default_factory=dict)
+    """by target of notifications"""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mountd.api.documents import access, diff, document, failures, history, operations, status
+from mountd.api.documents import access, diff, document, failures, history, notify, operations, status
 from mountd.cli import init as init_command
 from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
@@ -21,6 +21,7 @@ from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
 from mountd.process.child import Line, Ring
 from mountd.publish.run import Published
+from mountd.status.notify import NotifyStatus
 from mountd.status.snapshot import (
     AppLoad,
     AppStatus,
@@ -138,6 +139,10 @@ SNAPSHOT = Snapshot(
     operations=(OPERATION,),
     scheduled=(SCHEDULED,),
     config=CONFIG,
+    notify={
+        "ops": NotifyStatus(last_delivered="2026-01-02T03:04:05Z", messages=7),
+        "people": NotifyStatus(failing=True, pending=3, last_error="cannot deliver", hint="look", failed=1, dropped=2),
+    },
 )
 RUNNING = OperationRecord(7, "switch", "hub", "v22", "v23", "tina", "cli", "nightly", "ready", "2026-01-02T03:04:00Z")
 FAILED = OperationRecord(
@@ -257,6 +262,7 @@ def made() -> dict[str, Any]:
         "drill plan, offline": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.OFFLINE))),
         "paused": operations.pause([Paused("hub", "tina: a demonstration", changed=True)]),
         "webhook": operations.WebhookDocument(schema=1, model="hub"),
+        "notification": notify.NotifySentDocument(schema=1, target="ops"),
         "diff": diff.diff({"hub": (Sync.OUT_OF_SYNC, [Compared("version", "hub", "v23", "v22")])}),
         "access profile": access.profile("hub", OPENED),
         "access profile, removed": access.forgotten("hub", ["webui"]),

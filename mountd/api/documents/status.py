@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.failures import ProblemDocument, problems
+from mountd.api.documents.notify import NotifyDocument, notify
 from mountd.api.documents.operations import RunningDocument
 from mountd.model.content import Content
 from mountd.process.child import Ring
@@ -184,6 +185,7 @@ class StatusDocument(Schema):
     operations: list[RunningDocument]
     scheduled: list[ScheduledSwitchDocument]
     config: ConfigDocument
+    notify: dict[str, NotifyDocument]
 
 
 class ReadyDocument(Schema):
@@ -258,6 +260,7 @@ def status(snapshot: Snapshot, rings: Mapping[str, Ring], *, version: str, pid: 
         operations=[_running(operation) for operation in snapshot.operations],
         scheduled=[document(ScheduledSwitchDocument, each) for each in snapshot.scheduled],
         config=config(snapshot.config),
+        notify={name: notify(target) for name, target in snapshot.notify.items()},
     )
 
 

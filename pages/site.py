@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 BELOW = "repository"
+_ROW = re.compile(r"^ *\|.*$", re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]+`")
 _OUTSIDE = re.compile(r"\]\(\.\./([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -21,8 +23,12 @@ def outside(text: str) -> set[str]:
 
 
 def inside(text: str) -> str:
-    """The page with these links leading to their copies on the site."""
-    return _OUTSIDE.sub(lambda found: f"]({BELOW}/{_shown(found[1])})", text)
+    """The page with these links leading to their copies on the site.
+
+    In a code of a table GitHub wants a backslash before a bar, and MkDocs shows it.
+    """
+    text = _OUTSIDE.sub(lambda found: f"]({BELOW}/{_shown(found[1])})", text)
+    return _ROW.sub(lambda row: _CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), text)
 
 
 def _shown(path: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from mountd.client.find import SYSTEM_SOCKET
 from tests.support.demos import PROGRAM, Demo, Room
-from tests.support.pages import TOP, blocks
+from tests.support.docs_pages import TOP, blocks
 
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]
 

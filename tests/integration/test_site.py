@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.support.pages import TOP
+from tests.support.docs_pages import TOP
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("material") is None, reason="the group `docs` is not installed: ./dev docs"

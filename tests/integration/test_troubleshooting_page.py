@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
-from tests.support.pages import TOP, blocks, commands
+from tests.support.docs_pages import TOP, blocks, commands
 from tests.support.s3 import RcloneS3
 
 pytestmark = [pytest.mark.fuse, pytest.mark.timeout(300)]

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.support.daemon import Daemon
-from tests.support.pages import TOP, blocks
+from tests.support.docs_pages import TOP, blocks
 
 pytestmark = [pytest.mark.fuse, pytest.mark.thorough, pytest.mark.timeout(300)]
 

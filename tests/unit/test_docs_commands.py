@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.support.pages import PAGES, command_lines, commands, inline, parse, ways
+from tests.support.docs_pages import PAGES, command_lines, commands, inline, parse, ways
 
 SHOWN = [page for page in PAGES if page.name != "CHANGELOG.md"]
 """The changelog names what is gone as well."""

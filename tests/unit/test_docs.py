@@ -16,7 +16,7 @@ from mountd.settings.jsonschema import generate
 from pages.__main__ import generated
 from pages.commands import contexts, exit_codes
 from pages.configuration import sections
-from tests.support.pages import DOCS, TOP, blocks, headlines, inline, links
+from tests.support.docs_pages import DOCS, TOP, blocks, headlines, inline, links
 
 TRANSLATED = [page for page in DOCS if page.stem.endswith(".zh")]
 REASONS = (TOP / "docs/reasons.md").read_text()

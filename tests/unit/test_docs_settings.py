@@ -14,7 +14,7 @@ from mountd.errors import ConfigError
 from mountd.settings.load import Places, parse
 from mountd.settings.schema import Settings
 from pages.configuration import sections
-from tests.support.pages import DOCS, TOP, blocks, inline
+from tests.support.docs_pages import DOCS, TOP, blocks, inline
 
 SHOWN = [*DOCS, TOP / "README.md"]
 BASE = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pages import DOCS, PAGES, TOP, anchors, inline, links
+from tests.support.docs_pages import DOCS, PAGES, TOP, anchors, inline, links
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -31,8 +31,8 @@ def leads_somewhere(page: Path, link: str) -> bool:
 
 
 def test_each_page_can_be_found() -> None:
-    """From the first page, by links alone."""
-    found, left = set[Path](), [TOP / "docs" / "index.md"]
+    """From the first page and the README, by links alone."""
+    found, left = set[Path](), [TOP / "docs" / "index.md", TOP / "README.md"]
     while left:
         page = left.pop()
         if page in found or page.suffix != ".md" or not page.exists():

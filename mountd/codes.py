@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from mountd.i18n import N_
+
 
 @dataclass(frozen=True, slots=True)
 class EventCode:
@@ -28,123 +30,122 @@ _SOURCE = ("desired-read",)
 _PATTERN = re.compile(r"[a-z*][a-z0-9*-]{0,63}")
 
 _RUNS = {
-    "mountd-started": EventCode("mountd has started"),
-    "mountd-stopped": EventCode("mountd has stopped in order"),
-    "mountd-restarted-after-crash": EventCode("the previous run of mountd ended without an orderly stop", True),
-    "ready": EventCode("all that is configured is ready"),
-    "not-ready": EventCode("something that is configured is not ready", True, ("ready",)),
-    "journal-gap": EventCode("events are missing: the journal could not be written for a while", True),
-    "journal-replaced": EventCode("the journal was lost or broken, and a new one was created", True),
+    "mountd-started": EventCode(N_("mountd has started")),
+    "mountd-stopped": EventCode(N_("mountd has stopped in order")),
+    "mountd-restarted-after-crash": EventCode(N_("the previous run of mountd ended without an orderly stop"), True),
+    "ready": EventCode(N_("all that is configured is ready")),
+    "not-ready": EventCode(N_("something that is configured is not ready"), True, ("ready",)),
+    "journal-gap": EventCode(N_("events are missing: the journal could not be written for a while"), True),
+    "journal-replaced": EventCode(N_("the journal was lost or broken, and a new one was created"), True),
 }
 _CONFIG = {
-    "config-reloaded": EventCode("the configuration file was read again, or is valid again"),
+    "config-reloaded": EventCode(N_("the configuration file was read again, or is valid again")),
     "config-broken": EventCode(
-        "the configuration file cannot be used: the previous one stays", True, ("config-reloaded",)
+        N_("the configuration file cannot be used: the previous one stays"), True, ("config-reloaded",)
     ),
-    "config-incomplete": EventCode("only a part of a changed configuration is in effect", True),
-    "reload-requested": EventCode("a person asked for a reload of the configuration"),
+    "config-incomplete": EventCode(N_("only a part of a changed configuration is in effect"), True),
+    "reload-requested": EventCode(N_("a person asked for a reload of the configuration")),
 }
 _REMOTES = {
-    "bucket-answers": EventCode("the bucket gives again what it is asked"),
-    "bucket-unreachable": EventCode("the bucket's endpoint cannot be reached", True, _BUCKET),
-    "bucket-silent": EventCode("the bucket does not answer in time", True, _BUCKET),
-    "bucket-slow": EventCode("the bucket is slow, or asks for fewer requests", False, _BUCKET),
-    "bucket-error": EventCode("the bucket answers with an error", True, _BUCKET),
-    "bucket-missing": EventCode("the bucket does not exist", True, _BUCKET),
-    "bucket-empty": EventCode("the bucket says that it is empty, and held something before", True, _BUCKET),
-    "bucket-invalid": EventCode("what answers in the bucket's place gives no valid answers", True, _BUCKET),
-    "directory-missing": EventCode("the directory of the bucket does not exist", True, _BUCKET),
-    "object-missing": EventCode("an object that the bucket lists is not there", True, _BUCKET),
-    "object-archived": EventCode("an object is archived and cannot be read", True, _BUCKET),
-    "access-denied": EventCode("the bucket refuses the credentials", True, _BUCKET),
-    "credentials-expired": EventCode("the bucket's credentials have expired", True, _BUCKET),
-    "clock-skew": EventCode("the clocks of this machine and of the bucket differ too much", True, _BUCKET),
-    "tls-failure": EventCode("the bucket's certificate is not accepted", True, _BUCKET),
-    "rclone-error": EventCode("rclone refused a request of mountd", True, _BUCKET),
-}
-_STATES = {
-    "stopped": ("is stopped", False),
-    "starting": ("is starting", False),
-    "running": ("is running", False),
-    "stopping": ("is being stopped", False),
-    "cleaning": ("has ended, and what it left is cleared", False),
-    "backoff": ("has failed, and waits for the next try", False),
-    "failed": ("has failed, and is not tried again by itself", True),
+    "bucket-answers": EventCode(N_("the bucket gives again what it is asked")),
+    "bucket-unreachable": EventCode(N_("the bucket's endpoint cannot be reached"), True, _BUCKET),
+    "bucket-silent": EventCode(N_("the bucket does not answer in time"), True, _BUCKET),
+    "bucket-slow": EventCode(N_("the bucket is slow, or asks for fewer requests"), False, _BUCKET),
+    "bucket-error": EventCode(N_("the bucket answers with an error"), True, _BUCKET),
+    "bucket-missing": EventCode(N_("the bucket does not exist"), True, _BUCKET),
+    "bucket-empty": EventCode(N_("the bucket says that it is empty, and held something before"), True, _BUCKET),
+    "bucket-invalid": EventCode(N_("what answers in the bucket's place gives no valid answers"), True, _BUCKET),
+    "directory-missing": EventCode(N_("the directory of the bucket does not exist"), True, _BUCKET),
+    "object-missing": EventCode(N_("an object that the bucket lists is not there"), True, _BUCKET),
+    "object-archived": EventCode(N_("an object is archived and cannot be read"), True, _BUCKET),
+    "access-denied": EventCode(N_("the bucket refuses the credentials"), True, _BUCKET),
+    "credentials-expired": EventCode(N_("the bucket's credentials have expired"), True, _BUCKET),
+    "clock-skew": EventCode(N_("the clocks of this machine and of the bucket differ too much"), True, _BUCKET),
+    "tls-failure": EventCode(N_("the bucket's certificate is not accepted"), True, _BUCKET),
+    "rclone-error": EventCode(N_("rclone refused a request of mountd"), True, _BUCKET),
 }
 _MOUNTS_AND_APPS = {
-    f"{kind}-{state}": EventCode(
-        f"{article} {kind} {meaning}", must_know, (f"{kind}-running",) if state in ("backoff", "failed") else ()
-    )
-    for kind, article in (("mount", "a"), ("app", "an"))
-    for state, (meaning, must_know) in _STATES.items()
-} | {
-    "restart-requested": EventCode("a person asked for the restart of a mount or an app"),
-    "app-stop-asked": EventCode("a person stopped an app"),
-    "app-start-asked": EventCode("a person started an app"),
-    "app-signalled": EventCode("a person sent a signal to an app"),
-    "app-ignored-signal": EventCode("an app did not stop by its signal, and was killed"),
+    "mount-stopped": EventCode(N_("a mount is stopped")),
+    "mount-starting": EventCode(N_("a mount is starting")),
+    "mount-running": EventCode(N_("a mount is running")),
+    "mount-stopping": EventCode(N_("a mount is being stopped")),
+    "mount-cleaning": EventCode(N_("a mount has ended, and what it left is cleared")),
+    "mount-backoff": EventCode(N_("a mount has failed, and waits for the next try"), False, ("mount-running",)),
+    "mount-failed": EventCode(N_("a mount has failed, and is not tried again by itself"), True, ("mount-running",)),
+    "app-stopped": EventCode(N_("an app is stopped")),
+    "app-starting": EventCode(N_("an app is starting")),
+    "app-running": EventCode(N_("an app is running")),
+    "app-stopping": EventCode(N_("an app is being stopped")),
+    "app-cleaning": EventCode(N_("an app has ended, and what it left is cleared")),
+    "app-backoff": EventCode(N_("an app has failed, and waits for the next try"), False, ("app-running",)),
+    "app-failed": EventCode(N_("an app has failed, and is not tried again by itself"), True, ("app-running",)),
+    "restart-requested": EventCode(N_("a person asked for the restart of a mount or an app")),
+    "app-stop-asked": EventCode(N_("a person stopped an app")),
+    "app-start-asked": EventCode(N_("a person started an app")),
+    "app-signalled": EventCode(N_("a person sent a signal to an app")),
+    "app-ignored-signal": EventCode(N_("an app did not stop by its signal, and was killed")),
 }
 _MODELS = {
-    "model-linked": EventCode("the link of a model leads to a complete version"),
-    "link-drifted": EventCode("a link was changed from outside", False, ("link-healed",)),
-    "link-blocked": EventCode("a link cannot be placed: something else is in its place", True, ("link-healed",)),
-    "link-healed": EventCode("a link was put right"),
+    "model-linked": EventCode(N_("the link of a model leads to a complete version")),
+    "link-drifted": EventCode(N_("a link was changed from outside"), False, ("link-healed",)),
+    "link-blocked": EventCode(N_("a link cannot be placed: something else is in its place"), True, ("link-healed",)),
+    "link-healed": EventCode(N_("a link was put right")),
     "content-changed": EventCode(
-        "the live version has changed in the bucket since it went live", True, ("content-restored",)
+        N_("the live version has changed in the bucket since it went live"), True, ("content-restored",)
     ),
-    "content-restored": EventCode("the live version is again what it was made live with"),
-    "data-loading": EventCode("the data of a version begins to load"),
-    "data-waits": EventCode("loading the data of a version waits for something"),
-    "data-loaded": EventCode("the data of a version is on this machine"),
-    "desired-declared": EventCode("the source of the wanted version names another one"),
-    "desired-read": EventCode("the source of the wanted version can be read again"),
-    "desired-unreachable": EventCode("the source of the wanted version cannot be read", True, _SOURCE),
-    "desired-refused": EventCode("the source of the wanted version refuses access", True, _SOURCE),
-    "desired-invalid": EventCode("the source of the wanted version names no version", True, _SOURCE),
-    "conf-unwritable": EventCode("a private file of mountd cannot be written", True, _SOURCE),
-    "suspended": EventCode("automatic changes of a model are paused"),
-    "resumed": EventCode("automatic changes of a model are resumed"),
-    "sync-suspended": EventCode("a switch by hand suspended the automatic sync of a model"),
-    "sync-window-opened": EventCode("a model may be switched by itself again"),
-    "sync-window-closed": EventCode("no automatic switch of a model may begin now"),
-    "profile-removed": EventCode("what was recorded of an app's start was removed"),
-}
-_RESULTS = {
-    "committed": ("is done: the version is live", True),
-    "rolled-back": ("failed, and what had changed was undone", True),
-    "failed": ("failed", True),
-    "refused": ("was refused, and nothing was changed", True),
-    "cancelled": ("was cancelled", False),
-    "interrupted": ("was interrupted by the end of mountd", True),
+    "content-restored": EventCode(N_("the live version is again what it was made live with")),
+    "data-loading": EventCode(N_("the data of a version begins to load")),
+    "data-waits": EventCode(N_("loading the data of a version waits for something")),
+    "data-loaded": EventCode(N_("the data of a version is on this machine")),
+    "desired-declared": EventCode(N_("the source of the wanted version names another one")),
+    "desired-read": EventCode(N_("the source of the wanted version can be read again")),
+    "desired-unreachable": EventCode(N_("the source of the wanted version cannot be read"), True, _SOURCE),
+    "desired-refused": EventCode(N_("the source of the wanted version refuses access"), True, _SOURCE),
+    "desired-invalid": EventCode(N_("the source of the wanted version names no version"), True, _SOURCE),
+    "conf-unwritable": EventCode(N_("a private file of mountd cannot be written"), True, _SOURCE),
+    "suspended": EventCode(N_("automatic changes of a model are paused")),
+    "resumed": EventCode(N_("automatic changes of a model are resumed")),
+    "sync-suspended": EventCode(N_("a switch by hand suspended the automatic sync of a model")),
+    "sync-window-opened": EventCode(N_("a model may be switched by itself again")),
+    "sync-window-closed": EventCode(N_("no automatic switch of a model may begin now")),
+    "profile-removed": EventCode(N_("what was recorded of an app's start was removed")),
 }
 _OPERATIONS = {
-    f"{kind}-{result}": EventCode(f"a {kind} {meaning}", must_know)
-    for kind in ("switch", "rollback")
-    for result, (meaning, must_know) in _RESULTS.items()
-} | {
-    "switch-scheduled": EventCode("a person scheduled a switch"),
-    "schedule-cancelled": EventCode("a person cancelled a scheduled switch"),
-    "schedule-begun": EventCode("a scheduled switch began"),
-    "schedule-failed": EventCode("a scheduled switch could not begin", True),
-    "schedule-missed": EventCode("a scheduled switch was too late to begin", True),
+    "switch-committed": EventCode(N_("a switch is done: the version is live"), True),
+    "switch-rolled-back": EventCode(N_("a switch failed, and what had changed was undone"), True),
+    "switch-failed": EventCode(N_("a switch failed"), True),
+    "switch-refused": EventCode(N_("a switch was refused, and nothing was changed"), True),
+    "switch-cancelled": EventCode(N_("a switch was cancelled")),
+    "switch-interrupted": EventCode(N_("a switch was interrupted by the end of mountd"), True),
+    "rollback-committed": EventCode(N_("a rollback is done: the version is live"), True),
+    "rollback-rolled-back": EventCode(N_("a rollback failed, and what had changed was undone"), True),
+    "rollback-failed": EventCode(N_("a rollback failed"), True),
+    "rollback-refused": EventCode(N_("a rollback was refused, and nothing was changed"), True),
+    "rollback-cancelled": EventCode(N_("a rollback was cancelled")),
+    "rollback-interrupted": EventCode(N_("a rollback was interrupted by the end of mountd"), True),
+    "switch-scheduled": EventCode(N_("a person scheduled a switch")),
+    "schedule-cancelled": EventCode(N_("a person cancelled a scheduled switch")),
+    "schedule-begun": EventCode(N_("a scheduled switch began")),
+    "schedule-failed": EventCode(N_("a scheduled switch could not begin"), True),
+    "schedule-missed": EventCode(N_("a scheduled switch was too late to begin"), True),
 }
 _LACKS = {
-    "recovered": EventCode("what the machine lacked is there again"),
-    "no-descriptors": EventCode("there are no file descriptors left", True, _EITHER),
-    "no-processes": EventCode("no process or thread can be started", True, _EITHER),
-    "no-memory": EventCode("there is no memory left", True, _EITHER),
-    "disk-full": EventCode("a disk is full", True, _MACHINE),
-    "system-error": EventCode("the system refuses something", True, _EITHER),
-    "mount-not-visible": EventCode("the rest of the machine does not see a mount", True, _MACHINE),
-    "secret-missing": EventCode("a secret cannot be read", True, ("recovered", "desired-read")),
-    "secret-readable": EventCode("a file with a secret can be read by every user", True, _MACHINE),
-    "tokens-unusable": EventCode("the file of tokens cannot be used", True, _MACHINE),
-    "tls-unusable": EventCode("the certificate of the TCP port cannot be used", True, _MACHINE),
+    "recovered": EventCode(N_("what the machine lacked is there again")),
+    "no-descriptors": EventCode(N_("there are no file descriptors left"), True, _EITHER),
+    "no-processes": EventCode(N_("no process or thread can be started"), True, _EITHER),
+    "no-memory": EventCode(N_("there is no memory left"), True, _EITHER),
+    "disk-full": EventCode(N_("a disk is full"), True, _MACHINE),
+    "system-error": EventCode(N_("the system refuses something"), True, _EITHER),
+    "mount-not-visible": EventCode(N_("the rest of the machine does not see a mount"), True, _MACHINE),
+    "secret-missing": EventCode(N_("a secret cannot be read"), True, ("recovered", "desired-read")),
+    "secret-readable": EventCode(N_("a file with a secret can be read by every user"), True, _MACHINE),
+    "tokens-unusable": EventCode(N_("the file of tokens cannot be used"), True, _MACHINE),
+    "tls-unusable": EventCode(N_("the certificate of the TCP port cannot be used"), True, _MACHINE),
 }
 _NOTIFICATIONS = {
-    "notify-failing": EventCode("notifications of a target cannot be delivered", True, ("notify-working",)),
-    "notify-working": EventCode("notifications of a target are delivered again"),
-    "notifications-dropped": EventCode("notifications of a target were lost: it was away for too long", True),
+    "notify-failing": EventCode(N_("notifications of a target cannot be delivered"), True, ("notify-working",)),
+    "notify-working": EventCode(N_("notifications of a target are delivered again")),
+    "notifications-dropped": EventCode(N_("notifications of a target were lost: it was away for too long"), True),
 }
 CODES: Mapping[str, EventCode] = {
     **_RUNS,

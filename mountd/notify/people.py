@@ -10,6 +10,7 @@ from typing import Any
 
 from mountd.errors import cause_of
 from mountd.files.worker_process import WorkerProcess
+from mountd.i18n import ENGLISH, translation
 from mountd.notify import apprise_worker, texts
 from mountd.notify.delivery import OutgoingMessage, SenderDeps, Undelivered
 from mountd.process.resources import lack
@@ -56,7 +57,7 @@ class PeopleSender:
             )
 
     def _order(self, message: OutgoingMessage, urls: list[str]) -> dict[str, object]:
-        translate = _translation(self._settings.language)
+        translate = translation(self._settings.language or ENGLISH).text
         return {
             "urls": urls,
             "title": texts.title(message, self._deps.host, translate),
@@ -107,7 +108,3 @@ def _addresses(text: str, reference: SecretRef) -> list[str]:
         hint = "write addresses such as mailto://… or dingtalk://…, one a line"
         raise Undelivered(f"cannot use {reference}: {why}", hint=hint, is_refusal=True)
     return found
-
-
-def _translation(language: str | None) -> texts.Translate:
-    return lambda text: text

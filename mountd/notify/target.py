@@ -160,7 +160,7 @@ class NotifyTarget:
                 refusals += isinstance(error, Undelivered) and error.is_refusal
                 if refusals >= REFUSALS:
                     self._state = replace(decision.state, open=self._state.open)
-                    self._log.warning("notification given up", event=id_, cause=error.text, hint=error.hint)
+                    self._log.warning("notification given up", id=id_, cause=error.text, hint=error.hint)
                     self._show(failed=self._status.failed + 1)
                     await self._fail(error, FAILING_AFTER)
                     await self._save()
@@ -206,7 +206,7 @@ class NotifyTarget:
             last_delivered=now_text(),
             pending=pending,
         )
-        self._log.info("notification delivered", event=id_)
+        self._log.info("notification delivered", id=id_)
         await self._save()
         if was_failing:
             await self._report("notify-working", f"notifications reach {self.name} again")

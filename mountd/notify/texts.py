@@ -68,7 +68,10 @@ def _event(event: EventRecord, _: Translate) -> str:
     time = f"{event.time[:10]} {event.time[11:19]} UTC"
     sign = "●" if is_alarm(event) else "✓" if event.code in HEALING else "·"
     of = "" if event.object in ("", "mountd") or event.text.startswith(event.object) else f"{event.object}: "
-    return _line(f"{sign} {time}  {of}{event.text}")
+    # The text of an event is English, as it stands in the journal: in another language its meaning comes first.
+    known = CODES.get(event.code)
+    first = f"{_(known.meaning)}: " if known and _(known.meaning) != known.meaning else ""
+    return _line(f"{sign} {time}  {first}{of}{event.text}")
 
 
 def _line(text: str) -> str:

@@ -15,6 +15,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from cloudevents.core.v1.event import CloudEvent as JudgedEvent
 
 from mountd.codes import CODES
+from mountd.i18n import translation
 from mountd.journal.records import EventRecord
 from mountd.notify import signature, texts
 from mountd.notify.cloudevent import CONTENT_TYPE, cloud_event, event_id, source_of
@@ -165,3 +166,11 @@ def test_a_message_has_bounds_and_no_control_characters() -> None:
     for text in (texts.title(found, "gpu-1", plain), texts.body(found, "gpu-1", plain)):
         assert len(text) <= texts.LONGEST_BODY
         assert not set(text) & {"\x1b", "\u202e"}
+
+
+def test_chinese_readers_read_what_it_means_first() -> None:
+    chinese = translation("zh_CN").text
+    found = message(ALARM, END, left_out={"app-backoff": 12})
+    title, body = texts.title(found, "gpu-1", chinese), texts.body(found, "gpu-1", chinese)
+    assert (title, "应用失败" in body, "exit code 1" in body) == ("gpu-1：mountd 的 14 条事件", True, True)
+    assert all(chinese(each.meaning) != each.meaning for each in CODES.values())

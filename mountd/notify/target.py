@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
 import time
@@ -166,12 +167,20 @@ class NotifyTarget:
                     await self._save()
                     return
                 await self._fail(error, self._failures + 1)
+                await self._count()
                 if await self._pause(error, poked):
                     return
             else:
                 self._state = decision.state.delivered(time.monotonic(), self._rules.limit)
                 await self._succeed(id_)
                 return
+
+    async def _count(self) -> None:
+        """What has come while nothing could be delivered."""
+        assert self._state is not None
+        with contextlib.suppress(MountdError):
+            events = await self._journal.events(self._state.cursor, limit=PAGE)
+            self._show(pending=sum(self._rules.wants(event) for event in events))
 
     def _message(self, id_: str, notification: Notification) -> OutgoingMessage:
         advice = self._deps.advise() if notification.is_alarm else None

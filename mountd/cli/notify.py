@@ -17,9 +17,10 @@ LIMIT_S = 150.0
 @click.argument("target", shell_complete=complete_target)
 @asks_daemon
 def notify(options: Options, target: str) -> None:
-    """Send a test message to a target of notifications, and wait until it is delivered.
+    """Send a test message to a target of notifications.
 
-    It counts for no limit, and is tried once. Exits 1 when it is not delivered, with the reason.
+    Waits until it is delivered. It counts for no limit, and is tried once. Exits 1 when it is not delivered, with the
+    reason.
 
     \b
     mountd notify ops

@@ -30,16 +30,27 @@ class OutgoingMessage:
 
 
 class Undelivered(Unavailable):
-    """A try to deliver a message failed. `is_refusal`: the receiver said no, and trying again will hardly help.
+    """A try to deliver a message failed. `is_refusal`: the receiver said no, and trying again will hardly help; what a
+    person can put right here, such as an address, is none.
 
-    `retry_after_s`: it asked to be left alone for so long.
+    `retry_after_s`: it asked to be left alone for so long. `is_partial`: some of several receivers have the message,
+    and must not wait for the others for ever.
     """
 
     code = "notify-failing"
 
-    def __init__(self, text: str, *, hint: str = "", is_refusal: bool = False, retry_after_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        hint: str = "",
+        is_refusal: bool = False,
+        is_partial: bool = False,
+        retry_after_s: float = 0.0,
+    ) -> None:
         super().__init__(text, hint=hint)
         self.is_refusal = is_refusal
+        self.is_partial = is_partial
         self.retry_after_s = retry_after_s
 
 

@@ -54,6 +54,7 @@ class PeopleSender:
             raise Undelivered(
                 f"cannot deliver by {scheme}:// (address {number} of {len(urls)}{others}): {cause}",
                 hint=f"see what the service answers, and correct the address in {reference}",
+                is_partial=bool(self._got[1]),
             )
 
     def _order(self, message: OutgoingMessage, urls: list[str]) -> dict[str, object]:
@@ -106,5 +107,5 @@ def _addresses(text: str, reference: SecretRef) -> list[str]:
     if not found or len(found) > MOST_URLS:
         why = "it holds no address" if not found else f"it holds more than {MOST_URLS} addresses"
         hint = "write addresses such as mailto://… or dingtalk://…, one a line"
-        raise Undelivered(f"cannot use {reference}: {why}", hint=hint, is_refusal=True)
+        raise Undelivered(f"cannot use {reference}: {why}", hint=hint)
     return found

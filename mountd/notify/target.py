@@ -158,9 +158,10 @@ class NotifyTarget:
             try:
                 await self._send(message)
             except MountdError as error:
-                refusals += isinstance(error, Undelivered) and error.is_refusal
+                partial = isinstance(error, Undelivered) and error.is_partial
+                refusals += partial or (isinstance(error, Undelivered) and error.is_refusal)
                 if refusals >= REFUSALS:
-                    self._state = replace(decision.state, open=self._state.open)
+                    self._state = decision.state if partial else replace(decision.state, open=self._state.open)
                     self._log.warning("notification given up", id=id_, cause=error.text, hint=error.hint)
                     self._show(failed=self._status.failed + 1)
                     await self._fail(error, FAILING_AFTER)

@@ -47,7 +47,7 @@ class WebhookSender:
             headers = signature.signed(secrets.get("secret"), message.id, int(time.time()), body)
         except BadSigningSecret as error:
             hint = "write the secret as the receiver has it"
-            raise Undelivered(f"cannot sign the webhook: {error}", hint=hint, is_refusal=True) from None
+            raise Undelivered(f"cannot sign the webhook: {error}", hint=hint) from None
         status, retry_after_s = await self._post(place, url, headers, body)
         if 200 <= status < 300:
             return
@@ -88,7 +88,7 @@ def _place(url: str) -> str:
         parts, port = urlsplit(""), ""
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\x00-\x20]", url):
         text = "cannot deliver to the webhook: its address is none of http:// or https://"
-        raise Undelivered(text, hint=_ADDRESS, is_refusal=True)
+        raise Undelivered(text, hint=_ADDRESS)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{port}"
 

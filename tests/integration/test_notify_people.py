@@ -100,6 +100,17 @@ async def test_only_the_address_that_failed_is_tried_again(world: Notified, tmp_
     assert len(receiver.got) == 1
 
 
+async def test_one_address_that_never_works_does_not_keep_messages_from_the_others(
+    world: Notified, tmp_path: Path, receiver: Receiver
+) -> None:
+    await begin(world, tmp_path, json_address(receiver), "nonsense://x")
+    await world.happens("app-failed")
+    await world.until_status(failed=1, failing=True)
+    await world.happens("app-running")
+    await world.posted(receiver, 2)
+    assert [each.json["type"] for each in receiver.got] == ["failure", "success"]
+
+
 async def test_no_secret_is_in_an_error_an_argv_or_an_environment(
     world: Notified, tmp_path: Path, receiver: Receiver, capfd: pytest.CaptureFixture[str]
 ) -> None:

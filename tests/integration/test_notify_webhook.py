@@ -63,15 +63,16 @@ async def test_each_event_arrives_once_in_order_signed_and_as_a_cloud_event(
     ids=["500", "503", "429", "408", "425", "closes", "slow"],
 )
 async def test_what_may_pass_is_tried_again_with_the_same_id(world: Notified, answer: Says) -> None:
-    with Receiver(*[answer] * 2) as receiver:
+    tries = 2 if answer.slow_s else 4  # more than what is refused gets
+    with Receiver(*[answer] * tries) as receiver:
         await world.begin_loaded(webhook=receiver.url, timeout="300ms" if answer.slow_s else "10s")
         await world.happens("not-ready", "switch-failed")
-        await world.posted(receiver, 4)
+        await world.posted(receiver, tries + 2)
         status = await world.until_status(messages=2, failed=0, last_error=None)
     assert status.last_delivered is not None
     first, *others = receiver.ids
-    assert others[:2] == [first, first]
-    assert receiver.types == ["mountd.not-ready"] * 3 + ["mountd.switch-failed"]
+    assert others[:tries] == [first] * tries
+    assert receiver.types == ["mountd.not-ready"] * (tries + 1) + ["mountd.switch-failed"]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 301, 307])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mountd.settings.masking import HIDDEN
 from mountd.settings.schema import Settings
 from mountd.settings.units import Limit
 
+TOP = Path(__file__).parents[2]
 PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
 BASE: dict[str, Any] = {
     "remotes": {"store": {"type": "local"}},
@@ -154,3 +156,11 @@ def test_another_secret_is_a_change_too() -> None:
     change = compare(found, found, {place: "a"}, {place: "b"}, root=False)
     assert change.in_place == (place,)
     assert replace(change, places=(), in_place=()) == compare(found, found, {}, {}, root=False)
+
+
+def test_the_examples_are_valid() -> None:
+    (block,) = re.findall(r"```yaml\nnotify:\n(.*?)```", (TOP / "docs" / "notifications.md").read_text(), re.DOTALL)
+    assert set(settings(yaml.safe_load(block)).notify) == {"ops", "people"}
+    lines = (TOP / "config" / "mountd.yaml").read_text().partition("# notify:\n")[2].splitlines()
+    commented = [line.removeprefix("# ") for line in lines[: lines.index("")]]
+    assert set(settings(yaml.safe_load("\n".join(commented))).notify) == {"ops", "people"}

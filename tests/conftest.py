@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from mountd import i18n
 from mountd.demo import hub
 from tests.support import blocking
 from tests.support.cache_disk import make_unread
@@ -134,6 +135,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def own_cache_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
     """mountd keeps there what rclone can do: not on the machine, and not asked by each of a thousand starts."""
     os.environ["CACHE_DIRECTORY"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def english() -> None:
+    """Tests look at what commands say in English, whatever this machine speaks; one in another language sets it."""
+    os.environ.pop("LANGUAGE", None)
+    if i18n.language_of(os.environ) != i18n.ENGLISH:
+        os.environ["LC_ALL"] = "C.UTF-8"
 
 
 FAILED = pytest.StashKey[bool]()

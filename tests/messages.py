@@ -68,7 +68,7 @@ def _of_commands() -> Iterator[str]:
     from mountd.cli.main import cli
 
     for command in _commands(cli):
-        yield (command.help or "").strip().splitlines()[0]
+        yield from filter(None, ((command.help or "").strip().splitlines()[0], command.short_help))
         yield from (each.help for each in command.params if isinstance(each, click.Option) and each.help)
 
 

@@ -15,7 +15,7 @@ from mountd.api.history import answer
 from mountd.errors import NotFound, UsageError
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.status.board import Board
-from mountd.text import dumps
+from mountd.text import did_you_mean, dumps
 
 MAX_SINCE_S = 1e9
 FOLLOW_LINES = 1000
@@ -33,7 +33,7 @@ class LogRoutes:
         rings = self._rings
         name = request.query.get("name")
         if name is not None and name not in rings:
-            raise NotFound(f"cannot find {name}", hint=f"names: {', '.join(rings)}")
+            raise NotFound(f"cannot find {name}", hint=f"{did_you_mean(name, rings)}names: {', '.join(rings)}")
         chosen = {name: rings[name]} if name is not None else rings
         since_s = seconds(request, "since", MAX_SINCE_S) if "since" in request.query else None
         previous, follow = (request.query.get(key) == "1" for key in ("previous", "follow"))

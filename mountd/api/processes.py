@@ -19,6 +19,7 @@ from mountd.process.lifecycle import RestartAsked
 from mountd.process.supervisor import Supervisor
 from mountd.status import readiness
 from mountd.status.board import Board
+from mountd.text import did_you_mean
 
 log = structlog.get_logger()
 
@@ -54,9 +55,8 @@ class ProcessRoutes:
         name = body.get("name", "")
         supervisor = self._supervisors.get(name)
         if supervisor is None:
-            raise NotFound(
-                f"cannot restart {name!r}: no such mount or app", hint=f"names: {', '.join(self._supervisors)}"
-            )
+            hint = f"{did_you_mean(name, self._supervisors)}names: {', '.join(self._supervisors)}"
+            raise NotFound(f"cannot restart {name!r}: no such mount or app", hint=hint)
         operator = await self._operator()
         if self._apps.is_stopped(name):
             await self._apps.start(name, operator=operator)

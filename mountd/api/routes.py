@@ -26,6 +26,7 @@ from mountd.api.logs import LogRoutes
 from mountd.api.peer import CALLER, TokenHolder, UserNames
 from mountd.api.processes import ProcessRoutes
 from mountd.api.roles import Handler, Route, RouteAccess
+from mountd.api.waits import condition
 from mountd.api.webhook import Webhooks
 from mountd.errors import MountdError, NotFound, Unavailable, UsageError
 from mountd.journal.journal import Journal
@@ -42,9 +43,7 @@ from mountd.process.child import Ring
 from mountd.process.resources import SYSTEM_ERROR, of_the_machine
 from mountd.process.supervisor import Supervisor
 from mountd.rclone import keys
-from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import Snapshot
 from mountd.warm.profiles import Profiles
 
 log = structlog.get_logger()
@@ -168,30 +167,17 @@ class Routes:
     # -- reads ----------------------------------------------------------------------------------------------------
 
     async def status(self, request: web.Request) -> web.Response:
-        """With `wait=SECONDS&for=ready|version=V` answers as soon as that holds, at the latest after the wait."""
+        """With `wait=SECONDS&for=ready|version=V` answers as soon as that holds, at the latest after the wait; for a
+        version also when an operation of the model has ended."""
         board = self._deps.board
         if "for" in request.query:
-            holds = self._condition(request.query["for"], request.query.get("model"))
+            model = request.query.get("model")
+            holds = condition(request.query["for"], lambda: self._deps.operations.model(model).name)
             with contextlib.suppress(TimeoutError):
                 await board.wait_until(holds, seconds(request, "wait"))
         uptime_s = time.monotonic() - self._deps.started
         rings, pid = self._deps.rings, os.getpid()
         return answer(status.status(board.snapshot, rings, version=__version__, pid=pid, uptime_s=uptime_s))
-
-    def _condition(self, wanted: str, model: str | None) -> Callable[[Snapshot], bool]:
-        if wanted == "ready":
-            return readiness.is_ready
-        key, _, version = wanted.partition("=")
-        if key != "version" or not version:
-            raise UsageError(f"cannot wait for {wanted!r}", hint="wait for `ready` or for `version=v23`")
-        name = self._deps.operations.model(model).name
-
-        def is_live(snapshot: Snapshot) -> bool:
-            found = snapshot.models[name]
-            at_rest = not any(each.model == name and not each.only_loads for each in snapshot.operations)
-            return found.linked and found.current == version and found.drift.reason is None and at_rest
-
-        return is_live
 
     async def versions(self, request: web.Request) -> web.Response:
         """While the bucket cannot be listed, the pinned ones: they can be switched to. Raises Unavailable when there

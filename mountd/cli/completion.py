@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mountd.cli.choice import OneOf
 from mountd.cli.terminal import say
 
 ASK_TIMEOUT_S = 1.0
@@ -15,15 +16,16 @@ SIGNALS = ("HUP", "INT", "QUIT", "ABRT", "USR1", "USR2", "TERM", "KILL", "WINCH"
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=OneOf(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script for a shell.
 
     \b
-    bash:  mountd completion bash > ~/.local/share/bash-completion/completions/mountd
-    zsh:   mountd completion zsh > "${fpath[1]}/_mountd"
-    fish:  mountd completion fish > ~/.config/fish/completions/mountd.fish
+    Examples:
+      mountd completion bash > ~/.local/share/bash-completion/completions/mountd
+      mountd completion zsh > "${fpath[1]}/_mountd"
+      mountd completion fish > ~/.config/fish/completions/mountd.fish
     """
     from click.shell_completion import get_completion_class
 

@@ -25,6 +25,11 @@ def doctor(options: Options) -> None:
 
     Prints one line for each check, with a hint where it fails. Run it as the user that runs mountd. Without -c and
     without /etc/mountd/mountd.yaml, checks the file of the running daemon or demo. Exits 1 when a check fails.
+
+    \b
+    Examples:
+      mountd doctor
+      mountd doctor -c ./mountd.yaml
     """
     import asyncio
 

@@ -233,6 +233,8 @@ class ModelStatus:
     """why no automatic switch may begin now by `sync.windows`; empty: one may"""
     unmet: Unmet | None = None
     """what the last try to reach a declared version failed for; of no interest once another one is desired"""
+    pending: str | None = None
+    """the declared version that mountd switches to by itself as soon as it may, or tries again"""
     drifted_to: str | None = None
     """the version that the link points to after a change from outside, as long as it does"""
     level: str = "metadata"

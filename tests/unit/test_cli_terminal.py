@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 import mountd.cli
-from mountd.cli import main, report, terminal, view, view_status
+from mountd.cli import labels, main, report, terminal, view, view_status
 from mountd.cli.options import Options
 from mountd.errors import Bug, Busy, ConfigError, MountdError, Problem
 from tests.support.hostile import HOSTILE, raw_controls
@@ -178,11 +178,11 @@ class Terminal(io.StringIO):
 
 
 def test_progress_stays_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    for length, kept in ((78, 78), (79, 79), (80, 79), (500, 79)):
+    for length, kept in ((78, "x" * 78), (79, "x" * 79), (80, "x" * 78 + "…"), (500, "x" * 78 + "…")):
         shown = Terminal()
         monkeypatch.setattr(sys, "stderr", shown)
         terminal.write_over("x" * length)
-        assert shown.getvalue() == terminal.ERASED + "x" * kept, "the last column would begin the next line"
+        assert shown.getvalue() == terminal.ERASED + kept, "the last column would begin the next line"
 
 
 @pytest.mark.parametrize(("off", "coloured"), [(None, True), ("", True), ("1", False)])
@@ -232,7 +232,7 @@ def test_sizes(count: int, text: str) -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert view.duration(seconds) == text
+    assert labels.duration(seconds) == text
 
 
 @pytest.mark.parametrize(

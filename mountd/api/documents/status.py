@@ -97,11 +97,14 @@ class SourceDocument(TypedDict):
 
 
 class ModelDocument(TypedDict):
+    """`pending`: the declared version that mountd switches to by itself as soon as it may, or tries again."""
+
     stage: str
     health: str
     current: str | None
     previous: str | None
     desired: str | None
+    pending: str | None
     sync: str
     suspended: str | None
     source: SourceDocument | None
@@ -142,6 +145,7 @@ class AppDocument(TypedDict):
     health: str
     pid: int | None
     restarts: int
+    since: str
     versions: dict[str, str]
     load: AppLoadDocument | None
     stopped: str | None

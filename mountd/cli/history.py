@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mountd.cli.completion import complete_code, complete_kind, complete_object, complete_operation, complete_result
 from mountd.cli.labels import joined, word
 from mountd.cli.options import Options, asks_daemon, model_option
 from mountd.cli.terminal import say
@@ -29,12 +30,28 @@ def _limit_option(allowed: click.IntRange, default: int) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("operation", required=False, type=click.IntRange(0), metavar="[ID]")
+@click.argument("operation", required=False, type=click.IntRange(0), metavar="[ID]", shell_complete=complete_operation)
 @model_option("Only this model, or drills of this mount.")
-@click.option("--kind", metavar="KIND", help="Only this kind: switch, rollback, warm, schedule, drill, …")
-@click.option("--result", metavar="RESULT", help="Only this result: committed, rolled-back, refused, …")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    shell_complete=complete_kind,
+    help="Only this kind: switch, rollback, warm, schedule, drill, …",
+)
+@click.option(
+    "--result",
+    metavar="RESULT",
+    shell_complete=complete_result,
+    help="Only this result: committed, rolled-back, refused, …",
+)
 @_limit_option(click.IntRange(1), 20)
-@click.option("--before", type=click.IntRange(0), metavar="ID", help="Only operations older than this one.")
+@click.option(
+    "--before",
+    type=click.IntRange(0),
+    metavar="ID",
+    shell_complete=complete_operation,
+    help="Only operations older than this one.",
+)
 @asks_daemon
 def history(options: Options, *, operation: int | None, limit: int, before: int | None, **filters: str | None) -> None:
     """Show past operations: who, when, why and the result.
@@ -164,9 +181,13 @@ def _seconds(timed: Document) -> str:
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Print new events as they arrive, until Ctrl-C.")
 @click.option(
-    "--object", "object_", metavar="NAME", help="Only this remote, mount, model or app; `mountd` for mountd itself."
+    "--object",
+    "object_",
+    metavar="NAME",
+    shell_complete=complete_object,
+    help="Only this remote, mount, model or app; `mountd` for mountd itself.",
 )
-@click.option("--code", metavar="CODE", help="Only this code, such as app-backoff.")
+@click.option("--code", metavar="CODE", shell_complete=complete_code, help="Only this code, such as app-backoff.")
 @click.option(
     "--after", type=click.IntRange(0), metavar="ID", help="The first events after this one instead of the latest."
 )

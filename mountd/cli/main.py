@@ -228,7 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options()
     options.words = [*args]  # click takes them out of its list
     if "_MOUNTD_COMPLETE" in os.environ:
-        cli.main(args, prog_name="mountd", obj=options)
+        from mountd.cli.completion import answer
+
+        answer(cli, args, options)
     for stream in (sys.stdout, sys.stderr):  # an old locale must not turn a Chinese file name into a traceback
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:

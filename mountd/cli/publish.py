@@ -12,7 +12,8 @@ import click
 
 from mountd.api.documents import SCHEMA, document
 from mountd.api.documents.commands import PublishDocument, SentDocument
-from mountd.cli.options import Options, reads_file
+from mountd.cli.completion import complete_directory
+from mountd.cli.options import Options, model_option, reads_file
 from mountd.cli.progress import bar
 from mountd.cli.terminal import can_move, say, size, write_over
 from mountd.errors import NotFound, UsageError
@@ -34,9 +35,9 @@ PHASES = (N_("reading"), N_("sending"), N_("reading back"))
 
 
 @click.command()
-@click.argument("directory", type=click.Path())
+@click.argument("directory", type=click.Path(), shell_complete=complete_directory)
 @click.argument("version")
-@click.option("--model", metavar="NAME", help="The model; required when there are several.")
+@model_option("The model; required when there are several.")
 @click.option(
     "--dry-run", is_flag=True, help="Read and compare everything, print what would be done, and write nothing."
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mountd.cli.completion import complete_thing
+from mountd.cli.completion import complete_condition, complete_thing
 from mountd.cli.labels import joined, word
 from mountd.cli.options import Options, asks_daemon, model_option, timeout_option
 from mountd.cli.terminal import can_move, say, size
@@ -157,7 +157,7 @@ def _wrong(entry: dict[str, Any]) -> str:
 
 @click.command()
 @click.option(
-    "--for", "condition", required=True, metavar="ready|version=V|operation=ID",
+    "--for", "condition", required=True, metavar="ready|version=V|operation=ID", shell_complete=complete_condition,
     help="The whole system is ready, a version is live and unchanged, or an operation has finished.",
 )  # fmt: skip
 @_model_option

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mountd.cli.labels import word as translated
-from mountd.cli.terminal import is_coloured, is_terminal
+from mountd.cli.terminal import can_move, is_coloured, is_terminal
 from mountd.i18n import _
 from mountd.text import printable
 
@@ -43,7 +43,7 @@ def console() -> Console:
         emoji=False,
         force_terminal=here or coloured,
         no_color=not coloured,
-        color_system="auto" if here or not coloured else "standard",
+        color_system="standard" if coloured and not can_move(sys.stdout) else "auto",
         width=None if here else OFF_TERMINAL_COLUMNS,
     )
 

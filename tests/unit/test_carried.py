@@ -66,7 +66,8 @@ def test_a_wheel_holds_them(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("mountd-*.whl")
     shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
     carried = tmp_path / "unpacked/mountd/share"
-    for path in (path for room in ("config", "systemd", "man", "completion") for path in (SHARE / room).iterdir()):
+    rooms = ("config", "systemd", "man", "completion", "locale")
+    for path in (path for room in rooms for path in (SHARE / room).rglob("*") if path.is_file()):
         found = carried / path.relative_to(SHARE)
         assert found.read_bytes() == path.read_bytes()
         assert not found.is_symlink()

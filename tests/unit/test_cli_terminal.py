@@ -312,3 +312,49 @@ def test_the_log(form: str) -> None:
     assert "声音" in done.stderr
     assert "RuntimeError" in done.stderr
     assert len(done.stderr) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("environ", "on_terminal", "elsewhere"),
+    [
+        ({}, True, False),
+        ({"NO_COLOR": "1"}, False, False),
+        ({"NO_COLOR": ""}, True, False),
+        ({"CLICOLOR": "0"}, False, False),
+        ({"CLICOLOR_FORCE": "1"}, True, True),
+        ({"CLICOLOR_FORCE": "0"}, True, False),
+        ({"FORCE_COLOR": "1"}, True, True),
+        ({"FORCE_COLOR": ""}, True, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}, False, False),
+        ({"TERM": "dumb"}, False, False),
+        ({"TERM": "dumb", "CLICOLOR_FORCE": "1"}, True, True),
+    ],
+    ids=str,
+)
+def test_when_colours_are_shown(
+    environ: dict[str, str], on_terminal: bool, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    for stream, wanted in ((Terminal(), on_terminal), (io.StringIO(), elsewhere)):
+        assert terminal.is_coloured(stream) is wanted
+        monkeypatch.setattr(sys, "stdout", stream)
+        view.show(view.console(), view.word("Degraded"))
+        terminal.say(": x", mark="fail", colour="red")
+        assert ("\x1b[33m" in stream.getvalue()) is wanted
+        assert ("\x1b[31m" in stream.getvalue()) is wanted
+        assert ("\x1b" in stream.getvalue()) is wanted
+
+
+def test_what_is_coloured_in_a_pipe_is_not_broken_into_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    on = view.console()
+    view.show(on, view.table(("NAME", "HEALTH"), [("x" * 300, view.word("Healthy"))], width=on.width))
+    assert len(stream.getvalue().splitlines()) == 2
+    assert "\x1b[32m" in stream.getvalue()

@@ -1,8 +1,8 @@
 """The catalogue of translations, kept in step with the source: `./dev messages [--check]`.
 
-Extracts `_("…")` and `N_("…")` from the package, `t("…")` from the page's scripts, and the help of commands: the
-first sentence, the titles and each option. Then it updates mountd.po and compiles mountd.mo. What is new in mountd.po
-stands there without a translation: fill it in and run this once more.
+Extracts `_("…")` and `N_("…")` from the package, `t("…")` from the page's scripts, and the help of commands. Then it
+updates mountd.po and compiles mountd.mo. What is new in mountd.po stands there without a translation: fill it in and
+run this once more.
 """
 
 from __future__ import annotations
@@ -64,11 +64,13 @@ def _of_script(path: Path) -> Iterator[str]:
 
 
 def _of_commands() -> Iterator[str]:
-    """The first sentence of each command's help, and the help of each option."""
+    """The help of each command and of each option."""
+    from mountd.cli.help import messages_of
     from mountd.cli.main import cli
 
     for command in _commands(cli):
-        yield from filter(None, ((command.help or "").strip().splitlines()[0], command.short_help))
+        yield from messages_of(command.help or "")
+        yield from filter(None, (command.short_help,))
         yield from (each.help for each in command.params if isinstance(each, click.Option) and each.help)
 
 

@@ -1,4 +1,4 @@
-"""The help of a command in the language of the reader: what it says first, its options and the titles.
+"""The help of a command in the language of the reader.
 
 Imported only where that is not English. The man page stays English.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -35,6 +35,7 @@ CLICK = (
 """What click itself says; it asks the catalogue by gettext."""
 TITLES = (N_("Examples:"), N_("Exit codes:"))
 _PARAGRAPHS = re.compile(r"\n\s*\n")
+_NAMED = re.compile(r"(\s*)(\S+\s{2,})?(.*)")
 
 
 class WideFormatter(click.HelpFormatter):
@@ -105,16 +106,24 @@ def translated(text: str) -> str:
     return "\n\n".join(_paragraph(each) for each in _PARAGRAPHS.split(inspect.cleandoc(text)))
 
 
+def messages_of(text: str) -> Iterator[str]:
+    """What of a help text stands in the catalogue: paragraphs as one line, and texts that have a name before them."""
+    for paragraph in _PARAGRAPHS.split(inspect.cleandoc(text)):
+        if not paragraph.startswith("\b"):
+            yield " ".join(paragraph.split())
+            continue
+        yield from (found[3] for line in paragraph.splitlines() if (found := _NAMED.fullmatch(line)) and found[2])
+
+
 def _paragraph(text: str) -> str:
-    lines = text.splitlines()
-    if lines and lines[0].strip() == "\b":
-        return "\n".join([lines[0], *(_line(each) for each in lines[1:])])
-    line = " ".join(text.split())
-    return _(line)
+    if not text.startswith("\b"):
+        line = " ".join(text.split())
+        return _(line)
+    return "\n".join(_line(each) for each in text.splitlines())
 
 
 def _line(line: str) -> str:
     """`  name  what it is` → the same with its text translated; a title as a whole."""
-    found = re.fullmatch(r"(\s*)(\S+(?:\s{2,}))?(.*)", line)
+    found = _NAMED.fullmatch(line)
     assert found is not None
     return f"{found[1]}{found[2] or ''}{_(found[3])}"

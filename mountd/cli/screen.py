@@ -22,6 +22,7 @@ from rich.live import Live
 
 from mountd.cli import view
 from mountd.cli.options import Options
+from mountd.cli.progress import CHANGES
 from mountd.cli.view_screen import ScreenData, screen
 from mountd.client import api
 from mountd.errors import MountdError, NotFound, UsageError
@@ -71,7 +72,8 @@ class Asker:
     def _ask(self) -> None:
         path = self._options.find()
         status = api.get(path, "/api/v1/status", timeout_s=ANSWER_S)
-        self.seen = replace(self.seen, status=status, failure="", hint="", answered=time.time())
+        steps = {each["id"]: self._steps(path, each) for each in status.get("operations") or ()}
+        self.seen = replace(self.seen, status=status, steps=steps, failure="", hint="", answered=time.time())
         if time.monotonic() < self._next_other:
             return
         self._next_other = time.monotonic() + OTHER_S
@@ -82,6 +84,16 @@ class Asker:
                 self.seen = replace(self.seen, traffic=api.get(path, "/api/v1/traffic", timeout_s=ANSWER_S))
             except NotFound:  # a daemon that does not measure it
                 self._has_traffic = False
+
+    def _steps(self, path: str, operation: api.Document) -> list[str]:
+        """Those that it has begun: not each switch has all of them."""
+        if operation.get("kind") not in CHANGES:
+            return []
+        try:
+            found = api.get(path, f"/api/v1/history/{operation['id']}", timeout_s=ANSWER_S)
+        except NotFound:
+            return []
+        return [str(each["step"]) for each in found.get("steps") or ()]
 
 
 def watch(options: Options) -> None:

@@ -6,7 +6,7 @@ matters least goes: events first, then traffic, then layers that are well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,8 @@ class ScreenData:
     status: Document | None = None
     traffic: Document | None = None
     events: Sequence[Document] = field(default_factory=tuple)
+    steps: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    """by operation: those that it has begun"""
     failure: str = ""
     hint: str = ""
     answered: float = 0.0
@@ -73,7 +75,7 @@ def screen(seen: ScreenData, width: int, height: int) -> list[Text]:
     parts = [
         ScreenPart(head, 0, len(head)),
         _layers(seen),
-        ScreenPart([*_operations(seen.status, width)], 2),
+        ScreenPart([*_operations(seen, seen.status, width)], 2),
         ScreenPart([*_loads(seen.status, width)], 3),
         ScreenPart([*_traffic(seen, width)], 4),
         ScreenPart([*_events(seen)], 5, LEAST_EVENTS),
@@ -163,31 +165,36 @@ def _reason(reason: Document) -> Text:
 # -- what is being done ------------------------------------------------------------------------------------------------
 
 
-def _operations(status: Document, width: int) -> Iterable[Text]:
+def _operations(seen: ScreenData, status: Document, width: int) -> Iterable[Text]:
     for operation in status.get("operations") or ():
         who = _("by {who}").format(who=operation.get("operator"))
         name = _("operation {id}: {what}").format(id=operation.get("id"), what=what(operation))
         yield text(joined([name, who]), "bold cyan")
-        yield _steps(operation)
+        yield _steps(operation, seen.steps.get(operation["id"], ()), width)
         if operation.get("percent") is not None:
             yield _bar_line(operation["percent"], joined(pace(operation)), width)
     yield from (text(scheduled_line(each), "cyan") for each in status.get("scheduled") or ())
 
 
-def _steps(operation: Document) -> Text:
-    """Those before the present one are done."""
+def _steps(operation: Document, begun: Sequence[str], width: int) -> Text:
+    """Those that are done, the present one, and those that may follow; where they do not fit, marks of what is done."""
     step = str(operation.get("step") or "")
     line = Text("  ")
     if operation.get("kind") not in CHANGES or (step not in STEPS and step not in UNDO):
         return line.append(f"▶ {word(step)}", style="bold")
+    names: Sequence[str] = STEPS
     if step in UNDO:
         line.append(_("undoing: "), style="yellow")
-    names = UNDO if step in UNDO else STEPS
+        names = UNDO
     at = names.index(step)
-    for number, name in enumerate(names):
-        mark, style = ("✓ ", "green") if number < at else ("▶ ", "bold") if number == at else ("", "dim")
-        line.append(f"{mark}{word(name)}", style=style).append("  ")
-    return line
+    done = [name for name in names[:at] if name in begun or not begun]
+    now_and_next = Text(f"▶ {word(step)}", style="bold")
+    for name in names[at + 1 :]:
+        now_and_next.append(f"  {word(name)}", style="not bold dim")
+    marks = Text("".join(f"✓ {word(name)}  " for name in done), style="green")
+    if line.cell_len + marks.cell_len + now_and_next.cell_len > width:
+        marks = Text("✓" * len(done) + " " * bool(done), style="green")
+    return line.append_text(marks).append_text(now_and_next)
 
 
 def _loads(status: Document, width: int) -> Iterable[Text]:

@@ -253,7 +253,7 @@ def _drain(drain: Document) -> str:
 def _outbox(outbox: Document) -> str:
     """`3 files wait, 12 MiB, the oldest for 5 m 3 s, 1 failed, 40 uploaded, last outputs/a.wav`."""
     pending, failed, last = outbox.get("pending") or 0, outbox.get("failed") or 0, outbox.get("last") or {}
-    waiting = _("{count} files wait").format(count=pending)
+    waiting = _("1 file waits") if pending == 1 else _("{count} files wait").format(count=pending)
     return joined(
         [
             joined([waiting, size(outbox.get("pending_bytes") or 0)]) if pending else _("nothing waits"),
@@ -270,9 +270,10 @@ def _outbox(outbox: Document) -> str:
 def _notify(target: Document) -> str:
     """`2 events wait, 1 failed, 40 sent`."""
     pending, failed, sent = (target.get(key) or 0 for key in ("pending", "failed", "sent"))
+    waiting = _("1 event waits") if pending == 1 else _("{count} events wait").format(count=pending)
     return joined(
         [
-            _("{count} events wait").format(count=pending) if pending else _("nothing waits"),
+            waiting if pending else _("nothing waits"),
             _("{count} failed").format(count=failed) if failed else "",
             _("{count} sent").format(count=sent) if sent else "",
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -187,3 +188,12 @@ def test_what_goes_into_a_pipe_is_utf8_without_colours(standin: StandIn, locale:
     is_chinese = locale.get("LC_ALL", "").startswith("zh")
     assert ("● 就绪，降级" if is_chinese else "● ready, Degraded") in done.stdout.decode("utf-8")
     assert b"\x1b" not in done.stdout
+
+
+@pytest.mark.usefixtures("chinese")
+def test_no_help_is_half_english(capsys: pytest.CaptureFixture[str]) -> None:
+    for path, _command in commands(cli):
+        out = out_of([*path, "--help"], capsys)
+        words = [line for line in out.splitlines() if line.startswith("  ") and not line.startswith("    ")]
+        english = [line for line in words if line.isascii() and not re.match(r"  (-|\w+$)", line)]
+        assert english == [], path

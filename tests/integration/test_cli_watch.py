@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import socketserver
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.test_cli_host import FarMachine
 from tests.support.standin import OPERATION, STATUS, StandIn
 from tests.support.terminal import ENTERS, LEAVES, SHOWS_CURSOR, Terminal
 from tests.support.wait import until
@@ -56,6 +60,7 @@ def standin(standin: StandIn) -> StandIn:
     standin.status = BUSY
     standin.answers["GET /api/v1/events"] = lambda _: (200, {"schema": 1, "events": EVENTS})
     standin.answers["GET /api/v1/traffic"] = lambda _: (200, TRAFFIC)
+    standin.answers["GET /api/v1/history/17"] = lambda _: (200, {"schema": 1, "steps": [{"step": "preflight"}]})
     return standin
 
 
@@ -102,6 +107,20 @@ def test_what_matters_most_fits_into_each_size(standin: StandIn, columns: int, r
             terminal.until_shown("storage  ↓", "Last events")
         terminal.press("q")
         assert terminal.ended() == 0
+
+
+def test_the_steps_of_a_switch(standin: StandIn) -> None:
+    """One without gates, which says so by what it has begun."""
+    begun = ("preflight", "warm", "verify", "stop", "flip", "start", "ready", "watch")
+    steps = [{"step": step} for step in begun]
+    standin.answers["GET /api/v1/history/17"] = lambda _: (200, {"schema": 1, "steps": steps})
+    standin.status = {**BUSY, "operations": [{**OPERATION, "step": "watch"}]}
+    with watching(standin, 120, 40) as terminal:
+        terminal.until_shown("✓ start  ✓ ready  ▶ watch  commit")
+        terminal.resize(60, 30)
+        terminal.until_shown("✓✓✓✓✓✓✓ ▶ watch  commit")
+        standin.status = {**BUSY, "operations": [{**OPERATION, "step": "flip-back"}]}
+        terminal.until_shown("undoing: ▶ flip-back  start-old")
 
 
 def test_another_size_is_drawn_at_once(standin: StandIn) -> None:
@@ -226,3 +245,37 @@ def test_what_comes_from_outside_moves_no_cursor(standin: StandIn) -> None:
     with watching(standin) as terminal:
         terminal.until_shown("webui \\x1b[2J\\x1b[?1049l said")
         assert LEAVES not in terminal.raw
+
+
+@pytest.mark.parametrize("way", ["ssh", "http"])
+def test_a_daemon_on_another_machine(standin: StandIn, tmp_path: Path, way: str) -> None:
+    far = FarMachine(tmp_path, Path(standin.path))
+    with relayed(standin.path) as address:
+        host = "gpu-1" if way == "ssh" else f"http://{address}"
+        argv = [sys.executable, "-m", "mountd", "status", "--watch", "-H", host]
+        with Terminal(argv, {**far.environment, "LC_ALL": "C.UTF-8"}, 80, 24) as terminal:
+            terminal.until_shown("● ready", "v22 at /srv/hub", "打开 30")
+            terminal.press("q")
+            assert terminal.ended() == 0
+            assert terminal.modes() == terminal.modes_before
+    assert [words[0] for words in far.asked] == (["-t"] if way == "ssh" else [])
+
+
+@contextmanager
+def relayed(path: str) -> Iterator[str]:
+    """The address of a TCP port on loopback that leads to the socket."""
+
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as there:
+                there.connect(path)
+                there.sendall(self.request.recv(65536))
+                while data := there.recv(65536):
+                    self.request.sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()

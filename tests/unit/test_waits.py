@@ -40,7 +40,10 @@ def snapshot(model: ModelStatus, *operations: Operation) -> Snapshot:
         ([snapshot(replace(OLD, pending="v24")), snapshot(OLD)], False),
         ([snapshot(OLD), snapshot(replace(OLD, pending="v23"))], False),
     ],
-    ids=str,
+    ids=[
+        *("live", "others run", "runs", "old", "drifted", "not linked", "ended", "another began", "goes on"),
+        *("others ended", "given up", "another was pending", "becomes pending"),
+    ],
 )
 def test_a_version_that_is_live_or_whose_chance_is_over(seen: list[Snapshot], holds: bool) -> None:
     wait = VersionWait("hub", "v23")

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from mountd.api.metrics_outbox import OutboxCollector
 from mountd.status import readiness
 from mountd.status.board import Board
 
@@ -34,4 +35,5 @@ class SnapshotCollector(Collector):
 def render(board: Board) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(SnapshotCollector(board))
+    registry.register(OutboxCollector(board))
     return generate_latest(registry)

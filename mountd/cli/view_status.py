@@ -69,6 +69,8 @@ def lines(status: Document) -> Iterator[Line]:
     for name, app in (status.get("apps") or {}).items():
         versions = [f"{model} {version}" for model, version in (app.get("versions") or {}).items()]
         yield "app", name, app.get("health", "Unknown"), _joined([_process(app), _load(app.get("load")), *versions])
+    for name, outbox in (status.get("outbox") or {}).items():
+        yield "outbox", name, outbox.get("health", "Unknown"), _outbox(outbox)
 
 
 def _headline(status: Document) -> Text:
@@ -172,6 +174,23 @@ def _load(load: Document | None) -> str:
         return _joined(["loading", f"{size(load['bytes_done'])} in {load['files_done']} files read", rate])
     files = f"{load['files_done']} of {load['files_total']} files"
     return _joined([f"loading {load['percent']} % of {size(load['bytes_total'])}", files, rate])
+
+
+def _outbox(outbox: Document) -> str:
+    """`3 files (2 MiB) wait, the oldest for 20 s, 97 uploaded, last outputs/spk_1.wav at …`."""
+    waiting = outbox.get("pending") or 0
+    oldest = f", the oldest for {duration(outbox['oldest_s'])}" if outbox.get("oldest_s") else ""
+    last = outbox.get("last") or {}
+    facts = [
+        f"{waiting} file{'s' if waiting != 1 else ''} ({size(outbox['pending_bytes'])}) to upload{oldest}"
+        if waiting
+        else "",
+        f"{outbox['writing']} being written" if outbox.get("writing") else "",
+        f"{outbox.get('uploaded', 0)} uploaded",
+        f"{outbox['failed']} failed" if outbox.get("failed") else "",
+        f"last {last['key']} at {last['time']}" if last else "",
+    ]
+    return _joined(facts)
 
 
 def _drain(drain: Document) -> str:

@@ -86,6 +86,7 @@ class Applier:
             *change.added.apps,
         ):
             members.begin(name)
+        await members.outboxes.apply(new)
         return change
 
     async def _change_models(self, change: Change, old: Settings) -> None:

@@ -358,7 +358,7 @@ class Daemon:
         self.board.set_stopping()
         # More than the unit may have, and not less than the configuration asks for.
         self._notifier.send(STOPPING=1, STATUS="Stopping.", EXTEND_TIMEOUT_USEC=int(times.total_s * 1e6))
-        stopping = [*first, *self._reloader.tasks(), *self.members.model_tasks()]
+        stopping = [*first, *self._reloader.tasks(), *self.members.model_tasks(), *self.members.outboxes.tasks()]
         for task in stopping:
             task.cancel()
         await asyncio.wait(stopping, timeout=OPERATION_S)

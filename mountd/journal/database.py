@@ -23,6 +23,7 @@ from mountd.journal.records import (
     EventRecord,
     KnownContent,
     OperationRecord,
+    OutboxFile,
     Quarantined,
     StepRecord,
 )
@@ -42,6 +43,7 @@ _SCHEMAS = (
     "schema-4-scheduled.sql",
     "schema-5-desired.sql",
     "schema-6-event-data.sql",
+    "schema-7-outbox.sql",
 )
 """The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
 _FIRST_TABLES = frozenset({"operations", "events", "models"})
@@ -60,6 +62,7 @@ _TABLES: dict[type[Any], str] = {
     KnownContent: "contents",
     Drilled: "drills",
     Declared: "declared",
+    OutboxFile: "outbox",
 }
 
 

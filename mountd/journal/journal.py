@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mountd.clock import now_text
 from mountd.journal.database import Database, columns_of, marks, put
@@ -214,11 +215,15 @@ class Journal(Database):
     async def event(self, code: str, object_: str, text: str, data: Mapping[str, object] | None = None) -> None:
         """`data`: for programs, what can be JSON."""
         sql = "INSERT INTO events (time, code, object, text, data) VALUES (?, ?, ?, ?, ?)"
-        fields = dumps(data) if data else ""
-        await self.change((sql, now_text(), code, object_, text, fields), _trim("events", EVENTS_KEPT))
+        await self.change_with_event((sql, now_text(), code, object_, text, dumps(data) if data else ""))
+
+    async def change_with_event(self, *statements: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        """As `change`, with statements of which one writes an event."""
+        found = await self.change(*statements, _trim("events", EVENTS_KEPT))
         if self._next_event is not None and not self._next_event.done():
             self._next_event.set_result(None)
             self._next_event = None
+        return found
 
     async def events(
         self, after: int | None = None, *, limit: int, code: str | None = None, object_: str | None = None

@@ -126,6 +126,32 @@ class EventRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxFile:
+    """A file of an outbox, as it was when it was last found finished."""
+
+    id: int
+    """another one each time that the file was written again"""
+    outbox: str
+    name: bytes
+    """path below the directory of the outbox"""
+    state: str
+    """queued, uploading, uploaded, removed (uploaded, and no longer here), failed, refused or lost"""
+    size: int
+    stamp: str
+    root: str
+    sha256: str
+    md5: str
+    bucket: str
+    key: str
+    cause: str
+    tries: int
+    queued: str
+    uploaded: str | None
+    event: int | None
+    """of its upload; also while that is checked for a file whose content has stayed the same"""
+
+
+@dataclass(frozen=True, slots=True)
 class Drilled:
     """What the drill of one operation measured, in seconds; None: did not happen. `details` is a JSON object."""
 

@@ -26,6 +26,7 @@ from mountd.settings.fields import (
 )
 from mountd.settings.http import HttpSettings
 from mountd.settings.limits import AppLimitSettings
+from mountd.settings.outbox import OutboxSettings
 from mountd.settings.preflight import PreflightSettings
 from mountd.settings.remotes import FILLED_IN, RemoteSettings, Value
 from mountd.settings.secret import SecretRef
@@ -281,6 +282,9 @@ class Settings(Section):
     mounts: Annotated[dict[Name, MountSettings], Field(min_length=1, max_length=MAX_ENTRIES)]
     models: Annotated[dict[Name, ModelSettings], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
     apps: Annotated[dict[Name, AppSettings], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
+    outbox: Annotated[dict[Name, OutboxSettings], Field(max_length=MAX_ENTRIES)] = Field(
+        default_factory=dict, description="directories whose finished files are uploaded by themselves: results of apps"
+    )
     rclone: RcloneSettings = RcloneSettings()
     control: Annotated[ControlSettings, FILLED_IN]
     http: HttpSettings = HttpSettings()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import (
     AppStatus,
     ConfigStatus,
@@ -37,6 +38,9 @@ class Board:
     def set_app(self, name: str, status: AppStatus) -> None:
         self._put(replace(self.snapshot, apps={**self.snapshot.apps, name: status}))
 
+    def set_outbox(self, name: str, status: OutboxStatus) -> None:
+        self._put(replace(self.snapshot, outbox={**self.snapshot.outbox, name: status}))
+
     def set_operations(self, *operations: Operation) -> None:
         """All that run, in the order of their start."""
         first = operations[0] if operations else None
@@ -56,13 +60,14 @@ class Board:
         self._put(replace(self.snapshot, lacks={**others, part: reason} if reason else others))
 
     def remove(self, name: str) -> None:
-        """Removes the mount, model or app of that name."""
+        """Removes the mount, model, app or outbox of that name."""
         now = self.snapshot
         mounts = {key: value for key, value in now.mounts.items() if key != name}
         models = {key: value for key, value in now.models.items() if key != name}
         apps = {key: value for key, value in now.apps.items() if key != name}
+        outbox = {key: value for key, value in now.outbox.items() if key != name}
         lacks = {part: reason for part, reason in now.lacks.items() if reason.object != name}
-        self._put(replace(now, mounts=mounts, models=models, apps=apps, lacks=lacks))
+        self._put(replace(now, mounts=mounts, models=models, apps=apps, outbox=outbox, lacks=lacks))
 
     def set_stopping(self) -> None:
         self._put(replace(self.snapshot, stopping=True))

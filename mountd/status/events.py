@@ -44,6 +44,7 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
     for name, app in after.apps.items():
         if app.killed and (name not in before.apps or not before.apps[name].killed):
             found.append(Happening("app-ignored-signal", name, app.killed))
+    found += _outboxes(before, after)
     if readiness.is_ready(before) != readiness.is_ready(after):
         code = "ready" if readiness.is_ready(after) else "not-ready"
         found.append(Happening(code, "mountd", readiness.gist(after)))
@@ -108,6 +109,19 @@ def _source(name: str, before: ModelStatus | None, after: ModelStatus) -> list[H
     if (before.window if before else "") != after.window:
         code = "sync-window-closed" if after.window else "sync-window-opened"
         found.append(Happening(code, name, after.window or f"{name} may be switched by itself again"))
+    return found
+
+
+def _outboxes(before: Snapshot, after: Snapshot) -> list[Happening]:
+    """Why results wait, and that they do not any more; each upload is an event of its own."""
+    found = []
+    for name, outbox in after.outbox.items():
+        known = before.outbox[name].reason if name in before.outbox else None
+        code = known.code if known else ""
+        if outbox.reason is not None and outbox.reason.code != code:
+            found.append(Happening(outbox.reason.code, name, outbox.reason.text))
+        elif outbox.reason is None and code:
+            found.append(Happening("outbox-recovered", name, f"{code} of outbox {name} is over"))
     return found
 
 

@@ -165,6 +165,8 @@ def health(snapshot: Snapshot) -> Health:
             *(mount.health for mount in snapshot.mounts.values()),
             *(model_health(model) for model in snapshot.models.values()),
             *(app_health(snapshot, app) for app in snapshot.apps.values()),
+            # One that has not begun yet says nothing of what is served.
+            *(each.health for each in snapshot.outbox.values() if each.health is not Health.UNKNOWN),
             *([Health.DEGRADED] if trouble else []),
         ]
     )
@@ -214,6 +216,7 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
         elif gone := _gone_mounts(snapshot, app):
             text = f"{name} runs, but mount {gone[0]} has been down for more than a minute: what it reads there fails"
             found.append(Reason("app-without-mount", text, "app", name, f"see why with `mountd logs {gone[0]}`"))
+    found.extend(outbox.reason for outbox in snapshot.outbox.values() if outbox.reason)
     if snapshot.journal and not any(reason.code == snapshot.journal.code for reason in found):
         found.append(snapshot.journal)
     codes = {reason.code for reason in found}

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from mountd.errors import Problem
 from mountd.status.source import SourceStatus
+
+if TYPE_CHECKING:
+    from mountd.status.results import OutboxStatus
 
 
 class Health(StrEnum):
@@ -65,7 +69,7 @@ class Reason:
     code: str
     text: str
     layer: str = ""
-    """bucket, rclone, mount, link, app, config or journal"""
+    """bucket, rclone, mount, link, app, outbox, config or journal"""
     object: str = ""
     hint: str = ""
 
@@ -393,3 +397,4 @@ class Snapshot:
     """why events are not written down"""
     lacks: Mapping[str, Reason] = field(default_factory=dict)
     """by part of mountd: what this machine lacks for it"""
+    outbox: Mapping[str, OutboxStatus] = field(default_factory=dict)

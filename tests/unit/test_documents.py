@@ -21,6 +21,7 @@ from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
 from mountd.process.child import Line, Ring
 from mountd.publish.run import Published
+from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import (
     AppLoad,
     AppStatus,
@@ -130,10 +131,22 @@ CONFIG = ConfigStatus(
     warnings=(WARNING,),
     incomplete="the journal cannot be read",
 )
+OUTBOX = OutboxStatus(
+    *("/srv/outputs", "store:results/outputs", Health.HEALTHY),
+    pending=2,
+    pending_bytes=4096,
+    writing=1,
+    uploaded=97,
+    failed=1,
+    failures=3,
+    last_key="outputs/a.wav",
+    last_time="2026-01-02T03:04:05Z",
+)
 SNAPSHOT = Snapshot(
     mounts={"storage": MOUNT, "plain": MountStatus("/mnt/plain", "other:")},
     models={"hub": MODEL, "voice": ModelStatus(mount="plain", link="/srv/voice")},
     apps={"webui": APP, "api": AppStatus(stopped="tina: a demonstration")},
+    outbox={"results": OUTBOX, "other": OutboxStatus("/srv/other", "store:other")},
     operation=OPERATION,
     operations=(OPERATION,),
     scheduled=(SCHEDULED,),

@@ -8,6 +8,7 @@ from typing import TypedDict
 from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.failures import ProblemDocument, problems
 from mountd.api.documents.operations import RunningDocument
+from mountd.api.documents.outbox import OutboxDocument, outbox_document
 from mountd.model.content import Content
 from mountd.process.child import Ring
 from mountd.status import readiness
@@ -180,6 +181,7 @@ class StatusDocument(Schema):
     mounts: dict[str, MountDocument]
     models: dict[str, ModelDocument]
     apps: dict[str, AppDocument]
+    outbox: dict[str, OutboxDocument]
     operation: RunningDocument | None
     operations: list[RunningDocument]
     scheduled: list[ScheduledSwitchDocument]
@@ -254,6 +256,7 @@ def status(snapshot: Snapshot, rings: Mapping[str, Ring], *, version: str, pid: 
             )
             for name, app in snapshot.apps.items()
         },
+        outbox={name: outbox_document(outbox) for name, outbox in snapshot.outbox.items()},
         operation=_running(snapshot.operation) if snapshot.operation else None,
         operations=[_running(operation) for operation in snapshot.operations],
         scheduled=[document(ScheduledSwitchDocument, each) for each in snapshot.scheduled],

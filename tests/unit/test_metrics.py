@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mountd import clock
 from mountd.api import metrics
 from mountd.status.board import Board
+from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import Health, MountStage, Snapshot, State
 from tests.support.shelf import MOUNT
+
+
+def test_an_outbox_says_what_waits() -> None:
+    status = OutboxStatus("/srv/outputs", "s:b", pending=3, pending_bytes=70, uploaded=9, failed=1, failures=4)
+    status = replace(status, oldest=clock.as_text(clock.now() - timedelta(minutes=5)))
+    board = Board(Snapshot(outbox={"results": status}))
+    families = text_string_to_metric_families(metrics.render(board).decode())
+    found = {s.name: s.value for f in families for s in f.samples if s.labels.get("outbox") == "results"}
+    assert found.pop("mountd_outbox_oldest_seconds") == pytest.approx(300, abs=60)
+    assert found == {
+        "mountd_outbox_pending_files": 3,
+        "mountd_outbox_pending_bytes": 70,
+        "mountd_outbox_uploaded_total": 9,
+        "mountd_outbox_failed_total": 4,
+        "mountd_outbox_failed_files": 1,
+    }
+    assert "outbox" not in metrics.render(Board()).decode()
 
 
 def scraped(board: Board) -> dict[tuple[str, str], float]:

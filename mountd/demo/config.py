@@ -10,6 +10,8 @@ from pathlib import Path
 from mountd.demo import hub
 
 ACCESS_KEY_ID = "mountd-demo-key"
+RESULTS = "index-tts-results"
+"""The bucket of what the WebUI makes."""
 WEBUI = Path(__file__).with_name("webui.py")
 
 
@@ -38,6 +40,10 @@ class DemoPaths:
     @property
     def app(self) -> Path:
         return self.root / "index-tts"
+
+    @property
+    def outputs(self) -> Path:
+        return self.app / "outputs"
 
     @property
     def socket(self) -> Path:
@@ -87,6 +93,13 @@ apps:
     needs: [cache_hub]
     ready: {{http: "http://127.0.0.1:{places.web_port}/config", timeout: 5m}}
     stop: {{signal: SIGINT, grace: 10s}}
+
+outbox:
+  results:                           # what the WebUI makes
+    directory: {q(str(places.outputs))}
+    remote: demo:{RESULTS}/outputs
+    settle: 1s                       # 5s by default
+    min_free: 1%
 
 control: {{socket: {q(str(places.socket))}}}
 http: {{listen: "127.0.0.1:{places.http_port}"}}

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from mountd.api.documents.outbox import OutboxDocument
 from mountd.client.find import SYSTEM_SOCKET
 from mountd.process.instance import Instance
 from tests.support import dies_with_us, hold_port
@@ -89,6 +90,7 @@ STATUS: dict[str, Any] = {
             "said": None,
         },
     },
+    "outbox": {"results": dict.fromkeys(OutboxDocument.__annotations__)},
     "operation": None,
     "operations": None,
     "scheduled": None,
@@ -271,6 +273,9 @@ def test_it_works_as_printed_and_leaves_nothing(make_demo: Callable[..., Demo], 
         typed = demo.type(demo.printed(word))
         assert (typed.returncode, bool(typed.stdout)) == (0, True), typed.stderr
     assert json.loads(demo.page("/config"))["version"] == "v23"
+    urllib.request.urlopen(f"http://127.0.0.1:{demo.port}/tts", b'{"text": "hello"}', timeout=10).close()
+    told = demo.printed("status").replace(" status", " events -o json")
+    until(lambda: "result-uploaded" in demo.type(told).stdout, 60.0, "the result in its bucket", every_s=0.5)
 
     assert demo.interrupt() == 0
     room.assert_empty()

@@ -16,7 +16,8 @@ from mountd.text import dumps
 
 KEPT = 10_000
 """Rows of files that are no longer here; the newest stay."""
-WAITING = ("queued", "uploading")
+_WAITING = "state IN ('queued', 'uploading')"
+"""As the index has it, which serves no other words for the same."""
 UPLOADED, LOST, REFUSED, FAILED = "result-uploaded", "result-lost", "result-refused", "result-failed"
 """Codes of events."""
 
@@ -102,16 +103,17 @@ class ResultQueue:
         """Those of this directory to be uploaded next: the least tried first, then the one that has waited longest."""
         return await self._journal.read(
             OutboxFile,
-            f"WHERE outbox = ? AND state IN ({marks(WAITING)}) AND root = ? ORDER BY tries, id LIMIT ?",
+            f"WHERE outbox = ? AND {_WAITING} AND root = ? ORDER BY tries, id LIMIT ?",
             self._outbox,
-            *WAITING,
             root,
             limit,
         )
 
     async def page(self, after: int, limit: int, *states: str) -> list[OutboxFile]:
         """By id, from the one after `after` on."""
-        which = f"WHERE outbox = ? AND state IN ({marks(states)}) AND id > ? ORDER BY id LIMIT ?"
+        which = (
+            f"WHERE outbox = ? AND +state IN ({marks(states)}) AND id > ? ORDER BY id LIMIT ?"  # +: by id, not by state
+        )
         return await self._journal.read(OutboxFile, which, self._outbox, *states, after, limit)
 
     async def kept_until(self, uploaded_before: str, limit: int) -> list[OutboxFile]:
@@ -131,9 +133,9 @@ class ResultQueue:
         """Before anything of it is sent. False: there is a newer version of it."""
         sql = (
             "UPDATE outbox SET state = 'uploading', sha256 = ?, md5 = ?, bucket = ?, key = ?"
-            f" WHERE id = ? AND state IN ({marks(WAITING)}) RETURNING id"
+            f" WHERE id = ? AND {_WAITING} RETURNING id"
         )
-        return bool(await self._journal.rows(sql, sha256, md5, bucket, key, id_, *WAITING))
+        return bool(await self._journal.rows(sql, sha256, md5, bucket, key, id_))
 
     async def done(self, row: OutboxFile) -> bool:
         """Uploaded, verified and announced: all of it or nothing. False: there is a newer version of it."""
@@ -163,16 +165,13 @@ class ResultQueue:
 
     async def same_as_before(self, id_: int) -> None:
         """Its content is what was uploaded and announced already."""
-        sql = f"UPDATE outbox SET state = 'uploaded', cause = '' WHERE id = ? AND state IN ({marks(WAITING)})"
-        await self._journal.rows(sql, id_, *WAITING)
+        sql = f"UPDATE outbox SET state = 'uploaded', cause = '' WHERE id = ? AND {_WAITING}"
+        await self._journal.rows(sql, id_)
 
     async def again(self, id_: int, cause: str) -> None:
         """This try has failed."""
-        sql = (
-            "UPDATE outbox SET state = 'queued', tries = tries + 1, cause = ?"
-            f" WHERE id = ? AND state IN ({marks(WAITING)})"
-        )
-        await self._journal.rows(sql, cause, id_, *WAITING)
+        sql = f"UPDATE outbox SET state = 'queued', tries = tries + 1, cause = ? WHERE id = ? AND {_WAITING}"
+        await self._journal.rows(sql, cause, id_)
 
     async def fail(self, row: OutboxFile, cause: str) -> None:
         """For its own reason it cannot be uploaded now; others can."""
@@ -191,8 +190,8 @@ class ResultQueue:
         data = {"name": _shown(row.name), "size": row.size}
         await self._journal.change_with_event(
             (
-                f"UPDATE outbox SET state = ?, cause = ? WHERE id = ? AND state IN ({marks(WAITING)}, 'failed')",
-                *(state, cause, row.id, *WAITING),
+                f"UPDATE outbox SET state = ?, cause = ? WHERE id = ? AND ({_WAITING} OR state = 'failed')",
+                *(state, cause, row.id),
             ),
             (
                 "INSERT INTO events (time, code, object, text, data) SELECT ?, ?, ?, ?, ? WHERE changes() = 1",
@@ -230,12 +229,12 @@ class ResultQueue:
     async def totals(self) -> OutboxTotals:
         waiting = (
             "SELECT count(*), coalesce(sum(size), 0), coalesce(min(queued), '') FROM outbox"
-            f" WHERE outbox = ? AND state IN ({marks(WAITING)})"
+            f" WHERE outbox = ? AND {_WAITING}"
         )
         failed = (
             "SELECT count(*), coalesce(max(cause), '') FROM outbox WHERE outbox = ? AND state IN ('failed', 'refused')"
         )
-        ((pending, size, oldest),) = await self._journal.rows(waiting, self._outbox, *WAITING)
+        ((pending, size, oldest),) = await self._journal.rows(waiting, self._outbox)
         ((failures, cause),) = await self._journal.rows(failed, self._outbox)
         uploaded = await self._journal.rows("SELECT uploaded FROM outbox_totals WHERE outbox = ?", self._outbox)
         last = await self._journal.rows(

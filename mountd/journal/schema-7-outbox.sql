@@ -19,7 +19,9 @@ CREATE TABLE outbox (
     event    INTEGER,                        -- events.id of result-uploaded, written with state uploaded or not at all
     UNIQUE (outbox, name)
 );
-CREATE INDEX outbox_by_state ON outbox (outbox, state, id);
+-- In the order in which they are tried, with what is summed up: there may be 100,000.
+CREATE INDEX outbox_waiting ON outbox (outbox, root, tries, id, size, queued) WHERE state IN ('queued', 'uploading');
+CREATE INDEX outbox_by_id ON outbox (outbox, id);
 CREATE INDEX outbox_by_time ON outbox (outbox, state, uploaded);
 CREATE INDEX outbox_by_event ON outbox (outbox, event);
 

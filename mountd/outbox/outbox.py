@@ -47,6 +47,8 @@ MISSING_S = 10.0
 IDLE_S = 30.0
 """rclone is ended when nothing was uploaded for so long: another one is there in 0.2 s."""
 REPORT_S = 1.0
+REPORTS_TAKE = 0.05
+"""Of the journal's time at most, however much waits."""
 LOOK_S = 30.0
 PAGE = 500
 LOST_AFTER_S = 3600.0
@@ -377,6 +379,7 @@ class Outbox:
     async def _report(self) -> None:
         while True:
             self._changed.clear()
+            began = time.monotonic()
             totals = await self._patient.journaled(self._queue.totals)
             late = ""
             if totals.oldest and (self._now() - clock.parse(totals.oldest)).total_seconds() > self.settings.late:
@@ -386,5 +389,5 @@ class Outbox:
             status = plan.status(self.name, self._status, totals, self._sending, self._facts, late=late)
             self._status = replace(status, failures=self._failures)
             self._board.set_outbox(self.name, self._status)
-            await asyncio.sleep(REPORT_S)
+            await asyncio.sleep(max(REPORT_S, (time.monotonic() - began) / REPORTS_TAKE))
             await first_of(LOOK_S if totals.pending else None, self._changed)

@@ -55,7 +55,7 @@ def test_no_result_is_lost_or_doubled(make: Callable[..., Results], count: int, 
             if is_outage:
                 results.proxy.down()
                 results.daemon.until_reason("outbox-waiting")
-            results.kill()
+            results.kill(children=number % 2 == 0)
             results.daemon.start()
             if is_outage:
                 results.daemon.until_reason("outbox-waiting")

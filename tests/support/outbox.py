@@ -101,10 +101,11 @@ class Results:
 
         return until(found, timeout_s, f"the outbox with {wanted}")
 
-    def kill(self) -> None:
-        """mountd and all that it has started, as when the machine loses its power."""
+    def kill(self, *, children: bool = True) -> None:
+        """mountd, and all that it has started, as when the machine loses its power; or only mountd itself."""
         assert self.daemon.process is not None
-        for pid in (self.daemon.process.pid, *self.daemon.processes()):
+        own = [int(self.daemon.status()["pid"]), self.daemon.process.pid]
+        for pid in (*own, *(self.daemon.processes() if children else ())):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.daemon.wait_exit()

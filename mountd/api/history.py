@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from aiohttp import web
 
 from mountd.api.documents import history
+from mountd.api.peer import STILL_ADMITTED
 from mountd.errors import MountdError, NotFound, UsageError
 from mountd.journal.journal import EventRecord, Journal
 from mountd.operation.results import ResultStore
@@ -50,7 +51,7 @@ class HistoryRoutes:
             query.get("kind"),
             query.get("result"),
             limit=limit + 1,
-            before=_given(request, "before"),
+            before=given(request, "before"),
         )
         return answer(history.page(records[:limit], more=len(records) > limit))
 
@@ -67,19 +68,21 @@ class HistoryRoutes:
     # -- events ---------------------------------------------------------------------------------------------------
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Oldest first: those after the id `after`, without it the last ones.
+        """Oldest first: those after the id `after`, without it the last ones; with `before` only those with a lower id.
 
         With `follow=1`, or where a stream of server-sent events is accepted, continues with new ones; `after` may be
         given as Last-Event-ID too, as a browser does when it reconnects.
         """
-        after, limit = _given(request, "after"), _limit(request)
+        after, limit = given(request, "after"), _limit(request)
         if request.query.get("follow") == "1" or EVENT_STREAM in request.headers.get("Accept", ""):
-            return await self._stream(request, _last_seen(request, after), limit)
-        return answer(history.events(await self._read(request, after, limit)))
+            return await self._stream(request, last_seen(request, after), limit)
+        return answer(history.events(await self._read(request, after, limit, given(request, "before"))))
 
-    async def _read(self, request: web.Request, after: int | None, limit: int) -> Sequence[EventRecord]:
-        query = request.query
-        return await self._journal.events(after, limit=limit, code=query.get("code"), object_=query.get("object"))
+    async def _read(
+        self, request: web.Request, after: int | None, limit: int, before: int | None = None
+    ) -> Sequence[EventRecord]:
+        code, object_ = request.query.get("code"), request.query.get("object")
+        return await self._journal.events(after, limit=limit, before=before, code=code, object_=object_)
 
     async def _stream(self, request: web.Request, after: int | None, limit: int) -> web.StreamResponse:
         written = self._journal.event_written()
@@ -89,18 +92,18 @@ class HistoryRoutes:
         events = await self._read(request, after, limit if after is None else STREAM_PAGE)
         response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
         await response.prepare(request)
-        await _send(request, response, b"retry: 1000\n\n")
+        await send(request, response, b"retry: 1000\n\n")
         seen, sent = newest if after is None else after, time.monotonic()
         while True:
             for event in events:
-                await _send(request, response, _encoded(event))
+                await send(request, response, _encoded(event))
                 seen, sent = event.id, time.monotonic()
-            if self._board.snapshot.stopping:
+            if self._board.snapshot.stopping or not STILL_ADMITTED.get()():
                 return response
             if len(events) < STREAM_PAGE:
                 await asyncio.wait([written], timeout=LOOK_S)  # which never cancels what others wait for too
             if time.monotonic() - sent >= KEEP_ALIVE_S:
-                await _send(request, response, b":\n\n")
+                await send(request, response, b":\n\n")
                 sent = time.monotonic()
             if written.done() or len(events) >= STREAM_PAGE:
                 written = self._journal.event_written()
@@ -112,7 +115,8 @@ class HistoryRoutes:
                 events = []
 
 
-async def _send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+async def send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Raises ConnectionResetError when the reader has taken nothing for WRITE_LIMIT_S."""
     try:
         async with asyncio.timeout(WRITE_LIMIT_S):
             await response.write(data)
@@ -133,17 +137,19 @@ def operation_id(request: web.Request) -> int:
     return _number(word, f"{word!r} as the id of an operation")
 
 
-def _last_seen(request: web.Request, after: int | None) -> int | None:
+def last_seen(request: web.Request, after: int | None) -> int | None:
+    """The id of the last event that the reader has, by its header or else `after`. Raises UsageError."""
     word = request.headers.get("Last-Event-ID", "")
     return _number(word, "the header Last-Event-ID: it is not the id of an event") if word else after
 
 
 def _limit(request: web.Request) -> int:
-    limit = _given(request, "limit")
+    limit = given(request, "limit")
     return DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
 
 
-def _given(request: web.Request, key: str) -> int | None:
+def given(request: web.Request, key: str) -> int | None:
+    """A number of the query, None without it. Raises UsageError."""
     word = request.query.get(key)
     return None if word is None else _number(word, f"`{key}`: it is not a number from 0 on")
 

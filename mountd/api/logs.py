@@ -12,6 +12,7 @@ from mountd.api.body import seconds
 from mountd.api.documents import SCHEMA, history
 from mountd.api.documents.history import LineDocument, LogsDocument
 from mountd.api.history import answer
+from mountd.api.peer import STILL_ADMITTED
 from mountd.errors import NotFound, UsageError
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.status.board import Board
@@ -68,7 +69,7 @@ class LogRoutes:
         try:
             for line in lines:
                 await response.write(_encoded(line))
-            while not self._board.snapshot.stopping:
+            while not self._board.snapshot.stopping and STILL_ADMITTED.get()():
                 try:
                     async with asyncio.timeout(1.0):
                         line = await queue.get()

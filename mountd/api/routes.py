@@ -21,11 +21,16 @@ from mountd.api.body import seconds
 from mountd.api.diff import DifferingFlags, DiffRoutes
 from mountd.api.documents import SCHEMA, failures, history, operations, status
 from mountd.api.documents.operations import CancelDocument, ReloadDocument, ScheduledDocument, WarmDocument
+from mountd.api.documents.status import StatusDocument
 from mountd.api.history import HistoryRoutes, answer, operation_id
+from mountd.api.live import LiveRoutes
+from mountd.api.login import LoginRoutes
 from mountd.api.logs import LogRoutes
+from mountd.api.pages import Pages
 from mountd.api.peer import CALLER, TokenHolder, UserNames
 from mountd.api.processes import ProcessRoutes
 from mountd.api.roles import Handler, Route, RouteAccess
+from mountd.api.sessions import Sessions
 from mountd.api.waits import condition
 from mountd.api.webhook import Webhooks
 from mountd.errors import MountdError, NotFound, Unavailable, UsageError
@@ -109,6 +114,10 @@ class Routes:
         self._profiles = ProfileRoutes(deps.operations, deps.profiles, deps.journal, self._operator)
         self._processes = ProcessRoutes(deps.board, deps.supervisors, deps.apps, deps.journal, self._operator)
         self._diff = DiffRoutes(deps.operations, deps.board, deps.flags)
+        self._pages = Pages()
+        self.sessions = Sessions()
+        self._login = LoginRoutes(self.sessions)
+        self._live = LiveRoutes(deps.board, deps.journal, self._status)
 
     def table(self) -> list[Route]:
         """All of them, and what each asks of those who come over TCP."""
@@ -117,6 +126,8 @@ class Routes:
             *(Route(each, RouteAccess.READ) for each in self.reads()),
             *(Route(each, RouteAccess.WRITE) for each in self.writes()),
             *(Route(each, RouteAccess.SIGNED) for each in self.webhooks()),
+            *(Route(each, RouteAccess.OPEN) for each in self._pages.routes()),
+            *(Route(each, RouteAccess.LOGIN) for each in self._login.logins()),
         ]
 
     def probes(self) -> list[web.RouteDef]:
@@ -135,6 +146,8 @@ class Routes:
             *self._logs.reads(),
             *self._history.reads(),
             *self._diff.reads(),
+            *self._live.reads(),
+            *self._login.reads(),
             *self._profiles.reads(),
         ]
 
@@ -175,9 +188,11 @@ class Routes:
             holds = condition(request.query["for"], lambda: self._deps.operations.model(model).name)
             with contextlib.suppress(TimeoutError):
                 await board.wait_until(holds, seconds(request, "wait"))
-        uptime_s = time.monotonic() - self._deps.started
-        rings, pid = self._deps.rings, os.getpid()
-        return answer(status.status(board.snapshot, rings, version=__version__, pid=pid, uptime_s=uptime_s))
+        return answer(self._status())
+
+    def _status(self) -> StatusDocument:
+        deps, uptime_s = self._deps, time.monotonic() - self._deps.started
+        return status.status(deps.board.snapshot, deps.rings, version=__version__, pid=os.getpid(), uptime_s=uptime_s)
 
     async def versions(self, request: web.Request) -> web.Response:
         """While the bucket cannot be listed, the pinned ones: they can be switched to. Raises Unavailable when there

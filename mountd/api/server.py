@@ -123,7 +123,7 @@ class Server:
             raise await cannot_listen(http, error) from None
 
     async def _serve_tcp(self, http: HttpSettings, admission: Admission, sock: socket.socket) -> Listening:
-        guard = Guard(needed(self._routes.table()), http, admission.tokens)
+        guard = Guard(needed(self._routes.table()), http, admission.tokens, self._routes.sessions)
         app = self._app([guard.middleware, self._shielded_tcp.middleware, errors_as_documents])
         made = await self._serve(app, sock, http, admission.context)
         made.guard, made.admission = guard, admission
@@ -132,6 +132,7 @@ class Server:
     def _app(self, layers: Sequence[Middleware]) -> web.Application:
         app = web.Application(middlewares=layers, client_max_size=MAX_BODY_BYTES)
         app.add_routes([each.definition for each in self._routes.table()])
+        app.on_response_prepare.append(_as_it_says)
         return app
 
     async def _serve(
@@ -157,6 +158,12 @@ class Server:
             each.listener.close()
         await asyncio.gather(*(each.close() for each in listening))
         await asyncio.gather(self._shielded.close(CUT_OFF_S), self._shielded_tcp.close(CUT_OFF_S))
+
+
+async def _as_it_says(_: web.Request, response: web.StreamResponse) -> None:
+    """A browser takes an answer for what its header says and nothing else, and shows it to no page of another site."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
 
 
 @web.middleware

@@ -36,6 +36,11 @@ class DemoPaths:
         return self.root / "secret_key"
 
     @property
+    def tokens(self) -> Path:
+        """Of the TCP port: one operator."""
+        return self.root / "tokens"
+
+    @property
     def app(self) -> Path:
         return self.root / "index-tts"
 
@@ -89,7 +94,7 @@ apps:
     stop: {{signal: SIGINT, grace: 10s}}
 
 control: {{socket: {q(str(places.socket))}}}
-http: {{listen: "127.0.0.1:{places.http_port}"}}
+http: {{listen: "127.0.0.1:{places.http_port}", tokens: {{file: {q(str(places.tokens))}}}}}
 state: {q(str(places.root / "state"))}
 runtime: {q(str(places.root / "run"))}
 """

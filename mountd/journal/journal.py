@@ -221,10 +221,19 @@ class Journal(Database):
             self._next_event = None
 
     async def events(
-        self, after: int | None = None, *, limit: int, code: str | None = None, object_: str | None = None
+        self,
+        after: int | None = None,
+        *,
+        limit: int,
+        before: int | None = None,
+        code: str | None = None,
+        object_: str | None = None,
     ) -> list[EventRecord]:
-        """Oldest first: the first `limit` with an id above `after`, without it the last `limit` of all."""
-        where, values = _where({"id > ?": after, "code = ?": code, "object = ?": object_})
+        """Oldest first: the first `limit` with an id above `after`, without it the last `limit` of all.
+
+        `before`: only those with an id below it.
+        """
+        where, values = _where({"id > ?": after, "id < ?": before, "code = ?": code, "object = ?": object_})
         order = "ASC" if after is not None else "DESC"
         found = await self.read(EventRecord, f"{where} ORDER BY id {order} LIMIT ?", *values, limit)
         return found if after is not None else found[::-1]

@@ -19,7 +19,8 @@ class TlsSettings(Section):
 
 
 class HttpSettings(Section):
-    """`/healthz`, `/readyz` and `/metrics` for everybody; all else by tokens, reading on loopback without one."""
+    """`/healthz`, `/readyz`, `/metrics` and the dashboard's page for everybody; all else by tokens, reading on loopback
+    without one."""
 
     listen: Listen = "127.0.0.1:8780"
     tokens: SecretRef | None = Field(

@@ -75,11 +75,15 @@ class Board:
             self._next.set_result(None)
             self._next = None
 
-    async def changed(self, limit_s: float | None = None) -> Snapshot:
-        """The snapshot after the next change, or that of `limit_s` seconds later."""
+    def change(self) -> asyncio.Future[None]:
+        """Done at the next change; take it before looking at the snapshot, so that none comes in between."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._next], timeout=limit_s)  # which never cancels what others wait for too
+        return self._next
+
+    async def changed(self, limit_s: float | None = None) -> Snapshot:
+        """The snapshot after the next change, or that of `limit_s` seconds later."""
+        await asyncio.wait([self.change()], timeout=limit_s)  # which never cancels what others wait for too
         return self.snapshot
 
     async def wait_until(self, condition: Callable[[Snapshot], bool], timeout_s: float | None = None) -> Snapshot:

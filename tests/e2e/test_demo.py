@@ -58,6 +58,7 @@ STATUS: dict[str, Any] = {
     },
     "models": {
         "cache_hub": {
+            "mount": None,
             "stage": None,
             "health": None,
             "current": None,
@@ -81,6 +82,7 @@ STATUS: dict[str, Any] = {
         "webui": {
             "state": None,
             "health": None,
+            "needs": None,
             "pid": None,
             "restarts": None,
             "versions": {"cache_hub": None},

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mountd.api.documents import access, diff, document, failures, history, operations, status
+from mountd.api.documents import access, diff, document, failures, history, operations, session, status
 from mountd.cli import init as init_command
 from mountd.cli import publish as publish_command
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
@@ -256,6 +256,8 @@ def made() -> dict[str, Any]:
         "drill plan, kill": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.KILL))),
         "drill plan, offline": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.OFFLINE))),
         "paused": operations.pause([Paused("hub", "tina: a demonstration", changed=True)]),
+        "session": session.SessionDocument(schema=1, name="ci", role="operator", login=True),
+        "login": session.LoginDocument(schema=1, name="ci", role="operator", csrf="proof", lifetime_s=43200.0),
         "webhook": operations.WebhookDocument(schema=1, model="hub"),
         "diff": diff.diff({"hub": (Sync.OUT_OF_SYNC, [Compared("version", "hub", "v23", "v22")])}),
         "access profile": access.profile("hub", OPENED),

@@ -273,6 +273,19 @@ def texts(events: list[Any]) -> list[str]:
     return [event["text"] for event in events]
 
 
+async def test_events_page_by_page_from_the_newest_on(served: Served) -> None:
+    for number in range(5):
+        await served.journal.event("tested", "hub", str(number))
+    found: list[str] = []
+    before: dict[str, int] = {}
+    while page := (await served.get("/api/v1/events", limit=2, **before))[1]["events"]:
+        found = [each["text"] for each in page] + found
+        before = {"before": page[0]["id"]}
+    assert found == [str(number) for number in range(5)]
+    assert [each["text"] for each in (await served.get("/api/v1/events", after=1, before=4))[1]["events"]] == ["1", "2"]
+    assert (await served.get("/api/v1/events", before="x"))[0] == 400
+
+
 async def test_events_by_what_is_asked_for(served: Served) -> None:
     await record(served, "a", "b")
     await record(served, "webui crashed", code="app-backoff", object_="webui")

@@ -99,6 +99,7 @@ class SourceDocument(TypedDict):
 class ModelDocument(TypedDict):
     """`pending`: the declared version that mountd switches to by itself as soon as it may, or tries again."""
 
+    mount: str
     stage: str
     health: str
     current: str | None
@@ -143,6 +144,7 @@ class AppDocument(TypedDict):
 
     state: str
     health: str
+    needs: list[str]
     pid: int | None
     restarts: int
     since: str

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,7 @@ STATUS: dict[str, Any] = {
             "current": None,
             "previous": None,
             "desired": None,
+            "pending": None,
             "sync": None,
             "suspended": None,
             "source": None,
@@ -85,6 +87,7 @@ STATUS: dict[str, Any] = {
             "needs": None,
             "pid": None,
             "restarts": None,
+            "since": None,
             "versions": {"cache_hub": None},
             "load": None,
             "stopped": None,
@@ -273,9 +276,24 @@ def test_it_works_as_printed_and_leaves_nothing(make_demo: Callable[..., Demo], 
         typed = demo.type(demo.printed(word))
         assert (typed.returncode, bool(typed.stdout)) == (0, True), typed.stderr
     assert json.loads(demo.page("/config"))["version"] == "v23"
+    check_login(demo)
 
     assert demo.interrupt() == 0
     room.assert_empty()
+
+
+def check_login(demo: Demo) -> None:
+    """With the token of the file that it names, at the address of the dashboard that it prints."""
+    address, file = re.findall(r"the dashboard +(http://\S+/) +\(its token: the last word of (\S+)\)", demo.said)[0]
+    token = Path(file).read_text().split()[-1]
+    assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
+    assert token not in demo.said
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        assert b"/dashboard/app.js" in answer.read()
+    body, headers = json.dumps({"token": token}).encode(), {"Origin": address.rstrip("/")}
+    request = urllib.request.Request(f"{address}api/v1/login", body, headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["role"] == "operator"
 
 
 @pytest.mark.thorough

@@ -229,7 +229,9 @@ const stream = new api.Stream({
 // What else has to be loaded after a change of the status.
 function follow(before, now) {
   const ids = (status) => JSON.stringify(status?.operations.map((each) => each.id) ?? null);
-  if (ids(before) !== ids(now)) {
+  if (!before) {
+    loadDetails();
+  } else if (ids(before) !== ids(now)) {
     loadHistory();
     loadDetails();
   } else if (JSON.stringify(now.operations.map((each) => each.step)) !== JSON.stringify(before.operations.map((each) => each.step))) {

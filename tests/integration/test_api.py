@@ -111,7 +111,14 @@ def test_over_tcp_a_strange_host_is_refused_on_every_path(asking: Asking) -> Non
 
 def test_what_does_not_exist_is_a_document_too(asking: Asking) -> None:
     for way in (asking.tcp, asking.unix):
-        for path in ("/", "/api", "/api/v1/nothing", "/api/v2/status", "/%2e%2e/etc/passwd"):
+        for path in (
+            "/nothing",
+            "/dashboard/nothing",
+            "/api",
+            "/api/v1/nothing",
+            "/api/v2/status",
+            "/%2e%2e/etc/passwd",
+        ):
             answer = way("GET", path)
             assert (answer.status, answer.error["exit"]) == (404, 3), path
     assert asking.unix("GET", "/api/v1/switch").error["exit"] == 2  # POST is its method

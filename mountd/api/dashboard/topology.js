@@ -50,7 +50,7 @@ export function topology(status, width) {
   const places = new Map();
   let size;
   if (isWide) {
-    const space = layers.length > 1 ? Math.min(64, (width - layers.length * NODE.width) / (layers.length - 1)) : 0;
+    const space = layers.length > 1 ? Math.min(44, (width - layers.length * NODE.width) / (layers.length - 1)) : 0;
     const node = Math.min(260, (width - space * (layers.length - 1)) / layers.length);
     const height = most * NODE.height + (most - 1) * NODE.gap;
     layers.forEach((layer, column) => {
@@ -100,16 +100,16 @@ function curve(x1, y1, x2, y2) {
 function box({ layer, each, x, y, width }) {
   const tone = words.tone(each.health);
   const [outline, sign] = words.shape(tone);
-  const room = width - 58;
+  const room = width - 62;
   return h("g", { key: `${layer} ${each.name}`, class: `node ${tone}`, transform: `translate(${x} ${y})` },
     h("title", null, described(layer, each)),
     h("rect", { class: "box", x: 0.5, y: 0.5, width: width - 1, height: NODE.height - 1, rx: 10 }),
     h("g", { class: `light ${tone}`, transform: "translate(14 28) scale(1.25)" },
       h("path", { class: "outline", d: outline }), h("path", { class: "sign", d: sign })),
     h("text", { class: "layer", x: 54, y: 22 }, words.layer(layer)),
-    h("text", { class: "name", x: 54, y: 42 }, cut(each.name, room / 8.6)),
+    h("text", { class: "name", x: 54, y: 42 }, cut(each.name, room / 10)),
     h("text", { class: "health", x: 54, y: 59 }, words.health(each.health)),
-    h("text", { class: "detail", x: 54, y: 75 }, cut(each.detail, room / 6.8)));
+    h("text", { class: "detail", x: 54, y: 75 }, cut(each.detail, room / 7.3)));
 }
 
 // `most`: in letters; a Chinese one is as wide as two. The whole text is in the title.

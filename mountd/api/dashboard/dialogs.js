@@ -12,6 +12,7 @@ function open(content) {
   draw = () => patch(dialog, content());
   draw();
   dialog.onclose = () => {
+    if (dialog.open) return; // the event of a dialog before comes late: this one is open by now
     draw = () => {};
     patch(dialog);
   };

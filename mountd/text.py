@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 LIMIT = 1000
 """Characters of one text from outside that are kept: enough for a long path and an error message around it."""
@@ -22,6 +23,49 @@ def storable(text: str, limit: int = LIMIT) -> str:
     if not kept.isascii():
         kept = kept.encode("utf-8", "backslashreplace").decode()  # an escape is longer than what it stands for
     return kept if len(kept) <= limit else kept[: limit - 1] + "…"
+
+
+MOST_NAMES = 1000
+"""How many names are compared with a wrong one."""
+MOST_CHARACTERS = 60
+
+
+def nearest(wrong: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant by `wrong`; None: nothing is near. Two letters in the wrong order count as one
+    mistake, and come before another letter."""
+    limit = max(1, len(wrong) // 3)
+    if len(wrong) > MOST_CHARACTERS:
+        return None
+    letters = sorted(wrong)
+    found = [
+        (distance, sorted(name) != letters, name)
+        for name in islice(names, MOST_NAMES)
+        if abs(len(name) - len(wrong)) <= limit
+        and name != wrong
+        and (distance := _distance(wrong.lower(), name.lower())) <= limit
+    ]
+    return min(found)[2] if found else None
+
+
+def did_you_mean(wrong: str, names: Iterable[str]) -> str:
+    """`did you mean v23? `, for the beginning of a hint; empty where nothing is near."""
+    near = nearest(wrong, names)
+    return f"did you mean {near}? " if near else ""
+
+
+def _distance(one: str, other: str) -> int:
+    """How many letters have to be changed, added, left out or exchanged with the next one."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for row, letter in enumerate(one, 1):
+        now = [row]
+        for column, against in enumerate(other, 1):
+            steps = min(last[column] + 1, now[-1] + 1, last[column - 1] + (letter != against))
+            if row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == against:
+                steps = min(steps, before[column - 2] + 1)
+            now.append(steps)
+        before, last = last, now
+    return last[-1]
 
 
 def printable(text: str, *, keep: str = "") -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 _READERS = ("load_default_certs", "set_default_verify_paths")
 
@@ -49,6 +51,43 @@ def server_context(certificate: str, key: str) -> ssl.SSLContext:
             why = {"KEY_VALUES_MISMATCH": "they do not belong together", "NO_START_LINE": "one of them is not PEM"}
             raise BadPair(why.get(error.reason or "", "OpenSSL cannot read one of them")) from None
     return context
+
+
+def expiry(certificate: str) -> float | None:
+    """When the first certificate of a PEM text expires, in seconds since 1970; None: it cannot be read."""
+    found = _PEM.search(certificate)
+    if found is None:
+        return None
+    try:
+        # Certificate → what is signed → (version), serial number, algorithm, issuer, validity → not before, not after.
+        certified = _der(_der(ssl.PEM_cert_to_DER_cert(found.group()))[0][1])
+        signed = _der(certified[0][1])
+        validity = signed[4 if signed[0][0] == _EXPLICIT_0 else 3]
+        kind, text = _der(validity[1])[1]
+        return datetime.strptime(text.decode("ascii"), _TIMES[kind]).replace(tzinfo=UTC).timestamp()
+    except (ValueError, IndexError, KeyError):
+        return None
+
+
+_PEM = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_EXPLICIT_0 = 0xA0
+_TIMES = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
+"""UTCTime, GeneralizedTime; `%y` turns over in 1969, by one year otherwise than X.509 does."""
+
+
+def _der(data: bytes) -> list[tuple[int, bytes]]:
+    """The values one after the other: tag and content. Raises IndexError when it is cut off."""
+    found, at = [], 0
+    while at < len(data):
+        tag, length, at = data[at], data[at + 1], at + 2
+        if length & 0x80:
+            size = length & 0x7F
+            length, at = int.from_bytes(data[at : at + size]), at + size
+        if at + length > len(data):
+            raise IndexError("a value is cut off")
+        found.append((tag, data[at : at + length]))
+        at += length
+    return found
 
 
 @contextlib.contextmanager

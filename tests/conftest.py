@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from mountd import i18n
 from mountd.demo import hub
 from tests.support import blocking
 from tests.support.cache_disk import make_unread
@@ -35,6 +36,8 @@ settings.load_profile("mountd")
 
 LONG_S = 240
 """A test that may last longer than that is among the longest."""
+NEVER_SKIPPED = ("fuse", "root", "prometheus")
+"""Tests with these marks, in CI."""
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
@@ -136,6 +139,14 @@ def own_cache_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["CACHE_DIRECTORY"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def english() -> None:
+    """Tests look at what commands say in English, whatever this machine speaks; one in another language sets it."""
+    os.environ.pop("LANGUAGE", None)
+    if i18n.language_of(os.environ) != i18n.ENGLISH:
+        os.environ["LC_ALL"] = "C.UTF-8"
+
+
 FAILED = pytest.StashKey[bool]()
 
 
@@ -143,7 +154,7 @@ FAILED = pytest.StashKey[bool]()
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     # Whatever a fixture or the test itself found missing, not only what was looked for before.
-    if IN_CI and report.skipped and (item.get_closest_marker("fuse") or item.get_closest_marker("root")):
+    if IN_CI and report.skipped and any(map(item.get_closest_marker, NEVER_SKIPPED)):
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome, report.longrepr = "failed", f"must not be skipped in CI: {why}"
     if report.failed:

@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
-from mountd.api.body import read_body
 from mountd.api.documents import access as documents
+from mountd.api.documents.access import ForgottenDocument, ProfileDocument
+from mountd.api.documents.requests import ForgetBody, ProfileQuery
 from mountd.api.history import answer
+from mountd.api.roles import Route
+from mountd.api.route import get, post
 from mountd.errors import NotFound
 from mountd.journal.journal import Journal
 from mountd.operation.results import report_event
@@ -32,23 +35,24 @@ class ProfileRoutes:
         self._journal = journal
         self._operator = operator
 
-    def reads(self) -> list[web.RouteDef]:
-        return [web.get("/api/v1/profile", self.profile)]
+    def reads(self) -> list[Route]:
+        return [get("/api/v1/profile", self.profile, ProfileQuery, {200: ProfileDocument})]
 
-    def writes(self) -> list[web.RouteDef]:
-        return [web.post("/api/v1/profile/forget", self.forget)]
+    def writes(self) -> list[Route]:
+        return [post("/api/v1/profile/forget", self.forget, ForgetBody, {200: ForgottenDocument})]
 
-    async def profile(self, request: web.Request) -> web.Response:
-        model = self._operations.model(request.query.get("model")).name
-        version = request.query.get("version")
+    async def profile(self, _: web.Request, query: ProfileQuery) -> web.Response:
+        """Which files each app opened at its last start, in which order."""
+        model = self._operations.model(query.get("model")).name
+        version = query.get("version")
         known = await self._profiles.read(model) or AccessProfile()
         found = known if version is None else known.of_version(check_version(version))
         if not found.starts:
             raise _not_found("show", model, version, known)
         return answer(documents.profile(model, found))
 
-    async def forget(self, request: web.Request) -> web.Response:
-        body = await read_body(request, {"model": str, "version": str})
+    async def forget(self, _: web.Request, body: ForgetBody) -> web.Response:
+        """Removes what is recorded of the starts of apps; the next start is recorded again."""
         model, version = self._operations.model(body.get("model")).name, body.get("version")
         if version is not None:
             check_version(version)

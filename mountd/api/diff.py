@@ -7,7 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 from mountd.api.documents import diff as documents
+from mountd.api.documents.diff import DiffDocument
+from mountd.api.documents.requests import DiffQuery
 from mountd.api.history import answer
+from mountd.api.roles import Route
+from mountd.api.route import get
 from mountd.operation.diff import FlagDifference, compare
 from mountd.operation.switch import Operations
 from mountd.status.board import Board
@@ -23,12 +27,12 @@ class DiffRoutes:
         self._board = board
         self._flags = flags
 
-    def reads(self) -> list[web.RouteDef]:
-        return [web.get("/api/v1/diff", self.diff)]
+    def reads(self) -> list[Route]:
+        return [get("/api/v1/diff", self.diff, DiffQuery, {200: DiffDocument})]
 
-    async def diff(self, request: web.Request) -> web.Response:
-        """Of `model`, without it of all."""
-        wanted = request.query.get("model")
+    async def diff(self, _: web.Request, query: DiffQuery) -> web.Response:
+        """What is wanted against what is live: versions, links, flags of rclone, processes."""
+        wanted = query.get("model")
         names = [self._operations.model(wanted).name] if wanted is not None else list(self._board.snapshot.models)
         mounts = {self._board.snapshot.models[name].mount for name in names}
         flags = {mount: await self._flags(mount) for mount in mounts} if self._flags else {}

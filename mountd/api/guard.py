@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
 
+from mountd.api.cookie import cookie_of
 from mountd.api.documents import failures
-from mountd.api.peer import CALLER, TokenHolder
-from mountd.api.roles import Handler, RouteAccess, Verdict, access_of, judge
+from mountd.api.login import LOG_IN_AGAIN, NOT_OWN_PAGE
+from mountd.api.peer import CALLER, STILL_ADMITTED, TokenHolder
+from mountd.api.roles import SELF_CHECKED, Handler, RouteAccess, Verdict, access_of, judge
+from mountd.api.same_origin import is_same_origin
+from mountd.api.sessions import Session, Sessions
 from mountd.api.wrong_tokens import WrongTokens
 from mountd.errors import UsageError
 from mountd.settings.http import HttpSettings
-from mountd.settings.tokens import Tokens
+from mountd.settings.tokens import Holder, Tokens
 from mountd.text import dumps, storable
 
 log = structlog.get_logger()
@@ -24,6 +29,8 @@ LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 FORWARDED = ("Forwarded", "X-Forwarded-For", "Via")
 """Headers of a request that a proxy passes on: the client is not on this machine, also without `behind_proxy`."""
 SCHEME = "bearer"
+CSRF_HEADER = "X-Mountd-CSRF"
+"""The proof of a session: what changes something has it."""
 LOGGED_AT_ONCE = "all addresses"
 """Those who guess from many addresses do not fill the log, either."""
 _SEND = "send `Authorization: Bearer TOKEN`; the mountd command takes it from $MOUNTD_TOKEN or $MOUNTD_TOKEN_FILE"
@@ -34,14 +41,31 @@ _HINTS = {
         "use the mountd command on this machine, or the control socket",
     ),
     Verdict.READER: ("the token is that of a reader", "use the token of an operator"),
+    Verdict.NOT_OWN_PAGE: (NOT_OWN_PAGE, LOG_IN_AGAIN),
 }
 
 
-class Guard:
-    """`routes`: what each route needs. Everything else can change while it serves."""
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who sends a request, and whether their token or session is still valid; `session`: the request came with one."""
 
-    def __init__(self, routes: Mapping[tuple[str, str], RouteAccess], http: HttpSettings, tokens: Tokens) -> None:
+    holder: Holder | None = None
+    is_valid: Callable[[], bool] = lambda: True
+    session: Session | None = None
+
+
+class Guard:
+    """`routes`: what each route needs. Everything else can change while it serves. `sessions`: of all guards."""
+
+    def __init__(
+        self,
+        routes: Mapping[tuple[str, str], RouteAccess],
+        http: HttpSettings,
+        tokens: Tokens,
+        sessions: Sessions | None = None,
+    ) -> None:
         self._routes = routes
+        self._sessions = sessions if sessions is not None else Sessions()
         self._wrong = WrongTokens()
         self._logged = WrongTokens()
         self.admit(http, tokens)
@@ -49,6 +73,7 @@ class Guard:
     def admit(self, http: HttpSettings, tokens: Tokens) -> None:
         """From the next request on."""
         self._http, self._tokens = http, tokens
+        self._sessions.admit(tokens)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -61,28 +86,45 @@ class Guard:
         if access is RouteAccess.OPEN:
             return await handler(request)
         address = self._address(request)
-        token = _token(request) if access is not RouteAccess.SIGNED else None
+        is_self_checked = access in SELF_CHECKED
+        token = None if is_self_checked else _token(request)
         is_local = self._http.is_local and not any(name in request.headers for name in FORWARDED)
         # All users of this machine share its loopback address: one of them must not shut out the others.
         wait_s = 0.0 if is_local else self._wrong.wait_s(address, time.monotonic())
-        if wait_s > 0 and (token is not None or access is RouteAccess.SIGNED):
+        if wait_s > 0 and (token is not None or is_self_checked):
             return _too_many(request, wait_s)
-        holder = self._tokens.holder(token) if token is not None else None
-        if token is not None and holder is None:
+        asker = Requester() if is_self_checked else self._asker(request, token)
+        if token is not None and asker.holder is None:
             self._count(address, waits=not is_local)
             return _refusal(request, 401, "the token is not valid", _SEND)
-        role = holder.role if holder else None
+        role = asker.holder.role if asker.holder else None
         verdict = judge(access, role, is_local=is_local, has_tokens=self._tokens.is_configured)
+        if verdict is Verdict.ADMITTED and not _is_own_page(request, asker.session):
+            verdict = Verdict.NOT_OWN_PAGE
         if verdict is not Verdict.ADMITTED:
             return _refusal(request, verdict.status, *_HINTS[verdict])
-        before = CALLER.set(TokenHolder(holder.name) if holder else None)
+        holder = asker.holder
+        before = CALLER.set(TokenHolder(holder.name, holder.role) if holder else None)
+        admitted = STILL_ADMITTED.set(asker.is_valid)
         try:
             answer = await handler(request)
         finally:
             CALLER.reset(before)  # the next request of this connection may come without a token
-        if access is RouteAccess.SIGNED and answer.status == 401:
+            STILL_ADMITTED.reset(admitted)
+        if is_self_checked and answer.status == 401:
             self._count(address, waits=not is_local)
         return answer
+
+    def _asker(self, request: web.Request, token: str | None) -> Requester:
+        """By `token`, else by the cookie of a session. One that is over is none: it may have ended with its token."""
+        if token is not None:
+            return Requester(self._tokens.holder(token), lambda: self._tokens.holder(token) is not None)
+        cookie = cookie_of(request)
+        found = self._sessions.find(cookie, time.monotonic()) if cookie is not None else None
+        if cookie is None or found is None:
+            return Requester()
+        session, holder = found
+        return Requester(holder, lambda: self._sessions.find(cookie, time.monotonic()) is not None, session)
 
     def _address(self, request: web.Request) -> str:
         """The address for which a wrong token is counted."""
@@ -104,6 +146,13 @@ def _path_of(request: web.Request) -> str | None:
     """The path of the route that serves it, None when none does."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else None
+
+
+def _is_own_page(request: web.Request, session: Session | None) -> bool:
+    """A browser sends the cookie of a session by itself; whether the page means it, only the page can prove."""
+    if session is None or request.method in ("GET", "HEAD"):
+        return True
+    return session.is_proven(request.headers.get(CSRF_HEADER, "")) and is_same_origin(request.headers)
 
 
 def _token(request: web.Request) -> str | None:

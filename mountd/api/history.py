@@ -8,8 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
+from mountd.api.body import number
+from mountd.api.connections import streaming
 from mountd.api.documents import history
-from mountd.errors import MountdError, NotFound, UsageError
+from mountd.api.documents.history import EventsDocument, HistoryDocument, OperationDetailsDocument
+from mountd.api.documents.requests import EventsQuery, HistoryQuery, NoQuery
+from mountd.api.peer import STILL_ADMITTED
+from mountd.api.roles import Route
+from mountd.api.route import get
+from mountd.errors import MountdError, NotFound
 from mountd.journal.journal import EventRecord, Journal
 from mountd.operation.results import ResultStore
 from mountd.status.board import Board
@@ -17,8 +24,6 @@ from mountd.text import dumps
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1000
-MAX_ID = 2**63 - 1
-"""What SQLite can compare with."""
 STREAM_PAGE = 200
 """How many events a stream holds in memory at once: a reader that is slow gets the others from the journal later."""
 KEEP_ALIVE_S = 15.0
@@ -35,26 +40,30 @@ class HistoryRoutes:
         self._board = board
         self._results = results
 
-    def reads(self) -> list[web.RouteDef]:
+    def reads(self) -> list[Route]:
+        events = {"application/json": EventsDocument, EVENT_STREAM: str}
         return [
-            web.get("/api/v1/history", self.history),
-            web.get("/api/v1/history/{id}", self.operation),
-            web.get("/api/v1/events", self.events),
+            get("/api/v1/history", self.history, HistoryQuery, {200: HistoryDocument}),
+            get("/api/v1/history/{id}", self.operation, NoQuery, {200: OperationDetailsDocument}),
+            get("/api/v1/events", self.events, EventsQuery, {200: events}),
         ]
 
-    async def history(self, request: web.Request) -> web.Response:
-        """Newest first; `next` is the `before` of the next page, null on the last one."""
-        query, limit = request.query, _limit(request)
+    async def history(self, _: web.Request, query: HistoryQuery) -> web.Response:
+        """Operations, newest first.
+
+        `next` is the `before` of the next page, null on the last one.
+        """
+        limit = _limit(query)
         records = await self._results.history(
             query.get("model"),
             query.get("kind"),
             query.get("result"),
             limit=limit + 1,
-            before=_given(request, "before"),
+            before=query.get("before"),
         )
         return answer(history.page(records[:limit], more=len(records) > limit))
 
-    async def operation(self, request: web.Request) -> web.Response:
+    async def operation(self, request: web.Request, _: NoQuery) -> web.Response:
         """One operation with its steps, and what a drill measured."""
         id_ = operation_id(request)
         record = await self._results.operation(id_)
@@ -66,53 +75,77 @@ class HistoryRoutes:
 
     # -- events ---------------------------------------------------------------------------------------------------
 
-    async def events(self, request: web.Request) -> web.StreamResponse:
-        """Oldest first: those after the id `after`, without it the last ones.
+    async def events(self, request: web.Request, query: EventsQuery) -> web.StreamResponse:
+        """Events, oldest first: those after the id `after`, without it the last ones; with `before` only those with a
+        smaller id.
 
-        With `follow=1`, or where a stream of server-sent events is accepted, continues with new ones; `after` may be
+        With `follow`, or where a stream of server-sent events is accepted, continues with new ones; `after` may be
         given as Last-Event-ID too, as a browser does when it reconnects.
         """
-        after, limit = _given(request, "after"), _limit(request)
-        if request.query.get("follow") == "1" or EVENT_STREAM in request.headers.get("Accept", ""):
-            return await self._stream(request, _last_seen(request, after), limit)
-        return answer(history.events(await self._read(request, after, limit)))
+        after, limit = query.get("after"), _limit(query)
+        if query.get("follow") or EVENT_STREAM in request.headers.get("Accept", ""):
+            with streaming(request):
+                return await self._stream(request, query, last_seen(request, after), limit)
+        return answer(history.events(await self._read(query, after, limit, query.get("before"))))
 
-    async def _read(self, request: web.Request, after: int | None, limit: int) -> Sequence[EventRecord]:
-        query = request.query
-        return await self._journal.events(after, limit=limit, code=query.get("code"), object_=query.get("object"))
+    async def _read(
+        self, query: EventsQuery, after: int | None, limit: int, before: int | None = None
+    ) -> Sequence[EventRecord]:
+        code, object_ = query.get("code"), query.get("object")
+        return await self._journal.events(after, limit=limit, before=before, code=code, object_=object_)
 
-    async def _stream(self, request: web.Request, after: int | None, limit: int) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, query: EventsQuery, after: int | None, limit: int
+    ) -> web.StreamResponse:
         written = self._journal.event_written()
         newest = await self._journal.last_event()
         if after is not None and after > newest:
             after = 0  # of a journal that was lost: all of this one is new
-        events = await self._read(request, after, limit if after is None else STREAM_PAGE)
+        events = await self._read(query, after, limit if after is None else STREAM_PAGE)
         response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
         await response.prepare(request)
-        await _send(request, response, b"retry: 1000\n\n")
-        seen, sent = newest if after is None else after, time.monotonic()
+        await send(request, response, b"retry: 1000\n\n")
+        self._board.meters.event_streams += 1
+        try:
+            seen = newest if after is None else after
+            return await self._follow(request, response, query, events, written=written, seen=seen)
+        finally:
+            self._board.meters.event_streams -= 1
+
+    async def _follow(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        query: EventsQuery,
+        events: Sequence[EventRecord],
+        *,
+        written: asyncio.Future[None],
+        seen: int,
+    ) -> web.StreamResponse:
+        sent = time.monotonic()
         while True:
             for event in events:
-                await _send(request, response, _encoded(event))
+                await send(request, response, _encoded(event))
                 seen, sent = event.id, time.monotonic()
-            if self._board.snapshot.stopping:
+            if self._board.snapshot.stopping or not STILL_ADMITTED.get()():
                 return response
             if len(events) < STREAM_PAGE:
                 await asyncio.wait([written], timeout=LOOK_S)  # which never cancels what others wait for too
             if time.monotonic() - sent >= KEEP_ALIVE_S:
-                await _send(request, response, b":\n\n")
+                await send(request, response, b":\n\n")
                 sent = time.monotonic()
             if written.done() or len(events) >= STREAM_PAGE:
                 written = self._journal.event_written()
                 try:
-                    events = await self._read(request, seen, STREAM_PAGE)
+                    events = await self._read(query, seen, STREAM_PAGE)
                 except MountdError:  # of the journal: the reader reconnects, and gets the error then
                     return response
             else:
                 events = []
 
 
-async def _send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+async def send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Raises ConnectionResetError when the reader has taken nothing for WRITE_LIMIT_S."""
     try:
         async with asyncio.timeout(WRITE_LIMIT_S):
             await response.write(data)
@@ -130,29 +163,17 @@ def _encoded(event: EventRecord) -> bytes:
 def operation_id(request: web.Request) -> int:
     """The id in the path. Raises UsageError."""
     word = request.match_info["id"]
-    return _number(word, f"{word!r} as the id of an operation")
+    return number(word, f"{word!r} as the id of an operation")
 
 
-def _last_seen(request: web.Request, after: int | None) -> int | None:
+def last_seen(request: web.Request, after: int | None) -> int | None:
+    """The id of the last event that the reader has, by its header or else `after`. Raises UsageError."""
     word = request.headers.get("Last-Event-ID", "")
-    return _number(word, "the header Last-Event-ID: it is not the id of an event") if word else after
+    return number(word, "the header Last-Event-ID: it is not the id of an event") if word else after
 
 
-def _limit(request: web.Request) -> int:
-    limit = _given(request, "limit")
-    return DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
-
-
-def _given(request: web.Request, key: str) -> int | None:
-    word = request.query.get(key)
-    return None if word is None else _number(word, f"`{key}`: it is not a number from 0 on")
-
-
-def _number(word: str, what: str) -> int:
-    """Raises UsageError, "cannot use `what`"."""
-    if not (word.isascii() and word.isdigit() and len(word) < 20 and int(word) <= MAX_ID):
-        raise UsageError(f"cannot use {what}")
-    return int(word)
+def _limit(query: HistoryQuery | EventsQuery) -> int:
+    return min(query.get("limit", DEFAULT_LIMIT), MAX_LIMIT)
 
 
 def answer(document: Mapping[str, object], code: int = 200) -> web.Response:

@@ -8,17 +8,23 @@ from functools import partial
 
 from aiohttp import web
 
-from mountd.api.body import seconds
+from mountd.api.connections import streaming
 from mountd.api.documents import SCHEMA, history
 from mountd.api.documents.history import LineDocument, LogsDocument
+from mountd.api.documents.requests import LogsQuery
 from mountd.api.history import answer
+from mountd.api.peer import STILL_ADMITTED
+from mountd.api.roles import Route
+from mountd.api.route import get
 from mountd.errors import NotFound, UsageError
 from mountd.process.child import RING_LINES, Line, Ring
 from mountd.status.board import Board
-from mountd.text import dumps
+from mountd.text import did_you_mean, dumps
 
 MAX_SINCE_S = 1e9
 FOLLOW_LINES = 1000
+DEFAULT_LINES = 100
+JSON_LINES = "application/x-ndjson"
 
 
 class LogRoutes:
@@ -26,21 +32,24 @@ class LogRoutes:
         self._board = board
         self._rings = rings
 
-    def reads(self) -> list[web.RouteDef]:
-        return [web.get("/api/v1/logs", self.logs)]
+    def reads(self) -> list[Route]:
+        found = {"application/json": LogsDocument, JSON_LINES: LineDocument}
+        return [get("/api/v1/logs", self.logs, LogsQuery, {200: found})]
 
-    async def logs(self, request: web.Request) -> web.StreamResponse:
+    async def logs(self, request: web.Request, query: LogsQuery) -> web.StreamResponse:
+        """The last lines that mounts and apps printed, oldest first.
+
+        With `follow` a stream: one JSON object a line, until the client closes it or mountd stops.
+        """
         rings = self._rings
-        name = request.query.get("name")
+        name = query.get("name")
         if name is not None and name not in rings:
-            raise NotFound(f"cannot find {name}", hint=f"names: {', '.join(rings)}")
+            raise NotFound(f"cannot find {name}", hint=f"{did_you_mean(name, rings)}names: {', '.join(rings)}")
         chosen = {name: rings[name]} if name is not None else rings
-        since_s = seconds(request, "since", MAX_SINCE_S) if "since" in request.query else None
-        previous, follow = (request.query.get(key) == "1" for key in ("previous", "follow"))
-        try:  # --since means all of that time
-            count = min(RING_LINES, max(0, int(request.query.get("lines", "100" if since_s is None else RING_LINES))))
-        except ValueError:
-            raise UsageError("cannot use `lines`: it is not a number") from None
+        since_s = min(MAX_SINCE_S, query["since"]) if "since" in query else None
+        previous, follow = query.get("previous", False), query.get("follow", False)
+        # --since means all of that time
+        count = min(RING_LINES, query.get("lines", DEFAULT_LINES if since_s is None else RING_LINES))
         if previous:
             _check_previous(name, chosen, follow=follow)
         found = (
@@ -50,12 +59,15 @@ class LogRoutes:
         )
         # Not by the time that is shown: that clock may have been set back.
         lines = [history.line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
-        return await self._follow(request, chosen, lines) if follow else answer(LogsDocument(schema=SCHEMA, logs=lines))
+        if not follow:
+            return answer(LogsDocument(schema=SCHEMA, logs=lines))
+        with streaming(request):
+            return await self._follow(request, chosen, lines)
 
     async def _follow(
         self, request: web.Request, chosen: Mapping[str, Ring], lines: list[LineDocument]
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        response = web.StreamResponse(headers={"Content-Type": JSON_LINES})
         await response.prepare(request)
         queue: asyncio.Queue[LineDocument] = asyncio.Queue(FOLLOW_LINES)
 
@@ -68,7 +80,7 @@ class LogRoutes:
         try:
             for line in lines:
                 await response.write(_encoded(line))
-            while not self._board.snapshot.stopping:
+            while not self._board.snapshot.stopping and STILL_ADMITTED.get()():
                 try:
                     async with asyncio.timeout(1.0):
                         line = await queue.get()

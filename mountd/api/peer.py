@@ -8,9 +8,11 @@ import pwd
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from mountd.settings.tokens import Role
 from mountd.text import storable
 
 NAME_LIMIT_S = 2.0
@@ -38,10 +40,13 @@ class Peer:
 @dataclass(frozen=True, slots=True)
 class TokenHolder:
     name: str
+    role: Role | None = None
 
 
 CALLER: ContextVar[Peer | TokenHolder | None] = ContextVar("caller", default=None)
 """Who asks for what is being carried out; None: somebody who needs no name for that."""
+STILL_ADMITTED: ContextVar[Callable[[], bool]] = ContextVar("still_admitted", default=lambda: True)
+"""Whether who asks may still do so: a stream ends when the token behind it is removed, or the session is over."""
 
 
 class UserNames:

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from aiohttp import web
 
-from mountd.api.body import read_body
 from mountd.api.documents import SCHEMA
 from mountd.api.documents.operations import AppAskedDocument, RestartDocument, SignalDocument
+from mountd.api.documents.requests import AppBody, RestartBody, SignalBody
 from mountd.api.history import answer
+from mountd.api.roles import Route
+from mountd.api.route import post
 from mountd.errors import NotFound, Refused
 from mountd.journal.journal import Journal
 from mountd.operation.apps import AppControl
@@ -19,10 +21,9 @@ from mountd.process.lifecycle import RestartAsked
 from mountd.process.supervisor import Supervisor
 from mountd.status import readiness
 from mountd.status.board import Board
+from mountd.text import did_you_mean
 
 log = structlog.get_logger()
-
-NAMED: Mapping[str, type] = {"name": str, "reason": str}
 
 
 class ProcessRoutes:
@@ -40,23 +41,25 @@ class ProcessRoutes:
         self._journal = journal
         self._operator = operator
 
-    def writes(self) -> list[web.RouteDef]:
+    def writes(self) -> list[Route]:
+        changed = {200: AppAskedDocument, 202: AppAskedDocument}
         return [
-            web.post("/api/v1/restart", self.restart),
-            web.post("/api/v1/stop", self.stop),
-            web.post("/api/v1/start", self.start),
-            web.post("/api/v1/signal", self.signal),
+            post("/api/v1/restart", self.restart, RestartBody, {202: RestartDocument}),
+            post("/api/v1/stop", self.stop, AppBody, changed),
+            post("/api/v1/start", self.start, AppBody, changed),
+            post("/api/v1/signal", self.signal, SignalBody, {200: SignalDocument}),
         ]
 
-    async def restart(self, request: web.Request) -> web.Response:
-        """An app that a person has stopped is started, as `systemctl restart` does."""
-        body = await read_body(request, {"name": str})
-        name = body.get("name", "")
+    async def restart(self, _: web.Request, body: RestartBody) -> web.Response:
+        """Restarts a mount or an app.
+
+        An app that a person has stopped is started, as `systemctl restart` does.
+        """
+        name = body["name"]
         supervisor = self._supervisors.get(name)
         if supervisor is None:
-            raise NotFound(
-                f"cannot restart {name!r}: no such mount or app", hint=f"names: {', '.join(self._supervisors)}"
-            )
+            hint = f"{did_you_mean(name, self._supervisors)}names: {', '.join(self._supervisors)}"
+            raise NotFound(f"cannot restart {name!r}: no such mount or app", hint=hint)
         operator = await self._operator()
         if self._apps.is_stopped(name):
             await self._apps.start(name, operator=operator)
@@ -73,24 +76,26 @@ class ProcessRoutes:
         await report_event(self._journal, "restart-requested", name, f"{asked} of {name}")
         return answer(RestartDocument(schema=SCHEMA, name=name), 202)
 
-    async def stop(self, request: web.Request) -> web.Response:
-        """Answers at once; its state in the status says when it has stopped."""
-        body = await read_body(request, NAMED)
-        name, operator = body.get("name", ""), await self._operator()
+    async def stop(self, _: web.Request, body: AppBody) -> web.Response:
+        """Stops an app until it is started again.
+
+        Answers at once: 202, or 200 where it was stopped already. Its state in the status says when it has stopped.
+        """
+        name, operator = body["name"], await self._operator()
         changed = await self._apps.stop(name, operator=operator, reason=body.get("reason", ""))
         return answer(AppAskedDocument(schema=SCHEMA, name=name, changed=changed), 202 if changed else 200)
 
-    async def start(self, request: web.Request) -> web.Response:
-        """Answers at once; its state in the status says when it runs."""
-        body = await read_body(request, NAMED)
-        name, operator = body.get("name", ""), await self._operator()
+    async def start(self, _: web.Request, body: AppBody) -> web.Response:
+        """Starts an app that was stopped.
+
+        Answers at once: 202, or 200 where it was not stopped. Its state in the status says when it runs.
+        """
+        name, operator = body["name"], await self._operator()
         changed = await self._apps.start(name, operator=operator, reason=body.get("reason", ""))
         return answer(AppAskedDocument(schema=SCHEMA, name=name, changed=changed), 202 if changed else 200)
 
-    async def signal(self, request: web.Request) -> web.Response:
-        body = await read_body(request, {**NAMED, "signal": str})
-        name, operator = body.get("name", ""), await self._operator()
-        sent, pid = await self._apps.signal(
-            name, body.get("signal", ""), operator=operator, reason=body.get("reason", "")
-        )
+    async def signal(self, _: web.Request, body: SignalBody) -> web.Response:
+        """Sends a signal to the main process of an app."""
+        name, operator = body["name"], await self._operator()
+        sent, pid = await self._apps.signal(name, body["signal"], operator=operator, reason=body.get("reason", ""))
         return answer(SignalDocument(schema=SCHEMA, name=name, signal=sent, pid=pid))

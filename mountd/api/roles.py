@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from aiohttp import web
 
+from mountd.api.documents.requests import NoQuery
 from mountd.settings.tokens import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -25,12 +27,29 @@ class RouteAccess(Enum):
     SIGNED = "signed"
     """for everybody: the handler itself checks a signature, and answers 401 to a wrong one, which counts as a wrong
     token"""
+    LOGIN = "login"
+    """for everybody where tokens are configured: the handler itself checks one, and answers 401 to a wrong one, which
+    counts as a wrong token"""
+
+
+SELF_CHECKED = (RouteAccess.SIGNED, RouteAccess.LOGIN)
+"""Their handlers refuse by themselves whom they do not know."""
+
+
+Answers = Mapping[int, Any]
+"""By HTTP status: the TypedDict of the document, a union of several, or of other types than JSON by media type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
+    """`query`, `body`: TypedDicts of what it reads, `body` None: nothing; `about`: what it does, in Markdown."""
+
     definition: web.RouteDef
     access: RouteAccess
+    query: type = NoQuery
+    body: type | None = None
+    answers: Answers = field(default_factory=dict)
+    about: str = ""
 
     @property
     def method(self) -> str:
@@ -61,15 +80,20 @@ class Verdict(Enum):
     """a token is needed, and none is configured"""
     READER = 4030
     """the token of a reader, where an operator is needed"""
+    NOT_OWN_PAGE = 4031
+    """what a session changes has to come from the page that logged in"""
 
     @property
     def status(self) -> int:
-        return 403 if self is Verdict.READER else self.value
+        return 403 if self in (Verdict.READER, Verdict.NOT_OWN_PAGE) else self.value
 
 
 def judge(access: RouteAccess, role: Role | None, *, is_local: bool, has_tokens: bool) -> Verdict:
-    """`role`: of the token that was sent, None without one; a wrong one is refused before."""
-    if access in (RouteAccess.OPEN, RouteAccess.SIGNED) or role == "operator":
+    """`role`: of the token that was sent, or of the one that the session began with; None without one. A wrong one is
+    refused before."""
+    if access is RouteAccess.LOGIN and not has_tokens:
+        return Verdict.NO_TOKENS
+    if access in (RouteAccess.OPEN, *SELF_CHECKED) or role == "operator":
         return Verdict.ADMITTED
     if access is RouteAccess.READ and (role == "reader" or is_local):
         return Verdict.ADMITTED

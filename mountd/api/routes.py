@@ -14,18 +14,51 @@ import structlog
 from aiohttp import web
 
 from mountd import __version__
-from mountd.api import metrics
 from mountd.api.access import ProfileRoutes
-from mountd.api.body import read_body as _body
-from mountd.api.body import seconds
+from mountd.api.body import wait_s
 from mountd.api.diff import DifferingFlags, DiffRoutes
 from mountd.api.documents import SCHEMA, failures, history, operations, status
-from mountd.api.documents.operations import CancelDocument, ReloadDocument, ScheduledDocument, WarmDocument
+from mountd.api.documents.history import FollowedOperationDocument
+from mountd.api.documents.operations import (
+    CancelDocument,
+    DrillDocument,
+    PauseDocument,
+    ReloadDocument,
+    ScheduledDocument,
+    SwitchDocument,
+    SwitchPlannedDocument,
+    WarmDocument,
+)
+from mountd.api.documents.requests import (
+    CancelBody,
+    DrillBody,
+    ModelQuery,
+    NoBody,
+    NoQuery,
+    OperationQuery,
+    PauseBody,
+    RollbackBody,
+    StatusQuery,
+    SwitchBody,
+    WarmBody,
+)
+from mountd.api.documents.status import AliveDocument, ReadyDocument, StatusDocument, VersionsDocument
+from mountd.api.explain import ExplainRoutes
 from mountd.api.history import HistoryRoutes, answer, operation_id
+from mountd.api.live import LiveRoutes
+from mountd.api.login import LoginRoutes
 from mountd.api.logs import LogRoutes
+from mountd.api.metrics.exposition import CONTENT_TYPE, Metrics
+from mountd.api.notify import NotifyRoutes, SendTest
+from mountd.api.openapi_route import OpenApiRoutes
+from mountd.api.pages import Pages
 from mountd.api.peer import CALLER, TokenHolder, UserNames
 from mountd.api.processes import ProcessRoutes
 from mountd.api.roles import Handler, Route, RouteAccess
+from mountd.api.route import get, post
+from mountd.api.sessions import Sessions
+from mountd.api.traffic import TrafficRoutes
+from mountd.api.waits import condition
 from mountd.api.webhook import Webhooks
 from mountd.errors import MountdError, NotFound, Unavailable, UsageError
 from mountd.journal.journal import Journal
@@ -42,14 +75,11 @@ from mountd.process.child import Ring
 from mountd.process.resources import SYSTEM_ERROR, of_the_machine
 from mountd.process.supervisor import Supervisor
 from mountd.rclone import keys
-from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import Snapshot
 from mountd.warm.profiles import Profiles
 
 log = structlog.get_logger()
 
-ASKING: Mapping[str, type] = {"reason": str, "dry_run": bool, "force": bool, "digests": bool}
 MAX_BODY_BYTES = 64 * 1024
 HTTP_OF_EXIT = {1: 503, 2: 400, 3: 404, 6: 409, 7: 422}
 Reload = Callable[[str], Awaitable[ReloadDocument]]
@@ -76,6 +106,8 @@ class ApiDeps:
     """None: nothing takes any"""
     flags: DifferingFlags | None = None
     """None: no rclone is asked"""
+    notify: SendTest | None = None
+    """None: nobody is notified"""
 
 
 @web.middleware
@@ -88,7 +120,10 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
         if error.status < 400:
             raise
         text = f"cannot answer {request.method} {request.path}: {error.reason.lower()}"
-        return answer(failures.error(NotFound(text) if error.status == 404 else UsageError(text)), error.status)
+        found = answer(failures.error(NotFound(text) if error.status == 404 else UsageError(text)), error.status)
+        if "Allow" in error.headers:
+            found.headers["Allow"] = error.headers["Allow"]
+        return found
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception as error:
@@ -105,98 +140,114 @@ class Routes:
     def __init__(self, deps: ApiDeps) -> None:
         self._deps = deps
         self._history = HistoryRoutes(deps.journal, deps.board, deps.operations.results)
+        self._metrics = Metrics(deps.board, deps.journal)
+        self._traffic = TrafficRoutes(deps.board)
         self._logs = LogRoutes(deps.board, deps.rings)
+        results = deps.operations.results
+        self._explain = ExplainRoutes(deps.board, deps.journal, results, deps.rings, deps.started)
         self._names = UserNames()
         self._profiles = ProfileRoutes(deps.operations, deps.profiles, deps.journal, self._operator)
         self._processes = ProcessRoutes(deps.board, deps.supervisors, deps.apps, deps.journal, self._operator)
         self._diff = DiffRoutes(deps.operations, deps.board, deps.flags)
+        self._openapi = OpenApiRoutes(self.table)
+        self._notify = NotifyRoutes(deps.notify, self._operator)
+        self._pages = Pages()
+        self.sessions = Sessions()
+        self._login = LoginRoutes(self.sessions)
+        self._live = LiveRoutes(deps.board, deps.journal, self._status)
 
     def table(self) -> list[Route]:
-        """All of them, and what each asks of those who come over TCP."""
+        """All of them, with what each asks of those who come over TCP, reads and answers."""
+        open_ = [*self.probes(), *self._pages.routes(), *self._login.logins()]
+        return [*open_, *self.reads(), *self.writes(), *self.webhooks()]
+
+    def probes(self) -> list[Route]:
+        """For everything that reaches the address."""
+        ready = {200: ReadyDocument, 503: ReadyDocument}
+        text = {200: {"text/plain": str}}
         return [
-            *(Route(each, RouteAccess.OPEN) for each in self.probes()),
-            *(Route(each, RouteAccess.READ) for each in self.reads()),
-            *(Route(each, RouteAccess.WRITE) for each in self.writes()),
-            *(Route(each, RouteAccess.SIGNED) for each in self.webhooks()),
+            get("/healthz", self.healthz, NoQuery, {200: AliveDocument}, RouteAccess.OPEN),
+            get("/readyz", self.readyz, NoQuery, ready, RouteAccess.OPEN),
+            get("/metrics", self.metrics, NoQuery, text, RouteAccess.OPEN),
         ]
 
-    def probes(self) -> list[web.RouteDef]:
-        """For everything that reaches the address."""
-        return [web.get("/healthz", self.healthz), web.get("/readyz", self.readyz), web.get("/metrics", self.metrics)]
-
-    def webhooks(self) -> list[web.RouteDef]:
+    def webhooks(self) -> list[Route]:
         """For everybody who knows the secret of one."""
         return self._deps.webhooks.routes() if self._deps.webhooks else []
 
-    def reads(self) -> list[web.RouteDef]:
+    def reads(self) -> list[Route]:
         return [
-            web.get("/api/v1/status", self.status),
-            web.get("/api/v1/versions", self.versions),
-            web.get("/api/v1/operations/{id}", self.operation),
+            *self._openapi.reads(),
+            get("/api/v1/status", self.status, StatusQuery, {200: StatusDocument}),
+            get("/api/v1/versions", self.versions, ModelQuery, {200: VersionsDocument}),
+            get("/api/v1/operations/{id}", self.operation, OperationQuery, {200: FollowedOperationDocument}),
             *self._logs.reads(),
+            *self._traffic.reads(),
             *self._history.reads(),
             *self._diff.reads(),
+            *self._explain.reads(),
+            *self._live.reads(),
+            *self._login.reads(),
             *self._profiles.reads(),
         ]
 
-    def writes(self) -> list[web.RouteDef]:
+    def writes(self) -> list[Route]:
+        switched = {200: SwitchPlannedDocument | SwitchDocument, 202: SwitchDocument}
+        scheduled = {**switched, 202: SwitchDocument | ScheduledDocument}
         return [
-            web.post("/api/v1/switch", self.switch),
-            web.post("/api/v1/rollback", self.rollback),
-            web.post("/api/v1/warm", self.warm),
-            web.post("/api/v1/cancel", self.cancel),
-            web.post("/api/v1/reload", self.reload),
-            web.post("/api/v1/drill", self.drill),
-            web.post("/api/v1/pause", self.pause),
-            web.post("/api/v1/resume", self.resume),
+            post("/api/v1/switch", self.switch, SwitchBody, scheduled),
+            post("/api/v1/rollback", self.rollback, RollbackBody, switched),
+            post("/api/v1/warm", self.warm, WarmBody, {202: WarmDocument}),
+            post("/api/v1/cancel", self.cancel, CancelBody, {202: CancelDocument}),
+            post("/api/v1/reload", self.reload, NoBody, {200: ReloadDocument}),
+            post("/api/v1/drill", self.drill, DrillBody, {200: DrillDocument, 202: DrillDocument}),
+            post("/api/v1/pause", self.pause, PauseBody, {200: PauseDocument}),
+            post("/api/v1/resume", self.resume, PauseBody, {200: PauseDocument}),
             *self._profiles.writes(),
             *self._processes.writes(),
+            *self._notify.writes(),
         ]
 
     # -- probes ---------------------------------------------------------------------------------------------------
 
-    async def healthz(self, _: web.Request) -> web.Response:
-        return answer({"schema": SCHEMA, "alive": True})
+    async def healthz(self, _: web.Request, __: NoQuery) -> web.Response:
+        """Whether mountd answers."""
+        return answer(AliveDocument(schema=SCHEMA, alive=True))
 
-    async def readyz(self, _: web.Request) -> web.Response:
+    async def readyz(self, _: web.Request, __: NoQuery) -> web.Response:
+        """Whether everything configured is ready: 200, else 503 with the reasons."""
         document = status.ready(self._deps.board.snapshot)
         return answer(document, 200 if document["ready"] else 503)
 
-    async def metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(self._deps.board), headers={"Content-Type": metrics.CONTENT_TYPE})
+    async def metrics(self, _: web.Request, __: NoQuery) -> web.Response:
+        """The metrics, as Prometheus reads them."""
+        return web.Response(body=await self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     # -- reads ----------------------------------------------------------------------------------------------------
 
-    async def status(self, request: web.Request) -> web.Response:
-        """With `wait=SECONDS&for=ready|version=V` answers as soon as that holds, at the latest after the wait."""
+    async def status(self, _: web.Request, query: StatusQuery) -> web.Response:
+        """What is true now of remotes, mounts, models, apps and operations.
+
+        With `wait` and `for` it answers as soon as that holds, at the latest after the wait; for a version also when an
+        operation of the model has ended.
+        """
         board = self._deps.board
-        if "for" in request.query:
-            holds = self._condition(request.query["for"], request.query.get("model"))
+        if "for" in query:
+            holds = condition(query["for"], lambda: self._deps.operations.model(query.get("model")).name)
             with contextlib.suppress(TimeoutError):
-                await board.wait_until(holds, seconds(request, "wait"))
-        uptime_s = time.monotonic() - self._deps.started
-        rings, pid = self._deps.rings, os.getpid()
-        return answer(status.status(board.snapshot, rings, version=__version__, pid=pid, uptime_s=uptime_s))
+                await board.wait_until(holds, wait_s(query.get("wait", 0.0)))
+        return answer(self._status())
 
-    def _condition(self, wanted: str, model: str | None) -> Callable[[Snapshot], bool]:
-        if wanted == "ready":
-            return readiness.is_ready
-        key, _, version = wanted.partition("=")
-        if key != "version" or not version:
-            raise UsageError(f"cannot wait for {wanted!r}", hint="wait for `ready` or for `version=v23`")
-        name = self._deps.operations.model(model).name
+    def _status(self) -> StatusDocument:
+        deps, uptime_s = self._deps, time.monotonic() - self._deps.started
+        return status.status(deps.board.snapshot, deps.rings, version=__version__, pid=os.getpid(), uptime_s=uptime_s)
 
-        def is_live(snapshot: Snapshot) -> bool:
-            found = snapshot.models[name]
-            at_rest = not any(each.model == name and not each.only_loads for each in snapshot.operations)
-            return found.linked and found.current == version and found.drift.reason is None and at_rest
+    async def versions(self, _: web.Request, query: ModelQuery) -> web.Response:
+        """The versions of a model that are in the bucket or pinned.
 
-        return is_live
-
-    async def versions(self, request: web.Request) -> web.Response:
-        """While the bucket cannot be listed, the pinned ones: they can be switched to. Raises Unavailable when there
-        are none."""
-        model = self._deps.operations.model(request.query.get("model"))
+        While the bucket cannot be listed, only the pinned ones: they can be switched to. 503 when there are none.
+        """
+        model = self._deps.operations.model(query.get("model"))
         contents, unlisted = [], None
         try:
             contents = await model.versions.all()
@@ -218,10 +269,13 @@ class Routes:
         )
         return answer(document)
 
-    async def operation(self, request: web.Request) -> web.Response:
-        id_ = operation_id(request)
-        seen = request.query.get("step", "")
-        record = await self._deps.operations.wait(id_, seen_step=seen, timeout_s=seconds(request, "wait"))
+    async def operation(self, request: web.Request, query: OperationQuery) -> web.Response:
+        """One operation, with its progress while it runs.
+
+        With `wait` and `step` it answers as soon as the operation is at another step, at the latest after the wait.
+        """
+        id_, timeout_s = operation_id(request), wait_s(query.get("wait", 0.0))
+        record = await self._deps.operations.wait(id_, seen_step=query.get("step", ""), timeout_s=timeout_s)
         document: dict[str, object] = {**operations.operation(record)}
         for running in self._deps.board.snapshot.operations:
             if running.id == record.id and running.step == record.step:
@@ -234,11 +288,12 @@ class Routes:
 
     # -- writes ---------------------------------------------------------------------------------------------------
 
-    async def switch(self, request: web.Request) -> web.Response:
-        """With `at` it is scheduled; a dry run shows what it would do now."""
-        body = await _body(request, {"version": str, "model": str, "at": str, **ASKING})
-        if "version" not in body:
-            raise UsageError("cannot switch: no version given")
+    async def switch(self, request: web.Request, body: SwitchBody) -> web.Response:
+        """Switches a model to a version.
+
+        202 with the operation, which can be followed; 200 when nothing had to be done, or with the plan of a dry run,
+        which shows what it would do now. With `at` the switch is scheduled.
+        """
         asking = await self._asking(request, body)
         if "at" in body and not asking.dry_run:
             record = await self._deps.schedules.ask(body.get("model"), body["version"], body["at"], asking)
@@ -246,54 +301,49 @@ class Routes:
         asked = await self._deps.operations.switch(body.get("model"), body["version"], asking)
         return _asked(asked, dry_run=asking.dry_run)
 
-    async def rollback(self, request: web.Request) -> web.Response:
-        """With `to` to what was live after that operation of the history."""
-        body = await _body(request, {"model": str, "to": int, **ASKING})
+    async def rollback(self, request: web.Request, body: RollbackBody) -> web.Response:
+        """Switches a model back to its previous version, or to what was live after an operation of the history."""
         asking = await self._asking(request, body)
         asked = await self._deps.operations.rollback(body.get("model"), asking, body.get("to"))
         return _asked(asked, dry_run=asking.dry_run)
 
-    async def warm(self, request: web.Request) -> web.Response:
-        body = await _body(request, {"version": str, "model": str, "level": str, "reason": str})
-        if "version" not in body:
-            raise UsageError("cannot warm: no version given")
+    async def warm(self, request: web.Request, body: WarmBody) -> web.Response:
+        """Loads a version ahead of a switch."""
         asking = await self._asking(request, body)
         record = await self._deps.operations.warm(body.get("model"), body["version"], body.get("level"), asking)
         return answer(WarmDocument(schema=SCHEMA, operation=operations.operation(record), timeout_s=LIMIT_S), 202)
 
-    async def cancel(self, request: web.Request) -> web.Response:
-        """Answers at once; the undo can be followed like the operation itself."""
-        body = await _body(request, {"model": str, "id": int})
+    async def cancel(self, _: web.Request, body: CancelBody) -> web.Response:
+        """Undoes the operation that runs, or drops a scheduled switch.
+
+        Answers at once; the undo can be followed like the operation itself.
+        """
         record = await self._deps.schedules.cancel(body.get("model"), await self._operator(), body.get("id"))
         return answer(CancelDocument(schema=SCHEMA, operation=operations.operation(record)), 202)
 
-    async def reload(self, request: web.Request) -> web.Response:
-        await _body(request, {})
+    async def reload(self, _: web.Request, __: NoBody) -> web.Response:
+        """Reads the configuration again and carries out what has changed."""
         operator = await self._operator()
         await report_event(self._deps.journal, "reload-requested", "mountd", f"{operator} asked for a reload")
         return answer(await self._deps.reload(operator))
 
-    async def pause(self, request: web.Request) -> web.Response:
-        """Automatic changes of `model`, without it of all."""
-        return await self._pause(request, self._deps.syncing.pause)
+    async def pause(self, _: web.Request, body: PauseBody) -> web.Response:
+        """Suspends automatic changes of models."""
+        return await self._pause(body, self._deps.syncing.pause)
 
-    async def resume(self, request: web.Request) -> web.Response:
-        return await self._pause(request, self._deps.syncing.resume)
+    async def resume(self, _: web.Request, body: PauseBody) -> web.Response:
+        """Allows automatic changes of models again."""
+        return await self._pause(body, self._deps.syncing.resume)
 
-    async def _pause(self, request: web.Request, work: Callable[..., Awaitable[list[Paused]]]) -> web.Response:
-        body = await _body(request, {"model": str, "reason": str})
+    async def _pause(self, body: PauseBody, work: Callable[..., Awaitable[list[Paused]]]) -> web.Response:
         operator = await self._operator()
         paused = await work(body.get("model"), operator=operator, reason=body.get("reason", ""))
         return answer(operations.pause(paused))
 
-    async def drill(self, request: web.Request) -> web.Response:
-        body = await _body(request, {"kind": str, "mount": str, "for": str, "reason": str, "dry_run": bool})
-        begun = await self._deps.drills.ask(
-            body.get("kind", ""),
-            body.get("mount"),
-            body.get("for"),
-            await self._asking(request, body),
-        )
+    async def drill(self, request: web.Request, body: DrillBody) -> web.Response:
+        """Rehearses a fault of a mount, and measures how long the recovery takes; with `dry_run` only the plan."""
+        asking = await self._asking(request, body)
+        begun = await self._deps.drills.ask(body["kind"], body.get("mount"), body.get("for"), asking)
         return answer(operations.drill(begun), 202 if begun.record else 200)
 
     async def _operator(self) -> str:

@@ -7,26 +7,26 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from mountd.api import connections
+from mountd.api.connections import limited
 from mountd.api.encryption import Handshakes
 from mountd.api.guard import Guard
 from mountd.api.peer import CALLER, Peer
 from mountd.api.roles import Handler, needed
 from mountd.api.routes import MAX_BODY_BYTES, Routes, errors_as_documents
 from mountd.api.shielded import Shielded
-from mountd.api.sockets import Identity, bind_tcp, bind_unix, cannot_listen, find_group, identity
+from mountd.api.sockets import QUEUE, Identity, bind_tcp, bind_unix, cannot_listen, find_group, identity
 from mountd.settings.http import HttpSettings
 from mountd.settings.schema import ControlSettings
 from mountd.settings.tokens import NO_TOKENS, Tokens
 
-MAX_CONNECTIONS = 200
-"""Of one socket: mounts need descriptors first."""
 SHUTDOWN_S = 2.0
 CUT_OFF_S = 0.5
 """For requests that continue without their client."""
@@ -34,10 +34,14 @@ CUT_OFF_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What the TCP port is opened with, as it was read: whose tokens are valid, and what it speaks TLS with."""
+    """What the TCP port is opened with, as it was read: whose tokens are valid, and what it speaks TLS with.
+
+    `expires`: when its certificate does, in seconds since 1970; None: it has none, or that is not known.
+    """
 
     tokens: Tokens = NO_TOKENS
     context: ssl.SSLContext | None = None
+    expires: float | None = None
 
 
 NOBODY = Admission()
@@ -123,7 +127,7 @@ class Server:
             raise await cannot_listen(http, error) from None
 
     async def _serve_tcp(self, http: HttpSettings, admission: Admission, sock: socket.socket) -> Listening:
-        guard = Guard(needed(self._routes.table()), http, admission.tokens)
+        guard = Guard(needed(self._routes.table()), http, admission.tokens, self._routes.sessions)
         app = self._app([guard.middleware, self._shielded_tcp.middleware, errors_as_documents])
         made = await self._serve(app, sock, http, admission.context)
         made.guard, made.admission = guard, admission
@@ -132,6 +136,7 @@ class Server:
     def _app(self, layers: Sequence[Middleware]) -> web.Application:
         app = web.Application(middlewares=layers, client_max_size=MAX_BODY_BYTES)
         app.add_routes([each.definition for each in self._routes.table()])
+        app.on_response_prepare.append(_as_it_says)
         return app
 
     async def _serve(
@@ -141,9 +146,11 @@ class Server:
         await runner.setup()
         served = runner.server
         assert served is not None
-        accepts = _limited(served)
-        handshakes = Handshakes(context, accepts, MAX_CONNECTIONS) if context is not None else None
-        listener = await asyncio.get_running_loop().create_server(handshakes or accepts, sock=sock)
+        accepts = limited(served)
+        handshakes = Handshakes(context, accepts, connections.MAX_CONNECTIONS) if context is not None else None
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(handshakes or accepts, sock=sock, backlog=connections.ACCEPTED_AT_ONCE)
+        sock.listen(QUEUE)  # the others wait in the kernel meanwhile
         return Listening(listener, runner, http, handshakes=handshakes)
 
     async def close(self) -> None:
@@ -159,6 +166,12 @@ class Server:
         await asyncio.gather(self._shielded.close(CUT_OFF_S), self._shielded_tcp.close(CUT_OFF_S))
 
 
+async def _as_it_says(_: web.Request, response: web.StreamResponse) -> None:
+    """A browser takes an answer for what its header says and nothing else, and shows it to no page of another site."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+
+
 @web.middleware
 async def _by_peer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """On the control socket: CALLER is the user who is connected, for what changes something."""
@@ -167,20 +180,3 @@ async def _by_peer(request: web.Request, handler: Handler) -> web.StreamResponse
             raise ConnectionResetError("the client is gone already")
         CALLER.set(Peer.of(request.transport.get_extra_info("socket")))  # while there is one
     return await handler(request)
-
-
-def _limited(served: web.Server) -> Callable[[], asyncio.Protocol]:
-    """Makes its connections; beyond the limit the oldest is closed: it is forgotten, or held on purpose."""
-    loop = asyncio.get_running_loop()
-
-    def close_oldest() -> None:
-        open_ones = [each.transport for each in served.connections if each.transport is not None]
-        for transport in open_ones[:-MAX_CONNECTIONS]:
-            transport.abort()
-
-    def accept() -> asyncio.Protocol:
-        # The server knows it from the loop's next turn on.
-        loop.call_soon(loop.call_soon, close_oldest)
-        return served()
-
-    return accept

@@ -14,6 +14,8 @@ from mountd.process import directories, ports, tool
 from mountd.settings.http import HttpSettings
 from mountd.settings.schema import ControlSettings
 
+QUEUE = 1024
+"""Connections that wait to be accepted."""
 PROBE_S = 1.0
 GROUP_LIMIT_S = 30.0
 """For a directory service, which may be slow."""
@@ -65,7 +67,7 @@ def bind_unix(place: Path, gid: int | None = None) -> socket.socket:
         raise
     finally:
         os.umask(mask)
-    sock.listen(128)
+    sock.listen(QUEUE)
     return sock
 
 
@@ -102,7 +104,7 @@ def bind_tcp(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))  # an empty host is every address
-        sock.listen(128)
+        sock.listen(QUEUE)
     except OSError:
         sock.close()
         raise

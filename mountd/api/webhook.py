@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable, Mapping
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from mountd.api.documents import SCHEMA, failures
 from mountd.api.documents.operations import WebhookDocument
 from mountd.api.history import answer
+from mountd.api.roles import Route, RouteAccess
 from mountd.errors import CannotStart, UsageError
 from mountd.gitops import webhook
 from mountd.model.model import Model
@@ -38,11 +40,17 @@ class Webhooks:
         self._open = 0
         self._logged = -LOG_EVERY_S
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.post(f"{WEBHOOKS}{{model}}", self.receive)]
+    def routes(self) -> list[Route]:
+        definition = web.post(f"{WEBHOOKS}{{model}}", self.receive)
+        about = inspect.getdoc(self.receive) or ""
+        return [Route(definition, RouteAccess.SIGNED, answers={202: WebhookDocument}, about=about)]
 
     async def receive(self, request: web.Request) -> web.Response:
-        """202 when mountd reads the repository now, else 401 without a reason: the log has it."""
+        """Makes mountd read the repository of the model now, when the request proves to know the webhook's secret.
+
+        The body is what GitHub, Gitea, Forgejo or GitLab send, with their signature or token in a header. 401 has no
+        reason: the log has it.
+        """
         if self._open >= AT_ONCE:
             return answer(failures.error(UsageError("cannot take another webhook now")), 429)
         self._open += 1

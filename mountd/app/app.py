@@ -26,7 +26,8 @@ from mountd.settings.schema import Settings
 from mountd.settings.secret import ReadSecrets
 from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import AppLoad, AppStatus, Health, Reason, Snapshot, State
+from mountd.status.load import AppLoad
+from mountd.status.snapshot import AppStatus, Health, Reason, Snapshot, State
 
 log = structlog.get_logger()
 
@@ -82,8 +83,7 @@ class App:
         self._ended_well = False
         self._failure: Reason | None = None
         self._last_line = ""
-        self._runs = self._faults = 0
-        self._held = 0
+        self._runs = self._faults = self._held = 0
         self._status = AppStatus()
         self.reconfigure(settings)
         self.supervisor = Supervisor(self, Life(allowed=False))
@@ -130,6 +130,7 @@ class App:
             state=state,
             health=health,
             reason=reason,
+            fault=exits.last_crash(life, self._failure, self._status.fault),
             pid=pid,
             since=since,
             killed=killed,
@@ -381,9 +382,8 @@ class App:
     async def become_ready(self) -> None:
         """Returns when it is ready; while it is `held`. Raises CannotStart with what it failed for."""
         with contextlib.suppress(TimeoutError):
-            await self._board.wait_until(
-                lambda _: self.state in (State.RUNNING, State.FAILED), GATE_LIMIT_S + self.ready_limit_s
-            )
+            over = (State.RUNNING, State.FAILED)
+            await self._board.wait_until(lambda _: self.state in over, GATE_LIMIT_S + self.ready_limit_s)
         if self.state is not State.RUNNING:
             raise self._down()
 

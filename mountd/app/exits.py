@@ -35,6 +35,13 @@ def standing(name: str, life: Life, failure: Reason | None) -> tuple[Health, Rea
     return Health.PROGRESSING, None
 
 
+def last_crash(life: Life, failure: Reason | None, known: Reason | None) -> Reason | None:
+    """Why it has to come back, until it runs again; `known`: the answer so far."""
+    if life.state in (State.RUNNING, State.STOPPED):
+        return None
+    return failure if life.crashed else known
+
+
 def is_from_outside(exit_: Exit) -> bool:
     """Whether somebody else has ended it."""
     return -exit_.code in KILLED_BY

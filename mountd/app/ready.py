@@ -15,7 +15,8 @@ from mountd.errors import CannotStart, MountdError
 from mountd.process import ports, tool
 from mountd.process.child import User
 from mountd.settings import masking
-from mountd.settings.schema import AppSettings, ReadySettings
+from mountd.settings.schema import AppSettings
+from mountd.settings.supervision import ReadySettings
 from mountd.status.snapshot import Reason
 from mountd.tls import verifying
 

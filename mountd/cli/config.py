@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 @click.group()
 @config_option
 def config() -> None:
-    """Check and show the configuration, and what rclone gets."""
+    """Check and show the configuration, and what rclone gets.
+
+    \b
+    Examples:
+      mountd config check
+      mountd config show
+    """
 
 
 @config.command(short_help="Check the file and its secrets.")
@@ -33,6 +39,11 @@ def check(options: Options) -> None:
     If rclone is installed, checks rclone's flags and the options of remotes too. `mountd doctor` checks the machine:
     users, programs, directories. systemd credentials can be checked only inside the unit. Exits 2 on a problem, 0 on
     warnings.
+
+    \b
+    Examples:
+      mountd config check
+      mountd config check -c ./mountd.yaml -o json
     """
     from mountd.cli.examine_config import examine, source_of
 
@@ -61,7 +72,12 @@ def check(options: Options) -> None:
 @config.command(short_help="Show the effective configuration.")
 @reads_file
 def show(options: Options) -> None:
-    """Show the effective configuration with every default; secrets are masked."""
+    """Show the effective configuration with every default; secrets are masked.
+
+    \b
+    Examples:
+      mountd config show
+    """
     import yaml
 
     from mountd.daemon.shutdown import stop_times
@@ -84,7 +100,12 @@ def show(options: Options) -> None:
 @config.command(short_help="Show rclone.conf and rclone's command lines.")
 @reads_file
 def render(options: Options) -> None:
-    """Show rclone.conf and the files beside it (secrets masked), and the command line of each mount."""
+    """Show rclone.conf and the files beside it (secrets masked), and the command line of each mount.
+
+    \b
+    Examples:
+      mountd config render
+    """
     from mountd.cli import render as rclone_files
 
     loaded = _load(options)
@@ -101,7 +122,12 @@ def render(options: Options) -> None:
 
 @config.command()
 def schema() -> None:
-    """Print the JSON Schema of the file, for editors."""
+    """Print the JSON Schema of the file, for editors.
+
+    \b
+    Examples:
+      mountd config schema > mountd.schema.json
+    """
     from mountd.settings import jsonschema
 
     say(jsonschema.render(), nl=False, wrap=False)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import click
 
+from mountd.cli.labels import word
 from mountd.cli.options import Options, asks_daemon, model_option
 from mountd.cli.terminal import say
 from mountd.client import api
+from mountd.i18n import N_
+
+HEADINGS = (N_("MODEL"), N_("WHAT"), N_("OF"), N_("WANTED"), N_("LIVE"))
 
 
 @click.command()
@@ -19,6 +23,11 @@ def diff(options: Options, model: str | None, everything: bool) -> None:
     Compares the version with what the source or the configuration wants, the link with where it should point, the flags
     of the running rclone with the configuration, and the state of rclone and of the apps. Exits 0 when all is Synced
     and nothing differs, else 1.
+
+    \b
+    Examples:
+      mountd diff
+      mountd diff --all -o json
     """
     document = api.get(options.find(), "/api/v1/diff", model=model)
     if not options.print_if_json(document):
@@ -27,7 +36,7 @@ def diff(options: Options, model: str | None, everything: bool) -> None:
         rows: list[tuple[object, ...]] = [
             (
                 each["model"],
-                item["kind"],
+                word(item["kind"]),
                 item["object"],
                 item["wanted"],
                 view.text(item["live"], "red" if item["differs"] else ""),
@@ -37,8 +46,8 @@ def diff(options: Options, model: str | None, everything: bool) -> None:
             if everything or item["differs"]
         ]
         for each in document["models"]:
-            say(f"{each['model']}: {each['sync']}", err=True)
+            say(f"{each['model']}: {word(each['sync'])}", err=True)
         if rows:
-            view.show(view.console(), view.table(("MODEL", "WHAT", "OF", "WANTED", "LIVE"), rows))
+            view.show(view.console(), view.table(HEADINGS, rows))
     if document["differs"]:
         raise click.exceptions.Exit(1)

@@ -19,12 +19,22 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option(
+    "--try-write",
+    is_flag=True,
+    help="Try to write a tiny object with the keys of each mount that only reads; it is expected to be refused.",
+)
 @reads_file
-def doctor(options: Options) -> None:
+def doctor(options: Options, *, try_write: bool) -> None:
     """Check the machine, configuration, bucket and permissions.
 
     Prints one line for each check, with a hint where it fails. Run it as the user that runs mountd. Without -c and
     without /etc/mountd/mountd.yaml, checks the file of the running daemon or demo. Exits 1 when a check fails.
+
+    \b
+    Examples:
+      mountd doctor
+      mountd doctor -c ./mountd.yaml
     """
     import asyncio
 
@@ -34,7 +44,7 @@ def doctor(options: Options) -> None:
 
     async def run() -> list[Check]:
         checks = []
-        async for found in all_checks(source):
+        async for found in all_checks(source, try_write=try_write):
             for check in found:
                 if not options.json:
                     _show(check)
@@ -47,17 +57,19 @@ def doctor(options: Options) -> None:
         raise click.exceptions.Exit(1)
 
 
-async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
+async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[Iterable[Check]]:
     """Every check in the order in which to fix things: machine, file, secrets, directories, bucket; some at a time."""
     from mountd.cli import (
         examine,
         examine_bucket,
         examine_config,
         examine_gpu,
+        examine_machine,
         examine_mount,
         examine_sources,
         examine_store,
         examine_unit,
+        examine_write,
     )
     from mountd.cli.examine import Check
     from mountd.settings.load import check_secrets, load
@@ -83,6 +95,7 @@ async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
     yield examine_unit.credentials(unit, [str(each.credential) for each in elsewhere.values()])
     lines, running = await examine.control(settings, how_to_start=examine_unit.how_to_start(unit, path))
     yield [*lines, *examine.directories(settings), *examine.links(settings), *await examine.apps(settings)]
+    yield await examine_machine.checks(settings)
     if not running:
         yield [*examine.ports(settings), *await examine_gpu.checks(settings)]
     yield [*await examine.mount_points(settings), *await examine.access(settings, running=running)]
@@ -94,6 +107,8 @@ async def all_checks(path: Path) -> AsyncIterator[Iterable[Check]]:
         yield await examine_sources.wanted_versions(settings)
         if binary is not None:
             yield await examine_bucket.buckets(settings, binary)
+            if try_write:
+                yield await examine_write.rights(settings, binary)
 
 
 def _show(check: Check) -> None:

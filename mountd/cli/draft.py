@@ -166,6 +166,7 @@ def render(draft: Draft) -> str:
     parts = [_head(draft), _remotes(draft), _mounts(draft), _models(draft)]
     if draft.app != "none":
         parts.append(_apps(draft))
+    parts.append(_outbox(draft))
     parts.append(["# http: {listen: 127.0.0.1:8780}      # /healthz, /readyz, /metrics, also for Prometheus elsewhere"])
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
@@ -229,6 +230,15 @@ def _models(draft: Draft) -> list[str]:
         "    # metadata: the list of files; data: their bytes too; pin: a checked copy on local disk  预热到哪一级",
         f"    warm: {{level: {template.level}}}",
         _noted(f"    watch: {{for: {template.watch}}}", "a crash in this time after a switch undoes it  观察期"),
+    ]
+
+
+def _outbox(draft: Draft) -> list[str]:
+    directory = f"{draft.app_directory.rstrip('/')}/outputs"
+    return [
+        "# What the app writes there is uploaded by itself, to a bucket that the keys may write to.  自动上传生成结果",
+        "# outbox:",
+        f"#   results: {{directory: {quoted(directory)}, remote: {REMOTE}:BUCKET/outputs, keep: 7d}}",
     ]
 
 

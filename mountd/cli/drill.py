@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
+from mountd.cli.choice import OneOf
 from mountd.cli.completion import complete_mount
-from mountd.cli.follow import named, print_begun, until_finished
+from mountd.cli.follow import print_begun, until_finished
+from mountd.cli.labels import word
 from mountd.cli.options import Options, asks_daemon, reason_option
+from mountd.cli.progress import named
 from mountd.cli.terminal import say
 from mountd.client import api
 from mountd.client.api import Document
 from mountd.errors import UsageError
+from mountd.i18n import N_, _
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
+DRILL_HEADINGS = (N_("WHAT"), N_("MEASURED"), N_("LIMIT"), "")
 KINDS = ("kill", "hang", "slow", "offline")
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("kind", type=OneOf(KINDS))
 @click.option(
     "--mount", metavar="NAME", shell_complete=complete_mount, help="The mount; required when there are several."
 )
@@ -40,6 +49,11 @@ def drill(
 
     Works on the running system: prints the plan first and asks for confirmation. The fault always ends by itself, also
     after Ctrl-C. Exits 1 when detection or recovery took too long, 7 when the system is not healthy enough for a drill.
+
+    \b
+    Examples:
+      mountd drill kill
+      mountd drill offline --for 1m --yes
     """
     if not yes and not sys.stdin.isatty():
         raise UsageError(
@@ -50,17 +64,19 @@ def drill(
     body = {"kind": kind, "mount": mount, "for": for_, "reason": reason}
     if not yes:
         _show_plan(api.post(path, "/api/v1/drill", {**body, "dry_run": True}))
-        if not click.confirm("Continue?", err=True):
-            say("nothing was changed", err=True)
+        if not click.confirm(_("Continue?"), err=True):
+            say(_("nothing was changed"), err=True)
             raise click.exceptions.Exit(1)
     answer = api.post(path, "/api/v1/drill", body)
     operation: Document = answer["operation"]
     if yes:
         _show_plan(answer)
     if no_wait:
-        print_begun(options, operation, f"operation {operation['id']} has begun; `mountd status` shows its progress")
+        begun = _("operation {id} has begun; `mountd status` shows its progress")
+        print_begun(options, operation, begun.format(id=operation["id"]))
         return
-    interrupted = f"{named(operation)} continues, and its fault ends by itself; `mountd status` shows it"
+    interrupted = _("{operation} continues, and its fault ends by itself; `mountd status` shows it")
+    interrupted = interrupted.format(operation=named(operation))
     ended = until_finished(path, operation, answer["timeout_s"], interrupted)
     measured: Document | None = ended["drill"]
     if measured is not None and not options.print_if_json({"schema": api.SCHEMA, "drill": measured}):
@@ -77,28 +93,34 @@ def _show_plan(answer: Document) -> None:
 def show_measured(measured: Document) -> None:
     from mountd.cli import view
 
-    since = " after its end" if measured["kind"] in ("slow", "offline") else ""
+    is_outage = measured["kind"] in ("slow", "offline")
     rows: list[tuple[object, ...]] = []
     for what, key in (
-        ("detected", "detected_s"),
-        (f"serving again{since}", "serving_again_s"),
-        (f"ready again{since}", "ready_again_s"),
+        (_("detected"), "detected_s"),
+        (_("serving again after its end") if is_outage else _("serving again"), "serving_again_s"),
+        (_("ready again after its end") if is_outage else _("ready again"), "ready_again_s"),
     ):
         took, limit = measured[key], measured["limits"][key]
         good = took is not None and took <= limit
-        rows.append((what, "never" if took is None else f"{took:.2f} s", f"{limit:g} s", _verdict(good)))
-    unwanted = False if since else None
-    facts = [(f"{what} restarted", measured[f"{what}_restarted"], unwanted) for what in ("rclone", "app")]
+        rows.append((what, word("never") if took is None else f"{took:.2f} s", f"{limit:g} s", _verdict(good)))
+    unwanted = False if is_outage else None
+    facts = [
+        (_("rclone restarted"), measured["rclone_restarted"], unwanted),
+        (_("app restarted"), measured["app_restarted"], unwanted),
+    ]
     if measured["cached_reads"] is not None:
-        facts.append(("cached reads", measured["cached_reads"], True))
+        facts.append((_("cached reads"), measured["cached_reads"], True))
     for what, value, wanted in facts:  # not judged where nothing is wanted
-        yes_or_no = view.text("yes" if value else "no", "default")
+        yes_or_no = view.word("yes" if value else "no", "default")
         rows.append((what, yes_or_no, "", "" if wanted is None else _verdict(value is wanted)))
     console = view.console()
-    view.show(console, view.table(("WHAT", "MEASURED", "LIMIT", ""), rows, right=("MEASURED", "LIMIT")))
-    passed = "passed" if measured["passed"] else "not passed"
-    view.show(console, view.text(f"drill {measured['kind']} of {measured['mount']}: {passed}"))
+    view.show(console, view.table(DRILL_HEADINGS, rows, right=("MEASURED", "LIMIT")))
+    passed = _("passed") if measured["passed"] else _("not passed")
+    drilled = _("drill {fault} of {mount}").format(fault=measured["kind"], mount=measured["mount"])
+    view.show(console, view.text(f"{drilled}: {passed}"))
 
 
-def _verdict(good: bool) -> str:
-    return "ok" if good else "fail"
+def _verdict(good: bool) -> Text:
+    from mountd.cli import view
+
+    return view.word("ok" if good else "fail")

@@ -26,6 +26,7 @@ DEADLINE_S = 15.0
 _LOG_PREFIX = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d [A-Z]+ *: ", re.MULTILINE)
 _PATIENCE = ("--contimeout=5s", "--timeout=10s", "--retries=1", "--low-level-retries=1", "--log-level=ERROR")
 _OF_THE_CONNECTION = ("--ca-cert=", "--no-check-certificate", "--s3-")
+VERBS = {"lsf": "list", "cat": "read", "copyto": "write", "deletefile": "delete"}
 _PATTERN_SIGNS = re.compile(r"([\\*?\[\]{}])")
 
 _KEYS = re.compile(r"SignatureDoesNotMatch|InvalidAccessKeyId|InvalidToken|ExpiredToken|InvalidSecurity")
@@ -57,7 +58,7 @@ class BucketQuestion:
             raise RemoteError(error.text, hint=error.hint) from None
         if outcome.code != 0:
             failure = classify(_LOG_PREFIX.sub("", outcome.output))
-            verb = {"lsf": "list", "cat": "read"}[words[0]]
+            verb = VERBS[words[0]]
             raise RemoteError(f"cannot {verb} {words[-1]}: {failure.text}", hint=failure.hint, code=failure.code)
         return outcome.output
 

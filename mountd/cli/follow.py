@@ -1,18 +1,21 @@
-"""Waits for an operation, a condition or a restart, and shows the progress."""
+"""Waits for an operation or a restart, and shows the progress."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 
+from mountd.cli.labels import word
 from mountd.cli.options import Options
-from mountd.cli.terminal import say, write_over
+from mountd.cli.progress import CHANGES, ProgressLine, named, pick_up, what
+from mountd.cli.terminal import say
+from mountd.cli.waiting import DONE
 from mountd.client import api
 from mountd.client.api import Document
-from mountd.errors import MountdError, NotFound, Refused, StillRunning, Unreachable, UsageError
+from mountd.errors import MountdError, NotFound, Refused, StillRunning, Unreachable
+from mountd.i18n import _
+from mountd.text import did_you_mean
 
-LONG_POLL_S = 20.0
 ANSWER_S = 5.0
 AWAY_S = 30.0
 """A restarted daemon answers within seconds; one that is away for longer has stopped."""
@@ -20,13 +23,6 @@ RETRY_S = 0.5
 RESTART_POLL_S = 0.3
 CANCEL_LIMIT_S = 3600.0
 """The daemon does not say how long undoing may take."""
-SHORT_S = 2.0
-"""A step that takes no longer needs no explanation."""
-CHANGES = ("switch", "rollback")
-SCHEDULE = "schedule"
-DRIFTED = ("link-drifted", "link-blocked")
-"""Reasons of a model whose link is not as mountd placed it."""
-DONE = ("committed", "passed", "done")
 UNDONE = ("cancelled", "rolled-back")
 
 
@@ -49,8 +45,10 @@ def follow_operation(options: Options, path: str, answer: Document, timeout_s: f
         return
     took = operation.get("duration_s")
     in_time = f" ({took:.1f} s)" if took is not None else ""
-    changed = operation["kind"] in CHANGES
-    done = f"{operation['model']} is at {operation['to']}" if changed else f"{_what(operation)} {operation['result']}"
+    if operation["kind"] in CHANGES:
+        done = _("{model} is at {version}").format(model=operation["model"], version=operation["to"])
+    else:
+        done = f"{what(operation)} {word(operation['result'])}"
     say(f"{done}{in_time}")
 
 
@@ -65,8 +63,9 @@ def follow_cancel(options: Options, path: str, answer: Document, timeout_s: floa
     if operation.get("result") not in UNDONE:
         raise api.failure(operation["error"])
     if not options.json:
-        live = operation.get("from") or "nothing"
-        say(f"{named(operation)} was undone: {operation['model']} is at {live}")
+        live = operation.get("from") or word("nothing")
+        undone = _("{operation} was undone: {model} is at {version}")
+        say(undone.format(operation=named(operation), model=operation["model"], version=live))
 
 
 def wait_for_operation(options: Options, id_: int, timeout_s: float) -> None:
@@ -90,7 +89,7 @@ def _finished(options: Options, path: str, answer: Document, timeout_s: float | 
     if timeout_s is None:
         timeout_s = answer.get("timeout_s", CANCEL_LIMIT_S)
     try:
-        interrupted = f"{named(operation)} continues; {pick_up(operation)}"
+        interrupted = _("{operation} continues; {advice}").format(operation=named(operation), advice=pick_up(operation))
         operation = until_finished(path, operation, timeout_s, interrupted)
     except MountdError:
         options.print_if_json(operation)
@@ -154,136 +153,6 @@ def _poll(path: str, operation: Document, deadline: float, progress: ProgressLin
 def _pace(began: float, deadline: float) -> None:
     """Long polling paces itself; this is for a daemon that is away, or answers at once with nothing new."""
     time.sleep(max(0.0, min(began + RETRY_S, deadline) - time.monotonic()))
-
-
-def named(operation: Document) -> str:
-    """`operation 7 (switch cache_hub v22 → v23)`."""
-    return f"operation {operation['id']} ({_what(operation)})"
-
-
-def pick_up(operation: Document) -> str:
-    """How to wait for it again, and how to undo it."""
-    wait = f"`mountd wait --for operation={operation['id']}` waits until it has finished"
-    return f"{wait}, `mountd cancel` undoes it" if operation.get("kind") in CHANGES else wait
-
-
-def _what(operation: Document) -> str:
-    if operation.get("kind") == "drill":
-        return f"drill {operation.get('to')} of {operation.get('model')}"
-    if operation.get("kind") == "warm":
-        return f"warm {operation.get('model')} {operation.get('to')}"
-    if operation.get("kind") == SCHEDULE:
-        return f"switch {operation.get('model')} to {operation.get('to')} at {operation.get('due')}"
-    start = operation.get("from") or "nothing"
-    return f"{operation.get('kind')} {operation.get('model')} {start} → {operation.get('to')}"
-
-
-class ProgressLine:
-    """On a terminal one line that is written over, elsewhere a line for each step and each 20 s of one; on stderr."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-        self.interval_s = 1.0 if self.live else LONG_POLL_S
-        self._last = ""
-        self._shown: set[str] = set()
-
-    def show(self, operation: Document) -> None:
-        for sentence in operation.get("killed") or ():
-            if sentence not in self._shown:
-                self._shown.add(sentence)
-                self.end()
-                say(sentence, err=True)
-        step = str(operation.get("step") or "")
-        percent, eta_s = operation.get("percent"), operation.get("eta_s")
-        line = f"{_what(operation)}: {step}"
-        if percent or (self.live and percent is not None):
-            line += f"  {_bar(percent)} {percent} %" if self.live else f" {percent} %"
-        if rate := operation.get("bytes_per_s"):
-            line += f"  {rate / 1e6:.0f} MB/s"
-        if eta_s is not None:
-            line += f"  about {eta_s:.0f} s left" if self.live else f", about {eta_s:.0f} s left"
-        line += _waiting(operation)
-        if self.live:
-            write_over(line)
-        elif step and line != self._last:
-            say(line, err=True)
-        self._last = line
-
-    def end(self) -> None:
-        """Free the line for what comes next."""
-        if self.live and self._last:
-            write_over("")
-
-
-def _waiting(operation: Document) -> str:
-    """For which app the step waits, since when, how long at most, and what that said last."""
-    app, step_s, limit_s = operation.get("waits_for"), operation.get("step_s"), operation.get("limit_s")
-    if not app or step_s is None or step_s < SHORT_S:
-        return ""
-    most = f" of at most {limit_s:.0f} s" if limit_s else " s"
-    said = f": {operation['said']}" if operation.get("said") else ""
-    return f"  {app}, {step_s:.0f}{most}{said}"
-
-
-def _bar(percent: float) -> str:
-    full = round(min(max(percent, 0), 100) / 5)
-    return "━" * full + "╌" * (20 - full)
-
-
-def wait_for(options: Options, condition: str, model: str | None, timeout_s: float) -> Document:
-    """The first status in which `condition` (`ready`, `version=V`) holds, also before the daemon has started.
-
-    Raises StillRunning with the reasons why it does not hold yet, Unreachable when no daemon answered by then.
-    """
-    deadline = time.monotonic() + timeout_s
-    failed: MountdError
-    while True:
-        began = time.monotonic()
-        wait = min(max(deadline - began, 0.0), LONG_POLL_S)
-        parameters = {"wait": f"{wait:.1f}", "for": condition, "model": model}
-        try:
-            status = api.get(options.find(), "/api/v1/status", timeout_s=wait + ANSWER_S, **parameters)
-            if _holds(condition, status, model):
-                return status
-            why = _why_not(condition, status, model)
-            failed = StillRunning(f"--timeout ran out before {condition.replace('=', ' ')}{why}")
-        except Unreachable as error:
-            failed = error
-        if time.monotonic() >= deadline:
-            raise failed
-        _pace(began, deadline)
-
-
-def _holds(condition: str, status: Document, model: str | None) -> bool:
-    """Whether it is `ready`, or `version=V`: the link points there, as mountd placed it, and no operation runs.
-
-    Raises NotFound, UsageError.
-    """
-    if condition == "ready":
-        return bool(status["ready"])
-    found = _model(status, model)
-    linked = found["stage"] == "linked" and found["current"] == condition.partition("=")[2]
-    drifted = any(each["object"] == found["name"] and each["code"] in DRIFTED for each in status["reasons"])
-    busy = any(each["model"] == found["name"] and each["kind"] != "warm" for each in status["operations"])
-    return linked and not drifted and not busy
-
-
-def _model(status: Document, name: str | None) -> Document:
-    models: Document = status["models"]
-    if name is None and len(models) == 1:
-        name = next(iter(models))
-    if name is None:
-        raise UsageError("--model is needed", hint=f"one of {', '.join(models)}" if models else "there are no models")
-    if name not in models:
-        raise NotFound(f"there is no model {name}", hint=f"one of {', '.join(models)}" if models else "there are none")
-    return {"name": name, **models[name]}
-
-
-def _why_not(condition: str, status: Document, model: str | None) -> str:
-    lines = [reason["text"] for reason in status["reasons"]]
-    if condition != "ready":
-        lines.insert(0, f"the live version is {_model(status, model)['current'] or 'none'}")
-    return "".join(f"\n  {line}" for line in lines)
 
 
 def restart(options: Options, name: str, timeout_s: float) -> Document:
@@ -358,7 +227,8 @@ def _thing(status: Document, name: str) -> Document:
     """The mount or app of that name, with the reason for its health."""
     things: Document = {**status["apps"], **status["mounts"]}
     if name not in things:
-        raise NotFound(f"there is no mount or app {name}", hint=f"one of {', '.join(things)}" if things else "")
+        near = did_you_mean(name, things)
+        raise NotFound(f"there is no mount or app {name}", hint=f"{near}one of {', '.join(things)}" if things else "")
     return {"reason": next((each for each in status["reasons"] if each["object"] == name), None), **things[name]}
 
 

@@ -8,14 +8,20 @@ from typing import Any
 
 import click
 
+from mountd.cli.completion import complete_code, complete_kind, complete_object, complete_operation, complete_result
+from mountd.cli.labels import joined, word
 from mountd.cli.options import Options, asks_daemon, model_option
 from mountd.cli.terminal import say
+from mountd.cli.wrap import padded
 from mountd.client import api
 from mountd.client.api import Document
+from mountd.i18n import N_, _
 
 PAGE = 1000
 """Of a request: for more than that, several are made."""
 RETRY_S = 1.0
+HEADINGS = (N_("ID"), N_("WHEN"), N_("WHO"), N_("WHAT"), N_("RESULT"), N_("SECONDS"), N_("WHY"))
+STEP_HEADINGS = (N_("STEP"), N_("BEGAN"), N_("SECONDS"), N_("OUTCOME"))
 
 
 def _limit_option(allowed: click.IntRange, default: int) -> Callable[..., Any]:
@@ -24,18 +30,40 @@ def _limit_option(allowed: click.IntRange, default: int) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("operation", required=False, type=click.IntRange(0), metavar="[ID]")
+@click.argument("operation", required=False, type=click.IntRange(0), metavar="[ID]", shell_complete=complete_operation)
 @model_option("Only this model, or drills of this mount.")
-@click.option("--kind", metavar="KIND", help="Only this kind: switch, rollback, warm, schedule, drill, …")
-@click.option("--result", metavar="RESULT", help="Only this result: committed, rolled-back, refused, …")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    shell_complete=complete_kind,
+    help="Only this kind: switch, rollback, warm, schedule, drill, …",
+)
+@click.option(
+    "--result",
+    metavar="RESULT",
+    shell_complete=complete_result,
+    help="Only this result: committed, rolled-back, refused, …",
+)
 @_limit_option(click.IntRange(1), 20)
-@click.option("--before", type=click.IntRange(0), metavar="ID", help="Only operations older than this one.")
+@click.option(
+    "--before",
+    type=click.IntRange(0),
+    metavar="ID",
+    shell_complete=complete_operation,
+    help="Only operations older than this one.",
+)
 @asks_daemon
 def history(options: Options, *, operation: int | None, limit: int, before: int | None, **filters: str | None) -> None:
     """Show past operations: who, when, why and the result.
 
     Newest first. With an ID, shows everything about that operation: its steps and how long each took, the cause of a
     failure and a hint, and what a drill measured.
+
+    \b
+    Examples:
+      mountd history
+      mountd history 12
+      mountd history --kind drill -n 5
     """
     path = options.find()
     if operation is not None:
@@ -48,7 +76,7 @@ def history(options: Options, *, operation: int | None, limit: int, before: int 
         return
     if not operations:
         filtered = any(filters.values()) or before is not None
-        say("no such operation in the history" if filtered else "no operations yet", err=True)
+        say(_("no such operation in the history") if filtered else _("no operations yet"), err=True)
     else:
         _show_table(operations)
 
@@ -69,37 +97,41 @@ def _show_table(operations: list[Document]) -> None:
         (each["id"], _second(each["started"]), _who(each), _what(each), _result(each), _seconds(each), _why(each))
         for each in operations
     ]
-    headings = ("ID", "WHEN", "WHO", "WHAT", "RESULT", "SECONDS", "WHY")
     on, optional = view.console(), ("SECONDS", "WHO", "WHEN")
-    view.show(on, view.table(headings, rows, right=("ID", "SECONDS"), optional=optional, width=on.width))
+    view.show(on, view.table(HEADINGS, rows, right=("ID", "SECONDS"), optional=optional, width=on.width))
 
 
 def _show_operation(operation: Document) -> None:
     from mountd.cli import view
 
-    finished = f", finished {_second(operation['finished'])}" if operation.get("finished") else ""
-    seconds = f" after {operation['duration_s']:.1f} s" if operation.get("duration_s") is not None else ""
+    began = _("began {time}").format(time=_second(operation["started"]))
+    if operation.get("finished"):
+        began = joined([began, _("finished {time}").format(time=_second(operation["finished"]))])
+    result, took = _result(operation), operation.get("duration_s")
+    if took is not None:
+        result = _("{result} after {count} s").format(result=result, count=f"{took:.1f}")
+    schedule = operation.get("schedule")
     facts = [
-        ("operation", f"{operation['id']}: {_what(operation)}"),
-        ("result", f"{_result(operation)}{seconds}"),
-        ("who", _who(operation)),
-        ("when", f"began {_second(operation['started'])}{finished}"),
-        ("scheduled", operation.get("schedule") and f"as operation {operation['schedule']}"),
-        ("reason", operation.get("reason")),
-        ("cause", operation.get("cause")),
-        ("hint", operation.get("hint")),
+        (_("operation"), f"{operation['id']}: {_what(operation)}"),
+        (_("result"), result),
+        (_("who"), _who(operation)),
+        (_("when"), began),
+        (_("scheduled"), _("as operation {id}").format(id=schedule) if schedule else ""),
+        (_("reason"), operation.get("reason")),
+        (_("cause"), operation.get("cause")),
+        (_("hint"), operation.get("hint")),
     ]
     console = view.console()
     for name, value in facts:
         if value:
-            view.show(console, view.text(f"{name:<10} {value}"))
+            view.show(console, view.text(f"{padded(name, 10)} {value}"))
     steps: list[Document] = operation.get("steps") or []
     if steps:
         rows: list[tuple[object, ...]] = [
-            (step["step"], _second(step["began"]), _seconds(step), step.get("outcome") or "not finished")
+            (word(step["step"]), _second(step["began"]), _seconds(step), word(step.get("outcome") or "not finished"))
             for step in steps
         ]
-        view.show(console, view.table(("STEP", "BEGAN", "SECONDS", "OUTCOME"), rows, right=("SECONDS",)))
+        view.show(console, view.table(STEP_HEADINGS, rows, right=("SECONDS",)))
     if operation.get("drill"):
         from mountd.cli.drill import show_measured
 
@@ -108,13 +140,14 @@ def _show_operation(operation: Document) -> None:
 
 def _what(operation: Document) -> str:
     """`switch cache_hub v22 → v23`, `warm cache_hub v23`, `drill kill storage`."""
+    kind, model, to = word(operation["kind"]), operation["model"], operation["to"]
     if operation["kind"] == "drill":
-        return f"drill {operation['to']} {operation['model']}"
+        return f"{kind} {to} {model}"
     if operation["kind"] == "warm":
-        return f"warm {operation['model']} {operation['to']}"
+        return f"{kind} {model} {to}"
     if operation["kind"] == "schedule":
-        return f"switch {operation['model']} → {operation['to']} at {operation['due']}"
-    return f"{operation['kind']} {operation['model']} {operation.get('from') or 'nothing'} → {operation['to']}"
+        return _("switch {model} → {version} at {time}").format(model=model, version=to, time=operation["due"])
+    return f"{kind} {model} {operation.get('from') or word('nothing')} → {to}"
 
 
 def _who(operation: Document) -> str:
@@ -126,11 +159,13 @@ def _who(operation: Document) -> str:
 
 
 def _result(operation: Document) -> str:
-    return str(operation.get("result") or f"runs: {operation['step']}")
+    if operation.get("result"):
+        return word(operation["result"])
+    return _("runs: {step}").format(step=word(operation["step"]))
 
 
 def _why(operation: Document) -> str:
-    return "; ".join(str(operation[key]) for key in ("reason", "cause") if operation.get(key))
+    return _("; ").join(str(operation[key]) for key in ("reason", "cause") if operation.get(key))
 
 
 def _second(time: str) -> str:
@@ -146,9 +181,13 @@ def _seconds(timed: Document) -> str:
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Print new events as they arrive, until Ctrl-C.")
 @click.option(
-    "--object", "object_", metavar="NAME", help="Only this remote, mount, model or app; `mountd` for mountd itself."
+    "--object",
+    "object_",
+    metavar="NAME",
+    shell_complete=complete_object,
+    help="Only this remote, mount, model or app; `mountd` for mountd itself.",
 )
-@click.option("--code", metavar="CODE", help="Only this code, such as app-backoff.")
+@click.option("--code", metavar="CODE", shell_complete=complete_code, help="Only this code, such as app-backoff.")
 @click.option(
     "--after", type=click.IntRange(0), metavar="ID", help="The first events after this one instead of the latest."
 )
@@ -160,6 +199,12 @@ def events(
     """Show events; with --follow, new ones too.
 
     Oldest first. --follow continues without a gap when mountd restarts.
+
+    \b
+    Examples:
+      mountd events
+      mountd events --follow
+      mountd events --object webui --code app-backoff
     """
     path = options.find()
     filters: dict[str, Any] = {"object": object_, "code": code}
@@ -190,7 +235,7 @@ def _followed(path: str, after: int | None, limit: int, filters: dict[str, Any])
             if not connected:
                 raise
             if not reported:
-                say(f"{error.text}; retrying", err=True)
+                say(_("{cause}; retrying").format(cause=error.text), err=True)
                 reported = True
         time.sleep(RETRY_S)
 

@@ -17,6 +17,7 @@ from mountd.api.documents import SCHEMA
 from mountd.api.documents.commands import InitDocument
 from mountd.cli import draft as drafts
 from mountd.cli import draft_file
+from mountd.cli.choice import OneOf
 from mountd.cli.draft import APPS, Draft
 from mountd.cli.options import Options, reads_file
 from mountd.cli.terminal import say
@@ -41,21 +42,21 @@ _PLACES = {"directory": "directory", "version": "version", "app_directory": "lin
 
 
 @click.command()
-@click.option("--store", type=click.Choice(presets.NAMES), help="Preset of the store.")
+@click.option("--store", type=OneOf(presets.NAMES), help="Preset of the store.")
 @click.option("--bucket", metavar="NAME", help="Bucket, or BUCKET/DIRECTORY.")
 @click.option("--region", metavar="NAME", help="Region of the bucket, as the store names it.")
 @click.option("--endpoint", metavar="URL", help="Address of the store, where the preset has none.")
-@click.option("--network", type=click.Choice(presets.NETWORKS), help="Network of the store.  [default: public]")
+@click.option("--network", type=OneOf(presets.NETWORKS), help="Network of the store.  [default: public]")
 @click.option("--directory", metavar="PATTERN", help="Directories of the versions, such as cache_hub_{version}.")
 @click.option("--model-version", "version", metavar="NAME", help="Version wanted at the first start.  [default: v1]")
-@click.option("--app", type=click.Choice(tuple(APPS)), help="Program that needs the model.  [default: index-tts]")
+@click.option("--app", type=OneOf(tuple(APPS)), help="Program that needs the model.  [default: index-tts]")
 @click.option("--app-directory", metavar="DIR", help="Directory of the app; the link to the model goes there.")
 @click.option("--app-command", "command", metavar="COMMAND", help="Command of the app, in place of its usual one.")
 @click.option("--user", metavar="NAME", help="User that the app runs as; empty: as mountd.")
 @click.option("--mount-point", metavar="DIR", help="Where the bucket is mounted.")
 @click.option(
     "--secrets",
-    type=click.Choice(("file", "env", "credential")),
+    type=OneOf(("file", "env", "credential")),
     default="file",
     show_default=True,
     help="How the file refers to the keys.",
@@ -75,6 +76,12 @@ def init(
     /etc/mountd/mountd.yaml. Keys are never written into it: it refers to them, and init says where to put them, or
     writes them into files of their own (0600). The example that `mountd install` puts there is replaced, another file
     only with --force. --undo removes what was written, as long as it is unchanged.
+
+    \b
+    Examples:
+      mountd init
+      mountd init --dry-run --yes --store aws --bucket models
+      mountd init --undo
     """
     path = Path(os.path.abspath(config_path(options.config, os.environ)))
     if undo:

@@ -45,6 +45,12 @@ def install(options: Options, *, dry_run: bool, uninstall: bool, purge: bool, us
 
     Run it again after an upgrade. Keeps a file that somebody has changed since, and says so. --uninstall removes what
     install made, by its record in /etc/mountd/installed.json, and nothing else; --dry-run prints what either would do.
+
+    \b
+    Examples:
+      mountd install --dry-run
+      mountd install --user
+      mountd install --uninstall
     """
     from mountd.install.installation import Installation
     from mountd.install.plan import InstallStep

@@ -19,6 +19,11 @@ def run(ctx: click.Context) -> None:
     """Run the daemon; also the entrypoint of a container.
 
     Stays in the foreground, and may be process 1. SIGTERM and SIGINT stop it in order.
+
+    \b
+    Examples:
+      mountd run
+      mountd run -c /etc/mountd/mountd.yaml
     """
     from mountd import tls
     from mountd.process.init import fork_daemon
@@ -55,6 +60,11 @@ def demo(
 
     Starts a local S3 server with two versions of a small model, the mount, and a stand-in WebUI, and prints commands
     to try.
+
+    \b
+    Examples:
+      mountd demo
+      mountd demo --directory /tmp/demo --port 7861
     """
     from mountd.cli import terminal
     from mountd.demo.run import main

@@ -16,10 +16,14 @@ from mountd import __version__
 from mountd.cli import utf8
 from mountd.cli.options import OVER_SSH, Options, output_option, place_options
 from mountd.cli.terminal import flush, say
+from mountd.i18n import ENGLISH, N_, _, language_of
+from mountd.text import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
+
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "run": ("local", "run", "Run the daemon; also the entrypoint of a container."),
@@ -32,6 +36,7 @@ COMMANDS = {
     "cancel": ("remote_switch", "cancel", "Undo the running operation, or drop a scheduled switch."),
     "pause": ("remote_switch", "pause", "Stop automatic changes until `mountd resume`."),
     "resume": ("remote_switch", "resume", "Resume automatic changes after `mountd pause`."),
+    "explain": ("explain", "explain", "Explain in plain words what is wrong, why, and what to do next."),
     "diff": ("diff", "diff", "Show where what is live differs from what is wanted."),
     "profile": ("profile", "profile", "Show which files the app opened at its start, and in which order."),
     "history": ("history", "history", "Show past operations: who, when, why and the result."),
@@ -43,30 +48,36 @@ COMMANDS = {
     "stop": ("remote_apps", "stop", "Stop an app until `mountd start`, or until mountd itself restarts."),
     "signal": ("remote_apps", "signal", "Send a signal to the main process of an app."),
     "reload": ("remote", "reload", "Load the configuration file again."),
+    "notify": ("notify", "notify", "Send a test message to a target of notifications."),
     "publish": ("publish", "publish", "Upload a directory as a version of a model."),
     "drill": ("drill", "drill", "Inject a fault, and measure detection and recovery."),
     "init": ("init", "init", "Write a first configuration."),
     "config": ("config", "config", "Check and show the configuration, and what rclone gets."),
     "doctor": ("doctor", "doctor", "Check the machine, configuration, bucket and permissions."),
+    "debug": (
+        "debug",
+        "debug",
+        "Collect a support bundle: configuration, states, logs, events, incidents, metrics; without secrets.",
+    ),
     "install": ("install", "install", "Install the units, user, completion and man page of mountd."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
     "manual": ("manual", "manual", "Print the man page."),
 }
 """name → module in this package, attribute, and the first line of its help; in the order of `mountd --help`"""
 
-EXIT_CODES = """\b
-Exit codes:
-  0   ok
-  1   failed, or unhealthy
-  2   wrong usage, configuration or version name
-  3   not found
-  4   timed out (--timeout); the operation continues
-  5   rolled back: changes were undone
-  6   busy: another operation is running
-  7   refused: nothing was changed
-  8   no daemon answers
-  20  a bug in mountd
-"""
+EXIT_CODES = {
+    0: N_("ok"),
+    1: N_("failed, or unhealthy"),
+    2: N_("wrong usage, configuration or version name"),
+    3: N_("not found"),
+    4: N_("timed out (--timeout); the operation continues"),
+    5: N_("rolled back: changes were undone"),
+    6: N_("busy: another operation is running"),
+    7: N_("refused: nothing was changed"),
+    8: N_("no daemon answers"),
+    20: N_("a bug in mountd"),
+}
+EPILOG = "\b\nExit codes:\n" + "".join(f"  {code:<2}  {text}\n" for code, text in EXIT_CODES.items())
 
 
 class LazyGroup(click.Group):
@@ -78,7 +89,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, attribute, _ = COMMANDS[cmd_name]
+        module, attribute, _text = COMMANDS[cmd_name]
         command = getattr(_import(module), attribute)
         assert isinstance(command, click.Command)
         return command
@@ -87,19 +98,38 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = "".join(f" Did you mean {name}?" for name in get_close_matches(args[0], COMMANDS, n=1))
-            ctx.fail(f"No such command {args[0]!r}.{near}")
+            near = nearest(args[0], COMMANDS)
+            said = _("No such command {name!r}.").format(name=args[0])
+            ctx.fail(_("{said} Did you mean {name}?").format(said=said, name=near) if near else said)
         name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            command = _in_the_language_of_the_reader(command)
         host = ctx.obj.host if isinstance(ctx.obj, Options) else None
         if host is not None and command is not None and not any(each.name == "host" for each in command.params):
             ctx.fail(f"{name} works on this machine, and takes no -H.")
         return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+        with formatter.section(_("Commands")):
+            formatter.write_dl([(name, _(text)) for name, (*_where, text) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table: the modules of all commands are not imported for a Tab."""
+        from click.shell_completion import CompletionItem
+
+        names = [(name, text) for name, (*_where, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return [
+            *(CompletionItem(name, help=_(text)) for name, text in names),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
+
+
+def _in_the_language_of_the_reader(command: click.Command) -> click.Command:
+    if language_of(os.environ) == ENGLISH:
+        return command
+    from mountd.cli.help import localized
+
+    return localized(command)
 
 
 def _import(module: str) -> ModuleType:
@@ -126,6 +156,10 @@ def _of_the_daemon(module: str) -> ModuleType | None:
             from mountd.cli import diff
 
             return diff
+        case "explain":
+            from mountd.cli import explain
+
+            return explain
         case "profile":
             from mountd.cli import profile
 
@@ -138,6 +172,10 @@ def _of_the_daemon(module: str) -> ModuleType | None:
             from mountd.cli import drill
 
             return drill
+        case "notify":
+            from mountd.cli import notify
+
+            return notify
         case _:
             return None
 
@@ -164,6 +202,10 @@ def _on_its_own(module: str) -> ModuleType:
             from mountd.cli import doctor
 
             return doctor
+        case "debug":
+            from mountd.cli import debug
+
+            return debug
         case "install":
             from mountd.cli import install
 
@@ -186,7 +228,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @place_options
 @output_option
 @click.option(
@@ -205,7 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options()
     options.words = [*args]  # click takes them out of its list
     if "_MOUNTD_COMPLETE" in os.environ:
-        cli.main(args, prog_name="mountd", obj=options)
+        from mountd.cli.completion import answer
+
+        answer(cli, args, options)
     for stream in (sys.stdout, sys.stderr):  # an old locale must not turn a Chinese file name into a traceback
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
@@ -240,9 +284,14 @@ def _open_closed_streams() -> None:
 
 
 def _invoke(args: list[str], options: Options) -> int:
+    command = _in_the_language_of_the_reader(cli)
+    if command is not cli:
+        from mountd.cli.help import translate_click
+
+        translate_click()
     try:
-        with cli.make_context("mountd", args, obj=options) as context:
-            cli.invoke(context)
+        with command.make_context("mountd", args, obj=options) as context:
+            command.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
     return 0

@@ -35,15 +35,20 @@ EXIT_LINE = re.compile(r" *(\d+)  +(.*)")
 
 
 @click.command()
-@click.pass_context
-def manual(ctx: click.Context) -> None:
+def manual() -> None:
     """Print the man page.
 
     mountd install puts it in place; without that: mountd manual | man -l -
+
+    \b
+    Examples:
+      mountd manual | man -l -
     """
-    command = ctx.find_root().command
-    assert isinstance(command, click.Group)
-    say(page(command), wrap=False, nl=False)
+    from mountd.cli.help import leave_click
+    from mountd.cli.main import cli
+
+    leave_click()
+    say(page(cli), wrap=False, nl=False)
 
 
 def page(root: click.Group) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mountd.cli.choice import OneOf
 from mountd.cli.completion import complete_model
 from mountd.cli.terminal import say_json
 
@@ -104,7 +105,7 @@ def place_options(command: Decorated) -> Decorated:
 
 
 def output_option(command: Decorated) -> Decorated:
-    kinds = click.Choice(["table", "json"])
+    kinds = OneOf(["table", "json"])
     return _remembered("-o", "--output", type=kinds, help="Output format.  [default: table]")(command)
 
 

@@ -12,9 +12,13 @@ import click
 
 from mountd.api.documents import SCHEMA, document
 from mountd.api.documents.commands import PublishDocument, SentDocument
-from mountd.cli.options import Options, reads_file
-from mountd.cli.terminal import say, size, write_over
+from mountd.cli.completion import complete_directory
+from mountd.cli.options import Options, model_option, reads_file
+from mountd.cli.progress import bar
+from mountd.cli.terminal import can_move, say, size, write_over
 from mountd.errors import NotFound, UsageError
+from mountd.i18n import N_, _
+from mountd.text import did_you_mean
 
 if TYPE_CHECKING:
     from mountd.publish import run
@@ -26,13 +30,14 @@ JOBS = 4
 LINE_S = 10.0
 """Between two lines of progress where there is no terminal."""
 TERMINATED = 143  # 128 + SIGTERM
-CONTINUE = "interrupted: run the same command again to continue"
+CONTINUE = N_("interrupted: run the same command again to continue")
+PHASES = (N_("reading"), N_("sending"), N_("reading back"))
 
 
 @click.command()
-@click.argument("directory", type=click.Path())
+@click.argument("directory", type=click.Path(), shell_complete=complete_directory)
 @click.argument("version")
-@click.option("--model", metavar="NAME", help="The model; required when there are several.")
+@model_option("The model; required when there are several.")
 @click.option(
     "--dry-run", is_flag=True, help="Read and compare everything, print what would be done, and write nothing."
 )
@@ -74,6 +79,11 @@ def publish(
     Two runs that publish one version at the same time see each other's marker: the later one, or both, exit with 6.
     --take-over while the other still runs defeats this. Parts that a killed run sent stay in the bucket, invisible,
     until a lifecycle rule for incomplete multipart uploads removes them.
+
+    \b
+    Examples:
+      mountd publish ./my-model v24 --dry-run
+      mountd publish ./my-model v24 --model cache_hub --jobs 8
     """
     import asyncio
 
@@ -90,10 +100,10 @@ def publish(
     try:
         place, published = asyncio.run(_publish(loaded.settings, name, directory, wanted))
     except KeyboardInterrupt:
-        say(CONTINUE, err=True)
+        say(_(CONTINUE), err=True)
         raise
     except asyncio.CancelledError:
-        say(CONTINUE, err=True)
+        say(_(CONTINUE), err=True)
         raise click.exceptions.Exit(TERMINATED) from None
     took_s = time.monotonic() - began
     if not options.print_if_json(_document(name, version, place, published, took_s)):
@@ -103,7 +113,8 @@ def publish(
 def _model(settings: Settings, asked: str | None) -> str:
     names = ", ".join(settings.models)
     if asked is not None and asked not in settings.models:
-        raise NotFound(f"cannot find model {asked}", hint=f"the configuration has: {names or 'none'}")
+        hint = f"{did_you_mean(asked, settings.models)}the configuration has: {names or 'none'}"
+        raise NotFound(f"cannot find model {asked}", hint=hint)
     if asked is None and len(settings.models) != 1:
         text = "there are several" if names else "the configuration has none"
         raise UsageError(f"cannot publish without a model: {text}", hint=f"add --model with one of: {names}")
@@ -165,7 +176,7 @@ class Bar:
     """Progress on stderr: one line that is written over on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        self._live = can_move(sys.stderr)
         self._next = time.monotonic() + LINE_S
         self._shows = False
         self._shown: tuple[str, int] | None = None
@@ -177,14 +188,18 @@ class Bar:
             return
         self._next = now + LINE_S
         self._shown = (progress.what, part)
-        text = f"{progress.what} {size(progress.total)}: {part} %"
+        text, full = f"{_(progress.what)} {size(progress.total)}: ", ""
+        if self._live:
+            full, rest = bar(part)
+            text += f"{full}{rest} "
+        text += f"{part} %"
         if progress.speed:
             text += f", {size(progress.speed)}/s"
         if progress.eta_s is not None and part < 100:
             minutes, seconds = divmod(round(progress.eta_s), 60)
-            text += f", {minutes}m{seconds:02}s left"
+            text += ", " + _("{time} left").format(time=f"{minutes}m{seconds:02}s")
         if self._live:
-            write_over(text)
+            write_over(text, mark=full, colour="green")
             self._shows = True
         else:
             say(text, err=True)

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from mountd.cli.completion import complete_thing
+from mountd.cli.completion import complete_condition, complete_thing
+from mountd.cli.labels import joined, word
 from mountd.cli.options import Options, asks_daemon, model_option, timeout_option
-from mountd.cli.terminal import say, size
+from mountd.cli.terminal import can_move, say, size
 from mountd.client import api
+from mountd.i18n import N_, _
 
 BUCKET_LIMIT_S = 330.0
 """For an answer that comes after a look at the bucket, which mountd itself gives 300 s."""
-VERSION_HEADINGS = ("VERSION", "ROLE", "COMPLETE", "VERIFIED", "SIZE", "FILES", "LEVEL", "DIGEST", "WRONG")
+VERSION_HEADINGS = (
+    N_("VERSION"), N_("ROLE"), N_("COMPLETE"), N_("VERIFIED"), N_("SIZE"), N_("FILES"), N_("LEVEL"), N_("DIGEST"),
+    N_("WRONG"),
+)  # fmt: skip
 VERSION_OPTIONAL = ("FILES", "VERIFIED", "SIZE", "LEVEL", "DIGEST")
 """The digest goes last: nothing else says whether two versions are the same."""
 _model_option = model_option("The model; required when there are several.")
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Stay, and show what changes, until q or Ctrl-C.")
 @asks_daemon
 def status(options: Options, watch: bool) -> None:
     """Show the health of each layer from the bucket to the app, with reasons.
 
-    Exits 0 when ready and 1 when not. A ready app stays ready during an outage of the bucket.
+    Exits 0 when ready and 1 when not. A ready app stays ready during an outage of the bucket. --watch fills the
+    terminal: layers, throughput, cache, what is loaded, the running operation and the last events, also while mountd
+    restarts. Where stdout is no terminal, it prints the status every second.
+
+    \b
+    Examples:
+      mountd status
+      mountd status --watch
+      mountd status -H ada@gpu-1 -o json
     """
     if watch:
         _watch_status(options)
@@ -48,8 +62,11 @@ def _watch_status(options: Options) -> None:
         path = options.find()
         watch(lambda: options.print_json(api.get(path, "/api/v1/status"), indent=None))
         return
-    from rich.live import Live
+    if can_move(sys.stdout):
+        from mountd.cli import screen
 
+        screen.watch(options)
+        return
     from mountd.cli import view, view_status
     from mountd.errors import MountdError
 
@@ -61,10 +78,7 @@ def _watch_status(options: Options) -> None:
         except MountdError as error:  # a restart of the daemon is worth watching too
             return view.text(f"{error.text}\n→ {error.hint}" if error.hint else error.text, "red")
 
-    if not console.is_terminal:
-        watch(lambda: view.show(console, render()))
-    with Live(console=console, auto_refresh=False) as live:
-        watch(lambda: live.update(view.Printable(render()), refresh=True))
+    watch(lambda: view.show(console, render()))
 
 
 @click.command()
@@ -77,6 +91,11 @@ def versions(options: Options, model: str | None) -> None:
     (metadata, data or pin), and whether it is the current or the previous version; the last column names what is wrong.
     Lists the bucket, which can take minutes when it is slow. While it cannot be listed, shows the pinned versions, and
     exits 1.
+
+    \b
+    Examples:
+      mountd versions
+      mountd versions --model cache_hub -o json
     """
     document = api.get(options.find(), "/api/v1/versions", timeout_s=BUCKET_LIMIT_S, model=model)
     if not options.print_if_json(document):
@@ -92,9 +111,9 @@ def _show_versions(document: dict[str, Any]) -> None:
         digest = str(entry.get("digest") or "").removeprefix("sha256:")[: view.SHORT_DIGEST]
         return (
             entry["version"],
-            entry.get("role") or "",
-            "yes" if entry.get("complete") else view.text("no", "red"),
-            "yes" if entry.get("verified") else "no",
+            word(entry.get("role") or ""),
+            view.word("yes") if entry.get("complete") else view.word("no", "red"),
+            view.word("yes" if entry.get("verified") else "no", "default"),
             size(entry["bytes"]),
             entry.get("files") if entry.get("files") is not None else "",
             _level(entry),
@@ -104,11 +123,11 @@ def _show_versions(document: dict[str, Any]) -> None:
 
     rows = [row(entry) for entry in document.get("versions") or []]
     for ignored in document.get("ignored") or []:
-        say(f"left out, as it cannot be a path: {ignored}", err=True)
+        say(_("left out, as it cannot be a path: {key}").format(key=ignored), err=True)
     if document.get("unlisted"):
-        say(f"only the pinned versions are listed: {document['unlisted']}", err=True)
+        say(_("only the pinned versions are listed: {cause}").format(cause=document["unlisted"]), err=True)
     if not rows:
-        say(f"no versions of {document.get('model')} in the bucket", err=True)
+        say(_("no versions of {model} in the bucket").format(model=document.get("model")), err=True)
         return
     on = view.console()
     right = ("SIZE", "FILES")
@@ -118,25 +137,27 @@ def _show_versions(document: dict[str, Any]) -> None:
 def _level(entry: dict[str, Any]) -> str:
     """While names are being loaded, how far."""
     percent = entry.get("warmed_percent")
-    return f"metadata {percent} %" if percent is not None and percent < 100 else str(entry.get("level") or "")
+    if percent is not None and percent < 100:
+        return f"{word('metadata')} {percent} %"
+    return word(entry.get("level") or "")
 
 
 def _wrong(entry: dict[str, Any]) -> str:
     problems = entry.get("problems") or []
     count = entry.get("problem_count", len(problems))
-    more = f", and {count - 1} more" if count > 1 else ""
+    more = _(", and {count} more").format(count=count - 1) if count > 1 else ""
     said = [
-        "not in the bucket" if entry.get("in_bucket") is False else "",
-        "quarantined" if entry.get("quarantined") else "",
+        _("not in the bucket") if entry.get("in_bucket") is False else "",
+        _("quarantined") if entry.get("quarantined") else "",
         str(entry.get("changed") or ""),
         f"{problems[0]}{more}" if problems else "",
     ]
-    return "; ".join(each for each in said if each)
+    return _("; ").join(each for each in said if each)
 
 
 @click.command()
 @click.option(
-    "--for", "condition", required=True, metavar="ready|version=V|operation=ID",
+    "--for", "condition", required=True, metavar="ready|version=V|operation=ID", shell_complete=complete_condition,
     help="The whole system is ready, a version is live and unchanged, or an operation has finished.",
 )  # fmt: skip
 @_model_option
@@ -147,9 +168,16 @@ def wait(options: Options, condition: str, model: str | None, timeout: float) ->
 
     For scripts: may be called before the daemon has started. Exits 4 on timeout, with the reasons, and 8 when no daemon
     answers by then. For an operation, shows the progress and exits like the command that began it: 0 on success, 5 when
-    it was rolled back.
+    it was rolled back. For a version, ends once a switch to it has failed, and exits as that does (5 rolled back, 7
+    refused), unless mountd tries again by itself or another switch to it is scheduled.
+
+    \b
+    Examples:
+      mountd wait --for ready --timeout 10m
+      mountd wait --for version=v23
+      mountd wait --for operation=7
     """
-    kind, _, value = condition.partition("=")
+    kind, _sign, value = condition.partition("=")
     fine = condition == "ready" or (kind == "version" and value) or (kind == "operation" and value.isdecimal())
     if not fine:
         raise click.UsageError(f"--for {condition!r}: write ready, version=v23 or operation=7")
@@ -157,14 +185,15 @@ def wait(options: Options, condition: str, model: str | None, timeout: float) ->
         from mountd.settings import names
 
         names.check_version(value)
-    from mountd.cli.follow import wait_for, wait_for_operation
+    from mountd.cli.follow import wait_for_operation
+    from mountd.cli.waiting import wait_for
 
     if kind == "operation":
         wait_for_operation(options, int(value), timeout)
         return
     document = wait_for(options, condition, model, timeout)
     if not options.print_if_json(document):
-        say("ready" if condition == "ready" else f"{value} is live")
+        say(_("ready") if condition == "ready" else _("{version} is live").format(version=value))
 
 
 @click.command()
@@ -194,8 +223,10 @@ def logs(
     machine.
 
     \b
-    mountd logs webui --since 10m
-    mountd logs webui --previous --since 03:00
+    Examples:
+      mountd logs webui --since 10m
+      mountd logs webui --previous --since 03:00
+      mountd logs storage --follow
     """
     chosen: dict[str, Any] = {"name": name, "lines": lines, "previous": 1 if previous else None}
     if since is not None:
@@ -226,12 +257,17 @@ def restart(options: Options, name: str, timeout: float) -> None:
 
     Restarting a mount also restarts its apps, unless their restart.after leaves out `remount`. Exits 1 when it does not
     start.
+
+    \b
+    Examples:
+      mountd restart storage
+      mountd restart webui --timeout 5m
     """
     from mountd.cli.follow import restart as restart_and_wait
 
     now = restart_and_wait(options, name, timeout)
     if not options.print_if_json({"schema": api.SCHEMA, "name": name, "status": now}):
-        say(f"{name} is running" + (f", pid {now['pid']}" if now.get("pid") else ""))
+        say(joined([_("{name} is running").format(name=name), f"pid {now['pid']}" if now.get("pid") else ""]))
 
 
 @click.command()
@@ -243,6 +279,10 @@ def reload(options: Options, timeout: float) -> None:
     Prints what changed and what restarts. Exits 2 with every problem, and keeps the previous configuration, when the
     file is invalid or a change needs a restart of mountd. mountd also reloads by itself when the file or a secret
     changes.
+
+    \b
+    Examples:
+      mountd reload
     """
     from mountd.errors import StillRunning, Unreachable
 
@@ -257,24 +297,24 @@ def reload(options: Options, timeout: float) -> None:
         return
     if not answer["changed"]:
         config = api.get(options.find(), "/api/v1/status").get("config") or {}
-        last = f"; that reload {config['summary']}" if config.get("summary") else ""
-        say(f"nothing has changed since {config.get('loaded')}{last}")
+        last = _("; that reload {summary}").format(summary=config["summary"]) if config.get("summary") else ""
+        say(_("nothing has changed since {time}").format(time=config.get("loaded")) + last)
         return
     from mountd.cli import view
 
     rows = [(place, reload_effect(place, answer["in_place"], answer["restarted"])) for place in answer["changed"]]
-    view.show(view.console(), view.table(("CHANGED", "EFFECT"), rows))
-    say(f"restarted: {', '.join(answer['restarted']) or 'nothing'}", err=True)
+    view.show(view.console(), view.table((N_("CHANGED"), N_("EFFECT")), rows))
+    say(_("restarted: {names}").format(names=joined(answer["restarted"]) or word("nothing")), err=True)
 
 
 def reload_effect(place: str, in_place: Sequence[str], restarted: Sequence[str]) -> str:
     """What the changed key at `place` caused, as far as one key shows it."""
-    section, _, rest = place.partition(".")
-    name, _, key = rest.partition(".")
+    section, _dot, rest = place.partition(".")
+    name, _dot, key = rest.partition(".")
     if place in in_place:
-        return "in place"
+        return _("in place")
     if section in ("remotes", "mounts", "models", "apps") and not key:
-        return "added or removed"
+        return _("added or removed")
     if name in restarted:
-        return f"restarts {name}"
-    return f"restarts {', '.join(restarted)}" if restarted else "in place"
+        return _("restarts {names}").format(names=name)
+    return _("restarts {names}").format(names=joined([*restarted])) if restarted else _("in place")

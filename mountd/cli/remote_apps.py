@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from mountd.cli.completion import complete_app, complete_signal
+from mountd.cli.labels import joined
 from mountd.cli.options import Options, asks_daemon, timeout_option
 from mountd.cli.terminal import say
 from mountd.client import api
+from mountd.i18n import _
 
 _reason_option = click.option("--reason", metavar="TEXT", help="Reason, kept in the events.")
 
@@ -23,13 +25,14 @@ def start(options: Options, app: str, timeout: float, reason: str | None) -> Non
     It starts when what it needs is there. Exits 1 when it does not start, 6 while a switch of its model is running.
 
     \b
-    mountd start webui
+    Examples:
+      mountd start webui
     """
     from mountd.cli.follow import start as start_and_wait
 
     now = start_and_wait(options, app, timeout, reason)
     if not options.print_if_json({"schema": api.SCHEMA, "name": app, "status": now}):
-        say(f"{app} is running" + (f", pid {now['pid']}" if now.get("pid") else ""))
+        say(joined([_("{name} is running").format(name=app), f"pid {now['pid']}" if now.get("pid") else ""]))
 
 
 @click.command()
@@ -44,13 +47,14 @@ def stop(options: Options, app: str, timeout: float, reason: str | None) -> None
     Suspended, and mountd is ready as long as another app serves. Exits 6 while a switch of its model is running.
 
     \b
-    mountd stop webui --reason "GPU for training"
+    Examples:
+      mountd stop webui --reason "GPU for training"
     """
     from mountd.cli.follow import stop as stop_and_wait
 
     now = stop_and_wait(options, app, timeout, reason)
     if not options.print_if_json({"schema": api.SCHEMA, "name": app, "status": now}):
-        say(f"{app} is stopped until `mountd start {app}`, or until mountd restarts")
+        say(_("{name} is stopped until `mountd start {name}`, or until mountd restarts").format(name=app))
 
 
 @click.command()
@@ -65,8 +69,10 @@ def signal(options: Options, app: str, name: str, reason: str | None) -> None:
     exits by it as after a crash. Exits 7 when no process of it runs.
 
     \b
-    mountd signal webui HUP
+    Examples:
+      mountd signal webui HUP
     """
     answer = api.post(options.find(), "/api/v1/signal", {"name": app, "signal": name, "reason": reason})
     if not options.print_if_json(answer):
-        say(f"{answer['signal']} was sent to {app}, pid {answer['pid']}")
+        sent = _("{signal} was sent to {name}, pid {pid}")
+        say(sent.format(signal=answer["signal"], name=app, pid=answer["pid"]))

@@ -7,13 +7,16 @@ from typing import Any
 
 import click
 
+from mountd.cli.choice import OneOf
 from mountd.cli.completion import complete_cancellable, complete_committed, complete_version
-from mountd.cli.follow import SCHEDULE, follow_cancel, follow_operation, named, pick_up, print_begun
+from mountd.cli.follow import follow_cancel, follow_operation, print_begun
 from mountd.cli.options import Options, asks_daemon, model_option, reason_option, timeout_option
+from mountd.cli.progress import SCHEDULE, named, pick_up
 from mountd.cli.remote import BUCKET_LIMIT_S
 from mountd.cli.terminal import say
 from mountd.client import api
 from mountd.client.api import Document
+from mountd.i18n import _
 
 _TIMEOUT_HELP = (
     "Stop waiting after this time, such as 90s or 5m (exit 4; the operation continues).  [default: the plan's limit]"
@@ -53,9 +56,10 @@ def switch(options: Options, version: str, at: str | None, **given: Any) -> None
     this machine. When mountd does not run at that time, it begins within the hour after it, or is reported as missed.
 
     \b
-    mountd switch v23 --dry-run
-    mountd switch v23 --reason "better prosody"
-    mountd switch v23 --at 03:00
+    Examples:
+      mountd switch v23 --dry-run
+      mountd switch v23 --reason "better prosody"
+      mountd switch v23 --at 03:00
     """
     if at is not None:
         from mountd.cli.times import moment_ahead
@@ -80,9 +84,10 @@ def rollback(options: Options, to: int | None, **given: Any) -> None:
     is no such operation, 7 when it was not committed.
 
     \b
-    mountd rollback
-    mountd history --result committed
-    mountd rollback --to 12
+    Examples:
+      mountd rollback
+      mountd history --result committed
+      mountd rollback --to 12
     """
     _change(options, "/api/v1/rollback", None, to=to, **given)
 
@@ -109,15 +114,18 @@ def _change(
     answer = api.post(socket_path, path, body, timeout_s=limit_s)
     if answer.get("dry_run"):
         if not options.print_if_json(answer):
-            for line in answer["plan"]["text"]:
+            from mountd.cli.view_plan import lines
+
+            for line in lines(answer["plan"]):
                 say(line)
     elif answer.get("unchanged"):
         if not options.print_if_json(answer):  # a script that wants an id reads stdout, and there is none
-            say(f"{version or 'it'} is already live; nothing to do", err=no_wait)
+            live = _("{version} is already live; nothing to do").format(version=version) if version else ""
+            say(live or _("it is already live; nothing to do"), err=no_wait)
     elif more.get("at") is not None:
         _print_scheduled(options, answer["operation"])
     elif no_wait:
-        _print_begun(options, answer["operation"], "has begun")
+        _print_begun(options, answer["operation"], _("{operation} has begun; {advice}"))
     else:
         follow_operation(options, socket_path, answer, timeout)
 
@@ -125,19 +133,21 @@ def _change(
 def _print_scheduled(options: Options, operation: Document) -> None:
     from mountd.cli.times import as_here
 
-    sentence = f"{operation['model']} is switched to {operation['to']} at {as_here(operation['due'])}"
-    print_begun(options, operation, f"{sentence}; `mountd cancel {operation['id']}` drops it")
+    sentence = _("{model} is switched to {version} at {time}; `mountd cancel {id}` drops it").format(
+        model=operation["model"], version=operation["to"], time=as_here(operation["due"]), id=operation["id"]
+    )
+    print_begun(options, operation, sentence)
 
 
-def _print_begun(options: Options, operation: Document, state: str) -> None:
-    print_begun(options, operation, f"{named(operation)} {state}; {pick_up(operation)}")
+def _print_begun(options: Options, operation: Document, sentence: str) -> None:
+    print_begun(options, operation, sentence.format(operation=named(operation), advice=pick_up(operation)))
 
 
 @click.command()
 @click.argument("version", shell_complete=complete_version)
 @click.option(
     "--level",
-    type=click.Choice(["metadata", "data", "pin"]),
+    type=OneOf(["metadata", "data", "pin"]),
     help="metadata: names and sizes; data: every file, into the cache; pin: a verified copy on this machine.  [default:"
     " the model's warm.level]",
 )
@@ -161,12 +171,17 @@ def warm(
     Changes nothing that is live. Waits, with progress on stderr. Exits 6 when another operation is running on the
     model, 7 when the version was refused, such as for a wrong digest. Ctrl-C stops waiting, not the loading; `mountd
     cancel` stops that, and what has been loaded stays. A switch of the model takes over from a warm that runs.
+
+    \b
+    Examples:
+      mountd warm v24
+      mountd warm v24 --level pin --no-wait
     """
     socket_path = options.find()
     body: Document = {"version": version, "model": model, "level": level, **given}
     answer = api.post(socket_path, "/api/v1/warm", body)
     if no_wait:
-        _print_begun(options, answer["operation"], "has begun")
+        _print_begun(options, answer["operation"], _("{operation} has begun; {advice}"))
     else:
         follow_operation(options, socket_path, answer, timeout)
 
@@ -187,16 +202,17 @@ def cancel(options: Options, operation: int | None, model: str | None, no_wait: 
     can no longer be undone (it is committed, or undoes itself like a drill), and 1 when undoing failed.
 
     \b
-    mountd cancel
-    mountd cancel 17
+    Examples:
+      mountd cancel
+      mountd cancel 17
     """
     socket_path = options.find()
     answer = api.post(socket_path, "/api/v1/cancel", {"model": model, "id": operation})
     if answer["operation"]["kind"] == SCHEDULE:
         if not options.print_if_json(answer["operation"]):
-            say(f"{named(answer['operation'])} is cancelled")
+            say(_("{operation} is cancelled").format(operation=named(answer["operation"])))
     elif no_wait:
-        _print_begun(options, answer["operation"], "is being undone")
+        _print_begun(options, answer["operation"], _("{operation} is being undone; {advice}"))
     else:
         follow_cancel(options, socket_path, answer, timeout)
 
@@ -211,6 +227,11 @@ def pause(options: Options, model: str | None, reason: str | None) -> None:
     mountd does not switch to an edited version, begin a scheduled switch, repair a link, evict from the cache or retry
     a failed switch. It still watches and restarts mounts and apps, and `mountd switch` works. Survives a restart of
     mountd.
+
+    \b
+    Examples:
+      mountd pause --reason "the bucket is moved"
+      mountd pause --model cache_hub
     """
     _suspend(options, "/api/v1/pause", {"model": model, "reason": reason})
 
@@ -222,6 +243,10 @@ def resume(options: Options, model: str | None) -> None:
     """Resume automatic changes after `mountd pause`.
 
     Pending changes begin at once, such as a switch to the version in the configuration.
+
+    \b
+    Examples:
+      mountd resume
     """
     _suspend(options, "/api/v1/resume", {"model": model})
 
@@ -232,5 +257,7 @@ def _suspend(options: Options, path: str, body: Document) -> None:
         return
     for model in answer["models"]:
         who = model.get("suspended")
-        already = "" if model.get("changed", True) else " already"
-        say(f"{model['model']}: " + (f"paused by {who}" if who else f"automatic changes resumed{already}"))
+        resumed = (
+            _("automatic changes resumed") if model.get("changed", True) else _("automatic changes resumed already")
+        )
+        say(f"{model['model']}: " + (_("paused by {who}").format(who=who) if who else resumed))

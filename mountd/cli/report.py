@@ -15,7 +15,9 @@ import click
 
 from mountd.cli.terminal import say, say_json
 from mountd.errors import Bug, Busy, MountdError, cause_of
+from mountd.i18n import _
 from mountd.journald import for_stderr, leads_to_journal
+from mountd.text import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,15 +43,17 @@ def report(error: BaseException, *, json_too: bool) -> int:
     elif isinstance(error, OSError) and error.errno in _LACKS:
         cause = cause_of(error)
         error = MountdError(f"cannot continue: {cause}", hint="see the limits of this machine, its user and the unit")
+    if isinstance(error, click.UsageError):
+        error = _misspelt(error)
     if isinstance(error, click.ClickException):
         code, text, hint, holder = 2, error.format_message(), "", ""
         _show(error)
     elif isinstance(error, MountdError):
         code, text, hint = error.exit_code, error.text, error.hint
         holder = error.holder if isinstance(error, Busy) else ""
-        _print(text, hint or ("this is a bug in mountd, please report it" if isinstance(error, Bug) else ""))
+        _print(text, hint or (_("this is a bug in mountd, please report it") if isinstance(error, Bug) else ""))
     else:
-        code, hint, holder = Bug.exit_code, "this is a bug in mountd, please report it with the lines above", ""
+        code, hint, holder = Bug.exit_code, _("this is a bug in mountd, please report it with the lines above"), ""
         text = f"{type(error).__name__}: {error}"
         _say("".join(traceback.format_exception(error)).rstrip())
         _print(text, hint)
@@ -58,6 +62,20 @@ def report(error: BaseException, *, json_too: bool) -> int:
 
         say_json(failures.failed(code, text, hint, holder))
     return code
+
+
+def _misspelt(error: click.UsageError) -> click.UsageError:
+    """An unknown option or command with the name that was probably meant; any other error as it is."""
+    if isinstance(error, click.NoSuchOption):
+        wrong, text = error.option_name, _("No such option {name!r}.")
+    elif hasattr(error, "command_name"):  # click.NoSuchCommand, which older clicks lack
+        wrong, text = str(error.command_name), _("No such command {name!r}.")
+    else:
+        return error
+    text, names = text.format(name=wrong), getattr(error, "possibilities", None)
+    if names:
+        text = _("{said} Did you mean {name}?").format(said=text, name=nearest(wrong, names) or names[0])
+    return click.UsageError(text, ctx=error.ctx)
 
 
 def _is_of_output(error: OSError) -> bool:
@@ -100,7 +118,7 @@ def _show(error: click.ClickException) -> None:
 
 
 def _print(text: str, hint: str) -> None:
-    _say(f"mountd: {text}" + (f"\n  hint: {hint}" if hint else ""))
+    _say(f"mountd: {text}" + ("\n  " + _("hint: {hint}").format(hint=hint) if hint else ""))
 
 
 def _say(text: str) -> None:

@@ -13,7 +13,7 @@ from typing import TextIO
 
 import click
 
-from mountd.cli.wrap import wrapped
+from mountd.cli.wrap import cut, wrapped
 from mountd.text import dumps, printable
 
 KEPT = "\n\t"
@@ -32,7 +32,7 @@ def say(
     if wrap and (width := _width(sys.stderr if err else sys.stdout)):
         text = wrapped(text, width, before=len(mark))
     if mark:
-        shown = None if not os.environ.get("NO_COLOR") else False
+        shown = is_coloured(sys.stderr if err else sys.stdout)
         click.echo(f"{click.style(mark, fg=colour)}{text}", err=err, nl=nl, color=shown)
     else:
         click.echo(text, err=err, nl=nl)
@@ -66,12 +66,40 @@ def _width(stream: TextIO) -> int:
         return 0
 
 
+def is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def can_move(stream: TextIO) -> bool:
+    """Whether it leads to a terminal that can write over what it shows."""
+    return is_terminal(stream) and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+def is_coloured(stream: TextIO) -> bool:
+    """By the terminal and what has become usual: $NO_COLOR is never, $CLICOLOR_FORCE and $FORCE_COLOR always."""
+    environ = os.environ
+    if environ.get("NO_COLOR"):
+        return False
+    if any(environ.get(name, "0") not in ("0", "", "false") for name in ("CLICOLOR_FORCE", "FORCE_COLOR")):
+        return True
+    return can_move(stream) and environ.get("CLICOLOR", "1") != "0"
+
+
 def is_narrow(needed: int) -> bool:
     """Whether stdout is a terminal with fewer columns."""
     return 0 < _width(sys.stdout) < needed
 
 
-def write_over(line: str) -> None:
-    """One line of progress at stderr, in place of the one before it; empty: none. For terminals only."""
-    sys.stderr.write(f"{ERASED}{printable(line)[: (_width(sys.stderr) or 80) - 1]}")
+def write_over(line: str, *, mark: str = "", colour: str = "") -> None:
+    """One line of progress at stderr, in place of the one before it; empty: none. For terminals only.
+
+    `mark`: a part of it that is shown in that colour.
+    """
+    shown = cut(printable(line), (_width(sys.stderr) or 80) - 1)
+    if mark and is_coloured(sys.stderr):
+        shown = shown.replace(mark, click.style(mark, fg=colour), 1)
+    sys.stderr.write(f"{ERASED}{shown}")
     sys.stderr.flush()

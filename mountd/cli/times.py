@@ -46,6 +46,14 @@ def until(utc: str) -> float:
     return (datetime.fromisoformat(utc) - now()).total_seconds()
 
 
+def time_of(utc: str) -> float:
+    """A time of mountd as seconds since 1970; 0.0 of what is none."""
+    try:
+        return datetime.fromisoformat(utc).timestamp()
+    except ValueError:
+        return 0.0
+
+
 def _is_clock_time(text: str) -> bool:
     return ":" in text and "-" not in text and "T" not in text
 

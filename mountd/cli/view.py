@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Literal
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from mountd.cli.labels import word as translated
+from mountd.cli.terminal import can_move, is_coloured, is_terminal
+from mountd.i18n import _
 from mountd.text import printable
 
 if TYPE_CHECKING:
@@ -30,17 +35,28 @@ COLOURS = {
 
 
 def console() -> Console:
-    """A console on stdout that honours NO_COLOR and, off a terminal, never wraps."""
-    made = Console(highlight=False, markup=False, emoji=False)
-    if not made.is_terminal:
-        made = Console(highlight=False, markup=False, emoji=False, width=OFF_TERMINAL_COLUMNS)
-    return made
+    """A console on stdout that, off a terminal, never wraps; with colours as terminal.py decides."""
+    here, coloured = is_terminal(sys.stdout), is_coloured(sys.stdout)
+    return Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=here or coloured,
+        no_color=not coloured,
+        color_system="standard" if coloured and not can_move(sys.stdout) else "auto",
+        width=None if here else OFF_TERMINAL_COLUMNS,
+    )
 
 
 def text(value: object, style: str = "") -> Text:
     """`value` as it is, with the colour of its word when it has one."""
     words = printable(str(value), keep="\n")
     return Text(words, style=style or COLOURS.get(words, ""))
+
+
+def word(value: object, style: str = "") -> Text:
+    """One of the words in labels.py, in the language of the reader and in its colour; any other as it is."""
+    return text(translated(value), style or COLOURS.get(str(value), ""))
 
 
 def table(
@@ -54,14 +70,16 @@ def table(
     """Columns with two spaces between; a cell is anything rich draws, or a value. Only the last one is ever wrapped.
 
     `right`: headings aligned right. `optional`: those that go first, in this order, where `width` is too little.
+    Headings are given in English, and shown in the language of the reader.
     """
     cells = [[cell if isinstance(cell, Text) else text(cell) for cell in row] for row in rows]
+    titles = [_(heading) for heading in headings]
     shown = fitting(headings, [[widest(cell) for cell in row] for row in cells], optional, width)
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for at in shown:
         last = at == shown[-1]
         justify: Literal["left", "right"] = "right" if headings[at] in right else "left"
-        made.add_column(headings[at], justify=justify, overflow="fold", no_wrap=not last)
+        made.add_column(titles[at], justify=justify, overflow="fold", no_wrap=not last)
     for row in cells:
         made.add_row(*(row[at] for at in shown))
     return made
@@ -78,7 +96,7 @@ def fitting(headings: Sequence[str], widths: Sequence[Sequence[int]], optional: 
     The last column may be wrapped, so it counts with at most LAST_COLUMNS.
     """
     shown = list(range(len(headings)))
-    needs = [max([len(heading), *(row[at] for row in widths)]) for at, heading in enumerate(headings)]
+    needs = [max([cell_len(_(heading)), *(row[at] for row in widths)]) for at, heading in enumerate(headings)]
     if needs:
         needs[-1] = min(needs[-1], LAST_COLUMNS)
     for heading in optional:
@@ -102,19 +120,10 @@ class Printable:
 
 def show(on: Console, drawing: RenderableType) -> None:
     """Print, off a terminal without the spaces that fill up a table's last column."""
-    if on.is_terminal:
+    if on.width != OFF_TERMINAL_COLUMNS:
         on.print(Printable(drawing))
         return
     with on.capture() as captured:
         on.print(Printable(drawing))
     on.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     on.file.flush()
-
-
-def duration(seconds: float) -> str:
-    """Seconds → `42 s`, `5 m 3 s`, `2 h 10 m`, `3 d 4 h`."""
-    whole = int(seconds)
-    for big, small, unit, rest in ((86400, 3600, "d", "h"), (3600, 60, "h", "m"), (60, 1, "m", "s")):
-        if whole >= big:
-            return f"{whole // big} {unit} {whole % big // small} {rest}"
-    return f"{whole} s"

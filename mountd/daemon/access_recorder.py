@@ -28,7 +28,8 @@ from mountd.model.survey import Sizes
 from mountd.process.instance import Instance
 from mountd.process.resources import of_the_machine
 from mountd.status.board import Board
-from mountd.status.snapshot import AppLoad, Snapshot, State
+from mountd.status.load import AppLoad
+from mountd.status.snapshot import Snapshot, State
 from mountd.warm import access
 from mountd.warm.access import AppStart, OpenedFile, OpenedOfModel
 from mountd.warm.opens import Opens, OwnOpens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 
 import structlog
@@ -14,6 +14,7 @@ from mountd.errors import JournalError, MountdError
 from mountd.operation.desired import DesiredVersions
 from mountd.process.lifecycle import RestartAsked
 from mountd.settings.change import Change, remounting
+from mountd.settings.notify import NotifySettings
 from mountd.settings.schema import Settings
 from mountd.status.board import Board
 from mountd.status.snapshot import State
@@ -25,13 +26,16 @@ JOURNAL_S = 30.0
 """How long another program may hold the journal while a new model is read from it, which says what is live."""
 JOURNAL_AGAIN_S = 0.5
 STUCK = (State.BACKOFF, State.FAILED)
+ApplyNotify = Callable[[Mapping[str, NotifySettings]], Awaitable[None]]
+"""From now on these targets are notified."""
 
 
 class Applier:
     """`apply` is called while no operation runs, and for one change at a time."""
 
-    def __init__(self, members: Members, desired: DesiredVersions, board: Board) -> None:
+    def __init__(self, members: Members, desired: DesiredVersions, board: Board, notify: ApplyNotify) -> None:
         self._members = members
+        self._notify = notify
         self._desired = desired
         self._board = board
         self._following: dict[str, asyncio.Task[None]] = {}
@@ -57,6 +61,7 @@ class Applier:
             if not self._board.snapshot.stopping:  # else a stop has cancelled this, and stops all apps
                 for name in stopped:
                     members.apps[name].want()
+        await self._notify(new.notify)
         self._restart_apps(change, stopped, old)
         # A model that moves to another mount or directory has lost its pending switch.
         for name in dict.fromkeys((*change.switch, *change.restart_models)):
@@ -86,6 +91,7 @@ class Applier:
             *change.added.apps,
         ):
             members.begin(name)
+        await members.outboxes.apply(new)
         return change
 
     async def _change_models(self, change: Change, old: Settings) -> None:

@@ -15,6 +15,7 @@ from mountd.app.app import KILL_WAIT_S, App
 from mountd.cache.retention import CacheClaim
 from mountd.cache.upload_state import hint_of_removed
 from mountd.daemon.access_recorder import AccessRecorder
+from mountd.daemon.outboxes import Outboxes
 from mountd.daemon.secret_files import SecretFiles
 from mountd.daemon.shutdown import mount_stop_s
 from mountd.daemon.tasks import Tasks
@@ -76,6 +77,7 @@ class Members:
         self.tasks = tasks
         self.access = AccessRecorder(self.models, board, instance, tasks)
         self.pins = Pins(instance.state, instance.marks("pins"))
+        self.outboxes = Outboxes(instance=instance, board=board, journal=journal, binary=binary, conf=conf, tasks=tasks)
         self._hidden = set(settings.secret_variables())
         self._secrets = SecretFiles(self.mount_points)
         conf.read_secrets, conf.look_at_files = self._secrets.read, self._secrets.look
@@ -179,6 +181,7 @@ class Members:
         """All of them; models have been loaded."""
         for name in (*self.mounts, *self.models, *self.apps):
             self.begin(name)
+        self.outboxes.begin(self.settings)
 
     def begin(self, name: str) -> None:
         """Starts the task of a mount, model or app."""
@@ -305,7 +308,7 @@ class Members:
 
     def cancel(self) -> None:
         self.access.cancel()
-        for task in (*self._tasks.values(), *self._stuck):
+        for task in (*self._tasks.values(), *self._stuck, *self.outboxes.tasks()):
             task.cancel()
 
     async def close(self) -> None:

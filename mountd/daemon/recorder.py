@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -13,6 +13,7 @@ from mountd import __version__
 from mountd.daemon import shutdown
 from mountd.errors import JournalError, MountdError
 from mountd.journal.journal import Journal
+from mountd.journal.records import CRASHED, STARTED, STOPPED
 from mountd.status import events
 from mountd.status.board import Board
 from mountd.status.snapshot import Reason
@@ -23,8 +24,6 @@ RETRY_S = 10.0
 GAP = "journal-gap"
 """Written first once the journal can be written again."""
 REPLACED = "journal-replaced"
-STARTED, STOPPED, CRASHED = "mountd-started", "mountd-stopped", "mountd-restarted-after-crash"
-"""The first and the last event of each run, and what is written when the last one is missing."""
 
 
 class Recorder:
@@ -67,7 +66,7 @@ class Recorder:
                     self._lose(news)
                     return
             for number, happening in enumerate(news):
-                if not await self._write(happening.code, happening.object, happening.text):
+                if not await self._write(happening.code, happening.object, happening.text, happening.data):
                     self._lose(news[number + 1 :])
                     return
 
@@ -76,10 +75,10 @@ class Recorder:
         if news:
             log.warning("cannot journal events", count=len(news), codes=sorted({each.code for each in news}))
 
-    async def _write(self, code: str, object_: str, text: str) -> bool:
+    async def _write(self, code: str, object_: str, text: str, data: Mapping[str, str] | None = None) -> bool:
         """Whether it is in the journal."""
         try:
-            await self._journal.event(code, object_, text)
+            await self._journal.event(code, object_, text, data)
         except MountdError as error:
             if code != GAP:  # which is retried
                 log.warning("cannot journal an event", code=code, cause=error.text)

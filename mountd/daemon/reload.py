@@ -19,7 +19,7 @@ from mountd.api.documents import SCHEMA
 from mountd.api.documents.operations import ReloadDocument
 from mountd.api.server import Server
 from mountd.clock import now_text
-from mountd.daemon.apply import Applier
+from mountd.daemon.apply import Applier, ApplyNotify
 from mountd.daemon.members import Members
 from mountd.daemon.tcp_port import TcpPort
 from mountd.daemon.watch_files import FileWatch, trail
@@ -70,6 +70,7 @@ class Reloader:
         server: Server,
         board: Board,
         journal: Journal,
+        notify: ApplyNotify,
     ) -> None:
         self._source = Path(os.path.abspath(loaded.source))
         self._members = members
@@ -83,7 +84,7 @@ class Reloader:
         self._turn = asyncio.Lock()
         self._is_ahead = False
         """whether the port admits by contents that the rest of a reload has not caught up with"""
-        self._applier = Applier(members, desired, board)
+        self._applier = Applier(members, desired, board, notify)
         self._asked: set[asyncio.Task[Any]] = set()
         self._board.set_config(ConfigStatus(str(loaded.source), loaded=now_text(), warnings=loaded.warnings))
 

@@ -21,6 +21,7 @@ from mountd.api.server import Server
 from mountd.api.webhook import Webhooks
 from mountd.daemon import logs, threads
 from mountd.daemon.members import Members
+from mountd.daemon.notifying import Notifying
 from mountd.daemon.recorder import Recorder
 from mountd.daemon.reload import Reloader
 from mountd.daemon.shutdown import OPERATION_S, stop_times
@@ -212,6 +213,7 @@ class Daemon:
         found = binary.find(settings.rclone.binary)
         for cause in found.passed_over:
             log.warning("rclone passed over", cause=cause)
+        self.board.meters.rclone = found.version_text
         log.info("rclone found", path=str(found.path), version=found.version_text)
         conf = ConfFile(instance.private / "rclone.conf", found, record=record_path(instance.state))
         self.members = Members(
@@ -248,6 +250,13 @@ class Daemon:
             make_source=sources.make,
         )
         self._windows = SyncWindows(self.members.models)
+        self._notifying = Notifying(
+            journal=journal,
+            board=self.board,
+            tasks=self.tasks,
+            instance=instance,
+            own_mounts=self.members.mount_points,
+        )
         self._server = Server(
             Routes(
                 ApiDeps(
@@ -264,6 +273,7 @@ class Daemon:
                     profiles=self.members.access.profiles,
                     webhooks=Webhooks(self.members.models, self._desired.poke, sources.secrets.read),
                     flags=self._differing_flags,
+                    notify=self._notifying.test,
                     started=time.monotonic(),
                 )
             )
@@ -276,6 +286,7 @@ class Daemon:
             server=self._server,
             board=self.board,
             journal=journal,
+            notify=self._notifying.apply,
         )
 
     async def run(self) -> None:
@@ -307,10 +318,12 @@ class Daemon:
                 ]
                 notifying = group.keep(self._notify_systemd, "status for systemd")
                 recording = group.keep(self._recorder.run, "events")
+                await self._notifying.apply(self._settings.notify)
                 await self._signals.stop.wait()
                 await self._shut_down([scheduling, operating, *reloading, auditing, ticking])
                 for task in (notifying, recording):
                     task.cancel()
+                self._notifying.cancel()
                 self.members.cancel()
                 why = "mountd has stopped" + (" because of a bug in it" if group.is_broken else "")
                 await group.run_last(partial(self._recorder.stopped, why))
@@ -358,7 +371,7 @@ class Daemon:
         self.board.set_stopping()
         # More than the unit may have, and not less than the configuration asks for.
         self._notifier.send(STOPPING=1, STATUS="Stopping.", EXTEND_TIMEOUT_USEC=int(times.total_s * 1e6))
-        stopping = [*first, *self._reloader.tasks(), *self.members.model_tasks()]
+        stopping = [*first, *self._reloader.tasks(), *self.members.model_tasks(), *self.members.outboxes.tasks()]
         for task in stopping:
             task.cancel()
         await asyncio.wait(stopping, timeout=OPERATION_S)

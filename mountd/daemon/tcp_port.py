@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import structlog
 
@@ -40,11 +41,12 @@ class TcpPort:
             admission = await self._read(http)
         except CannotStart as error:
             admission = await self._read(http.model_copy(update={"tokens": None}))
-            admission = Admission(Tokens(is_configured=True), admission.context)
+            admission = replace(admission, tokens=Tokens(is_configured=True))
             log.error("cannot use the tokens of the TCP port", cause=error.text, hint=error.hint)
             text = f"no token is valid on the TCP port: {error.text}"
             self._board.set_lack(PART, Reason(error.code, text, "config", "http.tokens", error.hint))
         await self._server.listen_tcp(http, admission)
+        self._board.meters.certificate_expires = admission.expires
 
     async def change(self, http: HttpSettings, *, move: bool) -> None:
         """`move`: it listens elsewhere, or begins or ends to speak TLS. Raises MountdError; then all is as it was."""
@@ -53,6 +55,7 @@ class TcpPort:
             await self._server.listen_tcp(http, admission)
         else:
             self._server.admit(http, admission)
+        self._board.meters.certificate_expires = admission.expires
         self._board.set_lack(PART, None)
 
     async def retry(self, http: HttpSettings) -> None:
@@ -80,4 +83,5 @@ def _read(http: HttpSettings, mounts: Collection[str]) -> Admission:
         path = reference.path if reference is not None else None
         if path is not None and (mount := trail(path, mounts).mount):
             raise cannot_read(f"{path} lies on the mount {mount}", "put it on a local disk")
-    return Admission(http_files.read_tokens(http), http_files.read_context(http.tls))
+    context, expires = http_files.read_context(http.tls), http_files.read_expiry(http.tls)
+    return Admission(http_files.read_tokens(http), context, expires)

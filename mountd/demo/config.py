@@ -10,6 +10,8 @@ from pathlib import Path
 from mountd.demo import hub
 
 ACCESS_KEY_ID = "mountd-demo-key"
+RESULTS = "index-tts-results"
+"""The bucket of what the WebUI makes."""
 WEBUI = Path(__file__).with_name("webui.py")
 
 
@@ -36,8 +38,17 @@ class DemoPaths:
         return self.root / "secret_key"
 
     @property
+    def tokens(self) -> Path:
+        """Of the TCP port: one operator."""
+        return self.root / "tokens"
+
+    @property
     def app(self) -> Path:
         return self.root / "index-tts"
+
+    @property
+    def outputs(self) -> Path:
+        return self.app / "outputs"
 
     @property
     def socket(self) -> Path:
@@ -88,8 +99,15 @@ apps:
     ready: {{http: "http://127.0.0.1:{places.web_port}/config", timeout: 5m}}
     stop: {{signal: SIGINT, grace: 10s}}
 
+outbox:
+  results:                           # what the WebUI makes
+    directory: {q(str(places.outputs))}
+    remote: demo:{RESULTS}/outputs
+    settle: 1s                       # 5s by default
+    min_free: 1%
+
 control: {{socket: {q(str(places.socket))}}}
-http: {{listen: "127.0.0.1:{places.http_port}"}}
+http: {{listen: "127.0.0.1:{places.http_port}", tokens: {{file: {q(str(places.tokens))}}}}}
 state: {q(str(places.root / "state"))}
 runtime: {q(str(places.root / "run"))}
 """

@@ -23,7 +23,7 @@ from mountd.client.api import get
 from mountd.client.find import demo_directories
 from mountd.clock import now_text
 from mountd.demo import hub
-from mountd.demo.config import ACCESS_KEY_ID, DemoPaths, render
+from mountd.demo.config import ACCESS_KEY_ID, RESULTS, DemoPaths, render
 from mountd.errors import CannotStart, MountdError, Unavailable, UsageError, cause_of
 from mountd.fuse.watch import read_table
 from mountd.process.directories import make_private
@@ -184,7 +184,10 @@ def _port(asked: int | None, usual: int | None) -> int:
 def _write_files(places: DemoPaths) -> str:
     secret = secrets.token_hex(16)
     places.app.mkdir(exist_ok=True)
-    for path, text in ((places.secret, secret), (places.config, render(places))):
+    for directory in (places.outputs, places.store / RESULTS):
+        directory.mkdir(parents=True, exist_ok=True)
+    token = f"# The token to log in with is the last word.\noperator demo {secrets.token_urlsafe(24)}\n"
+    for path, text in ((places.secret, secret), (places.tokens, token), (places.config, render(places))):
         path.touch(mode=0o600)
         path.write_text(text)
     return secret
@@ -280,7 +283,9 @@ Ready. 一切就绪。
   the bucket      http://127.0.0.1:{places.s3_port}/{hub.BUCKET}  ({places.store}/{hub.BUCKET})
   the mount       {places.mount}
   the link        {places.app}/cache_hub
-  mountd          http://127.0.0.1:{places.http_port}/readyz  (log: {places.root}/mountd.log)
+  the results     {places.outputs}  → {places.store}/{RESULTS}
+  the dashboard   http://127.0.0.1:{places.http_port}/  (its token: the last word of {places.tokens})
+  mountd          its log: {places.root}/mountd.log
 """
     )
     terminal.say(

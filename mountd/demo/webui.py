@@ -173,6 +173,13 @@ def speak(text: str, digest: str) -> bytes:
     return buffer.getvalue()
 
 
+def keep(sound: bytes) -> None:
+    """As upstream does: outputs/spk_TIME.wav; here only where there is such a directory."""
+    path = Path("outputs", f"spk_{time.time_ns()}.wav")
+    with contextlib.suppress(FileNotFoundError):
+        path.write_bytes(sound)
+
+
 class StandInServer(ThreadingHTTPServer):
     request_queue_size = 64
 
@@ -222,6 +229,7 @@ class Handler(BaseHTTPRequestHandler):
         started = time.monotonic()
         sound = speak(text, self.model.digest or self.model.version)
         say(f">> spoke {len(text)} characters with {self.model.version} in {time.monotonic() - started:.2f} s")
+        keep(sound)
         return self._answer(200, "audio/wav", sound)
 
     def _refuse(self, status: int, text: str) -> None:

@@ -42,10 +42,12 @@ class WorkerProcess:
         *,
         longest_line: int,
         when_gone: Callable[[WorkerProcess], None] = lambda worker: None,
+        packages: bool = False,
     ) -> WorkerProcess:
         """Runs `script` with `environment` and nothing else; `longest_line`: bytes of a line that it sends.
 
-        `when_gone` is called as soon as it is reaped. Raises OSError.
+        `packages`: it may import what is installed, and starts more slowly for it. `when_gone` is called as soon as it
+        is reaped. Raises OSError.
         """
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
@@ -53,7 +55,7 @@ class WorkerProcess:
             with theirs:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=longest_line)
                 undo.callback(writer.close)
-                process = _spawn(script, theirs.fileno(), environment)
+                process = _spawn(script, theirs.fileno(), environment, packages=packages)
             undo.callback(_drop, process)
             pidfd = os.pidfd_open(process.pid)
             undo.callback(os.close, pidfd)
@@ -92,10 +94,10 @@ class WorkerProcess:
         self.when_gone(self)
 
 
-def _spawn(script: Path, stream: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _spawn(script: Path, stream: int, environment: Mapping[str, str], *, packages: bool) -> subprocess.Popen[bytes]:
     # Not asyncio's subprocess: its child watcher brings threads or waits of its own; a pidfd needs neither.
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-X", "utf8", str(script)],
+        [sys.executable, "-I", *([] if packages else ["-S"]), "-X", "utf8", str(script)],
         stdin=stream,
         stdout=stream,
         stderr=subprocess.DEVNULL,

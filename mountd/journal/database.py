@@ -22,7 +22,9 @@ from mountd.journal.records import (
     Drilled,
     EventRecord,
     KnownContent,
+    NotifyCursor,
     OperationRecord,
+    OutboxFile,
     Quarantined,
     StepRecord,
 )
@@ -42,6 +44,8 @@ _SCHEMAS = (
     "schema-4-scheduled.sql",
     "schema-5-desired.sql",
     "schema-6-event-data.sql",
+    "schema-7-outbox.sql",
+    "schema-8-notify.sql",
 )
 """The n-th leads to schema n: a new file runs all, one of an older mountd those that it has not had."""
 _FIRST_TABLES = frozenset({"operations", "events", "models"})
@@ -60,6 +64,8 @@ _TABLES: dict[type[Any], str] = {
     KnownContent: "contents",
     Drilled: "drills",
     Declared: "declared",
+    NotifyCursor: "notify",
+    OutboxFile: "outbox",
 }
 
 
@@ -99,6 +105,8 @@ class Database:
         """
         self.is_new = False
         """there was none, or an empty one"""
+        self.errors = 0
+        """calls that failed"""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._db: sqlite3.Connection | None = None
 
@@ -115,6 +123,7 @@ class Database:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
+            self.errors += 1
             text = f"cannot use the journal {self.path}: {error}"
             if isinstance(error, _Newer):
                 hint = f"run the newer mountd, or begin a new journal: mv {self.path} {self.path}.newer"
@@ -130,6 +139,7 @@ class Database:
                 raise JournalError(text, hint=hint) from None
             raise MountdError(text, hint=hint, code=JournalError.code) from None
         except OSError as error:
+            self.errors += 1
             cause = cause_of(error)
             raise MountdError(
                 f"cannot set the broken journal {self.path} aside: {cause}",

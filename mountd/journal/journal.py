@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from mountd.clock import now_text
 from mountd.journal.database import Database, columns_of, marks, put
 from mountd.journal.records import (
+    REPORTED_KINDS,
     SCHEDULE,
     Committed,
     Declared,
     Drilled,
     EventRecord,
     KnownContent,
+    NotifyCursor,
     OperationRecord,
     Quarantined,
     StepRecord,
@@ -30,6 +33,7 @@ __all__ = [
     "EventRecord",
     "Journal",
     "KnownContent",
+    "NotifyCursor",
     "OperationRecord",
     "Quarantined",
     "StepRecord",
@@ -40,6 +44,9 @@ EVENTS_KEPT = 10_000
 OPERATIONS_KEPT = 10_000
 QUARANTINED_KEPT = 1_000
 CONTENTS_KEPT = 1_000
+_SAME = ("kind", "operator", "source", "reason", "revision", "result", "hint", "started", "finished", "duration_s")
+_RESULT_FIELDS = {"operation": "id", "from": "from_version", "to": "to_version", **{name: name for name in _SAME}}
+"""What the event of a result says of its operation."""
 
 
 class Journal(Database):
@@ -48,6 +55,8 @@ class Journal(Database):
         self._step_began: dict[tuple[int, str], float] = {}
         """monotonic, of the steps that run"""
         self._next_event: asyncio.Future[None] | None = None
+        self._quarantined: dict[str, int] | None = None
+        """as `quarantined_counts`; None: to be counted again"""
 
     @property
     def is_lost(self) -> bool:
@@ -73,16 +82,29 @@ class Journal(Database):
     async def quarantine(self, model: str, digest: str, *, version: str, operation: int | None, cause: str) -> None:
         """This content is refused from now on, whatever its version is called."""
         row = put(Quarantined(model, digest, version, operation, cause, now_text()))
-        await self.change(row, _trim("quarantine", QUARANTINED_KEPT))
+        try:
+            await self.change(row, _trim("quarantine", QUARANTINED_KEPT))
+        finally:
+            self._quarantined = None
 
     async def quarantined(self, model: str) -> dict[str, Quarantined]:
         """By digest."""
         return {each.digest: each for each in await self.read(Quarantined, "WHERE model = ?", model)}
 
+    async def quarantined_counts(self) -> dict[str, int]:
+        """How many contents are in quarantine, by model; models without any are left out."""
+        if self._quarantined is None:
+            rows = await self.rows("SELECT model, count(*) FROM quarantine GROUP BY model")
+            self._quarantined = {str(model): int(count) for model, count in rows}
+        return self._quarantined
+
     async def release(self, model: str, digest: str) -> bool:
         """Out of quarantine; False: it was not in it."""
         sql = "DELETE FROM quarantine WHERE model = ? AND digest = ? RETURNING digest"
-        return bool(await self.rows(sql, model, digest))
+        try:
+            return bool(await self.rows(sql, model, digest))
+        finally:
+            self._quarantined = None
 
     async def record_content(self, holds: KnownContent) -> None:
         """What the version holds now, instead of what was recorded before."""
@@ -161,13 +183,22 @@ class Journal(Database):
         return await self.read(StepRecord, "WHERE operation = ? ORDER BY id", operation)
 
     async def finish(self, record: OperationRecord) -> None:
-        """Writes its result, and when that was; nothing when its row was trimmed away."""
+        """Writes its result, and when that was, with the event of a switch or a rollback; its row may be trimmed away.
+
+        Its result once more is not another event.
+        """
         sql = (
             "UPDATE operations SET finished = ?, result = ?, cause = ?, hint = ?, exit_code = ?, duration_s = ?"
             " WHERE id = ?"
         )
         ended = (record.finished, record.result, record.cause, record.hint, record.exit_code, record.duration_s)
-        await self.rows(sql, *ended, record.id)
+        reported = await self.operation(record.id) if record.kind in REPORTED_KINDS else None
+        if reported is not None and reported.finished is None:
+            data = {key: getattr(record, name) for key, name in _RESULT_FIELDS.items()}
+            event = _event(f"{record.kind}-{record.result}", record.model, record.outcome, data)
+            await self.change_with_event((sql, *ended, record.id), event)
+        else:
+            await self.rows(sql, *ended, record.id)
         self._step_began = {key: began for key, began in self._step_began.items() if key[0] != record.id}
 
     async def operation(self, id_: int) -> OperationRecord | None:
@@ -213,18 +244,33 @@ class Journal(Database):
 
     async def event(self, code: str, object_: str, text: str, data: Mapping[str, object] | None = None) -> None:
         """`data`: for programs, what can be JSON."""
-        sql = "INSERT INTO events (time, code, object, text, data) VALUES (?, ?, ?, ?, ?)"
-        fields = dumps(data) if data else ""
-        await self.change((sql, now_text(), code, object_, text, fields), _trim("events", EVENTS_KEPT))
+        await self.change_with_event(_event(code, object_, text, data))
+
+    async def change_with_event(self, *statements: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        """As `change`, with statements of which one writes an event."""
+        found = await self.change(*statements, _trim("events", EVENTS_KEPT))
+        self._wake()
+        return found
+
+    def _wake(self) -> None:
         if self._next_event is not None and not self._next_event.done():
             self._next_event.set_result(None)
             self._next_event = None
 
     async def events(
-        self, after: int | None = None, *, limit: int, code: str | None = None, object_: str | None = None
+        self,
+        after: int | None = None,
+        *,
+        limit: int,
+        before: int | None = None,
+        code: str | None = None,
+        object_: str | None = None,
     ) -> list[EventRecord]:
-        """Oldest first: the first `limit` with an id above `after`, without it the last `limit` of all."""
-        where, values = _where({"id > ?": after, "code = ?": code, "object = ?": object_})
+        """Oldest first: the first `limit` with an id above `after`, without it the last `limit` of all.
+
+        `before`: only those with an id below it.
+        """
+        where, values = _where({"id > ?": after, "id < ?": before, "code = ?": code, "object = ?": object_})
         order = "ASC" if after is not None else "DESC"
         found = await self.read(EventRecord, f"{where} ORDER BY id {order} LIMIT ?", *values, limit)
         return found if after is not None else found[::-1]
@@ -243,6 +289,28 @@ class Journal(Database):
         if self._next_event is None:
             self._next_event = asyncio.get_running_loop().create_future()
         return self._next_event
+
+    # -- notifications --------------------------------------------------------------------------------------------
+
+    async def identity(self) -> str:
+        """Of this journal: one that is begun after a loss has another, so that no event of the two has the same."""
+        ((found,),) = await self.rows("SELECT id FROM identity")
+        return str(found)
+
+    async def notify_cursor(self, target: str) -> NotifyCursor | None:
+        return await self.first(NotifyCursor, "WHERE target = ?", target)
+
+    async def keep_notify_cursor(self, cursor: NotifyCursor) -> None:
+        await self.change(put(cursor))
+
+    async def forget_notify_cursors(self, kept: Collection[str]) -> None:
+        """Those of all targets but these: one that comes back begins with the newest event."""
+        await self.rows(f"DELETE FROM notify WHERE target NOT IN ({marks(tuple(kept))})", *kept)
+
+
+def _event(code: str, object_: str, text: str, data: Mapping[str, object] | None) -> tuple[object, ...]:
+    sql = "INSERT INTO events (time, code, object, text, data) VALUES (?, ?, ?, ?, ?)"
+    return sql, now_text(), code, object_, text, dumps(data) if data else ""
 
 
 def _recorded(holds: KnownContent) -> tuple[tuple[object, ...], ...]:

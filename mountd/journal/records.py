@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 SCHEDULE = "schedule"
 """The kind of an operation that only waits: at its time it becomes a switch, with an id of its own."""
+STARTED, STOPPED, CRASHED = "mountd-started", "mountd-stopped", "mountd-restarted-after-crash"
+"""The first and the last event of each run, and what is written when the last one is missing."""
+REPORTED_KINDS = ("switch", "rollback")
+"""Operations of which each result is an event, `switch-committed` for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,14 @@ class OperationRecord:
     @property
     def action(self) -> str:
         return action(self.kind, self.to_version)
+
+    @property
+    def outcome(self) -> str:
+        """What came of it, in a sentence for people."""
+        if self.result == "committed":
+            former = f" instead of {self.from_version}" if self.from_version else ""
+            return f"{self.model} is at {self.to_version}{former}, by {self.operator}"
+        return self.cause or f"cannot {self.action}: {self.result}"
 
 
 def action(kind: str, version: str) -> str:
@@ -126,6 +138,32 @@ class EventRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxFile:
+    """A file of an outbox, as it was when it was last found finished."""
+
+    id: int
+    """another one each time that the file was written again"""
+    outbox: str
+    name: bytes
+    """path below the directory of the outbox"""
+    state: str
+    """queued, uploading, uploaded, removed (uploaded, and no longer here), failed, refused or lost"""
+    size: int
+    stamp: str
+    root: str
+    sha256: str
+    md5: str
+    bucket: str
+    key: str
+    cause: str
+    tries: int
+    queued: str
+    uploaded: str | None
+    event: int | None
+    """of its upload; also while that is checked for a file whose content has stayed the same"""
+
+
+@dataclass(frozen=True, slots=True)
 class Drilled:
     """What the drill of one operation measured, in seconds; None: did not happen. `details` is a JSON object."""
 
@@ -138,3 +176,21 @@ class Drilled:
     app_restarted: bool
     passed: bool
     details: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyCursor:
+    """How far a target of notifications is in the events: all up to the id `cursor` are decided."""
+
+    target: str
+    cursor: int
+    messages: int = 0
+    """delivered"""
+    failed: int = 0
+    """messages that were given up"""
+    dropped: int = 0
+    """events that left the journal before they were delivered"""
+    last: str | None = None
+    """when a message was delivered last, UTC, ISO 8601"""
+    state: str = "{}"
+    """a JSON object: what the rules remember of this target"""

@@ -9,7 +9,7 @@ from mountd.model.content import Content
 from mountd.model.loading import Loader
 from mountd.model.loads import Loads
 from mountd.settings.schema import LEVELS, Level, ModelSettings
-from mountd.status.snapshot import LoadHistory, LoadStatus
+from mountd.status.load import LoadHistory, LoadStatus
 from mountd.warm.results import WarmProgress
 
 Progress = Callable[[WarmProgress], None]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from mountd.errors import MountdError
-from mountd.status.snapshot import LoadHistory, LoadStatus, size
+from mountd.status.load import LoadHistory, LoadStatus
+from mountd.status.snapshot import size
 from mountd.warm.results import WarmProgress
 
 STUCK_S = 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from mountd.model.wanted import Wanted, check_digests, wanted_files
 from mountd.settings.schema import ModelSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import MountStatus
+from mountd.text import did_you_mean
 from mountd.warm.pinned import Pins
 from mountd.warm.pins import PinRecord
 
@@ -117,6 +119,15 @@ class Versions:
 
         found = await asyncio.gather(*(one(version) for version in sorted(filter(None, names), key=_natural)))
         return [content for content in found if content is not None]
+
+    async def named_near(self, error: NotFound, version: str) -> NotFound:
+        """`error` with the name of a version that may have been meant; asks the bucket once."""
+        near = ""
+        with contextlib.suppress(MountdError):
+            items = await self.disk.list_bucket(self.layout.parent)
+            names = (self.layout.version_of(each.name) for each in items if each.is_dir)
+            near = did_you_mean(version, filter(None, names))
+        return NotFound(error.text, hint=near + error.hint)
 
     async def ask_bucket(self) -> None:
         """Whether the bucket answers, past any cache."""
@@ -235,9 +246,9 @@ class Versions:
             content = await self.inspect(
                 version, touch=self._touch(version) if touch else Touch.NONE, progress=progress
             )
-        except (NotFound, Refused, Unavailable):
+        except (NotFound, Refused, Unavailable) as error:
             if pinned is None:
-                raise
+                raise (await self.named_near(error, version) if isinstance(error, NotFound) else error) from None
             return pinned  # neither mount nor bucket is needed, nor that it still holds all of the version
         if digests:
             check_has_digests(content)

@@ -19,6 +19,7 @@ from mountd.rclone.conf_file import SecretChange
 from mountd.rclone.keys import BucketEntry
 from mountd.rclone.rc import AnswerTooLarge, RcTimeout, StoreFeatures, names_bucket
 from mountd.status.board import PublishMount
+from mountd.status.meters import MountMeters
 from mountd.status.snapshot import RemoteStatus
 
 log = structlog.get_logger()
@@ -99,15 +100,16 @@ class SharedProbeSlot:
 
 
 class BucketProbe:
-    """`status` is the last answer, `answers` says when there was one."""
+    """`status` is the last answer, `answers` says when there was one. `meters` count the probes."""
 
-    def __init__(self, engine: Engine, publish: PublishMount) -> None:
+    def __init__(self, engine: Engine, publish: PublishMount, meters: MountMeters | None = None) -> None:
         self.slot = SharedProbeSlot(lambda: engine.mount.health.backend)
         self.status = RemoteStatus()
         self.answers = BucketAnswers()
         self.witness: Witness | None = None
         self._engine = engine
         self._publish = publish
+        self._meters = meters or MountMeters()
         self._features: StoreFeatures | None = None
         self._asks_root = False
         self._is_store = False
@@ -215,7 +217,10 @@ class BucketProbe:
             text = f"cannot read {self._remote}: {error.text}"
         except MountdError:
             return False  # rclone itself did not answer, which says nothing of the bucket
-        self._learn(began, took_s=time.monotonic() - began, code=code, text=text, hint=hint)
+        took_s = time.monotonic() - began
+        self._meters.bucket_probe.add(took_s)
+        self._meters.failed_bucket_probes += bool(code)
+        self._learn(began, took_s=took_s, code=code, text=text, hint=hint)
         return not code
 
     async def _request(self, deadline: float) -> None:

@@ -152,6 +152,6 @@ class CacheStatsProbe:
     def learn(self, stats: VfsStats) -> None:
         """For the board and for the uploads."""
         cache = stats.disk_cache
-        shown = CacheStatus(cache.used_bytes, cache.files, cache.uploads) if cache else CacheStatus()
+        shown = CacheStatus(cache.used_bytes, cache.files, cache.uploads, cache.limit_bytes) if cache else CacheStatus()
         self.publish(lambda status: replace(status, cache=shown))
         self.uploads.noticed(stats)

@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import Protocol, TypedDict, Unpack
 
 from mountd.errors import Exhausted
+from mountd.process.lifecycle import Life
 from mountd.rclone.failures import classify
-from mountd.status.snapshot import Health, Reason, RemoteStatus
+from mountd.status.snapshot import Health, MountStatus, Reason, RemoteStatus, State
 
 SLOW_S = 4.0
 """A listing of the root takes one request; a store that needs longer than this for one is called slow."""
@@ -206,7 +207,9 @@ def explain(name: str, facts: Facts, *, known: Reason | None, lack: Exhausted | 
     what a probe needs and the machine does not have."""
     if facts.liveness.missed:
         hint = "rclone itself answers: it may wait for its bucket" if facts.liveness.responsive else ""
-        return Reason("mount-silent", f"mount {name} did not answer", "mount", name, hint)
+        missed = facts.liveness.missed
+        text = f"mount {name} did not answer {missed} liveness probe{'s' if missed > 1 else ''} in a row"
+        return Reason("mount-silent", text, "mount", name, hint)
     if known is not None:
         return known
     if stuck := _stuck(facts, name):
@@ -248,3 +251,15 @@ def backend_status(remote: str, *, took_s: float, code: str = "", text: str = ""
         return RemoteStatus(Health.DEGRADED, slow)
     health = Health.MISSING if code == "bucket-missing" else Health.DEGRADED
     return RemoteStatus(health, Reason(code, text, "bucket", remote, hint))
+
+
+def fault(name: str, known: MountStatus, life: Life, reason: Reason | None, *, by_itself: bool) -> Reason | None:
+    """What the mount went down for, known in the moment in which it stops running: what its end says later is less.
+
+    `known`: its status until now; `by_itself`: mountd restarts rclone for a reason of its own.
+    """
+    if known.state is not State.RUNNING or life.state is State.RUNNING or not life.unasked:
+        return known.fault
+    if by_itself:
+        return Reason("rclone-restarted", f"mountd restarted rclone of mount {name}: {life.cause}", "rclone", name)
+    return reason

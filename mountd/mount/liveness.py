@@ -7,7 +7,7 @@ import contextlib
 import errno
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -19,6 +19,7 @@ from mountd.mount.bucket import NOOP_S, BucketProbe
 from mountd.mount.health import Liveness, Report
 from mountd.process.pace import pause
 from mountd.settings.schema import HealthSettings
+from mountd.status.meters import MountMeters
 
 _NOBODY_SERVES = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOENT)
 _NOT_SENT = (errno.ENFILE, errno.ENOMEM)
@@ -30,13 +31,14 @@ log = structlog.get_logger()
 @dataclass(slots=True, eq=False)
 class LivenessProbe:
     """Of the mount of `source` at `path`. Has a worker of its own, `files`: a read that waits for the bucket must not
-    make the mount look hung. `health`: the settings as they are now."""
+    make the mount look hung. `health`: the settings as they are now. `meters` count the probes."""
 
     path: str
     source: str
     files: Files
     bucket: BucketProbe
     health: Callable[[], HealthSettings]
+    meters: MountMeters = field(default_factory=MountMeters)
     _is_unsent: bool = False
 
     async def run(self, report: Report) -> None:
@@ -72,10 +74,11 @@ class LivenessProbe:
 
     async def ask(self, before: Liveness) -> Liveness:
         """`before` with one more answer."""
+        began = time.monotonic()
         try:
             await self.files.statfs(self.path, timeout_s=self.health().timeout)
         except DiskTimeout:
-            return replace(before, missed=before.missed + 1)
+            return self._missed(before)
         except ProbeNotSent as error:
             return self._not_sent(error.text, before)
         except DiskError as error:
@@ -83,14 +86,22 @@ class LivenessProbe:
                 return self._not_sent(error.text, before)
             if error.errno in _NOBODY_SERVES:
                 return replace(before, gone=error.text)
-            return replace(before, missed=before.missed + 1)
+            return self._missed(before)
+        took_s = time.monotonic() - began
         # After an unmount the directory beneath answers, at full speed.
         try:
             mounted = self.entry() is not None
         except OSError as error:
             return self._not_sent(f"cannot read the mount table: {error.strerror}", before)
         self._is_unsent = False
-        return Liveness() if mounted else replace(before, gone=f"{self.path} is no longer mounted")
+        if not mounted:
+            return replace(before, gone=f"{self.path} is no longer mounted")
+        self.meters.probe.add(took_s)
+        return Liveness()
+
+    def _missed(self, before: Liveness) -> Liveness:
+        self.meters.missed_probes += 1
+        return replace(before, missed=before.missed + 1)
 
     def _not_sent(self, cause: str, before: Liveness) -> Liveness:
         """Nothing new; it is logged once, until a probe can be sent again."""

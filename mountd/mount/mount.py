@@ -24,13 +24,14 @@ from mountd.mount.bucket import BucketProbe, SecretsProbe, Witness
 from mountd.mount.cache_probe import CacheProbe, CacheStatsProbe
 from mountd.mount.disk import MountDisk
 from mountd.mount.engine import Engine
-from mountd.mount.health import MountVerdict, Replace, RestartRclone
+from mountd.mount.health import MountVerdict, Replace, RestartRclone, fault
 from mountd.mount.liveness import LivenessProbe, MountTableProbe
 from mountd.mount.monitor import MountMonitor
 from mountd.mount.proof import prove
 from mountd.mount.read_ahead import ReadAhead
 from mountd.mount.stalls import StallProbe
 from mountd.mount.startup import StartUp
+from mountd.mount.traffic import TrafficCount
 from mountd.process import resources
 from mountd.process.child import Child, Exit
 from mountd.process.instance import Instance
@@ -98,9 +99,13 @@ class RcloneMount:
         self._bypass = Bypass(name)
         engine.follow(self._bypass.hear)
         self._uploads = Uploads(name, mount, engine, self._publish)
-        self._bucket = BucketProbe(engine, self._publish)
+        meters = board.meters.mounts[name]
+        self._traffic = TrafficCount(engine, meters, lambda: profiles.writes_back(engine.mount))
+        self._bucket = BucketProbe(engine, self._publish, meters)
         self._liveness = LivenessProbe(
-            self._path, self._source, worker("liveness"), self._bucket, lambda: engine.mount.health
+            *(self._path, self._source, worker("liveness"), self._bucket),
+            health=lambda: engine.mount.health,
+            meters=meters,
         )
         self._cache = CacheProbe(
             engine,
@@ -119,7 +124,12 @@ class RcloneMount:
                 MountTableProbe(self._liveness),
                 self._stats,
                 self._cache,
-                StallProbe(self._path, engine, self._bucket, self._looker, pids=self._app_pids, minor=self._minor),
+                StallProbe(
+                    *(self._path, engine, self._bucket, self._looker),
+                    pids=self._app_pids,
+                    minor=self._minor,
+                    traffic=self._traffic,
+                ),
                 SecretsProbe(engine, self._bucket),
                 ReadAhead(name, self._liveness.entry, lambda: self._settings.models, board),
             ],
@@ -189,6 +199,7 @@ class RcloneMount:
                 unasked=life.restarts,
                 # Without rclone the bucket is not probed: the last answer says nothing of now.
                 backend=status.backend if up else RemoteStatus(),
+                fault=fault(self.name, self._status, life, reason, by_itself=self._by_itself),
                 cache_broken=status.cache_broken and up,
                 cache_bypassed=status.cache_bypassed and up,
             )
@@ -346,6 +357,7 @@ class RcloneMount:
             self._bypass.ask()
         if not await self._uploads.drain(self._engine.mount.drain):
             raise MustReplace(f"rclone of mount {self.name} does not answer")
+        await self._traffic.look()
 
     @property
     def not_uploaded(self) -> Reason | None:

@@ -22,6 +22,7 @@ from mountd.fuse.unmount import unanswered
 from mountd.mount.bucket import NOOP_S, BucketProbe
 from mountd.mount.engine import Engine
 from mountd.mount.health import Report, Stall
+from mountd.mount.traffic import TrafficCount
 from mountd.process.pace import pause
 from mountd.rclone.stats import CoreStats
 from mountd.status.snapshot import Health
@@ -86,7 +87,8 @@ class StalledReads:
 class StallProbe:
     """Looks at the apps that use the mount at `path`, and lists its root itself: that can stall, too.
 
-    `files`: a worker of its own. `pids`: of the apps. `minor`: of the FUSE device, when it is known.
+    `files`: a worker of its own. `pids`: of the apps. `minor`: of the FUSE device, when it is known. `traffic` counts
+    what rclone says that it has moved.
     """
 
     path: str
@@ -95,6 +97,7 @@ class StallProbe:
     files: Files
     pids: Callable[[], Iterable[int]]
     minor: Callable[[], int | None]
+    traffic: TrafficCount
 
     async def run(self, report: Report) -> None:
         """Until cancelled."""
@@ -132,9 +135,12 @@ class StallProbe:
             self.bucket.hurry()
         quick = self.bucket.status.health is Health.HEALTHY
         stats: CoreStats | None = None
-        if quick:
-            with contextlib.suppress(MountdError):
-                stats = await self.engine.rc.core_stats(timeout_s=self.engine.mount.health.timeout)
+        with contextlib.suppress(MountdError):
+            stats = await self.engine.rc.core_stats(timeout_s=self.engine.mount.health.timeout)
+        if stats is not None:
+            await self.traffic.count(stats)
+        if not quick:
+            stats = None  # what it says of reads is of no use: they may wait for the bucket
         now = time.monotonic()
         moved_bytes, errors, cause = (stats.moved_bytes, stats.errors, stats.last_error) if stats else (-1, -1, "")
         facts = report()

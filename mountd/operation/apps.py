@@ -17,6 +17,7 @@ from mountd.process.supervisor import Supervisor
 from mountd.settings.schema import AppSettings
 from mountd.status.board import Board
 from mountd.status.snapshot import State
+from mountd.text import did_you_mean
 
 log = structlog.get_logger()
 
@@ -109,7 +110,8 @@ class AppControl:
 
     def _app(self, name: str, wanted: str) -> ControlledApp:
         if name not in self._apps:
-            raise NotFound(f"cannot {wanted} {name!r}: no such app", hint=f"apps: {', '.join(self._apps) or 'none'}")
+            hint = f"{did_you_mean(name, self._apps)}apps: {', '.join(self._apps) or 'none'}"
+            raise NotFound(f"cannot {wanted} {name!r}: no such app", hint=hint)
         return self._apps[name]
 
     async def _report(self, code: str, name: str, text: str, operator: str) -> None:

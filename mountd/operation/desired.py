@@ -24,7 +24,8 @@ from mountd.operation.runner import OperationOutcome
 from mountd.process.lifecycle import Backoff
 from mountd.settings.sync import DesiredSettings
 from mountd.status.board import Board
-from mountd.status.snapshot import Health, Snapshot, Unmet
+from mountd.status.snapshot import Health, Snapshot
+from mountd.status.source import Unmet
 
 log = structlog.get_logger()
 
@@ -252,6 +253,16 @@ class DesiredVersions:
             self._switches.pop(name).cancel()
 
     async def _carry_out(self, name: str, version: str, request: Request) -> None:
+        """Shows that the switch is pending, until it is done, given up or replaced by another one."""
+        model = self._models[name]
+        model.publish(replace(model.status, pending=version))
+        try:
+            await self._switch_when_due(name, version, request)
+        finally:
+            if self._switches.get(name) in (asyncio.current_task(), None):
+                model.publish(replace(model.status, pending=None))
+
+    async def _switch_when_due(self, name: str, version: str, request: Request) -> None:
         """Switches once the former version is linked, so that there is a way back; again after what can pass.
 
         A switch that could not even begin, such as with a full disk, has disturbed nobody and counts as no try. Neither

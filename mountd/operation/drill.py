@@ -12,6 +12,7 @@ from mountd.operation.desired import Request
 from mountd.operation.drill_plan import BucketRoute, DrillKind, DrillPlan
 from mountd.operation.drill_runner import DrillDeps, DrillRunner
 from mountd.settings.units import parse_duration
+from mountd.text import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,17 @@ class Drills:
         settings = self._deps.settings()
         kinds = ", ".join(DrillKind)
         if kind not in list(DrillKind):
-            raise UsageError(f"cannot drill {kind!r}: no such drill", hint=f"drills: {kinds}")
+            near = did_you_mean(kind, DrillKind)
+            raise UsageError(
+                f"cannot drill {kind!r}: no such drill", hint=f"{did_you_mean(kind, DrillKind)}drills: {kinds}"
+            )
         if mount is None:
             if len(settings.mounts) > 1:
                 raise UsageError(f"cannot choose a mount: say which with --mount: {', '.join(settings.mounts)}")
             mount = next(iter(settings.mounts))
         if mount not in settings.mounts:
-            raise NotFound(f"cannot find the mount {mount}", hint=f"mounts: {', '.join(settings.mounts)}")
+            near = did_you_mean(mount, settings.mounts)
+            raise NotFound(f"cannot find the mount {mount}", hint=f"{near}mounts: {', '.join(settings.mounts)}")
         for_s = None
         if for_ is not None:
             if DrillKind(kind).breaks_rclone:

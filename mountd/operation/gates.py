@@ -15,7 +15,7 @@ from mountd.errors import CommandTimeout, GateFailed, Unavailable
 from mountd.process import tool
 from mountd.process.child import User
 from mountd.settings import masking
-from mountd.settings.schema import GateSettings
+from mountd.settings.gates import GateSettings
 from mountd.tls import verifying
 
 MAX_ANSWER_BYTES = 1024 * 1024

@@ -12,6 +12,7 @@ import structlog
 from mountd.clock import now_text
 from mountd.errors import MountdError
 from mountd.journal.journal import Journal, OperationRecord
+from mountd.status.meters import OperationMeters
 
 log = structlog.get_logger()
 
@@ -37,8 +38,10 @@ async def report_event(journal: Journal, code: str, object_: str, text: str) -> 
 class ResultStore:
     """Keeps at most a few results: no operation begins before the former ones are written."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, meters: OperationMeters | None = None) -> None:
+        """`meters` count them."""
         self._journal = journal
+        self._meters = meters or OperationMeters()
         self._kept: dict[int, OperationRecord] = {}
         """with the result that the journal does not have yet; by id"""
         self._keeps = asyncio.Event()
@@ -48,6 +51,7 @@ class ResultStore:
     async def finish(self, record: OperationRecord) -> None:
         """`record` has its result. It is finished from now on, even if the journal cannot be written."""
         finished = replace(record, finished=now_text())
+        self._meters.finished(record.kind, record.result or "", record.duration_s)
         try:
             await self._journal.finish(finished)
         except MountdError as error:

@@ -29,6 +29,7 @@ from mountd.settings.names import check_version
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import WARM, Snapshot
+from mountd.text import did_you_mean
 
 log = structlog.get_logger()
 
@@ -56,7 +57,7 @@ class Operations:
         self._journal = journal
         self._running: list[Running] = []
         self._quiet = False
-        self.results = ResultStore(journal)
+        self.results = ResultStore(journal, board.meters.operations)
         self._ended: dict[int, asyncio.Future[OperationOutcome]] = {}
         self._jobs: asyncio.Queue[Running] = asyncio.Queue(QUEUED)
         self._display = Display(board)
@@ -72,7 +73,8 @@ class Operations:
                 raise NotFound("cannot find a model: none is configured", hint="add one under `models:`")
             raise UsageError(f"cannot choose a model: say which with --model: {', '.join(self._models)}")
         if name not in self._models:
-            raise NotFound(f"cannot find the model {name}", hint=f"models: {', '.join(self._models) or 'none'}")
+            near = did_you_mean(name, self._models)
+            raise NotFound(f"cannot find the model {name}", hint=f"{near}models: {', '.join(self._models) or 'none'}")
         return self._models[name]
 
     async def switch(self, name: str | None, version: str, request: Request) -> PlannedOperation:

@@ -16,6 +16,7 @@ import structlog
 from mountd.errors import NotFound, UsageError
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
+from mountd.text import did_you_mean
 
 log = structlog.get_logger()
 
@@ -62,7 +63,8 @@ class Syncing:
         if name is None:
             return list(self._models.values())
         if name not in self._models:
-            raise NotFound(f"cannot find the model {name}", hint=f"models: {', '.join(self._models)}")
+            near = did_you_mean(name, self._models)
+            raise NotFound(f"cannot find the model {name}", hint=f"{near}models: {', '.join(self._models)}")
         return [self._models[name]]
 
     async def _set(self, model: Model, suspended: str | None, text: str) -> Paused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from enum import StrEnum
 
-from mountd.errors import MountdError, UsageError
+from mountd.errors import MountdError, NotFound, UsageError
 from mountd.journal.journal import Journal, OperationRecord
 from mountd.model.model import Model
 from mountd.operation.results import logged
@@ -13,6 +13,7 @@ from mountd.operation.runner import OperationOutcome
 from mountd.operation.show import Display
 from mountd.process import resources
 from mountd.settings.schema import LEVELS, Level
+from mountd.text import did_you_mean
 from mountd.warm.results import WarmProgress
 
 LIMIT_S = 24 * 3600.0
@@ -30,7 +31,10 @@ def level_of(name: str | None) -> Level | None:
     """Raises UsageError."""
     found: Level | None = next((each for each in LEVELS if each == name), None)
     if name is not None and found is None:
-        raise UsageError(f"cannot warm to the level {name!r}: no such level", hint=f"levels: {', '.join(LEVELS)}")
+        raise UsageError(
+            f"cannot warm to the level {name!r}: no such level",
+            hint=f"{did_you_mean(name, LEVELS)}levels: {', '.join(LEVELS)}",
+        )
     return found
 
 
@@ -76,7 +80,10 @@ class WarmRun:
         await self._begin_step(WarmStep.PREFLIGHT)
         with resources.as_exhausted():
             versions.check_mount(self._record.to_version)
-            content = await versions.inspect(self._record.to_version)
+            try:
+                content = await versions.inspect(self._record.to_version)
+            except NotFound as error:
+                raise await versions.named_near(error, self._record.to_version) from None
         await self._end_step("done")
         await self._begin_step(WarmStep.WARM)
         with resources.as_exhausted():

@@ -41,6 +41,7 @@ _WHEN_ON = {
     "vfs-fast-fingerprint": "misses a replaced file of the same size: never change a version in place",
 }
 HOUR_S = 3600.0
+_OF_THE_CONNECTION = ("ca-cert", "no-check-certificate", "s3-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,16 @@ class Launch:
     notify_socket: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class UploadLaunch:
+    """`limit`: bytes a second."""
+
+    binary: Binary
+    conf: Path
+    rc: RcAddress
+    limit: int | None = None
+
+
 def mount_command(settings: Settings, name: str, launch: Launch, environment: Mapping[str, str]) -> MountCommand:
     """What to spawn for the mount `name`; `environment` is mountd's own.
 
@@ -112,6 +123,42 @@ def mount_command(settings: Settings, name: str, launch: Launch, environment: Ma
     notify = {"NOTIFY_SOCKET": str(launch.notify_socket)} if launch.notify_socket is not None else {}
     tuned = profiles.ENVIRONMENT.get(mount.profile, {})
     return MountCommand(tuple(argv), tuned | child | rc | notify, tuple(warnings))
+
+
+def upload_command(
+    settings: Settings, remote: str, launch: UploadLaunch, environment: Mapping[str, str]
+) -> MountCommand:
+    """What to spawn for an rclone that uploads single files to `remote` (`name:bucket/prefix`) when it is asked to.
+
+    How it gets to the store is what the first mount on the same remote says. `environment` is mountd's own.
+    """
+    name, binary = remote.partition(":")[0], launch.binary
+    remotes = [settings.remotes[each] for each in settings.beneath(name)]
+    options = next((each.options for each in settings.mounts.values() if each.remote_name == name), {})
+    bundle = environment.get(_CA_BUNDLE)
+    flags: dict[str, Flag] = {"ca-cert": bundle} if bundle else {}
+    flags |= {flag: value for flag, value in options.items() if flag.startswith(_OF_THE_CONNECTION)}
+    flags |= {
+        "config": str(launch.conf),
+        "rc-addr": f"unix://{launch.rc.socket}",
+        "use-json-log": True,
+        "log-level": "NOTICE",
+        "contimeout": "15s",
+        "timeout": "60s",
+        "retries": "1",
+        "low-level-retries": "3",
+        "ask-password": False,
+    }
+    if launch.limit is not None:
+        flags["bwlimit"] = f"{launch.limit}B"
+    argv = [str(binary.path), "rcd"]
+    for flag, value in flags.items():
+        if flag in binary.flags or flag == "rc-addr":
+            argv += _spelled(flag, value)
+    child = _environment(environment, remotes, settings.secret_variables())
+    # A key that may only write results may not look whether there is a bucket, and shall not make one.
+    own = {"RCLONE_S3_NO_CHECK_BUCKET": "true", "RCLONE_RC_USER": launch.rc.user, "RCLONE_RC_PASS": launch.rc.password}
+    return MountCommand(tuple(argv), child | own)
 
 
 def source(remote: str) -> str:

@@ -22,7 +22,7 @@ from mountd.errors import RemoteError, Unavailable
 from mountd.rclone.command import RcAddress, source
 from mountd.rclone.failures import classify
 from mountd.rclone.keys import BucketEntry
-from mountd.rclone.stats import CoreStats, VfsStats
+from mountd.rclone.stats import CoreStats, Transferred, VfsStats, transferred
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CALL_S = 2.0
@@ -95,6 +95,10 @@ class RcClient:
 
     async def core_stats(self, timeout_s: float = CALL_S) -> CoreStats:
         return CoreStats.parse(await self.call("core/stats", timeout_s=timeout_s))
+
+    async def transferred(self, timeout_s: float = CALL_S) -> list[Transferred]:
+        """The last transfers that have ended, whatever their result."""
+        return transferred(await self.call("core/transferred", timeout_s=timeout_s))
 
     async def vfs_refresh(self, directory: str = "", *, recursive: bool = False, timeout_s: float = 60.0) -> None:
         """Read a directory (relative to the mount, "" its root) again; its parents must be known to rclone already.

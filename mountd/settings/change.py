@@ -52,7 +52,7 @@ CREDENTIAL_OPTIONS = frozenset({"access_key_id", "secret_access_key", "session_t
 
 _TOP = {
     **dict.fromkeys(("control", "state", "runtime", "rclone", "log", "allow_unsafe_paths"), Effect.REFUSE),
-    "allow_plain_secrets": Effect.IN_PLACE,
+    **dict.fromkeys(("allow_plain_secrets", "notify"), Effect.IN_PLACE),
 }
 _MOUNT = {
     **dict.fromkeys(("remote", "profile", "allow_other", "uid", "gid", "umask", "cache", "options"), Effect.REMOUNT),
@@ -78,7 +78,11 @@ _HTTP = {
     **dict.fromkeys(("listen", "tls"), Effect.LISTEN),
     **dict.fromkeys(("tokens", "behind_proxy"), Effect.ADMIT),
 }
-_SECTIONS = {"mounts": _MOUNT, "models": _MODEL, "apps": _APP}
+_OUTBOX = dict.fromkeys(
+    ("directory", "remote", "settle", "keep", "include", "exclude", "parallel", "limit", "late", "min_free"),
+    Effect.IN_PLACE,
+)
+_SECTIONS = {"mounts": _MOUNT, "models": _MODEL, "apps": _APP, "outbox": _OUTBOX}
 _WITHOUT_RESTART = {Effect.IN_PLACE, Effect.CREDENTIALS, Effect.SWITCH, Effect.RELINK, Effect.LISTEN, Effect.ADMIT}
 
 
@@ -87,11 +91,12 @@ class Names:
     mounts: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()
+    outbox: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What has to be done; names of mounts, models and apps that both settings have, each at most once."""
+    """What has to be done; names of mounts, models, apps and outboxes that both settings have, each at most once."""
 
     places: tuple[Place, ...] = ()
     """every key that differs, added and removed entries as one"""
@@ -147,8 +152,8 @@ def compare(old: Settings, new: Settings, before: Digests, after: Digests, *, ro
 
     `root`: whether mountd runs as root, on which the default of `allow_other` hangs.
     """
-    added = Names(*(_only_in(new, old, section) for section in ("mounts", "models", "apps")))
-    removed = Names(*(_only_in(old, new, section) for section in ("mounts", "models", "apps")))
+    added = Names(*(_only_in(new, old, section) for section in _SECTIONS))
+    removed = Names(*(_only_in(old, new, section) for section in _SECTIONS))
     changed_secrets = (place for place, digest in after.items() if before.get(place, digest) != digest)
     places = tuple(dict.fromkeys([*_differences(old, new, ()), *changed_secrets]))
     effects = {place: effect_of(place, old, new) for place in places if not _is_entry(place)}

@@ -14,6 +14,7 @@ from mountd.settings.remotes import RemoteSettings, Value
 from mountd.settings.schema import LEVELS, MountSettings, NeedSettings, Settings
 from mountd.settings.secret import SecretRef, is_secret, is_secret_option
 from mountd.settings.source import Place
+from mountd.settings.targets import check_target
 from mountd.settings.wanted import check_wanted
 from mountd.settings.words import Finding, did_you_mean
 
@@ -32,6 +33,7 @@ _ON_THE_COMMAND_LINE = (
 )
 
 
+SECTIONS = ("remotes", "mounts", "models", "apps", "outbox")
 WrittenNames = Mapping[str, Sequence[str]]
 """The names in each section of the file, also of entries that are too broken to be in the settings."""
 
@@ -42,6 +44,7 @@ def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
     yield from _references(settings, known)
     yield from check_paths(settings)
     yield from _sockets(settings)
+    yield from _outboxes(settings, known)
     for name, remote in settings.remotes.items():
         yield from _remote(("remotes", name), remote, plain=settings.allow_plain_secrets)
     for name, mount in settings.mounts.items():
@@ -50,6 +53,8 @@ def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
         yield from check_wanted(("models", name), model)
     yield from _levels(settings)
     yield from _http(settings.http)
+    for name, target in settings.notify.items():
+        yield from check_target(("notify", name), target, plain=settings.allow_plain_secrets)
     for name, app in settings.apps.items():
         yield from _environment(("apps", name, "environment"), app.environment, plain=settings.allow_plain_secrets)
         if app.restart.backoff.max < app.restart.backoff.initial:
@@ -60,25 +65,19 @@ def check(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
 
 def _unique_names(known: WrittenNames) -> Iterator[Finding]:
     taken: dict[str, str] = {}
-    for section in ("mounts", "models", "apps"):
+    for section in ("mounts", "models", "apps", "outbox"):
         for name in known[section]:
             if name in taken:
                 yield Finding(
                     (section, name),
-                    f"the name is taken by {taken[name]}: mounts, models and apps share one set of names",
+                    f"the name is taken by {taken[name]}: mounts, models, apps and outboxes share one set of names",
                 )
             taken.setdefault(name, f"{section}.{name}")
 
 
 def _references(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
     for name, mount in settings.mounts.items():
-        place = ("mounts", name, "remote")
-        if re.search(r"[\x00-\x1f\x7f]", mount.remote):
-            yield Finding(place, "must not contain line ends or other control characters")
-        elif "," in mount.remote_name:  # a connection string, which may hold a secret
-            yield Finding(place, "must be REMOTE:BUCKET: write the options under remotes")
-        elif mount.remote_name not in known["remotes"]:
-            yield Finding(place, _unknown(mount.remote_name, "remote", known["remotes"]))
+        yield from _remote_path(("mounts", name, "remote"), mount.remote, known)
     for name, model in settings.models.items():
         if known["mounts"] and model.mount not in known["mounts"]:  # none at all is a problem by itself
             yield Finding(("models", name, "mount"), _unknown(model.mount, "mount", known["mounts"]))
@@ -95,6 +94,30 @@ def _references(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
                 )
             elif need.model not in known["models"]:
                 yield Finding((*item, "model"), _unknown(need.model, "model", known["models"]))
+
+
+def _remote_path(place: Place, remote: str, known: WrittenNames) -> Iterator[Finding]:
+    name = remote.partition(":")[0]
+    if re.search(r"[\x00-\x1f\x7f]", remote):
+        yield Finding(place, "must not contain line ends or other control characters")
+    elif "," in name:  # a connection string, which may hold a secret
+        yield Finding(place, "must be REMOTE:BUCKET: write the options under remotes")
+    elif name not in known["remotes"]:
+        yield Finding(place, _unknown(name, "remote", known["remotes"]))
+
+
+def _outboxes(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
+    places: dict[str, str] = {}
+    for name, outbox in settings.outbox.items():
+        place = ("outbox", name, "remote")
+        yield from _remote_path(place, outbox.remote, known)
+        remote = settings.remotes.get(outbox.remote_name)
+        if remote is not None and remote.type == "s3" and not outbox.remote.partition(":")[2].strip("/"):
+            yield Finding(place, "must name a bucket: REMOTE:BUCKET[/PREFIX]")
+        if (other := places.setdefault(outbox.remote.rstrip("/"), name)) != name:
+            yield Finding(place, f"is where outbox.{other} puts its files too: give each a prefix of its own")
+        if outbox.min_free.percent is not None and outbox.min_free.percent > 95:
+            yield Finding(("outbox", name, "min_free"), "leaves no room for results: write 5% or a size")
 
 
 def _levels(settings: Settings) -> Iterator[Finding]:
@@ -153,7 +176,7 @@ def _sockets(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             ("control", "socket"), f"the path of a Unix socket has {MAX_SOCKET_BYTES} bytes at most, this one {control}"
         )
-    for name in settings.mounts:
+    for name in (*settings.mounts, *settings.outbox):
         path = settings.runtime / LONGEST_SOCKET.format(name=name)
         length = len(str(path).encode())
         if length > MAX_SOCKET_BYTES:

@@ -76,5 +76,10 @@ def of_git(given: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in given.items() if name in COMMON and name not in _PERSON}
 
 
+def of_notifier(given: Mapping[str, str]) -> dict[str, str]:
+    """`given` as the process that writes to people may see it: proxies, certificates, and what Python needs."""
+    return {name: value for name, value in given.items() if _is_common(name) and name not in _PERSON}
+
+
 def _is_common(name: str) -> bool:
     return name in COMMON or name.startswith("LC_")

@@ -132,7 +132,11 @@ def _listen(value: str) -> str:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute), WithJsonSchema({"type": "string", "pattern": "^/"})]
 RelativePath = Annotated[str, AfterValidator(_below), WithJsonSchema({"type": "string", "pattern": "^[^/]"})]
-RemotePath = Annotated[str, Field(pattern=r"^[^:]+:.*$", description="REMOTE:BUCKET[/PREFIX]"), AfterValidator(_remote)]
+RemotePath = Annotated[
+    str,
+    Field(pattern=r"^[^:]+:.*$", description="what is mounted: REMOTE:BUCKET or REMOTE:BUCKET/DIRECTORY"),
+    AfterValidator(_remote),
+]
 Pattern = Annotated[
     str,
     AfterValidator(_pattern),

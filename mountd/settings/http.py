@@ -12,24 +12,30 @@ from mountd.settings.section import Section
 
 
 class TlsSettings(Section):
-    """A certificate with those that lead to its authority, and its key; both in PEM, read again when they change."""
+    """Certificate and key of the TCP port, both in PEM. mountd reads them again when they change."""
 
-    certificate: SecretRef
-    key: SecretRef
+    certificate: SecretRef = Field(description="the certificate, followed by the intermediate ones")
+    key: SecretRef = Field(description="its private key, which others must not be able to read")
 
 
 class HttpSettings(Section):
-    """`/healthz`, `/readyz` and `/metrics` for everybody; all else by tokens, reading on loopback without one."""
+    """The TCP port: dashboard, probes, metrics and the API.
 
-    listen: Listen = "127.0.0.1:8780"
+    `/healthz`, `/readyz`, `/metrics` and the dashboard's page are open to everybody. All else needs a token; reading
+    on loopback needs none.
+    """
+
+    listen: Listen = Field("127.0.0.1:8780", description="address and port")
     tokens: SecretRef | None = Field(
-        None, description="where lines `reader NAME TOKEN` and `operator NAME TOKEN` stand; read again when it changes"
+        None,
+        description="file with lines `reader NAME TOKEN` or `operator NAME TOKEN`; mountd reads it again when it"
+        " changes; default: nobody writes over TCP, and only programs of this machine read",
     )
     tls: TlsSettings | None = Field(None, description="speak only TLS; default: plain text")
     behind_proxy: bool = Field(
         False,
-        description="what comes to the port comes from a proxy on another network: reading needs a token on loopback,"
-        " too, every Host is answered, and wrong tokens are counted by the last address in X-Forwarded-For",
+        description="requests come through a proxy: each read needs a token, on loopback too, every Host is answered,"
+        " and wrong tokens are counted by the last address in X-Forwarded-For",
     )
 
     @property

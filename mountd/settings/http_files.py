@@ -13,7 +13,7 @@ from mountd.settings.http import HttpSettings, TlsSettings
 from mountd.settings.secret import SecretRef
 from mountd.settings.source import Place
 from mountd.settings.tokens import NO_TOKENS, BadTokens, Tokens
-from mountd.tls import BadPair, server_context
+from mountd.tls import BadPair, expiry, server_context
 
 TOKENS: Place = ("http", "tokens")
 CERTIFICATE: Place = ("http", "tls", "certificate")
@@ -43,6 +43,12 @@ def read_context(tls: TlsSettings | None) -> ssl.SSLContext | None:
     except BadPair as error:
         text = f"cannot use the certificate in {tls.certificate} with the key in {tls.key}: {error}"
         raise needs_fix("tls-unusable", text, "both are PEM, and the key is not encrypted") from None
+
+
+def read_expiry(tls: TlsSettings | None) -> float | None:
+    """When the certificate expires, in seconds since 1970; None without `tls`, or when it does not say. Raises
+    CannotStart."""
+    return None if tls is None else expiry(tls.certificate.read())
 
 
 def problems(http: HttpSettings) -> Iterator[tuple[Place, CannotStart]]:

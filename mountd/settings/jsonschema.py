@@ -12,13 +12,14 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from mountd.settings import http, remotes, schema, secret, sync
+from mountd.settings import gates, http, remotes, schema, secret, supervision, sync
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FREE_TEXT = {"type": ["string", "number", "boolean"]}
 _SECTIONS: list[type[BaseModel]] = [
     each
-    for each in (*vars(schema).values(), *vars(http).values(), *vars(sync).values(), secret.SecretRef)
+    for module in (schema, gates, supervision, http, sync, secret)
+    for each in vars(module).values()
     if isinstance(each, type) and issubclass(each, BaseModel)
 ]
 

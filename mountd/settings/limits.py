@@ -13,13 +13,15 @@ SMALLEST_BYTES = 1 << 20
 
 
 class AppLimitSettings(Section):
-    """Kept by the app's cgroup (cgroup v2). `memory`: of what it holds itself, and of the machine's with %."""
+    """What the app, with everything that it starts, may use at most. Needs cgroup v2."""
 
     memory: Size | None = Field(
-        None, description="beyond it the kernel ends the app, which is started again; 50% is half of the machine's"
+        None,
+        description="memory, such as 12G, or 50% of the machine's; above it the kernel kills the app, and mountd"
+        " restarts it",
     )
     cpu: Annotated[float, Field(ge=0.01, le=4096, allow_inf_nan=False)] | None = Field(
-        None, description="processors: 2.5 is the time of two and a half"
+        None, description="processors, such as 2.5"
     )
 
     @field_validator("memory")

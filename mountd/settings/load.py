@@ -16,7 +16,7 @@ from typing import Any
 from mountd import container
 from mountd.errors import CannotStart, ConfigError, Problem, cause_of
 from mountd.settings import http_files, punctuation, stores
-from mountd.settings.checks import check
+from mountd.settings.checks import SECTIONS, check
 from mountd.settings.options import settle
 from mountd.settings.plain_file import read_plain
 from mountd.settings.schema import Settings
@@ -31,7 +31,7 @@ MAX_TEXT = 500
 """Characters of one problem, which may repeat what was written."""
 _MORE = Problem("", 0, f"only the first {MAX_PROBLEMS} problems are shown: correct them and check again")
 _MAY_BE_EMPTY = {
-    "": ("models", "apps", "rclone", "http", "log", "control", "state", "runtime"),
+    "": ("models", "apps", "outbox", "rclone", "http", "notify", "log", "control", "state", "runtime"),
     "mounts": ("options", "health", "cache"),
     "apps": ("environment", "needs", "preflight", "ready", "stop", "restart", "limits"),
     "models": ("required", "warm", "sync", "watch", "gates"),
@@ -190,7 +190,7 @@ def _inspect(text: str, places: Places) -> Inspected:
     findings += more
     if settings is not None:
         judged = {finding.place for finding in more}
-        known = {section: [*_mapping(document.data, section)] for section in ("remotes", "mounts", "models", "apps")}
+        known = {section: [*_mapping(document.data, section)] for section in SECTIONS}
         contradictions = _first_problems_and_warnings(check(settings, known))
         findings += [each for each in contradictions if each.place not in judged and not is_below(each.place, replaced)]
     problems = {*document.problems, *(_problem(finding, lines) for finding in findings if not finding.warning)}

@@ -38,6 +38,8 @@ _PAIR = re.compile(
     # A shell joins what stands in quotes with what follows.
     rf"(?i)(?<![\w-])([\w-]*{_BEARS}=)(?:(?:\"[^\"]*\"|'[^']*')+[^\s;&'\"]*|\"[^\"]*|'[^']*|[^\s;&'\"]+)"
 )
+TOKEN_PART = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w~-]{20,}|[\w~-]{32,}")
+"""A part of a path that may be a token, as in the addresses of chat services."""
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{4,}")
 _IS_HEADER = re.compile(r"^headers?$|[-_]headers?$|^header[-_]", re.IGNORECASE)
 _MAKES_SECRET = re.compile(r"(token|password|pass|secret|key|credentials?)[-_]command$", re.IGNORECASE)
@@ -64,8 +66,18 @@ def effective(settings: Settings) -> dict[str, Any]:
         _mask(mount["options"], option)
     for app in shown["apps"].values():
         _mask(app["environment"], variable)
+    for target in shown["notify"].values():
+        if isinstance(target.get("webhook"), str):
+            target["webhook"] = address(target["webhook"])
     masked: dict[str, Any] = _everywhere(shown)
     return masked
+
+
+def address(url: str) -> str:
+    """Of a webhook: without its query, and without parts of its path that may be tokens."""
+    path, query, hidden = text(url).partition("?")
+    shown = [HIDDEN if TOKEN_PART.fullmatch(part) else part for part in path.split("/")]
+    return f"{'/'.join(shown)}{query}{hidden}"
 
 
 def _mask(group: dict[str, Any], mask: Callable[[str, str], str]) -> None:

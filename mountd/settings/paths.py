@@ -61,11 +61,22 @@ def check_paths(settings: Settings) -> Iterator[Finding]:
         for index, path in enumerate(model.warm.adopt):
             adopted = _Spot(("models", name, "warm", "adopt", index), path)
             yield from _adopted(adopted, [*mounts, *caches, own[0]], links)
+    yield from _outboxes(settings, [*mounts, *caches, *own], links)
+
+
+def _outboxes(settings: Settings, others: list[_Spot], links: list[_Spot]) -> Iterator[Finding]:
+    outboxes = [_Spot(("outbox", name, "directory"), each.directory) for name, each in settings.outbox.items()]
+    for outbox in outboxes:
+        if outbox.path == Path("/"):
+            yield Finding(outbox.place, "must not be /")
+        else:
+            yield from _adopted(outbox, others, links)
+    yield from _apart([each for each in outboxes if each.path != Path("/")])
 
 
 def _adopted(adopted: _Spot, others: list[_Spot], links: list[_Spot]) -> Iterator[Finding]:
-    """mountd reads such a directory from end to end: no mount may lie in it, which can hang, and nothing that rclone or
-    mountd writes itself, its pinned versions among them."""
+    """mountd reads such a directory, or that of an outbox, from end to end: no mount may lie in it, which can hang, and
+    nothing that rclone or mountd writes itself, its pinned versions among them."""
     for spot in others:
         if adopted.is_in(spot):
             yield Finding(adopted.place, f"must not lie in {spot.name} ({spot.path})")

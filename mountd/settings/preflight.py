@@ -55,7 +55,7 @@ Devices = Annotated[
 
 
 class PreflightSettings(Section):
-    """Checked before each start of the app, also that of a switch; a failed one is repeated as restart.backoff says."""
+    """Checks before each start of the app, in a switch too. While one fails, mountd tries again by restart.backoff."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -65,17 +65,17 @@ class PreflightSettings(Section):
     )
 
     gpu_memory: Annotated[Size, AfterValidator(_memory)] | None = Field(
-        None, description="so much must be free on the app's GPU, such as 8G, or 90% of what it has; asks nvidia-smi"
+        None, description="memory that must be free on the app's GPU, such as 8G, or 90% of what the GPU has"
     )
     gpu: Devices | None = Field(
         None,
-        description="which GPUs, by index or UUID, MIG devices also as GPU:PART; each must have gpu_memory free;"
+        description="GPUs to check, by index or UUID, a MIG device also as GPU:PART; each must have gpu_memory free;"
         " default: the first one that the app sees (CUDA_VISIBLE_DEVICES)",
     )
     command: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None, description="exits 0 when the app may be started, such as one that loads the model; run as the app is"
+        None, description="command that must exit 0, such as one that loads the model; it runs as the app does"
     )
-    timeout: PositiveDuration = Field(900.0, description="for all of it")
+    timeout: PositiveDuration = Field(900.0, description="time for all checks together")
 
     @model_validator(mode="after")
     def _check(self) -> PreflightSettings:

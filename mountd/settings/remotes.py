@@ -16,7 +16,7 @@ Value = str | SecretRef
 
 
 class RemoteSettings(BaseModel):
-    """One section of rclone.conf: `type` or a `preset`, and any option of that rclone backend."""
+    """A store: a `preset` or a `type`, and any option of that rclone backend, such as `endpoint`."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -28,11 +28,19 @@ class RemoteSettings(BaseModel):
     )
     __pydantic_extra__: dict[str, Value] = Field(init=False)
 
-    type: Annotated[str, Field(pattern=r"^[a-z0-9]+$", description="rclone's backend, such as s3"), FILLED_IN]
+    type: Annotated[
+        str,
+        Field(pattern=r"^[a-z0-9]+$", description="rclone's backend, such as s3; default: as the preset says"),
+        FILLED_IN,
+    ]
     preset: PresetName | None = Field(
-        None, description="the store: fills in type, provider, endpoint, style and the like; what is written wins"
+        None, description="fills in type, provider, endpoint and the like for this store; options that you write win"
     )
-    network: Network | None = Field(None, description="of a preset: over which network it is asked; default: public")
+    network: Network | None = Field(
+        None,
+        description="with a preset: the store's public address, or the internal one for machines of the same cloud and"
+        " region; default: public",
+    )
 
     @property
     def options(self) -> dict[str, Value]:

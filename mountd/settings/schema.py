@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import re
-import signal as signals
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from mountd.settings.fields import (
     AbsolutePath,
-    HttpAddress,
     Name,
     Pattern,
     PositiveDuration,
-    PrometheusAddress,
     RelativePath,
     RemotePath,
-    Signal,
     Umask,
     Version,
-    WebAddress,
 )
+from mountd.settings.gates import GateSettings, WatchSettings
 from mountd.settings.http import HttpSettings
 from mountd.settings.limits import AppLimitSettings
+from mountd.settings.notify import NotifySettings
+from mountd.settings.outbox import OutboxSettings
 from mountd.settings.preflight import PreflightSettings
 from mountd.settings.remotes import FILLED_IN, RemoteSettings, Value
 from mountd.settings.secret import SecretRef
 from mountd.settings.section import Section
 from mountd.settings.source import Place
+from mountd.settings.supervision import ReadySettings, RestartSettings, StopSettings
 from mountd.settings.sync import DesiredSettings, SyncSettings
-from mountd.settings.units import Duration, Limit, Rate, Size
+from mountd.settings.units import Duration, Rate, Size
 
 MAX_ENTRIES = 100
 """Remotes, mounts, models, apps: each is compared with each, and has processes and tasks of its own."""
@@ -43,9 +42,6 @@ Level = Literal["metadata", "data", "pin"]
 """How much of a version has come to this machine: its listing; its bytes too, in the mount's cache; a checked copy."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 """Each holds what stands before it."""
-RestartCause = Literal["crash", "remount", "switch"]
-RESTART_CAUSES: tuple[RestartCause, ...] = get_args(RestartCause)
-"""What an app is restarted after."""
 Flag = bool | str | list[str]
 """A flag of rclone: bare or `=false`, with a value, or repeated."""
 _NAMED = re.compile(r"(?<![A-Za-z0-9_.+@-])([a-z0-9][a-z0-9_-]*)[:,]")
@@ -58,28 +54,35 @@ def keys_of(section: type[BaseModel]) -> dict[str, str]:
 
 
 class CacheSettings(Section):
-    """Where rclone keeps what it has fetched, and how much of it."""
+    """Where rclone keeps what it has read from the bucket, and how much of it."""
 
-    dir: Annotated[AbsolutePath, FILLED_IN]
-    max_size: Size | None = Field(
-        None, description="room for at least two versions; default: no limit but min_free (profile outputs: 10G)"
+    dir: Annotated[AbsolutePath, FILLED_IN] = Field(
+        description="a directory on a fast local disk, for this mount alone; default: the mount's name, below"
+        " /var/cache/mountd for root and below ~/.cache/mountd for others"
     )
-    min_free: Size = Field(Size(percent=5), description="kept free on the cache's file system")
+    max_size: Size | None = Field(
+        None,
+        description="above this, rclone removes the files that were not used for longest; leave room for two versions;"
+        " default: only min_free limits the cache (profile outputs: 10G)",
+    )
+    min_free: Size = Field(Size(percent=5), description="space that stays free on the cache's file system")
     on_failure: Literal["keep", "stop"] = Field(
         "keep",
-        description="while the directory is full or cannot be written: keep serving, without the cache where reads fail"
-        " for it, or stop the apps until it can be used",
+        description="while the directory is full or not writable; `keep`: serve on, without the cache if reads fail;"
+        " `stop`: stop the apps until the cache can be used again",
     )
 
 
 class HealthSettings(Section):
-    """How a mount is probed: `failures` liveness probes in a row that miss `timeout` mean hung."""
+    """How mountd checks a mount. It replaces a mount that hangs; it never restarts anything because of the bucket."""
 
-    interval: PositiveDuration = 1.0
-    timeout: PositiveDuration = 2.0
-    failures: Annotated[int, Field(ge=1)] = 2
+    interval: PositiveDuration = Field(1.0, description="time between two liveness probes of the mount")
+    timeout: PositiveDuration = Field(2.0, description="a liveness probe that takes longer is missed")
+    failures: Annotated[int, Field(ge=1)] = Field(
+        2, description="after this many missed probes in a row the mount counts as hung, and is replaced"
+    )
     backend: Annotated[Duration, Field(ge=2)] = Field(
-        15.0, description="how often the bucket is asked outside the mount"
+        15.0, description="time between two probes of the bucket, which go past the mount"
     )
 
 
@@ -87,80 +90,57 @@ class MountSettings(Section):
     """One `rclone mount`."""
 
     remote: RemotePath
-    path: AbsolutePath = Field(description="the mount point: an empty directory, created when missing")
-    profile: Literal["model-hub", "outputs", "small", "plain"] = DEFAULT_PROFILE
-    allow_other: bool | None = Field(None, description="default: true as root or when an app runs as another user")
-    uid: Annotated[int, Field(ge=0)] | None = None
-    gid: Annotated[int, Field(ge=0)] | None = None
-    umask: Umask | None = None
+    path: AbsolutePath = Field(description="the mount point: an empty directory; mountd creates it")
+    profile: Literal["model-hub", "outputs", "small", "plain"] = Field(
+        DEFAULT_PROFILE,
+        description="flags of rclone for a purpose; `model-hub`: read only, everything that was read stays cached;"
+        " `small`: the same for little memory or a slow disk; `outputs`: for what an app writes; `plain`: all else",
+    )
+    allow_other: bool | None = Field(
+        None,
+        description="whether other users than mountd's may see the mount; default: yes as root, or when an app runs as"
+        " another user",
+    )
+    uid: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="owner that the files are shown with; default: mountd's user"
+    )
+    gid: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="group that the files are shown with; default: mountd's group"
+    )
+    umask: Umask | None = Field(None, description="permission bits that the files are shown without; default: rclone's")
     cache: Annotated[CacheSettings, FILLED_IN]
-    options: dict[str, Flag] = Field(default_factory=dict, description="any flag of rclone mount by its own name")
+    options: dict[str, Flag] = Field(
+        default_factory=dict,
+        description="any flag of `rclone mount` by its name, such as `vfs-read-ahead: 512M`; replaces the profile's",
+    )
     health: HealthSettings = HealthSettings()
-    drain: Duration = Field(60.0, description="how long its end waits at most for uploads that are not done")
+    drain: Duration = Field(
+        60.0, description="how long a stop of this mount waits for uploads; the rest is uploaded at the next start"
+    )
 
     @property
     def remote_name(self) -> str:
         return self.remote.partition(":")[0]
 
 
-class WatchSettings(Section):
-    """After a switch the app is watched; a crash or a failing gate brings the former version back."""
-
-    period: Duration = Field(30.0, alias="for", description="0s: not at all")
-    crashes: Annotated[int, Field(ge=1, le=100)] = Field(
-        1, description="how many crashes end it; after those before, the app is started again"
-    )
-
-
-class GateSettings(Section):
-    """What a new version must pass before it stays: an answer below 400, a command that exits 0, or a figure."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [{"required": ["http"]}, {"required": ["command"]}, {"required": ["prometheus", "query", "max"]}],
-            "dependentRequired": {"query": ["prometheus"], "max": ["prometheus"]},
-        }
-    )
-
-    http: WebAddress | None = None
-    command: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None, description="run as the app's user, with MOUNTD_VERSION and MOUNTD_MODEL"
-    )
-    prometheus: PrometheusAddress | None = None
-    query: Annotated[str, Field(min_length=1, max_length=4000)] | None = Field(None, description="PromQL; one figure")
-    max: Annotated[float, Field(allow_inf_nan=False)] | None = Field(None, description="the figure may not be more")
-    timeout: PositiveDuration = 60.0
-
-    @model_validator(mode="after")
-    def _check(self) -> GateSettings:
-        if sum(each is not None for each in (self.http, self.command, self.prometheus)) != 1:
-            raise ValueError("write exactly one of http, command and prometheus")
-        for name, value in (("query", self.query), ("max", self.max)):
-            if self.prometheus is not None and value is None:
-                raise ValueError(f"prometheus needs {name} as well")
-            if self.prometheus is None and value is not None:
-                raise ValueError(f"{name} belongs to prometheus")
-        return self
-
-
 class WarmSettings(Section):
-    """What of a version is fetched before an app reads it."""
+    """How much of a version mountd loads before an app reads it."""
 
     level: Level = Field(
         "metadata",
-        description="metadata: its listing; data: also its bytes, into the mount's cache; pin: a checked copy on local"
-        " disk, which the app reads without the mount",
+        description="`metadata`: the list of its files; `data`: also their content, into the mount's cache; `pin`: a"
+        " checked copy on local disk, which the app reads without the mount",
     )
     adopt: Annotated[list[AbsolutePath], Field(max_length=20)] = Field(
         default_factory=list,
-        description="directories that may hold the files already: what has the size and sha256 of the manifest is taken"
-        " from there, and not fetched",
+        description="local directories that may hold the files already: mountd uses a file with the size and sha256 of"
+        " the manifest instead of fetching it",
     )
     limit: Rate | None = Field(
-        None, description="so many bytes a second are fetched ahead at most, such as 20M; default: no limit"
+        None, description="at most this much per second is loaded ahead, such as 20M; default: no limit"
     )
     only_opened: bool = Field(
-        False, description="of level data: only the files that the app opened when it started last"
+        False, description="at level data, load only the files that the app opened at its last start"
     )
 
 
@@ -169,80 +149,62 @@ class ModelSettings(Section):
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["version"]}, {"required": ["desired"]}]})
 
-    mount: Name
-    directory: Pattern = Field(description="under the mount; {version} names the versions")
-    link: AbsolutePath = Field(description="on local disk; atomically replaced")
-    version: Version | None = Field(None, description="wanted at first start; editing it asks for a switch")
-    desired: DesiredSettings | None = Field(None, description="instead of version: what says from outside which one")
+    mount: Name = Field(description="the mount that holds the versions")
+    directory: Pattern = Field(
+        description="directory of a version below the mount, with {version} in place of its name"
+    )
+    link: AbsolutePath = Field(
+        description="symbolic link, on local disk, that the app opens; it always points to the live version"
+    )
+    version: Version | None = Field(
+        None, description="version for the first start; a later edit requests a switch to it"
+    )
+    desired: DesiredSettings | None = Field(
+        None, description="in place of version: a file or a Git repository that says which version is wanted"
+    )
     required: list[RelativePath] = Field(
-        default_factory=list, description="must exist, non-empty, before a version may go live"
+        default_factory=list, description="files that a version must have, not empty, before it can go live"
     )
     warm: WarmSettings = WarmSettings()
     keep: Annotated[int, Field(ge=2)] = Field(
-        2, description="versions that stay in the local cache, the live and the previous one among them"
+        2, description="how many versions stay in the local cache; the live and the previous one are two of them"
     )
     sync: SyncSettings = SyncSettings()
     watch: WatchSettings = WatchSettings()
     gates: Annotated[list[GateSettings], Field(max_length=20)] = Field(
-        default_factory=list, description="tried in this order once the app is ready, and again while it is watched"
+        default_factory=list,
+        description="checks that a new version must pass, in this order, once the app is ready and again during watch",
     )
 
 
-class ReadySettings(Section):
-    """When the app is ready: an HTTP answer below 400 from its own port, or a command that exits 0."""
-
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["http"]}, {"required": ["command"]}]})
-
-    http: HttpAddress | None = None
-    command: Annotated[list[str], Field(min_length=1)] | None = None
-    timeout: PositiveDuration = 900.0
-
-    @model_validator(mode="after")
-    def _check(self) -> ReadySettings:
-        if (self.http is None) == (self.command is None):
-            raise ValueError("write exactly one of http and command")
-        return self
-
-
-class StopSettings(Section):
-    signal: Signal = signals.SIGTERM
-    grace: PositiveDuration = 30.0
-
-
-class BackoffSettings(Section):
-    """Wait `initial`, then `factor` times as long after each further failure, up to `max`."""
-
-    initial: PositiveDuration = 1.0
-    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
-    max: PositiveDuration = 60.0
-
-
-class RestartSettings(Section):
-    after: list[RestartCause] = Field(default_factory=lambda: [*RESTART_CAUSES])
-    backoff: BackoffSettings = BackoffSettings()
-    limit: Limit = Limit(5, 600.0)
-
-
 class NeedSettings(Section):
-    """A model that an app needs, and how much of it must be here before the app starts."""
+    """A model that an app needs, and how much of it must be loaded before the app starts."""
 
-    model: Name
-    level: Level
+    model: Name = Field(description="name of the model")
+    level: Level = Field(description="level that the model must have reached; see warm.level")
 
 
 class AppSettings(Section):
     """The program that needs the model."""
 
-    command: Annotated[list[str], Field(min_length=1)]
-    directory: AbsolutePath = Path("/")
-    user: str | None = Field(None, description="drop to this user when mountd runs as root")
-    umask: Umask = Field(0o022, description="for what the app makes; not that of the shell that started mountd")
-    environment: dict[str, Value] = Field(default_factory=dict)
+    command: Annotated[list[str], Field(min_length=1)] = Field(
+        description="program and arguments, as a list; it must stay in the foreground"
+    )
+    directory: AbsolutePath = Field(Path("/"), description="working directory")
+    user: str | None = Field(
+        None, description="user that the app runs as; default: mountd's own user, which may be root"
+    )
+    umask: Umask = Field(0o022, description="permission bits that files of the app are created without")
+    environment: dict[str, Value] = Field(
+        default_factory=dict,
+        description="variables for the app, as text or as a reference such as {env: NAME}; of mountd's own variables it"
+        " inherits only those that the page on security lists",
+    )
     needed: list[Name | NeedSettings] = Field(
         default_factory=list,
         alias="needs",
-        description="models and mounts by name; {model: NAME, level: …} starts the app at that level of the model,"
-        " default: the model's own",
+        description="models and mounts that must be there before the app starts; {model: NAME, level: …} starts it at"
+        " that level of the model, default: the model's warm.level",
     )
     preflight: PreflightSettings | None = None
     ready: ReadySettings | None = None
@@ -257,41 +219,70 @@ class AppSettings(Section):
 
 
 class RcloneSettings(Section):
+    """Which rclone mountd runs."""
+
     binary: AbsolutePath | None = Field(
-        None, description="default: rclone on PATH, or the bundled one when that is older than 1.68"
+        None,
+        description="the rclone to use; default: the one on PATH, or the bundled one when that is older than 1.68",
     )
 
 
 class ControlSettings(Section):
-    socket: Annotated[AbsolutePath, FILLED_IN]
-    group: str | None = Field(None, description="members may use the socket; without it root and the daemon's own user")
+    """The Unix socket on which the command line asks the daemon. Who may use it may do everything."""
+
+    socket: Annotated[AbsolutePath, FILLED_IN] = Field(description="its path; default: mountd.sock in runtime")
+    group: str | None = Field(
+        None, description="group whose members may use the socket, besides root and mountd's own user"
+    )
 
 
 class LogSettings(Section):
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    """mountd's own log, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe lines to write")
     format: Literal["auto", "json", "console"] = Field(
-        "auto", description="auto: for people on a terminal and in systemd's journal, JSON elsewhere"
+        "auto", description="`console`: for people; `auto`: console on a terminal and in systemd's journal, else json"
     )
 
 
 class Settings(Section):
     """The configuration file as a whole."""
 
-    remotes: Annotated[dict[Name, RemoteSettings], Field(max_length=MAX_ENTRIES)]
-    mounts: Annotated[dict[Name, MountSettings], Field(min_length=1, max_length=MAX_ENTRIES)]
-    models: Annotated[dict[Name, ModelSettings], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
-    apps: Annotated[dict[Name, AppSettings], Field(max_length=MAX_ENTRIES)] = Field(default_factory=dict)
+    remotes: Annotated[dict[Name, RemoteSettings], Field(max_length=MAX_ENTRIES)] = Field(
+        description="stores, by a name of your choice"
+    )
+    mounts: Annotated[dict[Name, MountSettings], Field(min_length=1, max_length=MAX_ENTRIES)] = Field(
+        description="buckets that appear as directories, by name"
+    )
+    models: Annotated[dict[Name, ModelSettings], Field(max_length=MAX_ENTRIES)] = Field(
+        default_factory=dict, description="models whose versions lie in a mount, by name"
+    )
+    apps: Annotated[dict[Name, AppSettings], Field(max_length=MAX_ENTRIES)] = Field(
+        default_factory=dict, description="programs that mountd runs, by name"
+    )
+    outbox: Annotated[dict[Name, OutboxSettings], Field(max_length=MAX_ENTRIES)] = Field(
+        default_factory=dict, description="directories whose finished files are uploaded by themselves: results of apps"
+    )
     rclone: RcloneSettings = RcloneSettings()
     control: Annotated[ControlSettings, FILLED_IN]
     http: HttpSettings = HttpSettings()
+    notify: Annotated[dict[Name, NotifySettings], Field(max_length=MAX_ENTRIES)] = Field(
+        default_factory=dict, description="who is notified of events: targets by name"
+    )
     log: LogSettings = LogSettings()
-    state: Annotated[AbsolutePath, FILLED_IN]
-    runtime: Annotated[AbsolutePath, FILLED_IN]
-    allow_plain_secrets: bool = False
+    state: Annotated[AbsolutePath, FILLED_IN] = Field(
+        description="directory for the journal, pinned versions and incidents; default: /var/lib/mountd for root,"
+        " ~/.local/state/mountd for others"
+    )
+    runtime: Annotated[AbsolutePath, FILLED_IN] = Field(
+        description="directory for the control socket and rclone.conf; default: /run/mountd for root,"
+        " $XDG_RUNTIME_DIR/mountd for others"
+    )
+    allow_plain_secrets: bool = Field(False, description="permit secrets that are written into this file")
     allow_unsafe_paths: bool = Field(
         False,
-        description="links and mount points also where another user can move a directory above them: for volumes of a"
-        " container, or an app in its user's home",
+        description="permit links and mount points where another user can move a directory above them; only for volumes"
+        " of a container, or an app in its user's home",
     )
 
     def allows_other(self, mount: MountSettings, *, root: bool) -> bool:
@@ -330,6 +321,9 @@ class Settings(Section):
             if model.desired is not None:
                 for way, reference in model.desired.secrets():
                     yield ("models", name, "desired", *way), reference
+        for name, target in self.notify.items():
+            for way, reference in target.secrets():
+                yield ("notify", name, *way), reference
 
     def secrets_elsewhere(self) -> dict[Place, SecretRef]:
         """Credentials of systemd, where it passed none: only its unit can read them."""

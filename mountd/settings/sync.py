@@ -98,27 +98,31 @@ Timezone = Annotated[str, AfterValidator(_timezone)]
 
 
 class WebhookSettings(Section):
-    """`POST /api/v1/webhook/MODEL` reads the repository at once: GitHub, Gitea (HMAC) and GitLab (token)."""
+    """With `POST /api/v1/webhook/MODEL` the Git server makes mountd read the repository at once."""
 
-    secret: SecretRef
+    secret: SecretRef = Field(description="the secret that the Git server sends, or signs with")
 
 
 class GitSettings(Section):
-    """A file in a Git repository, as it is at the tip of a branch or tag."""
+    """A file in a Git repository, at the newest commit of a branch or tag."""
 
-    url: GitAddress
-    ref: GitRef = Field("main", description="a branch or a tag")
-    path: RelativePath = Field(description="of the file, in the repository")
-    key: YamlKey | None = Field(None, description="of the YAML file, such as tts.version; default: plain text")
-    interval: Annotated[Duration, Field(ge=1)] = Field(180.0, description="how often it is read, 10 % more or less")
-    timeout: PositiveDuration = Field(30.0, description="how long one reading may take")
-    token: SecretRef | None = Field(None, description="the password for https")
-    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9._@+-]{1,100}$")] = Field(
-        "x-access-token", description="the user name beside the token; most servers take any"
+    url: GitAddress = Field(description="address of the repository, for https or ssh, without user and password")
+    ref: GitRef = Field("main", description="branch or tag")
+    path: RelativePath = Field(description="path of the file in the repository")
+    key: YamlKey | None = Field(
+        None, description="key of the version in a YAML file, such as tts.version; default: the file is one line"
     )
-    ssh_key: SecretRef | None = Field(None, description="the private key for ssh, without a passphrase")
+    interval: Annotated[Duration, Field(ge=1)] = Field(
+        180.0, description="how often mountd asks for a new commit, 10 % more or less"
+    )
+    timeout: PositiveDuration = Field(30.0, description="a request that takes longer fails")
+    token: SecretRef | None = Field(None, description="access token for https")
+    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9._@+-]{1,100}$")] = Field(
+        "x-access-token", description="user name sent with the token; most servers accept any"
+    )
+    ssh_key: SecretRef | None = Field(None, description="private key for ssh, without a passphrase")
     known_hosts: AbsolutePath | None = Field(
-        None, description="keys of ssh servers that are trusted; default: /etc/ssh/ssh_known_hosts"
+        None, description="file with the keys of trusted ssh servers; default: /etc/ssh/ssh_known_hosts"
     )
     webhook: WebhookSettings | None = None
 
@@ -133,12 +137,16 @@ class GitSettings(Section):
 
 
 class DesiredSettings(Section):
-    """What says which version is wanted: a file that something else replaces, or one in a Git repository."""
+    """Where the wanted version comes from. Exactly one of `file` and `git`."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["file"]}, {"required": ["git"]}]})
 
-    file: AbsolutePath | None = Field(None, description="of a ConfigMap, for example; read when it changes")
-    key: YamlKey | None = Field(None, description="of the YAML file, such as tts.version; default: plain text")
+    file: AbsolutePath | None = Field(
+        None, description="file that holds the version, such as one of a ConfigMap; mountd reads it when it changes"
+    )
+    key: YamlKey | None = Field(
+        None, description="key of the version in a YAML file, such as tts.version; default: the file is one line"
+    )
     git: GitSettings | None = None
 
     @model_validator(mode="after")
@@ -159,30 +167,32 @@ class DesiredSettings(Section):
 
 
 class RetrySettings(Section):
-    """A failed change of version that was declared: after `initial`, then `factor` times as long, up to `max`."""
+    """How often an automatic switch is tried again after a cause that can pass, such as a timeout."""
 
-    limit: Annotated[int, Field(ge=0, le=100)] = Field(3, description="0: never")
-    initial: PositiveDuration = 10.0
-    factor: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = 2.0
-    max: PositiveDuration = 60.0
+    limit: Annotated[int, Field(ge=0, le=100)] = Field(3, description="number of retries; 0: none")
+    initial: PositiveDuration = Field(10.0, description="wait before the first retry")
+    factor: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = Field(
+        2.0, description="the wait grows by this factor with each retry"
+    )
+    max: PositiveDuration = Field(60.0, description="longest wait")
 
 
 class WindowSettings(Section):
-    """A time in which automatic switches may begin (allow), or may not (deny), as Argo CD's sync windows."""
+    """A time in which automatic switches may begin (allow) or may not (deny), as in Argo CD."""
 
-    kind: Literal["allow", "deny"]
-    schedule: Schedule = Field(description="cron: when it begins")
-    duration: Annotated[Duration, Field(ge=60, le=LONGEST_WINDOW_S)]
-    timezone: Timezone = "UTC"
-    manual: bool = Field(True, description="a person may switch although this window does not let mountd do it")
+    kind: Literal["allow", "deny"] = Field(description="a deny window wins over an allow window")
+    schedule: Schedule = Field(description="cron expression for its begin: minute hour day month weekday")
+    duration: Annotated[Duration, Field(ge=60, le=LONGEST_WINDOW_S)] = Field(description="how long it lasts")
+    timezone: Timezone = Field("UTC", description="timezone of the schedule, such as Asia/Shanghai")
+    manual: bool = Field(True, description="whether a person may switch while this window stops automatic switches")
 
 
 class SyncSettings(Section):
-    """What mountd changes by itself; `mountd pause` stops all of it until `mountd resume`."""
+    """What mountd changes by itself. `mountd pause` stops all of it until `mountd resume`."""
 
-    automatic: bool = Field(True, description="a version that is declared is switched to without anybody asking")
-    self_heal: bool = Field(True, description="a link that somebody changed is put right")
-    retry: RetrySettings = Field(RetrySettings(), description="only for causes that can pass, such as an outage")
+    automatic: bool = Field(True, description="switch when version, or the version that desired names, changes")
+    self_heal: bool = Field(True, description="repair the link when something else changes it")
+    retry: RetrySettings = RetrySettings()
     windows: Annotated[list[WindowSettings], Field(max_length=20)] = Field(
-        default_factory=list, description="when automatic switches may begin; default: always"
+        default_factory=list, description="times for automatic switches; default: they may begin at any time"
     )

@@ -38,7 +38,11 @@ class Tokens:
 
     def holder(self, presented: str) -> Holder | None:
         """The holder of the token. Takes the same time for every token, valid or not."""
-        digest, found = digest_of(presented), None
+        return self.holder_of(digest_of(presented))
+
+    def holder_of(self, digest: bytes) -> Holder | None:
+        """The same for the digest of a token."""
+        found = None
         for known, holder in self.holders:
             if hmac.compare_digest(known, digest):
                 found = holder

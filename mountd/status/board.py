@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+from mountd.status.meters import Meters
+from mountd.status.notify import NotifyStatus
+from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import (
     AppStatus,
     ConfigStatus,
@@ -22,20 +25,27 @@ PublishMount = Callable[[Callable[[MountStatus], MountStatus]], None]
 
 
 class Board:
-    """Written and read by tasks of one event loop only."""
+    """Written and read by tasks of one event loop only. `meters`: what has happened since mountd started."""
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self.snapshot = snapshot or Snapshot()
+        self.meters = Meters()
         self._next: asyncio.Future[None] | None = None
 
     def set_mount(self, name: str, status: MountStatus) -> None:
+        self.meters.saw_mount(name, status)
         self._put(replace(self.snapshot, mounts={**self.snapshot.mounts, name: status}))
 
     def set_model(self, name: str, status: ModelStatus) -> None:
+        self.meters.saw_model(name, status)
         self._put(replace(self.snapshot, models={**self.snapshot.models, name: status}))
 
     def set_app(self, name: str, status: AppStatus) -> None:
+        self.meters.saw_app(name, status)
         self._put(replace(self.snapshot, apps={**self.snapshot.apps, name: status}))
+
+    def set_outbox(self, name: str, status: OutboxStatus) -> None:
+        self._put(replace(self.snapshot, outbox={**self.snapshot.outbox, name: status}))
 
     def set_operations(self, *operations: Operation) -> None:
         """All that run, in the order of their start."""
@@ -55,14 +65,20 @@ class Board:
         others = {key: value for key, value in self.snapshot.lacks.items() if key != part}
         self._put(replace(self.snapshot, lacks={**others, part: reason} if reason else others))
 
+    def set_notify(self, target: str, status: NotifyStatus | None) -> None:
+        """None: the target is removed."""
+        others = {key: value for key, value in self.snapshot.notify.items() if key != target}
+        self._put(replace(self.snapshot, notify={**others, target: status} if status else others))
+
     def remove(self, name: str) -> None:
-        """Removes the mount, model or app of that name."""
+        """Removes the mount, model, app or outbox of that name."""
         now = self.snapshot
         mounts = {key: value for key, value in now.mounts.items() if key != name}
         models = {key: value for key, value in now.models.items() if key != name}
         apps = {key: value for key, value in now.apps.items() if key != name}
+        outbox = {key: value for key, value in now.outbox.items() if key != name}
         lacks = {part: reason for part, reason in now.lacks.items() if reason.object != name}
-        self._put(replace(now, mounts=mounts, models=models, apps=apps, lacks=lacks))
+        self._put(replace(now, mounts=mounts, models=models, apps=apps, outbox=outbox, lacks=lacks))
 
     def set_stopping(self) -> None:
         self._put(replace(self.snapshot, stopping=True))
@@ -75,11 +91,15 @@ class Board:
             self._next.set_result(None)
             self._next = None
 
-    async def changed(self, limit_s: float | None = None) -> Snapshot:
-        """The snapshot after the next change, or that of `limit_s` seconds later."""
+    def change(self) -> asyncio.Future[None]:
+        """Done at the next change; take it before looking at the snapshot, so that none comes in between."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._next], timeout=limit_s)  # which never cancels what others wait for too
+        return self._next
+
+    async def changed(self, limit_s: float | None = None) -> Snapshot:
+        """The snapshot after the next change, or that of `limit_s` seconds later."""
+        await asyncio.wait([self.change()], timeout=limit_s)  # which never cancels what others wait for too
         return self.snapshot
 
     async def wait_until(self, condition: Callable[[Snapshot], bool], timeout_s: float | None = None) -> Snapshot:

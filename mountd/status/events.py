@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mountd import codes
 from mountd.status import readiness
-from mountd.status.snapshot import (
-    AppStatus,
-    ConfigStatus,
-    DriftStatus,
-    LoadHistory,
-    ModelStatus,
-    MountStatus,
-    Snapshot,
-)
+from mountd.status.load import LoadHistory
+from mountd.status.snapshot import AppStatus, ConfigStatus, DriftStatus, ModelStatus, MountStatus, Snapshot
 
 _Supervised = Mapping[str, MountStatus] | Mapping[str, AppStatus]
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """`code` for scripts, `object` is the name of a remote, mount, model or app, `text` for people."""
+    """`code` for scripts, `object` is the name of a remote, mount, model or app, `text` for people.
+
+    `data`: further fields for programs.
+    """
 
     code: str
     object: str
     text: str
+    data: Mapping[str, str] | None = None
 
 
 def between(before: Snapshot, after: Snapshot) -> list[Happening]:
@@ -44,6 +42,7 @@ def between(before: Snapshot, after: Snapshot) -> list[Happening]:
     for name, app in after.apps.items():
         if app.killed and (name not in before.apps or not before.apps[name].killed):
             found.append(Happening("app-ignored-signal", name, app.killed))
+    found += _outboxes(before, after)
     if readiness.is_ready(before) != readiness.is_ready(after):
         code = "ready" if readiness.is_ready(after) else "not-ready"
         found.append(Happening(code, "mountd", readiness.gist(after)))
@@ -56,7 +55,7 @@ def _lacks(before: Snapshot, after: Snapshot) -> list[Happening]:
     new = {reason.code: reason for reason in after.lacks.values()}
     found = [Happening(code, "mountd", reason.text) for code, reason in new.items() if code not in old]
     return found + [
-        Happening("recovered", "mountd", f"{code} is over: no part of mountd waits for it any more")
+        Happening("recovered", "mountd", f"{code} is over: no part of mountd waits for it any more", {codes.OF: code})
         for code in old
         if code not in new
     ]
@@ -108,6 +107,19 @@ def _source(name: str, before: ModelStatus | None, after: ModelStatus) -> list[H
     if (before.window if before else "") != after.window:
         code = "sync-window-closed" if after.window else "sync-window-opened"
         found.append(Happening(code, name, after.window or f"{name} may be switched by itself again"))
+    return found
+
+
+def _outboxes(before: Snapshot, after: Snapshot) -> list[Happening]:
+    """Why results wait, and that they do not any more; each upload is an event of its own."""
+    found = []
+    for name, outbox in after.outbox.items():
+        known = before.outbox[name].reason if name in before.outbox else None
+        code = known.code if known else ""
+        if outbox.reason is not None and outbox.reason.code != code:
+            found.append(Happening(outbox.reason.code, name, outbox.reason.text))
+        elif outbox.reason is None and code:
+            found.append(Happening("outbox-recovered", name, f"{code} of outbox {name} is over"))
     return found
 
 

@@ -165,6 +165,8 @@ def health(snapshot: Snapshot) -> Health:
             *(mount.health for mount in snapshot.mounts.values()),
             *(model_health(model) for model in snapshot.models.values()),
             *(app_health(snapshot, app) for app in snapshot.apps.values()),
+            # One that has not begun yet says nothing of what is served.
+            *(each.health for each in snapshot.outbox.values() if each.health is not Health.UNKNOWN),
             *([Health.DEGRADED] if trouble else []),
         ]
     )
@@ -193,35 +195,61 @@ def reasons(snapshot: Snapshot) -> tuple[Reason, ...]:
     layers = [
         *(remote.reason for remote in remotes(snapshot).values()),
         *(model.changed for model in snapshot.models.values()),
-        *(mount.reason or _starting_mount(name, mount) for name, mount in snapshot.mounts.items()),
-        *(model.reason or _loading_model(name, model, snapshot) for name, model in snapshot.models.items()),
-        *(reason for name, model in snapshot.models.items() for reason in _out_of_sync(name, model, snapshot)),
+        *(of_mount(name, mount) for name, mount in snapshot.mounts.items()),
+        *(of_model(name, model, snapshot) for name, model in snapshot.models.items()),
+        *(reason for name, model in snapshot.models.items() for reason in out_of_sync(name, model, snapshot)),
     ]
     found = list(dict.fromkeys(reason for reason in layers if reason))
-    for name, app in snapshot.apps.items():
-        if app.stopped is not None:
-            text = f"{name} is stopped by {app.stopped}"
-            found.append(Reason("app-stopped", text, "app", name, f"it stays so until: mountd start {name}"))
-        elif app.reason:
-            found.append(app.reason)
-        elif app.state in (State.STOPPED, State.BACKOFF):
-            found.extend(blockers(snapshot, name))
-        elif app.state is State.STARTING:
-            found.append(Reason("app-starting", f"{name} has started and is not ready yet", "app", name))
-        elif app.follows_remounts and is_behind_a_remount(snapshot, app):
-            text = f"{name} is restarted: its mount was replaced, and files open on the old one are dead"
-            found.append(Reason("app-behind-remount", text, "app", name))
-        elif gone := _gone_mounts(snapshot, app):
-            text = f"{name} runs, but mount {gone[0]} has been down for more than a minute: what it reads there fails"
-            found.append(Reason("app-without-mount", text, "app", name, f"see why with `mountd logs {gone[0]}`"))
+    for name in snapshot.apps:
+        found.extend(of_app(name, snapshot))
+    found.extend(outbox.reason for outbox in snapshot.outbox.values() if outbox.reason)
     if snapshot.journal and not any(reason.code == snapshot.journal.code for reason in found):
         found.append(snapshot.journal)
     codes = {reason.code for reason in found}
     found.extend({each.code: each for each in snapshot.lacks.values() if each.code not in codes}.values())
-    return (*found, *_config(snapshot.config))
+    return (*found, *of_config(snapshot.config), *_notify(snapshot))
 
 
-def _config(config: ConfigStatus) -> Iterator[Reason]:
+def of_app(name: str, snapshot: Snapshot) -> tuple[Reason, ...]:
+    """Why this app is not well, or does not run."""
+    app = snapshot.apps[name]
+    if app.stopped is not None:
+        text = f"{name} is stopped by {app.stopped}"
+        return (Reason("app-stopped", text, "app", name, f"it stays so until: mountd start {name}"),)
+    if app.reason:
+        return (app.reason,)
+    if app.state in (State.STOPPED, State.BACKOFF):
+        return blockers(snapshot, name)
+    if app.state is State.STARTING:
+        return (Reason("app-starting", f"{name} has started and is not ready yet", "app", name),)
+    if app.follows_remounts and is_behind_a_remount(snapshot, app):
+        text = f"{name} is restarted: its mount was replaced, and files open on the old one are dead"
+        return (Reason("app-behind-remount", text, "app", name),)
+    if gone := _gone_mounts(snapshot, app):
+        text = f"{name} runs, but mount {gone[0]} has been down for more than a minute: what it reads there fails"
+        return (Reason("app-without-mount", text, "app", name, f"see why with `mountd logs {gone[0]}`"),)
+    return ()
+
+
+def of_mount(name: str, mount: MountStatus) -> Reason | None:
+    """Why this mount is not well, or does not run."""
+    if mount.reason or mount.state is State.RUNNING:
+        return mount.reason
+    return Reason("mount-starting", f"mount {name} is {mount.state} ({mount.stage})", "mount", name)
+
+
+def of_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason | None:
+    """Why this model is not live."""
+    if model.reason:
+        return model.reason
+    if model.linked or model.drift.absent or not snapshot.mounts[model.mount].usable:
+        return None
+    if model.source is not None and model.desired is None:
+        return None  # which version is not known yet
+    return Reason("model-loading", f"model {name} is being loaded ({model.stage}{_loaded(model)})", "link", name)
+
+
+def of_config(config: ConfigStatus) -> Iterator[Reason]:
     """Last: what runs does not depend on it."""
     if config.incomplete:
         text = f"only a part of {config.source} is in effect: {config.incomplete}"
@@ -236,18 +264,12 @@ def _config(config: ConfigStatus) -> Iterator[Reason]:
         yield Reason("config-warning", str(warning), "config", config.source)
 
 
-def _starting_mount(name: str, mount: MountStatus) -> Reason | None:
-    if mount.state is State.RUNNING:
-        return None
-    return Reason("mount-starting", f"mount {name} is {mount.state} ({mount.stage})", "mount", name)
-
-
-def _loading_model(name: str, model: ModelStatus, snapshot: Snapshot) -> Reason | None:
-    if model.linked or model.drift.absent or not snapshot.mounts[model.mount].usable:
-        return None
-    if model.source is not None and model.desired is None:
-        return None  # which version is not known yet
-    return Reason("model-loading", f"model {name} is being loaded ({model.stage}{_loaded(model)})", "link", name)
+def _notify(snapshot: Snapshot) -> Iterator[Reason]:
+    """Last of all, and no reason to be less than Healthy: what mountd is for goes on."""
+    for name, target in snapshot.notify.items():
+        if target.failing:
+            text = f"notifications do not reach {name}: {target.last_error}"
+            yield Reason("notify-failing", text, "config", name, target.hint)
 
 
 def _loaded(model: ModelStatus) -> str:
@@ -260,7 +282,7 @@ def _loaded(model: ModelStatus) -> str:
     return f", {model.warmed_percent} %" if model.stage is ModelStage.LISTED else ""
 
 
-def _out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[Reason]:
+def out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[Reason]:
     """What differs from the desired state and stays so, and why."""
     if model.drift.reason and not (model.reason and model.reason.code == model.drift.reason.code):
         yield model.drift.reason

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from mountd.errors import Problem
-from mountd.status.source import SourceStatus
+from mountd.status.load import AppLoad, LoadHistory, LoadStatus
+from mountd.status.notify import NotifyStatus
+from mountd.status.source import SourceStatus, Unmet
+
+if TYPE_CHECKING:
+    from mountd.status.results import OutboxStatus
 
 
 class Health(StrEnum):
@@ -65,7 +71,7 @@ class Reason:
     code: str
     text: str
     layer: str = ""
-    """bucket, rclone, mount, link, app, config or journal"""
+    """bucket, rclone, mount, link, app, outbox, config or journal"""
     object: str = ""
     hint: str = ""
 
@@ -81,6 +87,8 @@ class CacheStatus:
     bytes_used: int = 0
     files: int = 0
     uploads_queued: int = 0
+    limit_bytes: int | None = None
+    """None: only the free room of its disk limits it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +143,8 @@ class MountStatus:
     """by configuration no app runs on it meanwhile"""
     gone: bool = False
     """down for longer than a repair takes: an app that still runs on it is not ready"""
+    fault: Reason | None = None
+    """what it went down for the last time that nobody had asked for it, kept while it runs again"""
 
     @property
     def usable(self) -> bool:
@@ -156,48 +166,6 @@ class DriftStatus:
     """no link is there at all"""
     target: str | None = None
     """where the link points instead; None: nowhere, or it has not drifted"""
-
-
-@dataclass(frozen=True, slots=True)
-class Unmet:
-    """A version that was declared and could not be switched to, and why."""
-
-    version: str
-    cause: str
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadStatus:
-    """Data of a version that is coming to this machine; `bytes_done` of `bytes_total` are here.
-
-    `waits_for`: why nothing comes at the moment, or what the last try failed for.
-    """
-
-    version: str
-    level: str
-    bytes_done: int = 0
-    bytes_total: int = 0
-    bytes_per_s: float = 0.0
-    eta_s: float | None = None
-    waits_for: str = ""
-
-    @property
-    def percent(self) -> int:
-        return 100 * self.bytes_done // self.bytes_total if self.bytes_total else 0
-
-
-@dataclass(frozen=True, slots=True)
-class LoadHistory:
-    """How often data that no operation loads began to come, waited for something, and were here; and of the last one
-    each time: what, and why or how."""
-
-    begun: int = 0
-    waits: int = 0
-    done: int = 0
-    what: str = ""
-    cause: str = ""
-    result: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +201,15 @@ class ModelStatus:
     """why no automatic switch may begin now by `sync.windows`; empty: one may"""
     unmet: Unmet | None = None
     """what the last try to reach a declared version failed for; of no interest once another one is desired"""
+    pending: str | None = None
+    """the declared version that mountd switches to by itself as soon as it may, or tries again"""
     drifted_to: str | None = None
     """the version that the link points to after a change from outside, as long as it does"""
     level: str = "metadata"
     """how much of the live version is on this machine: metadata, data or pin"""
     loading: LoadStatus | None = None
     """what is coming ahead of the app"""
-    loads: LoadHistory = LoadHistory()
+    loads: LoadHistory = field(default_factory=LoadHistory)
     pinned: bool = False
     """the link leads to a copy on local disk: what reads there needs no mount"""
 
@@ -266,26 +236,6 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class AppLoad:
-    """What an app that starts has read: of the files that it opened at its last start, or of all that it opens.
-
-    The totals are None while no start of it is recorded. The file that it opened last is not among those that are done.
-    `bytes_per_s`: from its first open to its last.
-    """
-
-    files_done: int
-    bytes_done: int
-    files_total: int | None = None
-    bytes_total: int | None = None
-    bytes_per_s: float = 0.0
-
-    @property
-    def percent(self) -> int | None:
-        """99 at most: what it opens is not always what it opened then, and it is not ready yet."""
-        return min(99, 100 * self.bytes_done // self.bytes_total) if self.bytes_total else None
-
-
-@dataclass(frozen=True, slots=True)
 class AppStatus:
     needs: tuple[str, ...] = ()
     state: State = State.STOPPED
@@ -305,6 +255,8 @@ class AppStatus:
     reason: Reason | None = None
     killed: str = ""
     """why it had to be killed at its stop; until it runs again"""
+    fault: Reason | None = None
+    """the crash that it comes back from, until it runs"""
     load: AppLoad | None = None
     """while it starts: how far it is with its files"""
     stopped: str | None = None
@@ -393,3 +345,6 @@ class Snapshot:
     """why events are not written down"""
     lacks: Mapping[str, Reason] = field(default_factory=dict)
     """by part of mountd: what this machine lacks for it"""
+    notify: Mapping[str, NotifyStatus] = field(default_factory=dict)
+    """by target of notifications"""
+    outbox: Mapping[str, OutboxStatus] = field(default_factory=dict)

@@ -33,3 +33,12 @@ class SourceStatus:
         """`v24 (1a2b3c4d5e by Ada <ada@example.com>: Try v24)`."""
         commit = f"{self.revision[:10]} by {self.author}: {self.message}" if self.revision else ""
         return f"{self.version}{f' ({commit})' if commit else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """A version that was declared and could not be switched to, and why."""
+
+    version: str
+    cause: str
+    hint: str = ""

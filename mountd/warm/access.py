@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mountd.status.snapshot import AppLoad
+from mountd.status.load import AppLoad
 from mountd.warm.plan import WantedFile
 
 SCHEMA = 1

@@ -8,9 +8,7 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
+import stat
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,210 +18,13 @@ from typing import Any
 import pytest
 
 from mountd.client.find import SYSTEM_SOCKET
-from mountd.process.instance import Instance
-from tests.support import dies_with_us, hold_port
+from tests.support.demos import PROGRAM, READY_S, STOP_S, Demo, Room
+from tests.support.status_keys import STATUS, keys
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
 PROJECT = Path(__file__).parents[2]
-PROGRAM = Path(sys.prefix) / "bin" / "mountd"
-READY_S = 60.0
-STOP_S = 60.0
-
-# The document that scripts rely on, with None for every value.
-STATUS: dict[str, Any] = {
-    "schema": None,
-    "version": None,
-    "pid": None,
-    "uptime_s": None,
-    "ready": None,
-    "health": None,
-    "reasons": None,
-    "remotes": {"demo": {"health": None}},
-    "mounts": {
-        "storage": {
-            "state": None,
-            "stage": None,
-            "health": None,
-            "path": None,
-            "remote": None,
-            "pid": None,
-            "restarts": None,
-            "since": None,
-            "cache": {"bytes_used": None, "files": None, "uploads_queued": None},
-            "drain": None,
-            "said": None,
-        }
-    },
-    "models": {
-        "cache_hub": {
-            "stage": None,
-            "health": None,
-            "current": None,
-            "previous": None,
-            "desired": None,
-            "sync": None,
-            "suspended": None,
-            "source": None,
-            "window": None,
-            "link": None,
-            "target": None,
-            "digest": None,
-            "verified": None,
-            "warmed_percent": None,
-            "level": None,
-            "pinned": None,
-            "loading": None,
-        }
-    },
-    "apps": {
-        "webui": {
-            "state": None,
-            "health": None,
-            "pid": None,
-            "restarts": None,
-            "versions": {"cache_hub": None},
-            "load": None,
-            "stopped": None,
-            "said": None,
-        },
-    },
-    "operation": None,
-    "operations": None,
-    "scheduled": None,
-    "config": {"source": None, "loaded": None, "summary": None, "problems": None, "warnings": None},
-}
-
-
-def keys(document: object) -> Any:
-    """The document with None for everything but its objects."""
-    return {key: keys(value) for key, value in document.items()} if isinstance(document, dict) else None
-
-
-class Demo:
-    """One `mountd demo` in a room of its own: its own XDG_RUNTIME_DIR and /tmp, unless another demo shares them."""
-
-    def __init__(self, room: Path, *words: str, cwd: Path | None = None, path: str | None = None) -> None:
-        self.room = room
-        self._held = [hold_port() for _ in range(3)]
-        self.port, s3_port, http_port = (held.getsockname()[1] for held in self._held)
-        self.out = room / f"out-{self.port}"
-        self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("MOUNTD_", "XDG_", "NOTIFY_"))},
-            "XDG_RUNTIME_DIR": str(room / "xdg"),
-            "TMPDIR": str(room / "tmp"),
-            "PATH": path or "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-        }
-        self.cwd = cwd or room
-        ports = ["--port", str(self.port), "--s3-port", str(s3_port), "--http-port", str(http_port)]
-        with self.out.open("wb") as out:
-            self.process = subprocess.Popen(
-                dies_with_us([str(PROGRAM), "demo", *ports, *words]),
-                cwd=self.cwd,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def said(self) -> str:
-        return self.out.read_text(errors="replace")
-
-    def until_said(self, words: str, timeout_s: float = READY_S) -> None:
-        until(lambda: words in self.said or self.process.poll() is not None, timeout_s, f"the demo to say {words!r}")
-        assert words in self.said, self.said
-
-    def until_ready(self) -> None:
-        self.until_said("Ctrl-C stops it")
-
-    def interrupt(self) -> int:
-        """Ctrl-C; the exit code."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(STOP_S)
-
-    def printed(self, word: str) -> str:
-        """The line that it printed for this command of mountd."""
-        lines = [line.strip() for line in self.said.splitlines() if re.search(rf" --socket .* {word}\b", line)]
-        assert len(lines) == 1, self.said
-        return lines[0]
-
-    def type(self, line: str) -> subprocess.CompletedProcess[str]:
-        """A line in another terminal, in the directory where the demo was started."""
-        return subprocess.run(
-            ["sh", "-c", line],
-            cwd=self.cwd,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def mountd(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.type(" ".join([str(PROGRAM), *words]))
-
-    def page(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-            return str(answer.read().decode())
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        for held in self._held:
-            held.close()
-
-
-class Room:
-    """Where demos of one test run; looks for what they left, and clears it at the end whatever happened."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="mountd-t-"))
-        (self.path / "xdg").mkdir(mode=0o700)
-        (self.path / "tmp").mkdir()
-
-    def mounts(self) -> list[str]:
-        with open("/proc/self/mountinfo") as table:
-            points = [line.split()[4].replace("\\040", " ") for line in table]
-        return [point for point in points if point.startswith(f"{self.path}/")]
-
-    def processes(self) -> list[str]:
-        """Everything whose command line or environment names this room, but the demos themselves."""
-        mark, found = f"{self.path}/".encode(), []
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    argv = Path(f"/proc/{entry}/cmdline").read_bytes()
-                    if mark in argv + Path(f"/proc/{entry}/environ").read_bytes():
-                        found.append(f"{entry} {argv.replace(bytes(1), b' ').decode(errors='replace')}")
-                except OSError:
-                    continue
-        return found
-
-    def registered(self) -> list[Path]:
-        return list((self.path / "xdg").glob("mountd-demos-*/*"))
-
-    def assert_empty(self) -> None:
-        assert self.mounts() == []
-        assert self.processes() == []
-        assert self.registered() == []
-        assert list((self.path / "tmp").iterdir()) == []
-
-    def close(self) -> None:
-        orphans = Path(sys.modules["mountd.process.instance"].__file__ or "").with_name("orphans.py")
-        for root in (self.path / "tmp").iterdir():
-            words = [sys.executable, "-I", "-S", str(orphans), Instance.of(root / "state", root / "run").id]
-            subprocess.run(words, timeout=20, check=False)
-        for point in reversed(self.mounts()):
-            subprocess.run(["fusermount3", "-uz", point], timeout=20, check=False)
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 @pytest.fixture
@@ -271,9 +72,27 @@ def test_it_works_as_printed_and_leaves_nothing(make_demo: Callable[..., Demo], 
         typed = demo.type(demo.printed(word))
         assert (typed.returncode, bool(typed.stdout)) == (0, True), typed.stderr
     assert json.loads(demo.page("/config"))["version"] == "v23"
+    urllib.request.urlopen(f"http://127.0.0.1:{demo.port}/tts", b'{"text": "hello"}', timeout=10).close()
+    told = demo.printed("status").replace(" status", " events -o json")
+    until(lambda: "result-uploaded" in demo.type(told).stdout, 60.0, "the result in its bucket", every_s=0.5)
+    check_login(demo)
 
     assert demo.interrupt() == 0
     room.assert_empty()
+
+
+def check_login(demo: Demo) -> None:
+    """With the token of the file that it names, at the address of the dashboard that it prints."""
+    address, file = re.findall(r"the dashboard +(http://\S+/) +\(its token: the last word of (\S+)\)", demo.said)[0]
+    token = Path(file).read_text().split()[-1]
+    assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
+    assert token not in demo.said
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        assert b"/dashboard/app.js" in answer.read()
+    body, headers = json.dumps({"token": token}).encode(), {"Origin": address.rstrip("/")}
+    request = urllib.request.Request(f"{address}api/v1/login", body, headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["role"] == "operator"
 
 
 @pytest.mark.thorough

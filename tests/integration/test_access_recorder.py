@@ -20,7 +20,8 @@ from mountd.model.content import Content
 from mountd.model.survey import FileList
 from mountd.process.instance import Instance
 from mountd.status.board import Board
-from mountd.status.snapshot import AppLoad, AppStatus, DriftStatus, ModelStage, ModelStatus, Reason, Snapshot, State
+from mountd.status.load import AppLoad
+from mountd.status.snapshot import AppStatus, DriftStatus, ModelStage, ModelStatus, Reason, Snapshot, State
 from mountd.warm import opens
 from mountd.warm.access import AccessProfile
 from tests.support.tasks import tasks_of

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.asking import Asking
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
@@ -45,7 +46,14 @@ def test_probes_while_it_is_not_ready_and_when_it_is(make_daemon: Callable[..., 
     asking = Asking(daemon)
     proxy.down()
     daemon.start()
-    daemon.until_reason("waiting-for-mount")
+    explained = until_explained(daemon, "bucket-unreachable")
+    assert daemon.cli("explain").code == 1
+    chinese = asking.unix("GET", "/api/v1/explain?lang=zh_CN").json
+    assert chinese["root"]["code"] == "bucket-unreachable"
+    assert "无法连接" in chinese["root"]["text"]
+    assert asking.unix("GET", "/api/v1/explain?lang=tlh").json["root"]["text"] == explained["root"]["text"]
+    chain = [each["code"] for each in explained["chain"]]
+    assert chain == ["not-ready", "waiting-for-mount", "mount-starting", "bucket-unreachable"]
     # The control socket, which that asks, is open a moment before the port.
     until(lambda: asking.tcp("GET", "/healthz").status == 200, 30.0, "the port to answer")
     answer = asking.tcp("GET", "/readyz")
@@ -64,6 +72,7 @@ def test_probes_while_it_is_not_ready_and_when_it_is(make_daemon: Callable[..., 
     assert (answer.status, answer.json) == (200, {"schema": 1, "ready": True, "reasons": []})
     assert metrics(asking)["mountd_ready", ""] == 1
     assert metrics(asking)["mountd_mount_up", "storage"] == 1
+    assert daemon.cli("explain").code == 0
     assert daemon.stop() == 0
 
 
@@ -111,7 +120,14 @@ def test_over_tcp_a_strange_host_is_refused_on_every_path(asking: Asking) -> Non
 
 def test_what_does_not_exist_is_a_document_too(asking: Asking) -> None:
     for way in (asking.tcp, asking.unix):
-        for path in ("/", "/api", "/api/v1/nothing", "/api/v2/status", "/%2e%2e/etc/passwd"):
+        for path in (
+            "/nothing",
+            "/dashboard/nothing",
+            "/api",
+            "/api/v1/nothing",
+            "/api/v2/status",
+            "/%2e%2e/etc/passwd",
+        ):
             answer = way("GET", path)
             assert (answer.status, answer.error["exit"]) == (404, 3), path
     assert asking.unix("GET", "/api/v1/switch").error["exit"] == 2  # POST is its method

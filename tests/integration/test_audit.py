@@ -17,6 +17,7 @@ from mountd.journal.journal import Committed, Journal, KnownContent
 from mountd.model import manifest
 from mountd.model.known import CHANGED
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.often import PROGRAM
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
@@ -71,6 +72,7 @@ def test_content_that_changes_under_the_live_version(
     gpt.unlink()
     config.write_bytes(b"x")
     reason = daemon.until_reason(CHANGED, SOON_S)
+    until_explained(daemon, CHANGED)
     assert (reason["layer"], reason["object"]) == ("link", "cache_hub")
     until(lambda: "models/gpt.pth" in daemon.reasons()[CHANGED]["text"], SOON_S, "what has vanished")
     until(lambda: "config.yaml" in daemon.reasons()[CHANGED]["text"], SOON_S, "what has changed")

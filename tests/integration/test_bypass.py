@@ -19,6 +19,7 @@ from mountd.cache.bypass import CACHE_INTERVAL_S
 from mountd.demo import hub
 from tests.support.cache_disk import QUICK_RETURN, SEEN_S, assert_all_right, pids, read, refusal, remove_in_use
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.faults import ANY, EXPIRED
 from tests.support.machine import Tmpfs, read_only
 from tests.support.not_ready import assert_silent, until_not_ready
@@ -114,6 +115,7 @@ def test_the_disk_becomes_read_only(small_cache: Callable[..., tuple[Daemon, Tmp
     read(daemon, 0)
     with read_only(small.path):
         reason = daemon.until_reason("cache-not-writable", SEEN_S)
+        until_explained(daemon, "cache-not-writable")
         assert str(small.path) in reason["text"]
         assert reason["hint"]
         assert_bypassed(daemon, before, unread, "cache-not-writable")

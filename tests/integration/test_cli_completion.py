@@ -21,11 +21,15 @@ def standin(standin: StandIn) -> StandIn:
     model = STATUS["models"]["cache_hub"]
     standin.status = {**STATUS, "models": {"cache_hub": model, "voices": model}}
     standin.status |= {"operations": [{"id": 17}], "scheduled": [{"id": 18}]}
-    committed = [{"id": 12}, {"id": 7}]
-    standin.answers["GET /api/v1/history"] = lambda asked: (
-        200,
-        {"schema": 1, "history": committed if asked.query == {"result": "committed"} else []},
-    )
+    past = [{"id": 13, "kind": "drill", "to": "kill"}, {"id": 12, "kind": "switch", "to": "v21"}]
+
+    def history(asked: Asked) -> tuple[int, object]:
+        wanted = [{"id": 12}, {"id": 7}] if asked.query == {"result": "committed"} else past
+        return 200, {"schema": 1, "history": wanted}
+
+    standin.answers["GET /api/v1/history"] = history
+    events = [{"code": code} for code in ("app-ready", "app-exited", "app-ready")]
+    standin.answers["GET /api/v1/events"] = lambda _: (200, {"schema": 1, "events": events})
     return standin
 
 
@@ -55,6 +59,22 @@ def offered(*words: str, incomplete: str = "") -> list[str]:
         (["rollback", "--to"], "", ["12", "7"]),
         (["rollback", "--to"], "1", ["12"]),
         (["cancel"], "", ["17", "18"]),
+        (["history"], "", ["13", "12"]),
+        (["history", "--before"], "13", ["13"]),
+        (["history", "--kind"], "s", ["switch", "schedule"]),
+        (["history", "--result"], "ro", ["rolled-back"]),
+        (["events", "--code"], "", ["app-exited", "app-ready"]),
+        (["events", "--object"], "", ["compshare", "storage", "cache_hub", "voices", "webui", "mountd"]),
+        (["wait", "--for"], "", ["ready", "version=", "operation="]),
+        (["wait", "--for"], "version=v2", ["version=v22", "version=v23"]),
+        (["wait", "--for"], "operation=", ["operation=17", "operation=18"]),
+        (["wait", "--for"], "operation=13", ["operation=13"]),
+        (["wait", "--for"], "other=", []),
+        (["warm", "v23", "--level"], "", ["metadata", "data", "pin"]),
+        (["publish", ".", "v9", "--model"], "c", ["cache_hub"]),
+        ([], "dr", ["drill"]),
+        ([], "--so", ["--socket"]),
+        (["config"], "", ["check", "render", "schema", "show"]),
     ],
     ids=str,
 )
@@ -75,6 +95,46 @@ def test_without_an_answer_nothing_is_offered(standin: StandIn, capfd: pytest.Ca
     standin.stop()
     assert offered("restart") == offered("switch") == offered("switch", "--model") == []
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_without_a_list_of_the_bucket_the_versions_that_are_known_are_offered(
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standin.status["models"]["voices"] = {"current": "w7", "previous": None, "desired": "w8"}
+    standin.answers["GET /api/v1/versions"] = error(503, 1, "cannot list it")
+    assert offered("switch") == ["v22", "w7", "w8", "v21"]
+    assert offered("switch", "--model", "voices") == ["w7", "w8", "v21"]
+
+    def slowly(_: Asked) -> tuple[int, object]:
+        time.sleep(1.0)
+        return 200, {"schema": 1, "versions": [{"version": "v99"}]}
+
+    monkeypatch.setattr(completion, "LISTED_S", 0.05)
+    standin.answers["GET /api/v1/versions"] = slowly
+    assert offered("switch", incomplete="v") == ["v22", "v21"]
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "whole", "cursor", "done"),
+    [
+        (["mountd", "wait", "--for", "ver"], 3, ["mountd", "wait", "--for", "ver"], 3, ""),
+        (
+            ["mountd", "wait", "--for", "version", "=", "v2"],
+            5,
+            ["mountd", "wait", "--for", "version=v2"],
+            3,
+            "version=",
+        ),
+        (["mountd", "wait", "--for", "version", "="], 4, ["mountd", "wait", "--for", "version="], 3, "version="),
+        (["mountd", "switch", "--model", "=", "hub", "v2"], 5, ["mountd", "switch", "--model=hub", "v2"], 3, ""),
+        (["mountd", "switch", "--model", "=", "h", "v2"], 4, ["mountd", "switch", "--model=h", "v2"], 2, "--model="),
+        (["mountd", "="], 1, ["mountd", "="], 1, ""),
+        ([], 0, [], 0, ""),
+    ],
+    ids=str,
+)
+def test_words_that_bash_has_parted(words: list[str], at: int, whole: list[str], cursor: int, done: str) -> None:
+    assert completion.whole_words(words, at) == (whole, cursor, done)
 
 
 def test_a_slow_answer_is_not_waited_for(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mountd.cli import follow
+from mountd.cli import follow, progress
 from mountd.cli.main import main
 from mountd.client import api
 from tests.integration.test_cli_switch import leave
@@ -46,7 +46,7 @@ def test_a_daemon_that_came_back_is_away_no_more(standin: StandIn, monkeypatch: 
 def test_an_answer_may_come_a_little_after_the_time_it_was_to_wait(
     standin: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "LONG_POLL_S", 0.1)
+    monkeypatch.setattr(progress, "LONG_POLL_S", 0.1)
 
     def late(_: Asked) -> tuple[int, object]:
         time.sleep(0.3)
@@ -82,10 +82,10 @@ def test_a_dry_run_is_waited_for_like_a_look_at_the_bucket(standin: StandIn, mon
     ],
 )
 def test_a_line_of_progress(now: dict[str, object], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = follow.ProgressLine()
+    line_of_progress = progress.ProgressLine()
     for _ in range(2):
-        progress.show({**OPERATION, **now})
-    progress.end()
+        line_of_progress.show({**OPERATION, **now})
+    line_of_progress.end()
     assert capsys.readouterr().err == f"switch cache_hub v22 → v23: {line}\n", "once"
 
 

@@ -176,6 +176,7 @@ def test_progress_on_a_terminal_is_one_line(standin: StandIn, monkeypatch: pytes
     accept(standin, {"step": "warm"}, COMMITTED)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
     assert main(["switch", "v23"]) == 0
     assert "\n" not in terminal.getvalue()
     assert "━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌ 40 %  about 3 s left" in terminal.getvalue()

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -61,6 +62,84 @@ def test_a_version_that_is_not_live_yet(
     assert f"the live version is {change.get('current', 'v22') or 'none'}" in err
     assert "cannot list 存储桶: refused" in err
     assert standin.asked[0].query == {"wait": "0.0", "for": "version=v22"}
+
+
+FAILED = {
+    **OPERATION, "finished": "2026-01-01T00:01:00.000Z", "result": "rolled-back", "to": "v23", "id": 18,
+    "error": {"exit": 5, "text": "the app crashed; v22 is live again", "hint": "v23 is refused until it changes"},
+}  # fmt: skip
+REFUSED = {**FAILED, "result": "refused", "error": {"exit": 7, "text": "v23 is incomplete", "hint": ""}}
+
+
+def past(standin: StandIn, *operations: dict[str, object]) -> None:
+    """The history is these, the newest one of each kind first."""
+
+    def answer(asked: Asked) -> tuple[int, object]:
+        found = [each for each in operations if each["kind"] == asked.query["kind"]]
+        return 200, {"schema": 1, "history": found[:1], "next": None}
+
+    standin.answers["GET /api/v1/history"] = answer
+
+
+def recently(operation: dict[str, object], seconds: float = 5.0) -> dict[str, object]:
+    finished = datetime.now(UTC) - timedelta(seconds=seconds)
+    return {**operation, "finished": finished.isoformat().replace("+00:00", "Z")}
+
+
+@pytest.mark.parametrize(("failed", "code"), [(FAILED, 5), (REFUSED, 7)], ids=["rolled back", "refused"])
+def test_a_version_that_has_just_failed_is_not_waited_for(
+    standin: StandIn, failed: dict[str, object], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    past(standin, recently(failed), {**OPERATION, "kind": "rollback", "id": 3, "to": "v21"})
+    assert main(["wait", "--for", "version=v23", "--timeout", "1m"]) == code
+    err = capsys.readouterr().err
+    assert "v23 does not become live: operation 18 (switch cache_hub v22 → v23)" in err
+    assert str(dict(failed["error"])["text"]) in err  # type: ignore[call-overload]
+
+
+def test_a_version_that_fails_meanwhile_is_not_waited_for(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    standin.status = {**STATUS, "operations": [{**OPERATION, "id": 18}]}
+
+    def fail() -> None:
+        past(standin, FAILED)  # by the clock of that machine long ago
+        standin.status = STATUS
+
+    threading.Timer(0.3, fail).start()
+    assert main(["wait", "--for", "version=v23", "--timeout", "1m"]) == 5
+
+
+MODEL = STATUS["models"]["cache_hub"]
+
+
+@pytest.mark.parametrize(
+    ("change", "operations"),
+    [
+        ({}, [FAILED]),
+        ({}, [recently({**FAILED, "to": "v24"})]),
+        ({}, [recently(FAILED), {**OPERATION, "kind": "rollback", "id": 19, "to": "v21"}]),
+        ({}, [recently({**FAILED, "result": "committed", "error": None})]),
+        ({}, [{**FAILED, "finished": None, "result": None}]),
+        ({"models": {"cache_hub": {**MODEL, "pending": "v23"}}}, [recently(FAILED)]),
+        ({"operations": [{**OPERATION, "id": 20}]}, [recently(FAILED)]),
+        ({"scheduled": [{"id": 20, "model": "cache_hub", "version": "v23"}]}, [recently(FAILED)]),
+    ],
+    ids=[
+        "long ago",
+        "another version",
+        "another since",
+        "it was live",
+        "runs",
+        "tried again",
+        "another runs",
+        "planned",
+    ],
+)
+def test_a_version_that_may_still_become_live_is_waited_for(
+    standin: StandIn, change: dict[str, object], operations: list[dict[str, object]]
+) -> None:
+    standin.status = {**STATUS, **change}
+    past(standin, *operations)
+    assert main(["wait", "--for", "version=v23", "--timeout", "100ms"]) == 4
 
 
 def test_wait_that_ran_out_says_why(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from mountd.process import orphans, ports
 from tests.support.apps import DEAF, DETACHED, DETACHED_COUNT, GRACE_S, STEADY, Apps, living
 from tests.support.cgroups import without_cgroups
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
@@ -59,6 +60,8 @@ def test_however_it_ends_it_is_back_and_nothing_else_restarts(apps: Apps) -> Non
         old = apps.pid
         assert old is not None
         os.kill(old, end)
+        if number == 1:
+            until_explained(apps.daemon, "app-killed")
         until(lambda: apps.daemon.status()["apps"]["webui"]["restarts"] == number, BACK_S, f"the app after {end.name}")  # noqa: B023
         assert apps.pid not in (None, old)
         assert not orphans.alive(old)
@@ -201,6 +204,7 @@ def test_one_that_detaches_is_reported(apps: Apps) -> None:
     detaching(apps, DETACHING)
     apps.daemon.start()
     reason = apps.daemon.until_reason("app-detached")
+    until_explained(apps.daemon, "app-detached")
     assert "python" in reason["text"]
     assert reason["hint"]
     port = urlsplit(apps.daemon.config["apps"]["webui"]["ready"]["http"]).port

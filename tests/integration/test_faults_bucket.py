@@ -16,6 +16,7 @@ import pytest
 
 from mountd.demo import hub
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.faults import ANY, EXPIRED, NO_KEY, SKEWED, SLOW_DOWN, Failure
 from tests.support.onlooker import Onlooker, cached_bytes
 from tests.support.proxy import Proxy
@@ -98,6 +99,7 @@ def test_the_bucket_is_away(serve: Callable[..., Served], for_s: float) -> None:
     with Onlooker(served.daemon) as onlooker:
         served.proxy.down()
         down = time.monotonic()
+        until_explained(served.daemon, "bucket-unreachable")
         served.read_cached(for_s)
         served.proxy.up()
         up = time.monotonic()
@@ -132,6 +134,7 @@ def test_the_bucket_is_a_black_hole(serve: Callable[..., Served], keep: ExitStac
         served.proxy.faults.black_hole = True
         readers = [keep.enter_context(Reader([(other / name, 0, -1)])) for name in uncached]
         keep.callback(served.proxy.faults.clear)  # first of all, or nobody could end them
+        until_explained(daemon, "bucket-silent", "bucket-slow")
         if way != "listing":
             served.read_cached(CLEANED_S)
         until(lambda: time.monotonic() > began + for_s, 2 * for_s, "the time to pass", every_s=0.2)
@@ -185,7 +188,7 @@ def test_a_part_of_the_bucket_fails(serve: Callable[..., Served], part: str, fre
     with Onlooker(served.daemon) as onlooker:
         served.proxy.faults.fail = PARTS[part]
         if "LIST" in PARTS[part]:
-            served.daemon.until_reason("bucket-slow")
+            until_explained(served.daemon, "bucket-slow")
         served.read_cached(6)
         served.proxy.faults.clear()
         served.until_healthy(onlooker)
@@ -205,6 +208,7 @@ def test_the_bucket_says_no(serve: Callable[..., Served], failure: Failure, code
         began = time.monotonic()
         served.proxy.faults.fail = {ANY: failure}
         served.daemon.until_reason(code, BACK_S)
+        until_explained(served.daemon, code)
         served.read_cached(8)
         served.proxy.faults.clear()
         lifted = time.monotonic()
@@ -222,7 +226,7 @@ def test_each_request_takes_5_s(serve: Callable[..., Served]) -> None:
     with Onlooker(served.daemon) as onlooker:
         began = time.monotonic()
         served.proxy.latency_s = 5.0
-        served.daemon.until_reason("bucket-slow", 2 * BACK_S)
+        until_explained(served.daemon, "bucket-slow", timeout_s=2 * BACK_S)
         served.read_cached(12)
         served.proxy.faults.clear()
         lifted = time.monotonic()

@@ -15,6 +15,7 @@ import pytest
 from mountd.demo import hub
 from tests.support.cache_disk import SEEN_S, assert_all_right, pids, read, refusal, remove_in_use
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.machine import Tmpfs, read_only
 from tests.support.not_ready import assert_app_never_started, assert_silent, until_not_ready
 from tests.support.s3 import RcloneS3
@@ -56,6 +57,7 @@ def test_somebody_fills_the_disk(small_cache: Callable[..., tuple[Daemon, Tmpfs]
     before = daemon.start_ready()
     small.fill()
     reason = daemon.until_reason("cache-full", SEEN_S)
+    assert until_explained(daemon, "cache-full")["root"]["layer"] == "rclone"
     assert str(small.path) in reason["text"]
     assert reason["hint"]
     assert (reason["layer"], reason["object"]) == ("rclone", "storage")
@@ -96,6 +98,8 @@ def test_the_directory_is_removed(make_daemon: Callable[..., Daemon], unread: Pa
     second.config["mounts"]["storage"]["cache"]["dir"] = str(cache)
     second.start()
     until_not_ready(second, "cache-taken", str(cache))
+    explained = until_explained(second, "cache-taken")
+    assert [each["code"] for each in explained["chain"]] == ["not-ready", "waiting-for-mount", "cache-taken"]
     assert second.stop() == 0
     assert_recovers(first, before, unread)
 
@@ -110,6 +114,10 @@ def test_the_app_is_stopped_meanwhile_if_so_configured(
     before = daemon.start_ready()
     small.fill()
     reason = daemon.until_reason("waiting-for-cache", SEEN_S)
+    assert [each["code"] for each in until_explained(daemon, "cache-full")["chain"][1:]] == [
+        "waiting-for-cache",
+        "cache-full",
+    ]
     assert (reason["layer"], reason["object"]) == ("app", "webui")
     assert reason["hint"]
     until(lambda: daemon.status()["apps"]["webui"]["pid"] is None, 10, "the app to be gone")

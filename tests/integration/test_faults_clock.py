@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.explained import explanation
 from tests.support.proxy import Proxy
 from tests.support.wait import until
 from tests.support.wall_clock import HOUR_S, Clock, library
@@ -76,6 +77,7 @@ def test_nothing_restarts_and_nothing_is_late(clock: Clock, proxy: Proxy) -> Non
         status = clock.daemon.status()
         assert pids(status) == pids(before)
         assert (status["ready"], status["health"], status["reasons"]) == (True, "Healthy", [])
+        assert explanation(clock.daemon)["root"] is None
         assert abs(status["uptime_s"] - before["uptime_s"]) < HOUR_S / 2, "it is no matter of the wall clock"
         assert time.monotonic() - began < 60
     assert [thing["restarts"] for thing in (status["mounts"]["storage"], status["apps"]["webui"])] == [0, 0]

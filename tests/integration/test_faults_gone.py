@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.explained import until_explained
 from tests.support.not_ready import assert_silent, readyz
 from tests.support.scripted_rclone import ScriptedRclone
 from tests.support.wait import until
@@ -42,7 +43,9 @@ def test_an_app_whose_mount_stays_down_is_not_ready(make_daemon: Callable[..., D
     assert (code, document["ready"]) == (503, False)
     app = daemon.status()["apps"]["webui"]
     assert (app["state"], app["pid"]) == ("running", before["apps"]["webui"]["pid"]), "it is left alone"
-    assert "rclone-exited" in daemon.reasons()
+    explained = until_explained(daemon, "rclone-exited")
+    assert [each["code"] for each in explained["chain"]] == ["not-ready", "app-without-mount", "rclone-exited"]
+    assert any("the sky fell down" in fact for fact in explained["root"]["evidence"])
     scripted.behave("")
     assert daemon.cli("restart", "storage").code == 0
     daemon.until_ready()

@@ -8,6 +8,7 @@ import pytest
 
 from mountd.demo import hub
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.faults import ANY, Failure, Page
 from tests.support.not_ready import assert_app_never_started, assert_silent, readyz, until_not_ready
 from tests.support.often import PROGRAM
@@ -49,6 +50,7 @@ def test_while_it_runs(make_daemon: Callable[..., Daemon], proxy: Proxy, names: 
         faults, code = FAULTS[name]
         proxy.faults.fail = faults
         reason = daemon.until_reason(code, BACK_S)
+        until_explained(daemon, code)
         assert reason["hint"], name
         if name == "moved":
             assert "region" in reason["hint"]

@@ -22,6 +22,7 @@ from mountd.mount.evidence import KEPT
 from mountd.process import orphans
 from tests.support import dies_with_us
 from tests.support.daemon import PATIENT_EVIDENCE, Daemon
+from tests.support.explained import until_explained
 from tests.support.machine import Stopped, external_unmount, state
 from tests.support.wait import until
 
@@ -163,6 +164,8 @@ def test_a_killed_rclone(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(program=(sys.executable, "-c", PATIENT_EVIDENCE))
     before = daemon.start_ready()
     os.kill(before["mounts"]["storage"]["pid"], signal.SIGKILL)
+    explained = until_explained(daemon, "rclone-killed")
+    assert "SIGKILL" in explained["root"]["evidence"][0]
     after = until_back(daemon, before)
     assert after["mounts"]["storage"]["restarts"] == 1
     daemon.until_ready()
@@ -257,6 +260,8 @@ def test_an_rclone_that_runs_and_answers_nothing(daemon: Daemon) -> None:
     try:
         assert thief.stdout is not None
         assert thief.stdout.readline() == "steals\n"
+        until_explained(daemon, "mount-silent", "mount-hung")
+        until_explained(daemon, "mount-hung")
         until_back(daemon, before)
     finally:
         thief.kill()
@@ -280,6 +285,7 @@ def test_an_rclone_that_runs_and_answers_nothing(daemon: Daemon) -> None:
 def test_somebody_else_unmounts(daemon: Daemon, how: Literal["fusermount3", "umount"]) -> None:
     before = daemon.start_ready()
     external_unmount(daemon.mount, how)
+    until_explained(daemon, "mount-dead", "rclone-exited")
     until_back(daemon, before)
     # rclone ends by itself then: whichever is seen first.
     the_incident(daemon, "dead", "exited")
@@ -314,7 +320,12 @@ def test_mountd_itself_is_killed_and_started_again(make_daemon: Callable[..., Da
         daemon.process.wait()
         daemon.process = None
         assert orphans.alive(before["mounts"]["storage"]["pid"])
+        without = daemon.cli("explain", "-c", str(daemon.config_file), "-o", "json")
+        assert (without.code, without.json["root"]["code"]) == (8, "not-running")
+        assert [each["object"] for each in without.json["others"]] == [str(daemon.mount)], "which was not touched"
         daemon.start()
+        until(daemon.socket.exists, BACK_S, "the daemon")
+        until_explained(daemon, "mountd-restarted-after-crash")
         until_back(daemon, before)
     after = daemon.until_ready()
     assert [pid for pid in former if orphans.alive(pid)] == []

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.cache_disk import pids
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.machine import Tmpfs
 from tests.support.wait import until
 
@@ -83,6 +84,7 @@ def test_no_descriptor_is_left(daemon: Daemon) -> None:
     before = daemon.start_ready()
     no_descriptors(before["pid"])
     assert "LimitNOFILE" in daemon.until_reason("no-descriptors", SEEN_S)["hint"]
+    assert until_explained(daemon, "no-descriptors")["root"]["layer"] == "machine"
     serves(daemon, before)
     ends_in_order(daemon)
 
@@ -96,6 +98,7 @@ def test_no_process_can_be_started(daemon: Daemon) -> None:
         serves(daemon, before)
         os.kill(pids(before)[0], signal.SIGKILL)
         reason = daemon.until_reason("no-processes", SEEN_S)
+        until_explained(daemon, "no-processes")
         assert "TasksMax" in reason["hint"]
         assert "access-denied" not in daemon.reasons()
         (group / "pids.max").write_text("max")

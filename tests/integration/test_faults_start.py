@@ -17,6 +17,7 @@ import pytest
 from mountd.demo import hub
 from mountd.process.lifecycle import START_WINDOW_S, STARTS_PER_WINDOW
 from tests.support.daemon import BUNDLED_RCLONE, Daemon
+from tests.support.explained import until_explained
 from tests.support.not_ready import assert_app_never_started, assert_silent, until_not_ready
 from tests.support.s3 import RcloneS3
 from tests.support.scripted_rclone import ScriptedRclone
@@ -79,6 +80,7 @@ def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     scripted.behave(refusal.script.format(real=scripted.real))
     daemon.start()
     reason = until_not_ready(daemon, refusal.code, refusal.text)
+    until_explained(daemon, refusal.code)
     assert (reason["layer"], reason["object"]) == ("rclone", "storage")
     assert refusal.hint in reason["hint"]
     until(lambda: len(scripted.starts) >= 3, 20, "three starts")
@@ -105,6 +107,7 @@ def test_a_flag_that_rclone_refuses_is_no_reason_to_try_again(
     scripted.behave(f"exec '{BUNDLED_RCLONE}' \"$@\" --no-such-flag")
     daemon.start()
     reason = until_not_ready(daemon, "rclone-usage", "unknown flag: --no-such-flag")
+    assert until_explained(daemon, "rclone-usage")["root"]["command"] == "mountd config render"
     assert reason["hint"]
     until(lambda: daemon.status()["mounts"]["storage"]["state"] == "failed", 10, "the mount to be given up")
     began = time.monotonic()
@@ -147,6 +150,7 @@ def test_an_rclone_that_cannot_be_started_any_more(
     cause = spoil(scripted.path)
     os.kill(before["mounts"]["storage"]["pid"], signal.SIGKILL)
     reason = daemon.until_reason("rclone-cannot-start")
+    until_explained(daemon, "rclone-cannot-start")
     assert str(scripted.path) in reason["text"]
     assert cause in reason["text"]
     assert reason["hint"]
@@ -212,10 +216,13 @@ def test_a_bucket_then_its_content_then_the_version_come_later(
     daemon = make_daemon()
     daemon.start()
     until_not_ready(daemon, "bucket-missing", f"store:{hub.BUCKET}")
+    explained = until_explained(daemon, "bucket-missing")
+    assert [each["layer"] for each in explained["chain"]] == ["mountd", "app", "mount", "bucket"]
     rclone = daemon.status()["mounts"]["storage"]["pid"]
 
     bucket.mkdir()
     reason = until_not_ready(daemon, "waiting-for-content", VERSION)
+    until_explained(daemon, "waiting-for-content")
     assert reason["hint"]
     assert "bucket-missing" not in daemon.reasons()
     assert not os.path.lexists(daemon.link)

@@ -14,6 +14,7 @@ from mountd.demo import hub
 from mountd.model import manifest
 from mountd.model.model import CONTENT_INTERVAL_S
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
@@ -59,6 +60,8 @@ def test_an_empty_bucket_and_the_version_that_comes_later(daemon: Daemon, store:
     assert "cache_hub_v23" in reason["text"]
     assert reason["hint"]
     check_waits(daemon)
+    explained = until_explained(daemon, "waiting-for-content")
+    assert [each["code"] for each in explained["chain"]] == ["not-ready", "waiting-for-model", "waiting-for-content"]
     assert daemon.reasons()["waiting-for-model"]["object"] == "webui"
     assert daemon.cli("versions", "-o", "json").json["versions"] == []
 

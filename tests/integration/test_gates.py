@@ -17,7 +17,7 @@ from mountd.app import ready
 from mountd.errors import GateFailed
 from mountd.operation import gates
 from mountd.process.child import User
-from mountd.settings.schema import GateSettings
+from mountd.settings.gates import GateSettings
 from tests.support.tls import make_certificate
 from tests.support.wait import until
 

@@ -34,7 +34,7 @@ from mountd.status.board import Board
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.proxy import Proxy
 from tests.support.s3 import ACCESS_KEY_ID, RcloneS3
-from tests.support.tasks import tasks_of
+from tests.support.tasks import notify_nobody, tasks_of
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
@@ -127,7 +127,7 @@ async def running(bucket: RcloneS3, **changes: Any) -> AsyncIterator[Room]:
             settings, instance=instance, board=board, journal=journal, binary=found, conf=conf, tasks=tasks
         )
         operations = Operations({}, {}, board, journal)
-        applier = Applier(members, DesiredVersions({}, operations.switch_and_wait, board), board)
+        applier = Applier(members, DesiredVersions({}, operations.switch_and_wait, board), board, notify_nobody)
         room = Room(root, proxy, members, board, applier)
         try:
             async with tasks:

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.not_ready import assert_app_never_started, until_not_ready
 
 pytestmark = [
@@ -47,6 +48,7 @@ def test_without_the_right_to_mount_the_flag_is_named(daemon: Daemon) -> None:
     daemon.wrap = WITHOUT_SYS_ADMIN
     daemon.start()
     reason = until_not_ready(daemon, "mount-refused", "fusermount3: mount failed: Operation not permitted")
+    until_explained(daemon, "mount-refused")
     assert "--cap-add SYS_ADMIN" in reason["hint"]
     assert "--device" not in reason["hint"], "which is there"
     assert_app_never_started(daemon)

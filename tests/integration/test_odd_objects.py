@@ -16,6 +16,7 @@ import pytest
 from mountd.client.api import get
 from mountd.demo import hub
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.faults import DENIED, Failure
 from tests.support.moto import archive, daemon_on, moto_hub
 from tests.support.not_ready import assert_silent
@@ -161,6 +162,7 @@ def test_a_first_version_that_is_archived_is_waited_for(daemon: Daemon, server: 
     archive(server, "cache_hub_v23/models/gpt.pth")
     daemon.start()
     reason = daemon.until_reason("waiting-for-content")
+    until_explained(daemon, "waiting-for-content")
     assert "models/gpt.pth" in reason["text"]
     assert "GLACIER" in reason["text"], "its class of storage"
     assert reason["hint"]
@@ -177,6 +179,7 @@ def test_a_bucket_that_may_be_listed_and_not_read_is_reported_without_a_loop(dae
     proxy.faults.fail = {"GET": DENIED, "HEAD": DENIED}
     daemon.start()
     daemon.until_reason("mount-not-proven")
+    until_explained(daemon, "mount-not-proven")
     pid = mount_of(daemon)["pid"]
     until(lambda: len(daemon.events("mount is not proven yet")) > 4, 60, "more tries than a mount of its own fault has")
     assert mount_of(daemon)["pid"] == pid, "another rclone would be refused as well"

@@ -6,6 +6,7 @@ translated into AWS's words.
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +16,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.daemon import Daemon
-from tests.support.policies import HUB, OUTPUTS, ROLES, STORES, EnforcingS3, as_aws, policy
+from tests.support.policies import HUB, OUTPUTS, RESULTS, ROLES, STORES, EnforcingS3, as_aws, policy
 from tests.support.wait import until
 
 SOON_S = 60.0
-READER, WRITER, PUBLISHER = ROLES
+READER, WRITER, PUBLISHER, SENDER = ROLES
 ACCOUNT_ROLE = "arn:aws:iam::123456789012:role/tts-hub-reader"
 
 
@@ -68,6 +69,12 @@ TABLE: dict[str, tuple[Callable[[Any], object], set[str]]] = {
     "write an output in parts": (in_parts(OUTPUTS, "host/spk_2.wav"), {WRITER}),
     "read an output": (get(OUTPUTS, "host/known.wav"), {WRITER}),
     "delete an output": (delete(OUTPUTS, "host/spk_1.wav"), {WRITER}),
+    "send a result": (put(RESULTS, "outputs/a.wav"), {SENDER}),
+    "send a result in parts": (in_parts(RESULTS, "outputs/b.wav"), {SENDER}),
+    "compare a result": (lambda s3: s3.head_object(Bucket=RESULTS, Key="outputs/a.wav"), {SENDER}),
+    "list the results": (lambda s3: s3.list_objects_v2(Bucket=RESULTS), set()),
+    "send something beside the results": (put(RESULTS, "other/a.wav"), set()),
+    "delete a result": (delete(RESULTS, "outputs/a.wav"), set()),
     "see which buckets there are": (lambda s3: s3.list_buckets(), set()),
     "make a bucket": (lambda s3: s3.create_bucket(Bucket="another"), set()),
     "remove a bucket": (lambda s3: s3.delete_bucket(Bucket=OUTPUTS), set()),
@@ -150,4 +157,34 @@ def test_an_outputs_mount_needs_no_more_than_an_outputs_writer(
 
     until(stored, SOON_S, "the output in the bucket")
     assert daemon.stop() == 0
+    assert "AccessDenied" not in daemon.log_text()
+
+
+@pytest.mark.fuse
+def test_an_outbox_needs_no_more_than_a_results_writer(
+    make_daemon: Callable[..., Daemon], enforcing: EnforcingS3
+) -> None:
+    reader, sender = enforcing.keys["s3", READER], enforcing.keys["s3", SENDER]
+    daemon = make_daemon(endpoint=enforcing.endpoint, access_key_id=reader[0], secret_access_key=reader[1])
+    secret = daemon.root / "results-secret"
+    secret.write_text(sender[1])
+    secret.chmod(0o600)
+    keys = {"access_key_id": sender[0], "secret_access_key": {"file": str(secret)}}
+    keys["upload_cutoff"] = "5M"  # more goes in parts
+    daemon.config["remotes"]["results"] = daemon.config["remotes"]["store"] | keys
+    directory = daemon.root / "outputs"
+    directory.mkdir()
+    outbox = {"directory": str(directory), "remote": f"results:{RESULTS}/outputs", "settle": "300ms", "keep": "0s"}
+    daemon.config |= {"models": {}, "apps": {}, "outbox": {"results": outbox | {"min_free": "0"}}}
+    files = {"a.wav": b"sound", "large.wav": bytes(12_000_000)}
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
+    daemon.start_ready()
+    until(lambda: daemon.status()["outbox"]["results"]["uploaded"] == len(files), 120.0, "the uploads")
+    s3 = enforcing.as_role("s3", SENDER)
+    for name, data in files.items():
+        found = s3.get_object(Bucket=RESULTS, Key=f"outputs/{name}")
+        assert found["Body"].read() == data
+        assert found["Metadata"]["sha256"] == hashlib.sha256(data).hexdigest()
+    until(lambda: not [*directory.iterdir()], SOON_S, "the local files to go")
     assert "AccessDenied" not in daemon.log_text()

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import hold_port
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.reloading import SOON_S, journaled, pids, start_with_bystanders
 from tests.support.wait import until
 
@@ -61,6 +62,7 @@ def test_a_broken_file_is_shown_and_heals(running: Daemon) -> None:
     running.config["mounts"]["storage"]["umask"] = "999"
     running.config["apps"]["free"]["environment"] = {"NEW": "1"}
     assert refused(running) == {"apps.webui.comand", "mounts.storage.umask"}
+    assert "apps.webui.comand" in until_explained(running, "config-broken")["root"]["evidence"][0]
     document = running.cli("reload", "-o", "json")
     assert document.code == 2
     assert document.json["error"]["exit"] == 2

@@ -64,7 +64,8 @@ async def api() -> AsyncIterator[Admitting]:
 
 def asked(routes: Iterable[Route]) -> Asked:
     """Every write has a body that no route takes: who may write gets 400, and nothing changes."""
-    return [(each.method, each.path.replace("{id}", "1").replace("{model}", "hub")) for each in routes]
+    examples = {"{id}": "1", "{model}": "hub", "{name}": "app.js"}
+    return [(each.method, re.sub(r"{\w+}", lambda found: examples[found[0]], each.path)) for each in routes]
 
 
 async def over_tcp(api: Admitting, routes: Asked, token: str | None) -> list[int]:

@@ -15,6 +15,7 @@ from mountd.demo import hub
 from tests.support import hold_port
 from tests.support.bad_versions import ODD_NAMES, build_bad
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
 from tests.support.stage import SOON_S, Stage, says
@@ -132,6 +133,8 @@ def test_a_version_that_does_not_come_up_is_rolled_back(staged: Staged) -> None:
         before = stage.pid()
         failed = daemon.cli("switch", "v22", "--force", "-o", "json")
         says(failed, 5, cause, "mountd logs webui")
+        explained = until_explained(daemon, "rolled-back")
+        assert any(cause in fact for fact in explained["root"]["evidence"])
         stage.check_serves("v23")
         assert stage.pid() != before
         assert daemon.status()["ready"]

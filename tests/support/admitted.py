@@ -63,13 +63,14 @@ class Admitting:
     async def ask(
         self, path: str, token: str | None = None, *, method: str = "GET", body: bytes | None = None, **headers: str
     ) -> Answered:
-        """`headers`: names with `_` for `-`."""
+        """`headers`: names with `_` for `-`. Of a stream only the beginning is awaited."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         given |= bearer(token) if token is not None else {}
         async with aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{self.port}{path}"
             async with session.request(method, url, headers=given, data=body) as answer:
-                return Answered(answer.status, answer.headers, await answer.text())
+                is_stream = answer.headers.get("Content-Type", "").startswith("text/event-stream")
+                return Answered(answer.status, answer.headers, "" if is_stream else await answer.text())
 
     async def post(self, path: str, token: str | None = None, **body: Any) -> Answered:
         return await self.ask(path, token, method="POST", body=json.dumps(body).encode())

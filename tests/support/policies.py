@@ -15,9 +15,9 @@ from tests.support.manifests import DEPLOY
 from tests.support.s3 import MotoS3, client
 
 IAM = DEPLOY / "iam"
-ROLES = ("hub-reader", "outputs-writer", "publisher")
+ROLES = ("hub-reader", "outputs-writer", "publisher", "results-writer")
 STORES = ("s3", "ram", "cam")
-HUB, OUTPUTS = hub.BUCKET, "index-tts-outputs"
+HUB, OUTPUTS, RESULTS = hub.BUCKET, "index-tts-outputs", "index-tts-results"
 AWS_OF = {
     "oss:ListObjects": "s3:ListBucket",
     "name/cos:GetBucket": "s3:ListBucket",
@@ -97,6 +97,7 @@ class EnforcingS3(MotoS3):
 
     def enforce(self) -> None:
         self.create_bucket(OUTPUTS)
+        self.create_bucket(RESULTS)
         iam = self.aws("iam")
         for store in STORES:
             for role in ROLES:

@@ -39,7 +39,7 @@ from mountd.settings.source import Place
 from mountd.status.board import Board
 from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.shelf import NoDrills
-from tests.support.tasks import IdleTasks, tasks_of
+from tests.support.tasks import IdleTasks, notify_nobody, tasks_of
 
 DISK_S = 60.0
 
@@ -93,7 +93,7 @@ class Bench:
         )
         self.operations = Operations(self.members.models, self.members.apps, self.board, self.journal)
         self.desired = DesiredVersions(self.members.models, self.operations.switch_and_wait, self.board)
-        self.applier = Applier(self.members, self.desired, self.board)
+        self.applier = Applier(self.members, self.desired, self.board, notify_nobody)
         self.reloader = Reloader(
             loaded,
             members=self.members,
@@ -102,6 +102,7 @@ class Bench:
             server=self._server(),
             board=self.board,
             journal=self.journal,
+            notify=notify_nobody,
         )
 
     def _server(self) -> Server:

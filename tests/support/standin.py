@@ -32,6 +32,7 @@ class StandIn:
         self.answers: dict[str, Answer] = {}
         self.status = STATUS
         self.answers["GET /api/v1/status"] = lambda _: (200, self.status)
+        self.answers["GET /api/v1/history"] = lambda _: (200, {"schema": 1, "history": [], "next": None})
         self._server: socketserver.BaseServer | None = None
 
     def start(self) -> None:

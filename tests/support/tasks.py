@@ -40,3 +40,7 @@ class IdleTasks(Tasks):
 
 async def _idle() -> None:
     await asyncio.Event().wait()
+
+
+async def notify_nobody(_: object) -> None:
+    """For what applies a configuration: no target of notifications changes."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.status.snapshot import AppLoad
+from mountd.status.load import AppLoad
 from mountd.warm import access
 from mountd.warm.access import AccessProfile, AppStart, FileOpens, OpenedFile, OpenedOfModel
 from mountd.warm.plan import WantedFile

@@ -128,11 +128,13 @@ async def test_an_app_is_stopped_and_started(asked: Asked, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", ["stop", "start", "signal"])
 async def test_what_is_no_app(asked: Asked, path: str) -> None:
-    for body in ({}, {"name": "storage"}, {"name": "x", "reason": "y"}):
-        code, document = await asked.post(path, json.dumps(body))
+    sent = {"signal": "HUP"} if path == "signal" else {}
+    for body in ({"name": "storage"}, {"name": "x", "reason": "y"}):
+        code, document = await asked.post(path, json.dumps(body | sent))
         assert (code, document["error"]["exit"]) == (404, 3)
-    code, document = await asked.post(path, '{"surprise": 1}')
-    assert (code, document["error"]["exit"]) == (400, 2)
+    for wrong in ({**sent, "name": "webui", "surprise": 1}, sent, {**sent, "name": None}):
+        code, document = await asked.post(path, json.dumps(wrong))
+        assert (code, document["error"]["exit"]) == (400, 2)
 
 
 # -- what was said last -----------------------------------------------------------------------------------------------

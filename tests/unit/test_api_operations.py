@@ -90,8 +90,9 @@ async def test_what_is_asked_of_a_drill_reaches_it(dry_run: bool) -> None:
         assert (document["plan"]["kind"], document["operation"] is None) == ("kill", dry_run)
         wanted = Request(ME, "api", "monthly", dry_run=dry_run)
         assert drills.asked == [("slow", "storage", "30s", wanted)]
-        await asked.post("drill", "{}")
-        assert drills.asked[1] == ("", None, None, Request(ME, "api"))
+        await asked.post("drill", '{"kind": "kill"}')
+        assert drills.asked[1:] == [("kill", None, None, Request(ME, "api"))]
+        assert (await asked.post("drill", "{}"))[0] == 400
 
 
 async def test_an_operation_is_waited_for_until_it_leaves_the_step_that_was_seen(asked: Asked) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import pwd
@@ -12,12 +13,13 @@ import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import aiohttp
 import pytest
 
-from mountd.api import peer, server, shielded
+from mountd.api import connections, peer, server, shielded
 from mountd.errors import Busy
 from mountd.journal import database
 from mountd.journal.journal import Committed
@@ -108,7 +110,7 @@ async def test_a_change_is_made_whole_when_the_one_who_asked_goes_away(served: S
     await until(lambda: hub.model.committed.suspended, "the pause")
     assert (await hub.journal.committed("hub")).suspended == hub.model.committed.suspended
     async with asyncio.timeout(SOON_S):
-        while [each.code for each in await hub.journal.events(limit=5)] != ["suspended"]:
+        while "suspended" not in [each.code for each in await hub.journal.events(limit=5)]:
             await asyncio.sleep(0.01)
 
 
@@ -154,7 +156,7 @@ async def test_no_more_than_so_many_are_carried_out_at_once(served: Served, monk
 async def test_a_stream_outlives_any_number_of_short_connections_and_yields_to_open_ones(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
     stream, writer = await served.connect("GET /api/v1/events?follow=1")
     assert (await stream.readline()).split()[1] == b"200"
     for number in range(50):
@@ -178,6 +180,55 @@ async def test_a_stream_outlives_any_number_of_short_connections_and_yields_to_o
             await stream.read(1000)
     for _, each in (*held, (stream, writer)):
         each.close()
+
+
+async def test_streams_yield_before_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
+    waiting = asyncio.create_task(served.get("status?wait=60&for=version=v23"))
+    silent, quiet = await served.connect()
+    streams = []
+    for request in ["GET /api/v1/events?follow=1", "GET /api/v1/logs?follow=1"] * 30:
+        streams.append(await served.connect(request))
+        assert (await streams[-1][0].readline()).split()[1] == b"200"
+    open_ones = await asyncio.gather(*(is_open(reader) for reader, _ in streams))
+    assert open_ones == sorted(open_ones), "the oldest yield"
+    assert 10 < sum(open_ones) < 20
+    assert await is_open(silent)
+    assert (await served.post("switch", version="v23"))[0] == 202
+    assert (await asyncio.wait_for(waiting, SOON_S))[0] == 200
+    for _, each in (*streams, (silent, quiet)):
+        each.close()
+
+
+async def is_open(reader: asyncio.StreamReader) -> bool:
+    try:
+        async with asyncio.timeout(1.0):
+            while await reader.read(65536):
+                pass
+    except TimeoutError:
+        return True
+    return False
+
+
+async def test_nothing_is_kept_of_what_cannot_be_parsed(served: Served) -> None:
+    """Not even until the garbage is collected."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            reader, writer = await served.connect()
+            writer.write(b"GET /" + b"a" * 100_000)
+            assert (await asyncio.wait_for(reader.readline(), SOON_S)).split()[1] == b"400"
+            writer.transport.abort()
+        await until(lambda: not kept(), "the last one to be forgotten")
+    finally:
+        gc.enable()
+
+
+def kept() -> list[TracebackType]:
+    """Tracebacks through the parser, which hold the data."""
+    found = [each for each in gc.get_objects() if isinstance(each, TracebackType)]
+    return [each for each in found if each.tb_frame.f_code.co_name == "data_received"]
 
 
 # -- who asks ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mountd.api import server
+from mountd.api import connections
 from mountd.api.server import Admission
 from mountd.settings.http import HttpSettings
 from mountd.tls import BadPair, server_context
@@ -111,7 +111,7 @@ async def test_it_begins_and_ends_to_speak_tls_at_the_same_address(
 async def test_connections_that_never_speak_it_are_few_and_others_get_in(
     api: Admitting, pairs: dict[str, tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
     await api.listen(admission_of(pairs["old"]), listen=HERE)
     held = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", api.port) for _ in range(60)))
     await until(lambda: sum(not reader.at_eof() for reader, _ in held) <= 20, "the oldest to be cut off")

@@ -19,7 +19,8 @@ from mountd.errors import CannotStart, MountdError, Unavailable
 from mountd.process import init
 from mountd.process.child import Child, User
 from mountd.process.lifecycle import Notice
-from mountd.status.snapshot import AppLoad, AppStatus, Reason, State
+from mountd.status.load import AppLoad
+from mountd.status.snapshot import AppStatus, Reason, State
 from tests.support.fake_child import FakeChild
 from tests.support.reloader import posted
 from tests.support.wait import until_async

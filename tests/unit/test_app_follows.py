@@ -20,8 +20,8 @@ from mountd.process.instance import Instance
 from mountd.process.lifecycle import Event, Life, Notice, RestartAsked
 from mountd.settings.load import Places, parse
 from mountd.status.board import Board
+from mountd.status.load import AppLoad
 from mountd.status.snapshot import (
-    AppLoad,
     DriftStatus,
     Health,
     ModelStage,

@@ -59,6 +59,16 @@ async def test_a_waiter_that_is_cancelled_leaves_the_others_waiting() -> None:
         assert (await second).stopping
 
 
+async def test_a_change_is_noticed_also_between_asking_and_waiting() -> None:
+    board = Board()
+    change = board.change()
+    assert change is board.change()
+    board.set_mount("disk", MOUNT)
+    board.set_mount("disk", MOUNT)  # the same again
+    assert change.done()
+    assert not board.change().done()
+
+
 async def test_changes_in_a_row_are_seen_as_the_last() -> None:
     board = Board()
     waiter = asyncio.create_task(board.changed())

@@ -68,6 +68,10 @@ async def test_one_request_that_holds_nothing(fake: Fake) -> None:
     assert await bucket.ask()
     assert [method for method, _ in rclone.asked] == ["operations/list"]
     assert rclone.asked[-1][1]["fs"] == f"s:bkt/pre/{NONEXISTENT_DIR}/"
+    assert (sum(bucket._meters.bucket_probe.counts), bucket._meters.failed_bucket_probes) == (2, 0)
+    rclone.answers |= {"operations/list": NO_ROOM}
+    assert not await bucket.ask()
+    assert (sum(bucket._meters.bucket_probe.counts), bucket._meters.failed_bucket_probes) == (3, 1)
     assert not bucket.is_asked_for_room
 
 

@@ -53,20 +53,3 @@ def test_each_file_has_its_place_and_the_examples_come_along() -> None:
     units = {f"systemd/{path.name}" for path in (ROOT / "systemd").iterdir()}
     assert units <= {each.source for each in FILES}
     assert {path.name for path in (SHARE / "config").iterdir()} == {path.name for path in (ROOT / "config").iterdir()}
-
-
-@pytest.mark.thorough
-def test_a_wheel_holds_them(tmp_path: Path) -> None:
-    """Built as pip builds one, of a copy: a build writes into its source."""
-    source = tmp_path / "source"
-    ignored = shutil.ignore_patterns(".venv", ".git", "build", ".*_cache", "__pycache__", "*.egg-info")
-    shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
-    words = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
-    subprocess.run([str(ROOT / ".venv/bin/python"), *words], check=True, timeout=300, capture_output=True)
-    (wheel,) = tmp_path.glob("mountd-*.whl")
-    shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
-    carried = tmp_path / "unpacked/mountd/share"
-    for path in (path for room in ("config", "systemd", "man", "completion") for path in (SHARE / room).iterdir()):
-        found = carried / path.relative_to(SHARE)
-        assert found.read_bytes() == path.read_bytes()
-        assert not found.is_symlink()

@@ -1,6 +1,9 @@
 """Every command explains itself (the wording of help is tested here), and none that asks the daemon imports much."""
 
+import inspect
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ import click
 import pytest
 
 from mountd.cli.main import COMMANDS, cli, main
+from mountd.cli.options import Options
 
 HEAVY = ["pydantic", "aiohttp", "structlog", "yaml", "rich", "asyncio", "http.client", "psutil", "mountd.settings"]
 ROOT = Path(__file__).parents[2]
@@ -106,3 +110,56 @@ def test_remote_commands_import_nothing_heavy(arguments: list[str], tmp_path: Pa
     loaded = json.loads(done.stdout.splitlines()[-1])
     found = {name for name in HEAVY if any(module == name or module.startswith(name + ".") for module in loaded)}
     assert found == set(), done.stderr
+
+
+def examples(command: click.Command) -> list[str]:
+    """The lines of the section `Examples:` of its help, without what a shell does with the output."""
+    _before, title, section = inspect.cleandoc(command.help or "").partition("\nExamples:\n")
+    lines = section.partition("\n\n")[0].splitlines() if title else []
+    return [re.split(r" [>|] ", line.strip())[0] for line in lines]
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=str)
+def test_every_command_has_examples_that_can_be_parsed(path: tuple[str, ...], command: click.Command) -> None:
+    found = examples(command)
+    assert found
+    own = [each for each in found if each.startswith(f"mountd {' '.join(path)}")]
+    assert own, "one of the command itself"
+    for line in found:
+        program, *words = shlex.split(line)
+        assert program == "mountd"
+        group: click.Command = cli
+        context = cli.make_context("mountd", words, obj=Options())
+        while isinstance(group, click.Group):
+            name, below, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+            assert below is not None
+            group, context = below, below.make_context(name, rest, parent=context)  # raises what is wrong
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["stauts"], "status"),
+        (["vesrions"], "versions"),
+        (["switch", "--modle", "x", "v23"], "--model"),
+        (["switch", "--dryrun", "v23"], "--dry-run"),
+        (["--sokcet", "x", "status"], "--socket"),
+        (["drill", "kil"], "kill"),
+        (["warm", "v23", "--level", "metdata"], "metadata"),
+        (["status", "-o", "jsno"], "json"),
+        (["completion", "zhs"], "zsh"),
+        (["config", "chekc"], "check"),
+        (["init", "--store", "aliyum-oss"], "aliyun-oss"),
+    ],
+    ids=str,
+)
+def test_a_wrong_word_is_answered_with_the_near_one(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert f"Did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_a_word_that_is_like_none_is_answered_with_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drill", "xxxxxxxx"]) == main(["xxxxxxxx"]) == main(["status", "--xxxxxxxx"]) == 2
+    assert "Did you mean" not in capsys.readouterr().err

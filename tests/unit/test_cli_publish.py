@@ -114,20 +114,27 @@ class Terminal(io.StringIO):
 READING = Progress("reading", 512, 1024)
 
 
+FULL, HALF = "━" * 20, "━" * 10 + "╌" * 10
+
+
 @pytest.mark.parametrize(
     ("progress", "line"),
     [
-        (READING, "reading 1.0 KiB: 50 %"),
-        (Progress("reading", 0, 0), "reading 0 B: 100 %"),
-        (Progress("sending", 2048, 1024), "sending 1.0 KiB: 100 %"),
-        (Progress("sending", 10, 1024, 2048.0), "sending 1.0 KiB: 0 %, 2.0 KiB/s"),
-        (Progress("sending", 512, 1024, 1024.0, 65.4), "sending 1.0 KiB: 50 %, 1.0 KiB/s, 1m05s left"),
-        (Progress("reading back", 1024, 1024, 1024.0, 0.0), "reading back 1.0 KiB: 100 %, 1.0 KiB/s"),
+        (READING, f"reading 1.0 KiB: {HALF} 50 %"),
+        (Progress("reading", 0, 0), f"reading 0 B: {FULL} 100 %"),
+        (Progress("sending", 2048, 1024), f"sending 1.0 KiB: {FULL} 100 %"),
+        (Progress("sending", 10, 1024, 2048.0), "sending 1.0 KiB: ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 0 %, 2.0 KiB/s"),
+        (
+            Progress("sending", 512, 1024, 1024.0, 65.4),
+            f"sending 1.0 KiB: {HALF} 50 %, 1.0 KiB/s, 1m05s left",
+        ),
+        (Progress("reading back", 1024, 1024, 1024.0, 0.0), f"reading back 1.0 KiB: {FULL} 100 %, 1.0 KiB/s"),
     ],
 )
 def test_the_line_of_progress(monkeypatch: pytest.MonkeyPatch, progress: Progress, line: str) -> None:
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("NO_COLOR", "1")
     bar = publish.Bar()
     for _ in range(2):
         bar.show(progress)

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 import mountd.cli
-from mountd.cli import main, report, terminal, view, view_status
+from mountd.cli import labels, main, report, terminal, view, view_status
 from mountd.cli.options import Options
 from mountd.errors import Bug, Busy, ConfigError, MountdError, Problem
 from tests.support.hostile import HOSTILE, raw_controls
@@ -178,11 +178,11 @@ class Terminal(io.StringIO):
 
 
 def test_progress_stays_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    for length, kept in ((78, 78), (79, 79), (80, 79), (500, 79)):
+    for length, kept in ((78, "x" * 78), (79, "x" * 79), (80, "x" * 78 + "…"), (500, "x" * 78 + "…")):
         shown = Terminal()
         monkeypatch.setattr(sys, "stderr", shown)
         terminal.write_over("x" * length)
-        assert shown.getvalue() == terminal.ERASED + "x" * kept, "the last column would begin the next line"
+        assert shown.getvalue() == terminal.ERASED + kept, "the last column would begin the next line"
 
 
 @pytest.mark.parametrize(("off", "coloured"), [(None, True), ("", True), ("1", False)])
@@ -232,7 +232,7 @@ def test_sizes(count: int, text: str) -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert view.duration(seconds) == text
+    assert labels.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -312,3 +312,49 @@ def test_the_log(form: str) -> None:
     assert "声音" in done.stderr
     assert "RuntimeError" in done.stderr
     assert len(done.stderr) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("environ", "on_terminal", "elsewhere"),
+    [
+        ({}, True, False),
+        ({"NO_COLOR": "1"}, False, False),
+        ({"NO_COLOR": ""}, True, False),
+        ({"CLICOLOR": "0"}, False, False),
+        ({"CLICOLOR_FORCE": "1"}, True, True),
+        ({"CLICOLOR_FORCE": "0"}, True, False),
+        ({"FORCE_COLOR": "1"}, True, True),
+        ({"FORCE_COLOR": ""}, True, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"}, False, False),
+        ({"TERM": "dumb"}, False, False),
+        ({"TERM": "dumb", "CLICOLOR_FORCE": "1"}, True, True),
+    ],
+    ids=str,
+)
+def test_when_colours_are_shown(
+    environ: dict[str, str], on_terminal: bool, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    for stream, wanted in ((Terminal(), on_terminal), (io.StringIO(), elsewhere)):
+        assert terminal.is_coloured(stream) is wanted
+        monkeypatch.setattr(sys, "stdout", stream)
+        view.show(view.console(), view.word("Degraded"))
+        terminal.say(": x", mark="fail", colour="red")
+        assert ("\x1b[33m" in stream.getvalue()) is wanted
+        assert ("\x1b[31m" in stream.getvalue()) is wanted
+        assert ("\x1b" in stream.getvalue()) is wanted
+
+
+def test_what_is_coloured_in_a_pipe_is_not_broken_into_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    on = view.console()
+    view.show(on, view.table(("NAME", "HEALTH"), [("x" * 300, view.word("Healthy"))], width=on.width))
+    assert len(stream.getvalue().splitlines()) == 2
+    assert "\x1b[32m" in stream.getvalue()

@@ -117,3 +117,35 @@ def test_the_status_shows_how_far_the_load_of_an_app_is(load: dict[str, object] 
     }
     app = {"state": "starting", "versions": {"hub": "v23"}, "load": None if load is None else whole | load}
     assert [state for *_, state in view_status.lines({"apps": {"webui": app}})] == [shown]
+
+
+@pytest.mark.parametrize(
+    ("outbox", "shown"),
+    [
+        ({"pending": 0, "uploaded": 0}, "nothing waits, 0 uploaded"),
+        (
+            {"pending": 3, "pending_bytes": 12 << 20, "oldest_s": 303.0, "failed": 1, "uploaded": 40}
+            | {"last": {"key": "outputs/a.wav", "time": "2026-01-01T00:00:00Z"}},
+            "3 files wait, 12.0 MiB, the oldest for 5 m 3 s, 1 failed, 40 uploaded, last outputs/a.wav",
+        ),
+        ({"pending": 1, "pending_bytes": 0, "oldest_s": None, "last": None}, "1 file waits, 0 B, 0 uploaded"),
+    ],
+)
+def test_the_status_shows_results_on_their_way(outbox: dict[str, object], shown: str) -> None:
+    status = {"outbox": {"results": {"health": "Degraded", **outbox}}}
+    assert [*view_status.lines(status)] == [("outbox", "results", "Degraded", shown)]
+
+
+def test_the_status_shows_notifications_that_wait() -> None:
+    failing = {
+        "health": "Degraded",
+        "pending": 2,
+        "last_delivered": "2026-01-01T00:00:00Z",
+        "last_error": "it answers 500",
+    }
+    status = {"notify": {"team": failing, "idle": {"pending": 1}, "well": {"health": "Healthy", "pending": 0}}}
+    assert [*view_status.lines(status)] == [
+        ("notify", "team", "Degraded", "2 events wait, last sent 2026-01-01T00:00:00Z, it answers 500"),
+        ("notify", "idle", "Unknown", "1 event waits"),
+        ("notify", "well", "Healthy", "nothing waits"),
+    ]

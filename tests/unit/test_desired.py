@@ -16,7 +16,8 @@ from mountd.model import model
 from mountd.operation import desired, plan
 from mountd.operation.desired import DesiredVersions, Request
 from mountd.operation.runner import OperationOutcome
-from mountd.status.snapshot import ModelStage, ModelStatus, Operation, Snapshot, Unmet
+from mountd.status.snapshot import ModelStage, ModelStatus, Operation, Snapshot
+from mountd.status.source import Unmet
 from tests.support.shelf import TINA, Shelf, shelf, until
 from tests.support.tasks import tasks_of
 
@@ -193,6 +194,28 @@ async def test_what_a_person_asks_for_drops_it(hub: Shelf) -> None:
         await until(lambda: all(task.done() for task in wanted.tasks()), "no pending switch")
     assert switches.asked == []
     assert hub.status.desired == "v22"
+
+
+async def test_what_is_pending_is_shown_until_it_is_done_or_given_up(hub: Shelf) -> None:
+    seen: list[str | None] = []
+
+    async def switch(name: str, version: str, request: Request) -> OperationOutcome | None:
+        seen.append(hub.status.pending)
+        return OperationOutcome("refused", Refused("it is incomplete"))
+
+    await hub.model.suspend("alice")
+    wanted = DesiredVersions(hub.models, switch, hub.board)
+    async with tasks_of(hub.board) as group:
+        wanted.begin(group)
+        await wanted.declare("hub")
+        await until(lambda: hub.status.pending == "v23", "it to be shown")
+        hub.model.settings = hub.model.settings.model_copy(update={"version": "v24"})
+        await wanted.declare("hub")
+        await until(lambda: hub.status.pending == "v24", "the later one to be shown")
+        await hub.model.suspend(None)
+        await until(lambda: all(task.done() for task in wanted.tasks()), "it to be given up")
+    assert seen == ["v24"]
+    assert hub.status.pending is None
 
 
 # -- a journal that fails ---------------------------------------------------------------------------------------------

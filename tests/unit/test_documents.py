@@ -8,9 +8,23 @@ from typing import Any
 
 import pytest
 
-from mountd.api.documents import access, diff, document, failures, history, operations, status
+from mountd.api.documents import (
+    access,
+    diff,
+    document,
+    explain,
+    failures,
+    history,
+    notify,
+    operations,
+    session,
+    status,
+    traffic,
+)
+from mountd.cli import debug as debug_command
 from mountd.cli import init as init_command
 from mountd.cli import publish as publish_command
+from mountd.cli.bundle import Bundle
 from mountd.errors import Busy, ConfigError, MountdError, NotFound, Problem
 from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRecord
 from mountd.model.content import Content
@@ -21,14 +35,18 @@ from mountd.operation.switch import PlannedOperation
 from mountd.operation.sync import Paused
 from mountd.process.child import Line, Ring
 from mountd.publish.run import Published
+from mountd.settings.redaction import Redactor
+from mountd.status.explain import explain as explained
+from mountd.status.load import AppLoad, LoadStatus
+from mountd.status.meters import MountMeters
+from mountd.status.notify import NotifyStatus
+from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import (
-    AppLoad,
     AppStatus,
     CacheStatus,
     ConfigStatus,
     DrainStatus,
     Health,
-    LoadStatus,
     ModelStage,
     ModelStatus,
     MountStage,
@@ -58,7 +76,7 @@ MOUNT = MountStatus(
     restarts=3,
     unasked=2,
     since="2026-01-02T03:04:05Z",
-    cache=CacheStatus(bytes_used=1_234_567, files=89, uploads_queued=2),
+    cache=CacheStatus(bytes_used=1_234_567, files=89, uploads_queued=2, limit_bytes=2_000_000),
     backend=RemoteStatus(Health.DEGRADED, REASON),
     drain=DrainStatus(files=5, files_left=3, bytes_left=1_048_576, open=1),
 )
@@ -130,14 +148,30 @@ CONFIG = ConfigStatus(
     warnings=(WARNING,),
     incomplete="the journal cannot be read",
 )
+OUTBOX = OutboxStatus(
+    *("/srv/outputs", "store:results/outputs", Health.HEALTHY),
+    pending=2,
+    pending_bytes=4096,
+    writing=1,
+    uploaded=97,
+    failed=1,
+    failures=3,
+    last_key="outputs/a.wav",
+    last_time="2026-01-02T03:04:05Z",
+)
 SNAPSHOT = Snapshot(
     mounts={"storage": MOUNT, "plain": MountStatus("/mnt/plain", "other:")},
     models={"hub": MODEL, "voice": ModelStatus(mount="plain", link="/srv/voice")},
     apps={"webui": APP, "api": AppStatus(stopped="tina: a demonstration")},
+    outbox={"results": OUTBOX, "other": OutboxStatus("/srv/other", "store:other")},
     operation=OPERATION,
     operations=(OPERATION,),
     scheduled=(SCHEDULED,),
     config=CONFIG,
+    notify={
+        "ops": NotifyStatus(last_delivered="2026-01-02T03:04:05Z", messages=7),
+        "people": NotifyStatus(failing=True, pending=3, last_error="cannot deliver", hint="look", failed=1, dropped=2),
+    },
 )
 RUNNING = OperationRecord(7, "switch", "hub", "v22", "v23", "tina", "cli", "nightly", "ready", "2026-01-02T03:04:00Z")
 FAILED = OperationRecord(
@@ -196,6 +230,11 @@ OPENED = AccessProfile(
 PUBLISHED = Published("published", "sha256:22", 2, 123, 1, 100, ("x",), ("MANIFEST.json",), "hash")
 
 
+METERS = {"storage": MountMeters(cache_bytes=1_000_000), "plain": MountMeters()}
+METERS["storage"].moved(100.0, fetched=1001, uploaded=0)
+METERS["storage"].moved(105.0, fetched=0, uploaded=500)
+
+
 def drill(kind: drill_plan.DrillKind) -> drill_plan.DrillPlan:
     return drill_plan.DrillPlan(kind, "storage", "/mnt/models", 30.0, ("webui", "api"), ("webui",), LIMITS)
 
@@ -214,6 +253,13 @@ def without_prose(document: Any) -> Any:
     if isinstance(document, dict):
         return {key: "…" if key in ("text", "hint") else without_prose(each) for key, each in document.items()}
     return [without_prose(each) for each in document] if isinstance(document, list) else document
+
+
+def _without_evidence(found: explain.ExplainDocument) -> Any:
+    roots = [each for each in (found["root"], *found["others"]) if each is not None]
+    for root in roots:
+        root["evidence"] = ["…"]
+    return without_prose(found)
 
 
 def made() -> dict[str, Any]:
@@ -256,15 +302,24 @@ def made() -> dict[str, Any]:
         "drill plan, kill": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.KILL))),
         "drill plan, offline": without_prose(operations.drill_plan(drill(drill_plan.DrillKind.OFFLINE))),
         "paused": operations.pause([Paused("hub", "tina: a demonstration", changed=True)]),
+        "session": session.SessionDocument(schema=1, name="ci", role="operator", login=True),
+        "login": session.LoginDocument(schema=1, name="ci", role="operator", csrf="proof", lifetime_s=43200.0),
         "webhook": operations.WebhookDocument(schema=1, model="hub"),
+        "notification": notify.NotifySentDocument(schema=1, target="ops"),
         "diff": diff.diff({"hub": (Sync.OUT_OF_SYNC, [Compared("version", "hub", "v23", "v22")])}),
+        "explain": _without_evidence(explain.explain(explained(SNAPSHOT))),
+        "explain, nothing": explain.explain(explained(Snapshot())),
         "access profile": access.profile("hub", OPENED),
         "access profile, removed": access.forgotten("hub", ["webui"]),
+        "traffic": traffic.traffic(SNAPSHOT, METERS, 107.0),
         "error": failures.error(NotFound("cannot find hub", hint="one of voice")),
         "error, busy": failures.error(Busy("cannot switch hub", hint="wait", holder="tina")),
         "error, config": without_prose(failures.error(ConfigError("/etc/mountd/mountd.yaml", [WARNING]))),
         "error without a hint": failures.error(MountdError("cannot go on")),
         "publish": publish_command._document("hub", "v22", "store:models/hub_v22", PUBLISHED, 1.23456),
+        "debug": debug_command._document(
+            Path("/root/b.tar.gz"), 1234, Bundle(Redactor([]), {"status.json": b"{}"}, ["unit: no end after 20 s"])
+        ),
         "init": init_command._document(
             Path("/etc/m.yaml"), written=True, text="a: b\n", files=["/etc/k"], following=["x"]
         ),

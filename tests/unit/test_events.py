@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from mountd.status.events import between
+from mountd.status.load import LoadHistory
 from mountd.status.snapshot import (
     AppStatus,
     DriftStatus,
     Health,
-    LoadHistory,
     ModelStage,
     ModelStatus,
     MountStage,

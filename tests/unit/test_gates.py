@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mountd.errors import GateFailed
 from mountd.operation.gates import MAX_ANSWER_BYTES, NoValue, check, value_of, words
-from mountd.settings.schema import GateSettings
+from mountd.settings.gates import GateSettings
 
 
 def answer(kind: str, result: Any) -> bytes:

@@ -120,7 +120,7 @@ async def served() -> AsyncIterator[Served]:
     journal, board = Journal(root / "mountd.db"), Board()
     await journal.open()
     app = web.Application(middlewares=[errors_as_documents])
-    app.add_routes(HistoryRoutes(journal, board, ResultStore(journal)).reads())
+    app.add_routes([each.definition for each in HistoryRoutes(journal, board, ResultStore(journal)).reads()])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.UnixSite(runner, str(root / "s")).start()
@@ -166,6 +166,7 @@ async def test_the_last_page_has_no_next_also_when_it_is_full(served: Served, mo
     assert ([each["id"] for each in page["history"]], page["next"]) == ([ids[3], ids[2]], ids[2])
     _, page = await served.get("/api/v1/history", limit=2, before=page["next"])
     assert ([each["id"] for each in page["history"]], page["next"]) == ([ids[1], ids[0]], None)
+    assert await served.get("/api/v1/history", limit=0) == (200, {"schema": 1, "history": [], "next": None})
     monkeypatch.setattr(history, "DEFAULT_LIMIT", 1)
     monkeypatch.setattr(history, "MAX_LIMIT", 3)
     for limit, shown in ({}, 1), ({"limit": 99}, 3):
@@ -271,6 +272,19 @@ async def record(served: Served, *texts: str, code: str = "ready", object_: str 
 
 def texts(events: list[Any]) -> list[str]:
     return [event["text"] for event in events]
+
+
+async def test_events_page_by_page_from_the_newest_on(served: Served) -> None:
+    for number in range(5):
+        await served.journal.event("tested", "hub", str(number))
+    found: list[str] = []
+    before: dict[str, int] = {}
+    while page := (await served.get("/api/v1/events", limit=2, **before))[1]["events"]:
+        found = [each["text"] for each in page] + found
+        before = {"before": page[0]["id"]}
+    assert found == [str(number) for number in range(5)]
+    assert [each["text"] for each in (await served.get("/api/v1/events", after=1, before=4))[1]["events"]] == ["1", "2"]
+    assert (await served.get("/api/v1/events", before="x"))[0] == 400
 
 
 async def test_events_by_what_is_asked_for(served: Served) -> None:

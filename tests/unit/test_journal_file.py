@@ -22,7 +22,7 @@ from mountd.journal.journal import Committed, Drilled, Journal
 SOON_S = 30.0
 COMMITTED = Committed("v23", "v22", "v24", "v24")
 DRILLED = Drilled(1, "offline", "disk", 3.5, None, None, app_restarted=False, passed=False, details='{"for_s": 30.0}')
-NEWEST = 6
+NEWEST = 8
 
 
 @pytest.fixture

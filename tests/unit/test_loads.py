@@ -10,7 +10,7 @@ import pytest
 from mountd.errors import Unavailable
 from mountd.model import loads
 from mountd.model.loads import MOST_CAUSES, Loads
-from mountd.status.snapshot import LoadHistory, LoadStatus
+from mountd.status.load import LoadHistory, LoadStatus
 from mountd.warm.results import WarmProgress
 
 

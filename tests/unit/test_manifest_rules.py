@@ -7,13 +7,10 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from mountd.api import metrics
 from mountd.api.routes import Routes
 from mountd.daemon.shutdown import stop_times
 from mountd.settings.load import DEFAULT_CONFIG
 from mountd.settings.secret import SecretRef
-from mountd.status.board import Board
-from mountd.status.snapshot import Snapshot
 from tests.support.manifests import (
     BUILT,
     DEPLOY,
@@ -29,6 +26,7 @@ from tests.support.manifests import (
     within,
     workloads,
 )
+from tests.support.monitoring import documented
 
 SPARE_S = 20.0
 """Between the sum of the stop times and the grace period: a machine may be busy."""
@@ -304,10 +302,6 @@ def test_no_pod_has_rights_that_it_does_not_need() -> None:
             assert all("secretKeyRef" not in str(each) for each in container.get("env", [])), "secrets are files"
 
 
-def metric_names() -> set[str]:
-    return set(re.findall(r"^# TYPE (\w+)", metrics.render(Board(Snapshot())).decode(), re.MULTILINE))
-
-
 def test_queries_name_metrics_that_there_are() -> None:
     """mountd's own, or those of the app that the files say are the app's."""
     queries = []
@@ -317,6 +311,6 @@ def test_queries_name_metrics_that_there_are() -> None:
         queries += [each["spec"]["query"] for each in of_kind(build(name), "MetricTemplate")]
     used = {word for query in queries for word in re.findall(r"\b(\w+)\{", query)}
     assert used == {"mountd_ready"} | APP_METRICS
-    assert "mountd_ready" in metric_names()
+    assert "mountd_ready" in documented()
     for path in ("canary-rollouts/analysis.yaml", "canary-flagger/metrics.yaml"):
         assert "are the app's own" in " ".join((DEPLOY / "argocd" / path).read_text().split()).replace("# ", "")

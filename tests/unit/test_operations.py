@@ -78,6 +78,9 @@ async def test_an_end_that_cannot_be_written_is_reported_and_written_before_the_
         live.operations.check_free()
     second = await live.switch("v24")
     assert await live.journal.history(limit=5) == [second, first], "with the time at which it ended"
+    meters = live.board.meters.operations
+    assert dict(meters.results) == {("switch", "committed"): 2}, "each once"
+    assert sum(meters.durations["switch"].counts) == 2
     assert (first.finished or "") <= second.started
 
 

@@ -101,6 +101,8 @@ async def test_missed_probes_are_counted_until_one_is_answered(monkeypatch: pyte
     reported = await until_reported(probe.run, lambda it: len(it.all) >= 4)
     assert [facts.liveness.missed for facts in reported.all[:4]] == [0, 1, 2, 0]
     assert reported.all[1].liveness.since == reported.all[2].liveness.since, "since the first one was sent"
+    assert probe.meters.missed_probes == 2
+    assert sum(probe.meters.probe.counts) >= 2
     assert reported.facts.answers == BucketAnswers(5.0, 7.0)
 
 

@@ -16,7 +16,8 @@ from mountd.app.belonging import Belonging
 from mountd.errors import CannotStart
 from mountd.process import ports
 from mountd.process.instance import Instance
-from mountd.settings.schema import AppSettings, ReadySettings
+from mountd.settings.schema import AppSettings
+from mountd.settings.supervision import ReadySettings
 from mountd.status.snapshot import Reason
 
 FAILED = Reason("app-exited", "webui ended with exit code 1", "app", "webui", "see its log")

@@ -7,8 +7,8 @@ import pytest
 from mountd.api.roles import RouteAccess, Verdict, access_of, judge
 from mountd.settings.tokens import Role
 
-OPEN, READ, WRITE, SIGNED = RouteAccess
-YES, NO_TOKEN, NO_TOKENS, READER = Verdict
+OPEN, READ, WRITE, SIGNED, LOGIN = RouteAccess
+YES, NO_TOKEN, NO_TOKENS, READER, NOT_OWN_PAGE = Verdict
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,8 @@ YES, NO_TOKEN, NO_TOKENS, READER = Verdict
     [
         *((access, role, local, has, YES) for access in (OPEN, SIGNED) for role in (None, "reader", "operator")
           for local in (True, False) for has in (True, False)),
+        *((LOGIN, role, local, True, YES) for role in (None, "reader", "operator") for local in (True, False)),
+        *((LOGIN, None, local, False, NO_TOKENS) for local in (True, False)),
         *((access, "operator", local, True, YES) for access in (READ, WRITE) for local in (True, False)),
         *((READ, "reader", local, True, YES) for local in (True, False)),
         *((WRITE, "reader", local, True, READER) for local in (True, False)),
@@ -31,7 +33,7 @@ def test_who_may(access: RouteAccess, role: Role | None, is_local: bool, has_tok
 
 
 def test_the_status_of_each_answer() -> None:
-    assert [each.status for each in (NO_TOKEN, NO_TOKENS, READER)] == [401, 403, 403]
+    assert [each.status for each in (NO_TOKEN, NO_TOKENS, READER, NOT_OWN_PAGE)] == [401, 403, 403, 403]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mountd.settings import change
 from mountd.settings.change import Change, Effect, Names, compare, effect_of, remounting
 from mountd.settings.http import HttpSettings
 from mountd.settings.load import Places, parse
+from mountd.settings.outbox import OutboxSettings
 from mountd.settings.schema import AppSettings, CacheSettings, ModelSettings, MountSettings, Settings, keys_of
 from mountd.settings.source import Place, dotted
 
@@ -189,6 +190,16 @@ def test_added_and_removed() -> None:
     assert (found.remount, found.restart, found.follow, found.refused) == ((), (), (), ())
 
 
+def test_outboxes_change_in_place() -> None:
+    outbox = {"directory": "/srv/outputs", "remote": "store:results"}
+    old = settings(("outbox", {"one": outbox, "two": {**outbox, "directory": "/srv/x", "remote": "store:other"}}))
+    new = settings(("outbox", {"one": {**outbox, "keep": "1h"}, "three": {"directory": "/srv/y", "remote": "store:y"}}))
+    found = compare(old, new, {}, {}, root=True)
+    assert (found.added.outbox, found.removed.outbox) == (("three",), ("two",))
+    assert [dotted(place) for place in found.in_place] == ["outbox.one.keep"]
+    assert (found.refused, found.remount, found.restart, found.follow) == ((), (), (), ())
+
+
 def test_a_removed_remote_key_remounts() -> None:
     assert diff(("remotes.store.region", "r")).remount == ("hub",)
     assert compare(settings(("remotes.store.region", "r")), settings(), {}, {}, root=True).remount == ("hub",)
@@ -271,6 +282,7 @@ def test_a_remount_takes_the_new_credentials_along() -> None:
         (ModelSettings, change._MODEL),
         (AppSettings, change._APP),
         (HttpSettings, change._HTTP),
+        (OutboxSettings, change._OUTBOX),
     ],
 )
 def test_every_key_has_its_row(section: type[BaseModel], table: dict[str, Effect]) -> None:

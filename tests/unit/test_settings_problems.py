@@ -150,7 +150,7 @@ def test_the_good_one_is_good() -> None:
         ("mounts/storage/remote", "store,key=abc:data", "mounts.storage.remote: must be REMOTE:BUCKET: write the options under remotes"),
         ("models/hub/mount", "strage", "models.hub.mount: there is no mount 'strage', did you mean 'storage'?"),
         ("apps/webui/needs", ["hbu"], "apps.webui.needs[0]: there is no model or mount 'hbu', did you mean 'hub'?"),
-        ("apps/hub", {"command": ["x"]}, "apps.hub: the name is taken by models.hub: mounts, models and apps share one set of names"),
+        ("apps/hub", {"command": ["x"]}, "apps.hub: the name is taken by models.hub: mounts, models, apps and outboxes share one set of names"),
         # paths
         ("mounts/two", MOUNT_2 | {"path": "/mnt/storage"}, "mounts.two.path: is the same path as mounts.storage.path (/mnt/storage)"),
         ("mounts/two", MOUNT_2 | {"path": "/mnt/storage/x"}, "mounts.two.path: must not lie in mounts.storage.path (/mnt/storage)"),
@@ -361,7 +361,7 @@ def test_what_is_broken_hides_nothing_around_it() -> None:
         '16 apps.webui.environment."A B": is not the name of an environment variable',
         f"16 apps.webui.environment.HF_TOKEN: {IN_THE_OPEN}",
         "17 apps.webui.ready: write exactly one of http and command",
-        "18 apps.hub: the name is taken by models.hub: mounts, models and apps share one set of names",
+        "18 apps.hub: the name is taken by models.hub: mounts, models, apps and outboxes share one set of names",
         "18 apps.hub.command: is missing",
         "19 log.level: must be 'debug', 'info', 'warning' or 'error', not 'all'",
         "20 state: 'here' must be an absolute path",

@@ -19,7 +19,9 @@ from mountd.mount.bucket import BucketProbe
 from mountd.mount.engine import Engine
 from mountd.mount.health import FactChanges, Facts, Stall
 from mountd.mount.stalls import StalledReads, StallProbe, stalled_reads
+from mountd.mount.traffic import TrafficCount
 from mountd.rclone.stats import CoreStats
+from mountd.status.meters import MountMeters
 from mountd.status.snapshot import Health, RemoteStatus
 from tests.support.wait import until_async
 from tests.unit.test_probes import Reported
@@ -41,12 +43,16 @@ class World:
         self.stuck = False
         self.pid = 77
         self.list_error = False
+        self.meters = MountMeters()
         self.mount = SimpleNamespace(health=SimpleNamespace(backend=0.0, timeout=1.0))
         monkeypatch.setattr(stalls, "stalled_reads", self._stalled_reads)
         monkeypatch.setattr(stalls, "unanswered", self._unanswered)
         own = cast(Any, self)
         self.probe = StallProbe(
-            "/m", cast(Engine, own), cast(BucketProbe, own), cast(Files, own), pids=lambda: [11], minor=lambda: 7
+            *("/m", cast(Engine, own), cast(BucketProbe, own), cast(Files, own)),
+            pids=lambda: [11],
+            minor=lambda: 7,
+            traffic=TrafficCount(cast(Engine, own), self.meters, lambda: False),
         )
 
     def _stalled_reads(self, roots: list[int], path: str) -> StalledReads:

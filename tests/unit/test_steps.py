@@ -14,7 +14,8 @@ from mountd.operation import steps
 from mountd.operation.plan import AffectedApp, PlannedGate, Step, SwitchPlan
 from mountd.operation.show import Display
 from mountd.operation.steps import Steps
-from mountd.status.snapshot import AppLoad, AppStatus, ModelStatus, State
+from mountd.status.load import AppLoad
+from mountd.status.snapshot import AppStatus, ModelStatus, State
 from tests.support.fake_app import FakeApp
 from tests.support.shelf import Shelf, shelf, until
 

@@ -23,17 +23,8 @@ from mountd.rclone.keys import BucketEntry
 from mountd.settings.schema import ModelSettings
 from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import (
-    Health,
-    ModelStage,
-    MountStage,
-    MountStatus,
-    Operation,
-    Snapshot,
-    State,
-    Sync,
-    Unmet,
-)
+from mountd.status.snapshot import Health, ModelStage, MountStage, MountStatus, Operation, Snapshot, State, Sync
+from mountd.status.source import Unmet
 from tests.support.memory_disk import MemoryDisk
 from tests.support.shelf import TINA
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -166,10 +167,14 @@ async def test_it_never_falls_back_to_plain_text() -> None:
             with pytest.raises(MountdError):
                 await port.open(http(wrong))
             assert port._server._tcp is None
+        meters = room.board.meters
+        without = meters.certificate_expires
         await port.open(http(key))
+        assert meters.certificate_expires == pytest.approx(time.time() + 2 * 86400, abs=600)
         try:
             with pytest.raises(MountdError):
                 await port.change(http(other), move=False)
+            assert (without, meters.certificate_expires is None) == (None, False)
             with pytest.raises(aiohttp.ClientError):
                 await ask(port, READER)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,41 @@ def test_any_text_can_be_shown(given: str) -> None:
     shown = text.printable(given)
     shown.encode()
     assert not [each for each in shown if unicodedata.category(each) in {"Cc", "Cs", "Zl", "Zp"}]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names", "meant"),
+    [
+        ("v32", ["v21", "v22", "v23", "v33"], "v23"),
+        ("v32", ["v99"], None),
+        ("v3", ["v23"], "v23"),
+        ("cachehub", ["voices", "cache_hub"], "cache_hub"),
+        ("Webui", ["webui", "web"], "webui"),
+        ("strage", ["storage", "outputs"], "storage"),
+        ("metdata", ["metadata", "data", "pin"], "metadata"),
+        ("模型二", ["模型一"], "模型一"),
+        ("xyz", ["v22", "v23"], None),
+        ("v23", ["v23"], None),
+        ("", ["a"], "a"),
+        ("v32", [], None),
+        ("x" * 1000, ["x" * 999], None),
+    ],
+)
+def test_the_name_that_was_probably_meant(wrong: str, names: list[str], meant: str | None) -> None:
+    assert text.nearest(wrong, names) == meant
+    assert text.did_you_mean(wrong, names) == (f"did you mean {meant}? " if meant else "")
+
+
+def test_only_so_many_names_are_compared() -> None:
+    def endless() -> Iterator[str]:
+        for number in range(text.MOST_NAMES):
+            yield f"v{number}"
+        raise AssertionError("it asked for more")
+
+    assert text.nearest("w9", endless()) == "v9"
+
+
+@given(st.text(max_size=20), st.lists(st.text(max_size=20), max_size=5))
+def test_what_is_near_is_one_of_the_names_and_another_one(wrong: str, names: list[str]) -> None:
+    found = text.nearest(wrong, names)
+    assert found is None or (found in names and found != wrong)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, TypeVar, cast
+from typing import Any, TypeVar, cast
+
+from typing_extensions import TypedDict
 
 SCHEMA = 1
 Document = TypeVar("Document")

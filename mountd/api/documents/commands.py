@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
+
+from typing_extensions import TypedDict
 
 from mountd.api.documents import Schema
 from mountd.api.documents.failures import ProblemDocument
@@ -89,3 +91,12 @@ class InstallStepDocument(TypedDict):
 class InstallDocument(Schema):
     dry_run: bool
     steps: list[InstallStepDocument]
+
+
+class DebugDocument(Schema):
+    """`notes`: what could not be had, or was cut."""
+
+    path: str
+    bytes: int
+    files: list[str]
+    notes: list[str]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 from mountd.api.documents import SCHEMA, Schema, document
 from mountd.operation.diff import Compared

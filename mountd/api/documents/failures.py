@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NotRequired, TypedDict
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 from mountd.api.documents import SCHEMA, Schema, document
 from mountd.errors import Bug, Busy, ConfigError, MountdError, Problem

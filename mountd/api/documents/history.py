@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, TypedDict, cast
+from typing import Any, cast
+
+from typing_extensions import TypedDict
 
 from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.operations import (
@@ -60,6 +62,17 @@ class OperationDetailsDocument(OperationDocument):
     drill: DrilledDocument | None
 
 
+class FollowedOperationDocument(OperationDocument, total=False):
+    """One that is followed: while it runs with the keys of ProgressDocument; `drill` only of a drill."""
+
+    step_s: float
+    limit_s: float | None
+    waits_for: str | None
+    said: str
+    killed: list[str]
+    drill: DrilledDocument | None
+
+
 class EventDocument(TypedDict):
     """`data`: for programs, null where `text` says all there is."""
 
@@ -88,7 +101,7 @@ class LogsDocument(Schema):
 def page(records: Sequence[OperationRecord], *, more: bool) -> HistoryDocument:
     """`more`: whether there are older ones than these."""
     found = [operation_entry(record) for record in records]
-    return HistoryDocument(schema=SCHEMA, history=found, next=found[-1]["id"] if more else None)
+    return HistoryDocument(schema=SCHEMA, history=found, next=found[-1]["id"] if found and more else None)
 
 
 def operation_details(

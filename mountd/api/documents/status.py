@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 from mountd.api.documents import SCHEMA, Schema, document
 from mountd.api.documents.failures import ProblemDocument, problems
+from mountd.api.documents.notify import NotifyDocument, notify
 from mountd.api.documents.operations import RunningDocument
+from mountd.api.documents.outbox import OutboxDocument, outbox_document
 from mountd.model.content import Content
 from mountd.process.child import Ring
 from mountd.status import readiness
@@ -97,11 +100,15 @@ class SourceDocument(TypedDict):
 
 
 class ModelDocument(TypedDict):
+    """`pending`: the declared version that mountd switches to by itself as soon as it may, or tries again."""
+
+    mount: str
     stage: str
     health: str
     current: str | None
     previous: str | None
     desired: str | None
+    pending: str | None
     sync: str
     suspended: str | None
     source: SourceDocument | None
@@ -140,8 +147,10 @@ class AppDocument(TypedDict):
 
     state: str
     health: str
+    needs: list[str]
     pid: int | None
     restarts: int
+    since: str
     versions: dict[str, str]
     load: AppLoadDocument | None
     stopped: str | None
@@ -180,10 +189,16 @@ class StatusDocument(Schema):
     mounts: dict[str, MountDocument]
     models: dict[str, ModelDocument]
     apps: dict[str, AppDocument]
+    outbox: dict[str, OutboxDocument]
     operation: RunningDocument | None
     operations: list[RunningDocument]
     scheduled: list[ScheduledSwitchDocument]
     config: ConfigDocument
+    notify: dict[str, NotifyDocument]
+
+
+class AliveDocument(Schema):
+    alive: bool
 
 
 class ReadyDocument(Schema):
@@ -228,7 +243,7 @@ def status(snapshot: Snapshot, rings: Mapping[str, Ring], *, version: str, pid: 
         health=readiness.health(snapshot),
         reasons=_reasons(snapshot),
         remotes={name: document(RemoteDocument, remote) for name, remote in readiness.remotes(snapshot).items()},
-        mounts={name: _mount(mount, _said(mount, rings.get(name))) for name, mount in snapshot.mounts.items()},
+        mounts={name: _mount(mount, said(mount, rings.get(name))) for name, mount in snapshot.mounts.items()},
         models={
             name: document(
                 ModelDocument,
@@ -250,14 +265,16 @@ def status(snapshot: Snapshot, rings: Mapping[str, Ring], *, version: str, pid: 
                 restarts=app.unasked,
                 versions=dict(app.versions),
                 load=document(AppLoadDocument, app.load) if app.load else None,
-                said=_said(app, rings.get(name)),
+                said=said(app, rings.get(name)),
             )
             for name, app in snapshot.apps.items()
         },
+        outbox={name: outbox_document(outbox) for name, outbox in snapshot.outbox.items()},
         operation=_running(snapshot.operation) if snapshot.operation else None,
         operations=[_running(operation) for operation in snapshot.operations],
         scheduled=[document(ScheduledSwitchDocument, each) for each in snapshot.scheduled],
         config=config(snapshot.config),
+        notify={name: notify(target) for name, target in snapshot.notify.items()},
     )
 
 
@@ -269,7 +286,7 @@ def _reasons(snapshot: Snapshot) -> list[ReasonDocument]:
     return [document(ReasonDocument, reason) for reason in readiness.reasons(snapshot)]
 
 
-def _said(thing: MountStatus | AppStatus, ring: Ring | None) -> list[SaidDocument]:
+def said(thing: MountStatus | AppStatus, ring: Ring | None) -> list[SaidDocument]:
     """The last lines of what is down or degraded, also of the process before; none of what is well."""
     if ring is None or not (thing.state in NOT_WELL or thing.health is Health.DEGRADED):
         return []
@@ -277,14 +294,14 @@ def _said(thing: MountStatus | AppStatus, ring: Ring | None) -> list[SaidDocumen
     return [SaidDocument(time=line.time, text=storable(line.text, SAID_CHARACTERS)) for line in lines]
 
 
-def _mount(mount: MountStatus, said: list[SaidDocument]) -> MountDocument:
+def _mount(mount: MountStatus, lines: list[SaidDocument]) -> MountDocument:
     return document(
         MountDocument,
         mount,
         restarts=mount.unasked,
         cache=document(CacheDocument, mount.cache),
         drain=document(DrainDocument, mount.drain) if mount.drain else None,
-        said=said,
+        said=lines,
     )
 
 

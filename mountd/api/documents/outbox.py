@@ -1,0 +1,40 @@
+"""An outbox as it stands in `mountd status`."""
+
+from __future__ import annotations
+
+from typing_extensions import TypedDict
+
+from mountd import clock
+from mountd.api.documents import document
+from mountd.status.results import OutboxStatus
+
+
+class UploadedDocument(TypedDict):
+    key: str
+    time: str
+
+
+class OutboxDocument(TypedDict):
+    """`uploaded`: since there is this journal. `oldest_s`: how long the first of those that are pending has waited.
+    `writing`: files that are not finished; `failed`: files that cannot be uploaded as they are."""
+
+    health: str
+    directory: str
+    remote: str
+    pending: int
+    pending_bytes: int
+    writing: int
+    uploaded: int
+    failed: int
+    oldest_s: float | None
+    last: UploadedDocument | None
+
+
+def outbox_document(outbox: OutboxStatus) -> OutboxDocument:
+    last = UploadedDocument(key=outbox.last_key, time=outbox.last_time) if outbox.last_time else None
+    return document(OutboxDocument, outbox, oldest_s=age_s(outbox.oldest), last=last)
+
+
+def age_s(oldest: str) -> float | None:
+    """How long ago that was, by the wall clock; None for ""."""
+    return round(max(0.0, (clock.now() - clock.parse(oldest)).total_seconds()), 1) if oldest else None

@@ -1,0 +1,114 @@
+"""The route of `mountd explain`: why mountd is not ready, Degraded or OutOfSync, and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+
+from aiohttp import web
+
+from mountd.api.documents import explain as documents
+from mountd.api.documents.explain import ExplainDocument
+from mountd.api.documents.requests import ExplainQuery
+from mountd.api.documents.status import said
+from mountd.api.history import answer
+from mountd.api.roles import Route
+from mountd.api.route import get
+from mountd.clock import now, parse
+from mountd.errors import MountdError
+from mountd.i18n import ENGLISH, translation
+from mountd.journal.journal import Journal, OperationRecord
+from mountd.journal.records import CRASHED, SCHEDULE, STARTED
+from mountd.operation.results import ResultStore
+from mountd.process.child import Ring
+from mountd.status import readiness
+from mountd.status.board import Board
+from mountd.status.explain import Background, FailedChange, explain
+from mountd.status.snapshot import WARM, Snapshot
+
+JOURNAL_S = 2.0
+"""A journal that answers later than that is left out: the explanation lacks times, not its cause."""
+LATELY_S = 24 * 3600.0
+"""An operation that failed is of interest for so long, or until the next one."""
+CRASH_S = 600.0
+"""After a start of mountd."""
+ASKED = 8
+"""Reasons whose beginning is looked up."""
+OPERATIONS = 20
+FAILED = frozenset({"rolled-back", "failed", "interrupted"})
+
+
+class ExplainRoutes:
+    def __init__(
+        self, board: Board, journal: Journal, results: ResultStore, rings: Mapping[str, Ring], started: float
+    ) -> None:
+        """`started`: of the daemon, monotonic."""
+        self._board = board
+        self._journal = journal
+        self._results = results
+        self._rings = rings
+        self._started = started
+
+    def reads(self) -> list[Route]:
+        return [get("/api/v1/explain", self.explain, ExplainQuery, {200: ExplainDocument})]
+
+    async def explain(self, _: web.Request, query: ExplainQuery) -> web.Response:
+        """The root cause of what is wrong, the chain that leads to it, and the next command."""
+        language = translation(query.get("lang", ENGLISH))
+        translate = language.text if language.language != ENGLISH else str
+        background = await self._background(self._board.snapshot)
+        return answer(documents.explain(explain(self._board.snapshot, background, translate)))
+
+    async def _background(self, snapshot: Snapshot) -> Background:
+        since: dict[tuple[str, str], str] = {}
+        failed: list[FailedChange] = []
+        crash = ""
+        with contextlib.suppress(TimeoutError, MountdError):  # of the journal, which the status reports
+            async with asyncio.timeout(JOURNAL_S):
+                crash = await self._crash()
+                failed = [each async for each in self._failed(snapshot)]
+                for reason in readiness.reasons(snapshot)[:ASKED]:
+                    for event in await self._journal.events(limit=1, code=reason.code, object_=reason.object):
+                        since[reason.code, reason.object] = event.time
+        return Background(dict(self._said(snapshot)), since, failed, crash)
+
+    def _said(self, snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
+        for things in (snapshot.mounts, snapshot.apps):
+            for name, thing in things.items():
+                yield name, [line["text"] for line in said(thing, self._rings.get(name))]
+
+    async def _crash(self) -> str:
+        """What the journal says of the end of the previous run, soon after a start."""
+        if time.monotonic() - self._started > CRASH_S:
+            return ""
+        crashed, started = await self._journal.last_of(CRASHED), await self._journal.last_of(STARTED)
+        if crashed is None or started is None:
+            return ""
+        # It is written just before the start.
+        return crashed.text if 0 < started.id - crashed.id <= ASKED else ""
+
+    async def _failed(self, snapshot: Snapshot) -> AsyncIterator[FailedChange]:
+        for name in snapshot.models:
+            found = await self._results.history(name, limit=OPERATIONS)
+            last = next((each for each in found if each.kind not in (WARM, SCHEDULE) and each.finished), None)
+            if last is not None and last.result in FAILED and _is_recent(last):
+                yield _failed_change(last)
+
+
+def _is_recent(record: OperationRecord) -> bool:
+    return record.finished is not None and (now() - parse(record.finished)).total_seconds() < LATELY_S
+
+
+def _failed_change(record: OperationRecord) -> FailedChange:
+    return FailedChange(
+        record.id,
+        record.model,
+        record.to_version,
+        str(record.result),
+        record.cause,
+        record.hint,
+        record.operator,
+        str(record.finished),
+    )

@@ -1,0 +1,1 @@
+"""What `/metrics` shows; docs/metrics.md explains each metric."""

@@ -1,0 +1,74 @@
+"""The outboxes of the settings, each with its task: made, changed and removed by name.
+
+Without one nothing of their room is imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from mountd.daemon.tasks import Tasks
+from mountd.journal.journal import Journal
+from mountd.process.instance import Instance
+from mountd.rclone.binary import Binary
+from mountd.rclone.conf_file import ConfFile
+from mountd.settings.schema import Settings
+from mountd.status.board import Board
+
+if TYPE_CHECKING:
+    from mountd.outbox.outbox import Outbox
+
+log = structlog.get_logger()
+
+
+class Outboxes:
+    def __init__(
+        self, *, instance: Instance, board: Board, journal: Journal, binary: Binary, conf: ConfFile, tasks: Tasks
+    ) -> None:
+        self._instance, self._board, self._journal = instance, board, journal
+        self._binary, self._conf, self._tasks = binary, conf, tasks
+        self._running: dict[str, tuple[Outbox, asyncio.Task[None]]] = {}
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [task for _, task in self._running.values()]
+
+    async def apply(self, settings: Settings) -> None:
+        """Starts, replaces and stops what differs from these settings; the others read their secrets again.
+
+        What is being uploaded by one that is stopped is continued by the next: results are on disk.
+        """
+        for name in [*self._running]:
+            outbox, task = self._running[name]
+            if settings.outbox.get(name) == outbox.settings:
+                outbox.reconfigure(settings)
+                continue
+            task.cancel()
+            await asyncio.wait([task])
+            del self._running[name]
+            if name not in settings.outbox:
+                self._board.remove(name)
+                log.info("outbox removed, its files stay", outbox=name, directory=str(outbox.settings.directory))
+        self.begin(settings)
+
+    def begin(self, settings: Settings) -> None:
+        """Starts those of the settings that do not run."""
+        for name in settings.outbox:
+            if name not in self._running:
+                self._begin(name, settings)
+
+    def _begin(self, name: str, settings: Settings) -> None:
+        from mountd.outbox.outbox import Outbox
+
+        outbox = Outbox(
+            name,
+            settings,
+            instance=self._instance,
+            board=self._board,
+            journal=self._journal,
+            binary=self._binary,
+            conf=self._conf,
+        )
+        self._running[name] = outbox, self._tasks.keep(outbox.run, f"outbox {name}")

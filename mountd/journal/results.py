@@ -1,0 +1,250 @@
+"""The files of one outbox in the journal: found, uploaded, announced. Each change is whole, whenever mountd is killed.
+
+Every method raises JournalError or another MountdError while the journal cannot be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from mountd.clock import now_text
+from mountd.journal.database import marks
+from mountd.journal.journal import Journal
+from mountd.journal.records import OutboxFile
+from mountd.text import dumps
+
+KEPT = 10_000
+"""Rows of files that are no longer here; the newest stay."""
+_WAITING = "state IN ('queued', 'uploading')"
+"""As the index has it, which serves no other words for the same."""
+UPLOADED, LOST, REFUSED, FAILED = "result-uploaded", "result-lost", "result-refused", "result-failed"
+"""Codes of events."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A finished file. `sha256`, `event`: of its upload, when only its ctime is another one since."""
+
+    name: bytes
+    size: int
+    stamp: str
+    state: str = "queued"
+    cause: str = ""
+    sha256: str = ""
+    key: str = ""
+    uploaded: str | None = None
+    event: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxTotals:
+    """`oldest`: when the first of those that wait was queued; `last_key`, `last_time`: of the newest upload."""
+
+    pending: int
+    pending_bytes: int
+    oldest: str
+    failed: int
+    failed_cause: str
+    uploaded: int
+    last_key: str = ""
+    last_time: str = ""
+
+
+class ResultQueue:
+    def __init__(self, journal: Journal, outbox: str) -> None:
+        self._journal = journal
+        self._outbox = outbox
+
+    async def known(self, names: Collection[bytes]) -> dict[bytes, OutboxFile]:
+        """What is known of these files."""
+        rows = await self._journal.read(
+            OutboxFile, f"WHERE outbox = ? AND name IN ({marks((*names,))})", self._outbox, *names
+        )
+        return {row.name: row for row in rows}
+
+    async def put(self, found: Sequence[ResultFile], root: str) -> None:
+        """Finished files, each in place of what is known under its name, with a new id; an event for a refused one."""
+        columns = "outbox, name, state, size, stamp, root, sha256, key, cause, uploaded, event, queued"
+        sql = f"INSERT OR REPLACE INTO outbox ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        now = now_text()
+        rows = [
+            (
+                self._outbox,
+                it.name,
+                it.state,
+                it.size,
+                it.stamp,
+                root,
+                it.sha256,
+                it.key,
+                it.cause,
+                it.uploaded,
+                it.event,
+            )
+            for it in found
+        ]
+        event = "INSERT INTO events (time, code, object, text, data) VALUES (?, ?, ?, ?, ?)"
+        refused = [
+            (event, now, REFUSED, self._outbox, it.cause, dumps({"name": _shown(it.name), "size": it.size}))
+            for it in found
+            if it.state == "refused"
+        ]
+        if rows:
+            await self._journal.change_with_event(*((sql, *row, now) for row in rows), *refused)
+
+    async def restamp(self, stamps: Mapping[int, str]) -> None:
+        """By id: the same content, with another ctime."""
+        if stamps:
+            sql = "UPDATE outbox SET stamp = ? WHERE id = ?"
+            await self._journal.change(*((sql, stamp, id_) for id_, stamp in stamps.items()))
+
+    async def waiting(self, limit: int, root: str) -> list[OutboxFile]:
+        """Those of this directory to be uploaded next: the least tried first, then the one that has waited longest."""
+        return await self._journal.read(
+            OutboxFile,
+            f"WHERE outbox = ? AND {_WAITING} AND root = ? ORDER BY tries, id LIMIT ?",
+            self._outbox,
+            root,
+            limit,
+        )
+
+    async def page(self, after: int, limit: int, *states: str) -> list[OutboxFile]:
+        """By id, from the one after `after` on."""
+        which = (
+            f"WHERE outbox = ? AND +state IN ({marks(states)}) AND id > ? ORDER BY id LIMIT ?"  # +: by id, not by state
+        )
+        return await self._journal.read(OutboxFile, which, self._outbox, *states, after, limit)
+
+    async def kept_until(self, uploaded_before: str, limit: int) -> list[OutboxFile]:
+        """Files that are here and were uploaded at that time or before, the oldest first."""
+        which = "WHERE outbox = ? AND state = 'uploaded' AND uploaded <= ? ORDER BY uploaded LIMIT ?"
+        return await self._journal.read(OutboxFile, which, self._outbox, uploaded_before, limit)
+
+    async def first_kept(self) -> str | None:
+        """When the file that is here longest was uploaded."""
+        sql = "SELECT min(uploaded) FROM outbox WHERE outbox = ? AND state = 'uploaded'"
+        ((first,),) = await self._journal.rows(sql, self._outbox)
+        return str(first) if first is not None else None
+
+    # -- one file -------------------------------------------------------------------------------------------------
+
+    async def begin(self, id_: int, *, sha256: str, md5: str, bucket: str, key: str) -> bool:
+        """Before anything of it is sent. False: there is a newer version of it."""
+        sql = (
+            "UPDATE outbox SET state = 'uploading', sha256 = ?, md5 = ?, bucket = ?, key = ?"
+            f" WHERE id = ? AND {_WAITING} RETURNING id"
+        )
+        return bool(await self._journal.rows(sql, sha256, md5, bucket, key, id_))
+
+    async def done(self, row: OutboxFile) -> bool:
+        """Uploaded, verified and announced: all of it or nothing. False: there is a newer version of it."""
+        now = now_text()
+        data = {"bucket": row.bucket, "key": row.key, "size": row.size, "digest": f"sha256:{row.sha256}", "time": now}
+        text = f"{row.key} is in {row.bucket or 'its remote'}: {row.size} bytes, sha256 {row.sha256}"
+        return bool(
+            await self._journal.change_with_event(
+                (
+                    "UPDATE outbox SET state = 'uploaded', uploaded = ?, cause = '', tries = 0"
+                    " WHERE id = ? AND state = 'uploading' RETURNING id",
+                    *(now, row.id),
+                ),
+                # Each of the following acts only when the one before it has.
+                (
+                    "INSERT INTO events (time, code, object, text, data) SELECT ?, ?, ?, ?, ? WHERE changes() = 1",
+                    *(now, UPLOADED, self._outbox, text, dumps(data)),
+                ),
+                ("UPDATE outbox SET event = last_insert_rowid() WHERE id = ? AND changes() = 1", row.id),
+                (
+                    "INSERT INTO outbox_totals (outbox, uploaded) SELECT ?, 1 WHERE changes() = 1"
+                    " ON CONFLICT (outbox) DO UPDATE SET uploaded = uploaded + 1",
+                    self._outbox,
+                ),
+            )
+        )
+
+    async def same_as_before(self, id_: int) -> None:
+        """Its content is what was uploaded and announced already."""
+        sql = f"UPDATE outbox SET state = 'uploaded', cause = '' WHERE id = ? AND {_WAITING}"
+        await self._journal.rows(sql, id_)
+
+    async def again(self, id_: int, cause: str) -> None:
+        """This try has failed."""
+        sql = f"UPDATE outbox SET state = 'queued', tries = tries + 1, cause = ? WHERE id = ? AND {_WAITING}"
+        await self._journal.rows(sql, cause, id_)
+
+    async def fail(self, row: OutboxFile, cause: str) -> None:
+        """For its own reason it cannot be uploaded now; others can."""
+        await self._end(row, "failed", FAILED, f"{_shown(row.name)} cannot be uploaded: {cause}", cause)
+
+    async def retry_failed(self) -> None:
+        await self._journal.rows(
+            "UPDATE outbox SET state = 'queued', tries = 0 WHERE outbox = ? AND state = 'failed'", self._outbox
+        )
+
+    async def lose(self, row: OutboxFile) -> None:
+        """It was removed before it was uploaded."""
+        await self._end(row, "lost", LOST, f"{_shown(row.name)} was removed before it was uploaded", "")
+
+    async def _end(self, row: OutboxFile, state: str, code: str, text: str, cause: str) -> None:
+        data = {"name": _shown(row.name), "size": row.size}
+        await self._journal.change_with_event(
+            (
+                f"UPDATE outbox SET state = ?, cause = ? WHERE id = ? AND ({_WAITING} OR state = 'failed')",
+                *(state, cause, row.id),
+            ),
+            (
+                "INSERT INTO events (time, code, object, text, data) SELECT ?, ?, ?, ?, ? WHERE changes() = 1",
+                *(now_text(), code, self._outbox, text, dumps(data)),
+            ),
+        )
+        await self._trim()
+
+    async def removed(self, ids: Collection[int]) -> None:
+        """Uploaded files that are no longer here."""
+        sql = "UPDATE outbox SET state = 'removed' WHERE id = ? AND state = 'uploaded'"
+        if ids:
+            await self._journal.change(*((sql, id_) for id_ in ids))
+            await self._trim()
+
+    async def returned(self, ids: Collection[int]) -> None:
+        """Uploaded files that are here again."""
+        sql = "UPDATE outbox SET state = 'uploaded' WHERE id = ? AND state = 'removed'"
+        if ids:
+            await self._journal.change(*((sql, id_) for id_ in ids))
+
+    async def drop(self, id_: int) -> None:
+        """The file will be found again, as it is now, or is none that is to be uploaded."""
+        await self._journal.rows("DELETE FROM outbox WHERE id = ?", id_)
+
+    async def _trim(self) -> None:
+        sql = (
+            "DELETE FROM outbox WHERE outbox = ? AND state IN ('removed', 'lost') AND id <= (SELECT id FROM outbox"
+            " WHERE outbox = ? AND state IN ('removed', 'lost') ORDER BY id DESC LIMIT 1 OFFSET ?)"
+        )
+        await self._journal.rows(sql, self._outbox, self._outbox, KEPT)
+
+    # -- all of them ----------------------------------------------------------------------------------------------
+
+    async def totals(self) -> OutboxTotals:
+        waiting = (
+            "SELECT count(*), coalesce(sum(size), 0), coalesce(min(queued), '') FROM outbox"
+            f" WHERE outbox = ? AND {_WAITING}"
+        )
+        failed = (
+            "SELECT count(*), coalesce(max(cause), '') FROM outbox WHERE outbox = ? AND state IN ('failed', 'refused')"
+        )
+        ((pending, size, oldest),) = await self._journal.rows(waiting, self._outbox)
+        ((failures, cause),) = await self._journal.rows(failed, self._outbox)
+        uploaded = await self._journal.rows("SELECT uploaded FROM outbox_totals WHERE outbox = ?", self._outbox)
+        last = await self._journal.rows(
+            "SELECT key, uploaded FROM outbox WHERE outbox = ? AND state IN ('uploaded', 'removed')"
+            " ORDER BY event DESC LIMIT 1",
+            self._outbox,
+        )
+        key, at = last[0] if last else ("", "")
+        return OutboxTotals(pending, size, oldest, failures, cause, uploaded[0][0] if uploaded else 0, key, at or "")
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")

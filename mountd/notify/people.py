@@ -1,0 +1,111 @@
+"""Writes to people by apprise, in a short-lived process: what it imports and what it leaks is not the daemon's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mountd.errors import cause_of
+from mountd.files.worker_process import WorkerProcess
+from mountd.i18n import ENGLISH, translation
+from mountd.notify import apprise_worker, texts
+from mountd.notify.delivery import OutgoingMessage, SenderDeps, Undelivered
+from mountd.process.resources import lack
+from mountd.settings.environment import of_notifier
+from mountd.settings.notify import NotifySettings
+from mountd.settings.secret import SecretRef
+
+MOST_URLS = 50
+MAX_ANSWER_BYTES = 64 * 1024
+INSTALL = "install it: pip install 'mountd[notify]'"
+KILL_S = 1.0
+
+
+class PeopleSender:
+    def __init__(self, name: str, settings: NotifySettings, deps: SenderDeps) -> None:
+        self._name = name
+        self._settings = settings
+        self._deps = deps
+        self._got: tuple[str, frozenset[str]] = ("", frozenset())
+        """a message, and the addresses that have it: of a try that failed for others"""
+
+    async def send(self, message: OutgoingMessage) -> None:
+        """To each address that does not have it yet. Raises Undelivered, CannotStart."""
+        reference = self._settings.apprise
+        assert reference is not None
+        urls = _addresses((await self._deps.read_secrets({"apprise": reference}))["apprise"], reference)
+        got = self._got[1] if self._got[0] == message.id else frozenset()
+        left = [url for url in urls if url not in got]
+        answer = await self._ask(self._order(message, left)) if left else {"failed": {}}
+        if answer.get("missing"):
+            raise Undelivered("cannot write to people: apprise is not installed", hint=INSTALL)
+        failed = answer.get("failed")
+        if not isinstance(failed, dict):
+            raise Undelivered("cannot write to people: apprise gave no answer", hint=INSTALL)
+        self._got = (message.id, frozenset(url for index, url in enumerate(left) if str(index) not in failed) | got)
+        if failed:
+            index, cause = next(iter(failed.items()))
+            scheme = left[int(index)].partition("://")[0] if int(index) < len(left) else "?"
+            number = urls.index(left[int(index)]) + 1
+            others = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+            raise Undelivered(
+                f"cannot deliver by {scheme}:// (address {number} of {len(urls)}{others}): {cause}",
+                hint=f"see what the service answers, and correct the address in {reference}",
+                is_partial=bool(self._got[1]),
+            )
+
+    def _order(self, message: OutgoingMessage, urls: list[str]) -> dict[str, object]:
+        translate = translation(self._settings.language or ENGLISH).text
+        return {
+            "urls": urls,
+            "title": texts.title(message, self._deps.host, translate),
+            "body": texts.body(message, self._deps.host, translate),
+            "kind": str(texts.tone(message.notification)),
+        }
+
+    async def _ask(self, order: dict[str, object]) -> dict[str, Any]:
+        """Raises Undelivered."""
+        limit_s = self._settings.timeout_s
+        environment = {**of_notifier(os.environ), **self._deps.marks(f"notify {self._name}")}
+        try:
+            worker = await WorkerProcess.start(
+                Path(apprise_worker.__file__), environment, longest_line=MAX_ANSWER_BYTES, packages=True
+            )
+        except OSError as error:
+            found = lack(error)
+            text = found.text if found is not None else cause_of(error)
+            raise Undelivered(f"cannot write to people: {text}", hint=found.hint if found else "") from None
+        try:
+            async with asyncio.timeout(limit_s):
+                worker.send(order)
+                await worker.writer.drain()
+                line = await worker.reader.readline()
+        except TimeoutError:
+            text = f"cannot write to people: no end after {limit_s:g} s"
+            raise Undelivered(
+                text, hint="see the network to the services; `timeout` of the target may be longer"
+            ) from None
+        except (OSError, ValueError):  # it has ended, or says too much
+            line = b""
+        finally:
+            worker.kill()
+            await worker.is_gone(KILL_S)
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        return answer if isinstance(answer, dict) else {}
+
+
+def _addresses(text: str, reference: SecretRef) -> list[str]:
+    """One a line; empty lines and those that begin with # do not count. Raises Undelivered."""
+    lines = (line.strip() for line in text.splitlines())
+    found = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    if not found or len(found) > MOST_URLS:
+        why = "it holds no address" if not found else f"it holds more than {MOST_URLS} addresses"
+        hint = "write addresses such as mailto://… or dingtalk://…, one a line"
+        raise Undelivered(f"cannot use {reference}: {why}", hint=hint)
+    return found

@@ -1,0 +1,232 @@
+"""The directory of an outbox, as the daemon asks for it: through a process of its own, which may be killed.
+
+Its disk may hang: then the process is killed, and another one is started once it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, cause_of
+from mountd.files.worker_process import MINIMAL_ENVIRONMENT, WorkerProcess
+from mountd.outbox.settling import FileLook
+from mountd.settings.outbox import OutboxSettings
+
+WORKER = Path(__file__).with_name("worker.py")
+LONGEST_LINE = 32 * 1024 * 1024
+"""Bytes: 500 paths of 4,096, each of which may be written as an escape of six."""
+SILENT_S = 60.0
+"""A directory that does not answer for so long hangs."""
+CLOSE_S = 1.0
+
+Found = Sequence[tuple[str, FileLook]]
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryScan:
+    """One look at everything. `root`: the directory's inode; `full`: there are more files than are looked at."""
+
+    root: str
+    files: int
+    free: int
+    total: int
+    full: bool
+    unread: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HashedFile:
+    """Digests in hex. Until `release` the process has the file open: `name` in `directory` leads to it."""
+
+    id: int
+    sha256: str
+    md5: str
+    directory: str
+    name: str
+
+
+class LocalDirectory:
+    """Every call raises DiskError, DiskTimeout when the disk does not answer, ProbeNotSent without a process."""
+
+    def __init__(
+        self,
+        settings: OutboxSettings,
+        environment: Mapping[str, str],
+        *,
+        found: Callable[[Found, str], Awaitable[None]],
+        gone: Callable[[Sequence[str]], Awaitable[None]],
+        writing: Callable[[int], None],
+    ) -> None:
+        """`found` also gets the directory's inode. It and `gone` are awaited before more is taken: they may not call
+        this object."""
+        self._settings = settings
+        self._environment = {**MINIMAL_ENVIRONMENT, **environment}
+        self._found, self._gone, self._writing = found, gone, writing
+        self._worker: WorkerProcess | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._last_id = 0
+        self._heard_at = 0.0
+        self._is_taking = False
+        self.ended = asyncio.Event()
+        """set when the process is no longer there, or is no longer heard"""
+
+    @property
+    def pid(self) -> int | None:
+        return self._worker.process.pid if self._worker is not None else None
+
+    async def start(self) -> None:
+        """Raises ProbeNotSent, DiskTimeout while a process that was killed stays in the kernel."""
+        await self.close()
+        if self._worker is not None:
+            raise DiskTimeout(f"cannot read {self._settings.directory}: its disk does not answer")
+        self.ended.clear()
+        try:
+            worker = await WorkerProcess.start(WORKER, self._environment, longest_line=LONGEST_LINE)
+        except OSError as error:
+            raise ProbeNotSent(
+                f"cannot read {self._settings.directory}: cannot start a process for it: {cause_of(error)}"
+            ) from None
+        self._worker, self._heard_at = worker, time.monotonic()
+        worker.send(
+            {
+                "directory": str(self._settings.directory),
+                "settle_s": self._settings.settle,
+                "include": self._settings.include,
+                "exclude": self._settings.exclude,
+            }
+        )
+        self._reading = asyncio.create_task(self._read(worker), name=f"outbox {self._settings.directory}")
+
+    async def close(self) -> None:
+        """Ends the process, and waits for that about 1 s at most."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+            await asyncio.wait([reading])
+        self._fail(ProbeNotSent(f"cannot read {self._settings.directory}: the process for it has ended"))
+        if self._worker is not None:
+            self._worker.kill()
+            if await self._worker.is_gone(CLOSE_S):
+                self._worker = None
+
+    async def scan(self) -> DirectoryScan:
+        answer = await self._ask({"do": "scan"})
+        unread = tuple(map(str, answer["unread"]))
+        return DirectoryScan(
+            str(answer["root"]), answer["files"], answer["free"], answer["total"], answer["full"], unread
+        )
+
+    async def hash(self, path: str, look: FileLook) -> HashedFile | None:
+        """None: it is no longer as it was; see `missing` for whether it is there."""
+        number = self._next_id()
+        try:
+            answer = await self._ask({"do": "hash", "path": path, "look": look}, number)
+        except asyncio.CancelledError:
+            self._send({"do": "release", "of": number})
+            raise
+        if "sha256" not in answer:
+            return None
+        return HashedFile(number, answer["sha256"], answer["md5"], f"/proc/{self.pid}/fd", str(answer["fd"]))
+
+    async def is_same(self, hashed: HashedFile) -> bool:
+        """Whether nobody has written to it since it was hashed."""
+        return bool((await self._ask({"do": "check", "of": hashed.id}))["same"])
+
+    def release(self, hashed: HashedFile) -> None:
+        self._send({"do": "release", "of": hashed.id})
+
+    async def remove(self, path: str, look: FileLook) -> str:
+        """removed, gone or changed."""
+        return str((await self._ask({"do": "remove", "path": path, "look": look}))["is"])
+
+    async def missing(self, paths: Sequence[str]) -> set[str]:
+        """Those of them that are not there."""
+        return set((await self._ask({"do": "missing", "paths": paths}))["paths"])
+
+    # -- the process ----------------------------------------------------------------------------------------------
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    def _send(self, message: Mapping[str, object]) -> None:
+        if self._worker is not None and not self._worker.gone.is_set():
+            with contextlib.suppress(ConnectionError):
+                self._worker.send(message)
+
+    async def _ask(self, message: Mapping[str, object], number: int | None = None) -> dict[str, Any]:
+        number = self._next_id() if number is None else number
+        if self._worker is None or self.ended.is_set():
+            raise ProbeNotSent(f"cannot read {self._settings.directory}: there is no process for it")
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        begun = time.monotonic()
+        try:
+            self._send({**message, "id": number})
+            while not (await asyncio.wait([answer], timeout=SILENT_S / 4))[0]:
+                # While the daemon itself does not take what it sends, it is not the disk that is slow.
+                if not self._is_taking and time.monotonic() - max(begun, self._heard_at) > SILENT_S:
+                    self.ended.set()
+                    raise DiskTimeout(
+                        f"cannot read {self._settings.directory}: no answer from its disk in {SILENT_S:g} s"
+                    )
+        finally:
+            self._answers.pop(number, None)
+        found: dict[str, Any] = answer.result()
+        if (failure := found.get("error")) is not None:
+            text = f"cannot read {self._settings.directory}: {failure['text']}"
+            raise DiskError(text, errno=failure["errno"])
+        return found
+
+    async def _read(self, worker: WorkerProcess) -> None:
+        try:
+            while (line := await worker.reader.readline()).endswith(b"\n"):
+                self._heard_at = time.monotonic()
+                self._is_taking = True
+                await self._take(json.loads(line))
+                self._is_taking = False
+                self._heard_at = time.monotonic()
+        except (ConnectionError, ValueError):
+            pass
+        finally:
+            self._is_taking = False
+            self.ended.set()
+            self._fail(ProbeNotSent(f"cannot read {self._settings.directory}: the process for it has ended"))
+
+    async def _take(self, message: Mapping[str, Any]) -> None:
+        match message:
+            case {"id": int(number)}:
+                if (answer := self._answers.get(number)) is not None and not answer.done():
+                    answer.set_result(dict(message))
+                elif "fd" in message:  # nobody waits for it any more
+                    self._send({"do": "release", "of": number})
+            case {"found": found, "root": root}:
+                await self._found([(path, FileLook(*look)) for path, look in found], root)
+            case {"gone": gone}:
+                await self._gone(gone)
+            case {"unfinished": int(count)}:
+                self._writing(count)
+
+    def _fail(self, error: DiskError) -> None:
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # nobody may ask any more
+
+
+def name_of(path: str) -> bytes:
+    """As the journal has it."""
+    return os.fsencode(path)
+
+
+def path_of(name: bytes) -> str:
+    """As the process has it."""
+    return os.fsdecode(name)

@@ -1,0 +1,393 @@
+"""One outbox: what is found finished is journaled, uploaded, verified and announced, and removed when its time is over.
+
+The journal decides: every step is in it before the next begins, so that a run that is killed at any point is continued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from mountd import clock
+from mountd.errors import DiskError, MountdError, ProbeNotSent, RemoteError
+from mountd.journal.journal import Journal
+from mountd.journal.records import OutboxFile
+from mountd.journal.results import ResultQueue
+from mountd.outbox import plan
+from mountd.outbox.keeping import KeptFiles
+from mountd.outbox.local import DirectoryScan, Found, HashedFile, LocalDirectory, name_of, path_of
+from mountd.outbox.patience import Patience, first_of
+from mountd.outbox.plan import DirectoryFacts, Place, Sending
+from mountd.outbox.sender import Uploader
+from mountd.outbox.settling import FileLook
+from mountd.outbox.worker import MOST_FILES
+from mountd.process.instance import Instance
+from mountd.process.lifecycle import Backoff
+from mountd.rclone.binary import Binary
+from mountd.rclone.conf_file import ConfFile
+from mountd.settings.schema import Settings
+from mountd.settings.units import format_duration
+from mountd.status.board import Board
+from mountd.status.results import OutboxStatus
+from mountd.status.snapshot import Reason
+
+log = structlog.get_logger()
+
+RESCAN_S = 60.0
+RESCANS_TAKE = 0.01
+"""Of one processor at most, whatever the directory holds."""
+MISSING_S = 10.0
+"""How often a directory that is not there is looked for."""
+IDLE_S = 30.0
+"""rclone is ended when nothing was uploaded for so long: another one is there in 0.2 s."""
+REPORT_S = 1.0
+REPORTS_TAKE = 0.05
+"""Of the journal's time at most, however much waits."""
+LOOK_S = 30.0
+PAGE = 500
+LOST_AFTER_S = 3600.0
+"""Files of another directory of the same name, which is not there any more."""
+FAILED_AGAIN_S = 900.0
+DISK_AGAIN = Backoff(1.0, 2.0, 30.0)
+OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EIO)
+LIVING = ("queued", "uploading", "failed")
+NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+class Outbox:
+    """`run` until it is cancelled; once."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        instance: Instance,
+        board: Board,
+        journal: Journal,
+        binary: Binary,
+        conf: ConfFile,
+        now: Callable[[], datetime] = clock.now,
+    ) -> None:
+        self.name, self.settings = name, settings.outbox[name]
+        self._board, self._now = board, now
+        self._log = log.bind(outbox=name)
+        self._queue = ResultQueue(journal, name)
+        self._patient = Patience(self._log)
+        self._local = LocalDirectory(
+            self.settings,
+            instance.marks(f"{name}-outbox"),
+            found=self._on_found,
+            gone=self._on_gone,
+            writing=self._on_writing,
+        )
+        self.uploader = Uploader(name, settings, instance, binary, conf)
+        self._place = Place.of(self.settings.remote)
+        self._status = OutboxStatus(str(self.settings.directory), self.settings.remote)
+        board.set_outbox(name, self._status)
+        self._facts = DirectoryFacts()
+        self._sending = Sending()
+        self._failures = 0
+        self._first_failed: dict[bytes, float] = {}
+        """monotonic, of files whose last try failed"""
+        self._under_way: dict[asyncio.Task[None], OutboxFile] = {}
+        self._root = ""
+        """inode of the directory"""
+        self._is_swept = False
+        self._missing_since = 0.0
+        self._tried_failed = time.monotonic()
+        self._news, self._changed, self._uploaded, self._readable, self._doubt = (asyncio.Event() for _ in range(5))
+        self._kept = KeptFiles(
+            self.settings.keep,
+            self._queue,
+            self._local,
+            self._patient,
+            readable=self._readable,
+            uploaded=self._uploaded,
+            now=now,
+        )
+
+    async def run(self) -> None:
+        """Raises only what is a bug, or what the machine lacks."""
+        work = (self._follow, self._upload_all, self._kept.run, self._report)
+        tasks = [asyncio.create_task(each(), name=f"outbox {self.name}") for each in work]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*tasks, *self._under_way):
+                task.cancel()
+            await asyncio.wait([*tasks, *self._under_way])
+            self._under_way.clear()
+            await self._local.close()
+            await self.uploader.close()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """The same outbox, with other secrets or another remote of the same name."""
+        self.uploader.reconfigure(settings)
+
+    # -- the directory --------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._local.start()
+                self._is_swept = False
+                while True:
+                    pause_s = await self._look()
+                    failures = 0
+                    await first_of(pause_s, self._local.ended, self._doubt)
+                    self._doubt.clear()
+                    if self._local.ended.is_set():
+                        raise ProbeNotSent(f"cannot read {self.settings.directory}: the process for it has ended")
+            except DiskError as error:
+                self._unreadable("outbox-disk-silent", error)
+                failures += 1
+                await asyncio.sleep(DISK_AGAIN.delay_s(failures))
+
+    async def _look(self) -> float:
+        """One scan; how long the next one may wait. Raises DiskError where the process has to be replaced."""
+        began = time.monotonic()
+        try:
+            scan = await self._local.scan()
+            self._root = scan.root
+            if not self._is_swept or self._facts.missing:
+                await self._sweep(scan)
+        except DiskError as error:
+            if not error.errno:
+                raise
+            self._unreadable("outbox-no-directory" if error.errno in NO_DIRECTORY else "outbox-directory", error)
+            return MISSING_S
+        self._set_facts(
+            reason=None,
+            was_there=True,
+            free_bytes=scan.free,
+            least_free_bytes=self.settings.min_free.of(scan.total),
+            too_many=MOST_FILES if scan.full else 0,
+            unread=scan.unread,
+        )
+        self._readable.set()
+        if time.monotonic() - self._tried_failed > FAILED_AGAIN_S:
+            self._tried_failed = time.monotonic()
+            await self._patient.journaled(self._queue.retry_failed)
+            self._news.set()
+        return max(RESCAN_S, (time.monotonic() - began) / RESCANS_TAKE)
+
+    def _unreadable(self, code: str, error: DiskError) -> None:
+        hint = {
+            "outbox-no-directory": "let the app make it, or mount its disk; a link at its place is not followed",
+            "outbox-directory": "let mountd's user read and enter it",
+        }.get(code, "mountd tries again by itself; look at the disk, and at the network to it")
+        if self._facts.reason is None or self._facts.reason.code != code:
+            self._log.warning("cannot use the directory of an outbox", code=code, cause=error.text)
+        self._readable.clear()
+        self._set_facts(reason=Reason(code, error.text, "outbox", self.name, hint))
+
+    def _set_facts(self, **changes: object) -> None:
+        facts = replace(self._facts, **changes)  # type: ignore[arg-type]
+        if facts != self._facts:
+            self._facts = facts
+            self._changed.set()
+
+    async def _sweep(self, scan: DirectoryScan) -> None:
+        """What the journal has and the directory has not; a running process reports that by itself. Raises DiskError.
+
+        While another directory lies at its place, such as the one below a disk that is not mounted, nothing is lost.
+        """
+        missing, after = 0, 0
+        waited_s = time.monotonic() - self._missing_since if self._facts.missing else 0.0
+        while rows := await self._patient.journaled(
+            self._queue.page, after, PAGE, "queued", "uploading", "failed", "refused", "uploaded"
+        ):
+            after = rows[-1].id
+            absent = await self._local.missing([path_of(row.name) for row in rows])
+            gone = [row for row in rows if path_of(row.name) in absent]
+            here = [row for row in gone if row.state in ("refused", "uploaded") or row.root == scan.root]
+            if waited_s > LOST_AFTER_S:
+                here = gone
+            missing += len(gone) - len(here)
+            await self._forget(here)
+        if missing and not self._facts.missing:
+            self._missing_since = time.monotonic()
+        self._is_swept = True
+        self._set_facts(missing=missing)
+
+    async def _on_found(self, found: Found, root: str) -> None:
+        self._root = root
+        files = [(name_of(path), path, look) for path, look in found]
+        known = await self._patient.journaled(self._queue.known, [name for name, *_ in files])
+        verdicts = plan.judge(files, known, self._place, root)
+        await self._patient.journaled(self._queue.put, verdicts.put, root)
+        await self._patient.journaled(self._queue.restamp, verdicts.restamp)
+        await self._patient.journaled(self._queue.returned, verdicts.returned)
+        for each in verdicts.put:
+            if each.cause:
+                self._log.warning("a result cannot be uploaded", cause=each.cause)
+        self._news.set()
+        self._changed.set()
+
+    async def _on_gone(self, paths: Sequence[str]) -> None:
+        known = await self._patient.journaled(self._queue.known, [name_of(path) for path in paths])
+        await self._forget(known.values())
+
+    async def _forget(self, rows: Iterable[OutboxFile]) -> None:
+        """Their files are no longer there. What is being uploaded is still open, and finds its own end."""
+        removed = []
+        for row in rows:
+            if row.state == "uploaded":
+                removed.append(row.id)
+            elif row.state == "refused":
+                await self._patient.journaled(self._queue.drop, row.id)
+            elif row.state == "uploading" and row.root == self._root:
+                pass  # it may be in the bucket since before mountd ended: its upload finds out
+            elif row.state in LIVING and row.id not in self._ids_under_way():
+                await self._lose(row)
+        await self._patient.journaled(self._queue.removed, removed)
+        self._changed.set()
+
+    async def _lose(self, row: OutboxFile) -> None:
+        self._log.warning("a result was removed before it was uploaded", name=path_of(row.name), bytes=row.size)
+        await self._patient.journaled(self._queue.lose, row)
+        self._changed.set()
+
+    def _on_writing(self, count: int) -> None:
+        self._set_facts(writing=count)
+
+    # -- uploads --------------------------------------------------------------------------------------------------
+
+    def _ids_under_way(self) -> set[int]:
+        return {row.id for row in self._under_way.values()}
+
+    async def _upload_all(self) -> None:
+        while True:
+            await self._readable.wait()
+            self._news.clear()
+            limit = self._sending.at_once(self.settings.parallel)
+            if len(self._under_way) < limit:
+                await self._begin_uploads(limit)
+            if self._under_way:
+                news = asyncio.ensure_future(self._news.wait())
+                try:
+                    await asyncio.wait([news, *self._under_way], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    news.cancel()
+                for task in [each for each in self._under_way if each.done()]:
+                    del self._under_way[task]
+                    task.result()
+                if self._sending.failures and not self._under_way:
+                    await asyncio.sleep(self._sending.pause_s)
+            elif not await first_of(IDLE_S, self._news):
+                await self.uploader.close()
+                await self._news.wait()
+
+    async def _begin_uploads(self, limit: int) -> None:
+        # One at a time of each name: of two versions the newer one has to come last.
+        names = {row.name for row in self._under_way.values()}
+        rows = await self._patient.journaled(self._queue.waiting, limit + 2 * len(names), self._root)
+        for row in rows:
+            if len(self._under_way) < limit and row.name not in names:
+                names.add(row.name)
+                self._under_way[asyncio.create_task(self._upload(row), name=f"upload of {self.name}")] = row
+
+    async def _upload(self, row: OutboxFile) -> None:
+        try:
+            if await self._upload_one(row):
+                self._sending = self._sending.uploaded(time.monotonic())
+                self._first_failed.pop(row.name, None)
+                self._uploaded.set()
+        except DiskError as error:
+            if error.errno in OF_THE_FILE:
+                await self._failed(row, error, of_the_file=row.tries + 1 >= plan.OWN_TRIES)
+            else:
+                self._readable.clear()  # until the next scan
+                self._doubt.set()
+        except MountdError as error:
+            self.uploader.renew()
+            if not self._sending.failures:
+                self._log.warning("results wait for their upload", cause=error.text, hint=error.hint)
+            code = error.code or "outbox-waiting"
+            self._sending = self._sending.failed(Reason(code, error.text, "outbox", self.name, error.hint))
+            began = self._first_failed.setdefault(row.name, time.monotonic())
+            await self._failed(row, error, of_the_file=self._sending.is_of_the_file(row.tries + 1, began))
+        finally:
+            self._changed.set()
+
+    async def _failed(self, row: OutboxFile, error: MountdError, *, of_the_file: bool) -> None:
+        self._failures += 1
+        if of_the_file:
+            self._log.warning("a result cannot be uploaded", name=path_of(row.name), cause=error.text)
+            self._first_failed.pop(row.name, None)
+            self._sending = Sending(last_upload=self._sending.last_upload)
+            await self._patient.journaled(self._queue.fail, row, error.text)
+        else:
+            await self._patient.journaled(self._queue.again, row.id, error.text)
+
+    async def _upload_one(self, row: OutboxFile) -> bool:
+        """Whether it is uploaded now. Raises MountdError."""
+        path, look = path_of(row.name), FileLook.of(row.size, row.stamp)
+        hashed = await self._local.hash(path, look)
+        if hashed is None:
+            return await self._upload_gone(row, path)
+        try:
+            return await self._upload_hashed(row, path, hashed)
+        finally:
+            self._local.release(hashed)
+
+    async def _upload_gone(self, row: OutboxFile, path: str) -> bool:
+        """It has changed, and is found again once it is finished; or it was removed, maybe after its upload."""
+        if not await self._local.missing([path]):
+            await self._patient.journaled(self._queue.drop, row.id)
+        elif row.state == "uploading" and not plan.mismatch(row, await self.uploader.stat(path)):
+            return await self._patient.journaled(self._queue.done, row)
+        else:
+            await self._lose(row)
+        return False
+
+    async def _upload_hashed(self, row: OutboxFile, path: str, hashed: HashedFile) -> bool:
+        if row.event is not None and hashed.sha256 == row.sha256:
+            await self._patient.journaled(self._queue.same_as_before, row.id)
+            return False
+        given = replace(row, sha256=hashed.sha256, md5=hashed.md5, bucket=self._place.bucket, key=self._place.key(path))
+        # Of a run that was killed: all of it may be there already.
+        if given != row or row.state != "uploading" or plan.mismatch(row, await self.uploader.stat(path)):
+            begun = await self._patient.journaled(
+                self._queue.begin, row.id, sha256=given.sha256, md5=given.md5, bucket=given.bucket, key=given.key
+            )
+            if not begun:
+                return False
+            await self.uploader.upload(hashed, path)
+            if problem := plan.mismatch(given, await self.uploader.stat(path)):
+                raise RemoteError(f"cannot verify {given.key}: {problem}", code="outbox-mismatch")
+        if not await self._local.is_same(hashed):
+            await self._patient.journaled(self._queue.drop, row.id)
+            return False
+        done = await self._patient.journaled(self._queue.done, given)
+        if done:
+            self._log.info("result uploaded", key=given.key, bytes=given.size)
+        return done
+
+    # -- what is shown --------------------------------------------------------------------------------------------
+
+    async def _report(self) -> None:
+        while True:
+            self._changed.clear()
+            began = time.monotonic()
+            totals = await self._patient.journaled(self._queue.totals)
+            late = ""
+            if totals.oldest and (self._now() - clock.parse(totals.oldest)).total_seconds() > self.settings.late:
+                late = format_duration(self.settings.late)
+            if totals.uploaded or totals.pending:
+                self._facts = replace(self._facts, was_there=True)
+            status = plan.status(self.name, self._status, totals, self._sending, self._facts, late=late)
+            self._status = replace(status, failures=self._failures)
+            self._board.set_outbox(self.name, self._status)
+            await asyncio.sleep(max(REPORT_S, (time.monotonic() - began) / REPORTS_TAKE))
+            await first_of(LOOK_S if totals.pending else None, self._changed)

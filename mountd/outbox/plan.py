@@ -1,0 +1,224 @@
+"""What becomes of a file that was found, what a key is, and what a failed upload means: decisions of an outbox."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mountd.journal.records import OutboxFile
+from mountd.journal.results import OutboxTotals, ResultFile
+from mountd.outbox.settling import FileLook
+from mountd.process.lifecycle import Backoff
+from mountd.publish.plan import key_prefix, name_problem
+from mountd.status.results import OutboxStatus
+from mountd.status.snapshot import Health, Reason, size
+
+AGAIN = Backoff(1.0, 2.0, 60.0)
+"""Between two tries while nothing can be uploaded."""
+OWN_TRIES = 5
+"""A file that failed so often while others were uploaded fails for a reason of its own."""
+HERE = ("uploaded", "removed")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an outbox's files go."""
+
+    bucket: str
+    prefix: str
+    """of the keys, without the last slash"""
+
+    @classmethod
+    def of(cls, remote: str) -> Place:
+        """Of `name:bucket/prefix`."""
+        return cls(remote.partition(":")[2].strip("/").partition("/")[0], key_prefix(remote, ""))
+
+    def key(self, path: str) -> str:
+        return f"{self.prefix}/{path}" if self.prefix else path
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What the store says of an object; digests in hex, "" where it has none."""
+
+    size: int
+    md5: str
+    sha256: str
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What is to be changed in the journal for files that were found finished."""
+
+    put: list[ResultFile] = field(default_factory=list)
+    restamp: dict[int, str] = field(default_factory=dict)
+    returned: list[int] = field(default_factory=list)
+
+
+def judge(
+    found: Sequence[tuple[bytes, str, FileLook]], known: Mapping[bytes, OutboxFile], place: Place, root: str
+) -> Verdicts:
+    """`found`: name, path and look of each; `known`: what the journal has of them; `root`: the directory."""
+    verdicts = Verdicts()
+    for name, path, look in found:
+        row = known.get(name)
+        before = None if row is None else FileLook.of(row.size, row.stamp)
+        if row is None or before is None or before.content != look.content or _is_lost(row, root):
+            problem = name_problem(path, place.prefix)
+            state = "refused" if problem else "queued"
+            verdicts.put.append(ResultFile(name, look.size, look.stamp, state, problem))
+        elif row.state in HERE and before != look:
+            # Only its ctime is another one: it was moved, or given other rights, or restored. Its content decides.
+            verdicts.put.append(
+                ResultFile(
+                    *(name, look.size, look.stamp),
+                    sha256=row.sha256,
+                    key=row.key,
+                    uploaded=row.uploaded,
+                    event=row.event,
+                )
+            )
+        elif row.state == "removed":
+            verdicts.returned.append(row.id)
+        elif before != look:
+            verdicts.restamp[row.id] = look.stamp
+    return verdicts
+
+
+def mismatch(row: OutboxFile, stored: StoredObject | None) -> str:
+    """How what the bucket holds differs from the file, in words; "" when it does not, as far as the store says."""
+    if stored is None:
+        return "it is not in the bucket after its upload"
+    if stored.size != row.size:
+        return f"the bucket holds {stored.size} bytes of it instead of {row.size}"
+    if stored.md5 and stored.md5 != row.md5:
+        return f"the bucket holds something with the MD5 {stored.md5} instead of {row.md5}"
+    if stored.sha256 and stored.sha256 != row.sha256:
+        return f"the bucket holds what was uploaded with the sha256 {stored.sha256} instead of {row.sha256}"
+    return ""
+
+
+def _is_lost(row: OutboxFile, root: str) -> bool:
+    """Or was thought to be, as it lay in another directory of the same name."""
+    return row.state == "lost" or (row.state in ("queued", "uploading", "failed") and row.root != root)
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How uploads go. Times in seconds, monotonic."""
+
+    failures: int = 0
+    """in a row, without an upload between them"""
+    cause: Reason | None = None
+    last_upload: float = -math.inf
+
+    def uploaded(self, now: float) -> Sending:
+        return Sending(last_upload=now)
+
+    def failed(self, cause: Reason) -> Sending:
+        return replace(self, failures=self.failures + 1, cause=cause)
+
+    @property
+    def pause_s(self) -> float:
+        """Before the next try."""
+        return AGAIN.delay_s(self.failures)
+
+    def at_once(self, parallel: int) -> int:
+        """How many uploads may be under way: one that tries, while none succeeds."""
+        return 1 if self.failures else parallel
+
+    def is_of_the_file(self, tries: int, first_failed: float) -> bool:
+        """Whether a file that has failed so often, first at that time, fails for its own reason."""
+        return tries >= OWN_TRIES and self.last_upload > first_failed
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryFacts:
+    """What is known of the directory. `was_there`: it has been, so that something is wrong when it is not; `missing`:
+    files that were not uploaded, and lay in another directory of the same name."""
+
+    reason: Reason | None = None
+    was_there: bool = False
+    free_bytes: int | None = None
+    least_free_bytes: int = 0
+    missing: int = 0
+    writing: int = 0
+    too_many: int = 0
+    unread: Sequence[str] = ()
+
+
+def status(
+    name: str, before: OutboxStatus, totals: OutboxTotals, sending: Sending, facts: DirectoryFacts, *, late: str
+) -> OutboxStatus:
+    """`late`: for how long the oldest one has waited, in words, once that is too long; else ""."""
+    reason = _reason(name, before, totals, sending, facts, late=late)
+    harmless = reason is None or (reason is facts.reason and not facts.was_there)
+    return replace(
+        before,
+        health=Health.HEALTHY if harmless else Health.DEGRADED,
+        pending=totals.pending,
+        pending_bytes=totals.pending_bytes,
+        writing=facts.writing,
+        uploaded=totals.uploaded,
+        failed=totals.failed,
+        oldest=totals.oldest,
+        last_key=totals.last_key,
+        last_time=totals.last_time,
+        reason=reason,
+    )
+
+
+def _reason(
+    name: str, outbox: OutboxStatus, totals: OutboxTotals, sending: Sending, facts: DirectoryFacts, *, late: str
+) -> Reason | None:
+    """The one that is nearest to the cause."""
+
+    def reason(code: str, text: str, hint: str) -> Reason:
+        return Reason(code, text, "outbox", name, hint)
+
+    if facts.reason is not None:
+        return facts.reason
+    if facts.missing:
+        return reason(
+            "outbox-missing",
+            f"results of {name} that are not uploaded lay in another {outbox.directory} than the one that is there now",
+            "mount its disk again; files that are gone for good count as lost after an hour",
+        )
+    if sending.cause is not None and totals.pending:
+        return reason(
+            "outbox-waiting",
+            f"results of {name} wait for their upload: {sending.cause.text}",
+            sending.cause.hint or "mountd tries again by itself, and loses none of them",
+        )
+    if late:
+        return reason(
+            "outbox-late",
+            f"the oldest result of {name} has waited for its upload for more than {late}",
+            "see how fast the network to the store is, `limit` and `parallel` of the outbox",
+        )
+    if facts.free_bytes is not None and facts.free_bytes < facts.least_free_bytes:
+        return reason(
+            "outbox-disk-full",
+            f"the disk of {outbox.directory} has {size(facts.free_bytes)} left",
+            "shorten `keep` of the outbox, or remove files there: what is uploaded can go",
+        )
+    if totals.failed:
+        return reason(
+            "outbox-failed",
+            f"a result of {name} cannot be uploaded: {totals.failed_cause}",
+            "rename or remove the file; `mountd events` names each one",
+        )
+    if facts.unread:
+        return reason(
+            "outbox-unreadable",
+            f"cannot read {outbox.directory}/{facts.unread[0]}: results that lie there are not uploaded",
+            "let mountd's user read it",
+        )
+    if facts.too_many:
+        return reason(
+            "outbox-too-many",
+            f"{outbox.directory} holds more than {facts.too_many} files: not all of them are looked at",
+            "shorten `keep` of the outbox, or remove files there that are uploaded",
+        )
+    return None

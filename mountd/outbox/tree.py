@@ -1,0 +1,297 @@
+"""A directory and what lies below it, as the worker's process touches it: step by step, and never by a link.
+
+Who writes results is often less trusted than mountd: a link in place of a file or directory must not make mountd read
+what that user may not read. So each step of a path is opened by itself, without following links. Knows only the
+standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator, Sequence
+
+from mountd.outbox.settling import OWN_PREFIX, FileLook, belongs, enters
+
+IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
+IN_DELETE_SELF, IN_MOVE_SELF, IN_UNMOUNT, IN_Q_OVERFLOW, IN_IGNORED = 0x400, 0x800, 0x2000, 0x4000, 0x8000
+IN_ONLYDIR, IN_EXCL_UNLINK, IN_ISDIR = 0x0100_0000, 0x0400_0000, 0x4000_0000
+WATCHED = IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF
+HEAD = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
+BUFFER_BYTES = 64 * 1024
+MOST_DIRECTORIES = 8192
+"""The kernel gives each about 1 KiB, and a user 8,192 of them where it gives the fewest."""
+MOST_LINKS = 20
+LEASING = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "f2fs", "zfs", "bcachefs"})
+"""File systems on which a lease that is refused means a writer; on NFS it may mean nothing."""
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def look_of(seen: os.stat_result) -> FileLook:
+    return FileLook(seen.st_size, seen.st_mtime_ns, seen.st_ino, seen.st_ctime_ns)
+
+
+def open_root(path: str) -> int:
+    """The directory itself. Above it only links of root and of our own user are followed, at its place none.
+
+    Raises OSError.
+    """
+    parts, links = path.strip("/").split("/"), 0
+    here = os.open("/", _DIRECTORY)
+    try:
+        while parts:
+            part = parts.pop(0)
+            try:
+                there = os.open(part, _DIRECTORY, dir_fd=here)
+            except OSError as error:
+                # Linux says ENOTDIR of a link that is not followed to a directory.
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR) or not parts:
+                    raise
+                seen = os.stat(part, dir_fd=here, follow_symlinks=False)
+                links += 1
+                if not stat.S_ISLNK(seen.st_mode) or seen.st_uid not in (0, os.geteuid()) or links > MOST_LINKS:
+                    raise
+                target = os.readlink(part, dir_fd=here)
+                parts = [*filter(None, target.split("/")), *parts]
+                if target.startswith("/"):
+                    os.close(here)
+                    here = os.open("/", _DIRECTORY)
+                continue
+            os.close(here)
+            here = there
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
+@contextlib.contextmanager
+def opened_directory(root: int, path: str) -> Iterator[int]:
+    """The directory at `path` below `root`, "" for itself. Raises OSError."""
+    here = os.dup(root)
+    try:
+        for part in filter(None, path.split("/")):
+            there = os.open(part, _DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = there
+        yield here
+    finally:
+        os.close(here)
+
+
+def split(path: str) -> tuple[str, str]:
+    directory, _, name = path.rpartition("/")
+    return directory, name
+
+
+def look_at(root: int, path: str) -> FileLook | None:
+    """None: there is no such file, or it is a link, pipe or device. Raises OSError."""
+    directory, name = split(path)
+    try:
+        with opened_directory(root, directory) as parent:
+            seen = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in GONE:
+            return None
+        raise
+    return look_of(seen) if stat.S_ISREG(seen.st_mode) else None
+
+
+def open_file(root: int, path: str) -> int:
+    """A regular file, to be read. Raises OSError."""
+    directory, name = split(path)
+    with opened_directory(root, directory) as parent:
+        file = os.open(name, _FILE, dir_fd=parent)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return file
+
+
+class Writers:
+    """Which files programs have open for writing, as far as that can be seen; for one look at many files."""
+
+    def __init__(self, device: int) -> None:
+        """`device`: that of the directory."""
+        self._leases = _file_system(device) in LEASING
+        self._inodes: set[int] | None = None
+
+    def have(self, file: int) -> bool:
+        """The kernel gives nobody a read lease on a file that is open for writing.
+
+        It gives one only to the file's owner and to who has CAP_LEASE; otherwise what /proc shows has to do.
+        """
+        if self._leases:
+            try:
+                fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+                fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+                return False
+            except OSError as error:
+                if error.errno == errno.EAGAIN:
+                    return True
+        if self._inodes is None:
+            self._inodes = set(_open_for_writing())
+        return os.fstat(file).st_ino in self._inodes
+
+
+def _file_system(device: int) -> str:
+    """Its kind: ext4, nfs, …; "" when it cannot be found."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as table:
+        for line in table:
+            before, _, after = line.partition(" - ")
+            if before.split(" ", 3)[2] == wanted:
+                return after.split(" ", 1)[0]
+    return ""
+
+
+def _open_for_writing() -> Iterator[int]:
+    """Inodes, of all processes that we may look at."""
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            for descriptor in os.listdir(f"/proc/{process}/fdinfo"):
+                with open(f"/proc/{process}/fdinfo/{descriptor}", encoding="utf-8", errors="replace") as file:
+                    facts = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
+                if "ino" in facts and int(facts.get("flags", "0"), 8) & os.O_ACCMODE:
+                    yield int(facts["ino"])
+
+
+def remove(root: int, path: str, expected: FileLook) -> str:
+    """Removes the file when it is still the one expected: removed, gone or changed. Raises OSError.
+
+    It gets another name first. What a program puts at its place in that moment stays.
+    """
+    directory, name = split(path)
+    try:
+        with opened_directory(root, directory) as parent:
+            if look_of(os.stat(name, dir_fd=parent, follow_symlinks=False)).content != expected.content:
+                return "changed"
+            aside = f"{OWN_PREFIX}{os.getpid()}"
+            os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
+            if look_of(os.stat(aside, dir_fd=parent, follow_symlinks=False)).content != expected.content:
+                with contextlib.suppress(FileExistsError):  # or it is the newest that lies there
+                    os.link(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
+                os.unlink(aside, dir_fd=parent)
+                return "changed"
+            os.unlink(aside, dir_fd=parent)
+    except OSError as error:
+        if error.errno in GONE:
+            return "gone"
+        raise
+    return "removed"
+
+
+class Inotify:
+    """inotify, as the kernel has it."""
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._add: Callable[[int, bytes, int], int] = libc.inotify_add_watch
+        self._remove: Callable[[int, int], int] = libc.inotify_rm_watch
+        self.descriptor: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.descriptor < 0:
+            raise _error()
+
+    def watch(self, directory: int) -> int:
+        """An open directory; the number of its watch. Raises OSError."""
+        path = f"/proc/self/fd/{directory}".encode()
+        number = self._add(self.descriptor, path, WATCHED | IN_ONLYDIR | IN_EXCL_UNLINK)
+        if number < 0:
+            raise _error()
+        return number
+
+    def unwatch(self, number: int) -> None:
+        self._remove(self.descriptor, number)
+
+    def read(self) -> list[tuple[int, int, str]]:
+        """What has happened: watch, mask, name."""
+        try:
+            data = os.read(self.descriptor, BUFFER_BYTES)
+        except BlockingIOError:
+            return []
+        found, at = [], 0
+        while at + HEAD.size <= len(data):
+            number, mask, _, length = HEAD.unpack_from(data, at)
+            name = data[at + HEAD.size : at + HEAD.size + length].rstrip(b"\0")
+            at += HEAD.size + length
+            found.append((number, mask, os.fsdecode(name)))
+        return found
+
+
+def _error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
+
+
+class WatchedTree:
+    """The directories of one scan, with their watches."""
+
+    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
+        self._include, self._exclude = include, exclude
+        self._device: int | None = None
+        self.watched: dict[int, str] = {}
+        """number of the watch → the directory below root, "" for root itself"""
+        self.unread: list[str] = []
+        """directories that cannot be read"""
+
+    def belongs(self, path: str) -> bool:
+        return belongs(path, self._include, self._exclude)
+
+    def enters(self, path: str) -> bool:
+        return enters(path, self._exclude)
+
+    def was_read(self, path: str) -> bool:
+        """Whether the scan would have found the file if it were there."""
+        return not any(path.startswith(f"{directory}/") for directory in self.unread)
+
+    def files(self, root: int, inotify: Inotify | None, base: str = "") -> Iterator[tuple[str, FileLook]]:
+        """Every file that belongs to it in `base` and below; directories are watched before they are read.
+
+        Directories of another file system are left out. Raises OSError for `base` itself.
+        """
+        if self._device is None:
+            self._device = os.fstat(root).st_dev
+        waiting = [base]
+        while waiting:
+            directory = waiting.pop()
+            try:
+                with opened_directory(root, directory) as here:
+                    if os.fstat(here).st_dev != self._device:
+                        continue
+                    self._watch(inotify, here, directory)
+                    with os.scandir(here) as entries:
+                        yield from self._files_of(entries, here, directory, waiting)
+            except OSError as error:
+                if directory == base:
+                    raise
+                if error.errno not in GONE:
+                    self.unread.append(directory)
+
+    def _files_of(
+        self, entries: Iterator[os.DirEntry[str]], here: int, directory: str, waiting: list[str]
+    ) -> Iterator[tuple[str, FileLook]]:
+        for entry in entries:
+            path = f"{directory}/{entry.name}" if directory else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if self.enters(path):
+                    waiting.append(path)
+            elif entry.name.startswith(OWN_PREFIX):
+                with contextlib.suppress(OSError):  # of a run that was killed in between
+                    os.unlink(entry.name, dir_fd=here)
+            elif entry.is_file(follow_symlinks=False) and self.belongs(path):
+                with contextlib.suppress(FileNotFoundError):
+                    yield path, look_of(entry.stat(follow_symlinks=False))
+
+    def _watch(self, inotify: Inotify | None, here: int, directory: str) -> None:
+        """Where that cannot be, the scan that comes each minute sees what happens there."""
+        if inotify is not None and len(self.watched) < MOST_DIRECTORIES:
+            with contextlib.suppress(OSError):
+                self.watched[inotify.watch(here)] = directory

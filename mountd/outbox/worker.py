@@ -1,0 +1,375 @@
+"""Touches the directory of an outbox for the daemon, in a process that may be killed: JSON lines in and out.
+
+Run as `python -I -S -X utf8 worker.py` with one stream as stdin and stdout; ends with that stream. The first line says
+what is to be watched:
+
+    {"directory": "/srv/outputs", "settle_s": 5, "include": ["*"], "exclude": [".*"]}
+
+Then each line asks for something, and is answered with its id: {"id": 7, "error": {"errno": 13, "text": "…"}} where it
+fails, else
+
+    {"id": 1, "do": "scan"}       → {"id": 1, "root": "2", "files": 9, "free": 1, "total": 2,
+                                     "full": false, "unread": ["d"]}
+    {"id": 2, "do": "hash", "path": "a.wav", "look": [size, mtime_ns, inode, ctime_ns]}
+                                  → {"id": 2, "sha256": …, "md5": …, "fd": 5}   the file stays open until it is released
+                                    {"id": 2, "is": "gone" | "changed"}
+    {"id": 3, "do": "check", "of": 2}     → {"id": 3, "same": true}             what was hashed is still in the file
+    {"id": 4, "do": "release", "of": 2}   → {"id": 4}
+    {"id": 5, "do": "remove", "path": …, "look": …}   → {"id": 5, "is": "removed" | "gone" | "changed"}
+    {"id": 6, "do": "missing", "paths": […]}          → {"id": 6, "paths": […]} those that are not there
+
+Without being asked it sends {"found": [[path, look], …], "root": "2"} with files that are finished, {"gone": [path, …]}
+with files that had been found and are there no more, {"unfinished": 3} when that changes, and {"alive": …} while it
+reads much. `root` is the directory's inode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, __file__.removesuffix("/mountd/outbox/worker.py"))
+
+from mountd.outbox import tree
+from mountd.outbox.settling import FileLook, Settling
+
+Message = dict[str, Any]
+BLOCK_BYTES = 1024 * 1024
+MOST_AT_ONCE = 500
+MOST_FILES = 100_000
+"""Of more, the others are found once some of these have been removed."""
+ALIVE_S = 2.0
+SETTLING_STEP_S = 0.05
+SOON_S = 1.0
+"""After a directory was moved or removed: one scan for all that happens then."""
+HASHERS = 2
+
+_output = threading.Lock()
+
+
+def emit(message: Message) -> None:
+    line = json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+    try:
+        with _output:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+    except OSError:
+        os._exit(0)  # nobody is left to hear it
+
+
+class Held:
+    """A file that was hashed, open until it is released."""
+
+    def __init__(self, file: int, look: FileLook) -> None:
+        self.file, self.look = file, look
+
+    @property
+    def same(self) -> bool:
+        """Its content; it may have been removed meanwhile."""
+        return tree.look_of(os.fstat(self.file)).content == self.look.content
+
+
+class OutboxWorker:
+    def __init__(self, directory: str, settle_s: float, include: Sequence[str], exclude: Sequence[str]) -> None:
+        self._directory = directory
+        self._include, self._exclude = include, exclude
+        self._settling = Settling(settle_s)
+        self._unfinished = 0
+        self._tree = tree.WatchedTree(include, exclude)
+        self._root_inode = 0
+        self._device = 0
+        self._held: dict[int, Held] = {}
+        self._rescan_at: float | None = None
+        self._work: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._turn = threading.Lock()
+        self._hashing = self._hashed_bytes = 0
+        try:
+            self._inotify: tree.Inotify | None = tree.Inotify()
+        except OSError:  # no more of them for this user: the scan that comes each minute has to do
+            self._inotify = None
+        for _ in range(HASHERS):
+            threading.Thread(target=self._hash_all, daemon=True).start()
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self, rest: bytes) -> None:
+        """Until the end of stdin, of which `rest` was read already."""
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        if self._inotify is not None:
+            poll.register(self._inotify.descriptor, select.POLLIN)
+        data, alive_at, last = b"", 0.0, -1
+        while True:
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._asked(json.loads(line))
+            now = time.monotonic()
+            if self._rescan_at is not None and self._rescan_at <= now:
+                self._rescan_at = None
+                self._answer({"do": "scan"})
+            self._settle(time.monotonic())
+            if self._hashing and now >= alive_at and self._hashed_bytes != last:
+                alive_at, last = now + ALIVE_S, self._hashed_bytes
+                emit({"alive": last})
+            ready = {number for number, _ in poll.poll(self._pause_ms())}
+            if self._inotify is not None and self._inotify.descriptor in ready:
+                self._happened(self._inotify.read())
+            data = os.read(0, tree.BUFFER_BYTES) if 0 in ready else b""
+            if 0 in ready and not data:
+                return
+
+    def _pause_ms(self) -> float | None:
+        """Until there is something to do; None: only when something happens."""
+        due = [at for at in (self._settling.next_due(), self._rescan_at) if at is not None]
+        if self._hashing:
+            due.append(time.monotonic() + ALIVE_S)
+        return None if not due else 1000 * max(SETTLING_STEP_S, min(due) - time.monotonic())
+
+    def _asked(self, message: Message) -> None:
+        if message["do"] == "hash":
+            with self._turn:
+                self._hashing += 1
+            self._work.put(message)
+        else:
+            self._answer(message)
+
+    def _answer(self, message: Message) -> None:
+        try:
+            answer = self._do(message)
+        except OSError as error:
+            answer = _failed(error)
+        if "id" in message:
+            emit({"id": message["id"], **answer})
+
+    def _do(self, message: Message) -> Message:
+        match message["do"]:
+            case "scan":
+                return self._scan()
+            case "check":
+                return {"same": self._held[message["of"]].same}
+            case "release":
+                if (held := self._held.pop(message["of"], None)) is not None:
+                    os.close(held.file)
+                return {}
+            case "remove":
+                with self._known_root() as root:
+                    return {"is": tree.remove(root, message["path"], FileLook(*message["look"]))}
+            case "missing":
+                with self._known_root() as root:
+                    return {"paths": [path for path in message["paths"] if tree.look_at(root, path) is None]}
+        raise ValueError(f"unknown: {message['do']!r}")
+
+    @contextlib.contextmanager
+    def _opened_root(self) -> Iterator[int]:
+        """Not kept open: nobody could unmount its disk. Raises OSError."""
+        root = tree.open_root(self._directory)
+        try:
+            yield root
+        finally:
+            os.close(root)
+
+    @contextlib.contextmanager
+    def _known_root(self) -> Iterator[int]:
+        """Of the last scan: what is not in another directory at its place is not gone. Raises OSError."""
+        with self._opened_root() as root:
+            if os.fstat(root).st_ino != self._root_inode:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            yield root
+
+    # -- finding --------------------------------------------------------------------------------------------------
+
+    def _scan(self) -> Message:
+        """Everything. Raises OSError when the directory cannot be read: then nothing counts as gone."""
+        with self._opened_root() as root:
+            now, is_full = tree.WatchedTree(self._include, self._exclude), False
+            seen: set[str] = set()
+            for path, look in now.files(root, self._inotify):
+                if len(seen) >= MOST_FILES:
+                    is_full = True
+                    break
+                seen.add(path)
+                self._settling.look(path, look, time.monotonic())
+                if len(seen) % 1000 == 0:
+                    emit({"alive": len(seen)})
+            former, self._tree = self._tree, now
+            if self._inotify is not None:
+                for number in former.watched.keys() - now.watched.keys():
+                    self._inotify.unwatch(number)
+            about, room = os.fstat(root), os.fstatvfs(root)
+        gone = set() if is_full else {path for path in self._settling.paths() - seen if now.was_read(path)}
+        if about.st_ino != self._root_inode:
+            # Another directory, or another disk, lies at its place: what was in the former one is not lost.
+            for path in gone:
+                self._settling.forget(path)
+            gone = set()
+        self._root_inode, self._device = about.st_ino, about.st_dev
+        self._forget(gone)
+        return {
+            "root": str(about.st_ino),
+            "files": len(seen),
+            "free": room.f_bavail * room.f_frsize,
+            "total": room.f_blocks * room.f_frsize,
+            "full": is_full,
+            "unread": now.unread[:10],
+        }
+
+    def _happened(self, events: Sequence[tuple[int, int, str]]) -> None:
+        for number, mask, name in events:
+            directory = self._tree.watched.get(number)
+            if mask & tree.IN_Q_OVERFLOW or (
+                directory is not None and mask & (tree.IN_DELETE_SELF | tree.IN_MOVE_SELF | tree.IN_UNMOUNT)
+            ):
+                self._rescan_soon()
+            elif directory is not None and name:
+                self._entry(f"{directory}/{name}" if directory else name, mask)
+
+    def _entry(self, path: str, mask: int) -> None:
+        """Something has happened to it."""
+        try:
+            if not mask & tree.IN_ISDIR:
+                if self._tree.belongs(path):
+                    with self._opened_root() as root:
+                        self._look(root, path)
+            elif mask & (tree.IN_MOVED_FROM | tree.IN_DELETE):
+                self._rescan_soon()  # what lay below may lie elsewhere now
+            elif self._tree.enters(path):
+                with self._opened_root() as root:
+                    for below, look in self._tree.files(root, self._inotify, path):
+                        if len(self._settling) < MOST_FILES:
+                            self._settling.look(below, look, time.monotonic())
+        except OSError:
+            self._rescan_soon()
+
+    def _rescan_soon(self) -> None:
+        if self._rescan_at is None:
+            self._rescan_at = time.monotonic() + SOON_S
+
+    def _look(self, root: int, path: str) -> FileLook | None:
+        """At one file that may have changed. Raises OSError."""
+        look = tree.look_at(root, path)
+        if look is None:
+            # What is gone because another directory lies at the place of ours is for the scan to judge.
+            if os.fstat(root).st_ino == self._root_inode:
+                self._forget({path})
+            else:
+                self._settling.forget(path)
+        elif len(self._settling) < MOST_FILES:
+            self._settling.look(path, look, time.monotonic())
+        return look
+
+    def _forget(self, paths: set[str]) -> None:
+        gone = sorted(path for path in paths if self._settling.forget(path))
+        for at in range(0, len(gone), MOST_AT_ONCE):
+            emit({"gone": gone[at : at + MOST_AT_ONCE]})
+
+    def _settle(self, now: float) -> None:
+        if due := self._settling.due(now, MOST_AT_ONCE):
+            found: list[tuple[str, FileLook]] = []
+            writers = tree.Writers(self._device)
+            try:
+                with self._opened_root() as root:
+                    for path, known in due:
+                        if self._is_finished(root, path, known, writers, now):
+                            self._settling.finish(path)
+                            found.append((path, known))
+            except OSError:  # the directory has gone away: the next scan says so
+                for path, _ in due:
+                    self._settling.busy(path, now)
+            if found:
+                emit({"found": found, "root": str(self._root_inode)})
+        if self._settling.unfinished != self._unfinished:
+            self._unfinished = self._settling.unfinished
+            emit({"unfinished": self._unfinished})
+
+    def _is_finished(self, root: int, path: str, known: FileLook, writers: tree.Writers, now: float) -> bool:
+        try:
+            if self._look(root, path) != known:
+                return False  # it has changed, or is gone
+            file = tree.open_file(root, path)
+            try:
+                if not writers.have(file):
+                    return True
+            finally:
+                os.close(file)
+        except PermissionError:
+            return True  # that it cannot be read is said when it is hashed
+        except OSError:
+            pass
+        self._settling.busy(path, now)  # tried again after the same time
+        return False
+
+    # -- hashing --------------------------------------------------------------------------------------------------
+
+    def _hash_all(self) -> None:
+        while True:
+            message = self._work.get()
+            try:
+                answer = self._hash(message["id"], message["path"], FileLook(*message["look"]))
+            except OSError as error:
+                answer = _failed(error)
+            with self._turn:
+                self._hashing -= 1
+            emit({"id": message["id"], **answer})
+
+    def _hash(self, number: int, path: str, expected: FileLook) -> Message:
+        with self._known_root() as root:  # a directory that is missing is no file that is gone
+            try:
+                file = tree.open_file(root, path)
+            except OSError as error:
+                if error.errno in tree.GONE:
+                    return {"is": "gone"}
+                raise
+        held = Held(file, expected)
+        try:
+            sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+            at = 0
+            while held.same and (block := os.pread(file, BLOCK_BYTES, at)):
+                at += len(block)
+                sha256.update(block)
+                md5.update(block)
+                with self._turn:
+                    self._hashed_bytes += len(block)
+            if not held.same or at != expected.size:
+                os.close(file)
+                return {"is": "changed"}
+        except BaseException:
+            os.close(file)
+            raise
+        self._held[number] = held
+        return {"sha256": sha256.hexdigest(), "md5": md5.hexdigest(), "fd": file}
+
+
+def _failed(error: OSError) -> Message:
+    number = error.errno or errno.EIO
+    return {"error": {"errno": number, "text": os.strerror(number).lower()}}
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # who opens a file while its lease is asked for
+    try:
+        request = b""
+        while b"\n" not in request and (data := os.read(0, tree.BUFFER_BYTES)):
+            request += data
+        first, _, rest = request.partition(b"\n")
+        given = json.loads(first)
+        OutboxWorker(given["directory"], given["settle_s"], given["include"], given["exclude"]).run(rest)
+    except (ConnectionError, ValueError, KeyError):
+        pass  # nobody is left to report to
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # nothing to tidy up

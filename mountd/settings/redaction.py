@@ -1,0 +1,93 @@
+"""Takes secrets out of text that leaves the machine: known values in each usual encoding, and what looks like one.
+
+`masking` knows a secret by the name before it. Here the values themselves are known as well, wherever they stand: in
+what an app printed, in an event, in a command line. Rather too much is hidden than too little.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import quote, quote_plus
+
+from mountd.settings import masking
+from mountd.settings.masking import HIDDEN
+from mountd.settings.secret import is_secret, is_secret_option
+
+SHORTEST = 5
+"""Characters of a secret that is looked for: a shorter one stands in many words by chance."""
+SHORTEST_LINE = 12
+"""Of a secret with several lines, such as a key in PEM, each of them is looked for."""
+_LOOKS = re.compile(
+    r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"  # access key ids of Amazon
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"  # JSON Web Tokens
+    r"|\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|hf_|sk-)[\w-]{16,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL,
+)
+_NAMED = re.compile(r"(?m)^(?P<head>\s*(?P<name>[A-Za-z][\w-]*)\s*[=:]\s+)(?P<value>[^\n]+)$")
+"""As in rclone.conf, YAML and the properties of a unit: one a line."""
+_NO_SECRETS = ("", "key")
+"""Names in documents: a key is that of an object."""
+_CREDENTIAL = re.compile(r"(?m)^(\s*SetCredential(?:Encrypted)?=[^:\n]*:).*$")
+
+
+class Redactor:
+    """Replaces each known secret, and what looks like one, by `********`."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = sorted({form for secret in secrets for form in forms_of(secret)}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, forms))) if forms else None
+
+    def text(self, value: str) -> str:
+        if self._known is not None:
+            value = self._known.sub(HIDDEN, value)
+        value = _LOOKS.sub(HIDDEN, value)
+        value = _CREDENTIAL.sub(rf"\g<1>{HIDDEN}", value)
+        value = _NAMED.sub(_named, value)
+        return masking.text(value)
+
+    def document(self, value: object, name: str = "") -> object:
+        """A JSON document: each text by itself, as in JSON the marks around it are escaped; keys as well."""
+        match value:
+            case str():
+                return HIDDEN if name not in _NO_SECRETS and is_secret(name, value) else self.text(value)
+            case Mapping():
+                return {self.text(str(key)): self.document(each, str(key)) for key, each in value.items()}
+            case list() | tuple():
+                return [self.document(each, name) for each in value]
+        return value
+
+
+def forms_of(secret: str) -> Iterator[str]:
+    """How it may stand in text: as it is, quoted for an address or for JSON, and as base64 within other text."""
+    secret = secret.strip()
+    lines = [line.strip() for line in secret.splitlines()]
+    if len(lines) > 1:
+        for line in lines:
+            if len(line) >= SHORTEST_LINE and not line.startswith("-----"):
+                yield from forms_of(line)
+    if len(secret) < SHORTEST:
+        return
+    yield secret
+    yield quote(secret, safe="")
+    yield quote(secret)
+    yield quote_plus(secret)
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield repr(secret)[1:-1]
+    data = secret.encode()
+    for before in range(3):
+        # What stands before it shifts it within its groups of three bytes; the characters at its edges mix with others.
+        encoded = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
+        inside = encoded[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6]
+        if len(inside) >= SHORTEST:
+            yield inside
+            yield inside.translate(str.maketrans("+/", "-_"))
+
+
+def _named(found: re.Match[str]) -> str:
+    hides = is_secret_option(found["name"], found["value"].strip())
+    return f"{found['head']}{HIDDEN}" if hides else found[0]

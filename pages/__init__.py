@@ -1,0 +1,1 @@
+"""What writes the generated parts of docs/: `./dev docs --write`. It is not installed with mountd."""

@@ -1,0 +1,222 @@
+"""The process that touches an outbox's directory: what it finds and when, what it hashes, and how its end is met."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from mountd.errors import DiskError, DiskTimeout, ProbeNotSent
+from mountd.outbox import local as module
+from mountd.outbox.local import LocalDirectory
+from mountd.outbox.settling import FileLook
+from mountd.settings.outbox import OutboxSettings
+from tests.support.wait import until_async
+
+SOON_S = 30.0
+SETTLE_S = 0.2
+
+
+class Heard:
+    """The process over a directory, and what it has said."""
+
+    def __init__(self, directory: Path, **settings: object) -> None:
+        self.found: dict[str, FileLook] = {}
+        self.founds = 0
+        self.gone: list[str] = []
+        self.writing = 0
+        given = {"directory": str(directory), "remote": "s:b", "settle": SETTLE_S, **settings}
+        self.local = LocalDirectory(
+            OutboxSettings.model_validate(given), {}, found=self._found, gone=self._gone, writing=self._writing
+        )
+
+    async def _found(self, found: Sequence[tuple[str, FileLook]], root: str) -> None:
+        self.found.update(found)
+        self.founds += len(found)
+
+    async def _gone(self, gone: Sequence[str]) -> None:
+        self.gone += gone
+
+    def _writing(self, count: int) -> None:
+        self.writing = count
+
+    async def until_found(self, *names: str) -> None:
+        await until_async(lambda: self.found.keys() == set(names), SOON_S, f"{names}, not {[*self.found]}")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    made = tmp_path / "outputs"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+async def heard(directory: Path) -> AsyncIterator[Heard]:
+    it = Heard(directory)
+    await it.local.start()
+    yield it
+    await it.local.close()
+    assert it.local.pid is None
+
+
+async def test_what_is_there_and_what_comes_is_found(heard: Heard, directory: Path) -> None:
+    (directory / "before").write_text("x")
+    scan = await heard.local.scan()
+    assert (scan.files, scan.full, scan.unread) == (1, False, ())
+    assert scan.root == str(os.stat(directory).st_ino)
+    assert 0 < scan.free <= scan.total
+    (directory / "d" / "e").mkdir(parents=True)
+    (directory / "d" / "e" / "after").write_text("x")
+    (directory / "empty").touch()
+    await heard.until_found("before", "d/e/after", "empty")
+    assert heard.found["empty"].size == 0
+    assert heard.founds == 3
+
+
+async def test_a_file_that_grows_is_found_once_it_is_whole(heard: Heard, directory: Path) -> None:
+    await heard.local.scan()
+    with (directory / "slow").open("wb", 0) as file:
+        for _ in range(5):
+            file.write(b"x" * 1000)
+            await asyncio.sleep(SETTLE_S / 2)
+        await until_async(lambda: heard.writing == 1, SOON_S, "the file to be seen")
+        # Nothing is written for longer than it takes to settle: but it is still open.
+        await asyncio.sleep(4 * SETTLE_S)
+        assert heard.found == {}
+        file.write(b"end")
+    await heard.until_found("slow")
+    assert heard.found["slow"].size == 5003
+    assert heard.founds == 1
+    await until_async(lambda: heard.writing == 0, SOON_S, "nothing to be written")
+
+
+async def test_a_file_that_is_renamed_into_place_is_found_under_that_name_alone(heard: Heard, directory: Path) -> None:
+    await heard.local.scan()
+    (directory / "a.tmp").write_text("half")
+    await asyncio.sleep(2 * SETTLE_S)
+    (directory / "a.tmp").rename(directory / "a.wav")
+    await heard.until_found("a.wav")
+    assert heard.founds == 1
+
+
+async def test_a_file_that_was_written_again_is_found_again(heard: Heard, directory: Path) -> None:
+    await heard.local.scan()
+    (directory / "a").write_text("one")
+    await heard.until_found("a")
+    first = heard.found["a"]
+    (directory / "a").write_text("three")
+    await until_async(lambda: heard.found["a"].size == 5, SOON_S, "the other content")
+    assert heard.found["a"].content != first.content
+
+
+async def test_what_is_gone_is_reported_when_it_had_been_found(heard: Heard, directory: Path) -> None:
+    await heard.local.scan()
+    (directory / "d").mkdir()
+    (directory / "d" / "a").write_text("x")
+    (directory / "b").write_text("x")
+    await heard.until_found("d/a", "b")
+    (directory / "brief").write_text("x")
+    (directory / "brief").unlink()
+    (directory / "b").unlink()
+    await until_async(lambda: heard.gone == ["b"], SOON_S, "b to be gone")
+    (directory / "d").rename(directory / "e")  # a whole directory
+    await until_async(lambda: heard.gone == ["b", "d/a"] and "e/a" in heard.found, SOON_S, "the other name")
+
+
+async def test_a_directory_that_is_missing_or_another_one_loses_nothing(heard: Heard, directory: Path) -> None:
+    (directory / "a").write_text("x")
+    first = await heard.local.scan()
+    await heard.until_found("a")
+    elsewhere = directory.rename(directory.with_name("elsewhere"))
+    with pytest.raises(DiskError) as failed:
+        await heard.local.scan()
+    assert failed.value.errno == 2
+    directory.mkdir()  # the mount point of a disk that is not mounted
+    scan = await heard.local.scan()
+    assert (scan.files, heard.gone) == (0, [])
+    assert scan.root != first.root
+    (directory / "b").write_text("x")
+    await heard.until_found("a", "b")
+    (directory / "b").unlink()
+    directory.rmdir()
+    elsewhere.rename(directory)
+    assert (await heard.local.scan()).root == first.root
+    assert "a" not in heard.gone
+
+
+async def test_what_is_hashed_stays_readable_whatever_becomes_of_its_name(heard: Heard, directory: Path) -> None:
+    data = os.urandom(3_000_000)
+    (directory / "a").write_bytes(data)
+    await heard.local.scan()
+    await heard.until_found("a")
+    hashed = await heard.local.hash("a", heard.found["a"])
+    assert hashed is not None
+    assert hashed.sha256 == hashlib.sha256(data).hexdigest()
+    assert hashed.md5 == hashlib.md5(data).hexdigest()
+    (directory / "a").unlink()
+    assert Path(hashed.directory, hashed.name).read_bytes() == data
+    assert await heard.local.is_same(hashed)
+    heard.local.release(hashed)
+    await heard.local.missing([])
+    assert not Path(hashed.directory, hashed.name).exists()
+
+
+async def test_a_change_after_it_was_found_is_seen(heard: Heard, directory: Path) -> None:
+    (directory / "a").write_text("one")
+    await heard.local.scan()
+    await heard.until_found("a")
+    look = heard.found["a"]
+    hashed = await heard.local.hash("a", look)
+    assert hashed is not None
+    (directory / "a").write_text("two")
+    assert not await heard.local.is_same(hashed)
+    assert await heard.local.hash("a", look) is None
+    assert await heard.local.remove("a", look) == "changed"
+    assert await heard.local.missing(["a", "b"]) == {"b"}
+    assert await heard.local.hash("b", look) is None
+
+
+async def test_a_process_that_dies_fails_its_calls_and_another_one_begins_again(heard: Heard, directory: Path) -> None:
+    (directory / "a").write_text("x")
+    await heard.local.scan()
+    await heard.until_found("a")
+    pid = heard.local.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.wait_for(heard.local.ended.wait(), SOON_S)
+    with pytest.raises(ProbeNotSent):
+        await heard.local.scan()
+    await heard.local.start()
+    assert heard.local.pid != pid
+    await heard.local.scan()
+    await until_async(lambda: heard.founds == 2, SOON_S, "all files to be found again")
+
+
+async def test_a_disk_that_hangs_is_given_up(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENT_S", 0.5)
+    await heard.local.scan()
+    assert heard.local.pid is not None
+    os.kill(heard.local.pid, signal.SIGSTOP)
+    with pytest.raises(DiskTimeout):
+        await heard.local.scan()
+    assert heard.local.ended.is_set()
+    await heard.local.start()
+    await heard.local.scan()
+
+
+async def test_only_what_the_patterns_choose_is_found(directory: Path) -> None:
+    it = Heard(directory, include=["*.wav"], exclude=["draft-*"])
+    for name in ("a.wav", "b.txt", "draft-1.wav", ".c.wav"):
+        (directory / name).write_text("x")
+    try:
+        await it.local.start()
+        await it.local.scan()
+        await it.until_found("a.wav", ".c.wav")
+    finally:
+        await it.local.close()

@@ -1,0 +1,168 @@
+"""What becomes of a file that was found, what a failed upload means, and what an outbox shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mountd.journal.records import OutboxFile
+from mountd.journal.results import OutboxTotals
+from mountd.outbox.plan import DirectoryFacts, Place, Sending, StoredObject, judge, mismatch, status
+from mountd.outbox.settling import FileLook
+from mountd.status.results import OutboxStatus
+from mountd.status.snapshot import Health, Reason
+
+LOOK = FileLook(10, 1, 2, 3)
+ROW = OutboxFile(
+    *(7, "results", b"a.wav", "uploaded", 10, LOOK.stamp, "5", "ab", "cd", "b", "p/a.wav", "", 0),
+    queued="2026-01-01T00:00:00Z",
+    uploaded="2026-01-01T00:00:01Z",
+    event=12,
+)
+PLACE = Place("b", "p")
+TOTALS = OutboxTotals(0, 0, "", 0, "", 5, "p/a.wav", "2026-01-01T00:00:01Z")
+BEFORE = OutboxStatus("/srv/outputs", "store:b/p")
+CAUSE = Reason("bucket-down", "the store does not answer", "outbox", "results", "look at the network")
+
+
+@pytest.mark.parametrize(
+    ("remote", "place"),
+    [
+        ("store:bucket", Place("bucket", "")),
+        ("store:bucket/a/b", Place("bucket", "a/b")),
+        ("hidden:", Place("", "")),
+        ("store:/bucket/a", Place("bucket", "a")),
+    ],
+)
+def test_a_place_has_a_bucket_and_a_prefix(remote: str, place: Place) -> None:
+    assert Place.of(remote) == place
+    assert place.key("x/y") == (f"{place.prefix}/x/y" if place.prefix else "x/y")
+
+
+def test_a_new_file_is_queued() -> None:
+    found = judge([(b"a.wav", "a.wav", LOOK)], {}, PLACE, "5")
+    ((put,), restamp, returned) = found.put, found.restamp, found.returned
+    assert (put.state, put.size, put.stamp, put.event) == ("queued", 10, LOOK.stamp, None)
+    assert (restamp, returned) == ({}, [])
+
+
+@pytest.mark.parametrize("state", ["queued", "uploading", "uploaded", "removed", "failed", "refused"])
+@pytest.mark.parametrize("field", [0, 1, 2])
+def test_a_file_that_was_written_again_is_queued_again(state: str, field: int) -> None:
+    changed = FileLook(*(value + (at == field) for at, value in enumerate(LOOK)))
+    (put,) = judge([(b"a.wav", "a.wav", changed)], {b"a.wav": replace(ROW, state=state)}, PLACE, "5").put
+    assert (put.state, put.stamp, put.sha256, put.event) == ("queued", changed.stamp, "", None)
+
+
+@pytest.mark.parametrize(
+    ("state", "put", "restamped", "returned"),
+    [
+        ("queued", 0, 1, 0),
+        ("uploading", 0, 1, 0),
+        ("failed", 0, 1, 0),
+        ("refused", 0, 1, 0),
+        ("uploaded", 1, 0, 0),  # its content is compared
+        ("removed", 1, 0, 0),
+        ("lost", 1, 0, 0),
+    ],
+)
+def test_another_ctime_alone_is_no_other_content(state: str, put: int, restamped: int, returned: int) -> None:
+    found = judge([(b"a.wav", "a.wav", LOOK._replace(ctime_ns=9))], {b"a.wav": replace(ROW, state=state)}, PLACE, "5")
+    assert (len(found.put), len(found.restamp), len(found.returned)) == (put, restamped, returned)
+    if state in ("uploaded", "removed"):
+        assert (found.put[0].sha256, found.put[0].event) == (ROW.sha256, ROW.event)
+
+
+@pytest.mark.parametrize(
+    ("state", "put", "returned"), [("queued", 0, 0), ("uploaded", 0, 0), ("removed", 0, 1), ("lost", 1, 0)]
+)
+def test_a_file_that_is_as_it_was(state: str, put: int, returned: int) -> None:
+    found = judge([(b"a.wav", "a.wav", LOOK)], {b"a.wav": replace(ROW, state=state)}, PLACE, "5")
+    assert (len(found.put), len(found.restamp), len(found.returned)) == (put, 0, returned)
+
+
+@pytest.mark.parametrize("name", [b"\xff.wav", b"a\nb", b"x" * 256, b"d/" * 600 + b"x", "／".encode()])
+def test_a_name_that_cannot_be_a_key_is_refused(name: bytes) -> None:
+    path = name.decode("utf-8", "surrogateescape")
+    (put,) = judge([(name, path, LOOK)], {}, PLACE, "5").put
+    assert put.state == "refused"
+    assert put.cause
+
+
+@pytest.mark.parametrize(
+    ("stored", "is_well"),
+    [
+        (None, False),
+        (StoredObject(10, "", ""), True),  # the store says no more
+        (StoredObject(9, "cd", "ab"), False),
+        (StoredObject(10, "cd", ""), True),
+        (StoredObject(10, "ce", ""), False),
+        (StoredObject(10, "", "ab"), True),
+        (StoredObject(10, "", "ac"), False),
+        (StoredObject(10, "cd", "ab"), True),
+    ],
+)
+def test_an_upload_is_verified_by_what_the_store_says(stored: StoredObject | None, is_well: bool) -> None:
+    assert (mismatch(ROW, stored) == "") is is_well
+
+
+def test_failures_in_a_row_make_the_pauses_longer_and_try_one_at_a_time() -> None:
+    it = Sending()
+    assert (it.pause_s, it.at_once(4)) == (0.0, 4)
+    pauses = []
+    for _ in range(9):
+        it = it.failed(CAUSE)
+        pauses.append(it.pause_s)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert it.at_once(4) == 1
+    it = it.uploaded(5.0)
+    assert (it.pause_s, it.at_once(4), it.cause) == (0.0, 4, None)
+
+
+@pytest.mark.parametrize(
+    ("tries", "last_upload", "own"), [(4, 100.0, False), (5, 100.0, True), (5, 9.0, False), (50, 9.0, False)]
+)
+def test_a_file_fails_for_its_own_reason_when_others_do_not(tries: int, last_upload: float, own: bool) -> None:
+    assert Sending(3, CAUSE, last_upload).is_of_the_file(tries, first_failed=10.0) is own
+
+
+@pytest.mark.parametrize(
+    ("totals", "sending", "facts", "late", "code", "health"),
+    [
+        (TOTALS, Sending(), DirectoryFacts(), "", None, Health.HEALTHY),
+        (replace(TOTALS, pending=1), Sending(), DirectoryFacts(), "", None, Health.HEALTHY),
+        (replace(TOTALS, pending=1), Sending(2, CAUSE), DirectoryFacts(), "", "outbox-waiting", Health.DEGRADED),
+        (TOTALS, Sending(2, CAUSE), DirectoryFacts(), "", None, Health.HEALTHY),
+        (replace(TOTALS, pending=1), Sending(), DirectoryFacts(), "10m", "outbox-late", Health.DEGRADED),
+        (TOTALS, Sending(), DirectoryFacts(free_bytes=9, least_free_bytes=10), "", "outbox-disk-full", Health.DEGRADED),
+        (TOTALS, Sending(), DirectoryFacts(free_bytes=10, least_free_bytes=10), "", None, Health.HEALTHY),
+        (
+            replace(TOTALS, failed=1, failed_cause="x"),
+            Sending(),
+            DirectoryFacts(),
+            "",
+            "outbox-failed",
+            Health.DEGRADED,
+        ),
+        (TOTALS, Sending(), DirectoryFacts(missing=1), "", "outbox-missing", Health.DEGRADED),
+        (TOTALS, Sending(), DirectoryFacts(unread=("d",)), "", "outbox-unreadable", Health.DEGRADED),
+        (TOTALS, Sending(), DirectoryFacts(too_many=5), "", "outbox-too-many", Health.DEGRADED),
+        # A directory that was never there is waited for; one that has gone is not well.
+        (TOTALS, Sending(), DirectoryFacts(CAUSE), "", CAUSE.code, Health.HEALTHY),
+        (TOTALS, Sending(), DirectoryFacts(CAUSE, was_there=True), "", CAUSE.code, Health.DEGRADED),
+    ],
+)
+def test_the_cause_that_is_nearest_is_shown(
+    totals: OutboxTotals, sending: Sending, facts: DirectoryFacts, late: str, code: str | None, health: Health
+) -> None:
+    found = status("results", BEFORE, totals, sending, facts, late=late)
+    assert (found.reason and found.reason.code, found.health) == (code, health)
+    assert (found.pending, found.uploaded, found.last_key) == (totals.pending, 5, "p/a.wav")
+
+
+@pytest.mark.parametrize(
+    ("state", "put"), [("queued", 1), ("uploading", 1), ("failed", 1), ("uploaded", 0), ("refused", 0)]
+)
+def test_what_waits_and_is_found_in_another_directory_is_queued_there(state: str, put: int) -> None:
+    assert len(judge([(b"a.wav", "a.wav", LOOK)], {b"a.wav": replace(ROW, state=state)}, PLACE, "6").put) == put

@@ -1,0 +1,177 @@
+"""The files of an outbox in the journal: whole steps, one event for each upload, and what is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mountd.journal import results as module
+from mountd.journal.journal import Journal
+from mountd.journal.records import OutboxFile
+from mountd.journal.results import ResultFile, ResultQueue
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    made = Journal(tmp_path / "mountd.db")
+    await made.open()
+    yield made
+    await made.close()
+
+
+def found(name: bytes, size: int = 10, stamp: str = "1.2.3", **more: str) -> ResultFile:
+    return ResultFile(name, size, stamp, **more)  # type: ignore[arg-type]
+
+
+async def begun(queue: ResultQueue, name: bytes) -> OutboxFile:
+    (row,) = (each for each in await queue.waiting(99, "7") if each.name == name)
+    assert await queue.begin(row.id, sha256="ab", md5="cd", bucket="b", key=f"p/{name.decode()}")
+    return (await queue.known([name]))[name]
+
+
+async def test_a_file_goes_from_found_to_announced(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a"), found(b"\xff\xfe", 5)], "7")
+    assert [(row.name, row.state, row.root) for row in await queue.waiting(9, "7")] == [
+        (b"a", "queued", "7"),
+        (b"\xff\xfe", "queued", "7"),
+    ]
+    totals = await queue.totals()
+    assert (totals.pending, totals.pending_bytes, totals.uploaded) == (2, 15, 0)
+    assert totals.oldest
+    row = await begun(queue, b"a")
+    waiting = journal.event_written()
+    assert await queue.done(row)
+    assert waiting.done()
+    (event,) = await journal.events(limit=9, code="result-uploaded")
+    assert event.object == "results"
+    done = (await queue.known([b"a"]))[b"a"]
+    assert json.loads(event.data) == {
+        "bucket": "b",
+        "key": "p/a",
+        "size": 10,
+        "digest": "sha256:ab",
+        "time": done.uploaded,
+    }
+    assert (done.state, done.event) == ("uploaded", event.id)
+    totals = await queue.totals()
+    assert (totals.pending, totals.uploaded, totals.last_key, totals.last_time) == (1, 1, "p/a", done.uploaded)
+
+
+async def test_an_upload_is_announced_once_however_often_it_ends(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a")], "7")
+    row = await begun(queue, b"a")
+    assert await queue.done(row)
+    assert not await queue.done(row)
+    assert len(await journal.events(limit=9, code="result-uploaded")) == 1
+    assert (await queue.totals()).uploaded == 1
+
+
+async def test_the_upload_of_a_version_that_was_written_over_announces_nothing(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a")], "7")
+    row = await begun(queue, b"a")
+    await queue.put([found(b"a", 11)], "7")
+    assert not await queue.done(row)
+    assert not await queue.begin(row.id, sha256="x", md5="x", bucket="b", key="k")
+    await queue.again(row.id, "x")
+    assert await journal.events(limit=9) == []
+    (newer,) = await queue.waiting(9, "7")
+    assert (newer.size, newer.state, newer.tries) == (11, "queued", 0)
+    assert newer.id > row.id
+
+
+async def test_the_least_tried_comes_first(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a"), found(b"b"), found(b"c")], "7")
+    first, second, _ = await queue.waiting(9, "7")
+    await queue.again(first.id, "refused")
+    await queue.again(first.id, "refused")
+    await queue.again(second.id, "refused")
+    rows = await queue.waiting(9, "7")
+    assert [(row.name, row.tries) for row in rows] == [(b"c", 0), (b"b", 1), (b"a", 2)]
+    assert [row.name for row in await queue.waiting(1, "7")] == [b"c"]
+
+
+async def test_outboxes_do_not_see_each_other(journal: Journal) -> None:
+    one, other = ResultQueue(journal, "one"), ResultQueue(journal, "other")
+    await one.put([found(b"a")], "7")
+    await other.put([found(b"a", 20)], "8")
+    assert await one.done(await begun(one, b"a"))
+    assert (await one.totals()).pending == 0
+    assert [row.size for row in await other.waiting(9, "8")] == [20]
+    assert (await other.totals()).uploaded == 0
+
+
+async def test_each_end_is_an_event(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    bad = found(b"\xff", state="refused", cause="'\\udcff' is not UTF-8")
+    await queue.put([found(b"lost"), found(b"failed"), bad], "7")
+    lost, failed = await queue.waiting(9, "7")
+    await queue.lose(lost)
+    await queue.lose(lost)
+    await queue.fail(failed, "the store refuses it")
+    events = await journal.events(limit=9)
+    assert [(each.code, json.loads(each.data)["name"]) for each in events] == [
+        ("result-refused", "\\xff"),
+        ("result-lost", "lost"),
+        ("result-failed", "failed"),
+    ]
+    totals = await queue.totals()
+    assert (totals.pending, totals.failed) == (0, 2)
+    await queue.retry_failed()
+    assert [row.name for row in await queue.waiting(9, "7")] == [b"failed"]
+
+
+async def test_a_file_that_was_removed_stays_known_as_long_as_there_are_few(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT", 3)
+    queue = ResultQueue(journal, "results")
+    names = [f"{number}".encode() for number in range(6)]
+    await queue.put([found(name) for name in names], "7")
+    for name in names:
+        assert await queue.done(await begun(queue, name))
+    rows = await queue.known(names)
+    await queue.removed([row.id for row in rows.values() if row.name != b"0"])
+    left = await queue.known(names)
+    assert {name: row.state for name, row in left.items()} == {
+        b"0": "uploaded",  # it is still here
+        b"3": "removed",
+        b"4": "removed",
+        b"5": "removed",
+    }
+    await queue.returned([left[b"3"].id, left[b"0"].id])
+    assert (await queue.known([b"3"]))[b"3"].state == "uploaded"
+    assert (await queue.totals()).uploaded == 6
+
+
+async def test_the_content_that_was_announced_is_not_announced_again(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a")], "7")
+    await queue.done(await begun(queue, b"a"))
+    row = (await queue.known([b"a"]))[b"a"]
+    again = replace(found(b"a", stamp="1.2.9"), sha256=row.sha256, key=row.key, uploaded=row.uploaded, event=row.event)
+    await queue.put([again], "7")
+    (waiting,) = await queue.waiting(9, "7")
+    assert (waiting.sha256, waiting.event) == ("ab", row.event)
+    await queue.same_as_before(waiting.id)
+    now = (await queue.known([b"a"]))[b"a"]
+    assert (now.state, now.event, now.uploaded, now.stamp) == ("uploaded", row.event, row.uploaded, "1.2.9")
+    assert len(await journal.events(limit=9)) == 1
+
+
+async def test_pages_have_each_row_once(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(f"{number}".encode()) for number in range(7)], "7")
+    names, after = [], 0
+    while rows := await queue.page(after, 3, "queued", "uploaded"):
+        names += [row.name for row in rows]
+        after = rows[-1].id
+    assert names == [f"{number}".encode() for number in range(7)]
+    assert await queue.page(0, 9, "uploaded") == []

@@ -1,0 +1,171 @@
+"""The directory of an outbox on a real disk: no link leads out of it, and only what is expected is removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mountd.outbox import tree
+from mountd.outbox.settling import OWN_PREFIX
+from mountd.outbox.tree import Inotify, WatchedTree, Writers
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[int]:
+    directory = tmp_path / "outputs"
+    directory.mkdir()
+    descriptor = tree.open_root(str(directory))
+    yield descriptor
+    os.close(descriptor)
+
+
+def files(root: int, exclude: tuple[str, ...] = ()) -> set[str]:
+    return {path for path, _ in WatchedTree(("*",), exclude).files(root, None)}
+
+
+def test_regular_files_are_found_and_nothing_else(root: int, tmp_path: Path) -> None:
+    outputs, elsewhere = tmp_path / "outputs", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "secret").write_text("x")
+    (outputs / "d" / "e").mkdir(parents=True)
+    for name in ("a", "d/b", "d/e/c", "声 音#.wav"):
+        (outputs / name).write_text(name)
+    Path(os.fsdecode(os.fsencode(outputs) + b"/\xff.wav")).write_text("x")
+    os.mkfifo(outputs / "fifo")
+    (outputs / "link").symlink_to(elsewhere / "secret")
+    (outputs / "linked").symlink_to(elsewhere)
+    (outputs / ".hidden").mkdir()
+    (outputs / ".hidden" / "x").write_text("x")
+    assert files(root, (".*",)) == {"a", "d/b", "d/e/c", "声 音#.wav", "\udcff.wav"}
+
+
+def test_no_step_of_a_path_is_a_link(root: int, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    (tmp_path / "secret").write_text("x")
+    (outputs / "d").symlink_to(tmp_path)
+    (outputs / "f").symlink_to(tmp_path / "secret")
+    for path in ("d/secret", "f"):
+        assert tree.look_at(root, path) is None
+        with pytest.raises(OSError, match="Errno") as failed:
+            tree.open_file(root, path)
+        assert failed.value.errno in tree.GONE
+
+
+def test_a_pipe_is_no_file_and_is_not_waited_for(root: int, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "outputs" / "fifo")
+    with pytest.raises(OSError, match="Errno") as failed:
+        tree.open_file(root, "fifo")
+    assert failed.value.errno == errno.ENOENT
+
+
+def test_above_the_directory_links_of_root_and_ourselves_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real" / "outputs").mkdir(parents=True)
+    (tmp_path / "way").symlink_to("real")
+    (tmp_path / "absolute").symlink_to(tmp_path / "way")
+    wanted = os.stat(tmp_path / "real" / "outputs").st_ino
+    for way in ("real", "way", "absolute"):
+        found = tree.open_root(str(tmp_path / way / "outputs"))
+        assert os.fstat(found).st_ino == wanted
+        os.close(found)
+
+
+def test_the_directory_itself_is_no_link(tmp_path: Path) -> None:
+    (tmp_path / "outputs").symlink_to("/")
+    with pytest.raises(OSError, match="Errno"):
+        tree.open_root(str(tmp_path / "outputs"))
+
+
+def test_a_circle_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="Errno"):
+        tree.open_root(str(tmp_path / "a" / "outputs"))
+
+
+@pytest.mark.root
+def test_above_the_directory_a_link_of_another_user_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "real" / "outputs").mkdir(parents=True)
+    (tmp_path / "way").symlink_to("real")
+    os.lchown(tmp_path / "way", 65534, 65534)
+    with pytest.raises(OSError, match="Errno"):
+        tree.open_root(str(tmp_path / "way" / "outputs"))
+
+
+def test_a_file_that_is_open_for_writing_is_seen(root: int, tmp_path: Path) -> None:
+    path = tmp_path / "outputs" / "a"
+    path.write_text("x")
+    device = os.fstat(root).st_dev
+    file = tree.open_file(root, "a")
+    assert not Writers(device).have(file)
+    with path.open("ab"):
+        assert Writers(device).have(file)
+        unleased = Writers(device)
+        unleased._leases = False  # as on NFS: by what /proc shows
+        assert unleased.have(file)
+    with path.open("rb"):
+        assert not Writers(device).have(file)
+        unleased = Writers(device)
+        unleased._leases = False
+        assert not unleased.have(file)
+    os.close(file)
+
+
+def test_only_the_expected_file_is_removed(root: int, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    (outputs / "d").mkdir()
+    path = outputs / "d" / "a"
+    path.write_text("one")
+    look = tree.look_at(root, "d/a")
+    assert look is not None
+    path.write_text("another")
+    assert tree.remove(root, "d/a", look) == "changed"
+    assert path.read_text() == "another"
+    now = tree.look_at(root, "d/a")
+    assert now is not None
+    assert tree.remove(root, "d/a", now) == "removed"
+    assert tree.remove(root, "d/a", now) == "gone"
+    assert os.listdir(outputs / "d") == []
+
+
+def test_what_is_put_at_its_place_in_the_moment_of_its_removal_stays(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = tmp_path / "outputs"
+    (outputs / "a").write_text("old")
+    look = tree.look_at(root, "a")
+    assert look is not None
+    rename = os.rename
+
+    def replaced_before(*words: object, **more: object) -> None:
+        monkeypatch.undo()
+        (outputs / "new").write_text("newest")
+        rename(outputs / "new", outputs / "a")
+        rename(*words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "rename", replaced_before)
+    assert tree.remove(root, "a", look) == "changed"
+    assert (outputs / "a").read_text() == "newest"
+    assert os.listdir(outputs) == ["a"]
+
+
+def test_a_scan_takes_away_what_a_killed_removal_has_left(root: int, tmp_path: Path) -> None:
+    (tmp_path / "outputs" / f"{OWN_PREFIX}7").write_text("x")
+    assert files(root) == set()
+    assert os.listdir(tmp_path / "outputs") == []
+
+
+def test_what_happens_in_each_directory_is_heard(root: int, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    (outputs / "d").mkdir()
+    inotify, watched = Inotify(), WatchedTree(("*",), ())
+    assert list(watched.files(root, inotify)) == []
+    (outputs / "d" / "a").write_text("x")
+    (outputs / "d" / "a").rename(outputs / "b")
+    (outputs / "b").unlink()
+    heard = [(watched.watched[number], name) for number, mask, name in inotify.read() if not mask & tree.IN_IGNORED]
+    assert set(heard) == {("d", "a"), ("", "b")}
+    os.close(inotify.descriptor)

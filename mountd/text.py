@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 LIMIT = 1000
 """Characters of one text from outside that are kept: enough for a long path and an error message around it."""
@@ -82,6 +83,15 @@ def dumps(
     """
     text = json.dumps(document, indent=indent, ensure_ascii=False, default=default)
     return _UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
+
+
+def object_of(text: str) -> dict[str, Any]:
+    """The JSON object that `text` is; an empty one where it is none, such as one that was cut."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _escape(character: str) -> str:

@@ -71,6 +71,7 @@ def _rows(context: click.Context, parameters: list[click.Parameter]) -> Iterator
 
 def _meaning(text: str) -> str:
     """click's `[default: 5]` and `[1<=x<=9]` at the end as words."""
+    text = re.sub(r" \[(default: [^];]*); (x>=\d+|\d+<=x<=\d+)\]$", r" [\1] [\2]", text)
     text = re.sub(r" \[(default: [^]]*)\]", lambda found: f" {found[1].capitalize()}.", text)
     return re.sub(r" \[(\d+)<=x<=(\d+)\]$", r" From \1 to \2.", re.sub(r" \[x>=(\d+)\]$", r" At least \1.", text))
 
@@ -89,6 +90,6 @@ def _help(text: str) -> Iterator[str]:
 def _escaped(text: str) -> str:
     """Options and placeholders as they are: Markdown takes neither `--` nor `<` for its own."""
     parts = text.split("`")
-    option = re.compile(r"(?<![\w`-])(--?[a-z][\w.-]*|\$[A-Z_]+)")
+    option = re.compile(r"(?<![\w`-])(--?[a-z](?:[\w.-]*\w)?|\$[A-Z_]+)")
     parts[::2] = [option.sub(r"`\1`", part).replace("<", "&lt;") for part in parts[::2]]
     return "`".join(parts)

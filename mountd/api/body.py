@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import typing
@@ -15,6 +16,8 @@ from mountd.errors import UsageError
 from mountd.text import storable
 
 MAX_WAIT_S = 60.0
+BODY_S = 10.0
+"""Within that the whole body is there."""
 LARGEST = 2**63 - 1
 """Of whole numbers: what SQLite can compare with."""
 _WORDS: Mapping[type, str] = {str: "text", bool: "true or false", int: "a whole number"}
@@ -25,7 +28,10 @@ Fields = TypeVar("Fields", bound=Mapping[str, object])
 async def read_body(request: web.Request, keys: type[Fields]) -> Fields:
     """What it gives of `keys`, a TypedDict; null is as if it was not given. Raises UsageError."""
     try:
-        data = await request.read()
+        async with asyncio.timeout(BODY_S):
+            data = await request.read()
+    except TimeoutError:
+        raise UsageError(f"cannot read the request: its body did not come within {BODY_S:g} s") from None
     except (HttpProcessingError, web.RequestPayloadError) as error:
         cause = f"its body is not what Content-Encoding or Transfer-Encoding say ({type(error).__name__})"
         raise UsageError(f"cannot read the request: {cause}") from None

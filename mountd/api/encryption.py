@@ -6,6 +6,8 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
+from mountd.api.connections import lies_over
+
 HANDSHAKE_S = 10.0
 FAREWELL_S = 2.0
 """For a client that has to close its side, too."""
@@ -47,6 +49,7 @@ class Handshakes:
         finally:
             self._pending.pop(transport, None)
         if secure is not None and not protocol.is_lost:
+            lies_over(secure, transport)
             protocol.hand_over(secure, self._accepts())
 
     async def close(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -32,6 +33,9 @@ LOOK_S = 1.0
 WRITE_LIMIT_S = 30.0
 """A reader that reads nothing for this long is disconnected; it reconnects with the last id it has."""
 EVENT_STREAM = "text/event-stream"
+ANSWER_BYTES = 4 * 1024 * 1024
+"""Of events or lines in one answer."""
+Shown = TypeVar("Shown", bound=Mapping[str, object])
 
 
 class HistoryRoutes:
@@ -79,6 +83,8 @@ class HistoryRoutes:
         """Events, oldest first: those after the id `after`, without it the last ones; with `before` only those with a
         smaller id.
 
+        An answer has 4 MiB at most: of those after an id the first ones, else the last ones.
+
         With `follow`, or where a stream of server-sent events is accepted, continues with new ones; `after` may be
         given as Last-Event-ID too, as a browser does when it reconnects.
         """
@@ -86,7 +92,10 @@ class HistoryRoutes:
         if query.get("follow") or EVENT_STREAM in request.headers.get("Accept", ""):
             with streaming(request):
                 return await self._stream(request, query, last_seen(request, after), limit)
-        return answer(history.events(await self._read(query, after, limit, query.get("before"))))
+        found = history.events(await self._read(query, after, limit, query.get("before")))
+        # Who has asked from an id on asks again from the last one on; nothing in between may be missing.
+        found["events"] = fitting(found["events"]) if after is not None else fitting(found["events"][::-1])[::-1]
+        return answer(found)
 
     async def _read(
         self, query: EventsQuery, after: int | None, limit: int, before: int | None = None
@@ -174,6 +183,18 @@ def last_seen(request: web.Request, after: int | None) -> int | None:
 
 def _limit(query: HistoryQuery | EventsQuery) -> int:
     return min(query.get("limit", DEFAULT_LIMIT), MAX_LIMIT)
+
+
+def fitting(documents: Iterable[Shown]) -> list[Shown]:
+    """The first ones that fit into an answer, one at least."""
+    found: list[Shown] = []
+    size = 0
+    for document in documents:
+        size += len(dumps(document).encode()) + 2  # with what stands between them
+        if found and size > ANSWER_BYTES:
+            break
+        found.append(document)
+    return found
 
 
 def answer(document: Mapping[str, object], code: int = 200) -> web.Response:

@@ -25,13 +25,13 @@ from mountd.text import dumps
 EACH_S = 0.5
 """Changes that come closer together are sent as one."""
 AGAIN_S = 5.0
-"""Then a journal that could not be read is asked again."""
+"""Seconds after which a journal that could not be read is asked again."""
 ALIVE_S = 10.0
-"""So often at least something is sent: a page that gets nothing for longer knows that its data are old."""
+"""So often at least the status is sent: a page that gets nothing for longer knows that its data are old."""
 
 
 class NewEvents:
-    """What comes to the journal after the event `after`, without it from now on; all of one that is new since.
+    """Events after the id `after`, without it from now on; when the journal was replaced since, all of the new one.
 
     A journal that cannot be read has no events for now: the status says so, and is sent all the same.
     """
@@ -71,7 +71,8 @@ class LiveRoutes:
         self._board = board
         self._journal = journal
         self._status = status
-        self._made: tuple[Snapshot, bytes] | None = None
+        self._made: tuple[Snapshot, float, bytes] | None = None
+        """of which snapshot, when (monotonic, in seconds), as it is sent"""
 
     def reads(self) -> list[Route]:
         return [get("/api/v1/stream", self.stream, StreamQuery, {200: {EVENT_STREAM: str}})]
@@ -79,9 +80,9 @@ class LiveRoutes:
     async def stream(self, request: web.Request, query: StreamQuery) -> web.StreamResponse:
         """The status at each change and the events of the journal, as server-sent events.
 
-        `status`: a status document, now and after each change; `event`: those of the journal after the id `after`,
-        without it only new ones; `alive`: where there is nothing to send. It ends when mountd stops, when the reader
-        may not read any more, or reads nothing for 30 seconds.
+        `status`: a status document, now, after each change, and every 10 seconds; `event`: those of the journal after
+        the id `after`, without it only new ones. It ends when mountd stops, when the reader may not read any more, or
+        reads nothing for 30 seconds.
         """
         with streaming(request):
             self._board.meters.event_streams += 1
@@ -98,15 +99,15 @@ class LiveRoutes:
         sent_at = 0.0
         while STILL_ADMITTED.get()():
             changed, now, data = self._board.change(), time.monotonic(), b""
-            if self._board.snapshot is not sent and now - sent_at >= EACH_S:
+            is_changed = self._board.snapshot is not sent and now - sent_at >= EACH_S
+            if is_changed or now - sent_at >= ALIVE_S:
                 sent = self._board.snapshot
-                data = self._encoded(sent)
-            data += b"".join(map(_encoded, await new.read(now)))
-            if not data and now - sent_at >= ALIVE_S:
-                data = b"event: alive\ndata: {}\n\n"
-            if data:
-                await send(request, response, data)
-                sent_at = now
+                data = self._encoded(sent, now)
+            # Each by itself: of a reader that is slow little more than one is held.
+            for piece in (data, *map(_encoded, await new.read(now))):
+                if piece:
+                    await send(request, response, piece)
+                    sent_at = now
             if self._board.snapshot.stopping:
                 return response
             if self._board.snapshot is not sent:
@@ -115,11 +116,11 @@ class LiveRoutes:
                 await asyncio.wait([changed, new.written], timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         return response
 
-    def _encoded(self, snapshot: Snapshot) -> bytes:
-        """Made once for all who read."""
-        if self._made is None or self._made[0] is not snapshot:
-            self._made = snapshot, f"event: status\ndata: {dumps(self._status())}\n\n".encode()
-        return self._made[1]
+    def _encoded(self, snapshot: Snapshot, now: float) -> bytes:
+        """Made once for all who read at about the same time: ages, and what processes print, change by themselves."""
+        if self._made is None or self._made[0] is not snapshot or now - self._made[1] >= EACH_S:
+            self._made = snapshot, now, f"event: status\ndata: {dumps(self._status())}\n\n".encode()
+        return self._made[2]
 
 
 def _encoded(event: EventRecord) -> bytes:

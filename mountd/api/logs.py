@@ -12,7 +12,7 @@ from mountd.api.connections import streaming
 from mountd.api.documents import SCHEMA, history
 from mountd.api.documents.history import LineDocument, LogsDocument
 from mountd.api.documents.requests import LogsQuery
-from mountd.api.history import answer
+from mountd.api.history import answer, fitting, send
 from mountd.api.peer import STILL_ADMITTED
 from mountd.api.roles import Route
 from mountd.api.route import get
@@ -37,7 +37,7 @@ class LogRoutes:
         return [get("/api/v1/logs", self.logs, LogsQuery, {200: found})]
 
     async def logs(self, request: web.Request, query: LogsQuery) -> web.StreamResponse:
-        """The last lines that mounts and apps printed, oldest first.
+        """The last lines that mounts and apps printed, oldest first, 4 MiB at most.
 
         With `follow` a stream: one JSON object a line, until the client closes it or mountd stops.
         """
@@ -60,7 +60,7 @@ class LogRoutes:
         # Not by the time that is shown: that clock may have been set back.
         lines = [history.line(*each) for each in sorted(found, key=lambda each: each[1].at)[-count:]]
         if not follow:
-            return answer(LogsDocument(schema=SCHEMA, logs=lines))
+            return answer(LogsDocument(schema=SCHEMA, logs=fitting(reversed(lines))[::-1]))
         with streaming(request):
             return await self._follow(request, chosen, lines)
 
@@ -79,14 +79,14 @@ class LogRoutes:
         stops = [ring.follow(partial(keep, owner)) for owner, ring in chosen.items()]
         try:
             for line in lines:
-                await response.write(_encoded(line))
+                await send(request, response, _encoded(line))
             while not self._board.snapshot.stopping and STILL_ADMITTED.get()():
                 try:
                     async with asyncio.timeout(1.0):
                         line = await queue.get()
                 except TimeoutError:
                     continue
-                await response.write(_encoded(line))
+                await send(request, response, _encoded(line))
         finally:
             for stop in stops:
                 stop()

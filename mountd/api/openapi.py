@@ -59,7 +59,7 @@ ERRORS: Mapping[int, str] = {
     503: "A part that is needed is not there now; trying again can help (`exit` 1).",
 }
 FAILURES: Mapping[RouteAccess, tuple[int, ...]] = {
-    RouteAccess.OPEN: (400, 500, 503),
+    RouteAccess.OPEN: (400, 404, 500, 503),
     RouteAccess.READ: (400, 401, 403, 404, 429, 500, 503),
     RouteAccess.WRITE: (400, 401, 403, 404, 409, 413, 422, 429, 500, 503),
     RouteAccess.SIGNED: (401, 429, 500, 503),
@@ -139,7 +139,7 @@ def _operation(route: Route, schemas: Mapping[int, Any], components: Mapping[str
     if EVENT_STREAM in str(responses):
         parameters.append(LAST_EVENT)
     for status in FAILURES[route.access]:
-        if status != 404 or route.access is not RouteAccess.READ or _may_name_nothing(parameters):
+        if status != 404 or route.access is RouteAccess.WRITE or _may_name_nothing(parameters):
             _add_failure(responses, status, schemas)
     found: dict[str, Any] = {
         "operationId": _identifier(route),

@@ -70,7 +70,7 @@ class Pages:
 
     def routes(self) -> list[Route]:
         """304, without a body, is for a browser that has it already."""
-        files = dict.fromkeys((*KINDS.values(), "application/json"), str)
+        files = {**dict.fromkeys(KINDS.values(), str), "application/json": dict[str, str]}
         return [
             get("/", self.page, NoQuery, {200: {"text/html": str}}, RouteAccess.OPEN),
             get("/dashboard/{name}", self.file, NoQuery, {200: files}, RouteAccess.OPEN),

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from mountd.api.body import Fields, read_body, read_query
-from mountd.api.roles import Answers, Route, RouteAccess
+from mountd.api.roles import Answers, Handler, Route, RouteAccess
 
 Reads = Callable[[web.Request, Fields], Awaitable[web.StreamResponse]]
 
@@ -34,13 +34,15 @@ def post(
     body: type[Fields],
     answers: Answers,
     access: RouteAccess = RouteAccess.WRITE,
+    *,
+    around: Callable[[Handler], Handler] = lambda reads: reads,
 ) -> Route:
-    """As `get`, for what changes something."""
+    """As `get`, for what changes something. `around`: makes what is called first, before the body is read."""
 
     async def asked(request: web.Request) -> web.StreamResponse:
         return await handler(request, await read_body(request, body))
 
-    return Route(web.post(path, asked), access, body=body, answers=answers, about=_about(handler))
+    return Route(web.post(path, around(asked)), access, body=body, answers=answers, about=_about(handler))
 
 
 def _about(handler: object) -> str:

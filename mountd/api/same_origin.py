@@ -36,5 +36,5 @@ def _plain(hosts: Iterable[str]) -> set[str]:
 
 
 def _without_port(host: str) -> str:
-    """In small letters, without a port that goes without saying."""
+    """In lower case, without the default port."""
     return host.lower().removesuffix(":80").removesuffix(":443")

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from mountd.api import connections
-from mountd.api.connections import limited
+from mountd.api.connections import bounded, limited
 from mountd.api.encryption import Handshakes
 from mountd.api.guard import Guard
 from mountd.api.peer import CALLER, Peer
@@ -28,6 +28,8 @@ from mountd.settings.schema import ControlSettings
 from mountd.settings.tokens import NO_TOKENS, Tokens
 
 SHUTDOWN_S = 2.0
+KEEP_OPEN_S = 75.0
+"""A connection on which no request comes, as browsers and proxies expect."""
 CUT_OFF_S = 0.5
 """For requests that continue without their client."""
 
@@ -134,7 +136,7 @@ class Server:
         return made
 
     def _app(self, layers: Sequence[Middleware]) -> web.Application:
-        app = web.Application(middlewares=layers, client_max_size=MAX_BODY_BYTES)
+        app = web.Application(middlewares=[bounded, *layers], client_max_size=MAX_BODY_BYTES)
         app.add_routes([each.definition for each in self._routes.table()])
         app.on_response_prepare.append(_as_it_says)
         return app
@@ -142,7 +144,13 @@ class Server:
     async def _serve(
         self, app: web.Application, sock: socket.socket, http: HttpSettings, context: ssl.SSLContext | None = None
     ) -> Listening:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_S,
+            handler_cancellation=True,
+            keepalive_timeout=KEEP_OPEN_S,
+        )
         await runner.setup()
         served = runner.server
         assert served is not None
@@ -167,9 +175,11 @@ class Server:
 
 
 async def _as_it_says(_: web.Request, response: web.StreamResponse) -> None:
-    """A browser takes an answer for what its header says and nothing else, and shows it to no page of another site."""
+    """A browser takes an answer for what its header says and nothing else, shows it to no page of another site, and
+    keeps it only where the route says so."""
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    response.headers.setdefault("Cache-Control", "no-store")
 
 
 @web.middleware

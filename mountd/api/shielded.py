@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 
 from mountd.api.documents import failures
+from mountd.api.peer import CALLER
 from mountd.api.roles import Handler
 from mountd.errors import Busy
 
@@ -17,7 +18,8 @@ AT_ONCE = 100
 
 
 class Shielded:
-    """Reads and streams stop with their reader; all else runs as a task of its own, which `close` waits for."""
+    """Reads and streams stop with their reader, and so does what somebody unknown sends, who would take the room of the
+    others; all else runs as a task of its own, which `close` waits for."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[web.StreamResponse]] = set()
@@ -25,7 +27,7 @@ class Shielded:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What it calls gives a document for every failure."""
-        if request.method in ("GET", "HEAD"):
+        if request.method in ("GET", "HEAD") or CALLER.get() is None:
             return await handler(request)
         if len(self._tasks) >= AT_ONCE:
             holder = f"{AT_ONCE} requests"

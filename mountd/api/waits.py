@@ -25,8 +25,8 @@ def condition(wanted: str, model: Callable[[], str]) -> Condition:
 
 
 class VersionWait:
-    """True once `version` is live and nothing changes it, and once something ended that could have made it live: who
-    waits sees what has come of it, and asks again or gives up."""
+    """True once `version` is live and nothing changes it, and once something ended that could have made it live, or the
+    model is removed: the client sees what has come of it, and asks again or gives up."""
 
     def __init__(self, model: str, version: str) -> None:
         self._model = model
@@ -36,7 +36,9 @@ class VersionWait:
         self._was_pending = False
 
     def __call__(self, snapshot: Snapshot) -> bool:
-        found = snapshot.models[self._model]
+        found = snapshot.models.get(self._model)
+        if found is None:
+            return True
         running = {each.id for each in snapshot.operations if each.model == self._model and not each.only_loads}
         has_ended = bool(self._seen - running) or (self._was_pending and not self._is_pending(found))
         self._seen |= running

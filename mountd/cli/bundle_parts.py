@@ -30,6 +30,7 @@ from mountd.clock import now_text
 from mountd.errors import ConfigError, MountdError, Unreachable
 from mountd.settings import masking
 from mountd.settings.load import load
+from mountd.settings.redaction import unit_file
 from mountd.settings.schema import Settings
 
 LOOK_S = 5.0
@@ -328,7 +329,7 @@ def unit(place: BundlePlace) -> Files:
         return {}
     files: dict[str, Content] = {
         "unit/properties.txt": "".join(f"{name}={value}\n" for name, value in properties.items()),
-        "unit/cat.txt": _said("systemctl", "cat", "--no-pager", place.unit),
+        "unit/cat.txt": unit_file(_said("systemctl", "cat", "--no-pager", place.unit)),
         "unit/log.txt": "\n".join(unit_facts.last_lines(place.unit, JOURNAL_LINES)) + "\n",
     }
     return files

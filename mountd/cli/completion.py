@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 ASK_TIMEOUT_S = 1.0
-"""For all that one Tab asks."""
+"""Seconds for everything that one Tab asks."""
 LISTED_S = 0.6
 """Of that, for the versions in the bucket; then those that the daemon knows without it are offered."""
 SIGNALS = ("HUP", "INT", "QUIT", "ABRT", "USR1", "USR2", "TERM", "KILL", "WINCH")

@@ -1,6 +1,6 @@
 """What `mountd explain` finds out where no daemon answers: unit, configuration, mounts that were left, last log lines.
 
-No path of a mount is touched: what is mounted says the kernel's table.
+No path of a mount is touched: the kernel's table says what is mounted.
 """
 
 from __future__ import annotations

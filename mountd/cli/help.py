@@ -107,7 +107,7 @@ def translated(text: str) -> str:
 
 
 def messages_of(text: str) -> Iterator[str]:
-    """What of a help text stands in the catalogue: paragraphs as one line, and texts that have a name before them."""
+    """What the catalogue has of a help text: paragraphs as one line, and texts that have a name before them."""
     for paragraph in _PARAGRAPHS.split(inspect.cleandoc(text)):
         if not paragraph.startswith("\b"):
             yield " ".join(paragraph.split())

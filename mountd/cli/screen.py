@@ -1,6 +1,6 @@
 """The screen of `status --watch`: asks in a thread of its own, draws at once what is new, leaves at `q` or Ctrl-C.
 
-The screen is the terminal's second one, so that what stood there before comes back. A daemon that is away is asked
+It uses the terminal's alternate screen, so that what stood there before comes back. A daemon that is away is asked
 again until it answers.
 """
 
@@ -39,7 +39,7 @@ LEAVE = (b"q", b"Q", b"\x04")
 
 
 class Asker:
-    """Asks the daemon again and again, in a thread, and writes a byte to `wake` after each answer."""
+    """Asks the daemon repeatedly, in a thread, and writes a byte to `wake` after each answer."""
 
     def __init__(self, options: Options, wake: int) -> None:
         self._options = options

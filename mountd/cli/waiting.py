@@ -1,4 +1,4 @@
-"""`mountd wait --for ready` and `--for version=V`: waits until it is so, or can no longer become so."""
+"""`mountd wait --for ready` and `--for version=V`: waits until the condition holds, or can no longer hold."""
 
 from __future__ import annotations
 

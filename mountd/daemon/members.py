@@ -214,7 +214,7 @@ class Members:
         await self.stop_app(name)
         await self.pause(name)
         del self.apps[name], self.supervisors[name], self.rings[name]
-        self._board.remove(name)
+        self._board.remove("apps", name)
         log.info("app removed", app=name)
 
     async def stop_app(self, name: str) -> None:
@@ -228,7 +228,7 @@ class Members:
         """The link stays as it is: something may still use it."""
         await self.pause(name)
         link = self.models.pop(name).settings.link
-        self._board.remove(name)
+        self._board.remove("models", name)
         log.info("model removed, its link stays", model=name, link=str(link))
 
     async def remove_mount(self, name: str, was: MountSettings) -> None:
@@ -249,7 +249,7 @@ class Members:
             await self._close(mount, was)
         else:
             self._close_later(mount, was, child)
-        self._board.remove(name)
+        self._board.remove("mounts", name)
         log.info("mount removed", mount=name)
 
     async def _close(self, mount: RcloneMount, was: MountSettings) -> None:
@@ -274,7 +274,7 @@ class Members:
             if name not in self.mounts and all(each.path != was.path for each in self.settings.mounts.values()):
                 with contextlib.suppress(MountdError):  # else its successor clears the place
                     await mount.clean()
-                self._board.remove(name)
+                self._board.remove("mounts", name)
             await self._close(mount, was)
             log.info("removed mount has stopped", mount=name)
 
@@ -308,7 +308,9 @@ class Members:
 
     def cancel(self) -> None:
         self.access.cancel()
-        for task in (*self._tasks.values(), *self._stuck, *self.outboxes.tasks()):
+        # An outbox that ends since the stop began ends its rclone: once more would interrupt that.
+        ending = (task for task in self.outboxes.tasks() if not task.cancelling())
+        for task in (*self._tasks.values(), *self._stuck, *ending):
             task.cancel()
 
     async def close(self) -> None:

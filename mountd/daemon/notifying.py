@@ -15,8 +15,8 @@ from mountd.errors import MountdError, NotFound
 from mountd.journal.journal import Journal
 from mountd.process.instance import Instance
 from mountd.settings.notify import NotifySettings
-from mountd.status import readiness
 from mountd.status.board import Board
+from mountd.status.explain import explain
 
 if TYPE_CHECKING:
     from mountd.notify.target import NotifyTarget, TargetDeps
@@ -46,9 +46,22 @@ class Notifying:
         self._secrets = SecretFiles(own_mounts)
         self._targets: dict[str, NotifyTarget] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._turn = asyncio.Lock()
+        self._has_begun = False
+
+    async def begin(self, configured: Mapping[str, NotifySettings]) -> None:
+        """At the start of mountd. A reload may have been faster: its settings are newer."""
+        async with self._turn:
+            if not self._has_begun:
+                await self._apply(configured)
 
     async def apply(self, wanted: Mapping[str, NotifySettings]) -> None:
-        """From now on these are notified: others end, new ones begin with the next event."""
+        """Notifies these targets from now on: stops all others; new ones begin with the next event."""
+        async with self._turn:
+            await self._apply(wanted)
+
+    async def _apply(self, wanted: Mapping[str, NotifySettings]) -> None:
+        at_start, self._has_begun = not self._has_begun, True
         for name in [name for name in self._targets if name not in wanted]:
             await self._remove(name)
         try:
@@ -58,7 +71,7 @@ class Notifying:
         for name, settings in wanted.items():
             known = self._targets.get(name)
             if known is None:
-                self._add(name, settings)
+                self._add(name, settings, at_start=at_start)
             else:
                 known.reconfigure(settings)
 
@@ -75,10 +88,10 @@ class Notifying:
             raise NotFound(f"cannot notify {name!r}: no such target", hint=f"targets under `notify:`: {there}")
         await target.test(f"{operator} sends a test: notifications of mountd reach you")
 
-    def _add(self, name: str, settings: NotifySettings) -> None:
+    def _add(self, name: str, settings: NotifySettings, *, at_start: bool) -> None:
         from mountd.notify.target import NotifyTarget
 
-        target = self._targets[name] = NotifyTarget(name, settings, self._deps())
+        target = self._targets[name] = NotifyTarget(name, settings, self._deps(), at_start=at_start)
         self._running[name] = self._tasks.keep(target.run, f"notify {name}")
 
     async def _remove(self, name: str) -> None:
@@ -91,11 +104,13 @@ class Notifying:
     def _deps(self) -> TargetDeps:
         from mountd.notify.cloudevent import source_of
         from mountd.notify.delivery import Advice, SenderDeps
+        from mountd.notify.language import in_language
         from mountd.notify.target import TargetDeps
 
-        def advise() -> Advice | None:
-            why = readiness.reasons(self._board.snapshot)
-            return Advice(why[0].text, why[0].hint) if why else None
+        async def advise(language: str | None) -> Advice | None:
+            translate = await in_language(language)
+            root = explain(self._board.snapshot, translate=translate).root
+            return Advice(root.text, root.hint, root.command) if root is not None else None
 
         host = socket.gethostname()
         return TargetDeps(

@@ -49,7 +49,7 @@ class Outboxes:
             await asyncio.wait([task])
             del self._running[name]
             if name not in settings.outbox:
-                self._board.remove(name)
+                self._board.remove("outbox", name)
                 log.info("outbox removed, its files stay", outbox=name, directory=str(outbox.settings.directory))
         self.begin(settings)
 

@@ -318,7 +318,7 @@ class Daemon:
                 ]
                 notifying = group.keep(self._notify_systemd, "status for systemd")
                 recording = group.keep(self._recorder.run, "events")
-                await self._notifying.apply(self._settings.notify)
+                await self._notifying.begin(self._settings.notify)
                 await self._signals.stop.wait()
                 await self._shut_down([scheduling, operating, *reloading, auditing, ticking])
                 for task in (notifying, recording):

@@ -10,6 +10,7 @@ from mountd.cache.index import LAST_STAMP_LIMIT_S
 from mountd.cache.uploads import SCAN_LIMIT_S
 from mountd.journal.database import LOCKED_S
 from mountd.mount.mount import CLEAR_TIMEOUT_S, STOP_GRACE_S
+from mountd.mount.traffic import LAST_LOOK_S
 from mountd.settings.profiles import writes_back
 from mountd.settings.schema import MountSettings, Settings
 
@@ -37,7 +38,7 @@ class StopTimes:
 
 def mount_stop_s(mount: MountSettings) -> float:
     """How long a mount with these settings takes to stop at most, unless something is stuck in the kernel."""
-    uploads_s = mount.drain + SCAN_LIMIT_S if writes_back(mount) else 0.0
+    uploads_s = mount.drain + SCAN_LIMIT_S + LAST_LOOK_S if writes_back(mount) else 0.0
     return uploads_s + STOP_GRACE_S + KILL_WAIT_S + LAST_STAMP_LIMIT_S + CLEAR_TIMEOUT_S
 
 

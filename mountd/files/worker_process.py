@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class WorkerProcess:
     when_gone: Callable[[WorkerProcess], None]
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     killed_at: float | None = None
+    before_reaped: Callable[[], Awaitable[None]] | None = None
+    reaping: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(
@@ -43,11 +45,14 @@ class WorkerProcess:
         longest_line: int,
         when_gone: Callable[[WorkerProcess], None] = lambda worker: None,
         packages: bool = False,
+        before_reaped: Callable[[], Awaitable[None]] | None = None,
     ) -> WorkerProcess:
         """Runs `script` with `environment` and nothing else; `longest_line`: bytes of a line that it sends.
 
         `packages`: it may import what is installed, and starts more slowly for it. `when_gone` is called as soon as it
-        is reaped. Raises OSError.
+        is reaped. `before_reaped` is awaited when it has ended; until that is done its number is nobody else's.
+
+        Raises OSError.
         """
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
@@ -59,8 +64,8 @@ class WorkerProcess:
             undo.callback(_drop, process)
             pidfd = os.pidfd_open(process.pid)
             undo.callback(os.close, pidfd)
-            worker = cls(process, pidfd, reader, writer, when_gone)
-            asyncio.get_running_loop().add_reader(pidfd, worker._reap)
+            worker = cls(process, pidfd, reader, writer, when_gone, before_reaped=before_reaped)
+            asyncio.get_running_loop().add_reader(pidfd, worker._has_ended)
             undo.pop_all()
         return worker
 
@@ -83,6 +88,19 @@ class WorkerProcess:
         except TimeoutError:
             pass
         return self.gone.is_set()
+
+    def _has_ended(self) -> None:
+        if self.before_reaped is None:
+            self._reap()
+            return
+        asyncio.get_running_loop().remove_reader(self.pidfd)
+        self.reaping = asyncio.create_task(self._reap_after(self.before_reaped))
+
+    async def _reap_after(self, before: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await before()
+        finally:
+            self._reap()
 
     def _reap(self) -> None:
         if self.process.poll() is None:

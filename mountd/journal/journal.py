@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mountd.clock import now_text
-from mountd.journal.database import Database, columns_of, marks, put
+from mountd.journal.database import LONGEST_TEXT, Database, columns_of, marks, put
 from mountd.journal.records import (
     REPORTED_KINDS,
     SCHEDULE,
@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 EVENTS_KEPT = 10_000
+"""Of results that were uploaded, and as many of all others: a busy app pushes nothing else out."""
+UPLOADED = "result-uploaded"
 OPERATIONS_KEPT = 10_000
 QUARANTINED_KEPT = 1_000
 CONTENTS_KEPT = 1_000
@@ -243,12 +245,12 @@ class Journal(Database):
     # -- events ---------------------------------------------------------------------------------------------------
 
     async def event(self, code: str, object_: str, text: str, data: Mapping[str, object] | None = None) -> None:
-        """`data`: for programs, what can be JSON."""
+        """`data`: for programs, what can be JSON; what is too large for the journal is left out, the largest first."""
         await self.change_with_event(_event(code, object_, text, data))
 
     async def change_with_event(self, *statements: tuple[object, ...]) -> list[tuple[Any, ...]]:
         """As `change`, with statements of which one writes an event."""
-        found = await self.change(*statements, _trim("events", EVENTS_KEPT))
+        found = await self.change(*statements, *_trim_events(EVENTS_KEPT))
         self._wake()
         return found
 
@@ -310,7 +312,10 @@ class Journal(Database):
 
 def _event(code: str, object_: str, text: str, data: Mapping[str, object] | None) -> tuple[object, ...]:
     sql = "INSERT INTO events (time, code, object, text, data) VALUES (?, ?, ?, ?, ?)"
-    return sql, now_text(), code, object_, text, dumps(data) if data else ""
+    kept = dict(data or {})
+    while len(stored := dumps(kept)) > LONGEST_TEXT:  # it would be cut, and be no JSON any more
+        del kept[max(kept, key=lambda key: len(dumps({key: kept[key]})))]
+    return sql, now_text(), code, object_, text, stored if kept else ""
 
 
 def _recorded(holds: KnownContent) -> tuple[tuple[object, ...], ...]:
@@ -320,6 +325,19 @@ def _recorded(holds: KnownContent) -> tuple[tuple[object, ...], ...]:
 def _trim(table: str, kept: int) -> tuple[object, ...]:
     # By the row's number: what is replaced counts as new.
     return (f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", kept)
+
+
+def _trim_events(kept: int) -> tuple[tuple[object, ...], ...]:
+    # As the two indices have it, which serve no other words for the same.
+    indices = {"events_of_results": f"code = '{UPLOADED}'", "events_of_others": f"code != '{UPLOADED}'"}
+    return tuple(
+        (
+            f"DELETE FROM events INDEXED BY {index} WHERE {which} AND id <="
+            f" (SELECT id FROM events INDEXED BY {index} WHERE {which} ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            kept,
+        )
+        for index, which in indices.items()
+    )
 
 
 def _where(asked: dict[str, object | None]) -> tuple[str, list[object]]:

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 from mountd.clock import now_text
 from mountd.journal.database import marks
-from mountd.journal.journal import Journal
+from mountd.journal.journal import UPLOADED, Journal
 from mountd.journal.records import OutboxFile
+from mountd.journal.unsent import LONGEST_OF_MANY, Unsent, UnsentEvents, short, shown
 from mountd.text import dumps
 
 KEPT = 10_000
 """Rows of files that are no longer here; the newest stay."""
 _WAITING = "state IN ('queued', 'uploading')"
 """As the index has it, which serves no other words for the same."""
-UPLOADED, LOST, REFUSED, FAILED = "result-uploaded", "result-lost", "result-refused", "result-failed"
-"""Codes of events."""
+LOST, REFUSED, FAILED = "result-lost", "result-refused", "result-failed"
+"""Codes of events, beside that of an upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ class ResultQueue:
     def __init__(self, journal: Journal, outbox: str) -> None:
         self._journal = journal
         self._outbox = outbox
+        self._unsent = UnsentEvents(journal, outbox)
+        self.write_due = self._unsent.write_due
+        """of what was refused, lost or failed"""
 
     async def known(self, names: Collection[bytes]) -> dict[bytes, OutboxFile]:
         """What is known of these files."""
@@ -64,9 +68,9 @@ class ResultQueue:
         return {row.name: row for row in rows}
 
     async def put(self, found: Sequence[ResultFile], root: str) -> None:
-        """Finished files, each in place of what is known under its name, with a new id; an event for a refused one."""
+        """Finished files, each in place of what is known under its name, with a new id; an event for those refused."""
         columns = "outbox, name, state, size, stamp, root, sha256, key, cause, uploaded, event, queued"
-        sql = f"INSERT OR REPLACE INTO outbox ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        sql = f"INSERT OR REPLACE INTO outbox ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"
         now = now_text()
         rows = [
             (
@@ -78,20 +82,18 @@ class ResultQueue:
                 root,
                 it.sha256,
                 it.key,
-                it.cause,
+                short(it.cause),
                 it.uploaded,
                 it.event,
             )
             for it in found
         ]
-        event = "INSERT INTO events (time, code, object, text, data) VALUES (?, ?, ?, ?, ?)"
-        refused = [
-            (event, now, REFUSED, self._outbox, it.cause, dumps({"name": _shown(it.name), "size": it.size}))
-            for it in found
-            if it.state == "refused"
-        ]
-        if rows:
-            await self._journal.change_with_event(*((sql, *row, now) for row in rows), *refused)
+        statements = [(sql, *row, now) for row in rows]
+        refused = [Unsent(it.name, it.size, short(it.cause)) for it in found if it.state == "refused"]
+        if refused:
+            await self._unsent.change(REFUSED, refused, *statements)
+        elif rows:
+            await self._journal.change(*statements)
 
     async def restamp(self, stamps: Mapping[int, str]) -> None:
         """By id: the same content, with another ctime."""
@@ -116,10 +118,14 @@ class ResultQueue:
         )
         return await self._journal.read(OutboxFile, which, self._outbox, *states, after, limit)
 
-    async def kept_until(self, uploaded_before: str, limit: int) -> list[OutboxFile]:
-        """Files that are here and were uploaded at that time or before, the oldest first."""
-        which = "WHERE outbox = ? AND state = 'uploaded' AND uploaded <= ? ORDER BY uploaded LIMIT ?"
-        return await self._journal.read(OutboxFile, which, self._outbox, uploaded_before, limit)
+    async def kept_until(self, uploaded_before: str, limit: int, after: tuple[str, int] = ("", 0)) -> list[OutboxFile]:
+        """Files that are here and were uploaded at that time or before, the oldest first; `after`: the time and the id
+        of the one before the first."""
+        which = (
+            "WHERE outbox = ? AND state = 'uploaded' AND uploaded <= ? AND (uploaded, id) > (?, ?)"
+            " ORDER BY uploaded, id LIMIT ?"
+        )
+        return await self._journal.read(OutboxFile, which, self._outbox, uploaded_before, *after, limit)
 
     async def first_kept(self) -> str | None:
         """When the file that is here longest was uploaded."""
@@ -171,11 +177,12 @@ class ResultQueue:
     async def again(self, id_: int, cause: str) -> None:
         """This try has failed."""
         sql = f"UPDATE outbox SET state = 'queued', tries = tries + 1, cause = ? WHERE id = ? AND {_WAITING}"
-        await self._journal.rows(sql, cause, id_)
+        await self._journal.rows(sql, short(cause), id_)
 
     async def fail(self, row: OutboxFile, cause: str) -> None:
         """For its own reason it cannot be uploaded now; others can."""
-        await self._end(row, "failed", FAILED, f"{_shown(row.name)} cannot be uploaded: {cause}", cause)
+        text = f"{shown(row.name, LONGEST_OF_MANY)} cannot be uploaded: {short(cause)}"
+        await self._end(row, "failed", FAILED, text, short(cause))
 
     async def retry_failed(self) -> None:
         await self._journal.rows(
@@ -184,20 +191,12 @@ class ResultQueue:
 
     async def lose(self, row: OutboxFile) -> None:
         """It was removed before it was uploaded."""
-        await self._end(row, "lost", LOST, f"{_shown(row.name)} was removed before it was uploaded", "")
+        text = f"{shown(row.name, LONGEST_OF_MANY)} was removed before it was uploaded"
+        await self._end(row, "lost", LOST, text, "")
 
     async def _end(self, row: OutboxFile, state: str, code: str, text: str, cause: str) -> None:
-        data = {"name": _shown(row.name), "size": row.size}
-        await self._journal.change_with_event(
-            (
-                f"UPDATE outbox SET state = ?, cause = ? WHERE id = ? AND ({_WAITING} OR state = 'failed')",
-                *(state, cause, row.id),
-            ),
-            (
-                "INSERT INTO events (time, code, object, text, data) SELECT ?, ?, ?, ?, ? WHERE changes() = 1",
-                *(now_text(), code, self._outbox, text, dumps(data)),
-            ),
-        )
+        sql = f"UPDATE outbox SET state = ?, cause = ? WHERE id = ? AND ({_WAITING} OR state = 'failed') RETURNING id"
+        await self._unsent.change(code, [Unsent(row.name, row.size, text)], (sql, state, cause, row.id))
         await self._trim()
 
     async def removed(self, ids: Collection[int]) -> None:
@@ -244,7 +243,3 @@ class ResultQueue:
         )
         key, at = last[0] if last else ("", "")
         return OutboxTotals(pending, size, oldest, failures, cause, uploaded[0][0] if uploaded else 0, key, at or "")
-
-
-def _shown(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")

@@ -30,4 +30,8 @@ CREATE TABLE outbox_totals (
     uploaded INTEGER NOT NULL                -- uploads since there is this journal
 );
 
+-- Of each kind so many are kept: there may be far more uploads than anything else.
+CREATE INDEX events_of_results ON events (id, code) WHERE code = 'result-uploaded';
+CREATE INDEX events_of_others ON events (id, code) WHERE code != 'result-uploaded';
+
 PRAGMA user_version = 7;

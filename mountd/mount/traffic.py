@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from mountd.rclone.uploaded import UploadCount
 from mountd.status.meters import MountMeters, Tally
 
 LAST_LOOK_S = 1.0
+"""A part of the time that a mount takes to stop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,5 +49,6 @@ class TrafficCount:
         """Asks itself: once more before an rclone that uploads is stopped."""
         if not self.uploads():
             return
-        with contextlib.suppress(MountdError):
-            await self.count(await self.engine.rc.core_stats(timeout_s=LAST_LOOK_S))
+        with contextlib.suppress(MountdError, TimeoutError):
+            async with asyncio.timeout(LAST_LOOK_S):
+                await self.count(await self.engine.rc.core_stats(timeout_s=LAST_LOOK_S))

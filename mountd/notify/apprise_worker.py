@@ -51,7 +51,7 @@ def deliver(url: str, order: dict[str, str], said: Said) -> str:
         return "this is no address that apprise knows"
     try:
         sent = one.notify(title=order["title"], body=order["body"], notify_type=order["kind"], body_format="text")
-    except Exception as error:  # of a service's own module: others must not suffer for it
+    except Exception as error:  # of one service's module: the others are still delivered
         return without_secrets(f"{type(error).__name__}: {error}", url)
     return "" if sent else without_secrets(said.take() or "it was not accepted", url)
 

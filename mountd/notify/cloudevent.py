@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypedDict
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from mountd.notify.rules import Notification, data_of
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 TYPE_PREFIX = "mountd."
+_NO_DIGIT = re.compile("[^0-9]")
 HELD_BACK = "held_back"
 """In the data of the last event that a limit allows: how many others there were, by code."""
 
@@ -37,8 +39,9 @@ def source_of(host: str, instance: str) -> str:
 
 
 def event_id(journal: str, event: EventRecord) -> str:
-    """The same in each try, after a restart too. No other event has it: a new journal has another identity."""
-    return f"{journal}-{event.id}"
+    """The same in each try, after a restart too. No other event has it: a new journal has another identity, and one
+    that was restored from a backup counts on from there, but at another time."""
+    return f"{journal}-{_NO_DIGIT.sub('', event.time)}-{event.id}"
 
 
 def cloud_event(notification: Notification, *, id_: str, source: str) -> CloudEvent:

@@ -13,10 +13,11 @@ from mountd.settings.secret import ReadSecrets
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Why mountd is not well at this moment, and what to do; for people."""
+    """Why mountd is not well at this moment, what to do, and the next command; for people, in their language."""
 
     cause: str
     hint: str
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class OutgoingMessage:
 
 
 class Undelivered(Unavailable):
-    """A try to deliver a message failed. `is_refusal`: the receiver said no, and trying again will hardly help; what a
-    person can put right here, such as an address, is none.
+    """A try to deliver a message failed. `is_refusal`: the receiver refused it, and another try will hardly help. A
+    mistake that a person can correct here, such as an address, is no refusal.
 
     `retry_after_s`: it asked to be left alone for so long. `is_partial`: some of several receivers have the message,
     and must not wait for the others for ever.

@@ -1,4 +1,4 @@
-"""Writes to people by apprise, in a short-lived process: what it imports and what it leaks is not the daemon's."""
+"""Writes to people by apprise, in a short-lived process, so that its imports and leaks stay out of the daemon."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from mountd.errors import cause_of
 from mountd.files.worker_process import WorkerProcess
-from mountd.i18n import ENGLISH, translation
 from mountd.notify import apprise_worker, texts
 from mountd.notify.delivery import OutgoingMessage, SenderDeps, Undelivered
+from mountd.notify.language import in_language
 from mountd.process.resources import lack
 from mountd.settings.environment import of_notifier
 from mountd.settings.notify import NotifySettings
@@ -39,17 +39,17 @@ class PeopleSender:
         urls = _addresses((await self._deps.read_secrets({"apprise": reference}))["apprise"], reference)
         got = self._got[1] if self._got[0] == message.id else frozenset()
         left = [url for url in urls if url not in got]
-        answer = await self._ask(self._order(message, left)) if left else {"failed": {}}
+        answer = await self._ask(await self._order(message, left)) if left else {"failed": {}}
         if answer.get("missing"):
             raise Undelivered("cannot write to people: apprise is not installed", hint=INSTALL)
-        failed = answer.get("failed")
-        if not isinstance(failed, dict):
+        failed = _failed(answer, len(left))
+        if failed is None:
             raise Undelivered("cannot write to people: apprise gave no answer", hint=INSTALL)
-        self._got = (message.id, frozenset(url for index, url in enumerate(left) if str(index) not in failed) | got)
+        self._got = (message.id, frozenset(url for index, url in enumerate(left) if index not in failed) | got)
         if failed:
             index, cause = next(iter(failed.items()))
-            scheme = left[int(index)].partition("://")[0] if int(index) < len(left) else "?"
-            number = urls.index(left[int(index)]) + 1
+            scheme = left[index].partition("://")[0]
+            number = urls.index(left[index]) + 1
             others = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
             raise Undelivered(
                 f"cannot deliver by {scheme}:// (address {number} of {len(urls)}{others}): {cause}",
@@ -57,8 +57,8 @@ class PeopleSender:
                 is_partial=bool(self._got[1]),
             )
 
-    def _order(self, message: OutgoingMessage, urls: list[str]) -> dict[str, object]:
-        translate = translation(self._settings.language or ENGLISH).text
+    async def _order(self, message: OutgoingMessage, urls: list[str]) -> dict[str, object]:
+        translate = await in_language(self._settings.language)
         return {
             "urls": urls,
             "title": texts.title(message, self._deps.host, translate),
@@ -95,9 +95,18 @@ class PeopleSender:
             await worker.is_gone(KILL_S)
         try:
             answer = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         return answer if isinstance(answer, dict) else {}
+
+
+def _failed(answer: dict[str, Any], count: int) -> dict[int, str] | None:
+    """Why, by the index of an address of which `count` were asked for; None: this is no answer."""
+    failed = answer.get("failed")
+    places = {str(index): index for index in range(count)}
+    if not isinstance(failed, dict) or not failed.keys() <= places.keys():
+        return None
+    return {places[key]: str(cause) for key, cause in failed.items()}
 
 
 def _addresses(text: str, reference: SecretRef) -> list[str]:

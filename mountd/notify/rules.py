@@ -17,14 +17,15 @@ from mountd import clock
 from mountd.codes import ABOUT_NOTIFICATIONS, CODES, HEALING, OF, matching
 from mountd.journal.records import EventRecord
 from mountd.settings.units import Limit
+from mountd.text import object_of
 
 SHOWN = 20
 """Events that stand in one message to people; the others are counted."""
 MOST_OPEN = 100
-"""Alarms that were sent and are not over; of more the oldest are forgotten, and their end is no message."""
+"""Alarms that were sent and are not over; beyond this the oldest are forgotten, and no message says that they ended."""
 
 AlarmKey = tuple[str, str]
-"""Its code and its object."""
+"""Code and object of an alarm."""
 
 
 @dataclass(frozen=True)
@@ -229,13 +230,7 @@ def _field(event: EventRecord, name: str) -> object:
 
 def data_of(event: EventRecord) -> dict[str, object]:
     """What it says to programs."""
-    if not event.data:
-        return {}
-    try:
-        found = json.loads(event.data)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return object_of(event.data)
 
 
 # -- kept on disk -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -20,6 +21,7 @@ from mountd.notify.cloudevent import event_id
 from mountd.notify.delivery import Advice, OutgoingMessage, Sender, SenderDeps, Undelivered
 from mountd.notify.rules import Notification, Rules, SendDecision, TargetState
 from mountd.process.lifecycle import Backoff
+from mountd.process.resources import of_the_machine
 from mountd.settings.notify import NotifySettings
 from mountd.status.notify import NotifyStatus
 
@@ -31,32 +33,37 @@ AGAIN = Backoff(1.0, 2.0, 300.0)
 JITTER = 0.2
 """Of a pause, more or less: machines whose receiver was away do not all come back at the same moment."""
 FAILING_AFTER = 3
-"""So many tries in vain in a row are worth an event and a reason in the status."""
+"""After this many failed tries in a row there is an event, and a reason in the status."""
 REFUSALS = 3
-"""After so many answers that say no to a message it is given up."""
+"""A message is given up after this many refusals."""
 JOURNAL_AGAIN_S = 10.0
 SAVE_EVERY = 200
-"""Events that were skipped: the cursor is written then, too, though nothing was delivered."""
+"""After this many skipped events the cursor is written too, although nothing was delivered."""
 DROPPED_EVERY_S = 3600.0
-"""How often events that were lost are worth an event of their own, which pushes another one out."""
+"""Seconds between two events about lost events, each of which pushes another event out of the journal."""
+REPORT = "look at the receiver, and report this: mountd's log says where in mountd it happened"
 GRACE_S = 5.0
-"""A try that outlasts its own timeout by so much is cancelled."""
+"""A try that takes this much longer than its timeout is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetDeps:
-    """What a target uses. `source`: which mountd it is; `advise`: why mountd is not well now, None when it is."""
+    """What a target uses. `source`: which mountd it is; `advise`: why mountd is not well now, in a language, None when
+    it is."""
 
     journal: Journal
     sending: SenderDeps
     source: str
     show: Callable[[str, NotifyStatus], None]
-    advise: Callable[[], Advice | None]
+    advise: Callable[[str | None], Awaitable[Advice | None]]
 
 
 class NotifyTarget:
-    def __init__(self, name: str, settings: NotifySettings, deps: TargetDeps) -> None:
+    """`at_start`: it is there since the start of mountd, not since a reload."""
+
+    def __init__(self, name: str, settings: NotifySettings, deps: TargetDeps, *, at_start: bool) -> None:
         self.name = name
+        self._at_start = at_start
         self._deps = deps
         self._journal = deps.journal
         self._log = log.bind(target=name)
@@ -65,16 +72,27 @@ class NotifyTarget:
         self._identity = ""
         self._saved = 0
         """the cursor as it is on disk"""
+        self._counted = 0
+        """the cursor up to which events that were lost are counted"""
         self._seen: dict[int, float] = {}
         self._failures = 0
-        """tries in vain since the last success"""
-        self._dropped_told = (-DROPPED_EVERY_S, 0)
+        """failed tries since the last success"""
+        self._dropped_reported = (-DROPPED_EVERY_S, 0)
         """when events that were lost were reported last, and how many there were by then"""
         self._poked: asyncio.Future[None] | None = None
-        self.reconfigure(settings)
+        self._use(settings)
 
     def reconfigure(self, settings: NotifySettings) -> None:
-        """Holds from the next try on, which is made now."""
+        """Holds from the next try on, which is made now: where the settings are the same, a secret may be another."""
+        if settings != self._settings:
+            self._use(settings)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._poked is not None and not self._poked.done():
+            self._poked.set_result(None)
+
+    def _use(self, settings: NotifySettings) -> None:
         self._settings = settings
         self._rules = Rules(
             self.name,
@@ -85,8 +103,6 @@ class NotifyTarget:
             digest=settings.is_for_people,
         )
         self._sender = make_sender(self.name, settings, self._deps.sending)
-        if self._poked is not None and not self._poked.done():
-            self._poked.set_result(None)
 
     # -- its task -------------------------------------------------------------------------------------------------
 
@@ -98,48 +114,63 @@ class NotifyTarget:
             except MountdError as error:
                 await self._wait_for_journal(error)
         while True:
-            written, poked = self._journal.event_written(), self._poke()
+            written, poked, settings = self._journal.event_written(), self._poke(), self._settings
             try:
                 decision = await self._decide()
             except MountdError as error:
                 await self._wait_for_journal(error)
                 continue
             if decision.notification is not None:
-                await self._deliver(decision, poked)
+                await self._deliver(decision, settings)
                 continue
             if self._state.cursor - self._saved >= SAVE_EVERY:
                 await self._save()
             timeout_s = None if decision.wait_until is None else max(0.0, decision.wait_until - time.monotonic())
-            # Which never cancels what others wait for too.
+            # `asyncio.wait` does not cancel `written`, for which others wait too.
             await asyncio.wait([written, poked], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _load(self) -> None:
-        """A target that is new begins with the newest event; one in a journal that is new itself, with its first."""
+        """A target that is new begins with the next event; one that finds a new journal at the start of mountd, with
+        its first."""
         self._identity = await self._journal.identity()
         known = await self._journal.notify_cursor(self.name)
         if known is None:
-            cursor = 0 if self._journal.is_lost else await self._journal.last_event()
+            begins = self._at_start and self._journal.is_lost
+            cursor = 0 if begins else await self._journal.last_event()
             known = NotifyCursor(self.name, cursor)
             await self._journal.keep_notify_cursor(known)
-        self._saved = known.cursor
-        self._dropped_told = -DROPPED_EVERY_S, known.dropped
+        self._saved = self._counted = known.cursor
+        self._dropped_reported = -DROPPED_EVERY_S, known.dropped
         self._state = rules.from_json(known.state, known.cursor, now=time.monotonic(), wall=now().timestamp())
         self._show(messages=known.messages, failed=known.failed, dropped=known.dropped, last_delivered=known.last)
 
     async def _decide(self) -> SendDecision:
         """Raises MountdError."""
         assert self._state is not None
+        await self._count_lost()
         events = await self._journal.events(self._state.cursor, limit=PAGE)
         if events and events[0].id > self._state.cursor + 1:
-            await self._drop(events[0].id - self._state.cursor - 1)
             self._state = replace(self._state, cursor=events[0].id - 1)
+            await self._count_lost()
         at = time.monotonic()
         self._seen = {event.id: self._seen.get(event.id, at) for event in events}
         decision = rules.decide(self._rules, self._state, events, self._seen, at)
         if decision.notification is None:
             self._state = decision.state
+            await self._count_lost()
+            if len(events) == PAGE and decision.state.cursor == events[-1].id:
+                self._go_on()  # there may be more
         self._show(pending=decision.pending)
         return decision
+
+    async def _count_lost(self) -> None:
+        """Up to the cursor: uploads leave the journal on their own, so that events may be missing between others."""
+        assert self._state is not None
+        cursor, before = self._state.cursor, self._counted
+        self._counted = cursor
+        lost = cursor - before - sum(before < id_ <= cursor for id_ in self._seen)
+        if lost > 0:
+            await self._drop(lost)
 
     async def _wait_for_journal(self, error: MountdError) -> None:
         self._log.debug("cannot read events yet", cause=error.text)
@@ -147,21 +178,27 @@ class NotifyTarget:
 
     # -- one message ----------------------------------------------------------------------------------------------
 
-    async def _deliver(self, decision: SendDecision, poked: asyncio.Future[None]) -> None:
-        """Returns once it is delivered or given up, or the settings have changed."""
+    async def _deliver(self, decision: SendDecision, settings: NotifySettings) -> None:
+        """Returns once it is delivered or given up, or the settings are others than these."""
         assert decision.notification is not None
         assert self._state is not None
         id_ = event_id(self._identity, decision.notification.last)
-        message = self._message(id_, decision.notification)
+        message = await self._message(id_, decision.notification)
         refusals = 0
-        while True:
+        while self._settings is settings:
+            poked = self._poke()
             try:
                 await self._send(message)
             except MountdError as error:
                 partial = isinstance(error, Undelivered) and error.is_partial
                 refusals += partial or (isinstance(error, Undelivered) and error.is_refusal)
                 if refusals >= REFUSALS:
-                    self._state = decision.state if partial else replace(decision.state, open=self._state.open)
+                    # Who got it counts it, and has read of its alarms.
+                    self._state = (
+                        decision.state.delivered(time.monotonic(), self._rules.limit)
+                        if partial
+                        else replace(decision.state, open=self._state.open)
+                    )
                     self._log.warning("notification given up", id=id_, cause=error.text, hint=error.hint)
                     self._show(failed=self._status.failed + 1)
                     await self._fail(error, FAILING_AFTER)
@@ -169,8 +206,7 @@ class NotifyTarget:
                     return
                 await self._fail(error, self._failures + 1)
                 await self._count()
-                if await self._pause(error, poked):
-                    return
+                await self._pause(error, poked)
             else:
                 self._state = decision.state.delivered(time.monotonic(), self._rules.limit)
                 await self._succeed(id_)
@@ -183,26 +219,32 @@ class NotifyTarget:
             events = await self._journal.events(self._state.cursor, limit=PAGE)
             self._show(pending=sum(self._rules.wants(event) for event in events))
 
-    def _message(self, id_: str, notification: Notification) -> OutgoingMessage:
-        advice = self._deps.advise() if notification.is_alarm else None
+    async def _message(self, id_: str, notification: Notification) -> OutgoingMessage:
+        advice = await self._deps.advise(self._settings.language) if notification.is_alarm else None
         return OutgoingMessage(id_, self._deps.source, notification, advice)
 
     async def _send(self, message: OutgoingMessage) -> None:
-        """Raises Undelivered, CannotStart."""
+        """Raises Undelivered, CannotStart. Whatever a receiver answers, it ends no more than this try."""
         limit_s = self._settings.timeout_s
         try:
             async with asyncio.timeout(limit_s + GRACE_S):
                 await self._sender.send(message)
         except TimeoutError:
             raise Undelivered(f"cannot deliver: no end after {limit_s + GRACE_S:g} s") from None
+        except Exception as error:
+            if isinstance(error, MountdError) or of_the_machine(error) is not None:
+                raise
+            # Its text may hold an address: the place says enough.
+            place, kind = traceback.extract_tb(error.__traceback__)[-1], type(error).__name__
+            self._log.error("bug in mountd: a try failed", kind=kind, place=f"{place.filename}:{place.lineno}")
+            raise Undelivered(f"cannot deliver: mountd does not understand the answer ({kind})", hint=REPORT) from None
 
-    async def _pause(self, error: MountdError, poked: asyncio.Future[None]) -> bool:
-        """Before the next try; True: the settings have changed."""
+    async def _pause(self, error: MountdError, poked: asyncio.Future[None]) -> None:
+        """Before the next try."""
         pause_s = AGAIN.delay_s(self._failures) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (no secret)
         if isinstance(error, Undelivered):
             pause_s = max(pause_s, error.retry_after_s)
         await asyncio.wait([poked], timeout=pause_s)
-        return poked.done()
 
     async def _succeed(self, id_: str) -> None:
         was_failing = self._status.failing
@@ -233,11 +275,11 @@ class NotifyTarget:
     async def _drop(self, count: int) -> None:
         """So many events left the journal before they were delivered."""
         self._show(dropped=self._status.dropped + count)
-        told_at, told = self._dropped_told
-        if time.monotonic() - told_at < DROPPED_EVERY_S:
+        reported_at, reported = self._dropped_reported
+        if time.monotonic() - reported_at < DROPPED_EVERY_S:
             return
-        self._dropped_told = time.monotonic(), self._status.dropped
-        lost = self._status.dropped - told
+        self._dropped_reported = time.monotonic(), self._status.dropped
+        lost = self._status.dropped - reported
         self._log.error("events were lost before they were delivered", count=lost)
         text = f"{lost} events left the journal before {self.name} was notified of them"
         await self._report("notifications-dropped", text, {"count": lost})

@@ -52,6 +52,8 @@ def body(message: OutgoingMessage, host: str, _: Translate) -> str:
         lines.append(_line(_("Cause: {cause}").format(cause=message.advice.cause)))
         if message.advice.hint:
             lines.append(_line(_("Next: {hint}").format(hint=message.advice.hint)))
+        if message.advice.command:
+            lines.append(_line(f"$ {message.advice.command}"))
     lines.append("")
     lines.append(_("mountd on {host}; `mountd status` shows how it is now").format(host=host))
     text = "\n".join(lines)

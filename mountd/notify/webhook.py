@@ -1,4 +1,4 @@
-"""Posts events to a program: signed, with a deadline, never to where an answer redirects."""
+"""Posts events to a program: signed, with a deadline, following no redirect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mountd.text import dumps
 from mountd.tls import verifying
 
 AGAIN = frozenset({408, 425, 429})
-"""Answers that say no for now."""
+"""Statuses of 4xx after which another try may succeed."""
 LONGEST_RETRY_AFTER_S = 3600.0
 _ADDRESS = "correct the address of the webhook, or the receiver"
 
@@ -64,7 +64,9 @@ class WebhookSender:
         sent = {**headers, "Content-Type": CONTENT_TYPE, "User-Agent": f"mountd/{__version__}"}
         try:
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=limit_s), trust_env=False) as session,
+                aiohttp.ClientSession(
+                    timeout=aiohttp.ClientTimeout(total=limit_s), trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+                ) as session,
                 session.post(
                     url,
                     data=body,
@@ -80,7 +82,7 @@ class WebhookSender:
 
 
 def _place(url: str) -> str:
-    """Of an address what is no secret. Raises Undelivered."""
+    """The part of an address that is no secret. Raises Undelivered."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
@@ -110,7 +112,7 @@ def _retry_after_s(word: str) -> float:
         return min(float(word[:9]), LONGEST_RETRY_AFTER_S)
     try:
         moment = parsedate_to_datetime(word)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

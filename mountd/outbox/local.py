@@ -19,20 +19,27 @@ from mountd.errors import DiskError, DiskTimeout, ProbeNotSent, cause_of
 from mountd.files.worker_process import MINIMAL_ENVIRONMENT, WorkerProcess
 from mountd.outbox.settling import FileLook
 from mountd.settings.outbox import OutboxSettings
+from mountd.text import storable
 
 WORKER = Path(__file__).with_name("worker.py")
 LONGEST_LINE = 32 * 1024 * 1024
-"""Bytes: 500 paths of 4,096, each of which may be written as an escape of six."""
+"""Bytes. The process sends 500 paths at once, each of tree.LONGEST_PATH bytes at most, which may be written as escapes
+of six: 3 MB. Paths that are asked for, of an older journal, may be longer."""
 SILENT_S = 60.0
-"""A directory that does not answer for so long hangs."""
+"""Seconds without an answer after which the directory counts as hung."""
 CLOSE_S = 1.0
+MOST_OF_CAUSE = 100
 
 Found = Sequence[tuple[str, FileLook]]
 
 
+async def _nothing() -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class DirectoryScan:
-    """One look at everything. `root`: the directory's inode; `full`: there are more files than are looked at."""
+    """One look at everything. `root`: the directory's inode; `full`: there are more files than are looked at;
+    `skipped`: paths that are too long."""
 
     root: str
     files: int
@@ -40,6 +47,8 @@ class DirectoryScan:
     total: int
     full: bool
     unread: tuple[str, ...]
+    skipped: int
+    first_skipped: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +73,23 @@ class LocalDirectory:
         found: Callable[[Found, str], Awaitable[None]],
         gone: Callable[[Sequence[str]], Awaitable[None]],
         writing: Callable[[int], None],
+        leaving: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         """`found` also gets the directory's inode. It and `gone` are awaited before more is taken: they may not call
-        this object."""
+        this object. `leaving` is awaited when the process has ended and its number is not free yet: whoever reads the
+        files that it had open by that number has to stop, since the number may be another process's from then on."""
         self._settings = settings
         self._environment = {**MINIMAL_ENVIRONMENT, **environment}
-        self._found, self._gone, self._writing = found, gone, writing
+        self._found, self._gone, self._writing, self._leaving = found, gone, writing, leaving
         self._worker: WorkerProcess | None = None
         self._reading: asyncio.Task[None] | None = None
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_id = 0
         self._heard_at = 0.0
         self._is_taking = False
+        self._cause = ""
         self.ended = asyncio.Event()
-        """set when the process is no longer there, or is no longer heard"""
+        """set when the process has exited, or no longer answers"""
 
     @property
     def pid(self) -> int | None:
@@ -90,12 +102,14 @@ class LocalDirectory:
             raise DiskTimeout(f"cannot read {self._settings.directory}: its disk does not answer")
         self.ended.clear()
         try:
-            worker = await WorkerProcess.start(WORKER, self._environment, longest_line=LONGEST_LINE)
+            worker = await WorkerProcess.start(
+                WORKER, self._environment, longest_line=LONGEST_LINE, before_reaped=self._leave
+            )
         except OSError as error:
             raise ProbeNotSent(
                 f"cannot read {self._settings.directory}: cannot start a process for it: {cause_of(error)}"
             ) from None
-        self._worker, self._heard_at = worker, time.monotonic()
+        self._worker, self._heard_at, self._cause = worker, time.monotonic(), ""
         worker.send(
             {
                 "directory": str(self._settings.directory),
@@ -112,7 +126,7 @@ class LocalDirectory:
         if reading is not None:
             reading.cancel()
             await asyncio.wait([reading])
-        self._fail(ProbeNotSent(f"cannot read {self._settings.directory}: the process for it has ended"))
+        self._fail(self.gone_error())
         if self._worker is not None:
             self._worker.kill()
             if await self._worker.is_gone(CLOSE_S):
@@ -122,12 +136,14 @@ class LocalDirectory:
         answer = await self._ask({"do": "scan"})
         unread = tuple(map(str, answer["unread"]))
         return DirectoryScan(
-            str(answer["root"]), answer["files"], answer["free"], answer["total"], answer["full"], unread
+            str(answer["root"]),
+            *(answer["files"], answer["free"], answer["total"], answer["full"]),
+            *(unread, answer["skipped"], str(answer["first_skipped"])),
         )
 
     async def hash(self, path: str, look: FileLook) -> HashedFile | None:
         """None: it is no longer as it was; see `missing` for whether it is there."""
-        number = self._next_id()
+        number, pid = self._next_id(), self.pid
         try:
             answer = await self._ask({"do": "hash", "path": path, "look": look}, number)
         except asyncio.CancelledError:
@@ -135,7 +151,7 @@ class LocalDirectory:
             raise
         if "sha256" not in answer:
             return None
-        return HashedFile(number, answer["sha256"], answer["md5"], f"/proc/{self.pid}/fd", str(answer["fd"]))
+        return HashedFile(number, answer["sha256"], answer["md5"], f"/proc/{pid}/fd", str(answer["fd"]))
 
     async def is_same(self, hashed: HashedFile) -> bool:
         """Whether nobody has written to it since it was hashed."""
@@ -152,7 +168,16 @@ class LocalDirectory:
         """Those of them that are not there."""
         return set((await self._ask({"do": "missing", "paths": paths}))["paths"])
 
+    def gone_error(self) -> ProbeNotSent:
+        """For what it was asked and never answered."""
+        cause = self._cause or "the process for it has ended"
+        return ProbeNotSent(f"cannot read {self._settings.directory}: {cause}")
+
     # -- the process ----------------------------------------------------------------------------------------------
+
+    async def _leave(self) -> None:
+        self.ended.set()
+        await self._leaving()
 
     def _next_id(self) -> int:
         self._last_id += 1
@@ -194,12 +219,14 @@ class LocalDirectory:
                 await self._take(json.loads(line))
                 self._is_taking = False
                 self._heard_at = time.monotonic()
-        except (ConnectionError, ValueError):
+        except ConnectionError:
             pass
+        except ValueError as error:
+            self._cause = f"the process for it has sent what is no message: {storable(str(error), MOST_OF_CAUSE)}"
         finally:
             self._is_taking = False
             self.ended.set()
-            self._fail(ProbeNotSent(f"cannot read {self._settings.directory}: the process for it has ended"))
+            self._fail(self.gone_error())
 
     async def _take(self, message: Mapping[str, Any]) -> None:
         match message:

@@ -1,4 +1,4 @@
-"""One outbox: what is found finished is journaled, uploaded, verified and announced, and removed when its time is over.
+"""One outbox: journals, uploads, verifies and announces each finished file, and removes it after `keep`.
 
 The journal decides: every step is in it before the next begins, so that a run that is killed at any point is continued.
 """
@@ -6,6 +6,7 @@ The journal decides: every step is in it before the next begins, so that a run t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,17 +16,18 @@ from datetime import datetime
 import structlog
 
 from mountd import clock
-from mountd.errors import DiskError, MountdError, ProbeNotSent, RemoteError
+from mountd.errors import DiskError, MountdError
 from mountd.journal.journal import Journal
 from mountd.journal.records import OutboxFile
 from mountd.journal.results import ResultQueue
+from mountd.journal.unsent import short, shown
 from mountd.outbox import plan
 from mountd.outbox.keeping import KeptFiles
-from mountd.outbox.local import DirectoryScan, Found, HashedFile, LocalDirectory, name_of, path_of
-from mountd.outbox.patience import Patience, first_of
+from mountd.outbox.local import DirectoryScan, Found, LocalDirectory, name_of, path_of
+from mountd.outbox.patience import Patience, RareLog, first_of
 from mountd.outbox.plan import DirectoryFacts, Place, Sending
 from mountd.outbox.sender import Uploader
-from mountd.outbox.settling import FileLook
+from mountd.outbox.uploading import FileUploads
 from mountd.outbox.worker import MOST_FILES
 from mountd.process.instance import Instance
 from mountd.process.lifecycle import Backoff
@@ -41,18 +43,18 @@ log = structlog.get_logger()
 
 RESCAN_S = 60.0
 RESCANS_TAKE = 0.01
-"""Of one processor at most, whatever the directory holds."""
+"""The largest share of one processor for scans, however many files there are."""
 MISSING_S = 10.0
-"""How often a directory that is not there is looked for."""
+"""Seconds between two looks for a directory that is missing."""
 IDLE_S = 30.0
-"""rclone is ended when nothing was uploaded for so long: another one is there in 0.2 s."""
+"""Seconds without an upload after which rclone is stopped; another one starts in 0.2 s."""
 REPORT_S = 1.0
 REPORTS_TAKE = 0.05
-"""Of the journal's time at most, however much waits."""
+"""The largest share of the journal's time for reports, however many files wait."""
 LOOK_S = 30.0
 PAGE = 500
 LOST_AFTER_S = 3600.0
-"""Files of another directory of the same name, which is not there any more."""
+"""Seconds after which files count as lost that were in another directory of the same name."""
 FAILED_AGAIN_S = 900.0
 DISK_AGAIN = Backoff(1.0, 2.0, 30.0)
 OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EIO)
@@ -78,6 +80,7 @@ class Outbox:
         self.name, self.settings = name, settings.outbox[name]
         self._board, self._now = board, now
         self._log = log.bind(outbox=name)
+        self._rare = RareLog(self._log)
         self._queue = ResultQueue(journal, name)
         self._patient = Patience(self._log)
         self._local = LocalDirectory(
@@ -86,17 +89,26 @@ class Outbox:
             found=self._on_found,
             gone=self._on_gone,
             writing=self._on_writing,
+            leaving=self._stop_uploads,
         )
         self.uploader = Uploader(name, settings, instance, binary, conf)
         self._place = Place.of(self.settings.remote)
-        self._status = OutboxStatus(str(self.settings.directory), self.settings.remote)
+        self._files = FileUploads(
+            *(self._queue, self._local, self.uploader, self._patient, self._place), lose=self._lose, log=self._log
+        )
+        blank = OutboxStatus(str(self.settings.directory), self.settings.remote)
+        # With other settings it goes on from where it was: nothing has healed by that, or begun.
+        former = board.snapshot.outbox.get(name, blank)
+        self._status = replace(former, directory=blank.directory, remote=blank.remote)
         board.set_outbox(name, self._status)
         self._facts = DirectoryFacts()
         self._sending = Sending()
-        self._failures = 0
+        self._failures = self._status.failures
         self._first_failed: dict[bytes, float] = {}
         """monotonic, of files whose last try failed"""
         self._under_way: dict[asyncio.Task[None], OutboxFile] = {}
+        self._gone: set[int] = set()
+        """of those under way: ids of files that are no longer there"""
         self._root = ""
         """inode of the directory"""
         self._is_swept = False
@@ -124,10 +136,14 @@ class Outbox:
         finally:
             for task in (*tasks, *self._under_way):
                 task.cancel()
-            await asyncio.wait([*tasks, *self._under_way])
-            self._under_way.clear()
-            await self._local.close()
-            await self.uploader.close()
+            try:
+                await asyncio.wait([*tasks, *self._under_way])
+            finally:  # also of a second cancel
+                self._under_way.clear()
+                await self.uploader.close()
+                await self._local.close()
+            with contextlib.suppress(MountdError):
+                await self._queue.write_due(all_of_them=True)
 
     def reconfigure(self, settings: Settings) -> None:
         """The same outbox, with other secrets or another remote of the same name."""
@@ -147,9 +163,10 @@ class Outbox:
                     await first_of(pause_s, self._local.ended, self._doubt)
                     self._doubt.clear()
                     if self._local.ended.is_set():
-                        raise ProbeNotSent(f"cannot read {self.settings.directory}: the process for it has ended")
+                        raise self._local.gone_error()
             except DiskError as error:
                 self._unreadable("outbox-disk-silent", error)
+                await self._stop_uploads()
                 failures += 1
                 await asyncio.sleep(DISK_AGAIN.delay_s(failures))
 
@@ -173,6 +190,8 @@ class Outbox:
             least_free_bytes=self.settings.min_free.of(scan.total),
             too_many=MOST_FILES if scan.full else 0,
             unread=scan.unread,
+            skipped=scan.skipped,
+            first_skipped=scan.first_skipped,
         )
         self._readable.set()
         if time.monotonic() - self._tried_failed > FAILED_AGAIN_S:
@@ -182,10 +201,7 @@ class Outbox:
         return max(RESCAN_S, (time.monotonic() - began) / RESCANS_TAKE)
 
     def _unreadable(self, code: str, error: DiskError) -> None:
-        hint = {
-            "outbox-no-directory": "let the app make it, or mount its disk; a link at its place is not followed",
-            "outbox-directory": "let mountd's user read and enter it",
-        }.get(code, "mountd tries again by itself; look at the disk, and at the network to it")
+        hint = plan.HINTS.get(code, "mountd tries again by itself; look at the disk, and at the network to it")
         if self._facts.reason is None or self._facts.reason.code != code:
             self._log.warning("cannot use the directory of an outbox", code=code, cause=error.text)
         self._readable.clear()
@@ -198,9 +214,10 @@ class Outbox:
             self._changed.set()
 
     async def _sweep(self, scan: DirectoryScan) -> None:
-        """What the journal has and the directory has not; a running process reports that by itself. Raises DiskError.
+        """Forgets files that the directory no longer has; a worker that runs reports them by itself. Raises DiskError.
 
-        While another directory lies at its place, such as the one below a disk that is not mounted, nothing is lost.
+        While another directory is in its place, such as the one below a disk that is not mounted, no file counts as
+        lost before LOST_AFTER_S.
         """
         missing, after = 0, 0
         waited_s = time.monotonic() - self._missing_since if self._facts.missing else 0.0
@@ -230,7 +247,7 @@ class Outbox:
         await self._patient.journaled(self._queue.returned, verdicts.returned)
         for each in verdicts.put:
             if each.cause:
-                self._log.warning("a result cannot be uploaded", cause=each.cause)
+                self._rare.warning("a result cannot be uploaded", cause=each.cause)
         self._news.set()
         self._changed.set()
 
@@ -246,15 +263,17 @@ class Outbox:
                 removed.append(row.id)
             elif row.state == "refused":
                 await self._patient.journaled(self._queue.drop, row.id)
+            elif row.id in self._ids_under_way():
+                self._gone.add(row.id)  # this try has it open, and may still succeed
             elif row.state == "uploading" and row.root == self._root:
                 pass  # it may be in the bucket since before mountd ended: its upload finds out
-            elif row.state in LIVING and row.id not in self._ids_under_way():
+            elif row.state in LIVING:
                 await self._lose(row)
         await self._patient.journaled(self._queue.removed, removed)
         self._changed.set()
 
     async def _lose(self, row: OutboxFile) -> None:
-        self._log.warning("a result was removed before it was uploaded", name=path_of(row.name), bytes=row.size)
+        self._rare.warning("a result was removed before it was uploaded", name=shown(row.name), bytes=row.size)
         await self._patient.journaled(self._queue.lose, row)
         self._changed.set()
 
@@ -280,13 +299,30 @@ class Outbox:
                 finally:
                     news.cancel()
                 for task in [each for each in self._under_way if each.done()]:
-                    del self._under_way[task]
-                    task.result()
+                    row = self._under_way.pop(task)
+                    if not task.cancelled():
+                        task.result()
+                    await self._look_again(row)
                 if self._sending.failures and not self._under_way:
                     await asyncio.sleep(self._sending.pause_s)
             elif not await first_of(IDLE_S, self._news):
                 await self.uploader.close()
                 await self._news.wait()
+
+    async def _look_again(self, row: OutboxFile) -> None:
+        """After a try: whose file went away meanwhile has no other one to wait for, unless it was uploaded."""
+        if row.id in self._gone:
+            self._gone.discard(row.id)
+            known = await self._patient.journaled(self._queue.known, [row.name])
+            await self._forget(each for each in known.values() if each.id == row.id)
+
+    async def _stop_uploads(self) -> None:
+        """Before the number of the process that holds their files is free: rclone finds them by it."""
+        for task in self._under_way:
+            task.cancel()
+        if self._under_way:
+            await asyncio.wait([*self._under_way])
+        await self.uploader.close()
 
     async def _begin_uploads(self, limit: int) -> None:
         # One at a time of each name: of two versions the newer one has to come last.
@@ -299,7 +335,7 @@ class Outbox:
 
     async def _upload(self, row: OutboxFile) -> None:
         try:
-            if await self._upload_one(row):
+            if await self._files.upload(row):
                 self._sending = self._sending.uploaded(time.monotonic())
                 self._first_failed.pop(row.name, None)
                 self._uploaded.set()
@@ -312,9 +348,9 @@ class Outbox:
         except MountdError as error:
             self.uploader.renew()
             if not self._sending.failures:
-                self._log.warning("results wait for their upload", cause=error.text, hint=error.hint)
+                self._rare.warning("results wait for their upload", cause=short(error.text), hint=error.hint)
             code = error.code or "outbox-waiting"
-            self._sending = self._sending.failed(Reason(code, error.text, "outbox", self.name, error.hint))
+            self._sending = self._sending.failed(Reason(code, short(error.text), "outbox", self.name, error.hint))
             began = self._first_failed.setdefault(row.name, time.monotonic())
             await self._failed(row, error, of_the_file=self._sending.is_of_the_file(row.tries + 1, began))
         finally:
@@ -323,56 +359,12 @@ class Outbox:
     async def _failed(self, row: OutboxFile, error: MountdError, *, of_the_file: bool) -> None:
         self._failures += 1
         if of_the_file:
-            self._log.warning("a result cannot be uploaded", name=path_of(row.name), cause=error.text)
+            self._rare.warning("a result cannot be uploaded", name=shown(row.name), cause=short(error.text))
             self._first_failed.pop(row.name, None)
             self._sending = Sending(last_upload=self._sending.last_upload)
             await self._patient.journaled(self._queue.fail, row, error.text)
         else:
             await self._patient.journaled(self._queue.again, row.id, error.text)
-
-    async def _upload_one(self, row: OutboxFile) -> bool:
-        """Whether it is uploaded now. Raises MountdError."""
-        path, look = path_of(row.name), FileLook.of(row.size, row.stamp)
-        hashed = await self._local.hash(path, look)
-        if hashed is None:
-            return await self._upload_gone(row, path)
-        try:
-            return await self._upload_hashed(row, path, hashed)
-        finally:
-            self._local.release(hashed)
-
-    async def _upload_gone(self, row: OutboxFile, path: str) -> bool:
-        """It has changed, and is found again once it is finished; or it was removed, maybe after its upload."""
-        if not await self._local.missing([path]):
-            await self._patient.journaled(self._queue.drop, row.id)
-        elif row.state == "uploading" and not plan.mismatch(row, await self.uploader.stat(path)):
-            return await self._patient.journaled(self._queue.done, row)
-        else:
-            await self._lose(row)
-        return False
-
-    async def _upload_hashed(self, row: OutboxFile, path: str, hashed: HashedFile) -> bool:
-        if row.event is not None and hashed.sha256 == row.sha256:
-            await self._patient.journaled(self._queue.same_as_before, row.id)
-            return False
-        given = replace(row, sha256=hashed.sha256, md5=hashed.md5, bucket=self._place.bucket, key=self._place.key(path))
-        # Of a run that was killed: all of it may be there already.
-        if given != row or row.state != "uploading" or plan.mismatch(row, await self.uploader.stat(path)):
-            begun = await self._patient.journaled(
-                self._queue.begin, row.id, sha256=given.sha256, md5=given.md5, bucket=given.bucket, key=given.key
-            )
-            if not begun:
-                return False
-            await self.uploader.upload(hashed, path)
-            if problem := plan.mismatch(given, await self.uploader.stat(path)):
-                raise RemoteError(f"cannot verify {given.key}: {problem}", code="outbox-mismatch")
-        if not await self._local.is_same(hashed):
-            await self._patient.journaled(self._queue.drop, row.id)
-            return False
-        done = await self._patient.journaled(self._queue.done, given)
-        if done:
-            self._log.info("result uploaded", key=given.key, bytes=given.size)
-        return done
 
     # -- what is shown --------------------------------------------------------------------------------------------
 
@@ -380,6 +372,7 @@ class Outbox:
         while True:
             self._changed.clear()
             began = time.monotonic()
+            await self._patient.journaled(self._queue.write_due)
             totals = await self._patient.journaled(self._queue.totals)
             late = ""
             if totals.oldest and (self._now() - clock.parse(totals.oldest)).total_seconds() > self.settings.late:

@@ -13,11 +13,29 @@ from mountd.process.lifecycle import Backoff
 from mountd.publish.plan import key_prefix, name_problem
 from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import Health, Reason, size
+from mountd.text import printable, storable
 
 AGAIN = Backoff(1.0, 2.0, 60.0)
 """Between two tries while nothing can be uploaded."""
 OWN_TRIES = 5
 """A file that failed so often while others were uploaded fails for a reason of its own."""
+WAITING = "outbox-waiting"
+OF_THE_DIRECTORY = (
+    "outbox-no-directory",
+    "outbox-directory",
+    "outbox-disk-silent",
+    "outbox-missing",
+    "outbox-unreadable",
+    "outbox-disk-full",
+    "outbox-too-many",
+)
+"""Codes of what only a look at the directory finds out."""
+HINTS = {
+    "outbox-no-directory": "let the app make it, or mount its disk; a link at its place is not followed",
+    "outbox-directory": "let mountd's user read and enter it",
+}
+MOST_SHOWN = 100
+"""Characters of a name within a sentence about it."""
 HERE = ("uploaded", "removed")
 
 
@@ -65,11 +83,11 @@ def judge(
         row = known.get(name)
         before = None if row is None else FileLook.of(row.size, row.stamp)
         if row is None or before is None or before.content != look.content or _is_lost(row, root):
-            problem = name_problem(path, place.prefix)
+            problem = _short(name_problem(path, place.prefix), repr(path))
             state = "refused" if problem else "queued"
             verdicts.put.append(ResultFile(name, look.size, look.stamp, state, problem))
         elif row.state in HERE and before != look:
-            # Only its ctime is another one: it was moved, or given other rights, or restored. Its content decides.
+            # Only its ctime differs: it was moved, restored, or its rights changed. Its content decides on an upload.
             verdicts.put.append(
                 ResultFile(
                     *(name, look.size, look.stamp),
@@ -86,6 +104,11 @@ def judge(
     return verdicts
 
 
+def _short(problem: str, name: str) -> str:
+    """What is wrong stands after the name, and may not be cut off."""
+    return storable(name, MOST_SHOWN) + problem.removeprefix(name) if problem.startswith(name) else problem
+
+
 def mismatch(row: OutboxFile, stored: StoredObject | None) -> str:
     """How what the bucket holds differs from the file, in words; "" when it does not, as far as the store says."""
     if stored is None:
@@ -100,7 +123,7 @@ def mismatch(row: OutboxFile, stored: StoredObject | None) -> str:
 
 
 def _is_lost(row: OutboxFile, root: str) -> bool:
-    """Or was thought to be, as it lay in another directory of the same name."""
+    """Whether it counts as lost, or waits in another directory of the same name."""
     return row.state == "lost" or (row.state in ("queued", "uploading", "failed") and row.root != root)
 
 
@@ -118,6 +141,10 @@ class Sending:
 
     def failed(self, cause: Reason) -> Sending:
         return replace(self, failures=self.failures + 1, cause=cause)
+
+    @property
+    def has_tried(self) -> bool:
+        return self.failures > 0 or self.last_upload > -math.inf
 
     @property
     def pause_s(self) -> float:
@@ -146,17 +173,29 @@ class DirectoryFacts:
     writing: int = 0
     too_many: int = 0
     unread: Sequence[str] = ()
+    skipped: int = 0
+    first_skipped: str = ""
+
+    @property
+    def was_looked_at(self) -> bool:
+        """In this run of the outbox."""
+        return self.free_bytes is not None
 
 
 def status(
     name: str, before: OutboxStatus, totals: OutboxTotals, sending: Sending, facts: DirectoryFacts, *, late: str
 ) -> OutboxStatus:
-    """`late`: for how long the oldest one has waited, in words, once that is too long; else ""."""
+    """`late`: for how long the oldest one has waited, in words, once that is too long; else "".
+
+    A reason of `before`, which other settings may have interrupted, stays until this run has found out itself.
+    """
     reason = _reason(name, before, totals, sending, facts, late=late)
     harmless = reason is None or (reason is facts.reason and not facts.was_there)
+    health = Health.HEALTHY if harmless else Health.DEGRADED
+    is_held = reason is not None and reason is before.reason and reason is not facts.reason
     return replace(
         before,
-        health=Health.HEALTHY if harmless else Health.DEGRADED,
+        health=before.health if is_held else health,
         pending=totals.pending,
         pending_bytes=totals.pending_bytes,
         writing=facts.writing,
@@ -170,27 +209,32 @@ def status(
 
 
 def _reason(
-    name: str, outbox: OutboxStatus, totals: OutboxTotals, sending: Sending, facts: DirectoryFacts, *, late: str
+    name: str, before: OutboxStatus, totals: OutboxTotals, sending: Sending, facts: DirectoryFacts, *, late: str
 ) -> Reason | None:
     """The one that is nearest to the cause."""
 
     def reason(code: str, text: str, hint: str) -> Reason:
         return Reason(code, text, "outbox", name, hint)
 
+    known = before.reason
     if facts.reason is not None:
         return facts.reason
+    if known is not None and known.code in OF_THE_DIRECTORY and not facts.was_looked_at:
+        return known
     if facts.missing:
         return reason(
             "outbox-missing",
-            f"results of {name} that are not uploaded lay in another {outbox.directory} than the one that is there now",
+            f"results of {name} that are not uploaded lay in another {before.directory} than the one that is there now",
             "mount its disk again; files that are gone for good count as lost after an hour",
         )
     if sending.cause is not None and totals.pending:
         return reason(
-            "outbox-waiting",
+            WAITING,
             f"results of {name} wait for their upload: {sending.cause.text}",
             sending.cause.hint or "mountd tries again by itself, and loses none of them",
         )
+    if known is not None and known.code == WAITING and totals.pending and not sending.has_tried:
+        return known
     if late:
         return reason(
             "outbox-late",
@@ -200,25 +244,32 @@ def _reason(
     if facts.free_bytes is not None and facts.free_bytes < facts.least_free_bytes:
         return reason(
             "outbox-disk-full",
-            f"the disk of {outbox.directory} has {size(facts.free_bytes)} left",
+            f"the disk of {before.directory} has {size(facts.free_bytes)} left",
             "shorten `keep` of the outbox, or remove files there: what is uploaded can go",
         )
     if totals.failed:
         return reason(
             "outbox-failed",
             f"a result of {name} cannot be uploaded: {totals.failed_cause}",
-            "rename or remove the file; `mountd events` names each one",
+            "rename or remove the file; `mountd events` names the first of each minute",
         )
     if facts.unread:
         return reason(
             "outbox-unreadable",
-            f"cannot read {outbox.directory}/{facts.unread[0]}: results that lie there are not uploaded",
+            f"cannot read {before.directory}/{facts.unread[0]}: results that lie there are not uploaded",
             "let mountd's user read it",
+        )
+    if facts.skipped:
+        return reason(
+            "outbox-unreadable",
+            f"{facts.skipped} paths in {before.directory} are too long or too deep, and are left out: the first is"
+            f" {storable(printable(facts.first_skipped), MOST_SHOWN)}",
+            "use shorter names, or fewer directories in each other: 1,024 bytes and 64 directories at most",
         )
     if facts.too_many:
         return reason(
             "outbox-too-many",
-            f"{outbox.directory} holds more than {facts.too_many} files: not all of them are looked at",
+            f"{before.directory} holds more than {facts.too_many} files: not all of them are looked at",
             "shorten `keep` of the outbox, or remove files there that are uploaded",
         )
     return None

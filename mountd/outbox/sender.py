@@ -31,9 +31,9 @@ START_S = 20.0
 START_STEP_S = 0.05
 STOP_S = 2.0
 UPLOAD_S = 24 * 3600.0
-"""Of one file: what moves may go on."""
+"""Seconds for one file; STALL_S ends an upload that does not move."""
 STALL_S = 300.0
-"""So long no byte may move; rclone hashes a large file before it sends the first."""
+"""Seconds in which no byte moves, after which rclone is killed. It hashes a large file before it sends anything."""
 LOOK_S = 5.0
 STAT_S = 60.0
 RC_USER = "mountd"
@@ -135,7 +135,7 @@ class Uploader:
         await self._conf.write(self._settings)
         place = self._instance.private / f"out-{self._name}.sock"
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(place)
+            await asyncio.to_thread(os.unlink, place)
         outbox = self._settings.outbox[self._name]
         address = RcAddress(RC_USER, secrets.token_urlsafe(24), place)
         launch = UploadLaunch(self._binary, self._conf.path, address, outbox.limit)
@@ -186,16 +186,24 @@ class Uploader:
     async def _end(self) -> None:
         child, self._child = self._child, None
         rc, self._rc = self._rc, None
-        if rc is not None:
-            await rc.close()
-        if child is None:
-            return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            child.signal(number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_S):
-                    await child.wait()
-                break
-        child.release()
+        try:
+            if rc is not None:
+                await rc.close()
+            if child is None:
+                return
+            child.signal(signal.SIGTERM)
+            await _ended(child)
+        finally:  # also of a second cancel: it may not live on
+            if child is not None:
+                child.signal(signal.SIGKILL)
+                child.release()
+        await _ended(child)
         with contextlib.suppress(CannotStart):
             await self._conf.remember()
+
+
+async def _ended(child: Child) -> None:
+    """Or STOP_S are over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_S):
+            await child.wait()

@@ -14,7 +14,7 @@ OWN_PREFIX = ".mountd-removing-"
 
 
 class FileLook(NamedTuple):
-    """What the kernel says of a file; times in ns. Another content has another size or mtime, or is another inode."""
+    """What the kernel says of a file; times in ns. When the content changes, so does size, mtime or inode."""
 
     size: int
     mtime_ns: int
@@ -23,7 +23,7 @@ class FileLook(NamedTuple):
 
     @property
     def content(self) -> tuple[int, int, int]:
-        """The same as before: nobody has written to the file since, nor put another one in its place."""
+        """Unchanged as long as nobody writes to the file or replaces it."""
         return self[:3]
 
     @property
@@ -62,7 +62,7 @@ class Settling:
     def __init__(self, settle_s: float) -> None:
         self._settle_s = settle_s
         self._moving: dict[str, tuple[FileLook, float]] = {}
-        """not finished: what was seen of them, since when; who has been still longest comes first"""
+        """not finished: what was seen of them, since when; what has been unchanged for longest comes first"""
         self._finished: dict[str, int] = {}
         """a number instead of the look: there may be 100,000"""
 
@@ -104,7 +104,7 @@ class Settling:
         self._finished[path] = hash(seen)
 
     def forget(self, path: str) -> bool:
-        """It is there no more; whether it had been reported."""
+        """It is gone; whether it had been reported."""
         self._moving.pop(path, None)
         return self._finished.pop(path, None) is not None
 

@@ -1,6 +1,6 @@
 """A directory and what lies below it, as the worker's process touches it: step by step, and never by a link.
 
-Who writes results is often less trusted than mountd: a link in place of a file or directory must not make mountd read
+Writers of results are often less trusted than mountd: a link in place of a file or directory must not make mountd read
 what that user may not read. So each step of a path is opened by itself, without following links. Knows only the
 standard library.
 """
@@ -15,6 +15,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 from mountd.outbox.settling import OWN_PREFIX, FileLook, belongs, enters
 
@@ -25,8 +26,17 @@ WATCHED = IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE |
 HEAD = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
 BUFFER_BYTES = 64 * 1024
 MOST_DIRECTORIES = 8192
-"""The kernel gives each about 1 KiB, and a user 8,192 of them where it gives the fewest."""
+"""Watches: each takes about 1 KiB in the kernel, whose smallest default for one user is 8,192."""
 MOST_LINKS = 20
+LONGEST_PATH = 1024
+"""Bytes of a path below the directory, as of a key in S3. The kernel itself sets no limit: its PATH_MAX is only one for
+what a single call is given, and each directory may be made from within the one above it."""
+MOST_DEPTH = 64
+"""Directories above one file: each is opened to reach it."""
+MOST_ENTRIES = 1_000_000
+"""Of one look at everything, also of what is excluded."""
+MOST_WAITING = 50_000
+"""Directories that are found and not read yet, so that their paths take 50 MB at most."""
 LEASING = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "f2fs", "zfs", "bcachefs"})
 """File systems on which a lease that is refused means a writer; on NFS it may mean nothing."""
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -105,14 +115,40 @@ def look_at(root: int, path: str) -> FileLook | None:
 
 
 def open_file(root: int, path: str) -> int:
-    """A regular file, to be read. Raises OSError."""
+    """A regular file, to be read; with PermissionError none of another user that only a hard link brought here.
+
+    Raises OSError.
+    """
     directory, name = split(path)
     with opened_directory(root, directory) as parent:
         file = os.open(name, _FILE, dir_fd=parent)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
+    seen = os.fstat(file)
+    if not stat.S_ISREG(seen.st_mode):
         os.close(file)
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if seen.st_nlink > 1 and not _may_be_linked(seen, os.fstat(root)):
+        os.close(file)
+        raise PermissionError(errno.EPERM, "a hard link to a file of another user")
     return file
+
+
+def _may_be_linked(file: os.stat_result, directory: os.stat_result) -> bool:
+    """Without fs.protected_hardlinks who writes to a directory can link any file into it."""
+    if file.st_uid != directory.st_uid:
+        return False
+    return file.st_uid != 0 or not directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+class Held:
+    """A file that was hashed, open until it is released."""
+
+    def __init__(self, file: int, look: FileLook) -> None:
+        self.file, self.look = file, look
+
+    @property
+    def same(self) -> bool:
+        """Its content; it may have been removed meanwhile."""
+        return look_of(os.fstat(self.file)).content == self.look.content
 
 
 class Writers:
@@ -126,7 +162,7 @@ class Writers:
     def have(self, file: int) -> bool:
         """The kernel gives nobody a read lease on a file that is open for writing.
 
-        It gives one only to the file's owner and to who has CAP_LEASE; otherwise what /proc shows has to do.
+        It gives one only to the file's owner and to a process with CAP_LEASE; otherwise only /proc shows it.
         """
         if self._leases:
             try:
@@ -166,19 +202,19 @@ def _open_for_writing() -> Iterator[int]:
 def remove(root: int, path: str, expected: FileLook) -> str:
     """Removes the file when it is still the one expected: removed, gone or changed. Raises OSError.
 
-    It gets another name first. What a program puts at its place in that moment stays.
+    It gets another name first. What a program puts at its place in that moment stays, and is never followed: by a link
+    to a file of root alone it would have root link that file into the program's own directory.
     """
     directory, name = split(path)
     try:
         with opened_directory(root, directory) as parent:
-            if look_of(os.stat(name, dir_fd=parent, follow_symlinks=False)).content != expected.content:
+            if not _is(expected, os.stat(name, dir_fd=parent, follow_symlinks=False)):
                 return "changed"
             aside = f"{OWN_PREFIX}{os.getpid()}"
             os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
-            if look_of(os.stat(aside, dir_fd=parent, follow_symlinks=False)).content != expected.content:
-                with contextlib.suppress(FileExistsError):  # or it is the newest that lies there
-                    os.link(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
-                os.unlink(aside, dir_fd=parent)
+            seen = os.stat(aside, dir_fd=parent, follow_symlinks=False)
+            if not _is(expected, seen):
+                _put_back(parent, aside, name, is_directory=stat.S_ISDIR(seen.st_mode))
                 return "changed"
             os.unlink(aside, dir_fd=parent)
     except OSError as error:
@@ -186,6 +222,20 @@ def remove(root: int, path: str, expected: FileLook) -> str:
             return "gone"
         raise
     return "removed"
+
+
+def _is(expected: FileLook, seen: os.stat_result) -> bool:
+    return stat.S_ISREG(seen.st_mode) and look_of(seen).content == expected.content
+
+
+def _put_back(parent: int, aside: str, name: str, *, is_directory: bool) -> None:
+    """Where a newer one lies there already, that one stays. Raises OSError."""
+    if is_directory:
+        os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)  # takes the place of no file
+        return
+    with contextlib.suppress(FileExistsError):
+        os.link(aside, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+    os.unlink(aside, dir_fd=parent)
 
 
 class Inotify:
@@ -232,15 +282,22 @@ def _error() -> OSError:
 
 
 class WatchedTree:
-    """The directories of one scan, with their watches."""
+    """The directories of one scan, with their watches; `alive` is called for each entry that it looks at."""
 
-    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
-        self._include, self._exclude = include, exclude
+    def __init__(
+        self, include: Sequence[str], exclude: Sequence[str], alive: Callable[[], None] = lambda: None
+    ) -> None:
+        self._include, self._exclude, self._alive = include, exclude, alive
         self._device: int | None = None
         self.watched: dict[int, str] = {}
         """number of the watch → the directory below root, "" for root itself"""
-        self.unread: list[str] = []
-        """directories that cannot be read"""
+        self.unread: dict[str, None] = {}
+        """directories that cannot be read, in the order in which they were found"""
+        self.skipped = 0
+        """files and directories whose paths are too long, or too deep"""
+        self.first_skipped = ""
+        self.is_full = False
+        """there was more than is looked at"""
 
     def belongs(self, path: str) -> bool:
         return belongs(path, self._include, self._exclude)
@@ -250,48 +307,72 @@ class WatchedTree:
 
     def was_read(self, path: str) -> bool:
         """Whether the scan would have found the file if it were there."""
-        return not any(path.startswith(f"{directory}/") for directory in self.unread)
+        above = path.split("/")[:-1]
+        return not self.unread or not any(each in self.unread for each in accumulate(above, "{}/{}".format))
 
-    def files(self, root: int, inotify: Inotify | None, base: str = "") -> Iterator[tuple[str, FileLook]]:
+    def fits(self, path: str) -> bool:
+        """Whether its path is short enough to be looked at; what does not fit is counted."""
+        if path.count("/") <= MOST_DEPTH and len(os.fsencode(path)) <= LONGEST_PATH:
+            return True
+        self.skipped += 1
+        self.first_skipped = self.first_skipped or path
+        return False
+
+    def files(
+        self, root: int, inotify: Inotify | None, base: str = "", most: int | None = None
+    ) -> Iterator[tuple[str, FileLook]]:
         """Every file that belongs to it in `base` and below; directories are watched before they are read.
 
-        Directories of another file system are left out. Raises OSError for `base` itself.
+        It ends after `most` entries, MOST_ENTRIES without it, whatever they are: `is_full`. Directories of another file
+        system are left out. Raises OSError for `base` itself.
         """
         if self._device is None:
             self._device = os.fstat(root).st_dev
-        waiting = [base]
+        waiting, left = [base], [MOST_ENTRIES if most is None else most]
         while waiting:
+            if left[0] <= 0:
+                self.is_full = True
+                return
             directory = waiting.pop()
+            self._alive()
             try:
                 with opened_directory(root, directory) as here:
                     if os.fstat(here).st_dev != self._device:
                         continue
                     self._watch(inotify, here, directory)
                     with os.scandir(here) as entries:
-                        yield from self._files_of(entries, here, directory, waiting)
+                        yield from self._files_of(entries, here, directory, waiting, left)
             except OSError as error:
                 if directory == base:
                     raise
                 if error.errno not in GONE:
-                    self.unread.append(directory)
+                    self.unread[directory] = None
 
     def _files_of(
-        self, entries: Iterator[os.DirEntry[str]], here: int, directory: str, waiting: list[str]
+        self, entries: Iterator[os.DirEntry[str]], here: int, directory: str, waiting: list[str], left: list[int]
     ) -> Iterator[tuple[str, FileLook]]:
         for entry in entries:
+            self._alive()
+            left[0] -= 1
+            if left[0] < 0:
+                self.is_full = True
+                return
             path = f"{directory}/{entry.name}" if directory else entry.name
             if entry.is_dir(follow_symlinks=False):
-                if self.enters(path):
-                    waiting.append(path)
+                if self.enters(path) and self.fits(path):
+                    if len(waiting) < MOST_WAITING:
+                        waiting.append(path)
+                    else:
+                        self.is_full = True
             elif entry.name.startswith(OWN_PREFIX):
                 with contextlib.suppress(OSError):  # of a run that was killed in between
                     os.unlink(entry.name, dir_fd=here)
-            elif entry.is_file(follow_symlinks=False) and self.belongs(path):
+            elif entry.is_file(follow_symlinks=False) and self.belongs(path) and self.fits(path):
                 with contextlib.suppress(FileNotFoundError):
                     yield path, look_of(entry.stat(follow_symlinks=False))
 
     def _watch(self, inotify: Inotify | None, here: int, directory: str) -> None:
-        """Where that cannot be, the scan that comes each minute sees what happens there."""
+        """Where no watch is possible, the scan of each minute finds what changes there."""
         if inotify is not None and len(self.watched) < MOST_DIRECTORIES:
             with contextlib.suppress(OSError):
                 self.watched[inotify.watch(here)] = directory

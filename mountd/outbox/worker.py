@@ -9,7 +9,7 @@ Then each line asks for something, and is answered with its id: {"id": 7, "error
 fails, else
 
     {"id": 1, "do": "scan"}       → {"id": 1, "root": "2", "files": 9, "free": 1, "total": 2,
-                                     "full": false, "unread": ["d"]}
+                                     "full": false, "unread": ["d"], "skipped": 0, "first_skipped": ""}
     {"id": 2, "do": "hash", "path": "a.wav", "look": [size, mtime_ns, inode, ctime_ns]}
                                   → {"id": 2, "sha256": …, "md5": …, "fd": 5}   the file stays open until it is released
                                     {"id": 2, "is": "gone" | "changed"}
@@ -37,6 +37,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 if __name__ == "__main__":
@@ -49,11 +50,17 @@ Message = dict[str, Any]
 BLOCK_BYTES = 1024 * 1024
 MOST_AT_ONCE = 500
 MOST_FILES = 100_000
-"""Of more, the others are found once some of these have been removed."""
+"""Files that are looked at; others are found once some of these have been removed."""
 ALIVE_S = 2.0
 SETTLING_STEP_S = 0.05
 SOON_S = 1.0
 """After a directory was moved or removed: one scan for all that happens then."""
+SCANS_TAKE = 0.1
+"""The largest share of the time for these scans: an app may move directories as often as it likes."""
+MOST_OF_A_NEW_ONE = 10_000
+"""Entries of a directory that appears: what is more waits for such a scan."""
+MOST_SHOWN = 200
+"""Characters of a path that is only shown."""
 HASHERS = 2
 
 _output = threading.Lock()
@@ -69,35 +76,25 @@ def emit(message: Message) -> None:
         os._exit(0)  # nobody is left to hear it
 
 
-class Held:
-    """A file that was hashed, open until it is released."""
-
-    def __init__(self, file: int, look: FileLook) -> None:
-        self.file, self.look = file, look
-
-    @property
-    def same(self) -> bool:
-        """Its content; it may have been removed meanwhile."""
-        return tree.look_of(os.fstat(self.file)).content == self.look.content
-
-
 class OutboxWorker:
     def __init__(self, directory: str, settle_s: float, include: Sequence[str], exclude: Sequence[str]) -> None:
         self._directory = directory
         self._include, self._exclude = include, exclude
         self._settling = Settling(settle_s)
         self._unfinished = 0
-        self._tree = tree.WatchedTree(include, exclude)
+        self._alive_at = 0.0
+        self._tree = self._new_tree()
+        self._scan_s = 0.0
         self._root_inode = 0
         self._device = 0
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, tree.Held] = {}
         self._rescan_at: float | None = None
         self._work: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._turn = threading.Lock()
         self._hashing = self._hashed_bytes = 0
         try:
             self._inotify: tree.Inotify | None = tree.Inotify()
-        except OSError:  # no more of them for this user: the scan that comes each minute has to do
+        except OSError:  # the user's limit is reached: only the scan of each minute finds files
             self._inotify = None
         for _ in range(HASHERS):
             threading.Thread(target=self._hash_all, daemon=True).start()
@@ -158,7 +155,8 @@ class OutboxWorker:
             case "scan":
                 return self._scan()
             case "check":
-                return {"same": self._held[message["of"]].same}
+                held = self._held.get(message["of"])  # none: a former process had it
+                return {"same": held is not None and held.same}
             case "release":
                 if (held := self._held.pop(message["of"], None)) is not None:
                     os.close(held.file)
@@ -173,7 +171,7 @@ class OutboxWorker:
 
     @contextlib.contextmanager
     def _opened_root(self) -> Iterator[int]:
-        """Not kept open: nobody could unmount its disk. Raises OSError."""
+        """Not kept open, so that its disk can be unmounted. Raises OSError."""
         root = tree.open_root(self._directory)
         try:
             yield root
@@ -190,10 +188,21 @@ class OutboxWorker:
 
     # -- finding --------------------------------------------------------------------------------------------------
 
+    def _new_tree(self) -> tree.WatchedTree:
+        return tree.WatchedTree(self._include, self._exclude, self._goes_on)
+
+    def _goes_on(self) -> None:
+        """Says so while much is looked at, whether or not it belongs to the outbox."""
+        if (now := time.monotonic()) >= self._alive_at:
+            self._alive_at = now + ALIVE_S
+            emit({"alive": 0})
+
     def _scan(self) -> Message:
         """Everything. Raises OSError when the directory cannot be read: then nothing counts as gone."""
+        began = time.monotonic()
+        self._alive_at = began + ALIVE_S
         with self._opened_root() as root:
-            now, is_full = tree.WatchedTree(self._include, self._exclude), False
+            now, is_full = self._new_tree(), False
             seen: set[str] = set()
             for path, look in now.files(root, self._inotify):
                 if len(seen) >= MOST_FILES:
@@ -201,8 +210,7 @@ class OutboxWorker:
                     break
                 seen.add(path)
                 self._settling.look(path, look, time.monotonic())
-                if len(seen) % 1000 == 0:
-                    emit({"alive": len(seen)})
+            is_full = is_full or now.is_full
             former, self._tree = self._tree, now
             if self._inotify is not None:
                 for number in former.watched.keys() - now.watched.keys():
@@ -216,13 +224,16 @@ class OutboxWorker:
             gone = set()
         self._root_inode, self._device = about.st_ino, about.st_dev
         self._forget(gone)
+        self._scan_s = time.monotonic() - began
         return {
             "root": str(about.st_ino),
             "files": len(seen),
             "free": room.f_bavail * room.f_frsize,
             "total": room.f_blocks * room.f_frsize,
             "full": is_full,
-            "unread": now.unread[:10],
+            "unread": [_shown(directory) for directory in islice(now.unread, 10)],
+            "skipped": now.skipped,
+            "first_skipped": _shown(now.first_skipped),
         }
 
     def _happened(self, events: Sequence[tuple[int, int, str]]) -> None:
@@ -239,22 +250,25 @@ class OutboxWorker:
         """Something has happened to it."""
         try:
             if not mask & tree.IN_ISDIR:
-                if self._tree.belongs(path):
+                if self._tree.belongs(path) and self._tree.fits(path):
                     with self._opened_root() as root:
                         self._look(root, path)
             elif mask & (tree.IN_MOVED_FROM | tree.IN_DELETE):
                 self._rescan_soon()  # what lay below may lie elsewhere now
-            elif self._tree.enters(path):
+            elif self._tree.enters(path) and self._tree.fits(path):
+                self._tree.is_full = False
                 with self._opened_root() as root:
-                    for below, look in self._tree.files(root, self._inotify, path):
+                    for below, look in self._tree.files(root, self._inotify, path, MOST_OF_A_NEW_ONE):
                         if len(self._settling) < MOST_FILES:
                             self._settling.look(below, look, time.monotonic())
+                if self._tree.is_full:
+                    self._rescan_soon()
         except OSError:
             self._rescan_soon()
 
     def _rescan_soon(self) -> None:
         if self._rescan_at is None:
-            self._rescan_at = time.monotonic() + SOON_S
+            self._rescan_at = time.monotonic() + max(SOON_S, self._scan_s / SCANS_TAKE)
 
     def _look(self, root: int, path: str) -> FileLook | None:
         """At one file that may have changed. Raises OSError."""
@@ -331,7 +345,7 @@ class OutboxWorker:
                 if error.errno in tree.GONE:
                     return {"is": "gone"}
                 raise
-        held = Held(file, expected)
+        held = tree.Held(file, expected)
         try:
             sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
             at = 0
@@ -351,14 +365,18 @@ class OutboxWorker:
         return {"sha256": sha256.hexdigest(), "md5": md5.hexdigest(), "fd": file}
 
 
+def _shown(path: str) -> str:
+    return path if len(path) <= MOST_SHOWN else f"{path[:MOST_SHOWN]}…"
+
+
 def _failed(error: OSError) -> Message:
     number = error.errno or errno.EIO
-    return {"error": {"errno": number, "text": os.strerror(number).lower()}}
+    return {"error": {"errno": number, "text": (error.strerror or os.strerror(number)).lower()}}
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to handle
-    signal.signal(signal.SIGIO, signal.SIG_IGN)  # who opens a file while its lease is asked for
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent when a program opens a file on which we hold a lease
     try:
         request = b""
         while b"\n" not in request and (data := os.read(0, tree.BUFFER_BYTES)):

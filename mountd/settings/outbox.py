@@ -16,14 +16,15 @@ FOREVER = "forever"
 
 
 def _keep(value: Any) -> float:
-    if isinstance(value, int | float):
-        return float(value)
-    if str(value).strip() == FOREVER:
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    text = str(value).strip()
+    if text == FOREVER:
         return math.inf
     try:
-        return parse_duration(value)
-    except ValueError:
-        raise ValueError(f"{str(value)[:64]!r} is not a time to keep a file: write 7d, 12h, 0s or {FOREVER}") from None
+        return parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f"{str(error)[:200]}; to keep files for ever write {FOREVER}") from None
 
 
 def _file_pattern(value: str) -> str:
@@ -56,15 +57,17 @@ class OutboxSettings(Section):
     """A directory on local disk; each finished file in it becomes the object of the same name in the bucket."""
 
     directory: AbsolutePath = Field(
-        description="on local disk, no link; the app writes its results there, and makes it: mountd does not"
+        description="directory on local disk, not a link; the app creates it, and writes its results there"
     )
-    remote: RemotePath
+    remote: RemotePath = Field(description="where the files go: REMOTE:BUCKET or REMOTE:BUCKET/PREFIX")
     settle: PositiveDuration = Field(
         5.0,
-        description="a file is finished when it has not changed for so long, and no program has it open for writing",
+        description="a file is finished when it has not changed for this long, and no program has it open for writing",
     )
     keep: Keep = Field(
-        7 * 86400.0, description="how long the local file stays after its upload; 0s: removed at once; forever: stays"
+        7 * 86400.0,
+        validate_default=False,  # nobody may write a number
+        description="how long the local file stays after its upload; 0s: removed at once; forever: stays",
     )
     include: FilePatterns = Field(default_factory=lambda: ["*"], description="only files that one of these matches")
     exclude: FilePatterns = Field(
@@ -76,10 +79,10 @@ class OutboxSettings(Section):
         None, description="bytes a second that are uploaded at most, such as 20M; default: no limit"
     )
     late: Annotated[Duration, Field(ge=1)] = Field(
-        600.0, description="health is Degraded while a finished file has waited for its upload for so long"
+        600.0, description="health is Degraded while a finished file has waited for its upload for longer than this"
     )
     min_free: Size = Field(
-        Size(percent=5), description="health is Degraded while the directory's file system has less room than that"
+        Size(percent=5), description="health is Degraded while the directory's file system has less room than this"
     )
 
     @property

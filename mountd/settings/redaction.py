@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus
 
@@ -32,6 +33,9 @@ _NAMED = re.compile(r"(?m)^(?P<head>\s*(?P<name>[A-Za-z][\w-]*)\s*[=:]\s+)(?P<va
 _NO_SECRETS = ("", "key")
 """Names in documents: a key is that of an object."""
 _CREDENTIAL = re.compile(r"(?m)^(\s*SetCredential(?:Encrypted)?=[^:\n]*:).*$")
+
+_COMMAND = re.compile(r"([#;\s]*(?:Exec\w*|Environment)\s*=)(.*)")
+"""In the file of a unit; also where it is a comment."""
 
 
 class Redactor:
@@ -59,6 +63,43 @@ class Redactor:
             case list() | tuple():
                 return [self.document(each, name) for each in value]
         return value
+
+
+def unit_file(text: str) -> str:
+    """The file of a unit without the secrets of its commands; what goes on in the next line stands in one."""
+    joined: list[str] = []
+    continued: dict[bool, int] = {}
+    """where what goes on begins: comments may stand in between, and be continued themselves"""
+    for line in text.splitlines():
+        is_comment = line.lstrip()[:1] in ("#", ";")
+        if not is_comment:
+            continued.pop(True, None)
+        goes_on = (len(line) - len(line.rstrip("\\"))) % 2 == 1
+        shown = line[:-1].rstrip() if goes_on else line
+        if (index := continued.get(is_comment)) is not None:
+            joined[index] += f" {shown.lstrip('#; ' if is_comment else None)}"
+        else:
+            joined.append(shown)
+            index = len(joined) - 1
+        if goes_on:
+            continued[is_comment] = index
+        else:
+            continued.pop(is_comment, None)
+    return "".join(f"{_command(line)}\n" for line in joined)
+
+
+def _command(line: str) -> str:
+    found = _COMMAND.fullmatch(line)
+    if found is None:
+        words = line.split() if line.lstrip()[:1] in ("#", ";") else []  # it may be a part of a command
+        shown = masking.command(words)
+        return line if shown == words else " ".join(shown)
+    try:
+        words = shlex.split(found[2])
+    except ValueError:  # quotes that are not closed
+        return f"{found[1]}{HIDDEN}"
+    shown = masking.command(words)
+    return line if shown == words else f"{found[1]}{shlex.join(shown)}"
 
 
 def forms_of(secret: str) -> Iterator[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from mountd.status.meters import Meters
 from mountd.status.notify import NotifyStatus
@@ -20,6 +21,8 @@ from mountd.status.snapshot import (
     Snapshot,
 )
 
+Section = Literal["mounts", "models", "apps", "outbox"]
+"""Of the settings, and of the snapshot."""
 PublishMount = Callable[[Callable[[MountStatus], MountStatus]], None]
 """Puts a mount's status on the board as its argument changes it."""
 
@@ -70,15 +73,20 @@ class Board:
         others = {key: value for key, value in self.snapshot.notify.items() if key != target}
         self._put(replace(self.snapshot, notify={**others, target: status} if status else others))
 
-    def remove(self, name: str) -> None:
-        """Removes the mount, model, app or outbox of that name."""
+    def remove(self, section: Section, name: str) -> None:
+        """Of another section something may have the same name already, which stays, with what it lacks."""
         now = self.snapshot
-        mounts = {key: value for key, value in now.mounts.items() if key != name}
-        models = {key: value for key, value in now.models.items() if key != name}
-        apps = {key: value for key, value in now.apps.items() if key != name}
-        outbox = {key: value for key, value in now.outbox.items() if key != name}
-        lacks = {part: reason for part, reason in now.lacks.items() if reason.object != name}
-        self._put(replace(now, mounts=mounts, models=models, apps=apps, outbox=outbox, lacks=lacks))
+        shown: dict[Section, Mapping[str, object]] = {
+            "mounts": now.mounts,
+            "models": now.models,
+            "apps": now.apps,
+            "outbox": now.outbox,
+        }
+        left = {key: value for key, value in shown[section].items() if key != name}
+        lacks = now.lacks
+        if not any(name in others for each, others in shown.items() if each != section):
+            lacks = {part: reason for part, reason in lacks.items() if reason.object != name}
+        self._put(replace(now, **{section: left}, lacks=lacks))  # type: ignore[arg-type]
 
     def set_stopping(self) -> None:
         self._put(replace(self.snapshot, stopping=True))

@@ -226,6 +226,7 @@ class _Grounds:
         for name, model in now.models.items():
             yield from (self._beneath(reason, name, model) for reason in readiness.out_of_sync(name, model, now))
         yield from (self.app(name) for name in now.apps)
+        yield from (_of(each.reason) for each in now.outbox.values() if each.health is not Health.HEALTHY)
         yield _of(now.journal)
         yield from (_of(each) for each in now.lacks.values())
         yield from (_of(each) for each in readiness.of_config(now.config) if each.code != "config-warning")

@@ -24,16 +24,16 @@ OPERATION_BUCKETS_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 180
 
 @dataclass(slots=True)
 class Tally:
-    """A total over several lives of what is counted: each life counts from 0 again."""
+    """A total over several runs of what is counted: each run counts from 0 again."""
 
     total: int = 0
     _last: int = 0
 
     def seen(self, count: int, *, is_new: bool | None = None) -> int:
-        """The count of the present life is this much now; by how much the total has grown.
+        """The count of the present run is this much now; by how much the total has grown.
 
-        `is_new`: whether another life has begun since the last call; None: it has when the count is lower than before.
-        A count that is lower within one life adds nothing.
+        `is_new`: whether another run has begun since the last call; None: it has when the count is lower than before.
+        A count that is lower within one run adds nothing.
         """
         if count < self._last and is_new is None:
             is_new = True

@@ -10,7 +10,7 @@ class NotifyStatus:
     """`pending`: events that wait to be sent, as far as they were read. The counters outlive a restart."""
 
     failing: bool = False
-    """the last tries were in vain"""
+    """the last tries failed"""
     pending: int = 0
     last_delivered: str | None = None
     """when, UTC, ISO 8601"""

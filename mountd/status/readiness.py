@@ -265,7 +265,7 @@ def of_config(config: ConfigStatus) -> Iterator[Reason]:
 
 
 def _notify(snapshot: Snapshot) -> Iterator[Reason]:
-    """Last of all, and no reason to be less than Healthy: what mountd is for goes on."""
+    """Last, and no reason to be less than Healthy: mountd's own work continues."""
     for name, target in snapshot.notify.items():
         if target.failing:
             text = f"notifications do not reach {name}: {target.last_error}"

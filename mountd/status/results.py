@@ -9,7 +9,7 @@ from mountd.status.snapshot import Health, Reason
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """`writing`: files that are not finished; `uploaded`: since there is this journal; `failed`: files that cannot be
+    """`writing`: files that are not finished; `uploaded`: since this journal exists; `failed`: files that cannot be
     uploaded as they are. Times in UTC, ISO 8601, "" for none; `oldest`: when the first of those that wait was found."""
 
     directory: str
@@ -21,7 +21,7 @@ class OutboxStatus:
     uploaded: int = 0
     failed: int = 0
     failures: int = 0
-    """uploads that failed since mountd has started"""
+    """uploads that failed since mountd started"""
     oldest: str = ""
     last_key: str = ""
     last_time: str = ""

@@ -229,7 +229,7 @@ def test_a_service_that_is_not_ready_and_a_switch_that_was_undone(browser: Brows
 
 
 def test_what_others_have_written_is_shown_as_text(browser: Browser, served: Daemon, store: RcloneS3) -> None:
-    """Names of versions and files from the bucket; reasons, operators and events from whoever may write them."""
+    """Names of versions and files from the bucket; reasons, operators and events from everybody who may write them."""
     served.start_ready()
     served.stop()
     add_operation(served, operator=ATTACK, reason=ATTACK, from_version=ATTACK, result="failed", cause=ATTACK)

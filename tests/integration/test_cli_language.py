@@ -160,7 +160,7 @@ def test_help_in_chinese(
 
 
 def test_click_says_what_the_catalogue_has_of_it() -> None:
-    """Else one of the messages was worded anew in click, and is shown in English."""
+    """Else click has changed one of the messages, and it is shown in English."""
     said = "".join(path.read_text("utf-8") for path in Path(click.__file__).parent.glob("*.py"))
     assert [each for each in cli_help.CLICK if json.dumps(each) not in said] == []
 

@@ -173,7 +173,7 @@ def test_a_daemon_that_does_not_answer_is_named_and_the_bundle_is_made(daemon: D
     until(lambda: daemon.status()["ready"], 60, "it to be ready again")
 
 
-def test_the_test_can_fail(make_daemon: Callable[..., Daemon]) -> None:
+def test_without_redaction_the_planted_secrets_are_found(make_daemon: Callable[..., Daemon]) -> None:
     """Without the redaction the secrets are found."""
     planted = Planted(make_daemon())
     text = " ".join(planted.found.values())

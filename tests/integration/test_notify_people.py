@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import apprise
 import pytest
@@ -17,8 +18,10 @@ import pytest
 from mountd.errors import MountdError
 from mountd.files import worker_process
 from mountd.notify import apprise_worker
+from mountd.notify import target as target_module
 from mountd.notify.delivery import Advice, Undelivered
 from mountd.notify.target import NotifyTarget
+from mountd.process.lifecycle import Backoff
 from tests.support.notified import SOON_S, Notified, notified
 from tests.support.receiver import Receiver, Says
 from tests.support.wait import until_async
@@ -41,7 +44,7 @@ def receiver() -> Iterator[Receiver]:
 def addresses(tmp_path: Path, *lines: str) -> dict[str, str]:
     file = tmp_path / "apprise"
     file.touch(0o600)
-    file.write_text("\n".join(["# who is told", "", *lines]))
+    file.write_text("\n".join(["# who is notified", "", *lines]))
     return {"file": str(file)}
 
 
@@ -64,7 +67,7 @@ def workers() -> list[int]:
     return found
 
 
-async def begin(world: Notified, tmp_path: Path, *lines: str, **given: object) -> NotifyTarget:
+async def begin(world: Notified, tmp_path: Path, *lines: str, **given: Any) -> NotifyTarget:
     return await world.begin_loaded(apprise=addresses(tmp_path, *lines), **{"after": "0s", "timeout": "60s", **given})
 
 
@@ -109,6 +112,54 @@ async def test_one_address_that_never_works_does_not_keep_messages_from_the_othe
     await world.happens("app-running")
     await world.posted(receiver, 2)
     assert [each.json["type"] for each in receiver.got] == ["failure", "success"]
+
+
+async def test_a_message_that_reached_some_counts_for_at_most(
+    world: Notified, tmp_path: Path, receiver: Receiver
+) -> None:
+    target = await begin(world, tmp_path, json_address(receiver), "nonsense://x", at_most="1 in 1h")
+    await world.happens("app-failed")
+    await world.until_status(failed=1)
+    assert len(receiver.got) == 1
+    assert target._state is not None
+    assert len(target._state.sent) == 1
+    await world.happens("switch-failed")
+    await world.until_status(pending=1)
+
+
+async def test_a_reload_that_changes_nothing_of_it_repeats_no_message(
+    world: Notified, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "AGAIN", Backoff(SOON_S * 10, 2.0, SOON_S * 10))
+    with Receiver(Says(500)) as failing:
+        lines = json_address(receiver), json_address(failing, "SEEN-PATH-2")
+        target = await begin(world, tmp_path, *lines)
+        await world.happens("switch-failed")
+        await world.until_status(pending=1, failing=False, messages=0)
+        await until_async(lambda: world.status.last_error, SOON_S, "the failure")
+        target.reconfigure(
+            world.settings(apprise={"file": str(tmp_path / "apprise")}, after="0s", timeout="60s")
+        )  # as a reload does, and tries again at once
+        await world.until_status(messages=1)
+        assert len(failing.got) == 2
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"failed": {"7": "x"}}', '{"failed": {"-1": "x"}}', '{"failed": {"one": "x"}}', '{"failed": []}', "[" * 60_000],
+    ids=["too high", "negative", "no number", "no object", "deep"],
+)
+async def test_an_answer_of_its_process_that_is_none_is_a_failure(
+    world: Notified, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(f"import sys\nsys.stdin.readline()\nprint({line!r}, flush=True)\n")
+    monkeypatch.setattr(apprise_worker, "__file__", str(script))
+    target = await begin(world, tmp_path, "json://127.0.0.1:9/x")
+    with pytest.raises(Undelivered) as caught:
+        await target.test("a test")
+    assert "no answer" in caught.value.text
 
 
 async def test_no_secret_is_in_an_error_an_argv_or_an_environment(

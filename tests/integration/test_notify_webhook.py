@@ -18,6 +18,7 @@ from mountd.errors import MountdError
 from mountd.journal import journal as journal_module
 from mountd.journal.journal import Journal
 from mountd.notify import target as target_module
+from mountd.notify import webhook
 from mountd.notify.delivery import OutgoingMessage, Undelivered
 from tests.support.notified import SOON_S, Notified, notified
 from tests.support.receiver import Receiver, Says
@@ -104,6 +105,34 @@ async def test_a_receiver_that_asks_to_be_left_alone_is(world: Notified) -> None
         await world.happens("not-ready")
         first, second = (await world.posted(receiver, 2))[:2]
     assert second.at - first.at >= 1.9
+
+
+@pytest.mark.parametrize(("year", "asks"), [("99999999999999999999", False), ("99999", False), ("9999", True)])
+async def test_a_time_that_no_clock_shows_asks_for_nothing(world: Notified, year: str, asks: bool) -> None:
+    with Receiver(Says(503, {"Retry-After": f"Mon, 1 Jan {year} 12:00:00 GMT"})) as receiver:
+        target = await world.begin_loaded(webhook=receiver.url)
+        with pytest.raises(Undelivered) as caught:
+            await target.test("a test")
+    assert "it answers 503" in caught.value.text
+    assert caught.value.retry_after_s == (webhook.LONGEST_RETRY_AFTER_S if asks else 0.0)
+
+
+async def test_what_nobody_foresaw_of_an_answer_is_a_failed_try(
+    world: Notified, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Odd:
+        async def send(self, _: OutgoingMessage) -> None:
+            raise OverflowError("http://SEEN/")
+
+    target = await world.begin_loaded(webhook="http://127.0.0.1:9")
+    target._sender = Odd()
+    await world.happens("switch-committed")
+    status = await world.until_status(failing=True)
+    assert "OverflowError" in str(status.last_error)
+    assert "SEEN" not in f"{status} {capsys.readouterr()}"
+    with Receiver() as receiver:
+        target.reconfigure(world.settings(webhook=receiver.url))
+        await world.posted(receiver, 1)
 
 
 async def test_while_nobody_listens_events_wait_and_then_all_arrive_in_order(world: Notified) -> None:
@@ -198,6 +227,32 @@ async def test_what_left_the_journal_is_counted_and_reported_once(
         await world.happens("ready")
         await until_async(lambda: receiver.types[-1] == "mountd.ready", SOON_S, "what came later")
     assert (await world.cursor()).dropped == 30
+
+
+async def test_uploads_that_left_the_journal_between_other_events_are_counted(
+    world: Notified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "EVENTS_KEPT", 20)
+    with Receiver() as receiver:
+        given = {"webhook": receiver.url, "events": ["result-*", "app-failed"]}
+        await world.begin_loaded(**given)
+        await world.end()
+        await world.happens("switch-failed")
+        await world.happens(*["result-uploaded"] * 30, "app-failed")
+        world.begin(**given)
+        await world.posted(receiver, 21)
+        await world.until_status(dropped=10, messages=21, pending=0)
+    assert (await world.cursor()).messages == 21
+
+
+async def test_a_page_of_events_that_nobody_wants_is_no_end(world: Notified, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_module, "PAGE", 5)
+    with Receiver() as receiver:
+        await world.begin_loaded(webhook=receiver.url, events=["app-failed"])
+        await world.end()
+        await world.happens(*["result-uploaded"] * 20, "app-failed")
+        world.begin(webhook=receiver.url, events=["app-failed"])
+        await world.posted(receiver, 1)
 
 
 async def test_at_most_so_many_messages_and_the_last_one_counts_the_others(world: Notified) -> None:

@@ -15,11 +15,12 @@ import aiohttp
 import pytest
 
 from mountd.settings.http import HttpSettings
-from tests.support.admitted import LINES, READER, bearer
+from tests.support.admitted import LINES, OPERATOR, READER, bearer
 from tests.support.asking import Asking
 from tests.support.daemon import Daemon
 from tests.support.described import Described
 from tests.support.proxy import Proxy
+from tests.support.receiver import Receiver
 from tests.support.shelf import Shelf, shelf
 from tests.support.tasks import tasks_of
 from tests.support.wait import until
@@ -57,8 +58,8 @@ class Judging:
     def post(self, route: str, status: int, /, **body: object) -> Any:
         return self.ask("POST", f"/api/v1/{route}", status, **body)
 
-    def tcp(self, method: str, path: str, status: int, headers: dict[str, str]) -> None:
-        answer = self._asking.tcp(method, path, "{}" if method == "POST" else None, headers)
+    def tcp(self, method: str, path: str, status: int, headers: dict[str, str], /, **body: object) -> None:
+        answer = self._asking.tcp(method, path, json.dumps(body) if method == "POST" else None, headers)
         assert answer.status == status
         self.described.judge(method, path, answer.status, answer.kind, answer.text)
 
@@ -97,6 +98,14 @@ def test_every_answer_of_a_daemon_is_as_its_document_says(make_daemon: Callable[
     tokens.touch(mode=0o600)
     tokens.write_text(LINES)
     daemon.config["http"]["tokens"] = {"file": str(tokens)}
+    address = daemon.root / "receiver"
+    with Receiver() as receiver:
+        address.write_text(receiver.url)
+        daemon.config["notify"] = {"ops": {"webhook": {"file": str(address)}}}
+        judge_all(daemon, proxy)
+
+
+def judge_all(daemon: Daemon, proxy: Proxy) -> None:
     proxy.down()
     daemon.start()
     daemon.until_reason("waiting-for-mount")
@@ -107,6 +116,8 @@ def test_every_answer_of_a_daemon_is_as_its_document_says(make_daemon: Callable[
     daemon.until_ready()
     assert daemon.status()["health"] == "Healthy"
     _read_all(judging)
+    _page(judging)
+    judging.post("notify", 200, target="ops")
     _switch(judging)
     _break_and_restart(judging)
     _fail(judging)
@@ -128,6 +139,20 @@ def _read_all(judging: Judging) -> None:
     profile = until(lambda: _recorded(judging), LIMIT_S, "the app's start to be recorded")
     assert profile["files"]
     judging.post("profile/forget", 200)
+
+
+def _page(judging: Judging) -> None:
+    for path in (
+        "/",
+        *(f"/dashboard/{name}" for name in ("index.html", "app.js", "style.css", "icon.svg", "zh_CN.json")),
+    ):
+        judging.get(path)
+    for name in ("session", "traffic", "explain", "explain?lang=zh_CN"):
+        judging.get(f"/api/v1/{name}")
+    judging.first_of_stream("/api/v1/stream?after=0", EVENT_STREAM, "event: ")
+    origin = {"Origin": f"http://127.0.0.1:{judging.daemon.http_port}"}
+    judging.tcp("POST", "/api/v1/login", 200, origin, token=OPERATOR)
+    judging.post("logout", 200)
 
 
 def _recorded(judging: Judging) -> Any:

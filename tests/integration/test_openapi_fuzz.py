@@ -66,7 +66,7 @@ class Fuzzed:
             for known, mode in kinds
             for each in schemathesis.openapi.from_dict(_prepared(document, known=known)).get_all_operations()
         ]
-        assert len(self._works) == 3 * sum(len(item) for item in document["paths"].values())
+        assert len(self._works) == 3 * (sum(len(item) for item in document["paths"].values()) - 1), "all but one stream"
 
     def run(self, seconds: float, seed: int) -> None:
         """Every route at least once with each kind of requests; then again, until the time is over."""
@@ -109,6 +109,7 @@ class Fuzzed:
 def _prepared(document: dict[str, Any], *, known: bool) -> dict[str, Any]:
     """Without streams, which have no end; `known`: with names that mean something."""
     found = copy.deepcopy(document)
+    del found["paths"]["/api/v1/stream"]
     for item in found["paths"].values():
         for operation in item.values():
             kept = [each for each in operation["parameters"] if each["name"] not in ("follow", "Last-Event-ID")]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.explained import until_explained
 from tests.support.faults import Page
 from tests.support.machine import Tmpfs
 from tests.support.outbox import BUCKET, PREFIX, SOON_S, Results, making, sha256
@@ -77,13 +81,16 @@ def test_names_that_cannot_be_keys_are_refused_and_block_nothing(make: Callable[
     results.until_status(failed=3, pending=0, health="Degraded")
     assert results.daemon.until_reason("outbox-failed")["object"] == "results"
     assert results.daemon.status()["ready"]
-    refused = results.events("result-refused")
-    assert {each["name"] for each in refused} == {"\\xff\\xfe.wav", "two\nlines.wav", "stand／in.wav"}
     for name in (bad, results.directory / "two\nlines.wav"):
         name.unlink()
     (results.directory / "stand／in.wav").rename(results.directory / "renamed.wav")
     results.until_stored({"好 of course.wav": good, "renamed.wav": sha256(b"x")})
     results.until_status(failed=0, pending=0, health="Healthy")
+    assert results.daemon.stop() == 0  # writes what would wait for its minute
+    refused = results.events("result-refused")
+    assert sum(each["count"] for each in refused) == 3
+    names = {name for each in refused for name in each["names"]}
+    assert names == {"\\xff\\xfe.wav", "two\\x0alines.wav", "stand／in.wav"}
 
 
 def test_an_outage_is_waited_out_and_what_is_removed_meanwhile_is_lost(make: Callable[..., Results]) -> None:
@@ -93,6 +100,7 @@ def test_an_outage_is_waited_out_and_what_is_removed_meanwhile_is_lost(make: Cal
     files = {name: results.write(name) for name in ("a.wav", "b.wav")}
     results.write("removed.wav")
     assert results.daemon.until_reason("outbox-waiting")["layer"] == "outbox"
+    until_explained(results.daemon, "outbox-waiting")
     status = results.until_status(pending=3, health="Degraded")
     assert (status["pending_bytes"], status["uploaded"]) == (60_000, 0)
     assert status["oldest_s"] >= 0
@@ -155,6 +163,37 @@ def test_a_large_file_is_interrupted_and_what_is_planted_in_its_place_is_noticed
     results.daemon.start()
     results.until_stored(files)
     assert results.announced() == {("big.bin", f"sha256:{files['big.bin']}"): 1}
+
+
+def test_when_the_process_of_the_directory_dies_its_rclone_has_ended_before(make: Callable[..., Results]) -> None:
+    """It reads /proc/PID/fd/N: the number may be another process's as soon as that one is reaped."""
+    results = make()
+    results.daemon.start_ready()
+    results.proxy.faults.total_bytes_per_s = 20e6
+    files = {"big.bin": results.write("big.bin", os.urandom(1_000_000) * 100)}
+    until(lambda: results.journal("SELECT 1 FROM outbox WHERE state = 'uploading'"), SOON_S, "the upload to begin")
+    sent = results.proxy.counts.exchanges
+    until(lambda: sum(each.sent_bytes for each in sent) > 10_000_000, SOON_S, "a part of it to be sent")
+    (worker,) = processes(results, b"outbox/worker.py")
+    (uploader,) = processes(results, b"out-results.sock")
+    os.kill(worker, signal.SIGKILL)
+    while os.path.exists(f"/proc/{worker}"):
+        time.sleep(0.001)
+    assert not lives(uploader)
+    results.proxy.faults.clear()
+    results.until_stored(files)
+    assert results.announced() == {("big.bin", f"sha256:{files['big.bin']}"): 1}
+    assert processes(results, b"outbox/worker.py") != [worker]
+
+
+def processes(results: Results, word: bytes) -> list[int]:
+    return [pid for pid in results.daemon.processes() if word in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def lives(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    return False
 
 
 @pytest.mark.thorough

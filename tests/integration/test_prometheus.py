@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.metrics import scrape
 from tests.support.monitoring import alerts, documented, panels, prometheus, promtool
+from tests.support.receiver import Receiver
 from tests.support.s3 import RcloneS3
 from tests.support.wait import until
 
@@ -24,8 +25,14 @@ ONLY_SOMETIMES = ("mountd_operation_progress_ratio", "mountd_reasons", "mountd_t
 
 
 @pytest.fixture
-def serving(daemon: Daemon, store: RcloneS3) -> Daemon:
-    """A daemon with two mounts, one of them for outputs, that has switched once."""
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as found:
+        yield found
+
+
+@pytest.fixture
+def serving(daemon: Daemon, store: RcloneS3, receiver: Receiver) -> Daemon:
+    """A daemon with two mounts, one of them for outputs, an outbox, and a target of notifications."""
     (store.directory / "outputs").mkdir()
     storage = daemon.config["mounts"]["storage"]
     storage["cache"]["max_size"] = "1G"
@@ -35,6 +42,13 @@ def serving(daemon: Daemon, store: RcloneS3) -> Daemon:
         "profile": "outputs",
         "cache": {"dir": str(daemon.root / "cache-out"), "min_free": "1%"},
     }
+    (daemon.root / "results").mkdir()
+    daemon.config["outbox"] = {
+        "results": {"directory": str(daemon.root / "results"), "remote": "store:outputs/results"}
+    }
+    address = daemon.root / "receiver"
+    address.write_text(receiver.url)
+    daemon.config["notify"] = {"ops": {"webhook": {"file": str(address)}}}
     daemon.start_ready()
     return daemon
 

@@ -38,7 +38,7 @@ for method, route in routes:
     connection.sock = socket.socket(socket.AF_UNIX)
     try:
         connection.sock.connect(path)
-        connection.request(method, route, "[" if method == "POST" else None)
+        connection.request(method, route, "[" if method == "POST" else None, {"Origin": "http://localhost"})
         answers.append(connection.getresponse().status)
     except PermissionError:
         answers.append(0)
@@ -69,8 +69,9 @@ def asked(routes: Iterable[Route]) -> Asked:
 
 
 async def over_tcp(api: Admitting, routes: Asked, token: str | None) -> list[int]:
+    own = f"http://127.0.0.1:{api.port}"
     return [
-        (await api.ask(path, token, method=method, body=b"[" if method == "POST" else None)).status
+        (await api.ask(path, token, method=method, body=b"[" if method == "POST" else None, Origin=own)).status
         for method, path in routes
     ]
 

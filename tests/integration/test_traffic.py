@@ -70,7 +70,7 @@ def test_reads_through_the_mount_show_up(daemon: Daemon, store: RcloneS3) -> Non
     assert metrics.value("mountd_cache_limit_bytes", mount="storage") == 1 << 30
 
 
-def test_uploads_are_told_from_reads_and_counted_before_a_restart(
+def test_uploads_are_separated_from_reads_and_counted_before_a_restart(
     store: RcloneS3, proxy: Proxy, make_daemon: Callable[..., Daemon]
 ) -> None:
     outputs: Outputs = making(store, proxy, make_daemon)()

@@ -26,11 +26,12 @@ SOURCE = "mountd://test/0"
 
 
 class Notified:
-    """`status`: what is shown of the target `ops`."""
+    """`status`: what is shown of the target `ops`; `at_start`: as for the target."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.status = NotifyStatus()
+        self.at_start = True
         self.target: NotifyTarget | None = None
         self.advice: Advice | None = None
         self._task: asyncio.Task[None] | None = None
@@ -41,8 +42,8 @@ class Notified:
     def begin(self, **given: Any) -> NotifyTarget:
         """The target with these settings, and its task; of a later run when there was one."""
         sending = SenderDeps("gpu-1", self._read, lambda name: {})
-        deps = TargetDeps(self.journal, sending, SOURCE, self._show, lambda: self.advice)
-        self.target = NotifyTarget("ops", self.settings(**given), deps)
+        deps = TargetDeps(self.journal, sending, SOURCE, self._show, self._advise)
+        self.target = NotifyTarget("ops", self.settings(**given), deps, at_start=self.at_start)
         self._task = asyncio.create_task(self.target.run())
         return self.target
 
@@ -112,6 +113,9 @@ class Notified:
 
     async def _read(self, secrets: Mapping[str, SecretRef]) -> dict[str, str]:
         return {name: each.read() for name, each in secrets.items()}
+
+    async def _advise(self, language: str | None) -> Advice | None:
+        return self.advice
 
     def _show(self, name: str, status: NotifyStatus) -> None:
         self.status = status

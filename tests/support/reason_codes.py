@@ -24,7 +24,7 @@ from mountd.rclone import failures
 TOP = Path(mountd.__file__).parent
 NOT_OF_REASONS = frozenset({
     "Happening", "event", "events", "_event", "report_event", "_report", "_write", "_end", "EventRecord",  # of events
-    "EventDocument",
+    "EventDocument", "change", "statement", "_note", "_is_due",
     "Exit", "leave", "answer", "explain",  # numbers
     "Ground", "Root", "ChainLink", "RootDocument", "ChainLinkDocument", "cause_of_code",  # of what is explained
     "after", "_give_up", "FileFault", "logged", "warning", "debug", "info", "error",
@@ -163,7 +163,7 @@ class _Codes:
                 self.unknown |= set() if written in FORMATTED else {written}
             case ast.Name() | ast.Attribute():
                 self._named(given)
-            case ast.Subscript() | ast.Call() | ast.Tuple() | ast.Await() | ast.BinOp():
+            case ast.Subscript() | ast.Starred() | ast.Call() | ast.Tuple() | ast.Await() | ast.BinOp():
                 pass  # of something else
             case _:
                 self.unknown.add(ast.unparse(given))

@@ -69,6 +69,7 @@ STATUS: dict[str, Any] = {
         },
     },
     "outbox": {"results": dict.fromkeys(OutboxDocument.__annotations__)},
+    "notify": {},
     "operation": None,
     "operations": None,
     "scheduled": None,

@@ -271,7 +271,7 @@ async def test_without_tokens_nobody_logs_in(api: Admitting, listen: str) -> Non
         assert (await api.ask(SESSION)).json["login"] is False
 
 
-async def test_on_the_control_socket_a_login_is_of_no_use() -> None:
+async def test_the_control_socket_accepts_no_login() -> None:
     with tempfile.TemporaryDirectory(prefix="mountd-t-") as root:  # tmp_path would not fit into a socket's address
         async with admitting(Path(root)) as found:
             path = Path(root) / "s"

@@ -23,7 +23,7 @@ def test_each_command_line_can_be_typed(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.name)
-def test_so_can_those_in_running_text(page: Path) -> None:
+def test_each_command_in_running_text_can_be_typed(page: Path) -> None:
     named = [text for text in inline(page.read_text()) if re.match(r"mountd [a-z-]", text) and text not in NO_COMMANDS]
     wrong = [said for text in named for said in map(why_not, ways(text)) if said]
     assert wrong == []

@@ -15,6 +15,7 @@ import pytest
 import mountd
 from mountd.errors import Problem
 from mountd.status.explain import Background, explain
+from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import (
     ConfigStatus,
     Health,
@@ -59,6 +60,7 @@ AWAY = bucket("bucket-unreachable", "store: the endpoint cannot be reached: conn
 SLOW = bucket("bucket-slow", "store needs 5 s for one request")
 NOT_THERE = of("link", "waiting-for-content", "waiting for content: cannot use v23: gpt.pth is missing", "hub")
 ARCHIVED = of("link", "waiting-for-content", "waiting for content: models/gpt.pth: the object is archived", "hub")
+UNSENT = of("outbox", "outbox-waiting", "results of results wait for their upload: connection refused", "results")
 MISSING = {**WAITING, "health": Health.MISSING}
 
 ROWS: dict[str, list[Row]] = {
@@ -198,6 +200,13 @@ ROWS: dict[str, list[Row]] = {
             ("waiting-for-content",),
             "integration/test_first_content.py::test_an_empty_bucket_and_the_version_that_comes_later",
         ),
+    ],
+    "the bucket of results is away": [
+        Row(
+            now(outbox={"results": OutboxStatus("/o", "s:b", Health.DEGRADED, pending=2, reason=UNSENT)}),
+            ("outbox-waiting",),
+            "integration/test_outbox.py::test_an_outage_is_waited_out_and_what_is_removed_meanwhile_is_lost",
+        )
     ],
     "any of them ends, the model mapped": [
         Row(now({**RESTARTED, "fault": KILLED}, {"mount_restarts": 1}), ("rclone-killed",)),

@@ -129,7 +129,7 @@ async def test_a_reader_hears_something_while_nothing_happens(api: Admitting, mo
     monkeypatch.setattr(live, "ALIVE_S", 0.2)
     async with reading(api) as messages:
         await messages.next("status")
-        assert (await messages.next())["kind"] == "alive"
+        assert (await messages.next())["kind"] == "status"
 
 
 async def test_without_a_journal_there_is_still_a_status_and_its_events_come_later(

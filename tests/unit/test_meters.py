@@ -130,7 +130,7 @@ def test_the_board_counts_what_is_put_on_it() -> None:
     assert board.meters.mounts["storage"].restarts.total == 3
     assert board.meters.mounts["storage"].cache_bytes == 3
     assert board.meters.apps["webui"].restarts.total == 6
-    board.remove("storage")
+    board.remove("mounts", "storage")
     board.set_mount("storage", replace(MOUNT, unasked=0))
     board.set_mount("storage", replace(MOUNT, unasked=1))
     assert board.meters.mounts["storage"].restarts.total == 4, "it counts on under its name"

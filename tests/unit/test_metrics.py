@@ -226,9 +226,9 @@ async def test_counters_never_fall_over_reconfiguration(world: World) -> None:
                 found.value("mountd_mount_fetched_bytes_total", mount="a"),
             )
         )
-        board.remove("a")
+        board.remove("mounts", "a")
         assert (await world.scrape()).samples("mountd_mount_restarts_total") == {}, "it is not configured"
-        board.remove("webui")
+        board.remove("apps", "webui")
     assert seen == [(2, 2, 10), (2, 2, 20), (3, 3, 30)]
 
 

@@ -178,7 +178,7 @@ def test_prometheus_accepts_the_configuration() -> None:
     assert "SUCCESS" in promtool("check", "config", str(MONITORING / "prometheus.yml"))
 
 
-def test_the_podmonitor_is_one() -> None:
+def test_the_podmonitor_is_valid() -> None:
     monitor = yaml.safe_load((MONITORING / "podmonitor.yaml").read_text())
     assert problems(monitor) == []
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,8 +73,9 @@ def test_each_host_makes_a_valid_source(host: str) -> None:
 
 
 def test_the_id_is_of_the_event_and_its_journal() -> None:
-    assert event_id("aa", EVENT) == event_id("aa", EVENT) == "aa-42"
+    assert event_id("aa", EVENT) == event_id("aa", EVENT) == "aa-20260102030405678-42"
     assert event_id("bb", EVENT) != event_id("aa", EVENT)
+    assert event_id("aa", replace(EVENT, time="2026-01-02T03:04:05.679Z")) != event_id("aa", EVENT), "of a backup"
 
 
 def test_every_code_makes_a_valid_event() -> None:
@@ -131,7 +133,7 @@ def plain(text: str) -> str:
 
 
 def message(*events: EventRecord, left_out: dict[str, int] | None = None) -> OutgoingMessage:
-    advice = Advice("the bucket is away", "mountd doctor")
+    advice = Advice("the bucket is away", "look at it", "mountd doctor")
     return OutgoingMessage("j-1", SOURCE, Notification(events, left_out or {}), advice)
 
 

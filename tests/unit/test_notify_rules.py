@@ -268,7 +268,7 @@ def test_what_is_remembered_survives_a_restart_of_the_machine() -> None:
     "text",
     ["", "null", "[]", "{", '{"open": 3, "quiet": {}, "sent": ["x"]}', '{"open": [["x", "y"], 1, ["ready", "z"]]}'],
 )
-def test_what_cannot_be_read_is_nothing(text: str) -> None:
+def test_a_state_that_cannot_be_read_is_an_empty_one(text: str) -> None:
     assert from_json(text, 5, now=1.0, wall=1.0) == TargetState(5)
 
 
@@ -287,7 +287,7 @@ def shown(sent: Sequence[tuple[float, Notification]]) -> list[EventRecord]:
 
 @settings(max_examples=300)
 @given(STEPS, LIMITS, st.sampled_from([0.0, 10.0, 60.0]), st.booleans(), st.booleans())
-def test_whatever_happens(
+def test_any_events_arrive_in_order_once_and_within_the_limit(
     steps: list[tuple[str, str, float]], limit: Limit | None, after_s: float, digest: bool, healed: bool
 ) -> None:
     now = world(limit=limit, after_s=after_s, digest=digest, healed=healed)
@@ -307,14 +307,14 @@ def test_whatever_happens(
     # All is decided in the end, and each event is shown, counted, or was quiet with its alarm.
     assert now.state.cursor == len(now.events)
     counted = sum((Counter(notification.left_out) for _, notification in now.sent), Counter[str]())
-    told = Counter(each.code for each in shown(now.sent)) + counted
+    said = Counter(each.code for each in shown(now.sent)) + counted
     happened = Counter(each.code for each in now.events)
-    assert not told - happened
+    assert not said - happened
     for code in happened:
         if code not in HEALING and not is_alarm(event(1, code)):
-            assert told[code] == happened[code]
+            assert said[code] == happened[code]
     if after_s == 0.0:
-        assert told == happened, "all are wanted, and none waits"
+        assert said == happened, "all are wanted, and none waits"
 
 
 @given(STEPS)

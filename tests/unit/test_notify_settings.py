@@ -103,7 +103,7 @@ def test_what_is_wrong_is_named_where_it_stands(target: dict[str, Any], path: st
     assert words in found[path]
 
 
-def test_a_name_is_one() -> None:
+def test_a_target_has_a_valid_name() -> None:
     assert [path for path, _ in problems({"Ops Team": HOOK})] == ['notify."Ops Team"']
 
 

@@ -38,7 +38,7 @@ def references(part: Any) -> Iterator[str]:
         yield from references(each)
 
 
-def test_it_is_one(document: dict[str, Any]) -> None:
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
     validate(document)
     assert json.loads(json.dumps(document)) == document
     broken = copy.deepcopy(document)
@@ -74,7 +74,7 @@ def test_each_failure_has_its_document(document: dict[str, Any]) -> None:
     for status in openapi.ERRORS:
         content = document["components"]["responses"][f"Error{status}"]["content"]
         assert content["application/json"]["schema"]["$ref"].endswith("/ErrorDocument")
-    for method, path, found in Described(document).operations():
+    for _, path, found in Described(document).operations():
         changes = found["x-mountd-access"] == "write"
         needed = {"400", "401", "403", "404", "409", "413", "422", "429", "500", "503"} if changes else {"500"}
         if found["x-mountd-access"] not in ("signed", "login"):

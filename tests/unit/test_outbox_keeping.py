@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from mountd import clock
 from mountd.journal.journal import Journal
@@ -55,15 +56,20 @@ class Kept:
     async def _gone(self, gone: Sequence[str]) -> None: ...
 
     async def upload(self, name: str) -> None:
-        path = self.directory / name
-        path.write_text(name)
-        seen = os.stat(path)
-        look = FileLook(seen.st_size, seen.st_mtime_ns, seen.st_ino, seen.st_ctime_ns)
+        (self.directory / name).write_text(name)
+        await self.announce(name, self.look(name))
+        self.uploaded.set()
+
+    def look(self, name: str) -> FileLook:
+        seen = os.stat(self.directory / name)
+        return FileLook(seen.st_size, seen.st_mtime_ns, seen.st_ino, seen.st_ctime_ns)
+
+    async def announce(self, name: str, look: FileLook) -> None:
+        """As uploaded, in the journal alone."""
         await self.queue.put([ResultFile(name_of(name), look.size, look.stamp)], "1")
         (row,) = await self.queue.waiting(9, "1")
         await self.queue.begin(row.id, sha256="ab", md5="cd", bucket="b", key=name)
         assert await self.queue.done(row)
-        self.uploaded.set()
 
     async def states(self) -> dict[str, str]:
         rows = await self.queue.page(0, 99, "uploaded", "removed")
@@ -111,7 +117,7 @@ async def test_it_is_looked_for_when_its_time_has_come(made: Kept) -> None:
 
 
 @pytest.mark.parametrize("made", [math.inf], indirect=True)
-async def test_for_ever_is_for_ever(made: Kept) -> None:
+async def test_files_kept_for_ever_are_never_removed(made: Kept) -> None:
     await made.upload("a")
     made.later = timedelta(days=3000)
     made.uploaded.set()
@@ -144,3 +150,33 @@ async def test_a_directory_that_cannot_be_read_keeps_them(made: Kept) -> None:
     assert os.listdir(made.directory) == ["a"]
     made.readable.set()
     await until_async(lambda: os.listdir(made.directory) == [], SOON_S, "it to be removed")
+
+
+@pytest.mark.parametrize("made", [DAY_S], indirect=True)
+async def test_files_that_stay_keep_no_newer_one_and_are_one_line_a_pass(
+    made: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "PAGE", 3)
+    monkeypatch.setattr(keeping, "AGAIN_S", 1.0)
+    changed = [f"changed-{number}" for number in range(4)]
+    for name in changed:
+        await made.upload(name)
+        (made.directory / name).write_text("it was appended to")
+    for number in range(4):
+        await made.announce(f"{number}{'x' * 300}", FileLook(1, 2, 3, 4))  # the kernel refuses such a name
+    for number in range(4):
+        await made.upload(f"new-{number}")
+    made.later = timedelta(days=2)
+    with capture_logs() as logs:
+        made.uploaded.set()
+        await until_async(lambda: sorted(os.listdir(made.directory)) == changed, SOON_S, "the newer ones to be removed")
+        await made.upload("newest")
+        made.later = timedelta(days=4)
+        made.uploaded.set()
+        await until_async(lambda: sorted(os.listdir(made.directory)) == changed, SOON_S, "the newest to be removed")
+        said = [each for each in logs if each["event"] == "cannot remove uploaded results"]
+        assert [each["count"] for each in said] in ([4], [4, 4])
+        (made.directory / "changed-0").write_text("changed-0")
+        ids = {row.name: row.id for row in await made.queue.page(0, 99, "uploaded")}
+        await made.queue.restamp({ids[b"changed-0"]: made.look("changed-0").stamp})
+        await until_async(lambda: len(os.listdir(made.directory)) == 3, SOON_S, "one that can be removed again to go")

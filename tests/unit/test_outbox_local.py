@@ -6,14 +6,16 @@ import asyncio
 import hashlib
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent
 from mountd.outbox import local as module
-from mountd.outbox.local import LocalDirectory
+from mountd.outbox import tree, worker
+from mountd.outbox.local import HashedFile, LocalDirectory
 from mountd.outbox.settling import FileLook
 from mountd.settings.outbox import OutboxSettings
 from tests.support.wait import until_async
@@ -25,14 +27,21 @@ SETTLE_S = 0.2
 class Heard:
     """The process over a directory, and what it has said."""
 
-    def __init__(self, directory: Path, **settings: object) -> None:
+    def __init__(
+        self, directory: Path, leaving: Callable[[], Awaitable[None]] = module._nothing, **settings: object
+    ) -> None:
         self.found: dict[str, FileLook] = {}
         self.founds = 0
         self.gone: list[str] = []
         self.writing = 0
         given = {"directory": str(directory), "remote": "s:b", "settle": SETTLE_S, **settings}
         self.local = LocalDirectory(
-            OutboxSettings.model_validate(given), {}, found=self._found, gone=self._gone, writing=self._writing
+            OutboxSettings.model_validate(given),
+            {},
+            found=self._found,
+            gone=self._gone,
+            writing=self._writing,
+            leaving=leaving,
         )
 
     async def _found(self, found: Sequence[tuple[str, FileLook]], root: str) -> None:
@@ -196,6 +205,98 @@ async def test_a_process_that_dies_fails_its_calls_and_another_one_begins_again(
     assert heard.local.pid != pid
     await heard.local.scan()
     await until_async(lambda: heard.founds == 2, SOON_S, "all files to be found again")
+
+
+async def test_the_number_of_a_process_is_kept_until_nobody_reads_by_it(directory: Path) -> None:
+    """rclone runs as root and reads /proc/PID/fd/N: with the number of another process that is another one's file."""
+    leaving, left = asyncio.Event(), asyncio.Event()
+
+    async def leave() -> None:
+        leaving.set()
+        await left.wait()
+
+    it = Heard(directory, leaving=leave)
+    await it.local.start()
+    await it.local.scan()
+    pid = it.local.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.wait_for(leaving.wait(), SOON_S)
+    assert it.local.ended.is_set()
+    await asyncio.sleep(0.1)
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
+    assert state.startswith("Z")
+    assert not os.path.exists(f"/proc/{pid}/fd/0")
+    left.set()
+    await until_async(lambda: not os.path.exists(f"/proc/{pid}"), SOON_S, "it to be reaped")
+    await it.local.close()
+
+
+async def test_what_a_former_process_has_hashed_is_not_the_same_and_harms_no_other(heard: Heard) -> None:
+    await heard.local.scan()
+    pid = heard.local.pid
+    assert not await heard.local.is_same(HashedFile(4711, "", "", "/proc/1/fd", "0"))
+    await heard.local.scan()
+    assert heard.local.pid == pid
+
+
+async def test_paths_that_are_too_long_are_counted_and_end_nothing(heard: Heard, directory: Path) -> None:
+    part = "\x01" * 200  # each is six characters in JSON
+    here = os.open(directory, os.O_RDONLY)
+    for _ in range(25):  # 5,000 bytes, which the kernel lets anybody make
+        os.mkdir(part, dir_fd=here)
+        there = os.open(part, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = there
+    for number in range(1000):
+        os.close(os.open(f"{number}{part}", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    (directory / "a").write_text("x")
+    scan = await heard.local.scan()
+    assert (scan.files, scan.skipped, scan.full) == (1, 1, False)
+    assert 0 < len(scan.first_skipped) <= 201
+    await heard.until_found("a")
+    assert not heard.local.ended.is_set()
+
+
+async def test_a_message_that_cannot_be_read_is_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_LINE", 50)
+    it = Heard(directory)
+    await it.local.start()
+    with pytest.raises(ProbeNotSent, match="sent what is no message"):
+        await it.local.scan()
+    assert "no message" in it.local.gone_error().text
+    await it.local.close()
+
+
+def test_a_process_that_looks_at_much_says_so_whatever_it_looks_at(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[dict[str, object]] = []
+    monkeypatch.setattr(worker, "emit", said.append)
+    monkeypatch.setattr(worker, "ALIVE_S", 0.0)
+    for number in range(100):
+        (directory / f"{number}.tmp").touch()
+    it = worker.OutboxWorker(str(directory), SETTLE_S, ["*"], ["*.tmp"])
+    assert it._scan()["files"] == 0
+    assert sum("alive" in each for each in said) >= 100
+
+
+def test_a_large_directory_that_appears_is_left_to_the_next_scan(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "emit", lambda _: None)
+    monkeypatch.setattr(worker, "MOST_OF_A_NEW_ONE", 10)
+    it = worker.OutboxWorker(str(directory), SETTLE_S, ["*"], [])
+    it._scan()
+    it._scan_s = 100.0
+    (directory / "d").mkdir()
+    for number in range(20):
+        (directory / "d" / f"{number}").touch()
+    it._entry("d", tree.IN_CREATE | tree.IN_ISDIR)
+    assert it._rescan_at is not None
+    assert it._rescan_at > time.monotonic() + 500  # scans take a tenth of the time
+    assert len(it._settling) == 10
 
 
 async def test_a_disk_that_hangs_is_given_up(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,7 @@ def test_a_file_fails_for_its_own_reason_when_others_do_not(tries: int, last_upl
         ),
         (TOTALS, Sending(), DirectoryFacts(missing=1), "", "outbox-missing", Health.DEGRADED),
         (TOTALS, Sending(), DirectoryFacts(unread=("d",)), "", "outbox-unreadable", Health.DEGRADED),
+        (TOTALS, Sending(), DirectoryFacts(skipped=2, first_skipped="x"), "", "outbox-unreadable", Health.DEGRADED),
         (TOTALS, Sending(), DirectoryFacts(too_many=5), "", "outbox-too-many", Health.DEGRADED),
         # A directory that was never there is waited for; one that has gone is not well.
         (TOTALS, Sending(), DirectoryFacts(CAUSE), "", CAUSE.code, Health.HEALTHY),
@@ -166,3 +167,36 @@ def test_the_cause_that_is_nearest_is_shown(
 )
 def test_what_waits_and_is_found_in_another_directory_is_queued_there(state: str, put: int) -> None:
     assert len(judge([(b"a.wav", "a.wav", LOOK)], {b"a.wav": replace(ROW, state=state)}, PLACE, "6").put) == put
+
+
+@pytest.mark.parametrize(
+    ("code", "sending", "facts", "after"),
+    [
+        ("outbox-waiting", Sending(), DirectoryFacts(), "outbox-waiting"),
+        ("outbox-waiting", Sending(), DirectoryFacts(free_bytes=9), "outbox-waiting"),
+        ("outbox-waiting", Sending().uploaded(1.0), DirectoryFacts(free_bytes=9), None),
+        ("outbox-missing", Sending(), DirectoryFacts(), "outbox-missing"),
+        ("outbox-missing", Sending(), DirectoryFacts(free_bytes=9), None),
+        ("outbox-late", Sending(), DirectoryFacts(), None),
+    ],
+)
+def test_a_run_with_other_settings_keeps_a_reason_until_it_knows_better(
+    code: str, sending: Sending, facts: DirectoryFacts, after: str | None
+) -> None:
+    known = replace(BEFORE, health=Health.DEGRADED, reason=replace(CAUSE, code=code))
+    found = status("results", known, replace(TOTALS, pending=2), sending, facts, late="")
+    assert (found.reason.code if found.reason else None) == after
+    assert found.health is (Health.DEGRADED if after else Health.HEALTHY)
+
+
+def test_a_bucket_without_anything_that_waits_for_it_is_no_reason() -> None:
+    known = replace(BEFORE, health=Health.DEGRADED, reason=replace(CAUSE, code="outbox-waiting"))
+    assert status("results", known, TOTALS, Sending(), DirectoryFacts(), late="").reason is None
+
+
+def test_why_a_long_name_is_refused_is_not_cut_off() -> None:
+    path = "x" * 900 + "\n"
+    (refused,) = judge([(path.encode(), path, FileLook(1, 2, 3, 4))], {}, Place("b", "p"), "7").put
+    assert refused.state == "refused"
+    assert len(refused.cause) < 300
+    assert refused.cause.endswith("holds a line end or another control character")

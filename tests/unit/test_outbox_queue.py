@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mountd.journal import journal as journal_module
 from mountd.journal import results as module
 from mountd.journal.journal import Journal
 from mountd.journal.records import OutboxFile
@@ -128,6 +129,66 @@ async def test_each_end_is_an_event(journal: Journal) -> None:
     assert [row.name for row in await queue.waiting(9, "7")] == [b"failed"]
 
 
+async def test_many_that_do_not_arrive_are_one_event_a_minute(journal: Journal) -> None:
+    queue, now = ResultQueue(journal, "results"), 0.0
+    queue._unsent._clock = lambda: now
+    for start in range(0, 10_000, 500):
+        names = [f"{number}\x07".encode() for number in range(start, start + 500)]
+        await queue.put([found(name, state="refused", cause=f"{name!r} is bad") for name in names], "7")
+    await queue.put([found(f"lost {number}".encode()) for number in range(30)], "7")
+    for row in await queue.waiting(99, "7"):
+        await queue.lose(row)
+    await queue.write_due()
+
+    async def events() -> list[tuple[str, int]]:
+        return [(each.code, json.loads(each.data)["count"]) for each in await journal.events(limit=99)]
+
+    assert await events() == [("result-refused", 500), ("result-lost", 1)]
+    now = 61.0
+    await queue.write_due()
+    await queue.write_due()
+    assert await events() == [
+        *(("result-refused", 500), ("result-lost", 1)),
+        *(("result-refused", 9_500), ("result-lost", 29)),
+    ]
+    data = json.loads((await journal.events(limit=99))[2].data)
+    assert data["name"] == data["names"][0] == "500\\x07"
+    assert len(data["names"]) == 10
+    assert (await queue.totals()).failed == 10_000  # each has its row
+    now = 200.0
+    await queue.put([found(b"one more", state="refused", cause="bad")], "7")
+    assert (await events())[-1] == ("result-refused", 1)
+
+
+async def test_what_waits_for_its_minute_is_written_at_the_end(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    for name in (b"a", b"b"):
+        await queue.put([found(name, state="refused", cause="bad")], "7")
+    await queue.write_due()
+    assert len(await journal.events(limit=9)) == 1
+    await queue.write_due(all_of_them=True)
+    assert [json.loads(each.data)["names"] for each in await journal.events(limit=9)] == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize("name", [b"\xff" * 100_000, b"\x07" * 100_000, "声".encode() * 50_000, b"\\" * 100_000])
+async def test_long_names_and_causes_are_cut_and_stay_readable(journal: Journal, name: bytes) -> None:
+    queue = ResultQueue(journal, "results")
+    queue._unsent._clock = iter(range(0, 10**6, 100)).__next__
+    cause = f"the store says {name.decode('utf-8', 'replace')}"
+    bad = [found(name + str(number).encode(), state="refused", cause=cause) for number in range(20)]
+    await queue.put([found(name), found(name + b"lost"), *bad], "7")
+    first, second = await queue.waiting(9, "7")
+    await queue.fail(first, cause)
+    await queue.lose(second)
+    events = await journal.events(limit=9)
+    assert [each.code for each in events] == ["result-refused", "result-failed", "result-lost"]
+    for each in events:
+        assert json.loads(each.data)["count"] >= 1
+        assert len(each.text) < 700
+    assert (await queue.totals()).failed_cause.startswith("the store says")
+    assert all(len(row.cause) <= 300 for row in await queue.page(0, 99, "refused", "failed"))
+
+
 async def test_a_file_that_was_removed_stays_known_as_long_as_there_are_few(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,3 +236,35 @@ async def test_pages_have_each_row_once(journal: Journal) -> None:
         after = rows[-1].id
     assert names == [f"{number}".encode() for number in range(7)]
     assert await queue.page(0, 9, "uploaded") == []
+
+
+async def test_uploads_push_no_other_event_out_and_no_other_pushes_out_uploads(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "EVENTS_KEPT", 3)
+    queue = ResultQueue(journal, "results")
+    for number in range(2):
+        await journal.event("switch-failed", "hub", f"it failed: {number}")
+    for number in range(5):
+        await queue.put([found(b"%d" % number)], "7")
+        assert await queue.done(await begun(queue, b"%d" % number))
+    assert [each.id for each in await journal.events(limit=99)] == [1, 2, 5, 6, 7]
+    for number in range(4):
+        await journal.event("switch-failed", "hub", f"it failed: {number}")
+    assert [each.id for each in await journal.events(limit=99)] == [5, 6, 7, 9, 10, 11]
+
+
+async def test_files_that_are_kept_come_page_by_page(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    names = [b"a", b"b", b"c", b"d", b"e"]
+    for name in names:
+        await queue.put([found(name)], "7")
+        assert await queue.done(await begun(queue, name))
+    # Several of one moment too.
+    await journal.rows("UPDATE outbox SET uploaded = '2026-01-01T00:00:00Z' WHERE name != CAST('e' AS BLOB)")
+    got: list[bytes] = []
+    after = ("", 0)
+    while rows := await queue.kept_until("2999-01-01T00:00:00Z", 2, after):
+        got += [row.name for row in rows]
+        after = rows[-1].uploaded or "", rows[-1].id
+    assert got == names

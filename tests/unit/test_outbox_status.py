@@ -11,9 +11,10 @@ import pytest
 from mountd.api.documents.outbox import age_s, outbox_document
 from mountd.cli import view_status
 from mountd.status import events, readiness
-from mountd.status.board import Board
+from mountd.status.board import Board, Section
 from mountd.status.results import OutboxStatus
-from mountd.status.snapshot import Health, Reason, Snapshot
+from mountd.status.snapshot import AppStatus, Health, Reason, Snapshot
+from tests.unit.test_board import MODEL, MOUNT
 
 WELL = OutboxStatus("/srv/outputs", "store:results", Health.HEALTHY, uploaded=3)
 CAUSE = Reason("outbox-waiting", "results wait: the store does not answer", "outbox", "results", "see the network")
@@ -56,8 +57,24 @@ def test_it_is_put_on_the_board_and_taken_off() -> None:
     board = Board()
     board.set_outbox("results", WELL)
     board.set_outbox("other", WAITS)
-    board.remove("other")
+    board.remove("outbox", "other")
     assert board.snapshot == Snapshot(outbox={"results": WELL})
+
+
+def test_of_two_sections_with_one_name_only_the_one_that_is_meant_goes() -> None:
+    lack = Reason("no-memory", "x waits: no memory", "mountd", "x", "")
+    whole = Snapshot(
+        mounts={"x": MOUNT}, models={"x": MODEL}, apps={"x": AppStatus()}, outbox={"x": WELL}, lacks={"x": lack}
+    )
+    sections: tuple[Section, ...] = ("mounts", "models", "apps", "outbox")
+    for section in sections:
+        board = Board(whole)
+        board.remove(section, "x")
+        assert board.snapshot == replace(whole, **{section: {}})  # type: ignore[arg-type]
+    board = Board(whole)
+    for section in sections:
+        board.remove(section, "x")
+    assert board.snapshot == Snapshot()
 
 
 def test_status_has_a_line_for_each() -> None:

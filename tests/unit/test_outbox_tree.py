@@ -152,6 +152,123 @@ def test_what_is_put_at_its_place_in_the_moment_of_its_removal_stays(
     assert os.listdir(outputs) == ["a"]
 
 
+@pytest.mark.parametrize("kind", ["link", "directory"])
+def test_what_is_swapped_in_between_look_and_removal_is_neither_followed_nor_removed(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    outputs, secret = tmp_path / "outputs", tmp_path / "secret"
+    secret.write_text("of root alone")
+    (outputs / "a").write_text("old")
+    look = tree.look_at(root, "a")
+    assert look is not None
+    rename = os.rename
+
+    def swapped_before(*words: object, **more: object) -> None:
+        monkeypatch.undo()
+        (outputs / "a").unlink()
+        if kind == "link":
+            (outputs / "a").symlink_to(secret)
+        else:
+            (outputs / "a").mkdir()
+        rename(*words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "rename", swapped_before)
+    assert tree.remove(root, "a", look) == "changed"
+    assert secret.stat().st_nlink == 1
+    assert (outputs / "a").is_symlink() == (kind == "link")
+    assert os.listdir(outputs) == ["a"]
+
+
+def test_a_link_in_place_of_the_file_is_not_removed_in_its_name(root: int, tmp_path: Path) -> None:
+    link = tmp_path / "outputs" / "a"
+    link.symlink_to("elsewhere")
+    assert tree.remove(root, "a", tree.look_of(link.lstat())) == "changed"
+    assert link.is_symlink()
+
+
+@pytest.mark.root
+def test_a_file_that_somebody_has_linked_into_the_directory_is_not_read(root: int, tmp_path: Path) -> None:
+    """As far as the kernel lets them: fs.protected_hardlinks may be off."""
+    outputs, app = tmp_path / "outputs", 65534
+    secret = tmp_path / "secret"
+    secret.write_text("of root alone")
+    os.link(secret, outputs / "linked")
+    (outputs / "own").write_text("x")
+    os.link(outputs / "own", outputs / "own again")
+    os.close(tree.open_file(root, "linked"))  # root's own directory, in which nobody else writes
+    os.chmod(outputs, 0o1777)
+    with pytest.raises(PermissionError):
+        tree.open_file(root, "linked")
+    os.chown(outputs, app, app)
+    os.chown(outputs / "own", app, app)
+    with pytest.raises(PermissionError, match="hard link"):
+        tree.open_file(root, "linked")
+    os.close(tree.open_file(root, "own"))
+
+
+def deep(base: Path, *names: str) -> None:
+    """Directories in each other, of any length together, with a file in the last one."""
+    here = os.open(base, os.O_RDONLY)
+    for name in names:
+        os.mkdir(name, dir_fd=here)
+        there = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = there
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+
+
+def test_paths_that_are_too_long_or_too_deep_are_left_out_and_counted(root: int, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    deep(outputs, *("x" * 200 for _ in range(30)))  # 6,000 bytes
+    deep(outputs, *("d" for _ in range(100)))
+    deep(outputs, "e", "f")
+    watched = WatchedTree(("*",), ())
+    assert {path for path, _ in watched.files(root, None)} == {"e/f/file"}
+    assert watched.skipped == 2
+    assert max(map(len, watched.watched.values()), default=0) <= tree.LONGEST_PATH
+    assert not watched.is_full
+    excluding = WatchedTree(("*",), ("x*", "d"))
+    assert {path for path, _ in excluding.files(root, None)} == {"e/f/file"}
+    assert excluding.skipped == 0
+
+
+def test_what_is_excluded_counts_as_looked_at(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        (tmp_path / "outputs" / f"{number}.tmp").touch()
+    seen: list[None] = []
+    watched = WatchedTree(("*",), ("*.tmp",), lambda: seen.append(None))
+    assert list(watched.files(root, None)) == []
+    assert len(seen) >= 20
+    assert not watched.is_full
+    few = WatchedTree(("*",), ("*.tmp",))
+    assert list(few.files(root, None, most=19)) == []
+    assert few.is_full
+    monkeypatch.setattr(tree, "MOST_ENTRIES", 10)
+    bounded = WatchedTree(("*",), ("*.tmp",))
+    assert list(bounded.files(root, None)) == []
+    assert bounded.is_full
+
+
+def test_directories_that_wait_are_bounded(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "MOST_WAITING", 3)
+    for number in range(5):
+        deep(tmp_path / "outputs", f"{number}")
+    watched = WatchedTree(("*",), ())
+    assert len(list(watched.files(root, None))) == 3
+    assert watched.is_full
+
+
+def test_what_lies_below_a_directory_that_cannot_be_read_was_not_looked_at() -> None:
+    watched = WatchedTree(("*",), ())
+    assert watched.was_read("a/b")
+    watched.unread["a/b"] = None
+    assert [watched.was_read(path) for path in ("a/b/c", "a/b/c/d", "a/bc", "a/c", "b/a/b/c", "x")] == [
+        *(False, False),
+        *(True, True, True, True),
+    ]
+
+
 def test_a_scan_takes_away_what_a_killed_removal_has_left(root: int, tmp_path: Path) -> None:
     (tmp_path / "outputs" / f"{OWN_PREFIX}7").write_text("x")
     assert files(root) == set()

@@ -13,6 +13,9 @@ from yarl import URL
 
 from mountd.api import pages
 from mountd.api.server import NOBODY
+from mountd.codes import CODES
+from mountd.status.causes import CAUSES
+from mountd.status.causes_itself import OUTSIDE
 from tests.support.admitted import EVERYWHERE, HERE, Admitting, admitting
 
 
@@ -98,3 +101,10 @@ async def test_the_catalogue_is_json(api: Admitting) -> None:
     answer = await api.ask("/dashboard/zh_CN.json")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json; charset=utf-8")
     assert all(isinstance(each, str) for pair in json.loads(answer.text).items() for each in pair)
+
+
+def test_the_page_has_words_for_every_code() -> None:
+    """Of events, and of root causes that a running daemon can have: those without one are in the explanation only."""
+    words = (pages.DIRECTORY / "words.js").read_text()
+    named = set(re.findall(r'^ {4}"?([a-z-]+)"?: t\(', words, re.MULTILINE))
+    assert ({*CODES} | {*CAUSES}) - {*OUTSIDE} - named == set()

@@ -58,7 +58,7 @@ def test_the_chinese_readme_is_in_step(part: Callable[[str], object]) -> None:
     assert part(CHINESE) == part(ENGLISH)
 
 
-def test_they_lead_to_each_other() -> None:
+def test_each_readme_links_to_the_other() -> None:
     assert "](README.zh-CN.md)" in ENGLISH
     assert "](README.md)" in CHINESE
 

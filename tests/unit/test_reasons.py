@@ -170,10 +170,10 @@ def test_what_happened_between_two_snapshots(before: Snapshot, after: Snapshot, 
 
 def test_what_is_removed_takes_its_lacks_with_it_and_leaves_the_rest() -> None:
     board = Board(replace(GOOD, lacks={"a": FULL, "b": NO_FILES}))
-    board.remove("webui")
+    board.remove("apps", "webui")
     assert board.snapshot == replace(GOOD, apps={}, lacks={"b": NO_FILES})
-    board.remove("hub")
-    board.remove("disk")
+    board.remove("models", "hub")
+    board.remove("mounts", "disk")
     assert board.snapshot == Snapshot(lacks={"b": NO_FILES})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mountd.cli import bundle, known_secrets
+from mountd.cli import bundle, bundle_parts, known_secrets, unit_facts
 from mountd.errors import MountdError
 from mountd.settings.masking import HIDDEN
 from mountd.settings.redaction import SHORTEST, Redactor
@@ -91,6 +92,40 @@ def test_a_document_stays_a_document() -> None:
 
 
 # -- which are known --------------------------------------------------------------------------------------------------
+
+
+UNIT = r"""# /etc/systemd/system/mountd.service
+[Service]
+ExecStartPre=/usr/bin/fetch --password hunter2hunter2
+ExecStart=/usr/bin/fetch -v \
+  --token \
+# between, --verbose is \
+# --secret hunter2hunter2
+  hunter2hunter2 --retries 3
+# ExecStop=/usr/bin/fetch --passphrase \
+#   hunter2hunter2
+Environment="A=1" "OPTIONS=--password hunter2hunter2"
+ExecReload=/bin/sh -c "fetch --password \"hunter2hunter2\" && kill -HUP $MAINPID"
+ExecStopPost=/usr/bin/fetch 'not closed --password hunter2hunter2
+Description=ends with a backslash \\
+User=mountd
+"""
+
+
+def test_commands_of_a_unit_are_shown_without_their_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `systemctl cat` shows them, in the part of the bundle."""
+    (tmp_path / "unit").write_text(UNIT)
+    script = f'#!/bin/sh\nif [ "$1" = cat ]; then cat {tmp_path}/unit; else echo LoadState=loaded; fi\n'
+    for name in ("systemctl", "journalctl"):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(unit_facts, "SYSTEMD", str(tmp_path))
+    place = bundle_parts.BundlePlace(tmp_path, "", "mountd.service", None, None, None, None)
+    shown = Redactor([]).text(str(bundle_parts.unit(place)["unit/cat.txt"]))
+    assert "hunter2" not in shown
+    for kept in ("--retries 3\n", "/usr/bin/fetch -v", "A=1", "kill -HUP $MAINPID", "backslash \\\\\nUser=mountd\n"):
+        assert kept in shown
 
 
 def known(tmp_path: Path, text: str) -> known_secrets.KnownSecrets:

@@ -44,9 +44,10 @@ def test_two_keys_are_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "seconds"), [("7d", 7 * 86400), ("0s", 0.0), ("0", 0.0), ("forever", math.inf), ("1d12h", 129600)]
+    ("written", "seconds"),
+    [("7d", 7 * 86400), ("0s", 0.0), ("0", 0.0), (0, 0.0), ("forever", math.inf), ("1d12h", 129600)],
 )
-def test_how_long_files_are_kept(written: str, seconds: float) -> None:
+def test_how_long_files_are_kept(written: str | int, seconds: float) -> None:
     found = parsed(results={**OUTBOX, "keep": written})["results"]
     assert found.keep == seconds
     shown = found.model_dump(mode="json")["keep"]
@@ -64,6 +65,13 @@ def test_what_is_shown_can_be_parsed_again() -> None:
     [
         ({"keep": "always"}, "keep"),
         ({"keep": "5"}, "keep"),
+        ({"keep": 5}, "keep"),
+        ({"keep": 100_000_000_000}, "keep"),
+        ({"keep": 0.5}, "keep"),
+        ({"keep": math.inf}, "keep"),
+        ({"keep": math.nan}, "keep"),
+        ({"keep": False}, "keep"),
+        ({"keep": "4000d"}, "keep"),
         ({"settle": "0s"}, "settle"),
         ({"parallel": 0}, "parallel"),
         ({"include": ["/x"]}, "include[0]"),
@@ -92,5 +100,5 @@ def test_two_outboxes_share_no_place_and_no_name() -> None:
     assert len(parsed(a=OUTBOX, b={"directory": "/srv/b", "remote": "store:results/b"})) == 2
 
 
-def test_an_empty_section_is_none() -> None:
+def test_an_empty_section_means_no_outbox() -> None:
     assert parse(yaml.safe_dump({**BASE, "outbox": None}), "mountd.yaml", PLACES).settings.outbox == {}

@@ -13,6 +13,7 @@ from mountd.cache.uploads import SCAN_LIMIT_S
 from mountd.daemon import shutdown
 from mountd.daemon.shutdown import mount_stop_s, stop_times
 from mountd.journal.database import LOCKED_S
+from mountd.mount.traffic import LAST_LOOK_S
 from mountd.settings.load import Places, parse
 from mountd.settings.schema import Settings
 
@@ -45,6 +46,6 @@ def test_mounts_stop_together_those_that_are_being_removed_too() -> None:
     reads = settings()
     base_s = stop_times(reads).mounts_s
     writes = settings(profile="outputs", drain="40s")
-    assert stop_times(writes).mounts_s == base_s + 40 + SCAN_LIMIT_S
+    assert stop_times(writes).mounts_s == base_s + 40 + SCAN_LIMIT_S + LAST_LOOK_S
     assert stop_times(reads, [writes.mounts["m"]]).mounts_s == mount_stop_s(writes.mounts["m"])
-    assert stop_times(writes, [reads.mounts["m"]]).mounts_s == base_s + 40 + SCAN_LIMIT_S
+    assert stop_times(writes, [reads.mounts["m"]]).mounts_s == base_s + 40 + SCAN_LIMIT_S + LAST_LOOK_S

@@ -22,7 +22,7 @@ def down(name: str, size: int, begun: str = "t") -> Transferred:
     return Transferred(name, begun, size, is_upload=False)
 
 
-def test_uploads_are_told_from_reads_and_copies_to_this_machine() -> None:
+def test_uploads_are_separated_from_reads_and_copies_to_this_machine() -> None:
     rows = [
         {"name": "a.wav", "bytes": 5, "started_at": "2026-01-02T03:04:05Z", "srcFs": CACHE, "dstFs": BUCKET},
         {"name": "read", "bytes": 6, "started_at": "2026-01-02T03:04:06Z", "srcFs": BUCKET},

@@ -50,6 +50,10 @@ def test_a_version_that_is_live_or_whose_chance_is_over(seen: list[Snapshot], ho
     assert [wait(each) for each in seen] == [False] * (len(seen) - 1) + [holds]
 
 
+def test_a_model_that_is_removed_meanwhile_ends_the_wait() -> None:
+    assert VersionWait("hub", "v23")(Snapshot())
+
+
 def test_what_can_be_waited_for() -> None:
     assert condition("ready", lambda: "hub") is readiness.is_ready
     assert condition("version=v23", lambda: "hub")(snapshot(LIVE))

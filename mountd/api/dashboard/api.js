@@ -81,7 +81,6 @@ export class Stream {
       work(message);
     };
     source.addEventListener("status", heard((message) => this.on.status(JSON.parse(message.data))));
-    source.addEventListener("alive", heard(() => {}));
     source.addEventListener(
       "event",
       heard((message) => {

@@ -18,6 +18,7 @@ from mountd.api.documents.operations import (
 )
 from mountd.journal.records import Drilled, EventRecord, OperationRecord, StepRecord
 from mountd.process.child import Line
+from mountd.text import object_of
 
 
 class HistoryDocument(Schema):
@@ -134,7 +135,7 @@ def events(found: Iterable[EventRecord]) -> EventsDocument:
 
 
 def event(record: EventRecord) -> EventDocument:
-    return document(EventDocument, record, data=json.loads(record.data) if record.data else None)
+    return document(EventDocument, record, data=object_of(record.data) or None)
 
 
 def line(owner: str, said: Line) -> LineDocument:

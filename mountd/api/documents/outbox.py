@@ -15,7 +15,7 @@ class UploadedDocument(TypedDict):
 
 
 class OutboxDocument(TypedDict):
-    """`uploaded`: since there is this journal. `oldest_s`: how long the first of those that are pending has waited.
+    """`uploaded`: since this journal exists. `oldest_s`: how long the first of those that are pending has waited.
     `writing`: files that are not finished; `failed`: files that cannot be uploaded as they are."""
 
     health: str

@@ -38,7 +38,7 @@ class OutboxCollector(Collector):
         )
         yield counter(
             "mountd_outbox_uploaded_total",
-            "Verified uploads since there is this journal",
+            "Verified uploads since this journal exists",
             OUTBOX,
             (((name,), outbox.uploaded) for name, outbox in outboxes.items()),
         )

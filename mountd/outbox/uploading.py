@@ -1,0 +1,81 @@
+"""One file of an outbox on its way: read, sent, compared and announced; or found to be gone, or another one by now."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from mountd.errors import MountdError, RemoteError
+from mountd.journal.records import OutboxFile
+from mountd.journal.results import ResultQueue
+from mountd.outbox import plan
+from mountd.outbox.local import HashedFile, LocalDirectory, path_of
+from mountd.outbox.patience import Patience
+from mountd.outbox.plan import Place
+from mountd.outbox.sender import Uploader
+from mountd.outbox.settling import FileLook
+
+
+class FileUploads:
+    def __init__(
+        self,
+        queue: ResultQueue,
+        local: LocalDirectory,
+        uploader: Uploader,
+        patient: Patience,
+        place: Place,
+        *,
+        lose: Callable[[OutboxFile], Awaitable[None]],
+        log: Any,
+    ) -> None:
+        """`lose` is awaited for a file that was removed before its upload; `log`: of structlog."""
+        self._queue, self._local, self._uploader, self._patient = queue, local, uploader, patient
+        self._place, self._lose, self._log = place, lose, log
+
+    async def upload(self, row: OutboxFile) -> bool:
+        """Whether it is uploaded now. Raises MountdError."""
+        path, look = path_of(row.name), FileLook.of(row.size, row.stamp)
+        hashed = await self._local.hash(path, look)
+        if hashed is None:
+            return await self._gone(row, path)
+        try:
+            is_done = await self._hashed(row, path, hashed)
+        except MountdError:
+            self._local.release(hashed)
+            raise  # after a cancel it stays open: rclone may still read it, and both processes are ended next
+        self._local.release(hashed)
+        return is_done
+
+    async def _gone(self, row: OutboxFile, path: str) -> bool:
+        """It has changed, and is found again once it is finished; or it was removed, maybe after its upload."""
+        if not await self._local.missing([path]):
+            await self._patient.journaled(self._queue.drop, row.id)
+        elif row.state == "uploading" and not plan.mismatch(row, await self._uploader.stat(path)):
+            return await self._patient.journaled(self._queue.done, row)
+        else:
+            await self._lose(row)
+        return False
+
+    async def _hashed(self, row: OutboxFile, path: str, hashed: HashedFile) -> bool:
+        if row.event is not None and hashed.sha256 == row.sha256:
+            await self._patient.journaled(self._queue.same_as_before, row.id)
+            return False
+        given = replace(row, sha256=hashed.sha256, md5=hashed.md5, bucket=self._place.bucket, key=self._place.key(path))
+        # Of a run that was killed: all of it may be there already.
+        if given != row or row.state != "uploading" or plan.mismatch(row, await self._uploader.stat(path)):
+            begun = await self._patient.journaled(
+                self._queue.begin, row.id, sha256=given.sha256, md5=given.md5, bucket=given.bucket, key=given.key
+            )
+            if not begun:
+                return False
+            await self._uploader.upload(hashed, path)
+            if problem := plan.mismatch(given, await self._uploader.stat(path)):
+                raise RemoteError(f"cannot verify {given.key}: {problem}", code="outbox-mismatch")
+        if not await self._local.is_same(hashed):
+            await self._patient.journaled(self._queue.drop, row.id)
+            return False
+        done = await self._patient.journaled(self._queue.done, given)
+        if done:
+            self._log.info("result uploaded", key=given.key, bytes=given.size)
+        return done

@@ -1,0 +1,63 @@
+"""A webhook after a reload that changes nothing of it or adds it, and with a journal that comes from a backup."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mountd.journal.journal import Journal
+from mountd.notify import target as target_module
+from mountd.process.lifecycle import Backoff
+from tests.support.notified import SOON_S, Notified, notified
+from tests.support.receiver import Receiver, Says
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Notified]:
+    async with notified(tmp_path, monkeypatch) as found:
+        yield found
+
+
+async def test_a_reload_that_changes_nothing_of_it_tries_now_and_forgets_no_refusal(
+    world: Notified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "AGAIN", Backoff(SOON_S * 10, 2.0, SOON_S * 10))
+    with Receiver(otherwise=Says(404)) as receiver:
+        target = await world.begin_loaded(webhook=receiver.url)
+        await world.happens("switch-failed")
+        for count in (1, 2):
+            await world.posted(receiver, count)
+            target.reconfigure(world.settings(webhook=receiver.url))
+        await world.until_status(failed=1)
+        assert len(receiver.got) == 3
+
+
+async def test_a_journal_restored_from_a_backup_repeats_no_id(world: Notified, tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        await world.begin_loaded(webhook=receiver.url)
+        await world.end()
+        await world.journal.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        backup = (tmp_path / "mountd.db").read_bytes()
+        for count in (1, 2):
+            await world.journal.close()
+            (tmp_path / "mountd.db").write_bytes(backup)
+            world.journal = Journal(tmp_path / "mountd.db")
+            await world.journal.open()
+            world.begin(webhook=receiver.url)
+            await world.happens("switch-committed")
+            await world.posted(receiver, count)
+            await world.end()
+    first, second = receiver.ids
+    assert first != second
+    assert first.rpartition("-")[2] == second.rpartition("-")[2], "the same number"
+
+
+async def test_a_target_that_a_reload_adds_to_a_new_journal_begins_with_what_comes_next(world: Notified) -> None:
+    world.journal.is_new, world.at_start = True, False
+    with Receiver() as receiver:
+        await world.begin_loaded(webhook=receiver.url)
+        await world.happens("switch-committed")
+        await world.posted(receiver, 1)
+    assert receiver.types == ["mountd.switch-committed"]

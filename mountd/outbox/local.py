@@ -76,8 +76,8 @@ class LocalDirectory:
         leaving: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         """`found` also gets the directory's inode. It and `gone` are awaited before more is taken: they may not call
-        this object. `leaving` is awaited when the process has ended and its number is not free yet: whoever reads the
-        files that it had open by that number has to stop, since the number may be another process's from then on."""
+        this object. `leaving` is awaited when the process has ended and its number is not free yet: rclone, which reads
+        the files that it had open by that number, has to stop, since the number may be another process's then."""
         self._settings = settings
         self._environment = {**MINIMAL_ENVIRONMENT, **environment}
         self._found, self._gone, self._writing, self._leaving = found, gone, writing, leaving

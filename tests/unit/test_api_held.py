@@ -68,7 +68,7 @@ async def test_who_is_unknown_takes_no_room_from_who_changes_something(
             held = await begin(api, "POST", path, {**HALF, **own_page(api)})
             stack.callback(abort, *held)
         await until(lambda: len(connections_of(api)) == 6, "all to be connected")
-        assert (await api.ask("/readyz")).status == 200
+        assert (await api.ask("/healthz")).status == 200
         assert (await api.post(PAUSE, OPERATOR, reason="night")).status == 200
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from tests.support import cgroups
 from tests.support.wait import until
 
 PROJECT = Path(__file__).parents[2]
@@ -112,10 +113,14 @@ class Machine:
         self._shown = [*_shown(), *shown]
         self._console = tree.with_suffix(".console")
         self._process: subprocess.Popen[bytes] | None = None
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         show_checkout(self.tree)
+        # Else two machines share all cgroups, and what one removes is missing when the other starts a unit.
+        own_cgroup = self._held.enter_context(cgroups.of_its_own())
         words = [
+            *own_cgroup,
             "systemd-nspawn",
             "-q",
             "-D",
@@ -196,15 +201,16 @@ class Machine:
         write(self.tree, path, text, mode)
 
     def close(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()  # nspawn then has its systemd shut down
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        with self._held:
+            if self._process is None:
+                return
+            self._process.terminate()  # nspawn then has its systemd shut down
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
 
 
 def write(tree: Path, path: str, text: str, mode: int = 0o644) -> None:

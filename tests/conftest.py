@@ -38,6 +38,8 @@ LONG_S = 240
 """A test that may last longer than that is among the longest."""
 NEVER_SKIPPED = ("fuse", "root", "prometheus")
 """Tests with these marks, in CI."""
+MACHINE_WORKERS = 3
+"""So many have the tests of `system`: until the disks of their machines are made, nobody else waits for that."""
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
@@ -102,9 +104,10 @@ def _deal(items: list[pytest.Item]) -> None:
     What takes long begins first. Unit tests come last: they are short, so that all workers end together.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    *long, others, units = ([item for item in items if _kind(item) == kind] for kind in range(4))
+    machines, *long, others, units = ([item for item in items if _kind(item) == kind] for kind in range(5))
     dealt: list[pytest.Item] = []
     for number in range(workers):
+        dealt += machines[number :: min(workers, MACHINE_WORKERS)] if number < MACHINE_WORKERS else []
         for kind in long:
             dealt += kind[number::workers]
         dealt += others[len(others) * number // workers : len(others) * (number + 1) // workers]  # a module together
@@ -115,12 +118,15 @@ def _deal(items: list[pytest.Item]) -> None:
 
 
 def _kind(item: pytest.Item) -> int:
-    """0: one of the longest, 1: a slow one, 2: another one that is no unit test, 3: a unit test."""
-    if (limit := item.get_closest_marker("timeout")) and limit.args[0] >= LONG_S:
+    """0: one of a machine, 1: one of the longest, 2: a slow one, 3: another that is no unit test, 4: a unit test."""
+    kind = item.path.parent.name
+    if kind == "system":
         return 0
-    if item.get_closest_marker("slow"):
+    if (limit := item.get_closest_marker("timeout")) and limit.args[0] >= LONG_S:
         return 1
-    return 3 if "unit" in item.path.parts else 2
+    if item.get_closest_marker("slow"):
+        return 2
+    return 4 if kind == "unit" else 3
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -220,3 +220,14 @@ def write(tree: Path, path: str, text: str, mode: int = 0o644) -> None:
     new.write_text(text)
     new.chmod(mode)
     new.replace(file)
+
+
+def main(suites: list[str]) -> None:
+    """Builds the disks ahead of the tests that need them, where that can be done."""
+    if not why_not():
+        for suite in suites:
+            debian(suite)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from mountd.process.instance import Instance
-from tests.support import dies_with_us, hold_port
+from tests.support import cgroups, dies_with_us, hold_port
 from tests.support.wait import until
 
 PROGRAM = Path(sys.prefix) / "bin" / "mountd"
@@ -144,8 +144,9 @@ class Room:
     def close(self) -> None:
         orphans = Path(sys.modules["mountd.process.instance"].__file__ or "").with_name("orphans.py")
         for root in (self.path / "tmp").iterdir():
-            words = [sys.executable, "-I", "-S", str(orphans), Instance.of(root / "state", root / "run").id]
-            subprocess.run(words, timeout=20, check=False)
+            instance = Instance.of(root / "state", root / "run").id
+            subprocess.run([sys.executable, "-I", "-S", str(orphans), instance], timeout=20, check=False)
+            cgroups.clear(instance)
         for point in reversed(self.mounts()):
             subprocess.run(["fusermount3", "-uz", point], timeout=20, check=False)
         shutil.rmtree(self.path, ignore_errors=True)

@@ -23,7 +23,7 @@ TRANSLATED = [page for page in DOCS if page.stem.endswith(".zh")]
 REASONS = (TOP / "docs/reasons.md").read_text()
 EVENTS = (TOP / "docs/events.md").read_text()
 WITHOUT_CODES = ("cli", "demo", "install", "api", "publish")
-"""Rooms that make no reasons of their own."""
+"""Packages that make no reasons of their own."""
 DATA = {f"settings/{name}.py" for name in ("presets", "profiles", "options", "validate", "stores", "sync")} | {
     "rclone/command.py"
 }
@@ -110,7 +110,7 @@ def rows(page: str) -> Iterator[str]:
 
 @cache
 def written() -> set[str]:
-    """Each word of that form in the rooms that make reasons and events."""
+    """Each word of that form in the packages that make reasons and events."""
     found = set()
     for path in sorted((TOP / "mountd").rglob("*.py")):
         name = str(path.relative_to(TOP / "mountd"))

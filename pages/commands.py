@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import click
 
@@ -12,6 +13,7 @@ from pages.blocks import table
 
 COMMON = ("config", "socket", "host", "output")
 """Of many commands: described once, named in the last line of each command that takes them."""
+_OPTION = re.compile(r"(?<![\w`-])(--?[a-z](?:[\w.-]*\w)?|\$[A-Z_]+)")
 
 
 def contexts() -> list[click.Context]:
@@ -66,7 +68,7 @@ def _rows(context: click.Context, parameters: list[click.Parameter]) -> Iterator
     for parameter in parameters:
         record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
         if record is not None:
-            yield f"`{record[0]}`", _escaped(_meaning(" ".join(record[1].split())))
+            yield f"`{record[0]}`", escaped(_meaning(" ".join(record[1].split())))
 
 
 def _meaning(text: str) -> str:
@@ -84,12 +86,29 @@ def _help(text: str) -> Iterator[str]:
             kind = "sh" if all(line.startswith("mountd ") for line in lines) else "text"
             yield f"```{kind}\n" + "\n".join(lines) + "\n```"
         else:
-            yield _escaped(" ".join(paragraph.split()))
+            yield escaped(" ".join(paragraph.split()))
 
 
-def _escaped(text: str) -> str:
-    """Options and placeholders as they are: Markdown takes neither `--` nor `<` for its own."""
+@cache
+def _own_options() -> frozenset[str]:
+    commands = (cli, *(each.command for each in contexts()))
+    return frozenset(
+        name for command in commands for each in command.params for name in (*each.opts, *each.secondary_opts)
+    )
+
+
+def escaped(text: str) -> str:
+    """Options and placeholders as they are: Markdown takes neither `--` nor `<` for its own.
+
+    What is in backticks stays. Raises ValueError for an option outside of them that no command of mountd has: it is
+    part of another program's command, which is marked as a whole.
+    """
+
+    def mark(found: re.Match[str]) -> str:
+        if found[1].startswith("-") and found[1] not in _own_options():
+            raise ValueError(f"mountd has no option {found[1]}: put the whole command in backticks in {text!r}")
+        return f"`{found[1]}`"
+
     parts = text.split("`")
-    option = re.compile(r"(?<![\w`-])(--?[a-z](?:[\w.-]*\w)?|\$[A-Z_]+)")
-    parts[::2] = [option.sub(r"`\1`", part).replace("<", "&lt;") for part in parts[::2]]
+    parts[::2] = [_OPTION.sub(mark, part).replace("<", "&lt;") for part in parts[::2]]
     return "`".join(parts)

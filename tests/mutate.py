@@ -126,7 +126,7 @@ def source_of(module: str) -> str:
 def digest(modules: Sequence[str]) -> str:
     """Of all that the result depends on."""
     found = hashlib.sha256(repr((modules, SETTINGS, LEFT_OUT)).encode())
-    files = [path for room in ("mountd", "tests", "config") for path in (TOP / room).rglob("*") if path.is_file()]
+    files = [path for name in ("mountd", "tests", "config") for path in (TOP / name).rglob("*") if path.is_file()]
     for path in sorted(each for each in files if each.parent.name != "__pycache__"):
         found.update(str(path.relative_to(TOP)).encode() + b"\0" + path.read_bytes())
     for name in ("pyproject.toml", "constraints.txt"):
@@ -214,7 +214,7 @@ def differs_in_prose(before: Function, after: Function) -> bool:
 
 
 def faults(module: str, original: str, mutated: str, codes: dict[str, int | None]) -> Iterator[Fault]:
-    """`codes`: exit codes by the names of faults, `mountd.room.module.x_function__mutmut_3`; a method's is
+    """`codes`: exit codes by the names of faults, `mountd.package.module.x_function__mutmut_3`; a method's is
     `xǁClassǁmethod__mutmut_3`, and what it was made from ends in `__mutmut_orig`."""
     source, begins = mutated.splitlines(), functions(ast.parse(original))
     made = {name.rpartition(".")[2]: node for name, node in functions(ast.parse(mutated)).items()}

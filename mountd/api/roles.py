@@ -16,7 +16,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class RouteAccess(Enum):
-    """What a route asks of those who come over TCP. On the control socket every client may do everything."""
+    """What a route asks of those who come over TCP. On the control socket every client is an operator."""
 
     OPEN = "open"
     """for everybody: probes and metrics"""

@@ -27,7 +27,7 @@ def debug(options: Options, *, file: str | None) -> None:
 
     Works with and without a daemon; run it as root or as the user that runs mountd. What cannot be had is named in its
     notes.txt, and so is each secret that could not be read here: its value cannot be looked for. Look through the
-    archive before you pass it on. At most 20 MB before compression, within about a minute.
+    archive before you pass it on. At most 20 MiB before compression, within about a minute.
 
     \b
     Examples:

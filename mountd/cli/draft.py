@@ -121,6 +121,10 @@ class Draft:
     key_directory: str = "/etc/mountd"
     command: Sequence[str] = field(default_factory=tuple)
     user: str = ""
+    results: str = ""
+    """directory whose files are uploaded; empty: none"""
+    results_to: str = ""
+    """BUCKET or BUCKET/DIRECTORY for them"""
 
     @property
     def template(self) -> AppTemplate:
@@ -147,12 +151,17 @@ def wrong_bucket(bucket: str) -> str:
     return "" if _BUCKET.fullmatch(bucket) else "must be BUCKET or BUCKET/DIRECTORY, such as index-tts-data"
 
 
-def doubts(draft: Draft) -> str:
-    """What is probably not meant; empty for nothing."""
-    bucket = draft.bucket.partition("/")[0]
-    if draft.store == "tencent-cos" and not re.search(r"-[0-9]{5,}$", bucket):
-        return f"buckets of Tencent COS end in the account's number: {bucket}-1250000000"
-    return ""
+def doubts(draft: Draft) -> list[str]:
+    """What is probably not meant."""
+    models, results = (each.partition("/")[0] for each in (draft.bucket, draft.results_to))
+    found = [
+        f"buckets of Tencent COS end in the account's number: {bucket}-1250000000"
+        for bucket in dict.fromkeys((models, results))
+        if draft.store == "tencent-cos" and bucket and not re.search(r"-[0-9]{5,}$", bucket)
+    ]
+    if models == results:
+        found.append(f"{models} is the bucket of the models: give results another one, which the keys may write to")
+    return found
 
 
 def quoted(text: str) -> str:
@@ -234,6 +243,20 @@ def _models(draft: Draft) -> list[str]:
 
 
 def _outbox(draft: Draft) -> list[str]:
+    if draft.results:
+        return [
+            "# What the app writes there is uploaded by itself, and announced by an event.  自动上传生成结果",
+            "outbox:",
+            "  results:",
+            _noted(
+                f"    directory: {quoted(draft.results)}", "on local disk; the app makes it  程序写入结果的本地目录"
+            ),
+            _noted(
+                f"    remote: {quoted(REMOTE + ':' + draft.results_to.strip('/'))}",
+                "the keys must be allowed to write to it  密钥须有写权限",
+            ),
+            _noted("    keep: 7d", "how long a file stays here after its upload; 0s; forever  上传后本地保留多久"),
+        ]
     directory = f"{draft.app_directory.rstrip('/')}/outputs"
     return [
         "# What the app writes there is uploaded by itself, to a bucket that the keys may write to.  自动上传生成结果",

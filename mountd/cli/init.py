@@ -1,4 +1,4 @@
-"""`mountd init`: asks for store, bucket, version and app, and writes a first mountd.yaml."""
+"""`mountd init`: asks for store, bucket, version, app and results, and writes a first mountd.yaml."""
 
 from __future__ import annotations
 
@@ -37,8 +37,14 @@ Answers = Mapping[str, str]
 
 _FLAGS = {"version": "--model-version", "command": "--app-command"}
 """Where an answer's option has another name."""
-_PLACES = {"directory": "directory", "version": "version", "app_directory": "link"}
-"""Answer → the key of the model in which a wrong one shows."""
+_PLACES = {
+    "directory": ".directory",
+    "version": ".version",
+    "app_directory": ".link",
+    "results": "outbox.results.directory",
+    "results_to": "outbox.results.remote",
+}
+"""Answer → the end of the key in which a wrong one shows."""
 
 
 @click.command()
@@ -53,6 +59,8 @@ _PLACES = {"directory": "directory", "version": "version", "app_directory": "lin
 @click.option("--app-directory", metavar="DIR", help="Directory of the app; the link to the model goes there.")
 @click.option("--app-command", "command", metavar="COMMAND", help="Command of the app, in place of its usual one.")
 @click.option("--user", metavar="NAME", help="User that the app runs as; empty: as mountd.")
+@click.option("--results", metavar="DIR", help="Local directory whose files are uploaded as results; empty: none.")
+@click.option("--results-to", metavar="NAME", help="Bucket for the results, or BUCKET/DIRECTORY.")
 @click.option("--mount-point", metavar="DIR", help="Where the bucket is mounted.")
 @click.option(
     "--secrets",
@@ -105,9 +113,8 @@ def init(
     pair = _read_keys(keys) if keys is not None else _ask_keys(named) if asks and named and not dry_run else ()
     text = drafts.render(draft)
     loaded = parse(text, str(path), places(os.geteuid(), os.environ))
-    for warning in (*map(str, loaded.warnings), drafts.doubts(draft)):
-        if warning:
-            say(f"warning: {warning}", err=True)
+    for warning in (*map(str, loaded.warnings), *drafts.doubts(draft)):
+        say(f"warning: {warning}", err=True)
     files = dict(zip(named, pair, strict=False))
     before = {} if dry_run else draft_file.write(path, text, files, over=over)
     following = _following(draft, path, {*named} if dry_run else {*named} - {*files})
@@ -201,6 +208,21 @@ def _draft(answers: Answers, *, asks: bool) -> Draft:
     if app != "none":
         user = DEFAULT_USER if os.geteuid() == 0 else ""
         draft = replace(draft, user=answer("user", "User that the app runs as", user, lambda _: ""))
+    example = f"{draft.app_directory.rstrip('/')}/outputs"
+    # The directory is asked for first, and is checked with the bucket of the models.
+    wrong, is_needed = _wrong_at(replace(draft, results_to=bucket), "results"), "results_to" in answers
+    results = answer(
+        "results",
+        f"Directory of results to upload, such as {example}",
+        None if is_needed else "",
+        lambda value: wrong(value) or (_not_empty(value) if is_needed else ""),
+    )
+    if results:
+        draft = replace(draft, results=results)
+        wrong_to = _wrong_at(draft, "results_to")
+        question = "Bucket for the results, or BUCKET/DIRECTORY, which the keys may write to"
+        results_to = answer("results_to", question, None, lambda value: drafts.wrong_bucket(value) or wrong_to(value))
+        draft = replace(draft, results_to=results_to)
     return draft
 
 
@@ -212,12 +234,17 @@ def _answered(draft: Draft, field: str, value: str) -> Draft:
             return replace(draft, directory=value)
         case "version":
             return replace(draft, version=value)
+        case "results":
+            return replace(draft, results=value)
+        case "results_to":
+            return replace(draft, results_to=value)
     raise ValueError(field)
 
 
 def _ask(question: str, default: str | None, wrong: Callable[[str], str]) -> str:
+    shown = f"{question} (Enter: none)" if default == "" else question
     while True:
-        value = str(click.prompt(question, default=default, err=True)).strip()
+        value = str(click.prompt(shown, default=default, show_default=default != "", err=True)).strip()
         if not (why := wrong(value)):
             return value
         say(f"  {why}", err=True)
@@ -242,7 +269,7 @@ def _wrong_at(draft: Draft, field: str) -> Callable[[str], str]:
         try:
             parse(drafts.render(_answered(draft, field, value)), "", places(os.geteuid(), os.environ))
         except ConfigError as error:
-            return "; ".join(each.text for each in error.problems if each.path.endswith(f".{_PLACES[field]}"))
+            return "; ".join(each.text for each in error.problems if each.path.endswith(_PLACES[field]))
         return ""
 
     return wrong

@@ -41,7 +41,7 @@ def install(options: Options, *, dry_run: bool, uninstall: bool, purge: bool, us
 
     For a machine with systemd. Makes the user and group mountd (by sysusers), /etc/mountd and its directory for secrets
     (by tmpfiles), and /etc/mountd/mountd.yaml if there is none; writes the units, completion for bash, zsh and fish,
-    the man page, and the link /usr/local/bin/mountd. Starts nothing: systemctl enable --now mountd.
+    the man page, and the link /usr/local/bin/mountd. Starts nothing: `systemctl enable --now mountd`.
 
     Run it again after an upgrade. Keeps a file that somebody has changed since, and says so. --uninstall removes what
     install made, by its record in /etc/mountd/installed.json, and nothing else; --dry-run prints what either would do.

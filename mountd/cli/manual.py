@@ -38,7 +38,7 @@ EXIT_LINE = re.compile(r" *(\d+)  +(.*)")
 def manual() -> None:
     """Print the man page.
 
-    mountd install puts it in place; without that: mountd manual | man -l -
+    `mountd install` puts it in place; without that: `mountd manual | man -l -`.
 
     \b
     Examples:

@@ -1,6 +1,6 @@
 """The outboxes of the settings, each with its task: made, changed and removed by name.
 
-Without one nothing of their room is imported.
+Without one nothing of their package is imported.
 """
 
 from __future__ import annotations

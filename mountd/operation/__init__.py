@@ -1,1 +1,1 @@
-"""What changes several rooms at once: the only room that knows mount, model and app."""
+"""What changes several parts at once: the only package that knows mount, model and app."""

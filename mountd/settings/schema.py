@@ -228,7 +228,7 @@ class RcloneSettings(Section):
 
 
 class ControlSettings(Section):
-    """The Unix socket on which the command line asks the daemon. Who may use it may do everything."""
+    """The Unix socket on which the command line asks the daemon. Its users may do what an operator's token allows."""
 
     socket: Annotated[AbsolutePath, FILLED_IN] = Field(description="its path; default: mountd.sock in runtime")
     group: str | None = Field(

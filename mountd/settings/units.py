@@ -36,10 +36,12 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds → the shortest exact form that `parse_duration` reads back (to the millisecond)."""
+    """Seconds → an exact form that `parse_duration` reads back (to the millisecond); days only where they are whole."""
     ms = round(seconds * 1000)
     if ms == 0:
         return "0s"
+    if ms % _MS["d"] == 0:
+        return f"{ms // _MS['d']}d"
     parts = []
     for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, ms = divmod(ms, size)

@@ -1,1 +1,1 @@
-"""What is true now: the types that every room fills, and what follows from them."""
+"""What is true now: the types that every package fills, and what follows from them."""

@@ -1,4 +1,4 @@
-"""The latest snapshot, on one board: rooms write their part; each change wakes those that wait."""
+"""The latest snapshot, in one place: each package writes its part, and each change wakes those that wait."""
 
 from __future__ import annotations
 

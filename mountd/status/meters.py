@@ -1,4 +1,4 @@
-"""Counts that only grow, and the last minutes of traffic: filled in by the rooms, shown by metrics and `traffic`.
+"""Counts that only grow, and the last minutes of traffic: other packages fill them in; metrics and `traffic` show them.
 
 What is true now stands in the snapshot. Here is what has happened since mountd started. A member that is removed and
 added again under the same name counts on.

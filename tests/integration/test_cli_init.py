@@ -25,6 +25,7 @@ from tests.support.wait import until
 
 Cli = Callable[..., tuple[int, str, str]]
 GIVEN = ("--yes", "--store", "aliyun-oss", "--bucket", "hub", "--region", "cn-hangzhou")
+RESULTS = ("--results", "/srv/tts/outputs", "--results-to", "tts-results/outputs")
 SECRET = "mountd-test-secret-0001"
 
 
@@ -93,6 +94,8 @@ def test_what_it_writes_reaches_a_real_store(file: Path, pair: Path, tmp_path: P
         (("--app-directory", "/opt/tts"), ("models", "cache_hub", "link"), "/opt/tts/cache_hub"),
         (("--app-command", "./run --port '7 8'"), ("apps", "webui", "command"), ["./run", "--port", "7 8"]),
         (("--user", "speech"), ("apps", "webui", "user"), "speech"),
+        (RESULTS, ("outbox", "results", "directory"), "/srv/tts/outputs"),
+        (RESULTS, ("outbox", "results", "remote"), "store:tts-results/outputs"),
         (("--mount-point", "/data/hub"), ("mounts", "storage", "path"), "/data/hub"),
         (("--app", "glm-tts"), ("models", "ckpt", "directory"), "ckpt_{version}"),
         (("--endpoint", "https://models.example.com"), ("remotes", "store", "endpoint"), "https://models.example.com"),
@@ -107,6 +110,20 @@ def test_each_option(file: Path, cli: Cli, words: tuple[str, ...], place: tuple[
     for key in place:
         found = found[key]
     assert found == value
+
+
+@pytest.mark.parametrize("words", [(), ("--results", "")], ids=str)
+def test_without_results_there_is_no_outbox(file: Path, cli: Cli, words: tuple[str, ...]) -> None:
+    assert cli("init", *GIVEN, *words, "-c", file)[0] == 0
+    assert load(file).settings.outbox == {}
+
+
+def test_results_are_accepted_by_check_and_their_bucket_is_no_hub(file: Path, pair: Path, cli: Cli) -> None:
+    assert cli("init", *GIVEN, *RESULTS, "--keys", pair, "-c", file)[::2] == (0, "")
+    code, out, _ = cli("config", "check", "-c", file, "-o", "json")
+    assert (code, json.loads(out)["problems"], json.loads(out)["warnings"]) == (0, [], [])
+    code, _, err = cli("init", *GIVEN, *RESULTS, "--results-to", "hub/outputs", "--dry-run", "-c", file)
+    assert (code, "warning" in err) == (0, True)
 
 
 def test_what_is_left_to_do(file: Path, cli: Cli) -> None:
@@ -241,6 +258,12 @@ def test_undo_removes_no_file_that_somebody_else_names(file: Path, tmp_path: Pat
         ((*GIVEN, "--directory", "hub"), "--directory"),
         ((*GIVEN, "--app-directory", "srv"), "--app-directory"),
         ((*GIVEN, "--app", "other"), "--app-command"),
+        ((*GIVEN, "--results", "/srv/results"), "--results-to"),
+        ((*GIVEN, "--results-to", "results"), "--results"),
+        ((*GIVEN, "--results", "", "--results-to", "results"), "--results"),
+        ((*GIVEN, *RESULTS, "--results", "srv"), "--results"),
+        ((*GIVEN, *RESULTS, "--results", "/mnt/hub/outputs", "--mount-point", "/mnt/hub"), "--results"),
+        ((*GIVEN, *RESULTS, "--results-to", "s3://results"), "--results-to"),
         ((*GIVEN, "--mount-point", "mnt"), "mounts.storage.path"),
         ((*GIVEN, "--secrets", "env", "--keys", "/dev/null"), "--keys"),
         ((*GIVEN, "--keys", "/nonexistent/pair"), "/nonexistent/pair"),
@@ -328,6 +351,10 @@ def test_by_answers_each_is_checked_and_asked_again(file: Path, cli: Cli) -> Non
         terminal.answer("Version wanted", "latest")
         terminal.answer("latest", "v23")
         terminal.answer("User", "tts")
+        terminal.answer("Directory of results", "/mnt/models/outputs")
+        terminal.answer("must not lie in mounts.storage.path", "/srv/tts/outputs")
+        terminal.answer("Bucket for the results", "oss://results")
+        terminal.answer("must be BUCKET", "tts-results/outputs")
         terminal.answer("Access key id", "LTAI5tTEST")
         terminal.answer("Secret key", SECRET)
         assert terminal.end() == 0, terminal.shown
@@ -338,8 +365,21 @@ def test_by_answers_each_is_checked_and_asked_again(file: Path, cli: Cli) -> Non
     assert settings.remotes["store"].options["endpoint"] == "https://oss-cn-hangzhou-internal.aliyuncs.com"
     assert settings.mounts["storage"].remote == "store:hub/models"
     assert settings.apps["webui"].command == ["python3", "webui.py", "--listen", "--port", "7860"]
+    assert str(settings.outbox["results"].directory) == "/srv/tts/outputs"
+    assert settings.outbox["results"].remote == "store:tts-results/outputs"
     assert (file.parent / "secret_key").read_text() == f"{SECRET}\n"
     assert modes(file.parent)["secret_key"] == 0o600
+
+
+def test_no_directory_of_results_and_no_more_is_asked_of_them(file: Path) -> None:
+    store = ("--store", "minio", "--endpoint", "http://minio:9000", "--bucket", "hub", "--app", "none")
+    model = ("--app-directory", "/srv/models", "--directory", "m_{version}", "--model-version", "v1")
+    with Terminal(*store, *model, "-c", file) as terminal:
+        terminal.answer("Directory of results", "")
+        terminal.answer("Access key id", "")
+        assert terminal.end() == 0, terminal.shown
+        assert "Bucket for the results" not in terminal.shown
+    assert load(file).settings.outbox == {}
 
 
 def test_what_options_say_is_not_asked_and_an_interrupt_writes_nothing(file: Path) -> None:

@@ -135,7 +135,8 @@ def parse(words: Sequence[str]) -> None:
 
 
 def ways(text: str) -> Iterator[list[str]]:
-    """Of a command in running text: with its optional parts, and with the first of its alternatives."""
-    text = re.sub(r"\[([^]]*)\]", r" \1 ", text).replace("\u2026", "x")
-    words = [word.partition("|")[0] for word in text.split() if word not in ("|", ",", "&")]
+    """Of a command in running text: with its optional parts, and with the first of its alternatives; without what
+    reads its output."""
+    text = re.sub(r"\[([^]]*)\]", r" \1 ", text.partition(" | ")[0]).replace("\u2026", "x")
+    words = [word.partition("|")[0] for word in text.split() if word not in (",", "&")]
     yield words[1:]

@@ -15,7 +15,7 @@ import yaml
 from mountd.cli.main import EXIT_CODES
 from mountd.settings.jsonschema import generate
 from pages.__main__ import generated
-from pages.commands import contexts
+from pages.commands import contexts, escaped
 from pages.configuration import sections
 from tests.support.docs_pages import DOCS, TOP, anchors, blocks, headlines, inline, links
 
@@ -23,7 +23,7 @@ TRANSLATED = [page for page in DOCS if page.stem.endswith(".zh")]
 REASONS = (TOP / "docs/reasons.md").read_text()
 EVENTS = (TOP / "docs/events.md").read_text()
 WITHOUT_CODES = ("cli", "demo", "install", "api", "publish")
-"""Rooms that make no reasons of their own."""
+"""Packages that make no reasons of their own."""
 DATA = {f"settings/{name}.py" for name in ("presets", "profiles", "options", "validate", "stores", "sync")} | {
     "rclone/command.py"
 }
@@ -72,6 +72,26 @@ def test_each_key_of_the_configuration_is_there_with_a_meaning() -> None:
     assert all(key.meaning and key.type for section in sections() for key in section.keys)
 
 
+@pytest.mark.parametrize(
+    ("help_text", "shown"),
+    [
+        ("Only with --force, or -c FILE.", "Only with `--force`, or `-c` FILE."),
+        ("Set $MOUNTD_LANG.", "Set `$MOUNTD_LANG`."),
+        ("At <home>.", "At &lt;home>."),
+        ("Run `mountd manual | man -l -`, or --yes.", "Run `mountd manual | man -l -`, or `--yes`."),
+        ("Run `tee <in` then.", "Run `tee <in` then."),
+    ],
+)
+def test_options_of_a_help_text_are_marked_and_commands_are_kept(help_text: str, shown: str) -> None:
+    assert escaped(help_text) == shown
+
+
+@pytest.mark.parametrize("help_text", ["mountd manual | man -l -", "systemctl enable --now mountd"])
+def test_a_command_of_another_program_has_to_be_in_backticks(help_text: str) -> None:
+    with pytest.raises(ValueError, match="backticks"):
+        escaped(help_text)
+
+
 def test_each_command_has_its_section_and_each_exit_code_its_line() -> None:
     page = (TOP / "docs/commands.md").read_text()
     assert {context.command_path for context in contexts()} <= {words for _, words in headlines(page)}
@@ -90,7 +110,7 @@ def rows(page: str) -> Iterator[str]:
 
 @cache
 def written() -> set[str]:
-    """Each word of that form in the rooms that make reasons and events."""
+    """Each word of that form in the packages that make reasons and events."""
     found = set()
     for path in sorted((TOP / "mountd").rglob("*.py")):
         name = str(path.relative_to(TOP / "mountd"))

@@ -53,6 +53,26 @@ def test_each_store_and_app_is_a_valid_file_without_warnings(store: PresetName, 
     assert [each.user for each in found.settings.apps.values()] == ([] if app == "none" else ["tts"])
 
 
+@pytest.mark.parametrize("store", PRESETS)
+@pytest.mark.parametrize("app", APPS)
+def test_results_have_an_outbox(store: PresetName, app: AppName) -> None:
+    made = draft(store, app, results="/srv/my results", results_to="results-1250000000/of tts/")
+    found = parse(render(made), "x.yaml", PLACES)
+    assert found.warnings == ()
+    (outbox,) = found.settings.outbox.values()
+    assert (str(outbox.directory), outbox.remote) == ("/srv/my results", "store:results-1250000000/of tts")
+
+
+def test_without_results_the_outbox_is_a_comment_that_is_valid_without_its_signs() -> None:
+    text = render(draft())
+    assert parse(text, "x.yaml", PLACES).settings.outbox == {}
+    first, comment, rest = text.partition("# outbox:\n#   results:")
+    (outbox,) = parse(
+        f"{first}{comment.replace('# ', '').replace('#', '')}{rest}", "x.yaml", PLACES
+    ).settings.outbox.values()
+    assert str(outbox.directory) == "/srv/index-tts/outputs"
+
+
 @pytest.mark.parametrize(("app", "file"), [("index-tts", "mountd.yaml"), ("glm-tts", "glm-tts.yaml")])
 def test_the_apps_are_those_of_the_files_we_ship(app: AppName, file: str) -> None:
     shipped = parse((CONFIG / file).read_text(), file, PLACES).settings
@@ -100,6 +120,15 @@ def test_strange_answers_are_kept_as_they_are_or_refused_at_their_key(path: str,
         assert found.settings.models["cache_hub"].version == version
 
 
+@given(TEXTS)
+def test_a_strange_directory_of_results_is_kept_as_it_is_or_refused(path: str) -> None:
+    made = draft(results=f"/data/{path}", results_to="results")
+    found = inspect_text(render(made), PLACES)
+    assert {each.path for each in found.problems} <= {"outbox.results.directory"}
+    if not found.problems and found.settings:
+        assert found.settings.outbox["results"].directory == Path(f"/data/{path}")
+
+
 @pytest.mark.parametrize(
     ("bucket", "fine"),
     [
@@ -121,10 +150,22 @@ def test_what_may_be_a_bucket(bucket: str, fine: bool) -> None:
     assert (wrong_bucket(bucket) == "") is fine
 
 
-def test_what_is_doubtful() -> None:
-    assert "hub-1250000000" in doubts(draft("tencent-cos"))
-    assert doubts(draft("tencent-cos", bucket="hub-1250000000/models")) == ""
-    assert doubts(draft("aliyun-oss")) == ""
+@pytest.mark.parametrize(
+    ("store", "bucket", "results_to", "named"),
+    [
+        ("tencent-cos", "hub", "", ["hub-1250000000"]),
+        ("tencent-cos", "hub-1250000000/models", "", []),
+        ("tencent-cos", "hub-1250000000", "results/tts", ["results-1250000000"]),
+        ("tencent-cos", "hub", "results", ["hub-1250000000", "results-1250000000"]),
+        ("aliyun-oss", "hub", "", []),
+        ("aliyun-oss", "hub", "results/hub", []),
+        ("aliyun-oss", "hub/models", "hub/results", ["bucket of the models"]),
+    ],
+)
+def test_what_is_doubtful(store: PresetName, bucket: str, results_to: str, named: list[str]) -> None:
+    found = doubts(draft(store, bucket=bucket, results="/srv/results" if results_to else "", results_to=results_to))
+    assert len(found) == len(named)
+    assert all(part in text for part, text in zip(named, found, strict=True))
 
 
 def test_what_is_run_for_a_voice_is_one_string_of_python() -> None:

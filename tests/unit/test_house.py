@@ -13,37 +13,37 @@ import mountd
 
 TOP = Path(mountd.__file__).parents[1]
 PAGE = (TOP / "ARCHITECTURE.md").read_text()
-PYTHON = sorted(path for room in ("mountd", "tests", "bench") for path in (TOP / room).rglob("*.py"))
+PYTHON = sorted(path for package in ("mountd", "tests", "bench") for path in (TOP / package).rglob("*.py"))
 MODULES = [path for path in PYTHON if path.is_relative_to(TOP / "mountd") and not path.stem.startswith("__")]
 MOST_LINES = 400
 
 
-def drawn(room: str) -> set[str]:
-    """The names of modules that stand in the drawing from the line of `room` on, up to the next one."""
-    found = re.search(rf"^  {room}/ .*?(?=^  [\w/]+/ |^```)", PAGE, re.MULTILINE | re.DOTALL)
+def drawn(package: str) -> set[str]:
+    """The names of modules that stand in the drawing from the line of `package` on, up to the next one."""
+    found = re.search(rf"^  {package}/ .*?(?=^  [\w/]+/ |^```)", PAGE, re.MULTILINE | re.DOTALL)
     return set(re.findall(r"\b(\w+\.py)\b", found.group())) if found else set()
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return str(path.parent.relative_to(TOP / "mountd"))
 
 
-ROOMS = sorted({room_of(path) for path in MODULES} - {"."})
+PACKAGES = sorted({package_of(path) for path in MODULES} - {"."})
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_what_is_drawn_is_there_and_what_is_there_is_drawn(room: str) -> None:
-    assert drawn(room) == {path.name for path in MODULES if room_of(path) == room}
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_is_drawn_is_there_and_what_is_there_is_drawn(package: str) -> None:
+    assert drawn(package) == {path.name for path in MODULES if package_of(path) == package}
 
 
 def marked() -> set[str]:
     """The modules with a · behind their names: `mountd.status.snapshot`."""
-    found, room = set(), ""
+    found, package = set(), ""
     for line in PAGE.split("```")[1].splitlines():
         if named := re.match(r"  ([\w/]+)/ ", line):
-            room = named[1].replace("/", ".") + "."
+            package = named[1].replace("/", ".") + "."
         for names in re.findall(r"((?:\w+\.py )+) *·", line):
-            found |= {f"mountd.{room}{name.removesuffix('.py')}" for name in names.split()}
+            found |= {f"mountd.{package}{name.removesuffix('.py')}" for name in names.split()}
     return found
 
 

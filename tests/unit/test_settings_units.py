@@ -42,6 +42,26 @@ def test_no_durations(text: str) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0s"),
+        (0.001, "1ms"),
+        (90.5, "1m30s500ms"),
+        (3600.0, "1h"),
+        (82_800.0, "23h"),
+        (86_399.999, "23h59m59s999ms"),
+        (86_400.0, "1d"),
+        (86_400.001, "24h1ms"),
+        (129_600.0, "36h"),
+        (604_800.0, "7d"),
+        (315_360_000.0, "3650d"),
+    ],
+)
+def test_how_a_duration_is_written(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
 @given(milliseconds)
 def test_a_duration_is_written_as_it_is_read(ms: int) -> None:
     assert parse_duration(format_duration(ms / 1000)) == ms / 1000

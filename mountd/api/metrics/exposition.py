@@ -26,7 +26,7 @@ JOURNAL_S = 1.0
 
 
 class Metrics:
-    """One collector for each room; `more` are those of rooms that only some configurations have."""
+    """One collector for each part; `more` are those of parts that only some configurations have."""
 
     def __init__(self, board: Board, journal: Journal, more: Sequence[Collector] = ()) -> None:
         self._journal = journal

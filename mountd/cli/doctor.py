@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--try-write",
     is_flag=True,
-    help="Try to write a tiny object with the keys of each mount that only reads; it is expected to be refused.",
+    help="Try to write a tiny object: with the keys of each mount that only reads, where it is expected to be refused,"
+    " and with those of each outbox, where it must not be.",
 )
 @reads_file
 def doctor(options: Options, *, try_write: bool) -> None:
@@ -66,6 +67,7 @@ async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[It
         examine_gpu,
         examine_machine,
         examine_mount,
+        examine_outbox,
         examine_sources,
         examine_store,
         examine_unit,
@@ -95,6 +97,7 @@ async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[It
     yield examine_unit.credentials(unit, [str(each.credential) for each in elsewhere.values()])
     lines, running = await examine.control(settings, how_to_start=examine_unit.how_to_start(unit, path))
     yield [*lines, *examine.directories(settings), *examine.links(settings), *await examine.apps(settings)]
+    yield await examine_outbox.directories(settings)
     yield await examine_machine.checks(settings)
     if not running:
         yield [*examine.ports(settings), *await examine_gpu.checks(settings)]

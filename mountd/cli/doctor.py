@@ -67,6 +67,7 @@ async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[It
         examine_gpu,
         examine_machine,
         examine_mount,
+        examine_notify,
         examine_outbox,
         examine_sources,
         examine_store,
@@ -93,6 +94,7 @@ async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[It
     unit = await examine_unit.find(path)
     well = Check("secrets", "ok", f"every {'other ' if elsewhere else ''}secret can be read")
     yield [Check("secrets", "fail", str(each)) for each in problems] or [well]
+    yield await examine_notify.people(settings)
     yield examine_unit.hardening(unit)
     yield examine_unit.credentials(unit, [str(each.credential) for each in elsewhere.values()])
     lines, running = await examine.control(settings, how_to_start=examine_unit.how_to_start(unit, path))

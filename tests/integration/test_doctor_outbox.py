@@ -188,12 +188,14 @@ def test_the_command_has_all_of_its_lines(
 ) -> None:
     file = tmp_path / "mountd.yaml"
     given = written(tmp_path, proxy.endpoint)
+    given["notify"] = {"people": {"apprise": {"file": f"{tmp_path}/addresses"}}}
+    (tmp_path / "addresses").write_text("json://127.0.0.1:1\n")
     file.write_text(yaml.safe_dump(given))
-    wanted = {"directory of results", "disk of results", "clock of s"} | WELL.keys()
+    wanted = {"notify people", "directory of results", "disk of results", "clock of s"} | WELL.keys()
     for words in ([], ["--try-write"]):
         main(["doctor", "-c", str(file), "-o", "json", *words])
         checks = {each["name"]: each["result"] for each in json.loads(capsys.readouterr().out)["checks"]}
         expected = wanted if words else wanted - {"write of results"}
         assert {name: result for name, result in checks.items() if name in wanted} == dict.fromkeys(expected, "ok")
     assert not list(bucket.rglob("*"))
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["mountd.yaml", "s3"], "nothing was made"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["addresses", "mountd.yaml", "s3"], "nothing was made"

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--try-write",
     is_flag=True,
-    help="Try to write a tiny object with the keys of each mount that only reads; it is expected to be refused.",
+    help="Try to write a tiny object: with the keys of each mount that only reads, where it is expected to be refused,"
+    " and with those of each outbox, where it must not be.",
 )
 @reads_file
 def doctor(options: Options, *, try_write: bool) -> None:
@@ -66,6 +67,8 @@ async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[It
         examine_gpu,
         examine_machine,
         examine_mount,
+        examine_notify,
+        examine_outbox,
         examine_sources,
         examine_store,
         examine_unit,
@@ -91,10 +94,12 @@ async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[It
     unit = await examine_unit.find(path)
     well = Check("secrets", "ok", f"every {'other ' if elsewhere else ''}secret can be read")
     yield [Check("secrets", "fail", str(each)) for each in problems] or [well]
+    yield await examine_notify.people(settings)
     yield examine_unit.hardening(unit)
     yield examine_unit.credentials(unit, [str(each.credential) for each in elsewhere.values()])
     lines, running = await examine.control(settings, how_to_start=examine_unit.how_to_start(unit, path))
     yield [*lines, *examine.directories(settings), *examine.links(settings), *await examine.apps(settings)]
+    yield await examine_outbox.directories(settings)
     yield await examine_machine.checks(settings)
     if not running:
         yield [*examine.ports(settings), *await examine_gpu.checks(settings)]

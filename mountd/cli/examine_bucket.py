@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from mountd.cli import examine_rights
+from mountd.cli import examine_outbox, examine_rights
 from mountd.cli.examine import Check
 from mountd.cli.examine_rights import BucketQuestion
 from mountd.cli.render import command_of, write_conf
@@ -35,13 +35,17 @@ async def rclone(settings: Settings) -> tuple[Binary | None, Check]:
 
 
 async def buckets(settings: Settings, binary: Binary) -> list[Check]:
-    """One line for each mount's bucket and, where it can be listed, one for each model; all at the same time."""
+    """One line for each mount's bucket and, where it can be listed, one for each model; and one for each outbox's
+    bucket; all at the same time."""
     with tempfile.TemporaryDirectory(prefix="mountd-doctor-") as directory:  # 0700, for its file of secrets
         try:
             conf = (await write_conf(settings, binary, Path(directory))).path
         except MountdError as error:
             return [Check("rclone.conf", "fail", error.text, error.hint)]
-        found = await asyncio.gather(*(_bucket(settings, name, binary, conf) for name in settings.mounts))
+        found = await asyncio.gather(
+            *(_bucket(settings, name, binary, conf) for name in settings.mounts),
+            *(examine_outbox.bucket(settings, name, binary, conf) for name in settings.outbox),
+        )
         return [check for checks in found for check in checks]
 
 

@@ -183,14 +183,19 @@ async def read(name: str, directory: str, ask: BucketQuestion, *, depth: int) ->
 async def read_unlisted(name: str, place: str, files: Iterable[str], ask: BucketQuestion) -> Check | None:
     """Where the keys may not list: whether they may read one of these files below `place`; None when none is read."""
     for file in files:
-        names = ask.conf.with_name(f"{name}.names")
-        names.write_text(f"{file}\n", "utf-8")
-        try:
-            # By a list of names: else rclone lists the directory that a file is in.
-            words = ("--count=1", "--no-traverse", f"--files-from-raw={names}")
-            byte = await ask.run("cat", *words, source(place))
-        except RemoteError:
-            continue
-        if byte:  # of a file that is not there it prints nothing, and says nothing
+        if await can_read(name, place, file, ask):
             return Check(f"read of {name}", "ok", f"a byte of {file} was read, although it cannot be listed")
     return None
+
+
+async def can_read(name: str, place: str, file: str, ask: BucketQuestion) -> bool:
+    """Whether the first byte of `file` below `place` can be read, with no right to list."""
+    names = ask.conf.with_name(f"{name}.names")
+    names.write_text(f"{file}\n", "utf-8")
+    try:
+        # By a list of names: else rclone lists the directory that a file is in.
+        words = ("--count=1", "--no-traverse", f"--files-from-raw={names}")
+        byte = await ask.run("cat", *words, source(place))
+    except RemoteError:
+        return False
+    return bool(byte)  # of a file that is not there it prints nothing, and says nothing

@@ -37,16 +37,19 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 async def stores(settings: Settings) -> list[Check]:
-    """A line for the clock of each store behind a mount, and one for the network to it, where that is known."""
+    """A line for the clock of each store behind a mount or an outbox, and one for the network to it, where that is
+    known."""
     found = await asyncio.gather(
-        *(each for name, remote in behind_mounts(settings) for each in (_clock(name, remote), _network(name, remote)))
+        *(each for name, remote in in_use(settings) for each in (_clock(name, remote), _network(name, remote)))
     )
     return [check for check in found if check is not None]
 
 
-def behind_mounts(settings: Settings) -> Iterator[tuple[str, RemoteSettings]]:
-    """The S3 remotes that mounts use, each once."""
-    used = (each for mount in settings.mounts.values() for each in settings.beneath(mount.remote_name))
+def in_use(settings: Settings) -> Iterator[tuple[str, RemoteSettings]]:
+    """The S3 remotes that mounts and outboxes use, each once."""
+    named = [each.remote_name for each in settings.mounts.values()]
+    named += [each.remote_name for each in settings.outbox.values()]
+    used = (each for name in named for each in settings.beneath(name))
     for name in dict.fromkeys(used):
         if settings.remotes[name].type == "s3":
             yield name, settings.remotes[name]

@@ -1,6 +1,7 @@
-"""What `doctor --try-write` finds out: whether the keys of a mount that only reads may write as well.
+"""What `doctor --try-write` finds out: whether keys may write, those of a mount that only reads, and of an outbox.
 
-A tiny object is sent where nothing of that name is. It is expected to be refused; where it is not, it is deleted again.
+A tiny object is sent where nothing of that name is. With a mount's keys it is expected to be refused, with an outbox's
+it must not be. What was accepted is deleted again, as far as the keys may.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from mountd.cli import examine_outbox, examine_rights
 from mountd.cli.examine import Check
 from mountd.cli.examine_rights import BucketQuestion
 from mountd.cli.render import command_of, write_conf
@@ -25,7 +27,7 @@ _ONCE = ("--s3-no-check-bucket", "--s3-no-head", "--no-check-dest")
 
 
 async def rights(settings: Settings, binary: Binary) -> list[Check]:
-    """A line for each mount that only reads; all at the same time."""
+    """A line for each mount that only reads, and one for each outbox; all at the same time."""
     reading = [name for name, mount in settings.mounts.items() if profiles.is_read_only(mount)]
     with tempfile.TemporaryDirectory(prefix="mountd-doctor-") as directory:  # 0700, for its file of secrets
         try:
@@ -36,14 +38,24 @@ async def rights(settings: Settings, binary: Binary) -> list[Check]:
         marker = Path(directory, "marker")
         await asyncio.to_thread(marker.write_text, CONTENT, "utf-8")
         return await asyncio.gather(
-            *(try_write(name, settings.mounts[name].remote, marker, ask) for name, ask in asked.items())
+            *(try_write(name, settings.mounts[name].remote, marker, ask) for name, ask in asked.items()),
+            *(
+                try_send(name, outbox.remote, marker, examine_outbox.question(settings, name, binary, conf))
+                for name, outbox in settings.outbox.items()
+            ),
         )
 
 
+def _new_object(place: str) -> tuple[str, str]:
+    """Its name, and REMOTE:BUCKET… with it."""
+    name = f"{PREFIX}{secrets.token_hex(8)}"
+    return name, f"{place.rstrip('/')}{'' if place.endswith(':') else '/'}{name}"
+
+
 async def try_write(name: str, place: str, marker: Path, ask: BucketQuestion) -> Check:
-    """`place`: REMOTE:BUCKET…, where a new object with the content of `marker` is tried."""
+    """For a mount that only reads. `place`: REMOTE:BUCKET…, where an object with the content of `marker` is tried."""
     where = f"write of {name}"
-    target = f"{place.rstrip('/')}{'' if place.endswith(':') else '/'}{PREFIX}{secrets.token_hex(8)}"
+    _, target = _new_object(place)
     try:
         await ask.run("copyto", *_ONCE, str(marker), target)
     except RemoteError as error:
@@ -59,3 +71,33 @@ async def try_write(name: str, place: str, marker: Path, ask: BucketQuestion) ->
     except RemoteError as error:
         return Check(where, "fail", f"{text}; and {target}, which was tried, cannot be deleted: {error.text}", hint)
     return Check(where, "warn", text, hint)
+
+
+async def try_send(name: str, place: str, marker: Path, ask: BucketQuestion) -> Check:
+    """For an outbox, whose keys have to write, and to look at what they have written; they need not delete."""
+    where = f"write of {name}"
+    new, target = _new_object(place)
+    try:
+        await ask.run("copyto", *_ONCE, str(marker), target)
+    except RemoteError as error:
+        known = examine_rights.signature_check(where, error)
+        if known is None or known.result != "ok":  # it is not a right that is refused
+            return Check(where, "fail", error.text, error.hint)
+        hint = "allow them to write there: s3:PutObject; deploy/iam has a policy, results-writer"
+        return Check(where, "fail", f"the keys may not write to {place}: {error.text.rpartition(': ')[2]}", hint)
+    can_read = await examine_rights.can_read(name, place, new, ask)
+    failure: RemoteError | None = None
+    try:
+        await ask.run("deletefile", target)
+    except RemoteError as error:
+        failure = error
+    if not can_read:
+        stays = f"; {new} stays there" if failure is not None else ""
+        text = f"the keys may write to {place}, but not read what they wrote: no upload can be compared{stays}"
+        return Check(where, "fail", text, "allow them to read there: s3:GetObject, with which HEAD is asked as well")
+    text = f"the keys may write to {place}, and read what they wrote"
+    if failure is None:
+        return Check(where, "ok", text)
+    if failure.code == "access-denied":
+        return Check(where, "ok", f"{text}; {new} stays there: they may not delete it, and need not")
+    return Check(where, "warn", f"{text}; {failure.text}", f"delete {target}")

@@ -14,7 +14,7 @@ from mountd.process.instance import Instance
 from mountd.rclone import binary as binaries
 from mountd.rclone import credentials
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import Launch, MountCommand, RcAddress, mount_command
+from mountd.rclone.command import Launch, MountCommand, RcAddress, UploadLaunch, mount_command, upload_command
 from mountd.rclone.conf import render_masked, shown
 from mountd.rclone.conf_file import ConfFile, record_path
 from mountd.settings import masking
@@ -58,6 +58,13 @@ def command_of(settings: Settings, name: str, binary: Binary, conf: Path) -> Mou
         cache=engine.cache_size(mount.cache),
     )
     return mount_command(settings, name, launch, os.environ)
+
+
+def upload_command_of(settings: Settings, name: str, binary: Binary, conf: Path) -> MountCommand:
+    """As the daemon would start the rclone of the outbox `name`; its password as with `command_of`."""
+    instance, outbox = Instance.of(settings.state, settings.runtime), settings.outbox[name]
+    rc = RcAddress("mountd", "shown-to-nobody", instance.private / f"out-{name}.sock")
+    return upload_command(settings, outbox.remote, UploadLaunch(binary, conf, rc, outbox.limit), os.environ)
 
 
 async def write_conf(settings: Settings, binary: Binary, directory: Path) -> ConfFile:

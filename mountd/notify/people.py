@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mountd import container
 from mountd.errors import cause_of
 from mountd.files.worker_process import WorkerProcess
 from mountd.notify import apprise_worker, texts
@@ -21,6 +23,7 @@ from mountd.settings.secret import SecretRef
 MOST_URLS = 50
 MAX_ANSWER_BYTES = 64 * 1024
 INSTALL = "install it: pip install 'mountd[notify]'"
+IN_IMAGE = "; for mountd's image: --build-arg EXTRAS=rclone,notify"
 KILL_S = 1.0
 
 
@@ -36,15 +39,10 @@ class PeopleSender:
         """To each address that does not have it yet. Raises Undelivered, CannotStart."""
         reference = self._settings.apprise
         assert reference is not None
-        urls = _addresses((await self._deps.read_secrets({"apprise": reference}))["apprise"], reference)
+        urls = addresses((await self._deps.read_secrets({"apprise": reference}))["apprise"], reference)
         got = self._got[1] if self._got[0] == message.id else frozenset()
         left = [url for url in urls if url not in got]
-        answer = await self._ask(await self._order(message, left)) if left else {"failed": {}}
-        if answer.get("missing"):
-            raise Undelivered("cannot write to people: apprise is not installed", hint=INSTALL)
-        failed = _failed(answer, len(left))
-        if failed is None:
-            raise Undelivered("cannot write to people: apprise gave no answer", hint=INSTALL)
+        failed = await self._ask(message, left) if left else {}
         self._got = (message.id, frozenset(url for index, url in enumerate(left) if index not in failed) | got)
         if failed:
             index, cause = next(iter(failed.items()))
@@ -57,47 +55,59 @@ class PeopleSender:
                 is_partial=bool(self._got[1]),
             )
 
-    async def _order(self, message: OutgoingMessage, urls: list[str]) -> dict[str, object]:
+    async def _ask(self, message: OutgoingMessage, urls: list[str]) -> dict[int, str]:
         translate = await in_language(self._settings.language)
-        return {
-            "urls": urls,
+        texts_of = {
             "title": texts.title(message, self._deps.host, translate),
             "body": texts.body(message, self._deps.host, translate),
             "kind": str(texts.tone(message.notification)),
         }
+        marks = self._deps.marks(f"notify {self._name}")
+        return await ask(urls, texts_of, marks, limit_s=self._settings.timeout_s)
 
-    async def _ask(self, order: dict[str, object]) -> dict[str, Any]:
-        """Raises Undelivered."""
-        limit_s = self._settings.timeout_s
-        environment = {**of_notifier(os.environ), **self._deps.marks(f"notify {self._name}")}
-        try:
-            worker = await WorkerProcess.start(
-                Path(apprise_worker.__file__), environment, longest_line=MAX_ANSWER_BYTES, packages=True
-            )
-        except OSError as error:
-            found = lack(error)
-            text = found.text if found is not None else cause_of(error)
-            raise Undelivered(f"cannot write to people: {text}", hint=found.hint if found else "") from None
-        try:
-            async with asyncio.timeout(limit_s):
-                worker.send(order)
-                await worker.writer.drain()
-                line = await worker.reader.readline()
-        except TimeoutError:
-            text = f"cannot write to people: no end after {limit_s:g} s"
-            raise Undelivered(
-                text, hint="see the network to the services; `timeout` of the target may be longer"
-            ) from None
-        except (OSError, ValueError):  # it has ended, or says too much
-            line = b""
-        finally:
-            worker.kill()
-            await worker.is_gone(KILL_S)
-        try:
-            answer = json.loads(line)
-        except (ValueError, RecursionError):
-            answer = None
-        return answer if isinstance(answer, dict) else {}
+
+async def ask(
+    urls: Sequence[str], message: Mapping[str, str], marks: Mapping[str, str], *, limit_s: float
+) -> dict[int, str]:
+    """Why the message was not delivered, by the index of an address. Raises Undelivered, also where apprise is not
+    installed, which no address at all finds out as well."""
+    environment = {**of_notifier(os.environ), **marks}
+    try:
+        worker = await WorkerProcess.start(
+            Path(apprise_worker.__file__), environment, longest_line=MAX_ANSWER_BYTES, packages=True
+        )
+    except OSError as error:
+        found = lack(error)
+        text = found.text if found is not None else cause_of(error)
+        raise Undelivered(f"cannot write to people: {text}", hint=found.hint if found else "") from None
+    try:
+        async with asyncio.timeout(limit_s):
+            worker.send({"urls": [*urls], **message})
+            await worker.writer.drain()
+            line = await worker.reader.readline()
+    except TimeoutError:
+        text = f"cannot write to people: no end after {limit_s:g} s"
+        raise Undelivered(text, hint="see the network to the services; `timeout` of the target may be longer") from None
+    except (OSError, ValueError):  # it has ended, or says too much
+        line = b""
+    finally:
+        worker.kill()
+        await worker.is_gone(KILL_S)
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        answer = None
+    answer = answer if isinstance(answer, dict) else {}
+    if answer.get("missing"):
+        raise Undelivered("cannot write to people: apprise is not installed", hint=install_hint())
+    failed = _failed(answer, len(urls))
+    if failed is None:
+        raise Undelivered("cannot write to people: apprise gave no answer", hint=install_hint())
+    return failed
+
+
+def install_hint() -> str:
+    return INSTALL + (IN_IMAGE if container.is_here() else "")
 
 
 def _failed(answer: dict[str, Any], count: int) -> dict[int, str] | None:
@@ -109,7 +119,7 @@ def _failed(answer: dict[str, Any], count: int) -> dict[int, str] | None:
     return {places[key]: str(cause) for key, cause in failed.items()}
 
 
-def _addresses(text: str, reference: SecretRef) -> list[str]:
+def addresses(text: str, reference: SecretRef) -> list[str]:
     """One a line; empty lines and those that begin with # do not count. Raises Undelivered."""
     lines = (line.strip() for line in text.splitlines())
     found = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))

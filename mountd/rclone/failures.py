@@ -157,7 +157,7 @@ _KINDS: tuple[tuple[str, str, str, str], ...] = (
         r"NoSuchBucket|directory not found|bucket.*(not found|does not exist)",
         "bucket-missing",
         "the bucket or directory does not exist",
-        "check the bucket's name behind the colon in the mount's remote:, and the endpoint; or create the bucket",
+        "check the bucket's name behind the colon in remote:, and the endpoint; or create the bucket",
     ),
     (
         r"object not found",

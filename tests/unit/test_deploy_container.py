@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ import yaml
 from mountd.cache.uploads import SCAN_LIMIT_S
 from mountd.daemon.shutdown import stop_times
 from mountd.fuse.rights import Rights, container_flags
+from mountd.notify import people
 from mountd.settings.http import HttpSettings
 from mountd.settings.load import DEFAULT_CONFIG, load, places
 from mountd.settings.schema import MountSettings, Settings
@@ -226,6 +228,14 @@ def test_the_page_has_the_flags_and_the_codes_of_the_program() -> None:
     codes = {code for table in tables for code in re.findall(r"`([a-z]+-[a-z-]+)`", table)}
     assert {"gpu-memory", "no-fuse", "mount-refused", "preflight-failed"} <= codes
     assert [code for code in sorted(codes) if f'"{code}"' not in source] == []
+
+
+def test_the_image_has_the_extras_that_are_asked_for() -> None:
+    extras = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (default,) = (line.partition("=")[2].strip('"') for line in instruction("ARG") if line.startswith("EXTRAS="))
+    (with_people,) = re.findall(r"EXTRAS=([\w,]+)", people.IN_IMAGE)
+    assert {default, "notify"} == set(with_people.split(",")) == extras.keys()
+    assert f"EXTRAS={with_people}" in CONTAINERFILE
 
 
 def test_the_page_names_each_example_and_each_argument() -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from mountd.cli.examine_store import (
-    behind_mounts,
     clock_check,
     endpoint_of,
     goes_through_proxy,
+    in_use,
     is_internal,
     network_check,
     skew_s,
@@ -82,20 +82,24 @@ def test_where_a_remote_asks(options: dict[str, object], endpoint: str) -> None:
     assert endpoint_of(RemoteSettings.model_validate({"type": "s3", **options})) == endpoint
 
 
-def test_the_stores_behind_mounts_are_asked_once() -> None:
+def test_the_stores_behind_mounts_and_outboxes_are_asked_once() -> None:
     text = """
 remotes:
   a: {type: s3, endpoint: "http://a"}
   b: {type: crypt, remote: "a:x", password: {env: P}}
   c: {type: s3, endpoint: "http://c"}
   d: {type: local}
+  e: {type: s3, endpoint: "http://e"}
 mounts:
   m: {remote: "b:", path: /m}
   n: {remote: "a:y", path: /n}
   o: {remote: "d:/", path: /o}
+outbox:
+  p: {directory: /p, remote: "e:x"}
+  q: {directory: /q, remote: "b:/q"}
 """
     settings = parse(text, "x.yaml", Places(Path("/s"), Path("/c"), Path("/r"))).settings
-    assert [name for name, _ in behind_mounts(settings)] == ["a"]
+    assert [name for name, _ in in_use(settings)] == ["a", "e"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from mountd.daemon.shutdown import mount_stop_s
 from mountd.daemon.tasks import Tasks
 from mountd.errors import MountdError, NotUploaded
 from mountd.fuse import table
-from mountd.fuse.watch import read_table
+from mountd.fuse.watch import known_table
 from mountd.journal.journal import Journal
 from mountd.model.model import Model
 from mountd.mount.mount import CLEAR_TIMEOUT_S, RcloneMount
@@ -141,7 +141,7 @@ class Members:
 
     def mount_points(self) -> set[str]:
         """Ours, mounted or not: no file there is read or watched."""
-        mounted = {entry.mount_point for entry in table.of_instance(read_table(), self._instance.id)}
+        mounted = {entry.mount_point for entry in table.of_instance(known_table(), self._instance.id)}
         return mounted | {str(mount.path) for mount in self.settings.mounts.values()}
 
     def probe_paths(self, mount: str) -> Sequence[str]:

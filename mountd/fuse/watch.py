@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import io
 import select
+import threading
 from collections.abc import AsyncGenerator
+from functools import cache
 
 from mountd.fuse.table import Entry, parse
 
@@ -27,9 +29,38 @@ def read_table(source: str = MOUNTINFO, mount_point: str = "") -> tuple[Entry, .
         return _read(mountinfo, mount_point)
 
 
+def known_table(mount_point: str = "") -> tuple[Entry, ...]:
+    """As `read_table` of this process's mount namespace, for who asks each second: read anew only when a mount has come
+    or gone. That a mount is shared from now on is no such change. Raises OSError when it cannot be opened."""
+    return parse(_known().text(), mount_point)
+
+
+class _Known:
+    def __init__(self) -> None:
+        self._mountinfo = io.FileIO(MOUNTINFO)
+        self._changes = select.poll()
+        self._changes.register(self._mountinfo, select.POLLPRI | select.POLLERR)
+        self._lock = threading.Lock()
+        self._text = ""
+
+    def text(self) -> str:
+        with self._lock:
+            # The kernel tells each open file once. Asked before it is read: what changes in between is told again.
+            if self._changes.poll(0) or not self._text:
+                self._text = _text(self._mountinfo)
+            return self._text
+
+
+_known = cache(_Known)
+
+
 def _read(mountinfo: io.FileIO, mount_point: str = "") -> tuple[Entry, ...]:
+    return parse(_text(mountinfo), mount_point)
+
+
+def _text(mountinfo: io.FileIO) -> str:
     mountinfo.seek(0)
-    return parse(mountinfo.read().decode("utf-8", "surrogateescape"), mount_point)
+    return mountinfo.read().decode("utf-8", "surrogateescape")
 
 
 async def tables(mount_point: str = "") -> AsyncGenerator[tuple[Entry, ...], None]:

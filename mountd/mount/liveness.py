@@ -14,7 +14,7 @@ import structlog
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent
 from mountd.files.client import Files
 from mountd.fuse import table
-from mountd.fuse.watch import read_table, tables
+from mountd.fuse.watch import known_table, tables
 from mountd.mount.bucket import NOOP_S, BucketProbe
 from mountd.mount.health import Liveness, Report
 from mountd.process.pace import pause
@@ -112,7 +112,7 @@ class LivenessProbe:
 
     def entry(self, entries: Sequence[table.Entry] | None = None) -> table.Entry | None:
         """Our own mount, when it is what is seen at the mount point (in `entries`, else in the table as it is now)."""
-        entry = table.at(read_table(mount_point=self.path) if entries is None else entries, self.path)
+        entry = table.at(known_table(mount_point=self.path) if entries is None else entries, self.path)
         ours = entry is not None and entry.source == self.source and entry.root == "/"  # else a part, bound over it
         return entry if ours else None
 

@@ -199,7 +199,7 @@ async def test_what_an_exit_means(
     mount: RcloneMount, monkeypatch: pytest.MonkeyPatch, code: int, mounted: bool, permanent: bool, outside: bool
 ) -> None:
     entry = table.Entry(1, 0, "0:7", "/", mount._path, "fuse.rclone", mount._source)
-    monkeypatch.setattr("mountd.mount.liveness.read_table", lambda **_: [entry] if mounted else [])
+    monkeypatch.setattr("mountd.mount.liveness.known_table", lambda **_: [entry] if mounted else [])
     found = mount.explain_exit(Exit(code))
     assert (found.permanent, found.outside) == (permanent, outside)
     assert code_of(becomes(mount, State.BACKOFF, cause=found.cause)).startswith("rclone-")

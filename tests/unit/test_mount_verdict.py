@@ -110,7 +110,7 @@ async def test_what_evidence_is_asked_for(
 
     entry = table.Entry(1, 0, "0:7", "/", mount._path, "fuse.rclone", mount._source)
     monkeypatch.setattr(evidence, "keep", keep)
-    monkeypatch.setattr("mountd.mount.liveness.read_table", lambda **_: [entry])
+    monkeypatch.setattr("mountd.mount.liveness.known_table", lambda **_: [entry])
     decides(monkeypatch, Replace(verdict, "a cause"))
     with pytest.raises(MustReplace):
         await mount.watch()
@@ -123,7 +123,7 @@ async def test_where_the_table_of_mounts_cannot_be_read_the_device_is_not_known(
     def fail(**_: str) -> None:
         raise OSError(24, "too many open files")
 
-    monkeypatch.setattr("mountd.mount.liveness.read_table", fail)
+    monkeypatch.setattr("mountd.mount.liveness.known_table", fail)
     assert mount._minor() is None
 
 

@@ -88,7 +88,7 @@ def probe_of(
     monkeypatch: pytest.MonkeyPatch, files: FakeFiles, bucket: FakeBucket | None = None, *, mounted: bool = True
 ) -> LivenessProbe:
     table = [Entry(1, 0, "0:7", "/", "/m", "fuse.rclone", "mountd:x:m")] if mounted else []
-    monkeypatch.setattr(liveness, "read_table", lambda **_: table)
+    monkeypatch.setattr(liveness, "known_table", lambda **_: table)
     settings = HealthSettings.model_construct(interval=0.0, timeout=0.0, failures=2, backend=15.0)
     return LivenessProbe(
         "/m", "mountd:x:m", cast(Files, files), cast(BucketProbe, bucket or FakeBucket()), lambda: settings
@@ -199,7 +199,7 @@ async def test_a_table_of_mounts_that_cannot_be_read_says_nothing(monkeypatch: p
     def fail(**_: str) -> None:
         raise OSError(24, "too many open files")
 
-    monkeypatch.setattr(liveness, "read_table", fail)
+    monkeypatch.setattr(liveness, "known_table", fail)
     assert await probe.ask(Liveness(missed=1)) == Liveness(missed=1)
 
 

@@ -31,7 +31,7 @@ def run(ctx: click.Context) -> None:
     options: Options = ctx.obj
 
     def daemon() -> int:
-        # What is imported stays: to look among it for garbage, again and again, took a fifth of a start.
+        # What is imported stays: to look among it for garbage, repeatedly, took a fifth of a start.
         gc.disable()
         # structlog imports it for tracebacks with colours and local variables; the daemon's log has neither.
         sys.modules["rich"] = None  # type: ignore[assignment]

@@ -30,8 +30,8 @@ def read_table(source: str = MOUNTINFO, mount_point: str = "") -> tuple[Entry, .
 
 
 def known_table(mount_point: str = "") -> tuple[Entry, ...]:
-    """As `read_table` of this process's mount namespace, for who asks each second: read anew only when a mount has come
-    or gone. That a mount is shared from now on is no such change. Raises OSError when it cannot be opened."""
+    """As `read_table` of this process's mount namespace, for callers that ask each second: read only when a mount has
+    come or gone since. That a mount becomes shared is no such change. Raises OSError when it cannot be opened."""
     return parse(_known().text(), mount_point)
 
 
@@ -45,7 +45,8 @@ class _Known:
 
     def text(self) -> str:
         with self._lock:
-            # The kernel tells each open file once. Asked before it is read: what changes in between is told again.
+            # The kernel reports a change once to each open file. Asked before reading, so that one in between is seen
+            # the next time.
             if self._changes.poll(0) or not self._text:
                 self._text = _text(self._mountinfo)
             return self._text

@@ -2,7 +2,8 @@
 that it removes.
 
 A process of its own, because the directory may lie on a disk that never answers: it is killed then. It knows only the
-standard library, and prints a line of JSON for each thing that happens; a line at least every BEAT_S while it works.
+standard library, and prints a line of JSON for each thing that happens; while it works, a line at least every
+HEARTBEAT_S.
 
 How a file is brought in:
 
@@ -31,7 +32,7 @@ import sys
 import time
 from collections import deque
 
-BEAT_S = 0.5
+HEARTBEAT_S = 0.5
 BLOCK_BYTES = 1024 * 1024
 FICLONE = 0x40049409
 TRIES = 8
@@ -62,7 +63,7 @@ class FoundFile:
 
 
 class Reporter:
-    """Prints lines; of beats one at most every BEAT_S, of notes MOST_NOTES in all."""
+    """Prints lines; of heartbeats one at most every HEARTBEAT_S, of notes MOST_NOTES in all."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -78,10 +79,10 @@ class Reporter:
         if self._notes <= MOST_NOTES:
             self.line(note=f"{shown(path)}: {why}" if path else why)
 
-    def beat(self, more: int = 0) -> None:
+    def heartbeat(self, more: int = 0) -> None:
         self.read += more
         now = time.monotonic()
-        if now - self._last >= BEAT_S:
+        if now - self._last >= HEARTBEAT_S:
             self._last = now
             self.line(read=self.read, total=max(self.read, self.total))
 
@@ -146,7 +147,7 @@ def scan(
             continue
         with listed:
             for entry in listed:
-                report.beat()
+                report.heartbeat()
                 entries -= 1
                 if entries < 0 or time.monotonic() > deadline:
                     report.note("", "not looked at completely: it holds too much")
@@ -239,7 +240,7 @@ class Adopter:
             if lacking:
                 self._adopt(file, expected if expected in lacking else None)
             self._report.total += self._report.read - before - file.size
-            self._report.beat()
+            self._report.heartbeat()
 
     def _adopt(self, file: FoundFile, expected: str | None) -> None:
         try:
@@ -329,7 +330,7 @@ class Adopter:
             while target >= 0 and written < count:
                 written += os.pwrite(target, block[written:count], at + written)
             at += count
-            self._report.beat(count)
+            self._report.heartbeat(count)
         return sha256.hexdigest()
 
 

@@ -257,7 +257,7 @@ class Daemon:
         """The lines of its log with this phrase."""
         found = []
         for line in self.log_text().splitlines():
-            if f'"{phrase}"' not in line:  # most are another one, and this is asked again and again
+            if f'"{phrase}"' not in line:  # most are another one, and this is asked repeatedly
                 continue
             try:
                 event = json.loads(line)

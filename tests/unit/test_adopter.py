@@ -195,10 +195,10 @@ def test_what_is_reported_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     report.lines.clear()
     report.total = 10
     for _ in range(100):
-        report.beat(1)
+        report.heartbeat(1)
     assert report.lines == [{"read": 1, "total": 10}], "so often at most"
-    clock.now += adopter.BEAT_S
-    report.beat()
+    clock.now += adopter.HEARTBEAT_S
+    report.heartbeat()
     assert report.lines[1:] == [{"read": 100, "total": 100}], "never less than was read"
 
 

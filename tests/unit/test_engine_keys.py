@@ -115,7 +115,7 @@ async def test_the_time_that_rclone_may_need_for_a_new_secret_is_counted_once(
 
 
 async def test_a_new_rclone_has_nothing_to_do_with_what_the_one_before_was_refused(rclone: tuple[Engine, Says]) -> None:
-    """Else it would be replaced again and again."""
+    """Else it would be replaced repeatedly."""
     engine, says = rclone
     await says(SIGNATURE)
     assert engine.signs_with_old_secret(usable=True)

@@ -117,7 +117,7 @@ async def test_what_the_bucket_has_and_the_mount_does_not_show() -> None:
 async def test_a_root_of_too_many_names_is_not_compared() -> None:
     bucket = Bucket({"v1/a": 7, "b": 9, "c": 3, "d": 0})
     bucket.unseen, bucket.truncated = {"v1"}, True
-    assert await bucket.prove() is None, "no witness: it would be listed again and again"
+    assert await bucket.prove() is None, "no witness: it would be listed repeatedly"
     assert bucket.read_paths == ["c"], "the smallest that is not empty"
     assert bucket.listed == []
 

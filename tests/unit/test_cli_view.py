@@ -179,3 +179,14 @@ def test_a_plan_in_chinese_leaves_out_nothing_that_the_daemon_adds_to_it(monkeyp
 
     assert "`mountd resume`" in by_hand[9]
     assert " 2 " in planned(replace(PLAN, crashes=2))[8]
+
+
+def test_the_level_that_is_loaded_is_in_the_language_of_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = {
+        "version": "v23", "level": "data", "percent": 40, "bytes_total": 9 << 30, "bytes_per_s": None, "eta_s": None,
+    }  # fmt: skip
+    monkeypatch.delenv("LANGUAGE", raising=False)
+    monkeypatch.setenv("LC_ALL", "C")
+    assert "(data)" in view_status.loading_line(loading)
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    assert "data" not in view_status.loading_line(loading)

@@ -94,7 +94,7 @@ APPS: dict[AppName, AppTemplate] = {
         ready=tuple(_SPEAK.splitlines()),
         notes=(
             "It loads its models at the first synthesis: a page that opens proves nothing. So it is ready when it has",
-            "spoken once.  首次合成时才加载模型，所以用一次预热合成来判断是否就绪",
+            "spoken once.  首次合成时才加载模型，所以成功合成一次才算就绪",
         ),
     ),
     "other": AppTemplate("another program", (), "/srv/app", "model"),
@@ -195,7 +195,7 @@ def _head(draft: Draft) -> list[str]:
 def _remotes(draft: Draft) -> list[str]:
     preset = PRESETS[draft.store]
     first, second = draft.references()
-    lines = ["# `mountd config show` shows what the preset stands for.  对象存储", "remotes:", f"  {REMOTE}:"]
+    lines = ["# `mountd config show` shows what the preset stands for.  存储服务", "remotes:", f"  {REMOTE}:"]
     lines.append(_noted(f"    preset: {draft.store}", preset.title))
     if draft.region:
         lines.append(f"    region: {quoted(draft.region)}")
@@ -226,7 +226,7 @@ def _models(draft: Draft) -> list[str]:
     template = draft.template
     required = [f"      - {quoted(each)}" for each in template.required]
     if required:
-        required.insert(0, _noted("    required:", "a version without these never goes live  缺少则不启用"))
+        required.insert(0, _noted("    required:", "a version without these never goes live  缺少则不上线"))
     return [
         "# Which version is live.  当前使用哪个版本的模型",
         "models:",

@@ -44,7 +44,7 @@ def follow_operation(options: Options, path: str, answer: Document, timeout_s: f
     if options.json:
         return
     took = operation.get("duration_s")
-    in_time = f" ({took:.1f} s)" if took is not None else ""
+    in_time = " (" + _("{count} s").format(count=f"{took:.1f}") + ")" if took is not None else ""
     if operation["kind"] in CHANGES:
         done = _("{model} is at {version}").format(model=operation["model"], version=operation["to"])
     else:

@@ -8,6 +8,7 @@ from mountd.cli.completion import complete_target
 from mountd.cli.options import Options, asks_daemon
 from mountd.cli.terminal import say
 from mountd.client import api
+from mountd.i18n import _
 
 LIMIT_S = 150.0
 """More than a target's own timeout can be."""
@@ -28,4 +29,4 @@ def notify(options: Options, target: str) -> None:
     """
     answer = api.post(options.find(), "/api/v1/notify", {"target": target}, timeout_s=LIMIT_S)
     if not options.print_if_json(answer):
-        say(f"a test message was delivered to {answer['target']}")
+        say(_("a test message was delivered to {target}").format(target=answer["target"]))

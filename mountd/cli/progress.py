@@ -89,7 +89,8 @@ def _waiting(operation: Document) -> str:
     if not app or step_s is None or step_s < SHORT_S:
         return ""
     since = f"{step_s:.0f}"
-    time = _("{count} of at most {limit} s").format(count=since, limit=f"{limit_s:.0f}") if limit_s else f"{since} s"
+    time = _("{count} of at most {limit} s") if limit_s else _("{count} s")
+    time = time.format(count=since, limit=f"{limit_s or 0:.0f}")
     said = f": {operation['said']}" if operation.get("said") else ""
     return f"  {joined([app, time])}{said}"
 

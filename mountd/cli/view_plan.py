@@ -18,9 +18,13 @@ _PLANNED = {
     "start": N_("start {apps}"),
     "ready": N_("wait until {apps} are ready, at most {limit}"),
     "gates": N_("ask the gates: {gates}"),
-    "watch": N_("for {watch}: a crash or a gate that fails brings {former} back"),
+    "watch": N_("for {watch}: {crashes} crashes or a gate that fails bring {former} back"),
     "commit": N_("{to} is live for good, and {former} its way back"),
 }
+_UNFORCED = N_(", and not in quarantine")
+_PLACED = N_(", and that the link can be placed")
+SUSPENDS = N_(", and automatic sync is suspended until `mountd resume`")
+"""What the daemon adds to a commit that goes against the model's source."""
 
 
 def lines(plan: Document) -> list[str]:
@@ -39,6 +43,7 @@ def lines(plan: Document) -> list[str]:
         if step["step"] in _PLANNED:
             text = _(_PLANNED[step["step"]]).format(
                 apps=joined(plan["apps"]),
+                crashes=plan["watch"]["crashes"],
                 former=former,
                 gates=joined(plan["gates"]),
                 limit=duration(step["limit_s"]),
@@ -46,7 +51,7 @@ def lines(plan: Document) -> list[str]:
                 target=plan["target"],
                 to=plan["to"],
                 watch=duration(plan["watch"]["for_s"]),
-            )
+            ) + _added(step, plan)
         said.append(f"  {padded(word(step['step']), width)}  {text}")
     if plan["digests"]:
         said.append(_("Every byte is read for its sha256."))
@@ -54,3 +59,10 @@ def lines(plan: Document) -> list[str]:
         said.append(_("{apps}: stays stopped, and no gate is asked.").format(apps=joined(plan["stopped"])))
     undone = joined(word(each) for each in plan["undo"])
     return [*said, _("Whatever fails after the version was verified is undone: {steps}.").format(steps=undone)]
+
+
+def _added(step: Document, plan: Document) -> str:
+    """What holds for some plans only."""
+    if step["step"] == "preflight":
+        return ("" if plan["force"] else _(_UNFORCED)) + _(_PLACED)
+    return _(SUSPENDS) if step["step"] == "commit" and str(step["text"]).endswith(SUSPENDS) else ""

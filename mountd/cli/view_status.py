@@ -219,7 +219,7 @@ def loading_line(loading: Document | None) -> str:
         return ""
     what = _("loading {version} ({level}) {percent} % of {size}").format(
         version=loading["version"],
-        level=loading["level"],
+        level=word(loading["level"]),
         percent=loading["percent"],
         size=size(loading["bytes_total"]),
     )

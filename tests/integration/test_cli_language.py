@@ -142,7 +142,7 @@ def test_a_plan(
         assert found[11].split(maxsplit=1) == ["new", "{as it is}"], "a step that only the daemon knows"
         starts = [columns(line) - columns(line.lstrip().partition(" ")[2].lstrip()) for line in found[1:11]]
         assert len(set(starts)) == 1, "the texts stand below each other"
-        assert found[-1].endswith("停止新版本，切回链接。")
+        assert found[-1].endswith("停止新版本，切回软链接。")
 
 
 @pytest.mark.usefixtures("chinese")

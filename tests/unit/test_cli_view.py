@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
-from mountd.cli import view, view_status
+from mountd.api.documents import operations
+from mountd.cli import view, view_plan, view_status
 from mountd.cli.remote import VERSION_HEADINGS, VERSION_OPTIONAL
+from mountd.operation.plan import AffectedApp, SwitchPlan
 
 HEADINGS = ("ID", "WHEN", "BY", "WHY")
 WIDTHS = [[2, 20, 8, 90], [1, 20, 12, 5]]
@@ -149,3 +154,39 @@ def test_the_status_shows_notifications_that_wait() -> None:
         ("notify", "idle", "Unknown", "1 event waits"),
         ("notify", "well", "Healthy", "nothing waits"),
     ]
+
+
+PLAN = SwitchPlan(
+    "switch", "hub", "v22", "v23", "/srv/hub", "/mnt/hub_v23", apps=(AffectedApp("webui", 30, 60),), watch_s=90
+)
+
+
+def planned(plan: SwitchPlan) -> list[str]:
+    document: dict[str, Any] = json.loads(json.dumps(operations.switch_plan(plan)))
+    return view_plan.lines(document)
+
+
+def test_a_plan_in_chinese_leaves_out_nothing_that_the_daemon_adds_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quarantine, and that a switch by hand suspends the automatic sync, hold for some plans only."""
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    monkeypatch.delenv("LANGUAGE", raising=False)
+    usual, forced, by_hand = (
+        planned(each) for each in (PLAN, replace(PLAN, force=True), replace(PLAN, override="ada"))
+    )
+    assert len(usual) == len(forced) == len(by_hand) == 11
+    assert [at for at in range(11) if usual[at] != forced[at]] == [1]
+    assert [at for at in range(11) if usual[at] != by_hand[at]] == [9]
+
+    assert "`mountd resume`" in by_hand[9]
+    assert " 2 " in planned(replace(PLAN, crashes=2))[8]
+
+
+def test_the_level_that_is_loaded_is_in_the_language_of_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = {
+        "version": "v23", "level": "data", "percent": 40, "bytes_total": 9 << 30, "bytes_per_s": None, "eta_s": None,
+    }  # fmt: skip
+    monkeypatch.delenv("LANGUAGE", raising=False)
+    monkeypatch.setenv("LC_ALL", "C")
+    assert "(data)" in view_status.loading_line(loading)
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    assert "data" not in view_status.loading_line(loading)

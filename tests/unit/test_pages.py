@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -13,9 +13,12 @@ from yarl import URL
 
 from mountd.api import pages
 from mountd.api.server import NOBODY
+from mountd.cli import completion, labels
 from mountd.codes import CODES
+from mountd.operation.plan import Step, Undo
 from mountd.status.causes import CAUSES
 from mountd.status.causes_itself import OUTSIDE
+from mountd.status.snapshot import Health, ModelStage, MountStage, State, Sync
 from tests.support.admitted import EVERYWHERE, HERE, Admitting, admitting
 
 
@@ -108,3 +111,23 @@ def test_the_page_has_words_for_every_code() -> None:
     words = (pages.DIRECTORY / "words.js").read_text()
     named = set(re.findall(r'^ {4}"?([a-z-]+)"?: t\(', words, re.MULTILINE))
     assert ({*CODES} | {*CAUSES}) - {*OUTSIDE} - named == set()
+
+
+@pytest.mark.parametrize(
+    ("table", "known"),
+    [
+        ("health", [*Health]),
+        ("state", [*State]),
+        ("stage", [*MountStage, *ModelStage]),
+        ("sync", [*Sync]),
+        ("kind", completion.KINDS),
+        ("result", completion.RESULTS),
+        ("level", labels.LEVELS),
+        ("step", [*Step, *Undo, *labels.OTHER_STEPS]),
+    ],
+)
+def test_the_page_has_words_for_each_word_of_the_daemon(table: str, known: Sequence[str]) -> None:
+    """What it has none for stands there in English, whatever the language."""
+    text = (pages.DIRECTORY / "words.js").read_text()
+    (body,) = re.findall(rf"^export const {table} = table\(\(\) => \(\{{(.*?)\}}\)\);", text, re.MULTILINE | re.DOTALL)
+    assert {*known} - {*re.findall(r'"?([\w-]+)"?: t\(', body)} == set()

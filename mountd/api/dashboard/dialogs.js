@@ -2,7 +2,8 @@
 
 import * as api from "./api.js";
 import { element, h, patch } from "./dom.js";
-import { duration, t } from "./i18n.js";
+import { current, duration, t } from "./i18n.js";
+import * as words from "./words.js";
 
 let draw = () => {};
 
@@ -143,10 +144,34 @@ export function confirm(change, done) {
 
 function plan({ plan: found, error }) {
   if (!found) return error ? null : h("p", { class: "note", "aria-busy": "true" }, t("Looking at what would be done …"));
-  const apps = found.apps.length ? t("{apps} restarts; whatever fails is undone. At most {duration}.", { apps: found.apps.join(", "), duration: duration(found.limit_s) }) : t("No app restarts; whatever fails is undone. At most {duration}.", { duration: duration(found.limit_s) });
+  const apps = found.apps.length ? t("{apps} restarts; whatever fails is undone. At most {duration}.", { apps: found.apps.join(t(", ")), duration: duration(found.limit_s) }) : t("No app restarts; whatever fails is undone. At most {duration}.", { duration: duration(found.limit_s) });
   return [
     h("p", null, apps),
     h("details", null, h("summary", null, t("{count} steps", { count: found.steps.length })),
-      h("ol", { class: "plan" }, found.steps.map((each) => h("li", null, h("strong", null, each.step), ` ${each.text}`)))),
+      h("ol", { class: "plan" }, found.steps.map((each) => h("li", null, h("strong", null, words.step(each.step)), ` ${planned(each, found)}`)))),
   ];
+}
+
+// In English as the daemon words it, else from the same values and in the same words as the command says it.
+function planned({ step, text, limit_s }, plan) {
+  if (current() === "en") return text;
+  const values = {
+    apps: plan.apps.join(t(", ")), crashes: plan.watch.crashes, former: plan.from ?? t("nothing"), gates: plan.gates.join(t(", ")),
+    limit: duration(limit_s), link: plan.link, target: plan.target, to: plan.to, watch: duration(plan.watch.for_s),
+  };
+  const suspends = ", and automatic sync is suspended until `mountd resume`";
+  const texts = {
+    preflight: t("load the names and sizes of its files, at most {limit}; see that {to} is complete", values)
+      + (plan.force ? "" : t(", and not in quarantine")) + t(", and that the link can be placed"),
+    warm: t("load the data that the switch needs, at most {limit}", values),
+    verify: t("see that the mount shows them, at most {limit}", values),
+    stop: t("stop {apps}, at most {limit}", values),
+    flip: t("point {link} at {target}", values),
+    start: t("start {apps}", values),
+    ready: t("wait until {apps} are ready, at most {limit}", values),
+    gates: t("ask the gates: {gates}", values),
+    watch: t("for {watch}: {crashes} crashes or a gate that fails bring {former} back", values),
+    commit: t("{to} is live for good, and {former} its way back", values) + (text.endsWith(suspends) ? t(suspends) : ""),
+  };
+  return texts[step] ?? text;
 }

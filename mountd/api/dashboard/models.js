@@ -41,7 +41,7 @@ function facts(model) {
     model.suspended ? t("paused: {who}", { who: model.suspended }) : "",
     model.window,
     source ? t("{kind} wants {version}", { kind: source.kind, version: source.version ?? "–" }) : "",
-    source?.author ? t("by {operator}", { operator: source.author }) : "",
+    source?.author ? t("commit by {author}", { author: source.author }) : "",
     source?.error ?? "",
   ].filter(Boolean);
 }

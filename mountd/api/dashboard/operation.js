@@ -1,7 +1,7 @@
 // What runs now: its steps, how far it is, how long it may still take, and the button that cancels it.
 
 import { h } from "./dom.js";
-import { ago, bytes, duration, rate, t } from "./i18n.js";
+import { ago, bytes, duration, exact, rate, t } from "./i18n.js";
 import { badge, light } from "./icons.js";
 import * as words from "./words.js";
 
@@ -68,7 +68,7 @@ function steps(operation, state, details) {
     const isNow = step === operation.step;
     const outcome = isNow ? "now" : found?.outcome ?? (undoes && !found ? "left-out" : "to-come");
     const tone = { now: "busy", done: "ok", failed: "bad", cancelled: "idle", interrupted: "warn" }[outcome];
-    const told = { now: t("now"), done: t("done"), failed: t("failed"), cancelled: t("cancelled"), "to-come": t("to come"), "left-out": t("left out") }[outcome] ?? outcome;
+    const told = { now: t("now"), done: t("done"), failed: t("failed"), cancelled: t("cancelled"), interrupted: t("interrupted"), "to-come": t("to come"), "left-out": t("left out") }[outcome] ?? outcome;
     return h("li", { key: step, class: outcome, "aria-current": isNow ? "step" : null },
       tone ? light(tone, 16) : h("span", { class: "dot", "aria-hidden": "true" }),
       h("span", null, words.step(step)), h("span", { class: "hidden" }, `: ${told}`),
@@ -95,7 +95,7 @@ function scheduled(each, may) {
   return h("article", { key: `scheduled ${each.id}`, class: "operation" },
     h("div", { class: "row" },
       h("h3", null, `${words.kind("schedule")}: ${each.model} `, h("span", { class: "way" }, `→ ${each.version}`)),
-      badge("idle", new Date(each.due).toLocaleString()),
+      badge("idle", exact(each.due)),
       may.write ? h("button", { class: "danger", onclick: () => may.cancel({ ...each, kind: "schedule", to: each.version, from: null }) }, t("Cancel")) : null),
     h("p", { class: "note" }, t("by {operator}", each), each.reason ? ` · ${each.reason}` : null, each.waits ? ` · ${t("waits: {cause}", { cause: each.waits })}` : null));
 }

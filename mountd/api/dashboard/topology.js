@@ -76,12 +76,12 @@ export function topology(status, width) {
     .map(([fromLayer, from, toLayer, to]) => [places.get(`${fromLayer} ${from}`), places.get(`${toLayer} ${to}`)])
     .filter(([from, to]) => from && to)
     .map(([from, to]) => line(from, to, isWide));
-  const summary = [...places.values()].map(({ layer, each }) => described(layer, each)).join("; ");
+  const summary = [...places.values()].map(({ layer, each }) => described(layer, each)).join(t("; "));
   return h("svg", { class: "topology", role: "img", "aria-label": summary, viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height },
     lines, [...places.values()].map(box));
 }
 
-const described = (layer, each) => [`${words.layer(layer)} ${each.name}`, words.health(each.health), each.detail].filter(Boolean).join(", ");
+const described = (layer, each) => [`${words.layer(layer)} ${each.name}`, words.health(each.health), each.detail].filter(Boolean).join(t(", "));
 
 function line(from, to, isWide) {
   const middle = NODE.height / 2;

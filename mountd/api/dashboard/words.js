@@ -42,11 +42,11 @@ export const kind = table(() => ({
 
 export const result = table(() => ({
     committed: t("committed"), "rolled-back": t("rolled back"), refused: t("refused"), failed: t("failed"),
-    cancelled: t("cancelled"), interrupted: t("interrupted"), passed: t("passed"), done: t("done"),
+    cancelled: t("cancelled"), interrupted: t("interrupted"), passed: t("passed"), done: t("done"), missed: t("missed"),
   }));
 
 const RESULTS = {
-  committed: "ok", passed: "ok", done: "ok", "rolled-back": "warn", interrupted: "warn", cancelled: "idle", refused: "bad", failed: "bad",
+  committed: "ok", passed: "ok", done: "ok", "rolled-back": "warn", interrupted: "warn", missed: "warn", cancelled: "idle", refused: "bad", failed: "bad",
 };
 export const resultTone = (word) => RESULTS[word] ?? "idle";
 

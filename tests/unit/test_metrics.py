@@ -14,6 +14,7 @@ import pytest
 from mountd.api.metrics import exposition
 from mountd.api.metrics.exposition import Metrics
 from mountd.journal.journal import Journal
+from mountd.mount.health import SLOW_S
 from mountd.status.board import Board
 from mountd.status.load import LoadStatus
 from mountd.status.notify import NotifyStatus
@@ -274,6 +275,12 @@ async def test_links_and_content(world: World) -> None:
     assert found.value("mountd_model_content_changed", model="hub") == 1
     assert found.value("mountd_link_drifts_total", model="hub") == 2
     assert found.value("mountd_link_heals_total", model="hub") == 1
+
+
+async def test_a_bucket_is_called_slow_at_a_bound_of_the_histogram(world: World) -> None:
+    world.board.set_mount("a", MOUNT)
+    counts = (await world.scrape()).samples("mountd_bucket_probe_duration_seconds_bucket")
+    assert str(SLOW_S) in {dict(labels)["le"] for labels in counts}
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------

@@ -254,6 +254,7 @@ async def test_operations(world: World) -> None:
     empty = await world.scrape()
     assert empty.value("mountd_operations_total", kind="switch", result="rolled-back") == 0, "for a rate"
     assert empty.value("mountd_operations_total", kind="drill", result="passed") == 0
+    assert empty.value("mountd_operations_total", kind="schedule", result="missed") == 0
     running = Operation(7, "warm", "hub", None, "v2", "tina", "cli", "warm", "", percent=30)
     world.board.set_operations(running)
     world.board.meters.operations.finished("switch", "rolled-back", 45.0)

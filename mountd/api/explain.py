@@ -25,7 +25,8 @@ from mountd.operation.results import ResultStore
 from mountd.process.child import Ring
 from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.explain import Background, FailedChange, explain
+from mountd.status.explain import explain
+from mountd.status.grounds import Background, FailedChange
 from mountd.status.snapshot import WARM, Snapshot
 
 JOURNAL_S = 2.0

@@ -19,7 +19,8 @@ from mountd.process.instance import Instance
 from mountd.settings.load import config_path, load
 from mountd.settings.schema import Settings
 from mountd.status.causes import SEEN
-from mountd.status.explain import Background, ChainLink, Explanation, Ground, root_of
+from mountd.status.explain import ChainLink, Explanation, root_of
+from mountd.status.grounds import Background, Ground
 from mountd.status.snapshot import Health, Reason
 
 LINES = 3

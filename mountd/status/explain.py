@@ -60,13 +60,15 @@ def explain(snapshot: Snapshot, background: Background | None = None, translate:
     """`translate`: a template of the catalogue → the same in another language."""
     background = background or Background()
     ready, health = readiness.is_ready(snapshot), readiness.health(snapshot)
-    chains: dict[tuple[str, str], Chain] = {}
+    chains: list[Chain] = []
+    explained: set[tuple[str, str]] = set()
     for chain in Grounds(snapshot, background).all(ready=ready, health=health):
-        if chain:
-            chains.setdefault((chain[-1].code, chain[-1].object), chain)
+        if chain and (chain[-1].code, chain[-1].object) not in explained:
+            chains.append(chain)
+            explained |= {(each.code, each.object) for each in chain}
     if not chains:
         return Explanation(ready, health)
-    first, *others = chains.values()
+    first, *others = chains
     seen = _seen(first[-1].code, snapshot, ready=ready, health=health)
     links = (ChainLink("mountd", "mountd", seen, translate(SEEN[seen])), *(_link(each, translate) for each in first))
     roots = [root_of(each[-1], background, translate) for each in (first, *others)]

@@ -8,7 +8,7 @@ first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mountd.status import readiness
@@ -31,11 +31,22 @@ BY_BUCKET = frozenset({
     "reopening", "uploads-failing", "uploads-stuck", "uploads-pending",
 })  # fmt: skip
 """What a bucket that is not well brings about in a mount."""
-BY_DISK = frozenset({"model-unavailable", "model-loading", "waiting-for-content"})
+NOT_BY_SLOW = frozenset({"mount-down", "mount-not-proven", "cannot-start", "uploads-failing"})
+"""Of these what a slow bucket does not bring about."""
+OF_ENDPOINT = frozenset({
+    "bucket-unreachable", "bucket-silent", "bucket-slow", "bucket-invalid", "credentials-expired", "clock-skew",
+    "tls-failure",
+})  # fmt: skip
+"""What holds for each bucket of a remote, whichever one was asked."""
+HIDES = frozenset({"bucket-missing", "bucket-empty", "bucket-invalid", "directory-missing"})
+"""A bucket that is so has no content to be found."""
+BY_DISK = frozenset({"model-unavailable", "model-loading"})
 """What a mount or bucket that is not well brings about in a model."""
+READABLE = frozenset({"cache-bypassed", "uploads-failing", "uploads-pending"})
+"""A mount of which this is known is read as ever."""
 BY_MOUNT = frozenset({"waiting-for-mount", "waiting-for-cache", "app-behind-remount", "app-without-mount"})
 _ENDS = frozenset({"app-exited", "app-killed", "app-down", "app-not-ready"})
-"""An app that ends so while its mount is down ends for it."""
+"""An app that ends so while its mount is down, or its data cannot be read, ends for it."""
 _STARTS = frozenset({"app-starting", "app-behind-remount", "model-loading", "mount-starting"})
 """Says that something begins, not why."""
 _FOLLOWS_S = 60.0
@@ -123,7 +134,7 @@ class Grounds:
         for name, model in now.models.items():
             yield from (self._beneath(reason, name, model) for reason in readiness.out_of_sync(name, model, now))
         yield from (self.app(name) for name in now.apps)
-        yield from (_of(each.reason) for each in now.outbox.values() if each.health is not Health.HEALTHY)
+        yield from (self.outbox(name) for name, each in now.outbox.items() if each.health is not Health.HEALTHY)
         yield _of(now.journal)
         yield from (_of(each) for each in now.lacks.values())
         yield from (_of(each) for each in readiness.of_config(now.config) if each.code != "config-warning")
@@ -142,14 +153,35 @@ class Grounds:
         remote = mount.remote.partition(":")[0]
         reason = readiness.of_mount(name, mount)
         if reason is None:
-            return self.remote(remote)
+            return self._bucket(name)
         if cause_of_code(reason.code).layer == "bucket":  # a start that failed for its bucket
             return (Ground("mount-starting", name, None, _facts_of(name, mount)), Ground(reason.code, remote, reason))
         own = _ground(reason, name, _facts_of(name, mount))
         if drill := self._drill(name):
             return (own, *drill)
-        beneath = self.remote(remote) if reason.code in BY_BUCKET else ()
-        return (own, *beneath)
+        beneath = self._bucket(name) if reason.code in BY_BUCKET else ()
+        return (own,) if beneath and _is_slow(beneath) and reason.code in NOT_BY_SLOW else (own, *beneath)
+
+    def _bucket(self, mount: str) -> Chain:
+        """Of this mount: another one on the same remote may have another bucket."""
+        status = self._now.mounts[mount]
+        remote = status.remote.partition(":")[0]
+        if status.backend.reason is not None:
+            return (*_of(status.backend.reason, object_=remote), *self._drill(mount))
+        # Without rclone it is not asked itself.
+        return self._endpoint(remote) if status.backend.health is Health.UNKNOWN else ()
+
+    def _endpoint(self, remote: str) -> Chain:
+        """What is known of it by whatever bucket was asked."""
+        known = self._remotes.get(remote)
+        is_of_all = known is not None and known.reason is not None and known.reason.code in OF_ENDPOINT
+        return self.remote(remote) if is_of_all else ()
+
+    def outbox(self, name: str) -> Chain:
+        status = self._now.outbox[name]
+        own = _of(status.reason)
+        by_bucket = own and own[0].code in ("outbox-waiting", "outbox-late")
+        return (*own, *self._endpoint(status.remote.partition(":")[0])) if by_bucket else own
 
     def _drill(self, mount: str) -> Chain:
         """The one that brings it about."""
@@ -163,7 +195,9 @@ class Grounds:
         now, model = self._now, self._now.models[name]
         reason = readiness.of_model(name, model, now)
         if reason is None and not model.linked:
-            if beneath := self.mount(model.mount):
+            if model.drift.absent and model.drift.reason is not None and now.mounts[model.mount].usable:
+                return (_ground(model.drift.reason, name),)
+            if beneath := self._unread_mount(model.mount):
                 return (Ground("model-loading", name), *beneath)
             sync = readiness.out_of_sync(name, model, now)  # such as a source that does not say which version
             reason = next((each for each in sync if each.code not in ("suspended", "sync-suspended")), None)
@@ -172,14 +206,24 @@ class Grounds:
         return self._beneath(reason, name, model)
 
     def _beneath(self, reason: Reason, name: str, model: ModelStatus) -> Chain:
-        own = Ground(reason.code, name, reason)
-        if reason.code in BY_DISK and (beneath := self.mount(model.mount)):
-            return (own, *beneath)
+        own = _ground(reason, name)
+        if reason.code in BY_DISK:
+            return (own, *self._unread_mount(model.mount))
+        if reason.code == "waiting-for-content":  # a bucket that answers has said so
+            beneath = self._unread_mount(model.mount)
+            is_hidden = not self._now.mounts[model.mount].usable or any(each.code in HIDES for each in beneath)
+            return (own, *beneath) if is_hidden else (own,)
         if reason.code == "switch-waits":
             why = "suspended" if model.suspended else "sync-suspended" if model.overridden else ""
             sync = readiness.out_of_sync(name, model, self._now)
             return (own, *(Ground(each.code, name, each) for each in sync if each.code == why))
         return (own,)
+
+    def _unread_mount(self, name: str) -> Chain:
+        """What may keep its files from being read."""
+        mount = self._now.mounts[name]
+        is_read = mount.usable and mount.reason is not None and mount.reason.code in READABLE
+        return self._bucket(name) if is_read else self.mount(name)
 
     def app(self, name: str) -> Chain:
         """Why it does not run, or is not well."""
@@ -196,7 +240,8 @@ class Grounds:
         elif reason.code in BY_MOUNT:
             beneath = self._first(map(self.mount, self._mounts(app, reason.code)))
         elif reason.code in _ENDS:
-            beneath = self._first(self.mount(each) for each in self._mounts(app, "") if not now.mounts[each].usable)
+            down = self._first(self.mount(each) for each in self._mounts(app, "") if not now.mounts[each].usable)
+            beneath = down or self._unread_data(app, reason.text)
         chain = (own, *beneath)
         return (*chain, *self._why_it_starts(name, app)) if chain[-1].code in _STARTS else chain
 
@@ -206,19 +251,37 @@ class Grounds:
         names = [name for name in dict.fromkeys((*app.mounts, *readiness.mounts_of(self._now, app))) if name in mounts]
         if code == "waiting-for-cache":
             return [name for name in names if mounts[name].cache_broken]
+        if code == "app-behind-remount":  # of one that serves again it is told what it went down for
+            return [name for name in names if not mounts[name].usable]
         return sorted(names, key=lambda name: mounts[name].usable)
 
+    def _unread_data(self, app: AppStatus, fact: str) -> Chain:
+        """Why it cannot read what it needs and is not on this machine; `fact`: what speaks for that."""
+        for need in app.needs:
+            model = self._now.models.get(need)
+            if model is None or model.pinned or model.level != "metadata":
+                continue
+            reason, bucket = self._now.mounts[model.mount].reason, self._bucket(model.mount)
+            fails = reason is not None and reason.code == "reads-failing"
+            if chain := self.mount(model.mount) if fails else bucket if bucket and not _is_slow(bucket) else ():
+                return (*chain[:-1], replace(chain[-1], facts=(*chain[-1].facts, fact)))
+        return ()
+
     def _why_it_starts(self, name: str, app: AppStatus) -> Chain:
-        """What began it: an operation, a mount that was replaced, a crash of mountd."""
+        """What began it, or keeps it from being ready: an operation, a bucket that does not give its data, a mount that
+        was replaced, a crash of mountd."""
         now = self._now
         for operation in now.operations:
             if operation.kind != "drill" and not operation.only_loads and operation.model in app.needs:
                 return (Ground("operation-running", operation.model, None, _progress(operation)),)
+        if app.state is State.STARTING and (unread := self._unread_data(app, f"{name}: {app.state}, {app.since}")):
+            return unread
         for mount in self._mounts(app, ""):
             status = now.mounts[mount]
             if drill := self._drill(mount):
                 return drill
-            if status.fault is not None and (readiness.is_behind_a_remount(now, app) or _follows(app, status)):
+            is_replaced = app.mounts.get(mount, status.restarts) != status.restarts
+            if status.fault is not None and (is_replaced or _follows(app, status)):
                 return (_ground(status.fault, mount, _facts_of(mount, status)),)
         if app.fault is not None:
             return (_ground(app.fault, name),)
@@ -235,10 +298,8 @@ class Grounds:
     def _vague(self) -> Chain:
         """Something that is not well and says nothing: it starts, or stops."""
         now = self._now
-        for operation in now.operations:
-            if not operation.only_loads:
-                code = "drill-running" if operation.kind == "drill" else "operation-running"
-                return (Ground(code, operation.model, None, _progress(operation)),)
+        if running := self._operation():
+            return running
         for name, mount in now.mounts.items():
             if mount.health is not Health.HEALTHY or not mount.usable:
                 return (Ground("mount-starting", name, None, _facts_of(name, mount)),)
@@ -246,6 +307,14 @@ class Grounds:
             if not model.linked or readiness.model_health(model) is not Health.HEALTHY:
                 return (Ground("model-loading", name),)
         return (Ground("unexplained", "mountd"),)
+
+    def _operation(self, model: str = "") -> Chain:
+        """The one that runs, first that of `model`; none that only loads."""
+        running = [each for each in self._now.operations if not each.only_loads]
+        for operation in sorted(running, key=lambda each: each.model != model):
+            code = "drill-running" if operation.kind == "drill" else "operation-running"
+            return (Ground(code, operation.model, None, _progress(operation)),)
+        return ()
 
     def _changes(self) -> Iterator[Chain]:
         """What is not as wanted although all is well: a version that was not reached, an operation that failed."""
@@ -260,7 +329,11 @@ class Grounds:
             yield (Ground("rolled-back", failed.model, because, (when,)),)
         for name, model in now.models.items():
             if model.linked and model.sync is Sync.OUT_OF_SYNC and not any(readiness.out_of_sync(name, model, now)):
-                yield self._vague() if now.operations else (Ground("switch-waits", name),)
+                yield self._operation(name) or (Ground("switch-waits", name),)
+
+
+def _is_slow(bucket: Chain) -> bool:
+    return bucket[0].code == "bucket-slow"
 
 
 def _follows(app: AppStatus, mount: MountStatus) -> bool:
@@ -273,9 +346,9 @@ def _follows(app: AppStatus, mount: MountStatus) -> bool:
 
 
 def _ground(reason: Reason, name: str, facts: tuple[str, ...] = ()) -> Ground:
-    """What the machine lacks is one cause, whatever part of mountd it was seen in."""
-    is_machine = cause_of_code(reason.code).layer == "machine"
-    return Ground(reason.code, "mountd" if is_machine else name, reason, facts)
+    """What the machine lacks is one cause, whatever part of mountd it was seen in; so is a journal that is not well."""
+    is_of_all = cause_of_code(reason.code).layer in ("machine", "journal")
+    return Ground(reason.code, "mountd" if is_of_all else name, reason, facts)
 
 
 def _of(reason: Reason | None, *, object_: str = "") -> Chain:

@@ -1,4 +1,4 @@
-"""What an explanation takes from the journal: since when, and which change failed, of this incident and no former one."""
+"""What an explanation takes from the journal: since when, and which change failed; of this incident alone."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 
 from aiohttp import web
 
+from mountd import codes
 from mountd.api.documents import explain as documents
 from mountd.api.documents.explain import ExplainDocument
 from mountd.api.documents.requests import ExplainQuery
@@ -20,13 +21,15 @@ from mountd.clock import now, parse
 from mountd.errors import MountdError
 from mountd.i18n import ENGLISH, translation
 from mountd.journal.journal import Journal, OperationRecord
-from mountd.journal.records import CRASHED, SCHEDULE, STARTED
+from mountd.journal.records import CRASHED, STARTED
 from mountd.operation.results import ResultStore
 from mountd.process.child import Ring
 from mountd.status import readiness
 from mountd.status.board import Board
-from mountd.status.explain import Background, FailedChange, explain
-from mountd.status.snapshot import WARM, Snapshot
+from mountd.status.explain import explain
+from mountd.status.grounds import Background, FailedChange
+from mountd.status.snapshot import Reason, Snapshot
+from mountd.text import object_of
 
 JOURNAL_S = 2.0
 """A journal that answers later than that is left out: the explanation lacks times, not its cause."""
@@ -37,7 +40,12 @@ CRASH_S = 600.0
 ASKED = 8
 """Reasons whose beginning is looked up."""
 OPERATIONS = 20
+CHANGES = frozenset({"switch", "rollback"})
+"""Kinds of operations that change a model; that of a drill has the name of a mount, which a model may have, too."""
 FAILED = frozenset({"rolled-back", "failed", "interrupted"})
+SWITCH_FAILED = "switch-failed"
+ENDS = 20
+"""Events that may each be the end of a reason."""
 
 
 class ExplainRoutes:
@@ -70,14 +78,27 @@ class ExplainRoutes:
                 crash = await self._crash()
                 failed = [each async for each in self._failed(snapshot)]
                 for reason in readiness.reasons(snapshot)[:ASKED]:
-                    for event in await self._journal.events(limit=1, code=reason.code, object_=reason.object):
-                        since[reason.code, reason.object] = event.time
+                    if began := await self._since(reason):
+                        since[reason.code, reason.object] = began
         return Background(dict(self._said(snapshot)), since, failed, crash)
 
     def _said(self, snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
         for things in (snapshot.mounts, snapshot.apps):
             for name, thing in things.items():
                 yield name, [line["text"] for line in said(thing, self._rings.get(name))]
+
+    async def _since(self, reason: Reason) -> str:
+        """When it began; empty where the journal does not say, or only of an incident that is over."""
+        if reason.layer in ("mount", "app") or reason.code == SWITCH_FAILED:
+            return ""  # events with such a code are of states, whose time the facts have, and of operations
+        known = codes.CODES.get(reason.code)
+        for event in await self._journal.events(limit=1, code=reason.code, object_=reason.object):
+            for over in known.healed_by if known else ():
+                ends = await self._journal.events(event.id, limit=ENDS, code=over, object_=reason.object)
+                if any(object_of(each.data).get(codes.OF, reason.code) == reason.code for each in ends):
+                    return ""
+            return event.time
+        return ""
 
     async def _crash(self) -> str:
         """What the journal says of the end of the previous run, soon after a start."""
@@ -92,7 +113,7 @@ class ExplainRoutes:
     async def _failed(self, snapshot: Snapshot) -> AsyncIterator[FailedChange]:
         for name in snapshot.models:
             found = await self._results.history(name, limit=OPERATIONS)
-            last = next((each for each in found if each.kind not in (WARM, SCHEDULE) and each.finished), None)
+            last = next((each for each in found if each.kind in CHANGES and each.finished), None)
             if last is not None and last.result in FAILED and _is_recent(last):
                 yield _failed_change(last)
 

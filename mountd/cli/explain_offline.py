@@ -19,7 +19,8 @@ from mountd.process.instance import Instance
 from mountd.settings.load import config_path, load
 from mountd.settings.schema import Settings
 from mountd.status.causes import SEEN
-from mountd.status.explain import Background, ChainLink, Explanation, Ground, root_of
+from mountd.status.explain import ChainLink, Explanation, root_of
+from mountd.status.grounds import Background, Ground
 from mountd.status.snapshot import Health, Reason
 
 LINES = 3
@@ -31,7 +32,7 @@ def explanation(config: str | None, socket: str | None, error: Unreachable) -> E
     unit = unit_facts.unit_of(config)
     properties = unit_facts.properties(unit)
     facts = (*unit_facts.shown(unit, properties), *unit_facts.last_lines(unit, LINES))
-    code = _code(error, properties.get("ActiveState", ""))
+    code = _code(error, properties.get("ActiveState", ""), properties.get("SubState", ""))
     grounds = [Ground(code, "mountd", Reason("", error.text, hint=error.hint), facts)]
     if code in ("not-running", "unit-failed"):
         path = config_path(config, os.environ)
@@ -56,12 +57,12 @@ def _document(grounds: list[Ground]) -> ExplainDocument:
     return as_document(Explanation(False, Health.UNKNOWN, first, chain, tuple(roots[1:])))
 
 
-def _code(error: Unreachable, state: str) -> str:
+def _code(error: Unreachable, state: str, substate: str) -> str:
     if "may not use the socket" in error.text:
         return "daemon-not-permitted"
     if "does not answer" in error.text:
         return "daemon-silent"
-    if state == "failed":
+    if state == "failed" or substate.startswith("auto-restart"):  # it has ended, and may do so again and again
         return "unit-failed"
     return "unit-starting" if state in ("activating", "deactivating", "reloading") else "not-running"
 

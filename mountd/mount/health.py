@@ -258,8 +258,10 @@ def fault(name: str, known: MountStatus, life: Life, reason: Reason | None, *, b
 
     `known`: its status until now; `by_itself`: mountd restarts rclone for a reason of its own.
     """
-    if known.state is not State.RUNNING or life.state is State.RUNNING or not life.unasked:
+    if known.state is not State.RUNNING or life.state is State.RUNNING:
         return known.fault
+    if not life.unasked:
+        return None  # what was before is over
     if by_itself:
         return Reason("rclone-restarted", f"mountd restarted rclone of mount {name}: {life.cause}", "rclone", name)
     return reason

@@ -48,10 +48,14 @@ class ResultStore:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    async def finish(self, record: OperationRecord) -> None:
-        """`record` has its result. It is finished from now on, even if the journal cannot be written."""
+    async def finish(self, record: OperationRecord, *, counts: bool = True) -> None:
+        """`record` has its result. It is finished from now on, even if the journal cannot be written.
+
+        `counts`: no other record stands for the same in the metrics.
+        """
         finished = replace(record, finished=now_text())
-        self._meters.finished(record.kind, record.result or "", record.duration_s)
+        if counts:
+            self._meters.finished(record.kind, record.result or "", record.duration_s)
         try:
             await self._journal.finish(finished)
         except MountdError as error:

@@ -172,7 +172,8 @@ class Schedules:
             return
         self._drop(record.id)
         if switch is None:
-            await self._finish(replace(record, result="done", cause="it was live already", exit_code=0))
+            done = replace(record, result="done", cause="it was live already", exit_code=0)
+            await self._operations.results.finish(done)
             return
         self._became[record.id] = switch.id
         text = f"operation {switch.id} began {_what(record)}, scheduled by {record.operator} for {record.due}"
@@ -199,7 +200,8 @@ class Schedules:
         log.warning(f"scheduled switch {result}", operation=record.id, version=record.to_version, cause=cause)
         hint = (error.hint if error else "") or f"mountd switch {record.to_version} --model {record.model}"
         exit_code = error.exit_code if error else 1
-        await self._finish(replace(record, result=result, cause=cause, hint=hint, exit_code=exit_code))
+        ended = replace(record, result=result, cause=cause, hint=hint, exit_code=exit_code)
+        await self._operations.results.finish(ended)
         await self._report(f"schedule-{result}", record, f"{_what(record)} {result}: {cause}")
 
     async def _close_finished(self) -> None:
@@ -215,10 +217,7 @@ class Schedules:
                 if record is None or switch is None:
                     continue  # trimmed away
                 ended = {key: getattr(switch, key) for key in ("result", "cause", "hint", "exit_code")}
-                await self._finish(replace(record, **ended))
-
-    async def _finish(self, record: OperationRecord) -> None:
-        await self._operations.results.finish(record)
+                await self._operations.results.finish(replace(record, **ended), counts=False)  # its switch counts
 
     # -- shown ----------------------------------------------------------------------------------------------------
 

@@ -120,8 +120,8 @@ ITSELF: dict[str, Cause] = {
     "drill-running": Cause(
         "mountd",
         N_("A drill is running on mount {object}: the fault is rehearsed."),
-        N_("Wait until it has finished, or cancel it."),
-        "mountd cancel --model {object}",
+        N_("Wait until it has finished: it undoes by itself what it did."),
+        "mountd status",
     ),
     "operation-running": Cause(
         "mountd",

@@ -238,10 +238,24 @@ APP: dict[str, Cause] = {
         _DOCTOR,
         _GPU,
     ),
-    "gpu-unknown": Cause(
+    "gpu-missing": Cause(
         "app",
         N_("The GPU that {object} is to use does not exist."),
-        N_("Correct CUDA_VISIBLE_DEVICES of the app."),
+        N_("Correct preflight.gpu of the app by the list of nvidia-smi -L, or pass the GPU to the container."),
+        _DOCTOR,
+        _GPU,
+    ),
+    "gpu-hidden": Cause(
+        "app",
+        N_("{object} does not see the GPU that it is to use."),
+        N_("Correct CUDA_VISIBLE_DEVICES of the app, or its preflight.gpu."),
+        _DOCTOR,
+        _GPU,
+    ),
+    "gpu-unknown": Cause(
+        "app",
+        N_("The GPU of {object} does not say how much memory is free."),
+        N_("It shares the memory of the machine: leave gpu_memory out of the app's preflight."),
         _DOCTOR,
         _GPU,
     ),

@@ -103,7 +103,7 @@ BUCKET: dict[str, Cause] = {
         "bucket",
         N_("An object that {object} needs is archived, and cannot be read at once."),
         N_("Restore it first, or copy it to a storage class that can be read at once."),
-        _LOGS,
+        "mountd versions",
         _ODD,
     ),
     "object-missing": Cause(
@@ -365,7 +365,7 @@ MOUNT: dict[str, Cause] = {
         "mount",
         N_("Files that were written to mount {object} are not uploaded yet."),
         N_("They stay in the cache, and the next start uploads them: keep the cache directory."),
-        "mountd start {object}",
+        "mountd status",
         _KILLED,
     ),
     "uploads-stuck": Cause(

@@ -63,17 +63,18 @@ def _takers() -> dict[str, int | None]:
                 names = [each for each in names if each not in ("self", "cls")]
                 if "code" in named:
                     found[_full(module, node.name)] = None
-            elif isinstance(node, ast.ClassDef) and not any(
-                isinstance(each, ast.FunctionDef) and each.name == "__init__" for each in node.body
-            ):
-                names = [
-                    each.target.id
-                    for each in node.body
-                    if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
-                ]
+            elif isinstance(node, ast.ClassDef):
+                made = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+                names = [each.arg for each in made[0].args.args[1:]] if made else _fields(node)
             if "code" in names and not (module is errors and isinstance(node, ast.ClassDef)):
                 found[_full(module, node.name)] = names.index("code")  # type: ignore[attr-defined]
     return {name: place for name, place in found.items() if name.rpartition(":")[2] not in NOT_OF_REASONS}
+
+
+def _fields(node: ast.ClassDef) -> list[str]:
+    """Of a data class, in their order."""
+    annotated = [each.target for each in node.body if isinstance(each, ast.AnnAssign)]
+    return [each.id for each in annotated if isinstance(each, ast.Name)]
 
 
 def _full(module: ModuleType, name: str) -> str:

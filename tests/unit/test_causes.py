@@ -36,6 +36,19 @@ def test_a_row_of_the_table(code: str) -> None:
     _assert_is_a_command(cause.command.format(object="x"))
 
 
+@pytest.mark.parametrize("code", CAUSES)
+def test_a_command_takes_what_the_reason_is_of(code: str) -> None:
+    """A reason of the bucket has the name of a remote, and what runs on a mount cannot be cancelled by a model."""
+    cause = CAUSES[code]
+    name, *words = cause.command.split()[1:]
+    if name in ("start", "stop", "signal"):
+        assert cause.layer == "app"
+    if name in ("logs", "restart") and "{object}" in words:
+        assert cause.layer in ("rclone", "mount", "app")
+    if "--model" in words:
+        assert cause.layer == "link"
+
+
 def _anchors(page: Path) -> set[str]:
     """As GitHub makes them of headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)

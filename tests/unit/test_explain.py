@@ -11,7 +11,8 @@ import pytest
 from mountd.errors import Problem
 from mountd.status import readiness
 from mountd.status.causes import SEEN, cause_of_code
-from mountd.status.explain import Background, FailedChange, explain
+from mountd.status.explain import explain
+from mountd.status.grounds import Background, FailedChange
 from mountd.status.snapshot import (
     AppStatus,
     ConfigStatus,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mountd.status.causes import CAUSES, SEEN
-from mountd.status.explain import Background, explain
+from mountd.status.explain import explain
+from mountd.status.grounds import Background
 from mountd.status.snapshot import (
     AppStatus,
     Health,

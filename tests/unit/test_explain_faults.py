@@ -14,7 +14,8 @@ import pytest
 
 import mountd
 from mountd.errors import Problem
-from mountd.status.explain import Background, explain
+from mountd.status.explain import explain
+from mountd.status.grounds import Background
 from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import (
     ConfigStatus,

@@ -23,7 +23,7 @@ SYSTEMCTL = """#!/bin/sh
 cat <<'END'
 LoadState=loaded
 ActiveState={state}
-SubState={state}
+SubState={substate}
 Result=exit-code
 ExecMainStatus=20
 NRestarts=5
@@ -51,9 +51,9 @@ def explained(config: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any
     return document
 
 
-def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, substate: str) -> None:
     """Programs that answer as systemd's do."""
-    for name, script in (("systemctl", SYSTEMCTL.format(state=state)), ("journalctl", JOURNALCTL)):
+    for name, script in (("systemctl", SYSTEMCTL.format(state=state, substate=substate)), ("journalctl", JOURNALCTL)):
         (tmp_path / "bin").mkdir(exist_ok=True)
         program = tmp_path / "bin" / name
         program.write_text(script)
@@ -77,7 +77,13 @@ def test_a_file_that_is_not_valid_is_why(config: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("state", "code"), [("failed", "unit-failed"), ("activating", "unit-starting"), ("inactive", "not-running")]
+    ("state", "substate", "code"),
+    [
+        ("failed", "failed", "unit-failed"),
+        ("activating", "start", "unit-starting"),
+        ("activating", "auto-restart", "unit-failed"),
+        ("inactive", "dead", "not-running"),
+    ],
 )
 def test_the_unit_says_more(
     config: Path,
@@ -85,13 +91,14 @@ def test_the_unit_says_more(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     state: str,
+    substate: str,
     code: str,
 ) -> None:
-    systemd(tmp_path, monkeypatch, state)
+    systemd(tmp_path, monkeypatch, state, substate)
     root = explained(config, capsys)["root"]
     assert root["code"] == code
     facts = " ".join(root["evidence"])
-    assert f"{state} ({state}), result exit-code, exit code 20" in facts
+    assert f"{state} ({substate}), result exit-code, exit code 20" in facts
     assert "bug in mountd: stopping in order" in facts
     assert "hunter2" not in facts
 

@@ -29,8 +29,10 @@ from mountd.mount.health import (
     backend_status,
     decide,
     explain,
+    fault,
 )
-from mountd.status.snapshot import Health, Reason
+from mountd.process.lifecycle import Life
+from mountd.status.snapshot import Health, MountStatus, Reason, State
 
 
 def after(probes: str) -> Liveness:
@@ -337,3 +339,25 @@ def test_an_rclone_that_counts_errors_is_responsive() -> None:
     for number in range(20):
         stall = stall.look(number * 5.0, {"1/1/7"}, moved_bytes=5, errors=number // 2, bucket_quick=True)
         assert stall.lasts_s <= 5.0
+
+
+# -- what it went down for --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "life", "by_itself", "found"),
+    [
+        (State.RUNNING, Life(State.STOPPING, wanted=True, unasked=True), False, "mount-hung"),
+        (State.RUNNING, Life(State.STOPPING, wanted=True, unasked=True), True, "rclone-restarted"),
+        (State.RUNNING, Life(State.STOPPING, wanted=True), False, None),  # a person restarts it: the crash is over
+        (State.STOPPING, Life(State.CLEANING, wanted=True, unasked=True), False, "rclone-killed"),
+        (State.STARTING, Life(State.RUNNING, wanted=True), False, "rclone-killed"),
+        (State.RUNNING, Life(State.RUNNING, wanted=True), False, "rclone-killed"),
+    ],
+)
+def test_a_mount_went_down_for_what_it_went_down_for_last(
+    state: State, life: Life, by_itself: bool, found: str | None
+) -> None:
+    known = MountStatus("/m", "store:b", state, fault=Reason("rclone-killed", "of last week"))
+    kept = fault("m", known, life, Reason("mount-hung", "now"), by_itself=by_itself)
+    assert (kept.code if kept else None) == found

@@ -14,6 +14,7 @@ import pytest
 from mountd.api.metrics import exposition
 from mountd.api.metrics.exposition import Metrics
 from mountd.journal.journal import Journal
+from mountd.mount.health import SLOW_S
 from mountd.status.board import Board
 from mountd.status.load import LoadStatus
 from mountd.status.notify import NotifyStatus
@@ -74,7 +75,7 @@ def many(world: World, mounts: int = 5) -> None:
         board.set_model(f"model-{number}", replace(MODEL, mount=name))
         board.set_app(f"app-{number}", APP)
     board.set_operations(OPERATION)
-    board.set_outbox("results", OutboxStatus("/srv/outputs", "store:results"))
+    board.set_outbox("results", OutboxStatus("/srv/outputs", "store:results", Health.HEALTHY))
     board.set_notify("ops", NotifyStatus())
     board.set_scheduled(ScheduledSwitch(9, "hub", "v24", "", "tina", "", ""))
     meters.operations.finished("switch", "committed", 3.0)
@@ -253,6 +254,7 @@ async def test_operations(world: World) -> None:
     empty = await world.scrape()
     assert empty.value("mountd_operations_total", kind="switch", result="rolled-back") == 0, "for a rate"
     assert empty.value("mountd_operations_total", kind="drill", result="passed") == 0
+    assert empty.value("mountd_operations_total", kind="schedule", result="missed") == 0
     running = Operation(7, "warm", "hub", None, "v2", "tina", "cli", "warm", "", percent=30)
     world.board.set_operations(running)
     world.board.meters.operations.finished("switch", "rolled-back", 45.0)
@@ -274,6 +276,23 @@ async def test_links_and_content(world: World) -> None:
     assert found.value("mountd_model_content_changed", model="hub") == 1
     assert found.value("mountd_link_drifts_total", model="hub") == 2
     assert found.value("mountd_link_heals_total", model="hub") == 1
+
+
+async def test_uploads_that_the_journal_has_are_not_taken_for_new_ones(world: World) -> None:
+    blank = OutboxStatus("/srv/outputs", "store:results")  # its journal is being read
+    world.board.set_outbox("results", blank)
+    before = await world.scrape()
+    world.board.set_outbox("results", replace(blank, health=Health.HEALTHY, uploaded=7000))
+    after = await world.scrape()
+    name = "mountd_outbox_uploaded_total"
+    assert (before.samples(name), after.value(name, outbox="results")) == ({}, 7000), "0, 7000 would be 7000 uploads"
+    assert before.samples("mountd_outbox_pending_files") == {}
+
+
+async def test_a_bucket_is_called_slow_at_a_bound_of_the_histogram(world: World) -> None:
+    world.board.set_mount("a", MOUNT)
+    counts = (await world.scrape()).samples("mountd_bucket_probe_duration_seconds_bucket")
+    assert str(SLOW_S) in {dict(labels)["le"] for labels in counts}
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------

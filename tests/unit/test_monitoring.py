@@ -150,6 +150,15 @@ def test_the_dashboard_takes_its_data_source_and_instances_from_variables() -> N
     assert set(re.findall(r"\$(\w+)", board["annotations"]["list"][0]["expr"])) <= {*variables}
 
 
+def test_a_panel_with_the_present_state_asks_for_that_alone() -> None:
+    """Of a range it would show the last value of each series: also of a mountd, mount or health that is no more."""
+    for panel in panels():
+        if panel["type"] == "stat":
+            assert [(each["instant"], each["range"]) for each in panel["targets"]] == [(True, False)] * len(
+                panel["targets"]
+            ), panel["title"]
+
+
 def test_panels_have_names_and_places_of_their_own() -> None:
     board = json.loads(DASHBOARD.read_text())["panels"]
     assert len({each["id"] for each in board}) == len(board)

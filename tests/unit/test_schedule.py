@@ -110,6 +110,7 @@ async def test_at_its_time_it_becomes_a_switch_and_ends_as_that(hub: Shelf, hand
         await looks()
         assert len(await hub.journal.history(limit=5)) == 2
     assert await codes(hub) == ["switch-scheduled", "schedule-begun"]
+    assert hub.board.meters.operations.results == {("switch", "committed"): 1}, "the metrics count it once"
 
 
 async def test_one_that_fails_says_what_its_switch_said(hub: Shelf, hand: HandClock) -> None:
@@ -131,6 +132,7 @@ async def test_one_to_what_is_live_by_then_has_nothing_to_do(hub: Shelf, hand: H
         done = await ended(hub, asked.id)
         assert (done.result, done.exit_code) == ("done", 0)
         assert len(await hub.journal.history(limit=5)) == 1
+    assert hub.board.meters.operations.results == {("schedule", "done"): 1}
 
 
 # -- mountd was down --------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from mountd.status.meters import OPERATION_BUCKETS_S, DurationCounts
 KINDS = ("switch", "rollback", "warm", "drill")
 RESULTS = ("committed", "failed", "rolled-back", "refused", "cancelled", "interrupted")
 """Of a drill that succeeds `passed` instead of `committed`."""
+SCHEDULED = tuple(("schedule", result) for result in ("done", "failed", "missed"))
+"""Of switches for a later time those that became none: of the others the switch counts."""
 
 
 class OperationCollector(Collector):
@@ -53,5 +55,5 @@ class OperationCollector(Collector):
             "mountd_operations_total",
             "Operations that have finished",
             ("kind", "result"),
-            ((each, meters.results.get(each, 0)) for each in dict.fromkeys((*known, *meters.results))),
+            ((each, meters.results.get(each, 0)) for each in dict.fromkeys((*known, *SCHEDULED, *meters.results))),
         )

@@ -10,20 +10,23 @@ from prometheus_client.registry import Collector
 from mountd.api.documents.outbox import age_s
 from mountd.api.metrics.families import counter, gauge
 from mountd.status.board import Board
+from mountd.status.snapshot import Health
 
 OUTBOX = ("outbox",)
 
 
 class OutboxCollector(Collector):
-    """One sample for each outbox; none without one."""
+    """One sample for each outbox whose journal was read; no metric without an outbox."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
-        outboxes = self._board.snapshot.outbox
-        if not outboxes:
+        configured = self._board.snapshot.outbox
+        if not configured:
             return
+        # Before, its uploads would be 0, and a rate would take what the journal has of them for new ones.
+        outboxes = {name: outbox for name, outbox in configured.items() if outbox.health is not Health.UNKNOWN}
         yield gauge(
             "mountd_outbox_pending_files",
             "Finished files that wait for their upload",

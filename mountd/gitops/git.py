@@ -89,7 +89,7 @@ class GitSource:
             self._name = ""
             raise explain(str(answer["step"]), str(answer.get("said", "")), self._git)
         if self._known is None or answer["commit"] != self._known.revision:
-            self._known = self._wanted(answer, await self._on_disk(self._value))
+            self._known = await asyncio.to_thread(self._wanted, answer, await self._on_disk(self._value))
         self._name = str(answer["name"])
         return self._known
 

@@ -26,6 +26,7 @@ from mountd.settings.names import VERSION
         ("tts:\n  hub:\n    version: '2026-01-01'\n", "tts.hub.version", "2026-01-01"),
         ("data:\n  version: |\n    v23\n", "data.version", "v23"),
         ("on: {yes: v1}\n", "on.yes", "v1"),
+        ("a: 1\na: 2\nb: {c: 1, c: 2}\nversion: v23\n", "version", "v23"),
     ],
 )
 def test_what_is_wanted(text: str, key: str | None, version: str) -> None:
@@ -55,6 +56,9 @@ def test_what_is_wanted(text: str, key: str | None, version: str) -> None:
         (b"a: {b: [\n", "a"),
         (b"version: main\n", "version"),
         (b"version: v22\nversion: v23\n", "version.tag"),
+        (b"version: v22\nversion: v23\n", "version"),
+        (b"tts: {version: v22}\ntts: {version: v23}\n", "tts.version"),
+        (b"tts: {version: v22, version: v22}\n", "tts.version"),
     ],
 )
 def test_what_names_no_version(data: bytes, key: str | None) -> None:

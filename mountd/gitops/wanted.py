@@ -13,6 +13,7 @@ from mountd.text import storable
 MAX_BYTES = 64 * 1024
 """Of the file; what is larger is another one."""
 SHOWN = 64
+"""Characters of what it says, as many as a version may have: it may be anything, and is shown and logged."""
 NO_VERSION = "desired-invalid"
 """The source was read, and names no version."""
 UNREACHABLE = "desired-unreachable"
@@ -53,6 +54,8 @@ def parse(data: bytes, key: str | None, where: str) -> str:
     except BadSource as error:
         line = f" (line {error.problem.line})" if error.problem.line else ""
         raise invalid(f"{where} cannot be read{line}: {error.problem.text}") from None
+    if len(word) > SHOWN:
+        raise invalid(f"{where} says {word[:SHOWN]!r}…: a version has {SHOWN} characters at most")
     try:
         return check_version(word)
     except BadVersionName as error:

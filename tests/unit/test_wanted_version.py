@@ -68,6 +68,13 @@ def test_what_names_no_version(data: bytes, key: str | None) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(("data", "key"), [(b"v" * 60_000, None), (b"a: " + b"\xf0\x9f\x98\x80" * 5000, "a")])
+def test_what_it_says_instead_is_shown_in_part(data: bytes, key: str | None) -> None:
+    with pytest.raises(Refused) as caught:
+        parse(data, key, "version.txt")
+    assert len(caught.value.text) < 300
+
+
 @given(st.binary(max_size=200), st.none() | st.sampled_from(["version", "a.b"]))
 def test_whatever_stands_there_it_is_a_version_or_refused(data: bytes, key: str | None) -> None:
     with contextlib.suppress(Refused):

@@ -51,14 +51,10 @@ def request(
     exchange = _Exchange(socket_path, time.monotonic() + timeout_s)
     try:
         status, headers = exchange.ask(method, path, body)
-        data = bytearray()
-        for chunk in exchange.chunks(headers):
-            data += chunk
-            if len(data) > MAX_BODY_BYTES:
-                raise _unreachable(socket_path, "its answer is over 64 MiB")
+        data = exchange.body(headers)
     finally:
         exchange.close()
-    return status, _document(bytes(data), socket_path)
+    return status, _document(data, socket_path)
 
 
 def stream(socket_path: str, path: str, *, prefix: bytes = b"", **parameters: object) -> Iterator[Document]:
@@ -70,7 +66,7 @@ def stream(socket_path: str, path: str, *, prefix: bytes = b"", **parameters: ob
     try:
         status, headers = exchange.ask("GET", with_query(path, parameters), None)
         if status >= 400:
-            _wanted(status, _document(b"".join(exchange.chunks(headers)), socket_path))
+            _wanted(status, _document(exchange.body(headers), socket_path))
         exchange.deadline = None
         rest = b""
         for chunk in exchange.chunks(headers):
@@ -176,6 +172,15 @@ class _Exchange:
                 break
         pairs = (line.partition(":") for line in lines)
         return int(rest[:3]), {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+    def body(self, headers: dict[str, str]) -> bytes:
+        """All of it. Raises as `chunks` does, also when it is too large."""
+        data = bytearray()
+        for chunk in self.chunks(headers):
+            data += chunk
+            if len(data) > MAX_BODY_BYTES:
+                raise _unreachable(self.path, "its answer is over 64 MiB")
+        return bytes(data)
 
     def chunks(self, headers: dict[str, str]) -> Iterator[bytes]:
         """The body as it comes. Raises Unreachable when the connection ends before the body does."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -26,11 +28,13 @@ class Sources:
         """`own_mounts`: our present mount points; none of them is touched."""
         self._instance = instance
         self._own_mounts = own_mounts
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """by model"""
         self.secrets = SecretFiles(own_mounts)
 
     def make(self, model: str, desired: DesiredSettings) -> Source:
         if desired.git is not None:
-            places = GitPlaces(self._instance.state / SCRATCH, self._instance.private)
+            places = GitPlaces(self._instance.state / SCRATCH, self._instance.private, self._turns[model])
             marks = self._instance.marks(f"git {model}")
             return GitSource(model, desired.git, read_secrets=self.secrets.read, places=places, marks=marks)
         assert desired.file is not None

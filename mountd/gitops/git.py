@@ -10,7 +10,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,10 +38,14 @@ AUTHOR_CHARACTERS, MESSAGE_CHARACTERS = 128, 256
 
 @dataclass(frozen=True, slots=True)
 class GitPlaces:
-    """`scratch`: a directory for what is fetched, removed soon; `private`: one for the key, readable by nobody else."""
+    """`scratch`: a directory for what is fetched, removed soon; `private`: one for the key, readable by nobody else.
+
+    `turn`: of all sources that use these for the same model. A reload replaces a source that may still be reading.
+    """
 
     scratch: Path
     private: Path
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class GitSource:
@@ -56,6 +60,7 @@ class GitSource:
         self._read_secrets = read_secrets
         self._scratch = places.scratch / model
         self._key_file = places.private / f"git-{model}.key"
+        self._turn = places.turn
         self._marks = marks
         self._known: WantedVersion | None = None
         self._name = ""
@@ -69,20 +74,24 @@ class GitSource:
     async def read(self, *, has_changed: bool = False) -> WantedVersion:
         """Asks which commit it is at, unless somebody says that it is another one; reads the file only of one that is
         new. Raises as `Source.read` does."""
+        async with self._turn:
+            try:
+                return await self._read(self._name if has_changed else "")
+            finally:
+                with contextlib.suppress(MountdError):
+                    await self._on_disk(self._clear)
+
+    async def _read(self, name: str) -> WantedVersion:
         secrets = await self._secrets()
-        try:
-            await self._on_disk(self._make_room)
-            answer = await self._ask(secrets, self._name if has_changed else "")
-            if "step" in answer:
-                self._name = ""
-                raise explain(str(answer["step"]), str(answer.get("said", "")), self._git)
-            if self._known is None or answer["commit"] != self._known.revision:
-                self._known = self._wanted(answer, await self._on_disk(self._value))
-            self._name = str(answer["name"])
-            return self._known
-        finally:
-            with contextlib.suppress(MountdError):
-                await self._on_disk(self._clear)
+        await self._on_disk(self._make_room)
+        answer = await self._ask(secrets, name)
+        if "step" in answer:
+            self._name = ""
+            raise explain(str(answer["step"]), str(answer.get("said", "")), self._git)
+        if self._known is None or answer["commit"] != self._known.revision:
+            self._known = await asyncio.to_thread(self._wanted, answer, await self._on_disk(self._value))
+        self._name = str(answer["name"])
+        return self._known
 
     async def changed(self) -> None:
         await asyncio.sleep(self._git.interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 (no secret)

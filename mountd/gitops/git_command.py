@@ -23,6 +23,13 @@ _CREDENTIALS = "give it a token (https) or an ssh_key that may read the reposito
 # What git says → code, what it means, what to do. The first that matches counts.
 _MEANINGS: tuple[tuple[str, str, str, str], ...] = (
     (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|has changed and you have requested strict checking",
+        REFUSED,
+        "the ssh server has another key than before",
+        "somebody may stand between: compare the key with what the server's page says, and only then replace it in"
+        " known_hosts",
+    ),
+    (
         r"Host key verification failed|No \w+ host key is known",
         REFUSED,
         "the key of the ssh server is not known",

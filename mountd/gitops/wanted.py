@@ -7,12 +7,13 @@ from typing import Any
 
 from mountd.errors import BadVersionName, Refused
 from mountd.settings.names import check_version
-from mountd.settings.source import BadSource, decode, read
+from mountd.settings.source import BadSource, Document, decode, read
 from mountd.text import storable
 
 MAX_BYTES = 64 * 1024
 """Of the file; what is larger is another one."""
 SHOWN = 64
+"""Characters of what it says, as many as a version may have: it may be anything, and is shown and logged."""
 NO_VERSION = "desired-invalid"
 """The source was read, and names no version."""
 UNREACHABLE = "desired-unreachable"
@@ -49,10 +50,12 @@ def parse(data: bytes, key: str | None, where: str) -> str:
         raise invalid(f"{where} is a pointer of Git LFS", "keep the file itself in Git: it is one line")
     try:
         text = decode(data)
-        word = _word(text, where) if key is None else _value(read(text).data, key, where)
+        word = _word(text, where) if key is None else _value(read(text), key, where)
     except BadSource as error:
         line = f" (line {error.problem.line})" if error.problem.line else ""
         raise invalid(f"{where} cannot be read{line}: {error.problem.text}") from None
+    if len(word) > SHOWN:
+        raise invalid(f"{where} says {word[:SHOWN]!r}…: a version has {SHOWN} characters at most")
     try:
         return check_version(word)
     except BadVersionName as error:
@@ -70,12 +73,15 @@ def _word(text: str, where: str) -> str:
     return words[0]
 
 
-def _value(data: Any, key: str, where: str) -> str:
-    at = data
+def _value(document: Document, key: str, where: str) -> str:
+    at: Any = document.data
+    way: tuple[str, ...] = ()
     for part in key.split("."):
         if not isinstance(at, dict) or part not in at:
             raise invalid(f"{where} has no key {key}", f"write it there, or correct `key`; it has {_keys(at)}")
-        at = at[part]
+        at, way = at[part], (*way, part)
+        if way in document.twice:  # other programs take the last one
+            raise invalid(f"{where} has the key {'.'.join(way)} twice, and which of the two counts is not clear")
     if not isinstance(at, str):
         raise invalid(f"{key} in {where} is {'empty' if at is None else 'no text'}")
     return at.strip()

@@ -19,8 +19,10 @@ def is_active(window: WindowSettings, now: datetime) -> bool:
     """Whether `now`, with its timezone, lies in the window; its first moment does, its end does not."""
     # In UTC an hour is an hour, also in the night of the change to summer time.
     began_after = now.astimezone(UTC) - timedelta(seconds=window.duration)
-    start = next(CronSim(window.schedule, began_after.astimezone(zone(window.timezone))), None)
-    return start is not None and start.timestamp() <= now.timestamp()
+    starts = (each.timestamp() for each in CronSim(window.schedule, began_after.astimezone(zone(window.timezone))))
+    # In the hour that comes twice, cronsim gives a time of the first one also to who begins in the second.
+    start = next((each for each in starts if each > began_after.timestamp()), None)
+    return start is not None and start <= now.timestamp()
 
 
 def closed(windows: Sequence[WindowSettings], now: datetime, *, manual: bool = False) -> str:

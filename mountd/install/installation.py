@@ -140,12 +140,13 @@ class Installation:
                 tell(InstallStep(InstallAction.KEEP, step.path, "it is not empty") if stays else step)
 
     def _stop_words(self) -> Iterator[tuple[list[str], float]]:
+        ours = {os.path.basename(each.target) for each in carried.FILES}
         if self._runs_systemd:
             units = map(os.path.basename, self._root.named(f"{carried.UNITS}/mountd*.service"))
-            if words := plan.stopped({*units} & {os.path.basename(each.target) for each in carried.FILES}):
+            if words := plan.stopped({*units} & ours):
                 yield ["systemctl", "stop", *words], STOP_S
-        enabled = {os.path.basename(path) for path in self._root.named(f"{carried.UNITS}/*.wants/mountd*.service")}
-        if enabled:
+        wanted = map(os.path.basename, self._root.named(f"{carried.UNITS}/*.wants/mountd*.service"))
+        if enabled := {unit for unit in wanted if plan.template(unit) in ours}:
             image = [] if self._root.is_live else [f"--root={self._root.path}"]
             yield ["systemctl", *image, "disable", *sorted(enabled)], COMMAND_S
 

@@ -135,6 +135,12 @@ def stopped(units: Iterable[str]) -> list[str]:
     return sorted(unit.replace("@.", "@*.") for unit in units)
 
 
+def template(unit: str) -> str:
+    """The file of a unit: that of an instance is its template's."""
+    name, at, instance = unit.partition("@")
+    return f"{name}@.{instance.rpartition('.')[2]}" if at else unit
+
+
 def _removal(path: str, made: str, seen: Mapping[str, str], *, keep_changed: bool = True) -> InstallStep:
     if path not in seen:
         return InstallStep(InstallAction.SAME, path)

@@ -46,6 +46,8 @@ UPLOADED = "result-uploaded"
 OPERATIONS_KEPT = 10_000
 QUARANTINED_KEPT = 1_000
 CONTENTS_KEPT = 1_000
+_OLDEST = f"SELECT min(id) FROM operations WHERE kind != '{SCHEDULE}'"
+"""A schedule has neither steps nor a drill, and may wait for a year."""
 _SAME = ("kind", "operator", "source", "reason", "revision", "result", "hint", "started", "finished", "duration_s")
 _RESULT_FIELDS = {"operation": "id", "from": "from_version", "to": "to_version", **{name: name for name in _SAME}}
 """What the event of a result says of its operation."""
@@ -147,9 +149,8 @@ class Journal(Database):
         # With an operation goes what belongs to it.
         rows = await self.change(
             (sql, *row),
-            _trim("operations", OPERATIONS_KEPT),
-            ("DELETE FROM steps WHERE operation < (SELECT min(id) FROM operations)",),
-            ("DELETE FROM drills WHERE operation < (SELECT min(id) FROM operations)",),
+            _trim("operations", OPERATIONS_KEPT, but=f"kind = '{SCHEDULE}' AND finished IS NULL"),
+            *((f"DELETE FROM {table} WHERE operation < ({_OLDEST})",) for table in ("steps", "drills")),
         )
         return OperationRecord(*rows[0])
 
@@ -322,9 +323,10 @@ def _recorded(holds: KnownContent) -> tuple[tuple[object, ...], ...]:
     return put(holds), _trim("contents", CONTENTS_KEPT)
 
 
-def _trim(table: str, kept: int) -> tuple[object, ...]:
+def _trim(table: str, kept: int, *, but: str = "FALSE") -> tuple[object, ...]:
+    """`but`: rows that stay however old they are."""
     # By the row's number: what is replaced counts as new.
-    return (f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", kept)
+    return (f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ? AND NOT ({but})", kept)
 
 
 def _trim_events(kept: int) -> tuple[tuple[object, ...], ...]:

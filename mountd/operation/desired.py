@@ -77,10 +77,15 @@ def declare(known: Committed, version: str) -> Committed:
     return replace(known, config_version=version, desired=version if is_new else known.desired)
 
 
-def pending(known: Committed) -> str | None:
-    """The declared version that a switch must make live. A first version needs no switch: its model starts up."""
+def pending(known: Committed, *, outside: bool = False) -> str | None:
+    """The declared version that a switch must make live. A first version needs no switch: its model starts up.
+
+    An edited `version:` asks once, and what a person asks for later replaces it. A source outside asks until somebody
+    holds another version against it; what a person asked for while nothing followed it is not held.
+    """
     version = known.config_version
-    return version if version == known.desired and known.current not in (None, version) else None
+    is_asked = known.overridden is None if outside else version == known.desired
+    return version if is_asked and known.current not in (None, version) else None
 
 
 def request_of(said: Declared) -> Request:
@@ -191,7 +196,7 @@ class DesiredVersions:
         follower = Follower(model, source, said, lambda said: self._take(name, said), self._journal)
         # What it said to a previous run may be pending still, and the source be away.
         if said is not None and said.version == model.committed.config_version:
-            self._start_pending(name, request_of(said))
+            self._start_pending(name, request_of(said), outside=True)
         self._start(name, lambda group: self._follow(name, follower, group))
 
     async def resumed(self, name: str) -> None:
@@ -199,7 +204,7 @@ class DesiredVersions:
         if name in self._followers and (name not in self._switches or self._switches[name].done()):
             said = self._followers[name][0].said
             if said is not None:
-                self._start_pending(name, request_of(said))
+                self._start_pending(name, request_of(said), outside=True)
 
     def poke(self, name: str) -> bool:
         """Reads the model's source at once; False: it has none that is followed."""
@@ -219,11 +224,13 @@ class DesiredVersions:
         return [*self._switches.values(), *(task for _, task in self._followers.values())]
 
     async def _take(self, name: str, said: Declared) -> None:
-        """What the source says now; what it said before, or failed under that name, is not begun again."""
+        """What the source says now; what it said before, or failed under that name, is not begun again in this run."""
         model = self._models[name]
         is_new = model.committed.config_version != said.version
         await model.state.update(lambda now: declare(now, said.version))
-        if is_new:  # also when it is live now: an operation that runs may be about to commit another one
+        is_unmet = name not in self._switches and pending(model.committed, outside=True) is not None
+        # What is new also when it is live now: an operation that runs may be about to commit another one.
+        if is_new or is_unmet:
             self._cancel(name)
             self._start(name, lambda group: self._begin_switch(name, said.version, request_of(said), group))
 
@@ -239,8 +246,8 @@ class DesiredVersions:
     def _follow(self, name: str, follower: Follower, group: TaskKeeper) -> None:
         self._followers[name] = follower, group.keep(follower.run, f"wanted version of {name}")
 
-    def _start_pending(self, name: str, request: Request) -> None:
-        version = pending(self._models[name].committed)
+    def _start_pending(self, name: str, request: Request, *, outside: bool = False) -> None:
+        version = pending(self._models[name].committed, outside=outside)
         if version is not None:
             self._start(name, lambda group: self._begin_switch(name, version, request, group))
 

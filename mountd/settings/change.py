@@ -133,6 +133,8 @@ def effect_of(place: Place, old: Settings, new: Settings) -> Effect:
         return _CACHE[rest[2]]
     if section == "apps" and rest[1] == "needs" and old.apps[rest[0]].needs == new.apps[rest[0]].needs:
         return Effect.IN_PLACE  # the same names: a level is for the next start
+    if section == "models" and rest[1:] == ["sync", "automatic"] and new.models[rest[0]].sync.automatic:
+        return Effect.SWITCH  # what a source says counts again, also if a person has asked for another one meanwhile
     if section in _SECTIONS:
         return _SECTIONS[section][rest[1]]
     if section == "http":

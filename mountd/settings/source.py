@@ -60,11 +60,13 @@ class BadSource(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`data`: dicts, lists, text and None. `lines`: place → 1-based line of its key or item."""
+    """`data`: dicts, lists, text and None. `lines`: place → 1-based line of its key or item. `twice`: keys that are
+    written more than once, of which `data` has the first; a problem as well."""
 
     data: Any
     lines: dict[Place, int]
     problems: tuple[Problem, ...]
+    twice: frozenset[Place] = frozenset()
 
 
 def dotted(place: Place) -> str:
@@ -116,7 +118,7 @@ def read(text: str) -> Document:
         raise BadSource(0, "the file is empty")
     walk = _Walk()
     data = walk.value(root, ())
-    return Document(data, walk.lines, tuple(walk.problems))
+    return Document(data, walk.lines, tuple(walk.problems), frozenset(walk.twice))
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -140,6 +142,7 @@ class _Walk:
 
     lines: dict[Place, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    twice: set[Place] = field(default_factory=set)
     nodes: int = 0
     open: list[yaml.Node] = field(default_factory=list)  # from the root to here; finds an alias that contains itself
 
@@ -189,6 +192,7 @@ class _Walk:
                 self._problem(place, line, "merge keys (<<) are not supported: write the keys out")
             elif key in result:
                 first = self.lines[(*place, key)]
+                self.twice.add((*place, key))
                 self._problem((*place, key), line, f"is written twice, first in line {first}")
             else:
                 self.lines[(*place, key)] = line

@@ -287,10 +287,12 @@ def out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[R
     if model.drift.reason and not (model.reason and model.reason.code == model.drift.reason.code):
         yield model.drift.reason
     busy = any(each.model == name and not each.only_loads for each in snapshot.operations)
-    if model.linked and model.desired != model.current and not model.follows and not busy:
+    # While nothing follows the source a person may ask for another one, and the source still asks for its own.
+    wanted = model.desired if model.overridden else model.pending or model.desired
+    if model.linked and wanted != model.current and not model.follows and not busy:
         why = "it is paused" if model.suspended else model.overridden or model.window or "sync.automatic is false"
-        text = f"{name} is at {model.current} and {model.desired} is asked for: it waits while {why}"
-        yield Reason("switch-waits", text, "link", name, f"mountd switch {model.desired} --model {name}")
+        text = f"{name} is at {model.current} and {wanted} is asked for: it waits while {why}"
+        yield Reason("switch-waits", text, "link", name, f"mountd switch {wanted} --model {name}")
     yield from _source(name, model)
     if model.fails and not busy:
         text = f"{name} is at {model.current or 'no version'} and {model.desired} is asked for: {model.fails.cause}"

@@ -51,10 +51,11 @@ def make(tmp_path: Path, server: GitServer) -> Make:
     async def read(secrets: Mapping[str, SecretRef]) -> dict[str, str]:
         return {name: reference.read() for name, reference in secrets.items()}
 
+    places = GitPlaces(tmp_path / "scratch", tmp_path / "private")
+    places.private.mkdir()
+
     def build(**keys: Any) -> GitSource:
         settings = GitSettings.model_validate({"url": server.url, "path": PATH, **keys})
-        (tmp_path / "private").mkdir(exist_ok=True)
-        places = GitPlaces(tmp_path / "scratch", tmp_path / "private")
         return GitSource("hub", settings, read_secrets=read, places=places, marks={INSTANCE: f"t-{os.getpid()}"})
 
     return build
@@ -197,6 +198,25 @@ async def test_a_server_that_is_down_and_comes_back(repository: GitRepository, s
     assert (await failure(source)).code == UNREACHABLE
     server.is_down = False
     assert (await source.read()).version == "v23"
+
+
+async def test_a_source_that_is_given_up_while_it_reads_takes_nothing_from_the_next_one(
+    repository: GitRepository, server: GitServer, make: Make
+) -> None:
+    """As a reload does, when a token has changed."""
+    repository.commit({PATH: "v23"})
+    for _ in range(3):
+        server.requests.clear()
+        server.hangs = True
+        reading = asyncio.create_task(make().read())
+        async with asyncio.timeout(30):
+            while not server.requests:
+                await asyncio.sleep(0.01)
+        server.hangs = False
+        reading.cancel()
+        assert (await make().read()).version == "v23"
+        with pytest.raises(asyncio.CancelledError):
+            await reading
 
 
 async def test_nobody_listens(make: Make) -> None:

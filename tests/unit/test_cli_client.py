@@ -319,6 +319,13 @@ def test_stream_reports_an_error(serve: Serve) -> None:
         list(api.stream(path, "/api/v1/logs"))
 
 
+def test_an_error_in_place_of_a_stream_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MAX_BODY_BYTES", 1000)
+    path = serve(b"HTTP/1.1 404 Not Found\r\n\r\n" + b" " * 2000)
+    with pytest.raises(errors.Unreachable, match="64 MiB"):
+        list(api.stream(path, "/api/v1/logs"))
+
+
 def test_stream_that_breaks_off_is_unreachable(serve: Serve) -> None:
     lines = api.stream(serve(HEAD + b'Transfer-Encoding: chunked\r\n\r\n6\r\n{"a":1'), "/api/v1/logs")
     with pytest.raises(errors.Unreachable):

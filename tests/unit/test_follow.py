@@ -17,7 +17,7 @@ from mountd.journal.journal import Committed
 from mountd.operation import desired, follow, plan
 from mountd.operation.desired import Request
 from mountd.operation.window import SyncWindows, check_by_hand
-from mountd.settings.sync import zone
+from mountd.settings.sync import DesiredSettings, zone
 from mountd.status import readiness
 from mountd.status.snapshot import Health, Sync
 from tests.support.shelf import TINA, Shelf, shelf, until
@@ -227,6 +227,39 @@ async def test_to_stay_with_what_is_live_is_a_choice_as_well(tmp_path: Path) -> 
         assert hub.model.committed.overridden is not None
         await hub.syncing.resume(None, operator="tina")
         await until_live(hub, "v23")
+
+
+OFF: dict[str, Any] = {"sync": {**SYNC, "automatic": False}}
+
+
+async def test_what_a_person_asks_for_while_nothing_follows_the_source_is_not_held(tmp_path: Path) -> None:
+    async with followed(tmp_path, **OFF) as hub:
+        await hub.switch("v23")
+        assert (hub.status.sync, hub.model.committed.overridden) == (Sync.OUT_OF_SYNC, None)
+    off = Shelf(tmp_path, desired=GIT, **OFF)
+    off.source.prepares("v22")
+    await off.journal.open()
+    try:
+        async with following(off):
+            await until(lambda: "switch-waits" in codes(off), "the reason why it is OutOfSync")
+            assert off.status.current == "v23"
+    finally:
+        await off.journal.close()
+    async with followed_again(tmp_path, "v22") as again:
+        await until_live(again, "v22")
+        assert again.status.sync is Sync.SYNCED
+
+
+async def test_what_a_person_asked_for_is_not_held_against_a_source_that_comes_later(tmp_path: Path) -> None:
+    async with shelf(tmp_path, sync=SYNC) as hub, following(hub):
+        await until(lambda: hub.status.linked, "v22 to be linked")
+        await hub.switch("v23")
+        hub.source.prepares("v22")
+        desired_ = DesiredSettings.model_validate(GIT)
+        hub.model.reconfigure(hub.model.settings.model_copy(update={"desired": desired_, "version": None}), hub.disk)
+        await hub.desired.declare("hub")
+        await until_live(hub, "v22")
+        assert hub.status.sync is Sync.SYNCED
 
 
 # -- windows ----------------------------------------------------------------------------------------------------------

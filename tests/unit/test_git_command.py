@@ -119,6 +119,16 @@ def test_what_a_failure_means(step: str, said: str, code: str) -> None:
     assert (found.code, bool(found.hint)) == (code, True)
 
 
+def test_an_ssh_key_that_has_changed_is_not_merely_unknown() -> None:
+    """Who is told to fetch the key trusts the one who stands between."""
+    end = "Host key verification failed.\r\nfatal: Could not read from remote repository.\n"
+    changed = f"Host key for git.example.com has changed and you have requested strict checking.\r\n{end}"
+    unknown = f"No ED25519 host key is known for git.example.com and you have requested strict checking.\r\n{end}"
+    found = [explain("ls-remote", said, git()) for said in (changed, unknown)]
+    assert [each.code for each in found] == [REFUSED, REFUSED]
+    assert ["ssh-keyscan" in each.hint for each in found] == [False, True]
+
+
 @pytest.mark.parametrize("step", ["ref", "path", "kind"])
 def test_what_names_no_version(step: str) -> None:
     found = explain(step, "a link", git())

@@ -113,6 +113,22 @@ def test_what_somebody_changed_is_kept(image: Path, capsys: pytest.CaptureFixtur
     assert "\nmountd:" in (image / "etc/passwd").read_text(), "its number may own what is left"
 
 
+def test_units_that_have_only_a_name_like_its_own_stay_enabled(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(image, capsys=capsys)
+    others = ["mountd-backup.service", "mountd-backup@a.service"]
+    wants = image / carried.UNITS / "multi-user.target.wants"
+    wants.mkdir()
+    for unit in ("mountd.service", "mountd@gpu1.service", *others):
+        file = unit.replace("@a.", "@.").replace("@gpu1.", "@.")
+        if unit in others:
+            (image / carried.UNITS / file).write_text(
+                "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
+            )
+        (wants / unit).symlink_to(f"/{carried.UNITS}/{file}")
+    install(image, "--uninstall", capsys=capsys)
+    assert sorted(os.listdir(wants)) == others
+
+
 def test_purge_takes_it_with_it(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = listed(image)
     install(image, "--user", capsys=capsys)

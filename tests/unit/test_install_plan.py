@@ -59,6 +59,19 @@ def test_data_are_what_a_configuration_names(there: list[str], configurations: l
     assert plan.data(["var/lib/mountd", "var/log/mountd"], there, configurations) == data
 
 
+@pytest.mark.parametrize(
+    ("unit", "file"),
+    [
+        ("mountd.service", "mountd.service"),
+        ("mountd@.service", "mountd@.service"),
+        ("mountd@gpu1.service", "mountd@.service"),
+        ("mountd-ready@a.b.service", "mountd-ready@.service"),
+    ],
+)
+def test_the_file_of_a_unit(unit: str, file: str) -> None:
+    assert plan.template(unit) == file
+
+
 def test_only_units_that_are_there_are_stopped() -> None:
     assert plan.stopped(["mountd@.service", "mountd.service"]) == ["mountd.service", "mountd@*.service"]
     assert plan.stopped([]) == []

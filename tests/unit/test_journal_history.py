@@ -122,6 +122,22 @@ async def test_steps_go_with_their_operation(journal: Journal, monkeypatch: pyte
     assert [len(await journal.steps(id_)) for id_ in ids] == [0, 0, 1, 1]
 
 
+async def test_a_schedule_that_waits_stays_however_many_operations_come_after_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "OPERATIONS_KEPT", 2)
+    waits = await begin(journal, kind="schedule")
+    ended = await begin(journal, kind="schedule")
+    await journal.finish(replace(ended, finished="2026-01-01T00:00:00Z", result="done"))
+    ids = []
+    for _ in range(4):
+        ids.append((await begin(journal)).id)
+        await journal.begin_step(ids[-1], "preflight")
+    assert [each.id for each in await journal.scheduled()] == [waits.id]
+    assert [each.id for each in await journal.history(limit=10)] == [*ids[:1:-1], waits.id]
+    assert [len(await journal.steps(id_)) for id_ in ids] == [0, 0, 1, 1]
+
+
 # -- quarantine and content -------------------------------------------------------------------------------------------
 
 

@@ -170,6 +170,12 @@ def test_what_only_a_restart_of_mountd_changes(path: str, value: str) -> None:
     assert path in [dotted(place) for place in diff((path, value)).refused]
 
 
+def test_what_is_declared_counts_again_once_it_is_followed() -> None:
+    off, on = (("models.voice.sync.automatic", word) for word in ("false", "true"))
+    assert compare(settings(off), settings(on), {}, {}, root=True).switch == ("voice",)
+    assert compare(settings(on), settings(off), {}, {}, root=True).switch == ()
+
+
 def test_a_profile_that_writes_back_is_drained_under_the_old_rules() -> None:
     found = diff(("mounts.hub.profile", "outputs"))
     assert (found.replace, found.remount, found.restart) == (("hub",), (), ("webui",))

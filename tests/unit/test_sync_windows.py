@@ -16,6 +16,7 @@ from mountd.settings.sync import WindowSettings
 NIGHT = {"schedule": "0 22 * * *", "duration": "8h"}
 """From 22:00 to 06:00."""
 DAY = {"schedule": "0 8 * * 1-5", "duration": "10h"}
+TWICE = {"schedule": "30 2 * * *", "duration": "1h", "timezone": "Europe/Berlin"}
 
 
 def window(kind: str = "allow", **keys: Any) -> WindowSettings:
@@ -45,6 +46,13 @@ def at(text: str, zone: str = "UTC") -> datetime:
         ({"timezone": "Europe/Berlin"}, at("2026-03-29T04:30:00", "Europe/Berlin"), True),
         ({"timezone": "Europe/Berlin"}, at("2026-03-29T07:30:00", "Europe/Berlin"), False),
         ({"timezone": "Europe/Berlin"}, at("2026-10-25T04:30:00", "Europe/Berlin"), True),
+        # The hour that comes twice: a window that begins in it begins once.
+        (TWICE, at("2026-10-25T00:29:59"), False),
+        (TWICE, at("2026-10-25T00:30:00"), True),
+        (TWICE, at("2026-10-25T01:29:59"), True),
+        (TWICE, at("2026-10-25T01:30:00"), False),
+        (TWICE, at("2026-10-25T02:15:00"), False),
+        (TWICE, at("2026-10-26T01:30:00"), True),
     ],
 )
 def test_when_a_window_is_active(keys: dict[str, Any], moment: datetime, active: bool) -> None:

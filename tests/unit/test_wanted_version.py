@@ -26,6 +26,7 @@ from mountd.settings.names import VERSION
         ("tts:\n  hub:\n    version: '2026-01-01'\n", "tts.hub.version", "2026-01-01"),
         ("data:\n  version: |\n    v23\n", "data.version", "v23"),
         ("on: {yes: v1}\n", "on.yes", "v1"),
+        ("a: 1\na: 2\nb: {c: 1, c: 2}\nversion: v23\n", "version", "v23"),
     ],
 )
 def test_what_is_wanted(text: str, key: str | None, version: str) -> None:
@@ -55,6 +56,9 @@ def test_what_is_wanted(text: str, key: str | None, version: str) -> None:
         (b"a: {b: [\n", "a"),
         (b"version: main\n", "version"),
         (b"version: v22\nversion: v23\n", "version.tag"),
+        (b"version: v22\nversion: v23\n", "version"),
+        (b"tts: {version: v22}\ntts: {version: v23}\n", "tts.version"),
+        (b"tts: {version: v22, version: v22}\n", "tts.version"),
     ],
 )
 def test_what_names_no_version(data: bytes, key: str | None) -> None:
@@ -62,6 +66,13 @@ def test_what_names_no_version(data: bytes, key: str | None) -> None:
         parse(data, key, "version.txt")
     assert caught.value.code == NO_VERSION
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(("data", "key"), [(b"v" * 60_000, None), (b"a: " + b"\xf0\x9f\x98\x80" * 5000, "a")])
+def test_what_it_says_instead_is_shown_in_part(data: bytes, key: str | None) -> None:
+    with pytest.raises(Refused) as caught:
+        parse(data, key, "version.txt")
+    assert len(caught.value.text) < 300
 
 
 @given(st.binary(max_size=200), st.none() | st.sampled_from(["version", "a.b"]))

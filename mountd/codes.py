@@ -118,6 +118,9 @@ _OPERATIONS = {
     "switch-refused": EventCode(N_("a switch was refused, and nothing was changed"), True),
     "switch-cancelled": EventCode(N_("a switch was cancelled")),
     "switch-interrupted": EventCode(N_("a switch was interrupted by the end of mountd"), True),
+    "switch-given-up": EventCode(
+        N_("mountd died in several switches to a version: it begins none by itself any more"), True
+    ),
     "rollback-committed": EventCode(N_("a rollback is done: the version is live"), True),
     "rollback-rolled-back": EventCode(N_("a rollback failed, and what had changed was undone"), True),
     "rollback-failed": EventCode(N_("a rollback failed"), True),

@@ -80,7 +80,7 @@ class Journal(Database):
         return await self.first(Declared, "WHERE model = ?", model)
 
     async def declare(self, declared: Declared) -> None:
-        """What a source outside says now, instead of what it said before."""
+        """What a source says now, instead of what was said before."""
         await self.change(put(declared))
 
     async def quarantine(self, model: str, digest: str, *, version: str, operation: int | None, cause: str) -> None:

@@ -113,7 +113,10 @@ class KnownContent:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a source outside said last: the version that it wants, and of Git the commit, its author and message."""
+    """What a source said last: the version that it wants, and of Git the commit, its author and message.
+
+    Of an edited `version:` the source is `config`.
+    """
 
     model: str
     version: str

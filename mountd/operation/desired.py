@@ -14,12 +14,15 @@ from typing import Any, Protocol
 
 import structlog
 
-from mountd.errors import Busy, MountdError
+from mountd.clock import now_text
+from mountd.errors import Busy, MountdError, Refused
 from mountd.gitops.source import Source
 from mountd.journal.journal import Committed, Declared, Journal
 from mountd.model.model import Model
 from mountd.operation import window
 from mountd.operation.follow import Follower
+from mountd.operation.results import logged, report_event
+from mountd.operation.rules import DECLARED, FROM_FILE, is_too_deadly, killed
 from mountd.operation.runner import OperationOutcome
 from mountd.process.lifecycle import Backoff
 from mountd.settings.sync import DesiredSettings
@@ -30,10 +33,8 @@ from mountd.status.source import Unmet
 log = structlog.get_logger()
 
 BUSY_RETRY_S = 5.0
-FROM_FILE = "config"
-"""The source of what stands in the configuration."""
-DECLARED = (FROM_FILE, "file", "git")
-"""Sources of what nobody asked for by hand."""
+HISTORY = 1000
+"""Operations that are looked at for those in which mountd died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,7 @@ class DesiredVersions:
         settings, version = model.settings, model.settings.version
         if version is not None:
             model.publish(replace(model.status, source=None))
+            await self._note_edit(name, version)
             # Nobody holds a version against a source that is no longer there: an edit asks once.
             await model.state.update(lambda now: declare(replace(now, overridden=None), version))
             self._start_pending(name, BY_FILE)
@@ -193,11 +195,19 @@ class DesiredVersions:
         assert self._journal is not None
         source = self._make_source(name, settings.desired)
         said = await self._journal.declared(name)
+        if said is not None and said.source == FROM_FILE:  # the former `version:`, which this source never said
+            said = None
         follower = Follower(model, source, said, lambda said: self._take(name, said), self._journal)
         # What it said to a previous run may be pending still, and the source be away.
         if said is not None and said.version == model.committed.config_version:
             self._start_pending(name, request_of(said), outside=True)
         self._start(name, lambda group: self._follow(name, follower, group))
+
+    async def _note_edit(self, name: str, version: str) -> None:
+        """When `version:` was edited last: what came of it before that edit counts no longer."""
+        if self._journal is not None and self._models[name].committed.config_version != version:
+            with logged("journal an edit of the version", model=name, version=version):
+                await self._journal.declare(Declared(name, version, FROM_FILE, None, "", "", now_text()))
 
     async def resumed(self, name: str) -> None:
         """After `mountd resume`: what the source says is desired again."""
@@ -283,6 +293,8 @@ class DesiredVersions:
             if window.look(self._models[name]):  # one that came with the version, and was not looked at yet
                 continue
             retry = self._models[name].settings.sync.retry
+            if await self._is_given_up(name, version, retry.limit):
+                return
             pauses = Backoff(retry.initial, retry.factor, retry.max)
             try:
                 outcome = await self._switch(name, version, request)
@@ -325,6 +337,27 @@ class DesiredVersions:
             return self._board.snapshot.models[name].desired == version
         await self._board.wait_until(lambda now: may_begin(now, name))
         await self._models[name].state.update(lambda now: wanted_again(now, version))
+        return True
+
+    async def _is_given_up(self, name: str, version: str, retries: int) -> bool:
+        """Whether mountd has died in too many switches to it. It says so in status and as an event.
+
+        Nothing else ends such a loop: each start would begin the switch again, and retries count within one run.
+        """
+        if self._journal is None:
+            return False
+        deaths = 0
+        with logged("see how often mountd died in a switch", model=name, version=version):
+            said = await self._journal.declared(name)
+            since = said.seen if said is not None and said.version == version else ""
+            deaths = killed(await self._journal.history(name, limit=HISTORY), version, since)
+        if not is_too_deadly(deaths, retries):
+            return False
+        text = f"cannot switch to {version}: mountd died in {deaths} switches to it, and begins no more by itself"
+        error = Refused(text, hint=f"`mountd switch {version} --model {name}` tries it once more")
+        self._show(name, version, error)
+        log.error("gave up a version in whose switches mountd died", model=name, version=version, times=deaths)
+        await report_event(self._journal, "switch-given-up", name, f"{error.text}; {error.hint}")
         return True
 
     def _show(self, name: str, version: str, failure: MountdError | None) -> None:

@@ -1,11 +1,18 @@
-"""What follows from the result of an operation: recovery after a crash, whose fault it was, whether to try again."""
+"""What follows from the results of operations: recovery after a crash, whose fault it was, whether to try again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from mountd.errors import GateFailed, MountdError, Refused
+from mountd.journal.records import REPORTED_KINDS, OperationRecord
 from mountd.operation.plan import Step, Undo
+
+FROM_FILE = "config"
+"""The source of what stands in the configuration."""
+DECLARED = (FROM_FILE, "file", "git")
+"""Sources of what nobody asked for by hand."""
 
 
 class Recovery(StrEnum):
@@ -35,6 +42,34 @@ def after_crash(step: str, *, committed: bool) -> Recovery:
     if step in (Step.STOP, Step.FLIP, Step.START, Step.READY, Step.GATES, Step.WATCH):
         return Recovery.UNDO
     return Recovery.NOTHING
+
+
+def killed(newest_first: Iterable[OperationRecord], version: str, since: str) -> int:
+    """In how many of the model's last switches to `version` mountd died; `since`: when it was declared, or "".
+
+    A switch by hand that mountd has ended itself begins afresh, however it ended. One in which mountd died counts, so
+    that a person who tries the version once does not start the loop again. An automatic one that failed, or that an
+    orderly stop interrupted, says nothing about it.
+    """
+    count = 0
+    for each in newest_first:
+        if each.kind not in REPORTED_KINDS:
+            continue
+        # Only a run that goes on to its end measures how long an operation took.
+        has_died = each.result in ("interrupted", "rolled-back") and each.duration_s is None
+        is_afresh = each.result == "committed" or (each.source not in DECLARED and not has_died)
+        if each.to_version != version or each.started < since or is_afresh:
+            break
+        count += has_died
+    return count
+
+
+def is_too_deadly(deaths: int, retries: int) -> bool:
+    """Whether mountd begins no automatic switch any more to a version in whose switches it has died so often.
+
+    `retries` is `sync.retry.limit`. One death is no reason, also with 0: mountd may have been killed for another one.
+    """
+    return deaths > max(retries, 1)
 
 
 _OF_THE_VERSION = ("app-exited", "app-not-ready", "preflight-failed")

@@ -169,7 +169,9 @@ class DesiredSettings(Section):
 class RetrySettings(Section):
     """How often an automatic switch is tried again after a cause that can pass, such as a timeout."""
 
-    limit: Annotated[int, Field(ge=0, le=100)] = Field(3, description="number of retries; 0: none")
+    limit: Annotated[int, Field(ge=0, le=100)] = Field(
+        3, description="number of retries; 0: none. Also how often mountd may be killed in such a switch, at least 1"
+    )
     initial: PositiveDuration = Field(10.0, description="wait before the first retry")
     factor: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = Field(
         2.0, description="the wait grows by this factor with each retry"

@@ -224,3 +224,45 @@ def test_what_the_file_asks_for_outlives_a_switch_by_hand_that_was_killed(bench:
     assert at.model()["desired"] == "v99"
     newest = at.until_finished()
     assert (newest["source"], newest["to"], newest["result"]) == ("config", "v99", "refused")
+
+
+@pytest.mark.thorough
+def test_a_version_in_whose_switches_mountd_dies_again_and_again_is_given_up(bench: Bench) -> None:
+    daemon, at = bench.daemon, bench.at
+    limit = 2
+    model = daemon.config["models"][MODEL]
+    model["sync"] = {"retry": {"limit": limit}}
+    daemon.start_ready()
+
+    def arm() -> None:
+        bench.kill_at.write_text(f"{Step.START} {Moment.BEGUN} {Whom.DAEMON}")
+
+    arm()
+    model["version"] = "v22"
+    daemon.write_config()  # mountd reads it by itself
+    for _ in range(limit):
+        assert daemon.wait_exit() == 128 + 9
+        arm()
+        daemon.start()
+    assert daemon.wait_exit() == 128 + 9, "it was begun again each time"
+
+    arm()
+    for start in range(1, 3):
+        daemon.start_ready()
+        reasons = until(
+            lambda: [each for each in daemon.status()["reasons"] if each["code"] == "switch-failed"],
+            30,
+            "the wanted version to be given up",
+        )
+        assert "mountd switch v22" in reasons[0]["hint"]
+        assert (at.model()["sync"], at.model()["health"], at.model()["desired"]) == ("OutOfSync", "Degraded", "v22")
+        at.check_agrees("v23")
+        assert len(at.get("events", code="switch-given-up")["events"]) == start
+        assert len(at.get("history", limit=20)["history"]) == limit + 1
+        assert daemon.stop() == 0
+
+    bench.kill_at.unlink()
+    daemon.start_ready()
+    at.ask("switch", version="v22")
+    assert at.until_finished()["result"] == "committed"
+    at.check_agrees("v22")

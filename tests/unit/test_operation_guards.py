@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 from mountd.errors import Busy, Refused
 from mountd.model import manifest
 from mountd.operation import steps
-from mountd.operation.desired import FROM_FILE, Request
+from mountd.operation.desired import Request
+from mountd.operation.rules import FROM_FILE
 from mountd.operation.runner import OperationOutcome
 from mountd.rclone.keys import BucketEntry
 from mountd.status.snapshot import Health, RemoteStatus

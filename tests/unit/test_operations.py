@@ -15,7 +15,7 @@ from mountd.clock import now_text
 from mountd.errors import Busy, JournalError, MountdError
 from mountd.journal import database
 from mountd.operation import results
-from mountd.operation.desired import FROM_FILE
+from mountd.operation.rules import FROM_FILE
 from mountd.operation.running import Running
 from tests.support.shelf import SOON_S, TINA, Shelf, shelf, until
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mountd.errors import (
@@ -15,8 +17,17 @@ from mountd.errors import (
     RemoteError,
     Unavailable,
 )
+from mountd.journal.records import OperationRecord
 from mountd.operation.plan import Step, Undo, changes
-from mountd.operation.rules import Recovery, after_crash, is_refusal, is_retryable, own_fault
+from mountd.operation.rules import (
+    Recovery,
+    after_crash,
+    is_refusal,
+    is_retryable,
+    is_too_deadly,
+    killed,
+    own_fault,
+)
 
 NOTHING, UNDO, FINISH = Recovery
 
@@ -109,3 +120,46 @@ def test_is_retryable(error: MountdError, quarantined: bool, cancelled: bool, ag
 def test_is_refusal() -> None:
     assert [is_refusal(each) for each in (WRONG, NotFound("x"), BadVersionName("x"))] == [True] * 3
     assert [is_refusal(each) for each in (OUTAGE, EXITED, UNKNOWN)] == [False] * 3
+
+
+def _ended(
+    result: str | None, duration_s: float | None = None, *, to: str = "v23", source: str = "git", kind: str = "switch"
+) -> OperationRecord:
+    """At 12:00."""
+    operation = OperationRecord(1, kind, "hub", "v22", to, "ada", source, "", "start", "2026-01-31T12:00:00.000Z")
+    return replace(operation, result=result, duration_s=duration_s)
+
+
+DIED, DIED_EARLY = _ended("rolled-back"), _ended("interrupted")
+STOPPED, FAILED = _ended("rolled-back", 2.0), _ended("failed", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("newest_first", "deaths"),
+    [
+        ([], 0),
+        ([DIED], 1),
+        ([DIED, DIED_EARLY, DIED], 3),
+        ([_ended(None), DIED], 1),  # one whose result could not be written yet
+        ([STOPPED, DIED, FAILED, DIED], 2),
+        ([DIED, _ended("interrupted", kind="warm", source="cli"), DIED], 2),
+        ([DIED, _ended("interrupted", kind="drill", source="cli", to="kill"), DIED], 2),
+        ([DIED, _ended("rolled-back", source="cli"), DIED], 3),  # a person tried it, and mountd died in it as well
+        ([DIED, _ended("rolled-back", 9.0, source="cli"), DIED], 1),
+        ([_ended("refused", 9.0, source="schedule"), DIED], 0),
+        ([DIED, _ended("committed", 9.0, to="v22", source="cli"), DIED], 1),
+        ([DIED, _ended("rolled-back", to="v24"), DIED], 1),
+        ([DIED, _ended("committed"), DIED], 1),
+    ],
+)
+def test_how_often_mountd_died_in_switches_to_a_version(newest_first: list[OperationRecord], deaths: int) -> None:
+    assert killed(newest_first, "v23", "") == killed(newest_first, "v23", "2026-01-31T12:00:00.000Z") == deaths
+    assert killed(newest_first, "v23", "2026-01-31T12:00:00.001Z") == 0, "declared again since"
+
+
+@pytest.mark.parametrize(
+    ("deaths", "retries", "too_often"),
+    [(0, 0, False), (1, 0, False), (2, 0, True), (1, 1, False), (2, 1, True), (3, 3, False), (4, 3, True)],
+)
+def test_one_death_is_no_reason_to_give_a_version_up(deaths: int, retries: int, too_often: bool) -> None:
+    assert is_too_deadly(deaths, retries) is too_often

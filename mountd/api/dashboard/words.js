@@ -232,6 +232,7 @@ export const code = table(() => ({
     "switch-cancelled": t("switch cancelled"),
     "switch-committed": t("switch committed"),
     "switch-failed": t("switch failed"),
+    "switch-given-up": t("automatic switch given up"),
     "switch-interrupted": t("switch interrupted"),
     "switch-refused": t("switch refused"),
     "switch-rolled-back": t("switch rolled back"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,62 @@ def in_both(cli: Cli, monkeypatch: pytest.MonkeyPatch, *words: str | Path, code:
 def test_english_is_found() -> None:
     assert english("/srv/x is not a directory\n") == ["{place} is not a directory"]
     assert english("/srv/x 不是目录：mountd status, no such file or directory\n") == []
+
+
+# -- init -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [GIVEN, DOUBTFUL, (*GIVEN, "--secrets", "env"), (*GIVEN, "--secrets", "credential")])
+def test_init_says_what_it_wrote_what_it_doubts_and_what_is_next(file: Path, cli: Cli, words: tuple[str, ...]) -> None:
+    out, err = cli("init", *words, "-c", file)
+    assert english(out + err) == []
+    assert err.count("警告：") == (2 if words is DOUBTFUL else 0)
+    assert "下一步：" in out
+    assert f"  mountd doctor -c {file}" in out.splitlines()
+    out, _err = cli("init", *words, "-c", file, "--force")
+    assert f"原来的文件保留为 {file}.before-init" in out.splitlines()
+    out, _err = cli("init", "--undo", "-c", file)
+    assert english(out) == []
+    assert str(file) in out
+
+
+ANSWERS = ("nowhere", "aliyun-oss", "oss-cn-x", "cn-hangzhou", "", "/", "hub", "", "", "", "", "", "", "", "")
+
+
+def test_init_asks(file: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("\n".join(ANSWERS)))
+    out, err = cli("init", "-c", file)
+    assert english(out + err) == []
+    assert "存储服务（aliyun-oss, " in err
+    assert "  不要写 'oss-'，应为 cn-x" in err
+    assert "（回车：无）" in err
+    assert "（回车：以后再填）" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (GIVEN[:-2], 2),
+        ((*GIVEN[:-1], "oss-x"), 2),
+        ((*GIVEN, "--secrets", "env", "--keys", "x"), 2),
+        ((*GIVEN, "--keys", "/nonexistent"), 2),
+        (GIVEN[1:], 2),
+        (("--undo",), 1),
+    ],
+    ids=str,
+)
+def test_init_refuses(file: Path, cli: Cli, words: tuple[str, ...], code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    _out, err = cli("init", *words, "-c", file, code=code)
+    assert english(err) == []
+    assert "\n  建议：" in err
+    found, other = in_both(cli, monkeypatch, "init", *words, "-c", file, code=code)
+    assert found == other, "programs read English"
+
+
+def test_what_a_program_reads_of_init_is_english(file: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, other = in_both(cli, monkeypatch, "init", "--dry-run", *GIVEN, "-c", file)
+    assert found == other
 
 
 # -- doctor and config check ------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mountd.cli.main import main
+from mountd.cli.wrap import columns
 from tests.support.chinese import english
 
 Cli = Callable[..., tuple[str, str]]
@@ -117,6 +118,29 @@ def test_init_refuses(file: Path, cli: Cli, words: tuple[str, ...], code: int, m
 def test_what_a_program_reads_of_init_is_english(file: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     found, other = in_both(cli, monkeypatch, "init", "--dry-run", *GIVEN, "-c", file)
     assert found == other
+
+
+# -- install ----------------------------------------------------------------------------------------------------------
+
+
+def test_install(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "etc/mountd/mountd.yaml"
+    there.parent.mkdir(parents=True)
+    there.write_text("x")
+    out, err = cli("install", "--root", tmp_path, "--dry-run")
+    assert english(out + err) == []
+    assert "保留     /etc/mountd/mountd.yaml：已存在" in out.splitlines()
+    starts = {columns(line) - columns(line.split(maxsplit=1)[1]) for line in out.splitlines()}
+    assert starts == {9}, "the paths stand below each other"
+    found, other = in_both(cli, monkeypatch, "install", "--root", tmp_path, "--dry-run")
+    assert found == other
+    unit = tmp_path / "etc/systemd/system/mountd.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("x")
+    _out, err = cli("install", "--root", tmp_path, "--dry-run", code=7)
+    assert english(err) == []
+    assert english(cli("install", "--root", tmp_path, "--uninstall")[1]) == []
+    assert english(cli("install", "--purge", code=2)[1]) == []
 
 
 # -- doctor and config check ------------------------------------------------------------------------------------------

@@ -7,14 +7,17 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mountd.cli import publish
 from mountd.cli.main import main
 from mountd.cli.wrap import columns
 from tests.support.chinese import english
+from tests.unit.test_cli_publish import PUBLISHED
 
 Cli = Callable[..., tuple[str, str]]
 GIVEN = ("--yes", "--store", "aliyun-oss", "--bucket", "hub", "--region", "cn-hangzhou")
@@ -141,6 +144,19 @@ def test_install(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     assert english(err) == []
     assert english(cli("install", "--root", tmp_path, "--uninstall")[1]) == []
     assert english(cli("install", "--purge", code=2)[1]) == []
+
+
+# -- publish ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("result", ["published", "would-publish", "already-published"])
+def test_publish(result: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    found = replace(PUBLISHED, result=result, deleted=("x",), left_out=("a", "b", "c", "d"))
+    publish._show("v1", "s:b/v1", found, 1.25)
+    captured = capsys.readouterr()
+    assert english(captured.out + captured.err) == []
+    assert all(re.search("[一-龥]", line) for line in (captured.out + captured.err).splitlines())
+    assert ("\n摘要 sha256:22\n" in captured.out) is (result == "published")
 
 
 # -- doctor and config check ------------------------------------------------------------------------------------------

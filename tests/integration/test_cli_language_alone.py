@@ -205,3 +205,12 @@ def test_config_check(configuration: Path, cli: Cli, monkeypatch: pytest.MonkeyP
     out, err = cli("config", "check", "-c", configuration)
     assert english(out + err) == []
     assert out.splitlines()[-1] == f"{configuration} 有效：1 个 remote，1 个挂载点，1 个模型，1 个应用"
+
+
+# -- the host ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_of_this_machine_takes_no_host(cli: Cli) -> None:
+    _out, err = cli("-H", "gpu-1", "doctor", code=2)
+    assert english(err) == []
+    assert "错误：doctor 只在本机上工作，不能用 -H。" in err

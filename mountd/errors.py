@@ -40,6 +40,7 @@ LONGEST_LIST = 64 * 1024
 class MountdError(Exception):
     """An expected failure: `text` reads "cannot X: cause", `hint` says what to do.
 
+    Either may be made by `M_()`: then the command line shows it in the language of the reader.
     `exit_code` is what the command line exits with, `code` names the reason in status ("": it has no name of its own),
     `retryable` says whether the same call may succeed later without anybody changing anything.
     """

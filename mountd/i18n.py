@@ -1,13 +1,15 @@
 """The language of texts for people: English as they stand in the source, 简体中文 from a catalogue of gettext.
 
 `_()` is for the command line, whose language is that of its environment; the daemon answers in the language of a
-request, by `translation()`. English opens no file and imports nothing. `./dev messages` makes the catalogue.
+request, by `translation()`. `M_()` is for what becomes a document, which is English, as well as a line for a reader.
+English opens no file and imports nothing. `./dev messages` makes the catalogue.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 ENGLISH, CHINESE = "en", "zh_CN"
 LANGUAGES = (ENGLISH, CHINESE)
@@ -71,6 +73,33 @@ def _(message: str) -> str:
 def N_(message: str) -> str:
     """`message` as it is: marks it for the catalogue where it stands in a table that `_()` reads later."""
     return message
+
+
+class Message(str):
+    """A text in English that knows its template and its values, for a reader of another language."""
+
+    template: str
+    values: Mapping[str, Any]
+
+
+def M_(template: str, **values: Any) -> Message:
+    """`template` with these values, in English; `shown()` puts it, and each value that is one, into the language of the
+    reader."""
+    made = Message(template.format(**values))
+    made.template, made.values = template, values
+    return made
+
+
+def shown(text: object) -> str:
+    """In the language of this process, if `M_()` made it; any other text as it is."""
+    if not isinstance(text, Message):
+        return str(text)
+    return _(text.template).format(**{name: _value(each) for name, each in text.values.items()})
+
+
+def _value(value: Any) -> Any:
+    """Left as it is where it is no message: a template may say how a number is written."""
+    return shown(value) if isinstance(value, Message) else value
 
 
 def catalogue_path(language: str, suffix: str = ".mo") -> str:

@@ -18,12 +18,13 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 def storable(text: str, limit: int = LIMIT) -> str:
     """`text` as it can be stored and sent as UTF-8: lone surrogates are written as escapes (`\\udcff`).
 
-    At most `limit` characters; what is cut is marked by an ellipsis at the end.
+    At most `limit` characters; what is cut is marked by an ellipsis at the end. `text` itself where nothing is changed.
     """
     kept = text[: limit + 1]
     if not kept.isascii():
         kept = kept.encode("utf-8", "backslashreplace").decode()  # an escape is longer than what it stands for
-    return kept if len(kept) <= limit else kept[: limit - 1] + "…"
+    kept = kept if len(kept) <= limit else kept[: limit - 1] + "…"
+    return text if kept == text else kept
 
 
 MOST_NAMES = 1000

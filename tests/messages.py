@@ -1,8 +1,8 @@
 """The catalogue of translations, kept in step with the source: `./dev messages [--check]`.
 
-Extracts `_("…")` and `N_("…")` from the package, `t("…")` from the page's scripts, and the help of commands. Then it
-updates mountd.po and compiles mountd.mo. What is new in mountd.po stands there without a translation: fill it in and
-run this once more.
+Extracts `_("…")`, `N_("…")` and `M_("…")` from the package, `t("…")` from the page's scripts, and the help of commands.
+Then it updates mountd.po and compiles mountd.mo. What is new in mountd.po stands there without a translation: fill it
+in and run this once more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCRIPTS = PACKAGE / "api" / "dashboard"
 PO = Path(i18n.catalogue_path(i18n.CHINESE, ".po"))
 MO = Path(i18n.catalogue_path(i18n.CHINESE))
 HEADER = "# Chinese of mountd's command line, explanations and page. Made by ./dev messages, translated by hand."
-PYTHON_WORDS: dict[str, None] = {"_": None, "N_": None}
+PYTHON_WORDS: dict[str, None] = {"_": None, "N_": None, "M_": None}
 SCRIPT_CALL = re.compile(r"""(?<![\w$.])t\(\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""")
 COMMENT_LINE = re.compile(r"^\s*(?://|\*|/\*).*$", re.MULTILINE)
 

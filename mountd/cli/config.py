@@ -14,6 +14,7 @@ from mountd.api.documents.commands import ConfigCheckDocument, ConfigRenderDocum
 from mountd.cli.options import Options, config_option, reads_file
 from mountd.cli.terminal import say
 from mountd.errors import ConfigError, Problem
+from mountd.i18n import _
 
 if TYPE_CHECKING:
     from mountd.settings.load import Loaded
@@ -60,13 +61,13 @@ def check(options: Options) -> None:
     if options.json:
         return
     parts = (
-        ("remote", len(settings.remotes)),
-        ("mount", len(settings.mounts)),
-        ("model", len(settings.models)),
-        ("app", len(settings.apps)),
+        (_("1 remote"), _("{count} remotes"), len(settings.remotes)),
+        (_("1 mount"), _("{count} mounts"), len(settings.mounts)),
+        (_("1 model"), _("{count} models"), len(settings.models)),
+        (_("1 app"), _("{count} apps"), len(settings.apps)),
     )
-    counts = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in parts)
-    say(f"{source} is valid: {counts}")
+    counts = _(", ").join(one if count == 1 else many.format(count=count) for one, many, count in parts)
+    say(_("{file} is valid: {counts}").format(file=source, counts=counts))
 
 
 @config.command(short_help="Show the effective configuration.")
@@ -116,7 +117,7 @@ def render(options: Options) -> None:
     say("\n\n".join(f"# {path}\n{text.rstrip()}" for path, text in files.items()), wrap=False)
     for name, command in commands.items():
         for warning in command["warnings"]:
-            say(f"warning: {warning}", err=True)
+            say(_("warning: {text}").format(text=warning), err=True)
         say(f"\n# mount {name}\n" + " \\\n    ".join(shlex.quote(word) for word in command["argv"]), wrap=False)
 
 
@@ -158,4 +159,4 @@ def _load(options: Options) -> Loaded:
 
 def _warn(warnings: Iterable[Problem]) -> None:
     for warning in warnings:
-        say(f"warning: {warning}", err=True)
+        say(_("warning: {text}").format(text=warning), err=True)

@@ -8,9 +8,11 @@ from mountd.cli.labels import word
 from mountd.cli.options import Options, asks_daemon, model_option
 from mountd.cli.terminal import say
 from mountd.client import api
-from mountd.i18n import N_
+from mountd.i18n import N_, _
 
 HEADINGS = (N_("MODEL"), N_("WHAT"), N_("OF"), N_("WANTED"), N_("LIVE"))
+VALUES = (N_("as configured"), N_("none"), N_("not set"), N_("unknown"))
+"""What stands in the document where there is no version, target or flag to name, or no difference."""
 
 
 @click.command()
@@ -38,8 +40,8 @@ def diff(options: Options, model: str | None, everything: bool) -> None:
                 each["model"],
                 word(item["kind"]),
                 item["object"],
-                item["wanted"],
-                view.text(item["live"], "red" if item["differs"] else ""),
+                value(item["kind"], item["wanted"]),
+                view.text(value(item["kind"], item["live"]), "red" if item["differs"] else ""),
             )
             for each in document["models"]
             for item in each["compared"]
@@ -51,3 +53,17 @@ def diff(options: Options, model: str | None, everything: bool) -> None:
             view.show(view.console(), view.table(HEADINGS, rows))
     if document["differs"]:
         raise click.exceptions.Exit(1)
+
+
+def value(kind: str, text: str) -> str:
+    """As the document has it, with its words in the language of the reader; names, paths and flags stay."""
+    if text in VALUES:
+        return _(text)
+    if kind == "link":
+        link, arrow, target = text.rpartition(" → ")
+        return f"{link}{arrow}{value('', target)}"
+    if kind == "process":
+        state, with_it, version = text.partition(" with ")
+        said = word(state)
+        return _("{state} with {version}").format(state=said, version=value("", version)) if with_it else said
+    return text

@@ -10,12 +10,18 @@ import click
 
 from mountd.api.documents import SCHEMA, document
 from mountd.api.documents.commands import CheckDocument, DoctorDocument
+from mountd.cli.labels import word
 from mountd.cli.options import Options, reads_file
 from mountd.cli.terminal import say
+from mountd.cli.wrap import padded
 from mountd.errors import ConfigError
+from mountd.i18n import M_, _, shown
 
 if TYPE_CHECKING:
     from mountd.cli.examine import Check
+
+
+MARK_COLUMNS = 4
 
 
 @click.command()
@@ -92,8 +98,8 @@ async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[It
     elsewhere = settings.secrets_elsewhere()
     problems = check_secrets(settings, loaded.lines, doubtful=tuple(elsewhere))
     unit = await examine_unit.find(path)
-    well = Check("secrets", "ok", f"every {'other ' if elsewhere else ''}secret can be read")
-    yield [Check("secrets", "fail", str(each)) for each in problems] or [well]
+    well = M_("every other secret can be read") if elsewhere else M_("every secret can be read")
+    yield [Check(M_("secrets"), "fail", str(each)) for each in problems] or [Check(M_("secrets"), "ok", well)]
     yield await examine_notify.people(settings)
     yield examine_unit.hardening(unit)
     yield examine_unit.credentials(unit, [str(each.credential) for each in elsewhere.values()])
@@ -106,8 +112,9 @@ async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[It
     yield [*await examine.mount_points(settings), *await examine.access(settings, running=running)]
     yield await examine_store.stores(settings)
     if elsewhere and not problems:
-        hint = "while mountd runs, `mountd status` shows its health"
-        yield [Check("bucket", "warn", "not checked: systemd passes a secret of this file to the unit only", hint)]
+        text = M_("not checked: systemd passes a secret of this file to the unit only")
+        hint = M_("while mountd runs, `mountd status` shows its health")
+        yield [Check(M_("bucket"), "warn", text, hint)]
     elif not problems:
         yield await examine_sources.wanted_versions(settings)
         if binary is not None:
@@ -118,6 +125,7 @@ async def all_checks(path: Path, *, try_write: bool = False) -> AsyncIterator[It
 
 def _show(check: Check) -> None:
     colour = {"ok": "green", "warn": "yellow", "fail": "red"}[check.result]
-    say(f"  {check.name}: {check.text}", mark=f"{check.result:<4}", colour=colour)
+    line = _("{name}: {text}").format(name=shown(check.name), text=shown(check.text))
+    say(f"  {line}", mark=padded(word(check.result), MARK_COLUMNS), colour=colour)
     if check.hint and check.result != "ok":
-        say(f"        → {check.hint}")
+        say(f"        → {shown(check.hint)}")

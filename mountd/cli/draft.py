@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mountd.i18n import M_
 from mountd.settings.presets import PRESETS, Network, PresetName
 
 AppName = Literal["index-tts", "index-tts-v23", "glm-tts", "other", "none"]
@@ -148,20 +149,23 @@ class Draft:
 
 def wrong_bucket(bucket: str) -> str:
     """What is wrong with BUCKET or BUCKET/PREFIX, empty when nothing is."""
-    return "" if _BUCKET.fullmatch(bucket) else "must be BUCKET or BUCKET/DIRECTORY, such as index-tts-data"
+    return "" if _BUCKET.fullmatch(bucket) else M_("must be BUCKET or BUCKET/DIRECTORY, such as index-tts-data")
 
 
 def doubts(draft: Draft) -> list[str]:
     """What is probably not meant."""
     models, results = (each.partition("/")[0] for each in (draft.bucket, draft.results_to))
     found = [
-        f"buckets of Tencent COS end in the account's number: {bucket}-1250000000"
+        M_("buckets of Tencent COS end in the account's number: {bucket}-1250000000", bucket=bucket)
         for bucket in dict.fromkeys((models, results))
         if draft.store == "tencent-cos" and bucket and not re.search(r"-[0-9]{5,}$", bucket)
     ]
     if models == results:
-        found.append(f"{models} is the bucket of the models: give results another one, which the keys may write to")
-    return found
+        text = M_(
+            "{bucket} is the bucket of the models: give results another one, which the keys may write to", bucket=models
+        )
+        found.append(text)
+    return [*found]
 
 
 def quoted(text: str) -> str:

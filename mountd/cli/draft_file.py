@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mountd.cli.draft import KEY_FILES
 from mountd.errors import Refused, Unavailable, cause_of
+from mountd.i18n import M_
 from mountd.rclone import private_file
 from mountd.settings.plain_file import read_plain
 from mountd.settings.source import MAX_BYTES
@@ -51,8 +52,8 @@ def refuse_existing(files: Collection[Path], *, undo: str) -> None:
     """Raises Refused when one of these files is there; `undo`: how the reader gets rid of what init wrote."""
     for each in files:
         if os.path.lexists(each):
-            hint = f"keep it, or replace it with --force; to remove what init wrote: {undo}"
-            raise Refused(f"cannot write {each}: it exists already", hint=hint)
+            hint = M_("keep it, or replace it with --force; to remove what init wrote: {command}", command=undo)
+            raise Refused(M_("cannot write {file}: it exists already", file=each), hint=hint)
 
 
 def write(path: Path, text: str, keys: Mapping[Path, str], *, over: Collection[Path]) -> dict[Path, Path]:
@@ -81,24 +82,28 @@ def write(path: Path, text: str, keys: Mapping[Path, str], *, over: Collection[P
         _create(path, sealed(text, (*written,), tuple(each.name for each in before.values())), over=replaces)
     except FileExistsError as error:
         there = error.filename if error.filename in map(str, keys) else path
-        raise Refused(f"cannot write {there}: it exists already", hint="look at it; somebody just wrote it") from None
+        text = M_("cannot write {file}: it exists already", file=there)
+        raise Refused(text, hint=M_("look at it; somebody just wrote it")) from None
     except OSError as error:
-        hint = f"make {path.parent} writable for uid {os.geteuid()}, or name another file with -c"
-        raise Unavailable(f"cannot write {path}: {cause_of(error)}", hint=hint) from None
+        text = M_("cannot write {file}: {cause}", file=path, cause=cause_of(error))
+        facts = {"place": path.parent, "uid": os.geteuid()}
+        hint = M_("make {place} writable for uid {uid}, or name another file with -c", **facts)
+        raise Unavailable(text, hint=hint) from None
     return before
 
 
 def undo(path: Path, *, force: bool) -> Undone:
     """Removes what `write` made, and brings back what was there before. Raises Refused, Unavailable."""
     try:
-        text = read_plain(path, MAX_BYTES).decode()
-        head = _HEAD.match(text)
+        content = read_plain(path, MAX_BYTES).decode()
+        head = _HEAD.match(content)
         if head is None:
-            raise Refused(f"cannot undo: {path} was not written by mountd init", hint="remove it yourself if it may go")
-        rest = text[head.end() :]
+            text = M_("cannot undo: {file} was not written by mountd init", file=path)
+            raise Refused(text, hint=M_("remove it yourself if it may go"))
+        rest = content[head.end() :]
         if hashlib.sha256(rest.encode()).hexdigest() != head[1] and not force:
-            hint = "--force removes it all the same, with your changes"
-            raise Refused(f"cannot undo: {path} was changed since mountd init wrote it", hint=hint)
+            text = M_("cannot undo: {file} was changed since mountd init wrote it", file=path)
+            raise Refused(text, hint=M_("--force removes it all the same, with your changes"))
         files, before = _named_in(rest, path)
         removed, restored = [], []
         for each in (*files, path):
@@ -111,8 +116,9 @@ def undo(path: Path, *, force: bool) -> Undone:
                 removed.append(each)
         return Undone(tuple(sorted(removed, key=lambda each: each != path)), tuple(restored))
     except (OSError, UnicodeDecodeError) as error:
-        cause = cause_of(error) if isinstance(error, OSError) else "it is no text"
-        raise Unavailable(f"cannot undo {path}: {cause}", hint="name the file that init wrote with -c") from None
+        cause = cause_of(error) if isinstance(error, OSError) else M_("it is no text")
+        text = M_("cannot undo {file}: {cause}", file=path, cause=cause)
+        raise Unavailable(text, hint=M_("name the file that init wrote with -c")) from None
 
 
 def _named_in(rest: str, path: Path) -> tuple[list[Path], dict[Path, Path]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from math import ceil
 from typing import TYPE_CHECKING
 
 import click
@@ -10,20 +12,48 @@ import click
 from mountd.cli.choice import OneOf
 from mountd.cli.completion import complete_mount
 from mountd.cli.follow import print_begun, until_finished
-from mountd.cli.labels import word
+from mountd.cli.labels import duration, joined, word
 from mountd.cli.options import Options, asks_daemon, reason_option
 from mountd.cli.progress import named
 from mountd.cli.terminal import say
 from mountd.client import api
 from mountd.client.api import Document
 from mountd.errors import UsageError
-from mountd.i18n import N_, _
+from mountd.i18n import ENGLISH, M_, N_, _, language_of
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 DRILL_HEADINGS = (N_("WHAT"), N_("MEASURED"), N_("LIMIT"), "")
 KINDS = ("kill", "hang", "slow", "offline")
+DELAY_S = 5.0
+"""How much longer each request to a slow bucket takes, as in `mountd.operation.drill_plan`."""
+_FAULTS = {
+    "kill": (
+        N_("rclone, which serves mount {mount}, is killed, as if it had crashed."),
+        N_("Reads through {mount} fail until mountd has mounted it again, a few seconds."),
+    ),
+    "hang": (
+        N_("rclone, which serves mount {mount}, is frozen, as if it hung."),
+        N_(
+            "Reads through {mount} wait until mountd has noticed (at most {detected}), then fail until it is mounted "
+            "again, a few seconds."
+        ),
+    ),
+    "slow": (
+        N_("For {time} each request of mount {mount} to its bucket takes {delay} longer."),
+        N_("What is cached goes on at full speed; what is not, waits."),
+    ),
+    "offline": (
+        N_("For {time} mount {mount} cannot reach its bucket."),
+        N_("What is cached goes on at full speed; what is not, fails."),
+    ),
+}
+"""Of a plan, in another language than the daemon's: what happens, and what comes of it."""
+_AROUND = N_(
+    "So that it happens to nobody else, {mount} is remounted through a small proxy on this machine before, and without "
+    "it after."
+)
 
 
 @click.command()
@@ -57,8 +87,11 @@ def drill(
     """
     if not yes and not sys.stdin.isatty():
         raise UsageError(
-            f"cannot drill {kind} without a confirmation: it disturbs what runs, and there is no terminal to ask on",
-            hint=f"add --yes: mountd drill {kind} --yes",
+            M_(
+                "cannot drill {kind} without a confirmation: it disturbs what runs, and there is no terminal to ask on",
+                kind=kind,
+            ),
+            hint=M_("add --yes: {command}", command=f"mountd drill {kind} --yes"),
         )
     path = options.find()
     body = {"kind": kind, "mount": mount, "for": for_, "reason": reason}
@@ -86,8 +119,29 @@ def drill(
 
 
 def _show_plan(answer: Document) -> None:
-    for line in answer["plan"]["text"]:
+    for line in plan_lines(answer["plan"]):
         say(line, err=True)
+
+
+def plan_lines(plan: Document) -> list[str]:
+    """In English as the daemon words it, else from the same values."""
+    if language_of(os.environ) == ENGLISH or plan["kind"] not in _FAULTS:
+        return [*plan["text"]]
+    lasts = plan["for_s"] is not None
+    values = {
+        "apps": joined(plan["apps_restarted"]),
+        "delay": duration(DELAY_S),
+        "detected": duration(ceil(plan["limits"]["detected_s"])),
+        "mount": plan["mount"],
+        "time": duration(plan["for_s"]) if lasts else "",
+    }
+    apps = _("No app is restarted.")
+    if plan["apps_restarted"] and lasts:
+        apps = _("{apps}: restarted at both of these remounts, and not in between.")
+    elif plan["apps_restarted"]:
+        apps = _("{apps}: restarted, as files of the old mount that are open are dead.")
+    lines = [*map(_, _FAULTS[plan["kind"]]), *([_(_AROUND)] if lasts else []), apps]
+    return [line.format(**values) for line in lines]
 
 
 def show_measured(measured: Document) -> None:

@@ -23,6 +23,7 @@ from mountd.errors import CommandTimeout, DiskError, MountdError, cause_of
 from mountd.files.client import Files, NoStat
 from mountd.fuse import table
 from mountd.fuse.watch import read_table
+from mountd.i18n import M_
 from mountd.mount import preflight
 from mountd.process import tool
 from mountd.process.child import User
@@ -51,7 +52,7 @@ print(found)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the doctor: what was checked, the result, and how to fix it."""
+    """One line of the doctor: what was checked, the result, and how to fix it; in English, texts of ours by `M_()`."""
 
     name: str
     result: Literal["ok", "warn", "fail"]
@@ -69,12 +70,13 @@ def tried(name: str, well: str, check: Callable[[], object]) -> Check:
 
 
 def machine(settings: Settings | None) -> Iterator[Check]:
-    yield tried("fuse", "/dev/fuse can be opened", preflight.check_fuse)
-    yield tried("fusermount", "fusermount3 is there", preflight.check_fusermount)
+    yield tried("fuse", M_("/dev/fuse can be opened"), preflight.check_fuse)
+    yield tried("fusermount", M_("fusermount3 is there"), preflight.check_fusermount)
     root = os.geteuid() == 0
-    yield tried("mtab", "mounts can be unmounted again", lambda: preflight.check_mtab(root=root))
+    yield tried("mtab", M_("mounts can be unmounted again"), lambda: preflight.check_mtab(root=root))
     if settings and is_for_others(settings):
-        text = "other users may be let in" + (" (root needs no permission)" if root else "")
+        text = M_("other users may be let in")
+        text = M_("{text} (root needs no permission)", text=text) if root else text
         yield tried("allow_other", text, lambda: preflight.check_allow_other(allow_other=True, root=root))
 
 
@@ -84,10 +86,10 @@ def is_for_others(settings: Settings) -> bool:
 
 
 def directories(settings: Settings) -> Iterator[Check]:
-    yield _writable("state", settings.state)
-    yield _writable("runtime", settings.runtime)
+    yield _writable(M_("state"), settings.state)
+    yield _writable(M_("runtime"), settings.runtime)
     for name, mount in settings.mounts.items():
-        where = f"cache of {name}"
+        where = M_("cache of {name}", name=name)
         check = _writable(where, mount.cache.dir)
         if check.result != "ok":
             yield check
@@ -95,15 +97,14 @@ def directories(settings: Settings) -> Iterator[Check]:
         usage = os.statvfs(nearest(mount.cache.dir))
         free, total = usage.f_bavail * usage.f_frsize, usage.f_blocks * usage.f_frsize
         keep = mount.cache.min_free.of(total)
-        room = f"{mount.cache.dir}: {free / 1024**3:.1f} GiB free"
+        room = M_("{place}: {free:.1f} GiB free", place=mount.cache.dir, free=free / 1024**3)
         if free < keep + guard.MIN_FREE_BYTES:
-            hint = "free some space there, or set cache.dir to a larger disk"
-            yield Check(
-                where, "fail", f"{room}, and {mount.cache.min_free} ({keep / 1024**3:.1f} GiB) is to be kept", hint
-            )
+            kept = {"least": mount.cache.min_free, "keep": keep / 1024**3}
+            text = M_("{room}, and {least} ({keep:.1f} GiB) is to be kept", room=room, **kept)
+            yield Check(where, "fail", text, M_("free some space there, or set cache.dir to a larger disk"))
         elif mount.cache.max_size and mount.cache.max_size.of(total) > free + _used(mount.cache.dir):
-            hint = "set cache.max_size to less, or cache.dir to a larger disk"
-            yield Check(where, "warn", f"{room}, less than cache.max_size {mount.cache.max_size}", hint)
+            text = M_("{room}, less than cache.max_size {size}", room=room, size=mount.cache.max_size)
+            yield Check(where, "warn", text, M_("set cache.max_size to less, or cache.dir to a larger disk"))
         else:
             yield Check(where, "ok", room)
 
@@ -121,11 +122,13 @@ def _writable(name: str, path: Path) -> Check:
     """Whether this user can write there, or create it."""
     found = nearest(path)
     if not stat.S_ISDIR(os.stat(found).st_mode):
-        return Check(name, "fail", f"{found} is not a directory", "move it away, or set another path")
+        text = M_("{place} is not a directory", place=found)
+        return Check(name, "fail", text, M_("move it away, or set another path"))
     if not os.access(found, os.W_OK | os.X_OK):
-        hint = f"make it writable for mountd's user (here uid {os.geteuid()}), or run doctor as that user"
-        return Check(name, "fail", f"{found} cannot be written", hint)
-    return Check(name, "ok", f"{path} {'can be written' if found == path else 'can be created'}")
+        hint = M_("make it writable for mountd's user (here uid {uid}), or run doctor as that user", uid=os.geteuid())
+        return Check(name, "fail", M_("{place} cannot be written", place=found), hint)
+    well = M_("{place} can be written", place=path) if found == path else M_("{place} can be created", place=path)
+    return Check(name, "ok", well)
 
 
 def _lstat(path: str | Path) -> os.stat_result | None:
@@ -140,7 +143,9 @@ async def mount_points(settings: Settings) -> list[Check]:
     files = Files("doctor", {})
     try:
         return [
-            await _mount_point(f"mount point of {name}", str(mount.path), table.devname(instance.id, name), files)
+            await _mount_point(
+                M_("mount point of {name}", name=name), str(mount.path), table.devname(instance.id, name), files
+            )
             for name, mount in settings.mounts.items()
         ]
     finally:
@@ -151,37 +156,39 @@ async def _mount_point(name: str, path: str, source: str, files: Files) -> Check
     try:
         if preflight.occupant(read_table(), path, source):
             await files.statfs(path, timeout_s=TOUCH_TIMEOUT_S)
-            return Check(name, "ok", f"{path} is mounted by mountd")
+            return Check(name, "ok", M_("{place} is mounted by mountd", place=path))
         await preflight.check_real_path(path, files)
         (found,) = await files.stat([path], timeout_s=TOUCH_TIMEOUT_S)
         if isinstance(found, NoStat) and found.errno == errno.ENOENT:
             return _writable(name, Path(path))
         if isinstance(found, NoStat):
-            return Check(name, "fail", f"{path}: {found.error.lower()}", "look at the directory above it")
+            return Check(name, "fail", f"{path}: {found.error.lower()}", M_("look at the directory above it"))
         if found.type != "directory":
-            return Check(name, "fail", f"{path} is not a directory", "move it away, or choose another path")
+            text = M_("{place} is not a directory", place=path)
+            return Check(name, "fail", text, M_("move it away, or choose another path"))
         listing = await files.list(path, limit=3, timeout_s=TOUCH_TIMEOUT_S)
     except DiskError as error:
-        hint = f"`mountd restart` the mount, or when no mountd runs: umount --lazy {path}"
-        return Check(name, "fail", f"{path} does not answer: {error.text}", hint)
+        hint = M_("`mountd restart` the mount, or when no mountd runs: umount --lazy {place}", place=path)
+        return Check(name, "fail", M_("{place} does not answer: {cause}", place=path, cause=error.text), hint)
     except MountdError as error:
         return Check(name, "fail", error.text, error.hint)
     if listing.items:
-        hint = "a mount would hide these files: move them away, or choose another path"
-        return Check(name, "fail", f"{path} is not empty ({', '.join(item.name for item in listing.items)})", hint)
-    return Check(name, "ok", f"{path} is an empty directory")
+        names = ", ".join(item.name for item in listing.items)
+        text = M_("{place} is not empty ({names})", place=path, names=names)
+        return Check(name, "fail", text, M_("a mount would hide these files: move them away, or choose another path"))
+    return Check(name, "ok", M_("{place} is an empty directory", place=path))
 
 
 def links(settings: Settings) -> Iterator[Check]:
     for name, model in settings.models.items():
-        where, info = f"link of {name}", _lstat(model.link)
+        where, info = M_("link of {name}", name=name), _lstat(model.link)
         if info is not None and not stat.S_ISLNK(info.st_mode):
-            text = f"{model.link} is not a link, and mountd never deletes what is there"
-            yield Check(where, "fail", text, "move it away, or choose another link")
+            text = M_("{link} is not a link, and mountd never deletes what is there", link=model.link)
+            yield Check(where, "fail", text, M_("move it away, or choose another link"))
         elif (check := _writable(where, model.link.parent)).result != "ok":
             yield check
         elif info is None:
-            yield Check(where, "ok", f"{model.link} can be made")
+            yield Check(where, "ok", M_("{link} can be made", link=model.link))
         else:
             yield Check(where, "ok", f"{model.link} → {os.readlink(model.link)}")
 
@@ -193,19 +200,23 @@ async def control(settings: Settings, *, how_to_start: str) -> tuple[list[Check]
     path = str(settings.control.socket)
     there = _lstat(path)
     if there is not None and not stat.S_ISSOCK(there.st_mode):
-        hint = "move it away, or set control.socket to another path"
-        return [Check("daemon", "fail", f"{path} is not a socket, and mountd never deletes what is there", hint)], False
+        text = M_("{place} is not a socket, and mountd never deletes what is there", place=path)
+        hint = M_("move it away, or set control.socket to another path")
+        return [Check(M_("daemon"), "fail", text, hint)], False
     try:
         status = await asyncio.to_thread(get, path, "/api/v1/status", timeout_s=TOUCH_TIMEOUT_S)
     except MountdError as error:
         if _lstat(path) is None or "connection refused" in error.text:
-            return [Check("daemon", "warn", "not running", how_to_start)], False
-        return [Check("daemon", "fail", error.text, error.hint)], True
+            return [Check(M_("daemon"), "warn", M_("not running"), how_to_start)], False
+        return [Check(M_("daemon"), "fail", error.text, error.hint)], True
     ready = bool(status.get("ready"))
-    text = f"answers at {path}, {'ready' if ready else 'not ready'}"
-    checks = [Check("daemon", "ok" if ready else "warn", text, "" if ready else "`mountd status` shows why")]
+    if ready:
+        checks = [Check(M_("daemon"), "ok", M_("answers at {place}, ready", place=path))]
+    else:
+        text = M_("answers at {place}, not ready", place=path)
+        checks = [Check(M_("daemon"), "warn", text, M_("`mountd status` shows why"))]
     apart = [each for each in status.get("reasons", ()) if each.get("code") == preflight.NOT_VISIBLE]
-    return [*checks, *(Check("namespace", "fail", each["text"], each["hint"]) for each in apart)], True
+    return [*checks, *(Check(M_("namespace"), "fail", each["text"], each["hint"]) for each in apart)], True
 
 
 def ports(settings: Settings) -> Iterator[Check]:
@@ -214,7 +225,7 @@ def ports(settings: Settings) -> Iterator[Check]:
     for name, app in settings.apps.items():
         if app.ready and app.ready.http:
             parts = urlsplit(app.ready.http)
-            yield _port(f"port of {name}", parts.hostname or "127.0.0.1", parts.port or 80)
+            yield _port(M_("port of {name}", name=name), parts.hostname or "127.0.0.1", parts.port or 80)
 
 
 def _port(name: str, host: str, port: int) -> Check:
@@ -226,15 +237,13 @@ def _port(name: str, host: str, port: int) -> Check:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
-        cause = cause_of(error)
-        return Check(
-            name, "fail", f"port {port} cannot be used: {cause}", f"find the process: ss -ltnp 'sport = :{port}'"
-        )
-    return Check(name, "ok", f"port {port} is free")
+        text = M_("port {port} cannot be used: {cause}", port=port, cause=cause_of(error))
+        return Check(name, "fail", text, M_("find the process: ss -ltnp 'sport = :{port}'", port=port))
+    return Check(name, "ok", M_("port {port} is free", port=port))
 
 
 async def apps(settings: Settings) -> list[Check]:
-    return [await _app(f"app {name}", app) for name, app in settings.apps.items()]
+    return [await _app(M_("app {name}", name=name), app) for name, app in settings.apps.items()]
 
 
 async def _app(name: str, app: AppSettings) -> Check:
@@ -245,25 +254,29 @@ async def _app(name: str, app: AppSettings) -> Check:
     try:
         looked = await tool.run([sys.executable, "-I", "-S", "-c", _LOOK_FOR_APP, *words], timeout_s=TOUCH_TIMEOUT_S)
         if looked.code == _NO_DIRECTORY:
-            hint = "create it, or correct `directory`"
-            return Check(name, "fail", f"its directory {app.directory} does not exist", hint)
+            text = M_("its directory {place} does not exist", place=app.directory)
+            return Check(name, "fail", text, M_("create it, or correct `directory`"))
         if app.user is not None:
             user = await tool.find_user(app.user, timeout_s=TOUCH_TIMEOUT_S)
             if user is None:
-                return Check(name, "fail", f"there is no user {app.user}", f"create it: useradd --system {app.user}")
+                text = M_("there is no user {user}", user=app.user)
+                return Check(name, "fail", text, M_("create it: useradd --system {user}", user=app.user))
             if os.geteuid() not in {0, user.uid}:
-                hint = "run mountd as root, or leave out `user`"
-                return Check(name, "fail", f"only root can run it as {app.user}", hint)
+                text = M_("only root can run it as {user}", user=app.user)
+                return Check(name, "fail", text, M_("run mountd as root, or leave out `user`"))
     except CommandTimeout:
-        hint = "`mountd restart` the mount that it lies on, or when no mountd runs: umount --lazy its path"
-        text = f"no answer in {TOUCH_TIMEOUT_S:g} s to where {program} is, from {app.directory}"
+        hint = M_("`mountd restart` the mount that it lies on, or when no mountd runs: umount --lazy its path")
+        asked = {"program": program, "place": app.directory}
+        text = M_("no answer in {limit:g} s to where {program} is, from {place}", limit=TOUCH_TIMEOUT_S, **asked)
         return Check(name, "fail", text, hint)
     except MountdError as error:
         return Check(name, "fail", error.text, error.hint)
     if looked.code == _NO_PROGRAM:
-        return Check(name, "fail", f"{program} was not found", "install it, or write its whole path in `command`")
+        text = M_("{program} was not found", program=program)
+        return Check(name, "fail", text, M_("install it, or write its whole path in `command`"))
     if looked.code != 0:
-        return Check(name, "warn", f"was not checked: {looked.output.rpartition(chr(10))[2] or 'the check failed'}")
+        cause = looked.output.rpartition(chr(10))[2] or M_("the check failed")
+        return Check(name, "warn", M_("was not checked: {cause}", cause=cause))
     return Check(name, "ok", looked.output)
 
 
@@ -282,7 +295,7 @@ async def access(settings: Settings, *, running: bool) -> list[Check]:
                 continue  # another check reports it
             checks.append(await _access(name, user, _ways(settings, app, running=running)))
         except MountdError as error:
-            checks.append(Check(f"access of {name}", "fail", error.text, error.hint))
+            checks.append(Check(M_("access of {name}", name=name), "fail", error.text, error.hint))
     return checks
 
 
@@ -308,11 +321,22 @@ def _way(path: Path, *, itself: bool) -> list[str]:
 
 
 async def _access(name: str, user: User, ways: Sequence[Sequence[str]]) -> Check:
-    where = f"access of {name}"
+    where = M_("access of {name}", name=name)
     own = user if user.uid != os.geteuid() else None
     for way in ways:
         outcome = await tool.run(["/bin/sh", "-c", _ENTER, "sh", *way], timeout_s=ACCESS_TIMEOUT_S, user=own)
         if outcome.code != 0:
-            hint = "allow that user to enter it (chmod o+x), or for a mount set allow_other, umask, uid or gid"
-            return Check(where, "fail", f"user {user.name} cannot {outcome.output or 'look there'}", hint)
-    return Check(where, "ok", f"user {user.name} can reach {', '.join(way[-1] for way in ways if way)}")
+            hint = M_("allow that user to enter it (chmod o+x), or for a mount set allow_other, umask, uid or gid")
+            return Check(where, "fail", _refused(user.name, outcome.output), hint)
+    places = ", ".join(way[-1] for way in ways if way)
+    return Check(where, "ok", M_("user {user} can reach {places}", user=user.name, places=places))
+
+
+def _refused(user: str, output: str) -> str:
+    """`output`: what _ENTER prints, empty where it could not even be started."""
+    verb, _, place = output.partition(" ")
+    if verb == "enter":
+        return M_("user {user} cannot enter {place}", user=user, place=place)
+    if verb == "read":
+        return M_("user {user} cannot read {place}", user=user, place=place)
+    return M_("user {user} cannot {what}", user=user, what=output or M_("look there"))

@@ -11,6 +11,7 @@ from mountd.cli.examine import Check
 from mountd.cli.examine_rights import BucketQuestion
 from mountd.cli.render import command_of, write_conf
 from mountd.errors import MountdError, RemoteError
+from mountd.i18n import M_
 from mountd.model import manifest
 from mountd.model.layout import Layout
 from mountd.rclone import binary as binaries
@@ -30,8 +31,10 @@ async def rclone(settings: Settings) -> tuple[Binary | None, Check]:
         found = await asyncio.to_thread(binaries.find, settings.rclone.binary)
     except MountdError as error:
         return None, Check("rclone", "fail", error.text, error.hint)
-    passed_over = "".join(f"; passed over: {each}" for each in found.passed_over)
-    return found, Check("rclone", "ok", f"{found} at {found.path}{passed_over}")
+    text = M_("{rclone} at {place}", rclone=str(found), place=found.path)
+    for each in found.passed_over:
+        text = M_("{text}; passed over: {other}", text=text, other=each)
+    return found, Check("rclone", "ok", text)
 
 
 async def buckets(settings: Settings, binary: Binary) -> list[Check]:
@@ -52,12 +55,12 @@ async def buckets(settings: Settings, binary: Binary) -> list[Check]:
 async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> list[Check]:
     mount = settings.mounts[name]
     remote, models = settings.remotes[mount.remote_name], settings.models
-    where = f"bucket of {name}"
+    where = M_("bucket of {name}", name=name)
     try:
         command = command_of(settings, name, binary, conf)
     except MountdError as error:
-        return [Check(f"mount {name}", "fail", error.text, error.hint)]
-    checks = [Check(f"mount {name}", "warn", warning) for warning in command.warnings]
+        return [Check(M_("mount {name}", name=name), "fail", error.text, error.hint)]
+    checks = [Check(M_("mount {name}", name=name), "warn", warning) for warning in command.warnings]
     ask = BucketQuestion(command, binary, conf)
     own = {model_name: model for model_name, model in models.items() if model.mount == name}
     inside = [Layout(model.directory).directory(model.version) for model in own.values() if model.version is not None]
@@ -68,19 +71,17 @@ async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> 
         known = (f"{each}/{manifest.NAME}" for each in inside)
         read = await examine_rights.read_unlisted(name, mount.remote, known, ask) if remote.type == "s3" else None
         return [*checks, *([read] if read else [])]
-    if not entries and (style := await examine_rights.style_check(f"style of {name}", remote, mount.remote, ask)):
+    if not entries and (style := await examine_rights.style_check(name, remote, mount.remote, ask)):
         return [*checks, style]
     checks += examine_rights.accepted(name, remote, mount.remote)
     if not entries:
-        text = f"{mount.remote} can be listed, and is empty"
-        return [
-            *checks,
-            Check(where, "warn", text, "upload a version: mountd goes live by itself when one is complete"),
-        ]
-    checks.append(Check(where, "ok", f"{mount.remote} can be listed"))
+        text = M_("{place} can be listed, and is empty", place=mount.remote)
+        hint = M_("upload a version: mountd goes live by itself when one is complete")
+        return [*checks, Check(where, "warn", text, hint)]
+    checks.append(Check(where, "ok", M_("{place} can be listed", place=mount.remote)))
     if left_out := keys.describe(keys.unusable([_item(entry) for entry in entries])):
-        text = f"objects that cannot be paths are left out: {'; '.join(left_out)}"
-        checks.append(Check(where, "warn", text, "rename or delete them; nothing else is affected"))
+        text = M_("objects that cannot be paths are left out: {names}", names="; ".join(left_out))
+        checks.append(Check(where, "warn", text, M_("rename or delete them; nothing else is affected")))
     held = ""
     for model_name, model in own.items():
         layout = Layout(model.directory)
@@ -88,7 +89,7 @@ async def _bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> 
             parent = source(f"{mount.remote.rstrip('/')}/{layout.parent}")
             names = await ask.list(parent) if layout.parent else entries
         except RemoteError as error:
-            checks.append(Check(f"versions of {model_name}", "fail", error.text, error.hint))
+            checks.append(Check(M_("versions of {name}", name=model_name), "fail", error.text, error.hint))
             continue
         versions = [each for entry in names if entry.endswith("/") and (each := layout.version_of(entry[:-1]))]
         checks.append(_versions(model_name, model.version, versions))
@@ -107,15 +108,13 @@ def _item(entry: str) -> BucketEntry:
 
 def _versions(model: str, wanted: str | None, found: list[str]) -> Check:
     """`wanted` None: a source outside says it."""
-    where = f"versions of {model}"
-    shown = ", ".join(found[:SHOWN_VERSIONS]) + (
-        f" and {len(found) - SHOWN_VERSIONS} more" if found[SHOWN_VERSIONS:] else ""
-    )
+    where = M_("versions of {name}", name=model)
     if not found:
-        return Check(
-            where, "fail", "there is none in the bucket", "compare models.*.directory with what the bucket holds"
-        )
+        hint = M_("compare models.*.directory with what the bucket holds")
+        return Check(where, "fail", M_("there is none in the bucket"), hint)
+    names, more = ", ".join(found[:SHOWN_VERSIONS]), len(found) - SHOWN_VERSIONS
+    listed = M_("{names} and {count} more", names=names, count=more) if more > 0 else names
     if wanted is not None and wanted not in found:
-        hint = "upload it, or correct `version`"
-        return Check(where, "warn", f"{wanted}, wanted at first start, is not among {shown}", hint)
-    return Check(where, "ok", shown)
+        text = M_("{version}, wanted at first start, is not among {names}", version=wanted, names=listed)
+        return Check(where, "warn", text, M_("upload it, or correct `version`"))
+    return Check(where, "ok", listed)

@@ -18,6 +18,7 @@ from mountd.client.find import find
 from mountd.errors import CannotStart, ConfigError, MountdError, Problem, Unavailable, UsageError, cause_of
 from mountd.fuse import table
 from mountd.fuse.watch import read_table
+from mountd.i18n import M_
 from mountd.process import way
 from mountd.process.child import Exit
 from mountd.rclone import binary as binaries
@@ -100,7 +101,7 @@ def broken(path: Path, error: ConfigError) -> list[Check]:
     problems = error.problems
     with contextlib.suppress(ConfigError):
         problems = [*examine(path).problems] or problems  # those of secrets and of rclone's words as well
-    checks = [Check("config", "fail", f"{path}: {problem}") for problem in problems]
+    checks = [Check(M_("config"), "fail", f"{path}: {problem}") for problem in problems]
     return [*checks[:-1], replace(checks[-1], hint=error.hint)]
 
 
@@ -109,13 +110,13 @@ def valid(loaded: Loaded, binary: Binary | None) -> list[Check]:
     words = unknown_words(loaded.settings, binary, loaded.lines) if binary else Words()
     wrong = [problem for problem in words.problems if problem.path.startswith("remotes.")]
     unsafe, unchecked = _unsafe_or_unchecked(loaded.settings, loaded.lines)
-    checks = [Check("config", "ok", f"{loaded.source} is valid")] if not wrong else []
-    checks += [Check("config", "fail", str(problem), "correct the name") for problem in wrong]
-    checks += [Check("paths", "fail", str(problem)) for problem in unsafe]
+    checks = [Check(M_("config"), "ok", M_("{file} is valid", file=loaded.source))] if not wrong else []
+    checks += [Check(M_("config"), "fail", str(problem), M_("correct the name")) for problem in wrong]
+    checks += [Check(M_("paths"), "fail", str(problem)) for problem in unsafe]
     if os.geteuid() == 0:
         unchecked += _doubtful(loaded.settings, loaded.lines)
-    checks += [Check("paths", "warn", str(each)) for each in unchecked]
-    return checks + [Check("config", "warn", str(warning)) for warning in (*loaded.warnings, *words.warnings)]
+    checks += [Check(M_("paths"), "warn", str(each)) for each in unchecked]
+    return checks + [Check(M_("config"), "warn", str(warning)) for warning in (*loaded.warnings, *words.warnings)]
 
 
 def _advice(settings: Settings, lines: Mapping[Place, int]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from mountd.app import preflight
 from mountd.app.user import resolve_user
 from mountd.cli.examine import Check
 from mountd.errors import MountdError
+from mountd.i18n import M_
 from mountd.settings import environment as inherited
 from mountd.settings.schema import AppSettings, Settings
 
@@ -20,7 +21,7 @@ async def checks(settings: Settings) -> list[Check]:
 
 async def _gpu(name: str, app: AppSettings) -> Check:
     """Asked as the app's user, with the variables of it that are no secrets."""
-    where = f"gpu of {name}"
+    where = M_("gpu of {name}", name=name)
     own = {key: value for key, value in app.environment.items() if isinstance(value, str)}
     base = inherited.of_app(os.environ, hidden=(), own_user=app.user is None)
     try:
@@ -29,4 +30,4 @@ async def _gpu(name: str, app: AppSettings) -> Check:
     except MountdError as error:
         return Check(where, "fail", error.text, error.hint)
     assert app.preflight is not None
-    return Check(where, "ok", f"{app.preflight.gpu_memory} of memory are free")
+    return Check(where, "ok", M_("{size} of memory are free", size=app.preflight.gpu_memory))

@@ -17,6 +17,7 @@ from pathlib import Path
 from mountd.cli.examine import Check
 from mountd.cli.render import nearest
 from mountd.errors import MountdError
+from mountd.i18n import M_
 from mountd.process import tool
 from mountd.settings.schema import Settings
 from mountd.status.snapshot import size
@@ -75,31 +76,39 @@ def disks(settings: Settings) -> Iterator[Check]:
         yield arithmetic(claims)
     usage = os.statvfs(nearest(settings.state))
     free = usage.f_bavail * usage.f_frsize
-    text = f"{settings.state}: {size(free)} free"
+    where, text = M_("disk of state"), M_("{place}: {size} free", place=settings.state, size=size(free))
     if free < STATE_BYTES:
-        hint = f"keep {size(STATE_BYTES)} there, or set `state` to a larger disk: without room nothing is journaled"
-        yield Check("disk of state", "warn", text, hint)
+        hint = M_(
+            "keep {size} there, or set `state` to a larger disk: without room nothing is journaled",
+            size=size(STATE_BYTES),
+        )
+        yield Check(where, "warn", text, hint)
     else:
-        yield Check("disk of state", "ok", text)
+        yield Check(where, "ok", text)
 
 
 def arithmetic(claims: Claims) -> Check:
     """Whether caches, pinned versions and what is to stay free fit together on one file system."""
-    where = f"disk of {', '.join(claims.places)}"
+    names = claims.places[0]
+    for each in claims.places[1:]:
+        names = M_("{names}, {other}", names=names, other=each)
+    where = M_("disk of {name}", name=names)
     limits = sum(claims.caches.values())
-    sums = [
-        f"caches up to {size(limits)}" if claims.caches else "",
-        f"pinned {size(claims.pinned)}" if claims.pinned else "",
-    ]
-    sums += [f"{size(claims.keep)} kept free"]
-    text = f"{', '.join(filter(None, sums))}, of {size(claims.total)}"
+    text = M_("{size} kept free, of {total}", size=size(claims.keep), total=size(claims.total))
+    if claims.pinned:
+        text = M_("pinned {size}, {others}", size=size(claims.pinned), others=text)
+    if claims.caches:
+        text = M_("caches up to {size}, {others}", size=size(limits), others=text)
     if limits + claims.pinned + claims.keep > claims.total:
-        hint = "set cache.max_size or keep to less, or put one of them on another disk"
-        return Check(where, "warn", f"does not fit together: {text}", hint)
+        hint = M_("set cache.max_size or keep to less, or put one of them on another disk")
+        return Check(where, "warn", M_("does not fit together: {sizes}", sizes=text), hint)
     if claims.unlimited and (claims.pinned or len(claims.caches) + len(claims.unlimited) > 1):
         names = ", ".join(claims.unlimited)
-        hint = f"set cache.max_size of {names}: each takes all that is free, until the other cannot write"
-        return Check(where, "warn", f"the cache of {names} has no limit beside others on this disk: {text}", hint)
+        hint = M_(
+            "set cache.max_size of {names}: each takes all that is free, until the other cannot write", names=names
+        )
+        text = M_("the cache of {names} has no limit beside others on this disk: {sizes}", names=names, sizes=text)
+        return Check(where, "warn", text, hint)
     return Check(where, "ok", text)
 
 
@@ -112,7 +121,7 @@ def _claims(settings: Settings) -> Iterator[Claims]:
     has_pins = any(model.warm.level == "pin" for model in settings.models.values())
     if has_pins or pins.is_dir():
         place = nearest(pins)
-        devices.setdefault(os.stat(place).st_dev, []).append(("pins", "pinned versions", place))
+        devices.setdefault(os.stat(place).st_dev, []).append(("pins", M_("pinned versions"), place))
     for found in devices.values():
         usage = os.statvfs(found[0][2])
         total = usage.f_blocks * usage.f_frsize
@@ -157,19 +166,21 @@ async def sparse(settings: Settings) -> list[Check]:
             taken, hole = json.loads(outcome.output)
         except (MountdError, ValueError, TypeError):
             continue  # a disk that is full or does not answer: other checks report that
-        found.append(sparse_check(f"holes of cache of {name}", str(place), taken, hole))
+        found.append(sparse_check(M_("holes of cache of {name}", name=name), str(place), taken, hole))
     return found
 
 
 def sparse_check(where: str, place: str, taken: int, hole: int) -> Check:
     """`taken`: bytes on disk of a file of SPARSE_BYTES that is all hole but its end; `hole`: where a hole begins."""
     if taken > SPARSE_BYTES // 2:
-        hint = "set cache.dir to ext4, xfs, btrfs or another file system with sparse files"
-        return Check(where, "warn", f"{place} has no sparse files: a partly read file takes its whole size", hint)
+        text = M_("{place} has no sparse files: a partly read file takes its whole size", place=place)
+        hint = M_("set cache.dir to ext4, xfs, btrfs or another file system with sparse files")
+        return Check(where, "warn", text, hint)
     if hole >= SPARSE_BYTES:
-        hint = "nothing has to be done; on ext4, xfs or btrfs mountd can repair the index of partly read files"
-        return Check(where, "ok", f"{place} has sparse files, and does not report their holes: {hint}")
-    return Check(where, "ok", f"{place} has sparse files, and reports their holes")
+        hint = M_("nothing has to be done; on ext4, xfs or btrfs mountd can repair the index of partly read files")
+        text = M_("{place} has sparse files, and does not report their holes: {hint}", place=place, hint=hint)
+        return Check(where, "ok", text)
+    return Check(where, "ok", M_("{place} has sparse files, and reports their holes", place=place))
 
 
 # -- users ------------------------------------------------------------------------------------------------------------
@@ -179,14 +190,18 @@ def users(settings: Settings) -> Iterator[Check]:
     """Apps that run as mountd's own user: such a program can read what mountd can, and end it."""
     uid = os.geteuid()
     for name, app in settings.apps.items():
-        where = f"user of {name}"
+        where = M_("user of {name}", name=name)
         if app.user is not None:
-            yield Check(where, "ok", f"{name} runs as {app.user}")
+            yield Check(where, "ok", M_("{name} runs as {user}", name=name, user=app.user))
             continue
-        who = "root" if uid == 0 else f"the user of mountd (uid {uid})"
-        text = f"{name} runs as {who}, as mountd does: it can read mountd's secrets, and end it"
-        hint = f"set apps.{name}.user to a user of its own" if uid == 0 else f"run mountd as root with apps.{name}.user"
-        yield Check(where, "warn", text, hint)
+        who = "root" if uid == 0 else M_("the user of mountd (uid {uid})", uid=uid)
+        text = M_(
+            "{name} runs as {user}, as mountd does: it can read mountd's secrets, and end it", name=name, user=who
+        )
+        hint = M_("run mountd as root with apps.{name}.user", name=name)
+        yield Check(
+            where, "warn", text, M_("set apps.{name}.user to a user of its own", name=name) if uid == 0 else hint
+        )
 
 
 # -- limits of the kernel ---------------------------------------------------------------------------------------------
@@ -202,10 +217,11 @@ def inotify() -> Iterator[Check]:
 
 
 def inotify_check(what: str, used: int, limit: int, needed: int) -> Check:
-    where, text = f"inotify {what}", f"{used} of {limit} are used by this user"
+    where, text = f"inotify {what}", M_("{used} of {limit} are used by this user", used=used, limit=limit)
     if used + needed > limit:
-        hint = f"sysctl -w fs.inotify.max_user_{what}={max(2 * limit, used + 4 * needed)}, and in /etc/sysctl.d"
-        return Check(where, "warn", f"{text}: mountd notices changed files late", hint)
+        command = f"sysctl -w fs.inotify.max_user_{what}={max(2 * limit, used + 4 * needed)}"
+        hint = M_("{command}, and in /etc/sysctl.d", command=command)
+        return Check(where, "warn", M_("{text}: mountd notices changed files late", text=text), hint)
     return Check(where, "ok", text)
 
 
@@ -228,10 +244,14 @@ def _inotify_used(uid: int) -> tuple[int, int]:
 def descriptors() -> Check:
     """Of this user's session; the unit has limits of its own."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    text = f"a process may have {hard if hard != resource.RLIM_INFINITY else 'any number of'} descriptors"
-    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
-        return Check("descriptors", "warn", text, f"raise it: LimitNOFILE= of the unit, or ulimit -Hn {DESCRIPTORS}")
-    return Check("descriptors", "ok", text)
+    where = M_("descriptors")
+    if hard == resource.RLIM_INFINITY:
+        return Check(where, "ok", M_("a process may have any number of descriptors"))
+    text = M_("a process may have {count} descriptors", count=hard)
+    if hard < DESCRIPTORS:
+        hint = M_("raise it: LimitNOFILE= of the unit, or ulimit -Hn {count}", count=DESCRIPTORS)
+        return Check(where, "warn", text, hint)
+    return Check(where, "ok", text)
 
 
 def memory() -> Iterator[Check]:
@@ -240,28 +260,29 @@ def memory() -> Iterator[Check]:
         found = {name: int(value.split()[0]) * 1024 for name, value in pairs}
         yield memory_check(found)
     if _number("/proc/sys/vm/overcommit_memory") == 2:
-        text = "the kernel gives no memory that may never be used (vm.overcommit_memory=2)"
-        hint = "sysctl -w vm.overcommit_memory=0: rclone and apps on a GPU reserve far more than they use"
+        text = M_("the kernel gives no memory that may never be used (vm.overcommit_memory=2)")
+        hint = M_("sysctl -w vm.overcommit_memory=0: rclone and apps on a GPU reserve far more than they use")
         yield Check("overcommit", "warn", text, hint)
     else:
-        yield Check("overcommit", "ok", "the kernel lets programs reserve more memory than they use")
+        yield Check("overcommit", "ok", M_("the kernel lets programs reserve more memory than they use"))
 
 
 def memory_check(found: Mapping[str, int]) -> Check:
     """`found`: of /proc/meminfo, in bytes."""
     available, total = found.get("MemAvailable", 0), found.get("MemTotal", 0)
     swap, left = found.get("SwapTotal", 0), found.get("SwapFree", 0)
-    text = f"{size(available)} of {size(total)} available; " + (
-        f"{size(left)} of {size(swap)} swap free" if swap else "no swap"
-    )
+    where, sizes = M_("memory"), {"available": size(available), "total": size(total)}
+    text = M_("{available} of {total} available; no swap", **sizes)
+    if swap:
+        sizes |= {"left": size(left), "swap": size(swap)}
+        text = M_("{available} of {total} available; {left} of {swap} swap free", **sizes)
     if available < LEAST_MEMORY:
-        hint = "see what uses it; on a small machine write profile: small"
-        return Check("memory", "warn", f"{text}: the kernel may kill rclone or the app", hint)
+        hint = M_("see what uses it; on a small machine write profile: small")
+        return Check(where, "warn", M_("{text}: the kernel may kill rclone or the app", text=text), hint)
     if swap and left < swap // 10:
-        return Check(
-            "memory", "warn", f"{text}: the machine swaps", "see what uses the memory; a model in swap answers late"
-        )
-    return Check("memory", "ok", text)
+        hint = M_("see what uses the memory; a model in swap answers late")
+        return Check(where, "warn", M_("{text}: the machine swaps", text=text), hint)
+    return Check(where, "ok", text)
 
 
 def entropy() -> Iterator[Check]:
@@ -269,10 +290,11 @@ def entropy() -> Iterator[Check]:
     if bits is None:
         return
     if bits < LEAST_ENTROPY:
-        hint = "install rng-tools or haveged, or give the virtual machine a virtio-rng device"
-        yield Check("entropy", "warn", f"{bits} bits: TLS and a start may wait for random numbers", hint)
+        text = M_("{count} bits: TLS and a start may wait for random numbers", count=bits)
+        hint = M_("install rng-tools or haveged, or give the virtual machine a virtio-rng device")
+        yield Check(M_("entropy"), "warn", text, hint)
     else:
-        yield Check("entropy", "ok", f"{bits} bits")
+        yield Check(M_("entropy"), "ok", M_("{count} bits", count=bits))
 
 
 def fuse_conf(uid: int, conf: Path = Path("/etc/fuse.conf"), mounts: int | None = None) -> Iterator[Check]:
@@ -286,11 +308,12 @@ def fuse_conf(uid: int, conf: Path = Path("/etc/fuse.conf"), mounts: int | None 
             if name.strip() == "mount_max":
                 limit = int(value)
     used = mounts if mounts is not None else Path("/proc/self/mountinfo").read_bytes().count(b" - fuse.")
-    text = f"{used} of {limit} mounts of users are there (mount_max of {conf})"
-    result = Check("fuse mounts", "ok", text)
+    where, facts = M_("fuse mounts"), {"used": used, "limit": limit, "file": conf}
+    text = M_("{used} of {limit} mounts of users are there (mount_max of {file})", **facts)
     if limit >= 0 and used + 1 >= limit:
-        result = Check("fuse mounts", "warn", text, f"set mount_max to more in {conf}")
-    yield result
+        yield Check(where, "warn", text, M_("set mount_max to more in {file}", file=conf))
+    else:
+        yield Check(where, "ok", text)
 
 
 def _number(path: str) -> int | None:

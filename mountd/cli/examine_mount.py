@@ -14,6 +14,7 @@ from mountd.cli.examine import Check, is_for_others
 from mountd.errors import MountdError
 from mountd.fuse import rights, table, unmount
 from mountd.fuse.watch import read_table
+from mountd.i18n import M_
 from mountd.process.child import Child, spawn
 from mountd.process.tool import MINIMAL_PATH
 from mountd.rclone.binary import Binary
@@ -21,7 +22,7 @@ from mountd.rclone.exits import LastOutput, explain, refusal
 from mountd.rclone.log import parse
 from mountd.settings.schema import Settings
 
-WHERE = "mounting"
+WHERE = M_("mounting")
 LIMIT_S = 10.0
 UNMOUNT_S = 5.0
 KILL_S = 2.0
@@ -43,9 +44,8 @@ async def try_mount(binary: Binary, *, allow_other: bool) -> Check:
     try:
         return await _try(binary, directory, allow_other=allow_other)
     except (OSError, MountdError) as error:
-        return Check(
-            WHERE, "fail", f"cannot try a mount: {error}", "look at the machine's limits, and at rclone itself"
-        )
+        text = M_("cannot try a mount: {cause}", cause=str(error))
+        return Check(WHERE, "fail", text, M_("look at the machine's limits, and at rclone itself"))
     finally:
         with contextlib.suppress(OSError):  # still mounted: an empty directory is left behind
             os.rmdir(directory)
@@ -63,7 +63,10 @@ async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
     child = spawn(argv, environment, hear)
     try:
         if await _is_mounted(child, directory):
-            return Check(WHERE, "ok", f"rclone can mount with FUSE{', for other users as well' if allow_other else ''}")
+            well = M_("rclone can mount with FUSE")
+            return Check(
+                WHERE, "ok", M_("rclone can mount with FUSE, for other users as well") if allow_other else well
+            )
         exited = child.exit
     finally:
         if table.at(read_table(), directory) is not None:
@@ -74,12 +77,8 @@ async def _try(binary: Binary, directory: str, *, allow_other: bool) -> Check:
                 await child.wait()
         child.release()
     if exited is None:
-        return Check(
-            WHERE,
-            "fail",
-            f"rclone does not mount within {LIMIT_S:g} s",
-            "`dmesg` may show an error of FUSE in the kernel",
-        )
+        late = M_("rclone does not mount within {limit:g} s", limit=LIMIT_S)
+        return Check(WHERE, "fail", late, M_("`dmesg` may show an error of FUSE in the kernel"))
     text = said.text(time.monotonic())
     if helper := refusal(text):
         found = rights.explain_refusal(helper, rights.look())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mountd.cli.examine import Check
 from mountd.errors import CannotStart
+from mountd.i18n import M_
 from mountd.notify import people as sender
 from mountd.notify.delivery import Undelivered
 from mountd.settings.schema import Settings
@@ -19,18 +20,20 @@ async def people(settings: Settings) -> list[Check]:
     try:
         await sender.ask([], {}, {}, limit_s=ASK_S)
     except Undelivered as error:
-        return [Check(f"notify {name}", "fail", error.text, error.hint) for name in targets]
+        return [Check(M_("notify {name}", name=name), "fail", error.text, error.hint) for name in targets]
     checks = []
     for name, reference in targets.items():
-        where = f"notify {name}"
+        where = M_("notify {name}", name=name)
         try:
             count = len(sender.addresses(reference.read(), reference))
         except Undelivered as error:
             checks.append(Check(where, "fail", error.text, error.hint))
         except CannotStart:
-            checks.append(Check(where, "ok", "apprise is installed"))
+            checks.append(Check(where, "ok", M_("apprise is installed")))
         else:
-            many = f"are {count} addresses" if count > 1 else "is one address"
-            text = f"apprise is installed, and there {many}; `mountd notify {name}` sends a test message"
+            text = M_("apprise is installed, and there is one address")
+            if count > 1:
+                text = M_("apprise is installed, and there are {count} addresses", count=count)
+            text = M_("{text}; `mountd notify {name}` sends a test message", text=text, name=name)
             checks.append(Check(where, "ok", text))
     return checks

@@ -18,6 +18,7 @@ from mountd.cli.render import upload_command_of
 from mountd.errors import CommandTimeout, MountdError, RemoteError
 from mountd.fuse.table import Entry
 from mountd.fuse.watch import read_table
+from mountd.i18n import M_, N_, Message
 from mountd.process import tool
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import source
@@ -50,20 +51,21 @@ async def directories(settings: Settings) -> list[Check]:
 
 async def _directory(name: str, outbox: OutboxSettings) -> list[Check]:
     """Only a child with a deadline touches it: it may lie on a disk that hangs."""
-    where, place = f"directory of {name}", str(outbox.directory)
+    where, place = M_("directory of {name}", name=name), str(outbox.directory)
     patterns = json.dumps({"include": outbox.include, "exclude": outbox.exclude})
     argv = [sys.executable, "-I", "-S", "-X", "utf8", outbox_probe.__file__, place, patterns]
     try:
         outcome = await tool.run(argv, timeout_s=LOOK_S)
         found = json.loads(outcome.output.rpartition("\n")[2])
     except CommandTimeout:
-        hint = "look at the disk, or at the server that it is on; the rest of mountd does not wait for it"
-        return [Check(where, "fail", f"no answer in {LOOK_S:g} s from the disk of {place}", hint)]
+        text = M_("no answer in {limit:g} s from the disk of {place}", limit=LOOK_S, place=place)
+        hint = M_("look at the disk, or at the server that it is on; the rest of mountd does not wait for it")
+        return [Check(where, "fail", text, hint)]
     except MountdError as error:
         return [Check(where, "fail", error.text, error.hint)]
     except ValueError:
-        last = outcome.output.rpartition("\n")[2]
-        return [Check(where, "warn", f"{place} was not checked: {last or 'the check failed'}")]
+        last = outcome.output.rpartition("\n")[2] or M_("the check failed")
+        return [Check(where, "warn", M_("{place} was not checked: {cause}", place=place, cause=last))]
     if "error" in found:
         return [_unusable(where, found["error"])]
     can_go = not math.isinf(outbox.keep)
@@ -71,12 +73,27 @@ async def _directory(name: str, outbox: OutboxSettings) -> list[Check]:
     return [first, *disk(name, outbox, found, read_table())]
 
 
+_UNUSABLE = {
+    "is not a directory": N_("{place} is not a directory"),
+    "is a link, which is not followed": N_("{place} is a link, which is not followed"),
+    "is a link that leads nowhere": N_("{place} is a link that leads nowhere"),
+}
+"""What the probe says of a directory → as a sentence; else it cannot be read."""
+
+
 def _unusable(where: str, error: Mapping[str, Any]) -> Check:
-    if error["text"].startswith("is "):
-        hint = "move it away, or name a directory without a link: mountd must not read what lies behind one"
+    place, said = _shown(error["place"]), error["text"]
+    if said in _UNUSABLE:
+        text = M_(_UNUSABLE[said], place=place)
+        hint = M_("move it away, or name a directory without a link: mountd must not read what lies behind one")
     else:
-        hint = f"let mountd's user (here uid {os.geteuid()}) read and enter it, or run doctor as that user"
-    return Check(where, "fail", f"{_shown(error['place'])} {error['text']}", hint)
+        text = M_("{place} cannot be read: {cause}", place=place, cause=said.removeprefix("cannot be read: "))
+        hint = M_("let {user} read and enter it, or run doctor as that user", user=_own_user())
+    return Check(where, "fail", text, hint)
+
+
+def _own_user() -> Message:
+    return M_("mountd's user (here uid {uid})", uid=os.geteuid())
 
 
 def _shown(path: str) -> str:
@@ -85,42 +102,57 @@ def _shown(path: str) -> str:
 
 def _missing(where: str, place: str, found: Mapping[str, Any]) -> Check:
     if found["makes"]:
-        return Check(where, "ok", f"{place} is not there yet, and can be created: the app creates it")
-    text = f"{place} is not there, and uid {os.geteuid()} cannot create it in {found['nearest']}"
-    return Check(where, "warn", text, f"create it for the app: install -d -o USER {place}")
+        return Check(where, "ok", M_("{place} is not there yet, and can be created: the app creates it", place=place))
+    facts = {"place": place, "uid": os.geteuid(), "above": found["nearest"]}
+    text = M_("{place} is not there, and uid {uid} cannot create it in {above}", **facts)
+    return Check(where, "warn", text, M_("create it for the app: install -d -o USER {place}", place=place))
 
 
 def _rights(where: str, outbox: OutboxSettings, found: Mapping[str, Any], *, can_go: bool) -> Check:
     """`can_go`: mountd is to remove files there."""
-    place, user = str(outbox.directory), f"mountd's user (here uid {os.geteuid()})"
+    place, user = str(outbox.directory), _own_user()
     if not found["enters"]:
-        return Check(where, "fail", f"{place} cannot be entered", f"let {user} enter it: chmod o+x, or its group")
+        hint = M_("let {user} enter it: chmod o+x, or its group", user=user)
+        return Check(where, "fail", M_("{place} cannot be entered", place=place), hint)
     kept = "" if math.isinf(outbox.keep) else f"keep: {format_duration(outbox.keep)}"
-    alone = "or keep: forever, and remove them by other means"
     if can_go and not found["removes"]:
-        text = f"files cannot be removed from {place}, as {kept} asks for"
-        return Check(where, "fail", text, f"let {user} write to it, {alone}")
+        text = M_("files cannot be removed from {place}, as {setting} asks for", place=place, setting=kept)
+        hint = M_("let {user} write to it, or keep: forever, and remove them by other means", user=user)
+        return Check(where, "fail", text, hint)
     if found["unread"]:
-        hint = f"let {user} read it: see umask and group of the app"
-        return Check(where, "warn", f"{place}/{_shown(found['unread'])} cannot be read, and is not uploaded", hint)
+        path = f"{place}/{_shown(found['unread'])}"
+        hint = M_("let {user} read it: see umask and group of the app", user=user)
+        return Check(where, "warn", M_("{path} cannot be read, and is not uploaded", path=path), hint)
     if can_go and found["stays"]:
-        text = f"{place}/{_shown(found['stays'])} cannot be removed, as {kept} asks for"
-        return Check(where, "warn", text, f"let {user} write to the directory that it is in, {alone}")
-    return Check(where, "ok", f"{place} can be read{', and files removed from it' if can_go else ''}")
+        path = f"{place}/{_shown(found['stays'])}"
+        text = M_("{path} cannot be removed, as {setting} asks for", path=path, setting=kept)
+        hint = M_(
+            "let {user} write to the directory that it is in, or keep: forever, and remove them by other means",
+            user=user,
+        )
+        return Check(where, "warn", text, hint)
+    if can_go:
+        return Check(where, "ok", M_("{place} can be read, and files removed from it", place=place))
+    return Check(where, "ok", M_("{place} can be read", place=place))
 
 
 def disk(name: str, outbox: OutboxSettings, found: Mapping[str, Any], table: Iterable[Entry]) -> Iterator[Check]:
     """What it lies on, by `mount`, `free` and `total` of `found`."""
-    where, place = f"disk of {name}", outbox.directory
+    where, place = M_("disk of {name}", name=name), outbox.directory
     entry = next((each for each in table if each.mount_id == found["mount"]), None)
     if entry is not None and (entry.is_fuse or entry.fs_type in ELSEWHERE):
-        text = f"{place} lies on {entry.fs_type} ({entry.source}): it may hang, and not show who has a file open there"
-        hint = "name a directory on a local disk; else let the app write a.wav.tmp, and rename it when it is done"
+        text = M_(
+            "{place} lies on {type} ({source}): it may hang, and not show who has a file open there",
+            place=place,
+            type=entry.fs_type,
+            source=entry.source,
+        )
+        hint = M_("name a directory on a local disk; else let the app write a.wav.tmp, and rename it when it is done")
         yield Check(where, "warn", text, hint)
-    room, keep = f"{place}: {size(found['free'])} free", outbox.min_free.of(found["total"])
+    room, keep = M_("{place}: {size} free", place=place, size=size(found["free"])), outbox.min_free.of(found["total"])
     if found["free"] < keep:
-        text = f"{room}, less than min_free {outbox.min_free} ({size(keep)})"
-        yield Check(where, "warn", text, "free some space there, shorten `keep`, or lower min_free")
+        text = M_("{room}, less than min_free {least} ({size})", room=room, least=outbox.min_free, size=size(keep))
+        yield Check(where, "warn", text, M_("free some space there, shorten `keep`, or lower min_free"))
     else:
         yield Check(where, "ok", room)
 
@@ -134,22 +166,25 @@ def question(settings: Settings, name: str, binary: Binary, conf: Path) -> Bucke
 
 async def bucket(settings: Settings, name: str, binary: Binary, conf: Path) -> list[Check]:
     """Whether the place that its files go to answers a listing. The keys need no right to list."""
-    place, where = settings.outbox[name].remote, f"bucket of {name}"
+    place, where = settings.outbox[name].remote, M_("bucket of {name}", name=name)
     remote, ask = settings.remotes[settings.outbox[name].remote_name], question(settings, name, binary, conf)
     try:
         entries = await ask.list(source(place))
     except RemoteError as error:
-        signature = examine_rights.signature_check(f"signature of {name}", error)
+        signature = examine_rights.signature_check(M_("signature of {name}", name=name), error)
         if signature is not None and signature.result == "ok":
-            text = f"the keys may not list {place}, and need not; `mountd doctor --try-write` tries whether they write"
+            text = M_(
+                "the keys may not list {place}, and need not; `mountd doctor --try-write` tries whether they write",
+                place=place,
+            )
             return [Check(where, "ok", text), signature]
         if error.code == "bucket-missing" and not _is_of_buckets(settings, name):
-            hint = "nothing has to be done if the name is right"
-            return [Check(where, "warn", f"{place} does not exist yet: the first upload makes it", hint)]
+            text = M_("{place} does not exist yet: the first upload makes it", place=place)
+            return [Check(where, "warn", text, M_("nothing has to be done if the name is right"))]
         return await examine_rights.refused(name, remote, place, ask, error)
-    if not entries and (style := await examine_rights.style_check(f"style of {name}", remote, place, ask)):
+    if not entries and (style := await examine_rights.style_check(name, remote, place, ask)):
         return [style]
-    return [*examine_rights.accepted(name, remote, place), Check(where, "ok", f"{place} can be listed")]
+    return [*examine_rights.accepted(name, remote, place), Check(where, "ok", M_("{place} can be listed", place=place))]
 
 
 def _is_of_buckets(settings: Settings, name: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mountd.cli.examine import Check
 from mountd.cli.examine_store import endpoint_of
 from mountd.errors import CommandTimeout, RemoteError, Unavailable
+from mountd.i18n import M_
 from mountd.process import tool
 from mountd.rclone.binary import Binary
 from mountd.rclone.command import MountCommand, source
@@ -75,32 +76,34 @@ def accepted(name: str, remote: RemoteSettings, place: str) -> list[Check]:
     if remote.type != "s3":
         return []
     return [
-        Check(f"style of {name}", "ok", style_text(remote, place)),
-        Check(f"signature of {name}", "ok", "the store accepts the keys and the signature"),
+        Check(M_("style of {name}", name=name), "ok", style_text(remote, place)),
+        Check(M_("signature of {name}", name=name), "ok", M_("the store accepts the keys and the signature")),
     ]
 
 
 def style_text(remote: RemoteSettings, place: str) -> str:
     host, bucket = host_of(endpoint_of(remote)), place.partition(":")[2].strip("/").partition("/")[0]
-    return f"path style: {host}/{bucket}" if is_path_style(remote.options) else f"host style: {bucket}.{host}"
+    if is_path_style(remote.options):
+        return M_("path style: {host}/{bucket}", host=host, bucket=bucket)
+    return M_("host style: {bucket}.{host}", host=host, bucket=bucket)
 
 
 async def refused(
     name: str, remote: RemoteSettings, place: str, ask: BucketQuestion, error: RemoteError
 ) -> list[Check]:
     """The lines for a listing of `place` (REMOTE:BUCKET…) that failed: what it failed for."""
-    where = f"bucket of {name}"
+    where = M_("bucket of {name}", name=name)
     if remote.type != "s3":
         return [Check(where, "fail", error.text, error.hint)]
     checks = [listing_check(where, place, error)]
-    if (signature := signature_check(f"signature of {name}", error)) is not None:
+    if (signature := signature_check(M_("signature of {name}", name=name), error)) is not None:
         return [*checks, signature]
-    if error.code in _OTHER_CAUSE or (style := await style_check(f"style of {name}", remote, place, ask)) is None:
+    if error.code in _OTHER_CAUSE or (style := await style_check(name, remote, place, ask)) is None:
         return checks
     return [*checks, style]
 
 
-async def style_check(where: str, remote: RemoteSettings, place: str, ask: BucketQuestion) -> Check | None:
+async def style_check(name: str, remote: RemoteSettings, place: str, ask: BucketQuestion) -> Check | None:
     """Whether the bucket holds something in the other style, where it holds nothing in the remote's; None if not.
 
     A store that takes the host name for its own lists its buckets in place of the objects, and rclone finds none.
@@ -110,31 +113,36 @@ async def style_check(where: str, remote: RemoteSettings, place: str, ask: Bucke
             return None
     except RemoteError:
         return None
+    where = M_("style of {name}", name=name)
     if is_path_style(remote.options):
-        text = "the store wants the bucket in the host name, and the remote has it in the path"
-        return Check(where, "fail", text, "write force_path_style: false, or the store's preset")
-    text = "the store wants the bucket in the path, and the remote has it in the host name"
-    hint = "write force_path_style: true" + (" and provider: Other" if _is_bound(remote) else "")
-    return Check(where, "fail", text, f"{hint}, or the store's preset")
+        text = M_("the store wants the bucket in the host name, and the remote has it in the path")
+        return Check(where, "fail", text, M_("write force_path_style: false, or the store's preset"))
+    text = M_("the store wants the bucket in the path, and the remote has it in the host name")
+    if _is_bound(remote):
+        hint = M_("write force_path_style: true and provider: Other, or the store's preset")
+        return Check(where, "fail", text, hint)
+    return Check(where, "fail", text, M_("write force_path_style: true, or the store's preset"))
 
 
 def listing_check(where: str, place: str, error: RemoteError) -> Check:
     if _RIGHTS.search(error.text):
-        hint = "allow them to list the bucket: s3:ListBucket"
-        return Check(where, "fail", f"the keys may not list {place}: {error.text.rpartition(': ')[2]}", hint)
+        cause = error.text.rpartition(": ")[2]
+        text = M_("the keys may not list {place}: {cause}", place=place, cause=cause)
+        return Check(where, "fail", text, M_("allow them to list the bucket: s3:ListBucket"))
     return Check(where, "fail", error.text, error.hint)
 
 
 def signature_check(where: str, error: RemoteError) -> Check | None:
     """What the refusal of a listing says of keys and signature; None when it says nothing."""
     if error.code == "clock-skew":
-        return Check(where, "fail", "signed at a time that the store does not take for now", error.hint)
+        return Check(where, "fail", M_("signed at a time that the store does not take for now"), error.hint)
     if _KEYS.search(error.text):
         return Check(where, "fail", error.text.partition(": ")[2], error.hint)
     if _REGION.search(error.text):
-        return Check(where, "fail", "signed for another region than the bucket's", "correct region of the remote")
+        text = M_("signed for another region than the bucket's")
+        return Check(where, "fail", text, M_("correct region of the remote"))
     if _RIGHTS.search(error.text):
-        return Check(where, "ok", "the store knows the keys: what it refuses is a right")
+        return Check(where, "ok", M_("the store knows the keys: what it refuses is a right"))
     return None
 
 
@@ -157,7 +165,7 @@ def _is_bound(remote: RemoteSettings) -> bool:
 async def read(name: str, directory: str, ask: BucketQuestion, *, depth: int) -> Check | None:
     """One byte of the smallest file in `directory` (REMOTE:PATH, which can be listed), or so many levels below it; None
     when there is none."""
-    where = f"read of {name}"
+    where = M_("read of {name}", name=name)
     try:
         words = ("--files-only", "--recursive", f"--max-depth={depth}", "--format=sp", "--separator=;")
         listed = await ask.run("lsf", *words, source(directory))
@@ -172,19 +180,21 @@ async def read(name: str, directory: str, ask: BucketQuestion, *, depth: int) ->
         await ask.run("cat", "--count=1", "--discard", "--max-depth=1", only, source(inside))
     except RemoteError as error:
         if _RIGHTS.search(error.text):
-            text = f"the keys may list {directory}, but not read there: {error.text.rpartition(': ')[2]}"
-            return Check(where, "fail", text, "allow them to read its objects: s3:GetObject")
+            cause = error.text.rpartition(": ")[2]
+            text = M_("the keys may list {place}, but not read there: {cause}", place=directory, cause=cause)
+            return Check(where, "fail", text, M_("allow them to read its objects: s3:GetObject"))
         return Check(where, "fail", error.text, error.hint)
     except ValueError:  # a name with a line end
         return None
-    return Check(where, "ok", f"a byte of {path} was read")
+    return Check(where, "ok", M_("a byte of {path} was read", path=path))
 
 
 async def read_unlisted(name: str, place: str, files: Iterable[str], ask: BucketQuestion) -> Check | None:
     """Where the keys may not list: whether they may read one of these files below `place`; None when none is read."""
     for file in files:
         if await can_read(name, place, file, ask):
-            return Check(f"read of {name}", "ok", f"a byte of {file} was read, although it cannot be listed")
+            text = M_("a byte of {path} was read, although it cannot be listed", path=file)
+            return Check(M_("read of {name}", name=name), "ok", text)
     return None
 
 

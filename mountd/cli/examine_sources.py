@@ -10,6 +10,7 @@ from mountd.cli.examine import Check
 from mountd.errors import MountdError, cause_of
 from mountd.gitops.git import GitPlaces, GitSource
 from mountd.gitops.wanted import MAX_BYTES, WantedVersion, parse
+from mountd.i18n import M_
 from mountd.rclone.conf_file import read_in_threads
 from mountd.settings.plain_file import read_plain
 from mountd.settings.schema import Settings
@@ -26,20 +27,21 @@ async def wanted_versions(settings: Settings) -> list[Check]:
 
 
 async def _check(model: str, desired: DesiredSettings, directory: Path) -> Check:
-    where = f"wanted version of {model}"
+    where = M_("wanted version of {name}", name=model)
     try:
         found = await _read(model, desired, directory)
     except MountdError as error:
         return Check(where, "fail", error.text, error.hint)
     except TimeoutError:
-        return Check(
-            where, "fail", f"no answer in {READ_S:g} s from the disk of {desired.file}", "put it on a local disk"
-        )
+        text = M_("no answer in {limit:g} s from the disk of {place}", limit=READ_S, place=desired.file)
+        return Check(where, "fail", text, M_("put it on a local disk"))
     except OSError as error:
-        hint = "mountd waits for it; create it, or correct models.*.desired.file"
-        return Check(where, "fail", f"cannot read {desired.file}: {cause_of(error)}", hint)
-    commit = f" (commit {found.revision[:10]} by {found.author})" if found.revision else ""
-    return Check(where, "ok", f"{found.version}{commit}")
+        text = M_("cannot read {file}: {cause}", file=desired.file, cause=cause_of(error))
+        return Check(where, "fail", text, M_("mountd waits for it; create it, or correct models.*.desired.file"))
+    if not found.revision:
+        return Check(where, "ok", found.version)
+    facts = {"version": found.version, "commit": found.revision[:10], "author": found.author}
+    return Check(where, "ok", M_("{version} (commit {commit} by {author})", **facts))
 
 
 async def _read(model: str, desired: DesiredSettings, directory: Path) -> WantedVersion:

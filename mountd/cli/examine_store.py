@@ -20,6 +20,7 @@ from mountd import clock
 from mountd.cli import store_probe
 from mountd.cli.examine import Check
 from mountd.errors import Unavailable
+from mountd.i18n import M_
 from mountd.process import tool
 from mountd.settings import environment
 from mountd.settings.presets import StoreAddress, address_of, host_of
@@ -78,7 +79,7 @@ async def _clock(name: str, remote: RemoteSettings) -> Check | None:
     except ValueError:
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return clock_check(f"clock of {name}", skew_s(sent, received, date))
+    return clock_check(M_("clock of {name}", name=name), skew_s(sent, received, date))
 
 
 def skew_s(sent: datetime, received: datetime, date: datetime) -> float:
@@ -92,13 +93,19 @@ def skew_s(sent: datetime, received: datetime, date: datetime) -> float:
 
 
 def clock_check(where: str, skew: float) -> Check:
-    text = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the store's"
-    hint = "set the clock: timedatectl set-ntp true"
+    text = M_("this machine and the store have the same time")
+    if skew > 0:
+        text = M_("this machine's clock is {seconds:.0f} s ahead of the store's", seconds=skew)
+    elif skew < 0:
+        text = M_("this machine's clock is {seconds:.0f} s behind the store's", seconds=-skew)
+    hint = M_("set the clock: timedatectl set-ntp true")
     if abs(skew) >= REFUSED_SKEW_S:
-        return Check(where, "fail", f"{text}, and stores refuse what is {REFUSED_SKEW_S / 60:.0f} minutes off", hint)
+        minutes = REFUSED_SKEW_S / 60
+        text = M_("{text}, and stores refuse what is {minutes:.0f} minutes off", text=text, minutes=minutes)
+        return Check(where, "fail", text, hint)
     if abs(skew) >= WARN_SKEW_S:
         return Check(where, "warn", text, hint)
-    return Check(where, "ok", text if skew else "this machine and the store have the same time")
+    return Check(where, "ok", text)
 
 
 # -- the network ------------------------------------------------------------------------------------------------------
@@ -109,7 +116,9 @@ async def _network(name: str, remote: RemoteSettings) -> Check | None:
     address = address_of(endpoint)
     if address is None or goes_through_proxy(os.environ):
         return None
-    return await network_check(f"network of {name}", endpoint, address, by_preset=remote.preset is not None)
+    return await network_check(
+        M_("network of {name}", name=name), endpoint, address, by_preset=remote.preset is not None
+    )
 
 
 def goes_through_proxy(given: Mapping[str, str]) -> bool:
@@ -124,19 +133,36 @@ async def network_check(where: str, endpoint: str, address: StoreAddress, *, by_
         return None
     if address.network == "internal":
         if await _probe("connect", endpoint, CONNECT_TIMEOUT_S):
-            return Check(where, "ok", f"{host} answers: over the store's internal network")
-        text = f"{host} takes no connection: it is there only inside of {preset.title}'s network in {address.region}"
+            return Check(where, "ok", M_("{host} answers: over the store's internal network", host=host))
+        text = M_(
+            "{host} takes no connection: it is there only inside of {store}'s network in {region}",
+            host=host,
+            store=preset.title,
+            region=address.region,
+        )
         other = "network: public" if by_preset else f"endpoint: {preset.address(address.region)}"
-        return Check(where, "fail", text, f"on a machine elsewhere write {other}")
+        return Check(where, "fail", text, M_("on a machine elsewhere write {setting}", setting=other))
     if not preset.has_own_internal:
-        inside = is_internal(await _probe("connect", endpoint, CONNECT_TIMEOUT_S))
-        text = "the store's internal network" if inside else f"the internet, as outside of its region {address.region}"
-        return Check(where, "ok", f"{host} leads over {text}")
+        if is_internal(await _probe("connect", endpoint, CONNECT_TIMEOUT_S)):
+            return Check(where, "ok", M_("{host} leads over the store's internal network", host=host))
+        region = address.region
+        text = M_("{host} leads over the internet, as outside of its region {region}", host=host, region=region)
+        return Check(where, "ok", text)
+    inside = host_of(address.internal)
     if is_internal(await _probe("connect", address.internal, CONNECT_TIMEOUT_S)):
-        text = f"{host} leads over the internet, at a cost, and {host_of(address.internal)} answers from here as well"
         better = "network: internal" if by_preset else f"endpoint: {address.internal}"
-        return Check(where, "warn", text, f"write {better}: over the store's internal network traffic costs nothing")
-    return Check(where, "ok", f"{host} leads over the internet; {host_of(address.internal)} does not answer from here")
+        return Check(
+            where,
+            "warn",
+            M_(
+                "{host} leads over the internet, at a cost, and {other} answers from here as well",
+                host=host,
+                other=inside,
+            ),
+            M_("write {setting}: over the store's internal network traffic costs nothing", setting=better),
+        )
+    text = M_("{host} leads over the internet; {other} does not answer from here", host=host, other=inside)
+    return Check(where, "ok", text)
 
 
 def is_internal(peer: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mountd.cli.examine import Check
 from mountd.errors import MountdError
+from mountd.i18n import M_
 from mountd.process import tool
 
 NAME = "mountd.service"
@@ -94,12 +95,12 @@ async def find(config: Path) -> Unit | None:
 
 def how_to_start(unit: Unit | None, config: Path) -> str:
     if unit is None:
-        return f"start it: mountd run -c {config}"
+        return M_("start it: {command}", command=f"mountd run -c {config}")
     if unit.state == "failed":
-        return "`systemctl status mountd` shows why it failed; then: systemctl restart mountd"
+        return M_("`systemctl status mountd` shows why it failed; then: systemctl restart mountd")
     if unit.state in ("active", "activating", "reloading", "deactivating"):
-        return f"its unit is {unit.state}: see `systemctl status mountd`"
-    return "start it: systemctl start mountd"
+        return M_("its unit is {state}: see `systemctl status mountd`", state=unit.state)
+    return M_("start it: {command}", command="systemctl start mountd")
 
 
 def hardening(unit: Unit | None) -> list[Check]:
@@ -110,12 +111,15 @@ def hardening(unit: Unit | None) -> list[Check]:
     forbids = list(filter(None, map(unit.sets, NO_NEW_PRIVILEGES))) if unit.sets("User") else []
     found = []
     if hides:
-        text = f"only mountd and its apps see its mounts: {', '.join(hides)} makes a mount namespace"
-        found.append(Check("unit", "fail", text, "systemctl edit mountd, and take it out"))
+        text = M_(
+            "only mountd and its apps see its mounts: {options} makes a mount namespace", options=", ".join(hides)
+        )
+        found.append(Check(M_("unit"), "fail", text, M_("systemctl edit mountd, and take it out")))
     if forbids:
-        text = f"fusermount3 may not mount: with User= {', '.join(forbids)} sets no_new_privs"
-        found.append(Check("unit", "fail", text, "systemctl edit mountd, and take it out, or run mountd as root"))
-    return found or [Check("unit", "ok", f"no option of {NAME} hides a mount or forbids it")]
+        text = M_("fusermount3 may not mount: with User= {options} sets no_new_privs", options=", ".join(forbids))
+        hint = M_("systemctl edit mountd, and take it out, or run mountd as root")
+        found.append(Check(M_("unit"), "fail", text, hint))
+    return found or [Check(M_("unit"), "ok", M_("no option of {unit} hides a mount or forbids it", unit=NAME))]
 
 
 def credentials(unit: Unit | None, names: Iterable[str]) -> list[Check]:
@@ -124,10 +128,10 @@ def credentials(unit: Unit | None, names: Iterable[str]) -> list[Check]:
 
 
 def _credential(unit: Unit | None, name: str) -> Check:
-    where = f"credential {name}"
+    where = M_("credential {name}", name=name)
     if unit is None:
-        return Check(where, "warn", "not checked: systemd passes it to the unit, and no unit here uses this file")
+        return Check(where, "warn", M_("not checked: systemd passes it to the unit, and no unit here uses this file"))
     if unit.passes(name):
-        return Check(where, "ok", f"is passed by {NAME}")
+        return Check(where, "ok", M_("is passed by {unit}", unit=NAME))
     hint = f"systemctl edit mountd: [Service] LoadCredential={name}:/path/to/secret"
-    return Check(where, "fail", f"is not passed by {NAME}", hint)
+    return Check(where, "fail", M_("is not passed by {unit}", unit=NAME), hint)

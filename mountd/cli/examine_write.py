@@ -16,6 +16,7 @@ from mountd.cli.examine import Check
 from mountd.cli.examine_rights import BucketQuestion
 from mountd.cli.render import command_of, write_conf
 from mountd.errors import MountdError, RemoteError
+from mountd.i18n import M_
 from mountd.rclone.binary import Binary
 from mountd.settings import profiles
 from mountd.settings.schema import Settings
@@ -54,28 +55,30 @@ def _new_object(place: str) -> tuple[str, str]:
 
 async def try_write(name: str, place: str, marker: Path, ask: BucketQuestion) -> Check:
     """For a mount that only reads. `place`: REMOTE:BUCKET…, where an object with the content of `marker` is tried."""
-    where = f"write of {name}"
+    where = M_("write of {name}", name=name)
     _, target = _new_object(place)
     try:
         await ask.run("copyto", *_ONCE, str(marker), target)
     except RemoteError as error:
         if error.code == "access-denied":
-            return Check(where, "ok", f"the keys may not write to {place}, and the mount only reads")
-        return Check(where, "warn", f"not found out: {error.text}", error.hint)
-    text = f"the keys may write to {place}, although the mount only reads"
-    hint = (
+            return Check(where, "ok", M_("the keys may not write to {place}, and the mount only reads", place=place))
+        return Check(where, "warn", M_("not found out: {cause}", cause=error.text), error.hint)
+    text = M_("the keys may write to {place}, although the mount only reads", place=place)
+    hint = M_(
         "give mountd keys that may list and read alone (s3:ListBucket, s3:GetObject): a stolen key changes nothing then"
     )
     try:
         await ask.run("deletefile", target)
     except RemoteError as error:
-        return Check(where, "fail", f"{text}; and {target}, which was tried, cannot be deleted: {error.text}", hint)
+        facts = {"text": text, "object": target, "cause": error.text}
+        text = M_("{text}; and {object}, which was tried, cannot be deleted: {cause}", **facts)
+        return Check(where, "fail", text, hint)
     return Check(where, "warn", text, hint)
 
 
 async def try_send(name: str, place: str, marker: Path, ask: BucketQuestion) -> Check:
     """For an outbox, whose keys have to write, and to look at what they have written; they need not delete."""
-    where = f"write of {name}"
+    where = M_("write of {name}", name=name)
     new, target = _new_object(place)
     try:
         await ask.run("copyto", *_ONCE, str(marker), target)
@@ -83,8 +86,10 @@ async def try_send(name: str, place: str, marker: Path, ask: BucketQuestion) -> 
         known = examine_rights.signature_check(where, error)
         if known is None or known.result != "ok":  # it is not a right that is refused
             return Check(where, "fail", error.text, error.hint)
-        hint = "allow them to write there: s3:PutObject; deploy/iam has a policy, results-writer"
-        return Check(where, "fail", f"the keys may not write to {place}: {error.text.rpartition(': ')[2]}", hint)
+        cause = error.text.rpartition(": ")[2]
+        text = M_("the keys may not write to {place}: {cause}", place=place, cause=cause)
+        hint = M_("allow them to write there: s3:PutObject; deploy/iam has a policy, results-writer")
+        return Check(where, "fail", text, hint)
     can_read = await examine_rights.can_read(name, place, new, ask)
     failure: RemoteError | None = None
     try:
@@ -92,12 +97,16 @@ async def try_send(name: str, place: str, marker: Path, ask: BucketQuestion) -> 
     except RemoteError as error:
         failure = error
     if not can_read:
-        stays = f"; {new} stays there" if failure is not None else ""
-        text = f"the keys may write to {place}, but not read what they wrote: no upload can be compared{stays}"
-        return Check(where, "fail", text, "allow them to read there: s3:GetObject, with which HEAD is asked as well")
-    text = f"the keys may write to {place}, and read what they wrote"
+        text = M_("the keys may write to {place}, but not read what they wrote: no upload can be compared", place=place)
+        if failure is not None:
+            text = M_("{text}; {object} stays there", text=text, object=new)
+        hint = M_("allow them to read there: s3:GetObject, with which HEAD is asked as well")
+        return Check(where, "fail", text, hint)
+    text = M_("the keys may write to {place}, and read what they wrote", place=place)
     if failure is None:
         return Check(where, "ok", text)
     if failure.code == "access-denied":
-        return Check(where, "ok", f"{text}; {new} stays there: they may not delete it, and need not")
-    return Check(where, "warn", f"{text}; {failure.text}", f"delete {target}")
+        text = M_("{text}; {object} stays there: they may not delete it, and need not", text=text, object=new)
+        return Check(where, "ok", text)
+    text = M_("{text}; {cause}", text=text, cause=failure.text)
+    return Check(where, "warn", text, M_("delete {object}", object=target))

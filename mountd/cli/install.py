@@ -11,7 +11,12 @@ from mountd.api.documents import SCHEMA
 from mountd.api.documents.commands import InstallDocument, InstallStepDocument
 from mountd.cli.options import Options, output_option
 from mountd.cli.terminal import say
+from mountd.cli.wrap import padded
 from mountd.errors import MountdError, UsageError
+from mountd.i18n import M_, _
+
+ACTION_COLUMNS = 8
+NEXT = "mountd config check, mountd doctor, systemctl enable --now mountd"
 
 
 @click.command()
@@ -56,16 +61,19 @@ def install(options: Options, *, dry_run: bool, uninstall: bool, purge: bool, us
     from mountd.install.plan import InstallStep
 
     if purge and not uninstall:
-        raise UsageError("--purge belongs to --uninstall")
+        raise UsageError(M_("--purge belongs to --uninstall"))
     if os.geteuid() != 0 and root == "/" and not dry_run:
-        raise MountdError("cannot install: only root may", hint="sudo mountd install, or --dry-run to see what it does")
+        hint = M_("sudo mountd install, or --dry-run to see what it does")
+        raise MountdError(M_("cannot install: only root may"), hint=hint)
     steps: list[InstallStepDocument] = []
 
     def tell(step: InstallStep) -> None:
         steps.append(InstallStepDocument(action=step.action.value, path=_shown(step), text=step.text))
         if not options.json:
-            why = f": {step.text}" if step.text else ""
-            say(f"{step.action.value:8} {_shown(step)}{why}")
+            line = _shown(step)
+            if step.text:
+                line = _("{name}: {text}").format(name=line, text=_(step.text))
+            say(f"{padded(_(step.action.value), ACTION_COLUMNS)} {line}")
 
     installation = Installation(root, sys.executable)
     if uninstall:
@@ -75,9 +83,9 @@ def install(options: Options, *, dry_run: bool, uninstall: bool, purge: bool, us
     if options.print_if_json(InstallDocument(schema=SCHEMA, dry_run=dry_run, steps=steps)):
         return
     if uninstall and not steps:
-        say("mountd install has made nothing here", err=True)
+        say(_("mountd install has made nothing here"), err=True)
     elif not uninstall and not dry_run and root == "/":
-        say("next: mountd config check, mountd doctor, systemctl enable --now mountd", err=True)
+        say(_("next: {commands}").format(commands=NEXT), err=True)
 
 
 def _shown(step: object) -> str:

@@ -106,7 +106,7 @@ class LazyGroup(click.Group):
             command = _in_the_language_of_the_reader(command)
         host = ctx.obj.host if isinstance(ctx.obj, Options) else None
         if host is not None and command is not None and not any(each.name == "host" for each in command.params):
-            ctx.fail(f"{name} works on this machine, and takes no -H.")
+            ctx.fail(_("{name} works on this machine, and takes no -H.").format(name=name))
         return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

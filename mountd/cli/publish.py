@@ -31,6 +31,7 @@ LINE_S = 10.0
 """Between two lines of progress where there is no terminal."""
 TERMINATED = 143  # 128 + SIGTERM
 CONTINUE = N_("interrupted: run the same command again to continue")
+COMPARED = {"size": N_("sizes"), "hash": N_("sizes and hashes"), "download": N_("every byte")}
 PHASES = (N_("reading"), N_("sending"), N_("reading back"))
 
 
@@ -224,21 +225,33 @@ def _document(model: str, version: str, place: str, published: run.Published, to
 
 
 def _show(version: str, place: str, published: run.Published, took_s: float) -> None:
-    files = f"{published.files} files, {size(published.bytes)}"
-    sent = f"{published.sent} of them ({size(published.sent_bytes)})"
+    would = published.result == "would-publish"
+    facts = {"version": version, "place": place, "count": published.files, "size": size(published.bytes)}
+    facts |= {"sent": published.sent, "sent_size": size(published.sent_bytes)}
     if published.left_out:
-        say(f"left out: {', '.join(published.left_out[:3])}" + (" …" if published.left_out[3:] else ""), err=True)
+        names = _(", ").join(published.left_out[:3]) + (" …" if published.left_out[3:] else "")
+        say(_("left out: {names}").format(names=names), err=True)
     if published.deleted:
-        gone = "would be deleted" if published.result == "would-publish" else "deleted"
-        say(f"{gone} (left by an interrupted run): {len(published.deleted)} files", err=True)
+        done, planned = (
+            _("deleted (left by an interrupted run): {count} files"),
+            _("would be deleted (left by an interrupted run): {count} files"),
+        )
+        say((planned if would else done).format(count=len(published.deleted)), err=True)
     match published.result:
         case "would-publish":
-            say(f"{version} would be published to {place}: {files}; {sent} would be sent")
-        case "already-published":
-            say(f"{version} is already published with the same content: {files}; nothing was changed")
-        case "published":
-            how = {"size": "sizes", "hash": "sizes and hashes", "download": "every byte"}.get(published.checked, "")
-            say(
-                f"{version} is published to {place}: {files}; {sent} sent in {took_s:.1f} s, {how} compared\n"
-                f"digest {published.digest}"
+            text = _(
+                "{version} would be published to {place}: {count} files, {size}; "
+                "{sent} of them ({sent_size}) would be sent"
             )
+            say(text.format(**facts))
+        case "already-published":
+            text = _("{version} is already published with the same content: {count} files, {size}; nothing was changed")
+            say(text.format(**facts))
+        case "published":
+            text = _(
+                "{version} is published to {place}: {count} files, {size}; "
+                "{sent} of them ({sent_size}) sent in {seconds:.1f} s, {what} compared\n"
+                "digest {digest}"
+            )
+            what = _(COMPARED[published.checked]) if published.checked in COMPARED else ""
+            say(text.format(**facts, seconds=took_s, what=what, digest=published.digest))

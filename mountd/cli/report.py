@@ -15,7 +15,7 @@ import click
 
 from mountd.cli.terminal import say, say_json
 from mountd.errors import Bug, Busy, MountdError, cause_of
-from mountd.i18n import _
+from mountd.i18n import M_, _, shown
 from mountd.journald import for_stderr, leads_to_journal
 from mountd.text import nearest
 
@@ -53,7 +53,7 @@ def report(error: BaseException, *, json_too: bool) -> int:
         holder = error.holder if isinstance(error, Busy) else ""
         _print(text, hint or (_("this is a bug in mountd, please report it") if isinstance(error, Bug) else ""))
     else:
-        code, hint, holder = Bug.exit_code, _("this is a bug in mountd, please report it with the lines above"), ""
+        code, hint, holder = Bug.exit_code, M_("this is a bug in mountd, please report it with the lines above"), ""
         text = f"{type(error).__name__}: {error}"
         _say("".join(traceback.format_exception(error)).rstrip())
         _print(text, hint)
@@ -118,7 +118,7 @@ def _show(error: click.ClickException) -> None:
 
 
 def _print(text: str, hint: str) -> None:
-    _say(f"mountd: {text}" + ("\n  " + _("hint: {hint}").format(hint=hint) if hint else ""))
+    _say(f"mountd: {shown(text)}" + ("\n  " + _("hint: {hint}").format(hint=shown(hint)) if hint else ""))
 
 
 def _say(text: str) -> None:

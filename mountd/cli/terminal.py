@@ -13,7 +13,7 @@ from typing import TextIO
 
 import click
 
-from mountd.cli.wrap import cut, wrapped
+from mountd.cli.wrap import columns, cut, wrapped
 from mountd.text import dumps, printable
 
 KEPT = "\n\t"
@@ -30,7 +30,7 @@ def say(
     """
     text = printable(str(message), keep=KEPT)
     if wrap and (width := _width(sys.stderr if err else sys.stdout)):
-        text = wrapped(text, width, before=len(mark))
+        text = wrapped(text, width, before=columns(mark))
     if mark:
         shown = is_coloured(sys.stderr if err else sys.stdout)
         click.echo(f"{click.style(mark, fg=colour)}{text}", err=err, nl=nl, color=shown)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mountd
 from mountd.errors import MountdError, cause_of
+from mountd.i18n import M_
 
 SHARE = Path(mountd.__file__).parent / "share"
 """In a checkout it has links to `config/` and `systemd/`; a wheel contains their files."""
@@ -66,8 +67,8 @@ def files(*, user: bool) -> dict[str, bytes]:
             found[each.target] = (SHARE / each.source).read_bytes()
         except OSError as error:
             raise MountdError(
-                f"cannot read {SHARE / each.source}, a file of mountd: {cause_of(error)}",
-                hint="install mountd again: pip install --force-reinstall mountd",
+                M_("cannot read {file}, a file of mountd: {cause}", file=SHARE / each.source, cause=cause_of(error)),
+                hint=M_("install mountd again: pip install --force-reinstall mountd"),
             ) from None
     return found
 
@@ -77,7 +78,7 @@ def program(executable: str) -> str:
     found = os.path.join(os.path.dirname(os.path.abspath(executable)), "mountd")
     if not os.access(found, os.X_OK):
         raise MountdError(
-            f"cannot find the program that the unit is to start: there is no {shlex.quote(found)}",
-            hint="install mountd with pip into an environment of its own, and run its `mountd install`",
+            M_("cannot find the program that the unit is to start: there is no {file}", file=shlex.quote(found)),
+            hint=M_("install mountd with pip into an environment of its own, and run its `mountd install`"),
         )
     return found

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mountd import __version__
 from mountd.errors import MountdError, Refused
+from mountd.i18n import M_, N_
 from mountd.install import carried, plan
 from mountd.install.plan import InstallAction, InstallRecord, InstallStep
 from mountd.install.root import MachineRoot
@@ -43,8 +44,8 @@ class Installation:
         for step in steps:
             if step.action is InstallAction.REFUSE:
                 raise Refused(
-                    f"cannot install: /{step.path} is in the way: {step.text}",
-                    hint="move it away, and run mountd install again",
+                    M_("cannot install: /{path} is in the way: {why}", path=step.path, why=M_(step.text)),
+                    hint=M_("move it away, and run mountd install again"),
                 )
         directories = {*plan.parents([*wanted, *linked, *carried.DIRECTORIES]), *carried.DIRECTORIES}
         missing = [each for each in directories if not self._root.exists(each)]
@@ -121,13 +122,13 @@ class Installation:
             self._root.remove(carried.RECORD)
         self._remove_directories(tell, [each for each in steps if each.path in record.directories], dry_run=dry_run)
         for path in () if purge else data:
-            tell(InstallStep(InstallAction.KEEP, path, "what mountd keeps there is removed with --purge only"))
+            tell(InstallStep(InstallAction.KEEP, path, N_("what mountd keeps there is removed with --purge only")))
         for path in foreign:
-            tell(InstallStep(InstallAction.KEEP, path, "no configuration in /etc/mountd has this name"))
+            tell(InstallStep(InstallAction.KEEP, path, N_("no configuration in /etc/mountd has this name")))
 
     def _remove_trees(self, tell: Tell, trees: Sequence[str], *, dry_run: bool) -> None:
         for tree in trees:
-            tell(InstallStep(InstallAction.REMOVE, tree, "and all that is in it"))
+            tell(InstallStep(InstallAction.REMOVE, tree, N_("and all that is in it")))
             if not dry_run:
                 self._root.remove_tree(tree, last=os.path.basename(carried.RECORD))
 
@@ -137,7 +138,7 @@ class Installation:
                 if not dry_run:
                     self._root.remove(step.path)
                 stays = not dry_run and self._root.exists(step.path)
-                tell(InstallStep(InstallAction.KEEP, step.path, "it is not empty") if stays else step)
+                tell(InstallStep(InstallAction.KEEP, step.path, N_("it is not empty")) if stays else step)
 
     def _stop_words(self) -> Iterator[tuple[list[str], float]]:
         ours = {os.path.basename(each.target) for each in carried.FILES}
@@ -173,7 +174,7 @@ class Installation:
         if not self._record.user:
             return
         if keeps and self._has_user():
-            tell(InstallStep(InstallAction.KEEP, "etc/passwd", "the user mountd may own what is kept"))
+            tell(InstallStep(InstallAction.KEEP, "etc/passwd", N_("the user mountd may own what is kept")))
             return
         image = [] if self._root.is_live else ["--prefix", self._root.path]
         if self._has_user():
@@ -196,8 +197,8 @@ class Installation:
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             raise MountdError(
-                f"cannot read /{carried.RECORD}, which says what mountd install has made",
-                hint="move it away, remove the files of mountd by hand, and install again",
+                M_("cannot read /{path}, which says what mountd install has made", path=carried.RECORD),
+                hint=M_("move it away, remove the files of mountd by hand, and install again"),
             ) from None
         return record
 
@@ -213,11 +214,11 @@ class Installation:
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
         except FileNotFoundError:
-            raise MountdError(
-                f"cannot run {shown}: there is no {words[0]}", hint="mountd install is for a machine with systemd"
-            ) from None
+            text = M_("cannot run {command}: there is no {program}", command=shown, program=words[0])
+            raise MountdError(text, hint=M_("mountd install is for a machine with systemd")) from None
         except subprocess.TimeoutExpired:
-            raise MountdError(f"cannot run {shown}: it did not finish in {timeout_s:.0f} s") from None
+            text = M_("cannot run {command}: it did not finish in {limit:.0f} s", command=shown, limit=timeout_s)
+            raise MountdError(text) from None
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
-            raise MountdError(f"cannot run {shown}: {said}")
+            said = (done.stderr or done.stdout).strip() or M_("exit code {code}", code=done.returncode)
+            raise MountdError(M_("cannot run {command}: {cause}", command=shown, cause=said))

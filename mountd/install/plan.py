@@ -11,22 +11,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mountd.i18n import N_
+
 
 class InstallAction(StrEnum):
-    WRITE = "write"
-    REPLACE = "replace"
-    LINK = "link"
-    SAME = "same"
-    KEEP = "keep"
-    REMOVE = "remove"
+    WRITE = N_("write")
+    REPLACE = N_("replace")
+    LINK = N_("link")
+    SAME = N_("same")
+    KEEP = N_("keep")
+    REMOVE = N_("remove")
     MAKE = "make"
-    RUN = "run"
+    RUN = N_("run")
     REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
 class InstallStep:
-    """`path` is below the root, without a leading slash; of RUN the words of a command. `text`: why, if not clear."""
+    """`path` is below the root, without a leading slash; of RUN the words of a command. `text`: why, if not clear, in
+    English; of LINK its target."""
 
     action: InstallAction
     path: str
@@ -47,8 +50,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-CHANGED = "it was changed since mountd install wrote it"
-FOREIGN = "it is there, and mountd install did not make it"
+CHANGED = N_("it was changed since mountd install wrote it")
+FOREIGN = N_("it is there, and mountd install did not make it")
 
 
 def install(
@@ -68,7 +71,7 @@ def _file(path: str, new: str, record: InstallRecord, seen: Mapping[str, str], i
     if seen[path] == new:
         return InstallStep(InstallAction.SAME, path)
     if if_absent:
-        return InstallStep(InstallAction.KEEP, path, "it is there")
+        return InstallStep(InstallAction.KEEP, path, N_("it is there"))
     if path not in record.files:
         return InstallStep(InstallAction.REFUSE, path, FOREIGN)
     if seen[path] != record.files[path]:
@@ -118,7 +121,9 @@ def uninstall(
                 else InstallStep(InstallAction.KEEP, path, CHANGED)
             )
             steps.append(step)
-    steps += [InstallStep(InstallAction.REMOVE, path, "if it is empty") for path in deepest_first(record.directories)]
+    steps += [
+        InstallStep(InstallAction.REMOVE, path, N_("if it is empty")) for path in deepest_first(record.directories)
+    ]
     return [step for step in steps if step.action is not InstallAction.SAME]
 
 

@@ -12,9 +12,15 @@ from pathlib import Path
 
 from mountd.errors import MountdError, Refused, cause_of
 from mountd.fuse.watch import read_table
+from mountd.i18n import M_, N_
 from mountd.install import plan
 
 LARGEST_BYTES = 1 << 20
+_CANNOT = {
+    "write": N_("cannot write /{path}: {cause}"),
+    "link": N_("cannot link /{path}: {cause}"),
+    "remove": N_("cannot remove /{path}: {cause}"),
+}
 
 
 class MachineRoot:
@@ -28,9 +34,9 @@ class MachineRoot:
         """Raises MountdError where a link above `path` leads out of the image."""
         parent = os.path.realpath(os.path.join(self.path, os.path.dirname(path)))
         if os.path.commonpath([parent, self.path]) != self.path:
-            raise MountdError(
-                f"cannot use {path}: a link leads out of {self.path}, to {parent}", hint="make that link relative"
-            )
+            facts = {"path": path, "root": self.path, "place": parent}
+            text = M_("cannot use {path}: a link leads out of {root}, to {place}", **facts)
+            raise MountdError(text, hint=M_("make that link relative"))
         return os.path.join(parent, os.path.basename(path))
 
     # -- looking --------------------------------------------------------------------------------------------------
@@ -49,7 +55,8 @@ class MachineRoot:
         try:
             return plan.digest(Path(path).read_bytes())
         except OSError as error:
-            raise MountdError(f"cannot read {path}: {cause_of(error)}", hint="run it as root") from None
+            text = M_("cannot read {file}: {cause}", file=path, cause=cause_of(error))
+            raise MountdError(text, hint=M_("run it as root")) from None
 
     def link(self, path: str) -> str | None:
         """Where it points; "" of what is no link, None where nothing is."""
@@ -121,11 +128,12 @@ class MachineRoot:
         FUSE do not count yet."""
         real = self.real(path)
         if os.path.islink(real):
-            hint = f"remove what it leads to, and the link: rm {real}"
-            raise Refused(f"cannot remove {real}: it is a link to {os.readlink(real)}", hint=hint)
+            text = M_("cannot remove {path}: it is a link to {target}", path=real, target=os.readlink(real))
+            raise Refused(text, hint=M_("remove what it leads to, and the link: rm {path}", path=real))
         for each in read_table():
             if f"{each.mount_point}/".startswith(f"{real}/") and not (but_fuse and each.fs_type.startswith("fuse")):
-                raise Refused(f"cannot remove {real}: {each.mount_point} is mounted", hint=f"umount {each.mount_point}")
+                text = M_("cannot remove {path}: {place} is mounted", path=real, place=each.mount_point)
+                raise Refused(text, hint=f"umount {each.mount_point}")
 
     def remove_tree(self, path: str, *, last: str = "") -> None:
         """With all that is in it, the file named `last` after the others. Raises Refused, see `check_tree`."""
@@ -143,8 +151,8 @@ class MachineRoot:
         try:
             yield
         except OSError as error:
-            hint = "run it as root: sudo mountd install" if isinstance(error, PermissionError) else ""
-            raise MountdError(f"cannot {verb} /{path}: {cause_of(error)}", hint=hint) from None
+            hint = M_("run it as root: sudo mountd install") if isinstance(error, PermissionError) else ""
+            raise MountdError(M_(_CANNOT[verb], path=path, cause=cause_of(error)), hint=hint) from None
 
 
 @contextlib.contextmanager

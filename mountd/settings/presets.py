@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from mountd.i18n import M_
+
 PresetName = Literal[
     "aliyun-oss",
     "tencent-cos",
@@ -203,9 +205,11 @@ NETWORKS: tuple[Network, ...] = get_args(Network)
 def wrong_region(preset: Preset, region: str) -> str:
     """What is wrong with it, empty when nothing is. Any name of the right form may be a region: stores get new ones."""
     if not REGION.fullmatch(region):
-        return f"must be the store's name of the region, such as {preset.regions[0] if preset.regions else 'us-east-1'}"
+        example = preset.regions[0] if preset.regions else "us-east-1"
+        return M_("must be the store's name of the region, such as {example}", example=example)
     if preset.wrong_prefix and region.startswith(preset.wrong_prefix):
-        return f"is written without {preset.wrong_prefix!r}: {region.removeprefix(preset.wrong_prefix)}"
+        right = region.removeprefix(preset.wrong_prefix)
+        return M_("is written without {prefix!r}: {right}", prefix=preset.wrong_prefix, right=right)
     return ""
 
 

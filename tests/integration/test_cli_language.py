@@ -14,11 +14,15 @@ from typing import Any
 import click
 import pytest
 
+from mountd.api.documents.operations import drill_plan as drill_plan_document
+from mountd.cli import drill, labels
 from mountd.cli import help as cli_help
-from mountd.cli import labels
 from mountd.cli.main import COMMANDS, cli, main
 from mountd.cli.wrap import columns
 from mountd.i18n import translation
+from mountd.operation import drill_plan
+from mountd.operation.drill_plan import DrillKind, DrillLimits, DrillPlan
+from tests.support.chinese import english
 from tests.support.standin import OPERATION, STATUS, StandIn
 from tests.unit.test_cli_help import commands
 
@@ -143,6 +147,51 @@ def test_a_plan(
         starts = [columns(line) - columns(line.lstrip().partition(" ")[2].lstrip()) for line in found[1:11]]
         assert len(set(starts)) == 1, "the texts stand below each other"
         assert found[-1].endswith("停止新版本，切回软链接。")
+
+
+@pytest.mark.parametrize("apps", [(), ("webui",), ("webui", "other")], ids=str)
+@pytest.mark.parametrize("kind", DrillKind)
+def test_the_plan_of_a_drill(kind: DrillKind, apps: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drill.DELAY_S == drill_plan.DELAY_S
+    plan: Any = drill_plan_document(
+        DrillPlan(kind, "storage", "/mnt/storage", 90.0, apps, apps, DrillLimits(26.5, 5.0, 5.0))
+    )
+    assert drill.plan_lines(plan) == plan["text"]
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    lines = drill.plan_lines(plan)
+    assert len(lines) == len(plan["text"])
+    assert english("\n".join(lines)) == []
+    assert "storage" in lines[0]
+    assert "，".join(apps) in lines[-1]
+    assert ("27 秒" in lines[1]) is (kind is DrillKind.HANG)
+    assert ("1 分 30 秒" in lines[0]) is not kind.breaks_rclone
+
+
+@pytest.mark.usefixtures("chinese")
+def test_what_differs_in_chinese(standin: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    compared = [
+        ("version", "none", "v23"),
+        ("link", "/srv/hub → /mnt/v23", "/srv/hub → none"),
+        ("flags", "--transfers=4", "not set"),
+        ("flags", "as configured", "as configured"),
+        ("process", "running with v23", "backoff"),
+        ("process", "running with unknown", "failed"),
+    ]
+    items = [
+        {"kind": kind, "object": "x", "wanted": wanted, "live": live, "differs": wanted != live}
+        for kind, wanted, live in compared
+    ]
+    models = [{"model": "hub", "sync": "OutOfSync", "differs": True, "compared": items}]
+    standin.answers["GET /api/v1/diff"] = lambda _: (200, {"schema": 1, "differs": True, "models": models})
+    lines = [" ".join(line.split()) for line in out_of(["diff", "--all"], capsys, 1).splitlines()]
+    assert [line.split(" x ")[1] for line in lines[1:]] == [
+        "无 v23",
+        "/srv/hub → /mnt/v23 /srv/hub → 无",
+        "--transfers=4 未设置",
+        "与配置一致 与配置一致",
+        "运行中，版本 v23 等待重启",
+        "运行中，版本 未知 失败",
+    ]
 
 
 @pytest.mark.usefixtures("chinese")

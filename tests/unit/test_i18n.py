@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mountd import i18n
-from mountd.i18n import _
+from mountd.errors import MountdError
+from mountd.i18n import M_, Message, _, shown
 
 KNOWN = "Configuration file."
 
@@ -82,6 +84,29 @@ def test_without_a_catalogue_it_is_english(
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
     assert i18n.Translation("zh_CN").text(KNOWN) == KNOWN
+
+
+def test_a_message_is_english_until_it_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    where = M_("disk of {name}", name="results")
+    text = M_("{place}: {free:.1f} GiB free", place="/srv", free=1.25)
+    line = M_("{name}: {text}", name=where, text=text)
+    assert (line, json.dumps(line)) == ("disk of results: /srv: 1.2 GiB free", f'"{line}"')
+    assert shown(line) == f"{shown(where)}：{shown(text)}"
+    assert "disk" not in shown(line)
+    assert [shown(each) for each in ("disk of {name}", "", Path("/srv"))] == ["disk of {name}", "", "/srv"]
+    monkeypatch.setenv("LC_ALL", "C")
+    assert shown(line) == line
+
+
+def test_an_error_keeps_its_message() -> None:
+    error = MountdError(M_("cannot write {file}: {cause}", file="/srv/模型", cause="x"), hint=M_("run it as root"))
+    assert isinstance(error.text, Message)
+    assert isinstance(error.hint, Message)
+    cut = MountdError(M_("cannot write {file}: {cause}", file="/srv/\udcff", cause="x"))
+    assert (type(cut.text), cut.text) == (str, "cannot write /srv/\\udcff: x"), "what cannot be stored is not kept"
 
 
 OPENED = """

@@ -136,9 +136,9 @@ class ResultQueue:
     # -- one file -------------------------------------------------------------------------------------------------
 
     async def begin(self, id_: int, *, sha256: str, md5: str, bucket: str, key: str) -> bool:
-        """Before anything of it is sent. False: there is a newer version of it."""
+        """Before anything of it is sent: an earlier upload was of other content. False: there is a newer version."""
         sql = (
-            "UPDATE outbox SET state = 'uploading', sha256 = ?, md5 = ?, bucket = ?, key = ?"
+            "UPDATE outbox SET state = 'uploading', sha256 = ?, md5 = ?, bucket = ?, key = ?, event = NULL"
             f" WHERE id = ? AND {_WAITING} RETURNING id"
         )
         return bool(await self._journal.rows(sql, sha256, md5, bucket, key, id_))

@@ -174,9 +174,13 @@ class ResultQueue:
         sql = f"UPDATE outbox SET state = 'uploaded', cause = '' WHERE id = ? AND {_WAITING}"
         await self._journal.rows(sql, id_)
 
+    async def not_sent(self, id_: int) -> None:
+        """It was begun, and has not got to the bucket as a whole."""
+        await self._journal.rows("UPDATE outbox SET state = 'queued' WHERE id = ? AND state = 'uploading'", id_)
+
     async def again(self, id_: int, cause: str) -> None:
-        """This try has failed."""
-        sql = f"UPDATE outbox SET state = 'queued', tries = tries + 1, cause = ? WHERE id = ? AND {_WAITING}"
+        """This try has failed. What may be in the bucket stays `uploading`: the next try looks first."""
+        sql = f"UPDATE outbox SET tries = tries + 1, cause = ? WHERE id = ? AND {_WAITING}"
         await self._journal.rows(sql, short(cause), id_)
 
     async def fail(self, row: OutboxFile, cause: str) -> None:

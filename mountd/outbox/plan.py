@@ -122,6 +122,11 @@ def mismatch(row: OutboxFile, stored: StoredObject | None) -> str:
     return ""
 
 
+def is_there(row: OutboxFile, stored: StoredObject | None) -> bool:
+    """Whether the bucket holds this content for certain, whoever sent it: an object of before may be as large."""
+    return stored is not None and bool(stored.md5 or stored.sha256) and not mismatch(row, stored)
+
+
 def _is_lost(row: OutboxFile, root: str) -> bool:
     """Whether it counts as lost, or waits in another directory of the same name."""
     return row.state == "lost" or (row.state in ("queued", "uploading", "failed") and row.root != root)

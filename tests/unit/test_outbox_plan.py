@@ -8,7 +8,7 @@ import pytest
 
 from mountd.journal.records import OutboxFile
 from mountd.journal.results import OutboxTotals
-from mountd.outbox.plan import DirectoryFacts, Place, Sending, StoredObject, judge, mismatch, status
+from mountd.outbox.plan import DirectoryFacts, Place, Sending, StoredObject, is_there, judge, mismatch, status
 from mountd.outbox.settling import FileLook
 from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import Health, Reason
@@ -91,20 +91,23 @@ def test_a_name_that_cannot_be_a_key_is_refused(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "is_well"),
+    ("stored", "is_well", "is_certain"),
     [
-        (None, False),
-        (StoredObject(10, "", ""), True),  # the store says no more
-        (StoredObject(9, "cd", "ab"), False),
-        (StoredObject(10, "cd", ""), True),
-        (StoredObject(10, "ce", ""), False),
-        (StoredObject(10, "", "ab"), True),
-        (StoredObject(10, "", "ac"), False),
-        (StoredObject(10, "cd", "ab"), True),
+        (None, False, False),
+        (StoredObject(10, "", ""), True, False),  # the store says no more: an earlier object may be as large
+        (StoredObject(9, "cd", "ab"), False, False),
+        (StoredObject(10, "cd", ""), True, True),
+        (StoredObject(10, "ce", ""), False, False),
+        (StoredObject(10, "", "ab"), True, True),
+        (StoredObject(10, "", "ac"), False, False),
+        (StoredObject(10, "cd", "ab"), True, True),
     ],
 )
-def test_an_upload_is_verified_by_what_the_store_says(stored: StoredObject | None, is_well: bool) -> None:
+def test_an_upload_is_verified_by_what_the_store_says(
+    stored: StoredObject | None, is_well: bool, is_certain: bool
+) -> None:
     assert (mismatch(ROW, stored) == "") is is_well
+    assert is_there(ROW, stored) is is_certain
 
 
 def test_failures_in_a_row_make_the_pauses_longer_and_try_one_at_a_time() -> None:

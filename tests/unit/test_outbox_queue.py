@@ -99,6 +99,24 @@ async def test_the_least_tried_comes_first(journal: Journal) -> None:
     assert [row.name for row in await queue.waiting(1, "7")] == [b"c"]
 
 
+async def test_what_may_be_in_the_bucket_stays_so_after_a_try_that_failed(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a")], "7")
+    row = await begun(queue, b"a")
+    await queue.again(row.id, "access denied")
+    assert [(each.state, each.tries) for each in await queue.waiting(9, "7")] == [("uploading", 1)]
+    await queue.not_sent(row.id)
+    await queue.again(row.id, "connection refused")
+    assert [(each.state, each.tries) for each in await queue.waiting(9, "7")] == [("queued", 2)]
+
+
+async def test_content_that_was_begun_is_not_what_was_announced_before(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([replace(found(b"a"), sha256="of the content before", event=3)], "7")
+    await queue.again((await begun(queue, b"a")).id, "refused")
+    assert [(row.sha256, row.event) for row in await queue.waiting(9, "7")] == [("ab", None)]
+
+
 async def test_outboxes_do_not_see_each_other(journal: Journal) -> None:
     one, other = ResultQueue(journal, "one"), ResultQueue(journal, "other")
     await one.put([found(b"a")], "7")

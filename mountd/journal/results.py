@@ -96,10 +96,13 @@ class ResultQueue:
             await self._journal.change(*statements)
 
     async def restamp(self, stamps: Mapping[int, str]) -> None:
-        """By id: the same content, with another ctime."""
+        """By id: only the ctime is another one. What was uploaded meanwhile has its content compared again."""
         if stamps:
-            sql = "UPDATE outbox SET stamp = ? WHERE id = ?"
-            await self._journal.change(*((sql, stamp, id_) for id_, stamp in stamps.items()))
+            sql = (
+                "UPDATE outbox SET stamp = ?, state = CASE WHEN state IN ('uploaded', 'removed') THEN 'queued' ELSE"
+                " state END WHERE id = ? AND stamp != ?"
+            )
+            await self._journal.change(*((sql, stamp, id_, stamp) for id_, stamp in stamps.items()))
 
     async def waiting(self, limit: int, root: str) -> list[OutboxFile]:
         """Those of this directory to be uploaded next: the least tried first, then the one that has waited longest."""
@@ -143,17 +146,20 @@ class ResultQueue:
         )
         return bool(await self._journal.rows(sql, sha256, md5, bucket, key, id_))
 
-    async def done(self, row: OutboxFile) -> bool:
-        """Uploaded, verified and announced: all of it or nothing. False: there is a newer version of it."""
+    async def done(self, row: OutboxFile, stamp: str = "") -> bool:
+        """Uploaded, verified and announced: all of it or nothing. `stamp`: of the file, when it still held that.
+
+        False: there is a newer version of it, or the file may be one, and is to be looked at again.
+        """
         now = now_text()
         data = {"bucket": row.bucket, "key": row.key, "size": row.size, "digest": f"sha256:{row.sha256}", "time": now}
         text = f"{row.key} is in {row.bucket or 'its remote'}: {row.size} bytes, sha256 {row.sha256}"
         return bool(
             await self._journal.change_with_event(
                 (
-                    "UPDATE outbox SET state = 'uploaded', uploaded = ?, cause = '', tries = 0"
-                    " WHERE id = ? AND state = 'uploading' RETURNING id",
-                    *(now, row.id),
+                    "UPDATE outbox SET state = 'uploaded', stamp = ?, uploaded = ?, cause = '', tries = 0"
+                    " WHERE id = ? AND state = 'uploading' AND stamp IN (?, ?) RETURNING id",
+                    *(stamp or row.stamp, now, row.id, row.stamp, stamp),
                 ),
                 # Each of the following acts only when the one before it has.
                 (
@@ -177,6 +183,12 @@ class ResultQueue:
     async def not_sent(self, id_: int) -> None:
         """It was begun, and has not got to the bucket as a whole."""
         await self._journal.rows("UPDATE outbox SET state = 'queued' WHERE id = ? AND state = 'uploading'", id_)
+
+    async def removed_unread(self, id_: int) -> None:
+        """Uploaded, and no longer here: its ctime was another one, and its content was not compared in time."""
+        sql = f"UPDATE outbox SET state = 'removed', cause = '' WHERE id = ? AND ({_WAITING} OR state = 'failed')"
+        await self._journal.rows(f"{sql} AND event IS NOT NULL", id_)
+        await self._trim()
 
     async def again(self, id_: int, cause: str) -> None:
         """This try has failed. What may be in the bucket stays `uploading`: the next try looks first."""

@@ -273,6 +273,9 @@ class Outbox:
         self._changed.set()
 
     async def _lose(self, row: OutboxFile) -> None:
+        if row.event is not None:  # only its content was to be compared again: it was uploaded
+            await self._patient.journaled(self._queue.removed_unread, row.id)
+            return
         self._rare.warning("a result was removed before it was uploaded", name=shown(row.name), bytes=row.size)
         await self._patient.journaled(self._queue.lose, row)
         self._changed.set()
@@ -338,7 +341,7 @@ class Outbox:
             if await self._files.upload(row):
                 self._sending = self._sending.uploaded(time.monotonic())
                 self._first_failed.pop(row.name, None)
-                self._uploaded.set()
+            self._uploaded.set()  # or found to be uploaded before, and kept for long enough by now
         except DiskError as error:
             if error.errno in OF_THE_FILE:
                 await self._failed(row, error, of_the_file=row.tries + 1 >= plan.OWN_TRIES)

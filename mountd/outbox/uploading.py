@@ -85,10 +85,11 @@ class FileUploads:
                 raise
             if problem := plan.mismatch(given, await self._uploader.stat(path)):
                 raise RemoteError(f"cannot verify {given.key}: {problem}", code="outbox-mismatch")
-        if not await self._local.is_same(hashed):
+        look = await self._local.still(hashed)
+        if look is None:
             await self._patient.journaled(self._queue.drop, row.id)
             return False
-        done = await self._patient.journaled(self._queue.done, given)
+        done = await self._patient.journaled(self._queue.done, given, look.stamp)
         if done:
             self._log.info("result uploaded", key=given.key, bytes=given.size)
         return done

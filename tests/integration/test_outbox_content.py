@@ -83,3 +83,28 @@ async def test_other_content_of_the_same_size_and_time_is_uploaded_although_a_tr
     kept.rename(room.bucket)
     await room.until_announced(b"first content", b"other content")
     assert room.stored("a.wav") == b"other content"
+
+
+async def test_other_content_that_comes_after_the_upload_is_not_removed_with_the_former(room: Room) -> None:
+    """Before mountd has found it: it has the size and time of what was uploaded."""
+    path = room.directory / "a.wav"
+    path.write_bytes(b"first content")
+    room.begin(settle="2s", keep="500ms")
+    await room.until_announced(b"first content")
+    rewrite(path, b"other content")
+    await room.until_announced(b"first content", b"other content")
+    assert room.stored("a.wav") == b"other content"
+    await until_async(lambda: not path.exists(), SOON_S, "the file to be removed")
+
+
+async def test_an_uploaded_file_that_is_touched_and_removed_is_not_lost(room: Room) -> None:
+    outbox = room.begin()
+    path = room.directory / "a.wav"
+    path.write_bytes(b"content")
+    await room.until_announced(b"content")
+    row = (await outbox._queue.known([b"a.wav"]))[b"a.wav"]
+    await outbox._queue.restamp({row.id: "1.2.3"})  # found with another ctime
+    path.unlink()
+    await until_async(lambda: room.rows("SELECT state FROM outbox") == [("removed",)], SOON_S, "it to be gone")
+    assert room.announced() == [sha256(b"content")]
+    assert room.rows("SELECT 1 FROM events WHERE code = 'result-lost'") == []

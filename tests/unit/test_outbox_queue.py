@@ -245,6 +245,29 @@ async def test_the_content_that_was_announced_is_not_announced_again(journal: Jo
     assert len(await journal.events(limit=9)) == 1
 
 
+async def test_a_file_that_was_touched_after_the_last_look_is_not_announced_as_it_was(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a")], "7")
+    row = await begun(queue, b"a")
+    await queue.restamp({row.id: "1.2.5"})
+    assert not await queue.done(row, "1.2.4")
+    (waiting,) = await queue.waiting(9, "7")
+    assert (waiting.state, waiting.stamp) == ("uploading", "1.2.5")
+    assert await queue.done(waiting, "1.2.5")
+    await queue.restamp({row.id: "1.2.5"})
+    assert (await queue.known([b"a"]))[b"a"].state == "uploaded"
+    await queue.restamp({row.id: "1.2.6"})  # found before it was announced, and journaled after that
+    (again,) = await queue.waiting(9, "7")
+    assert (again.stamp, again.sha256, again.event) == ("1.2.6", "ab", 1)
+
+
+async def test_the_last_look_at_the_file_is_what_is_known_of_it(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a")], "7")
+    assert await queue.done(await begun(queue, b"a"), "1.2.4")
+    assert (await queue.known([b"a"]))[b"a"].stamp == "1.2.4"
+
+
 async def test_pages_have_each_row_once(journal: Journal) -> None:
     queue = ResultQueue(journal, "results")
     await queue.put([found(f"{number}".encode()) for number in range(7)], "7")

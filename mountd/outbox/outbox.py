@@ -57,9 +57,19 @@ LOST_AFTER_S = 3600.0
 """Seconds after which files count as lost that were in another directory of the same name."""
 FAILED_AGAIN_S = 900.0
 DISK_AGAIN = Backoff(1.0, 2.0, 30.0)
-OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EIO)
 LIVING = ("queued", "uploading", "failed")
 NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+OF_ALL = (
+    *NO_DIRECTORY,
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+)
+"""Of the directory, its whole disk or this machine; any other error is the file's own, and stops no other file."""
 
 
 class Outbox:
@@ -343,7 +353,7 @@ class Outbox:
                 self._first_failed.pop(row.name, None)
             self._uploaded.set()  # or found to be uploaded before, and kept for long enough by now
         except DiskError as error:
-            if error.errno in OF_THE_FILE:
+            if error.errno and error.errno not in OF_ALL:
                 await self._failed(row, error, of_the_file=row.tries + 1 >= plan.OWN_TRIES)
             else:
                 self._readable.clear()  # until the next scan

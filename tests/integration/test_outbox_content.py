@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mountd.journal.results import ResultFile, ResultQueue
 from mountd.outbox.outbox import Outbox
+from mountd.outbox.tree import look_of
 from mountd.settings.load import load
 from tests.support.outbox import sha256
 from tests.support.reloader import Bench, bench
@@ -108,3 +112,38 @@ async def test_an_uploaded_file_that_is_touched_and_removed_is_not_lost(room: Ro
     await until_async(lambda: room.rows("SELECT state FROM outbox") == [("removed",)], SOON_S, "it to be gone")
     assert room.announced() == [sha256(b"content")]
     assert room.rows("SELECT 1 FROM events WHERE code = 'result-lost'") == []
+
+
+@pytest.fixture
+def leases() -> Iterator[Callable[[Path], None]]:
+    """Takes the lease on a file, as Samba does: who opens it without waiting is refused."""
+    before, files = signal.signal(signal.SIGIO, signal.SIG_IGN), []
+
+    def take(path: Path) -> None:
+        files.append(path.open("r+b"))
+        fcntl.fcntl(files[-1], fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+    yield take
+    for file in files:
+        file.close()
+    signal.signal(signal.SIGIO, before)
+
+
+async def test_files_that_cannot_be_opened_for_their_own_reason_keep_no_other_one(
+    room: Room, leases: Callable[[Path], None]
+) -> None:
+    queue, root = ResultQueue(room.bench.journal, "results"), str(room.directory.stat().st_ino)
+    for number in range(8):  # more than are tried at once
+        path = room.directory / f"{number}.wav"
+        path.write_bytes(b"content")
+        look = look_of(path.stat())
+        await queue.put([ResultFile(path.name.encode(), look.size, look.stamp)], root)
+        leases(path)
+    (room.directory / "other.wav").write_bytes(b"other content")
+    room.begin()
+    await room.until_announced(b"other content")
+    await until_async(
+        lambda: room.rows("SELECT DISTINCT state FROM outbox WHERE name != CAST('other.wav' AS BLOB)") == [("failed",)],
+        SOON_S,
+        "the others to wait for their time",
+    )

@@ -19,6 +19,8 @@ KEPT = 10_000
 """Rows of files that are no longer here; the newest stay."""
 _WAITING = "state IN ('queued', 'uploading')"
 """As the index has it, which serves no other words for the same."""
+RETRIED = 1_000_000
+"""Tries of a file that failed and is tried once more: after all others, and counted as failed until it is uploaded."""
 LOST, REFUSED, FAILED = "result-lost", "result-refused", "result-failed"
 """Codes of events, beside that of an upload."""
 
@@ -196,13 +198,18 @@ class ResultQueue:
         await self._journal.rows(sql, short(cause), id_)
 
     async def fail(self, row: OutboxFile, cause: str) -> None:
-        """For its own reason it cannot be uploaded now; others can."""
+        """For its own reason it cannot be uploaded now; others can. That it failed again is no other event."""
+        if row.tries >= RETRIED:
+            await self._journal.rows(
+                f"UPDATE outbox SET state = 'failed', cause = ? WHERE id = ? AND {_WAITING}", short(cause), row.id
+            )
+            return
         text = f"{shown(row.name, LONGEST_OF_MANY)} cannot be uploaded: {short(cause)}"
         await self._end(row, "failed", FAILED, text, short(cause))
 
     async def retry_failed(self) -> None:
         await self._journal.rows(
-            "UPDATE outbox SET state = 'queued', tries = 0 WHERE outbox = ? AND state = 'failed'", self._outbox
+            "UPDATE outbox SET state = 'queued', tries = ? WHERE outbox = ? AND state = 'failed'", RETRIED, self._outbox
         )
 
     async def lose(self, row: OutboxFile) -> None:
@@ -243,14 +250,20 @@ class ResultQueue:
 
     async def totals(self) -> OutboxTotals:
         waiting = (
-            "SELECT count(*), coalesce(sum(size), 0), coalesce(min(queued), '') FROM outbox"
-            f" WHERE outbox = ? AND {_WAITING}"
+            f"SELECT tries >= {RETRIED}, count(*), coalesce(sum(size), 0), coalesce(min(queued), '') FROM outbox"
+            f" WHERE outbox = ? AND {_WAITING} GROUP BY 1"
         )
         failed = (
             "SELECT count(*), coalesce(max(cause), '') FROM outbox WHERE outbox = ? AND state IN ('failed', 'refused')"
         )
-        ((pending, size, oldest),) = await self._journal.rows(waiting, self._outbox)
+        retried = f"SELECT max(cause) FROM outbox WHERE outbox = ? AND {_WAITING} AND tries >= {RETRIED}"
+        by_kind = {bool(kind): found for kind, *found in await self._journal.rows(waiting, self._outbox)}
+        pending, size, oldest = by_kind.get(False, (0, 0, ""))
         ((failures, cause),) = await self._journal.rows(failed, self._outbox)
+        if True in by_kind:
+            failures += by_kind[True][0]
+            ((cause_of_retried,),) = await self._journal.rows(retried, self._outbox)
+            cause = cause or cause_of_retried
         uploaded = await self._journal.rows("SELECT uploaded FROM outbox_totals WHERE outbox = ?", self._outbox)
         last = await self._journal.rows(
             "SELECT key, uploaded FROM outbox WHERE outbox = ? AND state IN ('uploaded', 'removed')"

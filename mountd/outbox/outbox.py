@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from mountd import clock
 from mountd.errors import DiskError, MountdError
 from mountd.journal.journal import Journal
 from mountd.journal.records import OutboxFile
-from mountd.journal.results import ResultQueue
+from mountd.journal.results import RETRIED, ResultQueue
 from mountd.journal.unsent import short, shown
 from mountd.outbox import plan
 from mountd.outbox.keeping import KeptFiles
@@ -58,18 +57,6 @@ LOST_AFTER_S = 3600.0
 FAILED_AGAIN_S = 900.0
 DISK_AGAIN = Backoff(1.0, 2.0, 30.0)
 LIVING = ("queued", "uploading", "failed")
-NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-OF_ALL = (
-    *NO_DIRECTORY,
-    errno.ESTALE,
-    errno.ENOTCONN,
-    errno.ENODEV,
-    errno.ENXIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-)
-"""Of the directory, its whole disk or this machine; any other error is the file's own, and stops no other file."""
 
 
 class Outbox:
@@ -191,7 +178,7 @@ class Outbox:
         except DiskError as error:
             if not error.errno:
                 raise
-            self._unreadable("outbox-no-directory" if error.errno in NO_DIRECTORY else "outbox-directory", error)
+            self._unreadable("outbox-no-directory" if error.errno in plan.NO_DIRECTORY else "outbox-directory", error)
             return MISSING_S
         self._set_facts(
             reason=None,
@@ -353,13 +340,16 @@ class Outbox:
                 self._first_failed.pop(row.name, None)
             self._uploaded.set()  # or found to be uploaded before, and kept for long enough by now
         except DiskError as error:
-            if error.errno and error.errno not in OF_ALL:
+            if error.errno and error.errno not in plan.OF_ALL:
                 await self._failed(row, error, of_the_file=row.tries + 1 >= plan.OWN_TRIES)
             else:
                 self._readable.clear()  # until the next scan
                 self._doubt.set()
         except MountdError as error:
             self.uploader.renew()
+            if row.tries >= RETRIED:  # it failed before: this says nothing of the others
+                await self._failed(row, error, of_the_file=True)
+                return
             if not self._sending.failures:
                 self._rare.warning("results wait for their upload", cause=short(error.text), hint=error.hint)
             code = error.code or "outbox-waiting"
@@ -374,7 +364,8 @@ class Outbox:
         if of_the_file:
             self._rare.warning("a result cannot be uploaded", name=shown(row.name), cause=short(error.text))
             self._first_failed.pop(row.name, None)
-            self._sending = Sending(last_upload=self._sending.last_upload)
+            if row.tries < RETRIED:
+                self._sending = Sending(last_upload=self._sending.last_upload)
             await self._patient.journaled(self._queue.fail, row, error.text)
         else:
             await self._patient.journaled(self._queue.again, row.id, error.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,10 @@ HINTS = {
 MOST_SHOWN = 100
 """Characters of a name within a sentence about it."""
 HERE = ("uploaded", "removed")
+NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+OF_ALL = (*NO_DIRECTORY, *_OF_THE_MACHINE, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO)
+"""Errors of the directory, its whole disk or this machine; any other is the file's own, and stops no other file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,8 +143,17 @@ async def test_each_end_is_an_event(journal: Journal) -> None:
     ]
     totals = await queue.totals()
     assert (totals.pending, totals.failed) == (0, 2)
+    await queue.put([found(b"new")], "7")
     await queue.retry_failed()
-    assert [row.name for row in await queue.waiting(9, "7")] == [b"failed"]
+    new, again = await queue.waiting(9, "7")
+    assert (new.name, again.name) == (b"new", b"failed")
+    totals = await queue.totals()
+    assert (totals.pending, totals.failed) == (1, 2)  # it counts as failed until it is uploaded
+    await queue.fail(again, "the store refuses it again")
+    assert len(await journal.events(limit=9)) == 3
+    await queue.retry_failed()
+    assert await queue.done(await begun(queue, b"failed"))
+    assert (await queue.totals()).failed == 1
 
 
 async def test_many_that_do_not_arrive_are_one_event_a_minute(journal: Journal) -> None:

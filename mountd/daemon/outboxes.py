@@ -42,7 +42,7 @@ class Outboxes:
         """
         for name in [*self._running]:
             outbox, task = self._running[name]
-            if settings.outbox.get(name) == outbox.settings:
+            if settings.outbox.get(name) == outbox.settings and outbox.uploader.goes_to_the_same(settings):
                 outbox.reconfigure(settings)
                 continue
             task.cancel()

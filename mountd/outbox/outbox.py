@@ -143,7 +143,7 @@ class Outbox:
                 await self._queue.write_due(all_of_them=True)
 
     def reconfigure(self, settings: Settings) -> None:
-        """The same outbox, with other secrets or another remote of the same name."""
+        """The same outbox, with other secrets."""
         self.uploader.reconfigure(settings)
 
     # -- the directory --------------------------------------------------------------------------------------------

@@ -87,8 +87,8 @@ def judge(
     for name, path, look in found:
         row = known.get(name)
         before = None if row is None else FileLook.of(row.size, row.stamp)
-        if row is None or before is None or before.content != look.content or _is_lost(row, root):
-            problem = _short(name_problem(path, place.prefix), repr(path))
+        problem = _short(name_problem(path, place.prefix), repr(path))
+        if row is None or before is None or before.content != look.content or _is_outdated(row, root, problem):
             state = "refused" if problem else "queued"
             verdicts.put.append(ResultFile(name, look.size, look.stamp, state, problem))
         elif row.state in HERE and before != look:
@@ -132,9 +132,13 @@ def is_there(row: OutboxFile, stored: StoredObject | None) -> bool:
     return stored is not None and bool(stored.md5 or stored.sha256) and not mismatch(row, stored)
 
 
-def _is_lost(row: OutboxFile, root: str) -> bool:
-    """Whether it counts as lost, or waits in another directory of the same name."""
-    return row.state == "lost" or (row.state in ("queued", "uploading", "failed") and row.root != root)
+def _is_outdated(row: OutboxFile, root: str, problem: str) -> bool:
+    """Whether it counts as lost, waits in another directory of the same name, or was judged by another prefix."""
+    if row.state == "refused":
+        return not problem
+    return row.state == "lost" or (
+        row.state in ("queued", "uploading", "failed") and (row.root != root or bool(problem))
+    )
 
 
 @dataclass(frozen=True, slots=True)

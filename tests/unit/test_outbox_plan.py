@@ -61,7 +61,6 @@ def test_a_file_that_was_written_again_is_queued_again(state: str, field: int) -
         ("queued", 0, 1, 0),
         ("uploading", 0, 1, 0),
         ("failed", 0, 1, 0),
-        ("refused", 0, 1, 0),
         ("uploaded", 1, 0, 0),  # its content is compared
         ("removed", 1, 0, 0),
         ("lost", 1, 0, 0),
@@ -88,6 +87,22 @@ def test_a_name_that_cannot_be_a_key_is_refused(name: bytes) -> None:
     (put,) = judge([(name, path, LOOK)], {}, PLACE, "5").put
     assert put.state == "refused"
     assert put.cause
+
+
+@pytest.mark.parametrize(
+    ("state", "prefix", "now"),
+    [
+        ("refused", "p", "queued"),  # it was refused because of a longer prefix
+        ("refused", "p" * 1020, None),
+        ("queued", "p" * 1020, "refused"),
+        ("failed", "p" * 1020, "refused"),
+        ("uploaded", "p" * 1020, None),
+        ("queued", "p", None),
+    ],
+)
+def test_a_file_is_judged_again_by_another_prefix(state: str, prefix: str, now: str | None) -> None:
+    found = judge([(b"a.wav", "a.wav", LOOK)], {b"a.wav": replace(ROW, state=state)}, Place("b", prefix), "5")
+    assert [each.state for each in found.put] == ([now] if now else [])
 
 
 @pytest.mark.parametrize(
@@ -165,9 +180,7 @@ def test_the_cause_that_is_nearest_is_shown(
     assert (found.pending, found.uploaded, found.last_key) == (totals.pending, 5, "p/a.wav")
 
 
-@pytest.mark.parametrize(
-    ("state", "put"), [("queued", 1), ("uploading", 1), ("failed", 1), ("uploaded", 0), ("refused", 0)]
-)
+@pytest.mark.parametrize(("state", "put"), [("queued", 1), ("uploading", 1), ("failed", 1), ("uploaded", 0)])
 def test_what_waits_and_is_found_in_another_directory_is_queued_there(state: str, put: int) -> None:
     assert len(judge([(b"a.wav", "a.wav", LOOK)], {b"a.wav": replace(ROW, state=state)}, PLACE, "6").put) == put
 

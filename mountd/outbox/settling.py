@@ -74,6 +74,9 @@ class Settling:
     def __len__(self) -> int:
         return len(self._moving) + len(self._finished)
 
+    def __contains__(self, path: str) -> bool:
+        return path in self._moving or path in self._finished
+
     @property
     def unfinished(self) -> int:
         return len(self._moving)

@@ -204,14 +204,16 @@ class OutboxWorker:
                     is_full = True
                     break
                 seen.add(path)
-                self._settling.look(path, look, time.monotonic())
+                self._see(path, look)
             is_full = is_full or now.is_full
+            unseen = self._settling.paths() - seen
+            # Of more files than are looked at those that were not met are asked for one by one.
+            gone = {path for path in unseen if (self._is_gone(root, path) if is_full else now.was_read(path))}
             former, self._tree = self._tree, now
             if self._inotify is not None:
                 for number in former.watched.keys() - now.watched.keys():
                     self._inotify.unwatch(number)
             about, room = os.fstat(root), os.fstatvfs(root)
-        gone = set() if is_full else {path for path in self._settling.paths() - seen if now.was_read(path)}
         if about.st_ino != self._root_inode:
             # Another directory, or another disk, lies at its place: what was in the former one is not lost.
             for path in gone:
@@ -254,8 +256,7 @@ class OutboxWorker:
                 self._tree.is_full = False
                 with self._opened_root() as root:
                     for below, look in self._tree.files(root, self._inotify, path, MOST_OF_A_NEW_ONE):
-                        if len(self._settling) < MOST_FILES:
-                            self._settling.look(below, look, time.monotonic())
+                        self._see(below, look)
                 if self._tree.is_full:
                     self._rescan_soon()
         except OSError:
@@ -274,9 +275,20 @@ class OutboxWorker:
                 self._forget({path})
             else:
                 self._settling.forget(path)
-        elif len(self._settling) < MOST_FILES:
-            self._settling.look(path, look, time.monotonic())
+        else:
+            self._see(path, look)
         return look
+
+    def _see(self, path: str, look: FileLook) -> None:
+        if path in self._settling or len(self._settling) < MOST_FILES:
+            self._settling.look(path, look, time.monotonic())
+
+    def _is_gone(self, root: int, path: str) -> bool:
+        self._goes_on()
+        try:
+            return tree.look_at(root, path) is None
+        except OSError:
+            return False
 
     def _forget(self, paths: set[str]) -> None:
         gone = sorted(path for path in paths if self._settling.forget(path))

@@ -301,6 +301,47 @@ def test_a_process_that_looks_at_much_says_so_whatever_it_looks_at(
     assert sum("alive" in each for each in said) >= 100
 
 
+def test_of_more_files_than_are_looked_at_those_that_go_make_room(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without inotify too, as where its limit is reached."""
+    said: list[dict[str, object]] = []
+    monkeypatch.setattr(worker, "emit", said.append)
+    monkeypatch.setattr(worker, "MOST_FILES", 3)
+    for number in range(9):
+        (directory / f"{number}").touch()
+    it = worker.OutboxWorker(str(directory), 0.0, ["*"], [])
+    it._inotify = None
+    assert it._scan()["full"]
+    found: set[str] = set()
+    for _ in range(9):
+        it._settle(time.monotonic())
+        new = {path for each in said for path, _ in each.get("found", ())} - found  # type: ignore[attr-defined]
+        for name in new:
+            (directory / name).unlink()
+        found |= new
+        del said[:]
+        it._scan()
+        assert {path for each in said for path in each.get("gone", ())} == new  # type: ignore[attr-defined]
+        assert len(it._settling) <= 3
+        it._scan()  # what was seen while there was no room
+    assert found == {f"{number}" for number in range(9)}
+    assert len(it._settling) == 0
+
+
+def test_a_known_file_that_changes_is_seen_also_where_there_are_too_many(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "emit", lambda _: None)
+    monkeypatch.setattr(worker, "MOST_FILES", 1)
+    (directory / "a").write_text("one")
+    it = worker.OutboxWorker(str(directory), 60.0, ["*"], [])
+    it._scan()
+    (directory / "a").write_text("three")
+    it._entry("a", tree.IN_CLOSE_WRITE)
+    assert it._settling.due(time.monotonic() + 61, 9)[0][1].size == 5
+
+
 def test_a_large_directory_that_appears_is_left_to_the_next_scan(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

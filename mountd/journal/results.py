@@ -12,7 +12,7 @@ from mountd.clock import now_text
 from mountd.journal.database import marks
 from mountd.journal.journal import UPLOADED, Journal
 from mountd.journal.records import OutboxFile
-from mountd.journal.unsent import LONGEST_OF_MANY, Unsent, UnsentEvents, short, shown
+from mountd.journal.unsent import FAILED, LOST, REFUSED, UnsentEvents, short, unsent
 from mountd.text import dumps
 
 KEPT = 10_000
@@ -21,8 +21,6 @@ _WAITING = "state IN ('queued', 'uploading')"
 """As the index has it, which serves no other words for the same."""
 RETRIED = 1_000_000
 """Tries of a file that failed and is tried once more: after all others, and counted as failed until it is uploaded."""
-LOST, REFUSED, FAILED = "result-lost", "result-refused", "result-failed"
-"""Codes of events, beside that of an upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ class ResultQueue:
             for it in found
         ]
         statements = [(sql, *row, now) for row in rows]
-        refused = [Unsent(it.name, it.size, short(it.cause)) for it in found if it.state == "refused"]
+        refused = [unsent(it.state, it.name, it.size, it.cause) for it in found if it.state == "refused"]
         if refused:
             await self._unsent.change(REFUSED, refused, *statements)
         elif rows:
@@ -204,8 +202,7 @@ class ResultQueue:
                 f"UPDATE outbox SET state = 'failed', cause = ? WHERE id = ? AND {_WAITING}", short(cause), row.id
             )
             return
-        text = f"{shown(row.name, LONGEST_OF_MANY)} cannot be uploaded: {short(cause)}"
-        await self._end(row, "failed", FAILED, text, short(cause))
+        await self._end(row, "failed", FAILED, short(cause))
 
     async def retry_failed(self) -> None:
         await self._journal.rows(
@@ -214,12 +211,11 @@ class ResultQueue:
 
     async def lose(self, row: OutboxFile) -> None:
         """It was removed before it was uploaded."""
-        text = f"{shown(row.name, LONGEST_OF_MANY)} was removed before it was uploaded"
-        await self._end(row, "lost", LOST, text, "")
+        await self._end(row, "lost", LOST, "")
 
-    async def _end(self, row: OutboxFile, state: str, code: str, text: str, cause: str) -> None:
+    async def _end(self, row: OutboxFile, state: str, code: str, cause: str) -> None:
         sql = f"UPDATE outbox SET state = ?, cause = ? WHERE id = ? AND ({_WAITING} OR state = 'failed') RETURNING id"
-        await self._unsent.change(code, [Unsent(row.name, row.size, text)], (sql, state, cause, row.id))
+        await self._unsent.change(code, [unsent(state, row.name, row.size, cause)], (sql, state, cause, row.id))
         await self._trim()
 
     async def removed(self, ids: Collection[int]) -> None:

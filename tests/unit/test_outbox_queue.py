@@ -197,6 +197,35 @@ async def test_what_waits_for_its_minute_is_written_at_the_end(journal: Journal)
     assert [json.loads(each.data)["names"] for each in await journal.events(limit=9)] == [["a"], ["b"]]
 
 
+async def test_what_a_killed_run_has_not_said_is_said_by_the_next_one(journal: Journal) -> None:
+    killed = ResultQueue(journal, "results")
+    await killed.put([found(b"%d" % number, state="refused", cause=f"{number} is bad") for number in range(3)], "7")
+    await killed.put([found(b"late %d" % number, state="refused", cause=f"{number}") for number in range(30)], "7")
+    await killed.put([found(b"lost"), found(b"lost late"), found(b"failed"), found(b"failed late")], "7")
+    lost, lost_late, failed, failed_late = await killed.waiting(9, "7")
+    for row in (lost, lost_late):
+        await killed.lose(row)
+    for row in (failed, failed_late):
+        await killed.fail(row, "the store refuses it")
+    await killed.write_due()  # nothing: the minute is not over
+
+    async def events() -> list[tuple[str, int, str]]:
+        found = [(each.code, json.loads(each.data)) for each in await journal.events(limit=99)]
+        return [(code, data["count"], data["name"]) for code, data in found]
+
+    before = [("result-refused", 3, "0"), ("result-lost", 1, "lost"), ("result-failed", 1, "failed")]
+    assert await events() == before
+    for _ in range(2):
+        queue = ResultQueue(journal, "results")
+        await queue.write_due()
+        assert await events() == [
+            *before,
+            *(("result-lost", 1, "lost late"), ("result-refused", 30, "late 0"), ("result-failed", 1, "failed late")),
+        ]
+    data = json.loads((await journal.events(limit=99))[4].data)
+    assert data["names"] == [f"late {number}" for number in range(10)]
+
+
 @pytest.mark.parametrize("name", [b"\xff" * 100_000, b"\x07" * 100_000, "声".encode() * 50_000, b"\\" * 100_000])
 async def test_long_names_and_causes_are_cut_and_stay_readable(journal: Journal, name: bytes) -> None:
     queue = ResultQueue(journal, "results")

@@ -297,9 +297,10 @@ class Journal(Database):
         ((uploads,),) = await self.rows("SELECT count(*) FROM events WHERE id > ? AND id < ?", cursor, first)
         return first - cursor - 1 - uploads, first
 
-    async def last_of(self, *codes: str) -> EventRecord | None:
-        """The newest event with one of these codes."""
-        return await self.first(EventRecord, f"WHERE code IN ({marks(codes)}) ORDER BY id DESC LIMIT 1", *codes)
+    async def last_of(self, *codes: str, object_: str | None = None) -> EventRecord | None:
+        """The newest event with one of these codes, of this object or of any."""
+        where = f"WHERE code IN ({marks(codes)}) AND object = coalesce(?, object) ORDER BY id DESC LIMIT 1"
+        return await self.first(EventRecord, where, *codes, object_)
 
     async def last_event(self) -> int:
         """The id of the newest event, 0 when there is none."""

@@ -231,9 +231,9 @@ class ResultQueue:
         if ids:
             await self._journal.change(*((sql, id_) for id_ in ids))
 
-    async def drop(self, id_: int) -> None:
-        """The file will be found again, as it is now, or is none that is to be uploaded."""
-        await self._journal.rows("DELETE FROM outbox WHERE id = ?", id_)
+    async def drop(self, row: OutboxFile) -> None:
+        """The file will be found again, as it is now, or is none that is to be uploaded. It stays if it was already."""
+        await self._journal.rows("DELETE FROM outbox WHERE id = ? AND stamp = ?", row.id, row.stamp)
 
     async def _trim(self) -> None:
         sql = (

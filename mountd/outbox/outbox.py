@@ -259,7 +259,7 @@ class Outbox:
             if row.state == "uploaded":
                 removed.append(row.id)
             elif row.state == "refused":
-                await self._patient.journaled(self._queue.drop, row.id)
+                await self._patient.journaled(self._queue.drop, row)
             elif row.id in self._ids_under_way():
                 self._gone.add(row.id)  # this try has it open, and may still succeed
             elif row.state == "uploading" and row.root == self._root:

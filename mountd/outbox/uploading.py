@@ -54,7 +54,7 @@ class FileUploads:
     async def _gone(self, row: OutboxFile, path: str) -> bool:
         """It has changed, and is found again once it is finished; or it was removed, maybe after its upload."""
         if not await self._local.missing([path]):
-            await self._patient.journaled(self._queue.drop, row.id)
+            await self._patient.journaled(self._queue.drop, row)
         elif self._may_be_there(row, path) and plan.is_there(row, await self._uploader.stat(path)):
             return await self._patient.journaled(self._queue.done, row)
         else:
@@ -86,8 +86,8 @@ class FileUploads:
             if problem := plan.mismatch(given, await self._uploader.stat(path)):
                 raise RemoteError(f"cannot verify {given.key}: {problem}", code="outbox-mismatch")
         look = await self._local.still(hashed)
-        if look is None:
-            await self._patient.journaled(self._queue.drop, row.id)
+        if look is None:  # its row stays: where size and time are the same, it may be found already as it is now
+            await self._patient.journaled(self._queue.not_sent, row.id)
             return False
         done = await self._patient.journaled(self._queue.done, given, look.stamp)
         if done:

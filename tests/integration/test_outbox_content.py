@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from mountd.journal.results import ResultFile, ResultQueue
+from mountd.outbox.plan import StoredObject
+from mountd.outbox.sender import Uploader
 from mountd.outbox.tree import look_of
 from tests.support.outbox import sha256
 from tests.support.outbox_room import Room, leased, rewrite
@@ -47,6 +51,28 @@ async def test_other_content_that_comes_after_the_upload_is_not_removed_with_the
     await room.until_announced(b"first content", b"other content")
     assert room.stored("a.wav") == b"other content"
     await until_async(lambda: not path.exists(), SOON_S, "the file to be removed")
+
+
+async def test_content_that_changes_after_it_was_verified_is_sent_again_although_it_was_found_before(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, verify, rewritten = room.directory / "a.wav", Uploader.stat, list[Path]()
+
+    async def rewritten_after(self: Uploader, name: str) -> StoredObject | None:
+        found = await verify(self, name)
+        if found is not None and not rewritten:
+            rewritten.append(path)
+            (before,) = await room.bench.journal.rows("SELECT stamp FROM outbox")
+            await asyncio.to_thread(rewrite, path, b"other content")
+            while await room.bench.journal.rows("SELECT stamp FROM outbox") == [before]:
+                await asyncio.sleep(0.01)  # until it is found
+        return found
+
+    monkeypatch.setattr(Uploader, "stat", rewritten_after)
+    path.write_bytes(b"first content")
+    room.begin()
+    await room.until_announced(b"other content")
+    assert room.stored("a.wav") == b"other content"
 
 
 async def test_an_uploaded_file_that_is_touched_and_removed_is_not_lost(room: Room) -> None:

@@ -299,6 +299,16 @@ async def test_a_file_that_was_touched_after_the_last_look_is_not_announced_as_i
     assert (again.stamp, again.sha256, again.event) == ("1.2.6", "ab", 1)
 
 
+async def test_what_was_found_again_meanwhile_is_not_dropped(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a"), found(b"b")], "7")
+    first, second = await queue.waiting(9, "7")
+    await queue.restamp({first.id: "1.2.5"})
+    for row in (first, second):
+        await queue.drop(row)
+    assert [row.name for row in await queue.waiting(9, "7")] == [b"a"]
+
+
 async def test_the_last_look_at_the_file_is_what_is_known_of_it(journal: Journal) -> None:
     queue = ResultQueue(journal, "results")
     await queue.put([found(b"a")], "7")

@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from mountd.codes import CODES
 from mountd.daemon.tasks import Tasks
+from mountd.errors import MountdError
 from mountd.journal.journal import Journal
 from mountd.process.instance import Instance
 from mountd.rclone.binary import Binary
 from mountd.rclone.conf_file import ConfFile
 from mountd.settings.schema import Settings
 from mountd.status.board import Board
+from mountd.status.results import OutboxStatus
+from mountd.status.snapshot import Health, Reason
 
 if TYPE_CHECKING:
     from mountd.outbox.outbox import Outbox
 
 log = structlog.get_logger()
+
+RECOVERED = "outbox-recovered"
+ALARMS = tuple(code for code, each in CODES.items() if RECOVERED in each.healed_by)
 
 
 class Outboxes:
@@ -31,6 +38,23 @@ class Outboxes:
         self._instance, self._board, self._journal = instance, board, journal
         self._binary, self._conf, self._tasks = binary, conf, tasks
         self._running: dict[str, tuple[Outbox, asyncio.Task[None]]] = {}
+
+    async def recall(self, settings: Settings) -> None:
+        """At the start of mountd: what was wrong when the last run ended.
+
+        Each outbox finds out whether it still is: that it is over is then news, also to who was notified of it.
+        """
+        for name, outbox in settings.outbox.items():
+            try:
+                last = await self._journal.last_of(*ALARMS, RECOVERED, object_=name)
+            except MountdError as error:
+                log.warning("cannot read what was wrong with an outbox", outbox=name, cause=error.text)
+                continue
+            if last is not None and last.code != RECOVERED:
+                reason = Reason(last.code, last.text, "outbox", name)
+                self._board.set_outbox(
+                    name, OutboxStatus(str(outbox.directory), outbox.remote, Health.DEGRADED, reason=reason)
+                )
 
     def tasks(self) -> list[asyncio.Task[None]]:
         return [task for _, task in self._running.values()]
@@ -42,7 +66,7 @@ class Outboxes:
         """
         for name in [*self._running]:
             outbox, task = self._running[name]
-            if settings.outbox.get(name) == outbox.settings:
+            if settings.outbox.get(name) == outbox.settings and outbox.uploader.goes_to_the_same(settings):
                 outbox.reconfigure(settings)
                 continue
             task.cancel()

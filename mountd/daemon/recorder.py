@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -37,6 +38,10 @@ class Recorder:
         self._started = False
         self._replaced: Reason | None = None
         """stands in the status until mountd is restarted or a person has taken the broken file away"""
+
+    def know_outboxes(self) -> None:
+        """What the board says of them now was in the journal before this run."""
+        self._recorded = replace(self._recorded, outbox=self._board.snapshot.outbox)
 
     async def run(self) -> None:
         """Until cancelled; then `flush` writes what happened last, and `stopped` that this run has stopped."""

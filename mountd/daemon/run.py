@@ -300,6 +300,8 @@ class Daemon:
         await self._schedules.load()
         for name in self.members.models:
             await self._desired.load(name)
+        await self.members.outboxes.recall(self._settings)
+        self._recorder.know_outboxes()
         try:
             await self._server.listen_unix(self._settings.control)
             await self._reloader.port.open(self._settings.http)

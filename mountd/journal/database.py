@@ -215,7 +215,9 @@ class Database:
         _keep_private(self.path)
         self._db = sqlite3.connect(self.path, isolation_level=None, timeout=LOCKED_S, check_same_thread=False)
         try:
-            self._rows("PRAGMA synchronous = FULL")
+            # With FULL a power failure may take back what was committed last: its directory is not on disk yet. A
+            # receiver has that event by then, and would get the same upload under another id.
+            self._rows("PRAGMA synchronous = EXTRA")
             self._bring_up_to_date()
         except (sqlite3.OperationalError, _Newer):  # the disk, or another program; the file may be good
             self._close()

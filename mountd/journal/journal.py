@@ -268,19 +268,40 @@ class Journal(Database):
         before: int | None = None,
         code: str | None = None,
         object_: str | None = None,
+        uploads: bool = True,
     ) -> list[EventRecord]:
         """Oldest first: the first `limit` with an id above `after`, without it the last `limit` of all.
 
-        `before`: only those with an id below it.
+        `before`: only those with an id below it; without `uploads` none of a result that was uploaded.
         """
-        where, values = _where({"id > ?": after, "id < ?": before, "code = ?": code, "object = ?": object_})
+        without = None if uploads else UPLOADED
+        where, values = _where(
+            {"id > ?": after, "id < ?": before, "code = ?": code, "object = ?": object_, "code != ?": without}
+        )
         order = "ASC" if after is not None else "DESC"
         found = await self.read(EventRecord, f"{where} ORDER BY id {order} LIMIT ?", *values, limit)
         return found if after is not None else found[::-1]
 
-    async def last_of(self, *codes: str) -> EventRecord | None:
-        """The newest event with one of these codes."""
-        return await self.first(EventRecord, f"WHERE code IN ({marks(codes)}) ORDER BY id DESC LIMIT 1", *codes)
+    async def lost_after(self, cursor: int) -> tuple[int, int]:
+        """How many events above that id, uploads aside, have left the journal; and the id of the first that is there.
+
+        Where uploads have left it as well, those among them count too: nobody knows what they were.
+        """
+        others = f"FROM events INDEXED BY events_of_others WHERE code != '{UPLOADED}'"
+        rows = await self.rows(f"SELECT id {others} ORDER BY id LIMIT 1")
+        first = int(rows[0][0]) if rows else 0
+        if first <= cursor + 1:
+            return 0, first
+        ((kept,),) = await self.rows(f"SELECT count(*) {others}")
+        if kept < EVENTS_KEPT:
+            return 0, first
+        ((uploads,),) = await self.rows("SELECT count(*) FROM events WHERE id > ? AND id < ?", cursor, first)
+        return first - cursor - 1 - uploads, first
+
+    async def last_of(self, *codes: str, object_: str | None = None) -> EventRecord | None:
+        """The newest event with one of these codes, of this object or of any."""
+        where = f"WHERE code IN ({marks(codes)}) AND object = coalesce(?, object) ORDER BY id DESC LIMIT 1"
+        return await self.first(EventRecord, where, *codes, object_)
 
     async def last_event(self) -> int:
         """The id of the newest event, 0 when there is none."""

@@ -12,15 +12,15 @@ from mountd.clock import now_text
 from mountd.journal.database import marks
 from mountd.journal.journal import UPLOADED, Journal
 from mountd.journal.records import OutboxFile
-from mountd.journal.unsent import LONGEST_OF_MANY, Unsent, UnsentEvents, short, shown
+from mountd.journal.unsent import FAILED, LOST, REFUSED, UnsentEvents, short, unsent
 from mountd.text import dumps
 
 KEPT = 10_000
 """Rows of files that are no longer here; the newest stay."""
 _WAITING = "state IN ('queued', 'uploading')"
 """As the index has it, which serves no other words for the same."""
-LOST, REFUSED, FAILED = "result-lost", "result-refused", "result-failed"
-"""Codes of events, beside that of an upload."""
+RETRIED = 1_000_000
+"""Tries of a file that failed and is tried once more: after all others, and counted as failed until it is uploaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +89,20 @@ class ResultQueue:
             for it in found
         ]
         statements = [(sql, *row, now) for row in rows]
-        refused = [Unsent(it.name, it.size, short(it.cause)) for it in found if it.state == "refused"]
+        refused = [unsent(it.state, it.name, it.size, it.cause) for it in found if it.state == "refused"]
         if refused:
             await self._unsent.change(REFUSED, refused, *statements)
         elif rows:
             await self._journal.change(*statements)
 
     async def restamp(self, stamps: Mapping[int, str]) -> None:
-        """By id: the same content, with another ctime."""
+        """By id: only the ctime is another one. What was uploaded meanwhile has its content compared again."""
         if stamps:
-            sql = "UPDATE outbox SET stamp = ? WHERE id = ?"
-            await self._journal.change(*((sql, stamp, id_) for id_, stamp in stamps.items()))
+            sql = (
+                "UPDATE outbox SET stamp = ?, state = CASE WHEN state IN ('uploaded', 'removed') THEN 'queued' ELSE"
+                " state END WHERE id = ? AND stamp != ?"
+            )
+            await self._journal.change(*((sql, stamp, id_, stamp) for id_, stamp in stamps.items()))
 
     async def waiting(self, limit: int, root: str) -> list[OutboxFile]:
         """Those of this directory to be uploaded next: the least tried first, then the one that has waited longest."""
@@ -136,24 +139,27 @@ class ResultQueue:
     # -- one file -------------------------------------------------------------------------------------------------
 
     async def begin(self, id_: int, *, sha256: str, md5: str, bucket: str, key: str) -> bool:
-        """Before anything of it is sent. False: there is a newer version of it."""
+        """Before anything of it is sent: an earlier upload was of other content. False: there is a newer version."""
         sql = (
-            "UPDATE outbox SET state = 'uploading', sha256 = ?, md5 = ?, bucket = ?, key = ?"
+            "UPDATE outbox SET state = 'uploading', sha256 = ?, md5 = ?, bucket = ?, key = ?, event = NULL"
             f" WHERE id = ? AND {_WAITING} RETURNING id"
         )
         return bool(await self._journal.rows(sql, sha256, md5, bucket, key, id_))
 
-    async def done(self, row: OutboxFile) -> bool:
-        """Uploaded, verified and announced: all of it or nothing. False: there is a newer version of it."""
+    async def done(self, row: OutboxFile, stamp: str = "") -> bool:
+        """Uploaded, verified and announced: all of it or nothing. `stamp`: of the file, when it still held that.
+
+        False: there is a newer version of it, or the file may be one, and is to be looked at again.
+        """
         now = now_text()
         data = {"bucket": row.bucket, "key": row.key, "size": row.size, "digest": f"sha256:{row.sha256}", "time": now}
         text = f"{row.key} is in {row.bucket or 'its remote'}: {row.size} bytes, sha256 {row.sha256}"
         return bool(
             await self._journal.change_with_event(
                 (
-                    "UPDATE outbox SET state = 'uploaded', uploaded = ?, cause = '', tries = 0"
-                    " WHERE id = ? AND state = 'uploading' RETURNING id",
-                    *(now, row.id),
+                    "UPDATE outbox SET state = 'uploaded', stamp = ?, uploaded = ?, cause = '', tries = 0"
+                    " WHERE id = ? AND state = 'uploading' AND stamp IN (?, ?) RETURNING id",
+                    *(stamp or row.stamp, now, row.id, row.stamp, stamp),
                 ),
                 # Each of the following acts only when the one before it has.
                 (
@@ -174,29 +180,42 @@ class ResultQueue:
         sql = f"UPDATE outbox SET state = 'uploaded', cause = '' WHERE id = ? AND {_WAITING}"
         await self._journal.rows(sql, id_)
 
+    async def not_sent(self, id_: int) -> None:
+        """It was begun, and has not got to the bucket as a whole."""
+        await self._journal.rows("UPDATE outbox SET state = 'queued' WHERE id = ? AND state = 'uploading'", id_)
+
+    async def removed_unread(self, id_: int) -> None:
+        """Uploaded, and no longer here: its ctime was another one, and its content was not compared in time."""
+        sql = f"UPDATE outbox SET state = 'removed', cause = '' WHERE id = ? AND ({_WAITING} OR state = 'failed')"
+        await self._journal.rows(f"{sql} AND event IS NOT NULL", id_)
+        await self._trim()
+
     async def again(self, id_: int, cause: str) -> None:
-        """This try has failed."""
-        sql = f"UPDATE outbox SET state = 'queued', tries = tries + 1, cause = ? WHERE id = ? AND {_WAITING}"
+        """This try has failed. What may be in the bucket stays `uploading`: the next try looks first."""
+        sql = f"UPDATE outbox SET tries = tries + 1, cause = ? WHERE id = ? AND {_WAITING}"
         await self._journal.rows(sql, short(cause), id_)
 
     async def fail(self, row: OutboxFile, cause: str) -> None:
-        """For its own reason it cannot be uploaded now; others can."""
-        text = f"{shown(row.name, LONGEST_OF_MANY)} cannot be uploaded: {short(cause)}"
-        await self._end(row, "failed", FAILED, text, short(cause))
+        """For its own reason it cannot be uploaded now; others can. That it failed again is no other event."""
+        if row.tries >= RETRIED:
+            await self._journal.rows(
+                f"UPDATE outbox SET state = 'failed', cause = ? WHERE id = ? AND {_WAITING}", short(cause), row.id
+            )
+            return
+        await self._end(row, "failed", FAILED, short(cause))
 
     async def retry_failed(self) -> None:
         await self._journal.rows(
-            "UPDATE outbox SET state = 'queued', tries = 0 WHERE outbox = ? AND state = 'failed'", self._outbox
+            "UPDATE outbox SET state = 'queued', tries = ? WHERE outbox = ? AND state = 'failed'", RETRIED, self._outbox
         )
 
     async def lose(self, row: OutboxFile) -> None:
         """It was removed before it was uploaded."""
-        text = f"{shown(row.name, LONGEST_OF_MANY)} was removed before it was uploaded"
-        await self._end(row, "lost", LOST, text, "")
+        await self._end(row, "lost", LOST, "")
 
-    async def _end(self, row: OutboxFile, state: str, code: str, text: str, cause: str) -> None:
+    async def _end(self, row: OutboxFile, state: str, code: str, cause: str) -> None:
         sql = f"UPDATE outbox SET state = ?, cause = ? WHERE id = ? AND ({_WAITING} OR state = 'failed') RETURNING id"
-        await self._unsent.change(code, [Unsent(row.name, row.size, text)], (sql, state, cause, row.id))
+        await self._unsent.change(code, [unsent(state, row.name, row.size, cause)], (sql, state, cause, row.id))
         await self._trim()
 
     async def removed(self, ids: Collection[int]) -> None:
@@ -212,9 +231,9 @@ class ResultQueue:
         if ids:
             await self._journal.change(*((sql, id_) for id_ in ids))
 
-    async def drop(self, id_: int) -> None:
-        """The file will be found again, as it is now, or is none that is to be uploaded."""
-        await self._journal.rows("DELETE FROM outbox WHERE id = ?", id_)
+    async def drop(self, row: OutboxFile) -> None:
+        """The file will be found again, as it is now, or is none that is to be uploaded. It stays if it was already."""
+        await self._journal.rows("DELETE FROM outbox WHERE id = ? AND stamp = ?", row.id, row.stamp)
 
     async def _trim(self) -> None:
         sql = (
@@ -227,14 +246,20 @@ class ResultQueue:
 
     async def totals(self) -> OutboxTotals:
         waiting = (
-            "SELECT count(*), coalesce(sum(size), 0), coalesce(min(queued), '') FROM outbox"
-            f" WHERE outbox = ? AND {_WAITING}"
+            f"SELECT tries >= {RETRIED}, count(*), coalesce(sum(size), 0), coalesce(min(queued), '') FROM outbox"
+            f" WHERE outbox = ? AND {_WAITING} GROUP BY 1"
         )
         failed = (
             "SELECT count(*), coalesce(max(cause), '') FROM outbox WHERE outbox = ? AND state IN ('failed', 'refused')"
         )
-        ((pending, size, oldest),) = await self._journal.rows(waiting, self._outbox)
+        retried = f"SELECT max(cause) FROM outbox WHERE outbox = ? AND {_WAITING} AND tries >= {RETRIED}"
+        by_kind = {bool(kind): found for kind, *found in await self._journal.rows(waiting, self._outbox)}
+        pending, size, oldest = by_kind.get(False, (0, 0, ""))
         ((failures, cause),) = await self._journal.rows(failed, self._outbox)
+        if True in by_kind:
+            failures += by_kind[True][0]
+            ((cause_of_retried,),) = await self._journal.rows(retried, self._outbox)
+            cause = cause or cause_of_retried
         uploaded = await self._journal.rows("SELECT uploaded FROM outbox_totals WHERE outbox = ?", self._outbox)
         last = await self._journal.rows(
             "SELECT key, uploaded FROM outbox WHERE outbox = ? AND state IN ('uploaded', 'removed')"

@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mountd.clock import now_text
 from mountd.journal.journal import Journal
@@ -21,6 +21,11 @@ MOST_NAMES = 10
 LONGEST_OF_MANY = 200
 """Characters of each name where there are several."""
 LONGEST_CAUSE = 300
+LOST, REFUSED, FAILED = "result-lost", "result-refused", "result-failed"
+"""Codes of events, beside that of an upload."""
+_STATES = {LOST: "lost", REFUSED: "refused", FAILED: "failed"}
+UNSAID = -1
+"""Tries of a file that does not arrive, and is in no event yet: a run that is killed leaves them to the next one."""
 
 
 def shown(name: bytes, limit: int = LIMIT) -> str:
@@ -40,6 +45,17 @@ class Unsent:
     name: bytes
     size: int
     text: str
+
+
+def unsent(state: str, name: bytes, size: int, cause: str) -> Unsent:
+    """`state`: lost, refused or failed; the cause of one that is refused names it."""
+    what = shown(name, LONGEST_OF_MANY)
+    match state:
+        case "lost":
+            return Unsent(name, size, f"{what} was removed before it was uploaded")
+        case "failed":
+            return Unsent(name, size, f"{what} cannot be uploaded: {short(cause)}")
+    return Unsent(name, size, short(cause))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +89,56 @@ class UnsentEvents:
         self._waiting: dict[str, Batch] = {}
         self._said_at: dict[str, float] = {}
         self._turn = asyncio.Lock()
+        self._knows_former = False
 
     async def change(self, code: str, files: Sequence[Unsent], *statements: tuple[object, ...]) -> None:
         """The statements, and that by them these files do not arrive.
 
         Only if the first one returns a row, and the last one changes one: of a single file these are the same. The
-        first event of a minute is written with them or not at all.
+        first event of a minute is written with them or not at all; with the others it is that they are in none yet.
         """
         async with self._turn:
+            await self._learn()
             batch, is_due = Batch.of(files, self._waiting.get(code)), self._is_due(code)
-            event = [batch.statement(code, self._outbox, when="WHERE changes() = 1")] if is_due else []
-            if await self._journal.change_with_event(*statements, *event):
+            if is_due:
+                more = [batch.statement(code, self._outbox, when="WHERE changes() = 1"), self._said(code)]
+            else:
+                sql = "UPDATE outbox SET tries = ? WHERE outbox = ? AND name = ? AND changes() = 1"
+                more = [(sql, UNSAID, self._outbox, each.name) for each in files]
+            if await self._journal.change_with_event(*statements, *more):
                 self._note(code, None if is_due else batch)
 
     async def write_due(self, *, all_of_them: bool = False) -> None:
         """What has waited for its minute."""
         async with self._turn:
+            await self._learn()
             for code in [code for code in self._waiting if all_of_them or self._is_due(code)]:
-                await self._journal.change_with_event(self._waiting[code].statement(code, self._outbox))
+                await self._journal.change_with_event(
+                    self._waiting[code].statement(code, self._outbox), self._said(code)
+                )
                 self._note(code, None)
+
+    async def _learn(self) -> None:
+        """What a run that was killed has not said."""
+        if self._knows_former:
+            return
+        sql = (
+            "SELECT name, size, cause, count(*) OVER () FROM outbox INDEXED BY outbox_by_time"
+            " WHERE outbox = ? AND state = ? AND tries = ? ORDER BY id LIMIT ?"
+        )
+        for code, state in _STATES.items():
+            rows = await self._journal.rows(sql, self._outbox, state, UNSAID, MOST_NAMES)
+            if rows:
+                files = [unsent(state, name, size, cause) for name, size, cause, _ in rows]
+                self._waiting[code] = replace(Batch.of(files), count=rows[0][3])
+        self._knows_former = True
+
+    def _said(self, code: str) -> tuple[object, ...]:
+        sql = (
+            "UPDATE outbox INDEXED BY outbox_by_time SET tries = 0"
+            " WHERE outbox = ? AND state = ? AND tries = ? AND changes() = 1"
+        )
+        return sql, self._outbox, _STATES[code], UNSAID
 
     def _is_due(self, code: str) -> bool:
         return self._clock() - self._said_at.get(code, -math.inf) >= EACH_S

@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote, unquote
 
 AT_ONCE = 8
 LONGEST_CAUSE = 200
@@ -33,8 +34,9 @@ class Said(logging.Handler):
 
 
 def without_secrets(text: str, url: str) -> str:
-    """`text` without anything that stands in the address but its scheme and port."""
-    words = re.split(r"[^\w~%+-]+", url.partition("://")[2])
+    """`text` without anything that stands in the address but its scheme and port, however it is quoted there."""
+    words = set(re.split(r"[^\w~%+-]+", url.partition("://")[2]))
+    words |= {form for word in words for form in (unquote(word), quote(word, safe=""), quote(unquote(word), safe=""))}
     for word in sorted(words, key=len, reverse=True):
         if len(word) >= SHORTEST_SECRET and not (word.isdigit() and len(word) <= 5):
             text = text.replace(word, HIDDEN)

@@ -15,7 +15,7 @@ import structlog
 
 from mountd.clock import now, now_text
 from mountd.errors import MountdError
-from mountd.journal.journal import EventRecord, Journal, NotifyCursor
+from mountd.journal.journal import UPLOADED, EventRecord, Journal, NotifyCursor
 from mountd.notify import rules
 from mountd.notify.cloudevent import event_id
 from mountd.notify.delivery import Advice, OutgoingMessage, Sender, SenderDeps, Undelivered
@@ -148,8 +148,14 @@ class NotifyTarget:
         """Raises MountdError."""
         assert self._state is not None
         await self._count_lost()
-        events = await self._journal.events(self._state.cursor, limit=PAGE)
-        if events and events[0].id > self._state.cursor + 1:
+        lost, first = (0, 0) if self._wants_uploads else await self._journal.lost_after(self._state.cursor)
+        if lost:
+            self._counted = first - 1
+            self._state = replace(self._state, cursor=first - 1)
+        events = await self._events()
+        if lost:
+            await self._drop(lost)
+        elif self._wants_uploads and events and events[0].id > self._state.cursor + 1:
             self._state = replace(self._state, cursor=events[0].id - 1)
             await self._count_lost()
         at = time.monotonic()
@@ -163,11 +169,23 @@ class NotifyTarget:
         self._show(pending=decision.pending)
         return decision
 
+    @property
+    def _wants_uploads(self) -> bool:
+        """There may be far more of them than of all others: who does not want them does not read them either."""
+        return UPLOADED in self._rules.codes
+
+    async def _events(self) -> list[EventRecord]:
+        """The next ones. Raises MountdError."""
+        assert self._state is not None
+        return await self._journal.events(self._state.cursor, limit=PAGE, uploads=self._wants_uploads)
+
     async def _count_lost(self) -> None:
         """Up to the cursor: uploads leave the journal on their own, so that events may be missing between others."""
         assert self._state is not None
         cursor, before = self._state.cursor, self._counted
         self._counted = cursor
+        if not self._wants_uploads:
+            return
         lost = cursor - before - sum(before < id_ <= cursor for id_ in self._seen)
         if lost > 0:
             await self._drop(lost)
@@ -216,7 +234,7 @@ class NotifyTarget:
         """What has come while nothing could be delivered."""
         assert self._state is not None
         with contextlib.suppress(MountdError):
-            events = await self._journal.events(self._state.cursor, limit=PAGE)
+            events = await self._events()
             self._show(pending=sum(self._rules.wants(event) for event in events))
 
     async def _message(self, id_: str, notification: Notification) -> OutgoingMessage:

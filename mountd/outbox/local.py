@@ -153,9 +153,10 @@ class LocalDirectory:
             return None
         return HashedFile(number, answer["sha256"], answer["md5"], f"/proc/{pid}/fd", str(answer["fd"]))
 
-    async def is_same(self, hashed: HashedFile) -> bool:
-        """Whether nobody has written to it since it was hashed."""
-        return bool((await self._ask({"do": "check", "of": hashed.id}))["same"])
+    async def still(self, hashed: HashedFile) -> FileLook | None:
+        """How the file looked when it last held what was hashed, if it still does; None: somebody has written to it."""
+        look = (await self._ask({"do": "check", "of": hashed.id}))["look"]
+        return FileLook(*look) if look is not None else None
 
     def release(self, hashed: HashedFile) -> None:
         self._send({"do": "release", "of": hashed.id})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from mountd import clock
 from mountd.errors import DiskError, MountdError
 from mountd.journal.journal import Journal
 from mountd.journal.records import OutboxFile
-from mountd.journal.results import ResultQueue
+from mountd.journal.results import RETRIED, ResultQueue
 from mountd.journal.unsent import short, shown
 from mountd.outbox import plan
 from mountd.outbox.keeping import KeptFiles
@@ -57,9 +56,7 @@ LOST_AFTER_S = 3600.0
 """Seconds after which files count as lost that were in another directory of the same name."""
 FAILED_AGAIN_S = 900.0
 DISK_AGAIN = Backoff(1.0, 2.0, 30.0)
-OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EIO)
 LIVING = ("queued", "uploading", "failed")
-NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Outbox:
@@ -146,7 +143,7 @@ class Outbox:
                 await self._queue.write_due(all_of_them=True)
 
     def reconfigure(self, settings: Settings) -> None:
-        """The same outbox, with other secrets or another remote of the same name."""
+        """The same outbox, with other secrets."""
         self.uploader.reconfigure(settings)
 
     # -- the directory --------------------------------------------------------------------------------------------
@@ -181,7 +178,7 @@ class Outbox:
         except DiskError as error:
             if not error.errno:
                 raise
-            self._unreadable("outbox-no-directory" if error.errno in NO_DIRECTORY else "outbox-directory", error)
+            self._unreadable("outbox-no-directory" if error.errno in plan.NO_DIRECTORY else "outbox-directory", error)
             return MISSING_S
         self._set_facts(
             reason=None,
@@ -262,7 +259,7 @@ class Outbox:
             if row.state == "uploaded":
                 removed.append(row.id)
             elif row.state == "refused":
-                await self._patient.journaled(self._queue.drop, row.id)
+                await self._patient.journaled(self._queue.drop, row)
             elif row.id in self._ids_under_way():
                 self._gone.add(row.id)  # this try has it open, and may still succeed
             elif row.state == "uploading" and row.root == self._root:
@@ -273,6 +270,9 @@ class Outbox:
         self._changed.set()
 
     async def _lose(self, row: OutboxFile) -> None:
+        if row.event is not None:  # only its content was to be compared again: it was uploaded
+            await self._patient.journaled(self._queue.removed_unread, row.id)
+            return
         self._rare.warning("a result was removed before it was uploaded", name=shown(row.name), bytes=row.size)
         await self._patient.journaled(self._queue.lose, row)
         self._changed.set()
@@ -338,15 +338,18 @@ class Outbox:
             if await self._files.upload(row):
                 self._sending = self._sending.uploaded(time.monotonic())
                 self._first_failed.pop(row.name, None)
-                self._uploaded.set()
+            self._uploaded.set()  # or found to be uploaded before, and kept for long enough by now
         except DiskError as error:
-            if error.errno in OF_THE_FILE:
+            if error.errno and error.errno not in plan.OF_ALL:
                 await self._failed(row, error, of_the_file=row.tries + 1 >= plan.OWN_TRIES)
             else:
                 self._readable.clear()  # until the next scan
                 self._doubt.set()
         except MountdError as error:
             self.uploader.renew()
+            if row.tries >= RETRIED:  # it failed before: this says nothing of the others
+                await self._failed(row, error, of_the_file=True)
+                return
             if not self._sending.failures:
                 self._rare.warning("results wait for their upload", cause=short(error.text), hint=error.hint)
             code = error.code or "outbox-waiting"
@@ -361,7 +364,8 @@ class Outbox:
         if of_the_file:
             self._rare.warning("a result cannot be uploaded", name=shown(row.name), cause=short(error.text))
             self._first_failed.pop(row.name, None)
-            self._sending = Sending(last_upload=self._sending.last_upload)
+            if row.tries < RETRIED:
+                self._sending = Sending(last_upload=self._sending.last_upload)
             await self._patient.journaled(self._queue.fail, row, error.text)
         else:
             await self._patient.journaled(self._queue.again, row.id, error.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,10 @@ HINTS = {
 MOST_SHOWN = 100
 """Characters of a name within a sentence about it."""
 HERE = ("uploaded", "removed")
+NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+OF_ALL = (*NO_DIRECTORY, *_OF_THE_MACHINE, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO)
+"""Errors of the directory, its whole disk or this machine; any other is the file's own, and stops no other file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +87,8 @@ def judge(
     for name, path, look in found:
         row = known.get(name)
         before = None if row is None else FileLook.of(row.size, row.stamp)
-        if row is None or before is None or before.content != look.content or _is_lost(row, root):
-            problem = _short(name_problem(path, place.prefix), repr(path))
+        problem = _short(name_problem(path, place.prefix), repr(path))
+        if row is None or before is None or before.content != look.content or _is_outdated(row, root, problem):
             state = "refused" if problem else "queued"
             verdicts.put.append(ResultFile(name, look.size, look.stamp, state, problem))
         elif row.state in HERE and before != look:
@@ -122,9 +127,18 @@ def mismatch(row: OutboxFile, stored: StoredObject | None) -> str:
     return ""
 
 
-def _is_lost(row: OutboxFile, root: str) -> bool:
-    """Whether it counts as lost, or waits in another directory of the same name."""
-    return row.state == "lost" or (row.state in ("queued", "uploading", "failed") and row.root != root)
+def is_there(row: OutboxFile, stored: StoredObject | None) -> bool:
+    """Whether the bucket holds this content for certain, whoever sent it: an object of before may be as large."""
+    return stored is not None and bool(stored.md5 or stored.sha256) and not mismatch(row, stored)
+
+
+def _is_outdated(row: OutboxFile, root: str, problem: str) -> bool:
+    """Whether it counts as lost, waits in another directory of the same name, or was judged by another prefix."""
+    if row.state == "refused":
+        return not problem
+    return row.state == "lost" or (
+        row.state in ("queued", "uploading", "failed") and (row.root != root or bool(problem))
+    )
 
 
 @dataclass(frozen=True, slots=True)

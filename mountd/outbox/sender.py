@@ -23,6 +23,7 @@ from mountd.rclone.command import RcAddress, UploadLaunch, source, upload_comman
 from mountd.rclone.conf_file import ConfFile
 from mountd.rclone.log import parse
 from mountd.rclone.rc import RcClient
+from mountd.settings.remotes import RemoteSettings
 from mountd.settings.schema import Settings
 
 log = structlog.get_logger()
@@ -63,6 +64,11 @@ class Uploader:
         """Once what is under way is done, the next upload is by another rclone, which reads all secrets again."""
         self._settings = settings
         self.renew()
+
+    def goes_to_the_same(self, settings: Settings) -> bool:
+        """Whether the remote is the same one there. An rclone that has work is never replaced: it would go on sending
+        to the former endpoint, as long as there is always something under way."""
+        return _remotes(self._name, settings) == _remotes(self._name, self._settings)
 
     def renew(self) -> None:
         self._is_stale = True
@@ -207,3 +213,8 @@ async def _ended(child: Child) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(STOP_S):
             await child.wait()
+
+
+def _remotes(outbox: str, settings: Settings) -> dict[str, RemoteSettings]:
+    """Its own, and those beneath it."""
+    return {name: settings.remotes[name] for name in settings.beneath(settings.outbox[outbox].remote_name)}

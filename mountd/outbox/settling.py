@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 OWN_PREFIX = ".mountd-removing-"
-"""Of a file that is being removed; never uploaded."""
+"""Of a file that is being removed, see `own_name`; never uploaded."""
 
 
 class FileLook(NamedTuple):
@@ -36,6 +36,11 @@ class FileLook(NamedTuple):
         """From what the journal has."""
         mtime_ns, inode, ctime_ns = map(int, stamp.split("."))
         return cls(size, mtime_ns, inode, ctime_ns)
+
+
+def own_name(look: FileLook) -> str:
+    """What a file is called while it is removed: a file of this name that looks otherwise is another one."""
+    return OWN_PREFIX + "-".join(map(str, look.content))
 
 
 def belongs(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -68,6 +73,9 @@ class Settling:
 
     def __len__(self) -> int:
         return len(self._moving) + len(self._finished)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._moving or path in self._finished
 
     @property
     def unfinished(self) -> int:

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
-from mountd.outbox.settling import OWN_PREFIX, FileLook, belongs, enters
+from mountd.outbox.settling import OWN_PREFIX, FileLook, belongs, enters, own_name
 
 IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
 IN_DELETE_SELF, IN_MOVE_SELF, IN_UNMOUNT, IN_Q_OVERFLOW, IN_IGNORED = 0x400, 0x800, 0x2000, 0x4000, 0x8000
@@ -41,7 +41,7 @@ LEASING = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay",
 """File systems on which a lease that is refused means a writer; on NFS it may mean nothing."""
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def look_of(seen: os.stat_result) -> FileLook:
@@ -121,7 +121,7 @@ def open_file(root: int, path: str) -> int:
     """
     directory, name = split(path)
     with opened_directory(root, directory) as parent:
-        file = os.open(name, _FILE, dir_fd=parent)
+        file = os.open(name, FILE, dir_fd=parent)
     seen = os.fstat(file)
     if not stat.S_ISREG(seen.st_mode):
         os.close(file)
@@ -140,15 +140,22 @@ def _may_be_linked(file: os.stat_result, directory: os.stat_result) -> bool:
 
 
 class Held:
-    """A file that was hashed, open until it is released."""
+    """A file that is hashed, open until it is released. `seen`: as it was before it was read last."""
 
     def __init__(self, file: int, look: FileLook) -> None:
         self.file, self.look = file, look
+        self.seen = look_of(os.fstat(file))
+        self.sha256 = ""
 
     @property
     def same(self) -> bool:
-        """Its content; it may have been removed meanwhile."""
+        """Its content, as far as size, mtime and inode say; it may have been removed meanwhile."""
         return look_of(os.fstat(self.file)).content == self.look.content
+
+    @property
+    def untouched(self) -> bool:
+        """Else it has to be read again: a program may have written to it and set its time back."""
+        return look_of(os.fstat(self.file)) == self.seen
 
 
 class Writers:
@@ -197,45 +204,6 @@ def _open_for_writing() -> Iterator[int]:
                     facts = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
                 if "ino" in facts and int(facts.get("flags", "0"), 8) & os.O_ACCMODE:
                     yield int(facts["ino"])
-
-
-def remove(root: int, path: str, expected: FileLook) -> str:
-    """Removes the file when it is still the one expected: removed, gone or changed. Raises OSError.
-
-    It gets another name first. What a program puts at its place in that moment stays, and is never followed: by a link
-    to a file of root alone it would have root link that file into the program's own directory.
-    """
-    directory, name = split(path)
-    try:
-        with opened_directory(root, directory) as parent:
-            if not _is(expected, os.stat(name, dir_fd=parent, follow_symlinks=False)):
-                return "changed"
-            aside = f"{OWN_PREFIX}{os.getpid()}"
-            os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
-            seen = os.stat(aside, dir_fd=parent, follow_symlinks=False)
-            if not _is(expected, seen):
-                _put_back(parent, aside, name, is_directory=stat.S_ISDIR(seen.st_mode))
-                return "changed"
-            os.unlink(aside, dir_fd=parent)
-    except OSError as error:
-        if error.errno in GONE:
-            return "gone"
-        raise
-    return "removed"
-
-
-def _is(expected: FileLook, seen: os.stat_result) -> bool:
-    return stat.S_ISREG(seen.st_mode) and look_of(seen).content == expected.content
-
-
-def _put_back(parent: int, aside: str, name: str, *, is_directory: bool) -> None:
-    """Where a newer one lies there already, that one stays. Raises OSError."""
-    if is_directory:
-        os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)  # takes the place of no file
-        return
-    with contextlib.suppress(FileExistsError):
-        os.link(aside, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
-    os.unlink(aside, dir_fd=parent)
 
 
 class Inotify:
@@ -366,7 +334,8 @@ class WatchedTree:
                         self.is_full = True
             elif entry.name.startswith(OWN_PREFIX):
                 with contextlib.suppress(OSError):  # of a run that was killed in between
-                    os.unlink(entry.name, dir_fd=here)
+                    if entry.name == own_name(look_of(entry.stat(follow_symlinks=False))):
+                        os.unlink(entry.name, dir_fd=here)
             elif entry.is_file(follow_symlinks=False) and self.belongs(path) and self.fits(path):
                 with contextlib.suppress(FileNotFoundError):
                     yield path, look_of(entry.stat(follow_symlinks=False))

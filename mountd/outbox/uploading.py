@@ -16,6 +16,10 @@ from mountd.outbox.plan import Place
 from mountd.outbox.sender import Uploader
 from mountd.outbox.settling import FileLook
 
+NOTHING_SENT = frozenset({"bucket-unreachable", "bucket-missing", "tls-failure", "cannot-start"})
+"""Codes of failures with which nothing has arrived. After others, such as of the look that rclone itself takes at a new
+object, it may be there."""
+
 
 class FileUploads:
     def __init__(
@@ -50,32 +54,42 @@ class FileUploads:
     async def _gone(self, row: OutboxFile, path: str) -> bool:
         """It has changed, and is found again once it is finished; or it was removed, maybe after its upload."""
         if not await self._local.missing([path]):
-            await self._patient.journaled(self._queue.drop, row.id)
-        elif row.state == "uploading" and not plan.mismatch(row, await self._uploader.stat(path)):
+            await self._patient.journaled(self._queue.drop, row)
+        elif self._may_be_there(row, path) and plan.is_there(row, await self._uploader.stat(path)):
             return await self._patient.journaled(self._queue.done, row)
         else:
             await self._lose(row)
         return False
+
+    def _may_be_there(self, row: OutboxFile, path: str) -> bool:
+        """Whether it was sent to where it goes now: other settings may have another place."""
+        return row.state == "uploading" and (row.bucket, row.key) == (self._place.bucket, self._place.key(path))
 
     async def _hashed(self, row: OutboxFile, path: str, hashed: HashedFile) -> bool:
         if row.event is not None and hashed.sha256 == row.sha256:
             await self._patient.journaled(self._queue.same_as_before, row.id)
             return False
         given = replace(row, sha256=hashed.sha256, md5=hashed.md5, bucket=self._place.bucket, key=self._place.key(path))
-        # Of a run that was killed: all of it may be there already.
-        if given != row or row.state != "uploading" or plan.mismatch(row, await self._uploader.stat(path)):
+        # Of a run that was killed, or of a try that could not be verified: all of it may be there already.
+        if given != row or row.state != "uploading" or not plan.is_there(row, await self._uploader.stat(path)):
             begun = await self._patient.journaled(
                 self._queue.begin, row.id, sha256=given.sha256, md5=given.md5, bucket=given.bucket, key=given.key
             )
             if not begun:
                 return False
-            await self._uploader.upload(hashed, path)
+            try:
+                await self._uploader.upload(hashed, path)
+            except MountdError as error:
+                if error.code in NOTHING_SENT:
+                    await self._patient.journaled(self._queue.not_sent, row.id)
+                raise
             if problem := plan.mismatch(given, await self._uploader.stat(path)):
                 raise RemoteError(f"cannot verify {given.key}: {problem}", code="outbox-mismatch")
-        if not await self._local.is_same(hashed):
-            await self._patient.journaled(self._queue.drop, row.id)
+        look = await self._local.still(hashed)
+        if look is None:  # its row stays: where size and time are the same, it may be found already as it is now
+            await self._patient.journaled(self._queue.not_sent, row.id)
             return False
-        done = await self._patient.journaled(self._queue.done, given)
+        done = await self._patient.journaled(self._queue.done, given, look.stamp)
         if done:
             self._log.info("result uploaded", key=given.key, bytes=given.size)
         return done

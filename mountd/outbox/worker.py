@@ -13,7 +13,8 @@ fails, else
     {"id": 2, "do": "hash", "path": "a.wav", "look": [size, mtime_ns, inode, ctime_ns]}
                                   → {"id": 2, "sha256": …, "md5": …, "fd": 5}   the file stays open until it is released
                                     {"id": 2, "is": "gone" | "changed"}
-    {"id": 3, "do": "check", "of": 2}     → {"id": 3, "same": true}             what was hashed is still in the file
+    {"id": 3, "do": "check", "of": 2}     → {"id": 3, "look": [size, …]}        what was hashed was in the file then
+                                            {"id": 3, "look": null}             it holds something else, or is not open
     {"id": 4, "do": "release", "of": 2}   → {"id": 4}
     {"id": 5, "do": "remove", "path": …, "look": …}   → {"id": 5, "is": "removed" | "gone" | "changed"}
     {"id": 6, "do": "missing", "paths": […]}          → {"id": 6, "paths": […]} those that are not there
@@ -27,10 +28,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
-import queue
 import select
 import signal
 import sys
@@ -38,16 +37,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, __file__.removesuffix("/mountd/outbox/worker.py"))
 
-from mountd.outbox import tree
+from mountd.outbox import removal, tree
+from mountd.outbox.hashing import Hashing, Message, failed
 from mountd.outbox.settling import FileLook, Settling
 
-Message = dict[str, Any]
-BLOCK_BYTES = 1024 * 1024
 MOST_AT_ONCE = 500
 MOST_FILES = 100_000
 """Files that are looked at; others are found once some of these have been removed."""
@@ -59,9 +56,9 @@ SCANS_TAKE = 0.1
 """The largest share of the time for these scans: an app may move directories as often as it likes."""
 MOST_OF_A_NEW_ONE = 10_000
 """Entries of a directory that appears: what is more waits for such a scan."""
+WRITERS_S = 1.0
 MOST_SHOWN = 200
 """Characters of a path that is only shown."""
-HASHERS = 2
 
 _output = threading.Lock()
 
@@ -87,17 +84,13 @@ class OutboxWorker:
         self._scan_s = 0.0
         self._root_inode = 0
         self._device = 0
-        self._held: dict[int, tree.Held] = {}
+        self._writers, self._writers_at = tree.Writers(0), -WRITERS_S
         self._rescan_at: float | None = None
-        self._work: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._turn = threading.Lock()
-        self._hashing = self._hashed_bytes = 0
+        self._hashing = Hashing(self._known_root, emit)
         try:
             self._inotify: tree.Inotify | None = tree.Inotify()
         except OSError:  # the user's limit is reached: only the scan of each minute finds files
             self._inotify = None
-        for _ in range(HASHERS):
-            threading.Thread(target=self._hash_all, daemon=True).start()
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -117,8 +110,8 @@ class OutboxWorker:
                 self._rescan_at = None
                 self._answer({"do": "scan"})
             self._settle(time.monotonic())
-            if self._hashing and now >= alive_at and self._hashed_bytes != last:
-                alive_at, last = now + ALIVE_S, self._hashed_bytes
+            if self._hashing.under_way and now >= alive_at and self._hashing.bytes_read != last:
+                alive_at, last = now + ALIVE_S, self._hashing.bytes_read
                 emit({"alive": last})
             ready = {number for number, _ in poll.poll(self._pause_ms())}
             if self._inotify is not None and self._inotify.descriptor in ready:
@@ -130,23 +123,19 @@ class OutboxWorker:
     def _pause_ms(self) -> float | None:
         """Until there is something to do; None: only when something happens."""
         due = [at for at in (self._settling.next_due(), self._rescan_at) if at is not None]
-        if self._hashing:
+        if self._hashing.under_way:
             due.append(time.monotonic() + ALIVE_S)
         return None if not due else 1000 * max(SETTLING_STEP_S, min(due) - time.monotonic())
 
     def _asked(self, message: Message) -> None:
-        if message["do"] == "hash":
-            with self._turn:
-                self._hashing += 1
-            self._work.put(message)
-        else:
+        if not self._hashing.takes(message):
             self._answer(message)
 
     def _answer(self, message: Message) -> None:
         try:
             answer = self._do(message)
         except OSError as error:
-            answer = _failed(error)
+            answer = failed(error)
         if "id" in message:
             emit({"id": message["id"], **answer})
 
@@ -155,15 +144,15 @@ class OutboxWorker:
             case "scan":
                 return self._scan()
             case "check":
-                held = self._held.get(message["of"])  # none: a former process had it
-                return {"same": held is not None and held.same}
+                return {"look": self._hashing.look(message["of"])}
             case "release":
-                if (held := self._held.pop(message["of"], None)) is not None:
-                    os.close(held.file)
+                self._hashing.release(message["of"])
                 return {}
             case "remove":
                 with self._known_root() as root:
-                    return {"is": tree.remove(root, message["path"], FileLook(*message["look"]))}
+                    return {
+                        "is": removal.remove(root, message["path"], FileLook(*message["look"]), self._seen_writers())
+                    }
             case "missing":
                 with self._known_root() as root:
                     return {"paths": [path for path in message["paths"] if tree.look_at(root, path) is None]}
@@ -185,6 +174,12 @@ class OutboxWorker:
             if os.fstat(root).st_ino != self._root_inode:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             yield root
+
+    def _seen_writers(self) -> tree.Writers:
+        """Where only /proc shows them, it is not read for each file."""
+        if (now := time.monotonic()) - self._writers_at > WRITERS_S:
+            self._writers, self._writers_at = tree.Writers(self._device), now
+        return self._writers
 
     # -- finding --------------------------------------------------------------------------------------------------
 
@@ -209,14 +204,16 @@ class OutboxWorker:
                     is_full = True
                     break
                 seen.add(path)
-                self._settling.look(path, look, time.monotonic())
+                self._see(path, look)
             is_full = is_full or now.is_full
+            unseen = self._settling.paths() - seen
+            # Of more files than are looked at those that were not met are asked for one by one.
+            gone = {path for path in unseen if (self._is_gone(root, path) if is_full else now.was_read(path))}
             former, self._tree = self._tree, now
             if self._inotify is not None:
                 for number in former.watched.keys() - now.watched.keys():
                     self._inotify.unwatch(number)
             about, room = os.fstat(root), os.fstatvfs(root)
-        gone = set() if is_full else {path for path in self._settling.paths() - seen if now.was_read(path)}
         if about.st_ino != self._root_inode:
             # Another directory, or another disk, lies at its place: what was in the former one is not lost.
             for path in gone:
@@ -259,8 +256,7 @@ class OutboxWorker:
                 self._tree.is_full = False
                 with self._opened_root() as root:
                     for below, look in self._tree.files(root, self._inotify, path, MOST_OF_A_NEW_ONE):
-                        if len(self._settling) < MOST_FILES:
-                            self._settling.look(below, look, time.monotonic())
+                        self._see(below, look)
                 if self._tree.is_full:
                     self._rescan_soon()
         except OSError:
@@ -279,9 +275,20 @@ class OutboxWorker:
                 self._forget({path})
             else:
                 self._settling.forget(path)
-        elif len(self._settling) < MOST_FILES:
-            self._settling.look(path, look, time.monotonic())
+        else:
+            self._see(path, look)
         return look
+
+    def _see(self, path: str, look: FileLook) -> None:
+        if path in self._settling or len(self._settling) < MOST_FILES:
+            self._settling.look(path, look, time.monotonic())
+
+    def _is_gone(self, root: int, path: str) -> bool:
+        self._goes_on()
+        try:
+            return tree.look_at(root, path) is None
+        except OSError:
+            return False
 
     def _forget(self, paths: set[str]) -> None:
         gone = sorted(path for path in paths if self._settling.forget(path))
@@ -324,54 +331,9 @@ class OutboxWorker:
         self._settling.busy(path, now)  # tried again after the same time
         return False
 
-    # -- hashing --------------------------------------------------------------------------------------------------
-
-    def _hash_all(self) -> None:
-        while True:
-            message = self._work.get()
-            try:
-                answer = self._hash(message["id"], message["path"], FileLook(*message["look"]))
-            except OSError as error:
-                answer = _failed(error)
-            with self._turn:
-                self._hashing -= 1
-            emit({"id": message["id"], **answer})
-
-    def _hash(self, number: int, path: str, expected: FileLook) -> Message:
-        with self._known_root() as root:  # a directory that is missing is no file that is gone
-            try:
-                file = tree.open_file(root, path)
-            except OSError as error:
-                if error.errno in tree.GONE:
-                    return {"is": "gone"}
-                raise
-        held = tree.Held(file, expected)
-        try:
-            sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-            at = 0
-            while held.same and (block := os.pread(file, BLOCK_BYTES, at)):
-                at += len(block)
-                sha256.update(block)
-                md5.update(block)
-                with self._turn:
-                    self._hashed_bytes += len(block)
-            if not held.same or at != expected.size:
-                os.close(file)
-                return {"is": "changed"}
-        except BaseException:
-            os.close(file)
-            raise
-        self._held[number] = held
-        return {"sha256": sha256.hexdigest(), "md5": md5.hexdigest(), "fd": file}
-
 
 def _shown(path: str) -> str:
     return path if len(path) <= MOST_SHOWN else f"{path[:MOST_SHOWN]}…"
-
-
-def _failed(error: OSError) -> Message:
-    number = error.errno or errno.EIO
-    return {"error": {"errno": number, "text": (error.strerror or os.strerror(number)).lower()}}
 
 
 def main() -> None:

@@ -148,6 +148,9 @@ def upload_command(
         "retries": "1",
         "low-level-retries": "3",
         "ask-password": False,
+        # An upload is one call: after rclone's hour the answer of one that takes longer never comes.
+        "rc-server-read-timeout": "0",
+        "rc-server-write-timeout": "0",
     }
     if launch.limit is not None:
         flags["bwlimit"] = f"{launch.limit}B"

@@ -116,8 +116,17 @@ def _outboxes(settings: Settings, known: WrittenNames) -> Iterator[Finding]:
             yield Finding(place, "must name a bucket: REMOTE:BUCKET[/PREFIX]")
         if (other := places.setdefault(outbox.remote.rstrip("/"), name)) != name:
             yield Finding(place, f"is where outbox.{other} puts its files too: give each a prefix of its own")
+        for above in [each for each, other in settings.outbox.items() if _lies_below(outbox.remote, other.remote)]:
+            text = (
+                f"lies below that of outbox.{above}, whose files may get the same keys: give each a prefix of its own"
+            )
+            yield Finding(place, text, warning=True)
         if outbox.min_free.percent is not None and outbox.min_free.percent > 95:
             yield Finding(("outbox", name, "min_free"), "leaves no room for results: write 5% or a size")
+
+
+def _lies_below(remote: str, other: str) -> bool:
+    return remote != other and remote.startswith(other if other.endswith((":", "/")) else f"{other}/")
 
 
 def _levels(settings: Settings) -> Iterator[Finding]:

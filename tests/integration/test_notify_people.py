@@ -266,6 +266,12 @@ def test_what_apprise_complains_of_is_shown_without_parts_of_the_address() -> No
     assert "error=404" in shown
 
 
+@pytest.mark.parametrize("shown", ["p@ss/word", "p%40ss%2Fword", "p%40ss%2fword"])
+def test_a_part_of_the_address_that_is_quoted_in_another_way_is_not_shown_either(shown: str) -> None:
+    said = apprise_worker.without_secrets(f"cannot log in with {shown}", "mailtos://me:p%40ss%2fword@smtp.example.com")
+    assert said == "cannot log in with ***"
+
+
 def test_the_worker_is_for_itself() -> None:
     """It runs without mountd on its path."""
     spec = importlib.util.find_spec("mountd.notify.apprise_worker")

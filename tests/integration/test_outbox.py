@@ -131,6 +131,30 @@ def test_a_stop_leaves_what_waits_for_the_next_start(make: Callable[..., Results
 
 
 @pytest.mark.thorough
+def test_an_alarm_that_was_over_when_mountd_began_again_has_an_end(make: Callable[..., Results]) -> None:
+    def said() -> list[str]:
+        rows = results.journal("SELECT code FROM events WHERE code LIKE 'outbox-%' ORDER BY id")
+        return [code for (code,) in rows]
+
+    results = make()
+    results.daemon.start_ready()
+    results.proxy.down()
+    files = {"a.wav": results.write("a.wav")}
+    until(lambda: said() == ["outbox-waiting"], SOON_S, "the alarm")
+    for _ in range(2):
+        assert results.daemon.stop() == 0
+        results.daemon.start()
+        results.until_status(pending=1, health="Degraded")
+        assert results.daemon.until_reason("outbox-waiting")
+    assert said() == ["outbox-waiting"]
+    assert results.daemon.stop() == 0
+    results.proxy.up()
+    results.daemon.start()
+    results.until_stored(files)
+    until(lambda: said() == ["outbox-waiting", "outbox-recovered"], SOON_S, "its end")
+
+
+@pytest.mark.thorough
 def test_what_the_bucket_holds_is_compared(make: Callable[..., Results]) -> None:
     """The second look at each object is mountd's own: for the first file it finds another size there."""
     results = make(parallel=1)

@@ -52,6 +52,22 @@ async def test_an_outbox_becomes_a_mount_of_its_name_and_back() -> None:
         assert (set(room.board.snapshot.outbox), set(room.board.snapshot.mounts)) == ({"x"}, {"storage"})
 
 
+async def test_an_outbox_whose_remote_becomes_another_one_sends_nothing_more_to_the_former() -> None:
+    async with idle_bench() as (room, _):
+        room.config["remotes"] |= {"base": {"type": "local"}, "results": {"type": "alias", "remote": "base:/former"}}
+        with_outbox(room, "x", remote="results:x")
+        await carry_out(room)
+        outboxes = [room.members.outboxes._running["x"][0]]
+        for key, value in (("results", "base:/other"), ("base", None), ("store", None)):
+            remote = room.config["remotes"][key]
+            room.config["remotes"][key] = {**remote, **({"remote": value} if value else {"description": "another"})}
+            await carry_out(room)
+            outboxes.append(room.members.outboxes._running["x"][0])
+        first, other, base, unchanged = outboxes
+        assert first is not other is not base
+        assert unchanged is base
+
+
 async def test_a_model_gives_its_name_to_a_mount() -> None:
     async with idle_bench() as (room, _):
         del room.config["models"]["hub"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.faults import Failure
 from tests.support.outbox import SOON_S, Results, making
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
@@ -77,3 +78,26 @@ def test_no_result_is_lost_or_doubled(make: Callable[..., Results], count: int, 
     assert {state for state, _ in rows} == {"uploaded"}
     assert {event for _, event in rows} == {each["id"] for each in events}
     results.until_status(pending=0, failed=0, uploaded=count, health="Healthy")
+
+
+@pytest.mark.thorough
+def test_what_the_bucket_has_and_does_not_show_is_not_sent_again_and_not_lost(make: Callable[..., Results]) -> None:
+    """Keys that may write and not look: then the app removes the file, and mountd begins again."""
+    results = make()
+    results.daemon.start_ready()
+    results.proxy.faults.fail = {"HEAD": Failure(403, "AccessDenied")}
+    files = {"a.wav": results.write("a.wav")}
+    until(lambda: results.stored() == files, SOON_S, "the object")
+    until(lambda: results.journal("SELECT 1 FROM outbox WHERE tries > 1"), SOON_S, "two tries")
+    assert results.proxy.counts.requests["PUT"] == 1
+    results.kill()
+    (results.directory / "a.wav").unlink()
+    results.daemon.start()
+    results.daemon.until_reason("outbox-waiting")
+    until(lambda: results.journal("SELECT 1 FROM outbox WHERE tries > 3"), SOON_S, "more tries")
+    assert results.events() == results.events("result-lost") == []
+    results.proxy.faults.clear()
+    results.until_stored(files)
+    assert results.proxy.counts.requests["PUT"] == 1
+    assert results.announced() == {("a.wav", f"sha256:{files['a.wav']}"): 1}
+    assert results.events("result-lost") == []

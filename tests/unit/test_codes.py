@@ -14,7 +14,7 @@ import mountd
 from mountd import codes
 from mountd.codes import CODES, HEALING, MUST_KNOW
 from mountd.gitops import wanted
-from mountd.journal import journal, results
+from mountd.journal import journal, unsent
 from mountd.journal.records import REPORTED_KINDS
 from mountd.process.resources import _LACKS, SYSTEM_ERROR
 from mountd.rclone.failures import _KINDS
@@ -135,8 +135,8 @@ def of_a_bucket() -> set[str]:
     return of_rclone | {code for code in keyword_codes("mount/bucket.py") if KEBAB.fullmatch(code)}
 
 
-OF_RESULTS = {journal.UPLOADED, results.LOST, results.REFUSED, results.FAILED}
-"""Written in one transaction with what happened to a file, by statements of journal/results.py."""
+OF_RESULTS = {journal.UPLOADED, unsent.LOST, unsent.REFUSED, unsent.FAILED}
+"""Written in one transaction with what happened to a file, by statements of journal/results.py and unsent.py."""
 FLOWS: dict[tuple[str, str], set[str]] = {
     ("status/events.py", "code"): {"ready", "not-ready", "link-drifted", "link-blocked"}
     | lacks()

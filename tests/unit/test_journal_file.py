@@ -87,6 +87,14 @@ async def test_an_empty_file_is_a_new_journal(path: Path) -> None:
     await journal.close()
 
 
+async def test_what_is_committed_outlasts_a_power_failure(path: Path) -> None:
+    """Also the last change: what was told of it cannot be taken back [SQLite, PRAGMA synchronous]."""
+    journal = await reopened(path)
+    assert await journal.rows("PRAGMA journal_mode") == [("delete",)]
+    assert await journal.rows("PRAGMA synchronous") == [(3,)]  # EXTRA: the directory too
+    await journal.close()
+
+
 # -- that can never be used: set aside --------------------------------------------------------------------------------
 
 

@@ -170,7 +170,7 @@ async def test_what_is_hashed_stays_readable_whatever_becomes_of_its_name(heard:
     assert hashed.md5 == hashlib.md5(data).hexdigest()
     (directory / "a").unlink()
     assert Path(hashed.directory, hashed.name).read_bytes() == data
-    assert await heard.local.is_same(hashed)
+    assert await heard.local.still(hashed)
     heard.local.release(hashed)
     await heard.local.missing([])
     assert not Path(hashed.directory, hashed.name).exists()
@@ -184,11 +184,30 @@ async def test_a_change_after_it_was_found_is_seen(heard: Heard, directory: Path
     hashed = await heard.local.hash("a", look)
     assert hashed is not None
     (directory / "a").write_text("two")
-    assert not await heard.local.is_same(hashed)
+    assert not await heard.local.still(hashed)
     assert await heard.local.hash("a", look) is None
     assert await heard.local.remove("a", look) == "changed"
     assert await heard.local.missing(["a", "b"]) == {"b"}
     assert await heard.local.hash("b", look) is None
+
+
+async def test_what_was_hashed_is_read_again_when_only_its_times_may_lie(heard: Heard, directory: Path) -> None:
+    path = directory / "a"
+    path.write_text("one")
+    seen = path.stat()
+    await heard.local.scan()
+    await heard.until_found("a")
+    hashed = await heard.local.hash("a", heard.found["a"])
+    assert hashed is not None
+    assert await heard.local.still(hashed) == heard.found["a"]
+    path.chmod(0o600)
+    path = path.rename(directory / "b")
+    look = await heard.local.still(hashed)
+    assert look == tree.look_of(path.stat())
+    assert look != heard.found["a"]
+    path.write_text("two")
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert await heard.local.still(hashed) is None
 
 
 async def test_a_process_that_dies_fails_its_calls_and_another_one_begins_again(heard: Heard, directory: Path) -> None:
@@ -235,7 +254,7 @@ async def test_the_number_of_a_process_is_kept_until_nobody_reads_by_it(director
 async def test_what_a_former_process_has_hashed_is_not_the_same_and_harms_no_other(heard: Heard) -> None:
     await heard.local.scan()
     pid = heard.local.pid
-    assert not await heard.local.is_same(HashedFile(4711, "", "", "/proc/1/fd", "0"))
+    assert not await heard.local.still(HashedFile(4711, "", "", "/proc/1/fd", "0"))
     await heard.local.scan()
     assert heard.local.pid == pid
 
@@ -280,6 +299,47 @@ def test_a_process_that_looks_at_much_says_so_whatever_it_looks_at(
     it = worker.OutboxWorker(str(directory), SETTLE_S, ["*"], ["*.tmp"])
     assert it._scan()["files"] == 0
     assert sum("alive" in each for each in said) >= 100
+
+
+def test_of_more_files_than_are_looked_at_those_that_go_make_room(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without inotify too, as where its limit is reached."""
+    said: list[dict[str, object]] = []
+    monkeypatch.setattr(worker, "emit", said.append)
+    monkeypatch.setattr(worker, "MOST_FILES", 3)
+    for number in range(9):
+        (directory / f"{number}").touch()
+    it = worker.OutboxWorker(str(directory), 0.0, ["*"], [])
+    it._inotify = None
+    assert it._scan()["full"]
+    found: set[str] = set()
+    for _ in range(9):
+        it._settle(time.monotonic())
+        new = {path for each in said for path, _ in each.get("found", ())} - found  # type: ignore[attr-defined]
+        for name in new:
+            (directory / name).unlink()
+        found |= new
+        del said[:]
+        it._scan()
+        assert {path for each in said for path in each.get("gone", ())} == new  # type: ignore[attr-defined]
+        assert len(it._settling) <= 3
+        it._scan()  # what was seen while there was no room
+    assert found == {f"{number}" for number in range(9)}
+    assert len(it._settling) == 0
+
+
+def test_a_known_file_that_changes_is_seen_also_where_there_are_too_many(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "emit", lambda _: None)
+    monkeypatch.setattr(worker, "MOST_FILES", 1)
+    (directory / "a").write_text("one")
+    it = worker.OutboxWorker(str(directory), 60.0, ["*"], [])
+    it._scan()
+    (directory / "a").write_text("three")
+    it._entry("a", tree.IN_CLOSE_WRITE)
+    assert it._settling.due(time.monotonic() + 61, 9)[0][1].size == 5
 
 
 def test_a_large_directory_that_appears_is_left_to_the_next_scan(

@@ -8,7 +8,7 @@ import pytest
 
 from mountd.journal.records import OutboxFile
 from mountd.journal.results import OutboxTotals
-from mountd.outbox.plan import DirectoryFacts, Place, Sending, StoredObject, judge, mismatch, status
+from mountd.outbox.plan import DirectoryFacts, Place, Sending, StoredObject, is_there, judge, mismatch, status
 from mountd.outbox.settling import FileLook
 from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import Health, Reason
@@ -61,7 +61,6 @@ def test_a_file_that_was_written_again_is_queued_again(state: str, field: int) -
         ("queued", 0, 1, 0),
         ("uploading", 0, 1, 0),
         ("failed", 0, 1, 0),
-        ("refused", 0, 1, 0),
         ("uploaded", 1, 0, 0),  # its content is compared
         ("removed", 1, 0, 0),
         ("lost", 1, 0, 0),
@@ -91,20 +90,39 @@ def test_a_name_that_cannot_be_a_key_is_refused(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "is_well"),
+    ("state", "prefix", "now"),
     [
-        (None, False),
-        (StoredObject(10, "", ""), True),  # the store says no more
-        (StoredObject(9, "cd", "ab"), False),
-        (StoredObject(10, "cd", ""), True),
-        (StoredObject(10, "ce", ""), False),
-        (StoredObject(10, "", "ab"), True),
-        (StoredObject(10, "", "ac"), False),
-        (StoredObject(10, "cd", "ab"), True),
+        ("refused", "p", "queued"),  # it was refused because of a longer prefix
+        ("refused", "p" * 1020, None),
+        ("queued", "p" * 1020, "refused"),
+        ("failed", "p" * 1020, "refused"),
+        ("uploaded", "p" * 1020, None),
+        ("queued", "p", None),
     ],
 )
-def test_an_upload_is_verified_by_what_the_store_says(stored: StoredObject | None, is_well: bool) -> None:
+def test_a_file_is_judged_again_by_another_prefix(state: str, prefix: str, now: str | None) -> None:
+    found = judge([(b"a.wav", "a.wav", LOOK)], {b"a.wav": replace(ROW, state=state)}, Place("b", prefix), "5")
+    assert [each.state for each in found.put] == ([now] if now else [])
+
+
+@pytest.mark.parametrize(
+    ("stored", "is_well", "is_certain"),
+    [
+        (None, False, False),
+        (StoredObject(10, "", ""), True, False),  # the store says no more: an earlier object may be as large
+        (StoredObject(9, "cd", "ab"), False, False),
+        (StoredObject(10, "cd", ""), True, True),
+        (StoredObject(10, "ce", ""), False, False),
+        (StoredObject(10, "", "ab"), True, True),
+        (StoredObject(10, "", "ac"), False, False),
+        (StoredObject(10, "cd", "ab"), True, True),
+    ],
+)
+def test_an_upload_is_verified_by_what_the_store_says(
+    stored: StoredObject | None, is_well: bool, is_certain: bool
+) -> None:
     assert (mismatch(ROW, stored) == "") is is_well
+    assert is_there(ROW, stored) is is_certain
 
 
 def test_failures_in_a_row_make_the_pauses_longer_and_try_one_at_a_time() -> None:
@@ -162,9 +180,7 @@ def test_the_cause_that_is_nearest_is_shown(
     assert (found.pending, found.uploaded, found.last_key) == (totals.pending, 5, "p/a.wav")
 
 
-@pytest.mark.parametrize(
-    ("state", "put"), [("queued", 1), ("uploading", 1), ("failed", 1), ("uploaded", 0), ("refused", 0)]
-)
+@pytest.mark.parametrize(("state", "put"), [("queued", 1), ("uploading", 1), ("failed", 1), ("uploaded", 0)])
 def test_what_waits_and_is_found_in_another_directory_is_queued_there(state: str, put: int) -> None:
     assert len(judge([(b"a.wav", "a.wav", LOOK)], {b"a.wav": replace(ROW, state=state)}, PLACE, "6").put) == put
 

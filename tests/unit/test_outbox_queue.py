@@ -99,6 +99,24 @@ async def test_the_least_tried_comes_first(journal: Journal) -> None:
     assert [row.name for row in await queue.waiting(1, "7")] == [b"c"]
 
 
+async def test_what_may_be_in_the_bucket_stays_so_after_a_try_that_failed(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a")], "7")
+    row = await begun(queue, b"a")
+    await queue.again(row.id, "access denied")
+    assert [(each.state, each.tries) for each in await queue.waiting(9, "7")] == [("uploading", 1)]
+    await queue.not_sent(row.id)
+    await queue.again(row.id, "connection refused")
+    assert [(each.state, each.tries) for each in await queue.waiting(9, "7")] == [("queued", 2)]
+
+
+async def test_content_that_was_begun_is_not_what_was_announced_before(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([replace(found(b"a"), sha256="of the content before", event=3)], "7")
+    await queue.again((await begun(queue, b"a")).id, "refused")
+    assert [(row.sha256, row.event) for row in await queue.waiting(9, "7")] == [("ab", None)]
+
+
 async def test_outboxes_do_not_see_each_other(journal: Journal) -> None:
     one, other = ResultQueue(journal, "one"), ResultQueue(journal, "other")
     await one.put([found(b"a")], "7")
@@ -125,8 +143,17 @@ async def test_each_end_is_an_event(journal: Journal) -> None:
     ]
     totals = await queue.totals()
     assert (totals.pending, totals.failed) == (0, 2)
+    await queue.put([found(b"new")], "7")
     await queue.retry_failed()
-    assert [row.name for row in await queue.waiting(9, "7")] == [b"failed"]
+    new, again = await queue.waiting(9, "7")
+    assert (new.name, again.name) == (b"new", b"failed")
+    totals = await queue.totals()
+    assert (totals.pending, totals.failed) == (1, 2)  # it counts as failed until it is uploaded
+    await queue.fail(again, "the store refuses it again")
+    assert len(await journal.events(limit=9)) == 3
+    await queue.retry_failed()
+    assert await queue.done(await begun(queue, b"failed"))
+    assert (await queue.totals()).failed == 1
 
 
 async def test_many_that_do_not_arrive_are_one_event_a_minute(journal: Journal) -> None:
@@ -168,6 +195,35 @@ async def test_what_waits_for_its_minute_is_written_at_the_end(journal: Journal)
     assert len(await journal.events(limit=9)) == 1
     await queue.write_due(all_of_them=True)
     assert [json.loads(each.data)["names"] for each in await journal.events(limit=9)] == [["a"], ["b"]]
+
+
+async def test_what_a_killed_run_has_not_said_is_said_by_the_next_one(journal: Journal) -> None:
+    killed = ResultQueue(journal, "results")
+    await killed.put([found(b"%d" % number, state="refused", cause=f"{number} is bad") for number in range(3)], "7")
+    await killed.put([found(b"late %d" % number, state="refused", cause=f"{number}") for number in range(30)], "7")
+    await killed.put([found(b"lost"), found(b"lost late"), found(b"failed"), found(b"failed late")], "7")
+    lost, lost_late, failed, failed_late = await killed.waiting(9, "7")
+    for row in (lost, lost_late):
+        await killed.lose(row)
+    for row in (failed, failed_late):
+        await killed.fail(row, "the store refuses it")
+    await killed.write_due()  # nothing: the minute is not over
+
+    async def events() -> list[tuple[str, int, str]]:
+        found = [(each.code, json.loads(each.data)) for each in await journal.events(limit=99)]
+        return [(code, data["count"], data["name"]) for code, data in found]
+
+    before = [("result-refused", 3, "0"), ("result-lost", 1, "lost"), ("result-failed", 1, "failed")]
+    assert await events() == before
+    for _ in range(2):
+        queue = ResultQueue(journal, "results")
+        await queue.write_due()
+        assert await events() == [
+            *before,
+            *(("result-lost", 1, "lost late"), ("result-refused", 30, "late 0"), ("result-failed", 1, "failed late")),
+        ]
+    data = json.loads((await journal.events(limit=99))[4].data)
+    assert data["names"] == [f"late {number}" for number in range(10)]
 
 
 @pytest.mark.parametrize("name", [b"\xff" * 100_000, b"\x07" * 100_000, "声".encode() * 50_000, b"\\" * 100_000])
@@ -225,6 +281,39 @@ async def test_the_content_that_was_announced_is_not_announced_again(journal: Jo
     now = (await queue.known([b"a"]))[b"a"]
     assert (now.state, now.event, now.uploaded, now.stamp) == ("uploaded", row.event, row.uploaded, "1.2.9")
     assert len(await journal.events(limit=9)) == 1
+
+
+async def test_a_file_that_was_touched_after_the_last_look_is_not_announced_as_it_was(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a")], "7")
+    row = await begun(queue, b"a")
+    await queue.restamp({row.id: "1.2.5"})
+    assert not await queue.done(row, "1.2.4")
+    (waiting,) = await queue.waiting(9, "7")
+    assert (waiting.state, waiting.stamp) == ("uploading", "1.2.5")
+    assert await queue.done(waiting, "1.2.5")
+    await queue.restamp({row.id: "1.2.5"})
+    assert (await queue.known([b"a"]))[b"a"].state == "uploaded"
+    await queue.restamp({row.id: "1.2.6"})  # found before it was announced, and journaled after that
+    (again,) = await queue.waiting(9, "7")
+    assert (again.stamp, again.sha256, again.event) == ("1.2.6", "ab", 1)
+
+
+async def test_what_was_found_again_meanwhile_is_not_dropped(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a"), found(b"b")], "7")
+    first, second = await queue.waiting(9, "7")
+    await queue.restamp({first.id: "1.2.5"})
+    for row in (first, second):
+        await queue.drop(row)
+    assert [row.name for row in await queue.waiting(9, "7")] == [b"a"]
+
+
+async def test_the_last_look_at_the_file_is_what_is_known_of_it(journal: Journal) -> None:
+    queue = ResultQueue(journal, "results")
+    await queue.put([found(b"a")], "7")
+    assert await queue.done(await begun(queue, b"a"), "1.2.4")
+    assert (await queue.known([b"a"]))[b"a"].stamp == "1.2.4"
 
 
 async def test_pages_have_each_row_once(journal: Journal) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mountd.outbox import tree
-from mountd.outbox.settling import OWN_PREFIX
+from mountd.outbox import removal, tree
+from mountd.outbox.settling import OWN_PREFIX, own_name
 from mountd.outbox.tree import Inotify, WatchedTree, Writers
 
 
@@ -122,13 +122,87 @@ def test_only_the_expected_file_is_removed(root: int, tmp_path: Path) -> None:
     look = tree.look_at(root, "d/a")
     assert look is not None
     path.write_text("another")
-    assert tree.remove(root, "d/a", look) == "changed"
+    assert removal.remove(root, "d/a", look) == "changed"
     assert path.read_text() == "another"
     now = tree.look_at(root, "d/a")
     assert now is not None
-    assert tree.remove(root, "d/a", now) == "removed"
-    assert tree.remove(root, "d/a", now) == "gone"
+    assert removal.remove(root, "d/a", now) == "removed"
+    assert removal.remove(root, "d/a", now) == "gone"
     assert os.listdir(outputs / "d") == []
+
+
+def rewritten(path: Path, content: str) -> None:
+    """In place, with the time of before."""
+    seen = path.stat()
+    path.write_text(content)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def test_other_content_with_the_size_and_time_of_before_is_not_removed(root: int, tmp_path: Path) -> None:
+    path = tmp_path / "outputs" / "a"
+    path.write_text("one")
+    look = tree.look_at(root, "a")
+    assert look is not None
+    rewritten(path, "two")
+    assert removal.remove(root, "a", look) == "changed"
+    assert path.read_text() == "two"
+
+
+@pytest.mark.parametrize("opened", ["before", "in the moment of its removal"])
+def test_a_file_that_a_program_has_open_for_writing_stays(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: str
+) -> None:
+    path = tmp_path / "outputs" / "a"
+    path.write_text("one")
+    look = tree.look_at(root, "a")
+    assert look is not None
+    rename, files = os.rename, []
+
+    def opened_before(*words: object, **more: object) -> None:
+        monkeypatch.undo()
+        files.append(path.open("a"))
+        rename(*words, **more)  # type: ignore[arg-type]
+
+    if opened == "before":
+        files.append(path.open("a"))
+    else:
+        monkeypatch.setattr(os, "rename", opened_before)
+    assert removal.remove(root, "a", look) == "changed"
+    (file,) = files
+    with file:
+        file.write(" more")
+    assert path.read_text() == "one more"
+    now = tree.look_at(root, "a")
+    assert now is not None
+    assert removal.remove(root, "a", now) == "removed"
+
+
+@pytest.mark.parametrize("is_newer_there", [False, True])
+def test_what_is_swapped_in_goes_back_to_its_place_also_where_there_are_no_hard_links(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_newer_there: bool
+) -> None:
+    outputs = tmp_path / "outputs"
+    (outputs / "a").write_text("old")
+    look = tree.look_at(root, "a")
+    assert look is not None
+    rename = os.rename
+
+    def replaced_before(*words: object, **more: object) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        (outputs / "new").write_text("newer")
+        rename(outputs / "new", outputs / "a")
+        rename(*words, **more)  # type: ignore[arg-type]
+
+    def no_link(*_: object, **__: object) -> None:
+        if is_newer_there:
+            (outputs / "a").write_text("newest")
+        raise PermissionError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "rename", replaced_before)
+    monkeypatch.setattr(os, "link", no_link)
+    assert removal.remove(root, "a", look) == "changed"
+    assert (outputs / "a").read_text() == ("newest" if is_newer_there else "newer")
+    assert os.listdir(outputs) == ["a"]
 
 
 def test_what_is_put_at_its_place_in_the_moment_of_its_removal_stays(
@@ -147,7 +221,7 @@ def test_what_is_put_at_its_place_in_the_moment_of_its_removal_stays(
         rename(*words, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "rename", replaced_before)
-    assert tree.remove(root, "a", look) == "changed"
+    assert removal.remove(root, "a", look) == "changed"
     assert (outputs / "a").read_text() == "newest"
     assert os.listdir(outputs) == ["a"]
 
@@ -173,7 +247,7 @@ def test_what_is_swapped_in_between_look_and_removal_is_neither_followed_nor_rem
         rename(*words, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "rename", swapped_before)
-    assert tree.remove(root, "a", look) == "changed"
+    assert removal.remove(root, "a", look) == "changed"
     assert secret.stat().st_nlink == 1
     assert (outputs / "a").is_symlink() == (kind == "link")
     assert os.listdir(outputs) == ["a"]
@@ -182,7 +256,7 @@ def test_what_is_swapped_in_between_look_and_removal_is_neither_followed_nor_rem
 def test_a_link_in_place_of_the_file_is_not_removed_in_its_name(root: int, tmp_path: Path) -> None:
     link = tmp_path / "outputs" / "a"
     link.symlink_to("elsewhere")
-    assert tree.remove(root, "a", tree.look_of(link.lstat())) == "changed"
+    assert removal.remove(root, "a", tree.look_of(link.lstat())) == "changed"
     assert link.is_symlink()
 
 
@@ -270,9 +344,15 @@ def test_what_lies_below_a_directory_that_cannot_be_read_was_not_looked_at() -> 
 
 
 def test_a_scan_takes_away_what_a_killed_removal_has_left(root: int, tmp_path: Path) -> None:
-    (tmp_path / "outputs" / f"{OWN_PREFIX}7").write_text("x")
+    outputs = tmp_path / "outputs"
+    for name, content in (("left", "x"), ("written", "x"), (f"{OWN_PREFIX}7", "of a program")):
+        (outputs / name).write_text(content)
+    left, written = (own_name(tree.look_of((outputs / name).stat())) for name in ("left", "written"))
+    (outputs / "left").rename(outputs / left)
+    (outputs / "written").rename(outputs / written)
+    (outputs / written).write_text("x and more")
     assert files(root) == set()
-    assert os.listdir(tmp_path / "outputs") == []
+    assert sorted((outputs / name).read_text() for name in os.listdir(outputs)) == ["of a program", "x and more"]
 
 
 def test_what_happens_in_each_directory_is_heard(root: int, tmp_path: Path) -> None:

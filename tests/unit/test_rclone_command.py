@@ -9,7 +9,17 @@ import pytest
 
 from mountd.errors import ConfigError
 from mountd.rclone.binary import Binary
-from mountd.rclone.command import CacheSize, Launch, MountCommand, RcAddress, advise, mount_command, source
+from mountd.rclone.command import (
+    CacheSize,
+    Launch,
+    MountCommand,
+    RcAddress,
+    UploadLaunch,
+    advise,
+    mount_command,
+    source,
+    upload_command,
+)
 from mountd.settings import profiles
 from mountd.settings.remotes import RemoteSettings
 from mountd.settings.schema import MODEL_PROFILES, ControlSettings, MountSettings, Settings
@@ -350,3 +360,18 @@ def test_advice(options: dict[str, Any], word: str) -> None:
 
 def test_the_mode_of_the_cache_is_the_admins_own_where_no_model_is_read() -> None:
     assert advise(mount(profile="outputs", options={"vfs-cache-mode": "writes"})) == []
+
+
+def test_an_upload_may_take_longer_than_an_hour() -> None:
+    """It is one call, and rclone's own hour would cut off its answer: the file would be sent again, for ever."""
+    flags = frozenset([*OWN, "rc-server-read-timeout", "rc-server-write-timeout"])
+    launch = UploadLaunch(Binary(Path("/opt/rclone"), (1, 75, 2), flags), Path("/run/rclone.conf"), RC)
+    settings = Settings.model_construct(
+        remotes={"cs": RemoteSettings(type="s3")},
+        mounts={},
+        control=ControlSettings(socket=Path("/run/mountd/mountd.sock")),
+        state=Path("/var/lib/mountd"),
+        runtime=Path("/run/mountd"),
+    )
+    argv = upload_command(settings, "cs:bkt", launch, {}).argv
+    assert {"--rc-server-read-timeout=0", "--rc-server-write-timeout=0"} <= set(argv)

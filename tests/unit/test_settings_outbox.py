@@ -100,5 +100,20 @@ def test_two_outboxes_share_no_place_and_no_name() -> None:
     assert len(parsed(a=OUTBOX, b={"directory": "/srv/b", "remote": "store:results/b"})) == 2
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "warned"),
+    [
+        ("store:results", "store:results/sub", ["outbox.b.remote"]),
+        ("store:results/sub/more", "store:results", ["outbox.a.remote"]),
+        ("store:results/a", "store:results/ab", []),
+        ("store:results/a", "store:results/b", []),
+    ],
+)
+def test_a_prefix_below_that_of_another_outbox_is_warned_of(one: str, other: str, warned: list[str]) -> None:
+    outboxes = {"a": {**OUTBOX, "remote": one}, "b": {"directory": "/srv/b", "remote": other}}
+    found = parse(yaml.safe_dump({**BASE, "outbox": outboxes}), "mountd.yaml", PLACES)
+    assert [each.path for each in found.warnings] == warned
+
+
 def test_an_empty_section_means_no_outbox() -> None:
     assert parse(yaml.safe_dump({**BASE, "outbox": None}), "mountd.yaml", PLACES).settings.outbox == {}

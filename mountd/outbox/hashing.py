@@ -27,7 +27,7 @@ def failed(error: OSError) -> Message:
     return {"error": {"errno": number, "text": (error.strerror or os.strerror(number)).lower()}}
 
 
-class Hashing:
+class FileReading:
     """`known_root` opens the directory, and raises OSError when it is missing or another one; `emit` sends an answer.
 
     Files that are hashed stay open, by the number of the request, until they are released.

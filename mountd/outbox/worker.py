@@ -42,7 +42,7 @@ if __name__ == "__main__":
     sys.path.insert(0, __file__.removesuffix("/mountd/outbox/worker.py"))
 
 from mountd.outbox import removal, tree
-from mountd.outbox.hashing import Hashing, Message, failed
+from mountd.outbox.hashing import FileReading, Message, failed
 from mountd.outbox.settling import FileLook, Settling
 
 MOST_AT_ONCE = 500
@@ -86,7 +86,7 @@ class OutboxWorker:
         self._device = 0
         self._writers, self._writers_at = tree.Writers(0), -WRITERS_S
         self._rescan_at: float | None = None
-        self._hashing = Hashing(self._known_root, emit)
+        self._hashing = FileReading(self._known_root, emit)
         try:
             self._inotify: tree.Inotify | None = tree.Inotify()
         except OSError:  # the user's limit is reached: only the scan of each minute finds files

@@ -1,12 +1,14 @@
-"""A webhook after a reload that changes nothing of it or adds it, and with a journal that comes from a backup."""
+"""A webhook after a reload that changes nothing of it or adds it, with the journal of a backup, behind many uploads."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from mountd.journal import journal as journal_module
 from mountd.journal.journal import Journal
 from mountd.notify import target as target_module
 from mountd.process.lifecycle import Backoff
@@ -61,3 +63,41 @@ async def test_a_target_that_a_reload_adds_to_a_new_journal_begins_with_what_com
         await world.happens("switch-committed")
         await world.posted(receiver, 1)
     assert receiver.types == ["mountd.switch-committed"]
+
+
+async def test_uploads_that_left_the_journal_are_no_loss_to_who_does_not_want_them(
+    world: Notified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "EVENTS_KEPT", 20)
+    with Receiver() as receiver:
+        given = {"webhook": receiver.url, "events": ["app-failed", "switch-*"]}
+        await world.happens("switch-failed")
+        await world.begin_loaded(**given)
+        await world.end()
+        await world.happens(*["result-uploaded"] * 30, "app-failed", *["result-uploaded"] * 30)
+        world.begin(**given)
+        await world.posted(receiver, 1)
+        await world.until_status(dropped=0, messages=1, pending=0)
+        await world.happens(*["switch-failed"] * 5)
+        await world.until_status(messages=6, pending=0)
+        async with asyncio.timeout(SOON_S):
+            while (await world.cursor()).messages < 6:
+                await asyncio.sleep(0.01)
+        await world.end()
+        await world.happens(*["result-uploaded"] * 3, *["switch-failed"] * 25)
+        world.begin(**given)
+        await world.until_status(dropped=5, messages=6 + 20, pending=0)
+
+
+async def test_the_end_of_an_alarm_is_found_behind_any_number_of_uploads(
+    world: Notified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "PAGE", 5)
+    with Receiver() as receiver:
+        given = {"webhook": receiver.url, "after": "1s", "events": ["not-ready", "switch-*"]}
+        await world.begin_loaded(**given)
+        await world.end()
+        await world.happens("not-ready", *["result-uploaded"] * 20, "ready", "switch-failed")
+        world.begin(**given)
+        await world.posted(receiver, 1)
+    assert receiver.types == ["mountd.switch-failed"]

@@ -102,7 +102,7 @@ function row(name, model, each, may, busy) {
   return h("tr", { key: each.version, class: isLive ? "live" : null },
     h("th", { scope: "row" }, h("span", { class: "version" }, each.version),
       roles.map((role) => h("span", { class: `badge ${role === "current" ? "ok" : "idle"}` }, words.role(role)))),
-    cell(t("State"), h("span", null, usable(each)), each.problems.length ? h("details", null, h("summary", null, t("{count} problems", { count: count(each.problem_count) })), h("ul", null, each.problems.slice(0, 10).map((problem) => h("li", null, problem)))) : null,
+    cell(t("State"), h("span", null, usable(each)), each.problems.length ? h("details", null, h("summary", null, t("problems: {count}", { count: count(each.problem_count) })), h("ul", null, each.problems.slice(0, 10).map((problem) => h("li", null, problem)))) : null,
       each.changed ? h("p", { class: "note" }, each.changed) : null),
     cell(t("Size"), each.bytes || each.files ? t("{size}, {files} files", { size: bytes(each.bytes), files: count(each.files) }) : "–"),
     cell(t("On this machine"), here(each)),

@@ -14,11 +14,11 @@ export function graph(status) {
   const edges = [];
   for (const [name, remote] of Object.entries(status.remotes)) nodes.bucket.push({ name, health: remote.health, detail: "" });
   for (const [name, mount] of Object.entries(status.mounts)) {
-    const restarts = mount.restarts ? t("{count} restarts", { count: mount.restarts }) : "";
+    const restarts = mount.restarts ? t("restarts: {count}", { count: mount.restarts }) : "";
     const detail = joined(words.state(mount.state), restarts);
     nodes.rclone.push({ name, health: PROCESS[mount.state] ?? "Progressing", detail });
     const used = mount.cache.bytes_used ? t("cache {size}", { size: bytes(mount.cache.bytes_used) }) : "";
-    const uploads = mount.cache.uploads_queued ? t("{count} uploads", { count: mount.cache.uploads_queued }) : "";
+    const uploads = mount.cache.uploads_queued ? t("uploads: {count}", { count: mount.cache.uploads_queued }) : "";
     const isThere = mount.state === "running" && mount.stage === "ready";
     nodes.mount.push({ name, health: mount.health, detail: isThere ? uploads || used || words.stage(mount.stage) : words.stage(mount.stage) });
     edges.push(["bucket", mount.remote.split(":")[0], "rclone", name], ["rclone", name, "mount", name]);
@@ -32,7 +32,7 @@ export function graph(status) {
   }
   for (const [name, app] of Object.entries(status.apps)) {
     const loaded = app.load?.percent === null || app.load?.percent === undefined ? "" : `${app.load.percent} %`;
-    const restarts = app.restarts ? t("{count} restarts", { count: app.restarts }) : "";
+    const restarts = app.restarts ? t("restarts: {count}", { count: app.restarts }) : "";
     nodes.app.push({ name, health: app.health, detail: joined(words.state(app.state), loaded, restarts) });
     for (const need of app.needs) edges.push([need in status.models ? "link" : "mount", need, "app", name]);
   }

@@ -203,7 +203,9 @@ def lock_cache(directory: Path, held: int | None = None) -> int:
     except MountdError as error:
         raise needs_fix("cache-not-writable", error.text, error.hint) from None
     except OSError as error:
+        lacking = lack(error)
         hint = f"make it a directory that uid {os.geteuid()} can write, on local disk, or set cache.dir"
+        hint = hint if lacking is None else lacking.hint
         hint = container.for_directory(directory, error, volume="mountd-cache") or hint
         raise _unusable("cache-not-writable", directory, cause_of(error), hint) from None
     try:

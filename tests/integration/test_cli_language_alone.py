@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,23 +165,27 @@ def test_publish(result: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def configuration(tmp_path: Path) -> Path:
+def configuration() -> Iterator[Path]:
     """With one thing wrong of each kind: an app that is not there, a link that is a file, an outbox without keys."""
-    (tmp_path / "link").touch()
-    path = tmp_path / "mountd.yaml"
+    root = Path(tempfile.mkdtemp(prefix="mountd-t-"))  # pytest's would not fit into a Unix socket's address
+    (root / "link").touch()
+    path = root / "mountd.yaml"
     path.write_text(
         f"""
 remotes: {{s: {{type: s3, endpoint: "http://127.0.0.1:1", access_key_id: {{env: X}}}}}}
-mounts: {{m: {{remote: "s:b", path: {tmp_path}/m, cache: {{dir: {tmp_path}/cache, min_free: 1M}}}}}}
-models: {{hub: {{mount: m, directory: "hub_{{version}}", link: {tmp_path}/link, version: v1}}}}
-apps: {{webui: {{command: [nothing-of-this-name], directory: {tmp_path}, needs: [hub]}}}}
-outbox: {{results: {{directory: {tmp_path}/outputs, remote: "s:r"}}}}
+mounts: {{m: {{remote: "s:b", path: {root}/m, cache: {{dir: {root}/cache, min_free: 1M}}}}}}
+models: {{hub: {{mount: m, directory: "hub_{{version}}", link: {root}/link, version: v1}}}}
+apps: {{webui: {{command: [nothing-of-this-name], directory: {root}, needs: [hub]}}}}
+outbox: {{results: {{directory: {root}/outputs, remote: "s:r"}}}}
 rclone: {{binary: /nonexistent/rclone}}
-state: {tmp_path}/state
-runtime: {tmp_path}/run
+state: {root}/state
+runtime: {root}/run
 """
     )
-    return path
+    try:
+        yield path
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def test_doctor(configuration: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

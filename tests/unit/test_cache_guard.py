@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -268,3 +269,16 @@ async def test_a_disk_that_does_not_answer_is_given_up(tmp_path: Path, monkeypat
     finally:
         answers.set()
         await held.guard.release()
+
+
+def test_a_process_without_a_free_descriptor_is_not_the_fault_of_the_directory(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(CannotStart) as caught:
+            lock_cache(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "LimitNOFILE" in caught.value.hint

@@ -28,6 +28,8 @@ os.execvp(sys.argv[1], sys.argv[1:])
 ENTERS, LEAVES = b"\x1b[?1049h", b"\x1b[?1049l"
 """The second screen of a terminal."""
 SHOWS_CURSOR = b"\x1b[?25h"
+LAST = b"\x1b]2;the end\x07"
+"""A title, which no program here sets."""
 
 
 class Terminal:
@@ -92,7 +94,10 @@ class Terminal:
     def ended(self, timeout_s: float = 60.0) -> int:
         """Its exit code, with all of its output read."""
         code = self.process.wait(timeout_s)
-        until(lambda: not self._pending(), timeout_s, "the rest of its output")
+        os.write(self.slave, LAST)  # comes after what the program wrote, which the kernel may still have
+        until(lambda: LAST in self.raw, timeout_s, "the rest of its output")
+        with self._lock:
+            self.raw = self.raw.replace(LAST, b"")
         return code
 
     def modes(self) -> list[Any]:
@@ -100,10 +105,6 @@ class Terminal:
 
     def _size(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def _pending(self) -> int:
-        waiting = fcntl.ioctl(self._master, termios.FIONREAD, struct.pack("i", 0))
-        return int(struct.unpack("i", waiting)[0])
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # once nobody has the other end open

@@ -128,7 +128,7 @@ def mismatch(row: OutboxFile, stored: StoredObject | None) -> str:
 
 
 def is_there(row: OutboxFile, stored: StoredObject | None) -> bool:
-    """Whether the bucket holds this content for certain, whoever sent it: an object of before may be as large."""
+    """Whether the bucket holds this content for certain, no matter who sent it: an older object may be as large."""
     return stored is not None and bool(stored.md5 or stored.sha256) and not mismatch(row, stored)
 
 

@@ -251,7 +251,7 @@ class Grounds:
         names = [name for name in dict.fromkeys((*app.mounts, *readiness.mounts_of(self._now, app))) if name in mounts]
         if code == "waiting-for-cache":
             return [name for name in names if mounts[name].cache_broken]
-        if code == "app-behind-remount":  # of one that serves again it is told what it went down for
+        if code == "app-behind-remount":  # the mount serves again: its reason says why it was down
             return [name for name in names if not mounts[name].usable]
         return sorted(names, key=lambda name: mounts[name].usable)
 

@@ -85,6 +85,7 @@ def test_each_event_arrives_through_a_kill_and_secrets_are_nowhere(machine: Daem
     receiver.got.clear()
     receiver.otherwise = Says(204)
     machine.start_ready()
+    until(lambda: [code for _, code in stored(machine)].count("ready") == 2, SOON_S, "the journal to know of both runs")
     codes = [code for _, code in stored(machine)]
     wanted = [f"mountd.{code}" for code in codes if code in {"ready", "switch-committed"} or code[:7] == "mountd-"]
     until(lambda: len(receiver.got) >= len(wanted) >= 5, SOON_S, "all of both runs")
@@ -97,9 +98,11 @@ def test_each_event_arrives_through_a_kill_and_secrets_are_nowhere(machine: Daem
     until(lambda: target(machine, "ops")["health"] == "Healthy", SOON_S, "the target to be well")
     assert target(machine, "ops")["last_error"] is None
 
-    until(lambda: 'mountd_notify_pending{target="ops"} 0.0' in scraped(machine), SOON_S, "nothing to wait")
+    counted = f'mountd_notify_messages_total{{target="ops"}} {float(len(wanted))}'
+    until(lambda: counted in scraped(machine), SOON_S, "all to be counted")
     scrape = scraped(machine)
-    assert f'mountd_notify_messages_total{{target="ops"}} {float(len(receiver.got))}' in scrape
+    assert 'mountd_notify_pending{target="ops"} 0.0' in scrape
+    assert len(receiver.got) == len(wanted)
     done = machine.cli("notify", "ops")
     assert (done.code, receiver.types[-1]) == (0, "mountd.test")
     assert machine.cli("notify", "oops").code == 3

@@ -33,6 +33,8 @@ class FakeApp:
         self.gate = asyncio.Event()
         self.gate.set()
         """while it is closed the app does not get ready"""
+        self.waits = 0
+        """how often it was waited for at the gate"""
         self._board = board
         self._link = link
         self._directory = ""
@@ -75,6 +77,7 @@ class FakeApp:
         self._show(State.STARTING)
 
     async def become_ready(self) -> None:
+        self.waits += 1
         await self.gate.wait()
         if self._directory in self.bad:
             self.crash()

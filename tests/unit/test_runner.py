@@ -205,7 +205,8 @@ async def test_a_cancel_while_it_is_undone_changes_nothing(hub: Shelf, webui: Fa
     webui.bad["hub_v23"] = NO_PORT
     webui.gate.clear()
     begun = await hub.operations.switch(None, "v23", TINA)
-    await until(lambda: hub.step == "ready", "the new version to start")
+    await until(lambda: webui.waits == 1, "the new version to start")
+    assert hub.step == "ready"
     webui.gate.set()
     webui.gate.clear()  # for the version that comes back
     await until(lambda: webui.calls[: len(FORWARD) + 1] == [*FORWARD, *BACK[:1]], "the undo")

@@ -28,7 +28,7 @@ from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.explain import explain
 from mountd.status.grounds import Background, FailedChange
-from mountd.status.snapshot import Reason, Snapshot
+from mountd.status.snapshot import CHANGES, Reason, Snapshot
 from mountd.text import object_of
 
 JOURNAL_S = 2.0
@@ -40,8 +40,6 @@ CRASH_S = 600.0
 ASKED = 8
 """Reasons whose beginning is looked up."""
 OPERATIONS = 20
-CHANGES = frozenset({"switch", "rollback"})
-"""Kinds of operations that change a model; that of a drill has the name of a mount, which a model may have, too."""
 FAILED = frozenset({"rolled-back", "failed", "interrupted"})
 SWITCH_FAILED = "switch-failed"
 ENDS = 20

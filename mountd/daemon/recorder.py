@@ -54,9 +54,14 @@ class Recorder:
         await self._record_replaced()
         await self._record_start()
         while True:
-            await self._board.changed(RETRY_S if self._lost or self._replaced else None)
+            if not self._is_behind():
+                await self._board.changed(RETRY_S if self._lost or self._replaced else None)
             self._look_for_broken()
             await self.flush()
+
+    def _is_behind(self) -> bool:
+        """Whether something has happened while events were written; what is said of the journal is no event."""
+        return replace(self._board.snapshot, journal=None) != replace(self._recorded, journal=None)
 
     async def flush(self) -> None:
         """Returns when everything up to now is in the journal.

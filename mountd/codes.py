@@ -188,6 +188,11 @@ MUST_KNOW = tuple(code for code, each in CODES.items() if each.must_know)
 HEALING = frozenset(code for each in CODES.values() for code in each.healed_by)
 
 
+def ends(code: str, of: object, alarm: str) -> bool:
+    """Whether an event with this code, on the object of `alarm`, says that it is over; `of`: what its data says."""
+    return code in CODES[alarm].healed_by and of in (None, alarm)
+
+
 def is_pattern(text: str) -> bool:
     """Whether it can be a pattern of codes: a code, in which `*` stands for any characters."""
     return bool(_PATTERN.fullmatch(text))

@@ -21,14 +21,15 @@ from mountd.clock import now, parse
 from mountd.errors import MountdError
 from mountd.i18n import ENGLISH, translation
 from mountd.journal.journal import Journal, OperationRecord
-from mountd.journal.records import CRASHED, STARTED
+from mountd.journal.records import CRASHED, STARTED, EventRecord
+from mountd.operation.plan import HARMLESS
 from mountd.operation.results import ResultStore
 from mountd.process.child import Ring
 from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.explain import explain
 from mountd.status.grounds import Background, FailedChange
-from mountd.status.snapshot import Reason, Snapshot
+from mountd.status.snapshot import CHANGES, Reason, Snapshot
 from mountd.text import object_of
 
 JOURNAL_S = 2.0
@@ -37,11 +38,11 @@ LATELY_S = 24 * 3600.0
 """An operation that failed is of interest for so long, or until the next one."""
 CRASH_S = 600.0
 """After a start of mountd."""
+APP_BEGINS = ("app-running", "app-start-asked", "restart-requested")
+"""Events of an app after which its next start has a reason of its own."""
 ASKED = 8
 """Reasons whose beginning is looked up."""
 OPERATIONS = 20
-CHANGES = frozenset({"switch", "rollback"})
-"""Kinds of operations that change a model; that of a drill has the name of a mount, which a model may have, too."""
 FAILED = frozenset({"rolled-back", "failed", "interrupted"})
 SWITCH_FAILED = "switch-failed"
 ENDS = 20
@@ -72,15 +73,15 @@ class ExplainRoutes:
     async def _background(self, snapshot: Snapshot) -> Background:
         since: dict[tuple[str, str], str] = {}
         failed: list[FailedChange] = []
-        crash = ""
+        crash, restarted = "", frozenset[str]()
         with contextlib.suppress(TimeoutError, MountdError):  # of the journal, which the status reports
             async with asyncio.timeout(JOURNAL_S):
-                crash = await self._crash()
+                crash, restarted = await self._crash(snapshot)
                 failed = [each async for each in self._failed(snapshot)]
                 for reason in readiness.reasons(snapshot)[:ASKED]:
                     if began := await self._since(reason):
                         since[reason.code, reason.object] = began
-        return Background(dict(self._said(snapshot)), since, failed, crash)
+        return Background(dict(self._said(snapshot)), since, failed, crash, restarted)
 
     def _said(self, snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
         for things in (snapshot.mounts, snapshot.apps):
@@ -100,15 +101,32 @@ class ExplainRoutes:
             return event.time
         return ""
 
-    async def _crash(self) -> str:
-        """What the journal says of the end of the previous run, soon after a start."""
+    async def _crash(self, snapshot: Snapshot) -> tuple[str, frozenset[str]]:
+        """What the journal says of the end of the previous run, soon after a start; and the apps whose start does not
+        follow from it."""
+        nothing = "", frozenset[str]()
         if time.monotonic() - self._started > CRASH_S:
-            return ""
+            return nothing
         crashed, started = await self._journal.last_of(CRASHED), await self._journal.last_of(STARTED)
-        if crashed is None or started is None:
-            return ""
         # It is written just before the start.
-        return crashed.text if 0 < started.id - crashed.id <= ASKED else ""
+        if crashed is None or started is None or not 0 < started.id - crashed.id <= ASKED:
+            return nothing
+        return crashed.text, frozenset([name async for name in self._restarted(snapshot, started)])
+
+    async def _restarted(self, snapshot: Snapshot, started: EventRecord) -> AsyncIterator[str]:
+        """Apps that have run since `started`, or that a person or an operation has started or restarted."""
+        changed = {name for name in snapshot.models if await self._has_changed(name, started)}
+        for name, app in snapshot.apps.items():
+            last = await self._journal.last_of(*APP_BEGINS, object_=name)
+            if (last is not None and last.id > started.id) or not changed.isdisjoint(app.needs):
+                yield name
+
+    async def _has_changed(self, model: str, started: EventRecord) -> bool:
+        """Whether an operation that was begun since then has touched the apps of the model."""
+        return any(
+            each.kind in CHANGES and each.step not in HARMLESS and parse(each.started) >= parse(started.time)
+            for each in await self._results.history(model, limit=OPERATIONS)
+        )
 
     async def _failed(self, snapshot: Snapshot) -> AsyncIterator[FailedChange]:
         for name in snapshot.models:

@@ -11,13 +11,16 @@ from dataclasses import replace
 import structlog
 
 from mountd import __version__
+from mountd.codes import CODES, HEALING, OF
 from mountd.daemon import shutdown
 from mountd.errors import JournalError, MountdError
 from mountd.journal.journal import Journal
-from mountd.journal.records import CRASHED, STARTED, STOPPED
-from mountd.status import events
+from mountd.journal.records import CRASHED, STARTED, STOPPED, EventRecord
+from mountd.status import alarms, events
+from mountd.status.alarms import Alarm
 from mountd.status.board import Board
 from mountd.status.snapshot import Reason
+from mountd.text import object_of
 
 log = structlog.get_logger()
 
@@ -25,6 +28,7 @@ RETRY_S = 10.0
 GAP = "journal-gap"
 """Written first once the journal can be written again."""
 REPLACED = "journal-replaced"
+ALARMS_AND_ENDS = frozenset(code for code, each in CODES.items() if each.healed_by) | HEALING
 
 
 class Recorder:
@@ -36,6 +40,8 @@ class Recorder:
         self._lost = 0
         """events that could not be written since the journal fails"""
         self._started = False
+        self._open: frozenset[Alarm] = frozenset()
+        """alarms of previous runs that this one has neither seen again nor seen over"""
         self._replaced: Reason | None = None
         """stands in the status until mountd is restarted or a person has taken the broken file away"""
 
@@ -48,9 +54,14 @@ class Recorder:
         await self._record_replaced()
         await self._record_start()
         while True:
-            await self._board.changed(RETRY_S if self._lost or self._replaced else None)
+            if not self._is_behind():
+                await self._board.changed(RETRY_S if self._lost or self._replaced else None)
             self._look_for_broken()
             await self.flush()
+
+    def _is_behind(self) -> bool:
+        """Whether something has happened while events were written; what is said of the journal is no event."""
+        return replace(self._board.snapshot, journal=None) != replace(self._recorded, journal=None)
 
     async def flush(self) -> None:
         """Returns when everything up to now is in the journal.
@@ -65,6 +76,9 @@ class Recorder:
         async with self._turn:
             before, self._recorded = self._recorded, self._board.snapshot
             news = events.between(before, self._recorded)
+            self._open = alarms.without(self._open, news)
+            news += alarms.healed(self._open, self._recorded)
+            self._open = alarms.without(self._open, news)
             if self._lost:
                 text = f"the journal could not be written: {self._lost} events are missing here"
                 if not await self._write(GAP, "mountd", text):
@@ -106,6 +120,8 @@ class Recorder:
         last = None
         with contextlib.suppress(MountdError):  # reported with the event
             last = await self._journal.last_of(STARTED, STOPPED)
+            known = await self._journal.last_of_each(ALARMS_AND_ENDS)
+            self._open = alarms.open_after(_happening(each) for each in known)
         async with self._turn:
             if last is not None and last.code == STARTED:
                 text = (
@@ -153,3 +169,8 @@ class Recorder:
         if self._board.snapshot.journal == self._replaced:
             self._board.set_journal(None)
         self._replaced = None
+
+
+def _happening(event: EventRecord) -> events.Happening:
+    of = object_of(event.data).get(OF)
+    return events.Happening(event.code, event.object, event.text, {OF: str(of)} if of is not None else None)

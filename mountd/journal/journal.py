@@ -303,6 +303,11 @@ class Journal(Database):
         where = f"WHERE code IN ({marks(codes)}) AND object = coalesce(?, object) ORDER BY id DESC LIMIT 1"
         return await self.first(EventRecord, where, *codes, object_)
 
+    async def last_of_each(self, codes: Collection[str]) -> list[EventRecord]:
+        """The newest event of each of these codes, of each object, with the same data; oldest first."""
+        newest = f"SELECT max(id) FROM events WHERE code IN ({marks(tuple(codes))}) GROUP BY code, object, data"
+        return await self.read(EventRecord, f"WHERE id IN ({newest}) ORDER BY id", *codes)
+
     async def last_event(self) -> int:
         """The id of the newest event, 0 when there is none."""
         ((newest,),) = await self.rows("SELECT coalesce(max(id), 0) FROM events")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from functools import cached_property
 
-from mountd import clock
+from mountd import clock, codes
 from mountd.codes import ABOUT_NOTIFICATIONS, CODES, HEALING, OF, matching
 from mountd.journal.records import EventRecord
 from mountd.settings.units import Limit
@@ -115,9 +115,7 @@ def alarm_key(event: EventRecord) -> AlarmKey:
 def ends(event: EventRecord, alarm: AlarmKey) -> bool:
     """Whether this event says that the alarm is over."""
     code, object_ = alarm
-    if event.code not in CODES[code].healed_by or event.object != object_:
-        return False
-    return _field(event, OF) in (None, code)
+    return event.object == object_ and codes.ends(event.code, data_of(event).get(OF), code)
 
 
 def decide(
@@ -222,10 +220,6 @@ def _seconds(first: EventRecord, second: EventRecord) -> float:
         return max(0.0, (clock.parse(second.time) - clock.parse(first.time)).total_seconds())
     except ValueError:
         return 0.0
-
-
-def _field(event: EventRecord, name: str) -> object:
-    return data_of(event).get(name)
 
 
 def data_of(event: EventRecord) -> dict[str, object]:

@@ -36,6 +36,7 @@ FAILING_AFTER = 3
 """After this many failed tries in a row there is an event, and a reason in the status."""
 REFUSALS = 3
 """A message is given up after this many refusals."""
+FAILING, WORKING = "notify-failing", "notify-working"
 JOURNAL_AGAIN_S = 10.0
 SAVE_EVERY = 200
 """After this many skipped events the cursor is written too, although nothing was delivered."""
@@ -77,6 +78,8 @@ class NotifyTarget:
         self._seen: dict[int, float] = {}
         self._failures = 0
         """failed tries since the last success"""
+        self._is_alarm_open = False
+        """the journal says that it fails, maybe since a previous run"""
         self._dropped_reported = (-DROPPED_EVERY_S, 0)
         """when events that were lost were reported last, and how many there were by then"""
         self._poked: asyncio.Future[None] | None = None
@@ -139,6 +142,8 @@ class NotifyTarget:
             cursor = 0 if begins else await self._journal.last_event()
             known = NotifyCursor(self.name, cursor)
             await self._journal.keep_notify_cursor(known)
+        last = await self._journal.last_of(FAILING, WORKING, object_=self.name)
+        self._is_alarm_open = last is not None and last.code == FAILING
         self._saved = self._counted = known.cursor
         self._dropped_reported = -DROPPED_EVERY_S, known.dropped
         self._state = rules.from_json(known.state, known.cursor, now=time.monotonic(), wall=now().timestamp())
@@ -265,7 +270,7 @@ class NotifyTarget:
         await asyncio.wait([poked], timeout=pause_s)
 
     async def _succeed(self, id_: str) -> None:
-        was_failing = self._status.failing
+        was_failing, self._is_alarm_open = self._is_alarm_open, False
         self._failures = 0
         pending = max(0, self._status.pending - 1)
         self._show(
@@ -279,7 +284,7 @@ class NotifyTarget:
         self._log.info("notification delivered", id=id_)
         await self._save()
         if was_failing:
-            await self._report("notify-working", f"notifications reach {self.name} again")
+            await self._report(WORKING, f"notifications reach {self.name} again")
 
     async def _fail(self, error: MountdError, failures: int) -> None:
         self._failures = failures
@@ -288,7 +293,8 @@ class NotifyTarget:
             self._log.warning("cannot deliver a notification", cause=error.text, hint=error.hint)
         self._show(failing=is_failing or self._status.failing, last_error=error.text, hint=error.hint)
         if first and is_failing:
-            await self._report("notify-failing", f"notifications do not reach {self.name}: {error.text}")
+            self._is_alarm_open = True
+            await self._report(FAILING, f"notifications do not reach {self.name}: {error.text}")
 
     async def _drop(self, count: int) -> None:
         """So many events left the journal before they were delivered."""

@@ -7,7 +7,7 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -70,12 +70,14 @@ class FailedChange:
 @dataclass(frozen=True, slots=True)
 class Background:
     """What a snapshot does not hold. `said`: last lines of mounts and apps that are not well; `since`: (code, object) →
-    when the journal first had it; `crash`: the text of the event when mountd has just come back after a crash."""
+    when the journal first had it; `crash`: the text of the event when mountd has just come back after a crash;
+    `restarted`: apps that have run since then, or that a person or an operation has started."""
 
     said: Mapping[str, Sequence[str]] = field(default_factory=dict)
     since: Mapping[tuple[str, str], str] = field(default_factory=dict)
     failed: Sequence[FailedChange] = ()
     crash: str = ""
+    restarted: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +287,7 @@ class Grounds:
                 return (_ground(status.fault, mount, _facts_of(mount, status)),)
         if app.fault is not None:
             return (_ground(app.fault, name),)
-        if self._background.crash:
+        if self._background.crash and name not in self._background.restarted:
             return (Ground("mountd-restarted-after-crash", "mountd", None, (self._background.crash,)),)
         return ()
 

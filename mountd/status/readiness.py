@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mountd.status.snapshot import (
+    CHANGES,
     AppStatus,
     ConfigStatus,
     Health,
@@ -18,6 +19,7 @@ from mountd.status.snapshot import (
     RemoteStatus,
     Snapshot,
     State,
+    Sync,
     size,
 )
 
@@ -301,6 +303,24 @@ def out_of_sync(name: str, model: ModelStatus, snapshot: Snapshot) -> Iterator[R
     if model.suspended:
         text = f"automatic changes of {name} are paused by {model.suspended}"
         yield Reason("suspended", text, "link", name, "`mountd resume` ends it; mountd still watches what runs")
+
+
+def is_sync_waiting(snapshot: Snapshot, name: str) -> bool:
+    """Whether the model is out of sync only until something is over that needs no person: a switch that runs, or a
+    closed sync window that a pending version waits for.
+
+    Not when a switch to that version has failed before: else its retries would hide that it is never reached.
+    """
+    model = snapshot.models[name]
+    if model.sync is not Sync.OUT_OF_SYNC:
+        return False
+    failed = model.unmet.version if model.unmet is not None else None
+    changes = (each for each in snapshot.operations if each.kind in CHANGES and each.model == name)
+    if any(each.to_version != failed for each in changes):
+        return True
+    is_held = not model.automatic or model.suspended is not None or model.overridden is not None
+    in_window = bool(model.window) and not is_held and model.drift.reason is None
+    return in_window and model.pending not in (None, failed)
 
 
 def _source(name: str, model: ModelStatus) -> Iterator[Reason]:

@@ -266,6 +266,8 @@ class AppStatus:
 WARM = "warm"
 WAITS = "waits"
 """The step of an operation that is scheduled."""
+CHANGES = frozenset({"switch", "rollback"})
+"""Kinds of operations that change a model; that of a drill has the name of a mount, which a model may have, too."""
 
 
 @dataclass(frozen=True, slots=True)

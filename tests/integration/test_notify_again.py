@@ -101,3 +101,17 @@ async def test_the_end_of_an_alarm_is_found_behind_any_number_of_uploads(
         world.begin(**given)
         await world.posted(receiver, 1)
     assert receiver.types == ["mountd.switch-failed"]
+
+
+async def test_a_target_that_failed_in_the_previous_run_is_reported_to_work(world: Notified) -> None:
+    await world.happens("notify-failing", object_="ops")
+    with Receiver() as receiver:
+        await world.begin_loaded(webhook=receiver.url)
+        await world.happens("switch-committed")
+        await world.until_event("notify-working")
+        await world.end()
+        await world.begin_loaded(webhook=receiver.url)
+        await world.happens("switch-committed", "switch-failed")
+        await world.until_status(messages=3)
+    found = [each.code for each in await world.events() if each.code.startswith("notify-")]
+    assert found == ["notify-failing", "notify-working"]

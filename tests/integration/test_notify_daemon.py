@@ -158,6 +158,21 @@ def test_a_reload_adds_changes_and_removes_targets(machine: Daemon, receiver: Re
         assert db.execute("SELECT target FROM notify").fetchall() == []
 
 
+def test_an_alarm_that_was_over_when_mountd_began_again_has_an_end(machine: Daemon, receiver: Receiver) -> None:
+    machine.config["notify"] = {"ops": {"webhook": receiver.url, "events": ["config-broken"]}}
+    machine.start_ready()
+    good = machine.config_file.read_text()
+    machine.config_file.write_text(f"{good}\nnonsense: true\n")
+    receiver.until(1)
+    os.kill(machine.status()["pid"], signal.SIGKILL)
+    machine.wait_exit()
+    machine.config_file.write_text(good)
+    machine.start()
+    receiver.until(2)
+    assert receiver.types == ["mountd.config-broken", "mountd.config-reloaded"]
+    assert {each.json["subject"] for each in receiver.got} == {str(machine.config_file)}
+
+
 def test_a_daemon_without_targets_imports_nothing_of_it() -> None:
     code = "import sys, mountd.daemon.run; print([name for name in sys.modules if name.startswith('mountd.notify')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

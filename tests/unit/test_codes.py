@@ -150,6 +150,7 @@ FLOWS: dict[tuple[str, str], set[str]] = {
     ("status/events.py", "f'{kind}-{status.state}'"): {
         f"{kind}-{state}" for kind, state in product(("mount", "app"), STATES)
     },
+    ("status/alarms.py", "end"): set(HEALING),
     ("operation/schedule.py", "f'schedule-{result}'"): {"schedule-missed", "schedule-failed"},
     ("journal/journal.py", "f'{record.kind}-{record.result}'"): {
         f"{kind}-{result}"
@@ -164,6 +165,7 @@ FLOWS: dict[tuple[str, str], set[str]] = {
     ("journal/journal.py", "code"): set(),
     ("daemon/recorder.py", "code"): set(),
     ("daemon/recorder.py", "happening.code"): set(),
+    ("daemon/recorder.py", "event.code"): set(),
 }
 """Also what a journal of another schema holds is one of these: no code is ever renamed."""
 

@@ -159,6 +159,18 @@ CASES: dict[str, tuple[Snapshot, Background, list[str], list[str]]] = {
         ["not-ready", "app-starting", "mountd-restarted-after-crash"],
         [],
     ),
+    "a later start after a crash of mountd": (
+        now(app=STARTING),
+        Background(crash="the previous run did not stop", restarted={"webui"}),
+        ["not-ready", "app-starting"],
+        [],
+    ),
+    "after a crash of mountd, beside another app": (
+        now(app=STARTING),
+        Background(crash="the previous run did not stop", restarted={"other"}),
+        ["not-ready", "app-starting", "mountd-restarted-after-crash"],
+        [],
+    ),
     "a switch under way": (
         now(app={**STOPPED, "needs": ("hub",)}, operation=SWITCH, operations=(SWITCH,)),
         Background(),

@@ -15,11 +15,12 @@ from aiohttp.test_utils import make_mocked_request
 from mountd import codes
 from mountd.api.explain import ExplainRoutes
 from mountd.journal.journal import Journal
+from mountd.journal.records import CRASHED, STARTED
 from mountd.operation.results import ResultStore
 from mountd.status.board import Board
 from mountd.status.snapshot import Health, Snapshot, State, Sync
 from mountd.status.source import Unmet
-from tests.unit.test_explain import AWAY, GOOD, now, reason
+from tests.unit.test_explain import AWAY, GOOD, STARTING, now, reason
 
 SAYS_SINCE = "since "
 
@@ -44,10 +45,10 @@ class Asked:
         assert root["code"] == code
         return [fact for fact in root["evidence"] if fact.startswith(SAYS_SINCE)]
 
-    async def finished(self, kind: str, model: str, result: str) -> None:
+    async def finished(self, kind: str, model: str, result: str, *, step: str = "ready") -> None:
         begun = await self.journal.begin(
             kind=kind, model=model, from_version="v23", to_version="v24", operator="tina", source="cli", reason="",
-            step="ready",
+            step=step,
         )  # fmt: skip
         await self.results.finish(replace(begun, result=result, cause="it failed", exit_code=1))
 
@@ -110,3 +111,63 @@ async def test_a_drill_of_a_mount_is_no_change_of_a_model_with_its_name(asked: A
     assert root["code"] == "rolled-back"
     await asked.finished("rollback", "hub", "committed")
     assert await asked.root(GOOD) is None
+
+
+# -- after a crash ----------------------------------------------------------------------------------------------------
+
+
+async def crash(asked: Asked) -> None:
+    """mountd has just come back from one. An app was started by hand, and a switch made, before it."""
+    for code, object_ in (("app-start-asked", "webui"), ("app-running", "webui"), (CRASHED, "mountd")):
+        await asked.journal.event(code, object_, "…")
+    await asked.journal.event(STARTED, "mountd", "…")
+
+
+async def is_laid_to_the_crash(asked: Asked) -> bool:
+    root = await asked.root(now(app=STARTING))
+    assert root is not None
+    assert root["code"] in (CRASHED, "app-starting")
+    return bool(root["code"] == CRASHED)
+
+
+@pytest.mark.parametrize(
+    ("code", "object_", "is_laid"),
+    [
+        ("app-starting", "webui", True),
+        ("mount-running", "disk", True),
+        ("app-running", "other", True),
+        ("restart-requested", "other", True),
+        ("app-stop-asked", "webui", True),
+        ("app-running", "webui", False),
+        ("restart-requested", "webui", False),
+        ("app-start-asked", "webui", False),
+    ],
+)
+async def test_a_start_that_has_another_reason_is_not_laid_to_a_crash_of_mountd(
+    asked: Asked, code: str, object_: str, is_laid: bool
+) -> None:
+    await crash(asked)
+    assert await is_laid_to_the_crash(asked)
+    await asked.journal.event(code, object_, "…")
+    assert await is_laid_to_the_crash(asked) is is_laid
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "step", "is_laid"),
+    [
+        ("switch", "hub", "start-old", False),
+        ("rollback", "hub", "commit", False),
+        ("switch", "hub", "verify", True),  # has stopped nothing
+        ("switch", "other", "commit", True),
+        ("drill", "hub", "done", True),  # of a mount with that name
+    ],
+)
+async def test_a_start_after_a_switch_is_not_laid_to_a_crash_of_mountd(
+    asked: Asked, kind: str, model: str, step: str, is_laid: bool
+) -> None:
+    await asked.finished("switch", "hub", "committed", step="commit")
+    await asked.journal.rows("UPDATE operations SET started = '2020-01-02T03:04:05.000Z'")
+    await crash(asked)
+    assert await is_laid_to_the_crash(asked)
+    await asked.finished(kind, model, "committed", step=step)
+    assert await is_laid_to_the_crash(asked) is is_laid

@@ -18,7 +18,7 @@ from mountd.journal import database
 from mountd.journal.journal import Journal
 from mountd.status import events, readiness
 from mountd.status.board import Board
-from mountd.status.snapshot import Health, MountStatus, Snapshot, State
+from mountd.status.snapshot import Health, MountStage, MountStatus, Snapshot, State
 from tests.support.shelf import until
 
 SOON_S = 30.0
@@ -47,6 +47,30 @@ async def test_a_cancelled_recorder_has_written_everything_after_a_flush(tmp_pat
     with contextlib.closing(sqlite3.connect(tmp_path / "mountd.db")) as database:
         stopped = [name for (name,) in database.execute("SELECT object FROM events WHERE code = 'mount-stopped'")]
     assert sorted(stopped) == sorted(NAMES)
+
+
+async def test_what_happens_while_events_are_written_is_written_though_nothing_comes_after_it(tmp_path: Path) -> None:
+    mount = MountStatus(path="/mnt", remote="store:bucket", state=State.STARTING)
+    board = Board(Snapshot(mounts={"disk": mount}))
+
+    class SlowJournal(Journal):
+        async def event(self, code: str, object_: str, text: str, data: object = None) -> None:
+            await super().event(code, object_, text)
+            if code == "mount-backoff":
+                board.set_mount("disk", replace(mount, state=State.RUNNING, stage=MountStage.READY))
+
+    journal = SlowJournal(tmp_path / "mountd.db")
+    await journal.open()
+    running = asyncio.create_task(Recorder(board, journal).run())
+    async with asyncio.timeout(SOON_S):
+        while not await journal.last_event():
+            await asyncio.sleep(0)
+        board.set_mount("disk", replace(mount, state=State.BACKOFF))
+        while await journal.last_of("ready") is None:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+    await journal.close()
 
 
 class CountingJournal(Journal):

@@ -8,6 +8,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from mountd.api.metrics.families import counter, gauge, info, states
+from mountd.status import readiness
 from mountd.status.board import Board
 from mountd.status.snapshot import ModelStatus, Sync
 
@@ -53,6 +54,12 @@ class ModelCollector(Collector):
             "1 when a person has paused automatic changes or holds another version than the declared one",
             MODEL,
             (((name,), bool(model.suspended or model.overridden)) for name, model in models.items()),
+        )
+        yield gauge(
+            "mountd_model_sync_waiting",
+            "1 while the model is out of sync for something that passes by itself: a switch runs or awaits its window",
+            MODEL,
+            (((name,), readiness.is_sync_waiting(self._board.snapshot, name)) for name in models),
         )
         yield gauge(
             "mountd_model_warm_ratio",

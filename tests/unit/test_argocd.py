@@ -152,6 +152,34 @@ def test_the_health_check_shows_stage_and_percent(pods: dict[str, tuple[str, str
     assert health_check.health(status_map(pods)) == (status, message)
 
 
+def test_of_many_pods_the_health_check_shows_those_that_are_not_well() -> None:
+    """One line for each would be more than anybody reads, and than Argo CD should keep."""
+    pods = {f"index-tts-{number}": ("Healthy", "hub v23") for number in range(300)}
+    pods |= {f"index-tts-{number}": ("Progressing", "warm 43 %") for number in range(100, 130)}
+    pods["index-tts-250"] = ("Degraded", "v24 was rolled back")
+    status, message = health_check.health(status_map(pods))
+    assert (status, message is not None) == ("Degraded", True)
+    first, second, *_, last_but_one, last = str(message).splitlines()
+    assert (first, second) == ("index-tts-250: v24 was rolled back", "index-tts-100: warm 43 %")
+    assert (last_but_one, last) == ("and 11 more Progressing", "and 269 more Healthy")
+    assert len(str(message)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("found", "written", "age_s", "due"),
+    [
+        (("Healthy", "v23"), None, 0.0, True),
+        (("Healthy", "v23"), ("Healthy", "v23"), 600.0, False),
+        (("Degraded", "v23"), ("Healthy", "v23"), 0.0, True),
+        (("Progressing", "warm 43 %"), ("Progressing", "warm 42 %"), 10.0, False),
+        (("Progressing", "warm 43 %"), ("Progressing", "warm 42 %"), 60.0, True),
+    ],
+)
+def test_when_a_pod_reports(found: tuple[str, str], written: tuple[str, str] | None, age_s: float, due: bool) -> None:
+    """Hundreds of pods write the same ConfigMap."""
+    assert script(REPORT).is_due(found, written, age_s) is due
+
+
 def test_a_pod_that_leaves_is_shown_no_more() -> None:
     found = status_map({"a": ("Degraded", "away"), "b": ("Healthy", "fine")})
     merge(found, script(REPORT).patch("a", None))

@@ -101,7 +101,9 @@ class Failures:
             self._newest = last["id"] if last else 0
         if runs or waits or model.get("pending") == version or not last or last["to"] != version:
             return
-        if not last["finished"] or last["result"] in DONE or not self._is_meant(last):
+        if not last["finished"] or last["result"] in DONE:
+            return
+        if not _is_given_up(status, model, version) and not self._is_meant(last):
             return
         error = last["error"] or {}
         code = error.get("exit") or EXITS.get(last["result"], MountdError.exit_code)
@@ -113,6 +115,13 @@ class Failures:
 
         assert self._newest is not None
         return last["id"] > self._newest or self._began - time_of(last["finished"]) < RECENT_S
+
+
+def _is_given_up(status: Document, model: Document, version: str) -> bool:
+    """It is declared, and mountd does not try it again by itself: it does not matter how long ago it failed."""
+    return model.get("desired") == version and any(
+        (each["code"], each["object"]) == ("switch-failed", model["name"]) for each in status["reasons"]
+    )
 
 
 def _last_change(path: str, model: str) -> Document | None:

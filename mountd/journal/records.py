@@ -115,7 +115,7 @@ class KnownContent:
 class Declared:
     """What a source said last: the version that it wants, and of Git the commit, its author and message.
 
-    Of an edited `version:` the source is `config`.
+    Of an edited `version:` the source is `config`. `seen`: since when it has named this version, over all its commits.
     """
 
     model: str

@@ -10,7 +10,7 @@ CREATE TABLE declared (
     revision TEXT,                           -- of Git: the commit at which it was seen
     author   TEXT NOT NULL,
     message  TEXT NOT NULL,                  -- the first line of the commit's
-    seen     TEXT NOT NULL                   -- when another version or commit was seen last, UTC, ISO 8601
+    seen     TEXT NOT NULL                   -- since when it has named this version, UTC, ISO 8601
 );
 
 PRAGMA user_version = 5;

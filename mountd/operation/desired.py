@@ -185,7 +185,9 @@ class DesiredVersions:
         settings, version = model.settings, model.settings.version
         if version is not None:
             model.publish(replace(model.status, source=None))
-            await self._note_edit(name, version)
+            if model.committed.config_version != version:
+                self._show(name, version, None)
+                await self._note_edit(name, version)
             # Nobody holds a version against a source that is no longer there: an edit asks once.
             await model.state.update(lambda now: declare(replace(now, overridden=None), version))
             self._start_pending(name, BY_FILE)
@@ -204,8 +206,8 @@ class DesiredVersions:
         self._start(name, lambda group: self._follow(name, follower, group))
 
     async def _note_edit(self, name: str, version: str) -> None:
-        """When `version:` was edited last: what came of it before that edit counts no longer."""
-        if self._journal is not None and self._models[name].committed.config_version != version:
+        """`version:` is edited now: what came of that version before counts no longer."""
+        if self._journal is not None:
             with logged("journal an edit of the version", model=name, version=version):
                 await self._journal.declare(Declared(name, version, FROM_FILE, None, "", "", now_text()))
 
@@ -237,6 +239,8 @@ class DesiredVersions:
         """What the source says now; what it said before, or failed under that name, is not begun again in this run."""
         model = self._models[name]
         is_new = model.committed.config_version != said.version
+        if is_new:
+            self._show(name, said.version, None)
         await model.state.update(lambda now: declare(now, said.version))
         is_unmet = name not in self._switches and pending(model.committed, outside=True) is not None
         # What is new also when it is live now: an operation that runs may be about to commit another one.
@@ -361,7 +365,7 @@ class DesiredVersions:
         return True
 
     def _show(self, name: str, version: str, failure: MountdError | None) -> None:
-        """Status says why the declared version is not live, until it is or another one is asked for."""
+        """Status says why the declared version is not live, until it is or another one is declared."""
         model = self._models[name]
         unmet = Unmet(version, failure.text, failure.hint) if failure else None
         model.publish(replace(model.status, unmet=unmet))

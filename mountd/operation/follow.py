@@ -98,8 +98,10 @@ class Follower:
         name = self._model.name
         is_new = self.said is None or not _is_said(self.said, wanted)
         if is_new:
+            # A commit that names the version as before declares nothing: what came of that version still counts.
+            seen = self.said.seen if self.said is not None and self.said.version == wanted.version else now
             self.said = Declared(
-                name, wanted.version, wanted.source, wanted.revision, wanted.author, wanted.message, now
+                name, wanted.version, wanted.source, wanted.revision, wanted.author, wanted.message, seen
             )
             log.info(
                 "wanted version", model=name, version=wanted.version, source=wanted.source, revision=wanted.revision

@@ -111,10 +111,22 @@ def test_a_version_that_fails_meanwhile_is_not_waited_for(standin: StandIn, monk
 MODEL = STATUS["models"]["cache_hub"]
 
 
+GIVEN_UP = {"code": "switch-failed", "text": "it is given up", "layer": "link", "object": "cache_hub", "hint": ""}
+
+
+def test_a_declared_version_that_was_given_up_is_not_waited_for(standin: StandIn) -> None:
+    """However long ago: mountd does not try it again by itself."""
+    models = {"cache_hub": {**MODEL, "desired": "v23"}}
+    standin.status = {**STATUS, "models": models, "reasons": [GIVEN_UP]}
+    past(standin, FAILED)
+    assert main(["wait", "--for", "version=v23", "--timeout", "1m"]) == 5
+
+
 @pytest.mark.parametrize(
     ("change", "operations"),
     [
         ({}, [FAILED]),
+        ({"reasons": [GIVEN_UP]}, [FAILED]),
         ({}, [recently({**FAILED, "to": "v24"})]),
         ({}, [recently(FAILED), {**OPERATION, "kind": "rollback", "id": 19, "to": "v21"}]),
         ({}, [recently({**FAILED, "result": "committed", "error": None})]),
@@ -125,6 +137,7 @@ MODEL = STATUS["models"]["cache_hub"]
     ],
     ids=[
         "long ago",
+        "another one is given up",
         "another version",
         "another since",
         "it was live",

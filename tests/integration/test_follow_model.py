@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support import dies_with_us
@@ -19,8 +20,8 @@ from tests.support.wait import until
 
 SCRIPT = DEPLOY / "kubernetes/components/follow-model/follow-model.sh"
 SOON_S = 60.0
-# In a mount namespace of its own, into which mounts propagate: as a container with HostToContainer.
-IN_CONTAINER = ("unshare", "--mount", "--propagation", "slave")
+# In namespaces of its own, as a container with HostToContainer: mounts propagate into it, and the script is process 1.
+IN_CONTAINER = ("unshare", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root]
 
@@ -52,10 +53,16 @@ def consumer(file: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+def process_one(process: subprocess.Popen[bytes]) -> int:
+    """Of the container, as the node sees it."""
+    (found,) = until(psutil.Process(process.pid).children, SOON_S, "the container's first process")
+    return found.pid
+
+
 def check(process: subprocess.Popen[bytes], file: Path) -> int:
-    """As the kubelet runs the probe: in the container's namespaces, where the app is process 1."""
-    words = ["nsenter", "--mount", f"--target={process.pid}", "sh", str(SCRIPT), "check", str(file)]
-    environment = {"PATH": os.environ["PATH"], "FOLLOWED_PID": str(process.pid)}
+    """As the kubelet runs the probe: in the container's namespaces."""
+    words = ["nsenter", "--mount", "--pid", f"--target={process_one(process)}", "sh", str(SCRIPT), "check", str(file)]
+    environment = {"PATH": os.environ["PATH"]}
     return subprocess.run(words, env=environment, capture_output=True, timeout=30, check=False).returncode
 
 
@@ -105,6 +112,28 @@ def test_the_probe_does_not_wait_for_a_mount_that_hangs(shared: Daemon) -> None:
             assert check(process, file) == 0
         finally:
             os.kill(rclone, signal.SIGCONT)
+
+
+def test_a_consumer_stops_when_the_kubelet_asks_for_it(tmp_path: Path) -> None:
+    """Python, as process 1, would ignore SIGTERM for as long as the grace period is."""
+    file = tmp_path / "config.yaml"
+    with consumer(file) as waiting:
+        # When it waits for the model, it has set its traps.
+        until(lambda: psutil.Process(process_one(waiting)).children(), SOON_S, "it to wait for the model")
+        os.kill(process_one(waiting), signal.SIGTERM)
+        waiting.wait(SOON_S)
+    file.write_text("it is there")
+    with consumer(file) as running:
+        until_runs(running)
+        os.kill(process_one(running), signal.SIGTERM)
+        running.wait(SOON_S)
+
+
+def test_the_container_ends_as_its_app_does(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("it is there")
+    words = [*IN_CONTAINER, "sh", str(SCRIPT), "run", str(file), "sh", "-c", "exit 3"]
+    assert subprocess.run(dies_with_us(words), timeout=SOON_S, check=False).returncode == 3
 
 
 def test_what_the_script_does_not_know() -> None:

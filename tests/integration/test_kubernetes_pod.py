@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -20,7 +21,9 @@ import pytest
 from tests.support import dies_with_us, health_check
 from tests.support.daemon import Daemon
 from tests.support.manifests import DEPLOY, build, named, workloads
+from tests.support.s3 import RcloneS3
 from tests.support.tls import make_certificate
+from tests.support.versioned import MODEL, Versioned
 from tests.support.wait import until
 
 SOON_S = 60.0
@@ -59,6 +62,39 @@ def test_the_capabilities_of_the_manifest_suffice(make_daemon: Callable[..., Dae
     assert daemon.cli("switch", "v22").code == 0
     assert daemon.status()["ready"]
     assert daemon.stop() == 0
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize("keeps_state", [True, False], ids=["in place", "by new pods"])
+def test_a_pod_that_is_replaced_for_a_bad_version(
+    make_daemon: Callable[..., Daemon], store: RcloneS3, keeps_state: bool
+) -> None:
+    """With its state it serves the former version and is ready; without it is not, and Kubernetes replaces no other."""
+    daemon = make_daemon()
+    at = Versioned(daemon, store.directory)
+    wanted = daemon.root / "version"
+    wanted.write_text("v23\n")
+    del daemon.config["models"][MODEL]["version"]
+    daemon.config["models"][MODEL]["desired"] = {"file": str(wanted)}
+    daemon.start_ready()
+    assert daemon.stop() == 0
+
+    daemon.link.unlink()
+    if not keeps_state:
+        shutil.rmtree(daemon.config["state"])
+    at.behave("v22", "crash")
+    wanted.write_text("v22\n")
+    daemon.start()
+    if keeps_state:
+        assert at.until_finished(SOON_S)["result"] == "rolled-back"
+        daemon.until_ready()
+        assert at.linked() == "v23"
+    else:
+        until(lambda: daemon.status()["apps"]["webui"]["state"] == "backoff", SOON_S, "the app to fail")
+        assert (daemon.status()["ready"], at.linked()) == (False, "v22")
+        assert at.newest() is None, "no switch"
+        at.behave("v22", "")
+        daemon.until_ready()
 
 
 class Api(BaseHTTPRequestHandler):

@@ -35,10 +35,10 @@ def enforcing(hub_directory: Path) -> Iterator[EnforcingS3]:
         yield server
 
 
-def await_version(daemon: Daemon, version: str) -> subprocess.CompletedProcess[str]:
+def await_version(daemon: Daemon, version: str, *more: str) -> subprocess.CompletedProcess[str]:
     """In a pod the command is `kubectl exec …`; here it says which daemon is meant."""
     via = f"env MOUNTD_SOCKET={daemon.socket}"
-    words = [sys.executable, str(AWAIT), version, "--timeout", "90s", "--after", "0", "--via", via]
+    words = [sys.executable, str(AWAIT), version, "--timeout", "90s", "--via", via, *more]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
@@ -75,6 +75,9 @@ def test_from_training_to_live_or_rolled_back(
     undone = await_version(daemon, "v25")
     assert (undone.returncode, "v25 was rolled back" in undone.stdout) == (5, True), undone
     assert daemon.status()["models"]["cache_hub"]["current"] == "v24"
+    late = await_version(daemon, "v25")
+    assert (late.returncode, "v25 was rolled back" in late.stdout) == (5, True), "it began after the end"
+    assert "gate" in late.stdout, "why"
 
     deployment.git(pipeline, "pull", "--quiet")
     deployment.git(pipeline, "revert", "--no-edit", "HEAD")

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import health_check
-from tests.support.manifests import DEPLOY, ENVIRONMENTS, Object, build, documents, named, problems, script
+from tests.support.manifests import (
+    DEPLOY,
+    ENVIRONMENTS,
+    SERVING,
+    Object,
+    build,
+    documents,
+    named,
+    of_kind,
+    problems,
+    script,
+)
 
 HEALTHS = {"Healthy", "Progressing", "Degraded", "Suspended", "Missing", "Unknown"}
 DOCUMENTS = json.loads(Path(__file__).with_name("documents.json").read_text())
@@ -39,7 +51,7 @@ def test_an_application_keeps_its_environment_as_git_says(name: str, namespace: 
     policy = spec["syncPolicy"]
     assert policy["automated"] == {"prune": True, "selfHeal": True}
     assert policy["retry"] == {"limit": 3, "backoff": {"duration": "10s", "factor": 2, "maxDuration": "1m"}}
-    assert {"CreateNamespace=true", "PruneLast=true"} <= set(policy["syncOptions"])
+    assert policy["syncOptions"] == ["CreateNamespace=true"], "PruneLast waits for health, and no other sync begins"
     assert spec["source"]["path"] == f"deploy/kubernetes/overlays/{name}"
     assert (DEPLOY.parent / spec["source"]["path"] / "kustomization.yaml").exists()
     assert spec["destination"]["namespace"] == namespace
@@ -67,6 +79,15 @@ def test_a_project_permits_its_application_and_no_other_namespace(name: str, nam
         assert verbs <= ({"get"} if role["name"] == "reader" else {"get", "sync"})
 
 
+@pytest.mark.parametrize("name", SERVING)
+def test_no_sync_removes_the_configuration_of_pods_that_are_not_replaced_yet(name: str) -> None:
+    for each in of_kind(build(name), "ConfigMap"):
+        if re.search(r"-[0-9a-z]{10}$", each["metadata"]["name"]):
+            annotations = each["metadata"]["annotations"]
+            assert annotations["argocd.argoproj.io/sync-options"] == "Prune=false"
+            assert annotations["argocd.argoproj.io/compare-options"] == "IgnoreExtraneous", "and it is Synced"
+
+
 def filled_in(template: object, values: dict[str, str]) -> Any:
     """As Argo CD renders a template whose only expressions are names."""
     text = json.dumps(template)
@@ -81,6 +102,8 @@ def test_the_applicationset_makes_the_same_applications() -> None:
     assert problems(found) == []
     spec = found["spec"]
     assert spec["goTemplate"]
+    assert spec["syncPolicy"]["preserveResourcesOnDeletion"]
+    assert "finalizers" not in spec["template"]["metadata"], "one in the template is kept, and deletes all the same"
     (generator,) = spec["generators"]
     made = [filled_in(spec["template"], values) for values in generator["list"]["elements"]]
     assert {each["metadata"]["name"]: each["spec"] for each in made} == {
@@ -127,6 +150,34 @@ def merge(target: Object, change: Object) -> None:
 )
 def test_the_health_check_shows_stage_and_percent(pods: dict[str, tuple[str, str]], status: str, message: str) -> None:
     assert health_check.health(status_map(pods)) == (status, message)
+
+
+def test_of_many_pods_the_health_check_shows_those_that_are_not_well() -> None:
+    """One line for each would be more than anybody reads, and than Argo CD should keep."""
+    pods = {f"index-tts-{number}": ("Healthy", "hub v23") for number in range(300)}
+    pods |= {f"index-tts-{number}": ("Progressing", "warm 43 %") for number in range(100, 130)}
+    pods["index-tts-250"] = ("Degraded", "v24 was rolled back")
+    status, message = health_check.health(status_map(pods))
+    assert (status, message is not None) == ("Degraded", True)
+    first, second, *_, last_but_one, last = str(message).splitlines()
+    assert (first, second) == ("index-tts-250: v24 was rolled back", "index-tts-100: warm 43 %")
+    assert (last_but_one, last) == ("and 11 more Progressing", "and 269 more Healthy")
+    assert len(str(message)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("found", "written", "age_s", "due"),
+    [
+        (("Healthy", "v23"), None, 0.0, True),
+        (("Healthy", "v23"), ("Healthy", "v23"), 600.0, False),
+        (("Degraded", "v23"), ("Healthy", "v23"), 0.0, True),
+        (("Progressing", "warm 43 %"), ("Progressing", "warm 42 %"), 10.0, False),
+        (("Progressing", "warm 43 %"), ("Progressing", "warm 42 %"), 60.0, True),
+    ],
+)
+def test_when_a_pod_reports(found: tuple[str, str], written: tuple[str, str] | None, age_s: float, due: bool) -> None:
+    """Hundreds of pods write the same ConfigMap."""
+    assert script(REPORT).is_due(found, written, age_s) is due
 
 
 def test_a_pod_that_leaves_is_shown_no_more() -> None:

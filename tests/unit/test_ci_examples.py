@@ -14,6 +14,7 @@ from check_jsonschema.builtin_schemas import get_builtin_schema
 from ruamel.yaml import YAML
 
 from mountd.errors import RolledBack
+from mountd.status.causes import CAUSES
 from tests.support import deployment
 from tests.support.deployment import commit, git
 from tests.support.manifests import DEPLOY, ENVIRONMENTS, build, named, problems, script
@@ -105,10 +106,11 @@ def test_a_version_is_committed_beside_others(clones: tuple[Path, Path]) -> None
     assert commit(ours, "nowhere", "v23").returncode == 1
 
 
-def operation(number: int, to: str, code: int | None) -> dict[str, Any]:
-    error = None if code is None else {"exit": code, "text": "…", "hint": ""}
+def operation(number: int, to: str, code: int | None, kind: str = "switch") -> dict[str, Any]:
+    error = None if code is None else {"exit": code, "text": "it was so", "hint": ""}
     return {
         "id": number,
+        "kind": kind,
         "to": to,
         "from": "v23",
         "error": error,
@@ -118,10 +120,22 @@ def operation(number: int, to: str, code: int | None) -> dict[str, Any]:
     }
 
 
-def status(current: str, running: str = "") -> dict[str, Any]:
+def status(
+    current: str,
+    *,
+    running: str = "",
+    desired: str = "v23",
+    pending: str = "",
+    failed: bool = False,
+    app: str = "running",
+) -> dict[str, Any]:
+    model = {"current": current, "stage": "linked", "desired": desired, "pending": pending or None}
+    reason = {"code": "switch-failed", "object": "cache_hub", "text": "it is given up", "hint": "switch by hand"}
     return {
         "operations": [{"to": running}] if running else [],
-        "models": {"cache_hub": {"current": current, "stage": "linked"}},
+        "models": {"cache_hub": model},
+        "apps": {"webui": {"needs": ["cache_hub"], "state": app, "stopped": None}},
+        "reasons": [reason] if failed else [],
     }
 
 
@@ -129,34 +143,46 @@ def status(current: str, running: str = "") -> dict[str, Any]:
     ("now", "history", "code"),
     [
         (status("v24"), [operation(7, "v24", None)], 0),
+        (status("v24", app="starting"), [], None),  # the first version of a new pod, whose app is not there yet
         (status("v23"), [], None),
-        (status("v23", running="v24"), [], None),
+        (status("v23", running="v24", desired="v24"), [], None),
         (status("v24", running="v24"), [], None),  # it is watched, and may still go back
-        (status("v23"), [operation(7, "v24", RolledBack.exit_code)], 5),
+        # Declared: it is tried for as long as it is pending, and then the status says that it failed.
+        (status("v23", desired="v24"), [operation(3, "v24", 5)], None),  # of an earlier attempt; this one is to begin
+        (status("v23", desired="v24", pending="v24"), [operation(7, "v24", 5)], None),
+        (status("v23", desired="v24", pending="v24", failed=True), [operation(7, "v24", 1)], None),
+        (status("v23", desired="v24", failed=True), [operation(7, "v24", RolledBack.exit_code)], 5),
+        (status("v23", desired="v24", failed=True), [operation(3, "v24", 7)], 7),  # before the script began
+        (status("v23", desired="v24", failed=True), [operation(7, "v24", 1)], 1),
+        (status("v23", desired="v24", failed=True), [], 1),
+        (status("v23", desired="v25", failed=True), [], None),  # another one failed, and v24 may follow
+        # By hand: what ended after the script began counts.
         (status("v23"), [operation(7, "v24", 7)], 7),
-        (status("v23"), [operation(7, "v24", 1)], None),  # an outage: mountd tries again
-        (status("v23"), [operation(3, "v24", 5)], None),  # of an earlier attempt
-        (status("v23"), [operation(8, "v25", 5), operation(7, "v24", 5)], 5),
+        (status("v23"), [operation(3, "v24", 5)], None),
+        (status("v23"), [operation(7, "v24", 1)], None),
+        (status("v23"), [operation(7, "v24", 7, "warm")], None),
+        (status("v23", desired="v25"), [operation(8, "v25", 5), operation(7, "v24", 5)], 5),
     ],
 )
 def test_the_verdict_on_a_version(now: dict[str, Any], history: list[dict[str, Any]], code: int | None) -> None:
     module = script("ci/await_version.py")
-    assert module.decide("v24", now, history, after=5) == code
-    if code is not None:
-        assert "v24" in module.report("v24", code, history[-1])
+    verdict = module.decide("v24", now, history, after=5)
+    assert (verdict and verdict[0]) == code
+    if verdict is not None:
+        text = module.report("v24", *verdict, module.newest("v24", history))
+        assert "v24" in text
+        assert verdict[1] in text
+        assert bool(verdict[1]) == (code != 0), "why"
 
 
 def test_what_it_reads_is_what_mountd_writes() -> None:
     """Each key that the script uses is in mountd's documents."""
     frozen = json.loads((Path(__file__).with_name("documents.json")).read_text())
-    assert frozen["operation that failed"].keys() >= {
-        "id",
-        "to",
-        "from",
-        "error",
-        "duration_s",
-        "operator",
-        "source",
-        "started",
-    }
-    assert frozen["status"].keys() >= {"operations", "models"}
+    of_operation = {"id", "kind", "to", "from", "error", "duration_s", "operator", "source", "started"}
+    assert frozen["operation that failed"].keys() >= of_operation
+    of_status = frozen["status"]
+    assert of_status.keys() >= {"operations", "models", "apps", "reasons"}
+    assert all(each.keys() >= {"current", "stage", "desired", "pending"} for each in of_status["models"].values())
+    assert all(each.keys() >= {"needs", "state", "stopped"} for each in of_status["apps"].values())
+    assert all(each.keys() >= {"code", "object", "text", "hint"} for each in of_status["reasons"])
+    assert "switch-failed" in CAUSES

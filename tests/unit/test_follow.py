@@ -98,6 +98,20 @@ async def test_what_is_said_during_a_switch_comes_after_it(tmp_path: Path, later
         assert [(each.to_version, each.result) for each in ended] == [(later, "committed"), ("v23", "committed")]
 
 
+async def test_what_is_declared_again_has_not_failed_yet(tmp_path: Path) -> None:
+    """Who waits for it must not take the failure of the time before for its result."""
+    async with followed(tmp_path) as hub:
+        hub.disk.missing.add("hub_v23")
+        hub.source.says("v23")
+        await until(lambda: hub.status.fails and hub.status.pending is None, "the refusal")
+        await hub.syncing.pause(None, operator="tina")
+        hub.source.says("v22")
+        await until(lambda: hub.model.committed.config_version == "v22", "it to be seen")
+        hub.source.says("v23")
+        await until(lambda: hub.model.committed.config_version == "v23", "it to be seen")
+        assert hub.status.unmet is None
+
+
 async def test_what_it_says_is_known_over_a_restart_although_it_is_away(tmp_path: Path) -> None:
     async with followed(tmp_path) as hub:
         await hub.syncing.pause(None, operator="tina")

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from mountd.clock import now_text
-from mountd.errors import Unavailable
 from mountd.journal.records import Committed, Declared
 from mountd.operation.desired import DesiredVersions
 from tests.support.shelf import Shelf, shelf, until
@@ -100,14 +99,44 @@ async def test_a_person_may_try_it(hub: Shelf) -> None:
         assert (await hub.switch("v23")).result == "committed"
 
 
-async def test_a_new_commit_begins_afresh(tmp_path: Path) -> None:
+@pytest.fixture
+async def git_hub(tmp_path: Path) -> AsyncIterator[Shelf]:
+    """v22 is live, and mountd has died too often in switches to v23, which a commit declares."""
     git = {"git": {"url": "https://git.example.com/deploy.git", "path": "version"}}
     async with shelf(tmp_path, desired=git, sync={"retry": {"limit": LIMIT}}) as hub:
-        hub.source.says(Unavailable("it is away"))
+        hub.source.prepares("v23", "a")
         await hub.journal.commit("hub", Committed("v22", None, "v23", "v23"))
-        said = Declared("hub", "v23", "git", "a" * 40, "Ada", "Take v23", now_text())
-        await hub.journal.declare(said)
+        await hub.journal.declare(Declared("hub", "v23", "git", "a".ljust(40, "0"), "Ada", "Take v23", now_text()))
         await die(hub, LIMIT + 1, "git")
-        assert not await started(hub)
-        await hub.journal.declare(replace(said, revision="b" * 40, seen=now_text()))
-        assert await started(hub)
+        yield hub
+
+
+async def read(hub: Shelf, version: str, revision: str, *, live: str) -> None:
+    """A run of mountd in which the source says that; until `live` is."""
+    hub.source.prepares(version, revision)
+    new_run(hub)
+    async with hub.running(), tasks_of(hub.board) as group:
+        hub.desired.begin(group)
+        await until(
+            lambda: hub.status.source and (hub.status.source.revision or "").startswith(revision), "it to be read"
+        )
+        await until(lambda: hub.status.current == live, f"{live} to be live")
+        await until(lambda: hub.status.pending is None and not hub.board.snapshot.operation, "nothing to be pending")
+        hub.desired.drop("hub")
+
+
+async def test_a_commit_that_leaves_the_version_as_it_is_does_not_begin_it_again(git_hub: Shelf) -> None:
+    assert not await started(git_hub)
+    await read(git_hub, "v23", "b", live="v22")
+    said = await git_hub.journal.declared("hub")
+    assert said is not None
+    assert (said.version, (said.revision or "")[0]) == ("v23", "b"), "the commit is noted"
+    assert not await started(git_hub)
+    assert git_hub.status.fails is not None
+    assert git_hub.target == "hub_v22"
+
+
+async def test_a_commit_that_names_it_after_another_one_begins_afresh(git_hub: Shelf) -> None:
+    assert not await started(git_hub)
+    await read(git_hub, "v22", "b", live="v22")
+    await read(git_hub, "v23", "c", live="v23")

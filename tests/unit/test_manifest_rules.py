@@ -145,6 +145,21 @@ def test_canary_pods_have_volumes_and_a_version_of_their_own() -> None:
     assert "workloadRef" not in rollout["spec"]
 
 
+@pytest.mark.parametrize("name", SERVING)
+def test_a_pod_that_is_made_for_a_version_knows_no_former_one(name: str) -> None:
+    """Else it would serve that one first, and be ready with it: the next pod would be replaced, whatever comes then."""
+    is_switched_in_place = name in ("kubernetes/overlays/dev", "kubernetes/overlays/staging")
+    state = serving(name).volumes["state"]
+    assert state.keys() & {"made", "ephemeral"} == ({"made"} if is_switched_in_place else {"ephemeral"})
+
+
+def test_flagger_changes_no_running_pod() -> None:
+    """It would copy what it tracks into a ConfigMap with a fixed name, which all stable pods read at once."""
+    maps = of_kind(build("argocd/canary-flagger"), "ConfigMap")
+    assert {each["metadata"]["annotations"]["flagger.app/config-tracking"] for each in maps} == {"disabled"}
+    assert all(each["immutable"] for each in maps)
+
+
 def test_disruption_budgets_only_for_several_replicas() -> None:
     for name in BUILT:
         objects = build(name)

@@ -35,7 +35,7 @@ from tests.support.manifests import (
 MODES = (
     *(("kubernetes/overlays/dev", False), ("kubernetes/overlays/staging", False), ("kubernetes/overlays/prod", True)),
     *(("kubernetes/variants/sidecar", False), ("kubernetes/variants/node", False)),
-    *(("argocd/canary-rollouts", True), ("argocd/canary-flagger", False)),
+    *(("argocd/canary-rollouts", True), ("argocd/canary-flagger", True)),
 )
 """Whether another version is another ConfigMap, so that pods are replaced; else it is switched in place."""
 

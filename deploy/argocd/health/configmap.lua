@@ -7,27 +7,44 @@ if labels["app.kubernetes.io/component"] ~= "mountd-status" then
   return {status = "Healthy"}
 end
 
-local rank = {Healthy = 1, Suspended = 2, Progressing = 3, Missing = 4, Degraded = 5, Unknown = 6}
+local order = {"Unknown", "Degraded", "Missing", "Progressing", "Suspended", "Healthy"} -- worst first
+local rank = {}
+for number, health in ipairs(order) do
+  rank[health] = number
+end
 local annotations = obj.metadata.annotations or {}
 local pods = {}
-for pod in pairs(obj.data or {}) do
-  table.insert(pods, pod)
-end
-table.sort(pods)
-
-if #pods == 0 then
-  return {status = "Progressing", message = "no pod has reported yet"}
-end
-local worst = "Healthy"
-local lines = {}
-for _, pod in ipairs(pods) do
-  local health = annotations["health.mountd/" .. pod]
+for name in pairs(obj.data or {}) do
+  local health = annotations["health.mountd/" .. name]
   if rank[health] == nil then
     health = "Unknown"
   end
-  if rank[health] > rank[worst] then
-    worst = health
-  end
-  table.insert(lines, pod .. ": " .. obj.data[pod])
+  table.insert(pods, {name = name, health = health})
 end
-return {status = worst, message = table.concat(lines, "\n")}
+if #pods == 0 then
+  return {status = "Progressing", message = "no pod has reported yet"}
+end
+table.sort(pods, function(one, other)
+  if one.health ~= other.health then
+    return rank[one.health] < rank[other.health]
+  end
+  return one.name < other.name
+end)
+
+-- Of many pods only the first ones have a line: those that are not well.
+local shown = 20
+local lines = {}
+local more = {}
+for number, pod in ipairs(pods) do
+  if number <= shown then
+    table.insert(lines, pod.name .. ": " .. obj.data[pod.name])
+  else
+    more[pod.health] = (more[pod.health] or 0) + 1
+  end
+end
+for _, health in ipairs(order) do
+  if more[health] ~= nil then
+    table.insert(lines, "and " .. more[health] .. " more " .. health)
+  end
+end
+return {status = pods[1].health, message = table.concat(lines, "\n")}

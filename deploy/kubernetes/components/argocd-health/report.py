@@ -1,7 +1,8 @@
 """Writes what this pod's mountd is doing into a ConfigMap, where Argo CD's health check finds it.
 
-It uses only the standard library, and connects only to mountd in this pod and to the Kubernetes API. It writes a line
-when the line has changed. After any failure it tries again at the next look; a failure never ends the pod.
+It uses only the standard library, and connects only to mountd in this pod and to the Kubernetes API. It writes another
+health at once, and a line that has changed with the same health at most once a minute. After any failure it tries again
+at the next look; a failure never ends the pod.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import signal
 import ssl
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 LOOK_S = 10.0
-"""Not shorter: Argo CD refreshes the application each time that the ConfigMap changes."""
+PROGRESS_S = 60.0
+"""Not shorter: all pods write the same ConfigMap, and Argo CD refreshes the application each time that it changes."""
 TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_TEXT = 300
@@ -64,6 +67,11 @@ def patch(pod: str, found: tuple[str, str] | None) -> dict[str, Any]:
     return {"metadata": {"annotations": {PREFIX + pod: health}}, "data": {pod: text}}
 
 
+def is_due(found: tuple[str, str], written: tuple[str, str] | None, age_s: float) -> bool:
+    """Whether to write it now; `age_s`: since `written` was written."""
+    return written is None or found[0] != written[0] or (found != written and age_s >= PROGRESS_S)
+
+
 def ask(url: str, token_file: str) -> dict[str, Any]:
     """mountd's status. Raises OSError, ValueError."""
     headers = {"Accept": "application/json"}
@@ -99,6 +107,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: leaving.set())
     written: tuple[str, str] | None = None
+    written_at = 0.0
     failure = ""
     while not leaving.is_set():
         try:
@@ -106,9 +115,9 @@ def main() -> None:
         except (OSError, ValueError, KeyError) as error:
             found = "Progressing", f"mountd does not answer: {error}"[:MAX_TEXT]
         try:
-            if found != written:
+            if is_due(found, written, time.monotonic() - written_at):
                 write(patch(pod, found))
-                written, failure = found, ""
+                written, written_at, failure = found, time.monotonic(), ""
         except (OSError, ValueError, KeyError) as error:
             if str(error) != failure:
                 failure = str(error)

@@ -62,10 +62,8 @@ def _become_reaper(daemon: int, reader: int, before: Iterable[tuple[int, int]]) 
 
     The words of the command stay at the end, for who looks for `mountd run` among processes.
     """
-    code = "import sys; sys.path.append(sys.argv[1]); from mountd.process.reaper import main; main()"
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     known = ",".join(f"{pid}:{started}" for pid, started in before)
-    words = [sys.executable, "-I", "-S", "-X", "utf8", "-c", code, package, str(daemon), str(reader), known]
+    words = [sys.executable, "-I", "-S", "-X", "utf8", reaper.__file__, str(daemon), str(reader), known]
     os.set_inheritable(reader, True)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -1,6 +1,7 @@
 """The daemon's parent at work: forwards signals, reaps what has ended, and ends what the daemon leaves.
 
-Runs in an interpreter of its own with little more than the standard library: it is there for as long as the daemon is.
+Run as `python -I -S reaper.py PID READER KNOWN [WORD…]`, see `main`. It is there for as long as the daemon is, so it
+knows little more than the standard library.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import sys
 import time
 from collections.abc import Set as AbstractSet
 from typing import NoReturn
+
+if __name__ == "__main__":
+    sys.path.append(__file__.removesuffix("/mountd/process/reaper.py"))
 
 from mountd.journald import for_stderr
 from mountd.process import family
@@ -25,12 +29,10 @@ LAST_PATIENCE_S = 5.0
 
 
 def main() -> NoReturn:
-    """Arguments: where the package is, the daemon's pid, the descriptor of `look_after`, `PID:STARTED,…` from before
-    the daemon, and any words."""
-    _, _, daemon, reader, known, *_ = sys.argv
-    before = {
-        (int(pid), int(started)) for pid, _, started in (each.partition(":") for each in known.split(",") if each)
-    }
+    """PID and READER: `daemon` and `reader` of `look_after`; KNOWN: its `before`, as `PID:STARTED,…`."""
+    _, daemon, reader, known, *_ = sys.argv
+    pairs = (each.partition(":") for each in known.split(",") if each)
+    before = {(int(pid), int(started)) for pid, _, started in pairs}
     sys.exit(look_after(int(daemon), int(reader), before))
 
 
@@ -103,3 +105,7 @@ def _end_leftovers(before: AbstractSet[tuple[int, int]]) -> None:
                 os.kill(pid, signal.SIGKILL)
         reap()
         time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mountd.process import orphans
-from mountd.process.init import LAST_PATIENCE_S
+from mountd.process.reaper import LAST_PATIENCE_S
 from tests.support.daemon import Daemon
 from tests.support.init import Init
 from tests.support.wait import until

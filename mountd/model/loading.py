@@ -85,7 +85,8 @@ class Loader:
             raise Refused(f"cannot pin {content.version}: there is no place for pinned versions")
         check_has_digests(content)
         disk = self.versions.disk
-        files = [*await self._files(content), await self._manifest(content)]
+        named, itself = await asyncio.gather(self._files(content), self._manifest(content))
+        files = [*named, itself]
 
         async def bring(wanted: Sequence[WantedFile], into: Path, relay: Report) -> FetchResult:
             return await disk.fetch_into(content.directory, wanted, into, limit=settings.warm.limit, report=relay).run()

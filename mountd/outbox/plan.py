@@ -20,6 +20,10 @@ AGAIN = Backoff(1.0, 2.0, 60.0)
 """Between two tries while nothing can be uploaded."""
 OWN_TRIES = 5
 """A file that failed so often while others were uploaded fails for a reason of its own."""
+UPLOAD_S = 24 * 3600.0
+"""Seconds that every upload may take; one that does not move is ended long before."""
+SLOWEST = 16 * 1024
+"""Bytes a second with which a large file is still given the time that it needs."""
 WAITING = "outbox-waiting"
 OF_THE_DIRECTORY = (
     "outbox-no-directory",
@@ -130,6 +134,11 @@ def mismatch(row: OutboxFile, stored: StoredObject | None) -> str:
 def is_there(row: OutboxFile, stored: StoredObject | None) -> bool:
     """Whether the bucket holds this content for certain, no matter who sent it: an older object may be as large."""
     return stored is not None and bool(stored.md5 or stored.sha256) and not mismatch(row, stored)
+
+
+def longest_upload_s(size: int, limit: int | None, parallel: int) -> float:
+    """Seconds after which an upload of so many bytes is given up; `limit`: bytes a second of all together."""
+    return UPLOAD_S + size / min(SLOWEST, (limit or math.inf) / parallel)
 
 
 def _is_outdated(row: OutboxFile, root: str, problem: str) -> bool:

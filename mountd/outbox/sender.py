@@ -9,12 +9,13 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import structlog
 
 from mountd.errors import CannotStart, RemoteError, Unavailable, cause_of
 from mountd.outbox.local import HashedFile
-from mountd.outbox.plan import StoredObject
+from mountd.outbox.plan import StoredObject, longest_upload_s
 from mountd.process.child import Child, spawn
 from mountd.process.instance import Instance
 from mountd.process.resources import lack
@@ -31,12 +32,13 @@ log = structlog.get_logger()
 START_S = 20.0
 START_STEP_S = 0.05
 STOP_S = 2.0
-UPLOAD_S = 24 * 3600.0
-"""Seconds for one file; STALL_S ends an upload that does not move."""
 STALL_S = 300.0
-"""Seconds in which no byte moves, after which rclone is killed. It hashes a large file before it sends anything."""
+"""Seconds in which rclone moves and reads nothing, after which it is killed."""
+LEAST_READ = 1024 * 1024
+"""Bytes that rclone has read when it reads a file: it also reads what it is asked, and what servers answer."""
 LOOK_S = 5.0
-STAT_S = 60.0
+STAT_S = 3600.0
+"""Seconds for a look at an object. Of some remotes, such as a local directory, rclone hashes all of it."""
 RC_USER = "mountd"
 METADATA = "X-Amz-Meta-Sha256"
 
@@ -73,12 +75,13 @@ class Uploader:
     def renew(self) -> None:
         self._is_stale = True
 
-    async def upload(self, hashed: HashedFile, path: str) -> None:
-        """The file at `path` below the outbox's place in the bucket, whatever is there.
+    async def upload(self, hashed: HashedFile, path: str, size: int) -> None:
+        """The file of `size` bytes at `path` below the outbox's place in the bucket, whatever is there.
 
         Raises RemoteError, Unavailable (rclone), CannotStart.
         """
-        remote = self._settings.outbox[self._name].remote
+        outbox = self._settings.outbox[self._name]
+        remote = outbox.remote
         options: dict[str, object] = {"NoCheckDest": True, "IgnoreTimes": True}
         if self._settings.remotes[remote.partition(":")[0]].type == "s3":
             options["UploadHeaders"] = [{"Key": METADATA, "Value": hashed.sha256}]
@@ -92,7 +95,7 @@ class Uploader:
                     "dstRemote": path,
                     "_config": options,
                 },
-                UPLOAD_S,
+                longest_upload_s(size, outbox.limit, outbox.parallel),
             )
 
     async def stat(self, path: str) -> StoredObject | None:
@@ -176,14 +179,17 @@ class Uploader:
         self._log.debug("rclone says", text=event.text, rclone=dict(event.keys))
 
     async def _watch(self) -> None:
-        """While something is under way: an rclone that moves no byte for long is killed, which ends its calls."""
-        moved = -1
+        """While something is under way: an rclone that does nothing for long is killed, which ends its calls."""
+        moved, read = -1, 0
         while self._rc is not None:
             await asyncio.sleep(LOOK_S)
             with contextlib.suppress(Unavailable, RemoteError):
                 stats = await self._rc.core_stats()
                 if stats.moved_bytes != moved:
                     moved, self._moved_at = stats.moved_bytes, time.monotonic()
+            # It hashes a large file before it sends anything of it, and counts no byte of that as moved.
+            if (so_far := _read_bytes(self.pid)) > read + LEAST_READ:
+                read, self._moved_at = so_far, time.monotonic()
             if time.monotonic() - self._moved_at > STALL_S and self._child is not None:
                 self._log.warning("uploads stall: starting another rclone", silent_s=STALL_S)
                 self._child.signal(signal.SIGKILL)
@@ -213,6 +219,15 @@ async def _ended(child: Child) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(STOP_S):
             await child.wait()
+
+
+def _read_bytes(pid: int | None) -> int:
+    """What the process has read so far, from files and connections; 0 where the kernel does not say."""
+    try:
+        _, _, rest = Path(f"/proc/{pid}/io").read_text(encoding="ascii").partition("rchar: ")
+        return int(rest.split("\n", 1)[0])
+    except (OSError, ValueError):
+        return 0
 
 
 def _remotes(outbox: str, settings: Settings) -> dict[str, RemoteSettings]:

@@ -78,7 +78,7 @@ class FileUploads:
             if not begun:
                 return False
             try:
-                await self._uploader.upload(hashed, path)
+                await self._uploader.upload(hashed, path, given.size)
             except MountdError as error:
                 if error.code in NOTHING_SENT:
                     await self._patient.journaled(self._queue.not_sent, row.id)

@@ -8,7 +8,17 @@ import pytest
 
 from mountd.journal.records import OutboxFile
 from mountd.journal.results import OutboxTotals
-from mountd.outbox.plan import DirectoryFacts, Place, Sending, StoredObject, is_there, judge, mismatch, status
+from mountd.outbox.plan import (
+    DirectoryFacts,
+    Place,
+    Sending,
+    StoredObject,
+    is_there,
+    judge,
+    longest_upload_s,
+    mismatch,
+    status,
+)
 from mountd.outbox.settling import FileLook
 from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import Health, Reason
@@ -123,6 +133,19 @@ def test_an_upload_is_verified_by_what_the_store_says(
 ) -> None:
     assert (mismatch(ROW, stored) == "") is is_well
     assert is_there(ROW, stored) is is_certain
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "parallel", "least_s"),
+    [
+        (0, None, 1, 3600.0),
+        (200 * 10**9, None, 4, 200 * 10**9 / 1e6),  # over a line of 1 MB/s: more than two days
+        (200 * 10**9, 10**6, 4, 200 * 10**9 / (10**6 / 4)),  # four share what the admin allows
+        (10**9, 10**4, 4, 10**9 / (10**4 / 4)),
+    ],
+)
+def test_a_large_file_has_the_time_that_it_needs(size: int, limit: int | None, parallel: int, least_s: float) -> None:
+    assert longest_upload_s(size, limit, parallel) >= least_s
 
 
 def test_failures_in_a_row_make_the_pauses_longer_and_try_one_at_a_time() -> None:

@@ -131,6 +131,25 @@ def mismatch(row: OutboxFile, stored: StoredObject | None) -> str:
     return ""
 
 
+def differs_by_md5_alone(row: OutboxFile, stored: StoredObject | None) -> bool:
+    """Whether it is this upload by size and sha256, and its MD5 is another one.
+
+    Then its content has been changed on the way, or the MD5 is none: an ETag may look like one, and be of encrypted
+    content (with keys of KMS, or of the client).
+    """
+    return (
+        stored is not None
+        and bool(stored.sha256)
+        and bool(mismatch(row, stored))
+        and not mismatch(row, replace(stored, md5=""))
+    )
+
+
+def compared(stored: StoredObject) -> list[str]:
+    """What an upload was compared by, of what the store says of it: size, md5, sha256."""
+    return ["size", *(["md5"] if stored.md5 else []), *(["sha256"] if stored.sha256 else [])]
+
+
 def is_there(row: OutboxFile, stored: StoredObject | None) -> bool:
     """Whether the bucket holds this content for certain, no matter who sent it: an older object may be as large."""
     return stored is not None and bool(stored.md5 or stored.sha256) and not mismatch(row, stored)
@@ -227,6 +246,7 @@ def status(
         oldest=totals.oldest,
         last_key=totals.last_key,
         last_time=totals.last_time,
+        last_compared=totals.last_compared,
         reason=reason,
     )
 

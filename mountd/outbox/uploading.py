@@ -12,7 +12,7 @@ from mountd.journal.results import ResultQueue
 from mountd.outbox import plan
 from mountd.outbox.local import HashedFile, LocalDirectory, path_of
 from mountd.outbox.patience import Patience
-from mountd.outbox.plan import Place
+from mountd.outbox.plan import Place, StoredObject
 from mountd.outbox.sender import Uploader
 from mountd.outbox.settling import FileLook
 
@@ -36,6 +36,8 @@ class FileUploads:
         """`lose` is awaited for a file that was removed before its upload; `log`: of structlog."""
         self._queue, self._local, self._uploader, self._patient = queue, local, uploader, patient
         self._place, self._lose, self._log = place, lose, log
+        self._has_md5 = True
+        """the MD5 that the store reports is one, as far as this run has seen"""
 
     async def upload(self, row: OutboxFile) -> bool:
         """Whether it is uploaded now. Raises MountdError."""
@@ -55,10 +57,13 @@ class FileUploads:
         """It has changed, and is found again once it is finished; or it was removed, maybe after its upload."""
         if not await self._local.missing([path]):
             await self._patient.journaled(self._queue.drop, row)
-        elif self._may_be_there(row, path) and plan.is_there(row, await self._uploader.stat(path)):
-            return await self._patient.journaled(self._queue.done, row)
-        else:
-            await self._lose(row)
+            return False
+        stored = await self._stored(path) if self._may_be_there(row, path) else None
+        if stored is not None and plan.differs_by_md5_alone(row, stored):
+            stored = replace(stored, md5="")  # it cannot be sent again to find out what that MD5 is
+        if stored is not None and plan.is_there(row, stored):
+            return await self._patient.journaled(self._queue.done, row, compared=plan.compared(stored))
+        await self._lose(row)
         return False
 
     def _may_be_there(self, row: OutboxFile, path: str) -> bool:
@@ -71,25 +76,47 @@ class FileUploads:
             return False
         given = replace(row, sha256=hashed.sha256, md5=hashed.md5, bucket=self._place.bucket, key=self._place.key(path))
         # Of a run that was killed, or of a try that could not be verified: all of it may be there already.
-        if given != row or row.state != "uploading" or not plan.is_there(row, await self._uploader.stat(path)):
+        stored = await self._stored(path) if given == row and row.state == "uploading" else None
+        if stored is None or not plan.is_there(row, stored):
             begun = await self._patient.journaled(
                 self._queue.begin, row.id, sha256=given.sha256, md5=given.md5, bucket=given.bucket, key=given.key
             )
             if not begun:
                 return False
-            try:
-                await self._uploader.upload(hashed, path, given.size)
-            except MountdError as error:
-                if error.code in NOTHING_SENT:
-                    await self._patient.journaled(self._queue.not_sent, row.id)
-                raise
-            if problem := plan.mismatch(given, await self._uploader.stat(path)):
-                raise RemoteError(f"cannot verify {given.key}: {problem}", code="outbox-mismatch")
+            stored = await self._sent(given, path, hashed)
         look = await self._local.still(hashed)
         if look is None:  # its row stays: where size and time are the same, it may be found already as it is now
             await self._patient.journaled(self._queue.not_sent, row.id)
             return False
-        done = await self._patient.journaled(self._queue.done, given, look.stamp)
+        by = plan.compared(stored)
+        done = await self._patient.journaled(self._queue.done, given, look.stamp, compared=by)
         if done:
-            self._log.info("result uploaded", key=given.key, bytes=given.size)
+            self._log.info("result uploaded", key=given.key, bytes=given.size, compared=by)
         return done
+
+    async def _sent(self, given: OutboxFile, path: str, hashed: HashedFile) -> StoredObject:
+        """Sends it; what the bucket holds of it then, which is the same."""
+        for is_second in (False, True):
+            try:
+                await self._uploader.upload(hashed, path, given.size)
+            except MountdError as error:
+                if error.code in NOTHING_SENT:
+                    await self._patient.journaled(self._queue.not_sent, given.id)
+                raise
+            stored = await self._stored(path)
+            if is_second and plan.differs_by_md5_alone(given, stored):
+                # Changed on the way twice? Rather it is encrypted there, and the ETag is no MD5.
+                self._has_md5 = False
+                self._log.warning("the store reports no MD5s: results are compared by size and sha256 alone")
+                stored = await self._stored(path)
+            problem = plan.mismatch(given, stored)
+            if stored is not None and not problem:
+                return stored
+            if not plan.differs_by_md5_alone(given, stored):
+                break
+        raise RemoteError(f"cannot verify {given.key}: {problem}", code="outbox-mismatch")
+
+    async def _stored(self, path: str) -> StoredObject | None:
+        """What the store says of it, as far as that can be compared. Raises MountdError."""
+        found = await self._uploader.stat(path)
+        return replace(found, md5="") if found is not None and not self._has_md5 else found

@@ -15,6 +15,7 @@ from typing import Any
 from mountd.outbox.outbox import Outbox
 from mountd.settings.load import load
 from mountd.settings.schema import Settings
+from mountd.status.results import OutboxStatus
 from tests.support.outbox import sha256
 from tests.support.reloader import Bench
 from tests.support.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
@@ -52,6 +53,10 @@ class Room:
     def stored(self, name: str) -> bytes:
         path = self.bucket / name
         return path.read_bytes() if path.is_file() else b""
+
+    @property
+    def status(self) -> OutboxStatus:
+        return self.bench.board.snapshot.outbox["results"]
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.bench.root / "state" / "mountd.db", timeout=30)) as db:

@@ -13,6 +13,8 @@ from mountd.outbox.plan import (
     Place,
     Sending,
     StoredObject,
+    compared,
+    differs_by_md5_alone,
     is_there,
     judge,
     longest_upload_s,
@@ -116,23 +118,40 @@ def test_a_file_is_judged_again_by_another_prefix(state: str, prefix: str, now: 
 
 
 @pytest.mark.parametrize(
-    ("stored", "is_well", "is_certain"),
+    ("stored", "is_well", "is_certain", "by_md5_alone"),
     [
-        (None, False, False),
-        (StoredObject(10, "", ""), True, False),  # the store says no more: an earlier object may be as large
-        (StoredObject(9, "cd", "ab"), False, False),
-        (StoredObject(10, "cd", ""), True, True),
-        (StoredObject(10, "ce", ""), False, False),
-        (StoredObject(10, "", "ab"), True, True),
-        (StoredObject(10, "", "ac"), False, False),
-        (StoredObject(10, "cd", "ab"), True, True),
+        (None, False, False, False),
+        (StoredObject(10, "", ""), True, False, False),  # the store says no more: an earlier object may be as large
+        (StoredObject(9, "cd", "ab"), False, False, False),
+        (StoredObject(9, "ce", "ab"), False, False, False),
+        (StoredObject(10, "cd", ""), True, True, False),
+        (StoredObject(10, "ce", ""), False, False, False),
+        (StoredObject(10, "", "ab"), True, True, False),
+        (StoredObject(10, "", "ac"), False, False, False),
+        (StoredObject(10, "cd", "ab"), True, True, False),
+        (StoredObject(10, "ce", "ac"), False, False, False),
+        (StoredObject(10, "ce", "ab"), False, False, True),  # an ETag of KMS, or other content
     ],
 )
 def test_an_upload_is_verified_by_what_the_store_says(
-    stored: StoredObject | None, is_well: bool, is_certain: bool
+    stored: StoredObject | None, is_well: bool, is_certain: bool, by_md5_alone: bool
 ) -> None:
     assert (mismatch(ROW, stored) == "") is is_well
     assert is_there(ROW, stored) is is_certain
+    assert differs_by_md5_alone(ROW, stored) is by_md5_alone
+
+
+@pytest.mark.parametrize(
+    ("stored", "by"),
+    [
+        (StoredObject(10, "", ""), ["size"]),
+        (StoredObject(10, "cd", ""), ["size", "md5"]),
+        (StoredObject(10, "", "ab"), ["size", "sha256"]),
+        (StoredObject(10, "cd", "ab"), ["size", "md5", "sha256"]),
+    ],
+)
+def test_what_was_compared_is_known(stored: StoredObject, by: list[str]) -> None:
+    assert compared(stored) == by
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ class Uploader:
         self._watching: asyncio.Task[None] | None = None
         self._moved_at = 0.0
         self._is_stale = False
+        self.has_looked = False
+        """an object was looked at with the keys that are used now, so that they may"""
 
     @property
     def pid(self) -> int | None:
@@ -83,7 +85,7 @@ class Uploader:
         outbox = self._settings.outbox[self._name]
         remote = outbox.remote
         # The comparison is mountd's own: rclone's takes each ETag for an MD5, and deletes the object when it is none.
-        # Nor does it look for the object, which keys may not be allowed to: so what fails has not been stored.
+        # Nor does it look for the object, which keys may not be allowed to: so what is refused has not been stored.
         options: dict[str, object] = {
             "NoCheckDest": True,
             "IgnoreTimes": True,
@@ -114,6 +116,7 @@ class Uploader:
         item = answer.get("item")
         if not isinstance(item, dict):
             return None
+        self.has_looked = True
         hashes, metadata = item.get("Hashes") or {}, item.get("Metadata") or {}
         return StoredObject(int(item.get("Size", -1)), str(hashes.get("md5", "")), str(metadata.get("sha256", "")))
 
@@ -153,7 +156,7 @@ class Uploader:
         if self._child is not None and self._child.exit is None and self._rc is not None:
             return self._rc
         await self._end()
-        self._is_stale = False
+        self._is_stale = self.has_looked = False
         await self._conf.write(self._settings)
         place = self._instance.private / f"out-{self._name}.sock"
         with contextlib.suppress(FileNotFoundError):

@@ -16,9 +16,15 @@ from mountd.outbox.plan import Place, StoredObject
 from mountd.outbox.sender import Uploader
 from mountd.outbox.settling import FileLook
 
-NOTHING_SENT = frozenset({"bucket-unreachable", "bucket-missing", "tls-failure", "cannot-start"})
-"""Codes of failures with which nothing has arrived. After others, such as of the look that rclone itself takes at a new
-object, it may be there."""
+REFUSED = "access-denied"
+NOTHING_SENT = frozenset(
+    {
+        *("bucket-unreachable", "bucket-missing", "tls-failure", "cannot-start"),
+        *(REFUSED, "credentials-expired", "clock-skew"),
+    }
+)
+"""Codes of failures with which nothing has arrived. After others it may be there."""
+MOST_ARRIVED = 10_000
 
 
 class FileUploads:
@@ -36,6 +42,8 @@ class FileUploads:
         """`lose` is awaited for a file that was removed before its upload; `log`: of structlog."""
         self._queue, self._local, self._uploader, self._patient = queue, local, uploader, patient
         self._place, self._lose, self._log = place, lose, log
+        self._arrived: set[int] = set()
+        """ids of what this run has sent as a whole, and not seen in the bucket yet; what is forgotten is sent again"""
         self._has_md5 = True
         """the MD5 that the store reports is one, as far as this run has seen"""
 
@@ -58,7 +66,7 @@ class FileUploads:
         if not await self._local.missing([path]):
             await self._patient.journaled(self._queue.drop, row)
             return False
-        stored = await self._stored(path) if self._may_be_there(row, path) else None
+        stored = await self._sent_before(row, path, can_send=False) if self._may_be_there(row, path) else None
         if stored is not None and plan.differs_by_md5_alone(row, stored):
             stored = replace(stored, md5="")  # it cannot be sent again to find out what that MD5 is
         if stored is not None and plan.is_there(row, stored):
@@ -76,7 +84,8 @@ class FileUploads:
             return False
         given = replace(row, sha256=hashed.sha256, md5=hashed.md5, bucket=self._place.bucket, key=self._place.key(path))
         # Of a run that was killed, or of a try that could not be verified: all of it may be there already.
-        stored = await self._stored(path) if given == row and row.state == "uploading" else None
+        is_known = given == row and row.state == "uploading"
+        stored = await self._sent_before(row, path, can_send=True) if is_known else None
         if stored is None or not plan.is_there(row, stored):
             begun = await self._patient.journaled(
                 self._queue.begin, row.id, sha256=given.sha256, md5=given.md5, bucket=given.bucket, key=given.key
@@ -103,18 +112,36 @@ class FileUploads:
                 if error.code in NOTHING_SENT:
                     await self._patient.journaled(self._queue.not_sent, given.id)
                 raise
+            if len(self._arrived) >= MOST_ARRIVED:
+                self._arrived.clear()
+            self._arrived.add(given.id)
             stored = await self._stored(path)
             if is_second and plan.differs_by_md5_alone(given, stored):
                 # Changed on the way twice? Rather it is encrypted there, and the ETag is no MD5.
                 self._has_md5 = False
                 self._log.warning("the store reports no MD5s: results are compared by size and sha256 alone")
                 stored = await self._stored(path)
+            self._arrived.discard(given.id)
             problem = plan.mismatch(given, stored)
             if stored is not None and not problem:
                 return stored
             if not plan.differs_by_md5_alone(given, stored):
                 break
         raise RemoteError(f"cannot verify {given.key}: {problem}", code="outbox-mismatch")
+
+    async def _sent_before(self, row: OutboxFile, path: str, *, can_send: bool) -> StoredObject | None:
+        """What is there of a try that came to no end. Raises MountdError.
+
+        Keys that may not list are refused a look at what is not there (Amazon S3, MinIO, Ceph). That may also mean that
+        they may look at nothing: where it cannot be sent again, that is asked of what the same keys have seen.
+        """
+        try:
+            return await self._stored(path)
+        except RemoteError as error:
+            is_absent = error.code == REFUSED and (can_send or self._uploader.has_looked)
+            if not is_absent or row.id in self._arrived:
+                raise
+            return None
 
     async def _stored(self, path: str) -> StoredObject | None:
         """What the store says of it, as far as that can be compared. Raises MountdError."""

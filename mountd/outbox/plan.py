@@ -83,6 +83,13 @@ class Verdicts:
     returned: list[int] = field(default_factory=list)
 
 
+def new(
+    found: Sequence[tuple[bytes, str, FileLook]], known: Mapping[bytes, OutboxFile], place: Place, root: str
+) -> list[int]:
+    """Which of them `judge` would have changed something for."""
+    return [at for at, each in enumerate(found) if judge([each], known, place, root) != Verdicts()]
+
+
 def judge(
     found: Sequence[tuple[bytes, str, FileLook]], known: Mapping[bytes, OutboxFile], place: Place, root: str
 ) -> Verdicts:
@@ -312,7 +319,7 @@ def _reason(
     if facts.too_many:
         return reason(
             "outbox-too-many",
-            f"{before.directory} holds more than {facts.too_many} files: not all of them are looked at",
-            "shorten `keep` of the outbox, or remove files there that are uploaded",
+            f"{before.directory} holds more than {facts.too_many} new files: the others are taken up after these",
+            "nothing, if the app has written them at once; else see what writes there, and `exclude` what is no result",
         )
     return None

@@ -126,3 +126,16 @@ async def test_files_that_cannot_be_opened_for_their_own_reason_keep_no_other_on
             SOON_S,
             "the others to wait for their time",
         )
+
+
+async def test_what_the_journal_has_as_it_is_is_not_found_again(room: Room) -> None:
+    queue, root = ResultQueue(room.bench.journal, "results"), str(room.directory.stat().st_ino)
+    for name in ("known.wav", "changed.wav", "new.wav"):
+        (room.directory / name).write_bytes(b"content")
+        look = look_of((room.directory / name).stat())
+        if name != "new.wav":
+            await queue.put([ResultFile(name.encode(), look.size + (name == "changed.wav"), look.stamp)], root)
+    room.begin(settle="1h")
+    await until_async(lambda: room.status.uploaded, SOON_S, "what is known to be uploaded")
+    await until_async(lambda: room.status.writing == 2, SOON_S, "the others to settle")
+    assert room.announced() == [sha256(b"content")]

@@ -19,6 +19,7 @@ from mountd.outbox.plan import (
     judge,
     longest_upload_s,
     mismatch,
+    new,
     status,
 )
 from mountd.outbox.settling import FileLook
@@ -91,6 +92,23 @@ def test_another_ctime_alone_is_no_other_content(state: str, put: int, restamped
 def test_a_file_that_is_as_it_was(state: str, put: int, returned: int) -> None:
     found = judge([(b"a.wav", "a.wav", LOOK)], {b"a.wav": replace(ROW, state=state)}, PLACE, "5")
     assert (len(found.put), len(found.restamp), len(found.returned)) == (put, 0, returned)
+
+
+@pytest.mark.parametrize(
+    ("state", "root", "look", "is_new"),
+    [
+        *((state, "5", LOOK, False) for state in ("queued", "uploading", "uploaded", "failed")),
+        *((state, "5", LOOK, True) for state in ("removed", "lost", "refused")),
+        ("queued", "6", LOOK, True),  # in another directory
+        ("uploaded", "6", LOOK, False),
+        ("uploaded", "5", LOOK._replace(size=11), True),
+        ("uploaded", "5", LOOK._replace(ctime_ns=9), True),
+    ],
+)
+def test_a_file_that_the_journal_has_as_it_is_is_not_new(state: str, root: str, look: FileLook, is_new: bool) -> None:
+    known = {b"a.wav": replace(ROW, state=state)}
+    files = [(b"b.wav", "b.wav", LOOK), (b"a.wav", "a.wav", look)]
+    assert new(files, known, PLACE, root) == ([0, 1] if is_new else [0])
 
 
 @pytest.mark.parametrize("name", [b"\xff.wav", b"a\nb", b"x" * 256, b"d/" * 600 + b"x", "／".encode()])

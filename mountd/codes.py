@@ -160,7 +160,7 @@ _RESULTS = {
     "outbox-disk-full": EventCode(N_("the disk of an outbox is almost full"), True, _OUTBOX),
     "outbox-failed": EventCode(N_("an outbox has results that cannot be uploaded"), True, _OUTBOX),
     "outbox-unreadable": EventCode(N_("a file or directory in an outbox cannot be read"), True, _OUTBOX),
-    "outbox-too-many": EventCode(N_("an outbox holds more files than mountd looks at"), True, _OUTBOX),
+    "outbox-too-many": EventCode(N_("an outbox has more new files than mountd takes up at once"), True, _OUTBOX),
     "outbox-recovered": EventCode(N_("an outbox is well again")),
 }
 _NOTIFICATIONS = {

@@ -5,6 +5,7 @@ Every method raises JournalError or another MountdError while the journal cannot
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ class ResultFile:
 
 @dataclass(frozen=True, slots=True)
 class OutboxTotals:
-    """`oldest`: when the first of those that wait was queued; `last_key`, `last_time`: of the newest upload."""
+    """`oldest`: when the first of those that wait was queued; `last_key`, `last_time`, `last_compared`: of the newest
+    upload; the last one is empty where nobody knows any more."""
 
     pending: int
     pending_bytes: int
@@ -50,6 +52,7 @@ class OutboxTotals:
     uploaded: int
     last_key: str = ""
     last_time: str = ""
+    last_compared: tuple[str, ...] = ()
 
 
 class ResultQueue:
@@ -146,13 +149,15 @@ class ResultQueue:
         )
         return bool(await self._journal.rows(sql, sha256, md5, bucket, key, id_))
 
-    async def done(self, row: OutboxFile, stamp: str = "") -> bool:
-        """Uploaded, verified and announced: all of it or nothing. `stamp`: of the file, when it still held that.
+    async def done(self, row: OutboxFile, stamp: str = "", *, compared: Sequence[str] = ("size",)) -> bool:
+        """Uploaded, verified and announced: all of it or nothing. `stamp`: of the file, when it still held that;
+        `compared`: what it was verified by.
 
         False: there is a newer version of it, or the file may be one, and is to be looked at again.
         """
         now = now_text()
-        data = {"bucket": row.bucket, "key": row.key, "size": row.size, "digest": f"sha256:{row.sha256}", "time": now}
+        data = {"bucket": row.bucket, "key": row.key, "size": row.size, "digest": f"sha256:{row.sha256}"}
+        data |= {"compared": [*compared], "time": now}
         text = f"{row.key} is in {row.bucket or 'its remote'}: {row.size} bytes, sha256 {row.sha256}"
         return bool(
             await self._journal.change_with_event(
@@ -262,9 +267,11 @@ class ResultQueue:
             cause = cause or cause_of_retried
         uploaded = await self._journal.rows("SELECT uploaded FROM outbox_totals WHERE outbox = ?", self._outbox)
         last = await self._journal.rows(
-            "SELECT key, uploaded FROM outbox WHERE outbox = ? AND state IN ('uploaded', 'removed')"
-            " ORDER BY event DESC LIMIT 1",
+            "SELECT key, uploaded, (SELECT json_extract(data, '$.compared') FROM events WHERE id = event) FROM outbox"
+            " WHERE outbox = ? AND state IN ('uploaded', 'removed') ORDER BY event DESC LIMIT 1",
             self._outbox,
         )
-        key, at = last[0] if last else ("", "")
-        return OutboxTotals(pending, size, oldest, failures, cause, uploaded[0][0] if uploaded else 0, key, at or "")
+        key, at, compared = last[0] if last else ("", "", "")
+        number = uploaded[0][0] if uploaded else 0
+        by = tuple(json.loads(compared or "[]"))
+        return OutboxTotals(pending, size, oldest, failures, cause, number, key, at or "", by)

@@ -36,9 +36,13 @@ Found = Sequence[tuple[str, FileLook]]
 async def _nothing() -> None: ...
 
 
+async def _all_of_them(found: Found, _: str) -> Sequence[int]:
+    return range(len(found))
+
+
 @dataclass(frozen=True, slots=True)
 class DirectoryScan:
-    """One look at everything. `root`: the directory's inode; `full`: there are more files than are looked at;
+    """One look at everything. `root`: the directory's inode; `full`: there are more new files than are taken at once;
     `skipped`: paths that are too long."""
 
     root: str
@@ -74,13 +78,19 @@ class LocalDirectory:
         gone: Callable[[Sequence[str]], Awaitable[None]],
         writing: Callable[[int], None],
         leaving: Callable[[], Awaitable[None]] = _nothing,
+        new: Callable[[Found, str], Awaitable[Sequence[int]]] = _all_of_them,
+        stirred: Callable[[], None] = lambda: None,
     ) -> None:
         """`found` also gets the directory's inode. It and `gone` are awaited before more is taken: they may not call
         this object. `leaving` is awaited when the process has ended and its number is not free yet: rclone, which reads
-        the files that it had open by that number, has to stop, since the number may be another process's then."""
+        the files that it had open by that number, has to stop, since the number may be another process's then. `new`
+        gets files that a scan meets, with the inode, and says which of them are not known as they are. `stirred` is
+        called when another scan is due.
+        """
         self._settings = settings
         self._environment = {**MINIMAL_ENVIRONMENT, **environment}
         self._found, self._gone, self._writing, self._leaving = found, gone, writing, leaving
+        self._new, self._stirred = new, stirred
         self._worker: WorkerProcess | None = None
         self._reading: asyncio.Task[None] | None = None
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -134,12 +144,20 @@ class LocalDirectory:
 
     async def scan(self) -> DirectoryScan:
         answer = await self._ask({"do": "scan"})
+        while "seen" in answer:
+            new = await self._new([(path, FileLook(*look)) for path, look in answer["seen"]], answer["root"])
+            answer = await self._ask({"do": "scan on", "new": [*new]})
         unread = tuple(map(str, answer["unread"]))
         return DirectoryScan(
             str(answer["root"]),
             *(answer["files"], answer["free"], answer["total"], answer["full"]),
             *(unread, answer["skipped"], str(answer["first_skipped"])),
         )
+
+    async def room(self) -> tuple[int, int]:
+        """Bytes of its disk that are free for others than root, and all of them."""
+        answer = await self._ask({"do": "room"})
+        return answer["free"], answer["total"]
 
     async def hash(self, path: str, look: FileLook) -> HashedFile | None:
         """None: it is no longer as it was; see `missing` for whether it is there."""
@@ -242,6 +260,8 @@ class LocalDirectory:
                 await self._gone(gone)
             case {"unfinished": int(count)}:
                 self._writing(count)
+            case {"stirred": True}:
+                self._stirred()
 
     def _fail(self, error: DiskError) -> None:
         for answer in self._answers.values():

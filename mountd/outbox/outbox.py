@@ -22,10 +22,11 @@ from mountd.journal.results import RETRIED, ResultQueue
 from mountd.journal.unsent import short, shown
 from mountd.outbox import plan
 from mountd.outbox.keeping import KeptFiles
-from mountd.outbox.local import DirectoryScan, Found, LocalDirectory, name_of, path_of
+from mountd.outbox.local import Found, LocalDirectory, name_of
 from mountd.outbox.patience import Patience, RareLog, first_of
 from mountd.outbox.plan import DirectoryFacts, Place, Sending
 from mountd.outbox.sender import Uploader
+from mountd.outbox.sweeping import Sweep
 from mountd.outbox.uploading import FileUploads
 from mountd.outbox.worker import MOST_FILES
 from mountd.process.instance import Instance
@@ -51,9 +52,6 @@ REPORT_S = 1.0
 REPORTS_TAKE = 0.05
 """The largest share of the journal's time for reports, however many files wait."""
 LOOK_S = 30.0
-PAGE = 500
-LOST_AFTER_S = 3600.0
-"""Seconds after which files count as lost that were in another directory of the same name."""
 FAILED_AGAIN_S = 900.0
 DISK_AGAIN = Backoff(1.0, 2.0, 30.0)
 LIVING = ("queued", "uploading", "failed")
@@ -80,6 +78,7 @@ class Outbox:
         self._rare = RareLog(self._log)
         self._queue = ResultQueue(journal, name)
         self._patient = Patience(self._log)
+        self._news, self._changed, self._uploaded, self._readable, self._doubt = (asyncio.Event() for _ in range(5))
         self._local = LocalDirectory(
             self.settings,
             instance.marks(f"{name}-outbox"),
@@ -87,6 +86,8 @@ class Outbox:
             gone=self._on_gone,
             writing=self._on_writing,
             leaving=self._stop_uploads,
+            new=self._new_ones,
+            stirred=self._doubt.set,
         )
         self.uploader = Uploader(name, settings, instance, binary, conf)
         self._place = Place.of(self.settings.remote)
@@ -108,10 +109,8 @@ class Outbox:
         """of those under way: ids of files that are no longer there"""
         self._root = ""
         """inode of the directory"""
-        self._is_swept = False
-        self._missing_since = 0.0
         self._tried_failed = time.monotonic()
-        self._news, self._changed, self._uploaded, self._readable, self._doubt = (asyncio.Event() for _ in range(5))
+        self._sweep = Sweep(self._queue, self._local, self._patient, forget=self._forget)
         self._kept = KeptFiles(
             self.settings.keep,
             self._queue,
@@ -153,14 +152,11 @@ class Outbox:
         while True:
             try:
                 await self._local.start()
-                self._is_swept = False
+                self._sweep.begin()
                 while True:
                     pause_s = await self._look()
                     failures = 0
-                    await first_of(pause_s, self._local.ended, self._doubt)
-                    self._doubt.clear()
-                    if self._local.ended.is_set():
-                        raise self._local.gone_error()
+                    await self._pause(pause_s)
             except DiskError as error:
                 self._unreadable("outbox-disk-silent", error)
                 await self._stop_uploads()
@@ -173,8 +169,8 @@ class Outbox:
         try:
             scan = await self._local.scan()
             self._root = scan.root
-            if not self._is_swept or self._facts.missing:
-                await self._sweep(scan)
+            if self._sweep.is_due(scan):
+                await self._sweep.run(scan)
         except DiskError as error:
             if not error.errno:
                 raise
@@ -185,17 +181,47 @@ class Outbox:
             was_there=True,
             free_bytes=scan.free,
             least_free_bytes=self.settings.min_free.of(scan.total),
+            missing=self._sweep.missing,
             too_many=MOST_FILES if scan.full else 0,
             unread=scan.unread,
             skipped=scan.skipped,
             first_skipped=scan.first_skipped,
         )
         self._readable.set()
+        await self._try_failed()
+        return RESCAN_S if scan.full else max(RESCAN_S, (time.monotonic() - began) / RESCANS_TAKE)
+
+    async def _pause(self, pause_s: float) -> None:
+        """Until the next scan. After a long one that is long, and what costs nothing is done meanwhile.
+
+        Raises DiskError where the process has to be replaced.
+        """
+        end = time.monotonic() + pause_s
+        while (left_s := end - time.monotonic()) > 0:
+            if await first_of(min(left_s, RESCAN_S), self._local.ended, self._doubt):
+                break
+            if left_s > RESCAN_S:
+                await self._look_at_room()
+                await self._try_failed()
+        self._doubt.clear()
+        if self._local.ended.is_set():
+            raise self._local.gone_error()
+
+    async def _look_at_room(self) -> None:
+        try:
+            free, total = await self._local.room()
+        except DiskError as error:
+            if not error.errno:
+                raise
+            self._doubt.set()  # a scan finds out
+        else:
+            self._set_facts(free_bytes=free, least_free_bytes=self.settings.min_free.of(total))
+
+    async def _try_failed(self) -> None:
         if time.monotonic() - self._tried_failed > FAILED_AGAIN_S:
             self._tried_failed = time.monotonic()
             await self._patient.journaled(self._queue.retry_failed)
             self._news.set()
-        return max(RESCAN_S, (time.monotonic() - began) / RESCANS_TAKE)
 
     def _unreadable(self, code: str, error: DiskError) -> None:
         hint = plan.HINTS.get(code, "mountd tries again by itself; look at the disk, and at the network to it")
@@ -210,29 +236,11 @@ class Outbox:
             self._facts = facts
             self._changed.set()
 
-    async def _sweep(self, scan: DirectoryScan) -> None:
-        """Forgets files that the directory no longer has; a worker that runs reports them by itself. Raises DiskError.
-
-        While another directory is in its place, such as the one below a disk that is not mounted, no file counts as
-        lost before LOST_AFTER_S.
-        """
-        missing, after = 0, 0
-        waited_s = time.monotonic() - self._missing_since if self._facts.missing else 0.0
-        while rows := await self._patient.journaled(
-            self._queue.page, after, PAGE, "queued", "uploading", "failed", "refused", "uploaded"
-        ):
-            after = rows[-1].id
-            absent = await self._local.missing([path_of(row.name) for row in rows])
-            gone = [row for row in rows if path_of(row.name) in absent]
-            here = [row for row in gone if row.state in ("refused", "uploaded") or row.root == scan.root]
-            if waited_s > LOST_AFTER_S:
-                here = gone
-            missing += len(gone) - len(here)
-            await self._forget(here)
-        if missing and not self._facts.missing:
-            self._missing_since = time.monotonic()
-        self._is_swept = True
-        self._set_facts(missing=missing)
+    async def _new_ones(self, seen: Found, root: str) -> Sequence[int]:
+        """Which of these files of a scan the journal does not have as they are."""
+        files = [(name_of(path), path, look) for path, look in seen]
+        known = await self._patient.journaled(self._queue.known, [name for name, *_ in files])
+        return plan.new(files, known, self._place, root)
 
     async def _on_found(self, found: Found, root: str) -> None:
         self._root = root

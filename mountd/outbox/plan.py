@@ -20,6 +20,10 @@ AGAIN = Backoff(1.0, 2.0, 60.0)
 """Between two tries while nothing can be uploaded."""
 OWN_TRIES = 5
 """A file that failed so often while others were uploaded fails for a reason of its own."""
+UPLOAD_S = 24 * 3600.0
+"""Seconds that every upload may take; one that does not move is ended long before."""
+SLOWEST = 16 * 1024
+"""Bytes a second with which a large file is still given the time that it needs."""
 WAITING = "outbox-waiting"
 OF_THE_DIRECTORY = (
     "outbox-no-directory",
@@ -79,6 +83,13 @@ class Verdicts:
     returned: list[int] = field(default_factory=list)
 
 
+def new(
+    found: Sequence[tuple[bytes, str, FileLook]], known: Mapping[bytes, OutboxFile], place: Place, root: str
+) -> list[int]:
+    """Which of them `judge` would have changed something for."""
+    return [at for at, each in enumerate(found) if judge([each], known, place, root) != Verdicts()]
+
+
 def judge(
     found: Sequence[tuple[bytes, str, FileLook]], known: Mapping[bytes, OutboxFile], place: Place, root: str
 ) -> Verdicts:
@@ -127,9 +138,33 @@ def mismatch(row: OutboxFile, stored: StoredObject | None) -> str:
     return ""
 
 
+def differs_by_md5_alone(row: OutboxFile, stored: StoredObject | None) -> bool:
+    """Whether it is this upload by size and sha256, and its MD5 is another one.
+
+    Then its content has been changed on the way, or the MD5 is none: an ETag may look like one, and be of encrypted
+    content (with keys of KMS, or of the client).
+    """
+    return (
+        stored is not None
+        and bool(stored.sha256)
+        and bool(mismatch(row, stored))
+        and not mismatch(row, replace(stored, md5=""))
+    )
+
+
+def compared(stored: StoredObject) -> list[str]:
+    """What an upload was compared by, of what the store says of it: size, md5, sha256."""
+    return ["size", *(["md5"] if stored.md5 else []), *(["sha256"] if stored.sha256 else [])]
+
+
 def is_there(row: OutboxFile, stored: StoredObject | None) -> bool:
     """Whether the bucket holds this content for certain, no matter who sent it: an older object may be as large."""
     return stored is not None and bool(stored.md5 or stored.sha256) and not mismatch(row, stored)
+
+
+def longest_upload_s(size: int, limit: int | None, parallel: int) -> float:
+    """Seconds after which an upload of so many bytes is given up; `limit`: bytes a second of all together."""
+    return UPLOAD_S + size / min(SLOWEST, (limit or math.inf) / parallel)
 
 
 def _is_outdated(row: OutboxFile, root: str, problem: str) -> bool:
@@ -218,6 +253,7 @@ def status(
         oldest=totals.oldest,
         last_key=totals.last_key,
         last_time=totals.last_time,
+        last_compared=totals.last_compared,
         reason=reason,
     )
 
@@ -283,7 +319,7 @@ def _reason(
     if facts.too_many:
         return reason(
             "outbox-too-many",
-            f"{before.directory} holds more than {facts.too_many} files: not all of them are looked at",
-            "shorten `keep` of the outbox, or remove files there that are uploaded",
+            f"{before.directory} holds more than {facts.too_many} new files: the others are taken up after these",
+            "nothing, if the app has written them at once; else see what writes there, and `exclude` what is no result",
         )
     return None

@@ -9,12 +9,13 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import structlog
 
 from mountd.errors import CannotStart, RemoteError, Unavailable, cause_of
 from mountd.outbox.local import HashedFile
-from mountd.outbox.plan import StoredObject
+from mountd.outbox.plan import StoredObject, longest_upload_s
 from mountd.process.child import Child, spawn
 from mountd.process.instance import Instance
 from mountd.process.resources import lack
@@ -31,12 +32,13 @@ log = structlog.get_logger()
 START_S = 20.0
 START_STEP_S = 0.05
 STOP_S = 2.0
-UPLOAD_S = 24 * 3600.0
-"""Seconds for one file; STALL_S ends an upload that does not move."""
 STALL_S = 300.0
-"""Seconds in which no byte moves, after which rclone is killed. It hashes a large file before it sends anything."""
+"""Seconds in which rclone moves and reads nothing, after which it is killed."""
+LEAST_READ = 1024 * 1024
+"""Bytes that rclone has read when it reads a file: it also reads what it is asked, and what servers answer."""
 LOOK_S = 5.0
-STAT_S = 60.0
+STAT_S = 3600.0
+"""Seconds for a look at an object. Of some remotes, such as a local directory, rclone hashes all of it."""
 RC_USER = "mountd"
 METADATA = "X-Amz-Meta-Sha256"
 
@@ -55,6 +57,8 @@ class Uploader:
         self._watching: asyncio.Task[None] | None = None
         self._moved_at = 0.0
         self._is_stale = False
+        self.has_looked = False
+        """an object was looked at with the keys that are used now, so that they may"""
 
     @property
     def pid(self) -> int | None:
@@ -73,14 +77,22 @@ class Uploader:
     def renew(self) -> None:
         self._is_stale = True
 
-    async def upload(self, hashed: HashedFile, path: str) -> None:
-        """The file at `path` below the outbox's place in the bucket, whatever is there.
+    async def upload(self, hashed: HashedFile, path: str, size: int) -> None:
+        """The file of `size` bytes at `path` below the outbox's place in the bucket, whatever is there.
 
         Raises RemoteError, Unavailable (rclone), CannotStart.
         """
-        remote = self._settings.outbox[self._name].remote
-        options: dict[str, object] = {"NoCheckDest": True, "IgnoreTimes": True}
-        if self._settings.remotes[remote.partition(":")[0]].type == "s3":
+        outbox = self._settings.outbox[self._name]
+        remote = outbox.remote
+        # The comparison is mountd's own: rclone's takes each ETag for an MD5, and deletes the object when it is none.
+        # Nor does it look for the object, which keys may not be allowed to: so what is refused has not been stored.
+        options: dict[str, object] = {
+            "NoCheckDest": True,
+            "IgnoreTimes": True,
+            "IgnoreChecksum": True,
+            "MultiThreadStreams": 0,
+        }
+        if self._keeps_digests(remote):
             options["UploadHeaders"] = [{"Key": METADATA, "Value": hashed.sha256}]
         async with self._asking() as rc:
             await rc.call(
@@ -92,7 +104,7 @@ class Uploader:
                     "dstRemote": path,
                     "_config": options,
                 },
-                UPLOAD_S,
+                longest_upload_s(size, outbox.limit, outbox.parallel),
             )
 
     async def stat(self, path: str) -> StoredObject | None:
@@ -104,8 +116,15 @@ class Uploader:
         item = answer.get("item")
         if not isinstance(item, dict):
             return None
+        self.has_looked = True
         hashes, metadata = item.get("Hashes") or {}, item.get("Metadata") or {}
         return StoredObject(int(item.get("Size", -1)), str(hashes.get("md5", "")), str(metadata.get("sha256", "")))
+
+    def _keeps_digests(self, remote: str) -> bool:
+        """Whether the store gets the sha256 as metadata: not of what is encrypted on its way there."""
+        beneath = self._settings.beneath(remote.partition(":")[0])
+        kinds = {self._settings.remotes[each].type for each in beneath}
+        return "s3" in kinds and kinds <= {"s3", "alias"}
 
     async def close(self) -> None:
         """Gracefully, so that it withdraws the parts of what it has not sent whole; about STOP_S at most."""
@@ -137,7 +156,7 @@ class Uploader:
         if self._child is not None and self._child.exit is None and self._rc is not None:
             return self._rc
         await self._end()
-        self._is_stale = False
+        self._is_stale = self.has_looked = False
         await self._conf.write(self._settings)
         place = self._instance.private / f"out-{self._name}.sock"
         with contextlib.suppress(FileNotFoundError):
@@ -176,14 +195,17 @@ class Uploader:
         self._log.debug("rclone says", text=event.text, rclone=dict(event.keys))
 
     async def _watch(self) -> None:
-        """While something is under way: an rclone that moves no byte for long is killed, which ends its calls."""
-        moved = -1
+        """While something is under way: an rclone that does nothing for long is killed, which ends its calls."""
+        moved, read = -1, 0
         while self._rc is not None:
             await asyncio.sleep(LOOK_S)
             with contextlib.suppress(Unavailable, RemoteError):
                 stats = await self._rc.core_stats()
                 if stats.moved_bytes != moved:
                     moved, self._moved_at = stats.moved_bytes, time.monotonic()
+            # It hashes a large file before it sends anything of it, and counts no byte of that as moved.
+            if (so_far := _read_bytes(self.pid)) > read + LEAST_READ:
+                read, self._moved_at = so_far, time.monotonic()
             if time.monotonic() - self._moved_at > STALL_S and self._child is not None:
                 self._log.warning("uploads stall: starting another rclone", silent_s=STALL_S)
                 self._child.signal(signal.SIGKILL)
@@ -213,6 +235,15 @@ async def _ended(child: Child) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(STOP_S):
             await child.wait()
+
+
+def _read_bytes(pid: int | None) -> int:
+    """What the process has read so far, from files and connections; 0 where the kernel does not say."""
+    try:
+        _, _, rest = Path(f"/proc/{pid}/io").read_text(encoding="ascii").partition("rchar: ")
+        return int(rest.split("\n", 1)[0])
+    except (OSError, ValueError):
+        return 0
 
 
 def _remotes(outbox: str, settings: Settings) -> dict[str, RemoteSettings]:

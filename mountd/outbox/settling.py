@@ -62,14 +62,18 @@ def _matches(path: str, name: str, patterns: Sequence[str]) -> bool:
 
 
 class Settling:
-    """All files of one directory. `now`: seconds of a clock that nobody sets."""
+    """Files of one directory. `now`: seconds of a clock that nobody sets."""
 
-    def __init__(self, settle_s: float) -> None:
-        self._settle_s = settle_s
+    def __init__(self, settle_s: float, most: int) -> None:
+        """`most`: so many files that are not finished are taken at once, and so many finished ones remembered."""
+        self._settle_s, self._most = settle_s, most
+        self.is_full = False
+        """a file was not taken: the next scan finds it"""
+        self._is_forgetful = False
         self._moving: dict[str, tuple[FileLook, float]] = {}
         """not finished: what was seen of them, since when; what has been unchanged for longest comes first"""
         self._finished: dict[str, int] = {}
-        """a number instead of the look: there may be 100,000"""
+        """a number instead of the look"""
 
     def __len__(self) -> int:
         return len(self._moving) + len(self._finished)
@@ -85,8 +89,11 @@ class Settling:
         """A file as it is now."""
         if self._finished.get(path) == hash(seen):
             return
-        self._finished.pop(path, None)
         known = self._moving.get(path)
+        if known is None and len(self._moving) >= self._most:
+            self.is_full = True
+            return
+        self._finished.pop(path, None)
         if known is None or known[0] != seen:
             self._moving.pop(path, None)
             self._moving[path] = seen, now
@@ -109,12 +116,21 @@ class Settling:
     def finish(self, path: str) -> None:
         """It was reported as finished."""
         seen, _ = self._moving.pop(path)
-        self._finished[path] = hash(seen)
+        self.remember(path, seen)
+
+    def remember(self, path: str, seen: FileLook) -> None:
+        """It is finished, and known to be: nothing has to be reported of it."""
+        if path in self._moving:
+            return
+        if path in self._finished or len(self._finished) < self._most:
+            self._finished[path] = hash(seen)
+        else:
+            self._is_forgetful = True
 
     def forget(self, path: str) -> bool:
-        """It is gone; whether it had been reported."""
+        """It is gone; whether it may have been reported."""
         self._moving.pop(path, None)
-        return self._finished.pop(path, None) is not None
+        return self._finished.pop(path, None) is not None or self._is_forgetful
 
     def paths(self) -> set[str]:
         return {*self._moving, *self._finished}

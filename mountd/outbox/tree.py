@@ -14,8 +14,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from mountd.outbox.settling import OWN_PREFIX, FileLook, belongs, enters, own_name
 
@@ -33,10 +32,7 @@ LONGEST_PATH = 1024
 what a single call is given, and each directory may be made from within the one above it."""
 MOST_DEPTH = 64
 """Directories above one file: each is opened to reach it."""
-MOST_ENTRIES = 1_000_000
-"""Of one look at everything, also of what is excluded."""
-MOST_WAITING = 50_000
-"""Directories that are found and not read yet, so that their paths take 50 MB at most."""
+MOST_SHOWN = 10
 LEASING = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "f2fs", "zfs", "bcachefs"})
 """File systems on which a lease that is refused means a writer; on NFS it may mean nothing."""
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -259,24 +255,34 @@ class WatchedTree:
         self._device: int | None = None
         self.watched: dict[int, str] = {}
         """number of the watch → the directory below root, "" for root itself"""
-        self.unread: dict[str, None] = {}
-        """directories that cannot be read, in the order in which they were found"""
+        self._met: set[int] = set()
+        """watches of directories that this scan has met"""
+        self.begin()
+
+    def begin(self) -> None:
+        """Another scan. What happens meanwhile in directories that it has not met yet is still seen."""
+        self._device = None
+        self._met = set()
+        self.unread: list[str] = []
+        """the first directories that cannot be read"""
         self.skipped = 0
         """files and directories whose paths are too long, or too deep"""
         self.first_skipped = ""
         self.is_full = False
-        """there was more than is looked at"""
+        """there was more than `most`"""
+
+    def unwatch_unmet(self, inotify: Inotify | None) -> None:
+        """At the end of a scan: what it has not met is no longer below root."""
+        for number in self.watched.keys() - self._met:
+            del self.watched[number]
+            if inotify is not None:
+                inotify.unwatch(number)
 
     def belongs(self, path: str) -> bool:
         return belongs(path, self._include, self._exclude)
 
     def enters(self, path: str) -> bool:
         return enters(path, self._exclude)
-
-    def was_read(self, path: str) -> bool:
-        """Whether the scan would have found the file if it were there."""
-        above = path.split("/")[:-1]
-        return not self.unread or not any(each in self.unread for each in accumulate(above, "{}/{}".format))
 
     def fits(self, path: str) -> bool:
         """Whether its path is short enough to be looked at; what does not fit is counted."""
@@ -288,60 +294,62 @@ class WatchedTree:
 
     def files(
         self, root: int, inotify: Inotify | None, base: str = "", most: int | None = None
-    ) -> Iterator[tuple[str, FileLook]]:
+    ) -> Generator[tuple[str, FileLook]]:
         """Every file that belongs to it in `base` and below; directories are watched before they are read.
 
-        It ends after `most` entries, MOST_ENTRIES without it, whatever they are: `is_full`. Directories of another file
-        system are left out. Raises OSError for `base` itself.
+        It ends after `most` entries, whatever they are: `is_full`. Directories of another file system are left out.
+        Raises OSError for `base` itself.
         """
         if self._device is None:
             self._device = os.fstat(root).st_dev
-        waiting, left = [base], [MOST_ENTRIES if most is None else most]
-        while waiting:
-            if left[0] <= 0:
-                self.is_full = True
-                return
-            directory = waiting.pop()
-            self._alive()
-            try:
-                with opened_directory(root, directory) as here:
-                    if os.fstat(here).st_dev != self._device:
-                        continue
-                    self._watch(inotify, here, directory)
-                    with os.scandir(here) as entries:
-                        yield from self._files_of(entries, here, directory, waiting, left)
-            except OSError as error:
-                if directory == base:
-                    raise
-                if error.errno not in GONE:
-                    self.unread[directory] = None
+        with opened_directory(root, base) as here:
+            yield from self._files_of(here, base, inotify, [most])
 
     def _files_of(
-        self, entries: Iterator[os.DirEntry[str]], here: int, directory: str, waiting: list[str], left: list[int]
-    ) -> Iterator[tuple[str, FileLook]]:
-        for entry in entries:
-            self._alive()
-            left[0] -= 1
-            if left[0] < 0:
-                self.is_full = True
-                return
-            path = f"{directory}/{entry.name}" if directory else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if self.enters(path) and self.fits(path):
-                    if len(waiting) < MOST_WAITING:
-                        waiting.append(path)
-                    else:
+        self, here: int, directory: str, inotify: Inotify | None, left: list[int | None]
+    ) -> Generator[tuple[str, FileLook]]:
+        """Each directory is gone through where it is met: there may be any number, and none is kept in memory."""
+        self._alive()
+        if os.fstat(here).st_dev != self._device:
+            return
+        self._watch(inotify, here, directory)
+        with os.scandir(here) as entries:
+            for entry in entries:
+                self._alive()
+                if left[0] is not None:
+                    left[0] -= 1
+                    if left[0] < 0:
                         self.is_full = True
-            elif entry.name.startswith(OWN_PREFIX):
-                with contextlib.suppress(OSError):  # of a run that was killed in between
-                    if entry.name == own_name(look_of(entry.stat(follow_symlinks=False))):
-                        os.unlink(entry.name, dir_fd=here)
-            elif entry.is_file(follow_symlinks=False) and self.belongs(path) and self.fits(path):
-                with contextlib.suppress(FileNotFoundError):
-                    yield path, look_of(entry.stat(follow_symlinks=False))
+                        return
+                path = f"{directory}/{entry.name}" if directory else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if self.enters(path) and self.fits(path):
+                        yield from self._files_below(here, entry.name, path, inotify, left)
+                elif entry.name.startswith(OWN_PREFIX):
+                    with contextlib.suppress(OSError):  # of a run that was killed in between
+                        if entry.name == own_name(look_of(entry.stat(follow_symlinks=False))):
+                            os.unlink(entry.name, dir_fd=here)
+                elif entry.is_file(follow_symlinks=False) and self.belongs(path) and self.fits(path):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield path, look_of(entry.stat(follow_symlinks=False))
+
+    def _files_below(
+        self, here: int, name: str, path: str, inotify: Inotify | None, left: list[int | None]
+    ) -> Generator[tuple[str, FileLook]]:
+        try:
+            below = os.open(name, _DIRECTORY, dir_fd=here)
+            try:
+                yield from self._files_of(below, path, inotify, left)
+            finally:
+                os.close(below)
+        except OSError as error:
+            if error.errno not in GONE and len(self.unread) < MOST_SHOWN:
+                self.unread.append(path)
 
     def _watch(self, inotify: Inotify | None, here: int, directory: str) -> None:
         """Where no watch is possible, the scan of each minute finds what changes there."""
-        if inotify is not None and len(self.watched) < MOST_DIRECTORIES:
+        if inotify is not None and len(self._met) < MOST_DIRECTORIES:
             with contextlib.suppress(OSError):
-                self.watched[inotify.watch(here)] = directory
+                number = inotify.watch(here)
+                self.watched[number] = directory
+                self._met.add(number)

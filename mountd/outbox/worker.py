@@ -8,8 +8,11 @@ what is to be watched:
 Then each line asks for something, and is answered with its id: {"id": 7, "error": {"errno": 13, "text": "…"}} where it
 fails, else
 
-    {"id": 1, "do": "scan"}       → {"id": 1, "root": "2", "files": 9, "free": 1, "total": 2,
+    {"id": 1, "do": "scan"}       → {"id": 1, "seen": [[path, look], …], "root": "2"}     files that it does not know
+    {"id": 1, "do": "scan on", "new": [0, 7]}   the first and the eighth of them are new, of the others all is known
+                                  → the next page, and at last {"id": 1, "root": "2", "files": 9, "free": 1, "total": 2,
                                      "full": false, "unread": ["d"], "skipped": 0, "first_skipped": ""}
+    {"id": 7, "do": "room"}       → {"id": 7, "free": 1, "total": 2}
     {"id": 2, "do": "hash", "path": "a.wav", "look": [size, mtime_ns, inode, ctime_ns]}
                                   → {"id": 2, "sha256": …, "md5": …, "fd": 5}   the file stays open until it is released
                                     {"id": 2, "is": "gone" | "changed"}
@@ -20,8 +23,8 @@ fails, else
     {"id": 6, "do": "missing", "paths": […]}          → {"id": 6, "paths": […]} those that are not there
 
 Without being asked it sends {"found": [[path, look], …], "root": "2"} with files that are finished, {"gone": [path, …]}
-with files that had been found and are there no more, {"unfinished": 3} when that changes, and {"alive": …} while it
-reads much. `root` is the directory's inode.
+with files that had been found and are there no more, {"unfinished": 3} when that changes, {"stirred": true} when a scan
+is due because directories were moved or removed, and {"alive": …} while it reads much. `root` is the directory's inode.
 """
 
 from __future__ import annotations
@@ -36,18 +39,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 if __name__ == "__main__":
     sys.path.insert(0, __file__.removesuffix("/mountd/outbox/worker.py"))
 
 from mountd.outbox import removal, tree
 from mountd.outbox.hashing import FileReading, Message, failed
+from mountd.outbox.scanning import MOST_AT_ONCE, Scan
 from mountd.outbox.settling import FileLook, Settling
 
-MOST_AT_ONCE = 500
 MOST_FILES = 100_000
-"""Files that are looked at; others are found once some of these have been removed."""
+"""Files that are not finished, and finished ones, that are kept in memory; see `scanning`."""
 ALIVE_S = 2.0
 SETTLING_STEP_S = 0.05
 SOON_S = 1.0
@@ -76,11 +78,12 @@ def emit(message: Message) -> None:
 class OutboxWorker:
     def __init__(self, directory: str, settle_s: float, include: Sequence[str], exclude: Sequence[str]) -> None:
         self._directory = directory
-        self._include, self._exclude = include, exclude
-        self._settling = Settling(settle_s)
+        self._settle_s = settle_s
+        self._settling = Settling(settle_s, MOST_FILES)
         self._unfinished = 0
         self._alive_at = 0.0
-        self._tree = self._new_tree()
+        self._tree = tree.WatchedTree(include, exclude, self._goes_on)
+        self._scan: Scan | None = None
         self._scan_s = 0.0
         self._root_inode = 0
         self._device = 0
@@ -106,9 +109,9 @@ class OutboxWorker:
             for line in lines:
                 self._asked(json.loads(line))
             now = time.monotonic()
-            if self._rescan_at is not None and self._rescan_at <= now:
+            if self._rescan_at is not None and self._rescan_at <= now and self._scan is None:
                 self._rescan_at = None
-                self._answer({"do": "scan"})
+                emit({"stirred": True})
             self._settle(time.monotonic())
             if self._hashing.under_way and now >= alive_at and self._hashing.bytes_read != last:
                 alive_at, last = now + ALIVE_S, self._hashing.bytes_read
@@ -122,7 +125,8 @@ class OutboxWorker:
 
     def _pause_ms(self) -> float | None:
         """Until there is something to do; None: only when something happens."""
-        due = [at for at in (self._settling.next_due(), self._rescan_at) if at is not None]
+        rescan_at = self._rescan_at if self._scan is None else None
+        due = [at for at in (self._settling.next_due(), rescan_at) if at is not None]
         if self._hashing.under_way:
             due.append(time.monotonic() + ALIVE_S)
         return None if not due else 1000 * max(SETTLING_STEP_S, min(due) - time.monotonic())
@@ -142,7 +146,13 @@ class OutboxWorker:
     def _do(self, message: Message) -> Message:
         match message["do"]:
             case "scan":
-                return self._scan()
+                self._begin_scan()
+                return self._scan_on([])
+            case "scan on":
+                return self._scan_on(message["new"])
+            case "room":
+                with self._known_root() as root:
+                    return _room(root)
             case "check":
                 return {"look": self._hashing.look(message["of"])}
             case "release":
@@ -183,55 +193,55 @@ class OutboxWorker:
 
     # -- finding --------------------------------------------------------------------------------------------------
 
-    def _new_tree(self) -> tree.WatchedTree:
-        return tree.WatchedTree(self._include, self._exclude, self._goes_on)
-
     def _goes_on(self) -> None:
         """Says so while much is looked at, whether or not it belongs to the outbox."""
         if (now := time.monotonic()) >= self._alive_at:
             self._alive_at = now + ALIVE_S
             emit({"alive": 0})
 
-    def _scan(self) -> Message:
-        """Everything. Raises OSError when the directory cannot be read: then nothing counts as gone."""
-        began = time.monotonic()
-        self._alive_at = began + ALIVE_S
-        with self._opened_root() as root:
-            now, is_full = self._new_tree(), False
-            seen: set[str] = set()
-            for path, look in now.files(root, self._inotify):
-                if len(seen) >= MOST_FILES:
-                    is_full = True
-                    break
-                seen.add(path)
-                self._see(path, look)
-            is_full = is_full or now.is_full
-            unseen = self._settling.paths() - seen
-            # Of more files than are looked at those that were not met are asked for one by one.
-            gone = {path for path in unseen if (self._is_gone(root, path) if is_full else now.was_read(path))}
-            former, self._tree = self._tree, now
-            if self._inotify is not None:
-                for number in former.watched.keys() - now.watched.keys():
-                    self._inotify.unwatch(number)
-            about, room = os.fstat(root), os.fstatvfs(root)
+    def _begin_scan(self) -> None:
+        """Raises OSError when the directory cannot be read: then nothing counts as gone."""
+        self._end_scan()
+        self._alive_at = time.monotonic() + ALIVE_S
+        root = tree.open_root(self._directory)
+        about = os.fstat(root)
         if about.st_ino != self._root_inode:
             # Another directory, or another disk, lies at its place: what was in the former one is not lost.
-            for path in gone:
-                self._settling.forget(path)
-            gone = set()
+            self._settling = Settling(self._settle_s, MOST_FILES)
         self._root_inode, self._device = about.st_ino, about.st_dev
+        self._scan = Scan(root, self._tree, self._settling, self._inotify)
+
+    def _scan_on(self, new: Sequence[int]) -> Message:
+        """The next page, or what came of all of them. Raises OSError."""
+        if (scan := self._scan) is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        try:
+            page = scan.next(new)
+            if page is not None:
+                return {"seen": page, "root": str(self._root_inode)}
+            gone = {path for path in scan.unmet if self._is_gone(scan.root, path)}
+            room = _room(scan.root)
+        except OSError:
+            self._end_scan()
+            raise
+        self._end_scan()
+        self._tree.unwatch_unmet(self._inotify)
         self._forget(gone)
-        self._scan_s = time.monotonic() - began
+        self._scan_s = time.monotonic() - scan.began
         return {
-            "root": str(about.st_ino),
-            "files": len(seen),
-            "free": room.f_bavail * room.f_frsize,
-            "total": room.f_blocks * room.f_frsize,
-            "full": is_full,
-            "unread": [_shown(directory) for directory in islice(now.unread, 10)],
-            "skipped": now.skipped,
-            "first_skipped": _shown(now.first_skipped),
+            "root": str(self._root_inode),
+            "files": scan.files,
+            **room,
+            "full": self._settling.is_full,
+            "unread": [_shown(directory) for directory in self._tree.unread],
+            "skipped": self._tree.skipped,
+            "first_skipped": _shown(self._tree.first_skipped),
         }
+
+    def _end_scan(self) -> None:
+        scan, self._scan = self._scan, None
+        if scan is not None:
+            scan.close()
 
     def _happened(self, events: Sequence[tuple[int, int, str]]) -> None:
         for number, mask, name in events:
@@ -240,6 +250,8 @@ class OutboxWorker:
                 directory is not None and mask & (tree.IN_DELETE_SELF | tree.IN_MOVE_SELF | tree.IN_UNMOUNT)
             ):
                 self._rescan_soon()
+            elif mask & tree.IN_IGNORED:
+                self._tree.watched.pop(number, None)
             elif directory is not None and name:
                 self._entry(f"{directory}/{name}" if directory else name, mask)
 
@@ -280,8 +292,7 @@ class OutboxWorker:
         return look
 
     def _see(self, path: str, look: FileLook) -> None:
-        if path in self._settling or len(self._settling) < MOST_FILES:
-            self._settling.look(path, look, time.monotonic())
+        self._settling.look(path, look, time.monotonic())
 
     def _is_gone(self, root: int, path: str) -> bool:
         self._goes_on()
@@ -300,12 +311,12 @@ class OutboxWorker:
             found: list[tuple[str, FileLook]] = []
             writers = tree.Writers(self._device)
             try:
-                with self._opened_root() as root:
+                with self._known_root() as root:
                     for path, known in due:
                         if self._is_finished(root, path, known, writers, now):
                             self._settling.finish(path)
                             found.append((path, known))
-            except OSError:  # the directory has gone away: the next scan says so
+            except OSError:  # the directory has gone away, or is another one: the next scan says so
                 for path, _ in due:
                     self._settling.busy(path, now)
             if found:
@@ -330,6 +341,11 @@ class OutboxWorker:
             pass
         self._settling.busy(path, now)  # tried again after the same time
         return False
+
+
+def _room(root: int) -> Message:
+    found = os.fstatvfs(root)
+    return {"free": found.f_bavail * found.f_frsize, "total": found.f_blocks * found.f_frsize}
 
 
 def _shown(path: str) -> str:

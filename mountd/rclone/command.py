@@ -42,6 +42,13 @@ _WHEN_ON = {
 }
 HOUR_S = 3600.0
 _OF_THE_CONNECTION = ("ca-cert", "no-check-certificate", "s3-")
+_OF_UPLOADS = {
+    # A key that may only write results may not look whether there is a bucket, and shall not make one.
+    "RCLONE_S3_NO_CHECK_BUCKET": "true",
+    # mountd compares what has arrived: not all keys may look at it, and not all ETags are what rclone takes them for.
+    "RCLONE_S3_NO_HEAD": "true",
+    "RCLONE_S3_USE_MULTIPART_ETAG": "false",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +166,8 @@ def upload_command(
         if flag in binary.flags or flag == "rc-addr":
             argv += _spelled(flag, value)
     child = _environment(environment, remotes, settings.secret_variables())
-    # A key that may only write results may not look whether there is a bucket, and shall not make one.
-    own = {"RCLONE_S3_NO_CHECK_BUCKET": "true", "RCLONE_RC_USER": launch.rc.user, "RCLONE_RC_PASS": launch.rc.password}
-    return MountCommand(tuple(argv), child | own)
+    own = {"RCLONE_RC_USER": launch.rc.user, "RCLONE_RC_PASS": launch.rc.password}
+    return MountCommand(tuple(argv), child | _OF_UPLOADS | own)
 
 
 def source(remote: str) -> str:

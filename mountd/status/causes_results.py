@@ -56,7 +56,7 @@ OUTBOX: dict[str, Cause] = {
     "outbox-disk-full": Cause(
         "outbox",
         N_("The disk with the results of outbox {object} is almost full."),
-        N_("Shorten keep of the outbox, or remove files that are uploaded."),
+        N_("Wait: mountd takes up the others after these. If it stays so, see what writes there."),
         "mountd status",
         _FAR,
     ),
@@ -76,8 +76,8 @@ OUTBOX: dict[str, Cause] = {
     ),
     "outbox-too-many": Cause(
         "outbox",
-        N_("Outbox {object} holds more files than mountd looks at."),
-        N_("Shorten keep of the outbox, or remove files that are uploaded."),
+        N_("Outbox {object} has more new files than mountd takes up at once."),
+        N_("Wait: mountd takes up the others after these. If it stays so, see what writes there."),
         "mountd status",
         _FAR,
     ),

@@ -25,4 +25,6 @@ class OutboxStatus:
     oldest: str = ""
     last_key: str = ""
     last_time: str = ""
+    last_compared: tuple[str, ...] = ()
+    """what the newest upload was verified by, of size, md5 and sha256"""
     reason: Reason | None = None

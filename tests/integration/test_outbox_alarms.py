@@ -40,9 +40,12 @@ class Alarms:
         self._task.cancel()
 
 
+@pytest.mark.parametrize("scans_take", [0.01, 1e-9], ids=["short scans", "long scans"])
 async def test_a_file_that_fails_again_and_again_is_one_alarm_until_it_is_uploaded(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    room: Room, monkeypatch: pytest.MonkeyPatch, scans_take: float
 ) -> None:
+    """Also where the next scan is far away, because one takes long."""
+    monkeypatch.setattr(module, "RESCANS_TAKE", scans_take)
     monkeypatch.setattr(module, "RESCAN_S", 0.1)
     monkeypatch.setattr(module, "FAILED_AGAIN_S", 0.3)
     path = room.directory / "a.wav"

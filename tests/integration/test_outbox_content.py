@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,27 @@ async def test_content_that_changes_after_it_was_verified_is_sent_again_although
     assert room.stored("a.wav") == b"other content"
 
 
+async def test_content_that_is_changed_on_its_way_is_sent_again_and_md5s_are_still_compared(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify, looks = Uploader.stat, list[StoredObject]()
+
+    async def other_content(self: Uploader, name: str) -> StoredObject | None:
+        found = await verify(self, name)
+        if found is not None and not looks:
+            found = replace(found, md5="0" * 32, sha256=sha256(b"content"))
+        looks.extend([found] if found is not None else [])
+        return found
+
+    monkeypatch.setattr(Uploader, "stat", other_content)
+    (room.directory / "a.wav").write_bytes(b"content")
+    outbox = room.begin()
+    await room.until_announced(b"content")
+    assert len(looks) == 2
+    assert outbox._files._has_md5
+    await until_async(lambda: room.status.last_compared == ("size", "md5"), SOON_S, "the status")
+
+
 async def test_an_uploaded_file_that_is_touched_and_removed_is_not_lost(room: Room) -> None:
     outbox = room.begin()
     path = room.directory / "a.wav"
@@ -104,3 +126,16 @@ async def test_files_that_cannot_be_opened_for_their_own_reason_keep_no_other_on
             SOON_S,
             "the others to wait for their time",
         )
+
+
+async def test_what_the_journal_has_as_it_is_is_not_found_again(room: Room) -> None:
+    queue, root = ResultQueue(room.bench.journal, "results"), str(room.directory.stat().st_ino)
+    for name in ("known.wav", "changed.wav", "new.wav"):
+        (room.directory / name).write_bytes(b"content")
+        look = look_of((room.directory / name).stat())
+        if name != "new.wav":
+            await queue.put([ResultFile(name.encode(), look.size + (name == "changed.wav"), look.stamp)], root)
+    room.begin(settle="1h")
+    await until_async(lambda: room.status.uploaded, SOON_S, "what is known to be uploaded")
+    await until_async(lambda: room.status.writing == 2, SOON_S, "the others to settle")
+    assert room.announced() == [sha256(b"content")]

@@ -14,8 +14,11 @@ from typing import Any
 
 from mountd.outbox.outbox import Outbox
 from mountd.settings.load import load
+from mountd.settings.schema import Settings
+from mountd.status.results import OutboxStatus
 from tests.support.outbox import sha256
 from tests.support.reloader import Bench
+from tests.support.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from tests.support.wait import until_async
 
 SOON_S = 30.0
@@ -30,16 +33,30 @@ class Room:
         for each in (self.directory, self.bucket):
             each.mkdir()
 
-    def begin(self, **more: object) -> Outbox:
+    def use_s3(self, endpoint: str, **options: str) -> None:
+        """Adds the remote `s3`, for `remote` of `begin`."""
+        keys = {"access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY}
+        remote = {"type": "s3", "provider": "Other", "endpoint": endpoint, **keys, **options}
+        self.bench.config["remotes"]["s3"] = remote
+        self.bench.config["allow_plain_secrets"] = True
+
+    def settings(self, **more: object) -> Settings:
         section = {"directory": str(self.directory), "remote": f"store:{self.bucket}", "min_free": "0"}
         self.bench.config["outbox"] = {"results": {**section, "settle": "100ms", "keep": "forever", **more}}
         self.bench.write()
-        self.bench.members.outboxes.begin(load(self.bench.file).settings)
+        return load(self.bench.file).settings
+
+    def begin(self, **more: object) -> Outbox:
+        self.bench.members.outboxes.begin(self.settings(**more))
         return self.bench.members.outboxes._running["results"][0]
 
     def stored(self, name: str) -> bytes:
         path = self.bucket / name
         return path.read_bytes() if path.is_file() else b""
+
+    @property
+    def status(self) -> OutboxStatus:
+        return self.bench.board.snapshot.outbox["results"]
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.bench.root / "state" / "mountd.db", timeout=30)) as db:

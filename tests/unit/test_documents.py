@@ -158,6 +158,7 @@ OUTBOX = OutboxStatus(
     failures=3,
     last_key="outputs/a.wav",
     last_time="2026-01-02T03:04:05Z",
+    last_compared=("size", "md5", "sha256"),
 )
 SNAPSHOT = Snapshot(
     mounts={"storage": MOUNT, "plain": MountStatus("/mnt/plain", "other:")},

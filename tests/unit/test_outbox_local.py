@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from mountd.errors import DiskError, DiskTimeout, ProbeNotSent
 from mountd.outbox import local as module
-from mountd.outbox import tree, worker
+from mountd.outbox import tree
 from mountd.outbox.local import HashedFile, LocalDirectory
 from mountd.outbox.settling import FileLook
 from mountd.settings.outbox import OutboxSettings
@@ -28,7 +27,12 @@ class Heard:
     """The process over a directory, and what it has said."""
 
     def __init__(
-        self, directory: Path, leaving: Callable[[], Awaitable[None]] = module._nothing, **settings: object
+        self,
+        directory: Path,
+        leaving: Callable[[], Awaitable[None]] = module._nothing,
+        new: Callable[[module.Found, str], Awaitable[Sequence[int]]] = module._all_of_them,
+        stirred: Callable[[], None] = lambda: None,
+        **settings: object,
     ) -> None:
         self.found: dict[str, FileLook] = {}
         self.founds = 0
@@ -42,6 +46,8 @@ class Heard:
             gone=self._gone,
             writing=self._writing,
             leaving=leaving,
+            new=new,
+            stirred=stirred,
         )
 
     async def _found(self, found: Sequence[tuple[str, FileLook]], root: str) -> None:
@@ -135,6 +141,7 @@ async def test_what_is_gone_is_reported_when_it_had_been_found(heard: Heard, dir
     (directory / "b").unlink()
     await until_async(lambda: heard.gone == ["b"], SOON_S, "b to be gone")
     (directory / "d").rename(directory / "e")  # a whole directory
+    await heard.local.scan()
     await until_async(lambda: heard.gone == ["b", "d/a"] and "e/a" in heard.found, SOON_S, "the other name")
 
 
@@ -174,6 +181,47 @@ async def test_what_is_hashed_stays_readable_whatever_becomes_of_its_name(heard:
     heard.local.release(hashed)
     await heard.local.missing([])
     assert not Path(hashed.directory, hashed.name).exists()
+
+
+async def test_what_the_daemon_knows_is_not_found_again(directory: Path) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def new(seen: Sequence[tuple[str, FileLook]], root: str) -> list[int]:
+        asked.extend((path, root) for path, _ in seen)
+        return [at for at, (path, _) in enumerate(seen) if path == "new"]
+
+    it = Heard(directory, new=new)
+    for name in ("done", "new"):
+        (directory / name).write_text("x")
+    try:
+        await it.local.start()
+        assert (await it.local.scan()).files == 2
+        await it.until_found("new")
+        assert sorted(asked) == [(name, str(directory.stat().st_ino)) for name in ("done", "new")]
+        await it.local.scan()
+        assert len(asked) == 2  # both are remembered
+        (directory / "done").unlink()
+        await until_async(lambda: it.gone == ["done"], SOON_S, "it to be gone")
+        free, total = await it.local.room()
+        assert 0 < free <= total
+    finally:
+        await it.local.close()
+
+
+async def test_another_scan_is_asked_for_when_directories_move(directory: Path) -> None:
+    stirred = asyncio.Event()
+    it = Heard(directory, stirred=stirred.set)
+    (directory / "d").mkdir()
+    (directory / "d" / "a").write_text("x")
+    try:
+        await it.local.start()
+        await it.local.scan()
+        await it.until_found("d/a")
+        assert not stirred.is_set()
+        (directory / "d").rename(directory / "e")
+        await asyncio.wait_for(stirred.wait(), SOON_S)
+    finally:
+        await it.local.close()
 
 
 async def test_a_change_after_it_was_found_is_seen(heard: Heard, directory: Path) -> None:
@@ -286,77 +334,6 @@ async def test_a_message_that_cannot_be_read_is_named(directory: Path, monkeypat
         await it.local.scan()
     assert "no message" in it.local.gone_error().text
     await it.local.close()
-
-
-def test_a_process_that_looks_at_much_says_so_whatever_it_looks_at(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[dict[str, object]] = []
-    monkeypatch.setattr(worker, "emit", said.append)
-    monkeypatch.setattr(worker, "ALIVE_S", 0.0)
-    for number in range(100):
-        (directory / f"{number}.tmp").touch()
-    it = worker.OutboxWorker(str(directory), SETTLE_S, ["*"], ["*.tmp"])
-    assert it._scan()["files"] == 0
-    assert sum("alive" in each for each in said) >= 100
-
-
-def test_of_more_files_than_are_looked_at_those_that_go_make_room(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without inotify too, as where its limit is reached."""
-    said: list[dict[str, object]] = []
-    monkeypatch.setattr(worker, "emit", said.append)
-    monkeypatch.setattr(worker, "MOST_FILES", 3)
-    for number in range(9):
-        (directory / f"{number}").touch()
-    it = worker.OutboxWorker(str(directory), 0.0, ["*"], [])
-    it._inotify = None
-    assert it._scan()["full"]
-    found: set[str] = set()
-    for _ in range(9):
-        it._settle(time.monotonic())
-        new = {path for each in said for path, _ in each.get("found", ())} - found  # type: ignore[attr-defined]
-        for name in new:
-            (directory / name).unlink()
-        found |= new
-        del said[:]
-        it._scan()
-        assert {path for each in said for path in each.get("gone", ())} == new  # type: ignore[attr-defined]
-        assert len(it._settling) <= 3
-        it._scan()  # what was seen while there was no room
-    assert found == {f"{number}" for number in range(9)}
-    assert len(it._settling) == 0
-
-
-def test_a_known_file_that_changes_is_seen_also_where_there_are_too_many(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "emit", lambda _: None)
-    monkeypatch.setattr(worker, "MOST_FILES", 1)
-    (directory / "a").write_text("one")
-    it = worker.OutboxWorker(str(directory), 60.0, ["*"], [])
-    it._scan()
-    (directory / "a").write_text("three")
-    it._entry("a", tree.IN_CLOSE_WRITE)
-    assert it._settling.due(time.monotonic() + 61, 9)[0][1].size == 5
-
-
-def test_a_large_directory_that_appears_is_left_to_the_next_scan(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "emit", lambda _: None)
-    monkeypatch.setattr(worker, "MOST_OF_A_NEW_ONE", 10)
-    it = worker.OutboxWorker(str(directory), SETTLE_S, ["*"], [])
-    it._scan()
-    it._scan_s = 100.0
-    (directory / "d").mkdir()
-    for number in range(20):
-        (directory / "d" / f"{number}").touch()
-    it._entry("d", tree.IN_CREATE | tree.IN_ISDIR)
-    assert it._rescan_at is not None
-    assert it._rescan_at > time.monotonic() + 500  # scans take a tenth of the time
-    assert len(it._settling) == 10
 
 
 async def test_a_disk_that_hangs_is_given_up(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,20 @@ import pytest
 
 from mountd.journal.records import OutboxFile
 from mountd.journal.results import OutboxTotals
-from mountd.outbox.plan import DirectoryFacts, Place, Sending, StoredObject, is_there, judge, mismatch, status
+from mountd.outbox.plan import (
+    DirectoryFacts,
+    Place,
+    Sending,
+    StoredObject,
+    compared,
+    differs_by_md5_alone,
+    is_there,
+    judge,
+    longest_upload_s,
+    mismatch,
+    new,
+    status,
+)
 from mountd.outbox.settling import FileLook
 from mountd.status.results import OutboxStatus
 from mountd.status.snapshot import Health, Reason
@@ -81,6 +94,23 @@ def test_a_file_that_is_as_it_was(state: str, put: int, returned: int) -> None:
     assert (len(found.put), len(found.restamp), len(found.returned)) == (put, 0, returned)
 
 
+@pytest.mark.parametrize(
+    ("state", "root", "look", "is_new"),
+    [
+        *((state, "5", LOOK, False) for state in ("queued", "uploading", "uploaded", "failed")),
+        *((state, "5", LOOK, True) for state in ("removed", "lost", "refused")),
+        ("queued", "6", LOOK, True),  # in another directory
+        ("uploaded", "6", LOOK, False),
+        ("uploaded", "5", LOOK._replace(size=11), True),
+        ("uploaded", "5", LOOK._replace(ctime_ns=9), True),
+    ],
+)
+def test_a_file_that_the_journal_has_as_it_is_is_not_new(state: str, root: str, look: FileLook, is_new: bool) -> None:
+    known = {b"a.wav": replace(ROW, state=state)}
+    files = [(b"b.wav", "b.wav", LOOK), (b"a.wav", "a.wav", look)]
+    assert new(files, known, PLACE, root) == ([0, 1] if is_new else [0])
+
+
 @pytest.mark.parametrize("name", [b"\xff.wav", b"a\nb", b"x" * 256, b"d/" * 600 + b"x", "／".encode()])
 def test_a_name_that_cannot_be_a_key_is_refused(name: bytes) -> None:
     path = name.decode("utf-8", "surrogateescape")
@@ -106,23 +136,53 @@ def test_a_file_is_judged_again_by_another_prefix(state: str, prefix: str, now: 
 
 
 @pytest.mark.parametrize(
-    ("stored", "is_well", "is_certain"),
+    ("stored", "is_well", "is_certain", "by_md5_alone"),
     [
-        (None, False, False),
-        (StoredObject(10, "", ""), True, False),  # the store says no more: an earlier object may be as large
-        (StoredObject(9, "cd", "ab"), False, False),
-        (StoredObject(10, "cd", ""), True, True),
-        (StoredObject(10, "ce", ""), False, False),
-        (StoredObject(10, "", "ab"), True, True),
-        (StoredObject(10, "", "ac"), False, False),
-        (StoredObject(10, "cd", "ab"), True, True),
+        (None, False, False, False),
+        (StoredObject(10, "", ""), True, False, False),  # the store says no more: an earlier object may be as large
+        (StoredObject(9, "cd", "ab"), False, False, False),
+        (StoredObject(9, "ce", "ab"), False, False, False),
+        (StoredObject(10, "cd", ""), True, True, False),
+        (StoredObject(10, "ce", ""), False, False, False),
+        (StoredObject(10, "", "ab"), True, True, False),
+        (StoredObject(10, "", "ac"), False, False, False),
+        (StoredObject(10, "cd", "ab"), True, True, False),
+        (StoredObject(10, "ce", "ac"), False, False, False),
+        (StoredObject(10, "ce", "ab"), False, False, True),  # an ETag of KMS, or other content
     ],
 )
 def test_an_upload_is_verified_by_what_the_store_says(
-    stored: StoredObject | None, is_well: bool, is_certain: bool
+    stored: StoredObject | None, is_well: bool, is_certain: bool, by_md5_alone: bool
 ) -> None:
     assert (mismatch(ROW, stored) == "") is is_well
     assert is_there(ROW, stored) is is_certain
+    assert differs_by_md5_alone(ROW, stored) is by_md5_alone
+
+
+@pytest.mark.parametrize(
+    ("stored", "by"),
+    [
+        (StoredObject(10, "", ""), ["size"]),
+        (StoredObject(10, "cd", ""), ["size", "md5"]),
+        (StoredObject(10, "", "ab"), ["size", "sha256"]),
+        (StoredObject(10, "cd", "ab"), ["size", "md5", "sha256"]),
+    ],
+)
+def test_what_was_compared_is_known(stored: StoredObject, by: list[str]) -> None:
+    assert compared(stored) == by
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "parallel", "least_s"),
+    [
+        (0, None, 1, 3600.0),
+        (200 * 10**9, None, 4, 200 * 10**9 / 1e6),  # over a line of 1 MB/s: more than two days
+        (200 * 10**9, 10**6, 4, 200 * 10**9 / (10**6 / 4)),  # four share what the admin allows
+        (10**9, 10**4, 4, 10**9 / (10**4 / 4)),
+    ],
+)
+def test_a_large_file_has_the_time_that_it_needs(size: int, limit: int | None, parallel: int, least_s: float) -> None:
+    assert longest_upload_s(size, limit, parallel) >= least_s
 
 
 def test_failures_in_a_row_make_the_pauses_longer_and_try_one_at_a_time() -> None:

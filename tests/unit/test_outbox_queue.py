@@ -46,7 +46,7 @@ async def test_a_file_goes_from_found_to_announced(journal: Journal) -> None:
     assert totals.oldest
     row = await begun(queue, b"a")
     waiting = journal.event_written()
-    assert await queue.done(row)
+    assert await queue.done(row, compared=["size", "sha256"])
     assert waiting.done()
     (event,) = await journal.events(limit=9, code="result-uploaded")
     assert event.object == "results"
@@ -56,11 +56,13 @@ async def test_a_file_goes_from_found_to_announced(journal: Journal) -> None:
         "key": "p/a",
         "size": 10,
         "digest": "sha256:ab",
+        "compared": ["size", "sha256"],
         "time": done.uploaded,
     }
     assert (done.state, done.event) == ("uploaded", event.id)
     totals = await queue.totals()
     assert (totals.pending, totals.uploaded, totals.last_key, totals.last_time) == (1, 1, "p/a", done.uploaded)
+    assert totals.last_compared == ("size", "sha256")
 
 
 async def test_an_upload_is_announced_once_however_often_it_ends(journal: Journal) -> None:

@@ -45,7 +45,7 @@ def test_directories_are_entered_that_may_hold_something(path: str, found: bool)
 
 
 def test_a_file_is_finished_once_it_has_been_still() -> None:
-    it = Settling(5.0)
+    it = Settling(5.0, 100)
     it.look("a", LOOK, 100.0)
     it.look("a", LOOK, 104.0)  # the same look does not begin the time again
     assert it.due(104.9, 9) == []
@@ -59,7 +59,7 @@ def test_a_file_is_finished_once_it_has_been_still() -> None:
 
 @pytest.mark.parametrize("field", range(4))
 def test_each_change_begins_the_time_again(field: int) -> None:
-    it = Settling(5.0)
+    it = Settling(5.0, 100)
     it.look("a", LOOK, 0.0)
     changed = FileLook(*(value + (at == field) for at, value in enumerate(LOOK)))
     it.look("a", changed, 4.0)
@@ -71,7 +71,7 @@ def test_each_change_begins_the_time_again(field: int) -> None:
 
 
 def test_one_that_is_written_to_waits_once_more() -> None:
-    it = Settling(5.0)
+    it = Settling(5.0, 100)
     it.look("a", LOOK, 0.0)
     it.look("b", LOOK, 1.0)
     it.busy("a", 5.0)
@@ -82,7 +82,7 @@ def test_one_that_is_written_to_waits_once_more() -> None:
 
 
 def test_only_what_was_reported_is_reported_as_gone() -> None:
-    it = Settling(1.0)
+    it = Settling(1.0, 100)
     it.look("a", LOOK, 0.0)
     assert not it.forget("a")
     it.look("a", LOOK, 0.0)
@@ -94,7 +94,7 @@ def test_only_what_was_reported_is_reported_as_gone() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.floats(0, 3)), max_size=40))
 def test_no_file_is_due_before_it_has_been_still(steps: list[tuple[str, int, float]]) -> None:
-    it, now, since = Settling(5.0), 0.0, {}
+    it, now, since = Settling(5.0, 100), 0.0, {}
     last: dict[str, FileLook] = {}
     for name, size, pause in steps:
         now += pause
@@ -110,3 +110,24 @@ def test_no_file_is_due_before_it_has_been_still(steps: list[tuple[str, int, flo
 @given(st.builds(FileLook, *(st.integers(0, 2**64) for _ in range(4))))
 def test_a_look_comes_back_from_the_journal(look: FileLook) -> None:
     assert FileLook.of(look.size, look.stamp) == look
+
+
+def test_of_more_files_than_are_remembered_none_is_lost_sight_of() -> None:
+    it = Settling(5.0, 2)
+    for name in "abc":
+        it.look(name, LOOK, 0.0)
+    assert it.is_full  # the next scan finds the third
+    assert [path for path, _ in it.due(9.0, 9)] == ["a", "b"]
+    it.finish("a")
+    it.finish("b")
+    assert not it.forget("elsewhere")
+    it.remember("c", LOOK)  # in the journal alone
+    assert "c" not in it
+    assert it.forget("c")  # it may have been reported
+    it.look("a", LOOK._replace(size=11), 9.0)
+    it.remember("a", LOOK)  # what was known of it is older
+    assert it.due(20.0, 9) == [("a", LOOK._replace(size=11))]
+    it.look("d", LOOK, 20.0)
+    it.look("b", LOOK._replace(size=12), 20.0)  # no room now: it is still known to have been reported
+    assert "b" in it
+    assert it.unfinished == 2

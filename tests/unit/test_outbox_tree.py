@@ -307,7 +307,7 @@ def test_paths_that_are_too_long_or_too_deep_are_left_out_and_counted(root: int,
     assert excluding.skipped == 0
 
 
-def test_what_is_excluded_counts_as_looked_at(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_excluded_counts_as_looked_at(root: int, tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / "outputs" / f"{number}.tmp").touch()
     seen: list[None] = []
@@ -318,29 +318,37 @@ def test_what_is_excluded_counts_as_looked_at(root: int, tmp_path: Path, monkeyp
     few = WatchedTree(("*",), ("*.tmp",))
     assert list(few.files(root, None, most=19)) == []
     assert few.is_full
-    monkeypatch.setattr(tree, "MOST_ENTRIES", 10)
-    bounded = WatchedTree(("*",), ("*.tmp",))
-    assert list(bounded.files(root, None)) == []
-    assert bounded.is_full
 
 
-def test_directories_that_wait_are_bounded(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "MOST_WAITING", 3)
-    for number in range(5):
+def test_of_directories_that_come_later_nothing_is_kept(root: int, tmp_path: Path) -> None:
+    """An app may make one for each result: what lies in the last one is found however many there are."""
+    for number in range(200):
         deep(tmp_path / "outputs", f"{number}")
-    watched = WatchedTree(("*",), ())
-    assert len(list(watched.files(root, None))) == 3
-    assert watched.is_full
+    seen: list[None] = []
+    watched = WatchedTree(("*",), (), lambda: seen.append(None))
+    found = watched.files(root, None)
+    next(found)
+    assert len(seen) < 10
+    assert len([*found]) == 199
 
 
-def test_what_lies_below_a_directory_that_cannot_be_read_was_not_looked_at() -> None:
+def test_directories_that_cannot_be_read_are_shown_up_to_a_number(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        deep(tmp_path / "outputs", f"{number}")
+    deep(tmp_path / "outputs", "x", "y")
+    opens = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path.isdigit():
+            raise PermissionError(errno.EACCES, "refused")
+        return opens(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuse)
     watched = WatchedTree(("*",), ())
-    assert watched.was_read("a/b")
-    watched.unread["a/b"] = None
-    assert [watched.was_read(path) for path in ("a/b/c", "a/b/c/d", "a/bc", "a/c", "b/a/b/c", "x")] == [
-        *(False, False),
-        *(True, True, True, True),
-    ]
+    assert [path for path, _ in watched.files(root, None)] == ["x/y/file"]
+    assert len(watched.unread) == tree.MOST_SHOWN
 
 
 def test_a_scan_takes_away_what_a_killed_removal_has_left(root: int, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ export const code = table(() => ({
     "outbox-missing": t("outbox disk is not mounted"),
     "outbox-no-directory": t("outbox directory is missing"),
     "outbox-recovered": t("outbox is well again"),
-    "outbox-too-many": t("too many files in the outbox"),
+    "outbox-too-many": t("too many new files in the outbox"),
     "outbox-unreadable": t("a result cannot be read"),
     "outbox-waiting": t("results wait for their bucket"),
     "port-taken": t("port is taken"),

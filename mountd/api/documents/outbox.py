@@ -10,8 +10,11 @@ from mountd.status.results import OutboxStatus
 
 
 class UploadedDocument(TypedDict):
+    """`compared`: what it was verified by, of size, md5 and sha256; empty where mountd no longer knows."""
+
     key: str
     time: str
+    compared: list[str]
 
 
 class OutboxDocument(TypedDict):
@@ -31,7 +34,9 @@ class OutboxDocument(TypedDict):
 
 
 def outbox_document(outbox: OutboxStatus) -> OutboxDocument:
-    last = UploadedDocument(key=outbox.last_key, time=outbox.last_time) if outbox.last_time else None
+    last = None
+    if outbox.last_time:
+        last = UploadedDocument(key=outbox.last_key, time=outbox.last_time, compared=[*outbox.last_compared])
     return document(OutboxDocument, outbox, oldest_s=age_s(outbox.oldest), last=last)
 
 

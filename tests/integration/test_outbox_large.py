@@ -1,0 +1,43 @@
+"""Large files of an outbox: what takes long is no stall."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mountd.errors import RemoteError
+from mountd.outbox import sender as module
+from mountd.outbox.local import HashedFile
+from mountd.outbox.sender import Uploader
+from tests.support.faults import ANY, DENIED
+from tests.support.outbox_room import Room
+from tests.support.proxy import Proxy
+from tests.support.reloader import bench
+
+pytestmark = pytest.mark.timeout(120)
+SIZE = 2 * 1024**3
+
+
+async def test_an_rclone_that_hashes_a_large_file_before_it_sends_it_is_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.05)
+    monkeypatch.setattr(module, "STALL_S", 0.5)
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(SIZE)  # takes no room on the disk, and seconds to hash
+    async with bench() as (made, _):
+        with Proxy("http://127.0.0.1:9") as store:
+            store.faults.fail = {ANY: DENIED}  # the first request comes after the hash
+            room = Room(made)
+            room.use_s3(store.endpoint)
+            settings = room.settings(remote="s3:results")
+            members = made.members
+            uploader = Uploader("results", settings, members._instance, members._binary, members._conf)
+            try:
+                with pytest.raises(RemoteError) as failed:
+                    await uploader.upload(HashedFile(1, "", "", str(tmp_path), "large.bin"), "large.bin", SIZE)
+            finally:
+                await uploader.close()
+            assert failed.value.code == "access-denied"
+            assert store.counts.requests["POST"] == 1

@@ -44,6 +44,8 @@ log = structlog.get_logger()
 RESCAN_S = 60.0
 RESCANS_TAKE = 0.01
 """The largest share of one processor for scans, however many files there are."""
+RESCANS_OF_NEW_TAKE = 0.1
+"""The same, while there are more new files than are taken up at once."""
 MISSING_S = 10.0
 """Seconds between two looks for a directory that is missing."""
 IDLE_S = 30.0
@@ -84,7 +86,7 @@ class Outbox:
             instance.marks(f"{name}-outbox"),
             found=self._on_found,
             gone=self._on_gone,
-            writing=self._on_writing,
+            writing=lambda count: self._set_facts(writing=count),
             leaving=self._stop_uploads,
             new=self._new_ones,
             stirred=self._doubt.set,
@@ -104,7 +106,8 @@ class Outbox:
         self._failures = self._status.failures
         self._first_failed: dict[bytes, float] = {}
         """monotonic, of files whose last try failed"""
-        self._under_way: dict[asyncio.Task[None], OutboxFile] = {}
+        self._under_way: dict[asyncio.Task[None], tuple[OutboxFile, float]] = {}
+        """each with when it began, monotonic"""
         self._gone: set[int] = set()
         """of those under way: ids of files that are no longer there"""
         self._root = ""
@@ -112,10 +115,7 @@ class Outbox:
         self._tried_failed = time.monotonic()
         self._sweep = Sweep(self._queue, self._local, self._patient, forget=self._forget)
         self._kept = KeptFiles(
-            self.settings.keep,
-            self._queue,
-            self._local,
-            self._patient,
+            *(self.settings.keep, self._queue, self._local, self._patient),
             readable=self._readable,
             uploaded=self._uploaded,
             now=now,
@@ -189,7 +189,8 @@ class Outbox:
         )
         self._readable.set()
         await self._try_failed()
-        return RESCAN_S if scan.full else max(RESCAN_S, (time.monotonic() - began) / RESCANS_TAKE)
+        take = RESCANS_OF_NEW_TAKE if scan.full else RESCANS_TAKE
+        return max(RESCAN_S, (time.monotonic() - began) / take)
 
     async def _pause(self, pause_s: float) -> None:
         """Until the next scan. After a long one that is long, and what costs nothing is done meanwhile.
@@ -268,7 +269,7 @@ class Outbox:
                 removed.append(row.id)
             elif row.state == "refused":
                 await self._patient.journaled(self._queue.drop, row)
-            elif row.id in self._ids_under_way():
+            elif any(row.id == each.id for each, _ in self._under_way.values()):
                 self._gone.add(row.id)  # this try has it open, and may still succeed
             elif row.state == "uploading" and row.root == self._root:
                 pass  # it may be in the bucket since before mountd ended: its upload finds out
@@ -285,34 +286,29 @@ class Outbox:
         await self._patient.journaled(self._queue.lose, row)
         self._changed.set()
 
-    def _on_writing(self, count: int) -> None:
-        self._set_facts(writing=count)
-
     # -- uploads --------------------------------------------------------------------------------------------------
-
-    def _ids_under_way(self) -> set[int]:
-        return {row.id for row in self._under_way.values()}
 
     async def _upload_all(self) -> None:
         while True:
             await self._readable.wait()
             self._news.clear()
-            limit = self._sending.at_once(self.settings.parallel)
-            if len(self._under_way) < limit:
+            now = time.monotonic()
+            wait_s = self._sending.wait_s(now)
+            limit = self._sending.at_once(self.settings.parallel, [at for _, at in self._under_way.values()], now)
+            if not wait_s and len(self._under_way) < limit:
                 await self._begin_uploads(limit)
-            if self._under_way:
+            if self._under_way or wait_s:
+                limit_s = wait_s or (plan.LASTS_S if self._sending.failures else None)
                 news = asyncio.ensure_future(self._news.wait())
                 try:
-                    await asyncio.wait([news, *self._under_way], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([news, *self._under_way], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     news.cancel()
                 for task in [each for each in self._under_way if each.done()]:
-                    row = self._under_way.pop(task)
+                    row, _ = self._under_way.pop(task)
                     if not task.cancelled():
                         task.result()
                     await self._look_again(row)
-                if self._sending.failures and not self._under_way:
-                    await asyncio.sleep(self._sending.pause_s)
             elif not await first_of(IDLE_S, self._news):
                 await self.uploader.close()
                 await self._news.wait()
@@ -334,12 +330,13 @@ class Outbox:
 
     async def _begin_uploads(self, limit: int) -> None:
         # One at a time of each name: of two versions the newer one has to come last.
-        names = {row.name for row in self._under_way.values()}
+        names = {row.name for row, _ in self._under_way.values()}
         rows = await self._patient.journaled(self._queue.waiting, limit + 2 * len(names), self._root)
         for row in rows:
             if len(self._under_way) < limit and row.name not in names:
                 names.add(row.name)
-                self._under_way[asyncio.create_task(self._upload(row), name=f"upload of {self.name}")] = row
+                task = asyncio.create_task(self._upload(row), name=f"upload of {self.name}")
+                self._under_way[task] = row, time.monotonic()
 
     async def _upload(self, row: OutboxFile) -> None:
         try:
@@ -361,8 +358,9 @@ class Outbox:
             if not self._sending.failures:
                 self._rare.warning("results wait for their upload", cause=short(error.text), hint=error.hint)
             code = error.code or "outbox-waiting"
-            self._sending = self._sending.failed(Reason(code, short(error.text), "outbox", self.name, error.hint))
-            began = self._first_failed.setdefault(row.name, time.monotonic())
+            cause, now = Reason(code, short(error.text), "outbox", self.name, error.hint), time.monotonic()
+            self._sending = self._sending.failed(cause, now)
+            began = self._first_failed.setdefault(row.name, now)
             await self._failed(row, error, of_the_file=self._sending.is_of_the_file(row.tries + 1, began))
         finally:
             self._changed.set()

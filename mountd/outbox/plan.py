@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mountd.journal.records import OutboxFile
@@ -22,6 +22,8 @@ OWN_TRIES = 5
 """A file that failed so often while others were uploaded fails for a reason of its own."""
 UPLOAD_S = 24 * 3600.0
 """Seconds that every upload may take; one that does not move is ended long before."""
+LASTS_S = 300.0
+"""Seconds after which a try counts as one that goes on: what fails does so before."""
 SLOWEST = 16 * 1024
 """Bytes a second with which a large file is still given the time that it needs."""
 WAITING = "outbox-waiting"
@@ -185,24 +187,30 @@ class Sending:
     cause: Reason | None = None
     last_upload: float = -math.inf
 
+    failed_at: float = -math.inf
+
     def uploaded(self, now: float) -> Sending:
         return Sending(last_upload=now)
 
-    def failed(self, cause: Reason) -> Sending:
-        return replace(self, failures=self.failures + 1, cause=cause)
+    def failed(self, cause: Reason, now: float) -> Sending:
+        return replace(self, failures=self.failures + 1, cause=cause, failed_at=now)
 
     @property
     def has_tried(self) -> bool:
         return self.failures > 0 or self.last_upload > -math.inf
 
-    @property
-    def pause_s(self) -> float:
-        """Before the next try."""
-        return AGAIN.delay_s(self.failures)
+    def wait_s(self, now: float) -> float:
+        """Until the next try."""
+        return max(0.0, self.failed_at + AGAIN.delay_s(self.failures) - now) if self.failures else 0.0
 
-    def at_once(self, parallel: int) -> int:
-        """How many uploads may be under way: one that tries, while none succeeds."""
-        return 1 if self.failures else parallel
+    def at_once(self, parallel: int, begun: Collection[float], now: float) -> int:
+        """How many uploads may be under way, when those that are began then: one that tries, while none succeeds.
+
+        A large file may go on for hours. Others do not wait for one that began before the last failure, or long ago.
+        """
+        if not self.failures:
+            return parallel
+        return min(parallel, 1 + sum(at < self.failed_at or at < now - LASTS_S for at in begun))
 
     def is_of_the_file(self, tries: int, first_failed: float) -> bool:
         """Whether a file that has failed so often, first at that time, fails for its own reason."""

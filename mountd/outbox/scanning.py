@@ -60,7 +60,7 @@ class Scan:
             self.unmet.discard(path)
             if path in self._settling:
                 self._settling.look(path, look, time.monotonic())
-            else:
+            elif not self._settling.is_full:
                 page.append((path, look))
             if len(page) == MOST_AT_ONCE or self.files % MOST_KNOWN == 0:
                 yield page

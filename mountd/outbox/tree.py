@@ -160,7 +160,7 @@ class Writers:
     def __init__(self, device: int) -> None:
         """`device`: that of the directory."""
         self._leases = _file_system(device) in LEASING
-        self._inodes: set[int] | None = None
+        self._opened: dict[int, list[str]] | None = None
 
     def have(self, file: int) -> bool:
         """The kernel gives nobody a read lease on a file that is open for writing.
@@ -175,9 +175,12 @@ class Writers:
             except OSError as error:
                 if error.errno == errno.EAGAIN:
                     return True
-        if self._inodes is None:
-            self._inodes = set(_open_for_writing())
-        return os.fstat(file).st_ino in self._inodes
+        if self._opened is None:
+            self._opened = {}
+            for inode, place in _open_for_writing():
+                self._opened.setdefault(inode, []).append(place)
+        seen = os.fstat(file)
+        return any(_is_on(seen.st_dev, place) for place in self._opened.get(seen.st_ino, ()))
 
 
 def _file_system(device: int) -> str:
@@ -191,15 +194,23 @@ def _file_system(device: int) -> str:
     return ""
 
 
-def _open_for_writing() -> Iterator[int]:
-    """Inodes, of all processes that we may look at."""
+def _is_on(device: int, place: str) -> bool:
+    """A socket, a pipe or a file of another disk may have the same number."""
+    try:
+        return os.stat(place).st_dev == device
+    except OSError:
+        return False  # it is closed by now
+
+
+def _open_for_writing() -> Iterator[tuple[int, str]]:
+    """Inodes, of all processes that we may look at, each with a link to what has it."""
     for process in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             for descriptor in os.listdir(f"/proc/{process}/fdinfo"):
                 with open(f"/proc/{process}/fdinfo/{descriptor}", encoding="utf-8", errors="replace") as file:
                     facts = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
                 if "ino" in facts and int(facts.get("flags", "0"), 8) & os.O_ACCMODE:
-                    yield int(facts["ino"])
+                    yield int(facts["ino"]), f"/proc/{process}/fd/{descriptor}"
 
 
 class Inotify:

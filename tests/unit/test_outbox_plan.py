@@ -9,6 +9,7 @@ import pytest
 from mountd.journal.records import OutboxFile
 from mountd.journal.results import OutboxTotals
 from mountd.outbox.plan import (
+    LASTS_S,
     DirectoryFacts,
     Place,
     Sending,
@@ -186,16 +187,32 @@ def test_a_large_file_has_the_time_that_it_needs(size: int, limit: int | None, p
 
 
 def test_failures_in_a_row_make_the_pauses_longer_and_try_one_at_a_time() -> None:
-    it = Sending()
-    assert (it.pause_s, it.at_once(4)) == (0.0, 4)
+    it, now = Sending(), 100.0
+    assert (it.wait_s(now), it.at_once(4, [], now)) == (0.0, 4)
     pauses = []
     for _ in range(9):
-        it = it.failed(CAUSE)
-        pauses.append(it.pause_s)
+        it = it.failed(CAUSE, now)
+        pauses.append(it.wait_s(now))
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert it.at_once(4) == 1
-    it = it.uploaded(5.0)
-    assert (it.pause_s, it.at_once(4), it.cause) == (0.0, 4, None)
+    assert (it.wait_s(now + 59), it.wait_s(now + 61)) == (1, 0)
+    assert it.at_once(4, [], now) == 1
+    it = it.uploaded(now + 5)
+    assert (it.wait_s(now + 5), it.at_once(4, [], now), it.cause) == (0.0, 4, None)
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "at_once"),
+    [
+        ([], 110.0, 1),
+        ([105.0], 110.0, 1),  # it tries
+        ([90.0], 110.0, 2),  # it was under way when another one failed
+        ([90.0, 105.0], 110.0, 2),
+        ([105.0], 105.0 + LASTS_S + 1, 2),  # a large file: it would have failed by now
+        ([90.0, 91.0, 92.0, 93.0], 110.0, 4),
+    ],
+)
+def test_what_fails_is_tried_again_beside_what_goes_on(begun: list[float], now: float, at_once: int) -> None:
+    assert Sending().failed(CAUSE, 100.0).at_once(4, begun, now) == at_once
 
 
 @pytest.mark.parametrize(

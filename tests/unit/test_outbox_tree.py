@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,22 @@ def test_a_file_that_is_open_for_writing_is_seen(root: int, tmp_path: Path) -> N
         unleased._leases = False
         assert not unleased.have(file)
     os.close(file)
+
+
+@pytest.mark.parametrize("kind", ["socket", "file"])
+def test_what_has_the_number_of_a_file_and_is_another_one_does_not_hold_it(
+    root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Each file system numbers its own, and the kernel its sockets: some live as long as a connection."""
+    path = tmp_path / "outputs" / "a"
+    path.write_text("x")
+    with socket.socket() as other, path.open("ab") as writer, open(tree.open_file(root, "a"), "rb") as file:
+        number = other.fileno() if kind == "socket" else writer.fileno()
+        place = f"/proc/self/fd/{number}"
+        monkeypatch.setattr(tree, "_open_for_writing", lambda: iter([(path.stat().st_ino, place)]))
+        it = Writers(os.fstat(root).st_dev)
+        it._leases = False
+        assert it.have(file.fileno()) is (kind == "file")
 
 
 def test_only_the_expected_file_is_removed(root: int, tmp_path: Path) -> None:

@@ -82,6 +82,20 @@ def test_new_files_are_found_however_many_lie_there_that_are_done(
     assert {path for each in said for path in each.get("gone", ())} == {f"{number}" for number in range(20)}
 
 
+def test_what_cannot_be_taken_up_now_is_not_asked_for(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "emit", lambda _: None)
+    monkeypatch.setattr(worker, "MOST_FILES", 3)
+    monkeypatch.setattr(scanning, "MOST_AT_ONCE", 1)
+    for number in range(20):
+        (directory / f"{number}").touch()
+    it = worker.OutboxWorker(str(directory), 60.0, ["*"], [])
+    pages, answer = 0, it._do({"do": "scan"})
+    while "seen" in answer:
+        pages, answer = pages + 1, it._do({"do": "scan on", "new": [0]})
+    assert (answer["files"], answer["full"]) == (20, True)
+    assert pages == 4
+
+
 def test_of_remembered_files_a_scan_sees_which_are_gone(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[dict[str, Any]] = []
     monkeypatch.setattr(worker, "emit", said.append)

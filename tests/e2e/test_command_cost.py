@@ -62,14 +62,14 @@ def supervisorctl() -> Iterator[list[str]]:
             asked = [*words, "status"]
             until(
                 lambda: subprocess.run(asked, capture_output=True, check=False).stdout.count(b"RUNNING") == 2,
-                30,
+                60,
                 "supervisord to run its programs",
             )
             yield words
         finally:
             server.terminate()  # it ends its programs
             try:
-                server.wait(20)
+                server.wait(60)
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()

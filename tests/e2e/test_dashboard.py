@@ -145,6 +145,7 @@ def test_the_keyboard_is_enough(browser: Browser, served: Daemon) -> None:
 
         reach("Log in")
         page.keyboard.press("Enter")
+        expect(page.get_by_label("Token")).to_be_focused()
         page.keyboard.type(OPERATOR)
         page.keyboard.press("Enter")
         expect(page.locator(".who")).to_be_visible()
@@ -153,8 +154,9 @@ def test_the_keyboard_is_enough(browser: Browser, served: Daemon) -> None:
         expect(page.get_by_role("dialog")).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
-        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Switch to v22"
+        expect(page.get_by_role("button", name="Switch to v22")).to_be_focused()
         page.keyboard.press("Enter")
+        expect(page.get_by_label("Reason")).to_be_focused()
         page.keyboard.type("by keyboard")
         page.keyboard.press("Enter")
         expect(live(page)).to_have_text("v22")
@@ -295,7 +297,8 @@ def test_without_tokens_the_page_says_how_changes_are_allowed(browser: Browser, 
 
 
 @pytest.mark.parametrize(
-    "limit_s", [pytest.param(15.0, id="usable"), pytest.param(1.0, id="fast", marks=pytest.mark.thorough)]
+    "limit_s",
+    [pytest.param(30.0, id="usable"), pytest.param(1.0, id="fast", marks=[pytest.mark.thorough, pytest.mark.alone])],
 )
 def test_ten_thousand_events_and_two_hundred_versions(
     browser: Browser, served: Daemon, store: RcloneS3, limit_s: float
@@ -312,8 +315,8 @@ def test_ten_thousand_events_and_two_hundred_versions(
         page.add_init_script(WATCH_PARTS % json.dumps(parts))
         page.reload()
         expect(page.locator(".versions tbody tr").first).to_be_visible()
+        until(lambda: set(answered_in_s(page)) == set(parts), SOON_S, "each part to stand there")
         seen = answered_in_s(page)
-        assert set(seen) == set(parts)
         assert max(seen.values()) < limit_s, seen
         assert page.locator(".events li").count() <= 60
         page.get_by_role("region", name="Events").get_by_role("button", name="Older").click()

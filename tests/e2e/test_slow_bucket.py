@@ -66,7 +66,7 @@ def test_the_first_look_of_the_app_always_finds_the_whole_model(
     for number in range(1, starts + 1):
         words = ("restart", "storage") if number % 2 else ("switch", "v22" if number % 4 else "v23")
         assert daemon.cli(*words).code == 0
-        until(partial(has_started, daemon, starts + number), 30, f"the app to start after {words}")
+        until(partial(has_started, daemon, starts + number), 60, f"the app to start after {words}")
         daemon.until_ready()
 
     whole = os.stat(store.directory / hub.BUCKET / "cache_hub_v23" / REQUIRED).st_size

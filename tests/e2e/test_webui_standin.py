@@ -59,12 +59,12 @@ class WebUI:
                 pytest.fail(f"exited with {self.process.returncode}:\n{self.text}")
             return re.search(r"Running on local URL:  http://127\.0\.0\.1:(\d+)\n", self.text)
 
-        found = until(named, 30, "the web UI to serve")
+        found = until(named, 60, "the web UI to serve")
         assert found is not None
         return int(found[1])
 
     def exit_code(self) -> int:
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 Start = Callable[..., WebUI]
@@ -106,7 +106,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def ask(
     port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
@@ -240,7 +240,7 @@ def test_the_port_is_closed_while_it_loads(start: Start, versions: dict[str, Pat
     with hold_port() as held:
         port = held.getsockname()[1]
         ui = start(versions["v23"], "--load-seconds", "600", port=port)
-        until(lambda: ">> models/gpt.pth" in ui.text, 20, "loading to begin")
+        until(lambda: ">> models/gpt.pth" in ui.text, 60, "loading to begin")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=5)
 
@@ -261,8 +261,8 @@ def test_signals_end_it(start: Start, versions: dict[str, Path], number: signal.
         idle = socket.create_connection(("127.0.0.1", ui.port()), timeout=5)
     else:
         ui = start(versions["v23"], "--load-seconds", "600")
-        until(lambda: ">> models/gpt.pth" in ui.text, 20, "loading to begin")
+        until(lambda: ">> models/gpt.pth" in ui.text, 60, "loading to begin")
         idle = socket.socket()
     with idle:
         ui.process.send_signal(number)
-        assert ui.process.wait(30) == code
+        assert ui.process.wait(60) == code

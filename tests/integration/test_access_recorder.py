@@ -27,7 +27,7 @@ from mountd.warm.access import AccessProfile
 from tests.support.tasks import tasks_of
 from tests.support.wait import until_async
 
-SOON_S = 20.0
+SOON_S = 30.0
 V22 = {"hub": "v22"}
 SIZES = {"MANIFEST.json": 4, "config.yaml": 4, "models/gpt.pth": 4, "models/s2mel.pth": 4}
 

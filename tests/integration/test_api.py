@@ -55,7 +55,7 @@ def test_probes_while_it_is_not_ready_and_when_it_is(make_daemon: Callable[..., 
     chain = [each["code"] for each in explained["chain"]]
     assert chain == ["not-ready", "waiting-for-mount", "mount-starting", "bucket-unreachable"]
     # The control socket, which that asks, is open a moment before the port.
-    until(lambda: asking.tcp("GET", "/healthz").status == 200, 30.0, "the port to answer")
+    until(lambda: asking.tcp("GET", "/healthz").status == 200, 60.0, "the port to answer")
     answer = asking.tcp("GET", "/readyz")
     assert (answer.status, answer.json["ready"]) == (503, False)
     for reason in answer.json["reasons"]:

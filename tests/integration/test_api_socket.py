@@ -90,7 +90,7 @@ def finished(asking: Asking, id_: int) -> dict[str, Any]:
         ended.update(asking.unix("GET", f"/api/v1/operations/{id_}?wait=5").json)
         return ended["finished"] is not None
 
-    until(has_ended, 30, "the operation to end")
+    until(has_ended, 60, "the operation to end")
     return ended
 
 
@@ -109,7 +109,7 @@ def test_a_member_of_the_group_may_and_is_named_others_may_not(daemon: Daemon) -
     assert outsider == "PermissionError"
     member = json.loads(_switch_as(daemon, nobody.pw_uid, nobody.pw_gid))["operation"]
     assert member["operator"] == "nobody" or member["operator"].endswith("(as nobody)")
-    assert daemon.cli("wait", "--for", "version=v22", "--timeout", "30s").code == 0
+    assert daemon.cli("wait", "--for", "version=v22", "--timeout", "60s").code == 0
 
 
 def _switch_as(daemon: Daemon, uid: int, gid: int) -> str:
@@ -141,12 +141,12 @@ def test_status_waits_for_a_version(asking: Asking) -> None:
     assert time.monotonic() - began >= 0.3
     assert answer.json["models"]["cache_hub"]["current"] == "v23"
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(asking.unix, "GET", "/api/v1/status?wait=30&for=version=v22")
+        waiting = pool.submit(asking.unix, "GET", "/api/v1/status?wait=60&for=version=v22")
         began = time.monotonic()
         assert asking.post("/api/v1/switch", version="v22").status == 202
-        status = waiting.result(30).json
+        status = waiting.result(60).json
     assert (status["models"]["cache_hub"]["current"], status["operation"]) == ("v22", None)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50, "before its wait was over"
     assert asking.unix("GET", "/api/v1/status?wait=30&for=ready").json["ready"] is True
 
 
@@ -170,7 +170,7 @@ def says(log: Path, text: str) -> bool:
 def speak(daemon: Daemon, count: int) -> None:
     """Make the stand-in say `>> spoke N characters …`."""
     body = json.dumps({"text": "a" * count}).encode()
-    urllib.request.urlopen(f"http://127.0.0.1:{daemon.web_port}/tts", body, timeout=10).read()
+    urllib.request.urlopen(f"http://127.0.0.1:{daemon.web_port}/tts", body, timeout=60).read()
 
 
 @pytest.mark.thorough
@@ -187,17 +187,17 @@ def test_logs_are_shown_and_followed(asking: Asking, tmp_path: Path) -> None:
 
     out, other = tmp_path / "followed", tmp_path / "other"
     with following(daemon, "webui", "-n", "1", out=out) as follower, following(daemon, "storage", out=other) as second:
-        until(lambda: "Running on local URL" in out.read_text(), 10, "the last line")
-        until(other.read_text, 10, "the log of rclone")
+        until(lambda: "Running on local URL" in out.read_text(), 60, "the last line")
+        until(other.read_text, 60, "the log of rclone")
         for count in (7, 8):
             speak(daemon, count)
-            until(partial(says, out, f"spoke {count} characters"), 10, "the new line")
+            until(partial(says, out, f"spoke {count} characters"), 60, "the new line")
         assert len(out.read_text().splitlines()) == 3
         assert "spoke" not in other.read_text()
         follower.send_signal(signal.SIGINT)
-        assert follower.wait(10) == 130
+        assert follower.wait(60) == 130
         speak(daemon, 9)  # a follower that went away hurts nobody
         assert asking.unix("GET", "/healthz").status == 200
         assert daemon.stop() == 0
-        second.wait(10)  # and one that stays does not hold up the end
+        second.wait(60)  # and one that stays does not hold up the end
     assert "Traceback" not in out.read_text() + other.read_text() + daemon.own_log_text()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mountd.client.api import get
-from tests.support.daemon import Daemon
+from tests.support.daemon import ANSWER_S, Daemon
 from tests.support.wait import until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
@@ -24,7 +24,7 @@ def webui(daemon: Daemon) -> dict[str, Any]:
 
 
 def events(daemon: Daemon, code: str) -> list[str]:
-    found = get(str(daemon.socket), "/api/v1/events", timeout_s=10, code=code)["events"]
+    found = get(str(daemon.socket), "/api/v1/events", timeout_s=ANSWER_S, code=code)["events"]
     return [event["text"] for event in found]
 
 

@@ -51,7 +51,7 @@ async def test_a_user_as_the_machine_knows_it() -> None:
 FINDS = """
 import asyncio
 from mountd.process import tool
-found = asyncio.run(tool.find_user("nobody", timeout_s=10.0))
+found = asyncio.run(tool.find_user("nobody", timeout_s=60.0))
 print(found and (found.name, len(found.groups), len(set(found.groups))))
 """
 
@@ -155,11 +155,11 @@ def test_what_came_loose_ends_with_its_own_app_alone(make_daemon: Callable[..., 
         }
 
     daemon.start()
-    until(daemon.socket.exists, 20, "the daemon to be up")
-    before = {name: until(partial(loose, name), 20, f"what {name} detaches") for name in users}
+    until(daemon.socket.exists, 60, "the daemon to be up")
+    before = {name: until(partial(loose, name), 60, f"what {name} detaches") for name in users}
     for name in ("asr", "alone"):
         assert daemon.cli("restart", name).code == 0
-        until(partial(loose, name, but=before[name]), 20, f"{name} to be up again")
+        until(partial(loose, name, but=before[name]), 60, f"{name} to be up again")
     left = set(daemon.processes())
     assert not before["alone"] & left, "what it had left itself"
     assert before["tts"] <= left, "another app's"

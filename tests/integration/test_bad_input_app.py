@@ -155,7 +155,7 @@ def test_the_port_of_mountd_itself_is_taken(daemon: Daemon, port: int) -> None:
 def test_a_group_that_does_not_exist(daemon: Daemon) -> None:
     daemon.config["control"]["group"] = "mountd-t-nobody"
     assert_refuses_to_start(daemon, 1, "groupadd --system mountd-t-nobody")
-    until(lambda: not daemon.processes(), 20, "nothing to be left")
+    until(lambda: not daemon.processes(), 60, "nothing to be left")
 
 
 def test_an_rclone_that_does_not_exist(daemon: Daemon) -> None:
@@ -193,7 +193,7 @@ def test_a_readiness_page_that_asks_for_a_login_is_reported_while_it_is_awaited(
             reason = daemon.reasons()["app-starting"]
             return reason if reason["text"].endswith(f"{asked}{path} answers {status}") else None
 
-        found = until(shown, 20, f"the answer {status} of {path} in the status")
+        found = until(shown, 60, f"the answer {status} of {path} in the status")
         assert found is not None
         return found
 
@@ -203,5 +203,5 @@ def test_a_readiness_page_that_asks_for_a_login_is_reported_while_it_is_awaited(
     assert "ready.http" in reported("/nowhere", 404)["hint"]
     app["ready"]["http"] = f"{asked}/open"
     daemon.write_config()
-    until(lambda: daemon.status()["apps"]["webui"]["state"] == "running", 20, "the app to be ready")
+    until(lambda: daemon.status()["apps"]["webui"]["state"] == "running", 60, "the app to be ready")
     assert "app-starting" not in daemon.reasons()

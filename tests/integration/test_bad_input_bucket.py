@@ -45,8 +45,9 @@ def plain(bucket: Path) -> Iterator[TlsS3]:
 
 def assert_recovers(daemon: Daemon) -> None:
     """By itself, with the same rclone, and then the app for the first time."""
-    status = daemon.until_ready(REPAIRED_S)
-    assert (status["health"], status["reasons"]) == ("Healthy", [])
+    daemon.until_ready(REPAIRED_S)
+    until(lambda: (daemon.status()["health"], daemon.reasons()) == ("Healthy", {}), REPAIRED_S, "it to be well")
+    status = daemon.status()
     assert status["mounts"]["storage"]["restarts"] == 0
     assert daemon.page()["version"] == "v23"
     assert_silent(daemon)
@@ -176,7 +177,7 @@ def test_a_wrong_secret_corrected_in_its_file(daemon: Daemon) -> None:
     until_not_ready(daemon, "access-denied", "SignatureDoesNotMatch")
     assert_app_never_started(daemon)
     daemon.secret.write_text(daemon.secret_access_key)
-    daemon.until_ready(25)
+    daemon.until_ready(REPAIRED_S)
     assert_silent(daemon)
     assert "mountd-test-secret-9999" not in daemon.log_text()
 

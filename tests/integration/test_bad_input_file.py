@@ -26,7 +26,7 @@ def unused() -> Iterator[Daemon]:
 def both(daemon: Daemon, *words: str, environment: dict[str, str] | None = None) -> None:
     """`config check` and `run` refuse the file as it stands, with exit code 2 and these words."""
     for command in (("config", "check"), ("run",)):
-        result = daemon.cli(*command, "-c", str(daemon.config_file), timeout_s=20, environment=environment)
+        result = daemon.cli(*command, "-c", str(daemon.config_file), environment=environment)
         assert_refused(result, 2, str(daemon.config_file), *words)
         assert SECRET not in result.err
     assert not (daemon.root / "state").exists(), "nothing may be touched for a file that cannot be used"
@@ -136,9 +136,7 @@ def test_a_socket_path_that_is_too_long(unused: Daemon, keys: tuple[str, ...], v
 def test_config_check_names_a_secret_that_is_missing(unused: Daemon, reference: dict[str, str]) -> None:
     unused.config["remotes"]["store"]["secret_access_key"] = reference
     unused.write_config()
-    result = unused.cli(
-        *("config", "check", "-c", str(unused.config_file)), environment={"MOUNTD_T_EMPTY": ""}, timeout_s=20
-    )
+    result = unused.cli(*("config", "check", "-c", str(unused.config_file)), environment={"MOUNTD_T_EMPTY": ""})
     assert_refused(result, 2, "remotes.store.secret_access_key: ", *reference.values())
 
 
@@ -148,7 +146,7 @@ def test_config_check_leaves_a_credential_to_the_unit(unused: Daemon) -> None:
     unused.config["remotes"]["store"]["secret_access_key"] = {"credential": "secret_key"}
     unused.config["mounts"]["storage"]["options"] = {"checkers": "16", "timeout": "1h"}
     words = ("config", "check", "-c", str(unused.write_config()), "-o", "json")
-    result = unused.cli(*words, timeout_s=20)
+    result = unused.cli(*words)
     assert result.code == 0, result
     assert [each["path"] for each in result.json["warnings"]] == [
         "remotes.store.secret_access_key",
@@ -156,7 +154,7 @@ def test_config_check_leaves_a_credential_to_the_unit(unused: Daemon) -> None:
         "mounts.storage.options.timeout",
     ]
     assert all(each["line"] for each in result.json["warnings"])
-    result = unused.cli(*words, timeout_s=20, environment={"CREDENTIALS_DIRECTORY": str(unused.root)})
+    result = unused.cli(*words, environment={"CREDENTIALS_DIRECTORY": str(unused.root)})
     assert result.code == 2
     (problem,) = result.json["problems"]
     assert problem["path"] == "remotes.store.secret_access_key"

@@ -38,12 +38,12 @@ exec "$@"
 def tmpfs(path: Path, options: str = "size=1m") -> Iterator[None]:
     """Somebody else's mount, gone again at the end of the test."""
     path.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "somebody", str(path)], check=True, timeout=20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "somebody", str(path)], check=True, timeout=60)
     try:
         yield
     finally:
         if os.path.ismount(path):
-            subprocess.run(["umount", str(path)], check=True, timeout=20)
+            subprocess.run(["umount", "-l", str(path)], check=True, timeout=60)
 
 
 @dataclass
@@ -111,7 +111,7 @@ FAULTS = {
         "mount-point-taken",
         "somebody (tmpfs)",
         _somebodys,
-        lambda point, _: subprocess.run(["umount", str(point)], check=True, timeout=20),
+        lambda point, _: subprocess.run(["umount", "-l", str(point)], check=True, timeout=60),
         lambda point, _: (point / "precious.txt").read_text() == "precious",
     ),
     "cache-below-a-file": Fault(
@@ -125,7 +125,7 @@ FAULTS = {
         "cache-not-writable",
         f"{{cache}}: {os.strerror(errno.EROFS).lower()}",
         _cache_read_only,
-        lambda _, cache: subprocess.run(["umount", str(cache.parent)], check=True, timeout=20),
+        lambda _, cache: subprocess.run(["umount", "-l", str(cache.parent)], check=True, timeout=60),
     ),
 }
 
@@ -156,7 +156,7 @@ def test_a_place_that_cannot_be_used(daemon: Daemon, name: str) -> None:
         assert_app_never_started(daemon)
         assert fault.untouched(point, cache) in (True, None)
         assert daemon.mounts() == before
-        assert daemon.status()["mounts"]["storage"]["state"] == "backoff"
+        until(lambda: daemon.status()["mounts"]["storage"]["state"] == "backoff", 60, "the next try to be waited for")
 
         fault.repair(point, cache)
         assert daemon.cli("restart", "storage").code == 0  # no wait after a repair
@@ -178,13 +178,12 @@ def test_repairs_of_all_of_them_are_found_by_mountd_itself(daemon: Daemon) -> No
         for name, fault in FAULTS.items():
             stack.enter_context(fault.spoil(*places[name]))
         daemon.start()
-        until(
-            lambda: all(mount["state"] == "backoff" for mount in daemon.status()["mounts"].values()), 20, "all faults"
-        )
-        reported = {
-            reason["object"]: reason["code"] for reason in daemon.status()["reasons"] if reason["layer"] == "mount"
-        }
-        assert reported == {name: fault.code for name, fault in FAULTS.items()}
+        faults = {name: fault.code for name, fault in FAULTS.items()}
+
+        def reported() -> dict[str, str]:
+            return {each["object"]: each["code"] for each in daemon.status()["reasons"] if each["layer"] == "mount"}
+
+        until(lambda: reported() == faults, 60, "all faults")
         assert_app_never_started(daemon)
         for name, fault in FAULTS.items():
             fault.repair(*places[name])
@@ -246,7 +245,7 @@ def test_no_dev_fuse(make_daemon: Callable[..., Daemon]) -> None:
     assert_app_never_started(daemon)
     assert daemon.process is not None
     subprocess.run(
-        ["nsenter", "-t", str(daemon.process.pid), "-m", "umount", "-l", "/dev"], check=True, timeout=20
+        ["nsenter", "-t", str(daemon.process.pid), "-m", "umount", "-l", "/dev"], check=True, timeout=60
     )  # as if it had been loaded
     daemon.until_ready(REPAIRED_S)
     assert_silent(daemon)

@@ -132,4 +132,4 @@ def test_a_link_of_somebody_else_is_taken_over_and_its_target_left_alone(daemon:
     assert os.readlink(daemon.link) == f"{daemon.mount}/cache_hub_v23"
     assert daemon.stop() == 0
     assert (theirs / "gpt.pth").read_text() == "precious"
-    until(lambda: os.listdir(theirs) == ["gpt.pth"], 30, "nothing added there")
+    until(lambda: os.listdir(theirs) == ["gpt.pth"], 60, "nothing added there")

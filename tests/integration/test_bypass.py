@@ -53,8 +53,13 @@ def assert_bypassed(daemon: Daemon, before: dict[str, Any], unread: Path, code: 
     until(lambda: daemon.events("going on without the cache"), SEEN_S, "rclone to go on without its cache")
     daemon.until_reason(code, SEEN_S)
     until(lambda: daemon.status()["apps"]["webui"]["pid"] not in (None, pids(before)[1]), SEEN_S, "another app")
-    status = daemon.until_ready(SEEN_S)
-    assert (status["health"], [reason["code"] for reason in status["reasons"]]) == ("Degraded", [code])
+    expected = True, "Degraded", [code]
+
+    def degraded() -> dict[str, Any] | None:
+        now = daemon.status()
+        return now if (now["ready"], now["health"], [each["code"] for each in now["reasons"]]) == expected else None
+
+    status = until(degraded, SEEN_S, f"nothing but {code}")
     assert_all_right(daemon, unread)
     assert daemon.page()["version"] == "v23"
     rclone, _ = pids(status)

@@ -13,7 +13,7 @@ from tests.support.daemon import Daemon
 from tests.support.manifests import DEPLOY
 
 SCRIPT = DEPLOY / "ci" / "await_version.py"
-NOT_V22 = {"command": ["sh", "-c", '[ "$MOUNTD_VERSION" != v22 ]'], "timeout": "10s"}
+NOT_V22 = {"command": ["sh", "-c", '[ "$MOUNTD_VERSION" != v22 ]'], "timeout": "30s"}
 
 pytestmark = [pytest.mark.fuse, pytest.mark.thorough]  # the same is part of test_whole_circle.py
 

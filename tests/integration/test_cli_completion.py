@@ -12,6 +12,18 @@ from mountd.cli.main import cli
 from mountd.cli.options import Options
 from tests.support.standin import STATUS, Asked, StandIn, error
 
+PRODUCT_S = completion.ASK_TIMEOUT_S
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine has longer to answer than a user waits."""
+    for name in ("ASK_TIMEOUT_S", "LISTED_S"):
+        monkeypatch.setattr(completion, name, 30.0)
+    defaults = completion._Asked.get.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "limit_s", 30.0)
+
 
 @pytest.fixture
 def standin(standin: StandIn) -> StandIn:
@@ -142,7 +154,7 @@ def test_a_slow_answer_is_not_waited_for(standin: StandIn, monkeypatch: pytest.M
         time.sleep(0.3)
         return 200, STATUS
 
-    assert completion.ASK_TIMEOUT_S <= 2.0
+    assert PRODUCT_S <= 2.0
     monkeypatch.setattr(completion, "ASK_TIMEOUT_S", 0.05)
     standin.answers["GET /api/v1/status"] = slowly
     assert offered("restart") == []

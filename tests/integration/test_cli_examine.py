@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -139,13 +140,14 @@ def test_beside_a_daemon_its_ports_are_its_own(
     standin: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "m.yaml"
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    short = tempfile.TemporaryDirectory(prefix="mountd-t-")  # tmp_path may not fit into a Unix socket's address
+    with short as runtime, socket.create_server(("127.0.0.1", 0)) as taken:
         file.write_text(f"""
 remotes: {{r: {{type: local}}}}
 mounts: {{m: {{remote: "r:/", path: {tmp_path}/m, cache: {{dir: {tmp_path}/c, min_free: 1M}}}}}}
 rclone: {{binary: /nonexistent/rclone}}
 state: {tmp_path}/state
-runtime: {tmp_path}/run
+runtime: {runtime}
 control: {{socket: {standin.path}}}
 http: {{listen: "127.0.0.1:{taken.getsockname()[1]}"}}
 """)

@@ -321,7 +321,7 @@ class Terminal:
         return True
 
     def end(self) -> int:
-        until(lambda: self._read() and self.process.poll() is not None, 30, "init to end")
+        until(lambda: self._read() and self.process.poll() is not None, 60, "init to end")
         self._read()
         return self.process.returncode
 

@@ -58,7 +58,7 @@ def interrupted(daemon: Daemon) -> None:
     hold.touch()
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, cwd=root) as command:
         try:
-            until(lambda: daemon.status()["operation"], 30, "the rollback")
+            until(lambda: daemon.status()["operation"], 60, "the rollback")
             assert command.stderr
             first = command.stderr.readline()
             command.send_signal(signal.SIGINT)

@@ -3,6 +3,7 @@
 import json
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -325,6 +326,7 @@ def test_a_restart_is_waited_for_through_a_restart_of_the_daemon(standin: StandI
     back, away = threading.Timer(0.1, come_back), threading.Thread(target=go_away)
 
     def take(asked: Asked) -> tuple[int, object]:
+        Path(standin.path).unlink()  # the next question reaches nobody
         away.start()
         return 202, {"schema": 1, "name": asked.body["name"]}
 

@@ -76,8 +76,10 @@ def watching(
 
 def test_it_shows_all_there_is(standin: StandIn) -> None:
     with watching(standin, 120, 40) as terminal:
-        text = terminal.until_shown("● ready, Degraded", "打开 30")
-        for word in (
+        text = terminal.until_shown(
+            "● ready, Degraded",
+            "打开 30",
+            "打开 29",
             "! bucket  compshare  Degraded",
             "bucket-unreachable: cannot list 存储桶: refused",
             "→ check the network",
@@ -90,10 +92,9 @@ def test_it_shows_all_there_is(standin: StandIn) -> None:
             "storage  ↓ 28.6 MiB/s",
             "cache 5.0 GiB of 20.0 GiB",
             "q: quit",
-        ):
-            assert word in text, text
+        )
         assert text.index("打开 30") < text.index("打开 29"), "the newest event first"
-        assert terminal.lines[-1] == "q: quit"
+        until(lambda: terminal.lines[-1] == "q: quit", 60, "the last line")
         assert ENTERS in terminal.raw
 
 
@@ -127,7 +128,7 @@ def test_another_size_is_drawn_at_once(standin: StandIn) -> None:
     with watching(standin, 120, 40) as terminal:
         terminal.until_shown("打开 20")
         terminal.resize(60, 12)
-        until(lambda: "打开 20" not in terminal.text and "● ready" in terminal.text, 30, "the small screen")
+        until(lambda: "打开 20" not in terminal.text and "● ready" in terminal.text, 60, "the small screen")
         terminal.resize(100, 40)
         terminal.until_shown("打开 20")
 
@@ -155,7 +156,7 @@ def test_other_keys_change_nothing(standin: StandIn) -> None:
         terminal.until_shown("● ready")
         terminal.press("x\x1b[A\n")
         asked = len(standin.asked)
-        until(lambda: len(standin.asked) > asked + 1, 30, "further questions")
+        until(lambda: len(standin.asked) > asked + 1, 60, "further questions")
         assert terminal.process.poll() is None
         terminal.press("Q")
         assert terminal.ended() == 0
@@ -165,13 +166,12 @@ def test_a_daemon_that_restarts_is_waited_for(standin: StandIn) -> None:
     with watching(standin) as terminal:
         terminal.until_shown("● ready", "v22 at /srv/hub")
         standin.stop()
-        text = terminal.until_shown("no daemon answers, trying again", "cannot reach mountd at /")
-        assert "the last answer is" in text
-        assert "v22 at /srv/hub" in text, "what was known last stays"
+        told = "no daemon answers, trying again", "cannot reach mountd at /", "the last answer is"
+        terminal.until_shown(*told, "v22 at /srv/hub")  # what was known last stays
         standin.status = {**STATUS, "ready": False}
         standin.start()
         terminal.until_shown("● not ready")
-        until(lambda: "trying again" not in terminal.text, 30, "the failure to go")
+        until(lambda: "trying again" not in terminal.text, 60, "the failure to go")
 
 
 def test_a_daemon_that_is_still_to_start(standin: StandIn) -> None:
@@ -187,16 +187,16 @@ def test_a_daemon_that_does_not_answer_does_not_keep_it(standin: StandIn) -> Non
 
     def silent(_: object) -> tuple[int, object]:
         asked.set()
-        go.wait(60)
+        go.wait(120)
         return 200, BUSY
 
     standin.answers["GET /api/v1/status"] = silent
     try:
         with watching(standin) as terminal:
             terminal.until_shown("waiting for the daemon")
-            assert asked.wait(30)
+            assert asked.wait(60)
             terminal.press("q")
-            assert terminal.ended(10) == 0
+            assert terminal.ended() == 0
     finally:
         go.set()
 

@@ -59,7 +59,7 @@ def completes(terminal: Terminal, typed: str, line: str) -> None:
     terminal.press(f"{typed}\t")
     terminal.until_shown(line)
     terminal.press("\x15")  # Ctrl-U
-    until(lambda: line not in terminal.text, 30, "an empty line")
+    until(lambda: line not in terminal.text, 60, "an empty line")
 
 
 @pytest.mark.parametrize("kind", STARTS)

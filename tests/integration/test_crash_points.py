@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,7 @@ def test_what_the_file_asks_for_outlives_a_switch_by_hand_that_was_killed(bench:
     daemon.config["models"][MODEL]["version"] = "v99"
     daemon.write_config()
     at.ask("reload")
-    until(lambda: (at.newest() or {}).get("finished"), 30, "the refusal of what the file asks for")
+    until(lambda: (at.newest() or {}).get("finished"), 60, "the refusal of what the file asks for")
     assert at.model()["desired"] == "v99"
 
     bench.die("switch", Point(FORWARD[:4], Step.FLIP, Moment.DONE), Whom.DAEMON)
@@ -222,8 +223,13 @@ def test_what_the_file_asks_for_outlives_a_switch_by_hand_that_was_killed(bench:
     daemon.until_ready()
     at.check_agrees("v23")
     assert at.model()["desired"] == "v99"
+    until(lambda: (at.newest() or {})["source"] == "config", 60, "the file's version to be asked for again")
     newest = at.until_finished()
     assert (newest["source"], newest["to"], newest["result"]) == ("config", "v99", "refused")
+
+
+def are_given_up(at: Versioned, count: int) -> bool:
+    return len(at.get("events", code="switch-given-up")["events"]) == count
 
 
 @pytest.mark.thorough
@@ -251,13 +257,13 @@ def test_a_version_in_whose_switches_mountd_dies_again_and_again_is_given_up(ben
         daemon.start_ready()
         reasons = until(
             lambda: [each for each in daemon.status()["reasons"] if each["code"] == "switch-failed"],
-            30,
+            60,
             "the wanted version to be given up",
         )
         assert "mountd switch v22" in reasons[0]["hint"]
         assert (at.model()["sync"], at.model()["health"], at.model()["desired"]) == ("OutOfSync", "Degraded", "v22")
         at.check_agrees("v23")
-        assert len(at.get("events", code="switch-given-up")["events"]) == start
+        until(partial(are_given_up, at, start), 60, "the event")
         assert len(at.get("history", limit=20)["history"]) == limit + 1
         assert daemon.stop() == 0
 

@@ -16,12 +16,13 @@ import pytest
 
 from mountd.client.api import get
 from mountd.model.drift import HEALS_PER_WINDOW
-from tests.support.daemon import ONLY_BY_EVENTS, Daemon
+from tests.support.daemon import ANSWER_S, ONLY_BY_EVENTS, Daemon
+from tests.support.machine import replace_link_by_directory
 from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-SOON_S = 20.0
+SOON_S = 60.0
 
 
 def model(daemon: Daemon) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def model(daemon: Daemon) -> dict[str, Any]:
 
 
 def codes(daemon: Daemon) -> list[str]:
-    events = get(str(daemon.socket), "/api/v1/events?object=cache_hub&limit=1000", timeout_s=10)["events"]
+    events = get(str(daemon.socket), "/api/v1/events?object=cache_hub&limit=1000", timeout_s=ANSWER_S)["events"]
     return [event["code"] for event in events]
 
 
@@ -102,9 +103,7 @@ def test_whatever_is_done_to_the_link_it_is_right_again_and_data_is_never_touche
     assert codes(daemon).count("link-drifted") >= len(changes)
 
     # A real directory, with data in it: reported, with what to do, and left.
-    daemon.link.unlink()
-    daemon.link.mkdir()
-    (daemon.link / "gpt.pth").write_text("precious")
+    replace_link_by_directory(daemon.link, "gpt.pth", "precious")
     reason = daemon.until_reason("link-blocked")
     assert f"mv {daemon.link} {daemon.link}.old" in reason["hint"]
     now = model(daemon)
@@ -115,7 +114,7 @@ def test_whatever_is_done_to_the_link_it_is_right_again_and_data_is_never_touche
     assert_healed(daemon)
     assert model(daemon)["stage"] == "linked"
     assert (old / "gpt.pth").read_text() == "precious"
-    assert "link-blocked" in codes(daemon)
+    until(lambda: "link-blocked" in codes(daemon), SOON_S, "the event")
 
     # Its directory is gone for a while.
     away = daemon.link.parent.rename(daemon.root / "away")

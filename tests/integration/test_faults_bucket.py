@@ -51,7 +51,7 @@ class Served:
         meta = self.daemon.root / "cache" / "vfsMeta"
         files = [path for path in meta.rglob("*") if path.is_file()]
         assert len(files) >= len(self.model)
-        until(lambda: all(json.loads(path.read_text())["Rs"] for path in files), 20, "all to be noted", every_s=0.2)
+        until(lambda: all(json.loads(path.read_text())["Rs"] for path in files), 60, "all to be noted", every_s=0.2)
 
     def read_cached(self, for_s: float) -> None:
         """Reads the whole model repeatedly; every byte is there at once."""

@@ -77,11 +77,11 @@ def test_the_disk_has_room_but_not_for_another_file(
     before = daemon.start_ready()
     usage = os.statvfs(small.path)
     few = usage.f_files - usage.f_ffree + 1
-    subprocess.run(["mount", "-o", f"remount,nr_inodes={few}", str(small.path)], check=True, timeout=20)
+    subprocess.run(["mount", "-o", f"remount,nr_inodes={few}", str(small.path)], check=True, timeout=60)
     reason = daemon.until_reason("cache-full", SEEN_S)
     assert "df -i" in reason["hint"]
     assert_goes_on(daemon, before, "cache-full")
-    subprocess.run(["mount", "-o", "remount,nr_inodes=0", str(small.path)], check=True, timeout=20)
+    subprocess.run(["mount", "-o", "remount,nr_inodes=0", str(small.path)], check=True, timeout=60)
     assert_recovers(daemon, before, unread)
 
 
@@ -120,7 +120,7 @@ def test_the_app_is_stopped_meanwhile_if_so_configured(
     ]
     assert (reason["layer"], reason["object"]) == ("app", "webui")
     assert reason["hint"]
-    until(lambda: daemon.status()["apps"]["webui"]["pid"] is None, 10, "the app to be gone")
+    until(lambda: daemon.status()["apps"]["webui"]["pid"] is None, 60, "the app to be gone")
     status = daemon.status()
     assert (status["ready"], status["health"]) == (False, "Degraded")
     assert [reason["code"] for reason in status["reasons"]] == ["cache-full", "waiting-for-cache"]
@@ -144,7 +144,7 @@ def test_the_app_is_stopped_while_the_disk_is_read_only(
     before = daemon.start_ready()
     with read_only(small.path):
         daemon.until_reason("waiting-for-cache", SEEN_S)
-        until(lambda: daemon.status()["apps"]["webui"]["pid"] is None, 10, "the app to be gone")
+        until(lambda: daemon.status()["apps"]["webui"]["pid"] is None, 60, "the app to be gone")
         status = daemon.status()
         assert (status["ready"], status["mounts"]["storage"]["pid"]) == (False, pids(before)[0])
         assert [reason["code"] for reason in status["reasons"]] == ["cache-not-writable", "waiting-for-cache"]
@@ -183,7 +183,7 @@ def test_a_disk_that_is_full_at_the_start(small_cache: Callable[..., tuple[Daemo
     reason = until_not_ready(daemon, "cache-full", str(small.path), "9 MiB")
     assert reason["hint"]
     assert_app_never_started(daemon)
-    assert daemon.status()["mounts"]["storage"]["state"] == "backoff"
+    until(lambda: daemon.status()["mounts"]["storage"]["state"] == "backoff", 60, "the next try to be waited for")
     small.empty()
     assert daemon.until_ready(PREFLIGHT_S)["reasons"] == []
     assert_silent(daemon)
@@ -232,7 +232,7 @@ def test_a_state_directory_that_cannot_be_written(
         before = daemon.start_ready()
         with spoil(state):
             os.kill(pids(before)[0], signal.SIGKILL)
-            until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 20, "the mount to be back")
+            until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 60, "the mount to be back")
             status = daemon.until_ready()
             assert daemon.page()["version"] == "v23"
             print(daemon.cli("status").out)
@@ -240,11 +240,11 @@ def test_a_state_directory_that_cannot_be_written(
             assert str(state.path / "mountd.db") in reason["text"]
             assert reason["hint"]
             assert status["mounts"]["storage"]["state"] == "running"
-            until(lambda: daemon.events("cannot keep evidence"), 10, "a warning")
+            until(lambda: daemon.events("cannot keep evidence"), 60, "a warning")
             refused = daemon.cli("switch", "v22")
             assert refused.code == 1, refused
             assert daemon.page()["version"] == "v23"
-        until(lambda: daemon.status()["health"] == "Healthy", 20, "all to be well")
+        until(lambda: daemon.status()["health"] == "Healthy", 60, "all to be well")
         assert daemon.cli("switch", "v22").code == 0
         assert daemon.page()["version"] == "v22"
         assert_silent(daemon)

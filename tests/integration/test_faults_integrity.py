@@ -147,7 +147,7 @@ def test_a_read_that_nobody_wakes_replaces_the_mount(make_daemon: Callable[..., 
         took_s = time.monotonic() - began
         faults.key = ""
         daemon.until_ready()
-        until(lambda: onlooker.seen[-1].health == "Healthy", 30, "Healthy")
+        until(lambda: onlooker.seen[-1].health == "Healthy", 60, "Healthy")
     assert STALL_S <= took_s < STALL_S + 40
     # By the log: in status it stands for as long as the repair takes, which is over between two looks.
     causes = [event.get("cause", "") for event in daemon.events("state changed") if "mount" in event]
@@ -160,8 +160,8 @@ def test_a_read_that_nobody_wakes_replaces_the_mount(make_daemon: Callable[..., 
     assert json.loads((incident / "incident.json").read_text())["verdict"] == "hung"
     assert "goroutine " in (incident / "goroutines.txt").read_text()
     (daemon.root / "go").touch()
-    until((daemon.root / "ended").exists, 20, "the read to end")
-    until(lambda: (daemon.root / "ended").read_text() == "0\n", 20, "the read to succeed")
+    until((daemon.root / "ended").exists, 60, "the read to end")
+    until(lambda: (daemon.root / "ended").read_text() == "0\n", 60, "the read to succeed")
     print(f"replaced after {took_s:.0f} s")
 
 
@@ -187,12 +187,12 @@ def test_a_store_that_lists_but_does_not_give_is_reported_and_nothing_is_replace
         proxy.faults.clear()
         (daemon.root / "ended").unlink()
         (daemon.root / "go").touch()
-        until(lambda: onlooker.seen[-1].health == "Healthy", 3 * LOOK_S, "Healthy")
-        until((daemon.root / "ended").exists, 20, "the read to end")
+        until(lambda: onlooker.seen[-1].health == "Healthy", 8 * LOOK_S, "Healthy")
+        until((daemon.root / "ended").exists, 60, "the read to end")
     assert took_s > STALL_S
     onlooker.assert_steady()
     assert onlooker.healths() == ["Healthy", "Degraded", "Healthy"]
-    assert (daemon.root / "ended").read_text() == "0\n"
+    until(lambda: (daemon.root / "ended").read_text() == "0\n", 60, "the read to succeed")
 
 
 @pytest.mark.thorough
@@ -214,5 +214,5 @@ def test_keys_that_may_list_but_not_read_are_reported(make_daemon: Callable[...,
         until((daemon.root / "ended").exists, 40, "the app's read to end")
         proxy.faults.clear()
         (daemon.root / "go").touch()
-        until(lambda: onlooker.seen[-1].health == "Healthy", 3 * LOOK_S, "Healthy")
+        until(lambda: onlooker.seen[-1].health == "Healthy", 8 * LOOK_S, "Healthy")
     onlooker.assert_steady()

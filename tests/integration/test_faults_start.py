@@ -25,7 +25,7 @@ from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-BY_ITSELF_S = 30.0
+BY_ITSELF_S = 60.0
 VERSION = "cache_hub_v23"
 
 
@@ -83,7 +83,7 @@ def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     until_explained(daemon, refusal.code)
     assert (reason["layer"], reason["object"]) == ("rclone", "storage")
     assert refusal.hint in reason["hint"]
-    until(lambda: len(scripted.starts) >= 3, 20, "three starts")
+    until(lambda: len(scripted.starts) >= 3, 60, "three starts")
     starts = scripted.starts
     gaps = [after - before for before, after in pairwise(starts)]
     assert gaps[0] >= 0.95, gaps
@@ -92,7 +92,7 @@ def test_an_rclone_that_ends_at_once_is_tried_again_less_and_less_often(
     assert [round(event["delay_s"]) for event in reported[:2]] == [1, 2]
     assert refusal.text in reported[0]["cause"]
     assert_app_never_started(daemon)
-    until(lambda: daemon.status()["mounts"]["storage"]["state"] == "backoff", 20, "a pause between two starts")
+    until(lambda: daemon.status()["mounts"]["storage"]["state"] == "backoff", 60, "a pause between two starts")
     scripted.behave("")
     assert daemon.cli("restart", "storage").code == 0
     daemon.until_ready()
@@ -109,7 +109,7 @@ def test_a_flag_that_rclone_refuses_is_no_reason_to_try_again(
     reason = until_not_ready(daemon, "rclone-usage", "unknown flag: --no-such-flag")
     assert until_explained(daemon, "rclone-usage")["root"]["command"] == "mountd config render"
     assert reason["hint"]
-    until(lambda: daemon.status()["mounts"]["storage"]["state"] == "failed", 10, "the mount to be given up")
+    until(lambda: daemon.status()["mounts"]["storage"]["state"] == "failed", 60, "the mount to be given up")
     began = time.monotonic()
     until(lambda: time.monotonic() - began > 3, 5, "some time to have passed", every_s=0.5)
     assert len(scripted.starts) == 1
@@ -157,7 +157,7 @@ def test_an_rclone_that_cannot_be_started_any_more(
     assert daemon.status()["apps"]["webui"]["pid"] == before["apps"]["webui"]["pid"], "it was left alone"
     scripted.path.with_suffix(".away").rename(scripted.path)
     status = daemon.until_ready()
-    until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 20, "the mount to be back by itself")
+    until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 60, "the mount to be back by itself")
     assert status["mounts"]["storage"]["pid"] != before["mounts"]["storage"]["pid"]
     daemon.until_ready()
     assert_silent(daemon)
@@ -266,7 +266,7 @@ def test_a_bucket_that_is_removed_while_it_is_served(make_daemon: Callable[..., 
     assert (daemon.link / "models" / "gpt.pth").read_bytes() == gpt
     assert daemon.page()["version"] == "v23"
     aside.rename(bucket)
-    until(lambda: daemon.status()["health"] == "Healthy", 30, "all to be well")
+    until(lambda: daemon.status()["health"] == "Healthy", 60, "all to be well")
     after = daemon.status()
     for kind, each in (("mounts", "storage"), ("apps", "webui")):
         assert after[kind][each]["pid"] == before[kind][each]["pid"]

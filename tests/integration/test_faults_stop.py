@@ -61,7 +61,7 @@ def reader_stuck(rig: Rig) -> None:
     rig.proxy.faults.black_hole = True
     go.touch()
     reader = status["apps"]["reader"]["pid"]
-    until(lambda: name(reader) == "cat" and state(reader) == "D", 10, "the reader to be stuck")
+    until(lambda: name(reader) == "cat" and state(reader) == "D", 60, "the reader to be stuck")
 
 
 def between_two_rclones(rig: Rig) -> None:

@@ -23,6 +23,7 @@ from mountd.files.client import Files, NoStat, Stat
 from mountd.mount.health import Liveness
 from mountd.mount.liveness import LivenessProbe
 from mountd.settings.schema import HealthSettings
+from tests.support import wait
 
 SOON_S = 30.0
 
@@ -378,5 +379,5 @@ def test_a_thousand_calls_leave_nothing_behind(tmp_path: Path) -> None:
 
     fds, before = set(os.listdir("/proc/self/fd")), children()
     asyncio.run(calls())
-    assert set(os.listdir("/proc/self/fd")) == fds
-    assert children() == before
+    wait.until(lambda: set(os.listdir("/proc/self/fd")) == fds, SOON_S, "its descriptors to be closed")
+    wait.until(lambda: children() == before, SOON_S, "its children to be reaped")

@@ -17,7 +17,7 @@ from mountd.files import client
 from mountd.files.client import Files
 from tests.support.shelf import until
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 @pytest.fixture

@@ -172,9 +172,9 @@ async def test_a_repository_that_hangs_holds_its_deadline_and_leaves_nothing(
     server.hangs = True
     began = time.monotonic()
     assert (await failure(make(timeout="1s"))).code == UNREACHABLE
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
     mark = f"{INSTANCE}=t-{os.getpid()}".encode()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while marked(mark):
             await asyncio.sleep(0.05)
     assert not list((tmp_path / "scratch").iterdir())
@@ -209,7 +209,7 @@ async def test_a_source_that_is_given_up_while_it_reads_takes_nothing_from_the_n
         server.requests.clear()
         server.hangs = True
         reading = asyncio.create_task(make().read())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not server.requests:
                 await asyncio.sleep(0.01)
         server.hangs = False
@@ -359,7 +359,7 @@ async def test_reading_is_quick(repository: GitRepository, make: Make) -> None:
     repository.commit({PATH: "v24"})
     began = time.monotonic()
     assert (await source.read()).version == "v24"
-    assert time.monotonic() - began < 10, "on a busy machine"
+    assert time.monotonic() - began < 20, "on a busy machine"
 
 
 def test_doctor_says_what_each_source_wants(repository: GitRepository, server: GitServer, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_version_goes_live_a_broken_one_goes_back_and_a_person_has_the_last_wo
     model = until_model(at, current="v22", health="Suspended", sync="OutOfSync", desired="v22")
     assert model["suspended"].endswith("it lisps")
     assert "it lisps" in daemon.until_reason("sync-suspended")["text"]
-    assert len(events(at, "sync-suspended")) == 1
+    until(lambda: len(events(at, "sync-suspended")) == 1, SOON_S, "the event")
     at.behave("v24", "")
     declares.says("v24")
     until_seen(at, "v24")
@@ -257,7 +257,7 @@ def test_only_who_knows_the_secret_has_the_repository_read(at: Versioned, server
     for headers in wrong:
         assert post_webhook(at.daemon, headers, body) == 401
     assert post_webhook(at.daemon, signed(body), body, model="nobody") == 401
-    assert at.daemon.events("webhook refused")
+    at.daemon.until_events("webhook refused")
     assert len(server.requests) == before
     gitea = {"X-Gitea-Signature": signed(body)["X-Hub-Signature-256"].removeprefix("sha256=")}
     for headers in (signed(body), gitea, {"X-Gitlab-Token": SECRET}):

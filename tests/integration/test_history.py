@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mountd.client.api import get
 from tests.support import dies_with_us
 from tests.support.daemon import ANSWER_S, Daemon
 from tests.support.machine import Tmpfs
-from tests.support.wait import until
+from tests.support.wait import until, until_gone
 
 pytestmark = pytest.mark.fuse
 
@@ -67,6 +67,10 @@ def stored(daemon: Daemon) -> list[dict[str, Any]]:
     return found
 
 
+def codes(daemon: Daemon) -> list[str]:
+    return [event["code"] for event in stored(daemon)]
+
+
 @pytest.mark.thorough
 @pytest.mark.slow
 def test_a_broken_journal_is_set_aside_and_the_link_is_the_truth(daemon: Daemon) -> None:
@@ -90,13 +94,13 @@ def test_a_broken_journal_is_set_aside_and_the_link_is_the_truth(daemon: Daemon)
     assert alarm["hint"]
     assert daemon.status()["health"] == "Degraded"
     daemon.until_events("journal replaced")
-    assert "journal-replaced" in [event["code"] for event in stored(daemon)]
+    until(lambda: "journal-replaced" in codes(daemon), 30, "the event")
     assert daemon.cli("history").out == ""
     # All goes on, and what is written now is kept: `version: v23` in the file was nobody's request meanwhile.
     assert daemon.cli("switch", "v23").code == 0
     assert [each["to"] for each in daemon.cli("history", "-o", "json").json["history"]] == ["v23"]
     file.rename(daemon.root / "taken-away")
-    until(lambda: "journal-replaced" not in daemon.reasons(), 30, "the alarm to end", every_s=0.2)
+    until(lambda: "journal-replaced" not in daemon.reasons(), 60, "the alarm to end", every_s=0.2)
     assert daemon.stop() == 0
     daemon.start_ready()
     assert broken(daemon) == []
@@ -132,12 +136,12 @@ def test_of_a_lost_journal_the_link_is_the_truth(daemon: Daemon, lose: Callable[
     assert os.readlink(daemon.link).endswith("cache_hub_v22")
     daemon.until_reason("journal-replaced")
     assert daemon.status()["health"] == "Degraded"
-    codes = [event["code"] for event in stored(daemon)]
-    assert "journal-replaced" in codes
-    assert "mountd-restarted-after-crash" not in codes
+    until(lambda: "mountd-started" in codes(daemon), 30, "what a start writes into the journal")
+    assert "journal-replaced" in codes(daemon)
+    assert "mountd-restarted-after-crash" not in codes(daemon)
     (mark,) = broken(daemon)
     mark.unlink()
-    until(lambda: daemon.status()["health"] == "Healthy", 30, "the alarm to end", every_s=0.2)
+    until(lambda: daemon.status()["health"] == "Healthy", 60, "the alarm to end", every_s=0.2)
 
 
 LOCK = """if True:
@@ -154,27 +158,29 @@ def test_a_crash_is_reported_by_the_next_run_which_waits_for_a_journal_that_is_l
     before = daemon.start_ready()
     assert daemon.process is not None
     os.kill(daemon.process.pid, signal.SIGKILL)
-    os.kill(before["pid"], signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(before["pid"], signal.SIGKILL)
     daemon.wait_exit()
+    until_gone(before["pid"])
     command = dies_with_us([sys.executable, "-c", LOCK, str(daemon.root / "state" / "mountd.db")])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdin is not None
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
         daemon.start()
-        (shown,) = until(lambda: daemon.events("waiting for the journal"), 30, "it to be reported")
+        (shown,) = until(lambda: daemon.events("waiting for the journal"), 60, "it to be reported")
         assert f"(pid {other.pid})" in shown["cause"]
         assert daemon.stop() == 0
         daemon.start()
-        until(lambda: len(daemon.events("waiting for the journal")) == 2, 30, "it to be reported again")
+        until(lambda: len(daemon.events("waiting for the journal")) == 2, 60, "it to be reported again")
         other.stdin.close()
     daemon.until_ready()
-    assert [event["code"] for event in stored(daemon)].count("mountd-restarted-after-crash") == 1
+    assert codes(daemon).count("mountd-restarted-after-crash") == 1
     assert daemon.stop() == 0
     daemon.start_ready()
-    codes = [event["code"] for event in stored(daemon)]
-    assert codes.count("mountd-restarted-after-crash") == 1
-    assert (codes.count("mountd-started"), codes.count("mountd-stopped")) == (3, 1)
+    found = codes(daemon)
+    assert found.count("mountd-restarted-after-crash") == 1
+    assert (found.count("mountd-started"), found.count("mountd-stopped")) == (3, 1)
 
 
 @pytest.mark.thorough
@@ -182,12 +188,12 @@ def test_a_crash_is_reported_by_the_next_run_which_waits_for_a_journal_that_is_l
 def test_events_are_followed_through_a_restart_without_a_gap(daemon: Daemon) -> None:
     daemon.start_ready()
     with following(daemon) as out:
-        until(lambda: "ready" in [event["code"] for event in events(out)], 20, "what was before")
+        until(lambda: "ready" in [event["code"] for event in events(out)], 60, "what was before")
         assert daemon.stop() == 0
         daemon.start_ready()
-        until(lambda: [event["code"] for event in events(out)].count("ready") == 2, 20, "what came after the restart")
+        until(lambda: [event["code"] for event in events(out)].count("ready") == 2, 60, "what came after the restart")
         assert daemon.cli("restart", "webui").code == 0
-        until(lambda: stored(daemon) == events(out), 20, "all to be reported, each once")
+        until(lambda: stored(daemon) == events(out), 60, "all to be reported, each once")
 
 
 @pytest.mark.thorough
@@ -205,6 +211,6 @@ def test_a_start_with_a_full_disk_serves_what_is_known(daemon: Daemon) -> None:
         assert daemon.cli("switch", "v22").code == 1
         assert broken(daemon) == []
         state.empty()
-        until(lambda: daemon.status()["health"] == "Healthy", 30, "all to be well", every_s=0.1)
+        until(lambda: daemon.status()["health"] == "Healthy", 60, "all to be well", every_s=0.1)
         assert "journal-gap" in [event["code"] for event in stored(daemon)]
         daemon.stop()

@@ -27,7 +27,7 @@ CLIENTS = 1000
 OTHER_DESCRIPTORS = 150
 """What the daemon has open beside connections to the port, at most."""
 GROWTH_MIB = 120
-ANSWER_S = 10.0
+ANSWER_S = 20.0
 """Within that a probe is answered, also on a busy machine."""
 STREAM = b"GET /api/v1/events?follow=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 

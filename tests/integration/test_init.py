@@ -87,7 +87,7 @@ def test_one_that_has_ended_and_is_held_by_the_kernel_is_not_waited_for(start: S
     began = time.monotonic()
     code, errors = init.end()
     assert code == 9, errors
-    assert LAST_PATIENCE_S <= time.monotonic() - began < 15
+    assert LAST_PATIENCE_S <= time.monotonic() - began < 45
     assert not any(orphans.alive(pid) for pid in pids)
 
 
@@ -181,7 +181,11 @@ def test_a_child_from_before_is_not_what_it_leaves(start: Start) -> None:
     )
     _, subreaper, detached = init.line().split()
     assert subreaper == "None", "what is left to it may be the helper's"
-    (helper,) = (pid for pid in children(init.pid) if Path(f"/proc/{pid}/cmdline").read_text() == "sleep\x0061\0")
+
+    def sleeping() -> list[int]:
+        return [pid for pid in children(init.pid) if Path(f"/proc/{pid}/cmdline").read_text() == "sleep\x0061\0"]
+
+    (helper,) = until(sleeping, 60, "the helper's child to be what it executes")
     os.kill(init.pid, signal.SIGTERM)
     try:
         init.end()
@@ -223,7 +227,7 @@ def test_what_is_reparented_is_reaped_and_its_own_children_are_left_to_it(start:
     def zombies() -> list[int]:
         return [pid for pid in children(init.pid) if not orphans.alive(pid)]
 
-    until(lambda: zombies() == [], 20, "no zombies")
+    until(lambda: zombies() == [], 60, "no zombies")
 
 
 def test_it_gets_a_signal_when_its_parent_dies(start: Start, tmp_path: Path) -> None:
@@ -241,7 +245,7 @@ def test_it_gets_a_signal_when_its_parent_dies(start: Start, tmp_path: Path) -> 
     daemon = int(init.line().split()[1])
     os.kill(init.pid, signal.SIGKILL)
     assert init.end()[0] == -signal.SIGKILL
-    until(lambda: not orphans.alive(daemon), 20, "the daemon to end")
+    until(lambda: not orphans.alive(daemon), 60, "the daemon to end")
     assert (tmp_path / "reported").read_text() == "SIGTERM"
 
 

@@ -60,12 +60,12 @@ def journal() -> Iterator[Journal]:
 def test_the_daemon_writes_text_with_priorities(make_daemon: Callable[..., Daemon], journal: Journal) -> None:
     daemon = make_daemon(environment=journal.environment, stderr=journal.theirs.fileno())
     daemon.start()
-    until(lambda: "mountd starts" in journal.text, 30, "the first line")
+    until(lambda: "mountd starts" in journal.text, 60, "the first line")
     pid = daemon.until_ready()["mounts"]["storage"]["pid"]
     os.kill(pid, signal.SIGKILL)
-    until(lambda: any(priority == 4 for priority, _ in journal.entries), 30, "a warning")
+    until(lambda: any(priority == 4 for priority, _ in journal.entries), 60, "a warning")
     assert daemon.stop() == 0
-    until(lambda: "mountd has stopped" in journal.text, 10, "the last line")
+    until(lambda: "mountd has stopped" in journal.text, 60, "the last line")
     entries = journal.entries
     assert {priority for priority, _ in entries} <= {3, 4, 6}
     assert any(text.startswith("mountd starts version=") for priority, text in entries if priority == 6)
@@ -92,7 +92,7 @@ def test_a_failure_is_an_error_in_the_journal(words: tuple[str, ...], journal: J
         check=False,
     )
     assert done.returncode in (2, 8)
-    until(lambda: journal.text.endswith("\n"), 30, "what it said")
+    until(lambda: journal.text.endswith("\n"), 60, "what it said")
     assert {priority for priority, _ in journal.entries} == {3}
 
 

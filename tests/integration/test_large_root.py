@@ -29,7 +29,7 @@ def test_a_root_of_many_objects(make_daemon: Callable[..., Daemon], store: Rclon
     assert proxy.counts.object_bytes > 0, "bytes were read to prove it"
     assert (status["health"], status["reasons"]) == ("Healthy", [])
     proxy.reset_counts()
-    until(lambda: proxy.counts.kinds["LIST"] >= 2, 20, "two questions to the bucket")
+    until(lambda: proxy.counts.kinds["LIST"] >= 2, 60, "two questions to the bucket")
     seen = proxy.reset_counts()
     assert all(NONEXISTENT_DIR in exchange.target for exchange in seen.exchanges)
     assert set(seen.kinds) == {"LIST"}

@@ -109,7 +109,7 @@ def test_it_has_the_limit_of_open_files_that_mountd_was_started_with(
     order = _Order(["sh", "-c", "ulimit -Sn; ulimit -Hn"], ENVIRONMENT, "/", user, None)
     process = _launch(order, ENVIRONMENT, -1)
     try:
-        assert process.communicate(timeout=20)[0] == b"200\n300\n"
+        assert process.communicate(timeout=60)[0] == b"200\n300\n"
     finally:
         order.close()
 

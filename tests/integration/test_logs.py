@@ -16,7 +16,7 @@ from tests.support.wait import until
 
 pytestmark = pytest.mark.fuse
 
-SOON_S = 20.0
+SOON_S = 60.0
 # Loads with a bar of 18 KB that is not ended before a file is there; says what would do harm on a terminal.
 APP = r"""
 import os, sys, time

@@ -66,7 +66,7 @@ async def test_each_event_arrives_once_in_order_signed_and_as_a_cloud_event(
 async def test_what_may_pass_is_tried_again_with_the_same_id(world: Notified, answer: Says) -> None:
     tries = 2 if answer.slow_s else 4  # more than what is refused gets
     with Receiver(*[answer] * tries) as receiver:
-        await world.begin_loaded(webhook=receiver.url, timeout="300ms" if answer.slow_s else "10s")
+        await world.begin_loaded(webhook=receiver.url, timeout="2s" if answer.slow_s else "10s")
         await world.happens("not-ready", "switch-failed")
         await world.posted(receiver, tries + 2)
         status = await world.until_status(messages=2, failed=0, last_error=None)
@@ -273,7 +273,7 @@ async def test_at_most_so_many_messages_and_the_last_one_counts_the_others(world
 
 async def test_an_alarm_that_passes_makes_no_message(world: Notified) -> None:
     with Receiver() as receiver:
-        await world.begin_loaded(webhook=receiver.url, after="2s", events=["not-ready", "switch-*"])
+        await world.begin_loaded(webhook=receiver.url, after="5s", events=["not-ready", "switch-*"])
         await world.happens("not-ready")
         await world.until_status(pending=1)
         await world.happens("ready", "switch-committed")

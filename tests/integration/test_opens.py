@@ -21,7 +21,7 @@ from mountd.warm.opens_worker import MOST_OPENS
 from tests.support.mounts import Mounts, mounting, stop
 from tests.support.wait import until_async
 
-SOON_S = 20.0
+SOON_S = 30.0
 MARKS = {"MOUNTD_INSTANCE": "test-opens"}
 # Opens each file of its command line briefly, then maps the last one.
 READER = """

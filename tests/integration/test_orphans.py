@@ -49,12 +49,12 @@ class Brood:
         assert process.stdout is not None
         assert process.stdout.readline()
         if script == SLEEPS:  # it says so just before
-            until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", 10, "it to be what it executes")
+            until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", 60, "it to be what it executes")
         return process
 
     def close(self) -> None:
         for instance in self._instances:
-            subprocess.run([*SCRIPT, instance], timeout=20, check=False, capture_output=True)
+            subprocess.run([*SCRIPT, instance], timeout=60, check=False, capture_output=True)
         for process in self._all:
             process.kill()
             process.communicate()
@@ -68,13 +68,13 @@ def brood() -> Iterator[Brood]:
 
 
 def end(*words: str) -> list[str]:
-    done = subprocess.run([*SCRIPT, *words], timeout=20, check=True, capture_output=True, text=True)
+    done = subprocess.run([*SCRIPT, *words], timeout=60, check=True, capture_output=True, text=True)
     assert done.stderr == ""
     return done.stdout.splitlines()
 
 
 def ended(process: subprocess.Popen[str]) -> int:
-    return process.wait(20)
+    return process.wait(60)
 
 
 def test_what_carries_the_mark_ends_and_is_reported(brood: Brood) -> None:
@@ -89,10 +89,10 @@ def test_also_what_hid_in_another_session(brood: Brood, tmp_path: Path) -> None:
     parent = brood.marked(daemonised)
     assert ended(parent) == 0
     hidden = int((tmp_path / "pid").read_text())
-    until(lambda: os.getsid(hidden) == hidden, 30, "a session of its own")
-    until(lambda: Path(f"/proc/{hidden}/comm").read_text() == "sleep\n", 30, "its program")
+    until(lambda: os.getsid(hidden) == hidden, 60, "a session of its own")
+    until(lambda: Path(f"/proc/{hidden}/comm").read_text() == "sleep\n", 60, "its program")
     assert end(brood.instance) == [f"{hidden} sleep"]
-    until(lambda: not orphans.alive(hidden), 30, "the hidden one to end")
+    until(lambda: not orphans.alive(hidden), 60, "the hidden one to end")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_neither_the_asker_nor_what_is_above_it(brood: Brood) -> None:
     asker = f"{' '.join(SCRIPT)} {brood.instance}; echo still here"
     other = brood.marked()
     process = brood.start(asker, instance=brood.instance)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert out.splitlines() == [f"{other.pid} sleep", "still here"]
 
 

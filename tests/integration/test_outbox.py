@@ -211,7 +211,7 @@ def test_when_the_process_of_the_directory_dies_its_rclone_has_ended_before(make
 
 
 def processes(results: Results, word: bytes) -> list[int]:
-    return [pid for pid in results.daemon.processes() if word in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid, line in results.daemon.command_lines().items() if word in line]
 
 
 def lives(pid: int) -> bool:

@@ -46,7 +46,7 @@ async def test_other_content_that_comes_after_the_upload_is_not_removed_with_the
     """Before mountd has found it: it has the size and time of what was uploaded."""
     path = room.directory / "a.wav"
     path.write_bytes(b"first content")
-    room.begin(settle="2s", keep="500ms")
+    room.begin(settle="3s", keep="2s")
     await room.until_announced(b"first content")
     rewrite(path, b"other content")
     await room.until_announced(b"first content", b"other content")

@@ -57,7 +57,7 @@ def test_what_is_written_is_read_back_and_uploaded_before_the_end(make: Callable
 @pytest.mark.thorough
 @pytest.mark.slow
 def test_a_slow_bucket_is_waited_for_with_progress(make: Callable[..., Outputs]) -> None:
-    outputs = make(options={"vfs-write-back": "10s"})
+    outputs = make(options={"vfs-write-back": "1h"})
     outputs.daemon.start_ready()
     outputs.proxy.latency_s = 1.0
     files = {f"{number}.wav": outputs.write(f"{number}.wav") for number in range(9)}
@@ -101,7 +101,7 @@ def test_what_cannot_be_uploaded_in_time_is_named_kept_and_uploaded_at_the_next_
 
 @pytest.mark.thorough
 def test_a_planned_restart_drains_first_and_waits_for_a_file_that_is_open(make: Callable[..., Outputs]) -> None:
-    outputs = make(options={"vfs-write-back": "10s"})
+    outputs = make(options={"vfs-write-back": "1h"})
     outputs.daemon.start_ready()
     before = outputs.pid
     with outputs.open_for_writing("open.wav") as holder:

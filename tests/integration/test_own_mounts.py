@@ -22,11 +22,11 @@ pytestmark = [pytest.mark.fuse, pytest.mark.root]
 @contextmanager
 def bound(what: Path, where: Path) -> Iterator[None]:
     where.mkdir(exist_ok=True)
-    subprocess.run(["mount", "--bind", str(what), str(where)], check=True, timeout=20)
+    subprocess.run(["mount", "--bind", str(what), str(where)], check=True, timeout=60)
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", str(where)], check=False, timeout=20)
+        subprocess.run(["umount", "-l", str(where)], check=False, timeout=60)
 
 
 def kill(daemon: Daemon) -> None:
@@ -69,7 +69,7 @@ def test_a_part_that_is_bound_over_the_mount_point_is_reported_and_left(make_dae
     with bound(daemon.mount / "cache_hub_v23", daemon.mount):
         daemon.until_reason("cannot-unmount")
         assert daemon.mounts() == [str(daemon.mount)] * 2, "the one below as well"
-    until(lambda: daemon.status()["mounts"]["storage"]["pid"] != before["mounts"]["storage"]["pid"], 30, "a new rclone")
+    until(lambda: daemon.status()["mounts"]["storage"]["pid"] != before["mounts"]["storage"]["pid"], 60, "a new rclone")
     daemon.until_ready()
 
 
@@ -94,7 +94,7 @@ def test_what_lives_on_is_found_although_the_state_directory_is_gone(make_daemon
     shutil.move(daemon.root / "state", daemon.root / "gone")  # one that is removed may give its number to the next
     after = daemon.start_ready()
     assert daemon.instance.id != instance
-    until(lambda: not any(orphans.alive(pid) for pid in former), 10, "what lived on to end")
+    until(lambda: not any(orphans.alive(pid) for pid in former), 60, "what lived on to end")
     assert after["mounts"]["storage"]["pid"] not in former
     assert daemon.mounts() == [str(daemon.mount)]
     assert daemon.stop() == 0

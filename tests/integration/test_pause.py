@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mountd.client.api import get, post
-from tests.support.daemon import ONLY_BY_EVENTS, Daemon
+from tests.support.daemon import ANSWER_S, ONLY_BY_EVENTS, Daemon
 from tests.support.wait import until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
@@ -26,12 +26,12 @@ def model(daemon: Daemon) -> dict[str, Any]:
 
 
 def ask(daemon: Daemon, what: str, **body: str) -> dict[str, Any]:
-    (found,) = post(str(daemon.socket), f"/api/v1/{what}", body, timeout_s=10)["models"]
+    (found,) = post(str(daemon.socket), f"/api/v1/{what}", body, timeout_s=ANSWER_S)["models"]
     return dict(found)
 
 
 def events(daemon: Daemon, code: str) -> list[str]:
-    found = get(str(daemon.socket), f"/api/v1/events?code={code}", timeout_s=10)["events"]
+    found = get(str(daemon.socket), f"/api/v1/events?code={code}", timeout_s=ANSWER_S)["events"]
     return [event["text"] for event in found]
 
 

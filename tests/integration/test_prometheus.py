@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
-from tests.support.metrics import scrape
+from tests.support.metrics import Scrape, scrape
 from tests.support.monitoring import alerts, documented, panels, prometheus, promtool
 from tests.support.receiver import Receiver
 from tests.support.s3 import RcloneS3
@@ -53,15 +53,20 @@ def serving(daemon: Daemon, store: RcloneS3, receiver: Receiver) -> Daemon:
     return daemon
 
 
+def are_probed(found: Scrape) -> bool:
+    """Both mounts, of which mountd is ready without the one for outputs, and their buckets."""
+    probes = [f"mountd_{each}_probe_duration_seconds_count" for each in ("mount", "bucket")]
+    up = ["mountd_mount_up", "mountd_bucket_up"]
+    return all(found.value(name, mount=mount) > 0 for name in (*probes, *up) for mount in ("storage", "outputs"))
+
+
 def test_the_page_names_what_a_daemon_shows(serving: Daemon) -> None:
     found = scrape(serving)
     exposed = {
         f"{family.name}_total" if family.type == "counter" else family.name: family.type for family in found.families
     }
     assert exposed == {name: kind for name, (kind, _) in documented().items()}
-    probes = "mountd_mount_probe_duration_seconds_count"
-    until(lambda: scrape(serving).value(probes, mount="storage") > 0, SOON_S, "a probe")
-    found = scrape(serving)
+    found = until(lambda: found if are_probed(found := scrape(serving)) else None, SOON_S, "both mounts to be up")
     for family in found.families:
         for sample in family.samples:
             name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -108,8 +113,13 @@ def test_prometheus_gets_what_dashboard_and_alerts_ask_for(serving: Daemon, tmp_
             SOON_S,
             "each rule to be evaluated",
         )
-        empty = {panel["title"]: expr for panel in panels() if (expr := without_data(server.query, panel))}
-        assert empty == {}
+
+        def are_full() -> bool:
+            if empty := {panel["title"]: expr for panel in panels() if (expr := without_data(server.query, panel))}:
+                raise LookupError(f"no data: {empty}")
+            return True
+
+        until(are_full, SOON_S, "each panel to have data")  # a rate needs two scrapes since the counter is there
         (switches,) = server.query('mountd_operations_total{kind="switch",result="committed"}')
         assert switches["value"][1] == "1"
         (live,) = server.query('mountd_model_version_info{role="current"}')

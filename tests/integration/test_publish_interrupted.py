@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -160,29 +161,36 @@ mounts: {{m: {{remote: "s:b", path: /mnt/m}}}}
 models: {{hub: {{mount: m, directory: "hub_{{version}}", link: {root}/hub, version: v1}}}}
 rclone: {{binary: {root}/rclone}}
 state: {root}/state
-runtime: {root}/run
+runtime: {short}
 """
+
+
+@pytest.fixture
+def short() -> Iterator[str]:
+    """A directory for sockets, into whose addresses tmp_path may not fit."""
+    with TemporaryDirectory(prefix="mountd-t-") as directory:
+        yield directory
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_one_that_is_interrupted_tidies_up_and_says_how_it_goes_on(
-    tmp_path: Path, number: signal.Signals, code: int
+    tmp_path: Path, short: str, number: signal.Signals, code: int
 ) -> None:
     (tmp_path / "v1").mkdir()
     (tmp_path / "v1" / "a").write_text("1")
     config, rclone = tmp_path / "mountd.yaml", tmp_path / "rclone"
-    config.write_text(SMALL.format(root=tmp_path))
+    config.write_text(SMALL.format(root=tmp_path, short=short))
     rclone.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\nwhile [ ! -e {tmp_path}/stop ]; do sleep 0.05; done\n")
     rclone.chmod(0o755)
     words = [sys.executable, "-m", "mountd", "publish", str(tmp_path / "v1"), "v1", "-c", str(config)]
     running = subprocess.Popen(dies_with_us(words), stderr=subprocess.PIPE, text=True)
     try:
-        until((tmp_path / "asked").exists, 30.0, "rclone to be asked what it is")
+        until((tmp_path / "asked").exists, 60.0, "rclone to be asked what it is")
         assert [*tmp_path.glob("state/publish/*/private")]
         running.send_signal(number)
-        until(lambda: not [*tmp_path.glob("state/publish/*/private")], 30.0, "its secrets to be removed")
+        until(lambda: not [*tmp_path.glob("state/publish/*/private")], 60.0, "its secrets to be removed")
         (tmp_path / "stop").touch()
-        _, said = running.communicate(timeout=30)
+        _, said = running.communicate(timeout=60)
     finally:
         (tmp_path / "stop").touch()
         running.kill()
@@ -249,7 +257,7 @@ def test_an_rclone_does_not_outlive_its_publisher(
     running = start(machine, source, "v24")
     try:
         pid = machine.root / "scripted" / "pid"
-        until(lambda: pid.exists() and pid.read_text().strip(), 30.0, "rclone to send")
+        until(lambda: pid.exists() and pid.read_text().strip(), 60.0, "rclone to send")
         if number == signal.SIGTERM:
             busy = publish(machine, source, "v24", "-o", "json")
             assert (busy.code, busy.json["error"]["holder"]) == (6, "mountd publish"), busy
@@ -257,10 +265,10 @@ def test_an_rclone_does_not_outlive_its_publisher(
             os.killpg(running.pid, number)  # as a terminal does
         else:
             running.send_signal(number)
-        _, said = running.communicate(timeout=30)
+        _, said = running.communicate(timeout=60)
         assert (running.returncode, "Traceback" in said) == (code, False), said
         assert ("interrupted" in said) is (number != signal.SIGKILL)
-        until(lambda: not os.path.exists(f"/proc/{pid.read_text().strip()}"), 10.0, "its rclone to end")
+        until(lambda: not os.path.exists(f"/proc/{pid.read_text().strip()}"), 60.0, "its rclone to end")
     finally:
         running.kill()
         running.communicate()

@@ -33,7 +33,7 @@ VALUES = [
 def run(path: Path, *words: str) -> str:
     argv = [str(path), *words]
     return subprocess.run(
-        argv, env=binary.clean_environment(), capture_output=True, text=True, check=True, timeout=20
+        argv, env=binary.clean_environment(), capture_output=True, text=True, check=True, timeout=60
     ).stdout
 
 

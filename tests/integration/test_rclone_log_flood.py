@@ -87,7 +87,7 @@ def test_the_goroutines_of_an_rclone_that_ends_are_no_lines_of_the_log(make_daem
     daemon.config["log"] = {"level": "debug"}
     before = daemon.start_ready()
     os.kill(before["mounts"]["storage"]["pid"], signal.SIGQUIT)
-    until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 20, "the mount to be back")
+    until(lambda: daemon.status()["mounts"]["storage"]["restarts"] == 1, 60, "the mount to be back")
     daemon.until_ready()
     ends = daemon.until_events("state changed", state="cleaning")
     assert "SIGQUIT: quit" in ends[0]["cause"], "what rclone said"

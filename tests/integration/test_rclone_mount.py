@@ -56,7 +56,7 @@ class Running:
         return next((line for line in lines if f" {self.path} " in line), "")
 
 
-async def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> Any:
+async def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
     return await asyncio.to_thread(until, condition, timeout_s, what)
 
 
@@ -302,7 +302,7 @@ class TlsS3:
             with socket.create_connection(("127.0.0.1", port), 1):
                 return True
 
-        until(accepts, 15, "the TLS server")
+        until(accepts, 60, "the TLS server")
         return self._address
 
     def __exit__(self, *_: object) -> None:

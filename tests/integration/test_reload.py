@@ -39,7 +39,7 @@ def test_a_mount_is_remounted_with_its_app_and_no_other(running: Daemon) -> None
     assert b"--vfs-read-ahead=1M" in rclone
     [event] = running.until_events("configuration reloaded")
     assert event["restarted"] == ["storage", "webui"]
-    until(lambda: journaled(running, "config-reloaded"), 20, "the event")
+    until(lambda: journaled(running, "config-reloaded"), 60, "the event")
     assert "mounts.storage.options.vfs-read-ahead" in journaled(running, "config-reloaded")[0]
 
 
@@ -73,7 +73,7 @@ def test_what_takes_effect_in_place_restarts_nothing(running: Daemon) -> None:
     assert done["restarted"] == []
     assert set(done["changed"]) == set(done["in_place"])
     assert len(done["changed"]) >= 7
-    until(lambda: running.status()["ready"], 20, "all to be well")
+    until(lambda: running.status()["ready"], 60, "all to be well")
     assert pids(running) == before
     running.config["log"] = {"level": "warning"}
     reload(running)
@@ -89,7 +89,7 @@ def test_a_restart_policy_holds_for_the_next_crash(running: Daemon) -> None:
     pid = pids(running)["free"]
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    until(lambda: running.status()["apps"]["free"]["state"] == "failed", 10, "the app to be left alone")
+    until(lambda: running.status()["apps"]["free"]["state"] == "failed", 60, "the app to be left alone")
 
 
 @pytest.mark.thorough
@@ -181,13 +181,13 @@ def test_http_moves_to_another_port(running: Daemon) -> None:
         running.http_port = held.getsockname()[1]
         running.config["http"]["listen"] = f"127.0.0.1:{running.http_port}"
         assert reload(running)["in_place"] == ["http.listen"]
-        urllib.request.urlopen(f"http://127.0.0.1:{running.http_port}/healthz", timeout=10).close()
+        urllib.request.urlopen(f"http://127.0.0.1:{running.http_port}/healthz", timeout=30).close()
         with pytest.raises(URLError, check=lambda error: isinstance(error.reason, ConnectionRefusedError)):
-            urllib.request.urlopen(f"http://127.0.0.1:{former}/healthz", timeout=10)
+            urllib.request.urlopen(f"http://127.0.0.1:{former}/healthz", timeout=30)
         # The same port, on every address: no two can listen there at once.
         running.config["http"]["listen"] = f"0.0.0.0:{running.http_port}"
         reload(running)
-        urllib.request.urlopen(f"http://127.0.0.2:{running.http_port}/healthz", timeout=10).close()
+        urllib.request.urlopen(f"http://127.0.0.2:{running.http_port}/healthz", timeout=30).close()
         assert pids(running) == before
         assert running.stop() == 0
 

@@ -112,6 +112,7 @@ def test_a_config_map_is_swapped(daemon: Daemon, config_map: Path) -> None:
 def test_a_file_that_was_touched_changes_nothing(running: Daemon) -> None:
     running.config["log"] = {"level": "debug"}
     reload(running)
+    running.until_events("configuration reloaded", level="info")
     known = len(running.events("configuration reloaded"))
     before = pids(running)
     os.utime(running.config_file)
@@ -137,7 +138,7 @@ def test_a_mount_that_has_failed_comes_back_with_its_cause_gone(daemon: Daemon) 
     daemon.config["mounts"]["storage"]["options"] = {"no-such-flag": "1"}
     daemon.start()
     daemon.until_reason("rclone-usage")
-    until(lambda: daemon.status()["mounts"]["storage"]["state"] == "failed", 10, "the mount to be given up")
+    until(lambda: daemon.status()["mounts"]["storage"]["state"] == "failed", 60, "the mount to be given up")
     daemon.config["mounts"]["storage"]["options"] = {}
     daemon.write_config()
     daemon.until_ready()

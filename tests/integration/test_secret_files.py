@@ -26,7 +26,7 @@ from tests.support.daemon import BUNDLED_RCLONE
 from tests.support.mounts import mounting, stop
 from tests.support.wait import until
 
-SOON_S = 20.0
+SOON_S = 30.0
 PLACES = Places(Path("/state"), Path("/cache"), Path("/run"))
 TEXT = """
 remotes: {{s: {{type: s3, endpoint: "http://x"}}}}

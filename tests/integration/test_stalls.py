@@ -95,7 +95,7 @@ def test_a_reader_of_a_stopped_rclone_is_seen_and_keeps_its_key(daemon: Daemon) 
         )
         assert not stalled_reads([idle.pid, spawner.pid], str(daemon.mount))
         os.kill(pid, signal.SIGSTOP)
-        until(lambda: all(state(tid) == "T" for tid in threads(pid)), 10, "each thread of rclone to have stopped")
+        until(lambda: all(state(tid) == "T" for tid in threads(pid)), 60, "each thread of rclone to have stopped")
         for process in (reader, mapper, lister):
             process.send_signal(signal.SIGUSR1)
         roots = [process.pid for process in (idle, *kinds)]
@@ -104,7 +104,7 @@ def test_a_reader_of_a_stopped_rclone_is_seen_and_keeps_its_key(daemon: Daemon) 
             found = stalled_reads(roots, str(daemon.mount))
             return found if found.content and found.answer and found.page else None
 
-        first = until(all_wait, 10, "the readers to be seen")
+        first = until(all_wait, 60, "the readers to be seen")
         assert first is not None
         assert (pids(first.content), pids(first.page), pids(first.answer)) == ({reader.pid}, {mapper.pid}, {lister.pid})
         assert not first.unknown

@@ -18,6 +18,7 @@ from mountd.process.lifecycle import Backoff, Condemned, Life, Notice, Policy, R
 from mountd.process.supervisor import MustReplace, ShouldRestart
 from mountd.status.snapshot import State
 from tests.support.supervised import LOADING, POLICY, READY, SOON_S, STUBBORN, Make, kill, making
+from tests.support.wait import until_async
 
 
 @pytest.fixture
@@ -227,8 +228,7 @@ async def test_a_cancelled_run_leaves_no_task_behind(make: Make) -> None:
     await loading.until_children(1)
     for one in (run, loading):
         await one.close()
-    await asyncio.sleep(0.01)
-    assert asyncio.all_tasks() == before
+    await until_async(lambda: asyncio.all_tasks() == before, SOON_S, "their tasks to end")
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -218,7 +218,8 @@ def in_parallel(count: int, work: Callable[[], Any]) -> float:
 
 def test_a_connection_has_a_bandwidth(proxy: Proxy, s3: Any) -> None:
     proxy.faults.bytes_per_s = SIZE / 2
-    assert 1.6 <= in_parallel(4, lambda: get(s3)) < 7, "side by side, each at full speed; one after the other it is 8"
+    # Side by side, each at full speed: one after the other it is 8.
+    quick_once(lambda: in_parallel(4, lambda: get(s3)), 7, least_s=1.6)
     before = time.monotonic()
     s3.put_object(Bucket=BUCKET, Key="up", Body=CONTENT)
     assert time.monotonic() - before >= 1.6
@@ -236,7 +237,7 @@ def test_all_connections_share_a_bandwidth(proxy: Proxy, s3: Any) -> None:
 def test_a_high_cap_is_reached(proxy: Proxy, s3: Any, server: RcloneS3) -> None:
     with (server.directory / BUCKET / "big").open("wb") as file:
         file.truncate(30_000_000)
-    until(lambda: s3.head_object(Bucket=BUCKET, Key="big")["ContentLength"] == 30_000_000, 30, "the file to be seen")
+    until(lambda: s3.head_object(Bucket=BUCKET, Key="big")["ContentLength"] == 30_000_000, 60, "the file to be seen")
     proxy.faults.bytes_per_s = 50_000_000
     assert len(get(s3, "big")) == 30_000_000
     quick_once(lambda: get(s3, "big"), 3.0, least_s=0.5)
@@ -262,7 +263,7 @@ def raw_get(proxy: Proxy, server: RcloneS3, key: str = KEY) -> tuple[bytes, str]
     S3SigV4Auth(Credentials(server.access_key_id, server.secret_access_key), "s3", "us-east-1").add_auth(request)
     lines = [f"GET {quote(f'/{BUCKET}/{key}')} HTTP/1.1", f"Host: {proxy.host}:{proxy.port}"]
     lines += [f"{name}: {value}" for name, value in request.headers.items()]
-    with socket.create_connection((proxy.host, proxy.port), timeout=10) as wire:
+    with socket.create_connection((proxy.host, proxy.port), timeout=30) as wire:
         wire.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         got = b""
         try:
@@ -346,8 +347,8 @@ def test_a_black_hole_swallows_and_what_hung_goes_on(proxy: Proxy, s3: Any) -> N
         try:
             rest = pool.submit(body.read)
             listing = pool.submit(s3.list_objects_v2, Bucket=BUCKET)
-            until(lambda: proxy.counts.kinds["LIST"] == 1, 30, "the request to be swallowed")
-            with socket.create_connection((proxy.host, proxy.port), timeout=5) as fresh:
+            until(lambda: proxy.counts.kinds["LIST"] == 1, 60, "the request to be swallowed")
+            with socket.create_connection((proxy.host, proxy.port), timeout=30) as fresh:
                 fresh.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 fresh.settimeout(0.3)
                 with pytest.raises(TimeoutError):
@@ -367,7 +368,7 @@ def test_an_upload_hangs_in_a_black_hole(proxy: Proxy, s3: Any, server: RcloneS3
     with concurrent.futures.ThreadPoolExecutor() as pool:
         try:
             sending = pool.submit(s3.put_object, Bucket=BUCKET, Key="hung", Body=CONTENT)
-            until(lambda: proxy.counts.exchanges and proxy.counts.exchanges[0].sent_bytes, 30, "the upload to begin")
+            until(lambda: proxy.counts.exchanges and proxy.counts.exchanges[0].sent_bytes, 60, "the upload to begin")
             proxy.faults.black_hole = True
             with pytest.raises(TimeoutError):
                 sending.result(0.7)
@@ -392,7 +393,7 @@ def test_a_proxy_ends_while_requests_hang(server: RcloneS3) -> None:
 
         hung = threading.Thread(target=ask)
         hung.start()
-        until(lambda: proxy.counts.kinds["LIST"], 30, "the request to be swallowed")
+        until(lambda: proxy.counts.kinds["LIST"], 60, "the request to be swallowed")
         proxy.down()
         hung.join(30)
         assert len(failures) == 1

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.thorough
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(dies_with_us(["sleep", "600"])) as process:
         try:
-            until(lambda: name(process.pid) == "sleep" and state(process.pid) == "S", 10, "the child to sleep")
+            until(lambda: name(process.pid) == "sleep" and state(process.pid) == "S", 60, "the child to sleep")
             yield process
         finally:
             process.kill()
@@ -84,16 +84,16 @@ def test_a_stopped_process_goes_on_though_the_test_fails(sleeper: subprocess.Pop
 
     with pytest.raises(ZeroDivisionError):
         failing()
-    until(lambda: state(sleeper.pid) == "S", 20, "the child to go on")
+    until(lambda: state(sleeper.pid) == "S", 60, "the child to go on")
     with Stopped(sleeper.pid) as stopped:
         stopped.resume()
-        until(lambda: state(sleeper.pid) == "S", 20, "the child to go on")
+        until(lambda: state(sleeper.pid) == "S", 60, "the child to go on")
 
 
 def test_a_stopped_process_may_be_killed(sleeper: subprocess.Popen[bytes]) -> None:
     with Stopped(sleeper.pid):
         sleeper.kill()
-        until(lambda: state(sleeper.pid) == "Z", 20, "the child to die")
+        until(lambda: state(sleeper.pid) == "Z", 60, "the child to die")
         assert sleeper.pid not in children(os.getpid())
         sleeper.wait()
     assert (state(sleeper.pid), name(sleeper.pid)) == ("", "")
@@ -103,9 +103,9 @@ def test_children_are_found() -> None:
     script = "import subprocess; subprocess.run(['sh', '-c', 'sleep 600; :'])"
     with subprocess.Popen(dies_with_us([sys.executable, "-c", script]), start_new_session=True) as process:
         try:
-            below = until(lambda: (found := children(process.pid, all_below=True))[1:] and found, 10, "a grandchild")
+            below = until(lambda: (found := children(process.pid, all_below=True))[1:] and found, 60, "a grandchild")
             assert children(process.pid) == below[:1]
-            assert until(lambda: [name(pid) for pid in below] == ["sh", "sleep"], 10, "both to be what they shall be")
+            assert until(lambda: [name(pid) for pid in below] == ["sh", "sleep"], 60, "both to be what they shall be")
             assert process.pid in children(os.getpid())
         finally:
             os.killpg(process.pid, 9)
@@ -122,7 +122,7 @@ def test_a_mount_is_taken_away(how: Literal["fusermount3", "umount"], tmp_path: 
     argv = [str(RCLONE), "mount", str(source), str(point), "--config", os.devnull]
     with subprocess.Popen(dies_with_us(argv), env=environment(tmp_path)) as process:
         try:
-            until(point.is_mount, 10, "the mount")
+            until(point.is_mount, 60, "the mount")
             external_unmount(point, how)
             assert not point.is_mount()
         finally:

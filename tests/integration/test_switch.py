@@ -98,7 +98,7 @@ def until_served(store: RcloneS3, key: str) -> None:
     content = (store.directory / hub.BUCKET / key).read_bytes()
     until(
         lambda: store.client.get_object(Bucket=hub.BUCKET, Key=key)["Body"].read() == content,
-        10,
+        60,
         "the server to see it",
     )
 
@@ -121,7 +121,7 @@ def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemo
     flipped.write_bytes(content)
     (directory(store, "bare") / "MANIFEST.json").unlink()
 
-    stage = Stage(make_daemon(), ready="6s")
+    stage = Stage(make_daemon(), ready="15s")
     daemon = stage.daemon
     daemon.config["models"]["cache_hub"]["watch"] = {"for": "5s"}
     stage.gate()
@@ -151,7 +151,7 @@ def test_bad_versions_leave_the_old_one_serving(make_daemon: Callable[..., Daemo
     for version, step, cause in [
         ("crashes", "ready", "RuntimeError: CUDA out of memory"),
         ("dies", "watch", "RuntimeError: device-side assert triggered"),
-        ("hangs", "ready", "6 s"),
+        ("hangs", "ready", "15 s"),
         ("mute", "gates", f"http://127.0.0.1:{daemon.web_port}/synthesis"),
         ("bare", "ready", "FileNotFoundError"),
     ]:

@@ -15,7 +15,7 @@ from tests.support.mounts import mounting, stop
 from tests.support.reloader import bench
 from tests.support.wait import until
 
-SOON_S = 20.0
+SOON_S = 30.0
 
 
 @pytest.mark.fuse

@@ -42,7 +42,7 @@ def test_a_newer_journal_is_kept_and_a_new_one_can_be_begun(daemon: Daemon) -> N
     assert user_version(daemon) == NEWER
 
     (command,) = commands("mv ")
-    subprocess.run(["sh", "-c", command.replace(STATE, str(daemon.root / "state"))], timeout=20, check=True)
+    subprocess.run(["sh", "-c", command.replace(STATE, str(daemon.root / "state"))], timeout=60, check=True)
     status = daemon.start_ready()
     assert status["models"]["cache_hub"]["current"] == "v23"
     assert "journal-replaced" in daemon.reasons()
@@ -54,7 +54,7 @@ def test_a_copy_of_the_journal_brings_the_history_back(daemon: Daemon) -> None:
     assert daemon.cli("switch", "v22").code == 0
     assert daemon.stop() == 0
     (command,) = commands("cp ")
-    subprocess.run(["sh", "-c", command.replace(STATE, str(daemon.root / "state"))], timeout=20, check=True)
+    subprocess.run(["sh", "-c", command.replace(STATE, str(daemon.root / "state"))], timeout=60, check=True)
     user_version(daemon, NEWER)
     (daemon.root / "state/mountd.db.before").replace(daemon.root / "state/mountd.db")
     status = daemon.start_ready()

@@ -21,7 +21,7 @@ from tests.support.policies import HUB, EnforcingS3
 from tests.support.publishing import new_version
 
 AWAIT = DEPLOY / "ci" / "await_version.py"
-NOT_V25 = {"command": ["sh", "-c", '[ "$MOUNTD_VERSION" != v25 ]'], "timeout": "5s"}
+NOT_V25 = {"command": ["sh", "-c", '[ "$MOUNTD_VERSION" != v25 ]'], "timeout": "30s"}
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 

@@ -51,7 +51,7 @@ class Apps:
             found = [int(word) for word in self._pids.read_text().split()]
             return found if len(found) == lives * DETACHED_COUNT else None
 
-        found = until(all_there, 10, "all of it to be detached")
+        found = until(all_there, 60, "all of it to be detached")
         assert found is not None
         return found
 

@@ -51,7 +51,7 @@ def of_its_own() -> Iterator[tuple[str, ...]]:
     finally:
         for path in made:
             with contextlib.suppress(AssertionError):
-                until(partial(_is_empty, path), 10, "the processes of a cgroup to end")
+                until(partial(_is_empty, path), 60, "the processes of a cgroup to end")
             cgroup.remove(path)
 
 
@@ -80,5 +80,5 @@ def clear(instance: str) -> None:
     for path in parent.glob(f"{cgroup.PREFIX}{instance}-*") if parent is not None else ():
         with contextlib.suppress(OSError):
             (path / "cgroup.kill").write_text("1")
-            until(partial(_is_empty, path), 10, "the processes of a previous run to end")
+            until(partial(_is_empty, path), 60, "the processes of a previous run to end")
         cgroup.remove(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -224,11 +225,11 @@ class Daemon:
             self._end_processes()
         cgroups.clear(self.instance.id)
         for point in reversed(self.mounts()):
-            subprocess.run(["fusermount3", "-uz", point], timeout=20, check=False)
+            subprocess.run(["fusermount3", "-uz", point], timeout=60, check=False)
 
     def _end_processes(self) -> None:
         orphans = Path(sys.modules["mountd.process.instance"].__file__ or "").with_name("orphans.py")
-        subprocess.run([sys.executable, "-I", "-S", str(orphans), self.instance.id], timeout=20, check=False)
+        subprocess.run([sys.executable, "-I", "-S", str(orphans), self.instance.id], timeout=60, check=False)
 
     def __enter__(self) -> Self:
         return self
@@ -296,6 +297,14 @@ class Daemon:
                     continue
         return found
 
+    def command_lines(self) -> dict[int, bytes]:
+        """Of those processes, by pid; a word ends with NUL. One that ends meanwhile is left out."""
+        found = {}
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return found
+
     def cli(self, *words: str, timeout_s: float = 120.0, environment: dict[str, str] | None = None) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "mountd", "--socket", str(self.socket), *words],
@@ -333,6 +342,6 @@ class Daemon:
 
     def page(self, path: str = "/config") -> dict[str, Any]:
         """What the app answers."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}{path}", timeout=ANSWER_S) as answer:
             document: dict[str, Any] = json.load(answer)
             return document

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from mountd.demo import hub
 from tests.support.browser import LIMIT_MS, seen_without_scrolling, tab
 from tests.support.daemon import Daemon
+from tests.support.wait import until
 
 OPERATOR, READER = "operator-0123456789abcdef", "reader-0123456789abcdef"
 LINES = f"operator ci {OPERATOR}\nreader ann {READER}\n"
@@ -59,8 +62,9 @@ def log_in(page: Page, token: str = OPERATOR) -> None:
 def check_answers(page: Page, *, why: bool = False) -> None:
     """Each is where nobody has to scroll for it."""
     for question, place in {**ANSWERS, **({"why not": WHY} if why else {})}.items():
-        assert page.locator(place).inner_text().strip(), question
-        assert seen_without_scrolling(page, place), question
+        expect(page.locator(place), question).to_have_text(re.compile(r"\S"))
+        # What loads above it may push it down for a moment.
+        until(partial(seen_without_scrolling, page, place), LIMIT_MS / 1000, f"{question} to be seen")
 
 
 def add_versions(bucket: Path, count: int) -> None:

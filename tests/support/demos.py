@@ -91,7 +91,7 @@ class Demo:
         return self.type(" ".join([str(self.program), *words]))
 
     def page(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             return str(answer.read().decode())
 
     def close(self) -> None:
@@ -145,8 +145,8 @@ class Room:
         orphans = Path(sys.modules["mountd.process.instance"].__file__ or "").with_name("orphans.py")
         for root in (self.path / "tmp").iterdir():
             instance = Instance.of(root / "state", root / "run").id
-            subprocess.run([sys.executable, "-I", "-S", str(orphans), instance], timeout=20, check=False)
+            subprocess.run([sys.executable, "-I", "-S", str(orphans), instance], timeout=60, check=False)
             cgroups.clear(instance)
         for point in reversed(self.mounts()):
-            subprocess.run(["fusermount3", "-uz", point], timeout=20, check=False)
+            subprocess.run(["fusermount3", "-uz", point], timeout=60, check=False)
         shutil.rmtree(self.path, ignore_errors=True)

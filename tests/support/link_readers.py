@@ -21,7 +21,7 @@ from tests.support.wait import until
 
 READERS = 8
 SCRIPT = Path(__file__).with_name("link_reader.py")
-BEGIN_S, END_S = 30.0, 30.0
+BEGIN_S, END_S = 60.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)

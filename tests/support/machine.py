@@ -74,6 +74,18 @@ class Tmpfs:
         return True
 
 
+def replace_link_by_directory(link: Path, file: str, text: str) -> None:
+    """A directory that holds `file` where a link of mountd's was, who may put it right before the directory is made."""
+
+    def is_placed() -> bool:
+        link.unlink(missing_ok=True)
+        link.mkdir()  # raises FileExistsError where mountd was faster
+        return True
+
+    until(is_placed, TIMEOUT_S, f"a directory at {link}", every_s=0.001)
+    (link / file).write_text(text)
+
+
 @contextlib.contextmanager
 def read_only(path: Path) -> Iterator[None]:
     """For processes that open something there within the `with`; what is open for writing stays so. Needs root.

@@ -124,7 +124,7 @@ class Mapped:
     def power_off(self) -> None:
         self._kill(self.daemon.processes())
         for point in self.daemon.mounts():
-            subprocess.run(["fusermount3", "-uz", point], timeout=20, check=True)
+            subprocess.run(["fusermount3", "-uz", point], timeout=60, check=True)
         shutil.rmtree(self.daemon.root / "run")
 
     @property

@@ -7,17 +7,22 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from tests.support.daemon import READY_S, Daemon, Result
+from tests.support.daemon import ANSWER_S, READY_S, Daemon, Result
+from tests.support.wait import until
 
 
 def readyz(daemon: Daemon) -> tuple[int, dict[str, Any]]:
-    """What Kubernetes would see."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{daemon.http_port}/readyz", timeout=10) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+    """What Kubernetes would see, once the port is open: just after a start only the socket may be."""
+
+    def answer() -> tuple[int, dict[str, Any]]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{daemon.http_port}/readyz", timeout=ANSWER_S) as answered:
+                return answered.status, json.load(answered)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    return until(answer, READY_S, "an answer of /readyz")
 
 
 def until_not_ready(daemon: Daemon, code: str, *words: str, timeout_s: float = READY_S) -> dict[str, str]:

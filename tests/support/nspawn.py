@@ -22,7 +22,7 @@ from tests.support.wait import until
 PROJECT = Path(__file__).parents[2]
 KEPT = PROJECT / "build" / "machines"
 PACKAGES = "systemd,systemd-sysv,dbus,passwd,python3,python3-venv,fuse3"
-BUILD_S, BOOT_S, STOP_S, RUN_S = 300.0, 60.0, 120.0, 60.0
+BUILD_S, BOOT_S, STOP_S, RUN_S = 300.0, 120.0, 120.0, 60.0
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",

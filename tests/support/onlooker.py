@@ -16,8 +16,8 @@ from mountd.errors import MountdError
 from tests.support.daemon import Daemon
 
 EVERY_S = 0.1
-ANSWER_S = 10.0
-JOIN_S = 20.0
+ANSWER_S = 30.0
+JOIN_S = 60.0
 LATE = "mount-silent"
 
 

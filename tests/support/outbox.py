@@ -18,7 +18,7 @@ from typing import Any
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
-from tests.support.wait import until
+from tests.support.wait import until, until_gone
 
 BUCKET = "results"
 PREFIX = "outputs"
@@ -105,10 +105,13 @@ class Results:
         """mountd, and all that it has started, as when the machine loses its power; or only mountd itself."""
         assert self.daemon.process is not None
         own = [int(self.daemon.status()["pid"]), self.daemon.process.pid]
-        for pid in (*own, *(self.daemon.processes() if children else ())):
+        killed = [*own, *(self.daemon.processes() if children else ())]
+        for pid in killed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.daemon.wait_exit()
+        for pid in killed:  # until then the journal is locked, and a child may go on
+            until_gone(pid)
 
 
 def making(store: RcloneS3, proxy: Proxy, make_daemon: Callable[..., Daemon]) -> Callable[..., Results]:

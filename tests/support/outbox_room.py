@@ -21,7 +21,7 @@ from tests.support.reloader import Bench
 from tests.support.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from tests.support.wait import until_async
 
-SOON_S = 30.0
+SOON_S = 60.0
 
 
 class Room:

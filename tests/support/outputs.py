@@ -17,11 +17,11 @@ from typing import Any
 from tests.support.daemon import Daemon
 from tests.support.proxy import Proxy
 from tests.support.s3 import RcloneS3
-from tests.support.wait import until
+from tests.support.wait import until, until_gone
 
 BUCKET = "outputs"
-TOUCH_S = 20.0
-SOON_S = 30.0
+TOUCH_S = 60.0
+SOON_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,13 @@ class Outputs:
         """mountd, its parent and all that they have started, as when the machine loses its power."""
         assert self.daemon.process is not None
         daemon_pid = int(self.daemon.status()["pid"])
-        for pid in (daemon_pid, self.daemon.process.pid, *self.daemon.processes()):
+        killed = [daemon_pid, self.daemon.process.pid, *self.daemon.processes()]
+        for pid in killed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.daemon.wait_exit()
+        for pid in killed:  # until then rclone may still write to the cache
+            until_gone(pid)
 
     def waiting(self) -> int:
         """Files that rclone's metadata calls dirty."""

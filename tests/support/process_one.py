@@ -58,7 +58,7 @@ class ProcessOne(Daemon):
         """Keep its mount namespace, so that what it left mounted can be seen after its end."""
         words = ["nsenter", f"--mount=/proc/{self.init.pid}/ns/mnt", "sleep", "600"]
         self.holder = holder = subprocess.Popen(dies_with_us(words), cwd="/")
-        until(lambda: Path(f"/proc/{holder.pid}/comm").read_text() == "sleep\n", 10, "nsenter")
+        until(lambda: Path(f"/proc/{holder.pid}/comm").read_text() == "sleep\n", 60, "nsenter")
 
     def mounts(self) -> list[str]:
         if self.holder is None:

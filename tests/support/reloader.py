@@ -140,7 +140,9 @@ class Bench:
         return {"mount": "storage", "directory": f"{name}_{{version}}", "link": link, "version": "v22"}
 
     def write(self) -> None:
-        self.file.write_text(yaml.safe_dump(self.config))
+        new = self.file.with_suffix(".new")  # half of it could be noticed
+        new.write_text(yaml.safe_dump(self.config))
+        new.replace(self.file)
 
 
 @contextlib.asynccontextmanager

@@ -8,10 +8,10 @@ import sys
 from typing import Any
 
 from mountd.demo import hub
-from tests.support.daemon import Daemon
+from tests.support.daemon import READY_S, Daemon
 from tests.support.wait import until
 
-SOON_S = 30.0
+SOON_S = 60.0
 """A changed file is picked up within this time."""
 
 
@@ -55,12 +55,12 @@ def assert_restarted(daemon: Daemon, before: dict[str, int | None], *names: str)
         now = pids(daemon)
         return daemon.status()["ready"] and all(now[name] not in (None, before[name]) for name in names)
 
-    until(back, 30, f"{names} to be restarted", every_s=0.1)
+    until(back, READY_S, f"{names} to be restarted", every_s=0.1)
     now = pids(daemon)
     restarted = {name for name in before if now.get(name) != before[name]}
     assert restarted == set(names), restarted
 
 
 def journaled(daemon: Daemon, code: str) -> list[str]:
-    with contextlib.closing(sqlite3.connect(daemon.root / "state" / "mountd.db")) as database:
+    with contextlib.closing(sqlite3.connect(daemon.root / "state" / "mountd.db", timeout=30)) as database:
         return [text for (text,) in database.execute("SELECT text FROM events WHERE code = ? ORDER BY id", (code,))]

@@ -21,7 +21,7 @@ from tests.support import dies_with_us, hold_port
 from tests.support.wait import until
 
 RCLONE = Path(sys.prefix) / "bin" / "rclone"
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "MOUNTDTESTKEY0001", "mountd-test-secret-0001"  # rclone refuses very short ones
 
 

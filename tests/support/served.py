@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.support import dies_with_us
 from tests.support.s3 import RCLONE, S3Server, environment
 from tests.support.wait import until
 
-START_S = 30.0
+START_S = 60.0
 
 
 class ServedBucket:
@@ -51,7 +52,13 @@ class ServedBucket:
             self._process = subprocess.Popen(
                 dies_with_us(argv), env=environment(self._home) | rc, stdout=log, stderr=log, cwd="/"
             )
-        until(self._address.socket.exists, START_S, "the remote control")
+        until(self._accepts, START_S, "the remote control")
+
+    def _accepts(self) -> bool:
+        """Its socket is there before it listens."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self._address.socket))
+        return True
 
     def stop(self) -> None:
         process, self._process = self._process, None

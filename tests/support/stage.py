@@ -12,7 +12,7 @@ from typing import Any
 from tests.support.daemon import Daemon, Result
 from tests.support.wait import until
 
-SOON_S = 30.0
+SOON_S = 60.0
 
 # An app that does with each version what a file APP-VERSION says: crash, exit, hang, deaf, dies (once asked by
 # APP-VERSION.die; then-crash: and never starts again), mute (its page /synthesis fails). While there is an
@@ -91,7 +91,7 @@ class Stage:
 
     def gate(self, *more: dict[str, Any]) -> None:
         """A test synthesis must succeed, and `more`."""
-        http = {"http": f"http://127.0.0.1:{self.daemon.web_port}/synthesis", "timeout": "5s"}
+        http = {"http": f"http://127.0.0.1:{self.daemon.web_port}/synthesis", "timeout": "30s"}
         self.daemon.config["models"]["cache_hub"]["gates"] = [http, *more]
 
     def behave(self, version: str, behaviour: str, app: str = "webui") -> None:
@@ -122,7 +122,7 @@ class Stage:
 
     def operation(self, id_: int) -> dict[str, Any]:
         url = f"http://127.0.0.1:{self.daemon.http_port}/api/v1/operations/{id_}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 

@@ -22,6 +22,7 @@ from tests.support.scripted_rclone import ScriptedRclone
 from tests.support.wait import until
 
 VERSION = "cache_hub_v23"
+SOON_S = 60.0
 
 # Mounts for real, but says so only once that rclone is stopped: mounted, and nobody answers.
 STOPPED_WHEN_MOUNTED = """\
@@ -53,10 +54,10 @@ class Rig:
         return mount
 
     def until_mount(self, **expected: str) -> None:
-        until(lambda: expected.items() <= self.storage.items(), 20, f"the mount to be {expected}", every_s=0.05)
+        until(lambda: expected.items() <= self.storage.items(), SOON_S, f"the mount to be {expected}", every_s=0.05)
 
     def until_app(self, state: str) -> None:
-        until(lambda: self.daemon.status()["apps"]["webui"]["state"] == state, 20, f"the app to be {state}")
+        until(lambda: self.daemon.status()["apps"]["webui"]["state"] == state, SOON_S, f"the app to be {state}")
 
     @property
     def version(self) -> Path:
@@ -72,9 +73,9 @@ class Rig:
     def switch(self, step: str) -> None:
         argv = [sys.executable, "-m", "mountd", "--socket", str(self.daemon.socket), "switch", "v22"]
         switching = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
-        self.ends.callback(switching.wait, 30)
+        self.ends.callback(switching.wait, SOON_S)
         self.ends.callback(switching.terminate)
-        until(lambda: (self.daemon.status()["operation"] or {}).get("step") == step, 20, f"the switch to {step}")
+        until(lambda: (self.daemon.status()["operation"] or {}).get("step") == step, SOON_S, f"the switch to {step}")
 
 
 def spawned(rig: Rig) -> None:
@@ -112,7 +113,7 @@ def inspecting(rig: Rig) -> None:
     rig.proxy.faults.latency_s = 5.0
     aside.rename(rig.version)
     wanted = f"prefix={VERSION}"
-    until(lambda: any(wanted in each.target for each in rig.proxy.counts.exchanges), 20, "the model to be listed")
+    until(lambda: any(wanted in each.target for each in rig.proxy.counts.exchanges), SOON_S, "the model to be listed")
 
 
 def loading(rig: Rig) -> None:
@@ -121,7 +122,7 @@ def loading(rig: Rig) -> None:
     rig.daemon.until_reason("waiting-for-content")
     rig.proxy.faults.latency_s = 1.0
     aside.rename(rig.version)
-    until(lambda: rig.daemon.status()["models"]["cache_hub"]["stage"] == "listed", 30, "the metadata to be loaded")
+    until(lambda: rig.daemon.status()["models"]["cache_hub"]["stage"] == "listed", SOON_S, "the metadata to be loaded")
 
 
 def app_starting(rig: Rig) -> None:
@@ -137,7 +138,7 @@ def running(rig: Rig) -> None:
 def backoff(rig: Rig) -> None:
     rig.rclone.behave("exit 1")
     rig.daemon.start()
-    until(lambda: len(rig.rclone.starts) >= 3, 20, "some tries")
+    until(lambda: len(rig.rclone.starts) >= 3, SOON_S, "some tries")
     rig.until_mount(state="backoff")
 
 

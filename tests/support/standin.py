@@ -82,7 +82,7 @@ class StandIn:
         if self._server:
             self._server.shutdown()
             self._server.server_close()
-            Path(self.path).unlink()
+            Path(self.path).unlink(missing_ok=True)
             self._server = None
 
 

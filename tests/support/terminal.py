@@ -61,7 +61,7 @@ class Terminal:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(30)
+        self.process.wait(60)
         os.close(self.slave)
         self._reader.join(30)
         os.close(self._master)
@@ -77,11 +77,15 @@ class Terminal:
 
     def until_shown(self, *words: str, timeout_s: float = 60.0) -> str:
         """The screen once it shows all of `words`."""
+
+        def shown() -> str | None:
+            text = self.text
+            return text if all(word in text for word in words) else None
+
         try:
-            until(lambda: all(word in self.text for word in words), timeout_s, f"{words} on the screen")
+            return until(shown, timeout_s, f"{words} on the screen")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.text}") from None
-        return self.text
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())

@@ -144,7 +144,7 @@ def test_it_serves_reaps_drains_and_ends_in_order(contained: Make, store: Rclone
     assert init.uids().effective == daemon.image.user
 
     daemon.until_events("app says", text="orphans left")
-    until(lambda: not zombies(init), 30, "all of them to be reaped")
+    until(lambda: not zombies(init), 60, "all of them to be reaped")
     assert len(init.children(recursive=True)) < 50
     check = daemon.image.config["config"]["Healthcheck"]["Test"][1:]
     healthy = daemon.run("env", f"MOUNTD_SOCKET={daemon.socket}", *check)  # which is on the volume here

@@ -85,10 +85,10 @@ def test_this_page_installs_and_removes_mountd(make_disk: MakeDisk, suite: str) 
         until(lambda: served(machine) == "v23", 60.0, "the app to serve its page")
     with machine:  # enabled: it comes with the machine
         machine.run("systemctl", "start", "s3")
-        machine.run("mountd", "wait", "--for", "ready", "--timeout", "1m", timeout_s=90)
+        machine.run("mountd", "wait", "--for", "ready", "--timeout", "2m", timeout_s=150)
         until(lambda: served(machine) == "v23", 60.0, "the app to serve its page again")
         follow(machine, shelf, found.pop("Upgrade"))
-        machine.run("mountd", "wait", "--for", "ready", "--timeout", "1m", timeout_s=90)
+        machine.run("mountd", "wait", "--for", "ready", "--timeout", "2m", timeout_s=150)
         follow(machine, shelf, [line.replace("--uninstall", "--uninstall --purge") for line in found.pop("Uninstall")])
         assert found == {}, "each section is run"
         assert machine.run("systemctl", "cat", "mountd", check=False).returncode != 0

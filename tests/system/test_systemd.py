@@ -90,7 +90,7 @@ def test_faults_of_the_daemon_and_of_its_processes(disk: Path) -> None:
     """Killed, stopped, an app that leaves children: the service is back, with one mount and one app."""
     with prepare(disk, config=CONFIG + APP) as machine:
         until_live(machine)
-        assert processes(machine, "sleep 100") == 2
+        until(lambda: processes(machine, "sleep 100") == 2, SOON_S, "what the app starts to be there once")
         group = machine.out("cat", f"/proc/{status(machine)['apps']['speaker']['pid']}/cgroup")
         assert group.splitlines()[-1].endswith("-speaker"), "a cgroup for each app"
 
@@ -104,7 +104,7 @@ def test_faults_of_the_daemon_and_of_its_processes(disk: Path) -> None:
             assert status(machine)["pid"] != before
             assert machine.property("MainPID", "consumer") != consumer, "its files on the old mount are dead"
             assert mounts(machine) == 1
-            assert processes(machine, "sleep 100") == 2
+            until(lambda: processes(machine, "sleep 100") == 2, SOON_S, "what the app starts to be there once")
             assert version(machine) == "v23"
 
         rclone = status(machine)["mounts"]["storage"]["pid"]

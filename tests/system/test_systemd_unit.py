@@ -48,7 +48,7 @@ def test_a_user_of_its_own_its_group_credentials_and_the_journal(disk: Path) -> 
         assert checks["mounting"]["result"] == "ok"
 
         machine.kill("KILL", status(machine)["mounts"]["storage"]["pid"])
-        until(lambda: "4" in {each["PRIORITY"] for each in journal(machine, "-t", "mountd")}, 30, "a warning")
+        until(lambda: "4" in {each["PRIORITY"] for each in journal(machine, "-t", "mountd")}, 60, "a warning")
         entries = journal(machine, "-t", "mountd")
         assert {each["PRIORITY"] for each in entries} <= {"3", "4", "6"}
         texts = [each["MESSAGE"] for each in entries]

@@ -168,13 +168,13 @@ async def test_an_answer_that_nobody_reads_is_dropped(api: Admitting, monkeypatc
 @pytest.mark.usefixtures("many")
 async def test_an_answer_that_is_read_slowly_comes_whole(api: Admitting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "LOOK_S", 0.05)
-    monkeypatch.setattr(connections, "STALLED_S", 0.5)
+    monkeypatch.setattr(connections, "STALLED_S", 2.0)
     talk(api, 12)
     reader, writer = await begin(api, "GET", LOGS, {"Connection": "close"})
     size = 0
     while piece := await asyncio.wait_for(reader.read(200_000), SOON_S):
         size += len(piece)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.04)
     assert size > 12_000_000
     writer.close()
 

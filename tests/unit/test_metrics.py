@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -200,13 +201,15 @@ async def test_a_journal_that_cannot_be_read_holds_up_nothing(world: World, monk
     monkeypatch.setattr(exposition, "JOURNAL_S", 0.05)
     world.board.set_mount("storage", MOUNT)
     world.board.set_model("hub", MODEL)
-    blocked = asyncio.create_task(world.journal.run(lambda: time.sleep(1.0)))
+    go = threading.Event()
+    blocked = asyncio.create_task(world.journal.run(lambda: go.wait(60)))
     await asyncio.sleep(0)
     try:
         found = await world.scrape()
         assert found.samples("mountd_model_quarantined_versions") == {}
         assert found.value("mountd_mount_up", mount="storage") == 1
     finally:
+        go.set()
         await blocked
 
 

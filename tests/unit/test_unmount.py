@@ -75,7 +75,7 @@ class Machine:
 
 async def refusal(mount_point: str = PLACE) -> Unavailable:
     with pytest.raises(Unavailable) as refused:
-        await unmount(mount_point, timeout_s=1.0)
+        await unmount(mount_point, timeout_s=30.0)
     assert mount_point in refused.value.text
     assert refused.value.hint
     return refused.value
@@ -103,7 +103,7 @@ async def test_programs_one_after_the_other(
 ) -> None:
     machine = Machine(monkeypatch)
     machine.uid, machine.programs, machine.answers = uid, programs, answers
-    await unmount(PLACE, timeout_s=1.0)
+    await unmount(PLACE, timeout_s=30.0)
     assert machine.names == ran
     assert all(command[-2:] == ["--", PLACE] for command in machine.ran)
     lazy = {"fusermount3": "-z", "fusermount": "-z", "umount": "-l"}
@@ -134,7 +134,7 @@ async def test_what_is_said_when_it_stays(
     machine.uid, machine.programs, machine.answers = uid, programs, {"fusermount3": answer}
     if isinstance(answer, Exhausted):
         with pytest.raises(Unavailable) as refused:
-            await unmount(PLACE, timeout_s=1.0)
+            await unmount(PLACE, timeout_s=30.0)
         assert says in refused.value.text
     else:
         assert says in (await refusal()).text
@@ -144,7 +144,7 @@ async def test_what_is_said_when_it_stays(
 async def test_root_detaches_it_where_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, entry(2))
     machine.answers = {"fusermount3": Exhausted("no process", code="no-processes")}
-    await unmount(PLACE, timeout_s=1.0)
+    await unmount(PLACE, timeout_s=30.0)
     assert machine.detached == [PLACE]
 
 
@@ -159,23 +159,23 @@ async def test_the_first_program_says_why(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_each_mount_of_ours_from_the_topmost_down(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, Entry(1, 0, "8:1", "/", "/", "ext4", "/dev/sda1"), entry(2), entry(3, 2))
-    assert await clear(PLACE, SOURCE, timeout_s=1.0) == Cleared(2)
+    assert await clear(PLACE, SOURCE, timeout_s=30.0) == Cleared(2)
     assert (machine.aborted, machine.killed) == ([3, 2], [])
     assert len(machine.mounts) == 1
-    assert await clear(PLACE, SOURCE, timeout_s=1.0) == Cleared(0)
+    assert await clear(PLACE, SOURCE, timeout_s=30.0) == Cleared(0)
 
 
 async def test_who_holds_what_cannot_be_aborted_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, entry(2))
     machine.can_abort = False
-    assert await clear(PLACE, SOURCE, timeout_s=1.0) == Cleared(1, (4002,))
+    assert await clear(PLACE, SOURCE, timeout_s=30.0) == Cleared(1, (4002,))
     assert machine.killed == [2]
 
 
 async def test_what_others_have_mounted_on_top_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, entry(2), entry(3, 2, source="tmpfs", fs_type="tmpfs"))
     with pytest.raises(Unavailable) as refused:
-        await clear(PLACE, SOURCE, timeout_s=1.0)
+        await clear(PLACE, SOURCE, timeout_s=30.0)
     assert "tmpfs" in refused.value.text
     assert (machine.aborted, machine.ran) == ([], [])
 
@@ -184,7 +184,7 @@ async def test_what_others_have_mounted_on_top_is_not_touched(monkeypatch: pytes
 async def test_what_no_mountd_has_mounted_is_never_cleared(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     machine = Machine(monkeypatch, entry(2, source=source))
     with pytest.raises(Bug):
-        await clear(PLACE, source, timeout_s=1.0)
+        await clear(PLACE, source, timeout_s=30.0)
     assert machine.ran == []
 
 

@@ -27,7 +27,7 @@ class Scan:
         self.root, self._tree, self._settling, self._inotify = root, tree, settling, inotify
         self.began = time.monotonic()
         self.files = 0
-        self.unmet = settling.paths()
+        self.unseen = settling.paths()
         """files that were remembered before, and not met so far"""
         self._page: Page = []
         self._pages = self._look()
@@ -57,7 +57,7 @@ class Scan:
         page: Page = []
         for path, look in self._tree.files(self.root, self._inotify):
             self.files += 1
-            self.unmet.discard(path)
+            self.unseen.discard(path)
             if path in self._settling:
                 self._settling.look(path, look, time.monotonic())
             elif not self._settling.is_full:

@@ -282,7 +282,7 @@ class WatchedTree:
         self.is_full = False
         """there was more than `most`"""
 
-    def unwatch_unmet(self, inotify: Inotify | None) -> None:
+    def unwatch_unseen(self, inotify: Inotify | None) -> None:
         """At the end of a scan: what it has not met is no longer below root."""
         for number in self.watched.keys() - self._met:
             del self.watched[number]

@@ -219,13 +219,13 @@ class OutboxWorker:
             page = scan.next(new)
             if page is not None:
                 return {"seen": page, "root": str(self._root_inode)}
-            gone = {path for path in scan.unmet if self._is_gone(scan.root, path)}
+            gone = {path for path in scan.unseen if self._is_gone(scan.root, path)}
             room = _room(scan.root)
         except OSError:
             self._end_scan()
             raise
         self._end_scan()
-        self._tree.unwatch_unmet(self._inotify)
+        self._tree.unwatch_unseen(self._inotify)
         self._forget(gone)
         self._scan_s = time.monotonic() - scan.began
         return {

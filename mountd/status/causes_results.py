@@ -56,7 +56,7 @@ OUTBOX: dict[str, Cause] = {
     "outbox-disk-full": Cause(
         "outbox",
         N_("The disk with the results of outbox {object} is almost full."),
-        N_("Wait: mountd takes up the others after these. If it stays so, see what writes there."),
+        N_("Shorten keep of the outbox, or remove files that are uploaded."),
         "mountd status",
         _FAR,
     ),

@@ -130,7 +130,9 @@ async def test_a_worker_that_is_killed_costs_little(hub: Hub) -> None:
             killed.add(pid)
     hub.check(await fetching)
     assert len(killed) >= 2
-    assert hub.fetched <= 1.2 * hub.bytes
+    # Each kill costs what is in the buffers of streams, more on a busy machine; where nothing is continued it is 1.43
+    # to 1.64.
+    assert hub.fetched <= 1.3 * hub.bytes
 
 
 async def test_wrong_bytes_that_lay_there_are_fetched_again_once(hub: Hub) -> None:

@@ -133,7 +133,7 @@ APP: dict[str, Cause] = {
     "app-stopped": Cause(
         "app",
         N_("{object} was stopped by a person."),
-        N_("It stays so until a person starts it, or mountd restarts."),
+        N_("Start it when it is to run again; a restart of mountd starts it, too."),
         "mountd start {object}",
         SWITCHING + "an-app-that-is-stopped",
     ),
